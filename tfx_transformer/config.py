@@ -1,0 +1,200 @@
+"""The architecture of a model as one frozen, validated, JSON-ready value."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, Literal
+
+from tfx_transformer.errors import InputError
+
+# Named sizes: the few numbers in which models differ. Heads are 32 to 64 wide.
+SIZES: dict[str, dict[str, int]] = {
+    "nano": dict(num_layers=1, num_heads=2, hidden_dim=64, intermediate_dim=256),
+    "tiny": dict(num_layers=2, num_heads=4, hidden_dim=128, intermediate_dim=512),
+    "small": dict(num_layers=3, num_heads=4, hidden_dim=256, intermediate_dim=1024),
+    "base": dict(num_layers=6, num_heads=8, hidden_dim=512, intermediate_dim=2048),
+}
+
+# Bounds that no honest model of this kind exceeds. A configuration is read from files, and every
+# number in it becomes an allocation: a hostile one must be refused before anything is built.
+_BOUNDS = {
+    "vocabulary_size": (4, 2_000_000),
+    "num_layers": (1, 256),
+    "num_decoder_layers": (1, 256),
+    "num_heads": (1, 256),
+    "num_key_value_heads": (1, 256),
+    "hidden_dim": (1, 32_768),
+    "intermediate_dim": (1, 262_144),
+    "max_sequence_length": (1, 1_048_576),
+    "padding_id": (0, 2_000_000),
+    "start_id": (0, 2_000_000),
+    "end_id": (0, 2_000_000),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig:
+    """What a Transformer is made of; the same JSON serves Keras and the TensorFlow-free runtime.
+
+    The defaults are the encoder-decoder of Vaswani et al. (2017) with the two changes that later
+    practice kept: layer normalization before each sub-layer (Xiong et al. 2020) and GELU.
+
+    Attributes:
+        vocabulary_size: number of token ids, special ids included.
+        num_layers: blocks of the stack (of the encoder, in an encoder-decoder).
+        num_heads: query heads. `hidden_dim` must be a multiple of it.
+        hidden_dim: width of the vectors between blocks.
+        intermediate_dim: width inside the feed-forward layer.
+        num_key_value_heads: key and value heads; fewer than `num_heads` is grouped-query attention
+            (Ainslie et al. 2023). Defaults to `num_heads`.
+        num_decoder_layers: blocks of the decoder of an encoder-decoder. Defaults to `num_layers`.
+        dropout: rate after each sub-layer and after the embedding, in training.
+        max_sequence_length: most tokens the model reads, and most it writes.
+        position: "sinusoidal", "learned" or "rotary".
+        norm: "layer_norm" or "rms_norm".
+        norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
+        norm_epsilon: added to the variance.
+        activation: "relu", "gelu" (exact), "gelu_tanh" or "silu".
+        gated: multiply the activated projection with a second one (GLU, Shazeer 2020).
+        use_bias: biases in the projections of attention and feed-forward.
+        tie_embeddings: read the vocabulary out with the embedding table (Press & Wolf 2017).
+        scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
+        rope_theta: base wavelength of rotary positions.
+        padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
+
+    Raises:
+        InputError: a value is out of bounds, or two values do not fit; the message names them.
+    """
+
+    vocabulary_size: int
+    num_layers: int
+    num_heads: int
+    hidden_dim: int
+    intermediate_dim: int
+    num_key_value_heads: int | None = None
+    num_decoder_layers: int | None = None
+    dropout: float = 0.1
+    max_sequence_length: int = 128
+    position: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
+    norm_first: bool = True
+    norm_epsilon: float = 1e-5
+    activation: Literal["relu", "gelu", "gelu_tanh", "silu"] = "gelu"
+    gated: bool = False
+    use_bias: bool = True
+    tie_embeddings: bool = True
+    scale_embedding: bool = True
+    rope_theta: float = 10_000.0
+    padding_id: int = 0
+    start_id: int = 1
+    end_id: int = 2
+
+    def __post_init__(self) -> None:
+        if self.num_key_value_heads is None:
+            object.__setattr__(self, "num_key_value_heads", self.num_heads)
+        if self.num_decoder_layers is None:
+            object.__setattr__(self, "num_decoder_layers", self.num_layers)
+        for name, (low, high) in _BOUNDS.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+                raise InputError(
+                    f"TransformerConfig: {name} is {value!r}.\n"
+                    f"  Expected a whole number from {low:,} to {high:,}."
+                )
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise InputError(
+                    f"TransformerConfig: {name} is {getattr(self, name)!r}.\n"
+                    f"  Expected one of {', '.join(map(repr, choices))}."
+                )
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(
+                    f"TransformerConfig: {name} is {getattr(self, name)!r}.\n"
+                    "  Expected true or false."
+                )
+        _check_number("dropout", self.dropout, 0.0, 0.95)
+        _check_number("norm_epsilon", self.norm_epsilon, 1e-12, 1.0)
+        _check_number("rope_theta", self.rope_theta, 1.0, 1e9)
+        if self.hidden_dim % self.num_heads:
+            raise InputError(
+                f"TransformerConfig: hidden_dim {self.hidden_dim} is not a multiple of "
+                f"num_heads {self.num_heads}.\n"
+                "  Each head takes an equal share of the vector; change one of the two."
+            )
+        if self.num_heads % self.num_key_value_heads:
+            raise InputError(
+                f"TransformerConfig: num_heads {self.num_heads} is not a multiple of "
+                f"num_key_value_heads {self.num_key_value_heads}.\n"
+                "  Query heads share key/value heads in equal groups; change one of the two."
+            )
+        even = self.head_dim if self.position == "rotary" else self.hidden_dim
+        if self.position != "learned" and even % 2:
+            raise InputError(
+                f"TransformerConfig: {self.position} positions need an even width, got {even}.\n"
+                "  Sines and cosines come in pairs; choose an even hidden_dim / num_heads."
+            )
+        for name in ("padding_id", "start_id", "end_id"):
+            if getattr(self, name) >= self.vocabulary_size:
+                raise InputError(
+                    f"TransformerConfig: {name} {getattr(self, name)} is outside the vocabulary "
+                    f"of {self.vocabulary_size}.\n  Expected an id below vocabulary_size."
+                )
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head: hidden_dim / num_heads."""
+        return self.hidden_dim // self.num_heads
+
+    @classmethod
+    def of_size(cls, size: str, vocabulary_size: int, **overrides: Any) -> TransformerConfig:
+        """A named size ("nano", "tiny", "small", "base") with any field overridden."""
+        if size not in SIZES:
+            raise InputError(
+                f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}."
+            )
+        return cls(vocabulary_size=vocabulary_size, **{**SIZES[size], **overrides})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field as plain JSON values; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
+        """The configuration that `to_dict` wrote.
+
+        Raises:
+            InputError: a field is unknown (the nearest known one is named), missing or invalid.
+        """
+        if not isinstance(values, dict):
+            raise InputError("TransformerConfig: expected a JSON object of fields.")
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in fields:
+                near = difflib.get_close_matches(str(name), fields, n=1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise InputError(f"TransformerConfig: there is no field {name!r}.{hint}")
+        missing = [
+            name
+            for name, field in fields.items()
+            if field.default is dataclasses.MISSING and name not in values
+        ]
+        if missing:
+            raise InputError(f"TransformerConfig: {', '.join(missing)} missing.")
+        return cls(**values)
+
+
+_CHOICES = {
+    "position": ("sinusoidal", "learned", "rotary"),
+    "norm": ("layer_norm", "rms_norm"),
+    "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+}
+_FLAGS = ("norm_first", "gated", "use_bias", "tie_embeddings", "scale_embedding")
+
+
+def _check_number(name: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InputError(
+            f"TransformerConfig: {name} is {value!r}.\n  Expected a number from {low:g} to {high:g}."
+        )

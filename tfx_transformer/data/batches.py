@@ -1,0 +1,92 @@
+"""Which examples stand in which batch: a pure function of the lengths, a seed and the epoch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+# Batches that are sorted by length together. Fewer: more padding; more: the same neighbours meet
+# in every epoch.
+_POOL = 50
+
+# Batches are padded to a multiple of this, so that shapes repeat.
+_LENGTH_STEP = 4
+
+
+class BatchPlan:
+    """Length-bucketed batches whose order can be computed again for any epoch.
+
+    Examples are permuted, cut into pools of some batches, sorted by length inside each pool, cut
+    into batches, and the batches permuted. The number of batches is the same in every epoch.
+
+    Args:
+        lengths: int (examples,) or (examples, k); length of each example (in tokens, per text).
+        batch_size: examples per batch; the last one may be smaller.
+        shuffle: False keeps the order of the examples, and batches hold neighbours.
+        seed: of the permutations.
+    """
+
+    def __init__(self, lengths, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
+        self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // self.batch_size)
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Indices of the examples of every batch of an epoch (counted from 0)."""
+        count, size = len(self.lengths), self.batch_size
+        if not self.shuffle:
+            return [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
+        random = np.random.default_rng([self.seed, epoch])
+        permutation = random.permutation(count)
+        batches = []
+        for start in range(0, count, _POOL * size):
+            pool = permutation[start : start + _POOL * size]
+            # The last column is the first key: the target, whose logits cost most to pad.
+            pool = pool[np.lexsort(self.lengths[pool].T)]
+            batches += [pool[i : i + size] for i in range(0, len(pool), size)]
+        return [batches[i] for i in random.permutation(len(batches))]
+
+
+def pad(rows: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
+    """int32 (rows, length): the rows side by side, filled up with `padding_id`."""
+    longest = max(map(len, rows))
+    length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    table = np.full((len(rows), length), padding_id, "int32")
+    for row, ids in zip(table, rows, strict=True):
+        row[: len(ids)] = ids
+    return table
+
+
+def tf_dataset(plan: BatchPlan, batch: Callable[[np.ndarray], Any], first_epoch: int = 0):
+    """A `tf.data.Dataset` of known length; each iteration over it is the plan's next epoch.
+
+    Args:
+        plan: order of the examples.
+        batch: makes the arrays of one batch from the indices of its examples.
+        first_epoch: epoch of the first iteration.
+    """
+    import tensorflow as tf
+
+    example = batch(np.arange(min(2, len(plan.lengths))))
+    signature = tf.nest.map_structure(
+        lambda array: tf.TensorSpec((None,) * array.ndim, array.dtype), example
+    )
+    epochs = itertools.count(first_epoch)
+
+    def generate():
+        for indices in plan.order(next(epochs)):
+            yield batch(indices)
+
+    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan))).prefetch(4)
+    options = tf.data.Options()
+    # Otherwise Keras waits up to ten seconds at each epoch's end for the autotune thread.
+    options.autotune.enabled = False
+    return dataset.with_options(options)

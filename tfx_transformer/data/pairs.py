@@ -1,0 +1,137 @@
+"""Pairs of texts, such as sentences and their translations, from a CSV to batches for `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.tables import BadRow, read_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """Source and target texts, and the row of the file each pair stands in."""
+
+    source: list[str]
+    target: list[str]
+    rows: list[int]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def texts(self) -> list[str]:
+        """All texts, sources first: what a tokenizer for both sides is trained on."""
+        return self.source + self.target
+
+    def take(self, indices: Sequence[int]) -> Pairs:
+        """The pairs at these indices, in this order."""
+        return dataclasses.replace(
+            self,
+            source=[self.source[i] for i in indices],
+            target=[self.target[i] for i in indices],
+            rows=[self.rows[i] for i in indices],
+        )
+
+
+def read_pairs(
+    path: str | os.PathLike,
+    source: str = "source",
+    target: str = "target",
+    *,
+    skip_bad_rows: bool = False,
+) -> Pairs:
+    """Reads a CSV of pairs.
+
+    Args:
+        path: a CSV in UTF-8 with a header.
+        source, target: names of the two columns.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
+            refusing the file.
+
+    Raises:
+        InputError: see `tables.read_table`.
+    """
+    table = read_table(path, {"source": source, "target": target}, skip_bad_rows=skip_bad_rows)
+    return Pairs(
+        table.columns["source"],
+        table.columns["target"],
+        table.rows,
+        path=str(path),
+        columns=table.used,
+        bad_rows=table.bad_rows,
+    )
+
+
+def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs, Pairs]:
+    """Training and validation pairs, the same for the same pairs, share and seed.
+
+    All pairs with the same source go to the same side, so validation asks for sentences that
+    training has not shown.
+
+    Args:
+        share: of distinct sources that go to validation; at least one, if there are two.
+
+    Raises:
+        InputError: fewer than two distinct sources.
+    """
+    sources = list(dict.fromkeys(pairs.source))
+    if len(sources) < 2:
+        raise InputError(
+            f"{pairs.path or 'pairs'}: cannot be split into training and validation, "
+            f"it has {len(sources)} distinct source.\n"
+            "  Add rows, or give a validation file."
+        )
+    count = min(max(round(len(sources) * share), 1), len(sources) - 1)
+    chosen = np.random.default_rng(seed).permutation(len(sources))[:count]
+    held_out = {sources[i] for i in chosen}
+    inside = [i for i, text in enumerate(pairs.source) if text not in held_out]
+    outside = [i for i, text in enumerate(pairs.source) if text in held_out]
+    return pairs.take(inside), pairs.take(outside)
+
+
+def encode_source(tokenizer: Tokenizer, text: str, max_length: int) -> list[int]:
+    """Ids an encoder reads: the text's, cut to fit, and the end."""
+    return tokenizer.encode(text)[: max_length - 1] + [tokenizer.end_id]
+
+
+def pairs(
+    texts: Pairs,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int = 64,
+    max_length: int = 128,
+    shuffle: bool = True,
+    seed: int = 0,
+):
+    """A `tf.data.Dataset` of batches for `Seq2SeqLM.fit` and `evaluate`.
+
+    Each batch is ((`encoder_token_ids`, `decoder_token_ids`), labels, sample weights): int32 and
+    float32 (batch, length), texts of similar length together. Labels are the decoder's ids one
+    step ahead; padding weighs 0. Longer texts are cut to `max_length` tokens, end included. Every
+    iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+    """
+    sources = [encode_source(tokenizer, text, max_length) for text in texts.source]
+    targets = [encode_source(tokenizer, text, max_length) for text in texts.target]
+    lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
+    plan = BatchPlan(lengths, batch_size, shuffle=shuffle, seed=seed)
+
+    def batch(indices):
+        labels = pad([targets[i] for i in indices], tokenizer.padding_id)
+        inputs = {
+            "encoder_token_ids": pad([sources[i] for i in indices], tokenizer.padding_id),
+            "decoder_token_ids": pad(
+                [[tokenizer.start_id, *targets[i][:-1]] for i in indices], tokenizer.padding_id
+            ),
+        }
+        return inputs, labels, (labels != tokenizer.padding_id).astype("float32")
+
+    return tf_dataset(plan, batch)

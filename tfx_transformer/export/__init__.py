@@ -1,0 +1,1 @@
+"""Trained models to files that run elsewhere, each checked against the model it came from."""

@@ -1,0 +1,213 @@
+"""The tokenizer as plain TensorFlow ops, so that a SavedModel takes strings and returns strings."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import tensorflow as tf
+import tiktoken
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import _SLICE, Tokenizer
+
+# Follows every piece. No UTF-8 text holds this byte, so splitting there cuts nothing else.
+_SEPARATOR = b"\xff"
+
+
+class GraphTokenizer(tf.Module):
+    """Byte-level BPE on a batch of strings, in core TensorFlow ops only.
+
+    Texts are cut into pieces, equal pieces of the whole batch are encoded once, and one loop merges
+    all of them: each turn joins, in every piece, the neighbours that make the token of the lowest
+    id. The ids are those of `tiktoken`; the turns are as many as the piece that needs the most has
+    different merges.
+
+    Works eagerly and inside `tf.function`. Saved as it is, or as part of the `tf.Module` or Keras
+    model that holds it as an attribute; a `keras.export.ExportArchive` must `track` it.
+
+    Args:
+        tokenizer: gives tokens, special tokens and split pattern.
+
+    Raises:
+        InputError: the split pattern means something else, or nothing, to TensorFlow; or the ids
+            do not follow the merges.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
+        self._size = size  # as an id: no token
+        self._pattern = _re2_pattern(tokenizer.pattern)
+        self._merged = _table(_pair_ids(tokenizer), tf.int64, default=size)
+        self._whole = _table(ranks, tf.string, default=size)
+        self._byte_ids = tf.constant([ranks[bytes([byte])] for byte in range(256)], tf.int64)
+        tokens = {index: token for token, index in ranks.items()}
+        self._tokens = tf.constant([tokens.get(index, b"") for index in range(size)])
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Ids of texts, without start or end: `Tokenizer.encode` of each.
+
+        Args:
+            texts: string (batch,), UTF-8. Bytes that are no UTF-8 count as U+FFFD, as many of them
+                as `bytes.decode(errors="replace")` makes.
+
+        Returns: int32 (batch, None).
+        """
+        texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+        lengths = tf.strings.length(texts, unit="UTF8_CHAR")
+        starts = tf.ragged.range((lengths + _SLICE - 1) // _SLICE) * _SLICE
+        slices = tf.strings.substr(
+            tf.gather(texts, starts.value_rowids()),
+            starts.flat_values,
+            tf.fill(tf.shape(starts.flat_values), _SLICE),
+            unit="UTF8_CHAR",
+        )
+        marked = tf.strings.regex_replace(slices, self._pattern, rb"\0" + _SEPARATOR)
+        pieces = tf.strings.split(marked, _SEPARATOR)
+        rows = tf.gather(starts.value_rowids(), pieces.value_rowids())
+
+        unique, index = tf.unique(pieces.flat_values)
+        ids = tf.gather(self._encode_pieces(unique), index)
+        return tf.RaggedTensor.from_value_rowids(
+            tf.cast(ids.flat_values, tf.int32),
+            tf.gather(rows, ids.value_rowids()),
+            nrows=tf.size(texts, out_type=tf.int64),
+        )
+
+    def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
+        """Texts of ids: `Tokenizer.decode` of each row.
+
+        Args:
+            token_ids: int (batch, length). Special ids (padding, start, end, …) are left out.
+
+        Returns: string (batch,), UTF-8. Bytes that are no UTF-8 become U+FFFD, as many of them as
+            `bytes.decode(errors="replace")` makes.
+
+        Raises:
+            tf.errors.InvalidArgumentError: an id is negative or outside the vocabulary.
+        """
+        texts = tf.strings.reduce_join(tf.gather(self._tokens, token_ids), axis=-1)
+        return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+
+    def _encode_pieces(self, pieces: tf.Tensor) -> tf.RaggedTensor:
+        """string (pieces,) -> int64 (pieces, None)."""
+        # A piece that is a token needs no merge: it enters the loop as one byte that is that token.
+        whole = self._whole.lookup(pieces)
+        unknown = whole == self._size
+        spelled = tf.where(unknown, pieces, "?")
+        rows = tf.repeat(tf.range(tf.size(pieces)), tf.strings.length(spelled))
+        spelling = tf.io.decode_raw(tf.strings.reduce_join(spelled), tf.uint8)
+        ids = tf.where(
+            tf.gather(unknown, rows),
+            tf.gather(self._byte_ids, tf.cast(spelling, tf.int32)),
+            tf.gather(whole, rows),
+        )
+        ids, rows, _ = tf.while_loop(
+            lambda ids, rows, merged: tf.reduce_any(merged < self._size),
+            self._merge,
+            (ids, rows, self._pairs(ids, rows)),
+            shape_invariants=(tf.TensorShape([None]),) * 3,
+        )
+        return tf.RaggedTensor.from_value_rowids(
+            ids, tf.cast(rows, tf.int64), nrows=tf.size(pieces, out_type=tf.int64)
+        )
+
+    def _pairs(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """int64 (n,): the token that ids i and i + 1 make together, or `_size` if they make none."""
+        keys = tf.where(rows[:-1] == rows[1:], ids[:-1] * self._size + ids[1:], -1)
+        last = tf.constant([self._size], tf.int64)
+        return tf.concat([self._merged.lookup(keys), last], axis=0)[: tf.size(ids)]
+
+    def _merge(
+        self, ids: tf.Tensor, rows: tf.Tensor, merged: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """One turn: in every row, joins the pairs whose token has the lowest id, from the left."""
+        positions = tf.range(tf.size(ids))
+        lowest = tf.math.segment_min(merged, rows)
+        joins = (merged == tf.gather(lowest, rows)) & (merged < self._size)
+        # In a run of overlapping pairs (a a a a) the first takes its neighbour, and so every other
+        # one counts: those an odd number of places after the last position that is no such pair.
+        breaks = tf.concat([[-1], tf.boolean_mask(positions, ~joins)], axis=0)
+        before = tf.gather(breaks, tf.cumsum(tf.cast(~joins, tf.int32)))
+        joins &= (positions - before) % 2 == 1
+
+        ids = tf.where(joins, merged, ids)
+        stays = tf.concat([[True], ~joins[:-1]], axis=0)
+        ids, rows = tf.boolean_mask(ids, stays), tf.boolean_mask(rows, stays)
+        return ids, rows, self._pairs(ids, rows)
+
+
+def _pair_ids(tokenizer: Tokenizer) -> dict[int, int]:
+    """Pairs of ids, packed into one number, to the id that they merge into.
+
+    Every token has one pair, although its bytes may be cut elsewhere into two tokens as well:
+    `merges` makes sure that each token is reached from its bytes by merges of lower ids. The bytes
+    of a token, wherever they stand together in a text with no merge across their ends, go through
+    these same merges; so no other pair can ever make it. For the same reason a merge never offers
+    a pair of a lower id, and all merges of one id can be done at once.
+    """
+    ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
+    try:
+        merges = tokenizer.merges()
+    except ValueError as error:
+        raise InputError(f"Tokenizer: {error}.\n  Its ids must follow its merges.") from error
+    pairs = {ranks[left] * size + ranks[right]: ranks[left + right] for left, right in merges}
+    return pairs or {-1: size}  # a table of 256 bytes and no merge may not be empty
+
+
+def _table(entries: dict, key_dtype: tf.DType, default: int) -> tf.lookup.StaticHashTable:
+    keys = tf.constant(list(entries), key_dtype)
+    values = tf.constant(list(entries.values()), tf.int64)
+    return tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(keys, values), default_value=default
+    )
+
+
+def _re2_pattern(pattern: str) -> str:
+    """The pattern with each `\\p{…}` written out as the characters it matches in tiktoken.
+
+    The two regular expression engines carry tables of different Unicode versions: thousands of
+    letters of Unicode 16 are none to TensorFlow, and would split elsewhere.
+    """
+    escapes = set(re.findall(r"\\(.)", pattern, re.DOTALL))
+    strange = {f"\\{escape}" for escape in escapes if escape.isalnum() and escape not in "pnrt"}
+    try:
+        if strange:
+            raise ValueError(f"{', '.join(sorted(strange))} would match other characters")
+        explicit = re.sub(r"\\[^p]|\\p\{\w+\}|\[(?:\\.|[^\]\\])*\]", _write_out, pattern)
+        tf.strings.regex_replace([""], explicit, "")
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        raise InputError(
+            f"Tokenizer: its split pattern does not work inside a SavedModel: {error}.\n"
+            "  Look-ahead and \\s \\w \\d are not possible there. Export to LiteRT instead, or train\n"
+            "  a tokenizer with Tokenizer.train, whose pattern uses none of them."
+        ) from error
+    return explicit
+
+
+def _write_out(match: re.Match) -> str:
+    """For re.sub: bare ranges in a bracket, and a bracket of ranges for a class on its own."""
+    found = match[0]
+    if found.startswith("["):
+        return re.sub(r"\\p\{\w+\}", lambda inner: _ranges(inner[0]), found)
+    return f"[{_ranges(found)}]" if found.startswith(r"\p") else found
+
+
+@functools.cache
+def _ranges(unicode_class: str) -> str:
+    """What tiktoken matches by a class such as `\\p{L}`, as the ranges of a bracket expression."""
+    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    ranks = {bytes([byte]): byte for byte in range(256)}
+    # tiktoken drops what its pattern does not match.
+    only = tiktoken.Encoding(
+        "characters", pat_str=unicode_class, mergeable_ranks=ranks, special_tokens={}
+    )
+    ranges: list[list[int]] = []
+    for code in map(ord, only.decode(only.encode_ordinary(every))):
+        if ranges and code == ranges[-1][1] + 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in ranges)

@@ -1,0 +1,21 @@
+"""Keras layers of a Transformer, written with keras.ops only: they run on every Keras backend."""
+
+from tfx_transformer.layers.attention import MultiHeadAttention
+from tfx_transformer.layers.block import TransformerBlock
+from tfx_transformer.layers.embedding import TokenEmbedding
+from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.position import (
+    LearnedPositions,
+    RotaryPositions,
+    SinusoidalPositions,
+)
+
+__all__ = [
+    "FeedForward",
+    "LearnedPositions",
+    "MultiHeadAttention",
+    "RotaryPositions",
+    "SinusoidalPositions",
+    "TokenEmbedding",
+    "TransformerBlock",
+]

@@ -1,0 +1,218 @@
+"""Multi-head attention: self, masked and cross, with the key/value cache as argument and result."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.position import PACKAGE, RotaryPositions, token_positions
+
+# Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold it, and a
+# moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
+MASKED = -1e4
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MultiHeadAttention(keras.layers.Layer):
+    """Attention(Q, K, V) = softmax(Q K^T / sqrt(head_dim)) V, in several heads side by side.
+
+    Vaswani et al. (2017), section 3.2. Queries come from `x`; keys and values come from `x` too
+    (self-attention) or from `memory` (cross-attention). With fewer key/value heads than query
+    heads, each serves a group of query heads (Ainslie et al. 2023).
+
+    Args:
+        hidden_dim: width of the result.
+        num_heads: query heads.
+        num_key_value_heads: key/value heads, a divisor of num_heads. Defaults to num_heads.
+        head_dim: width of a head. Defaults to hidden_dim // num_heads.
+        causal: a token attends to itself and the tokens before it only.
+        rope_theta: rotate queries and keys by `RotaryPositions(rope_theta)`; None: do not.
+        dropout: rate on the attention weights, in training.
+        use_bias: biases in the four projections.
+
+    Call arguments:
+        x: float (batch, length, hidden_dim).
+        memory: what cross-attention reads: float (batch, memory_length, memory_dim), or the
+            (key, value) pair that `project_memory` made of it once. None: self-attention.
+        cache: (key, value) of the tokens before, each float
+            (batch, num_key_value_heads, max_length, head_dim); self-attention only.
+        position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
+            cache's slot for it.
+        attention_mask: bool, broadcastable to (batch, length, keys); False hides a key from a query.
+        return_attention_scores: also return the weights, float (batch, num_heads, length, keys).
+
+    Returns: float (batch, length, hidden_dim); with a cache the pair (output, new cache); the
+        attention weights, if requested, stand last.
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        num_heads,
+        num_key_value_heads=None,
+        head_dim=None,
+        causal=False,
+        rope_theta=None,
+        dropout=0.0,
+        use_bias=True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.num_key_value_heads = num_key_value_heads or num_heads
+        self.head_dim = head_dim or hidden_dim // num_heads
+        self.causal = causal
+        self.rope_theta = rope_theta
+        self.dropout = dropout
+        self.use_bias = use_bias
+        if num_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"num_heads {num_heads} is not a multiple of num_key_value_heads "
+                f"{self.num_key_value_heads}: key/value heads serve query heads in equal groups."
+            )
+        dense = {"use_bias": use_bias, "dtype": self.dtype_policy}
+        query_dim = num_heads * self.head_dim
+        key_dim = self.num_key_value_heads * self.head_dim
+        self.query = keras.layers.Dense(query_dim, name="query", **dense)
+        self.key = keras.layers.Dense(key_dim, name="key", **dense)
+        self.value = keras.layers.Dense(key_dim, name="value", **dense)
+        self.output_projection = keras.layers.Dense(hidden_dim, name="output_projection", **dense)
+        self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.rotary = (
+            None if rope_theta is None else RotaryPositions(rope_theta, dtype=self.dtype_policy)
+        )
+
+    def build(self, x_shape, memory_shape=None):
+        memory_shape = x_shape if memory_shape is None else memory_shape
+        self.query.build(x_shape)
+        self.key.build(memory_shape)
+        self.value.build(memory_shape)
+        self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_dim))
+        if self.rotary is not None:
+            self.rotary.build((x_shape[0], self.num_heads, x_shape[1], self.head_dim))
+
+    def project_memory(self, memory):
+        """(key, value) of a memory, so that decoding projects it once and not at every step."""
+        return (
+            self._split_heads(self.key(memory), self.num_key_value_heads),
+            self._split_heads(self.value(memory), self.num_key_value_heads),
+        )
+
+    def call(
+        self,
+        x,
+        memory=None,
+        cache=None,
+        position=0,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        query = self._split_heads(self.query(x), self.num_heads)
+        if memory is None:
+            key, value = self.project_memory(x)
+            if self.rotary is not None:
+                query = self.rotary(query, start=position)
+                key = self.rotary(key, start=position)
+            if cache is not None:
+                key = write_cache(cache[0], key, position)
+                value = write_cache(cache[1], value, position)
+        else:
+            key, value = memory if isinstance(memory, (tuple, list)) else self.project_memory(memory)
+
+        scores = self._scores(query, key)
+        if self.causal:
+            scores = self._hide(scores, causal_mask(position, ops.shape(x)[1], ops.shape(key)[2]))
+        if attention_mask is not None:
+            scores = self._hide(scores, attention_mask)
+        weights = ops.softmax(scores, axis=-1)
+        output = self._mix(self.weights_dropout(weights, training=training), value)
+        output = self.output_projection(output)
+
+        results = [output]
+        if cache is not None:
+            results.append((key, value))
+        if return_attention_scores:
+            results.append(weights)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def _split_heads(self, x, heads):
+        """(batch, length, heads * head_dim) -> (batch, heads, length, head_dim)."""
+        x = ops.reshape(x, (ops.shape(x)[0], ops.shape(x)[1], heads, self.head_dim))
+        return ops.transpose(x, (0, 2, 1, 3))
+
+    # With grouped heads the queries of one group are laid along the length, so that one matrix
+    # product serves the whole group and no key or value is copied.
+
+    def _scores(self, query, key):
+        batch, length = ops.shape(query)[0], ops.shape(query)[2]
+        rows = (self.num_heads // self.num_key_value_heads) * length
+        # Scaling the query is cheaper than scaling the scores.
+        query = query * ops.cast(self.head_dim**-0.5, query.dtype)
+        query = ops.reshape(query, (batch, self.num_key_value_heads, rows, self.head_dim))
+        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+        return ops.reshape(scores, (batch, self.num_heads, length, ops.shape(key)[2]))
+
+    def _hide(self, scores, mask):
+        mask = ops.expand_dims(mask, -3)  # heads share the mask
+        return scores + ops.where(mask, ops.cast(0, scores.dtype), ops.cast(MASKED, scores.dtype))
+
+    def _mix(self, weights, value):
+        batch, length = ops.shape(weights)[0], ops.shape(weights)[2]
+        rows = (self.num_heads // self.num_key_value_heads) * length
+        weights = ops.reshape(
+            weights, (batch, self.num_key_value_heads, rows, ops.shape(value)[2])
+        )
+        mixed = ops.reshape(
+            ops.matmul(weights, value), (batch, self.num_heads, length, self.head_dim)
+        )
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "num_heads": self.num_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+            "head_dim": self.head_dim,
+            "causal": self.causal,
+            "rope_theta": self.rope_theta,
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+        }
+
+
+def causal_mask(position, length, keys):
+    """Which of `keys` slots the tokens at position, position + 1, … may see: those up to their own.
+
+    Args:
+        position: int or int tensor, scalar or (batch,).
+        length: number of queries.
+        keys: number of key slots.
+
+    Returns: bool (length, keys), or (batch, length, keys) if position is (batch,).
+    """
+    queries = token_positions(position, length)
+    return ops.expand_dims(queries, -1) >= ops.arange(keys, dtype="int32")
+
+
+def write_cache(cache, new, position):
+    """The cache with `new` written at slots position, position + 1, …
+
+    Args:
+        cache: float (batch, heads, max_length, head_dim).
+        new: float (batch, heads, length, head_dim).
+        position: int or int tensor; scalar (all rows alike) or (batch,), then length is 1.
+
+    Returns: float, the shape of cache.
+    """
+    new = ops.cast(new, cache.dtype)
+    position = ops.cast(position, "int32")
+    if len(position.shape) == 0:
+        return ops.slice_update(cache, (0, 0, position, 0), new)
+    # Rows at different positions: one slot per row, chosen by comparison (no gather, no scatter).
+    slots = ops.arange(ops.shape(cache)[2], dtype="int32")
+    here = ops.expand_dims(position, -1) == slots
+    return ops.where(here[:, None, :, None], new, cache)

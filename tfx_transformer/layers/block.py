@@ -1,0 +1,170 @@
+"""One Transformer block: attention, cross-attention if it has a memory, feed-forward."""
+
+from __future__ import annotations
+
+import keras
+
+from tfx_transformer.layers.attention import MultiHeadAttention
+from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TransformerBlock(keras.layers.Layer):
+    """Residual sub-layers f1 … fn: self-attention, [cross-attention], feed-forward.
+
+    pre-norm:   x <- x + dropout(f(norm(x)))      Xiong et al. (2020)
+    post-norm:  x <- norm(x + dropout(f(x)))      Vaswani et al. (2017), section 3.1
+
+    With `cross=False, causal=False` this is an encoder block, with `causal=True` a GPT block, with
+    both the decoder block of an encoder-decoder.
+
+    Args:
+        hidden_dim, num_heads, num_key_value_heads, rope_theta, use_bias: see `MultiHeadAttention`.
+        intermediate_dim, activation, gated: see `FeedForward`.
+        causal: tokens see only themselves and those before them.
+        cross: add cross-attention to a memory.
+        norm: "layer_norm" (Ba et al. 2016) or "rms_norm" (Zhang & Sennrich 2019).
+        norm_first: pre-norm instead of post-norm.
+        norm_epsilon: added to the variance.
+        dropout: rate on each sub-layer's result and on attention weights, in training.
+
+    Call arguments:
+        x: float (batch, length, hidden_dim).
+        memory, cache, position: see `MultiHeadAttention`; the cache serves self-attention.
+        attention_mask: bool, broadcastable to (batch, length, keys), for self-attention.
+        cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
+        return_attention_scores: also return the weights of the last attention: cross-attention if
+            the block has it, else self-attention.
+
+    Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the
+        weights if requested.
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        num_heads,
+        intermediate_dim,
+        num_key_value_heads=None,
+        causal=False,
+        cross=False,
+        norm="layer_norm",
+        norm_first=True,
+        norm_epsilon=1e-5,
+        activation="gelu",
+        gated=False,
+        use_bias=True,
+        rope_theta=None,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "intermediate_dim": intermediate_dim,
+            "num_key_value_heads": num_key_value_heads,
+            "causal": causal,
+            "cross": cross,
+            "norm": norm,
+            "norm_first": norm_first,
+            "norm_epsilon": norm_epsilon,
+            "activation": activation,
+            "gated": gated,
+            "use_bias": use_bias,
+            "rope_theta": rope_theta,
+            "dropout": dropout,
+        }
+        self.norm_first = norm_first
+        self.cross = cross
+        attention = {
+            "hidden_dim": hidden_dim,
+            "num_heads": num_heads,
+            "num_key_value_heads": num_key_value_heads,
+            "use_bias": use_bias,
+            "dropout": dropout,
+            "dtype": self.dtype_policy,
+        }
+        new_norm = {
+            "layer_norm": keras.layers.LayerNormalization,
+            "rms_norm": keras.layers.RMSNormalization,
+        }[norm]
+        normal = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
+
+        self.attention = MultiHeadAttention(
+            causal=causal, rope_theta=rope_theta, name="attention", **attention
+        )
+        self.attention_norm = new_norm(name="attention_norm", **normal)
+        if cross:
+            self.cross_attention = MultiHeadAttention(name="cross_attention", **attention)
+            self.cross_attention_norm = new_norm(name="cross_attention_norm", **normal)
+        self.feed_forward = FeedForward(
+            intermediate_dim,
+            activation,
+            gated=gated,
+            use_bias=use_bias,
+            name="feed_forward",
+            dtype=self.dtype_policy,
+        )
+        self.feed_forward_norm = new_norm(name="feed_forward_norm", **normal)
+        self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+
+    def build(self, x_shape, memory_shape=None):
+        self.attention.build(x_shape)
+        self.attention_norm.build(x_shape)
+        if self.cross:
+            self.cross_attention.build(x_shape, memory_shape or x_shape)
+            self.cross_attention_norm.build(x_shape)
+        self.feed_forward.build(x_shape)
+        self.feed_forward_norm.build(x_shape)
+
+    def call(
+        self,
+        x,
+        memory=None,
+        cache=None,
+        position=0,
+        attention_mask=None,
+        cross_attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        def attend(y):
+            return self.attention(
+                y,
+                cache=cache,
+                position=position,
+                attention_mask=attention_mask,
+                return_attention_scores=return_attention_scores,
+                training=training,
+            )
+
+        def attend_memory(y):
+            return self.cross_attention(
+                y,
+                memory=memory,
+                attention_mask=cross_attention_mask,
+                return_attention_scores=return_attention_scores,
+                training=training,
+            )
+
+        x, extra = self._residual(x, attend, self.attention_norm, training)
+        new_cache = extra[:1] if cache is not None else ()
+        if self.cross:
+            x, extra = self._residual(x, attend_memory, self.cross_attention_norm, training)
+        scores = extra[-1:] if return_attention_scores else ()
+        x, _ = self._residual(
+            x, lambda y: self.feed_forward(y, training=training), self.feed_forward_norm, training
+        )
+        return (x, *new_cache, *scores) if new_cache or scores else x
+
+    def _residual(self, x, sub_layer, norm, training):
+        """x with one residual sub-layer applied, and what the sub-layer returned beside it."""
+        result = sub_layer(norm(x) if self.norm_first else x)
+        y, *extra = result if isinstance(result, tuple) else (result,)
+        x = x + self.residual_dropout(y, training=training)
+        return (x if self.norm_first else norm(x)), extra
+
+    def get_config(self):
+        return {**super().get_config(), **self.settings}

@@ -1,0 +1,55 @@
+"""Token ids to vectors, and vectors to logits over the vocabulary."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TokenEmbedding(keras.layers.ReversibleEmbedding):
+    """One trained vector per token; in reverse, one logit per token.
+
+    embed:    y = scale * E[id]
+    reverse:  logits = x E^T  (tied, Press & Wolf 2017)  or  x R  (untied)
+
+    Args:
+        input_dim: vocabulary size.
+        output_dim: hidden_dim.
+        scale: factor on the embedded vectors; sqrt(hidden_dim) in Vaswani et al. (2017), 3.4.
+        tie_weights and the rest: see `keras.layers.ReversibleEmbedding`.
+
+    Call arguments:
+        inputs: int (batch, length); reverse: float (batch, length, hidden_dim).
+        reverse: False or True.
+
+    Returns: float (batch, length, hidden_dim); reverse: float (batch, length, vocabulary_size).
+    """
+
+    def __init__(self, input_dim, output_dim, scale=1.0, **kwargs):
+        # Unit-variance vectors after scaling, as the signal of sinusoidal positions has about.
+        kwargs.setdefault(
+            "embeddings_initializer", keras.initializers.RandomNormal(stddev=output_dim**-0.5)
+        )
+        super().__init__(input_dim, output_dim, **kwargs)
+        self.scale = scale
+
+    def lookup(self, table, token_ids):
+        """table[token_ids]; the exporter swaps this for an operation that keeps int8 tables."""
+        return ops.take(table, token_ids, axis=0)
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            vectors = self.lookup(self.embeddings, ops.cast(inputs, "int32"))
+            vectors = ops.cast(vectors, self.compute_dtype)
+            return vectors * ops.cast(self.scale, vectors.dtype)
+        # One flat matrix product: a batched one would repeat the table for every row.
+        flat = ops.reshape(inputs, (-1, self.output_dim))
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        logits = ops.matmul(flat, ops.cast(kernel, flat.dtype))
+        return ops.reshape(logits, (*ops.shape(inputs)[:-1], self.input_dim))
+
+    def get_config(self):
+        return {**super().get_config(), "scale": self.scale}

@@ -1,0 +1,155 @@
+"""Where a token stands: sinusoidal, learned and rotary positions."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+PACKAGE = "tfx_transformer"
+
+
+def token_positions(start, length):
+    """Positions start, start + 1, … of `length` tokens.
+
+    Args:
+        start: int or int tensor, scalar or (batch,); position of the first token of each row.
+        length: int; number of tokens.
+
+    Returns: int32 (length,), or (batch, length) if start is (batch,).
+    """
+    return ops.expand_dims(ops.cast(start, "int32"), -1) + ops.arange(length, dtype="int32")
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class SinusoidalPositions(keras.layers.Layer):
+    """Adds the fixed sine/cosine position signal of Vaswani et al. (2017), section 3.5.
+
+    PE[p, 2i] = sin(p / 10000^(2i/d)),  PE[p, 2i+1] = cos(p / 10000^(2i/d))
+
+    Args:
+        max_wavelength: the 10000 of the formula.
+
+    Call arguments:
+        x: float (batch, length, hidden_dim).
+        start: int or int tensor, scalar or (batch,); position of x[:, 0]. Cached decoding passes
+            the number of tokens already seen.
+
+    Returns: float (batch, length, hidden_dim), the dtype of x.
+
+    Raises:
+        ValueError: hidden_dim is odd.
+    """
+
+    def __init__(self, max_wavelength=10_000.0, **kwargs):
+        super().__init__(**kwargs)
+        self.max_wavelength = max_wavelength
+
+    def build(self, input_shape):
+        if input_shape[-1] % 2:
+            raise ValueError(
+                f"SinusoidalPositions needs an even hidden_dim, got {input_shape[-1]}: "
+                "sines and cosines come in pairs."
+            )
+
+    def call(self, x, start=0):
+        length, hidden_dim = ops.shape(x)[1], x.shape[-1]
+        # Angles stay in float32: in half precision neighbouring positions would coincide.
+        frequencies = _frequencies(hidden_dim, self.max_wavelength)
+        angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
+        signal = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+        signal = ops.reshape(signal, (-1, length, hidden_dim))
+        return x + ops.cast(signal, x.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "max_wavelength": self.max_wavelength}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class LearnedPositions(keras.layers.Layer):
+    """Adds one trained vector per position (Gehring et al. 2017; BERT, GPT-2).
+
+    y[p] = x[p] + W[p]
+
+    Args:
+        max_length: number of positions that have a vector.
+
+    Call arguments:
+        x: float (batch, length, hidden_dim); start + length may not exceed max_length.
+        start: int or int tensor, scalar or (batch,); position of x[:, 0].
+
+    Returns: float (batch, length, hidden_dim), the dtype of x.
+    """
+
+    def __init__(self, max_length, initializer="uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.max_length = max_length
+        self.initializer = keras.initializers.get(initializer)
+
+    def build(self, input_shape):
+        self.embeddings = self.add_weight(
+            name="embeddings",
+            shape=(self.max_length, input_shape[-1]),
+            initializer=self.initializer,
+        )
+
+    def call(self, x, start=0):
+        vectors = ops.take(self.embeddings, token_positions(start, ops.shape(x)[1]), axis=0)
+        return x + ops.cast(vectors, x.dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "max_length": self.max_length,
+            "initializer": keras.initializers.serialize(self.initializer),
+        }
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class RotaryPositions(keras.layers.Layer):
+    """Rotates pairs of query or key features by an angle that grows with the position.
+
+    With a = p / theta^(2i/d):  (x[i], x[i + d/2]) -> (x[i] cos a - x[i + d/2] sin a,
+                                                       x[i + d/2] cos a + x[i] sin a)
+
+    Su et al. (2021), section 3.4, with the halves paired as in Llama. The product of a rotated
+    query and a rotated key depends on the distance of their positions only.
+
+    Args:
+        theta: base of the wavelengths.
+
+    Call arguments:
+        x: float (batch, heads, length, head_dim), head_dim even.
+        start: int or int tensor, scalar or (batch,); position of x[:, :, 0].
+
+    Returns: float (batch, heads, length, head_dim), the dtype of x.
+    """
+
+    def __init__(self, theta=10_000.0, **kwargs):
+        super().__init__(**kwargs)
+        self.theta = theta
+
+    def build(self, input_shape):
+        if input_shape[-1] % 2:
+            raise ValueError(
+                f"RotaryPositions needs an even head_dim, got {input_shape[-1]}: "
+                "features are rotated in pairs."
+            )
+
+    def call(self, x, start=0):
+        length, head_dim = ops.shape(x)[2], x.shape[-1]
+        angles = ops.cast(token_positions(start, length), "float32")[..., None] * _frequencies(
+            head_dim, self.theta
+        )
+        angles = ops.reshape(angles, (-1, 1, length, head_dim // 2))
+        cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
+        first, second = ops.split(x, 2, axis=-1)
+        return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "theta": self.theta}
+
+
+def _frequencies(width: int, base: float) -> np.ndarray:
+    """1 / base^(2i/width) for i = 0 … width/2 - 1, computed in float64."""
+    return (base ** (-np.arange(0, width, 2, dtype="float64") / width)).astype("float32")

@@ -1,0 +1,1 @@
+"""The one Transformer stack and the tasks that are made of it."""

@@ -1,0 +1,72 @@
+"""Loss and metrics of predicting tokens. Padding weighs nothing: it comes as sample weight 0."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.position import PACKAGE
+
+
+def token_losses(token_ids, logits):
+    """-log p(id), per token: float32 (batch, length) from int (batch, length) and float logits
+    (batch, length, vocabulary_size)."""
+    return ops.sparse_categorical_crossentropy(
+        ops.cast(token_ids, "int32"), ops.cast(logits, "float32"), from_logits=True
+    )
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TokenCrossentropy(keras.losses.Loss):
+    """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.
+
+    loss = (1 - e) * -log p(y) + e * mean_v(-log p(v))         Szegedy et al. (2016), section 7
+
+    The sum over tokens is divided by the sum of their sample weights, so a batch of short and long
+    texts weighs each token alike and padding does not dilute it.
+
+    Args:
+        label_smoothing: e, from 0 to below 1; 0.1 in Vaswani et al. (2017), 5.4.
+    """
+
+    def __init__(self, label_smoothing=0.0, name="loss", **kwargs):
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}.")
+        self.label_smoothing = label_smoothing
+
+    def call(self, y_true, y_pred):
+        losses = token_losses(y_true, y_pred)
+        if not self.label_smoothing:
+            return losses
+        # mean_v(-log p(v)) = -log p(y) + logit(y) - mean_v(logit(v)): no second softmax needed.
+        logits = ops.cast(y_pred, "float32")
+        ids = ops.expand_dims(ops.cast(y_true, "int32"), -1)
+        chosen = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
+        return losses + self.label_smoothing * (chosen - ops.mean(logits, axis=-1))
+
+    def get_config(self):
+        return {**super().get_config(), "label_smoothing": self.label_smoothing}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Perplexity(keras.metrics.Mean):
+    """exp of the mean -log p(y) over the tokens that weigh; without label smoothing."""
+
+    def __init__(self, name="perplexity", **kwargs):
+        super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        super().update_state(token_losses(y_true, y_pred), sample_weight=sample_weight)
+
+    def result(self):
+        return ops.exp(super().result())
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
+    """Share of the tokens that weigh whose most probable prediction is right."""
+
+    def __init__(self, name="token_accuracy", **kwargs):
+        super().__init__(name=name, **kwargs)

@@ -1,0 +1,156 @@
+"""The one stack: positions, blocks, final normalization. BERT, GPT and both halves of a
+translator are this stack with other settings."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.layers import LearnedPositions, SinusoidalPositions, TransformerBlock
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class TransformerStack(keras.layers.Layer):
+    """Embedded tokens to contextual vectors, through the same step in training and decoding.
+
+    x <- dropout(x + positions);  x <- block_i(x) for every i;  x <- norm(x) if pre-norm
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+        num_layers: number of blocks.
+        causal: tokens see only themselves and those before them.
+        cross: blocks read a memory by cross-attention.
+
+    Call arguments:
+        x: float (batch, length, hidden_dim), embedded tokens.
+        memory: float (batch, memory_length, hidden_dim), or the result of `project_memory`.
+        cache: None (training), or one (key, value) pair per block, each float
+            (batch, num_key_value_heads, max_length, head_dim). A cache and length > 1 is prefill,
+            a cache and length 1 is decoding.
+        position: int or int tensor, scalar or (batch,); position of x[:, 0].
+        attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
+        cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
+        return_attention_scores: also return every block's weights, as `TransformerBlock` does.
+
+    Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the list
+        of attention weights if requested.
+    """
+
+    def __init__(self, config, num_layers, causal=False, cross=False, **kwargs):
+        super().__init__(**kwargs)
+        config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
+        self.config = config
+        self.num_layers = num_layers
+        self.causal = causal
+        self.cross = cross
+        self.positions = {
+            "sinusoidal": lambda: SinusoidalPositions(name="positions", dtype=self.dtype_policy),
+            "learned": lambda: LearnedPositions(
+                config.max_sequence_length, name="positions", dtype=self.dtype_policy
+            ),
+            "rotary": lambda: None,  # lives inside attention
+        }[config.position]()
+        self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
+        self.blocks = [
+            TransformerBlock(
+                config.hidden_dim,
+                config.num_heads,
+                config.intermediate_dim,
+                num_key_value_heads=config.num_key_value_heads,
+                causal=causal,
+                cross=cross,
+                norm=config.norm,
+                norm_first=config.norm_first,
+                norm_epsilon=config.norm_epsilon,
+                activation=config.activation,
+                gated=config.gated,
+                use_bias=config.use_bias,
+                rope_theta=config.rope_theta if config.position == "rotary" else None,
+                dropout=config.dropout,
+                name=f"block_{index}",
+                dtype=self.dtype_policy,
+            )
+            for index in range(num_layers)
+        ]
+        self.final_norm = None
+        if config.norm_first:
+            new_norm = {
+                "layer_norm": keras.layers.LayerNormalization,
+                "rms_norm": keras.layers.RMSNormalization,
+            }[config.norm]
+            self.final_norm = new_norm(
+                epsilon=config.norm_epsilon, name="final_norm", dtype=self.dtype_policy
+            )
+
+    def build(self, x_shape, memory_shape=None):
+        shape = (None, None, self.config.hidden_dim)
+        if self.positions is not None:
+            self.positions.build(shape)
+        for block in self.blocks:
+            block.build(shape, shape if self.cross else None)
+        if self.final_norm is not None:
+            self.final_norm.build(shape)
+
+    def project_memory(self, memory):
+        """One (key, value) pair per block, each float
+        (batch, num_key_value_heads, memory_length, head_dim): decoding computes them once."""
+        return [block.cross_attention.project_memory(memory) for block in self.blocks]
+
+    def new_cache(self, batch_size, max_length):
+        """An empty cache for `call`: zeros in the compute dtype, one (key, value) per block."""
+        config = self.config
+        shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)
+        return [
+            (ops.zeros(shape, self.compute_dtype), ops.zeros(shape, self.compute_dtype))
+            for _ in self.blocks
+        ]
+
+    def call(
+        self,
+        x,
+        memory=None,
+        cache=None,
+        position=0,
+        attention_mask=None,
+        cross_attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+    ):
+        if self.positions is not None:
+            x = self.positions(x, start=position)
+        x = self.embedding_dropout(x, training=training)
+        new_cache, scores = [], []
+        for index, block in enumerate(self.blocks):
+            result = block(
+                x,
+                memory=memory[index] if isinstance(memory, list) else memory,
+                cache=None if cache is None else cache[index],
+                position=position,
+                attention_mask=attention_mask,
+                cross_attention_mask=cross_attention_mask,
+                return_attention_scores=return_attention_scores,
+                training=training,
+            )
+            x, *extra = result if isinstance(result, tuple) else (result,)
+            if cache is not None:
+                new_cache.append(extra.pop(0))
+            scores += extra
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        results = [x]
+        if cache is not None:
+            results.append(new_cache)
+        if return_attention_scores:
+            results.append(scores)
+        return results[0] if len(results) == 1 else tuple(results)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "config": self.config.to_dict(),
+            "num_layers": self.num_layers,
+            "causal": self.causal,
+            "cross": self.cross,
+        }

@@ -1,0 +1,310 @@
+"""Byte-level BPE: trained on the user's texts, run by tiktoken, saved as one tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tiktoken
+
+from tfx_transformer.errors import InputError
+
+SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+
+# Splits a text into pieces that merges never cross: English contractions, then runs of one script
+# with at most one space before them, up to three digits, other symbols, line ends, blanks. Kanji,
+# katakana and hiragana part from each other, which in Japanese is close to where words part.
+# No look-ahead, no possessive quantifier and no \s: so RE2 (TensorFlow), Oniguruma (tokenizers)
+# and fancy-regex (tiktoken) understand it alike. Every character is matched by one alternative.
+PATTERN = (
+    r"'(?:[sdmtSDMT]|ll|LL|ve|VE|re|RE)"
+    r"| ?\p{Han}+| ?[\p{Katakana}ー]+| ?\p{Hiragana}+| ?\p{L}+"
+    r"|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]+|[\r\n]+|[ \t]+"
+)
+
+# tiktoken needs quadratic time and deep recursion for one very long piece (10^6 spaces crash it).
+# Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
+_SLICE = 20_000
+
+# tokenizer.json files of real models stay below this; reading is bounded before parsing.
+_MAX_FILE_BYTES = 256 * 1024 * 1024
+
+
+class Tokenizer:
+    """Texts to token ids and back, without loss for any valid text.
+
+    Special tokens have the first ids (`<pad>` 0, `<s>` 1, `</s>` 2), then the 256 bytes, then the
+    merges in the order they were learned (Sennrich et al. 2016; on bytes: Radford et al. 2019).
+    User text is encoded by `tiktoken.Encoding.encode_ordinary`, so no text can inject a special
+    id: they exist only as integers.
+
+    Args:
+        ranks: bytes of each token to its id; the ids ascend in merge order.
+        special_tokens: name of each special token to its id.
+        pattern: regular expression that splits a text into pieces.
+    """
+
+    def __init__(
+        self, ranks: dict[bytes, int], special_tokens: dict[str, int], pattern: str = PATTERN
+    ) -> None:
+        self.ranks = ranks
+        self.special_tokens = special_tokens
+        self.pattern = pattern
+        self.padding_id, self.start_id, self.end_id = (special_tokens[t] for t in SPECIAL_TOKENS)
+        self.vocabulary_size = 1 + max(max(ranks.values()), max(special_tokens.values()))
+        self.tiktoken = tiktoken.Encoding(
+            "tfx_transformer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens
+        )
+        self._special_ids = frozenset(special_tokens.values())
+
+    @classmethod
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocabulary_size: int,
+        extra_special_tokens: Sequence[str] = (),
+    ) -> Tokenizer:
+        """Learns at most `vocabulary_size` tokens from texts; fewer if the texts hold no more.
+
+        Deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get the ids
+        after `</s>`.
+
+        Raises:
+            InputError: the vocabulary cannot hold the 256 bytes and the special tokens.
+        """
+        import tokenizers
+
+        specials = [*SPECIAL_TOKENS, *extra_special_tokens]
+        smallest = len(specials) + 256
+        if vocabulary_size < smallest:
+            raise InputError(
+                f"Tokenizer: vocabulary_size {vocabulary_size} is too small.\n"
+                f"  256 bytes and {len(specials)} special tokens need at least {smallest}."
+            )
+        trainer = tokenizers.trainers.BpeTrainer(
+            vocab_size=vocabulary_size,
+            special_tokens=specials,
+            initial_alphabet=sorted(_BYTE_TO_CHARACTER.values()),
+            show_progress=False,
+        )
+        learner = tokenizers.Tokenizer(tokenizers.models.BPE())
+        learner.pre_tokenizer = _pre_tokenizer(PATTERN)
+        learner.train_from_iterator(texts, trainer)
+        return cls.from_json(learner.to_str())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> Tokenizer:
+        """Reads a `tokenizer.json`.
+
+        Raises:
+            InputError: no such file, or not a byte-level BPE in the format of `tokenizers`.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > _MAX_FILE_BYTES:
+                raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        try:
+            return cls.from_json(text)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Tokenizer:
+        """The tokenizer of a `tokenizer.json` given as text."""
+        try:
+            tree = json.loads(text)
+            vocabulary = tree["model"]["vocab"]
+            special_tokens = {
+                token["content"]: token["id"] for token in tree["added_tokens"] if token["special"]
+            }
+            pattern = _split_pattern(tree["pre_tokenizer"])
+            ranks = {
+                _to_bytes(token): index
+                for token, index in vocabulary.items()
+                if token not in special_tokens
+            }
+            _check_ids(ranks, special_tokens)
+            _check_merges(tree["model"]["merges"], vocabulary)
+            return cls(dict(sorted(ranks.items(), key=lambda item: item[1])), special_tokens, pattern)
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise InputError(
+                f"not a byte-level BPE tokenizer.json ({detail}).\n"
+                "  Expected the file that Tokenizer.save writes."
+            ) from error
+
+    def to_json(self) -> str:
+        """The `tokenizer.json` that Hugging Face `tokenizers` and `load` both read."""
+        names = {index: _to_characters(token) for token, index in self.ranks.items()}
+        tree = {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [
+                {
+                    "id": index,
+                    "content": token,
+                    "single_word": False,
+                    "lstrip": False,
+                    "rstrip": False,
+                    "normalized": False,
+                    "special": True,
+                }
+                for token, index in self.special_tokens.items()
+            ],
+            "normalizer": None,
+            "pre_tokenizer": json.loads(_PRE_TOKENIZER % json.dumps(self.pattern)),
+            "post_processor": None,
+            "decoder": {
+                "type": "ByteLevel",
+                "add_prefix_space": True,
+                "trim_offsets": True,
+                "use_regex": True,
+            },
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": True,
+                "vocab": {**self.special_tokens, **{names[i]: i for i in sorted(names)}},
+                "merges": [list(map(_to_characters, pair)) for pair in self.merges()],
+            },
+        }
+        return json.dumps(tree, ensure_ascii=False, indent=1)
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Writes `tokenizer.json` at once or not at all."""
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(self.to_json(), encoding="utf-8")
+        os.replace(temporary, path)
+
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """The two parts each token longer than a byte was merged from, in merge order.
+
+        Found by encoding the token with only the tokens before it, as tiktoken itself would.
+        """
+        return [
+            _merge_parts(token, self.ranks, index)
+            for token, index in sorted(self.ranks.items(), key=lambda item: item[1])
+            if len(token) > 1
+        ]
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of a text, without start or end; never a special id, whatever the text holds.
+
+        A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
+        """
+        if len(text) <= _SLICE:
+            return self.tiktoken.encode_ordinary(text)
+        ids: list[int] = []
+        for start in range(0, len(text), _SLICE):
+            ids += self.tiktoken.encode_ordinary(text[start : start + _SLICE])
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of ids. Special ids are left out; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """UTF-8 bytes of ids, special ids left out: a token may hold part of a character."""
+        return self.tiktoken.decode_bytes([int(i) for i in ids if int(i) not in self._special_ids])
+
+    def count(self, text: str) -> int:
+        """Number of tokens of a text, without start and end."""
+        return len(self.encode(text))
+
+    def tokens(self, ids: Iterable[int]) -> list[str]:
+        """One readable text per id, for axes and tables; broken bytes are shown as \\xNN."""
+        names = {index: name for name, index in self.special_tokens.items()}
+        return [
+            names.get(int(i)) or self.decode_bytes([i]).decode("utf-8", errors="backslashreplace")
+            for i in ids
+        ]
+
+
+def _byte_alphabet() -> dict[int, str]:
+    """The printable character that stands for each byte in tokenizer.json (Radford et al. 2019)."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
+    printable += range(ord("®"), ord("ÿ") + 1)
+    table = {byte: chr(byte) for byte in printable}
+    rest = (byte for byte in range(256) if byte not in table)
+    return table | {byte: chr(256 + n) for n, byte in enumerate(rest)}
+
+
+_BYTE_TO_CHARACTER = _byte_alphabet()
+_CHARACTER_TO_BYTE = {character: byte for byte, character in _BYTE_TO_CHARACTER.items()}
+
+_PRE_TOKENIZER = """{"type": "Sequence", "pretokenizers": [
+    {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
+    {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]}"""
+
+
+def _to_bytes(token: str) -> bytes:
+    return bytes(_CHARACTER_TO_BYTE[character] for character in token)
+
+
+def _to_characters(token: bytes) -> str:
+    return "".join(_BYTE_TO_CHARACTER[byte] for byte in token)
+
+
+def _pre_tokenizer(pattern: str):
+    from tokenizers import Regex, pre_tokenizers
+
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+
+
+def _split_pattern(pre_tokenizer: dict) -> str:
+    """The regular expression of a `Split` step; a pattern that does not compile is refused."""
+    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
+    pattern = next(step["pattern"]["Regex"] for step in steps if step["type"] == "Split")
+    if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(r"\\[1-9]|\(\?R", pattern):
+        raise ValueError("the split pattern is not usable")
+    return pattern
+
+
+def _check_ids(ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
+    ids = [*ranks.values(), *special_tokens.values()]
+    if any(isinstance(i, bool) or not isinstance(i, int) for i in ids):
+        raise ValueError("an id is not a whole number")
+    if sorted(ids) != list(range(len(ids))):
+        raise ValueError("ids are not 0, 1, 2, … without gap or repetition")
+    if any(bytes([byte]) not in ranks for byte in range(256)):
+        raise ValueError("one of the 256 bytes has no token")
+    for token in SPECIAL_TOKENS:
+        if token not in special_tokens:
+            raise ValueError(f"special token {token} is missing")
+
+
+def _check_merges(merges: list, vocabulary: dict[str, int]) -> None:
+    """Merges must follow the ids: tiktoken takes a token's id as the priority of its merge."""
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    ids = [vocabulary[left + right] for left, right in pairs]
+    if ids != sorted(ids):
+        raise ValueError("merges are not in the order of ids")
+
+
+def _merge_parts(token: bytes, ranks: dict[bytes, int], limit: int) -> tuple[bytes, bytes]:
+    parts = [bytes([byte]) for byte in token]
+    while len(parts) > 2:
+        candidates = [ranks.get(a + b, limit) for a, b in zip(parts, parts[1:], strict=False)]
+        best = min(range(len(candidates)), key=candidates.__getitem__)
+        if candidates[best] >= limit:
+            raise ValueError(f"token {token!r} cannot be merged from earlier tokens")
+        parts[best : best + 2] = [parts[best] + parts[best + 1]]
+    return parts[0], parts[1]

@@ -1,0 +1,82 @@
+"""AdamW and the learning-rate schedules that Transformers are trained with."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up to `peak`, then decay with the inverse square root of the step.
+
+    rate(s) = peak * min((s + 1) / w, sqrt(w / (s + 1)))       Vaswani et al. (2017), equation 3
+
+    Args:
+        peak: highest rate, reached after `warmup_steps`.
+        warmup_steps: w.
+    """
+
+    def __init__(self, peak: float, warmup_steps: int):
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32") + 1.0
+        warmup = max(self.warmup_steps, 1)
+        return self.peak * ops.minimum(step / warmup, ops.sqrt(warmup / step))
+
+    def get_config(self):
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps}
+
+
+def adamw(
+    learning_rate: float = 1e-3,
+    warmup_steps: int = 0,
+    decay: Literal["inverse_square_root", "cosine", "constant"] = "inverse_square_root",
+    total_steps: int | None = None,
+    weight_decay: float = 0.01,
+    clip_norm: float | None = 1.0,
+    beta_2: float = 0.98,
+) -> keras.optimizers.Optimizer:
+    """AdamW (Loshchilov & Hutter 2019) with warm-up, decay and clipping of the global norm.
+
+    Biases, norms and embeddings are exempt from weight decay.
+
+    Args:
+        learning_rate: highest rate.
+        warmup_steps: steps over which the rate rises from 0.
+        decay: after warm-up; "cosine" falls to a tenth at `total_steps`.
+        total_steps: length of training, for "cosine".
+        weight_decay: decoupled decay per step, times the rate.
+        clip_norm: largest norm of all gradients together (Pascanu et al. 2013); None: no limit.
+        beta_2: 0.98 as in Vaswani et al. (2017), 5.3.
+    """
+    schedule = learning_rate
+    if decay == "cosine":
+        if total_steps is None:
+            raise ValueError("adamw: decay='cosine' needs total_steps.")
+        schedule = keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup_steps else learning_rate,
+            decay_steps=max(total_steps - warmup_steps, 1),
+            alpha=0.1,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    elif decay == "inverse_square_root" and warmup_steps:
+        schedule = InverseSquareRoot(learning_rate, warmup_steps)
+    elif decay not in ("constant", "inverse_square_root"):
+        raise ValueError(f"adamw: there is no decay {decay!r}.")
+    optimizer = keras.optimizers.AdamW(
+        learning_rate=schedule,
+        weight_decay=weight_decay,
+        beta_2=beta_2,
+        epsilon=1e-9,
+        global_clipnorm=clip_norm,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
+    return optimizer
