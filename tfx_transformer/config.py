@@ -151,9 +151,7 @@ class TransformerConfig:
     def of_size(cls, size: str, vocabulary_size: int, **overrides: Any) -> TransformerConfig:
         """A named size ("nano", "tiny", "small", "base") with any field overridden."""
         if size not in SIZES:
-            raise InputError(
-                f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}."
-            )
+            raise InputError(f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}.")
         return cls(vocabulary_size=vocabulary_size, **{**SIZES[size], **overrides})
 
     def to_dict(self) -> dict[str, Any]:
@@ -196,5 +194,6 @@ _FLAGS = ("norm_first", "gated", "use_bias", "tie_embeddings", "scale_embedding"
 def _check_number(name: str, value: Any, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InputError(
-            f"TransformerConfig: {name} is {value!r}.\n  Expected a number from {low:g} to {high:g}."
+            f"TransformerConfig: {name} is {value!r}.\n"
+            f"  Expected a number from {low:g} to {high:g}."
         )

@@ -1,1 +1,26 @@
 """Trained models to files that run elsewhere, each checked against the model it came from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from tfx_transformer.export.litert import litert
+from tfx_transformer.export.saved_model import saved_model
+from tfx_transformer.export.verify import verify
+
+__all__ = ["everything", "litert", "saved_model", "verify"]
+
+# Enough to show a difference; `tfx-transformer export --check` takes a whole file.
+_SENTENCES = 200
+
+
+def everything(path: str | os.PathLike, texts: Sequence[str], beams: int = 4) -> dict[str, Any]:
+    """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, and verifies them on
+    the first of the given texts. Returns what `verify` returns."""
+    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8, run.pyz")
+    saved_model(path)
+    litert(path, beams=beams)
+    litert(path, quantize="int8", beams=beams)
+    return verify(path, list(texts)[:_SENTENCES])

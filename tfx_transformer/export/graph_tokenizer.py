@@ -66,15 +66,11 @@ class GraphTokenizer(tf.Module):
         )
         marked = tf.strings.regex_replace(slices, self._pattern, rb"\0" + _SEPARATOR)
         pieces = tf.strings.split(marked, _SEPARATOR)
-        rows = tf.gather(starts.value_rowids(), pieces.value_rowids())
 
         unique, index = tf.unique(pieces.flat_values)
         ids = tf.gather(self._encode_pieces(unique), index)
-        return tf.RaggedTensor.from_value_rowids(
-            tf.cast(ids.flat_values, tf.int32),
-            tf.gather(rows, ids.value_rowids()),
-            nrows=tf.size(texts, out_type=tf.int64),
-        )
+        # (texts, slices, pieces, ids) with the two dimensions in between dissolved
+        return starts.with_values(pieces.with_values(tf.cast(ids, tf.int32))).merge_dims(1, 3)
 
     def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
         """Texts of ids: `Tokenizer.decode` of each row.
@@ -97,8 +93,10 @@ class GraphTokenizer(tf.Module):
         whole = self._whole.lookup(pieces)
         unknown = whole == self._size
         spelled = tf.where(unknown, pieces, "?")
-        rows = tf.repeat(tf.range(tf.size(pieces)), tf.strings.length(spelled))
         spelling = tf.io.decode_raw(tf.strings.reduce_join(spelled), tf.uint8)
+        # The piece of each byte. tf.repeat would build a mask of (pieces, longest piece) for it.
+        ends = tf.cumsum(tf.strings.length(spelled))
+        rows = tf.searchsorted(ends, tf.range(tf.size(spelling)), side="right")
         ids = tf.where(
             tf.gather(unknown, rows),
             tf.gather(self._byte_ids, tf.cast(spelling, tf.int32)),
@@ -115,7 +113,7 @@ class GraphTokenizer(tf.Module):
         )
 
     def _pairs(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """int64 (n,): the token that ids i and i + 1 make together, or `_size` if they make none."""
+        """int64 (n,): the token that ids i and i + 1 make together, `_size` if they make none."""
         keys = tf.where(rows[:-1] == rows[1:], ids[:-1] * self._size + ids[1:], -1)
         last = tf.constant([self._size], tf.int64)
         return tf.concat([self._merged.lookup(keys), last], axis=0)[: tf.size(ids)]
@@ -181,8 +179,8 @@ def _re2_pattern(pattern: str) -> str:
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         raise InputError(
             f"Tokenizer: its split pattern does not work inside a SavedModel: {error}.\n"
-            "  Look-ahead and \\s \\w \\d are not possible there. Export to LiteRT instead, or train\n"
-            "  a tokenizer with Tokenizer.train, whose pattern uses none of them."
+            "  Look-ahead and \\s \\w \\d are not possible there. Export to LiteRT instead, or\n"
+            "  train a tokenizer with Tokenizer.train, whose pattern uses none of them."
         ) from error
     return explicit
 

@@ -14,7 +14,10 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
+from tfx_transformer import bundle
+from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.models.decoding import decode_one_token, reorder
+from tfx_transformer.models.saving import load
 
 # Lengths that the encoder is exported for; a text runs in the shortest that holds it.
 ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
@@ -86,6 +89,21 @@ def signatures(model, beams: int = 1) -> dict[str, tuple]:
     return table
 
 
+def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4) -> None:
+    """Adds a TFLite file to a bundle: `model.tflite`, or `model.int8.tflite`.
+
+    Args:
+        path: the bundle's folder.
+        quantize: None: float32; "int8": 8-bit weights, activations quantized as they come.
+        beams: also export beam search of this width; 1: greedy decoding and sampling only.
+    """
+    model, _ = load(path)
+    with bundle.updating(path) as folder:
+        file = folder / bundle.LITERT[quantize or "float32"]
+        convert(model, file, quantize, beams)
+        write_run_pyz(folder)
+
+
 def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: int = 1) -> None:
     """Writes a model as one TFLite file.
 
@@ -143,12 +161,9 @@ def _convert_in_subprocess(
     request = json.dumps(
         {"saved_model": saved_model, "path": str(path), "names": names, "quantize": quantize}
     )
+    script = Path(__file__).with_name("convert_litert.py")
     result = subprocess.run(
-        [sys.executable, "-m", "tfx_transformer.export.convert_litert"],
-        input=request,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": os.pathsep.join(sys.path)},
+        [sys.executable, "-P", str(script)], input=request, capture_output=True, text=True
     )
     if result.returncode:
         raise RuntimeError(f"the TFLite converter failed:\n{result.stderr[-2000:]}")

@@ -95,9 +95,7 @@ class BeamSearch:
             "rows": xp.reshape(rows, (-1,)),
             "tokens": xp.take_along_axis(tokens, xp.expand_dims(best, -1), axis=1),
             "scores": alive,
-            "done_tokens": xp.where(
-                xp.expand_dims(still, -1), state["done_tokens"], done_tokens
-            ),
+            "done_tokens": xp.where(xp.expand_dims(still, -1), state["done_tokens"], done_tokens),
             "done_scores": xp.where(still, state["done_scores"], done_scores),
             "finished": finished,
         }

@@ -36,6 +36,7 @@ def decode(
     batch_size: int,
     options: GenerationOptions,
     config,
+    draws: np.ndarray,
     reorder: Callable[[Any, np.ndarray], Any] | None = None,
     on_ids: Callable[[np.ndarray], None] | None = None,
 ) -> np.ndarray:
@@ -45,6 +46,7 @@ def decode(
         step: (ids int32 (rows,), position, cache) -> (logits float (rows, vocabulary_size),
             cache). rows is batch_size * options.beams.
         cache: what the first step takes; opaque here.
+        draws: of `uniforms`.
         reorder: (cache, rows) -> the cache with row i taken from rows[i]; beam search needs it.
         on_ids: is given the new ids, int32 (batch,), after every step; not with beams.
 
@@ -53,7 +55,6 @@ def decode(
     limit = new_limit(options, config)
     strategy = new_strategy(numpy_ops, options, limit, config)
     state = strategy.start(batch_size)
-    draws = uniforms(options, limit, batch_size)
     unmoved = np.arange(batch_size * strategy.rows_per_text)
     for index in range(limit):
         if options.beams > 1 and not np.array_equal(state["rows"], unmoved):

@@ -37,9 +37,9 @@ def cast(x, dtype):
     return np.asarray(x).astype(dtype)
 
 
-def full(shape, fill_value, dtype=None):
+def full(dimensions, fill_value, dtype=None):
     """See keras.ops.full."""
-    return np.full(shape, fill_value, dtype)
+    return np.full(dimensions, fill_value, dtype)
 
 
 def top_k(x, k):

@@ -30,31 +30,41 @@ class TextGenerator:
     Args:
         engine: runs the model.
         tokenizer: of the model.
-        max_source_tokens: longer texts are refused rather than silently cut.
+        max_source_tokens: longer texts are refused unless they may be truncated.
+        batch_size: most texts that run together; texts of similar length do.
     """
 
-    def __init__(self, engine: Engine, tokenizer: Tokenizer, max_source_tokens: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        tokenizer: Tokenizer,
+        max_source_tokens: int,
+        batch_size: int = 64,
+    ) -> None:
         self.engine = engine
         self.tokenizer = tokenizer
         self.max_source_tokens = max_source_tokens
+        self.batch_size = batch_size
 
     def generate(
         self,
         texts: str | Sequence[str],
         *,
         stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
         **options,
     ) -> str | list[str]:
         """The text written for a text, or the list of those for a list.
 
         Args:
-            texts: one text or several; several run as one batch.
+            texts: one text or several.
             stream: is given each piece of text as soon as it is certain; for one text, without
                 beams.
+            truncate: cut texts that have more tokens than the model reads.
             options: fields of `GenerationOptions`.
 
         Raises:
-            InputError: a text has more tokens than the model reads, or an option is out of range.
+            InputError: a text is too long and may not be cut, or an option is out of range.
         """
         single = isinstance(texts, str)
         texts = [texts] if single else list(texts)
@@ -64,24 +74,27 @@ class TextGenerator:
                 "streaming needs one text and no beams.\n"
                 "  Beam search may still change its mind about every token."
             )
-        if not texts:
-            return []
-        source_ids = [self._encode(text) for text in texts]
+        source_ids = [self._encode(text, truncate) for text in texts]
         pieces = None if stream is None else _Pieces(self.tokenizer, stream)
-        rows = self.engine.generate_ids(source_ids, choices, pieces)
+        results = [""] * len(texts)
+        by_length = sorted(range(len(texts)), key=lambda i: len(source_ids[i]))
+        for start in range(0, len(texts), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            rows = self.engine.generate_ids([source_ids[i] for i in batch], choices, pieces)
+            for i, row in zip(batch, rows, strict=True):
+                results[i] = self.tokenizer.decode(_until_end(row, self.tokenizer.end_id))
         if pieces is not None:
             pieces.flush()
-        results = [self.tokenizer.decode(_until_end(row, self.tokenizer.end_id)) for row in rows]
         return results[0] if single else results
 
-    def _encode(self, text: str) -> list[int]:
-        ids = [*self.tokenizer.encode(text), self.tokenizer.end_id]
-        if len(ids) > self.max_source_tokens:
+    def _encode(self, text: str, truncate: bool) -> list[int]:
+        ids = self.tokenizer.encode(text)
+        if len(ids) >= self.max_source_tokens and not truncate:
             raise InputError(
-                f"the text {text[:40]!r}… has {len(ids)} tokens, end included; the model reads "
-                f"{self.max_source_tokens}.\n  Split it into sentences."
+                f"the text {text[:40]!r}… has {len(ids)} tokens; the model reads "
+                f"{self.max_source_tokens - 1}.\n  Split it into sentences."
             )
-        return ids
+        return [*ids[: self.max_source_tokens - 1], self.tokenizer.end_id]
 
 
 class _Pieces:

@@ -38,7 +38,7 @@ class MultiHeadAttention(keras.layers.Layer):
             (batch, num_key_value_heads, max_length, head_dim); self-attention only.
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it.
-        attention_mask: bool, broadcastable to (batch, length, keys); False hides a key from a query.
+        attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         return_attention_scores: also return the weights, float (batch, num_heads, length, keys).
 
     Returns: float (batch, length, hidden_dim); with a cache the pair (output, new cache); the
@@ -119,7 +119,8 @@ class MultiHeadAttention(keras.layers.Layer):
                 key = write_cache(cache[0], key, position)
                 value = write_cache(cache[1], value, position)
         else:
-            key, value = memory if isinstance(memory, (tuple, list)) else self.project_memory(memory)
+            projected = isinstance(memory, (tuple, list))
+            key, value = memory if projected else self.project_memory(memory)
 
         scores = self._scores(query, key)
         if self.causal:
@@ -161,9 +162,7 @@ class MultiHeadAttention(keras.layers.Layer):
     def _mix(self, weights, value):
         batch, length = ops.shape(weights)[0], ops.shape(weights)[2]
         rows = (self.num_heads // self.num_key_value_heads) * length
-        weights = ops.reshape(
-            weights, (batch, self.num_key_value_heads, rows, ops.shape(value)[2])
-        )
+        weights = ops.reshape(weights, (batch, self.num_key_value_heads, rows, ops.shape(value)[2]))
         mixed = ops.reshape(
             ops.matmul(weights, value), (batch, self.num_heads, length, self.head_dim)
         )

@@ -11,6 +11,7 @@ from keras import ops
 
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.text import TextGenerator
 
 
 class KerasEngine:
@@ -36,10 +37,10 @@ class KerasEngine:
     ) -> np.ndarray:
         """See `generation.text.Engine`."""
         token_ids = pad_source(source_ids, self.model.config.padding_id)
-        if on_ids is not None:
-            return self._generate_by_steps(token_ids, options, on_ids)
         limit = loop.new_limit(options, self.model.config)
         draws = loop.uniforms(options, limit, len(token_ids))
+        if on_ids is not None:
+            return self._generate_by_steps(token_ids, options, draws, on_ids)
         # What only counts or feeds the loop is an argument; the rest shapes the graph.
         key = dataclasses.replace(options, seed=0, max_new_tokens=limit)
         if key not in self._loops:
@@ -50,22 +51,48 @@ class KerasEngine:
             )
         return np.asarray(self._loops[key](token_ids, draws))
 
-    def _generate_by_steps(self, token_ids, options, on_ids):
+    def _generate_by_steps(self, token_ids, options, draws, on_ids):
         model, beams = self.model, options.beams
         if self._step is None:
             self._prepare = compiled(lambda ids: prepare(model, ids, 1), [("int32", 2)])
             self._step = compiled(lambda *step: decode_one_token(model, *step), None)
-        limit = loop.new_limit(options, model.config)
         memory, mask = self._prepare(np.repeat(token_ids, beams, axis=0))
 
         def step(ids, position, cache):
             logits, cache = self._step(ids, np.int32(position), memory, mask, cache)
             return np.asarray(logits), cache
 
-        cache = model.new_cache(len(token_ids) * beams, limit)
+        cache = model.new_cache(len(token_ids) * beams, len(draws))
         return loop.decode(
-            step, cache, len(token_ids), options, model.config, reorder=reorder, on_ids=on_ids
+            step, cache, len(token_ids), options, model.config, draws, reorder, on_ids
         )
+
+
+def text_generator(model, tokenizer, jit_compile: bool = False) -> TextGenerator:
+    """Strings in, strings out, by a Keras model; see `generation.text.TextGenerator`."""
+    engine = KerasEngine(model, jit_compile)
+    return TextGenerator(engine, tokenizer, model.config.max_sequence_length)
+
+
+def cross_attention(model, source_ids: Sequence[int], target_ids: Sequence[int]) -> np.ndarray:
+    """How much each target token looked at each source token while it was written.
+
+    Args:
+        source_ids: what the encoder read, end included.
+        target_ids: what the decoder wrote, end included.
+
+    Returns: float (target_length, source_length), the mean over heads and blocks; rows sum to 1.
+    """
+    memory, mask = model.encode(np.array([source_ids], "int32"), training=False)
+    written = np.array([[model.config.start_id, *target_ids[:-1]]], "int32")
+    _, scores = model.decode(
+        written,
+        memory,
+        cross_attention_mask=mask,
+        return_attention_scores=True,
+        training=False,
+    )
+    return np.mean([np.asarray(s)[0] for s in scores], axis=(0, 1))
 
 
 def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
@@ -78,7 +105,8 @@ def prepare(model, token_ids, rows_per_text: int):
     """What every decoding step reads of the source: projected memory and mask, each row repeated
     `rows_per_text` times (for the beams of a text)."""
     memory, mask = model.encode(token_ids, training=False)
-    pairs = [tuple(_repeat(x, rows_per_text) for x in pair) for pair in model.project_memory(memory)]
+    projected = model.project_memory(memory)
+    pairs = [tuple(_repeat(x, rows_per_text) for x in pair) for pair in projected]
     return pairs, _repeat(mask, rows_per_text)
 
 

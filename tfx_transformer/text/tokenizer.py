@@ -131,8 +131,9 @@ class Tokenizer:
             }
             _check_ids(ranks, special_tokens)
             _check_merges(tree["model"]["merges"], vocabulary)
-            return cls(dict(sorted(ranks.items(), key=lambda item: item[1])), special_tokens, pattern)
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
+            ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))
+            return cls(ranks, special_tokens, pattern)
+        except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             detail = f"{type(error).__name__}: {error}"
             raise InputError(
                 f"not a byte-level BPE tokenizer.json ({detail}).\n"
@@ -273,7 +274,8 @@ def _split_pattern(pre_tokenizer: dict) -> str:
     """The regular expression of a `Split` step; a pattern that does not compile is refused."""
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
     pattern = next(step["pattern"]["Regex"] for step in steps if step["type"] == "Split")
-    if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(r"\\[1-9]|\(\?R", pattern):
+    unusable = r"\\[1-9]|\(\?R"  # references and recursion
+    if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(unusable, pattern):
         raise ValueError("the split pattern is not usable")
     return pattern
 

@@ -1,0 +1,44 @@
+# make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
+# make test    checks the code style and runs every test with coverage
+#
+# Both need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
+# make test PYTHON=/path/to/python3
+
+BIN := .venv/bin
+ENVIRONMENT := .venv/complete
+SENTENCE := I love cats.
+
+# Python that fails on `import tensorflow` and `import keras`; runs the script of its first argument.
+WITHOUT_TENSORFLOW := import runpy, sys; \
+	sys.modules.update(tensorflow=None, keras=None); \
+	sys.argv = sys.argv[1:]; \
+	runpy.run_path(sys.argv[0], run_name="__main__")
+
+.PHONY: demo test
+
+demo: $(ENVIRONMENT)
+	$(BIN)/tfx-transformer run translation --overwrite
+	@echo
+	@echo "Here TensorFlow and Keras cannot be imported; saved_models/en_ja/ translates by itself:"
+	@printf '%s -> ' '$(SENTENCE)'
+	@$(BIN)/python -c '$(WITHOUT_TENSORFLOW)' saved_models/en_ja/run.pyz '$(SENTENCE)'
+
+test: $(ENVIRONMENT)
+	$(BIN)/ruff check .
+	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+# A python that is found may still fail (a version manager's placeholder, a system without venv), so
+# each is tried. The last line marks the environment as complete: until then it is made anew.
+$(ENVIRONMENT): pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+		if $$python -c 'import ensurepip, sys, venv; \
+				sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then \
+			echo "Making .venv with $$($$python --version); the first time takes minutes."; \
+			exec $$python -m venv --clear .venv; \
+		fi; \
+	done; \
+	echo "Python 3.11, 3.12 or 3.13 with venv is needed, and none was found." >&2; \
+	echo "  Install one, or name it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	exit 1
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test]'
+	@touch $@

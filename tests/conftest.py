@@ -1,0 +1,38 @@
+"""What all tests share: quiet libraries, fixed seeds, patience on a busy machine, real data."""
+
+import os
+import random
+import sys
+from pathlib import Path
+
+# Before anything imports TensorFlow or Matplotlib; processes that tests start inherit them.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import hypothesis
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# How long one example takes depends on what else the machine does.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    """Every test starts from the same random state, whatever ran before it and in which process."""
+    random.seed(1)
+    np.random.seed(1)
+    if "keras" in sys.modules:
+        sys.modules["keras"].utils.set_random_seed(1)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real data beside the repository."""
+    folder = ROOT.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no shared/data beside the repository")
+    return folder

@@ -1,0 +1,282 @@
+"""The house holds: one direction, a lower half without TensorFlow, short recipes.
+
+Imports are read from the source, those inside functions too, so that nothing needs to be imported
+to see where it points. Two tests start a process and look at what was really imported.
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = "tfx_transformer"
+
+# A module may import from its own floor and from those below. A folder stands for all in it.
+FLOORS = {
+    "errors": 0,
+    "resources": 0,
+    "config": 0,
+    "flags": 0,
+    "evaluation": 0,
+    "pictures": 0,
+    "text": 0,
+    "vectors": 0,
+    "data": 1,
+    "generation": 1,
+    "bundle": 2,
+    "runtime": 2,
+    "layers": 3,
+    "models": 4,
+    "training": 5,
+    "export": 6,
+    "cli": 7,
+    "__main__": 7,
+    "__init__": 7,
+}
+# What trains; the floors below the layers do without.
+FRAMEWORKS = {"tensorflow", "tensorflow_text", "keras", "keras_hub", "keras_nlp", "torch", "jax"}
+# What runs a bundle must not need.
+HEAVY = FRAMEWORKS | {"pandas", "matplotlib", "sacrebleu", "safetensors", "tokenizers"}
+# The only functions outside `export` that may import TensorFlow, and why.
+TENSORFLOW_IN = {
+    # Batches reach Keras as a tf.data.Dataset; what is in them is made by NumPy.
+    "data.batches": "tf_dataset",
+    # Generation is one compiled graph on the backend that has graphs.
+    "models.decoding": "compiled",
+}
+RECIPE_LINES = 60
+
+
+class Import(NamedTuple):
+    target: str  # dotted name, with the name behind `from` if that is a module of ours
+    function: str | None  # the outermost function or class around it; None: at import of the module
+    line: int
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module by its name in the package, such as `layers.attention` and `layers.__init__`."""
+    folder = ROOT / PACKAGE
+    files = sorted(folder.rglob("*.py"))
+    return {".".join(file.relative_to(folder).with_suffix("").parts): file for file in files}
+
+
+def resolve(target: str) -> str | None:
+    """The module of ours that a dotted name means, or None if it is none of ours."""
+    head, _, name = target.partition(".")
+    if head != PACKAGE:
+        return None
+    while name:
+        for candidate in (name, f"{name}.__init__"):
+            if candidate in modules():
+                return candidate
+        name = name.rpartition(".")[0]  # the last part is something in a module
+    return "__init__"
+
+
+def imports_of(source: str) -> list[Import]:
+    """All imports of a source text.
+
+    >>> imports_of("import a.b\\ndef f():\\n    from c import d")
+    [Import(target='a.b', function=None, line=1), Import(target='c.d', function='f', line=3)]
+    """
+    return list(_imports(ast.parse(source), None))
+
+
+def _imports(node: ast.AST, function: str | None) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            for alias in child.names:
+                yield Import(alias.name, function, child.lineno)
+        elif isinstance(child, ast.ImportFrom):
+            start = "." * child.level + (child.module or "")
+            for alias in child.names:
+                yield Import(f"{start}.{alias.name}", function, child.lineno)
+        elif isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            yield from _imports(child, function or child.name)
+        else:
+            yield from _imports(child, function)
+
+
+@cache
+def module_imports(module: str) -> tuple[Import, ...]:
+    return tuple(imports_of(modules()[module].read_text(encoding="utf-8")))
+
+
+def floor(module: str) -> int:
+    """Of a module; one that no line of the table covers is an error."""
+    return FLOORS[module.partition(".")[0]]
+
+
+def of_floor(*floors: int) -> list[str]:
+    return [module for module in modules() if FLOORS.get(module.partition(".")[0]) in floors]
+
+
+def reachable(module: str) -> dict[str, str]:
+    """All modules of ours that importing a module reaches, each with the one that reached it.
+
+    Importing `a.b` runs `a/__init__.py` too. Imports inside functions count: a bundle is to run
+    without what they need.
+    """
+    reached, waiting = {module: "the test"}, [module]
+    while waiting:
+        current = waiting.pop()
+        targets = [resolve(found.target) for found in module_imports(current)]
+        parts = current.split(".")[:-1]
+        targets += [".".join([*parts[:n], "__init__"]) for n in range(len(parts) + 1)]
+        for target in targets:
+            if target is not None and target not in reached:
+                reached[target] = current
+                waiting.append(target)
+    return reached
+
+
+def test_every_module_has_a_floor():
+    assert "layers.attention" in modules(), "the package was not found"
+    homeless = sorted({m.partition(".")[0] for m in modules()} - FLOORS.keys())
+    assert not homeless, f"give these a floor in DESIGN and in this table: {homeless}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_go_down(module):
+    upward = [
+        f"line {found.line}: {found.target} is on floor {floor(target)}"
+        for found in module_imports(module)
+        if (target := resolve(found.target)) and floor(target) > floor(module)
+    ]
+    assert not upward, f"{module} is on floor {floor(module)}"
+
+
+@pytest.mark.parametrize("module", modules())
+def test_imports_are_absolute(module):
+    assert not [found for found in module_imports(module) if found.target.startswith(".")]
+
+
+def frameworks(module: str, refused: set[str]) -> list[Import]:
+    return [
+        found
+        for found in module_imports(module)
+        if found.target.partition(".")[0] in refused
+        and not (
+            found.target.startswith("tensorflow")
+            and found.function is not None
+            and found.function == TENSORFLOW_IN.get(module)
+        )
+    ]
+
+
+@pytest.mark.parametrize("module", of_floor(0, 1, 2))
+def test_the_lower_half_needs_no_framework(module):
+    assert not frameworks(module, FRAMEWORKS)
+
+
+@pytest.mark.parametrize("module", of_floor(3, 4))
+def test_layers_and_models_run_on_any_backend(module):
+    assert not frameworks(module, FRAMEWORKS - {"keras"})
+
+
+def test_the_exceptions_are_needed():
+    for module, function in TENSORFLOW_IN.items():
+        used = {f.function for f in module_imports(module) if f.target.startswith("tensorflow")}
+        assert used == {function}, f"{module}: take it out of TENSORFLOW_IN"
+
+
+def test_a_bundle_runs_without_the_rest():
+    reached = reachable("runtime")
+    assert {"config", "text.tokenizer", "generation.loop"} <= reached.keys()
+    heavy = [
+        f"{module} (imported by {reached[module]}) imports {found.target}"
+        for module in reached
+        for found in module_imports(module)
+        if found.target.partition(".")[0] in HEAVY
+        # Training a vocabulary does; reading and using one does not.
+        and (module, found.target.partition(".")[0]) != ("text.tokenizer", "tokenizers")
+    ]
+    assert not heavy
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import tfx_transformer",
+        "import tfx_transformer.runtime",
+        "import sys\n"
+        "from tfx_transformer.cli import main\n"
+        "sys.argv = ['tfx-transformer', '--help']\n"
+        "try:\n    main()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code",
+    ],
+    ids=["package", "runtime", "help"],
+)
+def test_what_starts_at_once_imports_nothing_heavy(source):
+    report = "import sys\nprint('imported:', *sorted({n.partition('.')[0] for n in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{source}\n{report}"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    imported = set(done.stdout.rpartition("imported:")[2].split())
+    assert PACKAGE in imported
+    assert not imported & HEAVY
+
+
+def recipe_files() -> list[Path]:
+    return sorted((ROOT / "recipes").glob("*.py"))
+
+
+def test_there_are_recipes():
+    assert "translation" in [path.stem for path in recipe_files()]
+
+
+@pytest.mark.parametrize("path", recipe_files(), ids=lambda path: path.stem)
+def test_a_recipe_is_short_and_configured_by_its_signature(path):
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= RECIPE_LINES
+    tree = ast.parse(text)
+    documentation = ast.get_docstring(tree) or ""
+    assert f"tfx-transformer run {path.stem}" in documentation, "the docstring states its command"
+
+    (main,) = (n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == "main")
+    arguments = main.args
+    assert arguments.vararg is None and arguments.kwarg is None
+    assert len(arguments.defaults) == len(arguments.posonlyargs + arguments.args)
+    assert None not in arguments.kw_defaults, "every parameter is a flag and has a default"
+
+
+def test_nothing_imports_recipes():
+    names = {"recipes", *(path.stem for path in recipe_files())}
+    importing = [
+        f"{path.relative_to(ROOT)}, line {found.line}: {found.target}"
+        for folder in (PACKAGE, "recipes", "tests", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for found in imports_of(path.read_text(encoding="utf-8"))
+        if found.target.partition(".")[0] in names
+    ]
+    assert not importing
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("import a.b, c", [("a.b", None, 1), ("c", None, 1)]),
+        ("from a import b as c", [("a.b", None, 1)]),
+        ("from . import b", [("..b", None, 1)]),
+        ("def f():\n  def g():\n    import a", [("a", "f", 3)]),
+        ("class C:\n  def f(self):\n    import a", [("a", "C", 3)]),
+        ("try:\n  import a\nexcept ImportError:\n  import b", [("a", None, 2), ("b", None, 4)]),
+    ],
+)
+def test_imports_are_seen_wherever_they_stand(source, expected):
+    assert imports_of(source) == [Import(*found) for found in expected]
+
+
+def test_names_are_resolved_to_modules():
+    assert resolve("tfx_transformer.layers.attention.MultiHeadAttention") == "layers.attention"
+    assert resolve("tfx_transformer.layers.TokenEmbedding") == "layers.__init__"
+    assert resolve("tfx_transformer.bundle") == "bundle"
+    assert resolve("tfx_transformer.Tokenizer") == "__init__"
+    assert resolve("numpy") is None

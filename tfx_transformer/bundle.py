@@ -1,0 +1,185 @@
+"""A model as a folder: written at once or not at all, sealed with sums, verified on loading."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+FORMAT = 1
+CONFIG = "config.json"
+TOKENIZER = "tokenizer.json"
+WEIGHTS = "model.safetensors"
+SAVED_MODEL = "saved_model"
+LITERT = {"float32": "model.tflite", "int8": "model.int8.tflite"}
+SUMS = "SHA256SUMS"
+
+_MAX_CONFIG_BYTES = 10 * 1024 * 1024
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder that becomes `path` when the block ends without an error.
+
+    Its files are summed into `SHA256SUMS`, flushed to disk, and the folder renamed: whoever looks
+    sees the whole bundle or none of it.
+
+    Raises:
+        InputError: `path` exists and `overwrite` is False, or its folder cannot be written.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(
+            f"{path} exists already.\n  Choose another name, or pass --overwrite to replace it."
+        )
+    if path.exists() and not (path / CONFIG).is_file() and any(path.iterdir()):
+        raise InputError(
+            f"{path} holds something that is no bundle, so it is not replaced.\n"
+            "  Choose another name."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+    try:
+        yield folder
+        _write_sums(folder)
+        folder.chmod(0o755)  # mkdtemp and safetensors write for the owner only
+        for name in _files(folder):
+            (folder / name).chmod(0o644)
+        if path.exists():
+            old = folder.with_name(folder.name + "-old")
+            os.rename(path, old)
+            os.rename(folder, path)
+            shutil.rmtree(old)
+        else:
+            os.rename(folder, path)
+        _sync(path.parent)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def updating(path: str | os.PathLike) -> Iterator[Path]:
+    """A temporary copy of a bundle (hard links, no bytes copied) that replaces it at the end.
+
+    Files in it must be replaced, not changed in place.
+    """
+    path = Path(path)
+    verify(path)
+    with writing(path, overwrite=True) as folder:
+        for file in _files(path):
+            target = folder / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path / file, target)
+        yield folder
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Writes `config.json`; a value that JSON has no number for (NaN) is an error."""
+    text = json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    temporary = folder / (CONFIG + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, folder / CONFIG)
+
+
+def read_config(path: str | os.PathLike) -> dict[str, Any]:
+    """The `config.json` of a bundle.
+
+    Raises:
+        InputError: no bundle there, or one of a newer format.
+    """
+    path = Path(path)
+    file = path / CONFIG
+    if not file.is_file():
+        raise InputError(_no_bundle(path))
+    if file.stat().st_size > _MAX_CONFIG_BYTES:
+        raise InputError(f"{file} is larger than any configuration (10 MiB).")
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON: {error}.") from error
+    if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict):
+        raise InputError(f"{file} is no configuration of a bundle: 'architecture' is missing.")
+    if config.get("format") != FORMAT:
+        raise InputError(
+            f"{file}: format {config.get('format')!r}, this version reads format {FORMAT}.\n"
+            "  Update tfx_transformer."
+        )
+    return config
+
+
+def verify(path: str | os.PathLike) -> None:
+    """Checks every file of a bundle against `SHA256SUMS`.
+
+    Raises:
+        InputError: a file is missing, unlisted, changed or a link; the message names it.
+    """
+    path = Path(path)
+    if not (path / CONFIG).is_file():
+        raise InputError(_no_bundle(path))
+    if not (path / SUMS).is_file():
+        raise InputError(f"{path}: {SUMS} is missing, so the bundle cannot be verified.")
+    expected = {}
+    for line in (path / SUMS).read_text(encoding="utf-8").splitlines():
+        digest, _, name = line.partition("  ")
+        expected[name] = digest
+    present = set(_files(path))
+    for name in sorted(present ^ expected.keys()):
+        problem = "is missing" if name in expected else f"is not listed in {SUMS}"
+        raise InputError(f"{path}: {name} {problem}.\n  Copy the whole folder again.")
+    for name, digest in expected.items():
+        if _digest(path / name) != digest:
+            raise InputError(
+                f"{path}: {name} does not have the checksum in {SUMS}.\n"
+                "  The file was changed or damaged; copy the folder again."
+            )
+
+
+def _no_bundle(path: Path) -> str:
+    beside = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}"))
+    there = f"\n  Bundles in {path.parent}: {', '.join(beside)}." if beside else ""
+    return f"{path} is no bundle: it has no {CONFIG}.{there}"
+
+
+def _files(path: Path) -> list[str]:
+    """Names of all files below a bundle, except the sums; a link is refused."""
+    names = []
+    for folder, folders, files in os.walk(path):
+        for name in [*folders, *files]:
+            full = Path(folder, name)
+            if full.is_symlink():
+                raise InputError(f"{path}: {full.relative_to(path)} is a link; bundles hold none.")
+        names += [Path(folder, name).relative_to(path).as_posix() for name in files]
+    return sorted(name for name in names if name != SUMS)
+
+
+def _write_sums(folder: Path) -> None:
+    lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder)]
+    (folder / SUMS).unlink(missing_ok=True)  # may be a hard link of the bundle's before
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+    for name in [*_files(folder), SUMS]:
+        _sync(folder / name)
+    _sync(folder)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

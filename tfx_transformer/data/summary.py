@@ -1,0 +1,98 @@
+"""What was read, in one table: rows, lengths in tokens, duplicates, overlap, truncation."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+
+import numpy as np
+
+from tfx_transformer.data.pairs import Pairs
+from tfx_transformer.text.tokenizer import Tokenizer
+
+PERCENTILES = (50, 95, 99, 100)
+
+
+@dataclasses.dataclass(frozen=True)
+class PairsSummary:
+    """Figures of one set of pairs. Lengths are in tokens, without start and end."""
+
+    name: str
+    path: str
+    columns: dict[str, str]
+    rows: int
+    bad_rows: int
+    duplicates: int
+    overlap: int
+    truncated: int
+    lengths: dict[str, list[int]]
+
+    def percentiles(self, column: str) -> list[int]:
+        """Length of `column` at each of `PERCENTILES`."""
+        return np.percentile(self.lengths[column], PERCENTILES, method="higher").tolist()
+
+    def tokens(self) -> int:
+        """All tokens of both columns, ends included."""
+        return sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
+
+    def lines(self) -> list[str]:
+        """The table, for a terminal."""
+        source, target = (self.percentiles(c) for c in ("source", "target"))
+        columns = " → ".join(repr(self.columns.get(c, c)) for c in ("source", "target"))
+        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        lines = [
+            f"{self.name:<11} {self.path}",
+            f"  rows      {self.rows:,} ({columns}){left_out}",
+            f"  tokens    {self.tokens():,}; per text: half ≤ {source[0]} → {target[0]},"
+            f" 95 % ≤ {source[1]} → {target[1]}, longest {source[3]} → {target[3]}",
+            f"  truncated {_share(self.truncated, self.rows)}",
+            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+        ]
+        if self.name != "training":
+            overlap = _share(self.overlap, self.rows)
+            lines.append(f"  overlap   {overlap} have a source that training shows too")
+        return lines
+
+    def to_dict(self) -> dict:
+        """The figures as JSON values, without the single lengths."""
+        values = dataclasses.asdict(self)
+        del values["lengths"]
+        values["tokens"] = self.tokens()
+        values["percentiles"] = list(PERCENTILES)
+        return values | {f"{c}_tokens": self.percentiles(c) for c in self.lengths}
+
+
+def describe_pairs(
+    training: Pairs, validation: Pairs | None, tokenizer: Tokenizer, max_length: int
+) -> list[PairsSummary]:
+    """The figures of training pairs and, if given, of validation pairs.
+
+    Args:
+        max_length: most tokens a model takes of each text, end included; longer is truncated.
+    """
+    shown = set(training.source)
+    sets = {"training": training} | ({"validation": validation} if validation else {})
+    return [_describe(name, pairs, tokenizer, max_length, shown) for name, pairs in sets.items()]
+
+
+def _describe(name, pairs: Pairs, tokenizer: Tokenizer, max_length: int, shown) -> PairsSummary:
+    lengths = {
+        "source": [tokenizer.count(text) for text in pairs.source],
+        "target": [tokenizer.count(text) for text in pairs.target],
+    }
+    counts = collections.Counter(zip(pairs.source, pairs.target, strict=True))
+    return PairsSummary(
+        name=name,
+        path=pairs.path,
+        columns=pairs.columns,
+        rows=len(pairs),
+        bad_rows=len(pairs.bad_rows),
+        duplicates=sum(n - 1 for n in counts.values()),
+        overlap=0 if name == "training" else sum(text in shown for text in pairs.source),
+        truncated=sum(max(both) >= max_length for both in zip(*lengths.values(), strict=True)),
+        lengths=lengths,
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

@@ -1,0 +1,128 @@
+"""A recipe's `main` as a command: its keyword defaults are the flags."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import inspect
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+
+def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> None:
+    """Calls `main` with the flags of the command line, and exits.
+
+    Every parameter of `main` has a default; `--name value` sets it, `--name` or `--no-name` if it
+    is a bool. `--help` shows the docstring of main's module.
+    """
+    module = inspect.getmodule(main)
+    parser = argparse.ArgumentParser(
+        description=inspect.cleandoc((module and module.__doc__) or ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    names = []
+    for name, parameter in inspect.signature(main).parameters.items():
+        names.append(name)
+        default, flag = parameter.default, "--" + name.replace("_", "-")
+        if isinstance(default, bool):
+            parser.add_argument(
+                flag, action=argparse.BooleanOptionalAction, default=default, help=f"[{default}]"
+            )
+        else:
+            parser.add_argument(
+                flag, type=type(default), default=default, metavar="", help=f"[{default!r}]"
+            )
+    add_common_flags(parser)
+    chosen = parser.parse_args(arguments)
+    guarded(lambda: main(**{name: getattr(chosen, name) for name in names}), chosen)
+
+
+def add_common_flags(parser: argparse.ArgumentParser) -> None:
+    """`--json` and `--debug`, which every command has."""
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object on standard output"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks and library logs")
+
+
+def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
+    """Runs a command and exits: 0 if it went well, 2 with one message on bad input.
+
+    With `--json` the action's result is printed as JSON, and everything else it prints goes to
+    standard error.
+    """
+    if not chosen.debug:
+        hush()
+    output = sys.stdout
+    try:
+        with contextlib.redirect_stdout(sys.stderr if chosen.json else output):
+            result = action()
+        if chosen.json:
+            print(json.dumps(result, ensure_ascii=False), file=output)
+        output.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+        sys.exit(0)
+    except KeyboardInterrupt:
+        if chosen.debug:
+            raise
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+    except InputError as error:
+        if chosen.debug:
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except Exception as error:
+        if chosen.debug:
+            raise
+        print(
+            f"{type(error).__name__}: {error}\n  This is a fault of the program, not of the input. "
+            "Run it again with --debug for the traceback.",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    sys.exit(0)
+
+
+def hush() -> None:
+    """No log lines of TensorFlow or LiteRT and no warnings of libraries; before their import.
+
+    They write from C++ to file descriptor 2, so that goes nowhere and Python's own standard error
+    keeps a copy of the descriptor.
+    """
+    import warnings
+
+    if isinstance(sys.stderr, _Hushed):
+        return
+    sys.stderr = _Hushed(os.fdopen(os.dup(2), "wb"), errors="backslashreplace", line_buffering=True)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not os.path.exists("/dev/nvidiactl"):
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # or TensorFlow reports their absence
+    warnings.filterwarnings("ignore")
+
+
+class _Hushed(io.TextIOWrapper):
+    """Python's standard error while descriptor 2 leads nowhere."""
+
+
+@contextlib.contextmanager
+def muted():
+    """Discards what libraries write to standard error from C++ while they start up."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

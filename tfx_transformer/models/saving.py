@@ -1,0 +1,139 @@
+"""Keras models to bundles and back: configuration as JSON, weights as safetensors, no pickle."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.tasks import Seq2SeqLM
+from tfx_transformer.text.tokenizer import Tokenizer
+
+TASKS = {Seq2SeqLM.task: Seq2SeqLM}
+
+
+def save(
+    path: str | os.PathLike,
+    model: keras.Model,
+    tokenizer: Tokenizer,
+    *,
+    overwrite: bool = False,
+    **details: Any,
+) -> None:
+    """Writes a model and its tokenizer as a bundle.
+
+    Args:
+        path: folder to make, such as `saved_models/en_ja`.
+        overwrite: replace a bundle that is there.
+        details: JSON values for `config.json`, such as scores or the settings of the run.
+    """
+    with bundle.writing(path, overwrite) as folder:
+        weights = {w.path: np.asarray(w.value, "float32") for w in model.weights if w.trainable}
+        safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
+        tokenizer.save(folder / bundle.TOKENIZER)
+        config = {
+            "format": bundle.FORMAT,
+            "task": model.task,
+            "parameters": int(model.count_params()),
+            "architecture": model.config.to_dict(),
+            "versions": _versions(),
+            **details,
+        }
+        bundle.write_config(folder, config)
+        (folder / "README.md").write_text(model_card(Path(path).name, config), encoding="utf-8")
+
+
+def load(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
+    """The model (float32) and the tokenizer of a bundle, verified.
+
+    Raises:
+        InputError: the bundle is damaged, or its weights do not fit its configuration.
+    """
+    path = Path(path)
+    bundle.verify(path)
+    config = bundle.read_config(path)
+    if config.get("task") not in TASKS:
+        raise InputError(
+            f"{path}: task {config.get('task')!r} is not known; known are {', '.join(TASKS)}."
+        )
+    architecture = TransformerConfig.from_dict(config["architecture"])
+    weights = _read_weights(path / bundle.WEIGHTS)
+    # Sizes are compared before anything is built: a wrong configuration allocates nothing.
+    table = weights.get("embedding/embeddings")
+    shape = (architecture.vocabulary_size, architecture.hidden_dim)
+    if table is None or table.shape != shape:
+        raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
+    model = TASKS[config["task"]](architecture, dtype="float32")
+    assign_weights(model, weights, str(path / bundle.WEIGHTS))
+    return model, Tokenizer.load(path / bundle.TOKENIZER)
+
+
+def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: str) -> None:
+    """Sets every weight of a model by its path.
+
+    Raises:
+        InputError: a weight is missing, left over or of another shape; all of them are named.
+    """
+    variables = {w.path: w for w in model.weights if w.trainable}
+    problems = [f"{name} is missing" for name in sorted(variables.keys() - weights.keys())]
+    problems += [f"{name} is not part of it" for name in sorted(weights.keys() - variables.keys())]
+    problems += [
+        f"{name} has shape {weights[name].shape}, expected {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in weights and weights[name].shape != tuple(variable.shape)
+    ]
+    if problems:
+        raise InputError(f"{source} does not fit the model:\n  " + "\n  ".join(problems[:20]))
+    for name, variable in variables.items():
+        variable.assign(weights[name])
+
+
+def model_card(name: str, config: dict[str, Any]) -> str:
+    """The bundle's README: what the model is, how to run it, how it was checked."""
+    architecture = config["architecture"]
+    lines = [
+        f"# {name}",
+        "",
+        f"A {config['task']} Transformer, {config['parameters']:,} parameters: "
+        f"{architecture['num_layers']} + {architecture['num_decoder_layers']} layers of "
+        f"{architecture['hidden_dim']}, {architecture['num_heads']} heads, "
+        f"{architecture['vocabulary_size']:,} tokens.",
+        "",
+        "Run it where this folder is, without TensorFlow:",
+        "",
+        "    pip install ai-edge-litert numpy tiktoken",
+        '    python run.pyz "I love cats."',
+        "",
+    ]
+    for title in ("data", "scores", "verified"):
+        if config.get(title):
+            lines += [f"## {title.capitalize()}", ""]
+            lines += [f"- {key}: {value}" for key, value in config[title].items()]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def _read_weights(file: Path) -> dict[str, np.ndarray]:
+    try:
+        return safetensors.numpy.load_file(file)
+    except (safetensors.SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as safetensors: {error}") from error
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for package in ("tfx-transformer", "keras", "tensorflow", "tiktoken"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

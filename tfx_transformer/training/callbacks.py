@@ -1,0 +1,129 @@
+"""Keras callbacks: one calm line of progress, previews after each epoch, a limit on time."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import keras
+
+
+class Progress(keras.callbacks.Callback):
+    """One line that says step, loss, tokens per second and time left; one that stays per epoch.
+
+    Args:
+        tokens_per_epoch: tokens that one epoch trains on, padding not counted.
+    """
+
+    def __init__(self, tokens_per_epoch: int) -> None:
+        super().__init__()
+        self.tokens_per_epoch = tokens_per_epoch
+        self.lively = sys.stderr.isatty()
+
+    def on_train_begin(self, logs=None):
+        self.begin = self.shown = time.monotonic()
+        self.steps = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch, self.epoch_begin = epoch, time.monotonic()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.steps += 1
+        now = time.monotonic()
+        if not self.lively or now - self.shown < 0.5:
+            return
+        self.shown = now
+        total = self.params["steps"] * self.params["epochs"]
+        left = (now - self.begin) / self.steps * (total - self.steps)
+        self._line(
+            f"epoch {self.epoch + 1}/{self.params['epochs']}"
+            f"  step {batch + 1}/{self.params['steps']}  loss {float(logs['loss']):.3f}"
+            f"  {self._speed(batch + 1, now):,.0f} tokens/s  {duration(left)} left at most"
+        )
+
+    def on_epoch_end(self, epoch, logs=None):
+        now = time.monotonic()
+        text = (
+            f"epoch {epoch + 1:>3}/{self.params['epochs']}  loss {logs['loss']:.3f}"
+            f"  {self._speed(self.params['steps'], now):,.0f} tokens/s"
+            f"  {duration(now - self.begin)}"
+        )
+        if "val_loss" in logs:
+            text += (
+                f"  validation: loss {logs['val_loss']:.3f}"
+                f"  perplexity {logs['val_perplexity']:.2f}"
+                f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
+            )
+        self._line("")
+        print(text, flush=True)
+
+    def _speed(self, steps: int, now: float) -> float:
+        tokens = self.tokens_per_epoch * steps / self.params["steps"]
+        return tokens / max(now - self.epoch_begin, 1e-9)
+
+    def _line(self, text: str) -> None:
+        if self.lively:
+            width = shutil.get_terminal_size().columns - 1
+            sys.stderr.write("\r\x1b[K" + text[:width])
+            sys.stderr.flush()
+
+
+class Previews(keras.callbacks.Callback):
+    """After each epoch, shows what the model writes for a few texts.
+
+    Args:
+        generate: texts to texts, by the model that is trained.
+        texts, references: what to write for, and what should come out.
+    """
+
+    def __init__(
+        self,
+        generate: Callable[[list[str]], list[str]],
+        texts: Sequence[str],
+        references: Sequence[str],
+    ) -> None:
+        super().__init__()
+        self.generate, self.texts, self.references = generate, list(texts), list(references)
+        self.history: list[dict] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        written = self.generate(self.texts)
+        for source, text, reference in zip(self.texts, written, self.references, strict=True):
+            mark = "=" if text == reference else "≠"
+            print(f"      {source} → {text}" + ("" if mark == "=" else f"   ({reference})"))
+            self.history.append(
+                {"epoch": epoch + 1, "source": source, "written": text, "reference": reference}
+            )
+        sys.stdout.flush()
+
+
+class TimeLimit(keras.callbacks.Callback):
+    """Stops training after some minutes, at the end of the epoch that would be the last to fit.
+
+    Args:
+        minutes: limit of training and validation together.
+    """
+
+    def __init__(self, minutes: float) -> None:
+        super().__init__()
+        self.minutes = minutes
+
+    def on_train_begin(self, logs=None):
+        self.begin = time.monotonic()
+
+    def on_epoch_end(self, epoch, logs=None):
+        elapsed = (time.monotonic() - self.begin) / 60
+        if elapsed * (epoch + 2) / (epoch + 1) > self.minutes:
+            self.model.stop_training = True
+
+
+def duration(seconds: float) -> str:
+    """Such as "45 s", "3 min 20 s" or "1 h 05 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
