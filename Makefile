@@ -19,6 +19,9 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite
 	@echo
+	@echo "The pairs of datasets/en_ja_heldout.csv, which training never saw, by the TFLite file:"
+	$(BIN)/tfx-transformer evaluate saved_models/en_ja datasets/en_ja_heldout.csv --engine litert
+	@echo
 	@echo "Here TensorFlow and Keras cannot be imported; saved_models/en_ja/ translates by itself:"
 	@printf '%s -> ' '$(SENTENCE)'
 	@$(BIN)/python -c '$(WITHOUT_TENSORFLOW)' saved_models/en_ja/run.pyz '$(SENTENCE)'

@@ -6,7 +6,9 @@ random, and the end of text is made so improbable that no text stops early.
 
     cd "$TFX_PEERS" && python b4_seq2seq.py --extra .../benchmarks/translate.py [--only tfx]
 
-    tfx-keras, tfx-keras-xla    the compiled decode loop of `KerasEngine`
+    tfx-keras, tfx-keras-xla              the compiled decode loop of `KerasEngine`
+    tfx-litert-float32, tfx-litert-int8   `LiteRTEngine` on the exported file; it runs texts one
+                                          after the other, so 16 texts are 16 calls
 
 Environment:
     TFX_PEERS     folder with the peer benchmarks (harness.py, b4_seq2seq.py), prepared.
@@ -20,7 +22,7 @@ from typing import Any
 import harness
 import numpy as np
 from b4_seq2seq import SRC, TGT, source
-from common import MARIAN, keras_env
+from common import MARIAN, cache, keras_env
 
 REPOSITORY = str(pathlib.Path(__file__).resolve().parents[1])
 SPECIAL = 3  # padding, start, end: the first ids
@@ -77,3 +79,32 @@ for _name, _jit in (("tfx-keras", False), ("tfx-keras-xla", True)):
         env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
         python=os.environ.get("TFX_PYTHON"),
     )(lambda case, jit=_jit: keras_system(case, jit))
+
+
+def litert_file(variant: str) -> str:
+    """The exported model, made once; cached beside the peers' checkpoints."""
+    from tfx_transformer.export.litert import convert
+
+    file = cache("tfx", f"translate-{variant}.tflite")
+    if not os.path.exists(file):
+        convert(new_model(), file, None if variant == "float32" else variant, beams=4)
+    return file
+
+
+def litert_system(case: dict[str, Any], variant: str):
+    from tfx_transformer.generation import GenerationOptions
+    from tfx_transformer.runtime import LiteRTEngine
+
+    config = new_model().config
+    engine = LiteRTEngine(litert_file(variant), config, threads=harness.THREADS)
+    options = GenerationOptions(max_new_tokens=TGT, beams=case["beams"])
+    return timed(case, engine, options, 4 if variant == "float32" else 1)
+
+
+for _variant in ("float32", "int8"):
+    harness.system(
+        f"tfx-litert-{_variant}",
+        ["tfx_transformer", "ai-edge-litert"],
+        env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
+        python=os.environ.get("TFX_PYTHON"),
+    )(lambda case, variant=_variant: litert_system(case, variant))

@@ -3,7 +3,6 @@
 import csv
 import json
 import random
-import re
 import subprocess
 import sys
 import textwrap
@@ -102,10 +101,11 @@ def test_any_texts(tokenizer, graph, texts):
     assert encoded(graph, texts) == expected(tokenizer, texts)
 
 
-@pytest.mark.parametrize("name", ["enja_natural/test.csv", "multi30k_ende/val.csv"])
-def test_sentences(shared_data, name):
-    with open(shared_data / "translation" / name, encoding="utf-8", newline="") as file:
-        texts = [text for row in csv.DictReader(file) for text in row.values()]
+def test_sentences(shared_data):
+    texts = []
+    for name in ("enja_natural/test.csv", "multi30k_ende/val.csv"):
+        with open(shared_data / "translation" / name, encoding="utf-8", newline="") as file:
+            texts += [text for row in csv.DictReader(file) for text in row.values()]
     tokenizer = Tokenizer.train(texts, 2_000)
     assert encoded(GraphTokenizer(tokenizer), texts) == expected(tokenizer, texts)
 
@@ -122,10 +122,19 @@ def test_input_that_is_no_utf8_counts_as_replacement_characters(tokenizer, graph
     assert graph.encode(tf.constant(broken)).to_list() == expected(tokenizer, texts)
 
 
-@pytest.mark.parametrize("unicode_class", sorted(set(re.findall(r"\\p\{\w+\}", PATTERN))))
-@pytest.mark.parametrize("bracket", ["%s", "[^%s ]"])
-def test_every_character_is_in_the_classes_that_tiktoken_finds_it_in(unicode_class, bracket):
-    pattern = bracket % unicode_class
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\p{Han}",
+        r"[\p{Katakana}ー]",
+        r"\p{Hiragana}",
+        r"\p{L}",
+        r"\p{N}",
+        r"[^ \t\r\n\p{L}\p{N}]",
+    ],
+)
+def test_every_character_is_in_the_classes_that_tiktoken_finds_it_in(pattern):
+    assert pattern in PATTERN
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     encoding = tiktoken.Encoding(
         "one_class",
@@ -134,7 +143,7 @@ def test_every_character_is_in_the_classes_that_tiktoken_finds_it_in(unicode_cla
         special_tokens={},
     )
     matched = set(encoding.decode(encoding.encode_ordinary(every)))  # the rest is dropped
-    rest = tf.strings.regex_replace(every, _re2_pattern(pattern), "").numpy().decode()
+    rest = tf.strings.regex_replace(every, _re2_pattern(pattern) + "+", "").numpy().decode()
     assert rest == "".join(character for character in every if character not in matched)
     assert 0 < len(rest) < len(every)
 

@@ -86,7 +86,7 @@ def test_learned_positions_are_table_rows():
 
 
 def rotate(x, positions, theta):
-    """x (…, length, head_dim) with each pair (i, i + d/2) as a complex number turned by its angle."""
+    """x (…, length, head_dim), each pair (i, i + d/2) a complex number turned by its angle."""
     half = x.shape[-1] // 2
     turn = np.exp(1j * np.asarray(positions)[:, None] * theta ** (-np.arange(half) / half))
     turned = (x[..., :half] + 1j * x[..., half:]) * turn

@@ -136,7 +136,7 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
     bundle = chosen.bundle
     tokenizer = _tokenizer(bundle) if bundle else Tokenizer.train(pairs.texts(), 8000)
     summary = describe_pairs(pairs, None, tokenizer, chosen.max_length)[0]
-    print("\n".join(summary.lines()))
+    print("\n".join([summary.path, *summary.lines()[1:]]))
     for bad in pairs.bad_rows:
         print(f"  row {bad.row}, column {bad.column}: {bad.reason}")
     bad_rows = [[bad.row, bad.column, bad.reason] for bad in pairs.bad_rows]

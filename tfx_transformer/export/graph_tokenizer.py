@@ -9,7 +9,7 @@ import tensorflow as tf
 import tiktoken
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.tokenizer import _SLICE, Tokenizer
+from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 # Follows every piece. No UTF-8 text holds this byte, so splitting there cuts nothing else.
 _SEPARATOR = b"\xff"
@@ -57,11 +57,11 @@ class GraphTokenizer(tf.Module):
         """
         texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
         lengths = tf.strings.length(texts, unit="UTF8_CHAR")
-        starts = tf.ragged.range((lengths + _SLICE - 1) // _SLICE) * _SLICE
+        starts = tf.ragged.range((lengths + SLICE - 1) // SLICE) * SLICE
         slices = tf.strings.substr(
             tf.gather(texts, starts.value_rowids()),
             starts.flat_values,
-            tf.fill(tf.shape(starts.flat_values), _SLICE),
+            tf.fill(tf.shape(starts.flat_values), SLICE),
             unit="UTF8_CHAR",
         )
         marked = tf.strings.regex_replace(slices, self._pattern, rb"\0" + _SEPARATOR)

@@ -17,6 +17,7 @@ from numpy import (  # noqa: F401
     logical_or,
     max,
     maximum,
+    min,
     minimum,
     ones,
     repeat,

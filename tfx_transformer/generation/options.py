@@ -26,7 +26,8 @@ class GenerationOptions:
         seed: of the draws; the same seed draws the same tokens in every engine.
 
     Raises:
-        InputError: a value is out of range, or beams and temperature are combined.
+        InputError: a value is out of range, or beams are combined with temperature or
+            repetition_penalty.
     """
 
     max_new_tokens: int | None = None
@@ -62,8 +63,9 @@ class GenerationOptions:
         for name, fits in checks.items():
             if not fits:
                 raise InputError(f"{name} is {getattr(self, name)}.\n  Expected {ranges[name]}.")
-        if self.beams > 1 and self.temperature:
-            raise InputError(
-                "beams and temperature exclude each other.\n"
-                "  Beam search looks for the most probable text; drop one of the two."
-            )
+        for name, neutral in (("temperature", 0), ("repetition_penalty", 1)):
+            if self.beams > 1 and getattr(self, name) != neutral:
+                raise InputError(
+                    f"beams and {name} exclude each other.\n"
+                    "  Beam search looks for the most probable text; drop one of the two."
+                )

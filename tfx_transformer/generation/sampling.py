@@ -28,14 +28,15 @@ def keep_top_k(xp, logits, k: int):
 def keep_top_p(xp, logits, p):
     """Logits with all but the nucleus of each row made impossible (Holtzman et al. 2020).
 
-    The nucleus is the smallest set of most probable tokens whose probabilities reach p.
+    The nucleus is the smallest set of most probable tokens whose probabilities reach p, and what
+    is as probable as its last one.
     """
     probabilities = xp.softmax(logits, axis=-1)
     ascending = xp.sort(probabilities, axis=-1)
-    # The sum of all smaller probabilities: a token belongs while this sum exceeds 1 - p.
-    outside = xp.cumsum(ascending, axis=-1) <= 1 - p
-    cut = xp.max(xp.where(outside, ascending, 0.0), axis=-1, keepdims=True)
-    return xp.where(probabilities <= cut, _NEVER, logits)
+    # A token belongs if it and all less probable ones together exceed 1 - p; the first always.
+    inside = xp.cumsum(ascending, axis=-1) > 1 - p
+    last = xp.min(xp.where(inside, ascending, ascending[..., -1:]), axis=-1, keepdims=True)
+    return xp.where(probabilities < last, _NEVER, logits)
 
 
 def draw(xp, logits, uniform):

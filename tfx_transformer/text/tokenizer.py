@@ -27,7 +27,7 @@ PATTERN = (
 
 # tiktoken needs quadratic time and deep recursion for one very long piece (10^6 spaces crash it).
 # Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
-_SLICE = 20_000
+SLICE = 20_000
 
 # tokenizer.json files of real models stay below this; reading is bounded before parsing.
 _MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -130,7 +130,7 @@ class Tokenizer:
                 if token not in special_tokens
             }
             _check_ids(ranks, special_tokens)
-            _check_merges(tree["model"]["merges"], vocabulary)
+            _check_merges(tree["model"]["merges"], vocabulary, ranks)
             ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))
             return cls(ranks, special_tokens, pattern)
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -206,11 +206,11 @@ class Tokenizer:
 
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
-        if len(text) <= _SLICE:
+        if len(text) <= SLICE:
             return self.tiktoken.encode_ordinary(text)
         ids: list[int] = []
-        for start in range(0, len(text), _SLICE):
-            ids += self.tiktoken.encode_ordinary(text[start : start + _SLICE])
+        for start in range(0, len(text), SLICE):
+            ids += self.tiktoken.encode_ordinary(text[start : start + SLICE])
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -293,12 +293,13 @@ def _check_ids(ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
             raise ValueError(f"special token {token} is missing")
 
 
-def _check_merges(merges: list, vocabulary: dict[str, int]) -> None:
-    """Merges must follow the ids: tiktoken takes a token's id as the priority of its merge."""
+def _check_merges(merges: list, vocabulary: dict[str, int], ranks: dict[bytes, int]) -> None:
+    """One merge per token longer than a byte, in the order of ids: tiktoken takes a token's id as
+    the priority of its merge."""
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
     ids = [vocabulary[left + right] for left, right in pairs]
-    if ids != sorted(ids):
-        raise ValueError("merges are not in the order of ids")
+    if ids != sorted(index for token, index in ranks.items() if len(token) > 1):
+        raise ValueError("merges are not one per token in the order of ids")
 
 
 def _merge_parts(token: bytes, ranks: dict[bytes, int], limit: int) -> tuple[bytes, bytes]:

@@ -51,11 +51,11 @@ class Progress(keras.callbacks.Callback):
             f"  {duration(now - self.begin)}"
         )
         if "val_loss" in logs:
-            text += (
-                f"  validation: loss {logs['val_loss']:.3f}"
-                f"  perplexity {logs['val_perplexity']:.2f}"
-                f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
-            )
+            text += f"  validation: loss {logs['val_loss']:.3f}"
+        if "val_perplexity" in logs:
+            text += f"  perplexity {logs['val_perplexity']:.2f}"
+        if "val_token_accuracy" in logs:
+            text += f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
         self._line("")
         print(text, flush=True)
 

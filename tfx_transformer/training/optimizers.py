@@ -34,6 +34,18 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}
 
 
+@keras.saving.register_keras_serializable(PACKAGE)
+class AdamW(keras.optimizers.AdamW):
+    """Keras' AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and embeddings.
+
+    Keras forgets `exclude_from_weight_decay` when a model is saved; this class does not.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
+
+
 def adamw(
     learning_rate: float = 1e-3,
     warmup_steps: int = 0,
@@ -43,14 +55,13 @@ def adamw(
     clip_norm: float | None = 1.0,
     beta_2: float = 0.98,
 ) -> keras.optimizers.Optimizer:
-    """AdamW (Loshchilov & Hutter 2019) with warm-up, decay and clipping of the global norm.
-
-    Biases, norms and embeddings are exempt from weight decay.
+    """`AdamW` with warm-up, decay of the rate and clipping of the global norm.
 
     Args:
         learning_rate: highest rate.
         warmup_steps: steps over which the rate rises from 0.
-        decay: after warm-up; "cosine" falls to a tenth at `total_steps`.
+        decay: after warm-up; "cosine" falls to a tenth at `total_steps`. "inverse_square_root"
+            is measured in warm-up steps: without any, the rate stays constant.
         total_steps: length of training, for "cosine".
         weight_decay: decoupled decay per step, times the rate.
         clip_norm: largest norm of all gradients together (Pascanu et al. 2013); None: no limit.
@@ -67,16 +78,19 @@ def adamw(
             warmup_target=learning_rate if warmup_steps else None,
             warmup_steps=warmup_steps,
         )
-    elif decay == "inverse_square_root" and warmup_steps:
-        schedule = InverseSquareRoot(learning_rate, warmup_steps)
     elif decay not in ("constant", "inverse_square_root"):
         raise ValueError(f"adamw: there is no decay {decay!r}.")
-    optimizer = keras.optimizers.AdamW(
+    elif warmup_steps and decay == "constant":
+        # A cosine from the full rate to the full rate.
+        schedule = keras.optimizers.schedules.CosineDecay(
+            0.0, 1, alpha=1.0, warmup_target=learning_rate, warmup_steps=warmup_steps
+        )
+    elif warmup_steps:
+        schedule = InverseSquareRoot(learning_rate, warmup_steps)
+    return AdamW(
         learning_rate=schedule,
         weight_decay=weight_decay,
         beta_2=beta_2,
         epsilon=1e-9,
         global_clipnorm=clip_norm,
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
-    return optimizer
