@@ -70,7 +70,7 @@ def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def updating(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary copy of a bundle (hard links, no bytes copied) that replaces it at the end.
+    """A temporary copy of a bundle (hard links where there are any) that replaces it at the end.
 
     Files in it must be replaced, not changed in place.
     """
@@ -80,7 +80,10 @@ def updating(path: str | os.PathLike) -> Iterator[Path]:
         for file in _files(path):
             target = folder / file
             target.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path / file, target)
+            try:
+                os.link(path / file, target)
+            except OSError:  # a file system without hard links
+                shutil.copyfile(path / file, target)
         yield folder
 
 

@@ -169,21 +169,32 @@ def tokens(chosen: argparse.Namespace) -> list[dict[str, Any]]:
 
 def generate(chosen: argparse.Namespace) -> list[dict[str, str]]:
     """translate or answer texts with a bundle"""
-    answers = _answers(chosen, chosen.texts)
+    answers = _generator(chosen).generate(chosen.texts, **_generation(chosen))
     print("\n".join(answers))
     return [{"text": t, "answer": a} for t, a in zip(chosen.texts, answers, strict=True)]
 
 
 def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
-    """score a bundle on a CSV: BLEU, chrF and exact match"""
+    """score a bundle on a CSV: BLEU, chrF, exact match and (by Keras) perplexity"""
     from tfx_transformer.data.pairs import read_pairs
     from tfx_transformer.evaluation import score_texts
 
     pairs = read_pairs(
         chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
     )
-    answers = _answers(chosen, pairs.source, truncate=True)
+    generator = _generator(chosen)
+    answers = generator.generate(pairs.source, truncate=True, **_generation(chosen))
     scores = score_texts(answers, pairs.target, chosen.tokenize)
+    if chosen.engine == "keras":
+        from tfx_transformer import data
+
+        model, tokenizer = generator.engine.model, generator.tokenizer
+        length = model.config.max_sequence_length
+        batches = data.pairs(pairs, tokenizer, max_length=length, shuffle=False)
+        model.compile()
+        measured = model.evaluate(batches, verbose=0, return_dict=True)
+        scores["perplexity"] = round(measured["perplexity"], 3)
+        print(f"perplexity {scores['perplexity']:.3f} per token", end="  ")
     print(
         f"BLEU {scores['bleu']:.2f} (tokenize={scores['bleu_tokenize']})  chrF {scores['chrf']:.2f}"
         f"  exactly right {100 * scores['exact_match']:.1f} % of {scores['count']:,}"
@@ -238,29 +249,26 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
     return config | {"files": files}
 
 
-def _answers(chosen: argparse.Namespace, texts: Sequence[str], **options: Any) -> list[str]:
-    """What the chosen engine of a bundle writes for texts."""
-    options |= {name: getattr(chosen, name) for name in _GENERATION}
+def _generator(chosen: argparse.Namespace):
+    """What answers texts: the bundle on the chosen engine."""
     if chosen.engine == "litert":
         from tfx_transformer import runtime
 
-        return runtime.load(chosen.bundle, chosen.variant).generate(texts, **options)
+        return runtime.load(chosen.bundle, chosen.variant)
     if chosen.engine == "keras":
         from tfx_transformer.models.decoding import text_generator
         from tfx_transformer.models.saving import load
 
-        return text_generator(*load(chosen.bundle)).generate(texts, **options)
-    changed = [name for name, (kind, value, _) in _GENERATION.items() if options[name] != value]
-    if changed:
-        raise InputError(
-            f"the SavedModel decodes greedily and has no --{changed[0].replace('_', '-')}.\n"
-            "  Use --engine litert or keras."
-        )
+        return text_generator(*load(chosen.bundle))
     from tfx_transformer import bundle
-    from tfx_transformer.export.verify import saved_model_answers
+    from tfx_transformer.export.saved_model import SavedModelGenerator
 
     bundle.verify(chosen.bundle)
-    return saved_model_answers(chosen.bundle, texts)
+    return SavedModelGenerator(chosen.bundle)
+
+
+def _generation(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(chosen, name) for name in _GENERATION}
 
 
 _GENERATION = {

@@ -67,7 +67,7 @@ class LiteRTEngine:
         self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None
     ) -> None:
         self.config = config
-        self.model = _compile(file, threads or len(os.sched_getaffinity(0)))
+        self.model = _compile(file, threads or _cores())
         names = self.model.get_signature_list()
         lengths = sorted(int(n.removeprefix("encode_")) for n in names if n.startswith("encode_"))
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
@@ -201,6 +201,13 @@ class Signature:
         """The values of an output's buffer."""
         shape = self.outputs[name]["shape"]
         return buffer.read(int(np.prod(shape)), np.float32).reshape(shape)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _compile(file: str | os.PathLike, threads: int):

@@ -7,11 +7,14 @@ import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import generate
@@ -44,3 +47,42 @@ def saved_model(path: str | os.PathLike) -> None:
         archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, name="texts")])
         with contextlib.redirect_stdout(sys.stderr):
             archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+
+
+class SavedModelGenerator:
+    """Answers texts with the SavedModel of a bundle, as `generation.text.TextGenerator` does.
+
+    Args:
+        path: the bundle's folder.
+        batch_size: most texts that run together.
+
+    Raises:
+        InputError: the bundle holds no SavedModel.
+    """
+
+    def __init__(self, path: str | os.PathLike, batch_size: int = 64) -> None:
+        folder = Path(path, bundle.SAVED_MODEL)
+        if not folder.is_dir():
+            raise InputError(
+                f"{path} holds no SavedModel.\n"
+                f"  Make one: tfx-transformer export {path} --to saved_model"
+            )
+        self.model = tf.saved_model.load(str(folder))
+        self.batch_size = batch_size
+
+    def generate(self, texts: Sequence[str], truncate: bool = True, **options) -> list[str]:
+        """The greedy answer to each text; longer texts are cut to what the model reads.
+
+        Raises:
+            InputError: `options` ask for anything but greedy decoding.
+        """
+        if GenerationOptions(**options) != GenerationOptions():
+            raise InputError(
+                "the SavedModel decodes greedily, to the end.\n"
+                "  For beams, sampling and the like use --engine litert or keras."
+            )
+        answers: list[str] = []
+        for start in range(0, len(texts), self.batch_size):
+            batch = self.model.serve(tf.constant(texts[start : start + self.batch_size]))
+            answers += [text.decode("utf-8") for text in batch["texts"].numpy()]
+        return answers

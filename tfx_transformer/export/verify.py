@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.decoding import decode_one_token, prepare, text_generator
 from tfx_transformer.models.saving import load, model_card
 
@@ -33,7 +33,7 @@ def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str,
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
     if (path / bundle.SAVED_MODEL).is_dir():
-        answers = saved_model_answers(path, texts)
+        answers = SavedModelGenerator(path).generate(texts)
         results["SavedModel"] = _agreement(expected, answers)
     for variant, file in bundle.LITERT.items():
         if not (path / file).is_file():
@@ -54,16 +54,6 @@ def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str,
         (folder / "README.md").unlink()
         (folder / "README.md").write_text(model_card(path.name, shown), encoding="utf-8")
     return results
-
-
-def saved_model_answers(path: str | os.PathLike, texts: Sequence[str]) -> list[str]:
-    """What a bundle's SavedModel answers, in batches of 64."""
-    model = tf.saved_model.load(str(Path(path, bundle.SAVED_MODEL)))
-    answers: list[str] = []
-    for start in range(0, len(texts), 64):
-        batch = model.serve(tf.constant(texts[start : start + 64]))["texts"]
-        answers += [text.decode("utf-8") for text in batch.numpy()]
-    return answers
 
 
 def _agreement(expected: Sequence[str], answers: Sequence[str]) -> dict[str, Any]:
