@@ -4,8 +4,8 @@
     tfx-transformer run translation --csv my.csv --source english --target german --name my
 
 Columns: source, target, or the names you give. Without --validation a twentieth of the sentences
-is held out. The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores and translate at
-least 90 % of datasets/en_ja_heldout.csv exactly. Results: saved_models/<name>/ and runs/<name>/.
+is held out. The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores and translate
+at least 90 % of datasets/en_ja_heldout.csv exactly. Results: saved_models/<name>/, runs/<name>/.
 """
 
 import tfx_transformer as tfx

@@ -12,12 +12,18 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import numpy as np
 import pytest
+from trained import trained  # noqa: F401, a fixture
 
 ROOT = Path(__file__).resolve().parent.parent
 
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_unconfigure() -> None:
+    """LiteRT logs from C++ while the process ends; pytest's summary is to be the last line."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 @pytest.fixture(autouse=True)

@@ -266,7 +266,7 @@ def true_id(tree):
 
 
 def missing_byte(tree):
-    # "ā" stands for a byte: two letters of it are none.
+    # "Ġ" stands for the space; in its place a long token that nothing needs.
     vocabulary = tree["model"]["vocab"]
     vocabulary["Ġ" * 50] = vocabulary.pop("Ġ")
 

@@ -36,15 +36,7 @@ def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
         InputError: `path` exists and `overwrite` is False, or its folder cannot be written.
     """
     path = Path(path)
-    if path.exists() and not overwrite:
-        raise InputError(
-            f"{path} exists already.\n  Choose another name, or pass --overwrite to replace it."
-        )
-    if path.exists() and not (path / CONFIG).is_file() and any(path.iterdir()):
-        raise InputError(
-            f"{path} holds something that is no bundle, so it is not replaced.\n"
-            "  Choose another name."
-        )
+    check_place(path, overwrite)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
@@ -66,6 +58,27 @@ def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
+    """Refuses a path where no bundle may be written.
+
+    Raises:
+        InputError: it exists and `overwrite` is False, or it is anything but a bundle or an empty
+            folder.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(
+            f"{path} exists already.\n  Choose another name, or pass --overwrite to replace it."
+        )
+    is_bundle = (path / CONFIG).is_file()
+    is_empty = path.is_dir() and not any(path.iterdir())
+    if path.is_symlink() or (path.exists() and not is_bundle and not is_empty):
+        raise InputError(
+            f"{path} is something other than a bundle, so it is not replaced.\n"
+            "  Choose another name."
+        )
 
 
 @contextlib.contextmanager
@@ -125,7 +138,8 @@ def verify(path: str | os.PathLike) -> None:
     """Checks every file of a bundle against `SHA256SUMS`.
 
     Raises:
-        InputError: a file is missing, unlisted, changed or a link; the message names it.
+        InputError: a file is missing, unlisted, changed, or a link or device; the message names
+            it. What `SHA256SUMS` lists outside the folder counts as missing and is never opened.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
@@ -133,7 +147,7 @@ def verify(path: str | os.PathLike) -> None:
     if not (path / SUMS).is_file():
         raise InputError(f"{path}: {SUMS} is missing, so the bundle cannot be verified.")
     expected = {}
-    for line in (path / SUMS).read_text(encoding="utf-8").splitlines():
+    for line in (path / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         expected[name] = digest
     present = set(_files(path))
@@ -155,13 +169,14 @@ def _no_bundle(path: Path) -> str:
 
 
 def _files(path: Path) -> list[str]:
-    """Names of all files below a bundle, except the sums; a link is refused."""
+    """Names of all files below a bundle, except the sums; a link or device is refused."""
     names = []
     for folder, folders, files in os.walk(path):
         for name in [*folders, *files]:
             full = Path(folder, name)
-            if full.is_symlink():
-                raise InputError(f"{path}: {full.relative_to(path)} is a link; bundles hold none.")
+            if full.is_symlink() or not (full.is_dir() or full.is_file()):
+                what = "a link" if full.is_symlink() else "no regular file"
+                raise InputError(f"{path}: {full.relative_to(path)} is {what}; bundles hold none.")
         names += [Path(folder, name).relative_to(path).as_posix() for name in files]
     return sorted(name for name in names if name != SUMS)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from tfx_transformer import flags, resources
 from tfx_transformer.errors import InputError
 
 ENGINES = ("litert", "keras", "saved_model")
+# What sacrebleu splits by without a download.
+TOKENIZE = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
 DESCRIPTION = "From a CSV to a Transformer that runs anywhere."
 
 
@@ -69,7 +72,9 @@ def parser() -> argparse.ArgumentParser:
     _add_columns(one)
     one.add_argument("--engine", choices=ENGINES, default="keras")
     one.add_argument("--variant", choices=("float32", "int8"), help="which TFLite file")
-    one.add_argument("--tokenize", help="sacrebleu's: 13a, char, none … [by the script]")
+    one.add_argument(
+        "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
+    )
     one.add_argument("--output", help="also write source, answer and reference to this CSV")
     _add_generation(one)
 
@@ -148,7 +153,7 @@ def tokens(chosen: argparse.Namespace) -> list[dict[str, Any]]:
     tokenizer = _tokenizer(chosen.bundle)
     rows = []
     for text in chosen.texts:
-        is_file = len(text) < 1000 and Path(text).is_file()
+        is_file = os.path.isfile(text)  # False, not an error, for a text too long to be a name
         content = _read_text(Path(text)) if is_file else text
         ids = tokenizer.encode(content)
         row = {
@@ -179,6 +184,9 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     from tfx_transformer.data.pairs import read_pairs
     from tfx_transformer.evaluation import score_texts
 
+    output = Path(chosen.output or "answers.csv")
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"--output {output} cannot be written.\n  Name a file in a folder.")
     pairs = read_pairs(
         chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
     )

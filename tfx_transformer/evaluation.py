@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from tfx_transformer.errors import InputError
+
 # Scripts that are written without spaces between words.
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{4}")
 
@@ -20,13 +22,23 @@ def score_texts(
             are Japanese or Chinese without spaces, else "13a".
 
     Returns: bleu and chrf (0 to 100), exact_match (share, 0 to 1), count, and what BLEU split by.
+
+    Raises:
+        InputError: sacrebleu needs another package to tokenize like this.
     """
     import sacrebleu
 
     if tokenize is None:
         unspaced = sum(bool(_UNSPACED.search(text)) for text in references)
         tokenize = "char" if unspaced > len(references) / 2 else "13a"
-    bleu = sacrebleu.metrics.BLEU(tokenize=tokenize).corpus_score(written, [references])
+    try:
+        metric = sacrebleu.metrics.BLEU(tokenize=tokenize)
+    except RuntimeError as error:
+        raise InputError(
+            f"BLEU cannot tokenize by {tokenize!r}: the package for it is not installed.\n"
+            '  For Japanese: pip install "sacrebleu[ja]"; for Korean: "sacrebleu[ko]".'
+        ) from error
+    bleu = metric.corpus_score(written, [references])
     chrf = sacrebleu.metrics.CHRF().corpus_score(written, [references])
     equal = sum(a == b for a, b in zip(written, references, strict=True))
     return {

@@ -23,6 +23,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     """
     module = inspect.getmodule(main)
     parser = argparse.ArgumentParser(
+        usage="%(prog)s [--flag value ...]",
         description=inspect.cleandoc((module and module.__doc__) or ""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfx_transformer import bundle
 from tfx_transformer.export.standalone import write_run_pyz
+from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import decode_one_token, reorder
 from tfx_transformer.models.saving import load
 
@@ -96,7 +97,11 @@ def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4)
         path: the bundle's folder.
         quantize: None: float32; "int8": 8-bit weights, activations quantized as they come.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
+
+    Raises:
+        InputError: the bundle is damaged, or beams is no width of a beam search.
     """
+    GenerationOptions(beams=beams)  # refuses a width that could never be asked for
     model, _ = load(path)
     with bundle.updating(path) as folder:
         file = folder / bundle.LITERT[quantize or "float32"]

@@ -72,6 +72,12 @@ def load(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
     shape = (architecture.vocabulary_size, architecture.hidden_dim)
     if table is None or table.shape != shape:
         raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
+    held, least = sum(w.size for w in weights.values()), _fewest_parameters(architecture)
+    if held < least:
+        raise InputError(
+            f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
+            f"the architecture in {bundle.CONFIG} needs {least:,} or more."
+        )
     model = TASKS[config["task"]](architecture, dtype="float32")
     assign_weights(model, weights, str(path / bundle.WEIGHTS))
     return model, Tokenizer.load(path / bundle.TOKENIZER)
@@ -122,10 +128,27 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _fewest_parameters(config: TransformerConfig) -> int:
+    """Parameters that no model of this configuration has fewer of: learned positions, and in each
+    block queries, outputs (twice in a decoder) and a feed-forward layer. It has about twice as many
+    at most, so what a file of weights holds bounds what a hostile configuration can allocate."""
+    square, feed_forward = config.hidden_dim**2, 2 * config.hidden_dim * config.intermediate_dim
+    encoder = config.num_layers * (2 * square + feed_forward)
+    decoder = config.num_decoder_layers * (4 * square + feed_forward)
+    learned = config.position == "learned"
+    return encoder + decoder + learned * config.max_sequence_length * config.hidden_dim
+
+
 def _read_weights(file: Path) -> dict[str, np.ndarray]:
     try:
         return safetensors.numpy.load_file(file)
-    except (safetensors.SafetensorError, OSError, ValueError) as error:
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        TypeError,  # these two for dtypes that NumPy has no name for
+        AttributeError,
+    ) as error:
         raise InputError(f"{file} cannot be read as safetensors: {error}") from error
 
 

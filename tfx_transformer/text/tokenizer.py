@@ -273,7 +273,10 @@ def _pre_tokenizer(pattern: str):
 def _split_pattern(pre_tokenizer: dict) -> str:
     """The regular expression of a `Split` step; a pattern that does not compile is refused."""
     steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    pattern = next(step["pattern"]["Regex"] for step in steps if step["type"] == "Split")
+    patterns = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
+    if len(patterns) != 1:
+        raise ValueError("there is not exactly one Split step")
+    pattern = patterns[0]
     unusable = r"\\[1-9]|\(\?R"  # references and recursion
     if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(unusable, pattern):
         raise ValueError("the split pattern is not usable")

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import pandas
 
-from tfx_transformer import pictures
+from tfx_transformer import bundle, pictures
 from tfx_transformer.data import Pairs, describe_pairs, write_bad_rows
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import TextGenerator
@@ -24,14 +24,11 @@ _SAMPLES = 500
 
 
 def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> Path:
-    """saved_models/<name>, refused before any work if it exists and must not be replaced."""
+    """saved_models/<name>, refused before any work if nothing may be written there."""
     if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|'):
         raise InputError(f"--name {name!r} cannot be a folder's name.\n  Use letters, digits, - _")
     path = Path(root, name)
-    if path.exists() and not overwrite:
-        raise InputError(
-            f"{path} exists already.\n  Choose another --name, or pass --overwrite to replace it."
-        )
+    bundle.check_place(path, overwrite)
     return path
 
 

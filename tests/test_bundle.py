@@ -1,0 +1,536 @@
+"""Bundles: saved and loaded alike, written whole or not at all, and doubted until verified."""
+
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import struct
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.saving import load, model_card, save
+from tfx_transformer.models.tasks import Seq2SeqLM
+from tfx_transformer.text.tokenizer import Tokenizer
+
+INPUTS = {
+    "encoder_token_ids": np.array([[70, 80, 90, 2, 0], [5, 6, 7, 8, 2]], "int32"),
+    "decoder_token_ids": np.array([[1, 100, 101], [1, 102, 0]], "int32"),
+}
+
+
+def make(seed=0):
+    """A model of uneven sizes with random weights, and its tokenizer."""
+    tokenizer = Tokenizer.train(["the cat sat on the mat", "猫が好きです"], 270)
+    config = TransformerConfig(
+        vocabulary_size=tokenizer.vocabulary_size,
+        num_layers=1,
+        num_decoder_layers=2,
+        num_heads=3,
+        hidden_dim=18,
+        intermediate_dim=7,
+        max_sequence_length=11,
+    )
+    model = Seq2SeqLM(config)
+    random = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        weight.assign(random.normal(size=weight.shape))
+    return model, tokenizer
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    path = tmp_path_factory.mktemp("bundle") / "small"
+    model, tokenizer = make()
+    save(path, model, tokenizer, scores={"bleu": 31.25})
+    return path, model, tokenizer
+
+
+@pytest.fixture
+def copy(saved, tmp_path):
+    """A bundle to damage."""
+    return shutil.copytree(saved[0], tmp_path / "small")
+
+
+def reseal(path):
+    """Makes the sums fit what is in a bundle, as someone who means harm would."""
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
+    lines = [f"{digest(p)}  {p.relative_to(path).as_posix()}\n" for p in files]
+    (path / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
+
+
+def digest(file):
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def tree(path):
+    """Every file below a folder and what it holds."""
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def change_config(path, **changes):
+    config = json.loads((path / "config.json").read_text("utf-8"))
+    config["architecture"] |= changes
+    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    reseal(path)
+
+
+# Saving and loading
+
+
+def test_a_loaded_model_computes_the_same(saved):
+    path, model, tokenizer = saved
+    again, words = load(path)
+    np.testing.assert_array_equal(model(INPUTS), again(INPUTS))
+    assert again.config == model.config
+    assert words.to_json() == tokenizer.to_json()
+    assert words.encode("the cat 猫") == tokenizer.encode("the cat 猫")
+
+
+def test_other_weights_compute_something_else(saved):
+    # What the test above compares would also be equal if nothing depended on the weights.
+    other, _ = make(seed=1)
+    assert not np.allclose(saved[1](INPUTS), other(INPUTS), atol=0.1)
+
+
+def test_safetensors_holds_every_weight_by_its_path(saved):
+    path, model, _ = saved
+    tensors = safetensors.numpy.load_file(path / "model.safetensors")
+    assert tensors.keys() == {w.path for w in model.trainable_weights}
+    assert sum(t.size for t in tensors.values()) == model.count_params()
+    assert {t.dtype for t in tensors.values()} == {np.dtype("float32")}
+
+
+def test_the_folder_holds_what_it_says(saved):
+    path, model, _ = saved
+    names = ["README.md", "SHA256SUMS", "config.json", "model.safetensors", "tokenizer.json"]
+    assert sorted(os.listdir(path)) == names
+    sums = dict(line.split("  ")[::-1] for line in (path / "SHA256SUMS").read_text().splitlines())
+    assert sums == {name: digest(path / name) for name in names if name != "SHA256SUMS"}
+    config = bundle.read_config(path)
+    assert config["format"] == 1 and config["task"] == "seq2seq"
+    assert config["parameters"] == model.count_params()
+    assert config["architecture"] == model.config.to_dict()
+    assert config["scores"] == {"bleu": 31.25}
+    assert config["versions"].keys() >= {"keras", "tensorflow", "tiktoken"}
+    assert {oct((path / name).stat().st_mode)[-3:] for name in names} == {"644"}
+
+
+def test_a_model_of_mixed_precision_is_saved_as_float32(tmp_path):
+    _, tokenizer = make()
+    config = make()[0].config
+    save(tmp_path / "half", Seq2SeqLM(config, dtype="mixed_bfloat16"), tokenizer)
+    tensors = safetensors.numpy.load_file(tmp_path / "half" / "model.safetensors")
+    assert {t.dtype for t in tensors.values()} == {np.dtype("float32")}
+    assert load(tmp_path / "half")[0].compute_dtype == "float32"
+
+
+def test_the_model_card():
+    config = {
+        "task": "seq2seq",
+        "parameters": 1234567,
+        "architecture": {
+            "num_layers": 2,
+            "num_decoder_layers": 3,
+            "hidden_dim": 64,
+            "num_heads": 4,
+            "vocabulary_size": 8000,
+        },
+        "scores": {"bleu": 31.25, "exact_match": 0.5},
+        "data": {},
+    }
+    card = model_card("en_de", config)
+    assert card.startswith("# en_de\n")
+    assert "1,234,567 parameters: 2 + 3 layers of 64, 4 heads, 8,000 tokens" in card
+    assert "pip install ai-edge-litert numpy tiktoken" in card
+    assert "## Scores\n\n- bleu: 31.25\n- exact_match: 0.5\n" in card
+    assert "## Data" not in card and "## Verified" not in card
+
+
+# Writing
+
+
+def test_what_exists_is_refused(saved):
+    path, model, tokenizer = saved
+    before = tree(path)
+    with pytest.raises(InputError, match=r"exists already\.\n  .*--overwrite"):
+        save(path, model, tokenizer)
+    assert tree(path) == before
+
+
+def test_overwriting_replaces_the_whole_folder(copy):
+    (copy / "saved_model").mkdir()
+    (copy / "saved_model" / "old.pb").write_bytes(b"old")
+    model, tokenizer = make(seed=1)
+    save(copy, model, tokenizer, overwrite=True)
+    assert not (copy / "saved_model").exists()
+    np.testing.assert_array_equal(load(copy)[0](INPUTS), model(INPUTS))
+    assert os.listdir(copy.parent) == ["small"]
+
+
+def test_an_empty_folder_may_be_overwritten(tmp_path):
+    (tmp_path / "small").mkdir()
+    save(tmp_path / "small", *make(), overwrite=True)
+    bundle.verify(tmp_path / "small")
+
+
+def make_folder(path):
+    path.mkdir()
+    (path / "thesis.txt").write_text("years of work")
+
+
+def make_file(path):
+    path.write_text("years of work")
+
+
+def make_link(path):
+    make_folder(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
+def make_dead_link(path):
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("occupy", [make_folder, make_file, make_link, make_dead_link])
+def test_what_is_no_bundle_is_never_replaced(tmp_path, occupy):
+    path = tmp_path / "work"
+    occupy(path)
+    before = tree(tmp_path), sorted(os.listdir(tmp_path))
+    with pytest.raises(InputError, match="other than a bundle"), bundle.writing(path, True):
+        pass
+    assert (tree(tmp_path), sorted(os.listdir(tmp_path))) == before
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(InputError, match="file/sub/small cannot be written"),
+        bundle.writing(tmp_path / "file" / "sub" / "small"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, SystemExit])
+def test_a_failure_leaves_nothing_new_behind(tmp_path, error):
+    with pytest.raises(error), bundle.writing(tmp_path / "new") as folder:
+        (folder / "config.json").write_text("{}")
+        raise error
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("write", [lambda path: bundle.writing(path, True), bundle.updating])
+def test_a_failure_leaves_the_old_bundle_as_it_was(copy, write):
+    before = tree(copy)
+    with pytest.raises(RuntimeError), write(copy) as folder:
+        bundle.write_config(folder, {"format": 99})
+        raise RuntimeError
+    assert tree(copy) == before
+    assert os.listdir(copy.parent) == ["small"]
+    bundle.verify(copy)
+
+
+def test_a_failed_save_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        save(tmp_path / "new", *make(), scores={"bleu": float("nan")})
+    assert os.listdir(tmp_path) == []
+
+
+def test_nobody_sees_a_bundle_before_it_is_complete(tmp_path):
+    with bundle.writing(tmp_path / "deep" / "new") as folder:
+        bundle.write_config(folder, {"format": 1, "architecture": {}})
+        assert not (tmp_path / "deep" / "new").exists()
+    bundle.verify(tmp_path / "deep" / "new")
+
+
+def test_updating_adds_and_keeps(copy):
+    before = tree(copy)
+    with bundle.updating(copy) as folder:
+        (folder / "extra").mkdir()
+        (folder / "extra" / "a.bin").write_bytes(b"a")
+    after = tree(copy)
+    assert after["extra/a.bin"] == b"a"
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == {"SHA256SUMS"}
+    bundle.verify(copy)
+
+
+def test_updating_without_hard_links(copy, monkeypatch):
+    def refuse(*_):
+        raise OSError("no hard links here")
+
+    before = tree(copy)
+    monkeypatch.setattr(os, "link", refuse)
+    with bundle.updating(copy):
+        pass
+    assert tree(copy) == before
+
+
+def test_a_damaged_bundle_is_not_updated(copy):
+    (copy / "README.md").write_text("forged")
+    with pytest.raises(InputError, match="checksum"), bundle.updating(copy):
+        pass
+
+
+# Verifying
+
+
+def remove(path):
+    (path / "tokenizer.json").unlink()
+
+
+def add(path):
+    (path / "surprise.py").write_text("print()")
+
+
+def add_below(path):
+    (path / "saved_model").mkdir()
+    (path / "saved_model" / "saved_model.pb").write_bytes(b"")
+
+
+def flip_one_bit(path):
+    data = bytearray((path / "model.safetensors").read_bytes())
+    data[-1] ^= 1
+    (path / "model.safetensors").write_bytes(data)
+
+
+def shorten(path):
+    with (path / "model.safetensors").open("r+b") as file:
+        file.truncate(100)
+
+
+def link_file(path):
+    (path / "tokenizer.json").rename(path.parent / "tokenizer.json")
+    (path / "tokenizer.json").symlink_to(path.parent / "tokenizer.json")
+
+
+def link_folder(path):
+    (path / "saved_model").symlink_to(path.parent)
+
+
+def link_sums(path):
+    (path / "SHA256SUMS").rename(path.parent / "sums")
+    (path / "SHA256SUMS").symlink_to(path.parent / "sums")
+
+
+def pipe(path):
+    (path / "README.md").unlink()
+    os.mkfifo(path / "README.md")
+
+
+def no_sums(path):
+    (path / "SHA256SUMS").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (remove, "tokenizer.json is missing"),
+        (add, "surprise.py is not listed in SHA256SUMS"),
+        (add_below, "saved_model/saved_model.pb is not listed in SHA256SUMS"),
+        (flip_one_bit, "model.safetensors does not have the checksum"),
+        (shorten, "model.safetensors does not have the checksum"),
+        (link_file, "tokenizer.json is a link"),
+        (link_folder, "saved_model is a link"),
+        (link_sums, "SHA256SUMS is a link"),
+        (pipe, "README.md is no regular file"),
+        (no_sums, "SHA256SUMS is missing"),
+    ],
+)
+def test_damage_is_named(copy, damage, message):
+    bundle.verify(copy)
+    damage(copy)
+    with pytest.raises(InputError, match=message):
+        bundle.verify(copy)
+    with pytest.raises(InputError, match=message):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["../secret", "{absolute}", "./../secret", "sub/../../secret"])
+def test_sums_reach_nothing_outside_the_folder(copy, name):
+    secret = copy.parent / "secret"
+    secret.write_text("a secret")
+    name = name.replace("{absolute}", str(secret))
+    with (copy / "SHA256SUMS").open("a") as file:
+        file.write(f"{digest(secret)}  {name}\n")
+    with pytest.raises(InputError, match="is missing"):
+        bundle.verify(copy)
+
+
+@given(st.binary(max_size=200))
+def test_sums_may_hold_anything(saved, data):
+    folder = saved[0].parent / "sums"
+    folder.mkdir(exist_ok=True)
+    shutil.copy(saved[0] / "config.json", folder)
+    (folder / "SHA256SUMS").write_bytes(data)
+    with pytest.raises(InputError):
+        bundle.verify(folder)
+
+
+# Reading the configuration
+
+
+def test_no_bundle_names_those_beside_it(copy):
+    with pytest.raises(InputError) as caught:
+        bundle.read_config(copy.parent / "smal")
+    assert str(caught.value) == (
+        f"{copy.parent / 'smal'} is no bundle: it has no config.json.\n"
+        f"  Bundles in {copy.parent}: small."
+    )
+    with pytest.raises(InputError, match="is no bundle"):
+        bundle.verify(copy.parent / "smal")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is no JSON"),
+        ("{", "is no JSON"),
+        ("[" * 200_000, "is no JSON"),
+        ('{"architecture": ' * 100_000, "is no JSON"),
+        ("\xff\xfe", "'architecture' is missing|is no JSON"),
+        ("1" * 10_000, "is no JSON"),
+        ("[]", "'architecture' is missing"),
+        ("null", "'architecture' is missing"),
+        ('{"format": 1}', "'architecture' is missing"),
+        ('{"format": 1, "architecture": []}', "'architecture' is missing"),
+        ('{"format": 2, "architecture": {}}', r"format 2, this version reads format 1.\n  Update"),
+        ('{"architecture": {}}', "format None"),
+    ],
+)
+def test_a_configuration_that_is_none(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(InputError, match=message):
+        bundle.read_config(tmp_path)
+
+
+def test_a_huge_configuration_is_not_read(tmp_path):
+    with (tmp_path / "config.json").open("wb") as file:
+        file.truncate(1 << 40)  # a terabyte with no byte written
+    with pytest.raises(InputError, match="larger than any configuration"):
+        bundle.read_config(tmp_path)
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), st.lists, max_leaves=8))
+def test_any_json_is_a_configuration_or_an_input_error(tmp_path_factory, value):
+    folder = tmp_path_factory.getbasetemp() / "any_json"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"format": 1, "architecture": value}))
+    with pytest.raises(InputError):
+        bundle.read_config(folder)
+
+
+# Hostile content under correct sums
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hidden_dim": 2_000_000_000}, "hidden_dim is 2000000000"),
+        ({"num_layers": 2_000_000_000}, "num_layers is 2000000000"),
+        ({"num_layers": -1}, "num_layers is -1"),
+        ({"num_layers": True}, "num_layers is True"),
+        ({"num_layers": 1.0}, "num_layers is 1.0"),
+        ({"num_layers": "1"}, "num_layers is '1'"),
+        ({"num_layers": [1]}, "num_layers is"),
+        ({"dropout": float("nan")}, "dropout is nan"),
+        ({"position": ["sinusoidal"]}, "position is"),
+        ({"tie_embeddings": 1}, "tie_embeddings is 1"),
+        ({"hiden_dim": 18}, "no field 'hiden_dim'. Did you mean 'hidden_dim'?"),
+        ({"__class__": "os.system"}, "no field '__class__'"),
+        # Within the bounds of each number, but terabytes together.
+        ({"num_layers": 256, "intermediate_dim": 262_144}, "needs .* or more"),
+        ({"num_decoder_layers": 256, "intermediate_dim": 262_144}, "needs .* or more"),
+        ({"position": "learned", "max_sequence_length": 1_048_576}, "needs .* or more"),
+        ({"hidden_dim": 32_766}, r"no embedding table of shape \(270, 32766\)"),
+        ({"vocabulary_size": 2_000_000}, r"no embedding table of shape \(2000000, 18\)"),
+    ],
+)
+def test_a_hostile_architecture_builds_nothing(copy, monkeypatch, changes, message):
+    change_config(copy, **changes)
+    monkeypatch.setattr(Seq2SeqLM, "__init__", lambda *_, **__: pytest.fail("a model was built"))
+    with pytest.raises(InputError, match=message):
+        load(copy)
+
+
+def test_an_unknown_task_is_named(copy):
+    config = json.loads((copy / "config.json").read_text("utf-8")) | {"task": "os.system"}
+    (copy / "config.json").write_text(json.dumps(config))
+    reseal(copy)
+    with pytest.raises(InputError, match="task 'os.system' is not known; known are seq2seq"):
+        load(copy)
+
+
+class Trap:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def one_tensor(dtype, shape, data):
+    header = {"embedding/embeddings": {"dtype": dtype, "shape": shape, "data_offsets": [0, data]}}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\xff" * 1000,
+        struct.pack("<Q", 2**63) + b"{}",
+        one_tensor("BF16", [2, 2], 8),
+        one_tensor("F8_E4M3", [2, 2], 4),
+        one_tensor("F32", [2_000_000_000, 2_000_000_000], 8),
+        one_tensor("PICKLE", [1], 4),
+    ],
+    ids=["empty", "garbage", "endless header", "bfloat16", "float8", "exabytes", "no dtype"],
+)
+def test_weights_that_are_none(copy, data):
+    (copy / "model.safetensors").write_bytes(data)
+    reseal(copy)
+    with pytest.raises(InputError, match=r"model\.safetensors (cannot be read|holds no embedding)"):
+        load(copy)
+
+
+def test_a_pickle_is_not_run(copy):
+    path = copy.parent / "trapped"
+    (copy / "model.safetensors").write_bytes(pickle.dumps(Trap(str(path))))
+    reseal(copy)
+    with pytest.raises(InputError, match="cannot be read as safetensors"):
+        load(copy)
+    assert not path.exists()
+
+
+def test_weights_that_do_not_fit_are_all_named(copy):
+    tensors = safetensors.numpy.load_file(copy / "model.safetensors")
+    tensors["decoder/final_norm/gamma"] = np.ones(17, "float32")
+    tensors["encoder/extra"] = tensors.pop("encoder/final_norm/beta")
+    safetensors.numpy.save_file(tensors, copy / "model.safetensors")
+    reseal(copy)
+    with pytest.raises(InputError) as caught:
+        load(copy)
+    assert str(caught.value) == (
+        f"{copy / 'model.safetensors'} does not fit the model:\n"
+        "  encoder/final_norm/beta is missing\n"
+        "  encoder/extra is not part of it\n"
+        "  decoder/final_norm/gamma has shape (17,), expected (18,)"
+    )
+
+
+def test_a_tokenizer_that_is_none(copy):
+    (copy / "tokenizer.json").write_text('{"model": {}}')
+    reseal(copy)
+    with pytest.raises(InputError, match="tokenizer.json: not a byte-level BPE"):
+        load(copy)

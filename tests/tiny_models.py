@@ -1,0 +1,59 @@
+"""Models small enough for tests, with weights at random so that no output is trivial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.tasks import Seq2SeqLM
+
+# Settings in which models differ; sizes are prime, or differ, so that swapped axes show.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "vaswani": {"norm_first": False, "activation": "relu"},
+    "learned": {"position": "learned", "scale_embedding": False},
+    "rotary": {"position": "rotary", "rope_theta": 100.0},
+    "rms_post_norm": {"norm": "rms_norm", "norm_first": False},
+    "gated": {"gated": True, "activation": "silu", "use_bias": False},
+    "grouped": {"num_key_value_heads": 2},
+    "one_key_value_head": {"num_key_value_heads": 1, "position": "rotary"},
+    "untied": {"tie_embeddings": False},
+    "shallow_decoder": {"num_decoder_layers": 1},
+    "llama": {
+        "position": "rotary",
+        "norm": "rms_norm",
+        "gated": True,
+        "activation": "silu",
+        "use_bias": False,
+        "num_key_value_heads": 3,
+        "tie_embeddings": False,
+    },
+}
+
+
+def tiny_config(**settings: Any) -> TransformerConfig:
+    """Two layers, six heads of width 4, 23 tokens, at most 19 at once; no dropout."""
+    defaults = {
+        "vocabulary_size": 23,
+        "num_layers": 2,
+        "num_heads": 6,
+        "hidden_dim": 24,
+        "intermediate_dim": 13,
+        "dropout": 0.0,
+        "max_sequence_length": 19,
+    }
+    return TransformerConfig(**{**defaults, **settings})
+
+
+def perturbed(model: Seq2SeqLM, scale: float = 0.2, seed: int = 0) -> Seq2SeqLM:
+    """The model, its trainable weights moved by normal noise."""
+    random = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        weight.assign_add(scale * random.normal(size=weight.shape))
+    return model
+
+
+def tiny_model(scale: float = 0.2, seed: int = 0, **settings: Any) -> Seq2SeqLM:
+    return perturbed(Seq2SeqLM(tiny_config(**settings)), scale, seed)
