@@ -1,5 +1,6 @@
 """What all tests share: quiet libraries, fixed seeds, patience on a busy machine, real data."""
 
+import atexit
 import os
 import random
 import sys
@@ -22,8 +23,11 @@ hypothesis.settings.load_profile("patient")
 
 
 def pytest_unconfigure() -> None:
-    """LiteRT logs from C++ while the process ends; pytest's summary is to be the last line."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    """LiteRT logs from C++ while the process ends; pytest's summary is to be the last line.
+
+    Registered last, so it runs first, and after pytest has given back the descriptors it captured.
+    """
+    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 @pytest.fixture(autouse=True)

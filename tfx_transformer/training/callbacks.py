@@ -71,7 +71,7 @@ class Progress(keras.callbacks.Callback):
 
 
 class Previews(keras.callbacks.Callback):
-    """After each epoch, shows what the model writes for a few texts.
+    """After each epoch, shows what the model writes for a few texts, where that has changed.
 
     Args:
         generate: texts to texts, by the model that is trained.
@@ -89,10 +89,13 @@ class Previews(keras.callbacks.Callback):
         self.history: list[dict] = []
 
     def on_epoch_end(self, epoch, logs=None):
+        before = [row["written"] for row in self.history[-len(self.texts) :]]
         written = self.generate(self.texts)
-        for source, text, reference in zip(self.texts, written, self.references, strict=True):
-            mark = "=" if text == reference else "≠"
-            print(f"      {source} → {text}" + ("" if mark == "=" else f"   ({reference})"))
+        rows = zip(self.texts, written, self.references, strict=True)
+        for index, (source, text, reference) in enumerate(rows):
+            if not before or text != before[index]:
+                right = "" if text == reference else f"   (expected: {reference})"
+                print(f"      {source} → {text}{right}")
             self.history.append(
                 {"epoch": epoch + 1, "source": source, "written": text, "reference": reference}
             )

@@ -1,0 +1,98 @@
+"""The same layers and model on another Keras backend, in a process of their own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import VARIANTS, tiny_model
+
+from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.models.decoding import KerasEngine
+
+pytestmark = pytest.mark.skipif(
+    importlib.util.find_spec("jax") is None, reason="jax is not installed (pip install jax)"
+)
+
+TESTS = Path(__file__).parent
+SOURCE = np.random.default_rng(0).integers(3, 23, (3, 7)).astype("int32")
+
+
+def run_on_jax(program: str, *arguments: str) -> None:
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "jax",
+        "JAX_PLATFORMS": "cpu",
+        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+    }
+    program = "import keras\nassert keras.backend.backend() == 'jax'\n" + textwrap.dedent(program)
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+def test_every_layer_builds_runs_and_trains(tmp_path):
+    run_on_jax(
+        """
+        import sys
+        from pathlib import Path
+        from layer_harness import CASES, run_layer_test
+        for name, case in CASES.items():
+            print(name)
+            run_layer_test(*case, Path(sys.argv[1]))
+        """,
+        str(tmp_path),
+    )
+
+
+@pytest.mark.parametrize("variant", ["default", "llama"])
+def test_model_answers_as_on_tensorflow_and_trains(variant, tmp_path):
+    model = tiny_model(0.3, seed=8, num_layers=1, **VARIANTS[variant])
+    inputs = {"encoder_token_ids": SOURCE, "decoder_token_ids": SOURCE[:, :5]}
+    weights = {str(i): np.asarray(weight) for i, weight in enumerate(model.weights)}
+    np.savez(tmp_path / "weights.npz", **weights)
+    written = {}
+    for beams in (1, 3):
+        options = GenerationOptions(max_new_tokens=6, beams=beams)
+        written[f"beams_{beams}"] = KerasEngine(model).generate_ids(SOURCE.tolist(), options)
+    np.savez(tmp_path / "expected.npz", logits=model(inputs), **written)
+    run_on_jax(
+        """
+        import sys
+        import numpy as np
+        from test_jax import SOURCE
+        from tiny_models import VARIANTS, tiny_config
+        from tfx_transformer.generation.options import GenerationOptions
+        from tfx_transformer.models.decoding import KerasEngine
+        from tfx_transformer.models.tasks import Seq2SeqLM
+        from tfx_transformer.training.optimizers import adamw
+
+        folder, variant = sys.argv[1:]
+        model = Seq2SeqLM(tiny_config(num_layers=1, **VARIANTS[variant]))
+        model.set_weights([*np.load(folder + "/weights.npz").values()])
+        expected = np.load(folder + "/expected.npz")
+        inputs = {"encoder_token_ids": SOURCE, "decoder_token_ids": SOURCE[:, :5]}
+        np.testing.assert_allclose(model(inputs), expected["logits"], atol=1e-5)
+        for beams in (1, 3):
+            options = GenerationOptions(max_new_tokens=6, beams=beams)
+            written = KerasEngine(model).generate_ids(SOURCE.tolist(), options)
+            np.testing.assert_array_equal(written, expected[f"beams_{beams}"])
+
+        model.compile(adamw(1e-2), run_eagerly=False)
+        labels = SOURCE[:, 1:6]
+        losses = [
+            model.train_on_batch(inputs, labels, sample_weight=np.ones_like(labels, "float32"))[0]
+            for _ in range(5)
+        ]
+        assert losses[-1] < losses[0], losses
+        """,
+        str(tmp_path),
+        variant,
+    )
