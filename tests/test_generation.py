@@ -32,7 +32,8 @@ NAMESPACES = pytest.mark.parametrize("xp", [numpy_ops, ops], ids=["numpy", "kera
 
 # Halves, so that equal logits are frequent and sums are exact; or any numbers.
 halves = st.integers(-8, 8).map(lambda n: n / 2)
-numbers = st.floats(-20, 20, width=32)
+# Without subnormal numbers, which TensorFlow rounds to zero.
+numbers = st.floats(-20, 20, width=32, allow_subnormal=False)
 few_logits = st.one_of(arrays("float32", (3, 7), elements=e) for e in (halves, numbers))
 
 
