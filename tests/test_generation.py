@@ -226,7 +226,9 @@ def table_step(seed, vocabulary_size):
     """A step whose logits are a function of (text, prefix) alone; the cache holds the prefixes."""
 
     def logits_after(text, prefix):
-        return 2 * np.random.default_rng([seed, text, *prefix]).normal(size=vocabulary_size)
+        logits = 2 * np.random.default_rng([seed, text, *prefix]).normal(size=vocabulary_size)
+        logits[END] += 1.5  # texts of all lengths compete
+        return logits
 
     def step(ids, position, cache):
         cache = [(text, (*prefix, int(i))) for (text, prefix), i in zip(cache, ids, strict=True)]

@@ -387,6 +387,20 @@ def test_dropout_is_of_training_only(norm_first):
     assert not np.allclose(block(X, training=True), block(X, training=True))
 
 
+def test_dropout_of_sub_layers_by_hand():
+    # All weights 0 but the last biases, 1 and 10: half of each is left out, the rest doubled.
+    block = TransformerBlock(HIDDEN, 7, INTERMEDIATE, dropout=0.5)
+    block(X)
+    for weight in block.weights:
+        if weight.trainable:
+            weight.assign(ops.zeros_like(weight))
+    block.attention.output_projection.bias.assign(np.ones(HIDDEN))
+    block.feed_forward.contract.bias.assign(np.full(HIDDEN, 10))
+    x = np.zeros_like(X)
+    np.testing.assert_array_equal(block(x), np.full_like(X, 11))
+    assert set(np.unique(block(x, training=True))) == {0, 2, 20, 22}
+
+
 # Embedding
 
 

@@ -250,7 +250,10 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
     path = Path(chosen.bundle)
     bundle.verify(path)
     config = bundle.read_config(path)
-    files = {p.name: p.stat().st_size for p in sorted(path.iterdir()) if p.is_file()}
+    files = {
+        entry.name: sum(p.stat().st_size for p in [entry, *entry.rglob("*")] if p.is_file())
+        for entry in sorted(path.iterdir())
+    }
     print((path / "README.md").read_text(encoding="utf-8"))
     for name, size in files.items():
         print(f"{size / 1e6:>9.2f} MB  {name}")

@@ -14,6 +14,7 @@ import pandas
 
 from tfx_transformer import bundle, pictures
 from tfx_transformer.data import Pairs, describe_pairs, write_bad_rows
+from tfx_transformer.data.pairs import encode_source
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import cross_attention
@@ -98,12 +99,20 @@ class Run:
         """Writes metrics, samples and pictures, and returns what the run came to.
 
         Args:
-            sentence: the text whose attention is drawn.
+            sentence: the text whose attention is drawn, cut to what the model reads.
             score: (written texts, references) -> scores.
 
         Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data".
+
+        Raises:
+            InputError: no epoch was trained, or none has a validation loss that is a number.
         """
         metrics = pandas.DataFrame(model.history.history)
+        if "val_loss" not in metrics or metrics["val_loss"].isna().all():
+            raise InputError(
+                "training came to nothing: no epoch has a validation loss that is a number.\n"
+                "  Train for one epoch or more, with a lower learning rate."
+            )
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         metrics.to_csv(self.folder / "metrics.csv", index=False)
         pandas.DataFrame(self.previews.history).to_csv(self.folder / "previews.csv", index=False)
@@ -133,9 +142,10 @@ class Run:
 
     def _draw_attention(self, model, generator: TextGenerator, sentence: str) -> None:
         tokenizer = generator.tokenizer
-        written = generator.generate(sentence)
-        source_ids = [*tokenizer.encode(sentence), tokenizer.end_id]
-        target_ids = [*tokenizer.encode(written), tokenizer.end_id]
+        limit = model.config.max_sequence_length
+        written = generator.generate(sentence, truncate=True)
+        source_ids = encode_source(tokenizer, sentence, limit)
+        target_ids = encode_source(tokenizer, written, limit)
         pictures.attention_map(
             self.folder / "attention.png",
             cross_attention(model, source_ids, target_ids),

@@ -1,0 +1,569 @@
+"""The command: what each verb answers, and how it says what is wrong with its input."""
+
+import csv
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sacrebleu
+from trained import BEAMS, MAX_LENGTH
+
+from tfx_transformer import bundle, cli, flags, resources, runtime
+from tfx_transformer.errors import InputError
+from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.models.saving import load
+from tfx_transformer.text.tokenizer import Tokenizer
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "sacrebleu", "numpy", "tiktoken"}
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process, in an empty folder: (status, output, errors).
+
+    `flags.hush` would send standard error elsewhere for the rest of the tests; processes of their
+    own test it below.
+    """
+    monkeypatch.setattr(flags, "hush", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(a) for a in arguments])
+        return (caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+def process(*arguments, cwd, **options):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tfx_transformer.cli", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def everything_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def write_csv(path, rows, header=("source", "target")):
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([header, *rows])
+    return path
+
+
+@pytest.fixture(scope="session")
+def references(trained, tmp_path_factory):
+    """A CSV of 30 texts; a third of the references are what the model answers."""
+    texts = trained.texts[:30]
+    answers = runtime.load(trained.path).generate(texts)
+    targets = [a if i % 3 == 0 else f"{a[:-1]}ね。" for i, a in enumerate(answers)]
+    path = tmp_path_factory.mktemp("references") / "references.csv"
+    return write_csv(path, zip(texts, targets, strict=True))
+
+
+# Help
+
+
+def test_help_imports_nothing_heavy():
+    verbs = ["run", "recipes", "copy", "check", "tokens", "generate", "evaluate", "export", "info"]
+    code = f"""
+import sys
+from tfx_transformer import cli
+for arguments in ["--help"], *([verb, "--help"] for verb in {verbs}):
+    try:
+        cli.main(arguments)
+    except SystemExit as end:
+        assert end.code == 0, arguments
+print("imported", *sorted(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    help_texts, _, imported = done.stdout.rpartition("imported")
+    assert not HEAVY & set(imported.split())
+    assert all(f"usage: tfx-transformer {verb} " in help_texts for verb in verbs)
+    assert done.stderr == ""
+
+
+def test_no_verb_and_a_wrong_verb(command):
+    assert command()[0] == 2
+    status, output, errors = command("translate")
+    assert (status, output) == (2, "")
+    assert "invalid choice: 'translate'" in errors
+
+
+# Recipes
+
+
+def test_recipes_are_listed_with_their_purpose(command):
+    status, output, _ = command("recipes")
+    names = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
+    assert status == 0
+    assert [line.split()[0] for line in output.splitlines()] == names
+    assert "A CSV of sentence pairs becomes a translator that runs anywhere." in output
+
+
+def test_a_recipe_is_copied_once(command, tmp_path):
+    status, output, _ = command("copy", "translation")
+    assert (status, output) == (0, "translation.py: edit it, then run  python translation.py\n")
+    copied = tmp_path / "translation.py"
+    assert copied.read_bytes() == resources.recipe_path("translation").read_bytes()
+    copied.write_text("edited")
+    status, output, errors = command("copy", "translation")
+    assert (status, output) == (2, "")
+    assert errors.startswith("translation.py exists already.\n")
+    assert copied.read_text() == "edited"
+
+
+def test_a_recipes_parameters_are_its_flags(command):
+    status, output, _ = command("run", "translation", "--help")
+    assert status == 0
+    assert "A CSV of sentence pairs becomes a translator" in output
+    assert "--vocabulary-size" in output and "[1000]" in output
+    assert "--overwrite, --no-overwrite" in output and "--json" in output
+
+
+def test_a_copied_recipe_runs_by_its_path(command, tmp_path):
+    (tmp_path / "double_it.py").write_text(
+        '"""Doubles a number."""\n\n'
+        "def main(number=1, name='x', loud=False):\n"
+        "    print('working')\n"
+        "    return {'answer': 2 * number, 'name': name, 'loud': loud}\n"
+    )
+    status, output, errors = command("run", "double_it.py", "--number", 21, "--loud", "--json")
+    assert (status, errors) == (0, "working\n")
+    assert json.loads(output) == {"answer": 42, "name": "x", "loud": True}
+    assert command("run", "double_it.py", "--number", 21, "--no-loud") == (0, "working\n", "")
+    status, output, errors = command("run", "double_it.py", "--number", "many")
+    assert (status, output) == (2, "")
+    assert "argument --number: invalid int value: 'many'" in errors
+
+
+# Data
+
+
+def test_check_counts(command, tmp_path):
+    write_csv(tmp_path / "my.csv", [("a b", "x"), ("a b", "x"), ("c", "y")])
+    status, output, _ = command("check", "my.csv", "--json")
+    figures = json.loads(output)
+    assert status == 0
+    assert (figures["rows"], figures["duplicates"], figures["bad_rows"]) == (3, 1, [])
+    status, output, errors = command("check", "my.csv")
+    assert (status, errors) == (0, "")
+    assert output.startswith("my.csv\n  rows      3 ('source' → 'target')\n")
+
+
+def test_check_counts_with_a_bundles_tokenizer(command, trained, tmp_path):
+    text = "I love cats and 猫."
+    write_csv(tmp_path / "my.csv", [(text, "猫")])
+    count = Tokenizer.load(trained.path / "tokenizer.json").count(text)
+    for length, truncated in ((count, 1), (count + 1, 0)):
+        flags = ("--bundle", trained.path, "--max-length", length, "--json")
+        figures = json.loads(command("check", "my.csv", *flags)[1])
+        assert figures["source_tokens"] == [count] * 4
+        assert figures["truncated"] == truncated
+
+
+def test_check_lists_bad_rows(command, tmp_path):
+    write_csv(tmp_path / "my.csv", [("a", "x"), ("b", ""), ("c", "z")])
+    status, output, _ = command("check", "my.csv", "--skip-bad-rows")
+    assert status == 0
+    assert "1 bad ones left out" in output
+    assert "  row 3, column target: column 'target' is empty" in output
+    _, output, errors = command("check", "my.csv", "--skip-bad-rows", "--json")
+    assert json.loads(output)["bad_rows"] == [[3, "target", "column 'target' is empty"]]
+    assert "row 3" in errors, "what is for people goes to standard error"
+
+
+def test_tokens(command, trained, tmp_path):
+    tokenizer = Tokenizer.load(trained.path / "tokenizer.json")
+    (tmp_path / "file.txt").write_text("She loves cats. 猫", encoding="utf-8")
+    long = "very " * 100  # longer than a file's name may be
+    given = ["I love cats.", "file.txt", "猫", "", long]
+    status, output, _ = command("tokens", *given, "--bundle", trained.path, "--json")
+    rows = json.loads(output)
+    assert status == 0
+    texts = ["I love cats.", "She loves cats. 猫", "猫", "", long]
+    assert [row["text"] for row in rows] == given
+    assert [row["tokens"] for row in rows] == [len(tokenizer.encode(t)) for t in texts]
+    assert [row["characters"] for row in rows] == [12, 17, 1, 0, 500]
+    assert [row["bytes"] for row in rows] == [12, 19, 3, 0, 500]
+    output = command("tokens", "I love cats.", "--bundle", trained.path)[1]
+    assert output.rstrip("\n").endswith(
+        "|".join(tokenizer.tokens(tokenizer.encode("I love cats.")))
+    )
+
+
+# Answers
+
+
+def test_generate_by_each_engine(command, trained):
+    texts = trained.texts[:3]
+    answers = runtime.load(trained.path).generate(texts)
+    for engine in cli.ENGINES:
+        status, output, errors = command("generate", trained.path, *texts, "--engine", engine)
+        assert (status, output.splitlines(), errors) == (0, answers, "")
+    status, output, _ = command("generate", trained.path, *texts, "--json")
+    assert json.loads(output) == [
+        {"text": t, "answer": a} for t, a in zip(texts, answers, strict=True)
+    ]
+
+
+def test_flags_of_generation_arrive(command, trained):
+    generator = runtime.load(trained.path, "int8")
+    text = trained.texts[0]
+    for options in (
+        {"beams": BEAMS, "length_penalty": 0.5},
+        {"temperature": 1.5, "seed": 7, "top_k": 40, "top_p": 0.9},
+        {"max_new_tokens": 3, "repetition_penalty": 1.25},
+    ):
+        given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
+        output = command("generate", trained.path, text, "--variant=int8", *given)[1]
+        assert output == generator.generate(text, **options) + "\n"
+
+
+def test_evaluate_scores_as_sacrebleu(command, trained, references):
+    status, output, _ = command(
+        "evaluate", trained.path, references, "--engine=litert", "--output=answers.csv", "--json"
+    )
+    scores = json.loads(output)
+    with open("answers.csv", encoding="utf-8", newline="") as file:
+        table = list(csv.DictReader(file))
+    with references.open(encoding="utf-8", newline="") as file:
+        given = list(csv.DictReader(file))
+    answers = [row["answer"] for row in table]
+    targets = [row["target"] for row in given]
+    assert [row["source"] for row in table] == [row["source"] for row in given]
+    assert [row["reference"] for row in table] == targets
+    assert answers == runtime.load(trained.path).generate(trained.texts[:30])
+
+    bleu = sacrebleu.corpus_bleu(answers, [targets], tokenize="char").score
+    chrf = sacrebleu.corpus_chrf(answers, [targets]).score
+    assert status == 0
+    assert scores == {
+        "bleu": round(bleu, 2),
+        "chrf": round(chrf, 2),
+        "exact_match": 0.3333,
+        "count": 30,
+        "bleu_tokenize": "char",
+    }
+    assert 0 < bleu < 100
+
+
+def test_evaluate_tells_keras_perplexity(command, trained, references):
+    few = Path("few.csv")
+    few.write_text("".join(references.read_text("utf-8").splitlines(True)[:7]), encoding="utf-8")
+    status, output, _ = command("evaluate", trained.path, few, "--json")
+    assert status == 0
+    # The same by hand: each pair by itself, without padding.
+    model, tokenizer = load(trained.path)
+    losses = []
+    with few.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            source = [*tokenizer.encode(row["source"]), tokenizer.end_id]
+            target = [*tokenizer.encode(row["target"]), tokenizer.end_id]
+            inputs = {
+                "encoder_token_ids": np.array([source]),
+                "decoder_token_ids": np.array([[tokenizer.start_id, *target[:-1]]]),
+            }
+            logits = np.asarray(model(inputs))[0].astype("float64")
+            sums = np.log(np.exp(logits - logits.max(-1, keepdims=True)).sum(-1)) + logits.max(-1)
+            losses += (sums - logits[np.arange(len(target)), target]).tolist()
+    expected = np.exp(np.mean(losses))
+    assert json.loads(output)["perplexity"] == pytest.approx(expected, rel=1e-3)
+
+
+def test_evaluate_splits_words_as_told(command, trained, references):
+    flags = ("--engine=litert", "--tokenize=13a")
+    status, output, _ = command("evaluate", trained.path, references, *flags)
+    assert status == 0
+    assert "(tokenize=13a)" in output and "exactly right 33.3 % of 30" in output
+
+
+def test_info(command, trained):
+    status, output, _ = command("info", trained.path)
+    assert status == 0
+    assert output.startswith((trained.path / "README.md").read_text("utf-8"))
+    status, output, errors = command("info", trained.path, "--json")
+    told = json.loads(output)
+    assert told["architecture"] == bundle.read_config(trained.path)["architecture"]
+    assert told["files"]["model.tflite"] == (trained.path / "model.tflite").stat().st_size
+    assert errors.startswith("# small\n")
+
+
+def test_export_and_check(command, trained, references, tmp_path):
+    path = trained.copy(tmp_path)
+    with bundle.updating(path) as folder:
+        shutil.rmtree(folder / "saved_model")
+        (folder / "model.tflite").unlink()
+        (folder / "model.int8.tflite").unlink()
+    flags = ("--to=litert", "--beams=1", "--check", references, "--json")
+    status, output, _ = command("export", path, *flags)
+    assert status == 0
+    results = json.loads(output)
+    assert results.keys() == {"TFLite float32"}
+    assert (results["TFLite float32"]["identical"], results["TFLite float32"]["of"]) == (30, 30)
+    assert bundle.read_config(path)["verified"] == results
+    status, _, errors = command("generate", path, "I love cats.", f"--beams={BEAMS}")
+    assert status == 2
+    assert "Export again with --beams 4." in errors
+
+
+def test_export_without_texts_says_that_nothing_was_verified(command, trained, monkeypatch):
+    made = []
+    monkeypatch.setattr("tfx_transformer.export.saved_model", lambda path: made.append(path))
+    status, output, _ = command("export", trained.path, "--to", "saved_model")
+    assert (status, made) == (0, [str(trained.path)])
+    assert "not verified" in output
+
+
+# Bad input
+
+
+LATIN_1 = "source,target\ncafé,Käse\n".encode("latin-1")
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "message"),
+    [
+        (b"source,target\na,b\n", ["--source", "sorce"], ["'sorce'", "'source', 'target'"]),
+        (None, [], ["my.csv: there is no such file."]),
+        (b"", [], ["my.csv: the file is empty.", "Expected: a header row (source,target)"]),
+        (b"source,target\n", [], ["there is a header, but no row below it"]),
+        (b"source,target\na,\n", [], ["my.csv, row 2: column 'target' is empty.", "--skip-bad"]),
+        (b"source,target\na\n", [], ["my.csv, row 2: "]),
+        (b"source;target\na;b\n", [], ["separated by semicolons"]),
+        (LATIN_1, [], ["is not UTF-8", "iconv -f WINDOWS-1252 -t UTF-8"]),
+        ("folder", [], ["my.csv: this is a folder."]),
+    ],
+    ids=[
+        "wrong column", "missing", "empty", "no rows", "no target", "short row", "semicolons",
+        "Latin-1", "folder",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["check", "my.csv"],
+        ["evaluate", "{bundle}", "my.csv"],
+        ["run", "translation", "--csv", "my.csv", "--name", "new"],
+    ],
+    ids=["check", "evaluate", "run"],
+)
+def test_bad_files(command, trained, tmp_path, verb, content, arguments, message):
+    if content == "folder":
+        (tmp_path / "my.csv").mkdir()
+    elif content is not None:
+        (tmp_path / "my.csv").write_bytes(content)
+    before = everything_in(tmp_path)
+    verb = [argument.replace("{bundle}", str(trained.path)) for argument in verb]
+    status, output, errors = command(*verb, *arguments)
+    assert (status, output) == (2, "")
+    assert all(part in errors for part in message), errors
+    assert "Traceback" not in errors
+    first, *rest = errors.rstrip("\n").split("\n")
+    assert first.startswith("my.csv") and all(line.startswith("  ") for line in rest)
+    assert everything_in(tmp_path) == before
+
+
+def test_a_wrong_column_names_the_nearest(command, tmp_path):
+    write_csv(tmp_path / "my.csv", [("a", "b")], header=("english", "german"))
+    status, _, errors = command("check", "my.csv", "--source", "englsh", "--target", "german")
+    assert status == 2
+    assert "The columns there are: 'english', 'german'." in errors
+    assert "english" in errors.replace("'english', 'german'", "").replace("'englsh'", "")
+
+
+BUNDLE = "{bundle}"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "translaton"], "There is no recipe 'translaton'.\n  The nearest is 'translation'"),
+        (["run", "./nowhere.py"], "there is no recipe nowhere.py"),
+        (["run", "--json", "translation"], "name a recipe"),
+        (["copy", "translaton"], "There is no recipe 'translaton'."),
+        (["run", "translation", "--epochs", "many"], "invalid int value: 'many'"),
+        (["run", "translation", "--epochs", "1.5"], "invalid int value: '1.5'"),
+        (["run", "translation", "--epoch", "1", "--csvs", "x"], "unrecognized arguments"),
+        (["run", "translation", "--name", "../x"], "--name '../x' cannot be a folder's name"),
+        (["run", "translation", "--name", ""], "--name '' cannot be a folder's name"),
+        (["info", "nowhere"], "nowhere is no bundle: it has no config.json"),
+        (["generate", "nowhere", "text"], "nowhere is no bundle"),
+        (["generate", "nowhere", "text", "--engine=keras"], "nowhere is no bundle"),
+        (["generate", "nowhere", "text", "--engine=saved_model"], "nowhere is no bundle"),
+        (["tokens", "text", "--bundle", "nowhere"], "nowhere is no bundle"),
+        (["tokens", "text"], "required: --bundle"),
+        (["export", "nowhere"], "nowhere is no bundle"),
+        (["generate", BUNDLE, "x", "--beams=0"], "beams is 0.\n  Expected from 1 to 64."),
+        (["generate", BUNDLE, "x", "--beams=3"], f"decodes with 1 or {BEAMS} beams, not with 3"),
+        (["generate", BUNDLE, "x", "--beams=two"], "invalid int value: 'two'"),
+        (["generate", BUNDLE, "x", "--top-p=2"], "top_p is 2.0."),
+        (["generate", BUNDLE, "x", "--temperature=-1"], "temperature is -1.0."),
+        (["generate", BUNDLE, "x", "--temperature=nan"], "temperature is nan."),
+        (["generate", BUNDLE, "x", "--seed=-1"], "seed is -1."),
+        (["generate", BUNDLE, "x", "--max-new-tokens=0"], "max_new_tokens is 0."),
+        (["generate", BUNDLE, "x", f"--beams={BEAMS}", "--temperature=1"], "exclude each other"),
+        (["generate", BUNDLE, "x", "--engine=torch"], "invalid choice: 'torch'"),
+        (["generate", BUNDLE, "x", "--engine=saved_model", "--beams=4"], "decodes greedily"),
+        (["generate", BUNDLE, "x", "--variant=int4"], "invalid choice: 'int4'"),
+        (["generate", BUNDLE, "cats and " * 30], f"the model reads {MAX_LENGTH - 1}."),
+        (["generate", BUNDLE], "required: TEXT"),
+        (["evaluate", BUNDLE, "x.csv", "--tokenize=words"], "invalid choice: 'words'"),
+        (["evaluate", BUNDLE, "x.csv", "--output=no/a.csv"], "--output no/a.csv cannot be written"),
+        (["evaluate", BUNDLE, "x.csv", "--output=."], "--output . cannot be written"),
+        (["export", BUNDLE, "--to=onnx"], "--to 'onnx' is no format.\n  Formats: saved_model, "),
+        (["export", BUNDLE, "--to=litert", "--beams=0"], "beams is 0."),
+        (["export", BUNDLE, "--check=no.csv"], "no.csv: there is no such file."),
+        (["export", BUNDLE, "--quantize=int2"], "invalid choice: 'int2'"),
+    ],
+    ids=lambda value: " ".join(value)[:50] if isinstance(value, list) else "",
+)
+def test_bad_arguments(command, trained, tmp_path, arguments, message):
+    sums = (trained.path / "SHA256SUMS").read_bytes()
+    given = [a.replace(BUNDLE, str(trained.path)) for a in arguments]
+    status, output, errors = command(*given)
+    assert (status, output) == (2, "")
+    assert message in errors
+    assert "Traceback" not in errors and "fault of the program" not in errors
+    assert everything_in(tmp_path) == []
+    assert (trained.path / "SHA256SUMS").read_bytes() == sums
+
+
+@pytest.mark.parametrize("verb", [["info"], ["generate", "-"], ["export"]])
+def test_a_damaged_bundle_is_named(command, trained, tmp_path, verb):
+    path = trained.copy(tmp_path)
+    with (path / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    before = everything_in(tmp_path)
+    status, output, errors = command(verb[0], path, *verb[1:])
+    assert (status, output) == (2, "")
+    assert "model.safetensors does not have the checksum in SHA256SUMS" in errors
+    assert everything_in(tmp_path) == before
+
+
+def test_a_text_file_that_is_no_utf8(command, trained, tmp_path):
+    (tmp_path / "old.txt").write_bytes(b"caf\xe9")
+    status, _, errors = command("tokens", "old.txt", "--bundle", trained.path)
+    assert (status, errors) == (2, "old.txt: byte 3 is not UTF-8.\n  Convert the file to UTF-8.\n")
+
+
+def test_a_bundle_that_exists_is_refused_before_any_work(command, tmp_path, monkeypatch):
+    monkeypatch.setattr("tfx_transformer.data.read_pairs", lambda *_, **__: pytest.fail("work"))
+    (tmp_path / "saved_models" / "mine").mkdir(parents=True)
+    (tmp_path / "saved_models" / "mine" / "thesis.txt").write_text("years of work")
+    before = everything_in(tmp_path)
+    status, _, errors = command("run", "translation", "--name", "mine")
+    assert status == 2
+    assert "exists already" in errors and "--overwrite" in errors
+    status, _, errors = command("run", "translation", "--name", "mine", "--overwrite")
+    assert status == 2
+    assert "saved_models/mine is something other than a bundle" in errors
+    assert everything_in(tmp_path) == before
+
+
+def test_a_recipe_that_fails_leaves_no_bundle(command, tmp_path):
+    for wrong in (["--size", "huge"], ["--dropout", "2"], ["--vocabulary-size", "10"]):
+        status, _, _ = command("run", "translation", "--name", "new", *wrong)
+        assert status == 2
+        assert not (tmp_path / "saved_models").exists()
+        assert not [name for name in everything_in(tmp_path) if "/." in name or name[0] == "."]
+
+
+# Statuses
+
+
+def broken(*_):
+    raise RuntimeError("the moon is full")
+
+
+def test_a_fault_of_the_program_says_so(command, monkeypatch):
+    monkeypatch.setattr(resources, "recipes", broken)
+    status, output, errors = command("recipes")
+    assert (status, output) == (1, "")
+    assert errors == (
+        "RuntimeError: the moon is full\n  This is a fault of the program, not of the input. "
+        "Run it again with --debug for the traceback.\n"
+    )
+
+
+def test_debug_lets_every_error_through(monkeypatch):
+    monkeypatch.setattr(resources, "recipes", broken)
+    with pytest.raises(RuntimeError, match="the moon is full"):
+        cli.main(["recipes", "--debug"])
+    with pytest.raises(InputError, match="no recipe"):
+        cli.main(["copy", "translaton", "--debug"])
+    with pytest.raises(InputError, match="no recipe"):
+        cli.main(["run", "translaton", "--debug"])
+
+
+def test_an_interrupt_is_no_fault(command, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(resources, "recipes", interrupt)
+    assert command("recipes") == (130, "", "\nInterrupted.\n")
+
+
+# In a process of its own, with everything that libraries write
+
+
+def test_only_answers_are_written(trained, tmp_path):
+    texts = trained.texts[:2]
+    answers = SavedModelGenerator(trained.path).generate(texts)
+    for engine in ("litert", "keras"):
+        done = process("generate", trained.path, *texts, "--engine", engine, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.splitlines() == answers
+    assert everything_in(tmp_path) == []
+
+
+def test_json_is_all_of_standard_output(trained, references, tmp_path):
+    done = process("evaluate", trained.path, references, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["count"] == 30
+    assert done.stdout.count("\n") == 1
+    assert len(done.stderr.splitlines()) == 1 and "BLEU" in done.stderr
+
+
+def test_bad_input_is_one_message(tmp_path):
+    done = process("check", "no.csv", "--json", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "no.csv: there is no such file.\n  Check the path.\n"
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    done = process("check", "no.csv", "--debug", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" in done.stderr and "InputError: no.csv" in done.stderr
+
+
+def test_a_reader_that_leaves_is_no_error(tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "tfx_transformer.cli", "recipes"],
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=writer,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
