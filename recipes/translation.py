@@ -46,8 +46,9 @@ def main(
     callbacks = run.callbacks(translator, held_out, patience=patience, minutes=minutes)
     model.fit(batches, validation_data=checks, epochs=epochs, callbacks=callbacks, verbose=0)
 
+    tfx.save(bundle, model, tokenizer, overwrite=overwrite)
     result = run.finish(model, translator, held_out, sentence, tfx.evaluation.score_texts)
-    tfx.save(bundle, model, tokenizer, overwrite=overwrite, **result)
+    tfx.annotate(bundle, **result)
     return result | {"verified": tfx.export.everything(bundle, held_out.source)}
 
 

@@ -194,17 +194,16 @@ def test_tokens(command, trained, tmp_path):
     long = "very " * 100  # longer than a file's name may be
     given = ["I love cats.", "file.txt", "猫", "", long]
     status, output, _ = command("tokens", *given, "--bundle", trained.path, "--json")
-    rows = json.loads(output)
+    rows = json.loads(output)["texts"]
     assert status == 0
     texts = ["I love cats.", "She loves cats. 猫", "猫", "", long]
     assert [row["text"] for row in rows] == given
     assert [row["tokens"] for row in rows] == [len(tokenizer.encode(t)) for t in texts]
     assert [row["characters"] for row in rows] == [12, 17, 1, 0, 500]
     assert [row["bytes"] for row in rows] == [12, 19, 3, 0, 500]
+    shown = "|".join(tokenizer.tokens(tokenizer.encode("I love cats.")))
     output = command("tokens", "I love cats.", "--bundle", trained.path)[1]
-    assert output.rstrip("\n").endswith(
-        "|".join(tokenizer.tokens(tokenizer.encode("I love cats.")))
-    )
+    assert output.endswith(f"  {shown}\n")
 
 
 # Answers
@@ -217,9 +216,8 @@ def test_generate_by_each_engine(command, trained):
         status, output, errors = command("generate", trained.path, *texts, "--engine", engine)
         assert (status, output.splitlines(), errors) == (0, answers, "")
     status, output, _ = command("generate", trained.path, *texts, "--json")
-    assert json.loads(output) == [
-        {"text": t, "answer": a} for t, a in zip(texts, answers, strict=True)
-    ]
+    expected = [{"text": t, "answer": a} for t, a in zip(texts, answers, strict=True)]
+    assert json.loads(output) == {"answers": expected}
 
 
 def test_flags_of_generation_arrive(command, trained):
@@ -502,13 +500,12 @@ def test_a_fault_of_the_program_says_so(command, monkeypatch):
 
 
 def test_debug_lets_every_error_through(monkeypatch):
+    for verb in ("copy", "run"):
+        with pytest.raises(InputError, match="no recipe 'translaton'"):
+            cli.main([verb, "translaton", "--debug"])
     monkeypatch.setattr(resources, "recipes", broken)
     with pytest.raises(RuntimeError, match="the moon is full"):
         cli.main(["recipes", "--debug"])
-    with pytest.raises(InputError, match="no recipe"):
-        cli.main(["copy", "translaton", "--debug"])
-    with pytest.raises(InputError, match="no recipe"):
-        cli.main(["run", "translaton", "--debug"])
 
 
 def test_an_interrupt_is_no_fault(command, monkeypatch):

@@ -19,6 +19,7 @@ _MODULE_OF = {
     "TokenCrossentropy": "models.losses",
     "TransformerStack": "models.transformer",
     "save": "models.saving",
+    "annotate": "models.saving",
     "load": "models.saving",
     "text_generator": "models.decoding",
 }

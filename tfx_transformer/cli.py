@@ -108,14 +108,14 @@ def run_without_name(chosen: argparse.Namespace) -> None:
     raise InputError("name a recipe.\n  See: tfx-transformer recipes")
 
 
-def list_recipes(chosen: argparse.Namespace) -> list[dict[str, str]]:
+def list_recipes(chosen: argparse.Namespace) -> dict[str, Any]:
     """list the recipes"""
     rows = []
     for path in resources.recipes():
         purpose = path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
         rows.append({"recipe": path.stem, "purpose": purpose})
         print(f"{path.stem:<16} {purpose}")
-    return rows
+    return {"recipes": rows}
 
 
 def copy_recipe(chosen: argparse.Namespace) -> dict[str, str]:
@@ -148,7 +148,7 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
     return summary.to_dict() | {"bad_rows": bad_rows}
 
 
-def tokens(chosen: argparse.Namespace) -> list[dict[str, Any]]:
+def tokens(chosen: argparse.Namespace) -> dict[str, Any]:
     """count tokens of texts or files"""
     tokenizer = _tokenizer(chosen.bundle)
     rows = []
@@ -169,14 +169,15 @@ def tokens(chosen: argparse.Namespace) -> list[dict[str, Any]]:
             f"{row['bytes']:>7,} bytes  {row['tokens_per_character']:.2f} tokens/character  "
             + (text if is_file else "|".join(tokenizer.tokens(ids)))
         )
-    return rows
+    return {"texts": rows}
 
 
-def generate(chosen: argparse.Namespace) -> list[dict[str, str]]:
+def generate(chosen: argparse.Namespace) -> dict[str, Any]:
     """translate or answer texts with a bundle"""
     answers = _generator(chosen).generate(chosen.texts, **_generation(chosen))
     print("\n".join(answers))
-    return [{"text": t, "answer": a} for t, a in zip(chosen.texts, answers, strict=True)]
+    pairs = zip(chosen.texts, answers, strict=True)
+    return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
 
 def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:

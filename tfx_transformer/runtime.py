@@ -236,10 +236,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
 
-    def answer() -> list[dict[str, str]]:
+    def answer() -> dict[str, list[dict[str, str]]]:
         generator = load(Path(sys.argv[0]).resolve().parent, chosen.variant)
         written = generator.generate(chosen.texts, beams=chosen.beams)
         print("\n".join(written))
-        return [{"text": t, "answer": w} for t, w in zip(chosen.texts, written, strict=True)]
+        pairs = zip(chosen.texts, written, strict=True)
+        return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
     flags.guarded(answer, chosen)

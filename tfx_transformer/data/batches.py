@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer.errors import InputError
+
 # Batches that are sorted by length together. Fewer: more padding; more: the same neighbours meet
 # in every epoch.
 _POOL = 50
@@ -30,6 +32,8 @@ class BatchPlan:
     """
 
     def __init__(self, lengths, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}.\n  Expected 1 or more.")
         self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
         self.batch_size = batch_size
         self.shuffle = shuffle

@@ -15,6 +15,7 @@ import keras
 import tensorflow as tf
 
 from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import decode_one_token, reorder
@@ -99,8 +100,10 @@ def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4)
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
 
     Raises:
-        InputError: the bundle is damaged, or beams is no width of a beam search.
+        InputError: the bundle is damaged, or an argument is none of these.
     """
+    if quantize not in (None, "int8"):
+        raise InputError(f"quantize is {quantize!r}.\n  Expected None or 'int8'.")
     GenerationOptions(beams=beams)  # refuses a width that could never be asked for
     model, _ = load(path)
     with bundle.updating(path) as folder:
@@ -121,8 +124,6 @@ def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: 
         RuntimeError: the file would need operations outside LiteRT's built-in ones, or would
             answer from variables that were never set.
     """
-    if quantize not in (None, "int8"):
-        raise ValueError(f"quantize is {quantize!r}; expected None or 'int8'.")
     table = signatures(model, beams)
     with tempfile.TemporaryDirectory() as folder, _shared_embedding_table(model):
         archive = keras.export.ExportArchive()

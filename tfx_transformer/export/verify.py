@@ -12,7 +12,7 @@ import numpy as np
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.decoding import decode_one_token, prepare, text_generator
-from tfx_transformer.models.saving import load, model_card
+from tfx_transformer.models.saving import annotate, load
 
 # Sentences whose logits are compared step by step; answers are compared on all.
 _LOGIT_SENTENCES = 20
@@ -45,14 +45,9 @@ def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str,
             model, generator, zip(texts[:_LOGIT_SENTENCES], expected, strict=False)
         )
     for name, result in results.items():
-        print(f"  {name:<15} {_sentence(result)}")
-    with bundle.updating(path) as folder:
-        config = bundle.read_config(folder)
-        config["verified"] = results
-        bundle.write_config(folder, config)
-        shown = config | {"verified": {name: _sentence(r) for name, r in results.items()}}
-        (folder / "README.md").unlink()
-        (folder / "README.md").write_text(model_card(path.name, shown), encoding="utf-8")
+        result["summary"] = _sentence(result)
+        print(f"  {name:<15} {result['summary']}")
+    annotate(path, verified=results)
     return results
 
 

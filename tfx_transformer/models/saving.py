@@ -52,6 +52,16 @@ def save(
         (folder / "README.md").write_text(model_card(Path(path).name, config), encoding="utf-8")
 
 
+def annotate(path: str | os.PathLike, **details: Any) -> None:
+    """Adds details, JSON values, to the `config.json` and the README of a bundle."""
+    path = Path(path)
+    with bundle.updating(path) as folder:
+        config = bundle.read_config(folder) | details
+        bundle.write_config(folder, config)
+        (folder / "README.md").unlink()  # a hard link of the bundle's own
+        (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
+
+
 def load(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
     """The model (float32) and the tokenizer of a bundle, verified.
 
@@ -123,7 +133,9 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     for title in ("data", "scores", "verified"):
         if config.get(title):
             lines += [f"## {title.capitalize()}", ""]
-            lines += [f"- {key}: {value}" for key, value in config[title].items()]
+            for key, value in config[title].items():
+                shown = value.get("summary", value) if isinstance(value, dict) else value
+                lines.append(f"- {key}: {shown}")
             lines.append("")
     return "\n".join(lines)
 

@@ -1,0 +1,172 @@
+"""What training shows and when it stops, with a clock of our own."""
+
+import io
+import sys
+import types
+
+import keras
+import pytest
+
+from tfx_transformer import training
+from tfx_transformer.data import Pairs
+from tfx_transformer.errors import InputError
+from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
+from tfx_transformer.training.callbacks import duration
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when told to: clock.now += 60."""
+    clock = types.SimpleNamespace(now=1000.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(callbacks, "time", clock)
+    return clock
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (45.4, "45 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599, "59 min 59 s"),
+        (3599.7, "1 h 00 min"),
+        (3900, "1 h 05 min"),
+        (90_000, "25 h 00 min"),
+    ],
+)
+def test_duration(seconds, text):
+    assert duration(seconds) == text
+
+
+def test_one_line_stays_of_each_epoch(clock, capsys):
+    progress = Progress(tokens_per_epoch=12_000)
+    progress.set_params({"steps": 4, "epochs": 30})
+    progress.on_train_begin()
+    for epoch in range(2):
+        progress.on_epoch_begin(epoch)
+        for batch in range(4):
+            clock.now += 1
+            progress.on_train_batch_end(batch, {"loss": 3.0})
+        clock.now += 2  # validation
+        logs = {"loss": 2.0} if epoch == 0 else {
+            "loss": 1.25,
+            "val_loss": 1.5,
+            "val_perplexity": 2.3456,
+            "val_token_accuracy": 0.5,
+        }  # fmt: skip
+        progress.on_epoch_end(epoch, logs)
+    output, errors = capsys.readouterr()
+    assert output == (
+        "epoch   1/30  loss 2.000  2,000 tokens/s  6 s\n"
+        "epoch   2/30  loss 1.250  2,000 tokens/s  12 s"
+        "  validation: loss 1.500  perplexity 2.35  token accuracy 50.0 %\n"
+    )
+    assert errors == "", "no line that moves where nobody looks"
+
+
+def test_a_line_moves_in_a_terminal(clock, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "200")
+    progress = Progress(tokens_per_epoch=10_000)
+    progress.set_params({"steps": 100, "epochs": 2})
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    for batch in range(10):
+        clock.now += 0.1
+        progress.on_train_batch_end(batch, {"loss": 3.0})
+    shown = terminal.getvalue().split("\r\x1b[K")
+    assert len(shown) == 3, "at most twice a second"
+    assert shown[-1] == "epoch 1/2  step 10/100  loss 3.000  1,000 tokens/s  19 s left at most"
+    monkeypatch.setenv("COLUMNS", "20")
+    clock.now += 1
+    progress.on_train_batch_end(10, {"loss": 3.0})
+    assert terminal.getvalue().split("\r\x1b[K")[-1] == "epoch 1/2  step 11/"
+
+
+def test_training_stops_before_the_limit(clock):
+    # Three minutes an epoch: after three of them a fourth would end after ten minutes.
+    limit = TimeLimit(minutes=10)
+    limit.set_model(model := types.SimpleNamespace(stop_training=False))
+    limit.on_train_begin()
+    stopped = []
+    for epoch in range(3):
+        clock.now += 180
+        limit.on_epoch_end(epoch)
+        stopped.append(model.stop_training)
+    assert stopped == [False, False, True]
+
+
+def test_previews_show_what_changed(capsys):
+    answers = iter([["x", "y"], ["x", "z"], ["x", "Y"]])
+    previews = Previews(lambda texts: next(answers), ["a", "b"], ["x", "Y"])
+    shown = []
+    for epoch in range(3):
+        previews.on_epoch_end(epoch)
+        shown.append(capsys.readouterr().out)
+    assert shown == [
+        "      a → x\n      b → y   (expected: Y)\n",
+        "      b → z   (expected: Y)\n",
+        "      b → Y\n",
+    ]
+    assert [tuple(row.values()) for row in previews.history] == [
+        (1, "a", "x", "x"),
+        (1, "b", "y", "Y"),
+        (2, "a", "x", "x"),
+        (2, "b", "z", "Y"),
+        (3, "a", "x", "x"),
+        (3, "b", "Y", "Y"),
+    ]
+
+
+def test_a_run_stops_early_and_keeps_the_best(tmp_path):
+    run = Run("r", {}, root=tmp_path)
+    pairs = Pairs(["a", "b"], ["x", "y"], [2, 3])
+    progress, previews, stopping = run.callbacks(None, pairs, patience=7)
+    assert isinstance(progress, Progress) and isinstance(previews, Previews)
+    assert (previews.texts, previews.references) == (["a", "b"], ["x", "y"])
+    assert isinstance(stopping, keras.callbacks.EarlyStopping)
+    assert (stopping.monitor, stopping.patience) == ("val_loss", 7)
+    assert stopping.restore_best_weights
+    limits = [c for c in run.callbacks(None, pairs, minutes=1.5) if isinstance(c, TimeLimit)]
+    assert [limit.minutes for limit in limits] == [1.5]
+
+
+def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
+    (tmp_path / "r").mkdir()
+    (tmp_path / "r" / "old.png").write_bytes(b"")
+    Run("r", {"epochs": 3, "path": tmp_path, "猫": "ネコ"}, root=tmp_path)
+    assert [path.name for path in (tmp_path / "r").iterdir()] == ["settings.json"]
+    text = (tmp_path / "r" / "settings.json").read_text("utf-8")
+    assert f'"path": "{tmp_path}"' in text and '"猫": "ネコ"' in text
+
+
+@pytest.mark.parametrize("history", [{}, {"loss": [1.0]}, {"val_loss": [float("nan")] * 2}])
+def test_a_run_without_a_result(tmp_path, history):
+    model = types.SimpleNamespace(history=types.SimpleNamespace(history=history))
+    with pytest.raises(InputError, match="came to nothing"):
+        Run("r", {}, root=tmp_path).finish(model, None, None, "", None)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/etc", "a:b", 'a"b'])
+def test_names_that_are_no_folder(tmp_path, name):
+    with pytest.raises(InputError, match="cannot be a folder's name"):
+        new_bundle_path(name, True, root=tmp_path)
+
+
+def test_a_name_that_is_free(tmp_path):
+    assert new_bundle_path("en_ja-2", False, root=tmp_path) == tmp_path / "en_ja-2"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_seed_decides_every_draw():
+    draws = []
+    for _ in range(2):
+        training.set_random_seed(5)
+        draws.append(keras.ops.convert_to_numpy(keras.random.uniform((3,))).tolist())
+    assert draws[0] == draws[1]
