@@ -308,7 +308,7 @@ def test_run_pyz_answers_without_training_packages(trained, by_litert, tmp_path)
     output = python(RUN_PYZ, *arguments, cwd=tmp_path, blocked=TRAINING)
     answers = by_litert.generate(texts)
     pairs = [{"text": t, "answer": a} for t, a in zip(texts, answers, strict=True)]
-    assert json.loads(output) == pairs
+    assert json.loads(output) == {"answers": pairs}
 
     arguments = [trained.path / "run.pyz", *texts, f"--beams={BEAMS}", "--variant=int8"]
     output = python(RUN_PYZ, *arguments, cwd=tmp_path, blocked=TRAINING)
