@@ -46,6 +46,7 @@ def main(
     callbacks = run.callbacks(translator, held_out, patience=patience, minutes=minutes)
     model.fit(batches, validation_data=checks, epochs=epochs, callbacks=callbacks, verbose=0)
 
+    run.check(model)
     tfx.save(bundle, model, tokenizer, overwrite=overwrite)
     result = run.finish(model, translator, held_out, sentence, tfx.evaluation.score_texts)
     tfx.annotate(bundle, **result)

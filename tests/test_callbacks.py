@@ -150,7 +150,7 @@ def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
 def test_a_run_without_a_result(tmp_path, history):
     model = types.SimpleNamespace(history=types.SimpleNamespace(history=history))
     with pytest.raises(InputError, match="came to nothing"):
-        Run("r", {}, root=tmp_path).finish(model, None, None, "", None)
+        Run("r", {}, root=tmp_path).check(model)
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/etc", "a:b", 'a"b'])

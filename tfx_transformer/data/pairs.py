@@ -83,8 +83,8 @@ def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs,
     Raises:
         InputError: fewer than two distinct sources.
     """
-    if not 0 < share < 1:
-        raise InputError(f"the share to hold out is {share}.\n  Expected between 0 and 1.")
+    if not 0 <= share <= 1:
+        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
     sources = list(dict.fromkeys(pairs.source))
     if len(sources) < 2:
         raise InputError(

@@ -17,7 +17,7 @@ class BeamSearch:
 
     Live hypotheses are extended by every token; the 2 * beams best extensions are looked at.
     Those that end join the finished ones, of which the best `beams` stay; the best others live
-    on. A text is done when no live hypothesis can still beat its worst finished one.
+    on. A text is done when no live hypothesis can still beat its best finished one.
 
     Args:
         xp: `keras.ops` or `numpy_ops`.
@@ -86,8 +86,7 @@ class BeamSearch:
         rows = origin + beams * xp.expand_dims(xp.arange(batch, dtype="int32"), -1)
         # The best a live hypothesis can still reach: no further loss, and the longest text.
         hope = xp.max(alive, axis=1) / self._length(self.limit)
-        worst = done_scores[:, -1]
-        finished = xp.logical_or(state["finished"], hope <= worst)
+        finished = xp.logical_or(state["finished"], hope <= done_scores[:, 0])
         # What is finished no longer changes, so that a text does not depend on its neighbours.
         still = xp.expand_dims(state["finished"], -1)
         return {

@@ -88,6 +88,19 @@ class Run:
         limit = [TimeLimit(minutes)] if minutes else []
         return [Progress(self.tokens_per_epoch), self.previews, *limit, stopping]
 
+    def check(self, model: keras.Model) -> None:
+        """Refuses a model that is not worth saving.
+
+        Raises:
+            InputError: no epoch was trained, or none has a validation loss that is a number.
+        """
+        metrics = pandas.DataFrame(model.history.history)
+        if "val_loss" not in metrics or metrics["val_loss"].isna().all():
+            raise InputError(
+                "training came to nothing: no epoch has a validation loss that is a number.\n"
+                "  Train for one epoch or more, with a lower learning rate."
+            )
+
     def finish(
         self,
         model: keras.Model,
@@ -103,16 +116,8 @@ class Run:
             score: (written texts, references) -> scores.
 
         Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data".
-
-        Raises:
-            InputError: no epoch was trained, or none has a validation loss that is a number.
         """
         metrics = pandas.DataFrame(model.history.history)
-        if "val_loss" not in metrics or metrics["val_loss"].isna().all():
-            raise InputError(
-                "training came to nothing: no epoch has a validation loss that is a number.\n"
-                "  Train for one epoch or more, with a lower learning rate."
-            )
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         metrics.to_csv(self.folder / "metrics.csv", index=False)
         pandas.DataFrame(self.previews.history).to_csv(self.folder / "previews.csv", index=False)
