@@ -142,14 +142,15 @@ def test_the_model_card():
             "hidden_dim": 64,
             "num_heads": 4,
             "vocabulary_size": 8000,
+            "max_sequence_length": 128,
         },
         "scores": {"bleu": 31.25, "exact_match": 0.5},
         "data": {},
     }
     card = model_card("en_de", config)
     assert card.startswith("# en_de\n")
-    assert "1,234,567 parameters: 2 + 3 layers of 64, 4 heads, 8,000 tokens" in card
-    assert "pip install ai-edge-litert numpy tiktoken" in card
+    assert "1,234,567 parameters: 2 + 3 layers of 64, 4 heads, 8,000 tokens, context 128." in card
+    assert "pip install ai-edge-litert numpy tiktoken\n    python run.pyz 'I love cats.'\n" in card
     assert "## Scores\n\n- bleu: 31.25\n- exact_match: 0.5\n" in card
     assert "## Data" not in card and "## Verified" not in card
 
@@ -464,7 +465,7 @@ def test_an_unknown_task_is_named(copy):
     config = json.loads((copy / "config.json").read_text("utf-8")) | {"task": "os.system"}
     (copy / "config.json").write_text(json.dumps(config))
     reseal(copy)
-    with pytest.raises(InputError, match="task 'os.system' is not known; known are seq2seq"):
+    with pytest.raises(InputError, match="'os.system' is not known; known are causal, seq2seq"):
         load(copy)
 
 

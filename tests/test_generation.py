@@ -15,6 +15,7 @@ from tiny_models import perturbed, tiny_config, tiny_model
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop, numpy_ops
 from tfx_transformer.generation.beam import BeamSearch
+from tfx_transformer.generation.encoders import SourceEncoder
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import (
     Sampler,
@@ -165,8 +166,9 @@ def test_sampler_puts_the_pieces_in_order(xp):
     random = np.random.default_rng(0)
     config, limit, batch = tiny_config(), 11, 13
     sampler = Sampler(xp, options, limit, config)
-    state = sampler.start(batch)
-    assert np.asarray(state["ids"]).tolist() == [config.start_id] * batch
+    first_ids = np.arange(3, 3 + batch, dtype="int32")
+    state = sampler.start(first_ids)
+    np.testing.assert_array_equal(state["ids"], first_ids)
     expected = np.zeros((batch, limit), "int32")
     seen, finished = np.zeros((batch, 23), bool), np.zeros(batch, bool)
     for index in range(limit):
@@ -246,7 +248,8 @@ def search(seed, texts, vocabulary_size, options):
     def reorder(cache, rows):
         return [cache[row] for row in rows]
 
-    return loop.decode(step, cache, len(texts), options, config, draws, reorder).tolist()
+    first_ids = np.full(len(cache), config.start_id, "int32")
+    return loop.decode(step, cache, first_ids, options, config, draws, reorder).tolist()
 
 
 def padded(ids, limit):
@@ -322,7 +325,7 @@ def test_beam_search_is_alike_in_both_namespaces(beams):
     searches = [
         BeamSearch(xp, GenerationOptions(beams=beams), limit, config) for xp in (numpy_ops, ops)
     ]
-    states = [search.start(3) for search in searches]
+    states = [search.start(np.ones(3 * beams, "int32")) for search in searches]
     for index in range(limit):
         logits = 3 * random.normal(size=(3 * beams, 23)).astype("float32")
         pairs = zip(searches, states, strict=True)
@@ -462,7 +465,8 @@ def test_one_trace_serves_all_calls(model):
         traces.append(engine._step.experimental_get_tracing_count())
     assert traces[0] == traces[1] == 1, "one for all positions"
     assert traces[-1] <= 2, "and one for all shapes"
-    assert engine._prepare.experimental_get_tracing_count() == 1
+    [begin] = engine._begin.values()
+    assert begin.experimental_get_tracing_count() == 1
 
 
 def test_new_weights_are_used(model):
@@ -504,7 +508,7 @@ class Echo:
 def test_texts_come_back_in_order(tokenizer):
     texts = ["a cat", "", "猫が好きです、猫が好きです", "x", "the cat sat on the 猫 🙂", "yy"]
     engine = Echo()
-    generator = TextGenerator(engine, tokenizer, 100, batch_size=2)
+    generator = TextGenerator(engine, SourceEncoder(tokenizer), 100, batch_size=2)
     assert generator.generate(texts) == texts
     assert generator.generate("x") == "x"
     assert generator.generate([]) == []
@@ -514,15 +518,15 @@ def test_texts_come_back_in_order(tokenizer):
 
 
 def test_what_is_too_long_is_refused_or_cut(tokenizer):
-    generator = TextGenerator(Echo(), tokenizer, 5)
+    generator = TextGenerator(Echo(), SourceEncoder(tokenizer), 5)
     assert generator.generate("zzzz") == "zzzz"
-    with pytest.raises(InputError, match="'zzzzz'.* 5 tokens; the model reads 4"):
+    with pytest.raises(InputError, match="'zzzzz'.* 6 tokens; the model reads 5"):
         generator.generate(["a", "zzzzz"])
     assert generator.generate("zzzzz", truncate=True) == "zzzz"
 
 
 def test_streaming_is_of_one_text_without_beams(tokenizer):
-    generator = TextGenerator(Echo(), tokenizer, 100)
+    generator = TextGenerator(Echo(), SourceEncoder(tokenizer), 100)
     for texts, options in [(["a", "b"], {}), ("a", {"beams": 2})]:
         with pytest.raises(InputError, match="streaming needs one text"):
             generator.generate(texts, stream=print, **options)
@@ -535,7 +539,7 @@ def test_pieces_make_the_text(tokenizer, data):
     text = st.text(st.sampled_from("猫🙂é a")).map(tokenizer.encode)
     row = data.draw(st.lists(st.one_of(text, st.lists(ids, max_size=2)), min_size=1))
     row = list(itertools.chain(*row)) or [END]
-    generator = TextGenerator(Echo([row]), tokenizer, 100)
+    generator = TextGenerator(Echo([row]), SourceEncoder(tokenizer), 100)
     pieces = []
     whole = generator.generate("", stream=pieces.append)
     until_end = row[: row.index(END)] if END in row else row
@@ -549,7 +553,7 @@ def test_pieces_make_the_text(tokenizer, data):
 def test_characters_are_streamed_whole(tokenizer):
     row = [tokenizer.ranks[bytes([byte])] for byte in "é猫🙂".encode()]
     pieces = []
-    TextGenerator(Echo([row]), tokenizer, 100).generate("", stream=pieces.append)
+    TextGenerator(Echo([row]), SourceEncoder(tokenizer), 100).generate("", stream=pieces.append)
     assert pieces == ["é", "猫", "🙂"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import VARIANTS, tiny_model
+from tiny_models import VARIANTS, tiny_causal, tiny_model
 
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
@@ -88,6 +88,50 @@ def test_model_answers_as_on_tensorflow_and_trains(tmp_path):
 
         model.compile(adamw(1e-2))
         labels = SOURCE[:, 1:6]
+        losses = [
+            model.train_on_batch(inputs, labels, sample_weight=np.ones_like(labels, "float32"))[0]
+            for _ in range(5)
+        ]
+        assert losses[-1] < losses[0], losses
+        """,
+        str(tmp_path),
+    )
+
+
+def test_decoder_only_model_answers_as_on_tensorflow_and_trains_packed(tmp_path):
+    model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
+    weights = {str(i): np.asarray(weight) for i, weight in enumerate(model.weights)}
+    np.savez(tmp_path / "weights.npz", **weights)
+    prompts = [SOURCE[0].tolist(), SOURCE[1, :3].tolist()]
+    written = KerasEngine(model).generate_ids(prompts, GenerationOptions(max_new_tokens=6))
+    np.savez(tmp_path / "expected.npz", logits=model({"token_ids": SOURCE}), written=written)
+    run_on_jax(
+        """
+        import sys
+        import numpy as np
+        from test_jax import SOURCE
+        from tiny_models import VARIANTS, tiny_config
+        from tfx_transformer.generation.options import GenerationOptions
+        from tfx_transformer.models.decoding import KerasEngine
+        from tfx_transformer.models.tasks import CausalLM
+        from tfx_transformer.training.optimizers import adamw
+
+        folder = sys.argv[1]
+        model = CausalLM(tiny_config(num_layers=1, **VARIANTS["llama"]))
+        model.set_weights([*np.load(folder + "/weights.npz").values()])
+        expected = np.load(folder + "/expected.npz")
+        np.testing.assert_allclose(model({"token_ids": SOURCE}), expected["logits"], atol=1e-5)
+        prompts = [SOURCE[0].tolist(), SOURCE[1, :3].tolist()]
+        written = KerasEngine(model).generate_ids(prompts, GenerationOptions(max_new_tokens=6))
+        np.testing.assert_array_equal(written, expected["written"])
+
+        model.compile(adamw(1e-2))
+        inputs = {
+            "token_ids": SOURCE,
+            "positions": np.tile([0, 1, 2, 0, 1, 2, 3], (3, 1)).astype("int32"),
+            "segment_ids": np.tile([1, 1, 1, 2, 2, 2, 2], (3, 1)).astype("int32"),
+        }
+        labels = np.roll(SOURCE, -1, axis=1)
         losses = [
             model.train_on_batch(inputs, labels, sample_weight=np.ones_like(labels, "float32"))[0]
             for _ in range(5)

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.models.tasks import Seq2SeqLM
+from tfx_transformer.models.tasks import CausalLM, LanguageModel, Seq2SeqLM
 
 # Settings in which models differ; sizes are prime, or differ, so that swapped axes show.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -48,7 +48,7 @@ def tiny_config(**settings: Any) -> TransformerConfig:
     return TransformerConfig(**{**defaults, **settings})
 
 
-def perturbed(model: Seq2SeqLM, scale: float = 0.2, seed: int = 0) -> Seq2SeqLM:
+def perturbed(model: LanguageModel, scale: float = 0.2, seed: int = 0) -> LanguageModel:
     """The model, its trainable weights moved by normal noise."""
     random = np.random.default_rng(seed)
     for weight in model.trainable_weights:
@@ -60,3 +60,9 @@ def tiny_model(scale: float = 0.2, seed: int = 0, **settings: Any) -> Seq2SeqLM:
     """The same weights for the same arguments, whatever ran before."""
     keras.utils.set_random_seed(seed)
     return perturbed(Seq2SeqLM(tiny_config(**settings)), scale, seed)
+
+
+def tiny_causal(scale: float = 0.2, seed: int = 0, **settings: Any) -> CausalLM:
+    """As `tiny_model`, decoder-only."""
+    keras.utils.set_random_seed(seed)
+    return perturbed(CausalLM(tiny_config(**settings)), scale, seed)

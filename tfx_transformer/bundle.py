@@ -13,16 +13,24 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import Tokenizer
 
 FORMAT = 1
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
+CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "model.safetensors"
 SAVED_MODEL = "saved_model"
-LITERT = {"float32": "model.tflite", "int8": "model.int8.tflite"}
+LITERT = {
+    "float32": "model.tflite",
+    "int8": "model.int8.tflite",
+    "int4": "model.int4.tflite",
+}
+LITERTLM = "model.litertlm"
 SUMS = "SHA256SUMS"
 
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
+_MAX_TEMPLATE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
@@ -132,6 +140,31 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
             "  Update tfx_transformer."
         )
     return config
+
+
+def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
+    """Writes `tokenizer.json` and, for a chat model, `chat_template.jinja`."""
+    tokenizer.save(folder / TOKENIZER)
+    if tokenizer.chat_template is not None:
+        (folder / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
+
+
+def read_tokenizer(path: str | os.PathLike) -> Tokenizer:
+    """The tokenizer of a bundle, with its chat template.
+
+    Raises:
+        InputError: one of the two files cannot be read.
+    """
+    tokenizer = Tokenizer.load(Path(path, TOKENIZER))
+    file = Path(path, CHAT_TEMPLATE)
+    if file.is_file():
+        if file.stat().st_size > _MAX_TEMPLATE_BYTES:
+            raise InputError(f"{file} is larger than any chat template (64 KiB).")
+        try:
+            tokenizer.chat_template = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(f"{file}: byte {error.start} is not UTF-8.") from error
+    return tokenizer
 
 
 def verify(path: str | os.PathLike) -> None:

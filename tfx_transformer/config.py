@@ -16,6 +16,21 @@ SIZES: dict[str, dict[str, int]] = {
     "base": dict(num_layers=6, num_heads=8, hidden_dim=512, intermediate_dim=2048),
 }
 
+# Named styles: the choices in which families of models differ, whatever their size.
+STYLES: dict[str, dict[str, Any]] = {
+    # Radford et al. (2019)
+    "gpt2": dict(position="learned", activation="gelu_tanh", scale_embedding=False),
+    # Touvron et al. (2023)
+    "llama": dict(
+        position="rotary",
+        norm="rms_norm",
+        activation="silu",
+        gated=True,
+        use_bias=False,
+        scale_embedding=False,
+    ),
+}
+
 # Bounds that no honest model of this kind exceeds. A configuration is read from files, and every
 # number in it becomes an allocation: a hostile one must be refused before anything is built.
 _BOUNDS = {
@@ -141,6 +156,11 @@ class TransformerConfig:
                     f"TransformerConfig: {name} {getattr(self, name)} is outside the vocabulary "
                     f"of {self.vocabulary_size}.\n  Expected an id below vocabulary_size."
                 )
+        if len({self.padding_id, self.start_id, self.end_id}) < 3:
+            raise InputError(
+                f"TransformerConfig: padding_id {self.padding_id}, start_id {self.start_id} and "
+                f"end_id {self.end_id} are not three.\n  Each of them means something else."
+            )
 
     @property
     def head_dim(self) -> int:
@@ -148,11 +168,21 @@ class TransformerConfig:
         return self.hidden_dim // self.num_heads
 
     @classmethod
-    def of_size(cls, size: str, vocabulary_size: int, **overrides: Any) -> TransformerConfig:
-        """A named size ("nano", "tiny", "small", "base") with any field overridden."""
+    def of_size(
+        cls, size: str, vocabulary_size: int, style: str | None = None, **overrides: Any
+    ) -> TransformerConfig:
+        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "llama"; None:
+        the defaults), with any field overridden that is not None. Of another `hidden_dim` the
+        `intermediate_dim` is four times as much, if it is not overridden too."""
         if size not in SIZES:
             raise InputError(f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}.")
-        return cls(vocabulary_size=vocabulary_size, **{**SIZES[size], **overrides})
+        if style is not None and style not in STYLES:
+            raise InputError(f"There is no style {style!r}.\n  Styles: {', '.join(STYLES)}.")
+        overrides = {name: value for name, value in overrides.items() if value is not None}
+        if "hidden_dim" in overrides:
+            overrides.setdefault("intermediate_dim", 4 * overrides["hidden_dim"])
+        values = {**SIZES[size], **STYLES.get(style, {}), **overrides}
+        return cls(vocabulary_size=vocabulary_size, **values)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values; `from_dict` reads it back."""

@@ -30,16 +30,17 @@ class BeamSearch:
         self.xp, self.options, self.limit, self.config = xp, options, limit, config
         self.rows_per_text = options.beams
 
-    def start(self, batch_size) -> dict[str, Any]:
+    def start(self, first_ids) -> dict[str, Any]:
         """The state before the first token: `ids` (batch * beams,) is what the decoder reads
         next, `rows` (batch * beams,) which of the rows before each row continues."""
         xp, beams = self.xp, self.options.beams
+        batch_size = xp.shape(first_ids)[0] // beams
         # All beams begin alike: only the first may be extended, else they would stay alike.
         first = xp.cast(xp.arange(beams) == 0, "float32")
         scores = xp.where(first > 0, 0.0, xp.full((batch_size, beams), _NEVER, dtype="float32"))
         tokens = xp.full((batch_size, beams, self.limit), self.config.padding_id, dtype="int32")
         return {
-            "ids": xp.full((batch_size * beams,), self.config.start_id, dtype="int32"),
+            "ids": first_ids,
             "rows": xp.arange(batch_size * beams),
             "tokens": tokens,
             "scores": scores,

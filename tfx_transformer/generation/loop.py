@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import Sampler
 
 Step = Callable[[np.ndarray, int, Any], tuple[np.ndarray, Any]]
+OnIds = Callable[[np.ndarray], bool | None]
 
 
 def new_strategy(xp: Any, options: GenerationOptions, limit: int, config):
@@ -20,49 +21,94 @@ def new_strategy(xp: Any, options: GenerationOptions, limit: int, config):
     return (BeamSearch if options.beams > 1 else Sampler)(xp, options, limit, config)
 
 
-def new_limit(options: GenerationOptions, config) -> int:
-    """Most tokens to write: what is asked for, within what the model can."""
-    return min(options.max_new_tokens or config.max_sequence_length, config.max_sequence_length)
+def new_limit(options: GenerationOptions, room: int) -> int:
+    """Most tokens to write: what is asked for, within the `room` that the model has left."""
+    return min(options.max_new_tokens or room, room)
 
 
 def uniforms(options: GenerationOptions, limit: int, batch_size: int) -> np.ndarray:
-    """The random numbers of all draws, float32 (limit, batch): the same in every engine."""
-    return np.random.default_rng(options.seed).random((limit, batch_size), dtype="float32")
+    """The random numbers of all draws, float32 (limit, batch): the same in every engine, and for
+    each text the same whatever the limit and its neighbours."""
+    seeds = ([options.seed, index] for index in range(batch_size))
+    columns = [np.random.default_rng(seed).random(limit, dtype="float32") for seed in seeds]
+    return np.stack(columns, axis=1)
 
 
 def decode(
     step: Step,
     cache: Any,
-    batch_size: int,
+    first_ids: np.ndarray,
     options: GenerationOptions,
     config,
     draws: np.ndarray,
     reorder: Callable[[Any, np.ndarray], Any] | None = None,
-    on_ids: Callable[[np.ndarray], None] | None = None,
+    on_ids: OnIds | None = None,
 ) -> np.ndarray:
     """Generates token by token until every text has ended.
 
     Args:
-        step: (ids int32 (rows,), position, cache) -> (logits float (rows, vocabulary_size),
-            cache). rows is batch_size * options.beams.
+        step: (ids int32 (rows,), index, cache) -> (logits float (rows, vocabulary_size), cache);
+            index counts the steps. rows is batch * options.beams.
         cache: what the first step takes; opaque here.
-        draws: of `uniforms`.
+        first_ids: int32 (rows,), what the first step decodes.
+        draws: of `uniforms`, (limit, batch): at most `limit` tokens are written.
         reorder: (cache, rows) -> the cache with row i taken from rows[i]; beam search needs it.
-        on_ids: is given the new ids, int32 (batch,), after every step; not with beams.
+        on_ids: is given the new ids, int32 (batch,), after every step; not with beams. True ends
+            the generation.
 
     Returns: int32 (batch, limit): `end_id` closes a text, `padding_id` follows.
     """
-    limit = new_limit(options, config)
+    limit = len(draws)
     strategy = new_strategy(numpy_ops, options, limit, config)
-    state = strategy.start(batch_size)
-    unmoved = np.arange(batch_size * strategy.rows_per_text)
+    state = strategy.start(first_ids)
+    unmoved = np.arange(len(first_ids))
     for index in range(limit):
         if options.beams > 1 and not np.array_equal(state["rows"], unmoved):
             cache = reorder(cache, state["rows"])
         logits, cache = step(state["ids"], index, cache)
         state = strategy.advance(state, index, logits, draws[index])
-        if on_ids is not None:
-            on_ids(state["ids"])
+        if on_ids is not None and on_ids(state["ids"]):
+            break
         if state["finished"].all():
             break
     return strategy.result(state)
+
+
+class Session(Protocol):
+    """A causal model's key/value cache, and what fills it. One row; engines have their own."""
+
+    def extend(self, ids: Sequence[int], position: int) -> None:
+        """Writes tokens into the cache at slots position, position + 1, …"""
+
+    def step(self, ids: np.ndarray, position: int) -> np.ndarray:
+        """float32 (1, vocabulary_size) logits after ids int32 (1,), which stand at `position`."""
+
+
+def complete(
+    session: Session,
+    ids: Sequence[int],
+    position: int,
+    options: GenerationOptions,
+    config,
+    draws: np.ndarray,
+    on_ids: OnIds | None = None,
+) -> np.ndarray:
+    """Continues the text in a session's cache.
+
+    Args:
+        ids: one or more tokens that are not in the cache yet.
+        position: number of tokens that are.
+        draws: of `uniforms`, (limit, 1).
+
+    Returns: int32 (limit,), as `decode`. All but the last written token are in the cache then.
+    """
+    *before, last = ids
+    if before:
+        session.extend(before, position)
+    start = position + len(before)
+
+    def step(ids, index, cache):
+        return session.step(ids, start + index), cache
+
+    first_ids = np.array([last], "int32")
+    return decode(step, None, first_ids, options, config, draws, on_ids=on_ids)[0]

@@ -24,10 +24,11 @@ class GenerationOptions:
         repetition_penalty: divides the logits of tokens already written (Keskar et al. 2019,
             4.1); 1: none.
         seed: of the draws; the same seed draws the same tokens in every engine.
+        stop: texts before which an answer ends.
 
     Raises:
-        InputError: a value is out of range, or beams are combined with temperature or
-            repetition_penalty.
+        InputError: a value is out of range, or beams are combined with temperature,
+            repetition_penalty or stop.
     """
 
     max_new_tokens: int | None = None
@@ -38,6 +39,7 @@ class GenerationOptions:
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
+    stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         checks = {
@@ -49,6 +51,7 @@ class GenerationOptions:
             "top_p": 0 < self.top_p <= 1,
             "repetition_penalty": 0 < self.repetition_penalty <= 100,
             "seed": self.seed >= 0,
+            "stop": isinstance(self.stop, tuple) and all(self.stop),
         }
         ranges = {
             "max_new_tokens": "at least 1",
@@ -59,11 +62,12 @@ class GenerationOptions:
             "top_p": "above 0, at most 1 (all tokens)",
             "repetition_penalty": "above 0, at most 100; 1 is no penalty",
             "seed": "0 or more",
+            "stop": "a tuple of texts, none of them empty",
         }
         for name, fits in checks.items():
             if not fits:
                 raise InputError(f"{name} is {getattr(self, name)}.\n  Expected {ranges[name]}.")
-        for name, neutral in (("temperature", 0), ("repetition_penalty", 1)):
+        for name, neutral in (("temperature", 0), ("repetition_penalty", 1), ("stop", ())):
             if self.beams > 1 and getattr(self, name) != neutral:
                 raise InputError(
                     f"beams and {name} exclude each other.\n"

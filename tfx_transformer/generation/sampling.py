@@ -68,11 +68,13 @@ class Sampler:
         self.xp, self.options, self.limit, self.config = xp, options, limit, config
         self.rows_per_text = 1
 
-    def start(self, batch_size) -> dict[str, Any]:
-        """The state before the first token; `ids` is what the decoder reads next."""
+    def start(self, first_ids) -> dict[str, Any]:
+        """The state before the first token; `ids`, int32 (batch,), is what the decoder reads
+        next."""
         xp, config = self.xp, self.config
+        batch_size = xp.shape(first_ids)[0]
         state = {
-            "ids": xp.full((batch_size,), config.start_id, dtype="int32"),
+            "ids": first_ids,
             "tokens": xp.full((batch_size, self.limit), config.padding_id, dtype="int32"),
             "finished": xp.zeros((batch_size,), "bool"),
         }

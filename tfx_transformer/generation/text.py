@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation import loop
+from tfx_transformer.generation.encoders import Encoder, Message
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.text.tokenizer import Tokenizer
 
+Prompt = str | Sequence[Message]
+
 
 class Engine(Protocol):
-    """Runs a model: Keras, LiteRT or a SavedModel."""
+    """Runs a model: Keras or LiteRT."""
 
     def generate_ids(
         self,
         source_ids: Sequence[Sequence[int]],
         options: GenerationOptions,
-        on_ids: Callable[[np.ndarray], None] | None = None,
+        on_ids: loop.OnIds | None = None,
     ) -> np.ndarray:
         """int32 (batch, limit): `end_id` closes a text, `padding_id` follows."""
+
+    def session(self) -> loop.Session:
+        """An empty key/value cache, for one text; of a causal model only."""
 
 
 class TextGenerator:
@@ -29,26 +37,23 @@ class TextGenerator:
 
     Args:
         engine: runs the model.
-        tokenizer: of the model.
-        max_source_tokens: longer texts are refused unless they may be truncated.
+        encoder: makes the prompts.
+        max_prompt_tokens: longer prompts are refused unless they may be truncated.
         batch_size: most texts that run together; texts of similar length do.
     """
 
     def __init__(
-        self,
-        engine: Engine,
-        tokenizer: Tokenizer,
-        max_source_tokens: int,
-        batch_size: int = 64,
+        self, engine: Engine, encoder: Encoder, max_prompt_tokens: int, batch_size: int = 64
     ) -> None:
         self.engine = engine
-        self.tokenizer = tokenizer
-        self.max_source_tokens = max_source_tokens
+        self.encoder = encoder
+        self.tokenizer = encoder.tokenizer
+        self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
 
     def generate(
         self,
-        texts: str | Sequence[str],
+        texts: Prompt | Sequence[Prompt],
         *,
         stream: Callable[[str], None] | None = None,
         truncate: bool = False,
@@ -57,7 +62,8 @@ class TextGenerator:
         """The text written for a text, or the list of those for a list.
 
         Args:
-            texts: one text or several.
+            texts: one text or several. For a chat model each may be a conversation: a list of
+                messages, {"role": "system", "user" or "assistant", "content": text}.
             stream: is given each piece of text as soon as it is certain; for one text, without
                 beams.
             truncate: cut texts that have more tokens than the model reads.
@@ -66,7 +72,7 @@ class TextGenerator:
         Raises:
             InputError: a text is too long and may not be cut, or an option is out of range.
         """
-        single = isinstance(texts, str)
+        single = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], dict))
         texts = [texts] if single else list(texts)
         choices = GenerationOptions(**options)
         if stream is not None and (len(texts) != 1 or choices.beams > 1):
@@ -74,49 +80,95 @@ class TextGenerator:
                 "streaming needs one text and no beams.\n"
                 "  Beam search may still change its mind about every token."
             )
-        source_ids = [self._encode(text, truncate) for text in texts]
-        pieces = None if stream is None else _Pieces(self.tokenizer, stream)
+        prompts = [self.encode(text, truncate) for text in texts]
+        watched = stream is not None or choices.stop
+        batch_size = 1 if watched else self.batch_size
         results = [""] * len(texts)
-        by_length = sorted(range(len(texts)), key=lambda i: len(source_ids[i]))
-        for start in range(0, len(texts), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
-            rows = self.engine.generate_ids([source_ids[i] for i in batch], choices, pieces)
+        by_length = sorted(range(len(texts)), key=lambda i: len(prompts[i]))
+        for start in range(0, len(texts), batch_size):
+            batch = by_length[start : start + batch_size]
+            writer = Writer(self.tokenizer, choices.stop, stream) if watched else None
+            rows = self.engine.generate_ids([prompts[i] for i in batch], choices, writer)
             for i, row in zip(batch, rows, strict=True):
-                results[i] = self.tokenizer.decode(_until_end(row, self.tokenizer.end_id))
-        if pieces is not None:
-            pieces.flush()
+                watched_text = writer.finish() if watched else ""
+                results[i] = watched_text if choices.stop else self.decode(row)
         return results[0] if single else results
 
-    def _encode(self, text: str, truncate: bool) -> list[int]:
-        ids = self.tokenizer.encode(text)
-        if len(ids) >= self.max_source_tokens and not truncate:
+    def encode(self, text: Prompt, truncate: bool = False) -> list[int]:
+        """Ids of a prompt; too long a text is cut or refused."""
+        ids = self.encoder.encode(text)
+        excess = len(ids) - self.max_prompt_tokens
+        if excess <= 0:
+            return ids
+        content = text if isinstance(text, str) else text[-1]["content"]
+        keep = self.tokenizer.count(content) - excess
+        if not truncate or keep < 1:
             raise InputError(
-                f"the text {text[:40]!r}… has {len(ids)} tokens; the model reads "
-                f"{self.max_source_tokens - 1}.\n  Split it into sentences."
+                f"the text {content[:40]!r}… makes a prompt of {len(ids)} tokens; the model reads "
+                f"{self.max_prompt_tokens}.\n  Split it, or shorten it."
             )
-        return [*ids[: self.max_source_tokens - 1], self.tokenizer.end_id]
+        # A cut inside a character can cost tokens more than it saves.
+        while len(ids) > self.max_prompt_tokens:
+            ids = self.encoder.encode(text, keep)
+            keep -= 1
+        return ids
+
+    def decode(self, row: np.ndarray) -> str:
+        """The text of a row of `generate_ids`."""
+        ids = row.tolist()
+        end = self.encoder.end_id
+        return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
 
 
-class _Pieces:
-    """Turns ids into pieces of text, holding bytes back until they complete a character."""
+class Writer:
+    """Turns ids into text as they come: bytes are held back until they complete a character, text
+    until it cannot be the beginning of a stop text.
 
-    def __init__(self, tokenizer: Tokenizer, stream: Callable[[str], None]) -> None:
-        import codecs
+    Args:
+        tokenizer: of the model.
+        stop: texts before which the answer ends.
+        stream: is given each piece of text.
+    """
 
-        self.tokenizer, self.stream = tokenizer, stream
-        self.decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        stream: Callable[[str], None] | None = None,
+    ) -> None:
+        self._tokenizer, self._stop, self._stream = tokenizer, stop, stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
+        self._text, self._shown, self._stopped = "", 0, False
+        self.ids: list[int] = []
 
-    def __call__(self, ids: np.ndarray) -> None:
-        piece = self.decoder.decode(self.tokenizer.decode_bytes(ids[:1]))
-        if piece:
-            self.stream(piece)
+    def __call__(self, ids: np.ndarray) -> bool:
+        """Takes the next id, int32 (1,); True if the answer ends here."""
+        self.ids += ids.tolist()
+        self._text += self._decoder.decode(self._tokenizer.decode_bytes(ids[:1]))
+        found = [place for stop in self._stop if (place := self._text.find(stop)) >= 0]
+        if found:
+            self._text, self._stopped = self._text[: min(found)], True
+        self._show(len(self._text) if found else self._certain())
+        return self._stopped
 
-    def flush(self) -> None:
-        piece = self.decoder.decode(b"", final=True)
-        if piece:
-            self.stream(piece)
+    def finish(self) -> str:
+        """The whole text; shows what was held back."""
+        if not self._stopped:
+            self._text += self._decoder.decode(b"", final=True)
+        self._show(len(self._text))
+        return self._text
 
+    def _certain(self) -> int:
+        """Length of the text that no stop text can still take back."""
+        lengths = (
+            size
+            for stop in self._stop
+            for size in range(1, len(stop))
+            if self._text.endswith(stop[:size])
+        )
+        return len(self._text) - max(lengths, default=0)
 
-def _until_end(ids: np.ndarray, end_id: int) -> list[int]:
-    ids = ids.tolist()
-    return ids[: ids.index(end_id)] if end_id in ids else ids
+    def _show(self, end: int) -> None:
+        if self._stream is not None and end > self._shown:
+            self._stream(self._text[self._shown : end])
+        self._shown = max(self._shown, end)

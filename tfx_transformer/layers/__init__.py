@@ -4,6 +4,7 @@ from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.block import TransformerBlock
 from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.linear import Linear
 from tfx_transformer.layers.position import (
     LearnedPositions,
     RotaryPositions,
@@ -13,6 +14,7 @@ from tfx_transformer.layers.position import (
 __all__ = [
     "FeedForward",
     "LearnedPositions",
+    "Linear",
     "MultiHeadAttention",
     "RotaryPositions",
     "SinusoidalPositions",

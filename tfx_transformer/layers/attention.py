@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfx_transformer.layers.linear import Linear
 from tfx_transformer.layers.position import PACKAGE, RotaryPositions, token_positions
 
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold it, and a
@@ -37,7 +38,8 @@ class MultiHeadAttention(keras.layers.Layer):
         cache: (key, value) of the tokens before, each float
             (batch, num_key_value_heads, max_length, head_dim); self-attention only.
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
-            cache's slot for it.
+            cache's slot for it. Without a cache also (batch, length), see `token_positions`:
+            it tells where a token stands; what it may see is told by its place in x.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         return_attention_scores: also return the weights, float (batch, num_heads, length, keys).
 
@@ -74,10 +76,10 @@ class MultiHeadAttention(keras.layers.Layer):
         dense = {"use_bias": use_bias, "dtype": self.dtype_policy}
         query_dim = num_heads * self.head_dim
         key_dim = self.num_key_value_heads * self.head_dim
-        self.query = keras.layers.Dense(query_dim, name="query", **dense)
-        self.key = keras.layers.Dense(key_dim, name="key", **dense)
-        self.value = keras.layers.Dense(key_dim, name="value", **dense)
-        self.output_projection = keras.layers.Dense(hidden_dim, name="output_projection", **dense)
+        self.query = Linear(query_dim, name="query", **dense)
+        self.key = Linear(key_dim, name="key", **dense)
+        self.value = Linear(key_dim, name="value", **dense)
+        self.output_projection = Linear(hidden_dim, name="output_projection", **dense)
         self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.rotary = (
             None if rope_theta is None else RotaryPositions(rope_theta, dtype=self.dtype_policy)
@@ -123,10 +125,14 @@ class MultiHeadAttention(keras.layers.Layer):
             key, value = memory if projected else self.project_memory(memory)
 
         scores = self._scores(query, key)
+        mask = attention_mask
         if self.causal:
-            scores = self._hide(scores, causal_mask(position, ops.shape(x)[1], ops.shape(key)[2]))
-        if attention_mask is not None:
-            scores = self._hide(scores, attention_mask)
+            first = 0 if cache is None else position
+            mask = causal_mask(first, ops.shape(x)[1], ops.shape(key)[2])
+            if attention_mask is not None:
+                mask = ops.logical_and(mask, attention_mask)
+        if mask is not None:
+            scores = self._hide(scores, mask)
         weights = ops.softmax(scores, axis=-1)
         output = self._mix(self.weights_dropout(weights, training=training), value)
         output = self.output_projection(output)

@@ -7,6 +7,7 @@ import functools
 import keras
 from keras import ops
 
+from tfx_transformer.layers.linear import Linear
 from tfx_transformer.layers.position import PACKAGE
 
 ACTIVATIONS = {
@@ -54,12 +55,12 @@ class FeedForward(keras.layers.Layer):
     def build(self, input_shape):
         dense = {"use_bias": self.use_bias, "dtype": self.dtype_policy}
         inner_shape = (*input_shape[:-1], self.intermediate_dim)
-        self.expand = keras.layers.Dense(self.intermediate_dim, name="expand", **dense)
+        self.expand = Linear(self.intermediate_dim, name="expand", **dense)
         self.expand.build(input_shape)
         if self.gated:
-            self.gate = keras.layers.Dense(self.intermediate_dim, name="gate", **dense)
+            self.gate = Linear(self.intermediate_dim, name="gate", **dense)
             self.gate.build(input_shape)
-        self.contract = keras.layers.Dense(input_shape[-1], name="contract", **dense)
+        self.contract = Linear(input_shape[-1], name="contract", **dense)
         self.contract.build(inner_shape)
         self.inner_dropout = keras.layers.Dropout(self.dropout, dtype=self.dtype_policy)
 

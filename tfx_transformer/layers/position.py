@@ -13,12 +13,16 @@ def token_positions(start, length):
     """Positions start, start + 1, … of `length` tokens.
 
     Args:
-        start: int or int tensor, scalar or (batch,); position of the first token of each row.
+        start: int or int tensor, scalar or (batch,); position of the first token of each row. Or
+            (batch, length): the positions themselves, which packed examples begin anew.
         length: int; number of tokens.
 
-    Returns: int32 (length,), or (batch, length) if start is (batch,).
+    Returns: int32 (length,), or (batch, length) if start is not a scalar.
     """
-    return ops.expand_dims(ops.cast(start, "int32"), -1) + ops.arange(length, dtype="int32")
+    start = ops.cast(start, "int32")
+    if len(start.shape) == 2:
+        return start
+    return ops.expand_dims(start, -1) + ops.arange(length, dtype="int32")
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -32,8 +36,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, length, hidden_dim).
-        start: int or int tensor, scalar or (batch,); position of x[:, 0]. Cached decoding passes
-            the number of tokens already seen.
+        start: see `token_positions`. Cached decoding passes the number of tokens already seen.
 
     Returns: float (batch, length, hidden_dim), the dtype of x.
 
@@ -76,7 +79,7 @@ class LearnedPositions(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, length, hidden_dim); start + length may not exceed max_length.
-        start: int or int tensor, scalar or (batch,); position of x[:, 0].
+        start: see `token_positions`.
 
     Returns: float (batch, length, hidden_dim), the dtype of x.
     """
@@ -120,7 +123,7 @@ class RotaryPositions(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, heads, length, head_dim), head_dim even.
-        start: int or int tensor, scalar or (batch,); position of x[:, :, 0].
+        start: see `token_positions`.
 
     Returns: float (batch, heads, length, head_dim), the dtype of x.
     """

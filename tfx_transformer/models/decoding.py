@@ -10,68 +10,120 @@ import numpy as np
 from keras import ops
 
 from tfx_transformer.generation import loop
+from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
 
+# Lengths that XLA compiles for; longer prompts are compiled for as they are.
+BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
 
 class KerasEngine:
-    """Runs a `Seq2SeqLM`. Functions are compiled once, for all batch sizes and lengths.
+    """Runs a `CausalLM` or a `Seq2SeqLM`. Functions are compiled once, for all batch sizes and
+    lengths.
 
     Args:
         model: the model; its weights may change between calls.
         jit_compile: compile with XLA, which is faster once compiled but compiles anew for every
-            shape (TensorFlow only).
+            shape (TensorFlow only); prompts are then padded to a few lengths.
     """
 
     def __init__(self, model, jit_compile: bool = False) -> None:
         self.model = model
+        self.config = model.config
         self.jit_compile = jit_compile
-        self._loops: dict[GenerationOptions, Callable] = {}
-        self._prepare = self._step = None
+        self._loops: dict[tuple, Callable] = {}
+        self._begin: dict[tuple[int, int], Callable] = {}
+        self._step = self._extend = None
 
     def generate_ids(
         self,
         source_ids: Sequence[Sequence[int]],
         options: GenerationOptions,
-        on_ids: Callable[[np.ndarray], None] | None = None,
+        on_ids: loop.OnIds | None = None,
     ) -> np.ndarray:
         """See `generation.text.Engine`."""
-        token_ids = pad_source(source_ids, self.model.config.padding_id)
-        limit = loop.new_limit(options, self.model.config)
-        draws = loop.uniforms(options, limit, len(token_ids))
-        if on_ids is not None:
-            return self._generate_by_steps(token_ids, options, draws, on_ids)
+        model = self.model
+        lengths = np.array([len(ids) for ids in source_ids], "int32")
+        limits = [loop.new_limit(options, model.room(length)) for length in lengths.tolist()]
+        most = model.config.max_sequence_length if self.jit_compile else 0
+        token_ids = pad_source(source_ids, model.config.padding_id, most)
+        if model.task == "seq2seq" or (lengths == lengths[0]).all():
+            lengths = lengths[0]  # a scalar: all rows write the same slot, which is faster
+        draws = loop.uniforms(options, max(limits), len(token_ids))
+        if on_ids is None:
+            rows = self._generate_compiled(token_ids, lengths, options, draws)
+        else:
+            rows = self._generate_by_steps(token_ids, lengths, options, draws, on_ids)
+        # A long prompt leaves less room than its neighbours have.
+        beyond = np.arange(rows.shape[1]) >= np.array(limits)[:, None]
+        return np.where(beyond, model.config.padding_id, rows)
+
+    def session(self) -> KerasSession:
+        """An empty cache of the model's whole context, for one text; `CausalLM` only."""
+        if self._extend is None:
+            model = self.model
+            self._extend = compiled(model.prefill, None)
+            self._decode = compiled(
+                lambda ids, position, cache: model.step(ids, 0, position, cache), None
+            )
+        return KerasSession(self.model, self._extend, self._decode)
+
+    def _generate_compiled(self, token_ids, lengths, options, draws) -> np.ndarray:
         # What only counts or feeds the loop is an argument; the rest shapes the graph.
-        key = dataclasses.replace(options, seed=0, max_new_tokens=limit)
+        options = dataclasses.replace(options, seed=0, max_new_tokens=None, stop=())
+        key = (options, lengths.ndim)
         if key not in self._loops:
             self._loops[key] = compiled(
-                lambda ids, uniform: generate(self.model, ids, uniform, key),
-                [("int32", 2), ("float32", 2)],
+                lambda *arrays: generate(self.model, *arrays, options),
+                [("int32", 2), ("int32", lengths.ndim), ("float32", 2)],
                 self.jit_compile,
             )
-        return np.asarray(self._loops[key](token_ids, draws))
+        return np.asarray(self._loops[key](token_ids, lengths, draws))
 
-    def _generate_by_steps(self, token_ids, options, draws, on_ids):
-        model, beams = self.model, options.beams
+    def _generate_by_steps(self, token_ids, lengths, options, draws, on_ids) -> np.ndarray:
+        model, key = self.model, (lengths.ndim, options.beams)
+        if key not in self._begin:
+            self._begin[key] = compiled(
+                lambda ids, lengths, limit: model.begin(ids, lengths, limit, options.beams),
+                [("int32", 2), ("int32", lengths.ndim), ("int32", 0)],
+            )
         if self._step is None:
-            self._prepare = compiled(lambda ids: prepare(model, ids, 1), [("int32", 2)])
-            self._step = compiled(lambda *step: decode_one_token(model, *step), None)
-        memory, mask = self._prepare(np.repeat(token_ids, beams, axis=0))
+            self._step = compiled(model.step, None)
+        first_ids, context, cache = self._begin[key](token_ids, lengths, np.int32(len(draws)))
 
-        def step(ids, position, cache):
-            logits, cache = self._step(ids, np.int32(position), memory, mask, cache)
+        def step(ids, index, cache):
+            logits, cache = self._step(ids, np.int32(index), context, cache)
             return np.asarray(logits), cache
 
-        cache = model.new_cache(len(token_ids) * beams, len(draws))
-        return loop.decode(
-            step, cache, len(token_ids), options, model.config, draws, reorder, on_ids
-        )
+        first_ids = np.asarray(first_ids)
+        return loop.decode(step, cache, first_ids, options, model.config, draws, reorder, on_ids)
+
+
+class KerasSession:
+    """See `generation.loop.Session`."""
+
+    def __init__(self, model, extend: Callable, step: Callable) -> None:
+        self._run_extend, self._run_step = extend, step
+        self._cache = model.new_cache(1, model.config.max_sequence_length)
+
+    def extend(self, ids: Sequence[int], position: int) -> None:
+        """Writes tokens into the cache."""
+        token_ids = np.array([ids], "int32")
+        self._cache = self._run_extend(token_ids, self._cache, np.int32(position))
+
+    def step(self, ids: np.ndarray, position: int) -> np.ndarray:
+        """Logits after one token."""
+        logits, self._cache = self._run_step(ids, np.int32(position), self._cache)
+        return np.asarray(logits)
 
 
 def text_generator(model, tokenizer, jit_compile: bool = False) -> TextGenerator:
     """Strings in, strings out, by a Keras model; see `generation.text.TextGenerator`."""
     engine = KerasEngine(model, jit_compile)
-    return TextGenerator(engine, tokenizer, model.config.max_sequence_length)
+    # A prompt that fills the context leaves no room for an answer.
+    longest = model.config.max_sequence_length - (model.task == "causal")
+    return TextGenerator(engine, new_encoder(model.task, tokenizer), longest)
 
 
 def cross_attention(model, source_ids: Sequence[int], target_ids: Sequence[int]) -> np.ndarray:
@@ -95,32 +147,13 @@ def cross_attention(model, source_ids: Sequence[int], target_ids: Sequence[int])
     return np.mean([np.asarray(s)[0] for s in scores], axis=(0, 1))
 
 
-def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
-    """int32 (batch, length): the rows side by side, filled up with `padding_id`."""
+def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int, most: int = 0) -> np.ndarray:
+    """int32 (batch, length): the rows side by side, filled up with `padding_id`; to the longest
+    row, or to the next of `BUCKETS` below `most`."""
     length = max(map(len, source_ids))
+    if most:
+        length = next((bucket for bucket in BUCKETS if length <= bucket <= most), length)
     return np.array([[*ids, *[padding_id] * (length - len(ids))] for ids in source_ids], "int32")
-
-
-def prepare(model, token_ids, rows_per_text: int):
-    """What every decoding step reads of the source: projected memory and mask, each row repeated
-    `rows_per_text` times (for the beams of a text)."""
-    memory, mask = model.encode(token_ids, training=False)
-    projected = model.project_memory(memory)
-    pairs = [tuple(_repeat(x, rows_per_text) for x in pair) for pair in projected]
-    return pairs, _repeat(mask, rows_per_text)
-
-
-def decode_one_token(model, ids, position, memory, mask, cache):
-    """float32 (rows, vocabulary_size) logits after ids int32 (rows,), and the new cache."""
-    logits, cache = model.decode(
-        ops.expand_dims(ids, 1),
-        memory,
-        cross_attention_mask=mask,
-        cache=cache,
-        position=position,
-        training=False,
-    )
-    return ops.cast(logits[:, 0], "float32"), cache
 
 
 def reorder(cache, rows):
@@ -128,20 +161,19 @@ def reorder(cache, rows):
     return [tuple(ops.take(x, rows, axis=0) for x in pair) for pair in cache]
 
 
-def generate(model, token_ids, uniform, options: GenerationOptions):
+def generate(model, token_ids, lengths, uniform, options: GenerationOptions):
     """The decode loop as one graph; the same pieces as `generation.loop.decode`.
 
     Args:
-        token_ids: int (batch, source_length), padded.
+        token_ids: int (batch, length), padded.
+        lengths: int, scalar or (batch,); see the model's `begin`.
         uniform: float (limit, batch); the draws of sampling.
 
     Returns: int32 (batch, limit).
     """
-    limit = options.max_new_tokens
+    limit = ops.shape(uniform)[0]
     strategy = loop.new_strategy(ops, options, limit, model.config)
-    batch = ops.shape(token_ids)[0]
-    memory, mask = prepare(model, token_ids, strategy.rows_per_text)
-    cache = model.new_cache(batch * strategy.rows_per_text, limit)
+    first_ids, context, cache = model.begin(token_ids, lengths, limit, strategy.rows_per_text)
 
     def unfinished(index, state, cache):
         return ops.logical_not(ops.all(state["finished"]))
@@ -149,14 +181,14 @@ def generate(model, token_ids, uniform, options: GenerationOptions):
     def body(index, state, cache):
         if options.beams > 1:
             cache = reorder(cache, state["rows"])
-        logits, cache = decode_one_token(model, state["ids"], index, memory, mask, cache)
+        logits, cache = model.step(state["ids"], index, context, cache)
         state = strategy.advance(state, index, logits, ops.take(uniform, index, axis=0))
         return index + 1, state, cache
 
     _, state, _ = ops.while_loop(
         unfinished,
         body,
-        (ops.convert_to_tensor(0, "int32"), strategy.start(batch), cache),
+        (ops.convert_to_tensor(0, "int32"), strategy.start(first_ids), cache),
         maximum_iterations=limit,
     )
     return strategy.result(state)
@@ -178,7 +210,3 @@ def compiled(function: Callable, arguments, jit_compile: bool = False) -> Callab
         return tf.function(function, jit_compile=jit_compile, reduce_retracing=not jit_compile)
     signature = [tf.TensorSpec([None] * rank, dtype) for dtype, rank in arguments]
     return tf.function(function, input_signature=signature)
-
-
-def _repeat(x, times: int):
-    return x if times == 1 else ops.repeat(x, times, axis=0)

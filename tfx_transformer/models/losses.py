@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 from keras import ops
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -33,7 +36,9 @@ class TokenCrossentropy(keras.losses.Loss):
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing must be from 0 to below 1, got {label_smoothing}.")
+            raise InputError(
+                f"label_smoothing is {label_smoothing}.\n  Expected from 0 to below 1."
+            )
         self.label_smoothing = label_smoothing
 
     def call(self, y_true, y_pred):
@@ -62,6 +67,28 @@ class Perplexity(keras.metrics.Mean):
 
     def result(self):
         return ops.exp(super().result())
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class BitsPerByte(keras.metrics.Mean):
+    """Mean of -log2 p(y) over the tokens that weigh, per byte of text instead of per token.
+
+    Models with different tokenizers can be compared by it (Gao et al. 2020, section 3.1).
+
+    Args:
+        bytes_per_token: of the text that is measured.
+    """
+
+    def __init__(self, bytes_per_token, name="bits_per_byte", **kwargs):
+        super().__init__(name=name, **kwargs)
+        self.bytes_per_token = bytes_per_token
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        bits = token_losses(y_true, y_pred) / (math.log(2) * self.bytes_per_token)
+        super().update_state(bits, sample_weight=sample_weight)
+
+    def get_config(self):
+        return {**super().get_config(), "bytes_per_token": self.bytes_per_token}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import safetensors.numpy
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.tasks import Seq2SeqLM
+from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
-TASKS = {Seq2SeqLM.task: Seq2SeqLM}
+TASKS = {model.task: model for model in (CausalLM, Seq2SeqLM)}
 
 
 def save(
@@ -37,14 +38,15 @@ def save(
         details: JSON values for `config.json`, such as scores or the settings of the run.
     """
     with bundle.writing(path, overwrite) as folder:
-        weights = {w.path: np.asarray(w.value, "float32") for w in model.weights if w.trainable}
+        weights = {p: np.asarray(w.value, "float32") for p, w in parameters(model).items()}
         safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
-        tokenizer.save(folder / bundle.TOKENIZER)
+        bundle.write_tokenizer(folder, tokenizer)
         config = {
             "format": bundle.FORMAT,
             "task": model.task,
-            "parameters": int(model.count_params()),
+            "parameters": sum(int(w.size) for w in weights.values()),
             "architecture": model.config.to_dict(),
+            "chat": tokenizer.chat_template is not None,
             "versions": _versions(),
             **details,
         }
@@ -62,8 +64,11 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
         (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
 
 
-def load(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
-    """The model (float32) and the tokenizer of a bundle, verified.
+def load(path: str | os.PathLike, dtype: str = "float32") -> tuple[keras.Model, Tokenizer]:
+    """The model and the tokenizer of a bundle, verified.
+
+    Args:
+        dtype: policy of the model, such as "mixed_bfloat16".
 
     Raises:
         InputError: the bundle is damaged, or its weights do not fit its configuration.
@@ -82,15 +87,27 @@ def load(path: str | os.PathLike) -> tuple[keras.Model, Tokenizer]:
     shape = (architecture.vocabulary_size, architecture.hidden_dim)
     if table is None or table.shape != shape:
         raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
-    held, least = sum(w.size for w in weights.values()), _fewest_parameters(architecture)
+    held = sum(w.size for w in weights.values())
+    least = _fewest_parameters(architecture, config["task"])
     if held < least:
         raise InputError(
             f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
             f"the architecture in {bundle.CONFIG} needs {least:,} or more."
         )
-    model = TASKS[config["task"]](architecture, dtype="float32")
+    tokenizer = bundle.read_tokenizer(path)
+    if tokenizer.vocabulary_size != architecture.vocabulary_size:
+        raise InputError(
+            f"{path}: {bundle.TOKENIZER} has {tokenizer.vocabulary_size:,} tokens, the "
+            f"architecture in {bundle.CONFIG} {architecture.vocabulary_size:,}."
+        )
+    model = TASKS[config["task"]](architecture, dtype=dtype)
     assign_weights(model, weights, str(path / bundle.WEIGHTS))
-    return model, Tokenizer.load(path / bundle.TOKENIZER)
+    return model, tokenizer
+
+
+def parameters(model: keras.Model) -> dict[str, keras.Variable]:
+    """Every weight of a model by its path, frozen ones too, but not the state of dropout."""
+    return {w.path: w for w in model.weights if "seed_generator" not in w.path}
 
 
 def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: str) -> None:
@@ -99,7 +116,7 @@ def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: s
     Raises:
         InputError: a weight is missing, left over or of another shape; all of them are named.
     """
-    variables = {w.path: w for w in model.weights if w.trainable}
+    variables = parameters(model)
     problems = [f"{name} is missing" for name in sorted(variables.keys() - weights.keys())]
     problems += [f"{name} is not part of it" for name in sorted(weights.keys() - variables.keys())]
     problems += [
@@ -116,18 +133,22 @@ def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: s
 def model_card(name: str, config: dict[str, Any]) -> str:
     """The bundle's README: what the model is, how to run it, how it was checked."""
     architecture = config["architecture"]
+    layers = f"{architecture['num_layers']}"
+    if config["task"] == "seq2seq":
+        layers += f" + {architecture['num_decoder_layers']}"
+    chat = " jinja2" if config.get("chat") else ""
     lines = [
         f"# {name}",
         "",
         f"A {config['task']} Transformer, {config['parameters']:,} parameters: "
-        f"{architecture['num_layers']} + {architecture['num_decoder_layers']} layers of "
-        f"{architecture['hidden_dim']}, {architecture['num_heads']} heads, "
-        f"{architecture['vocabulary_size']:,} tokens.",
+        f"{layers} layers of {architecture['hidden_dim']}, {architecture['num_heads']} heads, "
+        f"{architecture['vocabulary_size']:,} tokens, "
+        f"context {architecture['max_sequence_length']:,}.",
         "",
         "Run it where this folder is, without TensorFlow:",
         "",
-        "    pip install ai-edge-litert numpy tiktoken",
-        '    python run.pyz "I love cats."',
+        f"    pip install ai-edge-litert numpy tiktoken{chat}",
+        f"    python run.pyz {shlex.quote(config.get('example', 'I love cats.'))}",
         "",
     ]
     for title in ("data", "scores", "verified"):
@@ -140,13 +161,14 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _fewest_parameters(config: TransformerConfig) -> int:
+def _fewest_parameters(config: TransformerConfig, task: str) -> int:
     """Parameters that no model of this configuration has fewer of: learned positions, and in each
-    block queries, outputs (twice in a decoder) and a feed-forward layer. It has about twice as many
-    at most, so what a file of weights holds bounds what a hostile configuration can allocate."""
+    block queries, outputs (twice with cross-attention) and a feed-forward layer. It has about twice
+    as many at most, so what a file of weights holds bounds what a hostile configuration can
+    allocate."""
     square, feed_forward = config.hidden_dim**2, 2 * config.hidden_dim * config.intermediate_dim
     encoder = config.num_layers * (2 * square + feed_forward)
-    decoder = config.num_decoder_layers * (4 * square + feed_forward)
+    decoder = config.num_decoder_layers * (4 * square + feed_forward) * (task == "seq2seq")
     learned = config.position == "learned"
     return encoder + decoder + learned * config.max_sequence_length * config.hidden_dim
 

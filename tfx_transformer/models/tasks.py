@@ -6,14 +6,206 @@ import keras
 from keras import ops
 
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
 from tfx_transformer.models.transformer import TransformerStack
 
 
+class LanguageModel(keras.Model):
+    """What all models share that write tokens: the embedding table, loss and metrics.
+
+    A subclass makes its stacks and calls `_build_parts`; for decoding it has `begin` and `step`,
+    so that one loop (`models.decoding`) decodes every task.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+    """
+
+    task = ""
+    label_smoothing = 0.0  # of the default loss
+
+    def __init__(self, config, **kwargs):
+        try:
+            super().__init__(**kwargs)
+        except ValueError as error:  # a flag of the user: --precision
+            raise InputError(
+                f"the dtype policy is {kwargs.get('dtype')!r}: {error}\n"
+                "  Expected one such as 'float32', 'bfloat16' or 'mixed_bfloat16'."
+            ) from error
+        config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
+        self.config = config
+        self.embedding = TokenEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            scale=config.hidden_dim**0.5 if config.scale_embedding else 1.0,
+            tie_weights=config.tie_embeddings,
+            name="embedding",
+            dtype=self.dtype_policy,
+        )
+
+    def _build_parts(self, *parts):
+        """The configuration tells every shape, so the weights exist from the beginning."""
+        for part in (self.embedding, *parts):
+            part.build((None, None, self.config.hidden_dim))
+            part.built = True
+        self.built = True
+
+    def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
+        """`keras.Model.compile`; by default with `TokenCrossentropy` (label smoothing 0.1 in a
+        `Seq2SeqLM`, none in a `CausalLM`), token accuracy and perplexity, all without padding."""
+        super().compile(
+            optimizer,
+            loss=TokenCrossentropy(self.label_smoothing) if loss is None else loss,
+            weighted_metrics=(
+                [TokenAccuracy(), Perplexity()] if weighted_metrics is None else weighted_metrics
+            ),
+            **kwargs,
+        )
+
+    def get_compile_config(self):
+        return self._compile_config.serialize()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
-class Seq2SeqLM(keras.Model):
+class CausalLM(LanguageModel):
+    """A decoder: continues a text, one token after the other.
+
+    logits = decoder(embed(tokens)) E^T
+
+    Radford et al. (2018), section 3.1. Training, decoding and the exported files all run `decode`.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+
+    Call arguments:
+        inputs: {"token_ids": int (batch, length)}; `padding_id` may fill up the end of a row.
+            Packed examples, several in a row, add "positions": int (batch, length), which begin
+            at 0 in each example, and "segment_ids": int (batch, length), equal within an example;
+            a token sees the tokens of its own segment only.
+
+    Returns: float (batch, length, vocabulary_size), logits of the next token.
+    """
+
+    task = "causal"
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.decoder = TransformerStack(
+            self.config,
+            self.config.num_layers,
+            causal=True,
+            name="decoder",
+            dtype=self.dtype_policy,
+        )
+        self._build_parts(self.decoder)
+
+    def call(self, inputs, training=None):
+        mask, segments = None, inputs.get("segment_ids")
+        if segments is not None:
+            mask = ops.equal(ops.expand_dims(segments, 2), ops.expand_dims(segments, 1))
+        return self.decode(
+            inputs["token_ids"],
+            position=inputs.get("positions", 0),
+            attention_mask=mask,
+            training=training,
+        )
+
+    def decode(self, token_ids, cache=None, position=0, attention_mask=None, training=None):
+        """Logits of the token after each given one: the one step of training and generation.
+
+        Padding needs no mask: it stands at the end, where the tokens before cannot see it, and in
+        a cache it is written over before anything may look at its slot.
+
+        Args:
+            token_ids: int (batch, length).
+            cache: of `new_cache` or of the step before.
+            position: see `TransformerStack`; with a cache the number of tokens already in it.
+            attention_mask: bool, broadcastable to (batch, length, length); False hides a token.
+
+        Returns: float (batch, length, vocabulary_size); then the new cache if one was given.
+        """
+        result = self.decoder(
+            self.embedding(token_ids),
+            cache=cache,
+            position=position,
+            attention_mask=attention_mask,
+            training=training,
+        )
+        if cache is None:
+            return self.embedding(result, reverse=True)
+        x, cache = result
+        return self.embedding(x, reverse=True), cache
+
+    def prefill(self, token_ids, cache, position=0):
+        """The cache with the keys and values of many tokens at once; arguments as in `decode`."""
+        x = self.embedding(token_ids)
+        return self.decoder(x, cache=cache, position=position, training=False)[1]
+
+    def new_cache(self, batch_size, max_length):
+        """An empty key/value cache for `decode`: see `TransformerStack.new_cache`."""
+        return self.decoder.new_cache(batch_size, max_length)
+
+    def begin(self, token_ids, lengths, limit, rows=1):
+        """What decoding begins with: all tokens but the last of each prompt are in the cache.
+
+        Args:
+            token_ids: int (batch, length), prompts filled up with padding.
+            lengths: int tensor, scalar if all prompts are of one length, else (batch,).
+            limit: most tokens to write.
+            rows: decoded rows per prompt; the beams of a search.
+
+        Returns: the ids to decode first, int (batch * rows,); the context and the cache that
+            `step` takes.
+        """
+        batch, length = ops.shape(token_ids)[0], ops.shape(token_ids)[1]
+        cache = self.prefill(token_ids, self.new_cache(batch, length))
+        room = [[0, 0], [0, 0], [0, limit], [0, 0]]
+        cache = [tuple(_repeat(ops.pad(x, room), rows) for x in pair) for pair in cache]
+        last = ops.cast(lengths, "int32") - 1
+        if len(last.shape) == 0:
+            first_ids = ops.take(token_ids, last, axis=1)
+        else:
+            first_ids = ops.take_along_axis(token_ids, last[:, None], axis=1)[:, 0]
+            last = _repeat(last, rows)
+        return _repeat(first_ids, rows), last, cache
+
+    def room(self, length: int) -> int:
+        """Most tokens that may follow a prompt of `length` tokens."""
+        return self.config.max_sequence_length - length
+
+    def step(self, ids, index, context, cache):
+        """One step of decoding.
+
+        Args:
+            ids: int (rows,), the tokens chosen last.
+            index: int; number of steps before this one.
+            context: of `begin`, or a position: int tensor, scalar or (rows,).
+            cache: of `begin`; later of the step before.
+
+        Returns: float32 (rows, vocabulary_size), logits of the next tokens, and the new cache.
+        """
+        position = ops.cast(context + index, "int32")
+        if len(position.shape) == 1:
+            # A row may have used up its room while its neighbours go on; what it writes then is
+            # not read.
+            position = ops.minimum(position, self.config.max_sequence_length - 1)
+        logits, cache = self.decode(
+            ops.expand_dims(ids, 1), cache=cache, position=position, training=False
+        )
+        return ops.cast(logits[:, 0], "float32"), cache
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Seq2SeqLM(LanguageModel):
     """An encoder-decoder: reads one text, writes another, such as its translation.
 
     memory = encoder(embed(source));  logits = decoder(embed(target), memory) E^T
@@ -33,19 +225,11 @@ class Seq2SeqLM(keras.Model):
     """
 
     task = "seq2seq"
+    label_smoothing = 0.1
 
     def __init__(self, config, **kwargs):
-        super().__init__(**kwargs)
-        config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
-        self.config = config
-        self.embedding = TokenEmbedding(
-            config.vocabulary_size,
-            config.hidden_dim,
-            scale=config.hidden_dim**0.5 if config.scale_embedding else 1.0,
-            tie_weights=config.tie_embeddings,
-            name="embedding",
-            dtype=self.dtype_policy,
-        )
+        super().__init__(config, **kwargs)
+        config = self.config
         self.encoder = TransformerStack(
             config, config.num_layers, name="encoder", dtype=self.dtype_policy
         )
@@ -57,36 +241,13 @@ class Seq2SeqLM(keras.Model):
             name="decoder",
             dtype=self.dtype_policy,
         )
-        # The configuration tells every shape, so the weights exist from here on.
-        for part in (self.embedding, self.encoder, self.decoder):
-            part.build((None, None, config.hidden_dim))
-            part.built = True
-        self.built = True
-
-    def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
-        """`keras.Model.compile`; by default with `TokenCrossentropy(label_smoothing=0.1)`, token
-        accuracy and perplexity, all of them without padding."""
-        super().compile(
-            optimizer,
-            loss=TokenCrossentropy(label_smoothing=0.1) if loss is None else loss,
-            weighted_metrics=(
-                [TokenAccuracy(), Perplexity()] if weighted_metrics is None else weighted_metrics
-            ),
-            **kwargs,
-        )
+        self._build_parts(self.encoder, self.decoder)
 
     def call(self, inputs, training=None):
         memory, mask = self.encode(inputs["encoder_token_ids"], training=training)
         return self.decode(
             inputs["decoder_token_ids"], memory, cross_attention_mask=mask, training=training
         )
-
-    def get_compile_config(self):
-        return self._compile_config.serialize()
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
 
     def encode(self, token_ids, training=None):
         """The source as vectors, and which of them are no padding.
@@ -148,5 +309,41 @@ class Seq2SeqLM(keras.Model):
         """An empty key/value cache for `decode`: see `TransformerStack.new_cache`."""
         return self.decoder.new_cache(batch_size, max_length)
 
-    def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
+    def begin(self, token_ids, lengths, limit, rows=1):
+        """What decoding begins with: the source is encoded and projected for cross-attention.
+
+        Args:
+            token_ids: int (batch, source_length), filled up with padding.
+            lengths: not read: padding tells them.
+            limit: most tokens to write.
+            rows: decoded rows per source; the beams of a search.
+
+        Returns: the ids to decode first, int (batch * rows,); the context and the cache that
+            `step` takes.
+        """
+        memory, mask = self.encode(token_ids, training=False)
+        memory = [tuple(_repeat(x, rows) for x in pair) for pair in self.project_memory(memory)]
+        count = ops.shape(token_ids)[0] * rows
+        first_ids = ops.full((count,), self.config.start_id, dtype="int32")
+        return first_ids, (memory, _repeat(mask, rows)), self.new_cache(count, limit)
+
+    def room(self, length: int) -> int:
+        """Most tokens that may be written for a source of `length` tokens."""
+        return self.config.max_sequence_length
+
+    def step(self, ids, index, context, cache):
+        """One step of decoding: see `CausalLM.step`."""
+        memory, mask = context
+        logits, cache = self.decode(
+            ops.expand_dims(ids, 1),
+            memory,
+            cross_attention_mask=mask,
+            cache=cache,
+            position=index,
+            training=False,
+        )
+        return ops.cast(logits[:, 0], "float32"), cache
+
+
+def _repeat(x, times: int):
+    return x if times == 1 else ops.repeat(x, times, axis=0)

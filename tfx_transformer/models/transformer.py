@@ -29,7 +29,8 @@ class TransformerStack(keras.layers.Layer):
         cache: None (training), or one (key, value) pair per block, each float
             (batch, num_key_value_heads, max_length, head_dim). A cache and length > 1 is prefill,
             a cache and length 1 is decoding.
-        position: int or int tensor, scalar or (batch,); position of x[:, 0].
+        position: int or int tensor, scalar or (batch,); position of x[:, 0]. Without a cache also
+            (batch, length), the position of every token.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.

@@ -45,11 +45,16 @@ class Tokenizer:
         ranks: bytes of each token to its id; the ids ascend in merge order.
         special_tokens: name of each special token to its id.
         pattern: regular expression that splits a text into pieces.
+
+    Attributes:
+        chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
+            keeps it beside `tokenizer.json`.
     """
 
     def __init__(
         self, ranks: dict[bytes, int], special_tokens: dict[str, int], pattern: str = PATTERN
     ) -> None:
+        self.chat_template: str | None = None
         self.ranks = ranks
         self.special_tokens = special_tokens
         self.pattern = pattern

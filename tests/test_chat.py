@@ -1,0 +1,192 @@
+"""Prompts, stop texts, and conversations that keep their cache."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import tiny_causal
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.generation.chat import Chat
+from tfx_transformer.generation.encoders import (
+    ChatEncoder,
+    ContinuationEncoder,
+    SourceEncoder,
+    new_encoder,
+)
+from tfx_transformer.generation.text import TextGenerator, Writer
+from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS
+from tfx_transformer.text.tokenizer import Tokenizer
+
+END, USER, ASSISTANT = 2, 4, 5
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    made = Tokenizer.train(["the cat sat", "猫が好きです", "🙂"] * 9, 280, ROLE_TOKENS)
+    made.chat_template = CHAT_TEMPLATE
+    return made
+
+
+@pytest.fixture(scope="module")
+def generator(tokenizer):
+    model = tiny_causal(
+        0.35,
+        seed=3,
+        position="rotary",
+        tie_embeddings=False,
+        vocabulary_size=tokenizer.vocabulary_size,
+        max_sequence_length=61,
+    )
+    return text_generator(model, tokenizer)
+
+
+# Prompts
+
+
+def test_each_task_has_its_prompt(tokenizer):
+    plain = Tokenizer.from_json(tokenizer.to_json())
+    ids = plain.encode("the cat")
+    assert new_encoder("seq2seq", plain).encode("the cat") == [*ids, END]
+    assert new_encoder("causal", plain).encode("the cat") == ids
+    assert new_encoder("causal", plain).encode("") == [END], "as documents begin"
+    assert new_encoder("causal", tokenizer).encode("the cat") == [USER, *ids, END, ASSISTANT]
+
+
+def test_what_is_kept_of_a_long_text(tokenizer):
+    text = "the cat sat on the cat"
+    ids = tokenizer.encode(text)
+    assert SourceEncoder(tokenizer).encode(text, 3) == [*ids[:3], END]
+    assert ContinuationEncoder(tokenizer).encode(text, 3) == ids[-3:]
+    chat = new_encoder("causal", tokenizer)
+    assert chat.encode(text, 3) == [USER, *ids[:3], END, ASSISTANT]
+    talk = [
+        {"role": "user", "content": "a"},
+        {"role": "assistant", "content": "b"},
+        {"role": "user", "content": text},
+    ]
+    assert chat.encode(talk, 3)[-5:] == [*ids[:3], END, ASSISTANT]
+    assert chat.encode(talk)[:3] == [USER, *tokenizer.encode("a"), END]
+
+
+@given(st.text(max_size=60), st.integers(6, 19))
+def test_a_cut_prompt_fits(tokenizer, text, longest):
+    generator = TextGenerator(None, ChatEncoder(new_encoder("causal", tokenizer).template), longest)
+    ids = generator.encode(text, truncate=True)
+    assert len(ids) <= longest
+    assert ids[0] == USER and ids[-2:] == [END, ASSISTANT]
+    assert sum(i in (END, USER, ASSISTANT) for i in ids) == 3
+
+
+# Stop texts
+
+
+def written_by(tokenizer, ids, stop):
+    """What a `Writer` shows and returns; it takes ids until it has had enough."""
+    pieces = []
+    writer = Writer(tokenizer, stop, pieces.append)
+    for i in ids:
+        if writer(np.array([i], "int32")):
+            break
+    return pieces, writer.finish()
+
+
+@given(st.data())
+def test_nothing_of_a_stop_text_is_shown(tokenizer, data):
+    letters = st.text("ab猫 ", max_size=12)
+    text = data.draw(letters)
+    stop = data.draw(st.lists(st.text("ab猫 ", min_size=1, max_size=3), max_size=3).map(tuple))
+    pieces, whole = written_by(tokenizer, tokenizer.encode(text), stop)
+    assert "".join(pieces) == whole and all(pieces)
+    assert text.startswith(whole) and not any(s in whole for s in stop)
+    followed = any(text.startswith(s, len(whole)) for s in stop)
+    assert followed if any(s in text for s in stop) else whole == text
+
+
+def test_a_stop_text_ends_the_answer(generator, tokenizer):
+    whole = generator.generate("the cat", max_new_tokens=12)
+    assert len(whole) > 4
+    stop = whole[2:4]
+    expected = whole[: whole.index(stop)]
+    pieces = []
+    assert generator.generate("the cat", max_new_tokens=12, stop=(stop,)) == expected
+    streamed = generator.generate("the cat", max_new_tokens=12, stop=(stop,), stream=pieces.append)
+    assert "".join(pieces) == streamed == expected
+    several = generator.generate(["the cat", "猫"], max_new_tokens=12, stop=(stop,))
+    assert several[0] == expected
+
+
+def test_stop_texts_are_texts():
+    for stop in (("",), ["a"], ("a", "")):
+        with pytest.raises(InputError, match="stop is"):
+            GenerationOptions(stop=stop)
+    with pytest.raises(InputError, match="beams and stop"):
+        GenerationOptions(stop=("a",), beams=2)
+
+
+# Conversations
+
+
+class Recording:
+    """A session that notes which tokens stand where."""
+
+    def __init__(self, session):
+        self.session, self.slots = session, {}
+
+    def extend(self, ids, position):
+        self.slots |= dict(zip(itertools.count(position), ids, strict=False))
+        self.session.extend(ids, position)
+
+    def step(self, ids, position):
+        self.slots[position] = int(ids[0])
+        return self.session.step(ids, position)
+
+
+def naive_answer(generator, prompt, limit):
+    row = generator.engine.generate_ids([prompt], GenerationOptions(max_new_tokens=limit))[0]
+    return generator.decode(row), [i for i in row.tolist() if i]
+
+
+def test_each_turn_is_what_the_whole_conversation_would_give(generator, tokenizer):
+    chat = Chat(generator, system="猫")
+    recording = chat._session = Recording(chat._session)
+    ids = tokenizer.encode
+    prompt = [3, *ids("猫"), END, USER, *ids("the cat"), END, ASSISTANT]
+    answers = []
+    for text, following in [("the cat", "sat"), ("sat", "🙂"), ("🙂", None)]:
+        expected, written = naive_answer(generator, prompt, 6)
+        pieces = []
+        assert chat.say(text, stream=pieces.append, max_new_tokens=6) == expected
+        assert "".join(pieces) == expected
+        answers.append(expected)
+        if written[-1] != END:
+            written.append(END)
+        if following:
+            prompt += [*written, USER, *ids(following), END, ASSISTANT]
+    slots = [recording.slots[i] for i in range(len(prompt))]
+    assert slots == prompt, "nothing was read twice, nothing left out"
+    assert len(set(answers)) > 1
+    roles = [message["role"] for message in chat.messages]
+    assert roles == ["system"] + ["user", "assistant"] * 3
+
+
+def test_a_full_conversation_says_so_and_stays(generator):
+    chat = Chat(generator)
+    chat.say("the cat", max_new_tokens=5)
+    before = (list(chat.messages), chat._cached)
+    with pytest.raises(InputError, match="the conversation is full.*context is 61"):
+        chat.say("猫 🙂 " * 30)
+    assert (chat.messages, chat._cached) == before
+    assert isinstance(chat.say("sat", max_new_tokens=3), str)
+
+
+def test_chat_needs_a_template(tokenizer, generator):
+    plain = TextGenerator(generator.engine, ContinuationEncoder(tokenizer), 60)
+    with pytest.raises(InputError, match="no chat template"):
+        Chat(plain)
+    with pytest.raises(InputError, match="without beams"):
+        Chat(generator).say("a", beams=2)

@@ -1,0 +1,369 @@
+"""Chat templates: ids by hand and by Hugging Face, and texts that try to be special tokens."""
+
+from __future__ import annotations
+
+import collections
+import sys
+
+import pytest
+import tokenizers
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate, check_messages
+from tfx_transformer.text.tokenizer import Tokenizer
+
+CHATML = (
+    "{% for message in messages %}"
+    "{{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+TEXTS = ["Hello there, how are you?\n", "猫が好きです。", "It's 1234 o'clock.\t\tReally."]
+PAD, START, END, SYSTEM, USER, ASSISTANT = range(6)
+IM_START, IM_END = 6, 7
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return Tokenizer.train(TEXTS * 5, 320, [*ROLE_TOKENS, "<|im_start|>", "<|im_end|>"])
+
+
+@pytest.fixture(scope="module")
+def template(tokenizer):
+    return ChatTemplate(CHAT_TEMPLATE, tokenizer)
+
+
+@pytest.fixture(scope="module")
+def chatml(tokenizer):
+    return ChatTemplate(CHATML, tokenizer, end_id=IM_END)
+
+
+def said(*contents, first="user"):
+    """A conversation in which user and assistant take turns."""
+    roles = ("user", "assistant") if first == "user" else ("assistant", "user")
+    return [
+        {"role": roles[number % 2], "content": content} for number, content in enumerate(contents)
+    ]
+
+
+def message_of(function, *arguments, **options):
+    with pytest.raises(InputError) as caught:
+        function(*arguments, **options)
+    message = str(caught.value)
+    assert all(line.startswith("  ") for line in message.split("\n")[1:])
+    assert "\n" in message, "a remedy follows"
+    return message
+
+
+# By hand
+
+
+def test_a_prompt_by_hand(template):
+    encode = template.tokenizer.encode
+    messages = [{"role": "system", "content": "Be kind."}, *said("Hi", "Hello!", "Bye")]
+    assert template.prompt(messages) == [
+        *(SYSTEM, *encode("Be kind."), END, USER, *encode("Hi"), END),
+        *(ASSISTANT, *encode("Hello!"), END, USER, *encode("Bye"), END, ASSISTANT),
+    ]
+
+
+def test_turns_by_hand(template):
+    encode = template.tokenizer.encode
+    first = ([USER, *encode("Hi"), END, ASSISTANT], [*encode("Hello!"), END])
+    second = ([USER, *encode("Bye"), END, ASSISTANT], [*encode(" See you."), END])
+    messages = said("Hi", "Hello!", "Bye", " See you.")
+    assert template.turns(messages) == [first, second]
+    assert template.turns(messages[:3]) == [first], "what nobody answers is left out"
+    assert template.turns(messages[:1]) == []
+    assert template.continuation(messages[:3], 2) == second[0]
+
+
+def test_two_answers_in_a_row(template):
+    encode = template.tokenizer.encode
+    messages = [*said("Hi", "Hello!"), {"role": "assistant", "content": "And?"}]
+    assert template.turns(messages)[1] == ([ASSISTANT], [*encode("And?"), END])
+    assert template.turns(said("Yes?", first="assistant")) == [
+        ([ASSISTANT], [*encode("Yes?"), END])
+    ]
+
+
+def test_what_follows_an_end_token_belongs_to_the_next_prompt(chatml):
+    encode = chatml.tokenizer.encode
+    begin = [IM_START, *encode("user\nHi"), IM_END, *encode("\n")]
+    ask = [IM_START, *encode("assistant\n")]
+    assert chatml.turns(said("Hi", "Hello!", "Hi", "!")) == [
+        ([*begin, *ask], [*encode("Hello!"), IM_END]),
+        ([*encode("\n"), *begin, *ask], [*encode("!"), IM_END]),
+    ]
+    assert chatml.continuation(said("Hi", "Hello!", "Hi"), 2) == [*encode("\n"), *begin, *ask]
+
+
+def test_a_tokenizer_keeps_its_template():
+    tokenizer = Tokenizer.train([], 262, ROLE_TOKENS)
+    assert ChatTemplate.of(tokenizer).text == tokenizer.chat_template == CHAT_TEMPLATE
+    tokenizer.chat_template = "{{ messages[0].content }}"
+    assert ChatTemplate.of(tokenizer).prompt(said("Hi")) == tokenizer.encode("Hi")
+
+
+def test_blocks_on_lines_of_their_own_write_nothing(tokenizer):
+    text = (
+        "{{ bos_token }}\n"
+        "{% for message in messages %}\n"
+        "    {% if message.role == 'user' %}\n"
+        "Q: {{ message.content | trim }}\n"
+        "    {% elif message.role == 'assistant' %}\n"
+        "A: {{ message.content }}{{ eos_token }}\n"
+        "    {% else %}\n"
+        "        {% continue %}\n"
+        "    {% endif %}\n"
+        "{% endfor %}\n"
+        "{% if add_generation_prompt %}\n"
+        "A:\n"
+        "{% endif %}\n"
+    )
+    template = ChatTemplate(text, tokenizer)
+    messages = [{"role": "system", "content": "s"}, *said("  <s>?\n", "</s>!", "x")]
+    assert template.prompt(messages) == [
+        *(START, *tokenizer.encode("\nQ: <s>?\nA: </s>!"), END),
+        *tokenizer.encode("\nQ: x\nA:\n"),
+    ]
+
+
+def test_json_keeps_its_characters(tokenizer):
+    template = ChatTemplate("{{ messages[0].content | tojson }}", tokenizer)
+    assert tokenizer.decode(template.prompt(said('<|user|> "猫"'))) == '"<|user|> \\"猫\\""'
+
+
+# Against Hugging Face
+
+plain = st.text(st.characters(codec="utf-8", exclude_characters="<>|"), max_size=30)
+sentences = st.sampled_from(TEXTS)
+
+
+@pytest.fixture(scope="module")
+def oracle(tokenizer):
+    return tokenizers.Tokenizer.from_str(tokenizer.to_json())
+
+
+@given(st.lists(plain | sentences, min_size=2, max_size=7), st.none() | plain)
+def test_parts_are_hugging_faces_ids_of_the_whole(template, oracle, contents, system):
+    messages = said(*contents[: len(contents) // 2 * 2])
+    if system is not None:
+        messages = [{"role": "system", "content": system}, *messages]
+    rendered = "".join(f"<|{m['role']}|>{m['content']}</s>" for m in messages)
+    parts = [i for both in template.turns(messages) for part in both for i in part]
+    assert parts == oracle.encode(rendered, add_special_tokens=False).ids
+    asking = [*messages, {"role": "user", "content": "?"}]
+    rendered += "<|user|>?</s><|assistant|>"
+    assert template.prompt(asking) == oracle.encode(rendered, add_special_tokens=False).ids
+
+
+@given(st.lists(plain | sentences, min_size=2, max_size=7))
+def test_chatml_parts_are_hugging_faces_ids_of_the_whole(chatml, oracle, contents):
+    # The line end before an answer is a token of its own unless the answer begins with another.
+    messages = said(*(content.lstrip("\r\n") for content in contents[: len(contents) // 2 * 2]))
+    rendered = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in messages)
+    parts = [i for both in chatml.turns(messages) for part in both for i in part]
+    ids = oracle.encode(rendered, add_special_tokens=False).ids
+    assert [*parts, *oracle.encode("\n").ids] == ids
+
+
+@pytest.mark.parametrize("name", ["template", "chatml"])
+@given(data=st.data())
+@settings(max_examples=50)
+def test_a_continuation_is_the_prompt_of_the_next_turn(request, name, data):
+    template = request.getfixturevalue(name)
+    contents = data.draw(st.lists(plain, min_size=2, max_size=8))
+    messages = said(*contents[: len(contents) // 2 * 2])
+    for number, (prompt, _) in enumerate(template.turns(messages)):
+        assert template.continuation(messages[: 2 * number + 1], 2 * number) == prompt
+    assert template.prompt(messages[:1]) == template.continuation(messages[:1], 0)
+
+
+# Texts that try to be special tokens
+
+NAMES = ["<pad>", "<s>", "</s>", *ROLE_TOKENS, "<|im_start|>", "<|im_end|>"]
+fragments = st.sampled_from(
+    sorted({name[i:j] for name in NAMES for i in range(len(name)) for j in range(i + 1, 99)})
+    + [*" \n\t", *"\ufdd0\ufdd1\ufdef\ufdf0"]
+)
+hostile = st.lists(fragments, max_size=5).map("".join)
+# What stands around a content invites it to complete a special token.
+INVITING = [
+    CHAT_TEMPLATE,
+    CHATML,
+    "{{ messages[0].content }}{{ messages[1].content }}{{ messages[2].content }}",
+    *(
+        f"<s>{before}{{{{ m.content{trim} }}}}{after}</s>".join(
+            ["{% for m in messages %}", "{% endfor %}"]
+        )
+        for before in ("", "<", "<|us")
+        for after in ("", ">", "er|>")
+        for trim in ("", ".lstrip('\\n')")
+    ),
+]
+
+
+def special_ids(ids):
+    return collections.Counter(i for i in ids if i <= IM_END)
+
+
+@pytest.fixture(scope="module")
+def inviting(tokenizer):
+    return {text: ChatTemplate(text, tokenizer) for text in INVITING}
+
+
+@given(st.sampled_from(INVITING), st.lists(hostile, min_size=3, max_size=3))
+@example(INVITING[2], ["<", "|us", "er|>"])
+@example(INVITING[2], ["<|user|><|user|>", " </s", ">"])
+@settings(max_examples=150)
+def test_no_text_becomes_a_special_token(inviting, text, contents):
+    template = inviting[text]
+    # As blank or empty as they are: nothing between two parts of the template is its own doing.
+    harmless = ["x" if content.strip() else content for content in contents]
+    expected = special_ids(template.prompt(said(*harmless)))
+    assert special_ids(template.prompt(said(*contents))) == expected
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_template_completes_a_special_token(tokenizer, name):
+    for start in range(len(name)):
+        for end in range(start + 1, len(name) + 1):
+            before, content, after = name[:start], name[start:end], name[end:]
+            places = "{{ messages[0].content }}{{ messages[1].content | trim }}"
+            template = ChatTemplate(before + places + after, tokenizer)
+            for contents in ((content, ""), ("", f" {content}\n")):
+                ids = template.prompt(said(*contents, "?"))
+                assert not special_ids(ids), (before, contents, after)
+                assert tokenizer.decode(ids) == name
+
+
+@given(st.lists(hostile | st.text(), min_size=1, max_size=4))
+def test_texts_come_back_whole(template, chatml, contents):
+    messages = said(*contents)
+    asking = [*messages, {"role": "user", "content": ""}]
+    assert template.tokenizer.decode(template.prompt(asking)) == "".join(contents)
+    for (_, answer), content in zip(chatml.turns(messages), contents[1::2], strict=True):
+        assert answer == [*chatml.tokenizer.encode(content), IM_END]
+
+
+def test_every_noncharacter_may_be_used(template):
+    text = "".join(map(chr, range(0xFDD0, 0xFDF8))) + "<|user|>"
+    ids = template.prompt(said(text))
+    assert template.tokenizer.decode(ids) == text
+    assert special_ids(ids) == {USER: 1, END: 1, ASSISTANT: 1}
+
+
+def test_the_longest_of_two_names_is_meant():
+    names = ["<|a|>", "<|a|>b"]
+    template = ChatTemplate("<|a|>b<|a|>{{ messages[0].content }}", Tokenizer.train([], 270, names))
+    ids = template.prompt(said("b<|a|>b"))
+    assert (ids[:2], len(ids), special_ids(ids)) == ([4, 3], 9, {3: 1, 4: 1})
+
+
+# What cannot be used
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([], "no messages"),
+        ("Hi", "no messages"),
+        (["Hi"], "message 1 is no object"),
+        ([{"role": "user"}], "message 1 has no content"),
+        ([{"content": "Hi"}], "message 1 has no role"),
+        ([*said("Hi"), {"role": "tool", "content": ""}], "message 2 has the role 'tool'"),
+        ([{"role": ["user"], "content": ""}], r"has the role \['user'\]"),
+        ([{"role": "user", "content": 3}], "content of type int"),
+        ([{"role": "user", "content": "", "name": "x"}], "the key 'name', which would be lost"),
+    ],
+)
+def test_what_is_no_conversation_is_refused(template, messages, words):
+    message = message_of(check_messages, messages)
+    with pytest.raises(InputError, match=words):
+        raise InputError(message)
+    for function in (template.prompt, template.turns):
+        assert message_of(function, messages) == message
+
+
+def test_a_prompt_ends_with_a_user(template):
+    assert "message 2 is the last" in message_of(template.prompt, said("Hi", "Hello!"))
+    assert "message 1 is no answer" in message_of(template.continuation, said("a", "b", "c"), 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{% for", "line 1: unexpected 'end of template'."),
+        ("a\n\n{{ b", "line 3: "),
+        ("{% endfor %}", "unknown tag 'endfor'"),
+        ("{{ x | nothing }}", "No filter named 'nothing'."),
+        ("x" * 65_537, "larger than 64 KiB"),
+        ("猫" * 22_000, "larger than 64 KiB"),
+        ("{{" + "(" * 20_000, "is no Jinja"),
+    ],
+)
+def test_what_is_no_template_is_refused(tokenizer, text, words):
+    assert words in message_of(ChatTemplate, text, tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{{ raise_exception('roles must alternate') }}", "conversation: roles must alternate."),
+        ("{{ 1 / 0 }}", "division by zero."),
+        ("{{ 'x'.__class__.__mro__ }}", "unsafe"),
+        ("{{ messages.append(1) }}", "unsafe"),
+        ("{{ messages[0].update(role='system') }}", "unsafe"),
+        ("{{ nothing.content }}", "'nothing' is undefined."),
+        ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
+    ],
+)
+def test_a_template_that_fails_says_why(tokenizer, text, words):
+    assert words in message_of(ChatTemplate(text, tokenizer).prompt, said("Hi"))
+
+
+def test_a_template_that_changes_what_it_wrote_cannot_be_trained_with(tokenizer):
+    # Shows the last answer only, as templates do that leave out earlier reasoning.
+    text = (
+        "{% for m in messages %}<|{{ m.role }}|>"
+        "{{ m.content if m.role == 'user' or loop.last else '…' }}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    template = ChatTemplate(text, tokenizer)
+    assert len(template.turns(said("Hi", "Hello!"))) == 1
+    for function in (
+        lambda: template.turns(said("Hi", "Hello!", "Bye", "!")),
+        lambda: template.continuation(said("Hi", "Hello!", "Bye"), 2),
+    ):
+        message = message_of(function)
+        assert "cannot be used for training" in message
+        assert "'Hello!</s>' becomes '…</s><|user|>Bye" in message
+
+
+def test_a_generation_prompt_must_be_how_the_answer_begins(tokenizer):
+    text = CHAT_TEMPLATE.replace("<|assistant|>{% endif", "<|assistant|> Well,{% endif")
+    template = ChatTemplate(text, tokenizer)
+    assert template.prompt(said("Hi"))[-1] != ASSISTANT
+    message = message_of(template.turns, said("Hi", "Hello!"))
+    assert "' Well,' becomes 'Hello!</s>'" in message
+
+
+def test_answers_must_end(tokenizer):
+    message = message_of(ChatTemplate(CHATML, tokenizer).turns, said("Hi", "</s>"))
+    assert "does not end an answer with </s>" in message and "end_id" in message
+    assert "id 99, is no special token" in message_of(ChatTemplate, CHATML, tokenizer, end_id=99)
+
+
+@pytest.mark.parametrize("name", ["猫", "<| a |>", "\n\n"])
+def test_special_tokens_that_cannot_be_told_from_texts_are_refused(name):
+    tokenizer = Tokenizer.train([], 270, [name])
+    assert repr(name) in message_of(ChatTemplate, CHAT_TEMPLATE, tokenizer)
+
+
+def test_without_jinja_the_package_is_named(tokenizer, monkeypatch):
+    for module in ("jinja2", "jinja2.exceptions", "jinja2.sandbox"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert "pip install jinja2" in message_of(ChatTemplate, CHAT_TEMPLATE, tokenizer)

@@ -1,0 +1,72 @@
+"""How a text becomes the ids a model of each task reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from tfx_transformer.text.prompts import ChatTemplate, Message
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+class Encoder(Protocol):
+    """Makes prompts. `tokenizer`: of the model; `end_id`: the token that ends an answer."""
+
+    tokenizer: Tokenizer
+    end_id: int
+
+    def encode(self, text, keep: int | None = None) -> list[int]:
+        """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
+
+
+class SourceEncoder:
+    """What an encoder-decoder reads: the text and the end token."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.end_id = tokenizer.end_id
+
+    def encode(self, text: str, keep: int | None = None) -> list[int]:
+        """Ids of the text's beginning, and the end."""
+        return [*self.tokenizer.encode(text)[:keep], self.end_id]
+
+
+class ContinuationEncoder:
+    """What a decoder-only model without a template continues: the text itself."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.end_id = tokenizer.end_id
+
+    def encode(self, text: str, keep: int | None = None) -> list[int]:
+        """Ids of the text's end, which matters most for what follows. An empty text begins as
+        documents do in training, after the end of another."""
+        ids = self.tokenizer.encode(text)
+        return ids[len(ids) - keep if keep is not None else 0 :] or [self.end_id]
+
+
+class ChatEncoder:
+    """What a chat model answers: a message, or a whole conversation, in its template."""
+
+    def __init__(self, template: ChatTemplate) -> None:
+        self.template = template
+        self.tokenizer = template.tokenizer
+        self.end_id = template.end_id
+
+    def encode(self, text: str | Sequence[Message], keep: int | None = None) -> list[int]:
+        """Ids of the conversation up to where the answer begins; `keep` shortens the last
+        message."""
+        messages = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
+        if keep is not None:
+            ids = self.tokenizer.encode(messages[-1]["content"])
+            messages[-1] = {**messages[-1], "content": self.tokenizer.decode(ids[:keep])}
+        return self.template.prompt(messages)
+
+
+def new_encoder(task: str, tokenizer: Tokenizer) -> Encoder:
+    """The encoder of a model, given its task and its tokenizer with or without a template."""
+    if task == "seq2seq":
+        return SourceEncoder(tokenizer)
+    if tokenizer.chat_template is None:
+        return ContinuationEncoder(tokenizer)
+    return ChatEncoder(ChatTemplate(tokenizer.chat_template, tokenizer))

@@ -1,0 +1,169 @@
+"""The linear layer of every block, with a low-rank adapter beside its kernel when fine-tuned."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Linear(keras.layers.Dense):
+    """y = f(x W + b), as `keras.layers.Dense`; with an adapter one of
+
+    LoRA:  y = f(x V + b),  V = W + s A B,  s = alpha / rank     Hu et al. (2021), equation 3
+    DoRA:  y = f(x (m V / |V|) + b)                              Liu et al. (2024), equation 5
+
+    where W is frozen and A (inputs, rank), B (rank, units) and m (units,) are trained, in float32
+    whatever the policy. |V| holds the norm of each column. B begins as zeros and m as |W|, so that
+    an adapted layer begins as the plain one. Gradients take |V| as a constant (section 4.3).
+
+    x V is computed as x W + s (x A) B: unlike Keras' LoRA, no gradient of the size of W is made.
+
+    Args:
+        units: width of the result.
+        dora: `enable_lora` makes a DoRA instead of a LoRA.
+        kwargs: see `keras.layers.Dense`; with `lora_rank` (and `lora_alpha`) the layer is built
+            with an adapter.
+
+    Call arguments:
+        inputs: float (…, inputs).
+
+    Returns: float (…, units), the compute dtype of the policy.
+    """
+
+    def __init__(self, units, *, dora=False, **kwargs):
+        super().__init__(units, **kwargs)
+        self.dora = dora
+        self.lora_magnitude = None
+        self.kernel_scale = None
+
+    def call(self, inputs, training=None):
+        y = ops.matmul(inputs, self._kernel)
+        # In a bfloat16 layer the two factors per column are float32, and so is what they make of y:
+        # 1 and 1.008 are neighbours in bfloat16, in which m would seem to stand still.
+        if self.kernel_scale is not None:
+            y = ops.divide(y, self.kernel_scale)
+        if self.lora_enabled:
+            update = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
+            y = ops.add(y, (self.lora_alpha / self.lora_rank) * update)
+        if self.lora_magnitude is not None:
+            norms = ops.stop_gradient(column_norms(self._adapted_kernel()))
+            y = ops.multiply(y, ops.divide(self.lora_magnitude, norms))
+        y = ops.cast(y, self.compute_dtype)
+        if self.bias is not None:
+            y = ops.add(y, self.bias)
+        return y if self.activation is None else self.activation(y)
+
+    @property
+    def kernel(self):
+        """The one matrix (inputs, units) that the layer amounts to: the variable W, or a float32
+        tensor if an adapter is to be merged into it or int8 to be scaled back."""
+        if not self.lora_enabled:
+            return super().kernel if self.kernel_scale is None else self._base_kernel()
+        kernel = self._adapted_kernel()
+        if self.lora_magnitude is None:
+            return kernel
+        return ops.multiply(kernel, ops.divide(self.lora_magnitude, column_norms(kernel)))
+
+    def _base_kernel(self):
+        """W as float32."""
+        kernel = ops.cast(self._kernel, "float32")
+        return kernel if self.kernel_scale is None else ops.divide(kernel, self.kernel_scale)
+
+    def _adapted_kernel(self):
+        """V as float32."""
+        a, b = ops.cast(self.lora_kernel_a, "float32"), ops.cast(self.lora_kernel_b, "float32")
+        return self._base_kernel() + (self.lora_alpha / self.lora_rank) * ops.matmul(a, b)
+
+    def enable_lora(self, rank, lora_alpha=None, **initializers):
+        """Freezes the kernel and adds the adapter: see `keras.layers.Dense.enable_lora`."""
+        # `Dense.build` passes no alpha, and so would forget the one of the constructor.
+        alpha = self.lora_alpha if lora_alpha is None else lora_alpha
+        super().enable_lora(rank, alpha, **initializers)
+        if self.dora:
+            self.lora_magnitude = add_variable(
+                self,
+                name="lora_magnitude",
+                shape=(self.units,),
+                initializer=lambda shape, dtype: column_norms(self._base_kernel()),
+                dtype="float32",
+                autocast=False,
+            )
+
+    @property
+    def adapter_weights(self):
+        """The variables that an adapter trains; none without one."""
+        if not self.lora_enabled:
+            return []
+        magnitude = [] if self.lora_magnitude is None else [self.lora_magnitude]
+        return [self.lora_kernel_a, self.lora_kernel_b, *magnitude]
+
+    def store_kernel(self, dtype):
+        """Freezes W and stores it in fewer bytes, before an adapter is added.
+
+        Unlike after `Dense.quantize`, activations stay float, so that `kernel` is what the layer
+        multiplies by.
+
+        Args:
+            dtype: "bfloat16", or "int8" with one float32 scale per column:
+                W = round(127 W / max |W|) / scale.
+        """
+        kernel = ops.cast(self._kernel, "float32")
+        if dtype == "int8":
+            kernel, scale = keras.quantizers.abs_max_quantize(kernel, axis=0)
+            self.kernel_scale = add_variable(
+                self,
+                name="kernel_scale",
+                shape=(self.units,),
+                initializer=lambda shape, dtype: ops.reshape(scale, shape),
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+            )
+        replace_variable(self, "_kernel", ops.cast(kernel, dtype))
+
+    def load_own_variables(self, store):
+        """Reads what Keras saved: a kernel with its adapter merged, so the adapter begins anew."""
+        if self.kernel_scale is not None:
+            raise ValueError(f"{self.path}: load the weights before the kernel is stored as int8.")
+        super().load_own_variables(store)
+        if self.lora_magnitude is not None:
+            self.lora_magnitude.assign(column_norms(self._base_kernel()))
+
+    def get_config(self):
+        return {**super().get_config(), "dora": self.dora}
+
+
+def column_norms(kernel):
+    """Euclidean norm of each column, (inputs, units) -> (units,); tiny for zeros, to divide by."""
+    norms = ops.sqrt(ops.sum(ops.square(kernel), axis=0))
+    return ops.maximum(norms, keras.config.epsilon())
+
+
+def add_variable(layer, **arguments):
+    """`layer.add_weight` for a layer that is built."""
+    layer._tracker.unlock()
+    variable = layer.add_weight(**arguments)
+    layer._tracker.lock()
+    return variable
+
+
+def replace_variable(layer, attribute, value):
+    """Puts a frozen variable with this value, in its dtype, in the place of one of a layer.
+
+    The path stays. To delete the attribute would do as well, but on that Keras collects garbage:
+    a second, again for every layer.
+    """
+    old = getattr(layer, attribute)
+    layer._untrack_variable(old)
+    new = add_variable(
+        layer,
+        name=old.name,
+        shape=value.shape,
+        initializer=lambda shape, dtype: value,
+        dtype=value.dtype,
+        trainable=False,
+    )
+    setattr(layer, attribute, new)

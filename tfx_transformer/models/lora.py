@@ -1,0 +1,254 @@
+"""Adapters: fine-tuning a frozen model through small matrices beside its kernels."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+from keras import ops
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.layers import Linear, TokenEmbedding
+from tfx_transformer.layers.linear import replace_variable
+
+# The linear layers of a block; only gated feed-forward layers have a "gate".
+TARGETS = ("query", "key", "value", "output_projection", "expand", "gate", "contract")
+
+
+def add_adapters(
+    model: keras.Model,
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: Iterable[str] = TARGETS,
+    kind: Literal["lora", "dora"] = "lora",
+    base_dtype: Literal["bfloat16", "int8"] | None = None,
+) -> None:
+    """Freezes a model and adds adapters to train, which change nothing yet; compile it afterwards.
+
+    Args:
+        model: any model of `models.tasks`.
+        rank: inner width of an adapter.
+        alpha: an adapter counts alpha / rank times: see `Linear`.
+        targets: names of the layers that get one.
+        kind: "lora" (Hu et al. 2021) or "dora" (Liu et al. 2024).
+        base_dtype: how the model keeps its kernels from now on: as "bfloat16", or as "int8" with a
+            scale per column; embedding tables are bfloat16 then. None: as they are, to the bit.
+
+    Raises:
+        InputError: an argument is out of range, a target is not there, or adapters are.
+    """
+    targets = sorted(set(targets))
+    _check_settings("add_adapters", kind, rank, alpha, targets, base_dtype)
+    if _adapted(model):
+        raise InputError(
+            "add_adapters: the model has adapters already.\n"
+            "  `merged` makes a plain model of it, which can be given others."
+        )
+    names = {layer.name for layer in _linears(model)}
+    unknown = [name for name in targets if name not in names and name not in TARGETS]
+    if unknown or not names.intersection(targets):
+        raise InputError(
+            f"add_adapters: there is no layer {' or '.join(map(repr, unknown or targets))}.\n"
+            f"  Targets of this model: {', '.join(sorted(names))}."
+        )
+    for weight in model.weights:
+        weight.trainable = False
+    if base_dtype is not None:
+        _store_base(model, base_dtype)
+    for layer in _linears(model):
+        if layer.name in targets:
+            layer.dora = kind == "dora"
+            layer.enable_lora(rank, lora_alpha=alpha)
+    # What Keras has traced so far, it traced without adapters.
+    model.train_function = model.test_function = model.predict_function = None
+
+
+def trainable_summary(model: keras.Model) -> dict[str, int]:
+    """Numbers of parameters that are trained and frozen, and the bytes that they take:
+    "trained", "trained_bytes", "frozen", "frozen_bytes"."""
+    summary = {}
+    groups = {"trained": model.trainable_weights, "frozen": model.non_trainable_weights}
+    for name, weights in groups.items():
+        sizes = [(math.prod(w.shape), np.dtype(w.dtype).itemsize) for w in weights]
+        summary[name] = sum(size for size, _ in sizes)
+        summary[f"{name}_bytes"] = sum(size * itemsize for size, itemsize in sizes)
+    return summary
+
+
+def merged(model: keras.Model) -> keras.Model:
+    """A plain float32 model that answers as an adapted one: each kernel is what W and its adapter
+    amount to (see `Linear`); what is stored as bfloat16 or int8 is float32 again."""
+    plain = type(model)(model.config, dtype="float32")
+    weights = {weight.path: weight for weight in model.weights}
+    linears = {f"{layer.path}/kernel": layer for layer in _linears(model)}
+    for weight in plain.trainable_weights:
+        path = weight.path
+        value = linears[path].kernel if path in linears else weights[path]
+        weight.assign(ops.cast(value, "float32"))
+    return plain
+
+
+def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
+    """Writes the adapters of a model, without the model, as one safetensors file.
+
+    A tensor is named by its path, such as "decoder/block_0/attention/query/lora_kernel_a". The
+    metadata tell the settings, the model they belong to, and a checksum of all.
+
+    Raises:
+        InputError: there are no adapters, or the file cannot be written.
+    """
+    path = Path(path)
+    layers = _adapted(model)
+    if not layers:
+        raise InputError(f"{path}: the model has no adapters to save.\n  See `add_adapters`.")
+    tensors = {w.path: ops.convert_to_numpy(w) for layer in layers for w in layer.adapter_weights}
+    facts = json.dumps(_settings(layers) | _base(model))
+    metadata = {"adapters": facts, "sha256": _digest(facts, tensors)}
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(safetensors.numpy.save(tensors, metadata))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
+    """Gives a model the adapters of a file; one that has none gets them by `add_adapters`.
+
+    Raises:
+        InputError: the file is damaged or belongs to another model; what does not fit is named,
+            and the model is as before.
+    """
+    facts, tensors = _read(Path(path))
+    settings = {name: facts.get(name) for name in ("kind", "rank", "alpha", "targets")}
+    _check_settings(str(path), **settings)
+    # Compared before anything is built: a hostile rank allocates nothing.
+    adapted = _adapted(model)
+    expected = _base(model) | (_settings(adapted) if adapted else settings)
+    expected |= _adapter_shapes(model, expected)
+    problems = list(_differences(expected, facts | {k: t.shape for k, t in tensors.items()}))
+    if problems:
+        raise InputError(f"{path} does not fit the model:\n  " + "\n  ".join(problems[:20]))
+    if not adapted:
+        add_adapters(model, **settings)
+    for layer in _adapted(model):
+        for weight in layer.adapter_weights:
+            weight.assign(tensors[weight.path])
+
+
+def _linears(model: keras.Model) -> list[Linear]:
+    return [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
+
+
+def _adapted(model: keras.Model) -> list[Linear]:
+    return [layer for layer in _linears(model) if layer.adapter_weights]
+
+
+def _store_base(model: keras.Model, dtype: str) -> None:
+    for layer in model._flatten_layers():
+        if isinstance(layer, Linear):
+            layer.store_kernel(dtype)
+        elif isinstance(layer, TokenEmbedding):
+            tables = ["_embeddings"] if layer.tie_weights else ["_embeddings", "reverse_embeddings"]
+            for table in tables:
+                replace_variable(layer, table, ops.cast(getattr(layer, table), "bfloat16"))
+
+
+def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None:
+    is_number = type(alpha) in (int, float) and 0 < alpha < 1e9
+    is_names = type(targets) is list and targets and all(type(name) is str for name in targets)
+    for name, value, valid, expected in (
+        ("kind", kind, kind in ("lora", "dora"), "'lora' or 'dora'"),
+        ("rank", rank, type(rank) is int and rank >= 1, "a whole number from 1"),
+        ("alpha", alpha, is_number, "a number between 0 and 1e9"),
+        ("targets", targets, is_names, "names of layers"),
+        ("base_dtype", base_dtype, base_dtype in (None, "bfloat16", "int8"), "bfloat16 or int8"),
+    ):
+        if not valid:
+            raise InputError(f"{source}: {name} is {value!r}.\n  Expected {expected}.")
+
+
+def _settings(layers: list[Linear]) -> dict[str, Any]:
+    """What `add_adapters` was told; all layers were told the same."""
+    return {
+        "kind": "dora" if layers[0].dora else "lora",
+        "rank": layers[0].lora_rank,
+        "alpha": layers[0].lora_alpha,
+        "targets": sorted({layer.name for layer in layers}),
+    }
+
+
+def _base(model: keras.Model) -> dict[str, Any]:
+    """What two models share if one can take the adapters of the other: all but dropout."""
+    architecture = {k: v for k, v in model.config.to_dict().items() if k != "dropout"}
+    return {"model": type(model).__name__, **architecture}
+
+
+def _adapter_shapes(model: keras.Model, settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    shapes, rank = {}, settings["rank"]
+    for layer in _linears(model):
+        if layer.name in settings["targets"]:
+            shapes[f"{layer.path}/lora_kernel_a"] = (layer.input_spec.axes[-1], rank)
+            shapes[f"{layer.path}/lora_kernel_b"] = (rank, layer.units)
+            if settings["kind"] == "dora":
+                shapes[f"{layer.path}/lora_magnitude"] = (layer.units,)
+    return shapes
+
+
+def _differences(expected: dict[str, Any], found: dict[str, Any]) -> Iterator[str]:
+    for name in expected | found:
+        if name not in found:
+            yield f"{name} is missing"
+        elif name not in expected:
+            yield f"{name} is not part of it"
+        elif found[name] != expected[name]:
+            yield f"{name} is {found[name]}, expected {expected[name]}"
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and the tensors that `save_adapters` wrote."""
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+        text = metadata.get("adapters", "null")
+        facts = json.loads(text)
+    except (
+        safetensors.SafetensorError,
+        OSError,
+        ValueError,
+        RecursionError,
+        TypeError,  # these two for dtypes that NumPy has no name for
+        AttributeError,
+    ) as error:
+        raise InputError(f"{path} cannot be read as adapters: {error}") from error
+    if not isinstance(facts, dict):
+        raise InputError(f"{path} holds no adapters.\n  Expected a file of `save_adapters`.")
+    if metadata.get("sha256") != _digest(text, tensors):
+        raise InputError(f"{path} is damaged: its checksum differs.\n  Copy the file again.")
+    return facts, tensors
+
+
+def _digest(facts: str, tensors: dict[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}".encode())
+        digest.update(tensor.tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""Generation by Google's LiteRT-LM, from the `.litertlm` file of a bundle."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tfx_transformer import bundle, flags
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation import loop
+from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Stands before the name of a special token in texts for LiteRT-LM, which knows only texts: without
+# it the name means its characters. A noncharacter, which no text to be exchanged should hold
+# (Unicode, section 23.7); one that does has it replaced.
+CONTROL, REPLACEMENT = "\ufdd0", "\ufffd"
+
+
+def load(path: str | os.PathLike) -> TextGenerator:
+    """What answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
+
+    Args:
+        path: the bundle's folder.
+
+    Raises:
+        InputError: the bundle is damaged or holds no `.litertlm` file, or LiteRT-LM is not
+            installed or cannot read it.
+    """
+    path = Path(path)
+    bundle.verify(path)
+    if not (path / bundle.LITERTLM).is_file():
+        raise InputError(
+            f"{path} holds no {bundle.LITERTLM}.\n"
+            f"  Make one of a decoder-only model: tfx-transformer export {path} --to litertlm"
+        )
+    config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
+    tokenizer = bundle.read_tokenizer(path)
+    engine = LiteRTLMEngine(path / bundle.LITERTLM, config, tokenizer)
+    return TextGenerator(engine, new_encoder("causal", tokenizer), config.max_sequence_length - 1)
+
+
+class LiteRTLMEngine:
+    """Runs a `.litertlm` file; texts run one after the other.
+
+    LiteRT-LM takes and returns texts, so prompts become text on their way in and answers become ids
+    on their way out.
+
+    Args:
+        file: what `export.litertlm` wrote.
+        config: of the model.
+        tokenizer: of the model.
+    """
+
+    def __init__(
+        self, file: str | os.PathLike, config: TransformerConfig, tokenizer: Tokenizer
+    ) -> None:
+        try:
+            import litert_lm
+        except ImportError as error:
+            raise InputError("LiteRT-LM is not installed.\n  pip install litert-lm") from error
+        self.config = config
+        self.tokenizer = tokenizer
+        litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
+        try:
+            with flags.muted():
+                # The default cache is a file beside the model, where only a bundle's files belong.
+                self.engine = litert_lm.Engine(str(file), cache_dir=":nocache")
+        except RuntimeError as error:
+            raise InputError(f"{file} cannot be read by LiteRT-LM: {error}") from error
+
+    def generate_ids(
+        self,
+        source_ids: Sequence[Sequence[int]],
+        options: GenerationOptions,
+        on_ids: loop.OnIds | None = None,
+    ) -> np.ndarray:
+        """See `generation.text.Engine`.
+
+        Raises:
+            InputError: the options ask for more than greedy decoding.
+        """
+        _check_greedy(options)
+        answers = []
+        for ids in source_ids:
+            limit = loop.new_limit(options, self.config.max_sequence_length - len(ids))
+            answers.append([*self._answer(ids, limit, on_ids), self.config.end_id])
+        rows = np.full((len(answers), max(map(len, answers))), self.config.padding_id, "int32")
+        for row, answer in zip(rows, answers, strict=True):
+            row[: len(answer)] = answer
+        return rows
+
+    def session(self) -> loop.Session:
+        """There is none: LiteRT-LM keeps its cache and its logits to itself."""
+        raise InputError(
+            "LiteRT-LM chats by itself.\n"
+            f"  Run: litert-lm run .../{bundle.LITERTLM}, or chat with --engine litert."
+        )
+
+    def _answer(self, ids: Sequence[int], limit: int, on_ids: loop.OnIds | None) -> list[int]:
+        """Ids of the answer to a prompt; `on_ids` may end it."""
+        answer: list[int] = []
+        ended = False
+        with self.engine.create_session(
+            apply_prompt_template=False, max_output_tokens=limit
+        ) as session:
+            session.run_prefill([control_text(ids, self.tokenizer)])
+            for response in session.run_decode_async():
+                for index in self.tokenizer.encode(response.texts[0]):
+                    if ended:  # what was under way still arrives, and must be taken
+                        continue
+                    answer.append(index)
+                    if on_ids is not None and on_ids(np.array([index], "int32")):
+                        ended = True
+                        session.cancel_process()
+        return answer
+
+
+def control_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The text that LiteRT-LM encodes as these ids, with the tokenizer of a `.litertlm` file."""
+    names = {index: name for name, index in tokenizer.special_tokens.items()}
+    pieces = []
+    for special, run in itertools.groupby(ids, names.__contains__):
+        if special:
+            pieces += [CONTROL + names[index] for index in run]
+        else:
+            pieces.append(tokenizer.decode(run).replace(CONTROL, REPLACEMENT))
+    return "".join(pieces)
+
+
+def _check_greedy(options: GenerationOptions) -> None:
+    greedy = GenerationOptions()
+    for name in ("beams", "temperature", "repetition_penalty"):
+        if getattr(options, name) != getattr(greedy, name):
+            raise InputError(
+                f"{name} is {getattr(options, name)}, which LiteRT-LM does not do as the other "
+                "engines do.\n  Drop it, or choose another engine."
+            )

@@ -1,0 +1,302 @@
+"""Conversations to token ids: chat templates in Jinja, with the conventions of Hugging Face."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+ROLES = ("system", "user", "assistant")
+ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
+
+# Every message is its role token, its text and the end token.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message.role + '|>' + message.content }}</s>"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+Message = Mapping[str, str]
+
+# Templates of real models stay below this; a bundle's may come from anywhere.
+_MAX_TEMPLATE_BYTES = 64 * 1024
+_MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
+
+
+def check_messages(messages: Sequence[Message]) -> None:
+    """Refuses what is no conversation; the order of roles is the template's business.
+
+    Raises:
+        InputError: there is no message, or one has a wrong role, a content that is no text, or a
+            key that templates do not see. The message is named by its number, from 1.
+    """
+    expected = 'Expected {"role": "system", "user" or "assistant", "content": a text}.'
+    if not isinstance(messages, list | tuple) or not messages:
+        raise InputError(f"there are no messages.\n  {expected}")
+    for number, message in enumerate(messages, start=1):
+        if problem := _problem(message):
+            raise InputError(f"message {number} {problem}.\n  {expected}")
+
+
+def _problem(message: object) -> str | None:
+    if not isinstance(message, Mapping):
+        return f"is no object with role and content, but of type {type(message).__name__}"
+    if missing := {"role", "content"} - message.keys():
+        return f"has no {min(missing)}"
+    if surplus := message.keys() - {"role", "content"}:
+        return f"has the key {min(map(str, surplus))!r}, which would be lost"
+    if message["role"] not in ROLES:
+        return f"has the role {message['role']!r}"
+    if not isinstance(message["content"], str):
+        return f"has a content of type {type(message['content']).__name__}"
+    return None
+
+
+class ChatTemplate:
+    """Token ids of conversations, as a Jinja template frames them.
+
+    Special tokens that the template writes become their ids; no text of a message ever does, alone
+    or together with what stands around it, whatever tokens it names. (For templates that write a
+    content whole or without blanks at its ends; one that rearranges its characters is on its own.)
+    The text between two special tokens is encoded as one piece.
+
+    The template sees `messages`, `add_generation_prompt`, `bos_token`, `eos_token` and
+    `raise_exception(text)`, and runs in Jinja's sandbox.
+
+    Args:
+        text: the template, at most 64 KiB.
+        tokenizer: its special tokens have two characters or more and no blanks.
+        end_id: the token that ends an answer; that of the tokenizer by default.
+
+    Raises:
+        InputError: Jinja is not installed, the template cannot be compiled, or `end_id` or a
+            special token cannot be used.
+    """
+
+    def __init__(self, text: str, tokenizer: Tokenizer, end_id: int | None = None) -> None:
+        self.text = text
+        self.tokenizer = tokenizer
+        self.end_id = tokenizer.end_id if end_id is None else end_id
+        names = {index: name for name, index in tokenizer.special_tokens.items()}
+        if self.end_id not in names:
+            raise InputError(
+                f"the end of an answer, id {self.end_id}, is no special token.\n"
+                f"  Special tokens: {', '.join(tokenizer.special_tokens)}."
+            )
+        self.end_token = names[self.end_id]
+        self.special = _SpecialTokens(tokenizer)
+        self.compiled = _compile(text)
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> ChatTemplate:
+        """The tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`."""
+        if tokenizer.chat_template is None:
+            tokenizer.chat_template = CHAT_TEMPLATE
+        return cls(tokenizer.chat_template, tokenizer)
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        """Ids of a conversation up to where its next answer begins.
+
+        Raises:
+            InputError: not a conversation, the last message is no user's, or the template fails.
+        """
+        return self.continuation(messages, 0)
+
+    def continuation(self, messages: Sequence[Message], seen: int) -> list[int]:
+        """Ids between an answer and the next: what a model that keeps its cache reads then.
+
+        Args:
+            messages: the whole conversation, the last message a user's.
+            seen: number of messages the model has read and written, the last of them an answer; its
+                end token counts as seen. 0 begins a conversation.
+
+        Raises:
+            InputError: as in `prompt` and `turns`.
+        """
+        conversation = _Conversation(self, messages)
+        if messages[-1]["role"] != "user":
+            raise InputError(
+                f"message {len(messages)} is the last and has the role {messages[-1]['role']!r}.\n"
+                "  Expected a message of the user, which is answered."
+            )
+        text = conversation.text(len(messages), add_generation_prompt=True)
+        before = conversation.answer(seen)[1] if seen else ""
+        _check_prefix(before, text)
+        return conversation.ids(text[len(before) :])
+
+    def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], list[int]]]:
+        """Ids of every answer, its end token included, each after the prompt ids that are new then.
+
+        What the template writes behind an end token belongs to the prompt of the next answer; what
+        follows the last answer is left out.
+
+        Raises:
+            InputError: not a conversation, the template fails, or it cannot be used for training:
+                it does not end answers with `end_id`, or what it writes before an answer changes
+                when the conversation goes on.
+        """
+        conversation = _Conversation(self, messages)
+        parts, before = [], ""
+        for count, message in enumerate(messages, start=1):
+            if message["role"] == "assistant":
+                prompt, answered = conversation.answer(count)
+                _check_prefix(before, prompt)
+                new, answer = prompt[len(before) :], answered[len(prompt) :]
+                parts.append((conversation.ids(new), conversation.ids(answer)))
+                before = answered
+        return parts
+
+
+class _Conversation:
+    """Messages in a template, their texts marked so that no special token is seen in them.
+
+    The mark is a character that occurs nowhere else. Rendered texts hold it; `ids` leaves it out.
+    """
+
+    def __init__(self, template: ChatTemplate, messages: Sequence[Message]) -> None:
+        check_messages(messages)
+        self._template = template
+        special = template.special
+        used = set(template.text).union(*special.ids, *(m["content"] for m in messages))
+        self._mark = next(mark for mark in map(chr, _MARKS) if mark not in used)
+        self._messages = [
+            {**m, "content": special.guarded(m["content"], self._mark)} for m in messages
+        ]
+
+    def text(self, count: int, add_generation_prompt: bool = False) -> str:
+        """The first `count` messages as the template writes them."""
+        return _render(
+            self._template.compiled,
+            messages=self._messages[:count],
+            add_generation_prompt=add_generation_prompt,
+        )
+
+    def answer(self, count: int) -> tuple[str, str]:
+        """The text before the answer that is message number `count`, and that to its end token."""
+        if self._messages[count - 1]["role"] != "assistant":
+            raise InputError(f"message {count} is no answer.\n  Its role must be 'assistant'.")
+        prompt = self.text(count - 1, add_generation_prompt=True)
+        text = self.text(count)
+        _check_prefix(prompt, text)
+        for found in self._template.special.pattern.finditer(text, len(prompt)):
+            if found[0] == self._template.end_token:
+                return prompt, text[: found.end()]
+        raise InputError(
+            f"the chat template does not end an answer with {self._template.end_token}.\n"
+            "  A model trained with it could not learn to stop. Name the token that it writes\n"
+            "  there (end_id=...), or change the template."
+        )
+
+    def ids(self, text: str) -> list[int]:
+        """Ids of a text that `text` has rendered."""
+        encode, special = self._template.tokenizer.encode, self._template.special
+        ids: list[int] = []
+        end = 0
+        for found in special.pattern.finditer(text):
+            ids += encode(text[end : found.start()].replace(self._mark, ""))
+            ids.append(special.ids[found[0]])
+            end = found.end()
+        return ids + encode(text[end:].replace(self._mark, ""))
+
+
+class _SpecialTokens:
+    """Finds special tokens in a text, and keeps a content from holding or completing one.
+
+    ids: name to id; pattern: matches any name, the longest where several begin.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.ids = tokenizer.special_tokens
+        for name in self.ids:
+            if len(name) < 2 or re.search(r"\s", name):
+                raise InputError(
+                    f"the special token {name!r} is not usable in a chat template.\n"
+                    "  Expected two characters or more, and no blanks."
+                )
+        longest_first = sorted(self.ids, key=len, reverse=True)
+        self.pattern = re.compile("|".join(map(re.escape, longest_first)))
+        # Looking ahead finds tokens that overlap, too.
+        self._first = re.compile(f"(?s)(?={self.pattern.pattern}).")
+        cuts = [(name[:cut], name[cut:]) for name in self.ids for cut in range(1, len(name))]
+        self._prefixes, self._suffixes = (tuple(set(parts)) for parts in zip(*cuts, strict=True))
+        self._names = " ".join(self.ids)
+
+    def guarded(self, content: str, mark: str) -> str:
+        """The content with `mark` inside every special token it holds, and at an end that could be
+        part of one together with what stands beyond it."""
+        core = content.strip()  # as templates do; special tokens hold no blanks
+        if not core:
+            return content
+        guarded = self._first.sub(lambda found: found[0] + mark, core)
+        if core in self._names or core.startswith(self._suffixes):
+            guarded = mark + guarded
+        if core.endswith(self._prefixes):
+            guarded += mark
+        start = content.index(core)
+        return content[:start] + guarded + content[start + len(core) :]
+
+
+def _check_prefix(before: str, text: str) -> None:
+    """Refuses a template that writes a beginning differently once the conversation goes on."""
+    if not text.startswith(before):
+        at = len(os.path.commonprefix([before, text]))
+        raise InputError(
+            "the chat template cannot be used for training: it changes what it wrote before.\n"
+            f"  {before[at : at + 40]!r} becomes {text[at : at + 40]!r} when the conversation goes "
+            "on.\n"
+            "  A prompt must be how the conversation with the answer begins. Change the template."
+        )
+
+
+def _compile(text: str):
+    try:
+        from jinja2.exceptions import TemplateError
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+    except ImportError as error:
+        raise InputError(
+            "a model with a chat template needs Jinja.\n  pip install jinja2"
+        ) from error
+
+    def raise_exception(message: str):
+        raise TemplateError(message)
+
+    def to_json(value: object, **options) -> str:
+        # Jinja's own escapes all that is not ASCII.
+        return json.dumps(value, **{"ensure_ascii": False, **options})
+
+    if len(text.encode(errors="replace")) > _MAX_TEMPLATE_BYTES:
+        raise InputError("the chat template is larger than 64 KiB.\n  None needs to be so long.")
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = to_json
+    start, end = SPECIAL_TOKENS[1:]
+    environment.globals |= dict(bos_token=start, eos_token=end, raise_exception=raise_exception)
+    try:
+        return environment.from_string(text)
+    except Exception as error:  # hostile text can make the compiler fail in any way
+        where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
+        raise InputError(
+            f"the chat template is no Jinja{where}: {_detail(error)}\n"
+            "  Expected what transformers keeps as chat_template."
+        ) from error
+
+
+def _render(compiled, **variables) -> str:
+    try:
+        return compiled.render(**variables)
+    except Exception as error:  # a template is a program: it can fail in any way
+        raise InputError(
+            f"the chat template fails on this conversation: {_detail(error)}\n"
+            "  Change the messages, or the template."
+        ) from error
+
+
+def _detail(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if text.endswith(".") else f"{text}."
