@@ -30,7 +30,8 @@ def main(
         train, held_out = tfx.data.split_pairs(train, share, seed=seed)
     tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
     run = tfx.training.Run(name, settings)
-    run.show_data(train, held_out, tokenizer, max_length)
+    summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
+    run.show_data(summaries, train, held_out, max_length=max_length)
 
     options = {"batch_size": batch_size, "max_length": max_length, "seed": seed}
     batches = tfx.data.pairs(train, tokenizer, **options)
@@ -43,12 +44,13 @@ def main(
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps=steps)
     model.compile(optimizer, tfx.TokenCrossentropy(label_smoothing))
     translator = tfx.text_generator(model, tokenizer)
-    callbacks = run.callbacks(translator, held_out, patience=patience, minutes=minutes)
+    texts = (held_out.source, held_out.target)
+    callbacks = run.callbacks(translator, *texts, patience=patience, minutes=minutes)
     model.fit(batches, validation_data=checks, epochs=epochs, callbacks=callbacks, verbose=0)
 
-    run.check(model)
     tfx.save(bundle, model, tokenizer, overwrite=overwrite)
-    result = run.finish(model, translator, held_out, sentence, tfx.evaluation.score_texts)
+    result = run.finish(model, translator, *texts, tfx.score_texts)
+    run.draw_attention(model, translator, sentence)
     tfx.annotate(bundle, **result)
     return result | {"verified": tfx.export.everything(bundle, held_out.source)}
 

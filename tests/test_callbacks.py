@@ -8,10 +8,9 @@ import keras
 import pytest
 
 from tfx_transformer import training
-from tfx_transformer.data import Pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
-from tfx_transformer.training.callbacks import duration
+from tfx_transformer.training.callbacks import WorthSaving, duration
 
 
 @pytest.fixture
@@ -126,14 +125,15 @@ def test_previews_show_what_changed(capsys):
 
 def test_a_run_stops_early_and_keeps_the_best(tmp_path):
     run = Run("r", {}, root=tmp_path)
-    pairs = Pairs(["a", "b"], ["x", "y"], [2, 3])
-    progress, previews, stopping = run.callbacks(None, pairs, patience=7)
+    texts = (["a", "b"], ["x", "y"])
+    progress, previews, stopping, worth = run.callbacks(None, *texts, patience=7)
+    assert isinstance(worth, WorthSaving)
     assert isinstance(progress, Progress) and isinstance(previews, Previews)
     assert (previews.texts, previews.references) == (["a", "b"], ["x", "y"])
     assert isinstance(stopping, keras.callbacks.EarlyStopping)
     assert (stopping.monitor, stopping.patience) == ("val_loss", 7)
     assert stopping.restore_best_weights
-    limits = [c for c in run.callbacks(None, pairs, minutes=1.5) if isinstance(c, TimeLimit)]
+    limits = [c for c in run.callbacks(None, *texts, minutes=1.5) if isinstance(c, TimeLimit)]
     assert [limit.minutes for limit in limits] == [1.5]
 
 
@@ -147,10 +147,11 @@ def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
 
 
 @pytest.mark.parametrize("history", [{}, {"loss": [1.0]}, {"val_loss": [float("nan")] * 2}])
-def test_a_run_without_a_result(tmp_path, history):
-    model = types.SimpleNamespace(history=types.SimpleNamespace(history=history))
+def test_a_training_without_a_result(history):
+    worth = WorthSaving()
+    worth.set_model(types.SimpleNamespace(history=types.SimpleNamespace(history=history)))
     with pytest.raises(InputError, match="came to nothing"):
-        Run("r", {}, root=tmp_path).check(model)
+        worth.on_train_end()
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", ".hidden", "a/b", "a\\b", "/etc", "a:b", 'a"b'])

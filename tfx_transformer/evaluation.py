@@ -1,8 +1,10 @@
-"""How good generated texts are: BLEU, chrF and exact match."""
+"""How good generated texts are: BLEU, chrF, exact match and token F1."""
 
 from __future__ import annotations
 
+import collections
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from tfx_transformer.errors import InputError
@@ -48,3 +50,41 @@ def score_texts(
         "count": len(references),
         "bleu_tokenize": tokenize,
     }
+
+
+def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str, float | int]:
+    """Scores of short answers: exact match and token F1 as for SQuAD (Rajpurkar et al. 2016,
+    section 6.1; texts compared without case, punctuation and English articles), and chrF.
+
+    Args:
+        written, references: texts, side by side.
+
+    Returns: exact_match (share of answers equal to the letter), token_f1 (mean, 0 to 1), chrf
+        (0 to 100), count.
+    """
+    import sacrebleu
+
+    pairs = list(zip(written, references, strict=True))
+    chrf = sacrebleu.metrics.CHRF().corpus_score(list(written), [list(references)])
+    return {
+        "exact_match": round(sum(a == b for a, b in pairs) / len(pairs), 4),
+        "token_f1": round(sum(token_f1(a, b) for a, b in pairs) / len(pairs), 4),
+        "chrf": round(chrf.score, 2),
+        "count": len(pairs),
+    }
+
+
+def token_f1(written: str, reference: str) -> float:
+    """Harmonic mean of precision and recall of the written words. Scripts written without spaces
+    count by character."""
+    ours, theirs = _words(written), _words(reference)
+    if not ours or not theirs:
+        return float(ours == theirs)
+    common = sum((collections.Counter(ours) & collections.Counter(theirs)).values())
+    return 2 * common / (len(ours) + len(theirs))
+
+
+def _words(text: str) -> list[str]:
+    text = "".join(" " if unicodedata.category(c).startswith("P") else c for c in text.casefold())
+    words = re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+", text)
+    return [word for word in words if word not in ("a", "an", "the")]

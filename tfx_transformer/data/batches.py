@@ -78,7 +78,7 @@ def tf_dataset(plan: BatchPlan, batch: Callable[[np.ndarray], Any], first_epoch:
     """
     import tensorflow as tf
 
-    example = batch(np.arange(min(2, len(plan.lengths))))
+    example = batch(np.arange(min(plan.batch_size, len(plan.lengths))))
     signature = tf.nest.map_structure(
         lambda array: tf.TensorSpec((None,) * array.ndim, array.dtype), example
     )

@@ -4,7 +4,7 @@ from keras.utils import set_random_seed
 
 from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit
 from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
-from tfx_transformer.training.run import Run, new_bundle_path
+from tfx_transformer.training.run import Run, new_bundle_path, rounds
 
 __all__ = [
     "InverseSquareRoot",
@@ -14,5 +14,6 @@ __all__ = [
     "TimeLimit",
     "adamw",
     "new_bundle_path",
+    "rounds",
     "set_random_seed",
 ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 
 import keras
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.text import Prompt
 
 
 class Progress(keras.callbacks.Callback):
@@ -54,6 +59,8 @@ class Progress(keras.callbacks.Callback):
             text += f"  validation: loss {logs['val_loss']:.3f}"
         if "val_perplexity" in logs:
             text += f"  perplexity {logs['val_perplexity']:.2f}"
+        if "val_bits_per_byte" in logs:
+            text += f"  {logs['val_bits_per_byte']:.3f} bits per byte"
         if "val_token_accuracy" in logs:
             text += f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
         self._line("")
@@ -75,13 +82,14 @@ class Previews(keras.callbacks.Callback):
 
     Args:
         generate: texts to texts, by the model that is trained.
-        texts, references: what to write for, and what should come out.
+        texts: what to write for; texts, or conversations of a chat model.
+        references: what should come out, if that is known.
     """
 
     def __init__(
         self,
-        generate: Callable[[list[str]], list[str]],
-        texts: Sequence[str],
+        generate: Callable[[list[Prompt]], list[str]],
+        texts: Sequence[Prompt],
         references: Sequence[str],
     ) -> None:
         super().__init__()
@@ -89,13 +97,16 @@ class Previews(keras.callbacks.Callback):
         self.history: list[dict] = []
 
     def on_epoch_end(self, epoch, logs=None):
+        if not self.texts:
+            return
         before = [row["written"] for row in self.history[-len(self.texts) :]]
         written = self.generate(self.texts)
-        rows = zip(self.texts, written, self.references, strict=True)
+        rows = zip_longest(map(shown, self.texts), written, self.references, fillvalue="")
         for index, (source, text, reference) in enumerate(rows):
             if not before or text != before[index]:
-                right = "" if text == reference else f"   (expected: {reference})"
-                print(f"      {source} → {text}{right}")
+                wrong = reference and text != reference
+                right = f"   (expected: {one_line(reference)})" if wrong else ""
+                print(f"      {one_line(source)} → {one_line(text)}{right}")
             self.history.append(
                 {"epoch": epoch + 1, "source": source, "written": text, "reference": reference}
             )
@@ -120,6 +131,33 @@ class TimeLimit(keras.callbacks.Callback):
         elapsed = (time.monotonic() - self.begin) / 60
         if elapsed * (epoch + 2) / (epoch + 1) > self.minutes:
             self.model.stop_training = True
+
+
+class WorthSaving(keras.callbacks.Callback):
+    """Refuses, at the end of training, a model that is not worth saving.
+
+    Raises:
+        InputError: no epoch was trained, or none has a validation loss that is a number.
+    """
+
+    def on_train_end(self, logs=None):
+        losses = self.model.history.history.get("val_loss", [])
+        if not any(math.isfinite(loss) for loss in losses):
+            raise InputError(
+                "training came to nothing: no epoch has a validation loss that is a number.\n"
+                "  Train for one epoch or more, with a lower learning rate."
+            )
+
+
+def shown(text: Prompt) -> str:
+    """What of a prompt is shown to people: the text, or the last message of a conversation."""
+    return text if isinstance(text, str) else text[-1]["content"]
+
+
+def one_line(text: str, longest: int = 100) -> str:
+    """A text on one line of a terminal."""
+    text = " ⏎ ".join(text.splitlines())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def duration(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 import keras
 from keras import ops
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -67,6 +68,11 @@ def adamw(
         clip_norm: largest norm of all gradients together (Pascanu et al. 2013); None: no limit.
         beta_2: 0.98 as in Vaswani et al. (2017), 5.3.
     """
+    if learning_rate <= 0 or warmup_steps < 0:
+        raise InputError(
+            f"learning_rate is {learning_rate} and warmup_steps is {warmup_steps}.\n"
+            "  Expected a rate above 0 and 0 or more steps."
+        )
     schedule = learning_rate
     if decay == "cosine":
         if total_steps is None:

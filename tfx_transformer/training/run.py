@@ -5,23 +5,45 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import pandas
 
 from tfx_transformer import bundle, pictures
-from tfx_transformer.data import Pairs, describe_pairs, write_bad_rows
+from tfx_transformer.data import write_bad_rows
 from tfx_transformer.data.pairs import encode_source
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.decoding import cross_attention
-from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit, duration
+from tfx_transformer.models.lora import merged, save_adapters
+from tfx_transformer.training.callbacks import (
+    Previews,
+    Progress,
+    TimeLimit,
+    WorthSaving,
+    duration,
+    shown,
+)
+from tfx_transformer.training.estimate import estimate
 
 # Samples that are written and scored at the end; a whole test file is `evaluate`'s task.
 _SAMPLES = 500
+
+
+class Summary(Protocol):
+    """Figures of what was read; `data` has one for each kind of data."""
+
+    name: str
+    path: str
+
+    def lines(self) -> list[str]:
+        """The figures, for a terminal."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as JSON values; "tokens": of one epoch."""
 
 
 def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> Path:
@@ -31,6 +53,16 @@ def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> P
     path = Path(root, name)
     bundle.check_place(path, overwrite)
     return path
+
+
+def rounds(steps: int, validate_every: int) -> int:
+    """How many times `validate_every` steps make `steps`, rounded up: epochs of an endless data
+    set."""
+    if steps < 1 or validate_every < 1:
+        raise InputError(
+            f"steps is {steps} and validate_every is {validate_every}.\n  Expected 1 or more."
+        )
+    return -(-steps // validate_every)
 
 
 class Run:
@@ -52,70 +84,90 @@ class Run:
         self.tokens_per_epoch = 0
         self.previews: Previews | None = None
 
-    def show_data(self, train: Pairs, held_out: Pairs, tokenizer, max_length: int) -> None:
-        """Prints what was read, lists rows that were left out, and draws how long the texts are."""
-        self.file = str(train.path)
-        summaries = describe_pairs(train, held_out, tokenizer, max_length)
-        self.tokens_per_epoch = summaries[0].tokens()
-        for summary in summaries:
+    def show_data(self, summaries: Sequence[Summary], *read: Any, max_length: int = 0) -> None:
+        """Prints what was read, lists rows that were left out, and draws how long the texts are.
+
+        Args:
+            summaries: of the training data, then of others.
+            read: what was read, for each summary; rows left out are its `bad_rows`.
+            max_length: of the model, a line in the picture.
+        """
+        self.file = str(summaries[0].path)
+        self.tokens_per_epoch = summaries[0].to_dict()["tokens"]
+        for index, summary in enumerate(summaries):
             print("\n".join(summary.lines()))
-        if train.bad_rows:
-            path = self.folder / "bad_rows.csv"
-            write_bad_rows(path, train.bad_rows)
-            print(f"  bad rows are listed in {path}")
+            bad_rows = read[index].bad_rows if index < len(read) else []
+            # Training and validation may be two parts of one file.
+            if bad_rows and all(bad_rows is not r.bad_rows for r in read[:index]):
+                name = "bad_rows.csv" if index == 0 else f"bad_rows_{summary.name}.csv"
+                write_bad_rows(self.folder / name, bad_rows)
+                print(f"  bad rows are listed in {self.folder / name}")
         self._write_json("data.json", [summary.to_dict() for summary in summaries])
-        lengths = summaries[0].lengths
-        pictures.length_histogram(self.folder / "lengths.png", lengths, max_length - 1)
+        if lengths := getattr(summaries[0], "lengths", None):
+            lengths = lengths if isinstance(lengths, dict) else {"conversation": lengths}
+            pictures.length_histogram(self.folder / "lengths.png", lengths, max_length - 1)
+
+    def show_cost(self, model: keras.Model, batch_tokens: int, steps: int) -> None:
+        """Prints parameters, and what memory and time the training may take; see `estimate`."""
+        cost = estimate(model, batch_tokens, batch_tokens * steps)
+        print("\n".join(cost.lines()))
+        self._write_json("cost.json", cost.to_dict())
 
     def callbacks(
         self,
         generator: TextGenerator,
-        held_out: Pairs,
+        texts: Sequence[Prompt] = (),
+        references: Sequence[str] = (),
         *,
         patience: int = 5,
         minutes: float = 0,
         previews: int = 3,
     ) -> list[keras.callbacks.Callback]:
-        """Progress, previews of the first held-out pairs, early stopping on validation loss with
-        the best weights kept, and a limit on time if `minutes` is not 0."""
-        few = held_out.take(range(min(previews, len(held_out))))
+        """Progress, previews of the first held-out texts, early stopping on validation loss with
+        the best weights kept, a limit on time if `minutes` is not 0, and an error at the end of a
+        training that came to nothing."""
+        if patience < 1 or minutes < 0:
+            raise InputError(
+                f"patience is {patience} and minutes is {minutes}.\n"
+                "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
+            )
         self.previews = Previews(
-            lambda texts: generator.generate(texts, truncate=True), few.source, few.target
+            lambda texts: generator.generate(texts, truncate=True),
+            texts[:previews],
+            references[:previews],
         )
         stopping = keras.callbacks.EarlyStopping(
             monitor="val_loss", patience=patience, restore_best_weights=True
         )
         limit = [TimeLimit(minutes)] if minutes else []
-        return [Progress(self.tokens_per_epoch), self.previews, *limit, stopping]
+        return [Progress(self.tokens_per_epoch), self.previews, *limit, stopping, WorthSaving()]
 
-    def check(self, model: keras.Model) -> None:
-        """Refuses a model that is not worth saving.
-
-        Raises:
-            InputError: no epoch was trained, or none has a validation loss that is a number.
-        """
-        metrics = pandas.DataFrame(model.history.history)
-        if "val_loss" not in metrics or metrics["val_loss"].isna().all():
-            raise InputError(
-                "training came to nothing: no epoch has a validation loss that is a number.\n"
-                "  Train for one epoch or more, with a lower learning rate."
-            )
+    def save_adapters(self, model: keras.Model) -> keras.Model:
+        """Writes a model's adapters, and returns the plain model that they amount to."""
+        path = self.folder / "adapters.safetensors"
+        save_adapters(path, model)
+        print(f"The adapters alone are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
+        return merged(model)
 
     def finish(
         self,
         model: keras.Model,
         generator: TextGenerator,
-        held_out: Pairs,
-        sentence: str,
-        score: Callable[[Sequence[str], Sequence[str]], dict],
+        texts: Sequence[Prompt],
+        references: Sequence[str] = (),
+        score: Callable[[Sequence[str], Sequence[str]], dict] | None = None,
+        **scores: Any,
     ) -> dict[str, Any]:
         """Writes metrics, samples and pictures, and returns what the run came to.
 
         Args:
-            sentence: the text whose attention is drawn, cut to what the model reads.
+            texts: what to write samples for, held out from training.
+            references: what should come out, if that is known.
             score: (written texts, references) -> scores.
+            scores: further ones, known already.
 
-        Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data".
+        Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data",
+            and as "example" a short text for the model card.
         """
         metrics = pandas.DataFrame(model.history.history)
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
@@ -131,21 +183,29 @@ class Run:
             "seconds": round(seconds, 1),
         }
 
-        samples = held_out.take(range(min(_SAMPLES, len(held_out))))
-        written = generator.generate(samples.source, truncate=True)
-        table = {"source": samples.source, "written": written, "reference": samples.target}
+        texts, references = list(texts[:_SAMPLES]), list(references[:_SAMPLES])
+        written = generator.generate(texts, truncate=True)
+        table = {"source": map(shown, texts), "written": written}
+        if references:
+            table["reference"] = references
         pandas.DataFrame(table).to_csv(self.folder / "samples.csv", index=False)
-        scores = score(written, samples.target)
-        self._draw_attention(model, generator, sentence)
+        for name in ("perplexity", "bits_per_byte"):
+            if f"val_{name}" in best:
+                scores[name] = round(float(best[f"val_{name}"]), 4)
+        if score is not None:
+            scores |= score(written, references)
         print(
             f"{len(metrics)} epochs in {duration(seconds)}, the best was epoch "
-            f"{training['best_epoch']}. Held out: BLEU {scores['bleu']}, "
-            f"{100 * scores['exact_match']:.1f} % exactly right. Pictures are in {self.folder}/"
+            f"{training['best_epoch']}. Held out: {describe_scores(scores)}. "
+            f"Pictures are in {self.folder}/"
         )
         self._write_json("result.json", training | scores)
-        return {"training": training, "scores": scores, "data": {"file": self.file}}
+        result = {"training": training, "scores": scores, "data": {"file": self.file}}
+        example = next((text for text in map(shown, texts) if "\n" not in text), None)
+        return result | ({"example": example} if example else {})
 
-    def _draw_attention(self, model, generator: TextGenerator, sentence: str) -> None:
+    def draw_attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:
+        """Draws which tokens of a sentence each written token looked at; `Seq2SeqLM` only."""
         tokenizer = generator.tokenizer
         limit = model.config.max_sequence_length
         written = generator.generate(sentence, truncate=True)
@@ -162,3 +222,13 @@ class Run:
     def _write_json(self, name: str, values: Any) -> None:
         text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
         (self.folder / name).write_text(text, encoding="utf-8")
+
+
+def describe_scores(scores: Mapping[str, Any]) -> str:
+    """The scores of a run as one line, such as "BLEU 61.2, 94.7 % exactly right"."""
+    names = {"bleu": "BLEU {}", "chrf": "chrF {}", "token_f1": "token F1 {:.3f}"}
+    names |= {"bits_per_byte": "{:.3f} bits per byte", "perplexity": "perplexity {:.2f}"}
+    parts = [text.format(scores[name]) for name, text in names.items() if name in scores]
+    if "exact_match" in scores:
+        parts.append(f"{100 * scores['exact_match']:.1f} % exactly right")
+    return ", ".join(parts)

@@ -1,0 +1,60 @@
+"""Unlabelled text becomes a language model: a GPT, pre-trained from scratch.
+
+    tfx-transformer run pretraining
+    tfx-transformer run pretraining --text corpus/,more.txt --name my --size small
+    tfx-transformer run pretraining --text my.csv --column text --base saved_models/my --name more
+
+Text: files, folders or a CSV column; the last tenth is held out, or a --validation file. Defaults:
+datasets/pretraining.txt, 2 minutes on 2 cores. --base continues a bundle, --tokenizer takes another
+bundle's; with --vocabulary-size 262 tokens are bytes. Results: saved_models/<name>/, runs/<name>/.
+"""
+
+import tfx_transformer as tfx
+
+
+def main(
+    text="", column="", validation="", share=0.1, skip_bad_rows=False,
+    name="stories", overwrite=False, base="", tokenizer="", size="tiny", style="llama",
+    layers=0, heads=0, width=0, vocabulary_size=1500, context=128, dropout=0.1,
+    steps=600, validate_every=100, batch_size=16, learning_rate=2e-3, warmup_steps=50,
+    weight_decay=0.1, patience=4, minutes=0.0, precision="float32", seed=1,
+):  # fmt: skip
+    settings = dict(locals())
+    bundle = tfx.training.new_bundle_path(name, overwrite)
+    tfx.training.set_random_seed(seed)
+    text = text or tfx.resources.dataset_path("pretraining.txt")
+    bad = {"column": column, "skip_bad_rows": skip_bad_rows}
+    if base:
+        model, words = tfx.load(base, precision)
+    else:
+        words = tfx.bundle.read_tokenizer(tokenizer) if tokenizer else tfx.Tokenizer.train(
+            tfx.data.sample_texts(text, **bad), vocabulary_size, tfx.ROLE_TOKENS)  # fmt: skip
+        model = tfx.CausalLM(tfx.TransformerConfig.of_size(
+            size, words.vocabulary_size, style, num_layers=layers or None, num_heads=heads or None,
+            hidden_dim=width or None, dropout=dropout, max_sequence_length=context,
+        ), dtype=precision)  # fmt: skip
+
+    run = tfx.training.Run(name, settings)
+    train, held_out = tfx.data.read_corpus(
+        text, words, run.folder, validation=validation, share=share, **bad)  # fmt: skip
+    blocks = {"length": model.config.max_sequence_length, "batch_size": batch_size}
+    run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)
+    run.tokens_per_epoch = validate_every * batch_size * blocks["length"]
+    run.show_cost(model, batch_size * blocks["length"], steps)
+    measures = [tfx.TokenAccuracy(), tfx.BitsPerByte(held_out.bytes_per_token)]
+    optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
+    model.compile(optimizer, weighted_metrics=measures, jit_compile=True)
+    writer, prompts = tfx.text_generator(model, words), tfx.data.beginnings(held_out, words)
+    model.fit(
+        tfx.data.blocks(train, **blocks, seed=seed).repeat(), steps_per_epoch=validate_every,
+        validation_data=tfx.data.blocks(held_out, **blocks, shuffle=False),
+        epochs=tfx.training.rounds(steps, validate_every), verbose=0,
+        callbacks=run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1),
+    )  # fmt: skip
+    tfx.save(bundle, model, words, overwrite=overwrite)
+    tfx.annotate(bundle, **(result := run.finish(model, writer, prompts)))
+    return result | {"verified": tfx.export.everything(bundle, prompts)}
+
+
+if __name__ == "__main__":
+    tfx.flags.run(main)

@@ -1,0 +1,494 @@
+"""Unlabelled text for pre-training: files to one flat file of token ids, and that to blocks.
+
+A corpus may be larger than memory. It is read in pieces of at most `SLICE` characters, and a batch
+reads only its own windows of the token file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import re
+import shlex
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.tables import BadRow, stream_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import SLICE, Tokenizer
+
+Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+_TEXT_SUFFIXES = (".txt", ".md")
+_BLANKS = " \t\r\n"
+# What is no text: NUL, and what errors="surrogateescape" makes of bytes that are not UTF-8.
+_NO_TEXT = re.compile("[\0\udc80-\udcff]")
+# Rows of a CSV in memory at a time; a cell can be a whole book.
+_CHUNK_ROWS = 100
+# Token ids that are counted at a time.
+_CHUNK_IDS = 1 << 20
+
+
+class Piece(NamedTuple):
+    """A stretch of a document's text; last: whether the document ends with it; path: its file."""
+
+    text: str
+    last: bool
+    path: str
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenFile:
+    """A stretch of a flat binary file of token ids, documents one after the other.
+
+    path: of the file; dtype: of its ids, uint16 or uint32; tokens: ids in the stretch, document
+    ends included; bytes: of their text in UTF-8; documents: that end in the stretch; files: the
+    text came from; start: index of the first id; bad_rows: rows of .csv files left out.
+    """
+
+    path: Path
+    dtype: str
+    tokens: int
+    bytes: int
+    documents: int
+    files: tuple[str, ...]
+    start: int = 0
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    @property
+    def bytes_per_token(self) -> float:
+        return self.bytes / self.tokens
+
+    def array(self) -> np.memmap:
+        """The ids, (tokens,), mapped and not read: for reading only."""
+        offset = self.start * np.dtype(self.dtype).itemsize
+        return np.memmap(self.path, self.dtype, "r", offset, (self.tokens,))
+
+
+def read_documents(
+    paths: Paths,
+    column: str = "",
+    *,
+    skip_bad_rows: bool = False,
+    bad_rows: list[BadRow] | None = None,
+) -> Iterator[Piece]:
+    """Reads the documents of a corpus piece by piece, line ends as they are.
+
+    A piece has at most `SLICE` characters and ends before a run of blanks or line ends, which no
+    match of the tokenizer's pattern crosses. So a document encoded piece by piece has the ids it
+    has as a whole, unless it holds a word, or a run of blanks, longer than that.
+
+    Args:
+        paths: a path, several with commas between them, or a list of paths. A folder stands for
+            all .txt and .md files below it, sorted by path. In a .csv each row is a document; any
+            other file is one document, in UTF-8.
+        column: header of the text's column in a .csv.
+        skip_bad_rows: leave out rows of a .csv that cannot be used.
+        bad_rows: a list that gets them.
+
+    Yields: Piece, at least one for each document. Errors are raised when iteration reaches them;
+        whether all files are there is seen to before the first piece.
+    Raises: InputError naming the file and the remedy: there is no such file, no text in a folder,
+        no column named for a .csv; a text file is empty, not UTF-8 or holds a NUL character (with
+        line and byte); what `tables.stream_table` says of a .csv.
+    """
+    for path in _find_files(paths, column):
+        if _is_csv(path):
+            columns = {"column": column}
+            for table in stream_table(
+                path, columns, skip_bad_rows=skip_bad_rows, chunk_rows=_CHUNK_ROWS
+            ):
+                if bad_rows is not None:
+                    bad_rows += table.bad_rows
+                for cell in table.columns["column"]:
+                    yield from _cut(io.StringIO(cell, newline=""), str(path))
+        else:
+            yield from _read_text(path)
+
+
+def sample_texts(
+    paths: Paths,
+    column: str = "",
+    limit_bytes: int = 50_000_000,
+    *,
+    skip_bad_rows: bool = False,
+) -> Iterator[str]:
+    """Texts to train a tokenizer on: pieces from all over the corpus, about `limit_bytes` in all.
+
+    The whole corpus if its files are no larger. Otherwise every piece is read and some are taken,
+    evenly, so that each file, and so each language, has its share. At most one piece more than
+    `limit_bytes` is taken.
+
+    Arguments and errors as for `read_documents`.
+    """
+    total = sum(path.stat().st_size for path in _find_files(paths, column))
+    share = limit_bytes / max(limit_bytes, total, 1)
+    seen = taken = 0
+    for piece in read_documents(paths, column, skip_bad_rows=skip_bad_rows):
+        size = len(piece.text.encode())
+        if taken <= share * seen:
+            taken += size
+            yield piece.text
+        seen += size
+
+
+def write_tokens(
+    documents: Iterable[Piece], tokenizer: Tokenizer, path: str | os.PathLike[str]
+) -> TokenFile:
+    """Writes the ids of all documents to a flat binary file, `tokenizer.end_id` after each.
+
+    Ids are uint16 if the vocabulary allows, else uint32, in the machine's byte order. The file
+    appears whole or not at all: written beside its place, synced, then renamed.
+    """
+    path = Path(path)
+    unfinished = path.with_name(path.name + ".unfinished")
+    dtype = "uint16" if tokenizer.vocabulary_size <= 65_536 else "uint32"
+    byte_lengths = _byte_lengths(tokenizer)
+    files: dict[str, None] = {}
+    tokens = size = ends = 0
+    try:
+        with unfinished.open("wb") as file:
+            for piece in documents:
+                end = [tokenizer.end_id] if piece.last else []
+                ids = np.array(tokenizer.encode(piece.text) + end, dtype)
+                file.write(ids.tobytes())
+                files[piece.path] = None
+                tokens += len(ids)
+                size += int(byte_lengths[ids].sum())
+                ends += piece.last
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return TokenFile(path, dtype, tokens, size, ends, tuple(files))
+
+
+def hold_out(tokens: TokenFile, share: float, tokenizer: Tokenizer) -> tuple[TokenFile, TokenFile]:
+    """Training and validation part: the last `share` of the ids is held out.
+
+    Both are views of the same file. The border may stand inside a document, which then counts
+    among the documents of the part it ends in. At least two ids are held out: one to predict.
+
+    Raises:
+        InputError: the share is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share to hold out is {share}.\n  Expected more than 0, less than 1.")
+    held = min(max(round(tokens.tokens * share), 2), tokens.tokens)
+    kept = tokens.tokens - held
+    ids = tokens.array()
+    counts = np.zeros(tokenizer.vocabulary_size, "int64")
+    for start in range(kept, tokens.tokens, _CHUNK_IDS):
+        counts += np.bincount(ids[start : start + _CHUNK_IDS], minlength=len(counts))
+    size, ends = int(counts @ _byte_lengths(tokenizer)), int(counts[tokenizer.end_id])
+    training = dataclasses.replace(
+        tokens, tokens=kept, bytes=tokens.bytes - size, documents=tokens.documents - ends
+    )
+    validation = dataclasses.replace(
+        tokens, tokens=held, bytes=size, documents=ends, start=tokens.start + kept
+    )
+    return training, validation
+
+
+class BlockPlan(BatchPlan):
+    """Where the blocks of every batch begin: a function of the number of tokens, seed and epoch.
+
+    A block is `length` ids to read and, one step ahead, `length` ids to predict.
+
+    Shuffled, for training: the blocks of an epoch follow each other from an offset below `length`,
+    drawn for (seed, epoch), so that borders move from epoch to epoch. One block less than fits
+    leaves room for the largest offset, and every epoch has as many. In order, for validation: the
+    offset is 0, and the last block may reach beyond the end, so that every id but the first is
+    predicted exactly once.
+
+    Raises:
+        InputError: fewer ids than one block needs (in order: than two), or no `length`.
+    """
+
+    def __init__(
+        self, tokens: int, length: int, batch_size: int, *, shuffle: bool = True, seed: int = 0
+    ) -> None:
+        if length < 1:
+            raise InputError(f"the length of a block is {length}.\n  Expected 1 or more.")
+        needed = length + 1 if shuffle else 2
+        if tokens < needed:
+            raise InputError(
+                f"the text has {tokens:,} tokens: too few for blocks of length {length:,}.\n"
+                f"  At least {needed:,} are needed. Give more text, or choose a smaller length."
+            )
+        count = max(tokens // length - 1, 1) if shuffle else -(-(tokens - 1) // length)
+        super().__init__(np.full(count, length), batch_size, shuffle=shuffle, seed=seed)
+        self.length = length
+        self.offsets = min(length, tokens - count * length) if shuffle else 1
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Index of the first id of each block, for every batch of an epoch (counted from 0)."""
+        # With the length among its seeds: another stream than the one that permutes the blocks.
+        random = np.random.default_rng([self.seed, epoch, self.length])
+        offset = random.integers(self.offsets)
+        return [offset + self.length * indices for indices in super().order(epoch)]
+
+
+def blocks(tokens: TokenFile, *, length: int, batch_size: int, shuffle: bool = True, seed: int = 0):
+    """A `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`}, labels, sample weights): int32 and float32 (batch, length).
+    Labels are the ids one step ahead. Weights are 1; only where the last batch has too few blocks,
+    or the last block of a validation set (`shuffle=False`) reaches beyond the end, ids are 0 and
+    weigh 0. So all batches have one shape, and a step is compiled once. Every iteration over the
+    data set is the next epoch, whose blocks begin where `BlockPlan` says.
+    """
+    plan = BlockPlan(tokens.tokens, length, batch_size, shuffle=shuffle, seed=seed)
+    ids = tokens.array()
+
+    rows = min(batch_size, len(plan.lengths))
+
+    def batch(starts):
+        # Always as many rows, so that a step is compiled for one shape.
+        windows = np.zeros((rows, length + 1), "int32")
+        weights = np.zeros((rows, length), "float32")
+        for row, start in enumerate(starts):
+            window = ids[start : start + length + 1]
+            windows[row, : len(window)] = window
+            weights[row, : len(window) - 1] = 1
+        return {"token_ids": windows[:, :-1]}, windows[:, 1:], weights
+
+    return tf_dataset(plan, batch)
+
+
+def read_corpus(
+    paths: Paths,
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike[str],
+    *,
+    column: str = "",
+    validation: Paths = "",
+    share: float = 0.1,
+    skip_bad_rows: bool = False,
+) -> tuple[TokenFile, TokenFile]:
+    """Training and validation tokens of a corpus, written to `folder`.
+
+    Args:
+        paths, column, skip_bad_rows: see `read_documents`; `TokenFile.bad_rows` lists what was
+            left out.
+        validation: files of their own to validate on; else the last `share` is held out.
+    """
+
+    def written(paths: Paths, name: str) -> TokenFile:
+        bad_rows: list[BadRow] = []
+        documents = read_documents(paths, column, skip_bad_rows=skip_bad_rows, bad_rows=bad_rows)
+        tokens = write_tokens(documents, tokenizer, Path(folder, name))
+        return dataclasses.replace(tokens, bad_rows=bad_rows)
+
+    training = written(paths, "training.bin")
+    if not validation:
+        return hold_out(training, share, tokenizer)
+    return training, written(validation, "validation.bin")
+
+
+def beginnings(
+    tokens: TokenFile, tokenizer: Tokenizer, count: int = 20, length: int = 16
+) -> list[str]:
+    """Texts to continue: stretches of `length` ids from evenly spaced places, each from the
+    beginning of a line if there is one near."""
+    ids = tokens.array()
+    texts = []
+    for start in np.linspace(0, max(len(ids) - 4 * length, 0), count, dtype=int):
+        text = tokenizer.decode(ids[start : start + 3 * length])
+        _, found, line = text.partition("\n")
+        text = line.lstrip() if found and line.strip() else text
+        if text := tokenizer.decode(tokenizer.encode(text)[:length]).strip("\ufffd"):
+            texts.append(text)
+    return list(dict.fromkeys(texts))
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusSummary:
+    """Figures of one part of a corpus.
+
+    path: the file the corpus came from, or the first of them; start: index of the part's first id
+    in the token file; steps: batches in an epoch.
+    """
+
+    name: str
+    path: str
+    files: int
+    documents: int
+    bytes: int
+    tokens: int
+    start: int
+    bytes_per_token: float
+    length: int
+    blocks: int
+    steps: int
+    bad_rows: int
+
+    def lines(self) -> list[str]:
+        """The table, for a terminal."""
+        part = "the end of " if self.start else ""
+        others = f" and {_count(self.files - 1, 'more file')}" if self.files > 1 else ""
+        left_out = f", {_count(self.bad_rows, 'bad row')} left out" if self.bad_rows else ""
+        return [
+            f"{self.name:<11} {part}{self.path}{others}",
+            f"  text      {_count(self.bytes, 'byte')}, {_count(self.documents, 'document')}"
+            f"{left_out}",
+            f"  tokens    {self.tokens:,}, {self.bytes_per_token:.2f} bytes each",
+            f"  blocks    {self.blocks:,} of length {self.length:,};"
+            f" {_count(self.steps, 'step')} an epoch",
+        ]
+
+    def to_dict(self) -> dict:
+        """The figures as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def describe_corpus(name: str, tokens: TokenFile, length: int, batch_size: int) -> CorpusSummary:
+    """The figures of a part of a corpus; `name`: "training", or what is read in order.
+
+    Raises:
+        InputError: see `BlockPlan`.
+    """
+    plan = BlockPlan(tokens.tokens, length, batch_size, shuffle=name == "training")
+    return CorpusSummary(
+        name=name,
+        path=tokens.files[0],
+        files=len(tokens.files),
+        documents=tokens.documents,
+        bytes=tokens.bytes,
+        tokens=tokens.tokens,
+        start=tokens.start,
+        bytes_per_token=round(tokens.bytes_per_token, 4),
+        length=length,
+        blocks=len(plan.lengths),
+        steps=len(plan),
+        bad_rows=len(tokens.bad_rows),
+    )
+
+
+def describe_corpora(
+    training: TokenFile, validation: TokenFile, length: int, batch_size: int
+) -> list[CorpusSummary]:
+    """The figures of both parts."""
+    parts = {"training": training, "validation": validation}
+    return [describe_corpus(name, part, length, batch_size) for name, part in parts.items()]
+
+
+def _is_csv(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
+
+
+def _find_files(paths: Paths, column: str) -> list[Path]:
+    """All files of a corpus; refuses, before any is read, what can be seen to be no text."""
+    if isinstance(paths, str | os.PathLike):
+        name = os.fspath(paths)
+        # A name may have a comma in it.
+        paths = [name] if os.path.exists(name) else [part.strip() for part in name.split(",")]
+    files: list[Path] = []
+    for path in (Path(path) for path in paths if os.fspath(path)):
+        if os.path.isdir(path):
+            files += _find_texts(path)
+        elif not os.path.exists(path):
+            raise InputError(
+                f"{path}: there is no such file or folder.\n"
+                "  Check the path. Several paths are separated by commas."
+            )
+        elif _is_csv(path) and not column:
+            raise _column_error(path)
+        else:
+            files.append(path)
+    if not files:
+        raise InputError("no text is named.\n  Name a text file, a folder of them, or a CSV.")
+    return files
+
+
+def _find_texts(folder: Path) -> list[Path]:
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in _TEXT_SUFFIXES and path.is_file()
+    ]
+    if not found:
+        raise InputError(
+            f"{folder}: there is no {' or '.join(_TEXT_SUFFIXES)} file in or below this folder.\n"
+            "  Other files can be named one by one."
+        )
+    return sorted(found)
+
+
+def _column_error(path: Path) -> InputError:
+    header = next(stream_table(path, {}, skip_bad_rows=True, chunk_rows=1)).header
+    return InputError(
+        f"{path}: which column holds the text?\n"
+        f"  The columns there are: {', '.join(map(repr, header))}.\n"
+        "  Name one (column=...)."
+    )
+
+
+def _read_text(path: Path) -> Iterator[Piece]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            for number, piece in enumerate(_cut(file, str(path))):
+                if "\0" in piece.text:
+                    raise _text_error(path)
+                if not piece.text and not number:
+                    raise InputError(f"{path}: the file is empty.\n  Leave it out.")
+                yield piece
+    except UnicodeDecodeError as error:
+        raise _text_error(path) from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: the file cannot be read: {error.strerror}.\n  Check the path."
+        ) from error
+
+
+def _cut(file: TextIO, path: str) -> Iterator[Piece]:
+    """A document in pieces of at most `SLICE` characters; the last one may be empty."""
+    text = ""
+    while len(text := text + file.read(SLICE - len(text))) == SLICE:
+        run_end = 1 + max(text.rfind(blank) for blank in _BLANKS)
+        run_start = len(text[:run_end].rstrip(_BLANKS))
+        cut = run_start or SLICE  # no gap: between any two characters
+        yield Piece(text[:cut], False, path)
+        text = text[cut:]
+    yield Piece(text, True, path)
+
+
+def _text_error(path: Path) -> InputError:
+    """Finds the first byte that is not text, counted from 0, and its line, from 1."""
+    line, offset = 1, 0
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        while text := file.read(SLICE):
+            bad = _NO_TEXT.search(text)
+            text = text[: bad.start()] if bad else text
+            line += text.count("\n")
+            offset += len(text.encode(errors="surrogateescape"))
+            if bad:
+                break
+    byte = ord(bad[0]) & 0xFF
+    what = f"not UTF-8 text, from byte {offset} of the file on (0x{byte:02x})"
+    if not byte:
+        what = f"a NUL character, byte {offset} of the file"
+    return InputError(
+        f"{path}, line {line}: {what}.\n"
+        "  Text in UTF-8 is expected. Convert text in another encoding: Japanese is often CP932\n"
+        "  (Shift-JIS), Western European WINDOWS-1252; NUL characters are a trace of UTF-16.\n"
+        f"  iconv -f ENCODING -t UTF-8 {shlex.quote(str(path))} > utf8.txt\n"
+        "  If the file is no text, leave it out; if only this place is damaged, write it anew."
+    )
+
+
+def _byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
+    """int64 (vocabulary_size,): bytes of text each id stands for, 0 for special ids."""
+    table = np.zeros(tokenizer.vocabulary_size, "int64")
+    table[list(tokenizer.ranks.values())] = [len(token) for token in tokenizer.ranks]
+    return table
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

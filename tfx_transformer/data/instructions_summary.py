@@ -1,0 +1,161 @@
+"""What was read of instructions: rows, tokens, what bears loss, what is cut, what packing saves."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import itertools
+import sys
+
+import numpy as np
+
+from tfx_transformer.data.batches import BatchPlan
+from tfx_transformer.data.instructions import Conversations, encode_conversations
+from tfx_transformer.data.packing import pack, padded_length
+from tfx_transformer.data.summary import PERCENTILES
+from tfx_transformer.text.prompts import ChatTemplate
+
+
+@dataclasses.dataclass(frozen=True)
+class InstructionsSummary:
+    """Figures of one set of conversations.
+
+    tokens: of the conversations that can be used, as they are cut; loss_tokens: those of them that
+    bear loss; truncated: rows that are cut; unusable: rows left out because no answer begins in
+    time; overlap: rows whose first prompt training shows too; packed_rows: rows after packing;
+    efficiency: share of a batch's slots that hold tokens, {"packed", "unpacked"}; lengths: tokens
+    of each conversation, before it is cut.
+    """
+
+    name: str
+    path: str
+    columns: dict[str, str]
+    rows: int
+    bad_rows: int
+    duplicates: int
+    overlap: int
+    truncated: int
+    unusable: int
+    tokens: int
+    loss_tokens: int
+    packed_rows: int
+    efficiency: dict[str, float]
+    lengths: list[int]
+
+    def percentiles(self) -> list[int]:
+        """Length of a conversation at each of `PERCENTILES`."""
+        return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
+
+    def lines(self) -> list[str]:
+        """The table, for a terminal."""
+        half, most, _, longest = self.percentiles()
+        named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
+        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        packed, unpacked = (f"{100 * self.efficiency[k]:.1f} %" for k in ("packed", "unpacked"))
+        share = 100 * self.loss_tokens / max(self.tokens, 1)
+        lines = [
+            f"{self.name:<11} {self.path}",
+            f"  rows      {self.rows:,}{named}{left_out}",
+            f"  tokens    {self.tokens:,}, {share:.1f} % bear loss; per row: half ≤ {half},"
+            f" 95 % ≤ {most}, longest {longest}",
+            f"  truncated {_share(self.truncated, self.rows)}",
+            f"  unusable  {_share(self.unusable, self.rows)}",
+            f"  packed    {self.packed_rows:,} rows, {packed} full; unpacked {unpacked}",
+            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+        ]
+        if self.name != "training":
+            overlap = _share(self.overlap, self.rows)
+            lines.append(f"  overlap   {overlap} have a first prompt that training shows too")
+        return lines
+
+    def to_dict(self) -> dict:
+        """The figures as JSON values, without the single lengths."""
+        values = dataclasses.asdict(self)
+        del values["lengths"]
+        values["percentiles"] = list(PERCENTILES)
+        return values | {"row_tokens": self.percentiles()}
+
+
+def describe_instructions(
+    training: Conversations,
+    validation: Conversations | None,
+    template: ChatTemplate,
+    max_length: int,
+    batch_size: int = 16,
+) -> list[InstructionsSummary]:
+    """The figures of training conversations and, if given, of validation conversations.
+
+    Args:
+        max_length: most tokens of a conversation, and of a packed row; longer is cut.
+        batch_size: rows of a batch, for the efficiency.
+
+    Raises:
+        InputError: the template fails on a conversation.
+    """
+    shown = set(training.first_prompts())
+    sets = {"training": training} | ({"validation": validation} if validation else {})
+    return [
+        _describe(name, conversations, template, max_length, batch_size, shown)
+        for name, conversations in sets.items()
+    ]
+
+
+def _describe(
+    name: str,
+    conversations: Conversations,
+    template: ChatTemplate,
+    max_length: int,
+    batch_size: int,
+    shown: set[str],
+) -> InstructionsSummary:
+    encoded = encode_conversations(conversations, template, sys.maxsize)
+    lengths = [len(both[0]) if both else 0 for both in encoded]
+    weights = [both[1][:max_length] if both else [] for both in encoded]
+    usable = [any(row[1:]) for row in weights]
+    kept = list(itertools.compress(weights, usable))
+    read = np.array([len(row) - 1 for row in kept], "int64")  # of the last id only the label
+    packed = pack(read, max_length)
+    prompts = conversations.first_prompts() if name != "training" else []
+    counts = collections.Counter(
+        tuple((message["role"], message["content"]) for message in messages)
+        for messages in conversations.messages
+    )
+    return InstructionsSummary(
+        name=name,
+        path=conversations.path,
+        columns=conversations.columns,
+        rows=len(conversations),
+        bad_rows=len(conversations.bad_rows),
+        duplicates=sum(n - 1 for n in counts.values()),
+        overlap=sum(prompt in shown for prompt in prompts),
+        truncated=sum(n > max_length for n in itertools.compress(lengths, usable)),
+        unusable=usable.count(False),
+        tokens=sum(map(len, kept)),
+        loss_tokens=sum(map(sum, kept)),
+        packed_rows=len(packed),
+        efficiency={
+            "packed": _packed_efficiency(packed, int(read.sum()), batch_size, max_length),
+            "unpacked": _unpacked_efficiency(read, batch_size, max_length),
+        },
+        lengths=lengths,
+    )
+
+
+def _packed_efficiency(rows: list[np.ndarray], tokens: int, batch_size: int, length: int) -> float:
+    """Share of the slots of an epoch's batches, all of one shape, that hold tokens."""
+    size = min(batch_size, len(rows))
+    batches = -(-len(rows) // batch_size)
+    return tokens / (batches * size * length) if rows else 0.0
+
+
+def _unpacked_efficiency(lengths: np.ndarray, batch_size: int, max_length: int) -> float:
+    """The same of batches that are as long as their longest row, one conversation a row."""
+    if not len(lengths):
+        return 0.0
+    batches = BatchPlan(lengths, batch_size).order(0)
+    slots = sum(len(rows) * padded_length(lengths[rows].max(), max_length) for rows in batches)
+    return float(lengths.sum() / slots)
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

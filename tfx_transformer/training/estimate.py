@@ -1,0 +1,80 @@
+"""What a training run may cost: parameters, memory, time. Said before it begins."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import keras
+import numpy as np
+
+from tfx_transformer.models.lora import trainable_summary
+
+# Share of the measured speed of matrix products that a training step reaches on a CPU: what
+# small models came to on the machines that benchmarks/README.md tells of.
+_EFFICIENCY = 0.35
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Parameters as counts, memory in bytes, time in seconds; memory and time are estimates."""
+
+    trained: int
+    frozen: int
+    memory: int
+    seconds: float
+
+    def lines(self) -> list[str]:
+        """The figures, for a terminal."""
+        minutes = self.seconds / 60
+        time = f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
+        return [
+            f"parameters  {self.trained:,} trained, {self.frozen:,} frozen",
+            f"estimate    {self.memory / 1e6:,.0f} MB of memory beside TensorFlow's own, {time} "
+            "on this machine's CPU",
+        ]
+
+    def to_dict(self) -> dict:
+        """The figures as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
+    """The cost of training a model.
+
+    Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
+    of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
+    et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
+    multiplies matrices.
+
+    Args:
+        model: built.
+        batch_tokens: tokens of one batch, padding included.
+        tokens: tokens of the whole training.
+    """
+    config = model.config
+    counts = trainable_summary(model)
+    trained, frozen = counts["trained"], counts["frozen"]
+    # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
+    layers = config.num_layers + (config.num_decoder_layers if model.task == "seq2seq" else 0)
+    width = 12 * config.hidden_dim + 3 * config.intermediate_dim
+    activations = 4 * batch_tokens * (layers * width + 3 * config.vocabulary_size)
+    return Cost(
+        trained=trained,
+        frozen=frozen,
+        memory=counts["trained_bytes"] + counts["frozen_bytes"] + 3 * 4 * trained + activations,
+        seconds=(6 * trained + 4 * frozen) * tokens / (_EFFICIENCY * _operations_per_second()),
+    )
+
+
+def _operations_per_second() -> float:
+    """Of float32 matrix products on this machine: the best of a few short trials."""
+    size = 768
+    matrix = keras.ops.ones((size, size), "float32")
+    np.asarray(keras.ops.matmul(matrix, matrix))
+    best = float("inf")
+    for _ in range(4):
+        begin = time.perf_counter()
+        np.asarray(keras.ops.matmul(matrix, matrix))
+        best = min(best, time.perf_counter() - begin)
+    return 2 * size**3 / best
