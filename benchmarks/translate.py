@@ -7,7 +7,7 @@ random, and the end of text is made so improbable that no text stops early.
     cd "$TFX_PEERS" && python b4_seq2seq.py --extra .../benchmarks/translate.py [--only tfx]
 
     tfx-keras, tfx-keras-xla              the compiled decode loop of `KerasEngine`
-    tfx-litert-float32, tfx-litert-int8   `LiteRTEngine` on the exported file; it runs texts one
+    tfx-litert-float32, tfx-litert-int8   `Seq2SeqEngine` on the exported file; it runs texts one
                                           after the other, so 16 texts are 16 calls
 
 Environment:
@@ -93,10 +93,10 @@ def litert_file(variant: str) -> str:
 
 def litert_system(case: dict[str, Any], variant: str):
     from tfx_transformer.generation import GenerationOptions
-    from tfx_transformer.runtime import LiteRTEngine
+    from tfx_transformer.runtime import Seq2SeqEngine
 
     config = new_model().config
-    engine = LiteRTEngine(litert_file(variant), config, threads=harness.THREADS)
+    engine = Seq2SeqEngine(litert_file(variant), config, threads=harness.THREADS)
     options = GenerationOptions(max_new_tokens=TGT, beams=case["beams"])
     return timed(case, engine, options, 4 if variant == "float32" else 1)
 

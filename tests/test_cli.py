@@ -212,7 +212,7 @@ def test_tokens(command, trained, tmp_path):
 def test_generate_by_each_engine(command, trained):
     texts = trained.texts[:3]
     answers = runtime.load(trained.path).generate(texts)
-    for engine in cli.ENGINES:
+    for engine in ("litert", "keras", "saved_model"):
         status, output, errors = command("generate", trained.path, *texts, "--engine", engine)
         assert (status, output.splitlines(), errors) == (0, answers, "")
     status, output, _ = command("generate", trained.path, *texts, "--json")
@@ -235,7 +235,7 @@ def test_flags_of_generation_arrive(command, trained):
 
 def test_evaluate_scores_as_sacrebleu(command, trained, references):
     status, output, _ = command(
-        "evaluate", trained.path, references, "--engine=litert", "--output=answers.csv", "--json"
+        "evaluate", trained.path, references, "--engine=litert", "--save=answers.csv", "--json"
     )
     scores = json.loads(output)
     with open("answers.csv", encoding="utf-8", newline="") as file:
@@ -418,12 +418,16 @@ BUNDLE = "{bundle}"
         (["generate", BUNDLE, "x", f"--beams={BEAMS}", "--temperature=1"], "exclude each other"),
         (["generate", BUNDLE, "x", "--engine=torch"], "invalid choice: 'torch'"),
         (["generate", BUNDLE, "x", "--engine=saved_model", "--beams=4"], "decodes greedily"),
-        (["generate", BUNDLE, "x", "--variant=int4"], "invalid choice: 'int4'"),
-        (["generate", BUNDLE, "cats and " * 30], f"the model reads {MAX_LENGTH - 1}."),
+        (["generate", BUNDLE, "x", "--variant=int2"], "invalid choice: 'int2'"),
+        (["generate", BUNDLE, "x", "--variant=int4"], "holds no int4 file for LiteRT"),
+        (["generate", BUNDLE, "x", "--variant=int8", "--engine=keras"], "--engine keras has none"),
+        (["chat", BUNDLE], "no chat template"),
+        (["check", "x.csv", "--max-length=0"], "--max-length is 0"),
+        (["generate", BUNDLE, "cats and " * 30], f"the model reads {MAX_LENGTH}."),
         (["generate", BUNDLE], "required: TEXT"),
         (["evaluate", BUNDLE, "x.csv", "--tokenize=words"], "invalid choice: 'words'"),
-        (["evaluate", BUNDLE, "x.csv", "--output=no/a.csv"], "--output no/a.csv cannot be written"),
-        (["evaluate", BUNDLE, "x.csv", "--output=."], "--output . cannot be written"),
+        (["evaluate", BUNDLE, "x.csv", "--save=no/a.csv"], "--save no/a.csv cannot be written"),
+        (["evaluate", BUNDLE, "x.csv", "--save=."], "--save . cannot be written"),
         (["export", BUNDLE, "--to=onnx"], "--to 'onnx' is no format.\n  Formats: saved_model, "),
         (["export", BUNDLE, "--to=litert", "--beams=0"], "beams is 0."),
         (["export", BUNDLE, "--check=no.csv"], "no.csv: there is no such file."),

@@ -6,21 +6,28 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from tfx_transformer import bundle
 from tfx_transformer.export.litert import litert
+from tfx_transformer.export.litertlm import litertlm
 from tfx_transformer.export.saved_model import saved_model
 from tfx_transformer.export.verify import verify
 
-__all__ = ["everything", "litert", "saved_model", "verify"]
+__all__ = ["everything", "litert", "litertlm", "saved_model", "verify"]
 
 # Enough to show a difference; `tfx-transformer export --check` takes a whole file.
 _SENTENCES = 200
 
 
 def everything(path: str | os.PathLike, texts: Sequence[str], beams: int = 4) -> dict[str, Any]:
-    """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, and verifies them on
-    the first of the given texts. Returns what `verify` returns."""
-    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8, run.pyz")
+    """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
+    also `.litertlm`, and verifies them on the first of the given texts. Returns what `verify`
+    returns."""
+    causal = bundle.read_config(path)["task"] == "causal"
+    also = ", .litertlm" if causal else ""
+    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
     saved_model(path)
     litert(path, beams=beams)
     litert(path, quantize="int8", beams=beams)
+    if causal:
+        litertlm(path)
     return verify(path, list(texts)[:_SENTENCES])

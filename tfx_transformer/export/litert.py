@@ -16,94 +16,30 @@ import tensorflow as tf
 
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.signatures import signatures
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.generation import GenerationOptions
-from tfx_transformer.models.decoding import decode_one_token, reorder
 from tfx_transformer.models.saving import load
 
-# Lengths that the encoder is exported for; a text runs in the shortest that holds it.
-ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
-
-
-def signatures(model, beams: int = 1) -> dict[str, tuple]:
-    """The functions of a `Seq2SeqLM` as name -> (function, input signature), static shapes only.
-
-    `encode_<length>`: encoder_token_ids int32 (1, length) -> memory float32 (1, length,
-        hidden_dim). `prefill`: memory (1, S, hidden_dim) -> the cross-attention cache
-        memory_k_<i>, memory_v_<i> of every block. `decode`: tokens int32 (1, 1), input_pos int32
-        (1,), source_length int32 (1,), both caches -> logits float32 (1, 1, vocabulary_size) and
-        the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
-        rows int32 (beams,), the row of the step before that each row continues.
-    """
-    config = model.config
-    longest = config.max_sequence_length
-    lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
-
-    def encode(inputs):
-        memory, _ = model.encode(inputs["encoder_token_ids"], training=False)
-        padding = longest - inputs["encoder_token_ids"].shape[1]
-        return {"memory": tf.pad(memory, [[0, 0], [0, padding], [0, 0]])}
-
-    def prefill(inputs):
-        return _named("memory", model.project_memory(inputs["memory"]))
-
-    def decode(inputs):
-        cache = _pairs("kv_cache", inputs)
-        if "rows" in inputs:
-            cache = reorder(cache, inputs["rows"])
-        mask = tf.range(longest)[None, None, :] < inputs["source_length"]
-        logits, cache = decode_one_token(
-            model,
-            inputs["tokens"][:, 0],
-            inputs["input_pos"][0],
-            _pairs("memory", inputs),
-            mask,
-            cache,
-        )
-        return {"logits": logits[:, None], **_named("kv_cache", cache)}
-
-    def decode_inputs(rows: int) -> dict[str, tf.TensorSpec]:
-        heads = (config.num_key_value_heads, longest, config.head_dim)
-        layers = range(config.num_decoder_layers)
-        return {
-            "tokens": _spec("tokens", (rows, 1), tf.int32),
-            "input_pos": _spec("input_pos", (1,), tf.int32),
-            "source_length": _spec("source_length", (1,), tf.int32),
-            **{
-                name: _spec(name, (batch, *heads))
-                for kind, batch in (("kv_cache", rows), ("memory", 1))
-                for name in _names(kind, layers)
-            },
-        }
-
-    table = {
-        f"encode_{length}": (
-            encode,
-            {"encoder_token_ids": _spec("encoder_token_ids", (1, length), tf.int32)},
-        )
-        for length in lengths
-    }
-    table["prefill"] = (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))})
-    table["decode"] = (decode, decode_inputs(1))
-    if beams > 1:
-        rows = {"rows": _spec("rows", (beams,), tf.int32)}
-        table["decode_beams"] = (decode, decode_inputs(beams) | rows)
-    return table
+# 4-bit weights in a row that share a scale.
+_BLOCK = 32
 
 
 def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4) -> None:
-    """Adds a TFLite file to a bundle: `model.tflite`, or `model.int8.tflite`.
+    """Adds a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` or `model.int4.tflite`.
 
     Args:
         path: the bundle's folder.
-        quantize: None: float32; "int8": 8-bit weights, activations quantized as they come.
+        quantize: None: float32; "int8": 8-bit weights, one scale a row; "int4": 4-bit weights, a
+            scale to 32 of them. Activations are quantized to 8 bits as they come.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
 
     Raises:
-        InputError: the bundle is damaged, or an argument is none of these.
+        InputError: the bundle is damaged, an argument is none of these, or the model cannot be
+            quantized so.
     """
-    if quantize not in (None, "int8"):
-        raise InputError(f"quantize is {quantize!r}.\n  Expected None or 'int8'.")
+    if quantize not in (None, "int8", "int4"):
+        raise InputError(f"quantize is {quantize!r}.\n  Expected None, 'int8' or 'int4'.")
     GenerationOptions(beams=beams)  # refuses a width that could never be asked for
     model, _ = load(path)
     with bundle.updating(path) as folder:
@@ -116,14 +52,17 @@ def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: 
     """Writes a model as one TFLite file.
 
     Args:
-        model: a float32 `Seq2SeqLM`.
-        quantize: None: float32; "int8": 8-bit weights, activations quantized as they come.
+        model: a float32 `CausalLM` or `Seq2SeqLM`.
+        quantize: None, "int8" or "int4", as in `litert`.
         beams: also export a decode step for this many beams.
 
     Raises:
+        InputError: the model cannot be quantized so.
         RuntimeError: the file would need operations outside LiteRT's built-in ones, or would
             answer from variables that were never set.
     """
+    if quantize == "int4":
+        _check_four_bits(model.config)
     table = signatures(model, beams)
     with tempfile.TemporaryDirectory() as folder, _shared_embedding_table(model):
         archive = keras.export.ExportArchive()
@@ -136,12 +75,24 @@ def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: 
     _check_operations(path)
 
 
+def _check_four_bits(config) -> None:
+    """Refuses a model whose rows of weights are not whole blocks."""
+    for name in ("hidden_dim", "intermediate_dim"):
+        if (width := getattr(config, name)) % _BLOCK:
+            raise InputError(
+                f"{name} is {width}, which cannot be quantized to int4.\n"
+                f"  {_BLOCK} weights share a scale, so it must be a multiple of {_BLOCK}; "
+                "int8 takes any."
+            )
+
+
 @contextlib.contextmanager
 def _shared_embedding_table(model):
-    """Looks tokens up by an operation that becomes EMBEDDING_LOOKUP.
+    """Lets look-up and read-out use one table in the file.
 
-    A table read by GATHER stays float32 when the file is quantized, beside the int8 copy that the
-    read-out uses; EMBEDDING_LOOKUP reads the same int8 table.
+    Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table read by GATHER would
+    stay float32 when the file is quantized. What is read out passes an operation that changes
+    nothing: the converter would multiply the scale of a norm before it into a copy of the table.
     """
 
     @tf.function(experimental_implements="embedding_matmul")
@@ -152,12 +103,18 @@ def _shared_embedding_table(model):
         vectors = lookup(table, tf.reshape(ids, [-1]))
         return tf.reshape(vectors, [*ids.shape, table.shape[1]])
 
+    def call(inputs, reverse=False):
+        if reverse and embedding.tie_weights:
+            inputs = tf.maximum(inputs, inputs.dtype.min)
+        return original_call(inputs, reverse)
+
     embedding = model.embedding
-    embedding.lookup = lookup_any_shape
+    original_call = embedding.call
+    embedding.lookup, embedding.call = lookup_any_shape, call
     try:
         yield
     finally:
-        del embedding.lookup
+        del embedding.lookup, embedding.call
 
 
 def _convert_in_subprocess(
@@ -199,21 +156,3 @@ def operation_names(path: str | os.PathLike) -> set[str]:
         else names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
         for code in codes
     }
-
-
-def _names(kind: str, layers) -> list[str]:
-    return [f"{kind}_{part}_{layer}" for layer in layers for part in "kv"]
-
-
-def _named(kind: str, pairs) -> dict[str, tf.Tensor]:
-    flat = [tensor for pair in pairs for tensor in pair]
-    return dict(zip(_names(kind, range(len(pairs))), flat, strict=True))
-
-
-def _pairs(kind: str, tensors: dict[str, tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    layers = sum(name.startswith(f"{kind}_k_") for name in tensors)
-    return [(tensors[f"{kind}_k_{i}"], tensors[f"{kind}_v_{i}"]) for i in range(layers)]
-
-
-def _spec(name: str, shape: tuple[int, ...], dtype=tf.float32) -> tf.TensorSpec:
-    return tf.TensorSpec(shape, dtype, name=name)

@@ -7,7 +7,7 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -17,6 +17,12 @@ from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.generation.encoders import (
+    ChatEncoder,
+    ContinuationEncoder,
+    Encoder,
+    new_encoder,
+)
 from tfx_transformer.models.decoding import generate
 from tfx_transformer.models.saving import load
 
@@ -30,14 +36,18 @@ def saved_model(path: str | os.PathLike) -> None:
     model, tokenizer = load(path)
     config = model.config
     words = GraphTokenizer(tokenizer)
-    options = GenerationOptions(max_new_tokens=config.max_sequence_length)
+    prompts = _prompts(new_encoder(model.task, tokenizer), config.max_sequence_length)
 
     def serve(texts):
-        ids = words.encode(texts)[:, : config.max_sequence_length - 1]
-        ids = tf.concat([ids, tf.fill([tf.shape(texts)[0], 1], config.end_id)], axis=1)
-        token_ids = ids.to_tensor(config.padding_id)
-        unused = tf.zeros([config.max_sequence_length, tf.shape(texts)[0]])
-        return {"texts": words.decode(generate(model, token_ids, unused, options))}
+        prompt_ids = prompts(words.encode(texts))
+        lengths = tf.cast(prompt_ids.row_lengths(), tf.int32)
+        limits = tf.zeros_like(lengths) + model.room(lengths)
+        unused = tf.zeros([tf.reduce_max(limits), tf.shape(texts)[0]])
+        token_ids = prompt_ids.to_tensor(config.padding_id)
+        rows = generate(model, token_ids, lengths, unused, GenerationOptions())
+        # A long prompt leaves less room than its neighbours have.
+        beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
+        return {"texts": words.decode(tf.where(beyond, config.padding_id, rows))}
 
     with bundle.updating(path) as folder:
         shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
@@ -47,6 +57,47 @@ def saved_model(path: str | os.PathLike) -> None:
         archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, name="texts")])
         with contextlib.redirect_stdout(sys.stderr):
             archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+
+
+def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
+    """What `encoder.encode` does, for ids in the graph: cut to fit, and framed.
+
+    Raises:
+        InputError: a chat template that does more than frame a message.
+    """
+    if isinstance(encoder, ContinuationEncoder):
+
+        def continuation(ids):
+            # One slot is for the answer. What follows depends most on the end of a text.
+            ids = ids[:, -(context - 1) :]
+            empty = ids.row_lengths()[:, None] == 0
+            ends = tf.fill([ids.nrows(), 1], encoder.end_id)
+            return tf.concat([tf.ragged.boolean_mask(ends, empty), ids], axis=1)
+
+        return continuation
+    before, after = _frame(encoder)
+    longest = context - before.shape[0] - after.shape[0] - isinstance(encoder, ChatEncoder)
+
+    def framed(ids):
+        sides = [tf.tile([side], [ids.nrows(), 1]) for side in (before, after)]
+        return tf.concat([sides[0], ids[:, :longest], sides[1]], axis=1)
+
+    return framed
+
+
+def _frame(encoder: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ids before and after those of the text in every prompt."""
+    probes = ("a", "b")
+    a, b = (encoder.encode(probe) for probe in probes)
+    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+    before, after = a[:place], a[place + 1 :]
+    for probe in (*probes, "Two words.", " x\n", "犬"):
+        if encoder.encode(probe) != [*before, *encoder.tokenizer.encode(probe), *after]:
+            raise InputError(
+                "the chat template does more than put tokens before and after a message, which a "
+                "SavedModel cannot do.\n  Export to litert instead."
+            )
+    return tuple(tf.constant(side, tf.int32, shape=[len(side)]) for side in (before, after))
 
 
 class SavedModelGenerator:

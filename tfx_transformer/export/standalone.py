@@ -13,7 +13,7 @@ PARTS = (
     "flags.py",
     "config.py",
     "bundle.py",
-    "runtime.py",
+    "runtime",
     "text",
     "generation",
 )

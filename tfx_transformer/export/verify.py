@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,12 @@ import numpy as np
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.saved_model import SavedModelGenerator
-from tfx_transformer.models.decoding import decode_one_token, prepare, text_generator
+from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import annotate, load
+from tfx_transformer.runtime import litertlm
 
+# LiteRT-LM begins a session for each text, which takes longer than a short answer.
+_LITERTLM_TEXTS = 50
 # Sentences whose logits are compared step by step; answers are compared on all.
 _LOGIT_SENTENCES = 20
 
@@ -42,8 +46,12 @@ def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str,
         results[f"TFLite {variant}"] = _agreement(
             expected, generator.generate(texts, truncate=True)
         ) | _logit_difference(
-            model, generator, zip(texts[:_LOGIT_SENTENCES], expected, strict=False)
+            keras_generator, generator, zip(texts[:_LOGIT_SENTENCES], expected, strict=False)
         )
+    if (path / bundle.LITERTLM).is_file() and importlib.util.find_spec("litert_lm"):
+        few = texts[:_LITERTLM_TEXTS]
+        answers = litertlm.load(path).generate(few, truncate=True)
+        results["LiteRT-LM"] = _agreement(expected[: len(few)], answers)
     for name, result in results.items():
         result["summary"] = _sentence(result)
         print(f"  {name:<15} {result['summary']}")
@@ -56,26 +64,47 @@ def _agreement(expected: Sequence[str], answers: Sequence[str]) -> dict[str, Any
     return {"identical": sum(a == b for a, b in pairs), "of": len(pairs)}
 
 
-def _logit_difference(model, generator, pairs) -> dict[str, float]:
+def _logit_difference(keras_generator, generator, pairs) -> dict[str, float]:
     """Largest difference of any logit over the steps of given answers, and the logits' standard
     deviation for scale."""
-    tokenizer, largest, logits = generator.tokenizer, 0.0, []
+    tokenizer = generator.tokenizer
+    steps = _seq2seq_steps if keras_generator.engine.model.task == "seq2seq" else _causal_steps
+    largest, logits = 0.0, []
     for text, answer in pairs:
-        limit = model.config.max_sequence_length
-        source = [*tokenizer.encode(text)[: limit - 1], tokenizer.end_id]
-        memory, mask = prepare(model, np.array([source], "int32"), 1)
-        cache = model.new_cache(1, limit)
-        steps = generator.engine.start(source)
-        for position, token in enumerate([tokenizer.start_id, *tokenizer.encode(answer)][:limit]):
-            ids = np.array([token], "int32")
-            ours, cache = decode_one_token(model, ids, position, memory, mask, cache)
-            theirs, _ = steps.step(ids, position, None)
-            logits.append(np.asarray(ours))
-            largest = max(largest, float(np.abs(logits[-1] - theirs).max()))
+        prompt = keras_generator.encode(text, truncate=True)
+        for ours, theirs in steps(keras_generator, generator, prompt, tokenizer.encode(answer)):
+            logits.append(ours)
+            largest = max(largest, float(np.abs(ours - theirs).max()))
     return {
         "largest_logit_difference": float(f"{largest:.2g}"),
         "logit_deviation": float(f"{np.std(logits):.3g}"),
     }
+
+
+def _seq2seq_steps(keras_generator, generator, prompt, answer):
+    """Logits of both, float32 (1, vocabulary_size), after every token of an answer."""
+    model, config = keras_generator.engine.model, keras_generator.engine.config
+    limit = config.max_sequence_length
+    _, context, cache = model.begin(np.array([prompt], "int32"), len(prompt), limit)
+    steps = generator.engine.start(prompt)
+    for index, token in enumerate([config.start_id, *answer][:limit]):
+        ids = np.array([token], "int32")
+        ours, cache = model.step(ids, index, context, cache)
+        theirs, _ = steps.step(ids, index, None)
+        yield np.asarray(ours), theirs
+
+
+def _causal_steps(keras_generator, generator, prompt, answer):
+    """As `_seq2seq_steps`, after the last token of the prompt and every token of the answer."""
+    sessions = [keras_generator.engine.session(), generator.engine.session()]
+    *before, last = prompt
+    if before:
+        for session in sessions:
+            session.extend(before, 0)
+    room = keras_generator.engine.config.max_sequence_length - len(before)
+    for position, token in enumerate([last, *answer][:room], start=len(before)):
+        ids = np.array([token], "int32")
+        yield tuple(session.step(ids, position) for session in sessions)
 
 
 def _sentence(result: dict[str, Any]) -> str:

@@ -1,0 +1,127 @@
+"""The command `tfx-transformer`. A verb imports what it needs, so that --help is immediate."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tfx_transformer import flags
+from tfx_transformer.cli.data import KINDS, check, tokens
+from tfx_transformer.cli.models import (
+    ENGINES,
+    FORMATS,
+    GENERATION,
+    VARIANTS,
+    chat,
+    evaluate,
+    export,
+    generate,
+    info,
+)
+from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
+
+# What sacrebleu splits by without a download.
+TOKENIZE = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
+DESCRIPTION = "From a CSV to a Transformer that runs anywhere."
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 on success, 2 on bad input."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
+        # A recipe's flags are its own, --json among them.
+        chosen = argparse.Namespace(debug="--debug" in arguments, json=False)
+        flags.guarded(lambda: flags.run(recipe_main(arguments[1]), arguments[2:]), chosen)
+    chosen = parser().parse_args(arguments)
+    flags.guarded(lambda: chosen.action(chosen), chosen)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every verb with its arguments; each sets `action`."""
+    top = argparse.ArgumentParser(prog="tfx-transformer", description=DESCRIPTION)
+    verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
+
+    def verb(name: str, action: Callable[[argparse.Namespace], Any]) -> argparse.ArgumentParser:
+        text = (action.__doc__ or "").strip()
+        made = verbs.add_parser(name, help=text, description=text)
+        made.set_defaults(action=action)
+        flags.add_common_flags(made)
+        return made
+
+    one = verb("run", run_without_name)
+    one.add_argument("recipe", help="its name, or the path of a copy")
+    verb("recipes", list_recipes)
+    one = verb("copy", copy_recipe)
+    one.add_argument("recipe")
+
+    one = verb("check", check)
+    one.add_argument("file", metavar="FILE")
+    one.add_argument("--kind", choices=KINDS, help="what the file holds [by its header]")
+    _add_columns(one)
+    one.add_argument("--bundle", help="count with this bundle's tokenizer; else one is trained")
+    one.add_argument("--max-length", type=int, default=128, help="tokens a model would read [128]")
+
+    one = verb("tokens", tokens)
+    one.add_argument("texts", nargs="+", metavar="TEXT|FILE")
+    one.add_argument("--bundle", required=True, help="the bundle whose tokenizer counts")
+
+    one = verb("generate", generate)
+    one.add_argument("bundle")
+    one.add_argument("texts", nargs="+", metavar="TEXT")
+    _add_engine(one, "litert")
+    _add_generation(one)
+
+    one = verb("chat", chat)
+    one.add_argument("bundle")
+    one.add_argument("--system", default="", help="what the model is told before")
+    _add_engine(one, "litert", ("litert", "keras"))
+    _add_generation(one)
+
+    one = verb("evaluate", evaluate)
+    one.add_argument("bundle")
+    one.add_argument("file", metavar="FILE")
+    _add_columns(one)
+    _add_engine(one, "keras")
+    one.add_argument(
+        "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
+    )
+    one.add_argument("--save", metavar="FILE.csv", help="write source, answer and reference there")
+    _add_generation(one)
+
+    one = verb("export", export)
+    one.add_argument("bundle")
+    one.add_argument(
+        "--to", default="saved_model,litert", help=f"{', '.join(FORMATS)} [saved_model,litert]"
+    )
+    one.add_argument("--quantize", choices=("none", *VARIANTS[1:]), default="none")
+    one.add_argument("--beams", type=int, default=4, help="width of exported beam search [4]")
+    one.add_argument("--check", metavar="FILE.csv", help="verify on its texts")
+    one.add_argument("--column", help="of the texts in --check [source, or instruction]")
+
+    one = verb("info", info)
+    one.add_argument("bundle")
+    return top
+
+
+def _add_engine(
+    verb: argparse.ArgumentParser, default: str, engines: Sequence[str] = ENGINES
+) -> None:
+    verb.add_argument("--engine", choices=engines, default=default, help=f"[{default}]")
+    verb.add_argument("--variant", choices=VARIANTS, help="which TFLite file")
+
+
+def _add_generation(verb: argparse.ArgumentParser) -> None:
+    for name, (kind, default, text) in GENERATION.items():
+        flag = "--" + name.replace("_", "-")
+        verb.add_argument(flag, type=kind, default=default, help=text, metavar="")
+    verb.add_argument(
+        "--stop", action="append", default=[], help="end before this text; may repeat"
+    )
+
+
+def _add_columns(verb: argparse.ArgumentParser) -> None:
+    for name in ("source", "target", "instruction", "input", "output"):
+        verb.add_argument(f"--{name}", default=name, help=f"column of the {name}s [{name}]")
+    verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")

@@ -1,0 +1,236 @@
+"""The verbs that use a bundle: generate, chat, evaluate, export, info."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+ENGINES = ("litert", "keras", "saved_model", "litertlm")
+VARIANTS = ("float32", "int8", "int4")
+FORMATS = ("saved_model", "litert", "litertlm")
+GENERATION = {
+    "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
+    "beams": (int, 1, "width of beam search [1: none]"),
+    "length_penalty": (float, 1.0, "exponent of the length that beam scores are divided by [1]"),
+    "temperature": (float, 0.0, "0 takes the most probable token, above 0 draws [0]"),
+    "top_k": (int, 0, "draw among the k most probable tokens [0: all]"),
+    "top_p": (float, 1.0, "draw among the most probable that reach p together [1: all]"),
+    "repetition_penalty": (float, 1.0, "above 1 avoids tokens already written [1]"),
+    "seed": (int, 0, "of the draws [0]"),
+}
+
+
+def generate(chosen: argparse.Namespace) -> dict[str, Any]:
+    """translate, answer or continue texts with a bundle"""
+    answers = _generator(chosen).generate(chosen.texts, **_generation(chosen))
+    print("\n".join(answers))
+    pairs = zip(chosen.texts, answers, strict=True)
+    return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
+
+
+def chat(chosen: argparse.Namespace) -> dict[str, Any]:
+    """talk with a bundle, one message a line; an empty line ends"""
+    from tfx_transformer.generation.chat import Chat
+
+    conversation = Chat(_generator(chosen), chosen.system)
+    lively = sys.stdin.isatty()
+    if lively:
+        print("Write a message; an empty line ends the chat.")
+    while True:
+        if lively:
+            print("\n> ", end="", flush=True)
+        text = sys.stdin.readline().strip()
+        if not text:
+            return {"messages": conversation.messages}
+        conversation.say(text, stream=_write, **_generation(chosen))
+        print(flush=True)
+
+
+def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
+    """score a bundle on a file: translations, answers, or (of an unlabelled text) bits per byte"""
+    from tfx_transformer import bundle
+
+    config = bundle.read_config(chosen.bundle)
+    output = Path(chosen.save or "answers.csv")
+    if output.is_dir() or not output.parent.is_dir():
+        raise InputError(f"--save {output} cannot be written.\n  Name a file in a folder.")
+    if config["task"] == "seq2seq":
+        return _evaluate_pairs(chosen)
+    return _evaluate_answers(chosen) if config.get("chat") else _evaluate_text(chosen)
+
+
+def export(chosen: argparse.Namespace) -> dict[str, Any]:
+    """add a SavedModel, a TFLite or a .litertlm file to a bundle, and verify it"""
+    from tfx_transformer import bundle
+
+    formats = chosen.to.split(",")
+    for name in formats:
+        if name not in FORMATS:
+            raise InputError(f"--to {name!r} is no format.\n  Formats: {', '.join(FORMATS)}.")
+    config = bundle.read_config(chosen.bundle)
+    texts = []
+    if chosen.check:
+        from tfx_transformer.data.tables import read_table
+
+        column = chosen.column or ("source" if config["task"] == "seq2seq" else "instruction")
+        texts = read_table(chosen.check, {"column": column}).columns["column"]
+
+    from tfx_transformer import export
+
+    quantize = None if chosen.quantize == "none" else chosen.quantize
+    if "saved_model" in formats:
+        export.saved_model(chosen.bundle)
+    if "litert" in formats:
+        export.litert(chosen.bundle, quantize=quantize, beams=chosen.beams)
+    if "litertlm" in formats:
+        export.litertlm(chosen.bundle, variant=quantize or "float32")
+    if not texts:
+        print("Exported; not verified, for want of texts: pass --check FILE.csv")
+        return {}
+    return export.verify(chosen.bundle, texts)
+
+
+def info(chosen: argparse.Namespace) -> dict[str, Any]:
+    """say what a bundle is: task, size, files, scores, how it was verified"""
+    from tfx_transformer import bundle
+
+    path = Path(chosen.bundle)
+    bundle.verify(path)
+    config = bundle.read_config(path)
+    files = {
+        entry.name: sum(p.stat().st_size for p in [entry, *entry.rglob("*")] if p.is_file())
+        for entry in sorted(path.iterdir())
+    }
+    print((path / "README.md").read_text(encoding="utf-8"))
+    for name, size in files.items():
+        print(f"{size / 1e6:>9.2f} MB  {name}")
+    return config | {"files": files}
+
+
+def _evaluate_pairs(chosen: argparse.Namespace) -> dict[str, Any]:
+    from tfx_transformer import data
+    from tfx_transformer.evaluation import score_texts
+
+    pairs = data.read_pairs(
+        chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
+    )
+    generator = _generator(chosen)
+    answers = generator.generate(pairs.source, truncate=True, **_generation(chosen))
+    scores = score_texts(answers, pairs.target, chosen.tokenize)
+    if chosen.engine == "keras":
+        length = generator.max_prompt_tokens
+        batches = data.pairs(pairs, generator.tokenizer, max_length=length, shuffle=False)
+        scores["perplexity"] = _perplexity(generator, batches)
+    print(
+        f"BLEU {scores['bleu']:.2f} (tokenize={scores['bleu_tokenize']})  chrF {scores['chrf']:.2f}"
+        f"  exactly right {100 * scores['exact_match']:.1f} % of {scores['count']:,}"
+    )
+    _save(chosen, {"source": pairs.source, "answer": answers, "reference": pairs.target})
+    return scores
+
+
+def _evaluate_answers(chosen: argparse.Namespace) -> dict[str, Any]:
+    from tfx_transformer import data
+    from tfx_transformer.evaluation import score_answers
+
+    columns = (chosen.instruction, chosen.input, chosen.output)
+    read = data.read_instructions(chosen.file, *columns, skip_bad_rows=chosen.skip_bad_rows)
+    prompts, references = read.prompts(), read.answers()
+    generator = _generator(chosen)
+    answers = generator.generate(prompts, truncate=True, **_generation(chosen))
+    scores = score_answers(answers, references)
+    if chosen.engine == "keras":
+        batches = data.instructions(
+            read,
+            generator.encoder.template,
+            max_length=generator.engine.config.max_sequence_length,
+            pack=False,
+            shuffle=False,
+        )
+        scores["perplexity"] = _perplexity(generator, batches)
+    print(
+        f"exactly right {100 * scores['exact_match']:.1f} % of {scores['count']:,}"
+        f"  token F1 {scores['token_f1']:.3f}  chrF {scores['chrf']:.2f}"
+    )
+    sources = [prompt[-1]["content"] for prompt in prompts]
+    _save(chosen, {"source": sources, "answer": answers, "reference": references})
+    return scores
+
+
+def _evaluate_text(chosen: argparse.Namespace) -> dict[str, Any]:
+    import tempfile
+
+    from tfx_transformer import data
+    from tfx_transformer.models.losses import BitsPerByte, Perplexity
+    from tfx_transformer.models.saving import load
+
+    if chosen.engine != "keras":
+        raise InputError("a text is scored by its probability.\n  Use --engine keras.")
+    model, tokenizer = load(chosen.bundle)
+    with tempfile.TemporaryDirectory() as folder:
+        documents = data.read_documents(chosen.file, skip_bad_rows=chosen.skip_bad_rows)
+        tokens = data.write_tokens(documents, tokenizer, Path(folder, "tokens.bin"))
+        batches = data.blocks(
+            tokens, length=model.config.max_sequence_length, batch_size=16, shuffle=False
+        )
+        model.compile(weighted_metrics=[Perplexity(), BitsPerByte(tokens.bytes_per_token)])
+        measured = model.evaluate(batches, verbose=0, return_dict=True)
+    scores = {name: round(float(value), 4) for name, value in measured.items()}
+    print(
+        f"loss {scores['loss']:.4f} per token  perplexity {scores['perplexity']:.3f}"
+        f"  {scores['bits_per_byte']:.4f} bits per byte of {tokens.bytes:,}"
+    )
+    return scores | {"tokens": tokens.tokens, "bytes": tokens.bytes}
+
+
+def _perplexity(generator, batches) -> float:
+    model = generator.engine.model
+    model.compile()
+    value = round(model.evaluate(batches, verbose=0, return_dict=True)["perplexity"], 3)
+    print(f"perplexity {value:.3f} per token", end="  ")
+    return value
+
+
+def _save(chosen: argparse.Namespace, table: dict[str, list[str]]) -> None:
+    if chosen.save:
+        import pandas
+
+        pandas.DataFrame(table).to_csv(chosen.save, index=False)
+
+
+def _generator(chosen: argparse.Namespace):
+    """What answers texts: the bundle on the chosen engine."""
+    if chosen.variant and chosen.engine != "litert":
+        raise InputError(
+            f"--variant chooses a TFLite file; --engine {chosen.engine} has none.\n  Drop it."
+        )
+    if chosen.engine == "litert":
+        from tfx_transformer import runtime
+
+        return runtime.load(chosen.bundle, chosen.variant)
+    if chosen.engine == "litertlm":
+        from tfx_transformer.runtime import litertlm
+
+        return litertlm.load(chosen.bundle)
+    if chosen.engine == "keras":
+        from tfx_transformer.models.decoding import text_generator
+        from tfx_transformer.models.saving import load
+
+        return text_generator(*load(chosen.bundle))
+    from tfx_transformer import bundle
+    from tfx_transformer.export.saved_model import SavedModelGenerator
+
+    bundle.verify(chosen.bundle)
+    return SavedModelGenerator(chosen.bundle)
+
+
+def _generation(chosen: argparse.Namespace) -> dict[str, Any]:
+    return {name: getattr(chosen, name) for name in GENERATION} | {"stop": tuple(chosen.stop)}
+
+
+def _write(piece: str) -> None:
+    print(piece, end="", flush=True)

@@ -1,0 +1,145 @@
+"""A `.litertlm` file: model, tokenizer and chat template in one piece, for Google's LiteRT-LM."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from litert_lm_builder import litertlm_builder
+from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata
+from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
+
+from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.export.litert import litert
+from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
+from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+
+# Stands between the characters of a name that is to be read as text; it is gone in the end.
+_BREAK = "\ufdd1"
+
+# A model without a chat template continues what it is given.
+_CONTINUATION = "{{ messages | map(attribute='content') | join or eos_token }}"
+
+
+def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
+    """Adds `model.litertlm` to the bundle of a decoder-only model.
+
+    `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily, and from the
+    same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which are no text, reach the
+    model as U+FFFD. And when an answer is cut off for length, LiteRT-LM does not close it with the
+    end token before the next message, as `generation.chat` does. Without `--cache no` it leaves a
+    cache beside the file that it runs.
+
+    Args:
+        path: the bundle's folder.
+        variant: "float32", "int8" or "int4": the TFLite file to pack; it is made if it is not
+            there.
+
+    Raises:
+        InputError: the bundle is damaged or no decoder-only model, or there is no such variant.
+    """
+    if variant not in bundle.LITERT:
+        raise InputError(
+            f"variant is {variant!r}.\n  Expected one of {', '.join(map(repr, bundle.LITERT))}."
+        )
+    values = bundle.read_config(path)
+    if values.get("task") != "causal":
+        raise InputError(
+            f"{path}: LiteRT-LM runs decoder-only models; this one's task is "
+            f"{values.get('task')!r}.\n  Export it --to litert."
+        )
+    if not Path(path, bundle.LITERT[variant]).is_file():
+        litert(path, quantize=None if variant == "float32" else variant)
+    tokenizer = bundle.read_tokenizer(path)
+    config = TransformerConfig.from_dict(values["architecture"])
+    with bundle.updating(path) as folder:
+        _pack(folder / bundle.LITERTLM, folder / bundle.LITERT[variant], tokenizer, config)
+
+
+def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:
+    """Writes the file. The builder takes files, and reads them only in the end."""
+    builder = litertlm_builder.LitertLmFileBuilder()
+    with tempfile.TemporaryDirectory() as temporary:
+        words, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
+        words.write_text(packed_tokenizer(tokenizer), encoding="utf-8")
+        metadata.write_bytes(_metadata(tokenizer, config))
+        builder.add_tflite_model(str(model), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
+        builder.add_hf_tokenizer(str(words))
+        builder.add_llm_metadata(str(metadata))
+        unfinished = file.with_name(file.name + ".tmp")
+        with unfinished.open("wb") as stream:
+            builder.build(stream, validate_metadata=True)
+        os.replace(unfinished, file)
+
+
+def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
+    """What LiteRT-LM needs to know of a model, as a serialized `LlmMetadata`."""
+    metadata = LlmMetadata(
+        max_num_tokens=config.max_sequence_length,
+        jinja_prompt_template=packed_template(tokenizer),
+        supports_thinking=False,
+        supports_function_calling=False,
+    )
+    metadata.llm_model_type.generic_model.SetInParent()
+    metadata.stop_tokens.add().token_ids.ids.append(config.end_id)
+    # Greedy: the type of that name is not implemented on CPUs.
+    sampler = SamplerParameters(type=SamplerParameters.TOP_P, k=1, p=1.0, temperature=1.0)
+    metadata.sampler_params.CopyFrom(sampler)
+    return metadata.SerializeToString()
+
+
+def packed_tokenizer(tokenizer: Tokenizer) -> str:
+    """The `tokenizer.json` of a `.litertlm` file.
+
+    LiteRT-LM encodes a whole prompt as one text, in which it cannot tell the template's special
+    tokens from a user's. So they have other names here, with `CONTROL` before them, which only
+    `packed_template` writes. In answers they are left out, as `Tokenizer.decode` does.
+    """
+    tree = json.loads(tokenizer.to_json())
+    for token in tree["added_tokens"]:
+        token["content"] = CONTROL + token["content"]
+    tree["model"]["vocab"] = {
+        CONTROL + token if token in tokenizer.special_tokens else token: index
+        for token, index in tree["model"]["vocab"].items()
+    }
+    hide = {"type": "Replace", "pattern": {"Regex": CONTROL + ".*"}, "content": ""}
+    tree["decoder"] = {"type": "Sequence", "decoders": [hide, tree["decoder"]]}
+    return json.dumps(tree, ensure_ascii=False)
+
+
+def packed_template(tokenizer: Tokenizer) -> str:
+    """The Jinja template of a `.litertlm` file, around the tokenizer's own.
+
+    The special tokens that the own template writes get `CONTROL` before them; those in a message
+    are broken up before and put together afterwards. Contents are one text each, as templates
+    expect: LiteRT-LM's are lists of parts.
+    """
+    names = sorted(tokenizer.special_tokens, key=len, reverse=True)
+    broken = "".join(_replaced(name, _BREAK.join(name)) for name in names)
+    marked = "".join(_replaced(name, CONTROL + _BREAK.join(name)) for name in names)
+    cleaned = _replaced(CONTROL, REPLACEMENT) + _replaced(_BREAK, REPLACEMENT)
+    start, end = map(json.dumps, SPECIAL_TOKENS[1:])
+    own = _CONTINUATION if tokenizer.chat_template is None else tokenizer.chat_template
+    return (
+        "{% set own = namespace(messages=[]) %}"
+        "{% for message in messages %}"
+        "{% set parts = message.content or '' %}"
+        "{% set text = parts if parts is string else parts | map(attribute='text') | join %}"
+        f"{{% set text = text{cleaned}{broken} %}}"
+        "{% set own.messages = own.messages + [{'role': message.role, 'content': text}] %}"
+        "{% endfor %}"
+        "{% set messages = own.messages %}"
+        f"{{% set bos_token = {start} %}}{{% set eos_token = {end} %}}"
+        # Next to a block, blanks and line ends of the own template would be trimmed.
+        f"{{% set prompt %}}{{{{ '' }}}}{own.removesuffix(chr(10))}{{{{ '' }}}}{{% endset %}}"
+        f"{{{{ prompt{marked}{_replaced(_BREAK, '')} }}}}"
+    )
+
+
+def _replaced(old: str, new: str) -> str:
+    """A Jinja filter."""
+    return f" | replace({json.dumps(old)}, {json.dumps(new)})"

@@ -1,0 +1,135 @@
+"""What a TFLite file offers: one step function with an explicit cache, as several signatures."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfx_transformer.models.decoding import reorder
+
+# Lengths that the encoder is exported for; a text runs in the shortest that holds it.
+ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+
+# Lengths that a decoder-only model reads a prompt in; a shorter piece is padded.
+PREFILL_LENGTHS = (16, 64, 256, 1024)
+
+
+def signatures(model, beams: int = 1) -> dict[str, tuple]:
+    """The functions of a model as name -> (function, input signature), static shapes only.
+
+    Args:
+        model: `CausalLM` or `Seq2SeqLM`.
+        beams: also a decode step for this many beams; `Seq2SeqLM` only.
+    """
+    if model.task == "causal":
+        return causal_signatures(model)
+    return seq2seq_signatures(model, beams)
+
+
+def causal_signatures(model) -> dict[str, tuple]:
+    """The functions of a `CausalLM`, named and shaped as LiteRT-LM expects them.
+
+    `prefill_<length>`: tokens int32 (1, length), input_pos int32 (length,) and the cache
+        kv_cache_k_<i>, kv_cache_v_<i> of every block, float32 (1, num_key_value_heads, context,
+        head_dim) -> the new cache. `decode`: the same with length 1 -> the new cache and logits
+        float32 (1, 1, vocabulary_size).
+    """
+    config = model.config
+    context = config.max_sequence_length
+
+    def inputs(length: int) -> dict[str, tf.TensorSpec]:
+        return {
+            "tokens": _spec("tokens", (1, length), tf.int32),
+            "input_pos": _spec("input_pos", (length,), tf.int32),
+            **_cache_specs("kv_cache", config, config.num_layers, 1),
+        }
+
+    def prefill(inputs):
+        cache = _pairs("kv_cache", inputs)
+        return _named("kv_cache", model.prefill(inputs["tokens"], cache, inputs["input_pos"][0]))
+
+    def decode(inputs):
+        cache = _pairs("kv_cache", inputs)
+        logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"][0], cache)
+        return {"logits": logits[:, None], **_named("kv_cache", cache)}
+
+    lengths = [n for n in PREFILL_LENGTHS if n <= context] or [context]
+    table = {f"prefill_{length}": (prefill, inputs(length)) for length in lengths}
+    return table | {"decode": (decode, inputs(1))}
+
+
+def seq2seq_signatures(model, beams: int = 1) -> dict[str, tuple]:
+    """The functions of a `Seq2SeqLM`.
+
+    `encode_<length>`: encoder_token_ids int32 (1, length) -> memory float32 (1, length,
+        hidden_dim). `prefill`: memory (1, S, hidden_dim) -> the cross-attention cache
+        memory_k_<i>, memory_v_<i> of every block. `decode`: tokens int32 (1, 1), input_pos int32
+        (1,), source_length int32 (1,), both caches -> logits float32 (1, 1, vocabulary_size) and
+        the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
+        rows int32 (beams,), the row of the step before that each row continues.
+    """
+    config = model.config
+    longest = config.max_sequence_length
+    lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+
+    def encode(inputs):
+        memory, _ = model.encode(inputs["encoder_token_ids"], training=False)
+        padding = longest - inputs["encoder_token_ids"].shape[1]
+        return {"memory": tf.pad(memory, [[0, 0], [0, padding], [0, 0]])}
+
+    def prefill(inputs):
+        return _named("memory", model.project_memory(inputs["memory"]))
+
+    def decode(inputs):
+        cache = _pairs("kv_cache", inputs)
+        if "rows" in inputs:
+            cache = reorder(cache, inputs["rows"])
+        mask = tf.range(longest)[None, None, :] < inputs["source_length"]
+        context = (_pairs("memory", inputs), mask)
+        logits, cache = model.step(inputs["tokens"][:, 0], inputs["input_pos"][0], context, cache)
+        return {"logits": logits[:, None], **_named("kv_cache", cache)}
+
+    def decode_inputs(rows: int) -> dict[str, tf.TensorSpec]:
+        return {
+            "tokens": _spec("tokens", (rows, 1), tf.int32),
+            "input_pos": _spec("input_pos", (1,), tf.int32),
+            "source_length": _spec("source_length", (1,), tf.int32),
+            **_cache_specs("kv_cache", config, config.num_decoder_layers, rows),
+            **_cache_specs("memory", config, config.num_decoder_layers, 1),
+        }
+
+    table = {
+        f"encode_{length}": (
+            encode,
+            {"encoder_token_ids": _spec("encoder_token_ids", (1, length), tf.int32)},
+        )
+        for length in lengths
+    }
+    table["prefill"] = (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))})
+    table["decode"] = (decode, decode_inputs(1))
+    if beams > 1:
+        rows = {"rows": _spec("rows", (beams,), tf.int32)}
+        table["decode_beams"] = (decode, decode_inputs(beams) | rows)
+    return table
+
+
+def _cache_specs(kind: str, config, layers: int, batch: int) -> dict[str, tf.TensorSpec]:
+    shape = (batch, config.num_key_value_heads, config.max_sequence_length, config.head_dim)
+    return {name: _spec(name, shape) for name in _names(kind, range(layers))}
+
+
+def _names(kind: str, layers) -> list[str]:
+    return [f"{kind}_{part}_{layer}" for layer in layers for part in "kv"]
+
+
+def _named(kind: str, pairs) -> dict[str, tf.Tensor]:
+    flat = [tensor for pair in pairs for tensor in pair]
+    return dict(zip(_names(kind, range(len(pairs))), flat, strict=True))
+
+
+def _pairs(kind: str, tensors: dict[str, tf.Tensor]) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    layers = sum(name.startswith(f"{kind}_k_") for name in tensors)
+    return [(tensors[f"{kind}_k_{i}"], tensors[f"{kind}_v_{i}"]) for i in range(layers)]
+
+
+def _spec(name: str, shape: tuple[int, ...], dtype=tf.float32) -> tf.TensorSpec:
+    return tf.TensorSpec(shape, dtype, name=name)
