@@ -10,14 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tfx_transformer.data.instructions import (
+from tfx_transformer.data.conversations import (
     Conversations,
-    encode_conversation,
-    instructions,
     read_instructions,
     split_conversations,
     user_text,
 )
+from tfx_transformer.data.instructions import encode_conversation, instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
 from tfx_transformer.data.pairs import Pairs, split_pairs
 from tfx_transformer.data.splits import split_by_key

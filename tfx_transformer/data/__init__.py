@@ -1,5 +1,10 @@
 """Files to batches: guarded readers, pairs, instructions, corpora, and what was read in a table."""
 
+from tfx_transformer.data.conversations import (
+    Conversations,
+    read_instructions,
+    split_conversations,
+)
 from tfx_transformer.data.corpus import (
     TokenFile,
     beginnings,
@@ -11,12 +16,7 @@ from tfx_transformer.data.corpus import (
     sample_texts,
     write_tokens,
 )
-from tfx_transformer.data.instructions import (
-    Conversations,
-    instructions,
-    read_instructions,
-    split_conversations,
-)
+from tfx_transformer.data.instructions import instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
 from tfx_transformer.data.pairs import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.data.summary import describe_pairs

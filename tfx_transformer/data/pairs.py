@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
-from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -83,20 +83,9 @@ def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs,
     Raises:
         InputError: fewer than two distinct sources.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
-    sources = list(dict.fromkeys(pairs.source))
-    if len(sources) < 2:
-        raise InputError(
-            f"{pairs.path or 'pairs'}: cannot be split into training and validation, "
-            f"it has {len(sources)} distinct source.\n"
-            "  Add rows, or give a validation file."
-        )
-    count = min(max(round(len(sources) * share), 1), len(sources) - 1)
-    chosen = np.random.default_rng(seed).permutation(len(sources))[:count]
-    held_out = {sources[i] for i in chosen}
-    inside = [i for i, text in enumerate(pairs.source) if text not in held_out]
-    outside = [i for i, text in enumerate(pairs.source) if text in held_out]
+    inside, outside = split_by_key(
+        pairs.source, share, seed, path=pairs.path or "pairs", noun="source"
+    )
     return pairs.take(inside), pairs.take(outside)
 
 
