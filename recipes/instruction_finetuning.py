@@ -5,7 +5,7 @@
     tfx-transformer run instruction_finetuning --csv c.jsonl --base saved_models/my --method lora
 
 CSV columns: instruction, output, optionally input, or the names you give; or chats in JSONL. Only
-answers bear loss. Without --base the model is new: 4 minutes for datasets/instructions.csv.
+answers bear loss; rows are also joined to chats of --turns. Without --base the model is new.
 """
 
 import tfx_transformer as tfx
@@ -16,8 +16,8 @@ def main(
     system="", skip_bad_rows=False, base="", name="assistant", overwrite=False, size="tiny",
     style="llama", vocabulary_size=1500, max_length=128, method="full", rank=8, alpha=16.0,
     targets="query,key,value,output_projection,expand,gate,contract", base_dtype="", pack=True,
-    loss_on="answers", epochs=40, batch_size=8, learning_rate=2e-3, warmup_steps=50, dropout=0.1,
-    patience=6, minutes=0.0, precision="float32", seed=1,
+    loss_on="answers", turns=3, epochs=30, batch_size=8, learning_rate=2e-3, warmup_steps=50,
+    dropout=0.1, patience=6, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -28,6 +28,7 @@ def main(
     held_out = validation and tfx.data.read_instructions(validation, *names, **how)
     if not validation:
         train, held_out = tfx.data.split_conversations(train, share, seed)
+    train = tfx.data.add_turns(train, turns, seed)
     if base:
         model, words = tfx.load(base, precision)
     else:
@@ -50,8 +51,7 @@ def main(
     writer, texts = tfx.text_generator(model, words), (held_out.prompts(), held_out.answers())
     watch = run.callbacks(writer, *texts, patience=patience, minutes=minutes)
     model.fit(batches, validation_data=checks, epochs=epochs, callbacks=watch, verbose=0)
-    plain = model if method == "full" else run.save_adapters(model)
-    tfx.save(bundle, plain, words, overwrite=overwrite)
+    tfx.save(bundle, run.without_adapters(model), words, overwrite=overwrite)
     tfx.annotate(bundle, **(result := run.finish(model, writer, *texts, tfx.score_answers)))
     return result | {"verified": tfx.export.everything(bundle, held_out.first_prompts())}
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tfx_transformer.data.conversations import (
     Conversations,
+    add_turns,
     read_instructions,
     split_conversations,
     user_text,
@@ -466,6 +467,7 @@ def test_figures(template):
         "path": "train.csv",
         "columns": {"instruction": "q", "output": "a"},
         "rows": 5,
+        "turns": 2,
         "bad_rows": 1,
         "duplicates": 1,
         "overlap": 0,
@@ -484,7 +486,7 @@ def test_figures(template):
     json.dumps(first.to_dict())
     assert first.lines() == [
         "training    train.csv",
-        "  rows      5 ('q', 'a'), 1 bad ones left out",
+        "  rows      5 ('q', 'a'), up to 2 answers each, 1 bad ones left out",
         "  tokens    32, 43.8 % bear loss; per row: half ≤ 9, 95 % ≤ 16, longest 16",
         "  truncated 1 rows (20.0 %)",
         "  unusable  1 rows (20.0 %)",
@@ -516,3 +518,32 @@ def test_a_summary_of_what_does_not_fit(template):
     assert (summary.unusable, summary.tokens, summary.packed_rows) == (1, 0, 0)
     assert summary.efficiency == {"packed": 0.0, "unpacked": 0.0}
     assert "  unusable  1 rows (100.0 %)" in summary.lines()
+
+
+@given(st.integers(2, 40), st.integers(1, 5), st.integers(0, 9), st.booleans())
+def test_joined_conversations(count, most, seed, told):
+    """Every conversation is there as it was, and once more inside one of up to `most`."""
+    read = of(*([f"question {n}", f"answer {n}"] for n in range(count)))
+    first = [{"role": "system", "content": "Be."}] if told else []
+    read = Conversations(rows=read.rows, messages=[[*first, *m] for m in read.messages])
+    more = add_turns(read, most, seed)
+    assert more.messages[:count] == read.messages and more.rows[:count] == read.rows
+    assert len(more.messages) == len(more.rows)
+    joined = more.messages[count:]
+    if most == 1:
+        assert not joined
+        return
+    for messages in joined:
+        assert [m for m in messages if m["role"] == "system"] == first
+        assert messages[: len(first)] == first
+    turns = [m for messages in joined for m in messages if m["role"] != "system"]
+    texts = [m for messages in read.messages for m in messages if m["role"] != "system"]
+    assert sorted(m["content"] for m in turns) == sorted(m["content"] for m in texts)
+    sizes = [sum(m["role"] == "assistant" for m in messages) for messages in joined]
+    assert max(sizes) <= max(most, 2) and all(size >= 2 for size in sizes[:-1])
+    assert add_turns(read, most, seed) == more
+
+
+def test_fewer_than_one_turn():
+    with pytest.raises(InputError, match="turns is 0"):
+        add_turns(numbered(3), 0)

@@ -2,6 +2,7 @@
 
 from tfx_transformer.data.conversations import (
     Conversations,
+    add_turns,
     read_instructions,
     split_conversations,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "Conversations",
     "Pairs",
     "TokenFile",
+    "add_turns",
     "beginnings",
     "blocks",
     "describe_corpora",

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table, stream_table
 from tfx_transformer.errors import InputError
@@ -283,6 +285,39 @@ def _keyed(tree: dict[str, Any], names: dict[str, str]) -> Messages:
             raise _Problem(f"the value of {name!r} is empty", name)
         cells[role] = tree[name]
     return _single_turn(**cells)
+
+
+def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Conversations:
+    """The conversations, and all of them once more, joined into longer ones of up to `most`.
+
+    Examples of one turn teach a model nothing about a second one. A joined conversation is made of
+    neighbours in an order drawn by the seed; what each of them says first to the model, its system
+    message, is kept from the first only.
+
+    Args:
+        most: conversations in a joined one, 2 to `most`; 1 adds none.
+    """
+    if most < 1:
+        raise InputError(f"turns is {most}.\n  Expected 1 or more.")
+    if most == 1 or len(conversations) < 2:
+        return conversations
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(conversations))
+    joined, rows, start = [], [], 0
+    while start < len(order):
+        first, *others = order[start : start + random.integers(2, most + 1)]
+        messages = list(conversations.messages[first])
+        for index in others:
+            turns = conversations.messages[index]
+            messages += turns[1:] if turns[0]["role"] == "system" else turns
+        joined.append(messages)
+        rows.append(conversations.rows[first])
+        start += 1 + len(others)
+    return dataclasses.replace(
+        conversations,
+        messages=conversations.messages + joined,
+        rows=conversations.rows + rows,
+    )
 
 
 def split_conversations(

@@ -21,17 +21,18 @@ from tfx_transformer.text.prompts import ChatTemplate
 class InstructionsSummary:
     """Figures of one set of conversations.
 
-    tokens: of the conversations that can be used, as they are cut; loss_tokens: those of them that
-    bear loss; truncated: rows that are cut; unusable: rows left out because no answer begins in
-    time; overlap: rows whose first prompt training shows too; packed_rows: rows after packing;
-    efficiency: share of a batch's slots that hold tokens, {"packed", "unpacked"}; lengths: tokens
-    of each conversation, before it is cut.
+    turns: answers in the conversation that has most; tokens: of the conversations that can be used,
+    as they are cut; loss_tokens: those of them that bear loss; truncated: rows that are cut;
+    unusable: rows left out because no answer begins in time; overlap: rows whose first prompt
+    training shows too; packed_rows: rows after packing; efficiency: share of a batch's slots that
+    hold tokens, {"packed", "unpacked"}; lengths: tokens of each conversation, before it is cut.
     """
 
     name: str
     path: str
     columns: dict[str, str]
     rows: int
+    turns: int
     bad_rows: int
     duplicates: int
     overlap: int
@@ -52,11 +53,12 @@ class InstructionsSummary:
         half, most, _, longest = self.percentiles()
         named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
         left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        turns = f", up to {self.turns} answers each" if self.turns > 1 else ""
         packed, unpacked = (f"{100 * self.efficiency[k]:.1f} %" for k in ("packed", "unpacked"))
         share = 100 * self.loss_tokens / max(self.tokens, 1)
         lines = [
             f"{self.name:<11} {self.path}",
-            f"  rows      {self.rows:,}{named}{left_out}",
+            f"  rows      {self.rows:,}{named}{turns}{left_out}",
             f"  tokens    {self.tokens:,}, {share:.1f} % bear loss; per row: half ≤ {half},"
             f" 95 % ≤ {most}, longest {longest}",
             f"  truncated {_share(self.truncated, self.rows)}",
@@ -126,6 +128,7 @@ def _describe(
         path=conversations.path,
         columns=conversations.columns,
         rows=len(conversations),
+        turns=max(sum(m["role"] == "assistant" for m in c) for c in conversations.messages),
         bad_rows=len(conversations.bad_rows),
         duplicates=sum(n - 1 for n in counts.values()),
         overlap=sum(prompt in shown for prompt in prompts),

@@ -73,6 +73,11 @@ def add_adapters(
     model.train_function = model.test_function = model.predict_function = None
 
 
+def has_adapters(model: keras.Model) -> bool:
+    """Whether `add_adapters` gave the model any."""
+    return bool(_adapted(model))
+
+
 def trainable_summary(model: keras.Model) -> dict[str, int]:
     """Numbers of parameters that are trained and frozen, and the bytes that they take:
     "trained", "trained_bytes", "frozen", "frozen_bytes"."""

@@ -18,7 +18,7 @@ from tfx_transformer.data.pairs import encode_source
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.decoding import cross_attention
-from tfx_transformer.models.lora import merged, save_adapters
+from tfx_transformer.models.lora import has_adapters, merged, save_adapters
 from tfx_transformer.training.callbacks import (
     Previews,
     Progress,
@@ -142,8 +142,11 @@ class Run:
         limit = [TimeLimit(minutes)] if minutes else []
         return [Progress(self.tokens_per_epoch), self.previews, *limit, stopping, WorthSaving()]
 
-    def save_adapters(self, model: keras.Model) -> keras.Model:
-        """Writes a model's adapters, and returns the plain model that they amount to."""
+    def without_adapters(self, model: keras.Model) -> keras.Model:
+        """The model itself if it has no adapters; else they are written, and the plain model is
+        returned that they amount to."""
+        if not has_adapters(model):
+            return model
         path = self.folder / "adapters.safetensors"
         save_adapters(path, model)
         print(f"The adapters alone are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
