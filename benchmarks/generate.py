@@ -25,6 +25,7 @@ from b2_generate import NEW, prompt
 from common import GPT, cache, gpt_positions, keras_env
 
 REPOSITORY = str(pathlib.Path(__file__).resolve().parents[1])
+CONTEXT = 256  # of the exported files; the peers' caches grow with the text
 SPECIAL = 3  # padding, start, end: the first ids
 BYTES_PER_WEIGHT = {"float32": 4, "int8": 1, "int4": 0.5625}
 
@@ -48,9 +49,9 @@ def new_model(size: str):
             max_sequence_length=gpt_positions(size),
         )
     )
-    # A zero row in the tied table is a logit of 0, far below the best of thousands of random ones.
+    # A small row in the tied table is a logit near 0, far below the best of thousands of others.
     table = model.embedding.embeddings.numpy()
-    table[:SPECIAL] = 0
+    table[:SPECIAL] *= 1e-3
     model.embedding.embeddings.assign(table)
     return model
 
@@ -82,7 +83,8 @@ def litert_file(size: str, variant: str) -> str:
 
     file = cache("tfx", f"generate-{size}-{variant}.tflite")
     if not os.path.exists(file):
-        convert(new_model(size), file, None if variant == "float32" else variant)
+        quantize = None if variant == "float32" else variant
+        convert(new_model(size), file, quantize, context=CONTEXT)
     return file
 
 

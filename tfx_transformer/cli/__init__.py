@@ -97,6 +97,9 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--quantize", choices=("none", *VARIANTS[1:]), default="none")
     one.add_argument("--beams", type=int, default=4, help="width of exported beam search [4]")
+    one.add_argument(
+        "--context", type=int, help="tokens of prompt and answer of a decoder-only model [all]"
+    )
     one.add_argument("--check", metavar="FILE.csv", help="verify on its texts")
     one.add_argument("--column", help="of the texts in --check [source, or instruction]")
 

@@ -85,7 +85,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     if "saved_model" in formats:
         export.saved_model(chosen.bundle)
     if "litert" in formats:
-        export.litert(chosen.bundle, quantize=quantize, beams=chosen.beams)
+        export.litert(chosen.bundle, quantize, chosen.beams, chosen.context)
     if "litertlm" in formats:
         export.litertlm(chosen.bundle, variant=quantize or "float32")
     if not texts:

@@ -25,7 +25,12 @@ from tfx_transformer.models.saving import load
 _BLOCK = 32
 
 
-def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4) -> None:
+def litert(
+    path: str | os.PathLike,
+    quantize: str | None = None,
+    beams: int = 4,
+    context: int | None = None,
+) -> None:
     """Adds a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` or `model.int4.tflite`.
 
     Args:
@@ -33,6 +38,8 @@ def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4)
         quantize: None: float32; "int8": 8-bit weights, one scale a row; "int4": 4-bit weights, a
             scale to 32 of them. Activations are quantized to 8 bits as they come.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
+        context: most tokens that prompt and answer of a decoder-only model have together; None:
+            as many as the model was made for. Each step reads so much cache, full or not.
 
     Raises:
         InputError: the bundle is damaged, an argument is none of these, or the model cannot be
@@ -42,19 +49,30 @@ def litert(path: str | os.PathLike, quantize: str | None = None, beams: int = 4)
         raise InputError(f"quantize is {quantize!r}.\n  Expected None, 'int8' or 'int4'.")
     GenerationOptions(beams=beams)  # refuses a width that could never be asked for
     model, _ = load(path)
+    longest = model.config.max_sequence_length
+    if context is not None and (model.task != "causal" or not 2 <= context <= longest):
+        raise InputError(
+            f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
+        )
     with bundle.updating(path) as folder:
         file = folder / bundle.LITERT[quantize or "float32"]
-        convert(model, file, quantize, beams)
+        convert(model, file, quantize, beams, context)
         write_run_pyz(folder)
 
 
-def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: int = 1) -> None:
+def convert(
+    model,
+    path: str | os.PathLike,
+    quantize: str | None = None,
+    beams: int = 1,
+    context: int | None = None,
+) -> None:
     """Writes a model as one TFLite file.
 
     Args:
         model: a float32 `CausalLM` or `Seq2SeqLM`.
         quantize: None, "int8" or "int4", as in `litert`.
-        beams: also export a decode step for this many beams.
+        beams, context: see `signatures`.
 
     Raises:
         InputError: the model cannot be quantized so.
@@ -63,7 +81,7 @@ def convert(model, path: str | os.PathLike, quantize: str | None = None, beams: 
     """
     if quantize == "int4":
         _check_four_bits(model.config)
-    table = signatures(model, beams)
+    table = signatures(model, beams, context)
     with tempfile.TemporaryDirectory() as folder, _shared_embedding_table(model):
         archive = keras.export.ExportArchive()
         archive.track(model)

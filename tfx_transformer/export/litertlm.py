@@ -15,6 +15,7 @@ from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.litert import litert
+from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
@@ -56,6 +57,7 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
         litert(path, quantize=None if variant == "float32" else variant)
     tokenizer = bundle.read_tokenizer(path)
     config = TransformerConfig.from_dict(values["architecture"])
+    config = CausalEngine(Path(path, bundle.LITERT[variant]), config).config  # the file's context
     with bundle.updating(path) as folder:
         _pack(folder / bundle.LITERTLM, folder / bundle.LITERT[variant], tokenizer, config)
 

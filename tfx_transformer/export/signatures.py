@@ -13,19 +13,20 @@ ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 PREFILL_LENGTHS = (16, 64, 256, 1024)
 
 
-def signatures(model, beams: int = 1) -> dict[str, tuple]:
+def signatures(model, beams: int = 1, context: int | None = None) -> dict[str, tuple]:
     """The functions of a model as name -> (function, input signature), static shapes only.
 
     Args:
         model: `CausalLM` or `Seq2SeqLM`.
         beams: also a decode step for this many beams; `Seq2SeqLM` only.
+        context: slots of the cache; None: the model's `max_sequence_length`. `CausalLM` only.
     """
     if model.task == "causal":
-        return causal_signatures(model)
+        return causal_signatures(model, context or model.config.max_sequence_length)
     return seq2seq_signatures(model, beams)
 
 
-def causal_signatures(model) -> dict[str, tuple]:
+def causal_signatures(model, context: int) -> dict[str, tuple]:
     """The functions of a `CausalLM`, named and shaped as LiteRT-LM expects them.
 
     `prefill_<length>`: tokens int32 (1, length), input_pos int32 (length,) and the cache
@@ -34,13 +35,12 @@ def causal_signatures(model) -> dict[str, tuple]:
         float32 (1, 1, vocabulary_size).
     """
     config = model.config
-    context = config.max_sequence_length
 
     def inputs(length: int) -> dict[str, tf.TensorSpec]:
         return {
             "tokens": _spec("tokens", (1, length), tf.int32),
             "input_pos": _spec("input_pos", (length,), tf.int32),
-            **_cache_specs("kv_cache", config, config.num_layers, 1),
+            **_cache_specs("kv_cache", config, config.num_layers, 1, context),
         }
 
     def prefill(inputs):
@@ -93,8 +93,8 @@ def seq2seq_signatures(model, beams: int = 1) -> dict[str, tuple]:
             "tokens": _spec("tokens", (rows, 1), tf.int32),
             "input_pos": _spec("input_pos", (1,), tf.int32),
             "source_length": _spec("source_length", (1,), tf.int32),
-            **_cache_specs("kv_cache", config, config.num_decoder_layers, rows),
-            **_cache_specs("memory", config, config.num_decoder_layers, 1),
+            **_cache_specs("kv_cache", config, config.num_decoder_layers, rows, longest),
+            **_cache_specs("memory", config, config.num_decoder_layers, 1, longest),
         }
 
     table = {
@@ -112,8 +112,8 @@ def seq2seq_signatures(model, beams: int = 1) -> dict[str, tuple]:
     return table
 
 
-def _cache_specs(kind: str, config, layers: int, batch: int) -> dict[str, tf.TensorSpec]:
-    shape = (batch, config.num_key_value_heads, config.max_sequence_length, config.head_dim)
+def _cache_specs(kind: str, config, layers: int, batch: int, length: int):
+    shape = (batch, config.num_key_value_heads, length, config.head_dim)
     return {name: _spec(name, shape) for name in _names(kind, range(layers))}
 
 

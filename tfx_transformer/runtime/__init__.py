@@ -49,7 +49,7 @@ def load(
         )
     engine = ENGINES[task](path / bundle.LITERT[variant], config, threads)
     # A prompt that fills the context leaves no room for an answer.
-    longest = config.max_sequence_length - (task == "causal")
+    longest = engine.config.max_sequence_length - (task == "causal")
     return TextGenerator(engine, new_encoder(task, bundle.read_tokenizer(path)), longest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -27,9 +28,11 @@ class CausalEngine:
     def __init__(
         self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None
     ) -> None:
-        self.config = config
         self.model = compile_file(file, threads)
         self.decoder = Signature(self.model, "decode")
+        # The file may have been exported with a shorter context than the model was made for.
+        context = int(self.decoder.inputs["kv_cache_k_0"]["shape"][2])
+        self.config = dataclasses.replace(config, max_sequence_length=context)
         with flags.muted():  # the first buffer starts LiteRT's buffer environment
             self.decoder.input_buffer("tokens")
         names = [n for n in self.model.get_signature_list() if n.startswith("prefill_")]
@@ -47,9 +50,9 @@ class CausalEngine:
         limits = [loop.new_limit(options, room - len(ids)) for ids in source_ids]
         draws = loop.uniforms(options, max(limits), len(source_ids))
         rows = np.full((len(source_ids), max(limits)), self.config.padding_id, "int32")
+        session = self.session()  # one for all: what an earlier text left is out of sight
         for index, (ids, limit) in enumerate(zip(source_ids, limits, strict=True)):
             own = draws[:limit, index : index + 1]
-            session = self.session()
             rows[index, :limit] = loop.complete(session, ids, 0, options, self.config, own, on_ids)
         return rows
 
@@ -61,17 +64,16 @@ class CausalEngine:
 class LiteRTSession:
     """A key/value cache in LiteRT's buffers; see `generation.loop.Session`.
 
-    What a step writes is handed to the next step as its input, and nothing but token ids and
-    logits crosses into Python.
+    Each buffer is a step's input and its output: a step writes the slots of its tokens, and nothing
+    is copied. Nothing but token ids and logits crosses into Python.
     """
 
     def __init__(self, decoder: Signature, prefills: dict[int, Signature]) -> None:
         self._decoder = decoder
         self._prefills = prefills
         caches = [name for name in decoder.inputs if name.startswith("kv_cache_")]
-        self._read = {name: decoder.input_buffer(name) for name in caches}
-        self._written = {name: decoder.output_buffer(name) for name in caches}
-        self._context = decoder.inputs[caches[0]]["shape"][2]
+        self._cache = {name: decoder.input_buffer(name) for name in caches}
+        self._context = int(decoder.inputs[caches[0]]["shape"][2])
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
@@ -100,7 +102,7 @@ class LiteRTSession:
                     "input_pos", np.arange(position, position + length, dtype="int32")
                 ),
             }
-            self._run(prefill, inputs, {})
+            prefill.invoke(inputs | self._cache, self._cache)
             ids, position = ids[count:], position + count
 
     def step(self, ids: np.ndarray, position: int) -> np.ndarray:
@@ -108,9 +110,5 @@ class LiteRTSession:
         self._tokens.write(ids.astype("int32")[:, None])
         self._input_pos.write(np.array([position], "int32"))
         inputs = {"tokens": self._tokens, "input_pos": self._input_pos}
-        self._run(self._decoder, inputs, {"logits": self._logits})
+        self._decoder.invoke(inputs | self._cache, {"logits": self._logits} | self._cache)
         return self._decoder.read("logits", self._logits)[:, 0]
-
-    def _run(self, signature: Signature, inputs: dict, outputs: dict) -> None:
-        signature.invoke(inputs | self._read, outputs | self._written)
-        self._read, self._written = self._written, self._read

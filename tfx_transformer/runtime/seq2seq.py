@@ -20,8 +20,9 @@ class Seq2SeqEngine:
     """Runs the signatures `encode_<length>`, `prefill`, `decode` and `decode_beams` of a TFLite
     file; texts run one after the other.
 
-    The caches stay in LiteRT's buffers: what a step writes is handed to the next step as its
-    input, and nothing but token ids and logits crosses into Python.
+    The caches stay in LiteRT's buffers, and nothing but token ids and logits crosses into Python.
+    Without beams each buffer is a step's input and its output, so nothing is copied either; beams
+    swap two sets of them.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
@@ -106,6 +107,8 @@ class Steps:
             if name not in self.constant
         }
         self.outputs = {name: signature.output_buffer(name) for name in signature.outputs}
+        if signature.rows == 1:  # the cache is written in place; beams read rows that others write
+            self.outputs |= {n: self.inputs[n] for n in self.outputs.keys() & self.inputs.keys()}
 
     def reorder(self, cache: None, rows: np.ndarray) -> None:
         """Row i of the next step continues rows[i] of the last one."""
