@@ -17,7 +17,7 @@ def main(
     style="llama", vocabulary_size=1500, max_length=128, method="full", rank=8, alpha=16.0,
     targets="query,key,value,output_projection,expand,gate,contract", base_dtype="", pack=True,
     loss_on="answers", turns=3, epochs=30, batch_size=8, learning_rate=2e-3, warmup_steps=50,
-    dropout=0.1, patience=6, minutes=0.0, precision="float32", seed=1,
+    dropout=0.1, patience=20, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -30,7 +30,7 @@ def main(
         train, held_out = tfx.data.split_conversations(train, share, seed)
     train = tfx.data.add_turns(train, turns, seed)
     if base:
-        model, words = tfx.load(base, precision)
+        model, words = tfx.load(base, precision, "causal")
     else:
         words = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
         model = tfx.CausalLM(tfx.TransformerConfig.of_size(

@@ -23,20 +23,20 @@ def main(
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
     text = text or tfx.resources.dataset_path("pretraining.txt")
-    bad = {"column": column, "skip_bad_rows": skip_bad_rows}
+    how = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
-        model, words = tfx.load(base, precision)
+        model, words = tfx.load(base, precision, "causal")
     else:
-        words = tfx.bundle.read_tokenizer(tokenizer) if tokenizer else tfx.Tokenizer.train(
-            tfx.data.sample_texts(text, **bad), vocabulary_size, tfx.ROLE_TOKENS)  # fmt: skip
+        texts = tfx.data.sample_texts(text, **how)  # read when they are needed
+        words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json") if tokenizer else (
+            tfx.Tokenizer.train(texts, vocabulary_size, tfx.ROLE_TOKENS))  # fmt: skip
         model = tfx.CausalLM(tfx.TransformerConfig.of_size(
             size, words.vocabulary_size, style, num_layers=layers or None, num_heads=heads or None,
             hidden_dim=width or None, dropout=dropout, max_sequence_length=context,
         ), dtype=precision)  # fmt: skip
-
+    how |= {"validation": validation, "share": share}
     run = tfx.training.Run(name, settings)
-    train, held_out = tfx.data.read_corpus(
-        text, words, run.folder, validation=validation, share=share, **bad)  # fmt: skip
+    train, held_out = tfx.data.read_corpus(text, words, run.folder, **how)
     blocks = {"length": model.config.max_sequence_length, "batch_size": batch_size}
     run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)
     run.tokens_per_epoch = validate_every * batch_size * blocks["length"]

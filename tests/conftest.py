@@ -13,7 +13,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import hypothesis
 import numpy as np
 import pytest
+from assistant import assistant  # noqa: F401, a fixture
 from trained import trained  # noqa: F401, a fixture
+
+from tfx_transformer import cli, flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +40,24 @@ def seeds():
     np.random.seed(1)
     if "keras" in sys.modules:
         sys.modules["keras"].utils.set_random_seed(1)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, tmp_path):
+    """Runs the command in this process, in an empty folder: (status, output, errors).
+
+    `flags.hush` would send standard error elsewhere for the rest of the tests.
+    """
+    monkeypatch.setattr(flags, "hush", lambda: None)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(a) for a in arguments])
+        return (caught.value.code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -479,6 +479,7 @@ def test_figures(template):
         # Unpacked in pairs of like length, (5, 5) and (8, 10), padded to 8 and to 11. Packed two
         # batches of two rows of 11, one of which is empty.
         "efficiency": {"packed": 28 / 44, "unpacked": 28 / 38},
+        "max_length": 11,
         "percentiles": [50, 95, 99, 100],
         "row_tokens": [9, 16, 16, 16],
     }

@@ -149,11 +149,11 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         (folder / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
 
 
-def read_tokenizer(path: str | os.PathLike) -> Tokenizer:
+def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) -> Tokenizer:
     """The tokenizer of a bundle, with its chat template.
 
     Raises:
-        InputError: one of the two files cannot be read.
+        InputError: one of the two files cannot be read, or the tokenizer has another size.
     """
     tokenizer = Tokenizer.load(Path(path, TOKENIZER))
     file = Path(path, CHAT_TEMPLATE)
@@ -164,6 +164,11 @@ def read_tokenizer(path: str | os.PathLike) -> Tokenizer:
             tokenizer.chat_template = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: byte {error.start} is not UTF-8.") from error
+    if vocabulary_size not in (None, tokenizer.vocabulary_size):
+        raise InputError(
+            f"{path}: {TOKENIZER} has {tokenizer.vocabulary_size:,} tokens, the architecture in "
+            f"{CONFIG} {vocabulary_size:,}."
+        )
     return tokenizer
 
 

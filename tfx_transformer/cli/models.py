@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def chat(chosen: argparse.Namespace) -> dict[str, Any]:
     while True:
         if lively:
             print("\n> ", end="", flush=True)
-        text = sys.stdin.readline().strip()
+        try:
+            text = sys.stdin.readline().strip()
+        except UnicodeDecodeError as error:
+            raise InputError("a message is not UTF-8.\n  Convert the input.") from error
         if not text:
             return {"messages": conversation.messages}
         conversation.say(text, stream=_write, **_generation(chosen))
@@ -179,6 +183,8 @@ def _evaluate_text(chosen: argparse.Namespace) -> dict[str, Any]:
         )
         model.compile(weighted_metrics=[Perplexity(), BitsPerByte(tokens.bytes_per_token)])
         measured = model.evaluate(batches, verbose=0, return_dict=True)
+    # Keras averages the loss over batches, the metric over tokens.
+    measured["loss"] = math.log(measured["perplexity"])
     scores = {name: round(float(value), 4) for name, value in measured.items()}
     print(
         f"loss {scores['loss']:.4f} per token  perplexity {scores['perplexity']:.3f}"

@@ -42,6 +42,7 @@ class InstructionsSummary:
     loss_tokens: int
     packed_rows: int
     efficiency: dict[str, float]
+    max_length: int
     lengths: list[int]
 
     def percentiles(self) -> list[int]:
@@ -141,6 +142,7 @@ def _describe(
             "packed": _packed_efficiency(packed, int(read.sum()), batch_size, max_length),
             "unpacked": _unpacked_efficiency(read, batch_size, max_length),
         },
+        max_length=max_length,
         lengths=lengths,
     )
 

@@ -23,6 +23,7 @@ from tfx_transformer.generation.encoders import (
     Encoder,
     new_encoder,
 )
+from tfx_transformer.generation.text import Prompt
 from tfx_transformer.models.decoding import generate
 from tfx_transformer.models.saving import load
 
@@ -100,6 +101,16 @@ def _frame(encoder: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
     return tuple(tf.constant(side, tf.int32, shape=[len(side)]) for side in (before, after))
 
 
+def _only_message(text: Prompt) -> str:
+    if isinstance(text, str):
+        return text
+    if len(text) > 1:
+        raise InputError(
+            "the SavedModel takes one message, not a conversation.\n  Use --engine litert or keras."
+        )
+    return text[0]["content"]
+
+
 class SavedModelGenerator:
     """Answers texts with the SavedModel of a bundle, as `generation.text.TextGenerator` does.
 
@@ -121,12 +132,14 @@ class SavedModelGenerator:
         self.model = tf.saved_model.load(str(folder))
         self.batch_size = batch_size
 
-    def generate(self, texts: Sequence[str], truncate: bool = True, **options) -> list[str]:
+    def generate(self, texts: Sequence[Prompt], truncate: bool = True, **options) -> list[str]:
         """The greedy answer to each text; longer texts are cut to what the model reads.
 
         Raises:
-            InputError: `options` ask for anything but greedy decoding.
+            InputError: `options` ask for anything but greedy decoding, or a conversation has more
+                than one message.
         """
+        texts = [_only_message(text) for text in texts]
         if GenerationOptions(**options) != GenerationOptions():
             raise InputError(
                 "the SavedModel decodes greedily, to the end.\n"

@@ -57,10 +57,24 @@ class ChatEncoder:
         """Ids of the conversation up to where the answer begins; `keep` shortens the last
         message."""
         messages = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
-        if keep is not None:
-            ids = self.tokenizer.encode(messages[-1]["content"])
-            messages[-1] = {**messages[-1], "content": self.tokenizer.decode(ids[:keep])}
+        prompt = self.template.prompt(messages)
+        if keep is None:
+            return prompt
+        ids = self.tokenizer.encode(messages[-1]["content"])
+        for start in range(len(prompt) - len(ids), -1, -1):
+            if prompt[start : start + len(ids)] == ids:
+                return prompt[: start + keep] + prompt[start + len(ids) :]
+        # The template does not write the message as it is.
+        messages[-1] = {**messages[-1], "content": self.tokenizer.decode(ids[:keep])}
         return self.template.prompt(messages)
+
+    def without_oldest(self, text: str | Sequence[Message]) -> list[Message] | None:
+        """A conversation without its first exchange; None if there is only one."""
+        if isinstance(text, str):
+            return None
+        told = 1 if text[0]["role"] == "system" else 0
+        later = [i for i in range(told + 1, len(text)) if text[i]["role"] == "user"]
+        return [*text[:told], *text[later[0] :]] if later else None
 
 
 def new_encoder(task: str, tokenizer: Tokenizer) -> Encoder:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import Encoder, Message
+from tfx_transformer.generation.encoders import ChatEncoder, Encoder, Message
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -66,7 +66,8 @@ class TextGenerator:
                 messages, {"role": "system", "user" or "assistant", "content": text}.
             stream: is given each piece of text as soon as it is certain; for one text, without
                 beams.
-            truncate: cut texts that have more tokens than the model reads.
+            truncate: cut texts that have more tokens than the model reads; of a conversation the
+                oldest turns go first.
             options: fields of `GenerationOptions`.
 
         Raises:
@@ -102,6 +103,10 @@ class TextGenerator:
             return ids
         content = text if isinstance(text, str) else text[-1]["content"]
         keep = self.tokenizer.count(content) - excess
+        if truncate and keep < 1 and isinstance(self.encoder, ChatEncoder):
+            shorter = self.encoder.without_oldest(text)
+            if shorter is not None:
+                return self.encode(shorter, truncate)
         if not truncate or keep < 1:
             raise InputError(
                 f"the text {content[:40]!r}… makes a prompt of {len(ids)} tokens; the model reads "

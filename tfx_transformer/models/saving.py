@@ -64,11 +64,14 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
         (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
 
 
-def load(path: str | os.PathLike, dtype: str = "float32") -> tuple[keras.Model, Tokenizer]:
+def load(
+    path: str | os.PathLike, dtype: str = "float32", task: str | None = None
+) -> tuple[keras.Model, Tokenizer]:
     """The model and the tokenizer of a bundle, verified.
 
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
+        task: that the model must have been made for, "causal" or "seq2seq".
 
     Raises:
         InputError: the bundle is damaged, or its weights do not fit its configuration.
@@ -79,6 +82,10 @@ def load(path: str | os.PathLike, dtype: str = "float32") -> tuple[keras.Model, 
     if config.get("task") not in TASKS:
         raise InputError(
             f"{path}: task {config.get('task')!r} is not known; known are {', '.join(TASKS)}."
+        )
+    if task not in (None, config["task"]):
+        raise InputError(
+            f"{path}: its task is {config['task']!r}.\n  Expected a bundle of task {task!r}."
         )
     architecture = TransformerConfig.from_dict(config["architecture"])
     weights = _read_weights(path / bundle.WEIGHTS)
@@ -94,12 +101,7 @@ def load(path: str | os.PathLike, dtype: str = "float32") -> tuple[keras.Model, 
             f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
             f"the architecture in {bundle.CONFIG} needs {least:,} or more."
         )
-    tokenizer = bundle.read_tokenizer(path)
-    if tokenizer.vocabulary_size != architecture.vocabulary_size:
-        raise InputError(
-            f"{path}: {bundle.TOKENIZER} has {tokenizer.vocabulary_size:,} tokens, the "
-            f"architecture in {bundle.CONFIG} {architecture.vocabulary_size:,}."
-        )
+    tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
     model = TASKS[config["task"]](architecture, dtype=dtype)
     assign_weights(model, weights, str(path / bundle.WEIGHTS))
     return model, tokenizer

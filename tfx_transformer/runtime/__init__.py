@@ -48,9 +48,10 @@ def load(
             f"  Make one: tfx-transformer export {path} --to litert"
         )
     engine = ENGINES[task](path / bundle.LITERT[variant], config, threads)
+    tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     # A prompt that fills the context leaves no room for an answer.
     longest = engine.config.max_sequence_length - (task == "causal")
-    return TextGenerator(engine, new_encoder(task, bundle.read_tokenizer(path)), longest)
+    return TextGenerator(engine, new_encoder(task, tokenizer), longest)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

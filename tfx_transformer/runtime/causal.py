@@ -10,6 +10,7 @@ import numpy as np
 
 from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime.signature import Signature, compile_file
@@ -45,7 +46,16 @@ class CausalEngine:
         options: GenerationOptions,
         on_ids: loop.OnIds | None = None,
     ) -> np.ndarray:
-        """See `generation.text.Engine`."""
+        """See `generation.text.Engine`.
+
+        Raises:
+            InputError: the options ask for beams.
+        """
+        if options.beams > 1:
+            raise InputError(
+                f"beams is {options.beams}; a decoder-only TFLite file decodes without.\n"
+                "  Drop it, or use --engine keras."
+            )
         room = self.config.max_sequence_length
         limits = [loop.new_limit(options, room - len(ids)) for ids in source_ids]
         draws = loop.uniforms(options, max(limits), len(source_ids))

@@ -104,8 +104,10 @@ class Run:
                 print(f"  bad rows are listed in {self.folder / name}")
         self._write_json("data.json", [summary.to_dict() for summary in summaries])
         if lengths := getattr(summaries[0], "lengths", None):
-            lengths = lengths if isinstance(lengths, dict) else {"conversation": lengths}
-            pictures.length_histogram(self.folder / "lengths.png", lengths, max_length - 1)
+            limit = max_length - 1
+            if not isinstance(lengths, dict):
+                lengths, limit = {"conversation": lengths}, summaries[0].max_length
+            pictures.length_histogram(self.folder / "lengths.png", lengths, limit)
 
     def show_cost(self, model: keras.Model, batch_tokens: int, steps: int) -> None:
         """Prints parameters, and what memory and time the training may take; see `estimate`."""
@@ -126,7 +128,7 @@ class Run:
         """Progress, previews of the first held-out texts, early stopping on validation loss with
         the best weights kept, a limit on time if `minutes` is not 0, and an error at the end of a
         training that came to nothing."""
-        if patience < 1 or minutes < 0:
+        if patience < 1 or not minutes >= 0:
             raise InputError(
                 f"patience is {patience} and minutes is {minutes}.\n"
                 "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."

@@ -1,0 +1,79 @@
+"""What a training may cost, by hand for models whose sizes are known."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_models import tiny_causal, tiny_model
+
+from tfx_transformer.models.lora import add_adapters
+from tfx_transformer.training import estimate
+from tfx_transformer.training.estimate import Cost
+
+# Of tiny_config: 23 tokens, 2 blocks, 24 wide, 13 inside the feed-forward layer. A block has two
+# norms, four projections of attention and two of feed-forward, all with biases.
+VOCABULARY, WIDTH, INNER = 23, 24, 13
+BLOCK = 2 * 2 * WIDTH + 4 * (WIDTH * WIDTH + WIDTH) + 2 * WIDTH * INNER + INNER + WIDTH
+CAUSAL = VOCABULARY * WIDTH + 2 * BLOCK + 2 * WIDTH
+# Per token: what a block remembers, and logits, their probabilities and gradient.
+REMEMBERED = 12 * WIDTH + 3 * INNER
+ACTIVATIONS = 4 * (2 * REMEMBERED + 3 * VOCABULARY)
+
+
+@pytest.fixture
+def fast(monkeypatch):
+    """A machine that multiplies matrices at 1000 operations a second, and trains at 350."""
+    monkeypatch.setattr(estimate, "_operations_per_second", lambda: 1000.0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_a_decoder_by_hand(fast, dropout):
+    cost = estimate.estimate(tiny_causal(dropout=dropout), batch_tokens=10, tokens=700)
+    assert (cost.trained, cost.frozen) == (CAUSAL, 0), "the state of dropout is no parameter"
+    # Weights, gradients and two moments, 4 bytes each.
+    assert cost.memory == 4 * 4 * CAUSAL + 10 * ACTIVATIONS
+    assert cost.seconds == pytest.approx(6 * CAUSAL * 700 / 350)
+
+
+def test_an_encoder_decoder_has_two_stacks(fast):
+    # The decoder's one block has attention twice, with a third norm.
+    cross = BLOCK + 2 * WIDTH + 4 * (WIDTH * WIDTH + WIDTH)
+    model = tiny_model(num_decoder_layers=1)
+    cost = estimate.estimate(model, batch_tokens=7, tokens=0)
+    assert cost.trained == VOCABULARY * WIDTH + 2 * BLOCK + cross + 2 * 2 * WIDTH
+    assert cost.memory == 16 * cost.trained + 7 * (ACTIVATIONS + 4 * REMEMBERED)
+    assert cost.seconds == 0
+
+
+@pytest.mark.parametrize(("base_dtype", "kernel_bytes"), [(None, 4), ("bfloat16", 2)])
+def test_what_is_frozen_costs_less(fast, base_dtype, kernel_bytes):
+    model = tiny_causal()
+    add_adapters(model, rank=3, targets=["query"], base_dtype=base_dtype)
+    adapters = 2 * 2 * 3 * WIDTH
+    kernels = VOCABULARY * WIDTH + 2 * (4 * WIDTH * WIDTH + 2 * WIDTH * INNER)
+    cost = estimate.estimate(model, batch_tokens=5, tokens=70)
+    assert (cost.trained, cost.frozen) == (adapters, CAUSAL)
+    frozen_bytes = kernel_bytes * kernels + 4 * (CAUSAL - kernels)
+    assert cost.memory == 16 * adapters + frozen_bytes + 5 * ACTIVATIONS
+    assert cost.seconds == pytest.approx((6 * adapters + 4 * CAUSAL) * 70 / 350)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "time"),
+    [(0, "less than a minute"), (59.9, "less than a minute"), (60, "1 min"), (7_250, "121 min")],
+)
+def test_what_is_said(seconds, time):
+    cost = Cost(trained=1_234_567, frozen=89, memory=1_260_400_000, seconds=seconds)
+    assert cost.lines() == [
+        "parameters  1,234,567 trained, 89 frozen",
+        f"estimate    1,260 MB of memory beside TensorFlow's own, {time} on this machine's CPU",
+    ]
+    assert json.loads(json.dumps(cost.to_dict())) == {
+        "trained": 1_234_567, "frozen": 89, "memory": 1_260_400_000, "seconds": seconds,
+    }  # fmt: skip
+
+
+def test_this_machines_speed_is_that_of_its_best_trial(monkeypatch):
+    clock = iter(np.cumsum([100, 3, 9, 0.5, 9, 2, 9, 4]))
+    monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
+    assert estimate._operations_per_second() == 2 * 768**3 / 0.5

@@ -1,0 +1,448 @@
+"""The recipe `pretraining` from text to a bundle that continues it, and what is done with that."""
+
+import csv
+import json
+import math
+import os
+
+import keras
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_export import RUN_PYZ, TRAINING, python
+
+from tfx_transformer import bundle, cli, resources, runtime
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.data import blocks, read_corpus
+from tfx_transformer.errors import InputError
+from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.models.saving import load, parameters, save
+from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Tokens are the 256 bytes and six special ones; no prefill fits into the context but that of 16.
+CONTEXT, SPECIAL, END = 29, 6, 2
+SETTINGS = {
+    "text": "texts",
+    "share": 0.2,
+    "name": "mine",
+    "size": "nano",
+    "vocabulary_size": 262,
+    "context": CONTEXT,
+    "steps": 40,
+    "validate_every": 20,
+    "batch_size": 8,
+    "learning_rate": 1e-2,
+    "warmup_steps": 1,
+}
+HELD_OUT = "A cat sleeps.\n犬が走る。\n"
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return cli.recipe_main("pretraining")
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, tmp_path_factory):
+    """The folder in which the recipe has run, and what it returned."""
+    folder = tmp_path_factory.mktemp("work")
+    paragraphs = resources.dataset_path("pretraining.txt").read_text("utf-8").split("\n\n")
+    (folder / "texts" / "more").mkdir(parents=True)
+    (folder / "texts" / "a.txt").write_text("\n\n".join(paragraphs[:3]), encoding="utf-8")
+    (folder / "texts" / "more" / "b.md").write_text("\n\n".join(paragraphs[3:6]), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, recipe(**SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def path(finished):
+    return finished[0] / "saved_models" / "mine"
+
+
+@pytest.fixture(scope="module")
+def by_keras(path):
+    return text_generator(*load(path))
+
+
+@pytest.fixture
+def quick(finished, monkeypatch):
+    """In that folder, without the exports and without XLA, which take most of the time."""
+    monkeypatch.chdir(finished[0])
+    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
+    compile_model = CausalLM.compile
+    monkeypatch.setattr(
+        CausalLM, "compile", lambda *a, **k: compile_model(*a, **k | {"jit_compile": False})
+    )
+
+
+def read_json(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def ids_of(path):
+    """Ids of documents, a byte each, from tokenizer.json as it is: its bytes are in the order of
+    the characters that stand for them."""
+    vocabulary = read_json(path / "tokenizer.json")["model"]["vocab"]
+    assert len(vocabulary) == SPECIAL + 256
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    rest = [byte for byte in range(256) if byte not in printable]
+    table = {byte: vocabulary[chr(byte)] for byte in printable}
+    table |= {byte: vocabulary[chr(256 + n)] for n, byte in enumerate(rest)}
+
+    def ids(*texts):
+        return np.array([i for text in texts for i in [*map(table.get, text.encode()), END]])
+
+    return ids
+
+
+def loss_by_hand(model, ids):
+    """Mean of -log p(id) over all ids but the first, each given those before it in its block."""
+    losses = []
+    for start in range(0, len(ids) - 1, CONTEXT):
+        block = ids[start : start + CONTEXT + 1]
+        logits = np.asarray(model({"token_ids": block[None, :-1]}, training=False))[0]
+        logits = logits.astype("float64")
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses += (-logits[np.arange(len(block) - 1), block[1:]]).tolist()
+    assert len(losses) == len(ids) - 1
+    return float(np.mean(losses))
+
+
+# What a run leaves behind
+
+
+def test_the_folders_hold_what_they_should(finished):
+    folder, _ = finished
+    assert sorted(os.listdir(folder)) == ["runs", "saved_models", "texts"]
+    assert sorted(os.listdir(folder / "runs" / "mine")) == [
+        "cost.json",
+        "data.json",
+        "loss.png",
+        "metrics.csv",
+        "previews.csv",
+        "result.json",
+        "samples.csv",
+        "settings.json",
+        "training.bin",
+    ]
+    assert sorted(os.listdir(folder / "saved_models" / "mine")) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.int8.tflite",
+        "model.litertlm",
+        "model.safetensors",
+        "model.tflite",
+        "run.pyz",
+        "saved_model",
+        "tokenizer.json",
+    ]
+    settings = read_json(folder / "runs" / "mine" / "settings.json")
+    assert SETTINGS.items() <= settings.items()
+
+
+def test_the_model_is_a_plain_decoder(path):
+    config = bundle.read_config(path)
+    assert (config["task"], config["chat"]) == ("causal", False)
+    llama = {"position": "rotary", "norm": "rms_norm", "max_sequence_length": CONTEXT}
+    assert llama.items() <= config["architecture"].items()
+    assert bundle.read_tokenizer(path).chat_template is None
+    assert "jinja" not in (path / "README.md").read_text("utf-8")
+
+
+def test_data_is_what_was_read(finished, ids_of):
+    folder, result = finished
+    texts = [(folder / "texts" / name).read_text("utf-8") for name in ("a.txt", "more/b.md")]
+    ids = ids_of(*texts)
+    np.testing.assert_array_equal(np.fromfile(folder / "runs/mine/training.bin", "uint16"), ids)
+    training, validation = read_json(folder / "runs" / "mine" / "data.json")
+    assert training["tokens"] + validation["tokens"] == len(ids)
+    assert training["bytes"] + validation["bytes"] == len("".join(texts).encode())
+    assert validation["tokens"] == round(0.2 * len(ids)) and training["files"] == 2
+    assert result["data"] == {"file": os.path.join("texts", "a.txt")}
+    cost = read_json(folder / "runs" / "mine" / "cost.json")
+    assert cost["trained"] == bundle.read_config(folder / "saved_models/mine")["parameters"]
+
+
+def test_the_scores_are_those_of_the_bundle(finished, by_keras):
+    folder, result = finished
+    metrics = pandas.read_csv(folder / "runs" / "mine" / "metrics.csv")
+    assert metrics["epoch"].tolist() == [1, 2]
+    assert metrics["loss"][1] < metrics["loss"][0] < math.log(262), "it has learned nothing"
+    ids = np.fromfile(folder / "runs" / "mine" / "training.bin", "uint16").astype("int32")
+    held_out = ids[-round(0.2 * len(ids)) :]
+    loss = loss_by_hand(by_keras.engine.model, held_out)
+    # Keras weighs every batch by its rows, so tokens of a last, shorter block weigh more.
+    assert result["training"]["val_loss"] == pytest.approx(loss, rel=0.02)
+    bits = loss * len(held_out) / ((held_out >= SPECIAL).sum() * math.log(2))
+    assert result["scores"] == {"bits_per_byte": pytest.approx(bits, abs=2e-4)}
+
+
+def test_samples_are_what_the_bundle_writes(finished, path):
+    samples = pandas.read_csv(finished[0] / "runs/mine/samples.csv", keep_default_na=False)
+    sources = samples["source"].tolist()
+    assert len(sources) > 5 and all(0 < len(s.encode()) <= 16 for s in sources)
+    assert runtime.load(path).generate(sources) == samples["written"].tolist()
+    previews = pandas.read_csv(finished[0] / "runs/mine/previews.csv", keep_default_na=False)
+    assert previews["epoch"].tolist() == [1, 2]
+    assert set(previews["source"]) == {sources[0]}
+
+
+def test_the_result_is_told_three_times_alike(finished, path):
+    folder, result = finished
+    config = bundle.read_config(path)
+    for key in ("training", "scores", "data", "verified"):
+        assert config[key] == json.loads(json.dumps(result[key]))
+    written = read_json(folder / "runs" / "mine" / "result.json")
+    assert written == result["training"] | result["scores"]
+    bits = f"- bits_per_byte: {result['scores']['bits_per_byte']}\n"
+    assert bits in (path / "README.md").read_text("utf-8")
+
+
+# The bundle
+
+
+def test_every_export_continues_as_keras(finished, path, by_keras):
+    verified = finished[1]["verified"]
+    assert verified.keys() - {"LiteRT-LM"} == {"SavedModel", "TFLite float32", "TFLite int8"}
+    for name in ("SavedModel", "TFLite float32"):
+        assert verified[name]["identical"] == verified[name]["of"] > 5
+    sentence = "In the village there lives a friendly cat called Koro, 猫のコロです。"
+    texts = ["", "A", "</s>", "<|user|>", "🙂", "猫", *(sentence[n:] for n in range(9))]
+    texts += [sentence[:n] for n in range(10, 40, 3)]
+    expected = by_keras.generate(texts, truncate=True)
+    assert len(set(expected)) > 5, "answers that are all alike would prove nothing"
+    assert SavedModelGenerator(path).generate(texts) == expected
+    assert runtime.load(path).generate(texts, truncate=True) == expected
+
+
+def test_of_a_long_text_the_end_is_kept(path, by_keras, ids_of):
+    text = "The sun comes up behind the mountains, and then they talk about the rain."
+    texts = [text[:n] for n in range(CONTEXT + 1, len(text), 3)]
+    kept = [text[1 - CONTEXT :] for text in texts]
+    for generator in (by_keras, runtime.load(path)):
+        assert generator.encode(text, truncate=True) == ids_of(text[1 - CONTEXT :])[:-1].tolist()
+        answers = generator.generate(texts, truncate=True)
+        assert answers == generator.generate(kept)
+        assert len(set(answers)) > 3, "the beginning, which is always the same, would answer alike"
+        with pytest.raises(InputError, match=f"prompt of {len(text)} tokens; the model reads 28"):
+            generator.generate(text)
+    assert SavedModelGenerator(path).generate(texts) == answers
+
+
+def test_an_empty_text_begins_a_document(by_keras):
+    assert by_keras.encode("") == [END]
+    written = by_keras.engine.model({"token_ids": np.array([[END]])}, training=False)
+    first = int(np.argmax(np.asarray(written)[0, -1]))
+    text = by_keras.generate("", max_new_tokens=1)
+    assert text == by_keras.tokenizer.decode([first])
+
+
+def test_run_pyz_continues_without_training_packages(path, tmp_path):
+    texts = ["The ", "", "みどり"]
+    blocked = (*TRAINING, "jinja2")
+    output = python(RUN_PYZ, path / "run.pyz", *texts, "--json", cwd=tmp_path, blocked=blocked)
+    answers = [row["answer"] for row in json.loads(output)["answers"]]
+    assert answers == runtime.load(path).generate(texts)
+
+
+# The command
+
+
+@pytest.mark.parametrize("times", [1, 17], ids=["one batch", "two batches"])
+def test_evaluate_by_hand(command, path, by_keras, ids_of, tmp_path, times):
+    text = HELD_OUT * times
+    (tmp_path / "new.txt").write_text(text, encoding="utf-8")
+    status, output, errors = command("evaluate", path, "new.txt", "--json")
+    assert status == 0, errors
+    scores = json.loads(output)
+    ids, size = ids_of(text), len(text.encode())
+    loss = loss_by_hand(by_keras.engine.model, ids)
+    assert (scores["tokens"], scores["bytes"]) == (len(ids), size)
+    assert scores["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
+    bits = loss * len(ids) / (size * math.log(2))
+    assert scores["bits_per_byte"] == pytest.approx(bits, abs=1e-4)
+    assert scores["loss"] == pytest.approx(loss, abs=1e-4)
+    assert errors.startswith(f"loss {scores['loss']:.4f} per token  perplexity ")
+    assert f"{scores['bits_per_byte']:.4f} bits per byte of {size}\n" in errors
+
+
+def test_generate_by_each_engine(command, path, by_keras):
+    texts = ["The cat ", "猫", ""]
+    expected = by_keras.generate(texts)
+    for engine in ("litert", "keras", "saved_model"):
+        status, output, errors = command("generate", path, *texts, "--engine", engine, "--json")
+        assert (status, errors) == (0, "".join(f"{text}\n" for text in expected))
+        assert [row["answer"] for row in json.loads(output)["answers"]] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chat", "{}"], "this model has no chat template.\n  Chat needs one from: "),
+        (["chat", "{}", "--engine=keras"], "this model has no chat template."),
+        (["evaluate", "{}", "new.txt", "--engine=litert"], "Use --engine keras."),
+        (["evaluate", "{}", "empty.txt"], "empty.txt: the file is empty."),
+        (["evaluate", "{}", "no.txt"], "no.txt: there is no such file or folder."),
+        (["evaluate", "{}", "table.csv"], "The columns there are: 'id', 'story'."),
+        (["evaluate", "{}", "latin.txt"], "latin.txt, line 1: not UTF-8 text, from byte 3"),
+        (["generate", "{}", "long " * 9], "makes a prompt of 45 tokens; the model reads 28."),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_bad_arguments(command, path, tmp_path, arguments, message):
+    (tmp_path / "new.txt").write_text(HELD_OUT, encoding="utf-8")
+    (tmp_path / "empty.txt").write_text("")
+    (tmp_path / "table.csv").write_text("id,story\n1,once\n")
+    (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
+    status, output, errors = command(*(a.replace("{}", str(path)) for a in arguments))
+    assert (status, output) == (2, "")
+    assert message in errors and "fault of the program" not in errors
+
+
+# Other ways to begin
+
+
+def test_base_continues(recipe, finished, quick, path, by_keras):
+    # At a rate of almost nothing the model stays what it was; size and context are the base's.
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "validate_every": 1}
+    other = {"base": "saved_models/mine", "name": "again", "size": "tiny", "context": 99}
+    sums = (path / bundle.SUMS).read_bytes()
+    result = recipe(**SETTINGS | still | other)
+    assert result["scores"]["bits_per_byte"] == pytest.approx(
+        finished[1]["scores"]["bits_per_byte"], abs=2e-4
+    )
+    again, tokenizer = load("saved_models/again")
+    assert again.config == by_keras.engine.config
+    assert tokenizer.ranks == by_keras.tokenizer.ranks
+    before = parameters(by_keras.engine.model)
+    for name, weight in parameters(again).items():
+        np.testing.assert_allclose(weight, before[name], atol=1e-6, err_msg=name)
+    assert (path / bundle.SUMS).read_bytes() == sums, "the base is read only"
+
+
+def test_a_column_and_another_models_tokenizer(recipe, finished, quick):
+    folder, _ = finished
+    chat = Tokenizer.train([HELD_OUT] * 3, 280, ROLE_TOKENS)
+    chat.chat_template = CHAT_TEMPLATE
+    (folder / "chat").mkdir(exist_ok=True)
+    bundle.write_tokenizer(folder / "chat", chat)
+    for name, rows in {
+        "my.csv": [["1", HELD_OUT * 20], ["2", ""]],
+        "held.csv": [["3", HELD_OUT]],
+    }.items():
+        with open(name, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("id", "story"), *rows])
+    columns = {"column": "story", "validation": "held.csv", "skip_bad_rows": True}
+    result = recipe(
+        **SETTINGS | columns | {"text": "my.csv", "tokenizer": "chat", "name": "column"}
+        | {"steps": 1, "validate_every": 1, "style": "gpt2", "layers": 2, "heads": 3, "width": 12}
+    )  # fmt: skip
+    training, validation = read_json(folder / "runs" / "column" / "data.json")
+    assert (training["documents"], validation["documents"]) == (1, 1)
+    assert validation["tokens"] == chat.count(HELD_OUT) + 1 < len(HELD_OUT.encode())
+    assert result["training"]["epochs"] == 1
+    with (folder / "runs" / "column" / "bad_rows.csv").open(encoding="utf-8") as file:
+        assert [row["row"] for row in csv.DictReader(file)] == ["3"]
+    model, tokenizer = load("saved_models/column")
+    assert tokenizer.ranks == chat.ranks
+    shape = {"num_layers": 2, "num_heads": 3, "hidden_dim": 12, "position": "learned"}
+    assert shape.items() <= model.config.to_dict().items()
+    # The tokenizer is that of a chat model; the model has read no chats.
+    assert tokenizer.chat_template is None
+    assert bundle.read_config("saved_models/column")["chat"] is False
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory):
+    """A bundle of another task."""
+    path = tmp_path_factory.mktemp("other") / "translator"
+    save(path, Seq2SeqLM(TransformerConfig.of_size("nano", 259)), Tokenizer.train([], 259))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--patience=0"], "patience is 0 and minutes is 0.0.\n  Expected at least 1 epoch"),
+        (["--minutes=-0.5"], "patience is 4 and minutes is -0.5."),
+        (["--minutes=nan"], "minutes is nan."),
+        (["--steps=0"], "steps is 0 and validate_every is 100."),
+        (["--learning-rate=0"], "learning_rate is 0.0"),
+        (["--share=1.5"], "the share to hold out is 1.5."),
+        (["--context=0"], "max_sequence_length is 0."),
+        (["--context=9999"], "too few for blocks of length 9,999."),
+        (["--vocabulary-size=261"], "vocabulary_size 261 is too small"),
+        (["--heads=3"], "hidden_dim 64 is not a multiple of num_heads 3"),
+        (["--style=bert"], "There is no style 'bert'.\n  Styles: gpt2, llama."),
+        (["--tokenizer=nowhere"], "nowhere/tokenizer.json: cannot be read as a tokenizer"),
+        (["--base=nowhere"], "nowhere is no bundle"),
+        (["--base={}"], "its task is 'seq2seq'"),
+        (["--text=nowhere.txt"], "nowhere.txt: there is no such file or folder."),
+        (["--text=table.csv"], "which column holds the text?"),
+        (["--text=table.csv", "--column=stori"], "The columns there are: 'id', 'story'."),
+        (["--validation=nowhere.txt"], "nowhere.txt: there is no such file or folder."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_refused(
+    command, translator, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it trains"))
+    (tmp_path / "text.txt").write_text(HELD_OUT * 20, encoding="utf-8")
+    (tmp_path / "table.csv").write_text("id,story\n1,once\n")
+    small = ("--text=text.txt", "--vocabulary-size=262", "--size=nano", "--context=19")
+    given = [argument.replace("{}", str(translator)) for argument in arguments]
+    status, _, errors = command("run", "pretraining", *small, *given)
+    assert status == 2, errors
+    assert message in errors and "fault of the program" not in errors
+    assert not (tmp_path / "saved_models").exists()
+
+
+# Names of special tokens in a text are text
+
+NAMES = ["</s>", "<s>", "<pad>", "<|user|>", "<|assistant|>", "<|system|>", "<|endoftext|>"]
+hostile = (
+    st.lists(st.sampled_from([*NAMES, "<|", "|>", "</", "s>", " ", "\n", "a", "猫", '"', ","]))
+    .map("".join)
+    .filter(str.strip)
+)
+
+
+@pytest.fixture(scope="module")
+def tempting():
+    """A tokenizer that has met the names as text, and has them as special tokens."""
+    return Tokenizer.train([" ".join(NAMES)] * 9, 330, [*ROLE_TOKENS, "<|endoftext|>"])
+
+
+@given(st.lists(hostile, min_size=1, max_size=3), st.lists(hostile, min_size=1, max_size=3))
+@settings(max_examples=20)
+def test_no_text_becomes_a_special_token(tmp_path_factory, tempting, files, rows):
+    folder = tmp_path_factory.mktemp("hostile")
+    for number, text in enumerate(files):
+        (folder / f"{number}.txt").write_text(text, encoding="utf-8", newline="")
+    with (folder / "rows.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([[n, text] for n, text in [("id", "text"), *enumerate(rows)]])
+    paths, column = ([folder, folder / "rows.csv"], {"column": "text"})
+    training, validation = read_corpus(paths, tempting, folder, **column, validation=paths)
+    special = [*tempting.special_tokens.values()]
+    for part in (training, validation):
+        ids = part.array()
+        ends = np.flatnonzero(np.isin(ids, special))
+        assert (ids[ends] == END).all()
+        documents = np.split(ids, ends + 1)[:-1]
+        assert [tempting.decode(document) for document in documents] == files + rows
+    labels = [
+        labels[weights == 1]
+        for _, labels, weights in blocks(
+            validation, length=7, batch_size=2, shuffle=False
+        ).as_numpy_iterator()
+    ]
+    np.testing.assert_array_equal(np.concatenate(labels), ids[1:])
