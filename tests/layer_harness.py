@@ -96,8 +96,10 @@ def run_layer_test(
 
     model = _model_around(layer, inputs)
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
-    shorter = {name: array[..., :2, :] if array.ndim > 2 else array[:, :2] for name, array in
-               inputs.items()}
+    shorter = {
+        name: array[..., :2, :] if array.ndim > 2 else array[:, :2]
+        for name, array in inputs.items()
+    }
     np.testing.assert_allclose(model(shorter), layer(**shorter), atol=1e-5)
 
     _check_config(layer, arguments, inputs, expected)

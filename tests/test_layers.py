@@ -180,9 +180,7 @@ def test_grouped_attention_is_keras(key_value_heads):
     expected, expected_weights = theirs(
         X, MEMORY, attention_mask=mask, return_attention_scores=True
     )
-    output, weights = ours(
-        X, memory=MEMORY, attention_mask=mask, return_attention_scores=True
-    )
+    output, weights = ours(X, memory=MEMORY, attention_mask=mask, return_attention_scores=True)
     np.testing.assert_allclose(output, expected, atol=1e-5)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
 
