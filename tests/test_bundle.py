@@ -535,3 +535,13 @@ def test_a_tokenizer_that_is_none(copy):
     reseal(copy)
     with pytest.raises(InputError, match="tokenizer.json: not a byte-level BPE"):
         load(copy)
+
+
+def test_a_cache_that_litertlm_left_is_no_damage(copy):
+    cache = copy / "model.litertlm_1_2.xnnpack_cache"
+    cache.write_bytes(b"x")
+    bundle.verify(copy)
+    with bundle.updating(copy):
+        pass
+    bundle.verify(copy)
+    assert not cache.exists(), "it belonged to the files before"

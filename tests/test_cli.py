@@ -78,7 +78,8 @@ def references(trained, tmp_path_factory):
 
 
 def test_help_imports_nothing_heavy():
-    verbs = ["run", "recipes", "copy", "check", "tokens", "generate", "evaluate", "export", "info"]
+    verbs = ["run", "recipes", "copy", "check", "tokens", "generate", "chat", "evaluate", "export"]
+    verbs.append("info")
     code = f"""
 import sys
 from tfx_transformer import cli

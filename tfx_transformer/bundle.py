@@ -29,6 +29,9 @@ LITERT = {
 LITERTLM = "model.litertlm"
 SUMS = "SHA256SUMS"
 
+# What `litert-lm run` leaves beside the model it runs: no part of a bundle, and never read here.
+_CACHE = ".xnnpack_cache"
+
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
 _MAX_TEMPLATE_BYTES = 64 * 1024
 
@@ -207,7 +210,8 @@ def _no_bundle(path: Path) -> str:
 
 
 def _files(path: Path) -> list[str]:
-    """Names of all files below a bundle, except the sums; a link or device is refused."""
+    """Names of all files below a bundle, except the sums and caches; a link or device is
+    refused."""
     names = []
     for folder, folders, files in os.walk(path):
         for name in [*folders, *files]:
@@ -216,7 +220,7 @@ def _files(path: Path) -> list[str]:
                 what = "a link" if full.is_symlink() else "no regular file"
                 raise InputError(f"{path}: {full.relative_to(path)} is {what}; bundles hold none.")
         names += [Path(folder, name).relative_to(path).as_posix() for name in files]
-    return sorted(name for name in names if name != SUMS)
+    return sorted(name for name in names if name != SUMS and not name.endswith(_CACHE))
 
 
 def _write_sums(folder: Path) -> None:

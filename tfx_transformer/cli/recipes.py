@@ -37,7 +37,7 @@ def list_recipes(chosen: argparse.Namespace) -> dict[str, Any]:
     for path in resources.recipes():
         purpose = path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
         rows.append({"recipe": path.stem, "purpose": purpose})
-        print(f"{path.stem:<16} {purpose}")
+        print(f"{path.stem:<24} {purpose}")
     return {"recipes": rows}
 
 
