@@ -247,7 +247,7 @@ def test_what_the_tflite_files_hold(assistant, file):
     assert all(name.isupper() and "VAR" not in name for name in names)
     table = Interpreter(str(assistant.path / file)).get_signature_list()
     cache = ["kv_cache_k_0", "kv_cache_v_0"]
-    assert table.keys() == {"prefill_16", "prefill_64", "decode"}
+    assert table.keys() == {"prefill_1", "prefill_16", "prefill_64", "decode"}
     for name, signature in table.items():
         assert set(signature["inputs"]) == {"tokens", "input_pos", *cache}
         logits = {"logits"} if name == "decode" else set()

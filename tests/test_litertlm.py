@@ -26,7 +26,6 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.litert import convert, litert, operation_names
 from tfx_transformer.export.litertlm import litertlm, packed_template
-from tfx_transformer.export.signatures import PREFILL_LENGTHS
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.chat import Chat
 from tfx_transformer.models.decoding import text_generator
@@ -242,7 +241,6 @@ def test_prompts_of_any_length(engine, by_keras, length):
         assert length < conversation.token_count <= CONTEXT
 
 
-@pytest.mark.skipif(min(PREFILL_LENGTHS) > 1, reason="the last slots need a prefill of one token")
 def test_a_conversation_fills_the_context(engine, by_keras):
     chat = Chat(by_keras)
     with engine.create_conversation() as conversation, pytest.raises(InputError, match="is full"):

@@ -9,8 +9,9 @@ from tfx_transformer.models.decoding import reorder
 # Lengths that the encoder is exported for; a text runs in the shortest that holds it.
 ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 
-# Lengths that a decoder-only model reads a prompt in; a shorter piece is padded.
-PREFILL_LENGTHS = (16, 64, 256, 1024)
+# Lengths that a decoder-only model reads a prompt in; a shorter piece is padded. A single token
+# serves the last slots of the context, where no longer piece fits.
+PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
 
 def signatures(model, beams: int = 1, context: int | None = None) -> dict[str, tuple]:
@@ -52,7 +53,7 @@ def causal_signatures(model, context: int) -> dict[str, tuple]:
         logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"][0], cache)
         return {"logits": logits[:, None], **_named("kv_cache", cache)}
 
-    lengths = [n for n in PREFILL_LENGTHS if n <= context] or [context]
+    lengths = [n for n in PREFILL_LENGTHS if n <= context]
     table = {f"prefill_{length}": (prefill, inputs(length)) for length in lengths}
     return table | {"decode": (decode, inputs(1))}
 

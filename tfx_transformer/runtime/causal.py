@@ -97,11 +97,7 @@ class LiteRTSession:
         ids = np.asarray(ids, "int32")
         while len(ids):
             fitting = [n for n in self._prefills if position + n <= self._context]
-            length = min((n for n in fitting if n >= len(ids)), default=max(fitting, default=0))
-            if not length:  # a few slots before the context's end
-                self.step(ids[:1], position)
-                ids, position = ids[1:], position + 1
-                continue
+            length = min((n for n in fitting if n >= len(ids)), default=max(fitting))
             tokens = np.zeros((1, length), "int32")
             count = min(length, len(ids))
             tokens[0, :count] = ids[:count]
