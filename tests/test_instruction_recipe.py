@@ -35,13 +35,13 @@ SETTINGS = {
     "size": "nano",
     "vocabulary_size": 300,
     "max_length": 83,
-    "turns": 1,
+    "turns": 2,
     "epochs": 2,
     "batch_size": 4,
     "learning_rate": 1e-2,
     "warmup_steps": 1,
 }
-# Seen by the first 83 tokens of it: not one answer of these, and the last question is short.
+# Before the last question, which is short, stands more than 83 tokens.
 LONG = [("user", "Where is the station, and where is the park?"), ("assistant", "Here.")] * 9
 
 
@@ -141,8 +141,10 @@ def test_the_folders_hold_what_they_should(folder, finished):
 
 def test_data_is_what_was_read(folder, finished, read):
     training, validation = read_json(folder / "runs" / "mine" / "data.json")
-    assert training["rows"] + validation["rows"] == len(read)
-    assert validation["rows"] == round(0.2 * len(read)) and validation["overlap"] == 0
+    held_out = round(0.2 * len(read))
+    kept = len(read) - held_out
+    assert training["rows"] == kept + -(-kept // 2), "all of them, and once more in pairs"
+    assert (validation["rows"], validation["overlap"]) == (held_out, 0)
     assert training["columns"] == COLUMNS and training["bad_rows"] == 1
     with (folder / "runs" / "mine" / "bad_rows.csv").open(encoding="utf-8") as file:
         (bad,) = csv.DictReader(file)
@@ -259,8 +261,8 @@ def translator(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--patience=0"], "patience is 0 and minutes is 0.0.\n  Expected at least 1 epoch"),
-        (["--minutes=-1"], "patience is 20 and minutes is -1.0."),
+        (["--patience=0"], "patience is 0 and minutes is 0.0."),
+        (["--minutes=-1"], "minutes is -1.0.\n  Expected at least 1 epoch"),
         (["--method=qlora"], "kind is 'qlora'.\n  Expected 'lora' or 'dora'."),
         (["--method=lora", "--rank=0"], "rank is 0."),
         (["--method=dora", "--targets=querry"], "there is no layer 'querry'.\n  Targets of this"),
@@ -270,7 +272,7 @@ def translator(tmp_path_factory):
         (["--output=reply"], "there is no column 'reply'"),
         (["--csv=my.txt"], "instructions are read from .csv and .jsonl files"),
         (["--base=nowhere"], "nowhere is no bundle"),
-        (["--base={}"], "seq2seq"),
+        (["--base={}"], "its task is 'seq2seq'."),
         (["--name=a/b"], "--name 'a/b' cannot be a folder's name"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -316,7 +318,7 @@ def segments(batch):
 @given(
     st.lists(st.tuples(hostile, hostile | st.just(""), hostile), min_size=1, max_size=4), hostile
 )
-@settings(max_examples=20)
+@settings(max_examples=25)
 def test_no_text_becomes_a_special_token(tmp_path_factory, tempting, rows, system):
     path = tmp_path_factory.mktemp("hostile") / "my.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
