@@ -46,7 +46,8 @@ def seeds():
 def command(monkeypatch, capsys, tmp_path):
     """Runs the command in this process, in an empty folder: (status, output, errors).
 
-    `flags.hush` would send standard error elsewhere for the rest of the tests.
+    `flags.hush` would send standard error elsewhere for the rest of the tests; processes of their
+    own test it in test_cli.py.
     """
     monkeypatch.setattr(flags, "hush", lambda: None)
     monkeypatch.chdir(tmp_path)

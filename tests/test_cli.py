@@ -13,7 +13,7 @@ import pytest
 import sacrebleu
 from trained import BEAMS, MAX_LENGTH
 
-from tfx_transformer import bundle, cli, flags, resources, runtime
+from tfx_transformer import bundle, cli, resources, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.saving import load
@@ -21,25 +21,6 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "sacrebleu", "numpy", "tiktoken"}
-
-
-@pytest.fixture
-def command(monkeypatch, capsys, tmp_path):
-    """Runs the command in this process, in an empty folder: (status, output, errors).
-
-    `flags.hush` would send standard error elsewhere for the rest of the tests; processes of their
-    own test it below.
-    """
-    monkeypatch.setattr(flags, "hush", lambda: None)
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(a) for a in arguments])
-        return (caught.value.code, *capsys.readouterr())
-
-    return run
 
 
 def process(*arguments, cwd, **options):

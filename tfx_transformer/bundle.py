@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.prompts import MAX_TEMPLATE_BYTES
 from tfx_transformer.text.tokenizer import Tokenizer
 
 FORMAT = 1
@@ -33,7 +34,6 @@ SUMS = "SHA256SUMS"
 _CACHE = ".xnnpack_cache"
 
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
-_MAX_TEMPLATE_BYTES = 64 * 1024
 
 
 @contextlib.contextmanager
@@ -161,7 +161,7 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
     tokenizer = Tokenizer.load(Path(path, TOKENIZER))
     file = Path(path, CHAT_TEMPLATE)
     if file.is_file():
-        if file.stat().st_size > _MAX_TEMPLATE_BYTES:
+        if file.stat().st_size > MAX_TEMPLATE_BYTES:
             raise InputError(f"{file} is larger than any chat template (64 KiB).")
         try:
             tokenizer.chat_template = file.read_text(encoding="utf-8")

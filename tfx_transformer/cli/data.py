@@ -39,7 +39,7 @@ def _check_pairs(chosen: argparse.Namespace):
 
 def _check_instructions(chosen: argparse.Namespace):
     from tfx_transformer.data import describe_instructions, read_instructions
-    from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
+    from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
     from tfx_transformer.text.tokenizer import Tokenizer
 
     columns = (chosen.instruction, chosen.input, chosen.output)
@@ -48,7 +48,7 @@ def _check_instructions(chosen: argparse.Namespace):
         tokenizer = _tokenizer(chosen.bundle)
     else:
         tokenizer = Tokenizer.train(read.texts(), 8000, ROLE_TOKENS)
-    template = ChatTemplate(tokenizer.chat_template or CHAT_TEMPLATE, tokenizer)
+    template = ChatTemplate.of(tokenizer)
     return describe_instructions(read, None, template, chosen.max_length)[0], read.bad_rows
 
 

@@ -87,6 +87,8 @@ class LiteRTSession:
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
+        self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | self._cache
+        self._outputs = {"logits": self._logits} | self._cache
 
     def extend(self, ids: Sequence[int], position: int) -> None:
         """Writes tokens into the cache, many at a time.
@@ -115,6 +117,5 @@ class LiteRTSession:
         """float32 (1, vocabulary_size) logits after ids int32 (1,)."""
         self._tokens.write(ids.astype("int32")[:, None])
         self._input_pos.write(np.array([position], "int32"))
-        inputs = {"tokens": self._tokens, "input_pos": self._input_pos}
-        self._decoder.invoke(inputs | self._cache, {"logits": self._logits} | self._cache)
+        self._decoder.invoke(self._inputs, self._outputs)
         return self._decoder.read("logits", self._logits)[:, 0]

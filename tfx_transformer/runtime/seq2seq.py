@@ -107,8 +107,10 @@ class Steps:
             if name not in self.constant
         }
         self.outputs = {name: signature.output_buffer(name) for name in signature.outputs}
-        if signature.rows == 1:  # the cache is written in place; beams read rows that others write
-            self.outputs |= {n: self.inputs[n] for n in self.outputs.keys() & self.inputs.keys()}
+        self.caches = self.outputs.keys() & self.inputs.keys()
+        if signature.rows == 1:  # written in place; beams read rows that others write
+            self.outputs |= {name: self.inputs[name] for name in self.caches}
+            self.caches = frozenset()
 
     def reorder(self, cache: None, rows: np.ndarray) -> None:
         """Row i of the next step continues rows[i] of the last one."""
@@ -121,7 +123,7 @@ class Steps:
         if "rows" in self.inputs:
             self.inputs["rows"].write(self.rows)
         self.signature.invoke(self.inputs | self.constant, self.outputs)
-        for name in self.outputs.keys() & self.inputs.keys():  # the cache: written becomes read
+        for name in self.caches:  # what was written is read next
             self.inputs[name], self.outputs[name] = self.outputs[name], self.inputs[name]
         self.rows = np.arange(len(ids), dtype="int32")
         return self.signature.read("logits", self.outputs["logits"])[:, 0], None

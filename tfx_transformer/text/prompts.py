@@ -24,7 +24,7 @@ CHAT_TEMPLATE = (
 Message = Mapping[str, str]
 
 # Templates of real models stay below this; a bundle's may come from anywhere.
-_MAX_TEMPLATE_BYTES = 64 * 1024
+MAX_TEMPLATE_BYTES = 64 * 1024
 _MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
 
 
@@ -269,7 +269,7 @@ def _compile(text: str):
         # Jinja's own escapes all that is not ASCII.
         return json.dumps(value, **{"ensure_ascii": False, **options})
 
-    if len(text.encode(errors="replace")) > _MAX_TEMPLATE_BYTES:
+    if len(text.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
         raise InputError("the chat template is larger than 64 KiB.\n  None needs to be so long.")
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
