@@ -19,6 +19,7 @@ from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.image import imread  # noqa: E402
 
 from tfx_transformer import pictures  # noqa: E402
+from tfx_transformer.pictures import attention, canvas, training  # noqa: E402
 
 # A missing glyph, a colliding layout or a deprecated call is a warning: here each is a failure.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -84,7 +85,7 @@ def test_a_failed_write_leaves_the_old_picture_and_nothing_else(tmp_path, monkey
     def fail(*_):
         raise failure
 
-    monkeypatch.setattr(pictures.os, "replace", fail)
+    monkeypatch.setattr(canvas.os, "replace", fail)
     with pytest.raises(type(failure)):
         pictures.loss_curve(path, EPOCHS)
     assert os.listdir(tmp_path) == ["loss.png"]
@@ -128,7 +129,7 @@ def test_imports_neither_pyplot_nor_tensorflow_nor_matplotlib_fontja(tmp_path):
 
 
 def test_loss_lines_are_the_data_and_the_best_epoch_is_ringed():
-    figure = pictures._loss_figure(EPOCHS)
+    figure = training._loss_figure(EPOCHS)
     (axes,) = figure.axes
     assert line(axes, "training").tolist() == [[1, 6.5], [2, 3.5], [3, 1.5], [4, 0.5]]
     assert line(axes, "validation").tolist() == [[1, 6.25], [2, 4.0], [3, 3.125], [4, 3.75]]
@@ -137,14 +138,14 @@ def test_loss_lines_are_the_data_and_the_best_epoch_is_ringed():
 
 
 def test_without_validation_the_best_epoch_is_that_of_the_training_loss():
-    figure = pictures._loss_figure([{"epoch": 7, "loss": 2.5}, {"epoch": 8, "loss": 2.0}])
+    figure = training._loss_figure([{"epoch": 7, "loss": 2.5}, {"epoch": 8, "loss": 2.0}])
     assert [drawn.get_label() for drawn in figure.axes[0].lines] == ["training", "best"]
     assert line(figure.axes[0], "best").tolist() == [[8, 2.0]]
     assert texts(figure) == ["training 2.000 (best)"]
 
 
 def test_missing_and_infinite_losses_are_left_out_and_the_label_says_where_a_line_ends():
-    figure = pictures._loss_figure(
+    figure = training._loss_figure(
         [
             {"epoch": 1, "loss": 3.0, "val_loss": None},
             {"epoch": 2, "loss": 2.0, "val_loss": 2.5},
@@ -159,7 +160,7 @@ def test_missing_and_infinite_losses_are_left_out_and_the_label_says_where_a_lin
 
 @pytest.mark.parametrize("count", [1, 2, 5, 30, 400])
 def test_epoch_ticks_are_whole_and_inside_the_run(count):
-    figure = pictures._loss_figure([{"epoch": n, "loss": 5 / n} for n in range(1, count + 1)])
+    figure = training._loss_figure([{"epoch": n, "loss": 5 / n} for n in range(1, count + 1)])
     low, high = figure.axes[0].get_xlim()
     ticks = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
     assert ticks
@@ -173,8 +174,8 @@ def test_the_labels_of_the_line_ends_never_overlap(difference, count):
         {"epoch": n, "loss": 4 + 4 / n, "val_loss": 4 + 4 / n + difference}
         for n in range(1, count + 1)
     ]
-    with pictures._style():
-        figure = pictures._loss_figure(epochs)
+    with canvas.style():
+        figure = training._loss_figure(epochs)
         figure.draw_without_rendering()
         one, other = [text.get_window_extent() for text in figure.axes[0].texts]
         page = figure.bbox
@@ -192,7 +193,7 @@ def test_no_epoch_is_an_error(tmp_path):
 
 
 def test_each_bar_counts_the_texts_of_its_length():
-    figure = pictures._length_figure(LENGTHS, limit=None)
+    figure = training._length_figure(LENGTHS, limit=None)
     for axes, values in zip(figure.axes, LENGTHS.values(), strict=True):
         drawn = {
             round(bar.get_x() + bar.get_width() / 2): bar.get_height()
@@ -205,14 +206,14 @@ def test_each_bar_counts_the_texts_of_its_length():
 
 def test_median_95th_percentile_and_limit_stand_where_they_are():
     values = list(range(1, 101))  # 95 of 100 texts have at most 95 tokens, 10 more than 90
-    figure = pictures._length_figure({"text": values}, limit=90)
+    figure = training._length_figure({"text": values}, limit=90)
     (axes,) = figure.axes
     assert [drawn.get_xdata()[0] for drawn in axes.lines] == [50, 90.5, 95]
     assert texts(figure) == ["median 50", "limit 90, 10.0 % longer", "95 % ≤ 95"]
 
 
 def test_endless_texts_and_a_far_limit_are_told_in_words():
-    figure = pictures._length_figure({"text": [5] * 1997 + [6, 12, 10**6]}, limit=10**5)
+    figure = training._length_figure({"text": [5] * 1997 + [6, 12, 10**6]}, limit=10**5)
     (axes,) = figure.axes
     assert axes.get_xlim()[1] < 12
     assert axes.get_title(loc="right") == "2,000 texts, longest 1,000,000 (2 not shown)"
@@ -227,7 +228,7 @@ def test_endless_texts_and_a_far_limit_are_told_in_words():
 @example([1] * 59 + [5000], 5000)
 @settings(max_examples=15, deadline=None)
 def test_no_text_is_lost_and_the_marks_are_true(values, limit):
-    figure = pictures._length_figure({"text": values}, limit)
+    figure = training._length_figure({"text": values}, limit)
     (axes,) = figure.axes
     end = axes.get_xlim()[1]
     assert sum(bar.get_height() for bar in axes.patches) == sum(n <= end for n in values)
@@ -244,14 +245,14 @@ def test_no_text_is_lost_and_the_marks_are_true(values, limit):
 
 def test_no_column_is_an_error():
     with pytest.raises(ValueError, match="no column"):
-        pictures._length_figure({}, None)
+        training._length_figure({}, None)
 
 
 # Attention
 
 
 def test_the_map_is_the_weights_and_the_axes_are_the_tokens():
-    figure = pictures._attention_figure(WEIGHTS, SOURCE, TARGET, "title")
+    figure = attention._attention_figure(WEIGHTS, SOURCE, TARGET, "title")
     (axes,) = figure.axes
     np.testing.assert_array_equal(axes.images[0].get_array(), WEIGHTS)
     assert axes.images[0].origin == "upper"  # the first target token is the top row
@@ -267,14 +268,14 @@ def test_the_map_is_the_weights_and_the_axes_are_the_tokens():
 
 def test_a_large_map_has_a_colour_bar_instead_of_numbers_and_labels_that_fit():
     weights = np.full((200, 13), 1 / 13)
-    figure = pictures._attention_figure(weights, ["a"] * 13, [str(n) for n in range(200)], "")
+    figure = attention._attention_figure(weights, ["a"] * 13, [str(n) for n in range(200)], "")
     axes, bar = figure.axes
     assert texts(figure) == []
     assert bar.get_ylabel() == "attention weight"
     ticks = axes.get_yticks()
     assert [label.get_text() for label in axes.get_yticklabels()] == [str(n) for n in ticks]
-    with pictures._style():
-        figure = pictures._attention_figure(weights, ["a"] * 13, ["猫"] * 200, "")
+    with canvas.style():
+        figure = attention._attention_figure(weights, ["a"] * 13, ["猫"] * 200, "")
         figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in figure.axes[0].get_yticklabels()]
     assert len(boxes) > 20
@@ -284,9 +285,9 @@ def test_a_large_map_has_a_colour_bar_instead_of_numbers_and_labels_that_fit():
 @pytest.mark.parametrize("token", ["a", " love", "です", " internationalization"])
 @pytest.mark.parametrize("count", [8, 40])
 def test_source_labels_never_overlap(token, count):
-    with pictures._style():
+    with canvas.style():
         weights = np.full((2, count), 1 / count)
-        figure = pictures._attention_figure(weights, [token] * count, ["a", "b"], "")
+        figure = attention._attention_figure(weights, [token] * count, ["a", "b"], "")
         figure.draw_without_rendering()
         boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
     assert len(boxes) == count
@@ -304,7 +305,7 @@ def test_numbers_have_contrast_to_their_cells():
         return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
     weights = np.concatenate([np.linspace(0, 1, 12), 1 - np.linspace(0, 1, 12)]).reshape(2, 12).T
-    (axes,) = pictures._attention_figure(weights, ["a", "b"], ["c"] * 12, "").axes
+    (axes,) = attention._attention_figure(weights, ["a", "b"], ["c"] * 12, "").axes
     for text in axes.texts:
         column, row = text.get_position()
         cell = axes.images[0].to_rgba(weights)[row, column]
@@ -349,14 +350,14 @@ def test_matplotlib_alone_would_miss_the_glyph(tmp_path):
     ],
 )
 def test_token_labels(token, label):
-    assert pictures._token_label(token) == label
+    assert canvas.token_label(token) == label
 
 
 @given(st.text(st.characters(), min_size=1) | st.binary(min_size=1))
 @settings(deadline=None)
 def test_any_token_becomes_a_label_that_can_be_seen(token):
-    label = pictures._token_label(token)
-    families, _ = pictures._fonts()
+    label = canvas.token_label(token)
+    families, _ = canvas.fonts()
     files = [font_manager.findfont(family, fallback_to_default=False) for family in families]
     charmaps = [font_manager.get_font(file).get_charmap() for file in files]
     assert 1 <= len(label) <= 18
@@ -373,13 +374,13 @@ def test_odd_tokens_and_titles_draw_without_a_warning(tmp_path):
 
 
 def test_without_the_font_package_japanese_is_spelled_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
-    pictures._fonts.cache_clear()
+    monkeypatch.setattr(canvas.importlib.util, "find_spec", lambda name: None)
+    canvas.fonts.cache_clear()
     try:
-        assert pictures._token_label("猫") == "U+732B"
+        assert canvas.token_label("猫") == "U+732B"
         assert pictures.attention_map(tmp_path / "map.png", [[1.0]], ["cat"], ["猫"]).exists()
     finally:
-        pictures._fonts.cache_clear()
+        canvas.fonts.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -398,5 +399,5 @@ def test_weights_that_are_no_attention_are_refused_and_named(tmp_path, weights, 
 
 
 def test_half_precision_weights_are_accepted():
-    figure = pictures._attention_figure(WEIGHTS.astype(np.float16), SOURCE, TARGET, "")
+    figure = attention._attention_figure(WEIGHTS.astype(np.float16), SOURCE, TARGET, "")
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), WEIGHTS, atol=5e-4)

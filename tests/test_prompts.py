@@ -367,3 +367,11 @@ def test_without_jinja_the_package_is_named(tokenizer, monkeypatch):
     for module in ("jinja2", "jinja2.exceptions", "jinja2.sandbox"):
         monkeypatch.setitem(sys.modules, module, None)
     assert "pip install jinja2" in message_of(ChatTemplate, CHAT_TEMPLATE, tokenizer)
+
+
+def test_a_tokenizer_without_roles_gets_no_template():
+    """As plain text `<|user|>` could stand in a message too."""
+    tokenizer = Tokenizer.train(["a text"], 300)
+    with pytest.raises(InputError, match=r"special token '<\|system\|>'"):
+        ChatTemplate.of(tokenizer)
+    assert tokenizer.chat_template is None

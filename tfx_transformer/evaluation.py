@@ -85,6 +85,6 @@ def token_f1(written: str, reference: str) -> float:
 
 
 def _words(text: str) -> list[str]:
-    text = "".join(" " if unicodedata.category(c).startswith("P") else c for c in text.casefold())
+    text = "".join(c for c in text.casefold() if not unicodedata.category(c).startswith("P"))
     words = re.findall(r"[\u3040-\u30ff\u3400-\u9fff]|[^\s\u3040-\u30ff\u3400-\u9fff]+", text)
     return [word for word in words if word not in ("a", "an", "the")]

@@ -83,6 +83,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("bundle")
     one.add_argument("file", metavar="FILE")
     _add_columns(one)
+    one.add_argument("--column", default="", help="of an unlabelled text in a .csv")
     _add_engine(one, "keras")
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"

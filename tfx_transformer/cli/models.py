@@ -176,7 +176,9 @@ def _evaluate_text(chosen: argparse.Namespace) -> dict[str, Any]:
         raise InputError("a text is scored by its probability.\n  Use --engine keras.")
     model, tokenizer = load(chosen.bundle)
     with tempfile.TemporaryDirectory() as folder:
-        documents = data.read_documents(chosen.file, skip_bad_rows=chosen.skip_bad_rows)
+        documents = data.read_documents(
+            chosen.file, chosen.column, skip_bad_rows=chosen.skip_bad_rows
+        )
         tokens = data.write_tokens(documents, tokenizer, Path(folder, "tokens.bin"))
         batches = data.blocks(
             tokens, length=model.config.max_sequence_length, batch_size=16, shuffle=False

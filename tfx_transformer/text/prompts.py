@@ -94,8 +94,20 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> ChatTemplate:
-        """The tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`."""
+        """The tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`.
+
+        Raises:
+            InputError: it has none, and lacks the tokens of the roles: as plain text they could be
+                forged by a message.
+        """
         if tokenizer.chat_template is None:
+            if missing := [t for t in ROLE_TOKENS if t not in tokenizer.special_tokens]:
+                raise InputError(
+                    f"the tokenizer has no special token {missing[0]!r}, so a message could "
+                    "imitate another role.\n"
+                    "  Pre-train with a tokenizer that `pretraining` makes, not with another "
+                    "bundle's."
+                )
             tokenizer.chat_template = CHAT_TEMPLATE
         return cls(tokenizer.chat_template, tokenizer)
 

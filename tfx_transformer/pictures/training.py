@@ -1,58 +1,25 @@
-"""The pictures that a run leaves behind: loss per epoch, tokens per text, attention.
+"""Pictures of a training: loss per epoch, tokens per text."""
 
-Each public function draws one PNG at 150 dots per inch, writes it in one step (an interrupted run
-leaves the old picture or the new one, never half of one) and returns its path. Matplotlib's object
-interface only: no pyplot, no window, and the caller's rcParams are as they were.
-"""
-
-import functools
-import importlib.util
-import io
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from unicodedata import east_asian_width
 
-import matplotlib.style
 import numpy as np
-from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
-DPI = 150
-SIZE = (7.0, 4.5)  # inches; an attention map of many tokens grows, up to LARGEST
-LARGEST = (16.0, 16.0)
-
-# Okabe and Ito's palette: told apart with every common colour blindness.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-INK = "#333333"
-QUIET = "#767676"
-HALO = (withStroke(linewidth=3, foreground="white"),)
-
-STYLE = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": "#BBBBBB",
-    "axes.labelcolor": QUIET,
-    "axes.spines.left": False,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlepad": 10,
-    "axes.titlesize": 12,
-    "font.size": 9.5,
-    "grid.color": "#E8E8E8",
-    "text.color": INK,
-    "text.parse_math": False,  # a token or a column name may hold "$"
-    "xtick.color": QUIET,
-    "xtick.major.size": 0,
-    "ytick.color": QUIET,
-    "ytick.major.size": 0,
-}
+from tfx_transformer.pictures.canvas import (
+    COLORS,
+    HALO,
+    INK,
+    QUIET,
+    SIZE,
+    drawable,
+    new_figure,
+    write,
+)
 
 
 def loss_curve(path: str | os.PathLike, epochs: Sequence[Mapping[str, float]]) -> Path:
@@ -67,7 +34,7 @@ def loss_curve(path: str | os.PathLike, epochs: Sequence[Mapping[str, float]]) -
 
     Raises: ValueError if there is no epoch.
     """
-    return _write(path, _loss_figure, epochs)
+    return write(path, _loss_figure, epochs)
 
 
 def length_histogram(
@@ -86,64 +53,7 @@ def length_histogram(
 
     Raises: ValueError if there is no column.
     """
-    return _write(path, _length_figure, lengths, limit)
-
-
-def attention_map(
-    path: str | os.PathLike,
-    weights: np.ndarray,
-    source_tokens: Sequence[str | bytes],
-    target_tokens: Sequence[str | bytes],
-    title: str = "",
-) -> Path:
-    """Draws which source tokens (columns) each target token (row) attended to.
-
-    A space in a token is drawn as "␣", a byte that is not text as "\\x8c", and a character without
-    a glyph as "U+D55C". Maps of up to 12 x 12 tokens also show the numbers.
-
-    Args:
-        path: the PNG to write; its folder exists.
-        weights: float (target, source), each row sums to 1.
-        source_tokens: one per column; bytes, or text (undecodable bytes by "surrogateescape").
-        target_tokens: one per row, likewise.
-        title: drawn above the map.
-
-    Raises: ValueError if the weights do not fit the tokens, or a row does not sum to 1.
-    """
-    return _write(path, _attention_figure, weights, source_tokens, target_tokens, title)
-
-
-def _write(path: str | os.PathLike, build: Callable[..., Figure], *arguments) -> Path:
-    """Draws `build(*arguments)` to memory, then puts the finished PNG at `path` in one step."""
-    path = Path(path)
-    png = io.BytesIO()
-    with _style():
-        # The Software field would make the bytes depend on the version of Matplotlib.
-        build(*arguments).savefig(png, format="png", metadata={"Software": None})
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(png.getvalue())
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
-    return path
-
-
-def _style() -> AbstractContextManager:
-    """Our rcParams over Matplotlib's own: the user's matplotlibrc does not change the picture."""
-    families, _ = _fonts()
-    return matplotlib.style.context(["default", STYLE, {"font.family": families}])
-
-
-def _new_figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    return figure
-
-
-# Loss
+    return write(path, _length_figure, lengths, limit)
 
 
 def _loss_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
@@ -153,7 +63,7 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
     curves = {name: points for name, points in curves.items() if points.size}
     first, last = epochs[0]["epoch"], epochs[-1]["epoch"]
 
-    figure = _new_figure(*SIZE)
+    figure = new_figure(*SIZE)
     axes = figure.add_subplot()
     axes.set_title("Loss per epoch")
     axes.set_xlabel("epoch")
@@ -251,9 +161,6 @@ def _label_line_ends(
         )
 
 
-# Lengths
-
-
 def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> Figure:
     if not lengths:
         raise ValueError("length_histogram: there is no column to draw.")
@@ -263,7 +170,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
     edges = np.arange(0, end + width + 1, width) - 0.5  # a bar stands around its whole numbers
 
     height = max(SIZE[1] / len(columns), 2.0)
-    figure = _new_figure(SIZE[0], height * len(columns))
+    figure = new_figure(SIZE[0], height * len(columns))
     panels = figure.subplots(len(columns), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, values), color in zip(panels, columns.items(), cycle(COLORS), strict=False):
         axes.hist(values, edges, color=color, alpha=0.55, edgecolor="white", linewidth=0.5)
@@ -272,7 +179,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         line = 0.2 / (height - 0.7)  # the height of one line of text, as a part of the panel's
         axes.set_ylim(0, max(axes.dataLim.ymax, 1) / (0.97 - 3 * line))  # the words stand above
-        axes.set_title(_drawable(name))
+        axes.set_title(drawable(name))
         axes.set_title(_counted(values, edges[-1]), loc="right", fontsize=9.5, color=QUIET)
         _mark_lengths(axes, values, limit, edges[-1], line)
     panels[-1].set_xlim(edges[0], edges[-1])
@@ -338,133 +245,3 @@ def _share_above(values: np.ndarray, limit: int) -> str:
         return "none"
     percent = 100 * longer / values.size
     return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"
-
-
-# Attention
-
-
-def _attention_figure(
-    weights: np.ndarray,
-    source_tokens: Sequence[str | bytes],
-    target_tokens: Sequence[str | bytes],
-    title: str,
-) -> Figure:
-    weights = np.asarray(weights, dtype=np.float64)
-    shape = (len(target_tokens), len(source_tokens))
-    if weights.shape != shape or 0 in shape:
-        raise ValueError(
-            f"attention_map: the weights have shape {weights.shape}, the tokens ask for {shape}.\n"
-            "  Expected float (target, source): one row per target token, one column per source\n"
-            "  token, at least one of each. Average over the heads and cut the padding first."
-        )
-    sums = weights.sum(axis=1)
-    if not np.allclose(sums, 1, atol=0.02):  # bfloat16 rounds to 3 digits
-        row = int(np.argmax(np.where(np.isfinite(sums), abs(sums - 1), np.inf)))
-        raise ValueError(
-            f"attention_map: row {row} of the weights sums to {sums[row]:.3g}, not to 1.\n"
-            "  Expected one distribution over the source per target token: weights after the\n"
-            "  softmax, averaged (not summed) over the heads, not transposed."
-        )
-
-    rows, columns = shape
-    width = float(np.clip(1.6 + 0.24 * columns, SIZE[0], LARGEST[0]))
-    height = float(np.clip(1.6 + 0.24 * rows, SIZE[1], LARGEST[1]))
-    figure = _new_figure(width, height)
-    axes = figure.add_subplot()
-    axes.set_title(_drawable(title), pad=14)
-    axes.spines[:].set_visible(False)
-    image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=weights.max(), aspect="auto")
-    axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("source", loc="left")
-    axes.set_ylabel("target", loc="top")
-    _label_tokens(
-        axes, source_tokens, target_tokens, (width - 1.6) / columns, (height - 1.6) / rows
-    )
-    if rows <= 12 and columns <= 12:
-        _write_numbers(axes, weights)
-    else:
-        bar = figure.colorbar(image, aspect=9 * height, pad=0.02, label="attention weight")
-        bar.outline.set_visible(False)
-    return figure
-
-
-def _label_tokens(
-    axes: Axes,
-    source_tokens: Sequence[str | bytes],
-    target_tokens: Sequence[str | bytes],
-    cell_width: float,
-    cell_height: float,
-) -> None:
-    """Writes the tokens along both axes; every second, third, ... where they would overlap.
-
-    `cell_width` and `cell_height` are in inches.
-    """
-    line = 0.14  # inches from one line of small text to the next
-    across = range(0, len(source_tokens), int(np.ceil(line / cell_width)))
-    down = range(0, len(target_tokens), int(np.ceil(line / cell_height)))
-    above = [_token_label(source_tokens[i]) for i in across]
-    size = 8 if min(cell_width, cell_height) < 0.22 else 10
-    upright = max(map(_em_width, above)) * size / 72 > 0.9 * cell_width
-    axes.set_xticks(across, above, fontsize=size, color=INK, rotation=90 if upright else 0)
-    axes.set_yticks(down, [_token_label(target_tokens[i]) for i in down], fontsize=size, color=INK)
-
-
-def _write_numbers(axes: Axes, weights: np.ndarray) -> None:
-    dark = 0.68 * weights.max()  # where white has more contrast to the colour map than black
-    for (row, column), weight in np.ndenumerate(weights):
-        words = f"{weight:.2f}" if weight >= 0.005 else "0"
-        color = "white" if weight > dark else "#111111"
-        axes.text(column, row, words, ha="center", va="center", fontsize=8.5, color=color)
-
-
-def _token_label(token: str | bytes) -> str:
-    """A token as it can be read on an axis: nothing invisible, at most 18 characters."""
-    if isinstance(token, bytes):
-        token = token.decode("utf-8", "surrogateescape")
-    label = _drawable(token).replace(" ", "␣")
-    return label if len(label) <= 18 else label[:17] + "…"
-
-
-def _em_width(text: str) -> float:
-    """About how wide a text is, in font sizes: a kanji is 1, a Latin letter about 0.62."""
-    return sum(1.0 if east_asian_width(character) in "WF" else 0.62 for character in text)
-
-
-# Fonts
-
-
-@functools.cache
-def _fonts() -> tuple[list[str], frozenset[int]]:
-    """The font families to draw with, and the code points that one of them has a glyph for.
-
-    Matplotlib brings DejaVu Sans; Japanese is IPAexGothic from the package matplotlib-fontja. Its
-    file is found without importing the package, since that import changes the global rcParams.
-    """
-    families = ["DejaVu Sans"]
-    files = [font_manager.findfont("DejaVu Sans")]
-    package = importlib.util.find_spec("matplotlib_fontja")
-    if package is not None:
-        file = Path(package.origin).parent / "fonts" / "ipaexg.ttf"
-        font_manager.fontManager.addfont(file)
-        families.append(font_manager.FontProperties(fname=file).get_name())
-        files.append(file)
-    return families, frozenset().union(*(font_manager.get_font(f).get_charmap() for f in files))
-
-
-def _drawable(text: str) -> str:
-    """The text with every character that has no picture of its own spelled out."""
-    _, glyphs = _fonts()
-    return "".join(
-        character if character.isprintable() and ord(character) in glyphs else _spelled(character)
-        for character in text
-    )
-
-
-def _spelled(character: str) -> str:
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # a byte that "surrogateescape" carried through
-        return f"\\x{code - 0xDC00:02x}"
-    if character in "\t\n\r":
-        return repr(character)[1:-1]
-    return f"U+{code:04X}"

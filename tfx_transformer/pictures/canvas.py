@@ -1,0 +1,129 @@
+"""What every picture shares: size, colours, fonts, and a file that is whole or not there.
+
+Matplotlib's object interface only: no pyplot, no window, and the caller's rcParams are as they
+were.
+"""
+
+import functools
+import importlib.util
+import io
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from pathlib import Path
+from unicodedata import east_asian_width
+
+import matplotlib.style
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+DPI = 150
+SIZE = (7.0, 4.5)  # inches; an attention map of many tokens grows, up to LARGEST
+LARGEST = (16.0, 16.0)
+
+# Okabe and Ito's palette: told apart with every common colour blindness.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+INK = "#333333"
+QUIET = "#767676"
+HALO = (withStroke(linewidth=3, foreground="white"),)
+
+STYLE = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#BBBBBB",
+    "axes.labelcolor": QUIET,
+    "axes.spines.left": False,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlepad": 10,
+    "axes.titlesize": 12,
+    "font.size": 9.5,
+    "grid.color": "#E8E8E8",
+    "text.color": INK,
+    "text.parse_math": False,  # a token or a column name may hold "$"
+    "xtick.color": QUIET,
+    "xtick.major.size": 0,
+    "ytick.color": QUIET,
+    "ytick.major.size": 0,
+}
+
+
+def write(path: str | os.PathLike, build: Callable[..., Figure], *arguments) -> Path:
+    """Draws `build(*arguments)` to memory, then puts the finished PNG at `path` in one step."""
+    path = Path(path)
+    png = io.BytesIO()
+    with style():
+        # The Software field would make the bytes depend on the version of Matplotlib.
+        build(*arguments).savefig(png, format="png", metadata={"Software": None})
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(png.getvalue())
+        os.replace(unfinished, path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
+    return path
+
+
+def style() -> AbstractContextManager:
+    """Our rcParams over Matplotlib's own: the user's matplotlibrc does not change the picture."""
+    families, _ = fonts()
+    return matplotlib.style.context(["default", STYLE, {"font.family": families}])
+
+
+def new_figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def token_label(token: str | bytes) -> str:
+    """A token as it can be read on an axis: nothing invisible, at most 18 characters."""
+    if isinstance(token, bytes):
+        token = token.decode("utf-8", "surrogateescape")
+    label = drawable(token).replace(" ", "␣")
+    return label if len(label) <= 18 else label[:17] + "…"
+
+
+def em_width(text: str) -> float:
+    """About how wide a text is, in font sizes: a kanji is 1, a Latin letter about 0.62."""
+    return sum(1.0 if east_asian_width(character) in "WF" else 0.62 for character in text)
+
+
+@functools.cache
+def fonts() -> tuple[list[str], frozenset[int]]:
+    """The font families to draw with, and the code points that one of them has a glyph for.
+
+    Matplotlib brings DejaVu Sans; Japanese is IPAexGothic from the package matplotlib-fontja. Its
+    file is found without importing the package, since that import changes the global rcParams.
+    """
+    families = ["DejaVu Sans"]
+    files = [font_manager.findfont("DejaVu Sans")]
+    package = importlib.util.find_spec("matplotlib_fontja")
+    if package is not None:
+        file = Path(package.origin).parent / "fonts" / "ipaexg.ttf"
+        font_manager.fontManager.addfont(file)
+        families.append(font_manager.FontProperties(fname=file).get_name())
+        files.append(file)
+    return families, frozenset().union(*(font_manager.get_font(f).get_charmap() for f in files))
+
+
+def drawable(text: str) -> str:
+    """The text with every character that has no picture of its own spelled out."""
+    _, glyphs = fonts()
+    return "".join(
+        character if character.isprintable() and ord(character) in glyphs else _spelled(character)
+        for character in text
+    )
+
+
+def _spelled(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that "surrogateescape" carried through
+        return f"\\x{code - 0xDC00:02x}"
+    if character in "\t\n\r":
+        return repr(character)[1:-1]
+    return f"U+{code:04X}"
