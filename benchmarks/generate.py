@@ -7,8 +7,7 @@ is made so improbable that no text stops early.
     cd "$TFX_PEERS" && python b2_generate.py --extra .../benchmarks/generate.py [--only tfx]
 
     tfx-keras, tfx-keras-xla             the compiled decode loop of `KerasEngine`
-    tfx-litert-float32, -int8, -int4     `CausalEngine` on the exported file; it runs texts one
-                                         after the other, so 8 texts are 8 calls
+    tfx-litert-float32, -int8, -int4     `CausalEngine` on the exported file; 8 texts run together
 
 Environment:
     TFX_PEERS     folder with the peer benchmarks (harness.py, b2_generate.py), prepared.

@@ -31,8 +31,8 @@ def main(
         words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json") if tokenizer else (
             tfx.Tokenizer.train(texts, vocabulary_size, tfx.ROLE_TOKENS))  # fmt: skip
         model = tfx.CausalLM(tfx.TransformerConfig.of_size(
-            size, words.vocabulary_size, style, num_layers=layers or None, num_heads=heads or None,
-            hidden_dim=width or None, dropout=dropout, max_sequence_length=context,
+            size, words.vocabulary_size, style, num_layers=layers, num_heads=heads,
+            hidden_dim=width, dropout=dropout, max_sequence_length=context,
         ), dtype=precision)  # fmt: skip
     how |= {"validation": validation, "share": share}
     run = tfx.training.Run(name, settings)

@@ -244,11 +244,13 @@ def test_what_the_tflite_files_hold(assistant, file):
     assert all(name.isupper() and "VAR" not in name for name in names)
     table = Interpreter(str(assistant.path / file)).get_signature_list()
     cache = ["kv_cache_k_0", "kv_cache_v_0"]
-    assert table.keys() == {"prefill_1", "prefill_16", "prefill_64", "decode"}
+    rows = [f"{name}_{row}" for name in cache for row in range(8)]
+    assert table.keys() == {"prefill_1", "prefill_16", "prefill_64", "decode", "decode_8"}
     for name, signature in table.items():
-        assert set(signature["inputs"]) == {"tokens", "input_pos", *cache}
-        logits = {"logits"} if name == "decode" else set()
-        assert set(signature["outputs"]) == {*cache, *logits}
+        held = rows if name == "decode_8" else cache
+        assert set(signature["inputs"]) == {"tokens", "input_pos", *held}
+        logits = {"logits"} if name.startswith("decode") else set()
+        assert set(signature["outputs"]) == {*held, *logits}
 
 
 # The bundle

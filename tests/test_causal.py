@@ -6,9 +6,11 @@ import pytest
 import tensorflow as tf
 from tiny_models import VARIANTS, perturbed, tiny_causal, tiny_config
 
+from tfx_transformer.export.litert import convert
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.runtime.causal import CausalEngine, LiteRTSession
 
 END, PAD = 2, 0
 CAUSAL = {name: v for name, v in VARIANTS.items() if name != "shallow_decoder"}
@@ -92,6 +94,35 @@ def test_rows_at_different_positions(settings):
         column = ids[np.arange(3), lengths - 1 + index]
         logits, cache = model.step(column, index, context, cache)
         np.testing.assert_allclose(logits, expected[np.arange(3), lengths - 1 + index], atol=1e-5)
+
+
+def side_by_side(caches):
+    """Caches of one row each as one cache of rows kept apart: two lists per block."""
+    return [tuple(map(list, zip(*block, strict=True))) for block in zip(*caches, strict=True)]
+
+
+@pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
+def test_rows_kept_apart(settings):
+    model = tiny_causal(**settings)
+    ids = np.random.default_rng(5).integers(3, 23, (5, 19)).astype("int32")
+    position, rows = np.array([7, 1, 16, 2, 11], "int32"), np.arange(5)
+    caches = [
+        model.prefill(ids[row : row + 1, :start], model.new_cache(1, 19))
+        for row, start in enumerate(position)
+    ]
+    apart = side_by_side(caches)
+    together = [tuple(np.concatenate(part) for part in pair) for pair in apart]
+    expected = logits_of(model, ids)
+    for step in range(3):
+        column = ids[rows, position + step]
+        logits, apart = model.step(column, step, position, apart)
+        np.testing.assert_allclose(logits, expected[rows, position + step], atol=1e-5)
+        logits, together = model.step(column, step, position, together)
+        np.testing.assert_allclose(logits, expected[rows, position + step], atol=1e-5)
+    for pair, expected_pair in zip(apart, together, strict=True):
+        for part, expected_part in zip(pair, expected_pair, strict=True):
+            assert [row.shape[0] for row in part] == [1] * 5
+            np.testing.assert_allclose(np.concatenate(part), expected_part, atol=1e-5)
 
 
 # Packing
@@ -231,6 +262,75 @@ def test_no_call_compiles_anew():
         engine.generate_ids(PROMPTS[:count], GenerationOptions(max_new_tokens=limit))
     counts = {k[1]: f.experimental_get_tracing_count() for k, f in engine._loops.items()}
     assert counts == {0: 1, 1: 1}, "one for prompts of one length, one for others"
+
+
+# Several texts by one TFLite file
+
+
+@pytest.fixture(scope="module")
+def by_litert(tmp_path_factory):
+    """The same model by Keras and by LiteRT."""
+    model = tiny_causal(0.4, seed=1, position="rotary", num_key_value_heads=2, tie_embeddings=False)
+    file = tmp_path_factory.mktemp("batch") / "model.tflite"
+    convert(model, file)
+    return KerasEngine(model), CausalEngine(file, model.config)
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """Numbers of texts that LiteRT ran together, one a step."""
+    seen, step = [], LiteRTSession.step
+
+    def watched(session, ids, position):
+        seen.append(len(ids))
+        return step(session, ids, position)
+
+    monkeypatch.setattr(LiteRTSession, "step", watched)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("count", "groups"), [(1, {1}), (2, {1}), (3, {1}), (8, {8}), (11, {8, 1})]
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"max_new_tokens": 5, "temperature": 1.1, "seed": 3}, {"repetition_penalty": 1.7}],
+    ids=["greedy", "sampling", "penalty"],
+)
+def test_texts_run_together_as_alone(by_litert, sizes, monkeypatch, count, groups, options):
+    by_keras, engine = by_litert
+    random = np.random.default_rng(count)
+    # The first leaves room for one token only.
+    lengths = [18, 1, 7, 17, 2, 12, 5, 3, 1, 16, 9][:count]
+    prompts = [random.integers(3, 23, length).tolist() for length in lengths]
+    options = GenerationOptions(**options)
+    together = engine.generate_ids(prompts, options)
+    assert {*sizes} == groups
+    np.testing.assert_array_equal(together, by_keras.generate_ids(prompts, options))
+    monkeypatch.setattr(engine, "batch_decoder", None)  # as a file without that signature
+    sizes.clear()
+    np.testing.assert_array_equal(engine.generate_ids(prompts, options), together)
+    assert {*sizes} == {1}
+
+
+def test_a_row_without_room_disturbs_no_other(by_litert, sizes):
+    """It goes on for as long as its neighbours do, in a cache that later texts use."""
+    _, engine = by_litert
+    prompts = [[5] * 18, *([token] for token in range(3, 14))]
+    options = GenerationOptions(repetition_penalty=1.7)
+    first = engine.generate_ids(prompts * 2, options)
+    assert {*sizes} == {8} and not first[0, 1:].any()
+    np.testing.assert_array_equal(first[:12], first[12:])
+
+
+def test_watched_texts_run_alone(by_litert, sizes):
+    _, engine = by_litert
+    options, seen = GenerationOptions(max_new_tokens=3), []
+    rows = engine.generate_ids([[5], [9], [4], [13], [7]], options, lambda ids: seen.extend(ids))
+    assert {*sizes} == {1} and seen == [i for i in rows.flatten() if i != PAD]
+
+
+# A session
 
 
 def test_a_session_continues_where_it_stands(engine):

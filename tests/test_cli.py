@@ -170,24 +170,6 @@ def test_check_lists_bad_rows(command, tmp_path):
     assert "row 3" in errors, "what is for people goes to standard error"
 
 
-def test_tokens(command, trained, tmp_path):
-    tokenizer = Tokenizer.load(trained.path / "tokenizer.json")
-    (tmp_path / "file.txt").write_text("She loves cats. 猫", encoding="utf-8")
-    long = "very " * 100  # longer than a file's name may be
-    given = ["I love cats.", "file.txt", "猫", "", long]
-    status, output, _ = command("tokens", *given, "--bundle", trained.path, "--json")
-    rows = json.loads(output)["texts"]
-    assert status == 0
-    texts = ["I love cats.", "She loves cats. 猫", "猫", "", long]
-    assert [row["text"] for row in rows] == given
-    assert [row["tokens"] for row in rows] == [len(tokenizer.encode(t)) for t in texts]
-    assert [row["characters"] for row in rows] == [12, 17, 1, 0, 500]
-    assert [row["bytes"] for row in rows] == [12, 19, 3, 0, 500]
-    shown = "|".join(tokenizer.tokens(tokenizer.encode("I love cats.")))
-    output = command("tokens", "I love cats.", "--bundle", trained.path)[1]
-    assert output.endswith(f"  {shown}\n")
-
-
 # Answers
 
 
@@ -386,8 +368,6 @@ BUNDLE = "{bundle}"
         (["generate", "nowhere", "text"], "nowhere is no bundle"),
         (["generate", "nowhere", "text", "--engine=keras"], "nowhere is no bundle"),
         (["generate", "nowhere", "text", "--engine=saved_model"], "nowhere is no bundle"),
-        (["tokens", "text", "--bundle", "nowhere"], "nowhere is no bundle"),
-        (["tokens", "text"], "required: --bundle"),
         (["export", "nowhere"], "nowhere is no bundle"),
         (["generate", BUNDLE, "x", "--beams=0"], "beams is 0.\n  Expected from 1 to 64."),
         (["generate", BUNDLE, "x", "--beams=3"], f"decodes with 1 or {BEAMS} beams, not with 3"),
@@ -438,12 +418,6 @@ def test_a_damaged_bundle_is_named(command, trained, tmp_path, verb):
     assert (status, output) == (2, "")
     assert "model.safetensors does not have the checksum in SHA256SUMS" in errors
     assert everything_in(tmp_path) == before
-
-
-def test_a_text_file_that_is_no_utf8(command, trained, tmp_path):
-    (tmp_path / "old.txt").write_bytes(b"caf\xe9")
-    status, _, errors = command("tokens", "old.txt", "--bundle", trained.path)
-    assert (status, errors) == (2, "old.txt: byte 3 is not UTF-8.\n  Convert the file to UTF-8.\n")
 
 
 def test_a_bundle_that_exists_is_refused_before_any_work(command, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Metrics of predicting tokens, against numbers computed by hand."""
+"""Metrics of predicting tokens and losses of comparing texts, against numbers computed by hand."""
 
 import math
 
@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.losses import BitsPerByte, Perplexity, TokenCrossentropy
+from tfx_transformer.models.losses import (
+    BitsPerByte,
+    InBatchContrast,
+    Perplexity,
+    ScoredCosine,
+    TokenCrossentropy,
+)
 
 # Each row predicts ids 0, 1 and 2 with these probabilities; the right ones are in LABELS.
 PROBABILITIES = [[[1 / 2, 1 / 4, 1 / 4], [1 / 8, 3 / 4, 1 / 8]], [[1 / 16, 7 / 16, 1 / 2]] * 2]
@@ -71,3 +77,90 @@ def test_a_metric_comes_back_from_its_configuration(metric):
 def test_smoothing_is_a_share(smoothing):
     with pytest.raises(InputError, match=f"label_smoothing is {smoothing}.\n  Expected from 0"):
         TokenCrossentropy(smoothing)
+
+
+# Comparing texts
+
+
+@pytest.fixture
+def cosines():
+    """Of 5 texts with 5 pairs; not symmetric."""
+    return np.random.default_rng(0).uniform(-1, 1, (5, 5)).astype("float32")
+
+
+SCORES = np.array([0.2, 1.0, 0.2, 0.6, 0.0], "float32")
+UNEVEN = np.array([1.0, 0.0, 2.0, 0.5, 1.0], "float32")
+
+
+def contrast(cosines, temperature):
+    """Cross-entropy of every row and every column with its own number, text by text."""
+    losses = []
+    for i in range(len(cosines)):
+        parts = [
+            math.exp(cosines[i, i] / temperature) / sum(math.exp(c / temperature) for c in line)
+            for line in (cosines[i].tolist(), cosines[:, i].tolist())
+        ]
+        losses.append(-sum(map(math.log, parts)) / 2)
+    return np.array(losses)
+
+
+def squares(cosines):
+    return np.array([(cosines[i, i] - SCORES[i]) ** 2 for i in range(len(SCORES))])
+
+
+@pytest.mark.parametrize(
+    ("loss", "oracle"),
+    [
+        (InBatchContrast, lambda c: contrast(c, 0.05)),
+        (lambda **k: InBatchContrast(0.7, **k), lambda c: contrast(c, 0.7)),
+        (ScoredCosine, squares),
+    ],
+    ids=["contrast", "warmer", "squares"],
+)
+def test_comparing_texts_by_hand(cosines, loss, oracle):
+    expected = oracle(cosines)
+    assert np.array(loss(reduction=None)(SCORES, cosines)) == pytest.approx(expected, rel=1e-5)
+    assert float(loss()(SCORES, cosines)) == pytest.approx(expected.mean(), rel=1e-5)
+    assert float(loss(reduction="sum")(SCORES, cosines)) == pytest.approx(expected.sum(), rel=1e-5)
+    weighted = np.average(expected, weights=UNEVEN)
+    assert float(loss()(SCORES, cosines, UNEVEN)) == pytest.approx(weighted, rel=1e-5)
+
+
+def test_scores_do_not_matter_to_the_contrast(cosines):
+    assert InBatchContrast()(SCORES, cosines) == InBatchContrast()(1 - SCORES, cosines)
+
+
+def test_cosines_in_half_precision_do_not_overflow():
+    # float16 ends at exp(11.09); a cosine over 0.05 reaches 20.
+    cosines = np.array([[1, -1], [-1, 1]], "float16")
+    assert float(InBatchContrast()(SCORES[:2], -cosines)) == pytest.approx(40, rel=1e-5)
+
+
+@pytest.mark.parametrize("loss", [InBatchContrast, ScoredCosine])
+def test_the_gradient_is_that_of_finite_differences(cosines, loss):
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        tape.watch(variable := tf.constant(cosines))
+        value = loss()(SCORES, variable)
+    gradient = tape.gradient(value, variable).numpy()
+    step = 1e-3
+    for i, j in ((0, 0), (1, 1), (3, 2)):
+        moved = np.zeros_like(cosines)
+        moved[i, j] = step
+        rise = float(loss()(SCORES, cosines + moved)) - float(loss()(SCORES, cosines - moved))
+        assert gradient[i, j] == pytest.approx(rise / (2 * step), rel=0.02, abs=5e-3)
+
+
+@pytest.mark.parametrize("loss", [InBatchContrast(0.1, name="near"), ScoredCosine(name="far")])
+def test_a_loss_comes_back_from_its_configuration(cosines, loss):
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert type(again) is type(loss)
+    assert again.get_config() == loss.get_config()
+    assert again(SCORES, cosines) == loss(SCORES, cosines)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+def test_a_temperature_is_positive(value):
+    with pytest.raises(InputError, match=f"temperature is {value}.\n  Expected more than 0"):
+        InBatchContrast(value)

@@ -293,6 +293,19 @@ def test_evaluate_by_hand(command, path, by_keras, ids_of, tmp_path, times):
     assert f"{scores['bits_per_byte']:.4f} bits per byte of {size}\n" in errors
 
 
+def test_evaluate_a_column(command, path, by_keras, ids_of, tmp_path):
+    stories = ["The cat sleeps, and\nthe dog too.", "犬が走る。", 'It says "NA".', "001"]
+    with (tmp_path / "table.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("id", "story"), *enumerate(stories)])
+    flags = ["--column", "story", "--json"]
+    status, output, errors = command("evaluate", path, "table.csv", *flags)
+    assert status == 0, errors
+    scores, ids = json.loads(output), ids_of(*stories)
+    assert (scores["tokens"], scores["bytes"]) == (len(ids), len("".join(stories).encode()))
+    loss = loss_by_hand(by_keras.engine.model, ids)
+    assert scores["loss"] == pytest.approx(loss, abs=1e-4)
+
+
 def test_generate_continues(command, path, by_keras):
     texts = ["The cat ", "猫", ""]
     expected = by_keras.generate(texts)

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "InputError": "errors",
     "CHAT_TEMPLATE": "text.prompts",
+    "MASK_TOKEN": "text.tokenizer",
     "ROLE_TOKENS": "text.prompts",
     "ChatTemplate": "text.prompts",
     "Chat": "generation.chat",
@@ -20,7 +21,15 @@ _MODULE_OF = {
     "Tokenizer": "text.tokenizer",
     "GenerationOptions": "generation",
     "Seq2SeqLM": "models.tasks",
+    "Classifier": "models.encoders",
+    "Embedder": "models.encoders",
+    "MaskedLM": "models.encoders",
+    "fine_tuned": "models.encoders",
+    "take_over": "models.encoders",
+    "predictor": "models.predicting",
     "BitsPerByte": "models.losses",
+    "InBatchContrast": "models.losses",
+    "ScoredCosine": "models.losses",
     "Perplexity": "models.losses",
     "TokenAccuracy": "models.losses",
     "TokenCrossentropy": "models.losses",
@@ -47,6 +56,7 @@ _MODULES = (
     "resources",
     "runtime",
     "training",
+    "vectors",
 )
 
 __all__ = [*_MODULE_OF, *_MODULES]

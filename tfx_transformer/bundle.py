@@ -26,6 +26,7 @@ LITERT = {
     "float32": "model.tflite",
     "int8": "model.int8.tflite",
     "int4": "model.int4.tflite",
+    "full_int8": "model.full_int8.tflite",
 }
 LITERTLM = "model.litertlm"
 SUMS = "SHA256SUMS"

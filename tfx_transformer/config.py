@@ -20,6 +20,14 @@ SIZES: dict[str, dict[str, int]] = {
 STYLES: dict[str, dict[str, Any]] = {
     # Radford et al. (2019)
     "gpt2": dict(position="learned", activation="gelu_tanh", scale_embedding=False),
+    # Devlin et al. (2019)
+    "bert": dict(
+        position="learned",
+        norm_first=False,
+        embedding_norm=True,
+        norm_epsilon=1e-12,
+        scale_embedding=False,
+    ),
     # Touvron et al. (2023)
     "llama": dict(
         position="rotary",
@@ -42,6 +50,10 @@ _BOUNDS = {
     "hidden_dim": (1, 32_768),
     "intermediate_dim": (1, 262_144),
     "max_sequence_length": (1, 1_048_576),
+    "image_size": (0, 4_096),
+    "patch_size": (1, 256),
+    "conv_layers": (0, 8),
+    "num_classes": (0, 100_000),
     "padding_id": (0, 2_000_000),
     "start_id": (0, 2_000_000),
     "end_id": (0, 2_000_000),
@@ -69,6 +81,7 @@ class TransformerConfig:
         position: "sinusoidal", "learned" or "rotary".
         norm: "layer_norm" or "rms_norm".
         norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
+        embedding_norm: normalize the embeddings too, before the first block.
         norm_epsilon: added to the variance.
         activation: "relu", "gelu" (exact), "gelu_tanh" or "silu".
         gated: multiply the activated projection with a second one (GLU, Shazeer 2020).
@@ -77,6 +90,19 @@ class TransformerConfig:
         scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
         rope_theta: base wavelength of rotary positions.
         padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
+        stochastic_depth: rate at which the last block is left out of a training example; the
+            blocks before it less often, the first never (Huang et al. 2016, section 3).
+        num_classes: of a `Classifier`.
+        multi_label: any number of classes may be right at once, instead of one.
+        pooling: how an encoder's vectors become one: "mean", "first", "last", or "attention", a
+            trained weighting (SeqPool, Hassani et al. 2021, section 3.2).
+        image_size: height and width of the images that the model reads, in pixels; 0: it reads
+            text. Of images `max_sequence_length` is the number of vectors they become, and
+            `vocabulary_size` is 0.
+        patch_size: pixels of a side of the squares that an image is cut into (Dosovitskiy et al.
+            2021, section 3.1).
+        conv_layers: convolutions with pooling that make vectors of an image instead (the compact
+            convolutional tokenizer, Hassani et al. 2021, section 3.3); 0: patches.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit; the message names them.
@@ -104,13 +130,32 @@ class TransformerConfig:
     padding_id: int = 0
     start_id: int = 1
     end_id: int = 2
+    embedding_norm: bool = False
+    stochastic_depth: float = 0.0
+    num_classes: int = 0
+    multi_label: bool = False
+    pooling: Literal["mean", "first", "last", "attention"] = "mean"
+    image_size: int = 0
+    patch_size: int = 4
+    conv_layers: int = 0
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:
             object.__setattr__(self, "num_key_value_heads", self.num_heads)
         if self.num_decoder_layers is None:
             object.__setattr__(self, "num_decoder_layers", self.num_layers)
+        self._check_values()
+        self._check_heads()
+        if self.image_size:
+            self._check_image()
+            object.__setattr__(self, "max_sequence_length", self.image_side**2)
+        else:
+            self._check_special_tokens()
+
+    def _check_values(self) -> None:
         for name, (low, high) in _BOUNDS.items():
+            if name == "vocabulary_size" and self.image_size:
+                low = high = 0
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise InputError(
@@ -130,8 +175,11 @@ class TransformerConfig:
                     "  Expected true or false."
                 )
         _check_number("dropout", self.dropout, 0.0, 0.95)
+        _check_number("stochastic_depth", self.stochastic_depth, 0.0, 0.95)
         _check_number("norm_epsilon", self.norm_epsilon, 1e-12, 1.0)
         _check_number("rope_theta", self.rope_theta, 1.0, 1e9)
+
+    def _check_heads(self) -> None:
         if self.hidden_dim % self.num_heads:
             raise InputError(
                 f"TransformerConfig: hidden_dim {self.hidden_dim} is not a multiple of "
@@ -150,6 +198,15 @@ class TransformerConfig:
                 f"TransformerConfig: {self.position} positions need an even width, got {even}.\n"
                 "  Sines and cosines come in pairs; choose an even hidden_dim / num_heads."
             )
+
+    def _check_image(self) -> None:
+        if not self.conv_layers and self.image_size % self.patch_size:
+            raise InputError(
+                f"TransformerConfig: image_size {self.image_size} is not a multiple of patch_size "
+                f"{self.patch_size}.\n  Images are cut into whole squares; change one of the two."
+            )
+
+    def _check_special_tokens(self) -> None:
         for name in ("padding_id", "start_id", "end_id"):
             if getattr(self, name) >= self.vocabulary_size:
                 raise InputError(
@@ -167,21 +224,34 @@ class TransformerConfig:
         """Width of one attention head: hidden_dim / num_heads."""
         return self.hidden_dim // self.num_heads
 
+    @property
+    def image_side(self) -> int:
+        """Vectors that a row of an image becomes; each convolution's pooling halves it."""
+        if self.conv_layers:
+            return -(-self.image_size // 2**self.conv_layers)
+        return self.image_size // self.patch_size
+
     @classmethod
     def of_size(
         cls, size: str, vocabulary_size: int, style: str | None = None, **overrides: Any
     ) -> TransformerConfig:
-        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "llama"; None:
-        the defaults), with any field overridden that is not None. Of another `hidden_dim` the
-        `intermediate_dim` is four times as much, if it is not overridden too."""
+        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "bert", "llama";
+        None: the defaults), with any field overridden that is not None, and of the size's own
+        numbers not 0. Of another `hidden_dim` the `intermediate_dim` is four times as much, if it
+        is not overridden too."""
         if size not in SIZES:
             raise InputError(f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}.")
         if style is not None and style not in STYLES:
             raise InputError(f"There is no style {style!r}.\n  Styles: {', '.join(STYLES)}.")
-        overrides = {name: value for name, value in overrides.items() if value is not None}
+        own = SIZES[size]
+        overrides = {
+            name: value
+            for name, value in overrides.items()
+            if value is not None and not (name in own and value == 0)
+        }
         if "hidden_dim" in overrides:
             overrides.setdefault("intermediate_dim", 4 * overrides["hidden_dim"])
-        values = {**SIZES[size], **STYLES.get(style, {}), **overrides}
+        values = {**own, **STYLES.get(style, {}), **overrides}
         return cls(vocabulary_size=vocabulary_size, **values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -217,8 +287,17 @@ _CHOICES = {
     "position": ("sinusoidal", "learned", "rotary"),
     "norm": ("layer_norm", "rms_norm"),
     "activation": ("relu", "gelu", "gelu_tanh", "silu"),
+    "pooling": ("mean", "first", "last", "attention"),
 }
-_FLAGS = ("norm_first", "gated", "use_bias", "tie_embeddings", "scale_embedding")
+_FLAGS = (
+    "norm_first",
+    "embedding_norm",
+    "gated",
+    "use_bias",
+    "tie_embeddings",
+    "scale_embedding",
+    "multi_label",
+)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

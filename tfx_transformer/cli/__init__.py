@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfx_transformer import flags
-from tfx_transformer.cli.data import KINDS, check, tokens
+from tfx_transformer.cli.data import KINDS, check
 from tfx_transformer.cli.models import (
     ENGINES,
     FORMATS,
@@ -21,6 +21,8 @@ from tfx_transformer.cli.models import (
     info,
 )
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
+from tfx_transformer.cli.tokens import add_tokens_verb
+from tfx_transformer.cli.vectors import add_vector_verbs
 
 # What sacrebleu splits by without a download.
 TOKENIZE = ("13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none")
@@ -63,9 +65,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--bundle", help="count with this bundle's tokenizer; else one is trained")
     one.add_argument("--max-length", type=int, default=128, help="tokens a model would read [128]")
 
-    one = verb("tokens", tokens)
-    one.add_argument("texts", nargs="+", metavar="TEXT|FILE")
-    one.add_argument("--bundle", required=True, help="the bundle whose tokenizer counts")
+    add_tokens_verb(verb)
+    add_vector_verbs(verb)
 
     one = verb("generate", generate)
     one.add_argument("bundle")
@@ -126,6 +127,7 @@ def _add_generation(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_columns(verb: argparse.ArgumentParser) -> None:
-    for name in ("source", "target", "instruction", "input", "output"):
+    for name in ("source", "target", "instruction", "input", "output", "text", "label"):
         verb.add_argument(f"--{name}", default=name, help=f"column of the {name}s [{name}]")
+    verb.add_argument("--separator", default="", help="between several labels in a cell")
     verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")

@@ -1,23 +1,23 @@
-"""The verbs that look at data: check and tokens."""
+"""The verb that looks at data: check."""
 
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
 
-KINDS = ("pairs", "instructions")
+KINDS = ("pairs", "instructions", "labels")
 
 
 def check(chosen: argparse.Namespace) -> dict[str, Any]:
-    """read a file of pairs or instructions and say what is in it, and what is wrong and where"""
+    """say what is in a file of pairs, instructions or labelled texts, and what is wrong where"""
     if chosen.max_length < 2:
         raise InputError(f"--max-length is {chosen.max_length}.\n  Expected 2 tokens or more.")
     kind = chosen.kind or _kind(Path(chosen.file), chosen)
-    summary, bad_rows = (_check_pairs if kind == "pairs" else _check_instructions)(chosen)
+    checks = dict(zip(KINDS, (_check_pairs, _check_instructions, _check_labels), strict=True))
+    summary, bad_rows = checks[kind](chosen)
     print("\n".join([summary.path, *summary.lines()[1:]]))
     for bad in bad_rows:
         print(f"  row {bad.row}, column {bad.column}: {bad.reason}")
@@ -52,6 +52,24 @@ def _check_instructions(chosen: argparse.Namespace):
     return describe_instructions(read, None, template, chosen.max_length)[0], read.bad_rows
 
 
+def _check_labels(chosen: argparse.Namespace):
+    from tfx_transformer.data import describe_labelled_texts, label_names, read_labelled_texts
+    from tfx_transformer.text.tokenizer import Tokenizer
+
+    read = read_labelled_texts(
+        chosen.file,
+        chosen.text,
+        chosen.label,
+        separator=chosen.separator,
+        skip_bad_rows=chosen.skip_bad_rows,
+    )
+    names = label_names(read.labels, read.path)
+    bundle = chosen.bundle
+    tokenizer = _tokenizer(bundle) if bundle else Tokenizer.train(read.flat_texts(), 8000)
+    summary = describe_labelled_texts(read, None, tokenizer, names, chosen.max_length)[0]
+    return summary, read.bad_rows
+
+
 def _kind(path: Path, chosen: argparse.Namespace) -> str:
     """What a file holds, by its ending and its first line; what cannot be told is pairs, whose
     reader then says what is wrong."""
@@ -62,41 +80,13 @@ def _kind(path: Path, chosen: argparse.Namespace) -> str:
             header = file.readline(10_000)
     except OSError:
         return "pairs"
-    names = [cell.strip().strip('"') for cell in header.split(",")]
-    return "instructions" if {chosen.instruction, chosen.output} <= set(names) else "pairs"
-
-
-def tokens(chosen: argparse.Namespace) -> dict[str, Any]:
-    """count tokens of texts or files"""
-    tokenizer = _tokenizer(chosen.bundle)
-    rows = []
-    for text in chosen.texts:
-        is_file = os.path.isfile(text)  # False, not an error, for a text too long to be a name
-        content = _read_text(Path(text)) if is_file else text
-        ids = tokenizer.encode(content)
-        row = {
-            "text": text,
-            "tokens": len(ids),
-            "characters": len(content),
-            "bytes": len(content.encode("utf-8", errors="replace")),
-            "tokens_per_character": round(len(ids) / max(len(content), 1), 3),
-        }
-        rows.append(row)
-        print(
-            f"{row['tokens']:>7,} tokens  {row['characters']:>7,} characters  "
-            f"{row['bytes']:>7,} bytes  {row['tokens_per_character']:.2f} tokens/character  "
-            + (text if is_file else "|".join(tokenizer.tokens(ids)))
-        )
-    return {"texts": rows}
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: byte {error.start} is not UTF-8.\n  Convert the file to UTF-8."
-        ) from error
+    names = {cell.strip().strip('"') for cell in header.split(",")}
+    columns = {
+        "instructions": {chosen.instruction, chosen.output},
+        "pairs": {chosen.source, chosen.target},
+        "labels": {*map(str.strip, chosen.text.split(",")), chosen.label},
+    }
+    return next((kind for kind, wanted in columns.items() if wanted <= names), "pairs")
 
 
 def _tokenizer(path: str):

@@ -17,33 +17,83 @@ from tfx_transformer.data.corpus import (
     sample_texts,
     write_tokens,
 )
+from tfx_transformer.data.images_summary import describe_labelled_images
 from tfx_transformer.data.instructions import instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
+from tfx_transformer.data.labelled_images import (
+    LabelledImages,
+    labelled_images,
+    read_labelled_images,
+    split_labelled_images,
+)
+from tfx_transformer.data.labelled_summary import describe_labelled_texts
+from tfx_transformer.data.labelled_text import (
+    LabelledTexts,
+    labelled_texts,
+    read_labelled_texts,
+    split_labelled_texts,
+)
+from tfx_transformer.data.labels import (
+    class_weights,
+    label_ids,
+    label_matrix,
+    label_names,
+    split_stratified,
+)
+from tfx_transformer.data.masking import masked
 from tfx_transformer.data.pairs import Pairs, pairs, read_pairs, split_pairs
+from tfx_transformer.data.sentence_pairs import (
+    SentencePairs,
+    read_sentence_pairs,
+    sentence_pairs,
+    split_sentence_pairs,
+)
+from tfx_transformer.data.sentence_pairs_summary import describe_sentence_pairs
 from tfx_transformer.data.summary import describe_pairs
 from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
 
 __all__ = [
     "Conversations",
+    "LabelledImages",
+    "LabelledTexts",
     "Pairs",
+    "SentencePairs",
     "TokenFile",
     "add_turns",
     "beginnings",
     "blocks",
+    "class_weights",
     "describe_corpora",
     "describe_instructions",
+    "describe_labelled_images",
+    "describe_labelled_texts",
     "describe_pairs",
+    "describe_sentence_pairs",
     "hold_out",
     "instructions",
+    "label_ids",
+    "label_matrix",
+    "label_names",
+    "labelled_images",
+    "labelled_texts",
+    "masked",
     "pairs",
     "read_corpus",
     "read_documents",
     "read_instructions",
+    "read_labelled_images",
+    "read_labelled_texts",
     "read_pairs",
+    "read_sentence_pairs",
     "read_table",
     "sample_texts",
+    "sentence_pairs",
     "split_conversations",
+    "split_labelled_images",
+    "split_labelled_texts",
     "split_pairs",
+    "split_sentence_pairs",
+    "split_stratified",
     "stream_table",
     "write_bad_rows",
     "write_tokens",

@@ -18,16 +18,19 @@ __all__ = ["everything", "litert", "litertlm", "saved_model", "verify"]
 _SENTENCES = 200
 
 
-def everything(path: str | os.PathLike, texts: Sequence[str], beams: int = 4) -> dict[str, Any]:
+def everything(path: str | os.PathLike, inputs: Sequence, beams: int = 4) -> dict[str, Any]:
     """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
-    also `.litertlm`, and verifies them on the first of the given texts. Returns what `verify`
-    returns."""
-    causal = bundle.read_config(path)["task"] == "causal"
+    also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
+    `verify` returns. A classifier of several texts a row gets no SavedModel."""
+    config = bundle.read_config(path)
+    causal = config["task"] == "causal"
+    first = "" if config.get("text_columns", 1) > 1 else "SavedModel, "
     also = ", .litertlm" if causal else ""
-    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
-    saved_model(path)
+    print(f"Exporting {path}/: {first}TFLite float32 and int8{also}, run.pyz")
+    if first:
+        saved_model(path)
     litert(path, beams=beams)
     litert(path, quantize="int8", beams=beams)
     if causal:
         litertlm(path)
-    return verify(path, list(texts)[:_SENTENCES])
+    return verify(path, list(inputs)[:_SENTENCES])

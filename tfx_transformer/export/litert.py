@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.signatures import signatures
+from tfx_transformer.export.signatures import ROWS, signatures
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.saving import load
@@ -66,13 +66,14 @@ def convert(
     quantize: str | None = None,
     beams: int = 1,
     context: int | None = None,
+    rows: int = ROWS,
 ) -> None:
     """Writes a model as one TFLite file.
 
     Args:
         model: a float32 `CausalLM` or `Seq2SeqLM`.
         quantize: None, "int8" or "int4", as in `litert`.
-        beams, context: see `signatures`.
+        beams, context, rows: see `signatures`.
 
     Raises:
         InputError: the model cannot be quantized so.
@@ -81,8 +82,9 @@ def convert(
     """
     if quantize == "int4":
         _check_four_bits(model.config)
-    table = signatures(model, beams, context)
-    with tempfile.TemporaryDirectory() as folder, _shared_embedding_table(model):
+    table = signatures(model, beams, context, rows)
+    shared = contextlib.nullcontext() if model.config.image_size else _shared_embedding_table(model)
+    with tempfile.TemporaryDirectory() as folder, shared:
         archive = keras.export.ExportArchive()
         archive.track(model)
         for name, (function, specs) in table.items():

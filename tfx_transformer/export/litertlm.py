@@ -14,7 +14,8 @@ from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.litert import litert
+from tfx_transformer.export.litert import convert, litert
+from tfx_transformer.models.saving import load
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
@@ -37,8 +38,8 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
 
     Args:
         path: the bundle's folder.
-        variant: "float32", "int8" or "int4": the TFLite file to pack; it is made if it is not
-            there.
+        variant: "float32", "int8" or "int4": how weights are stored. The context is that of the
+            bundle's TFLite file of this variant, which is made if it is not there.
 
     Raises:
         InputError: the bundle is damaged or no decoder-only model, or there is no such variant.
@@ -53,13 +54,17 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
             f"{path}: LiteRT-LM runs decoder-only models; this one's task is "
             f"{values.get('task')!r}.\n  Export it --to litert."
         )
+    quantize = None if variant == "float32" else variant
     if not Path(path, bundle.LITERT[variant]).is_file():
-        litert(path, quantize=None if variant == "float32" else variant)
-    tokenizer = bundle.read_tokenizer(path)
+        litert(path, quantize=quantize)
+    model, tokenizer = load(path)
     config = TransformerConfig.from_dict(values["architecture"])
     config = CausalEngine(Path(path, bundle.LITERT[variant]), config).config  # the file's context
-    with bundle.updating(path) as folder:
-        _pack(folder / bundle.LITERTLM, folder / bundle.LITERT[variant], tokenizer, config)
+    with bundle.updating(path) as folder, tempfile.TemporaryDirectory() as temporary:
+        # Not the bundle's file: LiteRT-LM has no use for a signature of several texts.
+        file = Path(temporary, "model.tflite")
+        convert(model, file, quantize, context=config.max_sequence_length, rows=1)
+        _pack(folder / bundle.LITERTLM, file, tokenizer, config)
 
 
 def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:

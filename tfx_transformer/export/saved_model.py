@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
+from tfx_transformer.export.serving import encoder_serving
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.encoders import (
     ChatEncoder,
@@ -33,8 +34,27 @@ def saved_model(path: str | os.PathLike) -> None:
 
     Its signature `serve` takes `texts`, string (batch,), and returns `texts`, string (batch,): the
     greedy answer to each, equal to the Keras model's. Longer texts are cut to what the model reads.
+    Of a classifier or an embedder see `serving.encoder_serving`.
     """
     model, tokenizer = load(path)
+    if model.task in ("classification", "embedding"):
+        parts, serve, spec = encoder_serving(model, tokenizer, bundle.read_config(path))
+    elif model.task == "masked":
+        raise InputError(f"{path}: a masked model is a base and answers nothing.\n  Fine-tune it.")
+    else:
+        parts, serve, spec = _text_serving(model, tokenizer)
+    with bundle.updating(path) as folder:
+        shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
+        archive = keras.export.ExportArchive()
+        for part in (model, *parts):
+            archive.track(part)
+        archive.add_endpoint("serve", serve, [spec])
+        with contextlib.redirect_stdout(sys.stderr):
+            archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+
+
+def _text_serving(model, tokenizer):
+    """The endpoint of a model that writes, as `serving.encoder_serving`."""
     config = model.config
     words = GraphTokenizer(tokenizer)
     prompts = _prompts(new_encoder(model.task, tokenizer), config.max_sequence_length)
@@ -50,14 +70,7 @@ def saved_model(path: str | os.PathLike) -> None:
         beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
         return {"texts": words.decode(tf.where(beyond, config.padding_id, rows))}
 
-    with bundle.updating(path) as folder:
-        shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        archive.track(words)
-        archive.add_endpoint("serve", serve, [tf.TensorSpec([None], tf.string, name="texts")])
-        with contextlib.redirect_stdout(sys.stderr):
-            archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+    return [words], serve, tf.TensorSpec([None], tf.string, name="texts")
 
 
 def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:

@@ -6,34 +6,74 @@ import tensorflow as tf
 
 from tfx_transformer.models.decoding import reorder
 
-# Lengths that the encoder is exported for; a text runs in the shortest that holds it.
+# Lengths that an encoder is exported for; a text runs in the shortest that holds it.
 ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
+
+# Texts or images that an encoder-only model reads together; the last of many run one by one.
+ENCODER_ROWS = (1, 8)
 
 # Lengths that a decoder-only model reads a prompt in; a shorter piece is padded. A single token
 # serves the last slots of the context, where no longer piece fits.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
+# Texts that a decoder-only model continues together, a token of each a step.
+ROWS = 8
 
-def signatures(model, beams: int = 1, context: int | None = None) -> dict[str, tuple]:
+
+def signatures(
+    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+) -> dict[str, tuple]:
     """The functions of a model as name -> (function, input signature), static shapes only.
 
     Args:
-        model: `CausalLM` or `Seq2SeqLM`.
+        model: `CausalLM`, `Seq2SeqLM`, `Classifier` or `Embedder`.
         beams: also a decode step for this many beams; `Seq2SeqLM` only.
         context: slots of the cache; None: the model's `max_sequence_length`. `CausalLM` only.
+        rows: also a decode step for this many texts, if more than one; `CausalLM` only.
     """
+    if model.task in ("classification", "embedding"):
+        return encoder_signatures(model)
     if model.task == "causal":
-        return causal_signatures(model, context or model.config.max_sequence_length)
+        return causal_signatures(model, context or model.config.max_sequence_length, rows)
     return seq2seq_signatures(model, beams)
 
 
-def causal_signatures(model, context: int) -> dict[str, tuple]:
-    """The functions of a `CausalLM`, named and shaped as LiteRT-LM expects them.
+def encoder_signatures(model) -> dict[str, tuple]:
+    """The functions of a `Classifier` or an `Embedder`.
+
+    `run_<rows>x<length>`: token_ids int32 (rows, length); of images `run_<rows>`: images float32
+        (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or vectors.
+    """
+    config = model.config
+
+    def run(inputs):
+        return {"output": tf.cast(model(inputs, training=False), tf.float32)}
+
+    if config.image_size:
+        shape = (config.image_size, config.image_size, 3)
+        return {
+            f"run_{rows}": (run, {"images": _spec("images", (rows, *shape))})
+            for rows in ENCODER_ROWS
+        }
+    longest = config.max_sequence_length
+    lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+    return {
+        f"run_{rows}x{length}": (run, {"token_ids": _spec("token_ids", (rows, length), tf.int32)})
+        for rows in ENCODER_ROWS
+        for length in lengths
+    }
+
+
+def causal_signatures(model, context: int, rows: int) -> dict[str, tuple]:
+    """The functions of a `CausalLM`, those for one text named and shaped as LiteRT-LM expects them.
 
     `prefill_<length>`: tokens int32 (1, length), input_pos int32 (length,) and the cache
         kv_cache_k_<i>, kv_cache_v_<i> of every block, float32 (1, num_key_value_heads, context,
         head_dim) -> the new cache. `decode`: the same with length 1 -> the new cache and logits
-        float32 (1, 1, vocabulary_size).
+        float32 (1, 1, vocabulary_size). `decode_<rows>`, which LiteRT-LM does not know: tokens
+        int32 (rows, 1), input_pos int32 (rows,), and a cache for each row as for one text,
+        kv_cache_k_<i>_<row> and kv_cache_v_<i>_<row> -> the new caches and logits float32
+        (rows, 1, vocabulary_size).
     """
     config = model.config
 
@@ -53,9 +93,30 @@ def causal_signatures(model, context: int) -> dict[str, tuple]:
         logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"][0], cache)
         return {"logits": logits[:, None], **_named("kv_cache", cache)}
 
+    def decode_rows(inputs):
+        apart = [[inputs[f"{name}_{row}"] for row in range(rows)] for name in names]
+        cache = list(zip(apart[::2], apart[1::2], strict=True))
+        logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"], cache)
+        new = _named("kv_cache", cache)
+        caches = {f"{name}_{row}": new[name][row] for name in names for row in range(rows)}
+        return {"logits": logits[:, None], **caches}
+
+    names = _names("kv_cache", range(config.num_layers))
     lengths = [n for n in PREFILL_LENGTHS if n <= context]
     table = {f"prefill_{length}": (prefill, inputs(length)) for length in lengths}
-    return table | {"decode": (decode, inputs(1))}
+    table["decode"] = (decode, inputs(1))
+    if rows > 1:
+        shape = (1, config.num_key_value_heads, context, config.head_dim)
+        apart = [f"{name}_{row}" for name in names for row in range(rows)]
+        table[f"decode_{rows}"] = (
+            decode_rows,
+            {
+                "tokens": _spec("tokens", (rows, 1), tf.int32),
+                "input_pos": _spec("input_pos", (rows,), tf.int32),
+                **{name: _spec(name, shape) for name in apart},
+            },
+        )
+    return table
 
 
 def seq2seq_signatures(model, beams: int = 1) -> dict[str, tuple]:

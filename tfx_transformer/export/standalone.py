@@ -13,6 +13,8 @@ PARTS = (
     "flags.py",
     "config.py",
     "bundle.py",
+    "images.py",
+    "prediction",
     "runtime",
     "text",
     "generation",

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.export.verify_encoder import verify_encoder
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import annotate, load
 from tfx_transformer.runtime import litertlm
@@ -22,16 +23,25 @@ _LITERTLM_TEXTS = 50
 _LOGIT_SENTENCES = 20
 
 
-def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Runs every export of a bundle on texts and compares it with Keras; writes the result into
-    the bundle's `config.json` and README, and prints it.
+def verify(path: str | os.PathLike, inputs: Sequence) -> dict[str, dict[str, Any]]:
+    """Runs every export of a bundle on texts (or image files) and compares it with Keras; writes
+    the result into the bundle's `config.json` and README, and prints it.
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers, beside the logits' own
-        "logit_deviation".
+        "logit_deviation"; of classifiers and embedders see `verify_encoder`.
     """
     path = Path(path)
-    texts = list(dict.fromkeys(texts))
+    inputs = list(dict.fromkeys(inputs))
+    encoder = bundle.read_config(path)["task"] in ("classification", "embedding")
+    results = (verify_encoder if encoder else _verify_generator)(path, inputs)
+    for name, result in results.items():
+        print(f"  {name:<16} {result['summary']}")
+    annotate(path, verified=results)
+    return results
+
+
+def _verify_generator(path: Path, texts: list[str]) -> dict[str, dict[str, Any]]:
     model, tokenizer = load(path)
     keras_generator = text_generator(model, tokenizer)
     expected = keras_generator.generate(texts, truncate=True)
@@ -52,10 +62,8 @@ def verify(path: str | os.PathLike, texts: Sequence[str]) -> dict[str, dict[str,
         few = texts[:_LITERTLM_TEXTS]
         answers = litertlm.load(path).generate(few, truncate=True)
         results["LiteRT-LM"] = _agreement(expected[: len(few)], answers)
-    for name, result in results.items():
+    for result in results.values():
         result["summary"] = _sentence(result)
-        print(f"  {name:<15} {result['summary']}")
-    annotate(path, verified=results)
     return results
 
 

@@ -4,7 +4,9 @@ from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.block import TransformerBlock
 from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.image import ConvolutionalTokenizer, PatchEmbedding
 from tfx_transformer.layers.linear import Linear
+from tfx_transformer.layers.pooling import Pooling
 from tfx_transformer.layers.position import (
     LearnedPositions,
     RotaryPositions,
@@ -12,10 +14,13 @@ from tfx_transformer.layers.position import (
 )
 
 __all__ = [
+    "ConvolutionalTokenizer",
     "FeedForward",
     "LearnedPositions",
     "Linear",
     "MultiHeadAttention",
+    "PatchEmbedding",
+    "Pooling",
     "RotaryPositions",
     "SinusoidalPositions",
     "TokenEmbedding",

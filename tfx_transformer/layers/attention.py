@@ -36,7 +36,9 @@ class MultiHeadAttention(keras.layers.Layer):
         memory: what cross-attention reads: float (batch, memory_length, memory_dim), or the
             (key, value) pair that `project_memory` made of it once. None: self-attention.
         cache: (key, value) of the tokens before, each float
-            (batch, num_key_value_heads, max_length, head_dim); self-attention only.
+            (batch, num_key_value_heads, max_length, head_dim); self-attention only. Or rows kept
+            apart: two lists, a tensor (1, num_key_value_heads, max_length, head_dim) per row; then
+            position is (batch,) and length 1.
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it tells where a token stands; what it may see is told by its place in x.
@@ -128,7 +130,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mask = attention_mask
         if self.causal:
             first = 0 if cache is None else position
-            mask = causal_mask(first, ops.shape(x)[1], ops.shape(key)[2])
+            mask = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3])
             if attention_mask is not None:
                 mask = ops.logical_and(mask, attention_mask)
         if mask is not None:
@@ -158,8 +160,8 @@ class MultiHeadAttention(keras.layers.Layer):
         # Scaling the query is cheaper than scaling the scores.
         query = query * ops.cast(self.head_dim**-0.5, query.dtype)
         query = ops.reshape(query, (batch, self.num_key_value_heads, rows, self.head_dim))
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        return ops.reshape(scores, (batch, self.num_heads, length, ops.shape(key)[2]))
+        scores = _by_rows(lambda q, k: ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), query, key)
+        return ops.reshape(scores, (batch, self.num_heads, length, ops.shape(scores)[3]))
 
     def _hide(self, scores, mask):
         mask = ops.expand_dims(mask, -3)  # heads share the mask
@@ -168,10 +170,10 @@ class MultiHeadAttention(keras.layers.Layer):
     def _mix(self, weights, value):
         batch, length = ops.shape(weights)[0], ops.shape(weights)[2]
         rows = (self.num_heads // self.num_key_value_heads) * length
-        weights = ops.reshape(weights, (batch, self.num_key_value_heads, rows, ops.shape(value)[2]))
-        mixed = ops.reshape(
-            ops.matmul(weights, value), (batch, self.num_heads, length, self.head_dim)
-        )
+        keys = ops.shape(weights)[3]
+        weights = ops.reshape(weights, (batch, self.num_key_value_heads, rows, keys))
+        mixed = _by_rows(ops.matmul, weights, value)
+        mixed = ops.reshape(mixed, (batch, self.num_heads, length, self.head_dim))
         mixed = ops.transpose(mixed, (0, 2, 1, 3))
         return ops.reshape(mixed, (batch, length, self.num_heads * self.head_dim))
 
@@ -203,18 +205,32 @@ def causal_mask(position, length, keys):
     return ops.expand_dims(queries, -1) >= ops.arange(keys, dtype="int32")
 
 
+def _by_rows(function, x, y):
+    """function(x, y); or if y is a list, function of each row of x and its own y, side by side."""
+    if not isinstance(y, list):
+        return function(x, y)
+    rows = [function(x[index : index + 1], row) for index, row in enumerate(y)]
+    return ops.concatenate(rows, axis=0)
+
+
 def write_cache(cache, new, position):
     """The cache with `new` written at slots position, position + 1, …
 
     Args:
-        cache: float (batch, heads, max_length, head_dim).
+        cache: float (batch, heads, max_length, head_dim); or rows kept apart, a list of
+            (1, heads, max_length, head_dim).
         new: float (batch, heads, length, head_dim).
         position: int or int tensor; scalar (all rows alike) or (batch,), then length is 1.
 
-    Returns: float, the shape of cache.
+    Returns: float, the shape of cache, or such a list.
     """
-    new = ops.cast(new, cache.dtype)
     position = ops.cast(position, "int32")
+    if isinstance(cache, list):
+        return [
+            write_cache(row, new[index : index + 1], position[index])
+            for index, row in enumerate(cache)
+        ]
+    new = ops.cast(new, cache.dtype)
     if len(position.shape) == 0:
         return ops.slice_update(cache, (0, 0, position, 0), new)
     # Rows at different positions: one slot per row, chosen by comparison (no gather, no scatter).

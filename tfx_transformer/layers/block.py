@@ -28,6 +28,8 @@ class TransformerBlock(keras.layers.Layer):
         norm_first: pre-norm instead of post-norm.
         norm_epsilon: added to the variance.
         dropout: rate on each sub-layer's result and on attention weights, in training.
+        stochastic_depth: rate at which a sub-layer's whole result is left out of an example, in
+            training (Huang et al. 2016).
 
     Call arguments:
         x: float (batch, length, hidden_dim).
@@ -57,6 +59,7 @@ class TransformerBlock(keras.layers.Layer):
         use_bias=True,
         rope_theta=None,
         dropout=0.0,
+        stochastic_depth=0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -75,6 +78,7 @@ class TransformerBlock(keras.layers.Layer):
             "use_bias": use_bias,
             "rope_theta": rope_theta,
             "dropout": dropout,
+            "stochastic_depth": stochastic_depth,
         }
         self.norm_first = norm_first
         self.cross = cross
@@ -109,6 +113,12 @@ class TransformerBlock(keras.layers.Layer):
         )
         self.feed_forward_norm = new_norm(name="feed_forward_norm", **normal)
         self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.depth_dropout = None
+        if stochastic_depth:
+            # One draw for a whole example: kept and scaled up, or left out.
+            self.depth_dropout = keras.layers.Dropout(
+                stochastic_depth, noise_shape=(None, 1, 1), dtype=self.dtype_policy
+            )
 
     def build(self, x_shape, memory_shape=None):
         self.attention.build(x_shape)
@@ -163,7 +173,10 @@ class TransformerBlock(keras.layers.Layer):
         """x with one residual sub-layer applied, and what the sub-layer returned beside it."""
         result = sub_layer(norm(x) if self.norm_first else x)
         y, *extra = result if isinstance(result, tuple) else (result,)
-        x = x + self.residual_dropout(y, training=training)
+        y = self.residual_dropout(y, training=training)
+        if self.depth_dropout is not None:
+            y = self.depth_dropout(y, training=training)
+        x = x + y
         return (x if self.norm_first else norm(x)), extra
 
     def get_config(self):

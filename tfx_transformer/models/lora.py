@@ -34,9 +34,10 @@ def add_adapters(
     base_dtype: Literal["bfloat16", "int8"] | None = None,
 ) -> None:
     """Freezes a model and adds adapters to train, which change nothing yet; compile it afterwards.
+    The read-out of a `Classifier` is new to every task, so it is trained in full.
 
     Args:
-        model: any model of `models.tasks`.
+        model: any model of `models.tasks` or `models.encoders`.
         rank: inner width of an adapter.
         alpha: an adapter counts alpha / rank times: see `Linear`.
         targets: names of the layers that get one.
@@ -62,11 +63,11 @@ def add_adapters(
             f"  Targets of this model: {', '.join(sorted(names))}."
         )
     for weight in model.weights:
-        weight.trainable = False
+        weight.trainable = weight.path.startswith(model.read_out)
     if base_dtype is not None:
         _store_base(model, base_dtype)
     for layer in _linears(model):
-        if layer.name in targets:
+        if layer.name in targets and not layer.path.startswith(model.read_out):
             layer.dora = kind == "dora"
             layer.enable_lora(rank, lora_alpha=alpha)
     # What Keras has traced so far, it traced without adapters.
@@ -104,7 +105,8 @@ def merged(model: keras.Model) -> keras.Model:
 
 
 def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
-    """Writes the adapters of a model, without the model, as one safetensors file.
+    """Writes the adapters of a model and its read-out, if that is trained too, without the rest of
+    the model, as one safetensors file.
 
     A tensor is named by its path, such as "decoder/block_0/attention/query/lora_kernel_a". The
     metadata tell the settings, the model they belong to, and a checksum of all.
@@ -116,7 +118,8 @@ def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
     layers = _adapted(model)
     if not layers:
         raise InputError(f"{path}: the model has no adapters to save.\n  See `add_adapters`.")
-    tensors = {w.path: ops.convert_to_numpy(w) for layer in layers for w in layer.adapter_weights}
+    weights = [w for layer in layers for w in layer.adapter_weights] + _read_out(model)
+    tensors = {w.path: ops.convert_to_numpy(w) for w in weights}
     facts = json.dumps(_settings(layers) | _base(model))
     metadata = {"adapters": facts, "sha256": _digest(facts, tensors)}
     temporary = path.with_name(f".{path.name}.tmp")
@@ -153,9 +156,9 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
         raise InputError(f"{path} does not fit the model:\n  " + "\n  ".join(problems[:20]))
     if not adapted:
         add_adapters(model, **settings)
-    for layer in _adapted(model):
-        for weight in layer.adapter_weights:
-            weight.assign(tensors[weight.path])
+    adapters = [w for layer in _adapted(model) for w in layer.adapter_weights]
+    for weight in adapters + _read_out(model):
+        weight.assign(tensors[weight.path])
 
 
 def _linears(model: keras.Model) -> list[Linear]:
@@ -164,6 +167,10 @@ def _linears(model: keras.Model) -> list[Linear]:
 
 def _adapted(model: keras.Model) -> list[Linear]:
     return [layer for layer in _linears(model) if layer.adapter_weights]
+
+
+def _read_out(model: keras.Model) -> list[keras.Variable]:
+    return [w for w in model.weights if w.path.startswith(model.read_out)]
 
 
 def _store_base(model: keras.Model, dtype: str) -> None:
@@ -207,9 +214,9 @@ def _base(model: keras.Model) -> dict[str, Any]:
 
 
 def _adapter_shapes(model: keras.Model, settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    shapes, rank = {}, settings["rank"]
+    shapes, rank = {w.path: tuple(w.shape) for w in _read_out(model)}, settings["rank"]
     for layer in _linears(model):
-        if layer.name in settings["targets"]:
+        if layer.name in settings["targets"] and not layer.path.startswith(model.read_out):
             shapes[f"{layer.path}/lora_kernel_a"] = (layer.input_spec.axes[-1], rank)
             shapes[f"{layer.path}/lora_kernel_b"] = (rank, layer.units)
             if settings["kind"] == "dora":

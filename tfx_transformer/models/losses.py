@@ -1,4 +1,7 @@
-"""Loss and metrics of predicting tokens. Padding weighs nothing: it comes as sample weight 0."""
+"""Losses and metrics of predicting tokens, and losses of comparing texts.
+
+Padding weighs nothing: it comes as sample weight 0.
+"""
 
 from __future__ import annotations
 
@@ -97,3 +100,56 @@ class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
 
     def __init__(self, name="token_accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class InBatchContrast(keras.losses.Loss):
+    """Each text is to find its pair among all pairs of the batch, and each pair its text.
+
+    loss_i = -1/2 log(exp(c_ii / t) / sum_j exp(c_ij / t))
+             -1/2 log(exp(c_ii / t) / sum_j exp(c_ji / t))
+
+    InfoNCE (van den Oord et al. 2018, eq. 4) of cosines c as in Gao et al. (2021, SimCSE), eq. 1,
+    in both directions.
+
+    Args:
+        temperature: t, over 0; 0.05 in Gao et al.
+
+    Call arguments:
+        y_true: not used: the right answers are the diagonal.
+        y_pred: float (batch, batch), cosines of each text with each pair.
+    """
+
+    def __init__(self, temperature=0.05, name="loss", **kwargs):
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not temperature > 0:
+            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        logits = ops.cast(y_pred, "float32") / self.temperature
+        among_pairs, among_texts = ops.logsumexp(logits, axis=1), ops.logsumexp(logits, axis=0)
+        return (among_pairs + among_texts) / 2 - ops.diagonal(logits)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class ScoredCosine(keras.losses.Loss):
+    """The cosine of a text and its pair is to be their score.
+
+    loss_i = (c_ii - y_i)^2                    Reimers & Gurevych (2019), section 3, "regression"
+
+    Call arguments:
+        y_true: float (batch,), scores from 0 to 1.
+        y_pred: float (batch, batch), cosines of each text with each pair; the diagonal counts.
+    """
+
+    def __init__(self, name="loss", **kwargs):
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        return ops.square(ops.cast(ops.diagonal(y_pred), "float32") - ops.cast(y_true, "float32"))

@@ -16,16 +16,17 @@ import safetensors.numpy
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
-TASKS = {model.task: model for model in (CausalLM, Seq2SeqLM)}
+TASKS = {model.task: model for model in (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder)}
 
 
 def save(
     path: str | os.PathLike,
     model: keras.Model,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None = None,
     *,
     overwrite: bool = False,
     **details: Any,
@@ -34,19 +35,22 @@ def save(
 
     Args:
         path: folder to make, such as `saved_models/en_ja`.
+        tokenizer: of a model that reads text.
         overwrite: replace a bundle that is there.
-        details: JSON values for `config.json`, such as scores or the settings of the run.
+        details: JSON values for `config.json`, such as scores or the settings of the run; of a
+            `Classifier` labels, the names of its classes.
     """
     with bundle.writing(path, overwrite) as folder:
         weights = {p: np.asarray(w.value, "float32") for p, w in parameters(model).items()}
         safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
-        bundle.write_tokenizer(folder, tokenizer)
+        if tokenizer is not None:
+            bundle.write_tokenizer(folder, tokenizer)
         config = {
             "format": bundle.FORMAT,
             "task": model.task,
             "parameters": sum(int(w.size) for w in weights.values()),
             "architecture": model.config.to_dict(),
-            "chat": tokenizer.chat_template is not None,
+            "chat": tokenizer is not None and tokenizer.chat_template is not None,
             "versions": _versions(),
             **details,
         }
@@ -66,12 +70,12 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
 
 def load(
     path: str | os.PathLike, dtype: str = "float32", task: str | None = None
-) -> tuple[keras.Model, Tokenizer]:
-    """The model and the tokenizer of a bundle, verified.
+) -> tuple[keras.Model, Tokenizer | None]:
+    """The model of a bundle, verified, and its tokenizer if it reads text.
 
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
-        task: that the model must have been made for, "causal" or "seq2seq".
+        task: that the model must have been made for, such as "causal" or "seq2seq".
 
     Raises:
         InputError: the bundle is damaged, or its weights do not fit its configuration.
@@ -92,7 +96,7 @@ def load(
     # Sizes are compared before anything is built: a wrong configuration allocates nothing.
     table = weights.get("embedding/embeddings")
     shape = (architecture.vocabulary_size, architecture.hidden_dim)
-    if table is None or table.shape != shape:
+    if not architecture.image_size and (table is None or table.shape != shape):
         raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
     held = sum(w.size for w in weights.values())
     least = _fewest_parameters(architecture, config["task"])
@@ -101,7 +105,9 @@ def load(
             f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
             f"the architecture in {bundle.CONFIG} needs {least:,} or more."
         )
-    tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
+    tokenizer = None
+    if not architecture.image_size:
+        tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
     model = TASKS[config["task"]](architecture, dtype=dtype)
     assign_weights(model, weights, str(path / bundle.WEIGHTS))
     return model, tokenizer
@@ -138,21 +144,33 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     layers = f"{architecture['num_layers']}"
     if config["task"] == "seq2seq":
         layers += f" + {architecture['num_decoder_layers']}"
-    chat = " jinja2" if config.get("chat") else ""
+    needs, reads = (
+        "tiktoken",
+        (
+            f"{architecture['vocabulary_size']:,} tokens, "
+            f"context {architecture['max_sequence_length']:,}"
+        ),
+    )
+    if size := architecture.get("image_size"):
+        needs = "pillow"
+        reads = f"images of {size} x {size} as {architecture['max_sequence_length']:,} vectors"
+    elif config.get("chat"):
+        needs += " jinja2"
     lines = [
         f"# {name}",
         "",
         f"A {config['task']} Transformer, {config['parameters']:,} parameters: "
         f"{layers} layers of {architecture['hidden_dim']}, {architecture['num_heads']} heads, "
-        f"{architecture['vocabulary_size']:,} tokens, "
-        f"context {architecture['max_sequence_length']:,}.",
+        f"{reads}.",
         "",
         "Run it where this folder is, without TensorFlow:",
         "",
-        f"    pip install ai-edge-litert numpy tiktoken{chat}",
+        f"    pip install ai-edge-litert numpy {needs}",
         f"    python run.pyz {shlex.quote(config.get('example', 'I love cats.'))}",
         "",
     ]
+    if config.get("labels"):
+        lines += ["## Labels", "", ", ".join(config["labels"]), ""]
     for title in ("data", "scores", "verified"):
         if config.get(title):
             lines += [f"## {title.capitalize()}", ""]
@@ -164,15 +182,18 @@ def model_card(name: str, config: dict[str, Any]) -> str:
 
 
 def _fewest_parameters(config: TransformerConfig, task: str) -> int:
-    """Parameters that no model of this configuration has fewer of: learned positions, and in each
-    block queries, outputs (twice with cross-attention) and a feed-forward layer. It has about twice
-    as many at most, so what a file of weights holds bounds what a hostile configuration can
-    allocate."""
+    """Parameters that no model of this configuration has fewer of: learned positions, patches,
+    classes, and in each block queries, outputs (twice with cross-attention) and a feed-forward
+    layer. It has about twice as many at most, so what a file of weights holds bounds what a hostile
+    configuration can allocate."""
     square, feed_forward = config.hidden_dim**2, 2 * config.hidden_dim * config.intermediate_dim
     encoder = config.num_layers * (2 * square + feed_forward)
     decoder = config.num_decoder_layers * (4 * square + feed_forward) * (task == "seq2seq")
     learned = config.position == "learned"
-    return encoder + decoder + learned * config.max_sequence_length * config.hidden_dim
+    vectors = learned * config.max_sequence_length + config.num_classes * (task == "classification")
+    if config.image_size and not config.conv_layers:
+        vectors += 3 * config.patch_size**2
+    return encoder + decoder + vectors * config.hidden_dim
 
 
 def _read_weights(file: Path) -> dict[str, np.ndarray]:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfx_transformer.config import TransformerConfig
-from tfx_transformer.errors import InputError
-from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
 from tfx_transformer.models.transformer import TransformerStack
 
 
-class LanguageModel(keras.Model):
+class LanguageModel(TransformerModel):
     """What all models share that write tokens: the embedding table, loss and metrics.
 
     A subclass makes its stacks and calls `_build_parts`; for decoding it has `begin` and `step`,
@@ -23,38 +21,15 @@ class LanguageModel(keras.Model):
         config: `TransformerConfig`, or its dictionary.
     """
 
-    task = ""
     label_smoothing = 0.0  # of the default loss
 
     def __init__(self, config, **kwargs):
-        try:
-            super().__init__(**kwargs)
-        except ValueError as error:  # a flag of the user: --precision
-            raise InputError(
-                f"the dtype policy is {kwargs.get('dtype')!r}: {error}\n"
-                "  Expected one such as 'float32', 'bfloat16' or 'mixed_bfloat16'."
-            ) from error
-        config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
-        self.config = config
-        self.embedding = TokenEmbedding(
-            config.vocabulary_size,
-            config.hidden_dim,
-            scale=config.hidden_dim**0.5 if config.scale_embedding else 1.0,
-            tie_weights=config.tie_embeddings,
-            name="embedding",
-            dtype=self.dtype_policy,
-        )
-
-    def _build_parts(self, *parts):
-        """The configuration tells every shape, so the weights exist from the beginning."""
-        for part in (self.embedding, *parts):
-            part.build((None, None, self.config.hidden_dim))
-            part.built = True
-        self.built = True
+        super().__init__(config, **kwargs)
+        self.embedding = self._new_embedding()
 
     def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
         """`keras.Model.compile`; by default with `TokenCrossentropy` (label smoothing 0.1 in a
-        `Seq2SeqLM`, none in a `CausalLM`), token accuracy and perplexity, all without padding."""
+        `Seq2SeqLM`, none in the others), token accuracy and perplexity, all without padding."""
         super().compile(
             optimizer,
             loss=TokenCrossentropy(self.label_smoothing) if loss is None else loss,
@@ -63,16 +38,6 @@ class LanguageModel(keras.Model):
             ),
             **kwargs,
         )
-
-    def get_compile_config(self):
-        return self._compile_config.serialize()
-
-    def compile_from_config(self, config):
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)

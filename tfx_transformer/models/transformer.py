@@ -15,7 +15,7 @@ from tfx_transformer.layers.position import PACKAGE
 class TransformerStack(keras.layers.Layer):
     """Embedded tokens to contextual vectors, through the same step in training and decoding.
 
-    x <- dropout(x + positions);  x <- block_i(x) for every i;  x <- norm(x) if pre-norm
+    x <- dropout([norm](x + positions));  x <- block_i(x) for every i;  x <- norm(x) if pre-norm
 
     Args:
         config: `TransformerConfig`, or its dictionary.
@@ -27,16 +27,19 @@ class TransformerStack(keras.layers.Layer):
         x: float (batch, length, hidden_dim), embedded tokens.
         memory: float (batch, memory_length, hidden_dim), or the result of `project_memory`.
         cache: None (training), or one (key, value) pair per block, each float
-            (batch, num_key_value_heads, max_length, head_dim). A cache and length > 1 is prefill,
-            a cache and length 1 is decoding.
+            (batch, num_key_value_heads, max_length, head_dim), or two lists of rows kept apart, see
+            `MultiHeadAttention`. A cache and length > 1 is prefill, a cache and length 1 is
+            decoding.
         position: int or int tensor, scalar or (batch,); position of x[:, 0]. Without a cache also
             (batch, length), the position of every token.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.
+        return_hidden_states: also return what each block read, and what the last one wrote.
 
     Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the list
-        of attention weights if requested.
+        of attention weights if requested; then, if requested, the list of num_layers + 1 hidden
+        states, float (batch, length, hidden_dim).
     """
 
     def __init__(self, config, num_layers, causal=False, cross=False, **kwargs):
@@ -70,25 +73,28 @@ class TransformerStack(keras.layers.Layer):
                 use_bias=config.use_bias,
                 rope_theta=config.rope_theta if config.position == "rotary" else None,
                 dropout=config.dropout,
+                stochastic_depth=config.stochastic_depth * index / max(num_layers - 1, 1),
                 name=f"block_{index}",
                 dtype=self.dtype_policy,
             )
             for index in range(num_layers)
         ]
-        self.final_norm = None
-        if config.norm_first:
-            new_norm = {
-                "layer_norm": keras.layers.LayerNormalization,
-                "rms_norm": keras.layers.RMSNormalization,
-            }[config.norm]
-            self.final_norm = new_norm(
-                epsilon=config.norm_epsilon, name="final_norm", dtype=self.dtype_policy
-            )
+        self.embedding_norm = self._new_norm("embedding_norm") if config.embedding_norm else None
+        self.final_norm = self._new_norm("final_norm") if config.norm_first else None
+
+    def _new_norm(self, name):
+        new_norm = {
+            "layer_norm": keras.layers.LayerNormalization,
+            "rms_norm": keras.layers.RMSNormalization,
+        }[self.config.norm]
+        return new_norm(epsilon=self.config.norm_epsilon, name=name, dtype=self.dtype_policy)
 
     def build(self, x_shape, memory_shape=None):
         shape = (None, None, self.config.hidden_dim)
         if self.positions is not None:
             self.positions.build(shape)
+        if self.embedding_norm is not None:
+            self.embedding_norm.build(shape)
         for block in self.blocks:
             block.build(shape, shape if self.cross else None)
         if self.final_norm is not None:
@@ -117,12 +123,15 @@ class TransformerStack(keras.layers.Layer):
         attention_mask=None,
         cross_attention_mask=None,
         return_attention_scores=False,
+        return_hidden_states=False,
         training=None,
     ):
         if self.positions is not None:
             x = self.positions(x, start=position)
+        if self.embedding_norm is not None:
+            x = self.embedding_norm(x)
         x = self.embedding_dropout(x, training=training)
-        new_cache, scores = [], []
+        new_cache, scores, states = [], [], [x]
         for index, block in enumerate(self.blocks):
             result = block(
                 x,
@@ -138,6 +147,7 @@ class TransformerStack(keras.layers.Layer):
             if cache is not None:
                 new_cache.append(extra.pop(0))
             scores += extra
+            states.append(x)
         if self.final_norm is not None:
             x = self.final_norm(x)
         results = [x]
@@ -145,6 +155,8 @@ class TransformerStack(keras.layers.Layer):
             results.append(new_cache)
         if return_attention_scores:
             results.append(scores)
+        if return_hidden_states:
+            results.append(states)
         return results[0] if len(results) == 1 else tuple(results)
 
     def get_config(self):

@@ -1,10 +1,32 @@
-"""The pictures that people look at: loss, lengths, attention.
+"""The pictures that people look at: loss, lengths, attention, labels, vectors, states, tokens.
 
 Each function draws one PNG at 150 dots per inch, writes it in one step (an interrupted run leaves
 the old picture or the new one, never half of one) and returns its path.
 """
 
 from tfx_transformer.pictures.attention import attention_map
+from tfx_transformer.pictures.labels import calibration, confusion_matrix
+from tfx_transformer.pictures.states import (
+    cache_growth,
+    states_by_layer,
+    weight_changes,
+    weight_sizes,
+)
+from tfx_transformer.pictures.tokens import token_picture
 from tfx_transformer.pictures.training import length_histogram, loss_curve
+from tfx_transformer.pictures.vectors import map_of_vectors, similarity_matrix
 
-__all__ = ["attention_map", "length_histogram", "loss_curve"]
+__all__ = [
+    "attention_map",
+    "cache_growth",
+    "calibration",
+    "confusion_matrix",
+    "length_histogram",
+    "loss_curve",
+    "map_of_vectors",
+    "similarity_matrix",
+    "states_by_layer",
+    "token_picture",
+    "weight_changes",
+    "weight_sizes",
+]

@@ -13,20 +13,30 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.prediction.classification import Classification, Labels, read_labels
+from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
 from tfx_transformer.runtime.causal import CausalEngine
+from tfx_transformer.runtime.encoder import EncoderEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
-ENGINES = {"causal": CausalEngine, "seq2seq": Seq2SeqEngine}
+ENGINES = {
+    "causal": CausalEngine,
+    "seq2seq": Seq2SeqEngine,
+    "classification": EncoderEngine,
+    "embedding": EncoderEngine,
+}
+
+Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
 
 
-def load(
-    path: str | os.PathLike, variant: str | None = None, threads: int | None = None
-) -> TextGenerator:
-    """What answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`.
+def load(path: str | os.PathLike, variant: str | None = None, threads: int | None = None) -> Model:
+    """What answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
+    classifier `.classify(…)`, of an embedder `.embed(…)`.
 
     Args:
         path: the bundle's folder.
-        variant: "float32", "int8" or "int4"; None: the first of them that the bundle has.
+        variant: "float32", "int8", "int4" or "full_int8"; None: the first that the bundle has.
         threads: of LiteRT; None: one per core that this process may use.
 
     Raises:
@@ -36,7 +46,10 @@ def load(
     bundle.verify(path)
     values = bundle.read_config(path)
     if (task := values.get("task")) not in ENGINES:
-        raise InputError(f"{path}: task {task!r} is not known; known are {', '.join(ENGINES)}.")
+        raise InputError(
+            f"{path}: a model of task {task!r} answers nothing; those of {', '.join(ENGINES)} do.\n"
+            "  A masked model is a base: fine-tune it first."
+        )
     config = TransformerConfig.from_dict(values["architecture"])
     present = [name for name, file in bundle.LITERT.items() if (path / file).is_file()]
     if variant is None and present:
@@ -48,26 +61,56 @@ def load(
             f"  Make one: tfx-transformer export {path} --to litert"
         )
     engine = ENGINES[task](path / bundle.LITERT[variant], config, threads)
+    if task in ("classification", "embedding"):
+        return _encoder(engine, config, values, path)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     # A prompt that fills the context leaves no room for an answer.
     longest = engine.config.max_sequence_length - (task == "causal")
     return TextGenerator(engine, new_encoder(task, tokenizer), longest)
 
 
+def _encoder(engine: EncoderEngine, config: TransformerConfig, values: dict, path: Path) -> Model:
+    labels = None
+    if values["task"] == "classification":
+        labels = Labels(read_labels(values, config.num_classes, path), config.multi_label)
+    if config.image_size:
+        return ImageClassifier(engine, labels, config.image_size)
+    tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
+    if labels is None:
+        return TextEmbedder(engine, tokenizer, config.max_sequence_length)
+    return TextClassifier(engine, tokenizer, labels, config.max_sequence_length)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command of `run.pyz`: writes the answer to each text, with the bundle it lies in."""
+    """The command of `run.pyz`: answers each text (or image), by the bundle it lies in: the text it
+    writes, the label and its probability, or the vector."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
-    parser.add_argument("texts", nargs="+", metavar="TEXT")
+    parser.add_argument("texts", nargs="+", metavar="TEXT|IMAGE")
     parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
 
     def answer() -> dict[str, list[dict[str, str]]]:
-        generator = load(Path(sys.argv[0]).resolve().parent, chosen.variant)
-        written = generator.generate(chosen.texts, beams=chosen.beams)
-        print("\n".join(written))
-        pairs = zip(chosen.texts, written, strict=True)
+        model = load(Path(sys.argv[0]).resolve().parent, chosen.variant)
+        if isinstance(model, TextGenerator):
+            answers = shown = model.generate(chosen.texts, beams=chosen.beams)
+        elif isinstance(model, TextEmbedder):
+            answers = model.embed(chosen.texts).tolist()
+            shown = [" ".join(f"{x:.6f}" for x in vector) for vector in answers]
+        else:
+            found = model.classify(chosen.texts)
+            answers, shown = [c._asdict() for c in found], map(describe, found)
+        print("\n".join(shown))
+        pairs = zip(chosen.texts, answers, strict=True)
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
     flags.guarded(answer, chosen)
+
+
+def describe(found: Classification) -> str:
+    """A classification on one line, such as "sport  97.1 %"."""
+    if len(found.labels) == 1 and found.labels[0] == found.label:
+        return f"{found.label}  {100 * found.probability:.1f} %"
+    chosen = [f"{name}  {100 * found.probabilities[name]:.1f} %" for name in found.labels]
+    return ", ".join(chosen) or "none"

@@ -15,10 +15,14 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime.signature import Signature, compile_file
 
+# A step computes all rows, used or not: as long as 3 (float32) to 8 (a small int8 model) steps of
+# one row, of large models 4. Fewer texts than this run one after the other.
+FEWEST_TOGETHER = 5
+
 
 class CausalEngine:
-    """Runs the signatures `prefill_<length>` and `decode` of a TFLite file; texts run one after
-    the other.
+    """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`, by
+    which several texts run together.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
@@ -36,9 +40,14 @@ class CausalEngine:
         self.config = dataclasses.replace(config, max_sequence_length=context)
         with flags.muted():  # the first buffer starts LiteRT's buffer environment
             self.decoder.input_buffer("tokens")
-        names = [n for n in self.model.get_signature_list() if n.startswith("prefill_")]
-        lengths = sorted(int(name.removeprefix("prefill_")) for name in names)
-        self.prefills = {length: Signature(self.model, f"prefill_{length}") for length in lengths}
+        self.prefills = self._signatures("prefill_")
+        self.batch_decoder = next(iter(self._signatures("decode_").values()), None)
+
+    def _signatures(self, beginning: str) -> dict[int, Signature]:
+        """Those called <beginning><number>, by number."""
+        names = [n for n in self.model.get_signature_list() if n.startswith(beginning)]
+        numbers = sorted(int(name.removeprefix(beginning)) for name in names)
+        return {number: Signature(self.model, f"{beginning}{number}") for number in numbers}
 
     def generate_ids(
         self,
@@ -60,43 +69,92 @@ class CausalEngine:
         limits = [loop.new_limit(options, room - len(ids)) for ids in source_ids]
         draws = loop.uniforms(options, max(limits), len(source_ids))
         rows = np.full((len(source_ids), max(limits)), self.config.padding_id, "int32")
-        session = self.session()  # one for all: what an earlier text left is out of sight
-        for index, (ids, limit) in enumerate(zip(source_ids, limits, strict=True)):
-            own = draws[:limit, index : index + 1]
-            rows[index, :limit] = loop.complete(session, ids, 0, options, self.config, own, on_ids)
-        return rows
+        sessions = {}  # one of each: what an earlier text left is out of sight
+        for group in self._groups(len(source_ids), together=on_ids is None):
+            decoder = self.decoder if group.stop - group.start == 1 else self.batch_decoder
+            if decoder.name not in sessions:
+                sessions[decoder.name] = LiteRTSession(decoder, self.prefills)
+            session, limit = sessions[decoder.name], max(limits[group])
+            choices = (options, self.config, draws[:limit, group])
+            if decoder.rows == 1:
+                (ids,) = source_ids[group]
+                rows[group, :limit] = loop.complete(session, ids, 0, *choices, on_ids)
+            else:
+                rows[group, :limit] = _complete_together(session, source_ids[group], *choices)
+        # A long prompt leaves less room than its neighbours have.
+        beyond = np.arange(rows.shape[1]) >= np.array(limits)[:, None]
+        return np.where(beyond, self.config.padding_id, rows)
 
     def session(self) -> LiteRTSession:
         """An empty cache of the model's whole context, for one text."""
         return LiteRTSession(self.decoder, self.prefills)
 
+    def _groups(self, count: int, together: bool) -> list[slice]:
+        """Which of `count` texts run at a time."""
+        rows = self.batch_decoder.rows if together and self.batch_decoder else 1
+        groups, start = [], 0
+        while start < count:
+            size = min(rows, count - start)
+            groups.append(slice(start, start + (size if size >= FEWEST_TOGETHER else 1)))
+            start = groups[-1].stop
+        return groups
+
+
+def _complete_together(
+    session: LiteRTSession,
+    prompts: Sequence[Sequence[int]],
+    options: GenerationOptions,
+    config: TransformerConfig,
+    draws: np.ndarray,
+) -> np.ndarray:
+    """Continues texts, each in a row of its own; int32 (batch, limit) as `loop.decode`."""
+    for row, (*before, _) in enumerate(prompts):
+        session.extend(before, 0, row)
+    starts = np.array([len(ids) - 1 for ids in prompts], "int32")
+
+    def step(ids, index, cache):
+        return session.step(ids, starts + index), cache
+
+    first_ids = np.array([ids[-1] for ids in prompts], "int32")
+    return loop.decode(step, None, first_ids, options, config, draws)
+
 
 class LiteRTSession:
-    """A key/value cache in LiteRT's buffers; see `generation.loop.Session`.
+    """Key/value caches in LiteRT's buffers, one a row; see `generation.loop.Session`.
 
     Each buffer is a step's input and its output: a step writes the slots of its tokens, and nothing
     is copied. Nothing but token ids and logits crosses into Python.
+
+    Args:
+        decoder: `decode`, of one row, or `decode_<rows>`; a cache is the same in both.
+        prefills: by length.
     """
 
     def __init__(self, decoder: Signature, prefills: dict[int, Signature]) -> None:
         self._decoder = decoder
         self._prefills = prefills
-        caches = [name for name in decoder.inputs if name.startswith("kv_cache_")]
-        self._cache = {name: decoder.input_buffer(name) for name in caches}
-        self._context = int(decoder.inputs[caches[0]]["shape"][2])
+        buffers = {n: decoder.input_buffer(n) for n in decoder.inputs if n.startswith("kv_cache_")}
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
-        self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | self._cache
-        self._outputs = {"logits": self._logits} | self._cache
+        self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | buffers
+        self._outputs = {"logits": self._logits} | buffers
+        # Each row's buffers, by their names in a signature of one row.
+        self._caches = [buffers]
+        if decoder.rows > 1:
+            names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
+            self._caches = [
+                {n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)
+            ]
+        self._context = int(decoder.inputs[next(iter(buffers))]["shape"][2])
 
-    def extend(self, ids: Sequence[int], position: int) -> None:
-        """Writes tokens into the cache, many at a time.
+    def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
+        """Writes tokens into the cache of a row, many at a time.
 
         The shortest prefill that holds them all is padded; what it writes behind them is written
         over by the tokens that follow, before anything may look there.
         """
-        ids = np.asarray(ids, "int32")
+        ids, cache = np.asarray(ids, "int32"), self._caches[row]
         while len(ids):
             fitting = [n for n in self._prefills if position + n <= self._context]
             length = min((n for n in fitting if n >= len(ids)), default=max(fitting))
@@ -110,12 +168,20 @@ class LiteRTSession:
                     "input_pos", np.arange(position, position + length, dtype="int32")
                 ),
             }
-            prefill.invoke(inputs | self._cache, self._cache)
+            prefill.invoke(inputs | cache, cache)
             ids, position = ids[count:], position + count
 
-    def step(self, ids: np.ndarray, position: int) -> np.ndarray:
-        """float32 (1, vocabulary_size) logits after ids int32 (1,)."""
-        self._tokens.write(ids.astype("int32")[:, None])
-        self._input_pos.write(np.array([position], "int32"))
+    def step(self, ids: np.ndarray, position: int | np.ndarray) -> np.ndarray:
+        """float32 (batch, vocabulary_size) logits after ids int32 (batch,), of the first rows.
+
+        Args:
+            position: of all rows, or int (batch,). A row that has used up its room may go on while
+                its neighbours do: it writes into its last slot what is not to be read.
+        """
+        tokens, positions = np.zeros((2, self._decoder.rows), "int32")
+        tokens[: len(ids)] = ids
+        positions[: len(ids)] = np.minimum(position, self._context - 1)
+        self._tokens.write(tokens[:, None])
+        self._input_pos.write(positions)
         self._decoder.invoke(self._inputs, self._outputs)
-        return self._decoder.read("logits", self._logits)[:, 0]
+        return self._decoder.read("logits", self._logits)[: len(ids), 0]

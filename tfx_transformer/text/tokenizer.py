@@ -13,6 +13,9 @@ import tiktoken
 from tfx_transformer.errors import InputError
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
+# One of the `extra_special_tokens` of a tokenizer whose encoder is pre-trained: stands for what is
+# to be guessed.
+MASK_TOKEN = "<mask>"
 
 # Splits a text into pieces that merges never cross: English contractions, then runs of one script
 # with at most one space before them, up to three digits, other symbols, line ends, blanks. Kanji,

@@ -2,17 +2,23 @@
 
 from keras.utils import set_random_seed
 
+from tfx_transformer.training.augmentation import augmented
 from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit
+from tfx_transformer.training.classification import ClassifierRun
+from tfx_transformer.training.embedding import EmbedderRun
 from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
 from tfx_transformer.training.run import Run, new_bundle_path, rounds
 
 __all__ = [
+    "ClassifierRun",
+    "EmbedderRun",
     "InverseSquareRoot",
     "Previews",
     "Progress",
     "Run",
     "TimeLimit",
     "adamw",
+    "augmented",
     "new_bundle_path",
     "rounds",
     "set_random_seed",

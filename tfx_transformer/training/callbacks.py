@@ -20,11 +20,13 @@ class Progress(keras.callbacks.Callback):
 
     Args:
         tokens_per_epoch: tokens that one epoch trains on, padding not counted.
+        unit: what is counted, if not tokens.
     """
 
-    def __init__(self, tokens_per_epoch: int) -> None:
+    def __init__(self, tokens_per_epoch: int, unit: str = "tokens") -> None:
         super().__init__()
         self.tokens_per_epoch = tokens_per_epoch
+        self.unit = unit
         self.lively = sys.stderr.isatty()
 
     def on_train_begin(self, logs=None):
@@ -45,14 +47,14 @@ class Progress(keras.callbacks.Callback):
         self._line(
             f"epoch {self.epoch + 1}/{self.params['epochs']}"
             f"  step {batch + 1}/{self.params['steps']}  loss {float(logs['loss']):.3f}"
-            f"  {self._speed(batch + 1, now):,.0f} tokens/s  {duration(left)} left at most"
+            f"  {self._speed(batch + 1, now):,.0f} {self.unit}/s  {duration(left)} left at most"
         )
 
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
         text = (
             f"epoch {epoch + 1:>3}/{self.params['epochs']}  loss {logs['loss']:.3f}"
-            f"  {self._speed(self.params['steps'], now):,.0f} tokens/s"
+            f"  {self._speed(self.params['steps'], now):,.0f} {self.unit}/s"
             f"  {duration(now - self.begin)}"
         )
         if "val_loss" in logs:
@@ -61,6 +63,14 @@ class Progress(keras.callbacks.Callback):
             text += f"  perplexity {logs['val_perplexity']:.2f}"
         if "val_bits_per_byte" in logs:
             text += f"  {logs['val_bits_per_byte']:.3f} bits per byte"
+        if "val_accuracy" in logs:
+            text += f"  accuracy {100 * logs['val_accuracy']:.1f} %"
+        if "val_macro_f1" in logs:
+            text += f"  macro-F1 {100 * logs['val_macro_f1']:.1f} %"
+        if "val_found" in logs:
+            text += f"  found {100 * logs['val_found']:.1f} %"
+        if "val_spearman" in logs:
+            text += f"  Spearman {logs['val_spearman']:.3f}"
         if "val_token_accuracy" in logs:
             text += f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
         self._line("")
@@ -131,6 +141,22 @@ class TimeLimit(keras.callbacks.Callback):
         elapsed = (time.monotonic() - self.begin) / 60
         if elapsed * (epoch + 2) / (epoch + 1) > self.minutes:
             self.model.stop_training = True
+
+
+class HeldOutScore(keras.callbacks.Callback):
+    """After each epoch, adds a score of held-out examples to what is known of it.
+
+    Args:
+        name: of the score; it becomes `val_<name>`.
+        score: of the model as it is, 0 to 1.
+    """
+
+    def __init__(self, name: str, score: Callable[[], float]) -> None:
+        super().__init__()
+        self.name, self.score = name, score
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs[f"val_{self.name}"] = self.score()
 
 
 class WorthSaving(keras.callbacks.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import keras
@@ -40,11 +41,42 @@ class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and embeddings.
 
     Keras forgets `exclude_from_weight_decay` when a model is saved; this class does not.
+
+    Args:
+        layer_decay: factor on the rate from each block to the one below it, and from the first to
+            the embedding; the read-out learns at the full rate (Howard & Ruder 2018, section 3.2).
+        kwargs: see `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args, layer_decay=1.0, **kwargs):
         super().__init__(*args, **kwargs)
+        self.layer_decay = layer_decay
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
+
+    def build(self, variables):
+        super().build(variables)
+        depths = [_depth(variable.path) for variable in variables]
+        top = max((depth for depth in depths if depth is not None), default=0) + 1
+        self._rates = [
+            self.layer_decay ** (0 if depth is None else top - depth) for depth in depths
+        ]
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self._rates[self._get_variable_index(variable)]
+        super().update_step(gradient, variable, learning_rate * ops.cast(rate, variable.dtype))
+
+    def get_config(self):
+        return {**super().get_config(), "layer_decay": self.layer_decay}
+
+
+def _depth(path: str) -> int | None:
+    """0 of a weight of the embedding, 1 of the first block, and so on; None of the read-out."""
+    if path.startswith("embedding/"):
+        return 0
+    block = re.search(r"/block_(\d+)/", path)
+    if block:
+        return 1 + int(block[1])
+    return 0 if "/positions/" in path or "/embedding_norm/" in path else None
 
 
 def adamw(
@@ -55,6 +87,8 @@ def adamw(
     weight_decay: float = 0.01,
     clip_norm: float | None = 1.0,
     beta_2: float = 0.98,
+    layer_decay: float = 1.0,
+    average: float = 0.0,
 ) -> keras.optimizers.Optimizer:
     """`AdamW` with warm-up, decay of the rate and clipping of the global norm.
 
@@ -67,7 +101,16 @@ def adamw(
         weight_decay: decoupled decay per step, times the rate.
         clip_norm: largest norm of all gradients together (Pascanu et al. 2013); None: no limit.
         beta_2: 0.98 as in Vaswani et al. (2017), 5.3.
+        layer_decay: see `AdamW`.
+        average: the model that training ends with is a moving average of the weights with this
+            momentum, such as 0.999 (Polyak & Juditsky 1992); 0: the weights themselves. While
+            training, `keras.callbacks.SwapEMAWeights` validates it.
     """
+    if not (0 < layer_decay <= 1 and 0 <= average < 1):
+        raise InputError(
+            f"layer_decay is {layer_decay} and average is {average}.\n"
+            "  Expected a factor above 0 and at most 1, and a momentum from 0 to below 1."
+        )
     if learning_rate <= 0 or warmup_steps < 0:
         raise InputError(
             f"learning_rate is {learning_rate} and warmup_steps is {warmup_steps}.\n"
@@ -99,4 +142,7 @@ def adamw(
         beta_2=beta_2,
         epsilon=1e-9,
         global_clipnorm=clip_norm,
+        layer_decay=layer_decay,
+        use_ema=bool(average),
+        ema_momentum=average or 0.99,
     )

@@ -65,6 +65,15 @@ def rounds(steps: int, validate_every: int) -> int:
     return -(-steps // validate_every)
 
 
+def check_limits(patience: int, minutes: float) -> None:
+    """Refuses what can be no patience and no limit on time."""
+    if patience < 1 or not minutes >= 0:
+        raise InputError(
+            f"patience is {patience} and minutes is {minutes}.\n"
+            "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
+        )
+
+
 class Run:
     """The record of one training run.
 
@@ -106,7 +115,8 @@ class Run:
         if lengths := getattr(summaries[0], "lengths", None):
             limit = max_length - 1
             if not isinstance(lengths, dict):
-                lengths, limit = {"conversation": lengths}, summaries[0].max_length
+                unit = "text" if hasattr(summaries[0], "labels") else "conversation"
+                lengths, limit = {unit: lengths}, summaries[0].max_length
             pictures.length_histogram(self.folder / "lengths.png", lengths, limit)
 
     def show_cost(self, model: keras.Model, batch_tokens: int, steps: int) -> None:
@@ -128,11 +138,7 @@ class Run:
         """Progress, previews of the first held-out texts, early stopping on validation loss with
         the best weights kept, a limit on time if `minutes` is not 0, and an error at the end of a
         training that came to nothing."""
-        if patience < 1 or not minutes >= 0:
-            raise InputError(
-                f"patience is {patience} and minutes is {minutes}.\n"
-                "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
-            )
+        check_limits(patience, minutes)
         self.previews = Previews(
             lambda texts: generator.generate(texts, truncate=True),
             texts[:previews],
@@ -174,20 +180,8 @@ class Run:
         Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data",
             and as "example" a short text for the model card.
         """
-        metrics = pandas.DataFrame(model.history.history)
-        metrics.insert(0, "epoch", range(1, len(metrics) + 1))
-        metrics.to_csv(self.folder / "metrics.csv", index=False)
+        best, training = self._finish_metrics(model, "val_loss")
         pandas.DataFrame(self.previews.history).to_csv(self.folder / "previews.csv", index=False)
-        pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"))
-        best = metrics.loc[metrics["val_loss"].idxmin()]
-        seconds = time.monotonic() - self.begin
-        training = {
-            "epochs": len(metrics),
-            "best_epoch": int(best["epoch"]),
-            "val_loss": round(float(best["val_loss"]), 4),
-            "seconds": round(seconds, 1),
-        }
-
         texts, references = list(texts[:_SAMPLES]), list(references[:_SAMPLES])
         written = generator.generate(texts, truncate=True)
         table = {"source": map(shown, texts), "written": written}
@@ -199,15 +193,33 @@ class Run:
                 scores[name] = round(float(best[f"val_{name}"]), 4)
         if score is not None:
             scores |= score(written, references)
-        print(
-            f"{len(metrics)} epochs in {duration(seconds)}, the best was epoch "
-            f"{training['best_epoch']}. Held out: {describe_scores(scores)}. "
-            f"Pictures are in {self.folder}/"
-        )
+        self._print_result(training, describe_scores(scores))
         self._write_json("result.json", training | scores)
         result = {"training": training, "scores": scores, "data": {"file": self.file}}
         example = next((text for text in map(shown, texts) if "\n" not in text), None)
         return result | ({"example": example} if example else {})
+
+    def _finish_metrics(self, model: keras.Model, judged: str) -> tuple[Any, dict[str, Any]]:
+        """Writes metrics and the curve of the loss; returns the row of the best epoch, by the
+        metric `judged`, and what training came to."""
+        metrics = pandas.DataFrame(model.history.history)
+        metrics.insert(0, "epoch", range(1, len(metrics) + 1))
+        metrics.to_csv(self.folder / "metrics.csv", index=False)
+        pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"))
+        column = metrics[judged]
+        best = metrics.loc[column.idxmin() if judged == "val_loss" else column.idxmax()]
+        return best, {
+            "epochs": len(metrics),
+            "best_epoch": int(best["epoch"]),
+            "val_loss": round(float(best["val_loss"]), 4),
+            "seconds": round(time.monotonic() - self.begin, 1),
+        }
+
+    def _print_result(self, training: dict[str, Any], scores: str) -> None:
+        print(
+            f"{training['epochs']} epochs in {duration(training['seconds'])}, the best was epoch "
+            f"{training['best_epoch']}. Held out: {scores}. Pictures are in {self.folder}/"
+        )
 
     def draw_attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:
         """Draws which tokens of a sentence each written token looked at; `Seq2SeqLM` only."""

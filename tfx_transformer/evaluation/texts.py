@@ -31,8 +31,7 @@ def score_texts(
     import sacrebleu
 
     if tokenize is None:
-        unspaced = sum(bool(_UNSPACED.search(text)) for text in references)
-        tokenize = "char" if unspaced > len(references) / 2 else "13a"
+        tokenize = "char" if mostly_unspaced(references) else "13a"
     try:
         metric = sacrebleu.metrics.BLEU(tokenize=tokenize)
     except RuntimeError as error:
@@ -50,6 +49,11 @@ def score_texts(
         "count": len(references),
         "bleu_tokenize": tokenize,
     }
+
+
+def mostly_unspaced(texts: Sequence[str]) -> bool:
+    """Whether most of the texts are Japanese or Chinese without spaces between the words."""
+    return sum(bool(_UNSPACED.search(text)) for text in texts) > len(texts) / 2
 
 
 def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str, float | int]:

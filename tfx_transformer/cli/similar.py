@@ -1,0 +1,219 @@
+"""The verbs embed and similar: texts as vectors, and how near they are to each other."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+ENGINES = ("litert", "keras")
+SHOWN_NUMBERS = 6
+
+# Texts to vectors, float32 (texts, dimensions).
+Embed = Callable[[Sequence[str]], Any]
+
+
+def embed(chosen: argparse.Namespace) -> dict[str, Any]:
+    """make a vector of each text: print it, or save all of them"""
+    check_files(chosen, "save")
+    if bool(chosen.texts) == bool(chosen.csv):
+        raise InputError("there are no texts, or two kinds.\n  Give texts, or --csv FILE.csv.")
+    texts = chosen.texts or read_column(chosen.csv, chosen.column)
+    make, method = embedder(chosen)
+    vectors = make(texts)
+    print(f"vectors of {vectors.shape[1]:,} numbers: {method}")
+    result = {"texts": len(texts), "dimensions": vectors.shape[1], "method": method}
+    if chosen.save:
+        save_vectors(chosen.save, vectors, texts)
+        print(f"saved: {chosen.save}")
+        return result | {"file": chosen.save}
+    for text, vector in zip(texts, vectors, strict=True):
+        numbers = " ".join(f"{x:+.3f}" for x in vector[:SHOWN_NUMBERS])
+        print(f"{numbers}{' …' if len(vector) > SHOWN_NUMBERS else ''}  {text}")
+    return result | {"vectors": vectors.tolist()}
+
+
+def similar(chosen: argparse.Namespace) -> dict[str, Any]:
+    """compare two texts, find the nearest rows of a CSV, or score similarity against people's"""
+    scored = (chosen.first, chosen.second, chosen.score)
+    if any(scored):
+        if not all(scored) or not chosen.csv or chosen.texts:
+            raise InputError(
+                "scored pairs are read from a file.\n"
+                "  Give [BUNDLE] --csv FILE.csv --first COLUMN --second COLUMN --score COLUMN."
+            )
+        return _evaluate(chosen)
+    if not chosen.bundle:
+        raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
+    if chosen.csv:
+        if not chosen.texts or chosen.count < 1:
+            raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
+        return _search(chosen)
+    if len(chosen.texts) != 2:
+        raise InputError(
+            f"there are {len(chosen.texts)} texts.\n"
+            "  Give two to compare, or --csv FILE.csv --column COLUMN to search."
+        )
+    return _compare(chosen)
+
+
+def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
+    from tfx_transformer.vectors import MEASURES
+
+    make, method = embedder(chosen)
+    vectors = make(chosen.texts)
+    values = {n: measure(vectors[:1], vectors[1:]).item() for n, measure in MEASURES.items()}
+    print(method)
+    for name, value in values.items():
+        print(f"{name:<10} {value:>10.4f}{'°' if name == 'angle' else ''}")
+    return {"method": method} | values
+
+
+def _search(chosen: argparse.Namespace) -> dict[str, Any]:
+    from tfx_transformer.data.tables import read_table
+    from tfx_transformer.vectors import nearest
+
+    table = read_table(chosen.csv, {"text": chosen.column})
+    texts = table.columns["text"]
+    make, method = embedder(chosen)
+    vectors = make([*chosen.texts, *texts])
+    queries, vectors = vectors[: len(chosen.texts)], vectors[len(chosen.texts) :]
+    print(f"{len(texts):,} rows: {method}")
+    results = []
+    found = zip(chosen.texts, *nearest(queries, vectors, chosen.count), strict=True)
+    for query, indices, cosines in found:
+        print(query)
+        neighbours = [
+            {"row": table.rows[index], "cosine": float(cosine), "text": texts[index]}
+            for index, cosine in zip(indices, cosines, strict=True)
+        ]
+        for near in neighbours:
+            print(f"  {near['cosine']:>7.4f}  row {near['row']:>6,}  {near['text']}")
+        results.append({"query": query, "nearest": neighbours})
+    return {"method": method, "results": results}
+
+
+def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Spearman's correlation of each kind of vector with people's scores."""
+    import numpy as np
+
+    from tfx_transformer.vectors import DocumentVectors, spearman, unit
+
+    first, second, scores = _scored_pairs(chosen)
+    results = {}
+    for name, weighting in (("bag of words", "count"), ("TF-IDF", "tf_idf")):
+        vectors = DocumentVectors.fit([*first, *second], weighting)
+        results[name] = spearman(vectors.cosines(first, second), scores)
+    method = None
+    if chosen.bundle:
+        make, method = embedder(chosen)
+        vectors = unit(make([*first, *second]))
+        cosines = np.sum(vectors[: len(first)] * vectors[len(first) :], axis=1)
+        results[Path(chosen.bundle).name] = spearman(cosines, scores)
+    print(f"{len(scores):,} pairs of {chosen.csv}; Spearman's correlation with {chosen.score!r}:")
+    for name, value in results.items():
+        print(f"  {100 * value:>6.2f}  {name}")
+    if method:
+        print(f"{Path(chosen.bundle).name}: {method}")
+    results = {name: None if np.isnan(value) else value for name, value in results.items()}
+    return {"pairs": len(scores), "spearman": results, "method": method}
+
+
+def _scored_pairs(chosen: argparse.Namespace) -> tuple[list[str], list[str], list[float]]:
+    from tfx_transformer.data.tables import read_table
+
+    roles = {"first": chosen.first, "second": chosen.second, "score": chosen.score}
+    table = read_table(chosen.csv, roles)
+    scores = []
+    for row, cell in zip(table.rows, table.columns["score"], strict=True):
+        try:
+            scores.append(float(cell))
+        except ValueError:
+            scores.append(math.nan)
+        if not math.isfinite(scores[-1]):
+            raise InputError(
+                f"{chosen.csv}, row {row}: column {chosen.score!r} is {cell!r}, not a number.\n"
+                "  Expected how similar the two texts are, such as 3.5."
+            )
+    return table.columns["first"], table.columns["second"], scores
+
+
+def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
+    """What makes vectors of texts by the bundle that was chosen, and what to call it.
+
+    A bundle of another task than embedding was not trained to give one vector for a text; the mean
+    of its last states serves, by Keras.
+    """
+    from tfx_transformer import bundle
+
+    config = bundle.read_config(chosen.bundle)
+    if config["architecture"].get("image_size"):
+        raise InputError(f"{chosen.bundle} reads images, not texts.\n  Choose another bundle.")
+    if config.get("task") == "embedding":
+        return _trained_embedder(chosen), "by the embedder"
+
+    from tfx_transformer.models import states
+    from tfx_transformer.models.saving import load
+
+    model, tokenizer = load(chosen.bundle)
+
+    def mean_of(texts: Sequence[str]):
+        return states.mean_states(model, [states.text_ids(model, tokenizer, t) for t in texts])
+
+    part = "encoder" if hasattr(model, "encoder") else "decoder"
+    return mean_of, f"mean of the {part}'s last states ({model.task}, not trained to embed)"
+
+
+def _trained_embedder(chosen: argparse.Namespace) -> Embed:
+    if chosen.engine == "keras":
+        from tfx_transformer.models.predicting import predictor
+        from tfx_transformer.models.saving import load
+
+        return predictor(*load(chosen.bundle)).embed
+    from tfx_transformer import runtime
+
+    return runtime.load(chosen.bundle, chosen.variant).embed
+
+
+def read_column(file: str, column: str) -> list[str]:
+    """The cells of one column of a CSV."""
+    from tfx_transformer.data.tables import read_table
+
+    return read_table(file, {"text": column}).columns["text"]
+
+
+def check_files(chosen: argparse.Namespace, *flags: str) -> None:
+    """Refuses places to write to that are none, before anything is computed."""
+    for flag in flags:
+        if not getattr(chosen, flag):
+            continue
+        path = Path(getattr(chosen, flag))
+        if path.is_dir() or not path.parent.is_dir():
+            raise InputError(f"--{flag} {path} cannot be written.\n  Name a file in a folder.")
+        if flag == "save" and path.suffix not in (".npy", ".csv"):
+            raise InputError(f"--save {path} ends neither in .npy nor in .csv.\n  Choose one.")
+
+
+def save_vectors(file: str, vectors, texts: Sequence[str]) -> None:
+    """Writes float32 (texts, dimensions) as .npy, or as .csv with the texts, in one step."""
+    import numpy as np
+
+    path = Path(file)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
+    try:
+        if path.suffix == ".npy":
+            np.save(unfinished, np.asarray(vectors, "float32"))
+        else:
+            import pandas
+
+            table = pandas.DataFrame(vectors)
+            table.insert(0, "text", list(texts))
+            table.to_csv(unfinished, index=False)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

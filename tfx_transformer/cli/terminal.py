@@ -1,0 +1,97 @@
+"""Tokens and tables in a terminal: colours, and columns that meet below wide characters."""
+
+from __future__ import annotations
+
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+from tfx_transformer.text.counting import Sample
+from tfx_transformer.text.splitters import visible
+
+# Backgrounds of the 256-colour palette that black is easy to read on; neighbours always differ.
+_BACKGROUNDS = (153, 223, 157, 225, 229)
+_BLACK = "\033[38;5;16m"
+_PLAIN = "\033[0m"
+
+
+def has_colours() -> bool:
+    """Whether standard output is a terminal whose user has not refused colours (no-color.org)."""
+    refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
+    return sys.stdout.isatty() and not refused
+
+
+def width(text: str) -> int:
+    """Columns that a text fills: a kanji two, an accent that combines none."""
+    return sum(
+        2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text
+    )
+
+
+def padded(text: str, columns: int, *, right: bool = False) -> str:
+    """The text with spaces behind it, or before it, up to `columns`."""
+    spaces = " " * (columns - width(text))
+    return spaces + text if right else text + spaces
+
+
+def shortened(text: str, columns: int) -> str:
+    """The text, or its beginning and "…", in at most `columns`."""
+    if width(text) <= columns:
+        return text
+    while width(text) >= columns:
+        text = text[: min(len(text) - 1, columns)]
+    return text + "…"
+
+
+def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+    """A table as lines: the first `words` columns are words, those after them numbers."""
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            padded(cell, widths[n], right=n >= words) for n, cell in enumerate(cells)
+        ).rstrip()
+        for cells in rows
+    ]
+
+
+def sample_lines(
+    names: Sequence[str], sample: Sample, limit: int, colours: bool, columns: int | None
+) -> list[str]:
+    """A text and its size, then for each tokenizer its first `limit` tokens.
+
+    colours: tell tokens apart by background colours, else by "|"; columns: of the terminal, None
+    for lines as long as they come.
+    """
+    size = f"  {sample.language}, {sample.characters:,} characters, {sample.bytes:,} bytes"
+    lines = [shortened(visible(sample.label), (columns or 100) - width(size)) + size]
+    name_width = max(map(width, names))
+    count_width = max(len(f"{count:,}") for count in sample.counts)
+    for name, tokens, count in zip(names, sample.tokens, sample.counts, strict=True):
+        start = f"  {padded(name, name_width)}  {count:>{count_width},}  "
+        room = columns and max(columns - width(start), 20)
+        shown = token_lines([token.shown() for token in tokens[:limit]], colours, room)
+        if count > limit:
+            shown.append(f"… and {count - limit:,} more")
+        indent = " " * width(start)
+        lines += [(indent if n else start) + line for n, line in enumerate(shown)]
+    return lines
+
+
+def token_lines(pieces: Iterable[str], colours: bool, columns: int | None) -> list[str]:
+    """Tokens one after the other; a line ends between two of them where the next would pass
+    `columns`."""
+    lines: list[list[str]] = [[]]
+    used = 0
+    for number, piece in enumerate(pieces):
+        room = width(piece) + (not colours)
+        if columns is not None and used and used + room > columns:
+            lines.append([])
+            used = 0
+        used += room
+        background = _BACKGROUNDS[number % len(_BACKGROUNDS)]
+        shown = f"\033[48;5;{background}m{_BLACK}{piece}{_PLAIN}" if colours else piece
+        lines[-1].append(shown)
+    joint = "" if colours else "|"
+    ends = [joint] * (len(lines) - 1) + [""]
+    return [joint.join(line) + end for line, end in zip(lines, ends, strict=True)]

@@ -1,0 +1,250 @@
+"""Images with labels, from a folder for each label or a CSV, to batches for `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
+from tfx_transformer.data.tables import BadRow, read_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.images import check_image, read_image, resize
+
+# What names of images end with; what a file is its content decides.
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+
+# Resized images are kept in memory up to this many bytes.
+_MEMORY = 2 * 1024**3
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledImages:
+    """Image files, the labels of each, and the row of the CSV each stands in.
+
+    Images of a folder are numbered from 1 in the order of their labels and names.
+    """
+
+    files: list[Path]
+    labels: list[tuple[str, ...]]
+    rows: list[int]
+    path: str = ""
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def inputs(self) -> list[Path]:
+        """What is classified."""
+        return self.files
+
+    def targets(self, names: Sequence[str]) -> np.ndarray:
+        """int32 (examples,): see `labels.label_ids`."""
+        return label_ids(self.labels, names, path=self.path or "labelled images", rows=self.rows)
+
+    def take(self, indices: Sequence[int]) -> LabelledImages:
+        """The images at these indices, in this order."""
+        return dataclasses.replace(
+            self,
+            files=[self.files[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            rows=[self.rows[i] for i in indices],
+        )
+
+    def digests(self) -> list[str]:
+        """A hash of each file's bytes: equal for copies, whatever their names."""
+        return in_threads(lambda file: hashlib.sha256(file.read_bytes()).hexdigest(), self.files)
+
+
+def read_labelled_images(
+    path: str | os.PathLike,
+    image: str = "path",
+    label: str = "label",
+    *,
+    skip_bad_rows: bool = False,
+) -> LabelledImages:
+    """Finds labelled images and checks that each can be decoded.
+
+    Args:
+        path: a folder that holds one folder of images for each label, or a CSV of paths and labels.
+            In a folder, names that begin with a dot are passed over.
+        image, label: names of the CSV's two columns; its paths start at the folder it is in.
+        skip_bad_rows: leave out images that cannot be used and list them in `bad_rows`, instead of
+            refusing all. Their `values` are path and label.
+
+    Raises:
+        InputError: an image is missing, is none, damaged or too large (see `images.read_image`);
+            a folder is empty or an image stands beside the folders of the labels; none is usable;
+            or, for a CSV, see `tables.read_table`.
+    """
+    path = Path(path)
+    is_folder = path.is_dir()
+    found = _in_folder(path) if is_folder else _in_table(path, image, label, skip_bad_rows)
+    problems = in_threads(_problem, found.files)
+    bad = [i for i, problem in enumerate(problems) if problem]
+    if bad and not skip_bad_rows:
+        place = "" if is_folder else f"{path}, row {found.rows[bad[0]]}: "
+        raise InputError(
+            f"{place}{problems[bad[0]]}\n"
+            "  Or pass --skip-bad-rows (skip_bad_rows=True) to leave out such images\n"
+            "  (they are then listed among the bad rows)."
+        )
+    if len(bad) == len(found):
+        raise InputError(f"{path}: none of the {len(bad)} images can be used.\n  {problems[0]}")
+    bad_rows = found.bad_rows + [
+        BadRow(
+            found.rows[i],
+            None if is_folder else image,
+            problems[i].partition("\n")[0].removesuffix("."),
+            (str(found.files[i]), *found.labels[i]),
+        )
+        for i in bad
+    ]
+    kept = found.take([i for i, problem in enumerate(problems) if not problem])
+    return dataclasses.replace(kept, bad_rows=sorted(bad_rows, key=lambda row: row.row))
+
+
+def split_labelled_images(
+    examples: LabelledImages, share: float = 0.1, seed: int = 0
+) -> tuple[LabelledImages, LabelledImages]:
+    """Training and validation images, a share of every label; see `labels.split_stratified`.
+
+    Copies of a file go to the same side.
+    """
+    inside, outside = split_stratified(
+        examples.labels, examples.digests(), share, seed, path=examples.path or "labelled images"
+    )
+    return examples.take(inside), examples.take(outside)
+
+
+def labelled_images(
+    examples: LabelledImages,
+    names: Sequence[str],
+    *,
+    image_size: int = 32,
+    batch_size: int = 64,
+    weights: np.ndarray | str | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+):
+    """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
+
+    Each batch is ({`images`}, labels, sample weights): float32 (batch, image_size, image_size, 3)
+    from 0 to 255, float32 (batch, classes) with a 1 for the label, and float32 (batch,). Every
+    iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+
+    Images are decoded once and kept if all of them need less than 2 GiB at this size; otherwise
+    each time they stand in a batch.
+
+    Args:
+        names: the classes, in the order of the model's outputs.
+        image_size: images are resized to this width and height; see `images.resize`.
+        weights: float (classes,), weight of an example of each class; "balanced": see
+            `labels.class_weights`; None or "": 1.
+        shuffle: False keeps the order of the images.
+
+    Raises:
+        InputError: a label is none of `names`, or a file has changed and cannot be decoded.
+    """
+    ids = examples.targets(names)
+    labels = np.eye(len(names), dtype="float32")[ids]
+    weight = example_weights(weights, ids, len(names))
+    kept = None
+    if len(examples) * image_size * image_size * 3 < _MEMORY:
+        kept = decode_images(examples.files, image_size)
+    plan = BatchPlan(np.zeros(len(examples)), batch_size, shuffle=shuffle, seed=seed)
+
+    def batch(indices):
+        if kept is None:
+            pixels = decode_images([examples.files[i] for i in indices], image_size)
+        else:
+            pixels = kept[indices]
+        return {"images": pixels.astype("float32")}, labels[indices], weight[indices]
+
+    return tf_dataset(plan, batch)
+
+
+def decode_images(files: Sequence[str | os.PathLike], image_size: int) -> np.ndarray:
+    """uint8 (files, image_size, image_size, 3): each image whole, resized and rounded."""
+    pixels = np.empty((len(files), image_size, image_size, 3), "uint8")
+
+    def decode(index):
+        pixels[index] = np.rint(resize(read_image(files[index]), image_size))
+
+    in_threads(decode, range(len(files)))
+    return pixels
+
+
+def in_threads(function: Callable, arguments: Iterable) -> list:
+    """`map` on all cores: files are read and decoded outside Python's lock."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(function, arguments))
+
+
+def _in_folder(folder: Path) -> LabelledImages:
+    """All files of the label folders, usable or not, sorted by label and name."""
+    inside = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+    for entry in inside:
+        if entry.is_file() and entry.suffix.lower() in _SUFFIXES:
+            raise InputError(
+                f"{entry}: the image stands in no label's folder.\n"
+                f"  Move it into one, such as {folder / 'dog' / entry.name}."
+            )
+    files, labels = [], []
+    for entry in filter(Path.is_dir, inside):
+        found = [file for file in sorted(entry.iterdir()) if not file.name.startswith(".")]
+        files += found
+        labels += [(entry.name,)] * len(found)
+        if not found:
+            raise InputError(
+                f"{entry}: there is no image of this label.\n  Add some, or remove the folder."
+            )
+    if not files:
+        raise InputError(
+            f"{folder}: there is no folder with images in it.\n"
+            "  Expected one folder for each label, named like it, such as dog/1.jpg, cat/1.jpg;\n"
+            "  or name a CSV with columns for path and label."
+        )
+    return LabelledImages(files, labels, list(range(1, len(files) + 1)), str(folder))
+
+
+def _in_table(path: Path, image: str, label: str, skip_bad_rows: bool) -> LabelledImages:
+    """The files that a CSV names, usable or not."""
+    table = read_table(path, {"image": image, "label": label}, skip_bad_rows=skip_bad_rows)
+    return LabelledImages(
+        [path.parent / cell.strip() for cell in table.columns["image"]],
+        [(cell.strip(),) for cell in table.columns["label"]],
+        table.rows,
+        str(path),
+        table.bad_rows,
+    )
+
+
+def _problem(file: Path) -> str | None:
+    """Why an image cannot be used and what to do, as an InputError says it; None if it can."""
+    if file.is_dir():
+        return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
+    if not file.exists():
+        return _missing(file)
+    try:
+        check_image(file)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _missing(file: Path) -> str:
+    if not file.parent.is_dir():
+        return f"{file}: there is no folder {file.parent}.\n  Paths start at the folder of the CSV."
+    names = [entry.name for entry in file.parent.iterdir()]
+    nearest = difflib.get_close_matches(file.name, names, n=1, cutoff=0.0)
+    hint = f"The nearest name in that folder is {nearest[0]!r}. " if nearest else ""
+    return f"{file}: there is no such file.\n  {hint}Paths start at the folder of the CSV."

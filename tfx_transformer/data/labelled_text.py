@@ -1,0 +1,215 @@
+"""Labelled texts, from a CSV to batches for a `Classifier`'s `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
+from tfx_transformer.data.tables import BadRow, Table, read_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledTexts:
+    """The texts and the labels of each row: one of each, unless more were asked for."""
+
+    texts: list[tuple[str, ...]]
+    labels: list[tuple[str, ...]]
+    rows: list[int]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def inputs(self) -> list[tuple[str, ...]]:
+        """What is classified."""
+        return self.texts
+
+    def targets(self, names: Sequence[str], multi_label: bool = False) -> np.ndarray:
+        """int32 (examples,) of `labels.label_ids`, or float32 (examples, names) of
+        `labels.label_matrix`."""
+        number = label_matrix if multi_label else label_ids
+        path = self.path or "labelled texts"
+        return number(self.labels, names, path=path, rows=self.rows)
+
+    def take(self, indices: Sequence[int]) -> LabelledTexts:
+        """The rows at these indices, in this order."""
+        return dataclasses.replace(
+            self,
+            texts=[self.texts[i] for i in indices],
+            labels=[self.labels[i] for i in indices],
+            rows=[self.rows[i] for i in indices],
+        )
+
+    def flat_texts(self) -> list[str]:
+        """All texts that are not empty: what a tokenizer is trained on."""
+        return [text for texts in self.texts for text in texts if text]
+
+
+def read_labelled_texts(
+    path: str | os.PathLike,
+    text: str = "text",
+    label: str = "label",
+    separator: str = "",
+    *,
+    skip_bad_rows: bool = False,
+) -> LabelledTexts:
+    """Reads a CSV of texts and their labels.
+
+    Texts stay as they are written. So do labels, but for blanks at either end: `NA`, `null`, `001`
+    and `True` are labels like any other.
+
+    Args:
+        path: a CSV in UTF-8 with a header.
+        text: name of the column of the texts, or several, separated by commas. Of several texts
+            some may be empty, but not all.
+        label: name of the column of the labels.
+        separator: what stands between several labels in one cell, such as "|". Then `a||b|a` is
+            `a` and `b`, and an empty cell is no label. "": every cell is one label.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows` (with the
+            cells of these columns, if all texts are empty), instead of refusing the file.
+
+    Raises:
+        InputError: a column is named twice, or see `tables.read_table`.
+    """
+    columns = _text_columns(text, label) | {"label": label}
+    roles = [role for role in columns if role != "label"]
+    allow_empty = (["label"] if separator else []) + (roles if len(roles) > 1 else [])
+    table = read_table(path, columns, skip_bad_rows=skip_bad_rows, allow_empty=allow_empty)
+    texts = list(zip(*(table.columns[role] for role in roles), strict=True))
+    labels = [_split(cell, separator) for cell in table.columns["label"]]
+    kept = [i for i, several in enumerate(texts) if any(map(str.strip, several))]
+    bad_rows = _rows_without_text(table, roles, kept, skip_bad_rows)
+    return LabelledTexts(
+        [texts[i] for i in kept],
+        [labels[i] for i in kept],
+        [table.rows[i] for i in kept],
+        path=str(path),
+        columns={"text": ",".join(columns[role] for role in roles), "label": label},
+        bad_rows=sorted(table.bad_rows + bad_rows, key=lambda bad: bad.row),
+    )
+
+
+def split_labelled_texts(
+    examples: LabelledTexts, share: float = 0.1, seed: int = 0
+) -> tuple[LabelledTexts, LabelledTexts]:
+    """Training and validation part with about the same share of every label.
+
+    Rows with equal texts go to the same side; a label of a single row stays in training: see
+    `labels.split_stratified`, for the errors too.
+    """
+    inside, outside = split_stratified(
+        examples.labels, examples.texts, share, seed, path=examples.path or "labelled texts"
+    )
+    return examples.take(inside), examples.take(outside)
+
+
+def labelled_texts(
+    examples: LabelledTexts,
+    tokenizer: Tokenizer,
+    names: Sequence[str],
+    *,
+    batch_size: int = 32,
+    max_length: int = 128,
+    multi_label: bool = False,
+    weights: np.ndarray | str | None = None,
+    shuffle: bool = True,
+    seed: int = 0,
+):
+    """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`: int32 (batch, length)}, labels, sample weights float32 (batch,)),
+    texts of similar length together. Labels are int32 (batch,), numbers of `names`; with
+    `multi_label` float32 (batch, names), 1 for those that hold. Every iteration over the data set
+    is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+
+    Args:
+        names: the known labels, see `labels.label_names`.
+        max_length: longer rows are cut, see `text.framing.frame`.
+        weights: float (names,), what an example of each label weighs; "balanced": see
+            `labels.class_weights`; None or "": 1.
+
+    Raises:
+        InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
+            given with `multi_label`, or `max_length` leaves no room for a text.
+    """
+    _check_room(examples, max_length)
+    if multi_label and weights is not None and len(weights):
+        raise InputError(
+            "class weights and several labels a row do not go together.\n"
+            "  A row weighs what its one label does. Leave one of them out."
+        )
+    ids = [frame(tokenizer, texts, max_length) for texts in examples.texts]
+    labels = examples.targets(names, multi_label)
+    weight = example_weights(weights, labels, len(names))
+    plan = BatchPlan(list(map(len, ids)), batch_size, shuffle=shuffle, seed=seed)
+
+    def batch(indices):
+        token_ids = pad([ids[i] for i in indices], tokenizer.padding_id)
+        return {"token_ids": token_ids}, labels[indices], weight[indices]
+
+    return tf_dataset(plan, batch)
+
+
+def _check_room(examples: LabelledTexts, max_length: int) -> None:
+    columns = max(map(len, examples.texts))
+    if max_length < columns + 2:
+        raise InputError(
+            f"max_length is {max_length}.\n"
+            f"  Expected {columns + 2} or more: a start, {columns} ends and a token."
+        )
+
+
+def _text_columns(text: str, label: str) -> dict[str, str]:
+    """Role of each column of texts, and its name."""
+    names = [name.strip() for name in text.split(",")]
+    for name in names:
+        if names.count(name) > 1 or name == label:
+            raise InputError(
+                f"column {name!r} is named twice: the texts are {text!r}, the label {label!r}.\n"
+                "  Every column is read once: name another one (text=..., label=...)."
+            )
+    if len(names) == 1:
+        return {"text": names[0]}
+    return {f"text {number}": name for number, name in enumerate(names, start=1)}
+
+
+def _split(cell: str, separator: str) -> tuple[str, ...]:
+    """The labels in a cell, each once, in their order."""
+    parts = cell.split(separator) if separator else [cell]
+    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _rows_without_text(
+    table: Table, roles: list[str], kept: list[int], skip_bad_rows: bool
+) -> list[BadRow]:
+    """The rows of a table that are not kept because all their texts are empty."""
+    names = " and ".join(repr(table.used[role]) for role in roles)
+    lost = sorted(set(range(len(table.rows))) - set(kept))
+    bad_rows = [
+        BadRow(
+            table.rows[i],
+            table.used[roles[0]],
+            f"columns {names} are empty",
+            tuple(cells[i] for cells in table.columns.values()),
+        )
+        for i in lost
+    ]
+    if bad_rows and not (skip_bad_rows and kept):
+        every = ", and no row can be used" if skip_bad_rows else ""
+        raise InputError(
+            f"{table.path}, row {bad_rows[0].row}: {bad_rows[0].reason}{every}.\n"
+            "  Every row needs a text in one of them. Fix the row, or pass --skip-bad-rows\n"
+            "  (skip_bad_rows=True) to leave it out (it is then listed among the bad rows)."
+        )
+    return bad_rows

@@ -1,0 +1,206 @@
+"""Labels of examples, whatever the examples are: names, numbers, weights and a stratified split.
+
+The labels of an example are a tuple of texts: one; or any number, none included, where several
+labels may hold at once.
+"""
+
+from __future__ import annotations
+
+import collections
+import difflib
+import itertools
+from collections.abc import Hashable, Iterator, Sequence
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+Labels = Sequence[tuple[str, ...]]
+
+# More names than these in a message hide what it says; a longer label is a text, misplaced.
+_NAMES_SHOWN = 10
+_LONGEST_SHOWN = 60
+
+
+def label_names(labels: Labels, path: str) -> list[str]:
+    """The distinct labels in the order of their characters; the place of a name is its number.
+
+    Args:
+        labels: of every training example.
+        path: where they come from, for the message.
+
+    Raises:
+        InputError: fewer than two.
+    """
+    names = sorted({label for several in labels for label in several})
+    if len(names) < 2:
+        what = f"{_quoted(names[0])} is the only label" if names else "there is no label"
+        raise InputError(
+            f"{path}: {what}.\n"
+            "  A classifier tells two labels or more apart. Add examples of another label, or\n"
+            "  name the column that holds the labels (label=...)."
+        )
+    return names
+
+
+def label_ids(labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]):
+    """int32 (examples,): the number of each example's one label.
+
+    Args:
+        names: known labels, as `label_names` gives them.
+        path, rows: where each example comes from, for the message.
+
+    Raises:
+        InputError: a label is unknown (the nearest known one is named), or an example has not
+            exactly one.
+    """
+    ids = []
+    for row, numbers in zip(rows, _numbers(labels, names, path, rows), strict=True):
+        if len(numbers) != 1:
+            raise InputError(
+                f"{path}, row {row}: there are {len(numbers)} labels.\n"
+                "  One label a row is expected. Keep one, or train a model of several labels a\n"
+                "  row (multi_label=True)."
+            )
+        ids += numbers
+    return np.array(ids, "int32")
+
+
+def label_matrix(labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]):
+    """float32 (examples, names): 1 where the example has the label, else 0.
+
+    Arguments and errors as for `label_ids`, but an example may have any number of labels.
+    """
+    matrix = np.zeros((len(labels), len(names)), "float32")
+    for row, numbers in zip(matrix, _numbers(labels, names, path, rows), strict=True):
+        row[numbers] = 1
+    return matrix
+
+
+def class_weights(ids, count: int) -> np.ndarray:
+    """float32 (count,): the weight of each class that makes all classes weigh the same together.
+
+    examples / (classes * examples of the class), over the classes that have examples; a class
+    without any weighs 1. scikit-learn calls it "balanced".
+
+    Args:
+        ids: int (examples,), the class of each.
+        count: number of classes.
+    """
+    examples = np.bincount(ids, minlength=count)
+    balanced = len(ids) / (np.count_nonzero(examples) * np.maximum(examples, 1))
+    return np.where(examples > 0, balanced, 1).astype("float32")
+
+
+def example_weights(weights: np.ndarray | str | None, ids, count: int) -> np.ndarray:
+    """float32 (examples,): what each example weighs in the loss.
+
+    Args:
+        weights: float (count,), of an example of each class; "balanced": `class_weights`; None or
+            "": 1.
+        ids: int (examples,), the class of each; not read without weights.
+        count: number of classes.
+
+    Raises:
+        InputError: another word than "balanced".
+    """
+    if weights is None or len(weights) == 0:
+        return np.ones(len(ids), "float32")
+    if isinstance(weights, str):
+        if weights != "balanced":
+            raise InputError(f"class weights are {weights!r}.\n  Expected 'balanced', or none.")
+        weights = class_weights(ids, count)
+    return np.asarray(weights, "float32")[ids]
+
+
+def split_stratified(
+    labels: Labels, keys: Sequence[Hashable], share: float, seed: int, *, path: str
+) -> tuple[list[int], list[int]]:
+    """Indices of the examples to train on and of those held out, both ascending.
+
+    Of every class about the same share is held out, and examples with equal keys go to the same
+    side. Where several labels hold at once, each combination of them is a class. The same for the
+    same labels, keys, share and seed.
+
+    Args:
+        labels: of each example.
+        keys: one per example: what training is not to have shown, such as its text.
+        share: of the distinct keys of a class to hold out, rounded; at least one if it has two. No
+            class loses its last training example by that, so a class with a single example, or with
+            one key, stays in training.
+        path: where the examples come from, for the message.
+
+    Raises:
+        InputError: nothing can be held out, or the share is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+    classes = [tuple(sorted(several)) for several in labels]
+    held_out = _held_out_keys(classes, keys, share, seed)
+    if not held_out:
+        raise InputError(
+            f"{path}: cannot be split into training and validation, no label has two different "
+            "examples.\n  Add rows, or give a validation file."
+        )
+    return (
+        [i for i, key in enumerate(keys) if key not in held_out],
+        [i for i, key in enumerate(keys) if key in held_out],
+    )
+
+
+def _held_out_keys(
+    classes: Labels, keys: Sequence[Hashable], share: float, seed: int
+) -> set[Hashable]:
+    """The keys to hold out, drawn class by class; arguments as for `split_stratified`."""
+    in_training = collections.Counter(classes)
+    of_key: dict[Hashable, collections.Counter] = collections.defaultdict(collections.Counter)
+    keys_of: dict[tuple[str, ...], dict[Hashable, None]] = collections.defaultdict(dict)
+    for name, key in zip(classes, keys, strict=True):
+        of_key[key][name] += 1
+        keys_of[name][key] = None
+    random = np.random.default_rng(seed)
+    held_out: set[Hashable] = set()
+    for name in sorted(keys_of):
+        candidates = list(keys_of[name])
+        wanted = max(round(share * len(candidates)), 1) - len(held_out.intersection(candidates))
+        shuffled = [candidates[number] for number in random.permutation(len(candidates))]
+        # A key may stand in several classes: none of them is to be left without an example.
+        free = (
+            key
+            for key in shuffled
+            if key not in held_out and all(in_training[c] > n for c, n in of_key[key].items())
+        )
+        for key in itertools.islice(free, max(wanted, 0)):
+            held_out.add(key)
+            in_training.subtract(of_key[key])
+    return held_out
+
+
+def _numbers(
+    labels: Labels, names: Sequence[str], path: str, rows: Sequence[int]
+) -> Iterator[list[int]]:
+    """The numbers of each example's labels; raises InputError at the first unknown one."""
+    number = {name: index for index, name in enumerate(names)}
+    for row, several in zip(rows, labels, strict=True):
+        for label in several:
+            if label not in number:
+                raise _unknown_label(label, names, path, row)
+        yield [number[label] for label in several]
+
+
+def _unknown_label(label: str, names: Sequence[str], path: str, row: int) -> InputError:
+    shown = ", ".join(map(_quoted, names[:_NAMES_SHOWN]))
+    if len(names) > _NAMES_SHOWN:
+        shown += f" and {len(names) - _NAMES_SHOWN} more"
+    short = {name[:_LONGEST_SHOWN]: name for name in names}
+    (nearest,) = difflib.get_close_matches(label[:_LONGEST_SHOWN], short, n=1, cutoff=0)
+    return InputError(
+        f"{path}, row {row}: the label {_quoted(label)} is unknown.\n"
+        f"  The model knows {shown}; the nearest is {_quoted(nearest)}.\n"
+        "  Fix the row or leave it out, or train with examples of that label."
+    )
+
+
+def _quoted(label: str) -> str:
+    short = label if len(label) <= _LONGEST_SHOWN else f"{label[: _LONGEST_SHOWN - 1]}…"
+    return repr(short)

@@ -1,0 +1,224 @@
+"""Token files to batches for masked-language-model pre-training: what is hidden, anew every epoch.
+
+Devlin et al. (2019), section 3.1: of the chosen tokens, which the model is to guess, 80 % become
+`<mask>`, 10 % a random token and 10 % stay. A whole word is chosen or none of it, as in the BERT
+release of May 2019 ("whole word masking"); a word is what the tokenizer's pattern splits a text
+into, so that it needs no blanks between words.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import regex
+
+from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.corpus import TokenFile
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
+
+# Of the chosen tokens, those below the first become `<mask>`, those below the second a random one.
+_MASKED, _REPLACED = 0.8, 0.9
+
+# What has more tokens than this in one run of characters (an address, base64, a ruler) is chosen in
+# parts: as a whole it would set the number of guesses for its batch.
+_LONGEST_WORD = 16
+
+# Token ids that are searched for document ends at a time.
+_CHUNK_IDS = 1 << 20
+
+
+class Masker:
+    """Chooses tokens of a row and hides them.
+
+    Args:
+        tokenizer: with `<mask>` among its special tokens.
+        share: of the tokens to choose, over 0 and below 1.
+        whole_words: choose all tokens of a word together.
+
+    Raises:
+        InputError: no `<mask>`, or no such share.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, share: float = 0.15, *, whole_words: bool = True
+    ) -> None:
+        if MASK_TOKEN not in tokenizer.special_tokens:
+            raise InputError(
+                f"the tokenizer has no token {MASK_TOKEN}: it stands for what is to be guessed.\n"
+                "  Train one that has it:\n"
+                f'  Tokenizer.train(texts, vocabulary_size, extra_special_tokens=["{MASK_TOKEN}"])'
+            )
+        if not 0 < share < 1:
+            raise InputError(f"the share to mask is {share}.\n  Expected more than 0, less than 1.")
+        self.share = share
+        self.whole_words = whole_words
+        self.mask_id = tokenizer.special_tokens[MASK_TOKEN]
+        self._tiktoken = tokenizer.tiktoken
+        self._pattern = regex.compile(tokenizer.pattern)
+        self._ordinary = np.array(sorted(tokenizer.ranks.values()))
+        # Bytes of each id's text; special ids have none.
+        self._sizes = np.zeros(tokenizer.vocabulary_size, "int64")
+        self._sizes[list(tokenizer.ranks.values())] = [len(token) for token in tokenizer.ranks]
+
+    def __call__(
+        self, ids: np.ndarray, random: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ids with some hidden, and the places, ascending, of those chosen.
+
+        Special ids are never chosen. At least one other is, if there is any.
+
+        Args:
+            ids: int (n,).
+            random: drawn from.
+
+        Returns: int (n,) and int (chosen,).
+        """
+        places = np.flatnonzero(self._sizes[ids])
+        if not len(places):
+            return ids, places
+        words = self.words(ids[places]) if self.whole_words else np.arange(len(places))
+        places = places[_choose(words, self.share, random)]
+        hidden = ids.copy()
+        fate = random.random(len(places))
+        hidden[places[fate < _MASKED]] = self.mask_id
+        replaced = places[(fate >= _MASKED) & (fate < _REPLACED)]
+        hidden[replaced] = self._ordinary[random.integers(len(self._ordinary), size=len(replaced))]
+        return hidden, places
+
+    def words(self, ids: np.ndarray) -> np.ndarray:
+        """int (n,): number, from 0, of the word each id belongs to.
+
+        Ids say nothing of where the pattern split their text, so it is split again. Bytes that a
+        row's border cut off from their character become surrogates and keep their number.
+
+        Args:
+            ids: int (n,), n > 0, none special.
+        """
+        text = self._tiktoken.decode_bytes(ids.tolist())
+        pieces = self._pattern.finditer(text.decode("utf-8", "surrogateescape"))
+        ends = np.cumsum([len(p.group().encode("utf-8", "surrogateescape")) for p in pieces])
+        splits = np.zeros(len(text) + 1, bool)
+        splits[ends] = True
+        first = splits[np.cumsum(self._sizes[ids]) - self._sizes[ids]]
+        first[0] = True
+        place = np.arange(len(ids))
+        begin = np.maximum.accumulate(np.where(first, place, 0))
+        return np.cumsum((place - begin) % _LONGEST_WORD == 0) - 1
+
+
+def _choose(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
+    """bool (n,): whether each token is chosen, from the number of its word.
+
+    The words lie in random order around a circle of n tokens. Those that begin on a random arc of
+    n * share are chosen, and always the first one after the arc's beginning. So every word,
+    whatever its length, is chosen with probability `share` (but for that first one), and the number
+    of chosen tokens varies by little more than a word.
+    """
+    sizes = np.bincount(words)
+    order = random.permutation(len(sizes))
+    begins = np.empty_like(sizes)
+    begins[order] = np.cumsum(sizes[order]) - sizes[order]
+    distances = (begins - random.uniform(0, len(words))) % len(words)
+    chosen = distances < share * len(words)
+    chosen[distances.argmin()] = True
+    return chosen[words]
+
+
+def rows(tokens: TokenFile, end_id: int, room: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each row begins in the token file, and how many ids it has.
+
+    A row is a document, without its end; or, of a document with more than `room` ids, one of as few
+    stretches as hold it, all of the same length but for one id. A document without ids has no row.
+
+    Returns: int64 (rows,) twice.
+    """
+    ids = tokens.array()
+    ends = [
+        start + np.flatnonzero(ids[start : start + _CHUNK_IDS] == end_id)
+        for start in range(0, len(ids), _CHUNK_IDS)
+    ]
+    # The stretch may end inside a document.
+    ends = np.concatenate([*ends, [len(ids)]])
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - begins
+    counts = -(-lengths // room)
+    number = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    begins, lengths, counts = (np.repeat(a, counts) for a in (begins, lengths, counts))
+    first, last = number * lengths // counts, (number + 1) * lengths // counts
+    return begins + first, last - first
+
+
+class MaskingPlan(BatchPlan):
+    """Which rows stand in which batch, each numbered anew in every epoch: epoch * rows + row.
+
+    What is drawn for such a number is fresh in every epoch. In order, for validation, every epoch
+    is the first.
+    """
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Numbers of the rows of every batch of an epoch (counted from 0)."""
+        first = epoch * len(self.lengths) if self.shuffle else 0
+        return [first + indices for indices in super().order(epoch)]
+
+
+def masked(
+    tokens: TokenFile,
+    tokenizer: Tokenizer,
+    *,
+    length: int = 128,
+    batch_size: int = 32,
+    share: float = 0.15,
+    whole_words: bool = True,
+    shuffle: bool = True,
+    seed: int = 0,
+):
+    """A `tf.data.Dataset` of batches for `MaskedLM.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`, `masked_positions`}, labels, sample weights). `token_ids`: int32
+    (batch, length), rows of similar length together, each a document or a stretch of one (see
+    `rows`) between start and end. `masked_positions`: int32 (batch, chosen), where the tokens to
+    guess stood; labels: int32, what they were; weights: float32, 1. The number of columns is the
+    most chosen in any row of the batch, rounded up to a multiple of 4; slots that are not needed
+    have position 0, label 0 and weight 0.
+
+    Masks are a function of (seed, epoch, row), whatever the batch; every iteration over the data
+    set is the next epoch. Validation (`shuffle=False`) has the same masks every time.
+
+    Args:
+        length: most ids of a row, start and end included.
+        share: of the tokens to choose; at least one in each row.
+        whole_words: choose all tokens of a word together, up to 16.
+
+    Raises:
+        InputError: see `Masker`; or there is no text, or no room for any.
+    """
+    masker = Masker(tokenizer, share, whole_words=whole_words)
+    if length < 3:
+        raise InputError(f"the length of a row is {length}.\n  Expected 3 or more.")
+    begins, lengths = rows(tokens, tokenizer.end_id, length - 2)
+    if not len(begins):
+        raise InputError(f"{tokens.files[0]}: there is no text to mask.\n  Give more text.")
+    plan = MaskingPlan(lengths + 2, batch_size, shuffle=shuffle, seed=seed)
+    ids = tokens.array()
+
+    def row(number):
+        epoch, index = divmod(int(number), len(begins))
+        framed = np.full(lengths[index] + 2, tokenizer.end_id, "int32")
+        framed[0] = tokenizer.start_id
+        framed[1:-1] = ids[begins[index] : begins[index] + lengths[index]]
+        # The last number parts these draws from those of the plan.
+        hidden, places = masker(framed, np.random.default_rng([seed, epoch, index, 1]))
+        return hidden, places, framed[places]
+
+    def batch(numbers):
+        hidden, places, originals = zip(*map(row, numbers), strict=True)
+        labels = pad(originals, 0)
+        counts = np.array([len(chosen) for chosen in places])
+        weights = np.arange(labels.shape[1]) < counts[:, None]
+        inputs = {
+            "token_ids": pad(hidden, tokenizer.padding_id),
+            "masked_positions": pad(places, 0),
+        }
+        return inputs, labels, weights.astype("float32")
+
+    return tf_dataset(plan, batch)

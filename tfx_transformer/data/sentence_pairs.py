@@ -1,0 +1,262 @@
+"""Pairs of texts that mean the same, or more or less so, from a CSV to batches for `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.data.batches import pad, tf_dataset
+from tfx_transformer.data.contrast_plan import ContrastPlan
+from tfx_transformer.data.tables import BadRow, Table, read_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class SentencePairs:
+    """Two texts each, how alike they are, and the row of the file each pair stands in.
+
+    scores: from 0, nothing in common, to 1, the same meaning; None if all pairs mean the same.
+    scale: the lowest and the highest score of the file's own scale, which became 0 and 1.
+    """
+
+    first: list[str]
+    second: list[str]
+    scores: list[float] | None
+    rows: list[int]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+    scale: tuple[float, float] | None = None
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def texts(self) -> list[str]:
+        """All texts, first ones first: what a tokenizer is trained on."""
+        return self.first + self.second
+
+    def take(self, indices: Sequence[int]) -> SentencePairs:
+        """The pairs at these indices, in this order."""
+        return dataclasses.replace(
+            self,
+            first=[self.first[i] for i in indices],
+            second=[self.second[i] for i in indices],
+            scores=None if self.scores is None else [self.scores[i] for i in indices],
+            rows=[self.rows[i] for i in indices],
+        )
+
+
+def read_sentence_pairs(
+    path: str | os.PathLike,
+    first: str = "sentence1",
+    second: str = "sentence2",
+    score: str = "",
+    *,
+    lowest: float | None = None,
+    highest: float | None = None,
+    skip_bad_rows: bool = False,
+) -> SentencePairs:
+    """Reads a CSV of pairs of texts.
+
+    Args:
+        path: a CSV in UTF-8 with a header.
+        first, second: names of the columns of the two texts.
+        score: name of the column of numbers that say how alike the two are; "" if each pair means
+            the same.
+        lowest, highest: the ends of the scale of the scores, which become 0 and 1, such as 0 and 5.
+            Not given, they are the lowest and the highest score in the file. Those of a validation
+            file may be others: read it with the `scale` of the training file.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
+            refusing the file.
+
+    Raises:
+        InputError: see `tables.read_table`; a score is no number or outside the scale; all scores
+            are the same.
+    """
+    columns = {"first": first, "second": second} | ({"score": score} if score else {})
+    table = read_table(path, columns, skip_bad_rows=skip_bad_rows)
+    scores, scale = None, None
+    if score:
+        table, scores = _numbers(table, lowest, highest, skip_bad_rows)
+        scale = (
+            min(scores) if lowest is None else float(lowest),
+            max(scores) if highest is None else float(highest),
+        )
+        scores = _scaled(scores, scale, f"{path}: column {score!r}")
+    return SentencePairs(
+        table.columns["first"],
+        table.columns["second"],
+        scores,
+        table.rows,
+        path=str(path),
+        columns=table.used,
+        bad_rows=table.bad_rows,
+        scale=scale,
+    )
+
+
+def _numbers(
+    table: Table, lowest: float | None, highest: float | None, skip_bad_rows: bool
+) -> tuple[Table, list[float]]:
+    """The table without the rows whose score cannot be used, and the others' scores."""
+    name = table.used["score"]
+    scores, kept, bad_rows = [], [], []
+    for index, (row, cell) in enumerate(zip(table.rows, table.columns["score"], strict=True)):
+        try:
+            number = float(cell)
+        except ValueError:
+            number = math.nan
+        reason = ""
+        if not math.isfinite(number):
+            reason = f"column {name!r} is no number: {cell!r}"
+        elif not (lowest is None or lowest <= number) or not (highest is None or number <= highest):
+            reason = f"column {name!r} is {cell}: outside the scale"
+        if not reason:
+            kept.append(index)
+            scores.append(number)
+            continue
+        if not skip_bad_rows:
+            raise _score_error(f"{table.path}, row {row}: {reason}", lowest, highest)
+        # Of the row only the cells that were asked for are at hand.
+        values = tuple(cells[index] for cells in table.columns.values())
+        bad_rows.append(BadRow(row, name, reason, values))
+    if not kept:
+        raise InputError(
+            f"{table.path}, row {bad_rows[0].row}: {bad_rows[0].reason}, and every row after it is "
+            "bad too.\n  Leaving out bad rows leaves none: fix them."
+        )
+    columns = {role: [cells[i] for i in kept] for role, cells in table.columns.items()}
+    return (
+        dataclasses.replace(
+            table,
+            columns=columns,
+            rows=[table.rows[i] for i in kept],
+            bad_rows=sorted(table.bad_rows + bad_rows, key=lambda bad: bad.row),
+        ),
+        scores,
+    )
+
+
+def _score_error(what: str, lowest: float | None, highest: float | None) -> InputError:
+    limits = [f"from {lowest}"] * (lowest is not None) + [f"to {highest}"] * (highest is not None)
+    return InputError(
+        f"{what}.\n  Expected a number {' '.join(limits)}".rstrip()
+        + ", with a point before decimals.\n"
+        "  Fix the row, or pass --skip-bad-rows (skip_bad_rows=True) to leave it out\n"
+        "  (it is then listed among the bad rows)."
+    )
+
+
+def _scaled(scores: list[float], scale: tuple[float, float], where: str) -> list[float]:
+    low, high = scale
+    if not low < high:
+        raise InputError(
+            f"{where}: the scale of the scores is from {low} to {high}.\n"
+            "  Expected different scores, or lowest=... below highest=...\n"
+            "  If all pairs mean the same, name no column of scores."
+        )
+    return [(score - low) / (high - low) for score in scores]
+
+
+def split_sentence_pairs(
+    pairs: SentencePairs, share: float = 0.1, seed: int = 0
+) -> tuple[SentencePairs, SentencePairs]:
+    """Training and validation pairs, the same for the same pairs, share and seed.
+
+    No text stands on both sides: pairs that share a text, and those that share one with them, go
+    to the same side. Such groups are held out in random order as far as they fit the share. So
+    validation never has more pairs than asked for, unless no group is that small; where one group
+    holds most pairs it stays in training, and validation may have fewer.
+
+    Args:
+        share: of pairs that go to validation; at least one group.
+
+    Raises:
+        InputError: all pairs belong to one group, or the share is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+    groups = _groups(pairs)
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:
+        raise InputError(
+            f"{pairs.path or 'pairs'}: cannot be split into training and validation, "
+            "all pairs share texts with each other.\n"
+            "  Add rows, or give a validation file."
+        )
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    room = min(round(len(pairs) * share), len(pairs) - sizes.min())
+    held_out = np.zeros(len(sizes), bool)
+    for group in order:
+        if sizes[group] <= room:
+            held_out[group] = True
+            room -= sizes[group]
+    if not held_out.any():
+        held_out[order[sizes[order].argmin()]] = True
+    outside = held_out[groups]
+    return pairs.take(np.flatnonzero(~outside)), pairs.take(np.flatnonzero(outside))
+
+
+def _groups(pairs: SentencePairs) -> np.ndarray:
+    """int (pairs,): number of the group of each pair; pairs that share a text have the same."""
+    parents: dict[str, str] = {}
+
+    def root(text: str) -> str:
+        while (parent := parents.setdefault(text, text)) != text:
+            parents[text] = parents[parent]
+            text = parent
+        return text
+
+    for first, second in zip(pairs.first, pairs.second, strict=True):
+        parents[root(first)] = root(second)
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(root(text), len(numbers)) for text in pairs.first], int)
+
+
+def sentence_pairs(
+    pairs: SentencePairs,
+    tokenizer: Tokenizer,
+    *,
+    batch_size: int = 64,
+    max_length: int = 128,
+    shuffle: bool = True,
+    seed: int = 0,
+):
+    """A `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`, `pair_token_ids`}, scores, sample weights): int32 (batch, length)
+    and (batch, length of the pairs), float32 (batch,) twice. Scores are those of the pairs, 1 if
+    they have none; weights are 1. Texts of similar length stand together; longer ones are cut to
+    `max_length` ids, start and end included. Every iteration over the data set is the next epoch.
+
+    No batch has fewer than 2 pairs. In one of pairs without scores no text stands twice if that can
+    be avoided: see `ContrastPlan`.
+
+    Raises:
+        InputError: fewer than two pairs, or than two in a batch, or no room for text.
+    """
+    if max_length < 3:
+        raise InputError(f"max_length is {max_length}.\n  Expected 3 or more.")
+    firsts, seconds = (
+        [frame(tokenizer, text, max_length) for text in texts]
+        for texts in (pairs.first, pairs.second)
+    )
+    lengths = np.array([[len(b), len(a)] for a, b in zip(firsts, seconds, strict=True)])
+    texts = None if pairs.scores else list(zip(pairs.first, pairs.second, strict=True))
+    plan = ContrastPlan(lengths, texts, batch_size, shuffle=shuffle, seed=seed)
+    scores = np.array(pairs.scores or [1] * len(pairs), "float32")
+
+    def batch(indices):
+        inputs = {
+            "token_ids": pad([firsts[i] for i in indices], tokenizer.padding_id),
+            "pair_token_ids": pad([seconds[i] for i in indices], tokenizer.padding_id),
+        }
+        return inputs, scores[indices], np.ones(len(indices), "float32")
+
+    return tf_dataset(plan, batch)

@@ -1,0 +1,22 @@
+"""How good a model is: scores of texts and of labels, what simple methods reach, the mistakes.
+
+Nothing here needs TensorFlow. sacrebleu and scikit-learn are imported by the functions that use
+them, so that importing this costs nothing.
+"""
+
+from tfx_transformer.evaluation.baselines import majority_baseline, pixel_baseline, tfidf_baseline
+from tfx_transformer.evaluation.labels import score_labels, score_multi_label
+from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+from tfx_transformer.evaluation.texts import score_answers, score_texts, token_f1
+
+__all__ = [
+    "majority_baseline",
+    "most_confident_mistakes",
+    "pixel_baseline",
+    "score_answers",
+    "score_labels",
+    "score_multi_label",
+    "score_texts",
+    "tfidf_baseline",
+    "token_f1",
+]

@@ -1,0 +1,103 @@
+"""What simple methods reach on the same examples: a classifier that is not better is not needed.
+
+All three return accuracy and macro F1 (over all classes of the training examples) as
+`score_labels` defines them. TF-IDF and pixels take seconds for some thousand examples and some
+ten classes; their time grows with both.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.evaluation.labels import score_labels
+from tfx_transformer.evaluation.texts import mostly_unspaced
+
+PIXEL_EXAMPLES = 3000
+
+
+def majority_baseline(
+    train_ids: np.ndarray, test_ids: np.ndarray, names: Sequence[str]
+) -> dict[str, float | str]:
+    """Says the most frequent label of the training examples every time.
+
+    Args:
+        train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1.
+        names: the C labels.
+
+    Returns: label (the first of equally frequent ones), accuracy, macro_f1.
+    """
+    most = int(np.bincount(train_ids, minlength=len(names)).argmax())
+    return {"label": names[most]} | _scores(np.full(len(test_ids), most), test_ids, len(names))
+
+
+def tfidf_baseline(
+    train_texts: Sequence[str],
+    train_ids: np.ndarray,
+    test_texts: Sequence[str],
+    test_ids: np.ndarray,
+) -> dict[str, float]:
+    """TF-IDF and logistic regression (C=10), by scikit-learn.
+
+    Terms are single words and pairs of words, or one to three characters where most of the texts
+    are written without spaces; they count 1 + ln(frequency).
+
+    Args:
+        train_texts, test_texts: n and m texts, not all empty.
+        train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1, two or more in training.
+
+    Returns: accuracy, macro_f1.
+
+    Raises: ValueError if the training examples are all of one class.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    if mostly_unspaced(train_texts):
+        terms = {"analyzer": "char", "ngram_range": (1, 3), "min_df": 2}
+    else:
+        terms = {"ngram_range": (1, 2)}
+    vectorizer = TfidfVectorizer(sublinear_tf=True, **terms)
+    try:
+        train = vectorizer.fit_transform(train_texts)
+    except ValueError:  # no term at all: texts such as "7" or "?", or of one kanji each
+        vectorizer = TfidfVectorizer(analyzer="char")
+        train = vectorizer.fit_transform(train_texts)
+    return _logistic_regression(train, train_ids, vectorizer.transform(test_texts), test_ids, C=10)
+
+
+def pixel_baseline(
+    train_images: np.ndarray,
+    train_ids: np.ndarray,
+    test_images: np.ndarray,
+    test_ids: np.ndarray,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Logistic regression (C=0.001) on the pixels of 3,000 training images at most.
+
+    Args:
+        train_images, test_images: 0 to 255, (n, height, width, channels) and (m, …) of one small
+            size: 32 x 32 is 3,072 numbers an image.
+        train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1, two or more in training.
+        seed: draws the training images, where there are more.
+
+    Returns: accuracy, macro_f1.
+
+    Raises: ValueError if the training examples are all of one class.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(train_images))[:PIXEL_EXAMPLES]
+    train, test = (
+        np.asarray(images, dtype=np.float32).reshape(len(images), -1) / 255
+        for images in (np.asarray(train_images)[chosen], test_images)
+    )
+    return _logistic_regression(train, np.asarray(train_ids)[chosen], test, test_ids, C=1e-3)
+
+
+def _logistic_regression(train, train_ids, test, test_ids, *, C: float) -> dict[str, float]:
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression(C=C, max_iter=1000).fit(train, train_ids)
+    return _scores(model.predict(test), test_ids, 1 + int(np.max(train_ids)))
+
+
+def _scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
+    scores = score_labels(np.eye(classes)[predicted], truth, range(classes))
+    return {name: scores[name] for name in ("accuracy", "macro_f1")}

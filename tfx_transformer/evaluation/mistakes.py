@@ -1,0 +1,44 @@
+"""Which mistakes a classifier was surest of: often a wrong label, or what it never learnt."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.evaluation.labels import checked
+
+
+def most_confident_mistakes(
+    inputs: Sequence[str],
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    names: Sequence[str],
+    count: int = 50,
+) -> list[dict[str, str | float]]:
+    """The wrong predictions of the highest probability, highest first, equal ones in file order.
+
+    Args:
+        inputs: n texts or file names.
+        probabilities: float (n, C).
+        truth: int (n,), ids from 0 to C - 1.
+        names: the C labels.
+        count: how many to return at most.
+
+    Returns: per mistake its input, label, predicted (label) and probability (of the predicted).
+
+    Raises: ValueError as `score_labels` does, or if the inputs are not n.
+    """
+    probabilities, truth = checked(probabilities, truth)
+    if len(inputs) != len(truth):
+        raise ValueError(f"{len(inputs)} inputs do not fit the truth of {len(truth)} examples.")
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    wrong = np.flatnonzero(predicted != truth)
+    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    return [
+        {
+            "input": inputs[i],
+            "label": names[truth[i]],
+            "predicted": names[predicted[i]],
+            "probability": float(confidence[i]),
+        }
+        for i in surest
+    ]

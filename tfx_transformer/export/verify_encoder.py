@@ -1,0 +1,78 @@
+"""Does an exported classifier or embedder answer as the trained one? Compared on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfx_transformer import bundle, runtime
+from tfx_transformer.models.predicting import predictor
+from tfx_transformer.models.saving import load
+
+# What two computations in float32 may differ by.
+_ROUNDING = 1e-5
+
+
+def verify_encoder(path: Path, inputs: Sequence) -> dict[str, dict[str, Any]]:
+    """Runs every export of a bundle on texts or images and compares it with Keras.
+
+    Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
+        and the "largest_probability_difference"; of an embedder "identical" (vectors equal but for
+        rounding) and the "smallest_cosine"; "of" (inputs).
+    """
+    config = bundle.read_config(path)
+    model, tokenizer = load(path)
+    expected = _output(predictor(model, tokenizer, config.get("labels", ())), inputs)
+    results = {}
+    if (path / bundle.SAVED_MODEL).is_dir():
+        results["SavedModel"] = _compare(model.task, expected, _served(path, inputs))
+    for variant, file in bundle.LITERT.items():
+        if (path / file).is_file():
+            output = _output(runtime.load(path, variant), inputs)
+            results[f"TFLite {variant}"] = _compare(model.task, expected, output)
+    return results
+
+
+def _output(answering, inputs: Sequence) -> np.ndarray:
+    if hasattr(answering, "embed"):
+        return answering.embed(inputs)
+    return answering.probabilities(inputs)
+
+
+def _served(path: Path, inputs: Sequence, batch_size: int = 64) -> np.ndarray:
+    """What the SavedModel returns for texts, or for image files."""
+    served = tf.saved_model.load(str(path / bundle.SAVED_MODEL))
+    results = []
+    for start in range(0, len(inputs), batch_size):
+        batch = inputs[start : start + batch_size]
+        if isinstance(batch[0], Path):
+            batch = [file.read_bytes() for file in batch]
+        batch = [item[0] if isinstance(item, tuple) else item for item in batch]
+        answer = served.serve(tf.constant(batch))
+        results.append(answer.get("probabilities", answer.get("embeddings")).numpy())
+    return np.concatenate(results)
+
+
+def _compare(task: str, expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+    count = len(expected)
+    if task == "embedding":
+        cosines = (expected * output).sum(axis=1)
+        equal = int((np.abs(expected - output).max(axis=1) <= _ROUNDING).sum())
+        smallest = float(f"{cosines.min():.6f}")
+        summary = (
+            f"{equal} of {count} vectors identical to Keras; the smallest cosine is {smallest}"
+        )
+        return {"identical": equal, "of": count, "smallest_cosine": smallest, "summary": summary}
+    equal = int((expected.argmax(axis=1) == output.argmax(axis=1)).sum())
+    largest = float(f"{np.abs(expected - output).max():.2g}")
+    return {
+        "identical": equal,
+        "of": count,
+        "largest_probability_difference": largest,
+        "summary": f"{equal} of {count} labels identical to Keras; "
+        f"probabilities differ by at most {largest:g}",
+    }

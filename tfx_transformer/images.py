@@ -1,0 +1,169 @@
+"""Image files to pixels: whatever a file holds becomes RGB, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+# Named so that Pillow tries no other: some of its readers start programs (EPS) or are seldom used.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+
+# Decoded, a pixel needs three to four bytes; Pillow itself refuses more than 179 million.
+MAX_PIXELS = 50_000_000
+
+_EXIF_ORIENTATION = 0x0112
+# What shows an image upright that was stored with this orientation: rows and columns exchanged,
+# then the step through the rows and the one through the columns.
+_UPRIGHT = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
+}
+
+# Rows that `resize` turns into floats at a time.
+_ROWS = 256
+
+
+def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """uint8 (height, width, 3): the pixels of an image file, upright and in RGB.
+
+    An EXIF orientation is applied. Palettes, grey of 1, 8 and 16 bits, and CMYK are converted;
+    what is transparent is laid on white; of an animation the first frame is read. What the file is
+    decides, not what its name ends with.
+
+    Args:
+        source: path of a JPEG, PNG, GIF, BMP or WebP file, or its bytes.
+        max_pixels: larger images are refused before their pixels are decoded.
+
+    Raises:
+        InputError: there is no such file, it is empty or no image, damaged or cut short, or larger
+            than `max_pixels`.
+    """
+    with _opened(source, max_pixels) as image:
+        image.load()
+        pixels = _rgb(image)
+        exchanged, down, right = _UPRIGHT.get(_orientation(image), (False, 1, 1))
+    if exchanged:
+        pixels = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels[::down, ::right])
+
+
+def image_size(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height as the header of an image file has them; arguments as for `read_image`."""
+    with _opened(source, max_pixels) as image:
+        return image.size
+
+
+def check_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> None:
+    """Raises what `read_image` would, at a fraction of its cost for a large JPEG."""
+    with _opened(source, max_pixels) as image:
+        # A JPEG is read to its end, but only an eighth of its width and height is computed.
+        image.draft("RGB", (1, 1))
+        image.load()
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """float32 (size, size, 3) from 0 to 255: the whole image, with a triangle filter.
+
+    What `tf.image.resize(image, (size, size), antialias=True)` computes: pixel i of a side is the
+    mean of the image's pixels j of that side, weighted by
+
+        max(0, 1 - |(j + 1/2) - (i + 1/2) s| / max(s, 1)),  s = length / size.
+
+    Args:
+        image: uint8 (height, width, 3).
+        size: width and height of the result; other proportions are squeezed into the square.
+    """
+    height, width = image.shape[:2]
+    if height == width == size:
+        return image.astype("float32")
+    down, across = _filter(height, size), _filter(width, size)
+    rows = np.zeros((size, width * 3), "float32")
+    # Few rows of the image at a time: as floats a large one would need four times its memory.
+    for start in range(0, height, _ROWS):
+        weights = down[:, start : start + _ROWS]
+        used = weights.any(axis=1)
+        part = image[start : start + _ROWS].reshape(-1, width * 3).astype("float32")
+        rows[used] += weights[used] @ part
+    return np.matmul(across, rows.reshape(size, width, 3))
+
+
+def _filter(length: int, size: int) -> np.ndarray:
+    """float32 (size, length): the weights of `resize` along one side; each row sums to 1."""
+    scale = length / size
+    centres = (np.arange(size) + 0.5) * scale
+    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1)
+    weights = np.maximum(1 - distance, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+
+
+def _rgb(image) -> np.ndarray:
+    """uint8 (height, width, 3) of a Pillow image, not turned."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        grey = (np.asarray(image).astype("int32") + 128) // 257
+        return np.repeat(grey.astype("uint8")[:, :, None], 3, axis=2)
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image.convert("RGBA"))
+    return np.asarray(image.convert("RGB"))
+
+
+def _orientation(image) -> int | None:
+    try:
+        return image.getexif().get(_EXIF_ORIENTATION)
+    except Exception:  # damaged EXIF of any kind; the pixels are whole
+        return None
+
+
+@contextlib.contextmanager
+def _opened(source: str | os.PathLike | bytes, max_pixels: int):
+    """A Pillow image whose header is read; what fails in the `with` block is an InputError too."""
+    from PIL import Image, UnidentifiedImageError
+
+    held = isinstance(source, bytes)
+    name = "the image" if held else os.fspath(source)
+    too_large = InputError(
+        f"{name}: the image has more than {max_pixels:,} pixels.\n"
+        "  It would fill the memory when decoded. Make it smaller, or leave it out."
+    )
+    try:
+        with Image.open(io.BytesIO(source) if held else source, formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise too_large
+            yield image
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise too_large from error
+    except UnidentifiedImageError as error:
+        raise _no_image(source, name) from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(
+            f"{name}: the file cannot be opened: {error.strerror}.\n  Check the path."
+        ) from error
+    except Exception as error:  # decoders raise whatever a damaged file leads them to
+        raise InputError(
+            f"{name}: the image is damaged or cut short: {error}.\n"
+            "  Save or download it anew, or leave it out."
+        ) from error
+
+
+def _no_image(source: str | os.PathLike | bytes, name: str) -> InputError:
+    if isinstance(source, bytes):
+        start = source[:16]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(16)
+    what = f"this is no image; it begins with {start!r}" if start else "the file is empty"
+    return InputError(f"{name}: {what}.\n  Expected a JPEG, PNG, GIF, BMP or WebP image.")

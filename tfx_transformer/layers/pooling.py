@@ -1,0 +1,65 @@
+"""Many vectors to one."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from tfx_transformer.layers.attention import MASKED
+from tfx_transformer.layers.position import PACKAGE
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Pooling(keras.layers.Layer):
+    """One vector for a whole text or image; padding has no part in it.
+
+    mean:       sum_i m_i x_i / sum_i m_i               Reimers & Gurevych (2019), section 3
+    first:      x_0                                     Devlin et al. (2019), section 3
+    last:       x_l, l the last that is no padding
+    attention:  sum_i a_i x_i, a = softmax(x w + b)     SeqPool, Hassani et al. (2021), 3.2
+
+    Args:
+        mode: "mean", "first", "last" or "attention".
+
+    Call arguments:
+        x: float (batch, length, hidden_dim).
+        attention_mask: m, bool (batch, length), False for padding; None: there is none.
+
+    Returns: float (batch, hidden_dim).
+    """
+
+    def __init__(self, mode, **kwargs):
+        super().__init__(**kwargs)
+        if mode not in ("mean", "first", "last", "attention"):
+            raise ValueError(f"Pooling: there is no mode {mode!r}.")
+        self.mode = mode
+        self.score = None
+        if mode == "attention":
+            self.score = keras.layers.Dense(1, name="score", dtype=self.dtype_policy)
+
+    def build(self, x_shape, attention_mask_shape=None):
+        if self.score is not None:
+            self.score.build(x_shape)
+
+    def call(self, x, attention_mask=None):
+        if self.mode == "first":
+            return x[:, 0]
+        mask = attention_mask
+        if mask is None:
+            mask = ops.ones(ops.shape(x)[:2], "bool")
+        if self.mode == "attention":
+            scores = self.score(x)[:, :, 0]
+            hidden = ops.cast(MASKED, scores.dtype)
+            weights = ops.softmax(scores + ops.where(mask, ops.zeros_like(hidden), hidden))
+        else:
+            weights = ops.cast(mask, x.dtype)
+            if self.mode == "last":
+                # Padding follows it, or nothing: only one weight stays.
+                behind = ops.pad(weights[:, 1:], [[0, 0], [0, 1]])
+                weights = weights * (1 - behind)
+            else:
+                weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
+        return ops.sum(x * weights[:, :, None], axis=1)
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}

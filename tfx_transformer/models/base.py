@@ -1,0 +1,65 @@
+"""What all models share: a configuration that tells every shape, and a way to be saved."""
+
+from __future__ import annotations
+
+import keras
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.layers import TokenEmbedding
+
+
+class TransformerModel(keras.Model):
+    """A Keras model made from a `TransformerConfig`, whose weights exist from the beginning.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+
+    Attributes:
+        task: what a bundle calls this kind of model.
+        read_out: what the paths of weights begin with that are new to every task.
+
+    Raises:
+        InputError: `dtype` is no dtype policy.
+    """
+
+    task = ""
+    read_out: tuple[str, ...] = ()
+
+    def __init__(self, config, **kwargs):
+        try:
+            super().__init__(**kwargs)
+        except ValueError as error:  # a flag of the user: --precision
+            raise InputError(
+                f"the dtype policy is {kwargs.get('dtype')!r}: {error}\n"
+                "  Expected one such as 'float32', 'bfloat16' or 'mixed_bfloat16'."
+            ) from error
+        self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
+
+    def _new_embedding(self) -> TokenEmbedding:
+        config = self.config
+        return TokenEmbedding(
+            config.vocabulary_size,
+            config.hidden_dim,
+            scale=config.hidden_dim**0.5 if config.scale_embedding else 1.0,
+            tie_weights=config.tie_embeddings,
+            name="embedding",
+            dtype=self.dtype_policy,
+        )
+
+    def _build_parts(self, *parts):
+        """The configuration tells every shape, so the weights exist from the beginning."""
+        for part in (self.embedding, *parts):
+            part.build((None, None, self.config.hidden_dim))
+            part.built = True
+        self.built = True
+
+    def get_compile_config(self):
+        return self._compile_config.serialize()
+
+    def compile_from_config(self, config):
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def get_config(self):
+        return {**super().get_config(), "config": self.config.to_dict()}

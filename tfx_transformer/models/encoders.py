@@ -1,0 +1,257 @@
+"""Encoder-only models: one stack that sees a whole text or image at once, and a read-out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+from keras import ops
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.layers import ConvolutionalTokenizer, Linear, PatchEmbedding, Pooling
+from tfx_transformer.layers.feed_forward import ACTIVATIONS
+from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.models import losses
+from tfx_transformer.models.base import TransformerModel
+from tfx_transformer.models.transformer import TransformerStack
+
+
+class EncoderModel(TransformerModel):
+    """What encoder-only models share: the embedding of a text or an image, and the stack.
+
+    A subclass makes its read-out, calls `_build_parts`, and reads out what `encode` returns.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+    """
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        config = self.config
+        part = {"name": "embedding", "dtype": self.dtype_policy}
+        if not config.image_size:
+            self.embedding = self._new_embedding()
+        elif config.conv_layers:
+            self.embedding = ConvolutionalTokenizer(config.hidden_dim, config.conv_layers, **part)
+        else:
+            self.embedding = PatchEmbedding(config.hidden_dim, config.patch_size, **part)
+        self.encoder = TransformerStack(
+            config, config.num_layers, name="encoder", dtype=self.dtype_policy
+        )
+
+    def encode(self, inputs, return_hidden_states=False, training=None):
+        """A contextual vector for every token, or every region of an image.
+
+        Args:
+            inputs: {"token_ids": int (batch, length)}, filled up with `padding_id`, or
+                {"images": float (batch, image_size, image_size, 3)}, colours from 0 to 255.
+            return_hidden_states: see `TransformerStack`.
+
+        Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
+            length), None of images; then the hidden states if requested.
+        """
+        mask = None
+        if self.config.image_size:
+            x = self.embedding(inputs["images"])
+        else:
+            mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
+            x = self.embedding(inputs["token_ids"])
+        result = self.encoder(
+            x,
+            attention_mask=None if mask is None else ops.expand_dims(mask, 1),
+            return_hidden_states=return_hidden_states,
+            training=training,
+        )
+        return (result[0], mask, result[1]) if return_hidden_states else (result, mask)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class MaskedLM(EncoderModel):
+    """Pre-training of an encoder: tells the tokens that are hidden in a text.
+
+    logits = norm(f(x_i W + b)) E^T + c, for every masked position i
+
+    Devlin et al. (2019), section 3.1, task 1. Only the masked positions are read out.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+
+    Call arguments:
+        inputs: {"token_ids": int (batch, length), "masked_positions": int (batch, masked)}; unused
+            positions are 0 and weigh 0 in the loss.
+
+    Returns: float (batch, masked, vocabulary_size).
+    """
+
+    task = "masked"
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        part = {"dtype": self.dtype_policy}
+        self.transform = Linear(self.config.hidden_dim, name="transform", **part)
+        self.transform_norm = keras.layers.LayerNormalization(
+            epsilon=self.config.norm_epsilon, name="transform_norm", **part
+        )
+        self.activation = ACTIVATIONS[self.config.activation]
+        self._build_parts(self.encoder, self.transform, self.transform_norm)
+        self.bias = self.add_weight(
+            name="bias", shape=(self.config.vocabulary_size,), initializer="zeros"
+        )
+
+    def call(self, inputs, training=None):
+        x, _ = self.encode(inputs, training=training)
+        x = ops.take_along_axis(x, ops.cast(inputs["masked_positions"], "int32")[:, :, None], 1)
+        x = self.transform_norm(self.activation(self.transform(x)))
+        logits = self.embedding(x, reverse=True)
+        return logits + ops.cast(self.bias, logits.dtype)
+
+    def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
+        """`keras.Model.compile`; by default with `TokenCrossentropy`, accuracy and perplexity of
+        the hidden tokens."""
+        if weighted_metrics is None:
+            weighted_metrics = [losses.TokenAccuracy(), losses.Perplexity()]
+        loss = losses.TokenCrossentropy() if loss is None else loss
+        super().compile(optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Classifier(EncoderModel):
+    """Tells which of its classes a text or an image belongs to.
+
+    logits = W dropout(pool(encoder(x))) + b
+
+    Devlin et al. (2019), section 4.1; of images Dosovitskiy et al. (2021), section 3.1, with
+    `conv_layers` and pooling "attention" the Compact Convolutional Transformer of Hassani et al.
+    (2021), section 3.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary, with `num_classes`.
+
+    Call arguments:
+        inputs: see `encode`.
+
+    Returns: float (batch, num_classes): logits of a softmax; of a sigmoid each if `multi_label`.
+
+    Raises:
+        InputError: `num_classes` is below 2, and the model not `multi_label`.
+    """
+
+    task = "classification"
+    read_out = ("pooling/", "logits/")
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        config = self.config
+        if config.num_classes < 2 - config.multi_label:
+            raise InputError(
+                f"TransformerConfig: num_classes is {config.num_classes}.\n"
+                "  A classifier tells two classes or more apart."
+            )
+        self.pooling = Pooling(config.pooling, name="pooling", dtype=self.dtype_policy)
+        self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
+        self.logits = Linear(config.num_classes, name="logits", dtype=self.dtype_policy)
+        self._build_parts(self.encoder, self.pooling, self.logits)
+
+    def call(self, inputs, training=None):
+        x, mask = self.encode(inputs, training=training)
+        x = self.pooled_dropout(self.pooling(x, mask), training=training)
+        return self.logits(x)
+
+    def compile(
+        self, optimizer="adamw", loss=None, weighted_metrics=None, label_smoothing=0.0, **kwargs
+    ):
+        """`keras.Model.compile`; by default with accuracy and the cross-entropy that fits the
+        labels: int (batch,) of texts, a probability for each class of images, 0 or 1 for each class
+        if `multi_label`."""
+        if self.config.multi_label:
+            default = keras.losses.BinaryCrossentropy(True, label_smoothing)
+            accuracy = keras.metrics.BinaryAccuracy("accuracy", threshold=0.0)
+        elif self.config.image_size:
+            default = keras.losses.CategoricalCrossentropy(True, label_smoothing)
+            accuracy = keras.metrics.CategoricalAccuracy("accuracy")
+        else:
+            default = losses.TokenCrossentropy(label_smoothing)
+            accuracy = keras.metrics.SparseCategoricalAccuracy("accuracy")
+        super().compile(
+            optimizer,
+            loss=default if loss is None else loss,
+            weighted_metrics=[accuracy] if weighted_metrics is None else weighted_metrics,
+            **kwargs,
+        )
+
+
+@keras.saving.register_keras_serializable(PACKAGE)
+class Embedder(EncoderModel):
+    """A text as one vector of length 1: texts of similar meaning point in similar directions.
+
+    e = pool(encoder(x)) / ||pool(encoder(x))||;  of pairs: cos(e_i, e'_j) for every i and j
+
+    Reimers & Gurevych (2019), section 3; trained on pairs by `InBatchContrast`.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+
+    Call arguments:
+        inputs: {"token_ids": int (batch, length)}; in training also {"pair_token_ids": int (batch,
+            pair_length)}, the text that belongs to each.
+
+    Returns: float (batch, hidden_dim); of pairs float (batch, batch), the cosine of every text
+        (row) with every pair (column).
+    """
+
+    task = "embedding"
+
+    def __init__(self, config, **kwargs):
+        super().__init__(config, **kwargs)
+        self.pooling = Pooling(self.config.pooling, name="pooling", dtype=self.dtype_policy)
+        self._build_parts(self.encoder, self.pooling)
+
+    def call(self, inputs, training=None):
+        vectors = self.embed(inputs["token_ids"], training=training)
+        if "pair_token_ids" not in inputs:
+            return vectors
+        pairs = self.embed(inputs["pair_token_ids"], training=training)
+        return ops.matmul(vectors, ops.transpose(pairs))
+
+    def embed(self, token_ids, training=None):
+        """float (batch, hidden_dim), each of length 1, of int (batch, length)."""
+        x, mask = self.encode({"token_ids": token_ids}, training=training)
+        return ops.normalize(self.pooling(x, mask), axis=-1, epsilon=1e-12)
+
+    def compile(self, optimizer="adamw", loss=None, **kwargs):
+        """`keras.Model.compile`; by default with `InBatchContrast`."""
+        super().compile(
+            optimizer, loss=losses.InBatchContrast() if loss is None else loss, **kwargs
+        )
+
+
+def take_over(model: EncoderModel, base: keras.Model | None) -> None:
+    """Sets embedding and encoder of a new model to those of a trained one; the read-out stays new.
+
+    Args:
+        model: what is to be fine-tuned, made from `fine_tuned(base.config, …)`.
+        base: a model with an encoder: `MaskedLM`, `Embedder`, `Classifier` or `Seq2SeqLM`; None:
+            the new model begins from scratch.
+
+    Raises:
+        InputError: `base` has no encoder of this shape.
+    """
+    if base is None:
+        return
+    own, theirs = ({w.path: w for w in m.weights} for m in (model, base))
+    for path, weight in own.items():
+        if not path.startswith(("embedding/", "encoder/")) or "seed_generator" in path:
+            continue
+        if path not in theirs or theirs[path].shape != weight.shape:
+            raise InputError(
+                f"the base, a {base.task} model, has no weight {path} of shape {weight.shape}.\n"
+                "  Expected a model that reads with the same encoder."
+            )
+        weight.assign(theirs[path].value)
+
+
+def fine_tuned(config, **overrides):
+    """The configuration of a model that takes over the encoder of another: fields not None are
+    overridden."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return dataclasses.replace(config, **given)

@@ -1,0 +1,215 @@
+"""What a model holds while it reads and writes, and in its weights: states, caches, norms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.models.decoding import compiled, pad_source
+from tfx_transformer.models.saving import parameters
+from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Tasks whose models read a text without a frame around it; the others are encoders.
+_WRITING = ("causal", "seq2seq")
+
+
+class CacheStates(NamedTuple):
+    """How large the keys and values are that a generation has in its cache, step by step.
+
+    tokens: of each slot; keys, values: float32 (steps, layers, slots), the length of a slot's key
+    (value) over all heads, 0 while the slot is empty.
+    """
+
+    tokens: list[str]
+    keys: np.ndarray
+    values: np.ndarray
+
+
+def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids a model reads of one text, cut to what it can hold."""
+    longest = model.config.max_sequence_length
+    if model.task not in _WRITING:
+        return frame(tokenizer, text, longest)
+    return new_encoder(model.task, tokenizer).encode(text)[:longest]
+
+
+def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> list[np.ndarray]:
+    """The vectors of one text or image as they pass through the layers.
+
+    Of an encoder-decoder those of the encoder; of a decoder-only model those of the decoder.
+
+    Args:
+        content: token ids of a text, without padding (see `text_ids`), or float (image_size,
+            image_size, 3), colours from 0 to 255.
+
+    Returns: num_layers + 1 arrays, float32 (length, hidden_dim): what the first block reads, then
+        what each block writes.
+    """
+    x = model.embedding(np.asarray(content)[None])
+    _, states = _stack(model)(x, return_hidden_states=True, training=False)
+    return [np.asarray(ops.cast(state[0], "float32")) for state in states]
+
+
+def mean_states(
+    model: keras.Model, texts: Sequence[Sequence[int]], batch_size: int = 32
+) -> np.ndarray:
+    """One vector per text by a model that was not trained to give one: the mean over the text's
+    tokens of what the stack returns, its final normalization included.
+
+    Args:
+        texts: token ids of each, without padding.
+
+    Returns: float32 (texts, hidden_dim).
+    """
+    padding_id = model.config.padding_id
+
+    def mean_of(token_ids):
+        mask = ops.not_equal(token_ids, padding_id)
+        x = _stack(model)(
+            model.embedding(token_ids), attention_mask=ops.expand_dims(mask, 1), training=False
+        )
+        weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
+        return ops.sum(ops.cast(x, "float32") * weights, axis=1) / ops.sum(weights, axis=1)
+
+    read = compiled(mean_of, [("int32", 2)])
+    order = np.argsort([len(ids) for ids in texts], kind="stable")  # little padding in a batch
+    vectors = np.empty((len(texts), model.config.hidden_dim), "float32")
+    for start in range(0, len(texts), batch_size):
+        rows = order[start : start + batch_size]
+        vectors[rows] = read(pad_source([texts[row] for row in rows], padding_id))
+    return vectors
+
+
+def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
+    """One vector per image by a model that reads images: the mean over the image's regions of what
+    the encoder returns.
+
+    Args:
+        images: float (n, image_size, image_size, 3), colours from 0 to 255.
+
+    Returns: float32 (n, hidden_dim).
+    """
+    read = compiled(lambda batch: model.encode({"images": batch})[0], [("float32", 4)])
+    batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
+    return np.concatenate([np.asarray(read(b), "float32").mean(axis=1) for b in batches])
+
+
+def _stack(model: keras.Model):
+    return model.encoder if hasattr(model, "encoder") else model.decoder
+
+
+def cache_states(
+    model: keras.Model, tokenizer: Tokenizer, prompt: str, steps: int = 16
+) -> CacheStates:
+    """The key/value cache of a greedy generation, looked at after every step.
+
+    A decoder-only model has its prompt in the cache from the first step on; an encoder-decoder
+    keeps its source elsewhere and fills the cache with what it writes.
+
+    Args:
+        model: a `CausalLM` or a `Seq2SeqLM`.
+        prompt: what it reads.
+        steps: most steps; fewer if the text ends or the model is full before.
+
+    Raises:
+        InputError: the model writes no text, or the prompt leaves no room.
+    """
+    if model.task not in _WRITING:
+        raise InputError(f"a model of task {model.task!r} writes nothing and has no cache.")
+    encoder = new_encoder(model.task, tokenizer)
+    prompt_ids = encoder.encode(prompt)
+    limit = min(steps, model.room(len(prompt_ids)))
+    if limit < 1 or len(prompt_ids) > model.config.max_sequence_length:
+        raise InputError(
+            f"the prompt has {len(prompt_ids)} tokens, the model holds "
+            f"{model.config.max_sequence_length}.\n  Shorten it."
+        )
+    ids, context, cache = model.begin(
+        np.array([prompt_ids], "int32"), np.int32(len(prompt_ids)), np.int32(limit)
+    )
+    written = [int(ids[0])]
+    keys, values = [], []
+    for index in range(limit):
+        logits, cache = model.step(ids, np.int32(index), context, cache)
+        keys.append([_slot_norms(key) for key, _ in cache])
+        values.append([_slot_norms(value) for _, value in cache])
+        ids = np.argmax(np.asarray(logits), axis=-1).astype("int32")
+        if int(ids[0]) == encoder.end_id:
+            break
+        written.append(int(ids[0]))
+    before = prompt_ids[:-1] if model.task == "causal" else []
+    slots = [*before, *written][: len(before) + len(keys)]
+    return CacheStates(
+        tokenizer.tokens(slots),
+        *(np.array(norms, "float32")[:, :, : len(slots)] for norms in (keys, values)),
+    )
+
+
+def _slot_norms(x) -> np.ndarray:
+    """float32 (slots,) of one row's keys or values, (1, heads, slots, head_dim)."""
+    return np.linalg.norm(np.asarray(ops.cast(x[0], "float32")), axis=(0, 2))
+
+
+def weight_norms(model: keras.Model) -> list[dict[str, Any]]:
+    """One row per weight: its path, shape, norm, mean and standard deviation."""
+    return [
+        {
+            "path": path,
+            "shape": list(weight.shape),
+            "norm": float(np.linalg.norm(weight)),
+            "mean": float(weight.mean()),
+            "std": float(weight.std()),
+        }
+        for path, weight in _arrays(model).items()
+    ]
+
+
+def weight_distance(before: keras.Model, after: keras.Model) -> list[dict[str, Any]]:
+    """What training changed: one row per weight of two checkpoints of one architecture.
+
+    norm = |before|;  euclidean = |after - before|;  relative_change = euclidean / norm
+
+    Returns: rows of path, norm, cosine (of the two weights as vectors; None if one of them is all
+        zeros), euclidean and relative_change (None if `before` is all zeros).
+    Raises:
+        InputError: the two have different weights; some of them are named.
+    """
+    olds, news = _arrays(before), _arrays(after)
+    _check_alike(olds, news)
+    rows = []
+    for path, old in olds.items():
+        norm, moved = np.linalg.norm(old), np.linalg.norm(news[path] - old)
+        both = norm * np.linalg.norm(news[path])
+        row = {
+            "path": path,
+            "norm": float(norm),
+            "cosine": float(np.clip(np.vdot(old, news[path]) / both, -1, 1)) if both else None,
+            "euclidean": float(moved),
+            "relative_change": float(moved / norm) if norm else None,
+        }
+        rows.append(row)
+    return rows
+
+
+def _arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    return {path: np.asarray(w.value, "float64") for path, w in parameters(model).items()}
+
+
+def _check_alike(olds: Mapping[str, np.ndarray], news: Mapping[str, np.ndarray]) -> None:
+    problems = [f"{path} is in one of them only" for path in sorted(olds.keys() ^ news.keys())]
+    problems += [
+        f"{path} has shape {olds[path].shape} and {news[path].shape}"
+        for path in olds
+        if path in news and olds[path].shape != news[path].shape
+    ]
+    if problems:
+        raise InputError(
+            "the two models are not of one architecture:\n  " + "\n  ".join(problems[:5])
+        )

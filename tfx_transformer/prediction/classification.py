@@ -1,0 +1,76 @@
+"""Logits to labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+
+class Classification(NamedTuple):
+    """What a classifier says of one text or image.
+
+    label: the most probable; probability: its; labels: all that are more probable than not, where
+    several may be right at once, else the one; probabilities: of every label.
+    """
+
+    label: str
+    probability: float
+    labels: tuple[str, ...]
+    probabilities: dict[str, float]
+
+
+class Labels:
+    """The names of a classifier's classes, and what its logits say of them.
+
+    Args:
+        names: one per class.
+        multi_label: any number may be right at once: a probability each, instead of one for all.
+    """
+
+    def __init__(self, names: Sequence[str], multi_label: bool = False) -> None:
+        self.names = list(names)
+        self.multi_label = multi_label
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """float32 (n, classes): sigmoid if `multi_label`, else softmax."""
+        logits = logits.astype("float32")
+        if self.multi_label:
+            return 0.5 * (1 + np.tanh(0.5 * logits))
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    def classifications(self, probabilities: np.ndarray) -> list[Classification]:
+        """One for each row of probabilities."""
+        return [self._classification(row) for row in probabilities.tolist()]
+
+    def _classification(self, row: list[float]) -> Classification:
+        best = max(range(len(row)), key=row.__getitem__)
+        chosen = [self.names[best]]
+        if self.multi_label:
+            chosen = [name for name, value in zip(self.names, row, strict=True) if value > 0.5]
+        table = dict(zip(self.names, row, strict=True))
+        return Classification(self.names[best], row[best], tuple(chosen), table)
+
+
+def read_labels(config: dict[str, Any], count: int, path: Any) -> list[str]:
+    """The names of a bundle's classes.
+
+    Args:
+        config: of `bundle.read_config`.
+        count: classes of the model.
+        path: of the bundle, for the message.
+
+    Raises:
+        InputError: there are no names, or not one for each class.
+    """
+    names = config.get("labels")
+    texts = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not texts or len(names) != count or len(set(names)) != count:
+        raise InputError(
+            f"{path}: 'labels' in its configuration are not the names of {count} classes."
+        )
+    return names

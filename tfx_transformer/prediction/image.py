@@ -1,0 +1,66 @@
+"""Images to labels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.images import read_image, resize
+from tfx_transformer.prediction.classification import Classification, Labels
+
+# A file, the bytes of one, or colours: uint8 (height, width, 3).
+Image = str | os.PathLike | bytes | np.ndarray
+
+
+class ImageEngine(Protocol):
+    """Runs an image classifier: Keras or LiteRT."""
+
+    def run_images(self, images: np.ndarray) -> np.ndarray:
+        """float32 (images, classes) logits of float32 (images, size, size, 3)."""
+
+
+class ImageClassifier:
+    """Classifies images with an engine.
+
+    Args:
+        engine: runs the model.
+        labels: names of the classes.
+        image_size: height and width that the model reads; images are resized to it.
+        batch_size: most images that run together.
+    """
+
+    def __init__(
+        self, engine: ImageEngine, labels: Labels, image_size: int, batch_size: int = 32
+    ) -> None:
+        self.engine = engine
+        self.labels = labels
+        self.image_size = image_size
+        self.batch_size = batch_size
+
+    def probabilities(self, images: Sequence[Image]) -> np.ndarray:
+        """float32 (images, classes)."""
+        if not len(images):
+            raise InputError("there are no images.\n  Give one or more.")
+        starts = range(0, len(images), self.batch_size)
+        batches = (images[start : start + self.batch_size] for start in starts)
+        logits = [self.engine.run_images(np.stack(list(map(self.read, b)))) for b in batches]
+        return self.labels.probabilities(np.concatenate(logits))
+
+    def classify(self, images: Image | Sequence[Image]) -> Classification | list[Classification]:
+        """What an image is, or a list of that for a list.
+
+        Raises:
+            InputError: a file is no image that can be read; the message names it.
+        """
+        single = isinstance(images, (str, os.PathLike, bytes, np.ndarray))
+        found = self.labels.classifications(self.probabilities([images] if single else images))
+        return found[0] if single else found
+
+    def read(self, image: Image) -> np.ndarray:
+        """float32 (image_size, image_size, 3), colours from 0 to 255."""
+        pixels = image if isinstance(image, np.ndarray) else read_image(image)
+        return resize(pixels, self.image_size)

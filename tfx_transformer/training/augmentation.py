@@ -1,0 +1,107 @@
+"""Images changed at random while a classifier trains, so that some thousand of them are enough."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+# An image is shifted by at most this share of its width and height.
+_SHIFT = 1 / 8
+# Light: what tells a dog from a cat is shape and texture.
+_BRIGHTNESS = 0.1
+_CONTRAST = 0.2
+# A rectangle is erased from this share of the images; its sides, as shares of the image's.
+_ERASED = 0.25
+_SIDES = (0.15, 0.6)
+
+
+def augmented(batches, image_size: int, seed: int = 0, mix: bool = True):
+    """The batches of `data.labelled_images`, their images changed anew in every epoch.
+
+    Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made
+    a little lighter or darker, and of some a rectangle is erased. With `mix` each image is then
+    mixed with another one of its batch, and so are their labels: all pixels of a batch as in mixup
+    (Zhang et al. 2018, alpha 0.2), or a rectangle as in CutMix (Yun et al. 2019, alpha 1); which of
+    the two is drawn for each batch. Keras must run on TensorFlow, as the batches do.
+
+    The n-th batch that is read is a function of what it was, of the seed and of n.
+
+    Args:
+        batches: a `tf.data.Dataset` of ({`images`}, labels, sample weights): float32 (batch,
+            image_size, image_size, 3) from 0 to 255, float32 (batch, classes) and (batch,).
+        image_size: width and height of the images.
+        seed: of all random numbers.
+        mix: whether images are mixed.
+
+    Returns: a `tf.data.Dataset` of as many batches of the same kind.
+    """
+    # Layers with equal seeds would draw equal numbers: only images that are flipped would be lit.
+    seeds = iter(np.random.SeedSequence(seed).generate_state(7).tolist())
+    options = {"dtype": "float32"}  # whatever the precision of the model
+    layers = [
+        keras.layers.RandomFlip("horizontal", seed=next(seeds), **options),
+        # From pixel to pixel, as padding and cropping does. RandomCrop cuts a whole batch alike.
+        keras.layers.RandomTranslation(
+            _SHIFT, _SHIFT, interpolation="nearest", seed=next(seeds), **options
+        ),
+        keras.layers.RandomBrightness(_BRIGHTNESS, seed=next(seeds), **options),
+        keras.layers.RandomContrast(_CONTRAST, seed=next(seeds), **options),
+    ]
+    mix_up = keras.layers.MixUp(alpha=0.2, seed=next(seeds), **options)
+    cut_mix = keras.layers.CutMix(factor=(1.0, 1.0), seed=next(seeds), **options)
+    generator = keras.random.SeedGenerator(next(seeds))
+
+    def augment(inputs, labels, weights):
+        images = ops.reshape(inputs["images"], (-1, image_size, image_size, 3))
+        for layer in layers:
+            images = layer(images, training=True)
+        images = _erase(images, generator)
+        if mix:
+            images, labels, weights = _mix((mix_up, cut_mix), generator, images, labels, weights)
+        return {**inputs, "images": images}, labels, weights
+
+    return batches.map(augment).prefetch(4)
+
+
+def _erase(images, generator):
+    """Fills a rectangle of some images with one random colour (Zhong et al. 2020).
+
+    `keras.layers.RandomErasing` makes mask and filling for every channel of every pixel, which took
+    3.5 ms for 64 images of 32 x 32 on one core, more than all other changes; this takes 0.5 ms.
+    """
+    batch, height, width, channels = ops.shape(images)
+    random = keras.random.uniform((batch, 5), seed=generator)
+    least, largest = _SIDES
+    sides = least + (largest - least) * random[:, :2]
+    starts = (1 - sides) * random[:, 2:4]
+    sides = ops.where(random[:, 4:] < _ERASED, sides, 0.0)
+    down = _inside(height, starts[:, :1], sides[:, :1])
+    across = _inside(width, starts[:, 1:], sides[:, 1:])
+    mask = ops.cast(down[:, :, None] & across[:, None, :], "float32")[..., None]
+    colours = keras.random.uniform((batch, 1, 1, channels), 0, 255, seed=generator)
+    # Not `where`: repeating the mask and the colours for it takes half as long again.
+    return images + mask * (colours - images)
+
+
+def _inside(length: int, start, side):
+    """bool (batch, length): whether the middle of a pixel is in the stretch; all in shares."""
+    middle = (ops.arange(length, dtype="float32") + 0.5) / length
+    return (middle >= start) & (middle < start + side)
+
+
+def _mix(layers, generator, images, labels, weights):
+    """A batch mixed by one of two layers.
+
+    The loss of a mixed image is to be that of its parts, each with its own weight:
+    sum_i p_i w_i L(y_i) = w L(y) with w = sum_i p_i w_i and y = sum_i p_i w_i y_i / w. As the
+    labels of an example sum to 1, mixing w_i y_i gives both.
+    """
+    data = {"images": images, "labels": labels * weights[:, None]}
+    first = keras.random.uniform((), seed=generator) < 0.5
+    mixed = ops.cond(
+        first, *(lambda layer=layer: layer(dict(data), training=True) for layer in layers)
+    )
+    weights = ops.sum(mixed["labels"], axis=-1)
+    labels = mixed["labels"] / ops.maximum(weights, keras.config.epsilon())[:, None]
+    return mixed["images"], labels, weights

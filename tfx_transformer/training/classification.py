@@ -1,0 +1,140 @@
+"""What a classifier's run leaves beside metrics: scores of every class, baselines, pictures, the
+surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import pandas
+
+from tfx_transformer import pictures
+from tfx_transformer.data.labelled_images import LabelledImages, decode_images
+from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.evaluation.baselines import (
+    majority_baseline,
+    pixel_baseline,
+    tfidf_baseline,
+)
+from tfx_transformer.evaluation.labels import score_labels, score_multi_label
+from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.training.callbacks import HeldOutScore, Progress, TimeLimit, WorthSaving
+from tfx_transformer.training.run import Run, check_limits
+
+# Width and height of the images that the linear classifier sees.
+_PIXELS = 32
+
+
+class ClassifierRun(Run):
+    """The record of one training of a classifier; arguments as of `Run`."""
+
+    def watch(
+        self,
+        predictor,
+        held_out: LabelledTexts | LabelledImages,
+        patience: int = 5,
+        minutes: float = 0,
+        average: bool = False,
+    ) -> list[keras.callbacks.Callback]:
+        """The callbacks of `fit`: progress, early stopping on the macro-F1 of held-out examples
+        with the best weights kept, a limit on time if `minutes` is not 0.
+
+        Args:
+            predictor: of `models.predicting`, for the model that is trained.
+            held_out: examples that training does not show.
+            patience: epochs without a better macro-F1 after which training ends.
+            minutes: limit of training and validation together.
+            average: whether the optimizer keeps a moving average of the weights: that is what is
+                judged and kept then.
+        """
+        check_limits(patience, minutes)
+        self.predictor, self.held_out = predictor, held_out.inputs
+        names, several = predictor.labels.names, predictor.labels.multi_label
+        self.truth = held_out.targets(names, True) if several else held_out.targets(names)
+        score = score_multi_label if several else score_labels
+
+        def macro_f1() -> float:
+            return score(predictor.probabilities(self.held_out), self.truth, names)["macro_f1"]
+
+        stopping = keras.callbacks.EarlyStopping(
+            monitor="val_macro_f1", mode="max", patience=patience, restore_best_weights=True
+        )
+        swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if average else []
+        limit = [TimeLimit(minutes)] if minutes else []
+        unit = "images" if isinstance(predictor, ImageClassifier) else "tokens"
+        shown = [HeldOutScore("macro_f1", macro_f1), Progress(self.tokens_per_epoch, unit)]
+        return [*swap, *shown, *limit, stopping, WorthSaving()]
+
+    def report(self, model: keras.Model, train: LabelledTexts | LabelledImages) -> dict[str, Any]:
+        """Writes metrics, scores, pictures and mistakes on the held-out examples, and returns what
+        the run came to.
+
+        Args:
+            model: that was trained.
+            train: the examples of the training, for what simpler classifiers reach; where several
+                labels hold at once, there is no such comparison.
+
+        Returns: "training", "scores", "data" and "example", as `Run.finish`.
+        """
+        _, training = self._finish_metrics(model, "val_macro_f1")
+        names, truth = self.predictor.labels.names, self.truth
+        probabilities = self.predictor.probabilities(self.held_out)
+        shown = [_shown(item) for item in self.held_out]
+        if self.predictor.labels.multi_label:
+            scores = score_multi_label(probabilities, truth, names)
+        else:
+            scores = score_labels(probabilities, truth, names)
+            predicted = probabilities.argmax(axis=1)
+            pictures.confusion_matrix(self.folder / "confusion.png", truth, predicted, names)
+            pictures.calibration(self.folder / "calibration.png", probabilities, truth)
+            mistakes = most_confident_mistakes(shown, probabilities, truth, names)
+            columns = ["input", "label", "predicted", "probability"]
+            table = pandas.DataFrame(mistakes, columns=columns)
+            table.to_csv(self.folder / "mistakes.csv", index=False)
+        table = pandas.DataFrame(scores["per_class"]).T
+        table.to_csv(self.folder / "classes.csv", index_label="label")
+        others = {} if self.predictor.labels.multi_label else self._baselines(train)
+        self._print_result(training, _sentence(scores))
+        for name, found in others.items():
+            print(f"  {name + ':':<36} {_sentence(found)}")
+        self._write_json("result.json", training | scores | {"baselines": others})
+        kept = {name: value for name, value in scores.items() if name != "per_class"}
+        result = {"training": training, "scores": kept, "data": {"file": self.file}}
+        columns = len(self.held_out[0]) if isinstance(self.held_out[0], tuple) else 1
+        example = min((text for text in shown if text), key=len)
+        return result | {"example": example, "text_columns": columns}
+
+    def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, dict[str, Any]]:
+        """What always the most frequent label, and a linear classifier, reach."""
+        names = self.predictor.labels.names
+        ids = train.targets(names)
+        found = {"always the most frequent label": majority_baseline(ids, self.truth, names)}
+        if isinstance(self.predictor, ImageClassifier):
+            sets = (decode_images(files, _PIXELS) for files in (train.inputs, self.held_out))
+            name, baseline = "logistic regression on pixels", pixel_baseline
+        else:
+            sets = (list(map(_shown, texts)) for texts in (train.inputs, self.held_out))
+            name, baseline = "TF-IDF + logistic regression", tfidf_baseline
+        before, after = sets
+        found[name] = baseline(before, ids, after, self.truth)
+        return found
+
+
+def _shown(item: Any) -> str:
+    """A text, the texts of a row, or an image file, as one string."""
+    return " | ".join(item) if isinstance(item, tuple) else str(item)
+
+
+def _sentence(scores: Mapping[str, Any]) -> str:
+    """Such as "accuracy 91.2 %, macro-F1 90.8 %"."""
+    names = {
+        "accuracy": "accuracy",
+        "exact_match": "all labels right",
+        "macro_f1": "macro-F1",
+        "micro_f1": "micro-F1",
+        "calibration_error": "calibration error",
+    }
+    found = (f"{text} {100 * scores[name]:.1f} %" for name, text in names.items() if name in scores)
+    return ", ".join(found)

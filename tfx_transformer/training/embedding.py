@@ -1,0 +1,65 @@
+"""What an embedder's run leaves beside metrics: how well its cosines agree with what is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfx_transformer.data.sentence_pairs import SentencePairs
+from tfx_transformer.training.callbacks import HeldOutScore, Progress, TimeLimit, WorthSaving
+from tfx_transformer.training.run import Run, check_limits
+from tfx_transformer.vectors import spearman
+
+
+class EmbedderRun(Run):
+    """The record of one training of an embedder; arguments as of `Run`."""
+
+    def watch(
+        self, embedder, held_out: SentencePairs, patience: int = 5, minutes: float = 0
+    ) -> list[keras.callbacks.Callback]:
+        """The callbacks of `fit`: progress, early stopping on held-out pairs with the best weights
+        kept, a limit on time if `minutes` is not 0.
+
+        Scored pairs are judged by Spearman's correlation of the cosines with the scores, others by
+        how often the text that belongs to a first text is the nearest of all second texts.
+
+        Args:
+            embedder: of `models.predicting`, for the model that is trained.
+            held_out: pairs that training does not show.
+            patience: epochs without a better score after which training ends.
+            minutes: limit of training and validation together.
+        """
+        check_limits(patience, minutes)
+        self.embedder, self.held_out = embedder, held_out
+        self.measure = "spearman" if held_out.scores else "found"
+        stopping = keras.callbacks.EarlyStopping(
+            monitor=f"val_{self.measure}", mode="max", patience=patience, restore_best_weights=True
+        )
+        score = HeldOutScore(self.measure, lambda: self.scores()[self.measure])
+        limit = [TimeLimit(minutes)] if minutes else []
+        return [score, Progress(self.tokens_per_epoch), *limit, stopping, WorthSaving()]
+
+    def scores(self) -> dict[str, float]:
+        """Of the held-out pairs: "spearman" if they are scored; else "found", the share of first
+        texts whose own second text is the nearest, and the "mean_reciprocal_rank" of it."""
+        first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
+        if self.held_out.scores:
+            return {"spearman": float(spearman((first * second).sum(axis=1), self.held_out.scores))}
+        cosines = first @ second.T
+        own = np.diagonal(cosines)[:, None]
+        # Equal texts stand among the second ones: none of them is nearer than the own one.
+        ranks = 1 + (cosines > own + 1e-6).sum(axis=1)
+        found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
+        return {name: float(np.mean(values)) for name, values in found.items()}
+
+    def report(self, model: keras.Model) -> dict[str, Any]:
+        """Writes metrics and scores, and returns what the run came to, as `Run.finish`."""
+        _, training = self._finish_metrics(model, f"val_{self.measure}")
+        scores = {name: round(value, 4) for name, value in self.scores().items()}
+        self._print_result(training, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+        self._write_json("result.json", training | scores)
+        example = min((text for text in self.held_out.first if text), key=len)
+        data = {"file": self.file}
+        return {"training": training, "scores": scores, "data": data, "example": example}
