@@ -44,24 +44,14 @@ BRIGHT = _palette("5490d4 d45048 f6d054 70b068 46a4a8 f0a0ac")
 WALLS = _palette(
     "fae8d0 d6e8e2 e2dcf2 fad6d0 cee0f4 eeece4 78968c 887082 5c6e8e c4aa8c f4dc8c a8be96"
 )
-# The top and the bottom of the sky: two of the day, two of the evening, night, clouds.
-SKIES = [
-    _palette(sky)
-    for sky in (
-        "7ebcec def0fa",
-        "5c98dc bedef4",
-        "fab082 fce4b2",
-        "9684be fac4b4",
-        "222c56 586296",
-        "c4d0dc ecf0f2",
-    )
-]
+# The top and the bottom of the sky: by day, in the evening, at night, under clouds.
+DAY = [_palette("7ebcec def0fa"), _palette("5c98dc bedef4")]
+EVENING = [_palette("fab082 fce4b2"), _palette("9684be fac4b4")]
+SKIES = [*DAY, *EVENING, _palette("222c56 586296"), _palette("c4d0dc ecf0f2")]
 GRASS = _palette("7eb65e 5c9654 a8c260")
-GROUNDS = [
-    *GRASS,
-    *_palette("ead6a4 f4f8fa b0845e ceb08c 7a6c70 96aabe"),
-]  # sand, snow, earth, stone, water
-FLOORS = [*GROUNDS[5:], *_palette("e2c4a0 926852 ba786e 82968c")]
+# Grass, sand, snow, earth, clay, stone, ice.
+GROUNDS = [*GRASS, *_palette("ead6a4 f4f8fa b0845e ceb08c 7a6c70 96aabe")]
+FLOORS = _palette("b0845e ceb08c 7a6c70 96aabe e2c4a0 926852 ba786e 82968c")
 WHITE, NEAR_BLACK, ROSE = (252, 250, 248), (40, 36, 42), (238, 142, 146)
 
 
@@ -119,7 +109,8 @@ def blob(path: Path) -> Shape:
 def limb(path: Path, start: float, end: float) -> Shape:
     """A smooth stroke through the points, whose half width goes from `start` to `end`."""
     points = _points(path)
-    curve = _spline(np.concatenate([points[:1], points, points[-1:]]), steps=14)
+    steps = max(8, round(np.ptp(points, axis=0).max() / 1.5))  # close enough to look smooth
+    curve = _spline(np.concatenate([points[:1], points, points[-1:]]), steps)
     return Shape(curve, np.linspace(start, end, len(curve)))
 
 
@@ -150,12 +141,10 @@ def _spline(points: np.ndarray, steps: int = 8) -> np.ndarray:
     """The Catmull-Rom curve from the second point to the last but one."""
     t = np.arange(steps)[:, None] / steps
     before, here, there, after = (points[i : len(points) - 3 + i, None] for i in range(4))
-    curve = here + 0.5 * t * (
-        there
-        - before
-        + t
-        * (2 * before - 5 * here + 4 * there - after + t * (3 * (here - there) + after - before))
-    )
+    slope = there - before
+    bend = 2 * before - 5 * here + 4 * there - after
+    twist = 3 * (here - there) + after - before
+    curve = here + 0.5 * t * (slope + t * (bend + t * twist))
     return np.concatenate([curve.reshape(-1, 2), points[-2:-1]])
 
 
@@ -664,7 +653,7 @@ def _spread_wing(canvas: Canvas, colour: Colour) -> None:
 def fly(canvas: Canvas, bird: Bird) -> None:
     """Seen from the side, facing right, the wings raised or beating down."""
     rng = bird.rng
-    canvas = canvas.at(0, 4, 1.1, rng.uniform(-22, 6))
+    canvas = canvas.at(0, 4, 1, rng.uniform(-22, 6))
     high, long = rng.random() < 0.65, rng.uniform(0.86, 1.04)
     _tail_feathers(canvas.at(-20, 4, 1, rng.uniform(-6, 8)), bird, rng.uniform(18, 24), 14)
     far = rng.uniform(14, 30) if high else rng.uniform(5, 20)
@@ -755,7 +744,7 @@ def _wallpaper(rng: random.Random, canvas: Canvas, top: Colour, bottom: Colour) 
         canvas.paint(light, *(ellipse(x, y, 2.4, 2.4) for x, y in places), outline=0)
     elif kind == "window":
         inner = canvas.at(rng.choice([-30, 30]) + rng.uniform(-6, 6), rng.uniform(-32, -24))
-        sky = rng.choice(SKIES[:4])[0]
+        sky = rng.choice(DAY + EVENING)[0]
         inner.paint(WHITE, box(-16, -17, 16, 17), outline=1.5)
         for x, y in ((-13, -14), (1.2, -14), (-13, 1.2), (1.2, 1.2)):
             inner.paint(sky, box(x, y, x + 11.8, y + 12.8), outline=0)

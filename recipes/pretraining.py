@@ -1,4 +1,4 @@
-"""Unlabelled text becomes a language model: a GPT, pre-trained from scratch.
+"""Unlabelled text becomes a language model: a GPT, or with --objective masked a BERT.
 
     tfx-transformer run pretraining
     tfx-transformer run pretraining --text corpus/,more.txt --name my --size small
@@ -13,24 +13,24 @@ import tfx_transformer as tfx
 
 
 def main(
-    text="", column="", validation="", share=0.1, skip_bad_rows=False,
+    text="", column="", validation="", share=0.1, skip_bad_rows=False, objective="causal",
     name="stories", overwrite=False, base="", tokenizer="", size="tiny", style="llama",
     layers=0, heads=0, width=0, vocabulary_size=1500, context=128, dropout=0.1,
     steps=600, validate_every=100, batch_size=16, learning_rate=2e-3, warmup_steps=50,
     weight_decay=0.1, patience=4, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
-    bundle = tfx.training.new_bundle_path(name, overwrite)
+    goal, bundle = tfx.training.objective(objective), tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
     text = text or tfx.resources.dataset_path("pretraining.txt")
     how = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
-        model, words = tfx.load(base, precision, "causal")
+        model, words = tfx.load(base, precision, goal.task)
     else:
         texts = tfx.data.sample_texts(text, **how)  # read when they are needed
         words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json") if tokenizer else (
-            tfx.Tokenizer.train(texts, vocabulary_size, tfx.ROLE_TOKENS))  # fmt: skip
-        model = tfx.CausalLM(tfx.TransformerConfig.of_size(
+            tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens))  # fmt: skip
+        model = goal.model(tfx.TransformerConfig.of_size(
             size, words.vocabulary_size, style, num_layers=layers, num_heads=heads,
             hidden_dim=width, dropout=dropout, max_sequence_length=context,
         ), dtype=precision)  # fmt: skip
@@ -41,13 +41,13 @@ def main(
     run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)
     run.tokens_per_epoch = validate_every * batch_size * blocks["length"]
     run.show_cost(model, batch_size * blocks["length"], steps)
-    measures = [tfx.TokenAccuracy(), tfx.BitsPerByte(held_out.bytes_per_token)]
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
-    model.compile(optimizer, weighted_metrics=measures, jit_compile=True)
-    writer, prompts = tfx.text_generator(model, words), tfx.data.beginnings(held_out, words)
+    measures = goal.measures(held_out)
+    model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
+    writer, prompts = goal.writer(model, words), goal.prompts(held_out, words)
     model.fit(
-        tfx.data.blocks(train, **blocks, seed=seed).repeat(), steps_per_epoch=validate_every,
-        validation_data=tfx.data.blocks(held_out, **blocks, shuffle=False),
+        goal.batches(train, words, **blocks, seed=seed).repeat(), steps_per_epoch=validate_every,
+        validation_data=goal.batches(held_out, words, **blocks, shuffle=False),
         epochs=tfx.training.rounds(steps, validate_every), verbose=0,
         callbacks=run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1),
     )  # fmt: skip

@@ -13,25 +13,25 @@ import tfx_transformer as tfx
 
 def main(
     csv="", validation="", share=0.1, text="text", label="label", separator="", class_weights="",
-    skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, heads=0,
-    width=0, vocabulary_size=4000, max_length=128, pooling="mean", method="full", rank=8,
-    epochs=20, batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    label_smoothing=0.1, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
+    skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
+    vocabulary_size=4000, max_length=128, pooling="mean", method="full", rank=8, epochs=20,
+    batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
+    token_dropout=0.1, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
     csv, how = csv or tfx.resources.dataset_path("labelled_text.csv"), (text, label, separator)
-    train = tfx.data.read_labelled_texts(csv, *how, skip_bad_rows=skip_bad_rows)
-    held_out = validation and tfx.data.read_labelled_texts(
-        validation, *how, skip_bad_rows=skip_bad_rows)  # fmt: skip
+    skip = {"skip_bad_rows": skip_bad_rows}
+    train = tfx.data.read_labelled_texts(csv, *how, **skip)
+    held_out = validation and tfx.data.read_labelled_texts(validation, *how, **skip)
     if not validation:
         train, held_out = tfx.data.split_labelled_texts(train, share, seed)
     names, many = tfx.data.label_names(train.labels, train.path), bool(separator)
     base, words = tfx.load(base) if base else (None, None)
     words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
     config = base.config if base else tfx.TransformerConfig.of_size(
-        size, words.vocabulary_size, num_layers=layers, num_heads=heads, hidden_dim=width,
+        size, words.vocabulary_size, num_layers=layers, hidden_dim=width,
         max_sequence_length=max_length,
     )  # fmt: skip
     head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
@@ -43,12 +43,13 @@ def main(
     about = tfx.data.describe_labelled_texts(train, held_out, words, names, length)
     run.show_data(about, train, held_out)
     options = {"batch_size": batch_size, "max_length": length, "multi_label": many, "seed": seed}
-    batches = tfx.data.labelled_texts(train, words, names, **options, weights=class_weights)
+    changes = {"weights": class_weights, "token_dropout": token_dropout}
+    batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
     checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
     run.show_cost(model, batch_size * length, total := epochs * len(batches))
-    rate = (learning_rate, total // 10, "cosine", total, weight_decay)
-    adamw = tfx.training.adamw(*rate, layer_decay=layer_decay, average=average)
-    model.compile(adamw, label_smoothing=label_smoothing)
+    adamw = tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,
+        layer_decay=layer_decay, average=average)  # fmt: skip
+    model.compile(adamw, label_smoothing=0.1)
     watch = run.watch(tfx.predictor(model, words, names), held_out, patience, minutes, average > 0)
     model.fit(batches, validation_data=checks, epochs=epochs, callbacks=watch, verbose=0)
     tfx.save(bundle, run.without_adapters(model), words, overwrite=overwrite, labels=names)

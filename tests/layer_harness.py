@@ -156,6 +156,6 @@ def _check_training(layer, model, inputs, expected):
     loss = model.train_on_batch(inputs, target)
     assert np.isfinite(loss)
     for old, weight in zip(before, layer.weights, strict=True):
-        # The softmax of attention cancels the bias of the keys: it has no gradient.
-        if weight.trainable and not weight.path.endswith("key/bias"):
+        # A softmax cancels what is added to all scores: such a bias has no gradient.
+        if weight.trainable and not weight.path.endswith(("key/bias", "score/bias")):
             assert not np.array_equal(old, weight), f"{weight.path} was not trained"

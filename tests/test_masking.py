@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Regex, pre_tokenizers
 
+from tfx_transformer.data.batches import FreshPlan
 from tfx_transformer.data.corpus import Piece, TokenFile, write_tokens
-from tfx_transformer.data.masking import Masker, MaskingPlan, masked, rows
+from tfx_transformer.data.masking import Masker, masked, rows
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import MASK_TOKEN, SPECIAL_TOKENS, Tokenizer
 
@@ -158,11 +159,11 @@ def test_validation_has_the_same_masks_every_time(corpus, tokenizer):
 
 
 def test_numbers_name_epoch_and_row():
-    plan = MaskingPlan(np.full(7, 5), 3)
+    plan = FreshPlan(np.full(7, 5), 3)
     for epoch in (0, 4):
         numbers = np.concatenate(plan.order(epoch))
         assert sorted(numbers) == list(range(7 * epoch, 7 * epoch + 7))
-    assert [b.tolist() for b in MaskingPlan(np.full(3, 5), 2, shuffle=False).order(4)] == [
+    assert [b.tolist() for b in FreshPlan(np.full(3, 5), 2, shuffle=False).order(4)] == [
         [0, 1],
         [2],
     ]

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.encoders import EncoderModel
 from tfx_transformer.models.tasks import CausalLM, LanguageModel, Seq2SeqLM
 
 # Settings in which models differ; sizes are prime, or differ, so that swapped axes show.
@@ -66,3 +67,21 @@ def tiny_causal(scale: float = 0.2, seed: int = 0, **settings: Any) -> CausalLM:
     """As `tiny_model`, decoder-only."""
     keras.utils.set_random_seed(seed)
     return perturbed(CausalLM(tiny_config(**settings)), scale, seed)
+
+
+# What an encoder of images is made with instead of a vocabulary.
+PATCHES: dict[str, Any] = {"vocabulary_size": 0, "image_size": 15, "patch_size": 5}
+CONVOLUTIONS: dict[str, Any] = {
+    "vocabulary_size": 0,
+    "image_size": 11,
+    "conv_layers": 2,
+    "pooling": "attention",
+}
+
+
+def tiny_encoder(
+    task: type[EncoderModel], scale: float = 0.2, seed: int = 0, **settings: Any
+) -> EncoderModel:
+    """As `tiny_model`: a `MaskedLM`, `Classifier` or `Embedder`."""
+    keras.utils.set_random_seed(seed)
+    return perturbed(task(tiny_config(**settings)), scale, seed)

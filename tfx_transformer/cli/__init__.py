@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfx_transformer import flags
+from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, check
 from tfx_transformer.cli.models import (
     ENGINES,
@@ -74,6 +75,8 @@ def parser() -> argparse.ArgumentParser:
     _add_engine(one, "litert")
     _add_generation(one)
 
+    add_classify_verb(verb, VARIANTS)
+
     one = verb("chat", chat)
     one.add_argument("bundle")
     one.add_argument("--system", default="", help="what the model is told before")
@@ -89,7 +92,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
     )
-    one.add_argument("--save", metavar="FILE.csv", help="write source, answer and reference there")
+    one.add_argument(
+        "--save", metavar="FILE.csv", help="write source, answer and reference (or mistakes) there"
+    )
     _add_generation(one)
 
     one = verb("export", export)
@@ -97,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--to", default="saved_model,litert", help=f"{', '.join(FORMATS)} [saved_model,litert]"
     )
-    one.add_argument("--quantize", choices=("none", *VARIANTS[1:]), default="none")
+    one.add_argument("--quantize", choices=("none", "int8", "int4"), default="none")
     one.add_argument("--beams", type=int, default=4, help="width of exported beam search [4]")
     one.add_argument(
         "--context", type=int, help="tokens of prompt and answer of a decoder-only model [all]"
@@ -127,7 +132,7 @@ def _add_generation(verb: argparse.ArgumentParser) -> None:
 
 
 def _add_columns(verb: argparse.ArgumentParser) -> None:
-    for name in ("source", "target", "instruction", "input", "output", "text", "label"):
+    for name in ("source", "target", "instruction", "input", "output", "text", "label", "path"):
         verb.add_argument(f"--{name}", default=name, help=f"column of the {name}s [{name}]")
     verb.add_argument("--separator", default="", help="between several labels in a cell")
     verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")

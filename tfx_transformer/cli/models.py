@@ -8,10 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer.cli.classifiers import evaluate_classifier
 from tfx_transformer.errors import InputError
 
 ENGINES = ("litert", "keras", "saved_model", "litertlm")
-VARIANTS = ("float32", "int8", "int4")
+VARIANTS = ("float32", "int8", "int4", "full_int8")
 FORMATS = ("saved_model", "litert", "litertlm")
 GENERATION = {
     "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
@@ -55,15 +56,22 @@ def chat(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
-    """score a bundle on a file: translations, answers, or (of an unlabelled text) bits per byte"""
+    """score a bundle on a file: translations, answers, labels, or bits per byte of a text"""
     from tfx_transformer import bundle
 
     config = bundle.read_config(chosen.bundle)
     output = Path(chosen.save or "answers.csv")
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"--save {output} cannot be written.\n  Name a file in a folder.")
+    if config["task"] == "classification":
+        return evaluate_classifier(chosen, config)
     if config["task"] == "seq2seq":
         return _evaluate_pairs(chosen)
+    if config["task"] != "causal":
+        raise InputError(
+            f"{chosen.bundle}: a model of task {config['task']!r} is not scored here.\n"
+            "  An embedder: tfx-transformer similar BUNDLE --csv FILE --first … --second …"
+        )
     return _evaluate_answers(chosen) if config.get("chat") else _evaluate_text(chosen)
 
 

@@ -58,6 +58,20 @@ class BatchPlan:
         return [batches[i] for i in random.permutation(len(batches))]
 
 
+class FreshPlan(BatchPlan):
+    """Which examples stand in which batch, each numbered anew in every epoch: epoch * examples +
+    index.
+
+    What is drawn for such a number is fresh in every epoch. In order, for validation, every epoch
+    is the first.
+    """
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Numbers of the examples of every batch of an epoch (counted from 0)."""
+        first = epoch * len(self.lengths) if self.shuffle else 0
+        return [first + indices for indices in super().order(epoch)]
+
+
 def pad(rows: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
     """int32 (rows, length): the rows side by side, filled up with `padding_id`."""
     longest = max(map(len, rows))

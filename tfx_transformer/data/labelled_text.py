@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
 from tfx_transformer.data.tables import BadRow, Table, read_table
 from tfx_transformer.errors import InputError
@@ -123,6 +123,7 @@ def labelled_texts(
     max_length: int = 128,
     multi_label: bool = False,
     weights: np.ndarray | str | None = None,
+    token_dropout: float = 0.0,
     shuffle: bool = True,
     seed: int = 0,
 ):
@@ -138,6 +139,8 @@ def labelled_texts(
         max_length: longer rows are cut, see `text.framing.frame`.
         weights: float (names,), what an example of each label weighs; "balanced": see
             `labels.class_weights`; None or "": 1.
+        token_dropout: rate at which each token is left out, anew in every epoch (Iyyer et al. 2015,
+            section 3.1): what is left has to tell the label too. For training only.
 
     Raises:
         InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
@@ -150,12 +153,24 @@ def labelled_texts(
             "  A row weighs what its one label does. Leave one of them out."
         )
     ids = [frame(tokenizer, texts, max_length) for texts in examples.texts]
-    labels = examples.targets(names, multi_label)
+    if not 0 <= token_dropout < 1:
+        raise InputError(f"token_dropout is {token_dropout}.\n  Expected from 0 to below 1.")
+    labels, frame_ids = examples.targets(names, multi_label), {tokenizer.start_id, tokenizer.end_id}
     weight = example_weights(weights, labels, len(names))
-    plan = BatchPlan(list(map(len, ids)), batch_size, shuffle=shuffle, seed=seed)
+    plan = FreshPlan(list(map(len, ids)), batch_size, shuffle=shuffle, seed=seed)
 
-    def batch(indices):
-        token_ids = pad([ids[i] for i in indices], tokenizer.padding_id)
+    def row(number):
+        epoch, index = divmod(int(number), len(ids))
+        if not token_dropout:
+            return ids[index]
+        # The last number parts these draws from those of the plan.
+        random = np.random.default_rng([seed, epoch, index, 2])
+        kept = random.random(len(ids[index])) >= token_dropout
+        return [i for i, keep in zip(ids[index], kept, strict=True) if keep or i in frame_ids]
+
+    def batch(numbers):
+        indices = numbers % len(ids)
+        token_ids = pad(list(map(row, numbers)), tokenizer.padding_id)
         return {"token_ids": token_ids}, labels[indices], weight[indices]
 
     return tf_dataset(plan, batch)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import regex
 
-from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
@@ -148,19 +148,6 @@ def rows(tokens: TokenFile, end_id: int, room: int) -> tuple[np.ndarray, np.ndar
     return begins + first, last - first
 
 
-class MaskingPlan(BatchPlan):
-    """Which rows stand in which batch, each numbered anew in every epoch: epoch * rows + row.
-
-    What is drawn for such a number is fresh in every epoch. In order, for validation, every epoch
-    is the first.
-    """
-
-    def order(self, epoch: int) -> list[np.ndarray]:
-        """Numbers of the rows of every batch of an epoch (counted from 0)."""
-        first = epoch * len(self.lengths) if self.shuffle else 0
-        return [first + indices for indices in super().order(epoch)]
-
-
 def masked(
     tokens: TokenFile,
     tokenizer: Tokenizer,
@@ -198,7 +185,7 @@ def masked(
     begins, lengths = rows(tokens, tokenizer.end_id, length - 2)
     if not len(begins):
         raise InputError(f"{tokens.files[0]}: there is no text to mask.\n  Give more text.")
-    plan = MaskingPlan(lengths + 2, batch_size, shuffle=shuffle, seed=seed)
+    plan = FreshPlan(lengths + 2, batch_size, shuffle=shuffle, seed=seed)
     ids = tokens.array()
 
     def row(number):

@@ -23,6 +23,9 @@ def everything(path: str | os.PathLike, inputs: Sequence, beams: int = 4) -> dic
     also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
     `verify` returns. A classifier of several texts a row gets no SavedModel."""
     config = bundle.read_config(path)
+    if config["task"] == "masked":
+        print("A masked model is a base: fine-tune it with --base. It is not exported.")
+        return {}
     causal = config["task"] == "causal"
     first = "" if config.get("text_columns", 1) > 1 else "SavedModel, "
     also = ", .litertlm" if causal else ""

@@ -12,6 +12,9 @@ ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 # Texts or images that an encoder-only model reads together; the last of many run one by one.
 ENCODER_ROWS = (1, 8)
 
+# Longest texts that run together: of longer ones each keeps the machine busy by itself.
+TOGETHER = 64
+
 # Lengths that a decoder-only model reads a prompt in; a shorter piece is padded. A single token
 # serves the last slots of the context, where no longer piece fits.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
@@ -57,10 +60,10 @@ def encoder_signatures(model) -> dict[str, tuple]:
         }
     longest = config.max_sequence_length
     lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+    shapes = [(rows, n) for rows in ENCODER_ROWS for n in lengths if rows == 1 or n <= TOGETHER]
     return {
         f"run_{rows}x{length}": (run, {"token_ids": _spec("token_ids", (rows, length), tf.int32)})
-        for rows in ENCODER_ROWS
-        for length in lengths
+        for rows, length in shapes
     }
 
 

@@ -67,7 +67,7 @@ def add_adapters(
     if base_dtype is not None:
         _store_base(model, base_dtype)
     for layer in _linears(model):
-        if layer.name in targets and not layer.path.startswith(model.read_out):
+        if layer.name in targets:
             layer.dora = kind == "dora"
             layer.enable_lora(rank, lora_alpha=alpha)
     # What Keras has traced so far, it traced without adapters.
@@ -162,7 +162,9 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
 
 
 def _linears(model: keras.Model) -> list[Linear]:
-    return [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
+    """All that may be frozen: the read-out is trained in full."""
+    linears = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
+    return [layer for layer in linears if not layer.path.startswith(model.read_out)]
 
 
 def _adapted(model: keras.Model) -> list[Linear]:
@@ -174,10 +176,10 @@ def _read_out(model: keras.Model) -> list[keras.Variable]:
 
 
 def _store_base(model: keras.Model, dtype: str) -> None:
+    for layer in _linears(model):
+        layer.store_kernel(dtype)
     for layer in model._flatten_layers():
-        if isinstance(layer, Linear):
-            layer.store_kernel(dtype)
-        elif isinstance(layer, TokenEmbedding):
+        if isinstance(layer, TokenEmbedding):
             tables = ["_embeddings"] if layer.tie_weights else ["_embeddings", "reverse_embeddings"]
             for table in tables:
                 replace_variable(layer, table, ops.cast(getattr(layer, table), "bfloat16"))
@@ -216,7 +218,7 @@ def _base(model: keras.Model) -> dict[str, Any]:
 def _adapter_shapes(model: keras.Model, settings: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     shapes, rank = {w.path: tuple(w.shape) for w in _read_out(model)}, settings["rank"]
     for layer in _linears(model):
-        if layer.name in settings["targets"] and not layer.path.startswith(model.read_out):
+        if layer.name in settings["targets"]:
             shapes[f"{layer.path}/lora_kernel_a"] = (layer.input_spec.axes[-1], rank)
             shapes[f"{layer.path}/lora_kernel_b"] = (rank, layer.units)
             if settings["kind"] == "dora":

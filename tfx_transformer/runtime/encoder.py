@@ -28,8 +28,11 @@ class EncoderEngine:
         self.config = config
         names = self.model.get_signature_list()
         sizes = [tuple(map(int, name.removeprefix("run_").split("x"))) for name in names]
-        self._heights = sorted({size[0] for size in sizes}, reverse=True)
-        self._lengths = sorted({size[1] for size in sizes if len(size) > 1})
+        # Of each length ("" of images): how many rows run together, most first.
+        self._heights: dict[str, list[int]] = {}
+        for rows, *length in sorted(sizes, reverse=True):
+            self._heights.setdefault(f"x{length[0]}" if length else "", []).append(rows)
+        self._lengths = sorted(size[1] for size in sizes if len(size) > 1)
         self._ready: dict[str, _Ready] = {}
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -50,7 +53,9 @@ class EncoderEngine:
         while start < len(batch):
             left = len(batch) - start
             # Many run together; so do few more than half of them, with the rest unused.
-            height = next(height for height in self._heights if height == 1 or left > height // 2)
+            height = next(
+                height for height in self._heights[suffix] if height == 1 or left > height // 2
+            )
             part = batch[start : start + height]
             unused = [(0, height - len(part)), *[(0, 0)] * (batch.ndim - 1)]
             results.append(self._run(f"run_{height}{suffix}", np.pad(part, unused))[: len(part)])

@@ -6,6 +6,7 @@ from tfx_transformer.training.augmentation import augmented
 from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit
 from tfx_transformer.training.classification import ClassifierRun
 from tfx_transformer.training.embedding import EmbedderRun
+from tfx_transformer.training.objectives import objective
 from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
 from tfx_transformer.training.run import Run, new_bundle_path, rounds
 
@@ -20,6 +21,7 @@ __all__ = [
     "adamw",
     "augmented",
     "new_bundle_path",
+    "objective",
     "rounds",
     "set_random_seed",
 ]

@@ -127,7 +127,7 @@ class Run:
 
     def callbacks(
         self,
-        generator: TextGenerator,
+        generator: TextGenerator | None,
         texts: Sequence[Prompt] = (),
         references: Sequence[str] = (),
         *,
@@ -163,7 +163,7 @@ class Run:
     def finish(
         self,
         model: keras.Model,
-        generator: TextGenerator,
+        generator: TextGenerator | None,
         texts: Sequence[Prompt],
         references: Sequence[str] = (),
         score: Callable[[Sequence[str], Sequence[str]], dict] | None = None,
@@ -172,6 +172,7 @@ class Run:
         """Writes metrics, samples and pictures, and returns what the run came to.
 
         Args:
+            generator: of the model; None: it writes no text.
             texts: what to write samples for, held out from training.
             references: what should come out, if that is known.
             score: (written texts, references) -> scores.
@@ -181,13 +182,16 @@ class Run:
             and as "example" a short text for the model card.
         """
         best, training = self._finish_metrics(model, "val_loss")
-        pandas.DataFrame(self.previews.history).to_csv(self.folder / "previews.csv", index=False)
         texts, references = list(texts[:_SAMPLES]), list(references[:_SAMPLES])
-        written = generator.generate(texts, truncate=True)
-        table = {"source": map(shown, texts), "written": written}
-        if references:
-            table["reference"] = references
-        pandas.DataFrame(table).to_csv(self.folder / "samples.csv", index=False)
+        written = []
+        if generator is not None:
+            previews = pandas.DataFrame(self.previews.history)
+            previews.to_csv(self.folder / "previews.csv", index=False)
+            written = generator.generate(texts, truncate=True)
+            table = {"source": map(shown, texts), "written": written}
+            if references:
+                table["reference"] = references
+            pandas.DataFrame(table).to_csv(self.folder / "samples.csv", index=False)
         for name in ("perplexity", "bits_per_byte"):
             if f"val_{name}" in best:
                 scores[name] = round(float(best[f"val_{name}"]), 4)

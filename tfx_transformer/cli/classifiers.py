@@ -1,0 +1,100 @@
+"""The verbs that ask a classifier: classify, and the part of evaluate that scores one."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+ENGINES = ("litert", "keras")
+
+
+def add_classify_verb(verb, variants) -> None:
+    """`classify` with its arguments; verb: see `cli.parser`; variants: of TFLite files."""
+    one = verb("classify", classify)
+    one.add_argument("bundle")
+    one.add_argument("inputs", nargs="+", metavar="TEXT|IMAGE", help="of a text model, texts")
+    one.add_argument("--top", type=int, default=1, help="labels to show of each [1]")
+    one.add_argument("--engine", choices=ENGINES, default="litert", help="[litert]")
+    one.add_argument("--variant", choices=variants, help="which TFLite file")
+
+
+def classify(chosen: argparse.Namespace) -> dict[str, Any]:
+    """label texts or images with a bundle"""
+    from tfx_transformer.runtime import describe
+
+    if chosen.top < 1:
+        raise InputError(f"--top is {chosen.top}.\n  Expected 1 or more.")
+    found = classifier(chosen).classify(chosen.inputs)
+    for given, one in zip(chosen.inputs, found, strict=True):
+        best = sorted(one.probabilities.items(), key=lambda item: -item[1])[: chosen.top]
+        shown = ", ".join(f"{name}  {100 * probability:.1f} %" for name, probability in best)
+        print(f"{shown if chosen.top > 1 else describe(one)}   {given}")
+    pairs = zip(chosen.inputs, found, strict=True)
+    return {"answers": [{"input": given, **one._asdict()} for given, one in pairs]}
+
+
+def classifier(chosen: argparse.Namespace):
+    """The bundle's classifier, on the chosen engine.
+
+    Raises:
+        InputError: the bundle is no classifier, or the engine runs none.
+    """
+    from tfx_transformer import bundle
+
+    config = bundle.read_config(chosen.bundle)
+    if config["task"] != "classification":
+        raise InputError(
+            f"{chosen.bundle}: its task is {config['task']!r}.\n  Expected a classifier."
+        )
+    if chosen.variant and chosen.engine != "litert":
+        raise InputError("--variant chooses a TFLite file; --engine keras has none.\n  Drop it.")
+    if chosen.engine == "litert":
+        from tfx_transformer import runtime
+
+        return runtime.load(chosen.bundle, chosen.variant)
+    if chosen.engine != "keras":
+        raise InputError(
+            f"--engine {chosen.engine} runs no classifier here.\n  Use litert or keras."
+        )
+    from tfx_transformer.models.predicting import predictor
+    from tfx_transformer.models.saving import load
+
+    return predictor(*load(chosen.bundle), config["labels"])
+
+
+def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+    """Scores a classifier on a CSV, or of images also on a folder with a folder for each label."""
+    from tfx_transformer import data
+    from tfx_transformer.evaluation.labels import score_labels, score_multi_label
+    from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+
+    model, names = classifier(chosen), config["labels"]
+    several = bool(config["architecture"]["multi_label"])
+    skip = {"skip_bad_rows": chosen.skip_bad_rows}
+    if config["architecture"]["image_size"]:
+        read = data.read_labelled_images(chosen.file, chosen.path, chosen.label, **skip)
+        truth = read.targets(names)
+    else:
+        separator = chosen.separator or ("|" if several else "")
+        read = data.read_labelled_texts(chosen.file, chosen.text, chosen.label, separator, **skip)
+        truth = read.targets(names, several)
+    probabilities = model.probabilities(read.inputs)
+    scores = (score_multi_label if several else score_labels)(probabilities, truth, names)
+    right = scores["exact_match"] if several else scores["accuracy"]
+    print(f"right {100 * right:.2f} % of {len(truth):,}  macro-F1 {100 * scores['macro_f1']:.2f} %")
+    for name, one in scores["per_class"].items():
+        print(
+            f"  {name:<24} precision {100 * one['precision']:5.1f} %  "
+            f"recall {100 * one['recall']:5.1f} %  F1 {100 * one['f1']:5.1f} %  of {one['count']:,}"
+        )
+    if chosen.save and not several:
+        import pandas
+
+        shown = [" | ".join(x) if isinstance(x, tuple) else str(x) for x in read.inputs]
+        table = most_confident_mistakes(shown, probabilities, truth, names, len(truth))
+        columns = ["input", "label", "predicted", "probability"]
+        pandas.DataFrame(table, columns=columns).to_csv(Path(chosen.save), index=False)
+    return scores

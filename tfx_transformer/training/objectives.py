@@ -1,0 +1,79 @@
+"""What a model is pre-trained to do: to continue texts, or to tell what is hidden in them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+
+from tfx_transformer.data.corpus import TokenFile, beginnings, blocks
+from tfx_transformer.data.masking import masked
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.models.encoders import MaskedLM
+from tfx_transformer.models.losses import BitsPerByte, Perplexity, TokenAccuracy
+from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.text.prompts import ROLE_TOKENS
+from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """One kind of pre-training.
+
+    model: its class; special_tokens: that its tokenizer has beside those of every one; batches:
+    (tokens, tokenizer, length=, batch_size=, …) -> `tf.data.Dataset`; measures: of the held-out
+    text, its metrics; jit_compile: whether all batches are of one shape; prompts: (held out,
+    tokenizer) -> texts to show what the model writes, if it does.
+    """
+
+    model: type[keras.Model]
+    special_tokens: Sequence[str]
+    batches: Callable[..., Any]
+    measures: Callable[[TokenFile], list[keras.metrics.Metric]]
+    jit_compile: bool
+    prompts: Callable[[TokenFile, Tokenizer], list[str]]
+
+    @property
+    def task(self) -> str:
+        """What a bundle calls the model."""
+        return self.model.task
+
+    def writer(self, model: keras.Model, tokenizer: Tokenizer):
+        """The model's `TextGenerator`; None if it writes no text."""
+        return text_generator(model, tokenizer) if self.model is CausalLM else None
+
+
+_OBJECTIVES = {
+    "causal": Objective(
+        CausalLM,
+        ROLE_TOKENS,
+        lambda tokens, tokenizer, **options: blocks(tokens, **options),
+        lambda held_out: [TokenAccuracy(), BitsPerByte(held_out.bytes_per_token)],
+        jit_compile=True,
+        prompts=beginnings,
+    ),
+    "masked": Objective(
+        MaskedLM,
+        (MASK_TOKEN,),
+        masked,
+        lambda held_out: [TokenAccuracy(), Perplexity()],
+        jit_compile=False,
+        prompts=lambda held_out, tokenizer: [],
+    ),
+}
+
+
+def objective(name: str) -> Objective:
+    """The objective "causal" (Radford et al. 2018) or "masked" (Devlin et al. 2019).
+
+    Raises:
+        InputError: another name.
+    """
+    if name not in _OBJECTIVES:
+        raise InputError(
+            f"there is no objective {name!r}.\n  Objectives: {', '.join(_OBJECTIVES)}."
+        )
+    return _OBJECTIVES[name]
