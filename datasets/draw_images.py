@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import argparse
 import math
-import pathlib
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ COUNTS = {"train": 80, "test": 20}
 
 Colour = tuple[int, int, int]
 Point = tuple[float, float]
-Path = str | Sequence[Point] | np.ndarray
+Points = str | Sequence[Point] | np.ndarray
 
 
 def _palette(text: str) -> list[Colour]:
@@ -85,8 +85,8 @@ class Shape(NamedTuple):
     radii: np.ndarray | None = None  # float (n,)
 
 
-def polygon(path: Path) -> Shape:
-    return Shape(_points(path))
+def polygon(points: Points) -> Shape:
+    return Shape(_points(points))
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Shape:
@@ -100,15 +100,15 @@ def ellipse(x: float, y: float, width: float, height: float, turn: float = 0.0) 
     return Shape(points @ _rotation(turn).T + (x, y))
 
 
-def blob(path: Path) -> Shape:
+def blob(points: Points) -> Shape:
     """A smooth closed outline through the points."""
-    corners = _points(path)
+    corners = _points(points)
     return Shape(_spline(np.concatenate([corners[-1:], corners, corners[:2]])))
 
 
-def limb(path: Path, start: float, end: float) -> Shape:
+def limb(points: Points, start: float, end: float) -> Shape:
     """A smooth stroke through the points, whose half width goes from `start` to `end`."""
-    points = _points(path)
+    points = _points(points)
     steps = max(8, round(np.ptp(points, axis=0).max() / 1.5))  # close enough to look smooth
     curve = _spline(np.concatenate([points[:1], points, points[-1:]]), steps)
     return Shape(curve, np.linspace(start, end, len(curve)))
@@ -123,18 +123,18 @@ def both(shape: Shape) -> tuple[Shape, Shape]:
     return shape, mirrored(shape)
 
 
-def symmetric(path: Path) -> Shape:
+def symmetric(points: Points) -> Shape:
     """A smooth closed outline whose right half, from top to bottom, goes through the points."""
-    right = _points(path)
+    right = _points(points)
     left = right[::-1] * (-1, 1)
     return blob(np.concatenate([right, left[left[:, 0] < 0]]))
 
 
-def _points(path: Path) -> np.ndarray:
+def _points(points: Points) -> np.ndarray:
     """Float (n, 2) from points, or from text as in SVG: "x,y x,y"."""
-    if isinstance(path, str):
-        path = [tuple(map(float, point.split(","))) for point in path.split()]
-    return np.array(path, dtype=float)
+    if isinstance(points, str):
+        points = [tuple(map(float, point.split(","))) for point in points.split()]
+    return np.array(points, dtype=float)
 
 
 def _spline(points: np.ndarray, steps: int = 8) -> np.ndarray:
@@ -213,21 +213,27 @@ class Canvas:
             shade: how much darker its lower edge is.
         """
         if outline and within is None:
-            self.image.paste(darker(colour, 0.62), mask=self.mask(shapes, outline))
+            self._fill(darker(colour, 0.62), self.mask(shapes, outline))
         mask = self.mask(shapes)
         if within is not None:
             mask = ImageChops.multiply(mask, within)
-        self.image.paste(colour, mask=mask)
-        if shade and (box := mask.getbbox()):
-            ramp = Image.linear_gradient("L").resize((box[2] - box[0], box[3] - box[1]))
-            ramp = ImageChops.multiply(ramp, mask.crop(box)).point(lambda v: round(v * shade))
-            self.image.paste(darker(colour, 0.8), box[:2], ramp)
+        self._fill(colour, mask, shade)
         return mask
 
-    def line(self, colour: Colour, path: Path, width: float = 2.4) -> None:
+    def _fill(self, colour: Colour, mask: Image.Image, shade: float = 0.0) -> None:
+        edges = mask.getbbox()
+        if edges is None:  # beside the picture
+            return
+        mask = mask.crop(edges)
+        self.image.paste(colour, edges, mask)
+        if shade:
+            ramp = ImageChops.multiply(Image.linear_gradient("L").resize(mask.size), mask)
+            self.image.paste(darker(colour, 0.8), edges, ramp.point(lambda v: round(v * shade)))
+
+    def line(self, colour: Colour, points: Points, width: float = 2.4) -> None:
         """A smooth line, `width` pixels wide whatever the scale is."""
         half = width / 2 / self.scale
-        self.paint(colour, limb(path, half, half), outline=0)
+        self.paint(colour, limb(points, half, half), outline=0)
 
 
 # Cats and dogs.
@@ -330,19 +336,15 @@ def cat_head(canvas: Canvas, animal: Animal, look: float) -> None:
     elif animal.pattern == "patches":
         canvas.paint(animal.marks, ellipse(12, -10, 11, 13, 20), within=mask)
     elif animal.pattern == "bib":
-        canvas.paint(
-            _pale(animal), polygon([(shift, -14), (shift + 9, 16), (shift - 9, 16)]), within=mask
-        )
+        blaze = polygon(f"{shift},-14 {shift + 9},16 {shift - 9},16")
+        canvas.paint(_pale(animal), blaze, within=mask)
     if not points:
-        canvas.paint(
-            _pale(animal), *(ellipse(shift + x, 7.5, 5.6, 4.6) for x in (-4, 4)), within=mask
-        )
+        muzzle = ellipse(shift - 4, 7.5, 5.6, 4.6), ellipse(shift + 4, 7.5, 5.6, 4.6)
+        canvas.paint(_pale(animal), *muzzle, within=mask)
     asleep = rng.random() < 0.12
     for x in (-8.6, 8.6):
         if asleep:
-            canvas.line(
-                NEAR_BLACK, [(x + shift - 4, -3), (x + shift, -0.5), (x + shift + 4, -3)], 3
-            )
+            canvas.at(x + shift, -3).line(NEAR_BLACK, "-4,0 0,2.5 4,0", 3)
         else:
             _eye(canvas, x + shift, -2.5, 4.6, animal.eyes, slit=True)
     canvas.paint(ROSE, polygon([(shift - 2.8, 3), (shift + 2.8, 3), (shift, 6)]), outline=0)
@@ -433,10 +435,10 @@ def dog_tail(canvas: Canvas, animal: Animal, up: bool) -> None:
         canvas.paint(_pale(animal), ellipse(-15, -lift, 7, 7), within=mask)
 
 
-def _collar(canvas: Canvas, animal: Animal, path: Path) -> None:
+def _collar(canvas: Canvas, animal: Animal, points: Points) -> None:
     if animal.collar:
-        canvas.paint(animal.collar, limb(path, 2.3, 2.3), outline=1.6)
-        x, y = _points(path)[1]
+        canvas.paint(animal.collar, limb(points, 2.3, 2.3), outline=1.6)
+        x, y = _points(points)[1]
         canvas.paint((250, 214, 96), ellipse(x, y + 3.4, 2.3, 2.3), outline=1.6)
 
 
@@ -477,9 +479,8 @@ def front(canvas: Canvas, animal: Animal) -> None:
     trunk = symmetric("0,-14 10,-8 14,8 15,30 0,36")
     mask = canvas.paint(animal.fur, trunk, shade=0.2)
     coat(canvas.at(-14, 0, 0.85), animal, mask)
-    _paws(
-        canvas, animal, *both(limb("-6,14 -6,37", leg, leg)), *both(ellipse(-6, 37, leg + 1, leg))
-    )
+    legs, paws = limb("-6,14 -6,37", leg, leg), ellipse(-6, 37, leg + 1, leg)
+    _paws(canvas, animal, *both(legs), *both(paws))
     canvas.line(darker(animal.fur, 0.62), "0,22 0,38", 3)
     _collar(canvas, animal, "-9,-8 0,-4 9,-8")
     _head(canvas.at(0, -22, 1.08), animal, animal.rng.uniform(-0.4, 0.4))
@@ -495,13 +496,9 @@ def stand(canvas: Canvas, animal: Animal) -> None:
     _paws(trunk_at, far, limb([(-16, 4), (-14 - step, low - 1)], leg, leg * 0.8))
     _paws(trunk_at, far, limb([(15, 4), (14 + step, low - 1)], leg, leg * 0.8))
     for x, move in ((-22, step), (20, -step)):
-        path = limb([(x, 4), (x + 0.5 * move, 0.5 * low), (x + move, low)], leg + 1.5, leg * 0.8)
-        _paws(
-            trunk_at,
-            animal,
-            path,
-            limb([(x + move, low), (x + move + 3, low)], leg * 0.8, leg * 0.8),
-        )
+        upper = limb([(x, 4), (x + 0.5 * move, 0.5 * low), (x + move, low)], leg + 1.5, leg * 0.8)
+        paw = limb([(x + move, low), (x + move + 3, low)], leg * 0.8, leg * 0.8)
+        _paws(trunk_at, animal, upper, paw)
     neck = limb("16,0 25,-14", 10, 8)
     trunk = blob("-27,2 -23,-9 -5,-9 14,-12 25,-5 24,8 12,13 -8,10 -22,12")
     mask = trunk_at.paint(animal.fur, trunk, neck, shade=0.25)
@@ -556,9 +553,8 @@ class Bird(NamedTuple):
 
 
 def bird(rng: random.Random) -> Bird:
-    palette = FUR
-    body = rng.choice(palette if rng.random() < 0.6 else BRIGHT)
-    belly = rng.choice([c for c in [*palette, *BRIGHT[:3]] if difference(c, body) > 60])
+    body = rng.choice(FUR if rng.random() < 0.6 else BRIGHT)
+    belly = rng.choice([c for c in [*FUR, *BRIGHT[:3]] if difference(c, body) > 60])
     wing = rng.choice([darker(body, 0.35), darker(body, 0.35), _marks(rng, body)])
     beak = rng.choice([(244, 160, 50), (250, 196, 70), (96, 88, 92), (226, 108, 70)])
     bill, crest = rng.uniform(11, 19), rng.random() < 0.25
@@ -642,9 +638,7 @@ def wade(canvas: Canvas, bird: Bird) -> None:
 
 def _spread_wing(canvas: Canvas, colour: Colour) -> None:
     """A wing from (0, 0) upwards, with the tips of its feathers to the left."""
-    wing = blob(
-        "9,3 7,-19 -2,-38 -9,-39 -10,-34 -16,-31 -15,-25 -20,-20 -17,-14 -19,-8 -12,4",
-    )
+    wing = blob("9,3 7,-19 -2,-38 -9,-39 -10,-34 -16,-31 -15,-25 -20,-20 -17,-14 -19,-8 -12,4")
     mask = canvas.paint(colour, wing, shade=0.25)
     for tip in ("-12,-34", "-16,-25", "-18,-15"):
         canvas.paint(darker(colour, 0.35), limb(f"0,-3 {tip}", 0.9, 0.9), within=mask)
@@ -670,7 +664,7 @@ def fly(canvas: Canvas, bird: Bird) -> None:
         _spread_wing(canvas.at(1, -2, 0.9 * long, down, mirror=True), bird.wing)
 
 
-def face(canvas: Canvas, bird: Bird) -> None:
+def front_perch(canvas: Canvas, bird: Bird) -> None:
     """On its feet, seen from the front."""
     rng = bird.rng
     _tail_feathers(canvas.at(rng.uniform(-5, 5), 24, 0.8, -90), bird, 20, 14)
@@ -794,11 +788,7 @@ def ground(
     for _ in range(rng.choice([0, 0, 3, 5])):
         spot = canvas.at(rng.uniform(-50, 50), rng.uniform(level + 6, 48))
         if green:
-            petals = (
-                *both(ellipse(2, 0, 1.5, 1.5)),
-                ellipse(0, -2, 1.5, 1.5),
-                ellipse(0, 2, 1.5, 1.5),
-            )
+            petals = [ellipse(a, b, 1.5, 1.5) for a, b in ((-2, 0), (2, 0), (0, -2), (0, 2))]
             spot.paint(rng.choice(BRIGHT), *petals, outline=0)
             spot.paint(WHITE, ellipse(0, 0, 1.2, 1.2), outline=0)
         else:
@@ -857,7 +847,7 @@ def toy(rng: random.Random, canvas: Canvas) -> None:
 
 KINDS = {"bird": bird, "cat": cat, "dog": dog}
 POSES = {
-    "bird": [perch, fly, face, perch, bust, fly, wade, perch, fly, perch],
+    "bird": [perch, fly, front_perch, perch, bust, fly, wade, perch, fly, perch],
     "cat": [sit, stand, front, portrait, lie],
     "dog": [stand, sit, front, portrait, lie],
 }
@@ -897,7 +887,7 @@ def finished(image: Image.Image, seed: int) -> Image.Image:
     return Image.fromarray(np.clip(np.rint(small + noise), 0, 255).astype(np.uint8))
 
 
-def main(folder: pathlib.Path) -> None:
+def main(folder: Path) -> None:
     for split, count in COUNTS.items():
         for label in KINDS:
             (folder / split / label).mkdir(parents=True, exist_ok=True)
@@ -908,8 +898,6 @@ def main(folder: pathlib.Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    default = pathlib.Path(__file__).resolve().parent / "images"
-    parser.add_argument(
-        "folder", nargs="?", type=pathlib.Path, default=default, help="[datasets/images]"
-    )
+    default = Path(__file__).resolve().parent / "images"
+    parser.add_argument("folder", nargs="?", type=Path, default=default)
     main(parser.parse_args().folder)

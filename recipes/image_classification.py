@@ -14,7 +14,7 @@ import tfx_transformer as tfx
 def main(
     images="", validation="", share=0.15, path="path", label="label", skip_bad_rows=False,
     name="animals", overwrite=False, base="", size="tiny", layers=0, heads=0, width=0,
-    image_size=48, conv_layers=2, patch_size=4, pooling="attention", mix=True,
+    image_size=48, conv_layers=2, patch_size=4, pooling="attention", mix=0.5,
     epochs=60, batch_size=32, learning_rate=1e-3, warmup_steps=50, weight_decay=0.05,
     dropout=0.0, stochastic_depth=0.1, label_smoothing=0.1, average=0.99, class_weights="",
     patience=30, minutes=0.0, precision="float32", seed=1,

@@ -16,7 +16,7 @@ def main(
     skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
     vocabulary_size=4000, max_length=128, pooling="mean", method="full", rank=8, epochs=20,
     batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    token_dropout=0.1, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
+    average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -43,8 +43,7 @@ def main(
     about = tfx.data.describe_labelled_texts(train, held_out, words, names, length)
     run.show_data(about, train, held_out)
     options = {"batch_size": batch_size, "max_length": length, "multi_label": many, "seed": seed}
-    changes = {"weights": class_weights, "token_dropout": token_dropout}
-    batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
+    batches = tfx.data.labelled_texts(train, words, names, **options, weights=class_weights)
     checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
     run.show_cost(model, batch_size * length, total := epochs * len(batches))
     adamw = tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,

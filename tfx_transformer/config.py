@@ -59,6 +59,9 @@ _BOUNDS = {
     "end_id": (0, 2_000_000),
 }
 
+# Of an image: it is always read whole, each vector compared with each.
+_MOST_VECTORS = 16_384
+
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
@@ -204,6 +207,11 @@ class TransformerConfig:
             raise InputError(
                 f"TransformerConfig: image_size {self.image_size} is not a multiple of patch_size "
                 f"{self.patch_size}.\n  Images are cut into whole squares; change one of the two."
+            )
+        if self.image_side**2 > _MOST_VECTORS:
+            raise InputError(
+                f"TransformerConfig: an image becomes {self.image_side**2:,} vectors.\n"
+                f"  Expected {_MOST_VECTORS:,} at most; choose larger patches or a smaller image."
             )
 
     def _check_special_tokens(self) -> None:

@@ -164,7 +164,7 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
 def _linears(model: keras.Model) -> list[Linear]:
     """All that may be frozen: the read-out is trained in full."""
     linears = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
-    return [layer for layer in linears if not layer.path.startswith(model.read_out)]
+    return [layer for layer in linears if not f"{layer.path}/".startswith(model.read_out)]
 
 
 def _adapted(model: keras.Model) -> list[Linear]:

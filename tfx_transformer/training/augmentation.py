@@ -16,12 +16,12 @@ _ERASED = 0.25
 _SIDES = (0.15, 0.6)
 
 
-def augmented(batches, image_size: int, seed: int = 0, mix: bool = True):
+def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
     """The batches of `data.labelled_images`, their images changed anew in every epoch.
 
     Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made
-    a little lighter or darker, and of some a rectangle is erased. With `mix` each image is then
-    mixed with another one of its batch, and so are their labels: all pixels of a batch as in mixup
+    a little lighter or darker, and of some a rectangle is erased. In some batches each image is
+    then mixed with another one of its batch, and so are their labels: all pixels as in mixup
     (Zhang et al. 2018, alpha 0.2), or a rectangle as in CutMix (Yun et al. 2019, alpha 1); which of
     the two is drawn for each batch. Keras must run on TensorFlow, as the batches do.
 
@@ -32,7 +32,7 @@ def augmented(batches, image_size: int, seed: int = 0, mix: bool = True):
             image_size, image_size, 3) from 0 to 255, float32 (batch, classes) and (batch,).
         image_size: width and height of the images.
         seed: of all random numbers.
-        mix: whether images are mixed.
+        mix: share of the batches whose images are mixed.
 
     Returns: a `tf.data.Dataset` of as many batches of the same kind.
     """
@@ -57,9 +57,12 @@ def augmented(batches, image_size: int, seed: int = 0, mix: bool = True):
         for layer in layers:
             images = layer(images, training=True)
         images = _erase(images, generator)
-        if mix:
-            images, labels, weights = _mix((mix_up, cut_mix), generator, images, labels, weights)
-        return {**inputs, "images": images}, labels, weights
+        mixed = ops.cond(
+            keras.random.uniform((), seed=generator) < mix,
+            lambda: _mix((mix_up, cut_mix), generator, images, labels, weights),
+            lambda: (images, labels, weights),
+        )
+        return {**inputs, "images": mixed[0]}, *mixed[1:]
 
     return batches.map(augment).prefetch(4)
 
