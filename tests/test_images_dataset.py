@@ -1,7 +1,7 @@
 """The drawn pictures of birds, cats and dogs: the files are what their script draws."""
 
 import collections
-import importlib.util
+import runpy
 
 import numpy as np
 import pytest
@@ -45,11 +45,8 @@ def test_the_folder_holds_pictures_only_and_stays_small(committed):
 
 def test_the_script_draws_these_pictures(committed, tmp_path):
     """Pixels, not files: another version of Pillow may compress them otherwise."""
-    path = resources.dataset_path("draw_images.py")
-    spec = importlib.util.spec_from_file_location("draw_images", path)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.main(tmp_path)
+    script = runpy.run_path(str(resources.dataset_path("draw_images.py")))
+    script["main"](tmp_path)
     drawn = pictures(tmp_path)
     assert drawn.keys() == committed.keys()
     assert [name for name in committed if drawn[name] != committed[name]] == []

@@ -46,14 +46,16 @@ def new(tokenizer):
 
 @pytest.fixture(scope="module")
 def texts():
-    """One more than a batch, from a word to more than the models read, the lengths mixed."""
+    """From a word to more than the models read, the lengths mixed."""
     random = np.random.default_rng(1)
-    return [" ".join(random.choice(WORDS, length)) for length in random.integers(1, 31, 33)]
+    return [" ".join(random.choice(WORDS, length)) for length in random.integers(1, 31, 11)]
 
 
 @pytest.fixture(scope="module")
 def classifier(new, tokenizer):
-    return predictor(new(Classifier, num_classes=3), tokenizer, NAMES)
+    classifier = predictor(new(Classifier, num_classes=3), tokenizer, NAMES)
+    classifier.batch_size = 5  # so that some texts are not of the first batch
+    return classifier
 
 
 @pytest.fixture(scope="module")

@@ -230,9 +230,10 @@ def _in_table(path: Path, image: str, label: str, skip_bad_rows: bool) -> Labell
 
 def _problem(file: Path) -> str | None:
     """Why an image cannot be used and what to do, as an InputError says it; None if it can."""
-    if file.is_dir():
+    # os.path answers for what cannot be a path too, such as a text of a thousand words.
+    if os.path.isdir(file):
         return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
-    if not file.exists():
+    if not os.path.exists(file):
         return _missing(file)
     try:
         check_image(file)
@@ -242,9 +243,9 @@ def _problem(file: Path) -> str | None:
 
 
 def _missing(file: Path) -> str:
-    if not file.parent.is_dir():
+    if not os.path.isdir(file.parent):
         return f"{file}: there is no folder {file.parent}.\n  Paths start at the folder of the CSV."
     names = [entry.name for entry in file.parent.iterdir()]
-    nearest = difflib.get_close_matches(file.name, names, n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(file.name[:255], names, n=1, cutoff=0.0)
     hint = f"The nearest name in that folder is {nearest[0]!r}. " if nearest else ""
     return f"{file}: there is no such file.\n  {hint}Paths start at the folder of the CSV."

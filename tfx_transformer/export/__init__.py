@@ -11,17 +11,27 @@ from tfx_transformer.export.litert import litert
 from tfx_transformer.export.litertlm import litertlm
 from tfx_transformer.export.saved_model import saved_model
 from tfx_transformer.export.verify import verify
+from tfx_transformer.models.saving import annotate
 
 __all__ = ["everything", "litert", "litertlm", "saved_model", "verify"]
+
+# Share of labels by which an integer-only file may be kept.
+_HOLDS = 0.98
 
 # Enough to show a difference; `tfx-transformer export --check` takes a whole file.
 _SENTENCES = 200
 
 
-def everything(path: str | os.PathLike, inputs: Sequence, beams: int = 4) -> dict[str, Any]:
+def everything(
+    path: str | os.PathLike, inputs: Sequence, beams: int = 4, calibration: Sequence = ()
+) -> dict[str, Any]:
     """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
     also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
-    `verify` returns. A classifier of several texts a row gets no SavedModel."""
+    `verify` returns. A classifier of several texts a row gets no SavedModel.
+
+    With image files for `calibration`, of the training set, an image classifier also gets a TFLite
+    file of integers only; it is removed again if it does not label nearly all images as Keras does.
+    """
     config = bundle.read_config(path)
     if config["task"] == "masked":
         print("A masked model is a base: fine-tune it with --base. It is not exported.")
@@ -36,4 +46,15 @@ def everything(path: str | os.PathLike, inputs: Sequence, beams: int = 4) -> dic
     litert(path, quantize="int8", beams=beams)
     if causal:
         litertlm(path)
-    return verify(path, list(inputs)[:_SENTENCES])
+    if not calibration:
+        return verify(path, list(inputs)[:_SENTENCES])
+    litert(path, quantize="full_int8", calibration=calibration[:_SENTENCES])
+    results = verify(path, list(inputs)[:_SENTENCES])
+    whole = results["TFLite full_int8"]
+    if whole["identical"] < _HOLDS * whole["of"]:
+        print(f"  full_int8 is removed: fewer than {100 * _HOLDS:.0f} % of its labels are the same")
+        del results["TFLite full_int8"]
+        with bundle.updating(path) as folder:
+            (folder / bundle.LITERT["full_int8"]).unlink()
+        annotate(path, verified=results)
+    return results

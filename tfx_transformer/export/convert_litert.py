@@ -16,8 +16,15 @@ def main() -> None:
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
     )
-    if request["quantize"] == "int8":
+    if request["quantize"] in ("int8", "full_int8"):
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if request["quantize"] == "full_int8":
+        images = np.load(request["calibration"])
+        (name,) = request["names"]
+        converter.representative_dataset = lambda: (
+            (name, {"images": image[None]}) for image in images
+        )
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
     content = converter.convert()
     if request["quantize"] == "int4":
         content = in_four_bits(content)

@@ -10,8 +10,10 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle
@@ -19,6 +21,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export.signatures import ROWS, signatures
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.images import read_image, resize
 from tfx_transformer.models.saving import load
 
 # 4-bit weights in a row that share a scale.
@@ -30,23 +33,29 @@ def litert(
     quantize: str | None = None,
     beams: int = 4,
     context: int | None = None,
+    calibration: Sequence = (),
 ) -> None:
-    """Adds a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` or `model.int4.tflite`.
+    """Adds a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` and so on.
 
     Args:
         path: the bundle's folder.
         quantize: None: float32; "int8": 8-bit weights, one scale a row; "int4": 4-bit weights, a
-            scale to 32 of them. Activations are quantized to 8 bits as they come.
+            scale to 32 of them. Activations are quantized to 8 bits as they come. "full_int8", of
+            image classifiers: activations have fixed scales too, for chips that know integers
+            only.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
         context: most tokens that prompt and answer of a decoder-only model have together; None:
             as many as the model was made for. Each step reads so much cache, full or not.
+        calibration: for "full_int8", some hundred image files of the training set.
 
     Raises:
         InputError: the bundle is damaged, an argument is none of these, or the model cannot be
             quantized so.
     """
-    if quantize not in (None, "int8", "int4"):
-        raise InputError(f"quantize is {quantize!r}.\n  Expected None, 'int8' or 'int4'.")
+    if quantize not in (None, "int8", "int4", "full_int8"):
+        raise InputError(
+            f"quantize is {quantize!r}.\n  Expected None, 'int8', 'int4' or 'full_int8'."
+        )
     GenerationOptions(beams=beams)  # refuses a width that could never be asked for
     model, _ = load(path)
     longest = model.config.max_sequence_length
@@ -54,9 +63,18 @@ def litert(
         raise InputError(
             f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
         )
+    images = None
+    if quantize == "full_int8":
+        if not model.config.image_size or not len(calibration):
+            raise InputError(
+                "full_int8 needs an image classifier and images of its training set.\n"
+                "  Use int8 for others."
+            )
+        size = model.config.image_size
+        images = np.stack([resize(read_image(file), size) for file in calibration])
     with bundle.updating(path) as folder:
         file = folder / bundle.LITERT[quantize or "float32"]
-        convert(model, file, quantize, beams, context)
+        convert(model, file, quantize, beams, context, images=images)
         write_run_pyz(folder)
 
 
@@ -67,13 +85,15 @@ def convert(
     beams: int = 1,
     context: int | None = None,
     rows: int = ROWS,
+    images: np.ndarray | None = None,
 ) -> None:
     """Writes a model as one TFLite file.
 
     Args:
-        model: a float32 `CausalLM` or `Seq2SeqLM`.
-        quantize: None, "int8" or "int4", as in `litert`.
+        model: float32, of any task but "masked".
+        quantize: None, "int8", "int4" or "full_int8", as in `litert`.
         beams, context, rows: see `signatures`.
+        images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
 
     Raises:
         InputError: the model cannot be quantized so.
@@ -83,6 +103,8 @@ def convert(
     if quantize == "int4":
         _check_four_bits(model.config)
     table = signatures(model, beams, context, rows)
+    if images is not None:  # the converter learns the scales of one signature only
+        table = {"run_1": table["run_1"]}
     shared = contextlib.nullcontext() if model.config.image_size else _shared_embedding_table(model)
     with tempfile.TemporaryDirectory() as folder, shared:
         archive = keras.export.ExportArchive()
@@ -91,7 +113,11 @@ def convert(
             archive.add_endpoint(name, function, input_signature=[specs])
         with contextlib.redirect_stdout(sys.stderr):
             archive.write_out(folder, verbose=False)
-        _convert_in_subprocess(folder, path, list(table), quantize)
+        request = {"saved_model": folder, "path": str(path), "quantize": quantize}
+        if images is not None:
+            request["calibration"] = str(Path(folder, "calibration.npy"))
+            np.save(request["calibration"], images)
+        _convert_in_subprocess(request | {"names": list(table)})
     _check_operations(path)
 
 
@@ -137,16 +163,14 @@ def _shared_embedding_table(model):
         del embedding.lookup, embedding.call
 
 
-def _convert_in_subprocess(
-    saved_model: str, path: str | os.PathLike, names: Sequence[str], quantize: str | None
-) -> None:
+def _convert_in_subprocess(request: dict[str, Any]) -> None:
     """The converter leaks memory and prints from C++, so it has a process of its own."""
-    request = json.dumps(
-        {"saved_model": saved_model, "path": str(path), "names": names, "quantize": quantize}
-    )
     script = Path(__file__).with_name("convert_litert.py")
     result = subprocess.run(
-        [sys.executable, "-P", str(script)], input=request, capture_output=True, text=True
+        [sys.executable, "-P", str(script)],
+        input=json.dumps(request),
+        capture_output=True,
+        text=True,
     )
     if result.returncode:
         raise RuntimeError(f"the TFLite converter failed:\n{result.stderr[-2000:]}")

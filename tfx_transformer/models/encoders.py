@@ -94,8 +94,9 @@ class MaskedLM(EncoderModel):
         )
         self.activation = ACTIVATIONS[self.config.activation]
         self._build_parts(self.encoder, self.transform, self.transform_norm)
-        self.bias = self.add_weight(
-            name="bias", shape=(self.config.vocabulary_size,), initializer="zeros"
+        # By `add_weight` its path would begin with the model's name, of which Keras counts copies.
+        self.bias = keras.Variable(
+            "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="bias"
         )
 
     def call(self, inputs, training=None):
