@@ -14,6 +14,14 @@ import hypothesis
 import numpy as np
 import pytest
 from assistant import assistant  # noqa: F401, a fixture
+from encoder_bundles import (  # noqa: F401, fixtures
+    encoder_texts,
+    encoder_words,
+    image_classifier,
+    text_classifier,
+    text_embedder,
+    topic_classifier,
+)
 from trained import trained  # noqa: F401, a fixture
 
 from tfx_transformer import cli, flags

@@ -5,12 +5,13 @@ import sys
 import types
 
 import keras
+import numpy as np
 import pytest
 
 from tfx_transformer import training
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
-from tfx_transformer.training.callbacks import WorthSaving, duration
+from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving, duration
 
 
 @pytest.fixture
@@ -69,6 +70,29 @@ def test_one_line_stays_of_each_epoch(clock, capsys):
     assert errors == "", "no line that moves where nobody looks"
 
 
+@pytest.mark.parametrize(
+    ("logs", "shown"),
+    [
+        ({"val_accuracy": 0.625}, "accuracy 62.5 %"),
+        ({"val_accuracy": 0.5, "val_macro_f1": 0.4567}, "accuracy 50.0 %  macro-F1 45.7 %"),
+        ({"val_found": 0.3}, "found 30.0 %"),
+        ({"val_spearman": -0.1234}, "Spearman -0.123"),
+        ({"val_bits_per_byte": 1.23456}, "1.235 bits per byte"),
+    ],
+    ids=["accuracy", "macro-F1", "found", "Spearman", "bits per byte"],
+)
+def test_what_is_measured_is_shown_in_its_unit(clock, capsys, logs, shown):
+    progress = Progress(tokens_per_epoch=12, unit="images")
+    progress.set_params({"steps": 3, "epochs": 5})
+    progress.on_train_begin()
+    progress.on_epoch_begin(0)
+    clock.now += 4
+    progress.on_epoch_end(0, {"loss": 2.0, "val_loss": 1.0, **logs})
+    assert capsys.readouterr().out == (
+        f"epoch   1/5  loss 2.000  3 images/s  4 s  validation: loss 1.000  {shown}\n"
+    )
+
+
 def test_a_line_moves_in_a_terminal(clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("COLUMNS", "200")
@@ -121,6 +145,19 @@ def test_previews_show_what_changed(capsys):
         (3, "a", "x", "x"),
         (3, "b", "Y", "Y"),
     ]
+
+
+def test_a_score_is_known_to_the_callbacks_after_it():
+    scores, known = iter([0.25, 0.75, 0.5]), []
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    after = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: known.append(logs["val_f"])
+    )
+    stopping = keras.callbacks.EarlyStopping("val_f", mode="max", patience=1)
+    watch = [HeldOutScore("f", lambda: next(scores)), after, stopping]
+    history = model.fit(np.ones((1, 1)), np.ones(1), epochs=9, callbacks=watch, verbose=0).history
+    assert known == history["val_f"] == [0.25, 0.75, 0.5], "and the third is not better"
 
 
 def test_a_run_stops_early_and_keeps_the_best(tmp_path):

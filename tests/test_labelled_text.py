@@ -303,6 +303,75 @@ def test_every_row_is_seen_once_an_epoch_with_its_own_label(letters, shuffle):
     assert (epochs[0] == epochs[1]) == (not shuffle)
 
 
+def thinned(letters, texts, batch_size=7, seed=3, epochs=2, shuffle=True, **options):
+    """Epoch by epoch, what stands in the batches for each text, which begins with its number; ids
+    as a tuple without padding."""
+    examples = LabelledTexts(texts, [("x",)] * len(texts), list(range(2, len(texts) + 2)))
+    dataset = labelled_texts(
+        examples,
+        letters,
+        ["x", "y"],
+        batch_size=batch_size,
+        token_dropout=0.3,
+        shuffle=shuffle,
+        seed=seed,
+        **options,
+    )
+    read = []
+    for _ in range(epochs):
+        rows = [row for inputs, *_ in dataset for row in inputs["token_ids"].numpy().tolist()]
+        read.append([tuple(i for i in row if i != letters.padding_id) for row in rows])
+    return read
+
+
+def alphabet(count):
+    """Texts of two columns that tell by each of their letters which they are."""
+    return [(chr(0x4E00 + n) * 9, chr(0x4E00 + n) * 11) for n in range(count)]
+
+
+def test_left_out_tokens_are_a_function_of_seed_epoch_and_row(letters):
+    texts = alphabet(41)
+    epochs = [sorted(epoch) for epoch in thinned(letters, texts, batch_size=7)]
+    assert epochs == [sorted(epoch) for epoch in thinned(letters, texts, batch_size=16)]
+    assert epochs[0] != epochs[1], "anew in every epoch"
+    assert epochs[0] != sorted(thinned(letters, texts, seed=4)[0])
+
+
+def test_tokens_are_left_out_at_their_rate_and_starts_and_ends_stay(letters, ids_of):
+    texts = alphabet(101)
+    total = sum(len(ids_of(text)) for row in texts for text in row)
+    frame_ids = (letters.start_id, letters.end_id)
+    whole = [(1, *ids_of(a), 2, *ids_of(b), 2) for a, b in texts]
+    for epoch in thinned(letters, texts):
+        kept = [[i for i in row if i not in frame_ids] for row in epoch]
+        assert [[i for i in row if i in frame_ids] for row in epoch] == [[1, 2, 2]] * len(texts)
+        assert all(row[0] == 1 and row[-1] == 2 for row in epoch)
+        # Five standard deviations around the mean: missed once in two million draws.
+        spread = 5 * (total * 0.3 * 0.7) ** 0.5
+        assert abs(sum(map(len, kept)) - 0.7 * total) < spread
+        for row in epoch:
+            assert sum(is_part(row, other) for other in whole) == 1, "in order, and of one text"
+
+
+def is_part(row, whole):
+    """Whether the ids stand in `whole` in this order."""
+    rest = iter(whole)
+    return all(i in rest for i in row)
+
+
+def test_rows_are_left_alone_without_a_rate(letters, ids_of):
+    [(inputs, *_)] = labelled_texts(examples_of(abc=("x",)), letters, ["x", "y"], token_dropout=0.0)
+    assert inputs["token_ids"].numpy().tolist() == [[1, *ids_of("abc"), 2, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan")])
+def test_a_rate_out_of_range(letters, rate):
+    with pytest.raises(
+        InputError, match=f"^token_dropout is {rate}\\.\n  Expected from 0 to below 1"
+    ):
+        labelled_texts(examples_of(a=("x",)), letters, ["x", "y"], token_dropout=rate)
+
+
 # Figures
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from tfx_transformer.data import (
     class_weights,
@@ -16,6 +16,7 @@ from tfx_transformer.data import (
     label_names,
     split_stratified,
 )
+from tfx_transformer.data.labels import example_weights
 from tfx_transformer.errors import InputError
 
 NAMES = ["animals", "food", "sport"]
@@ -103,6 +104,32 @@ def test_weights_are_those_of_scikit_learn(ids):
 
 def test_weights_by_hand():
     assert class_weights(np.array([0, 0, 0, 1]), 2).tolist() == pytest.approx([4 / 6, 4 / 2])
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=50))
+def test_balanced_examples_are_those_of_scikit_learn(ids):
+    weights = example_weights("balanced", np.array(ids), 7)
+    assert weights.dtype == "float32"
+    assert weights == pytest.approx(compute_sample_weight("balanced", ids), rel=1e-6)
+
+
+def test_an_example_weighs_what_its_class_does():
+    weights = example_weights([2.5, 1, 0], np.array([1, 0, 2, 0]), 3)
+    assert (weights.dtype, weights.tolist()) == ("float32", [1, 2.5, 0, 2.5])
+    assert example_weights(np.array([3, 7]), np.array([1, 0]), 2).tolist() == [7, 3]
+
+
+@pytest.mark.parametrize("none", [None, "", []])
+def test_without_weights_every_example_weighs_one(none):
+    # Of several labels a row, ids are a matrix: they are not read.
+    weights = example_weights(none, np.zeros((3, 2)), 2)
+    assert (weights.dtype, weights.tolist()) == ("float32", [1, 1, 1])
+
+
+def test_another_word_for_weights_is_refused():
+    with pytest.raises(InputError) as caught:
+        example_weights("equal", np.array([0, 1]), 2)
+    assert str(caught.value) == "class weights are 'equal'.\n  Expected 'balanced', or none."
 
 
 # Splitting

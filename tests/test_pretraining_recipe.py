@@ -16,6 +16,7 @@ from test_export import RUN_PYZ, TRAINING, python
 from tfx_transformer import bundle, cli, export, resources, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import blocks, read_corpus
+from tfx_transformer.data.masking import masked as masked_batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator
@@ -38,6 +39,14 @@ SETTINGS = {
     "batch_size": 8,
     "learning_rate": 1e-2,
     "warmup_steps": 1,
+}
+# Of a masked model there are four special tokens, and the shapes of batches differ.
+MASKED = SETTINGS | {
+    "objective": "masked",
+    "name": "masked",
+    "vocabulary_size": 260,
+    "steps": 20,
+    "validate_every": 10,
 }
 HELD_OUT = "A cat sleeps.\n犬が走る。\n"
 
@@ -391,6 +400,91 @@ def test_a_column_and_another_models_tokenizer(recipe, finished, quick):
     assert bundle.read_config("saved_models/column")["chat"] is False
 
 
+# What is hidden in a text
+
+
+@pytest.fixture(scope="module")
+def masked(recipe, finished):
+    """The path of a masked model that the recipe has made of the same texts, and its result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished[0])
+        return finished[0] / "saved_models" / "masked", recipe(**MASKED)
+
+
+def test_a_masked_model_is_a_base(finished, masked):
+    path, result = masked
+    assert result["verified"] == {}
+    assert sorted(os.listdir(finished[0] / "runs" / "masked")) == [
+        "cost.json",
+        "data.json",
+        "loss.png",
+        "metrics.csv",
+        "result.json",
+        "settings.json",
+        "training.bin",
+    ]
+    assert sorted(os.listdir(path)) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ]
+    config = bundle.read_config(path)
+    assert (config["task"], config["chat"], "example" in config) == ("masked", False, False)
+    special = bundle.read_tokenizer(path).special_tokens
+    assert special == {"<pad>": 0, "<s>": 1, "</s>": 2, "<mask>": 3}
+    with pytest.raises(InputError, match="a model of task 'masked' answers nothing"):
+        runtime.load(path)
+
+
+def test_a_masked_model_is_measured_by_what_it_guesses(finished, masked, tmp_path):
+    path, result = masked
+    metrics = pandas.read_csv(finished[0] / "runs" / "masked" / "metrics.csv")
+    measured = {"loss", "token_accuracy", "perplexity"}
+    assert set(metrics) == {"epoch", *measured, *(f"val_{name}" for name in measured)}
+    assert metrics["loss"][1] < metrics["loss"][0] < math.log(300), "it has learned nothing"
+    model, tokenizer = load(path)
+    _, held_out = read_corpus([finished[0] / "texts"], tokenizer, tmp_path, share=0.2)
+    batches = masked_batches(held_out, tokenizer, length=CONTEXT, batch_size=5, shuffle=False)
+    losses, hits = [], []
+    for inputs, labels, weights in batches.as_numpy_iterator():
+        logits = np.asarray(model(inputs, training=False)).astype("float64")
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        right = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+        losses += (-right[weights == 1]).tolist()
+        hits += (logits.argmax(-1) == labels)[weights == 1].tolist()
+    assert result["scores"] == {"perplexity": pytest.approx(math.exp(np.mean(losses)), rel=1e-3)}
+    best = metrics.loc[metrics["val_loss"].idxmin()]
+    assert best["val_token_accuracy"] == pytest.approx(np.mean(hits), abs=1e-5)
+
+
+def test_a_masked_base_continues(recipe, masked, quick):
+    # At a rate of almost nothing the model stays what it was; sizes are the base's.
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "validate_every": 1}
+    other = {"base": "saved_models/masked", "name": "masked_again", "size": "tiny", "context": 99}
+    result = recipe(**MASKED | still | other)
+    assert result["scores"] == {
+        "perplexity": pytest.approx(masked[1]["scores"]["perplexity"], rel=1e-3)
+    }
+    before, after = (load(path)[0] for path in (masked[0], "saved_models/masked_again"))
+    assert after.config == before.config
+    for name, weight in parameters(after).items():
+        np.testing.assert_allclose(weight, parameters(before)[name], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("base", "objective", "task"), [("mine", "masked", "causal"), ("masked", "causal", "masked")]
+)
+def test_a_base_has_the_same_objective(recipe, masked, quick, base, objective, task):
+    settings = {"base": f"saved_models/{base}", "objective": objective, "name": "none"}
+    with pytest.raises(InputError, match=f"its task is '{task}'.\n.* of task '{objective}'"):
+        recipe(**MASKED | settings)
+
+
+# What cannot be trained
+
+
 @pytest.fixture(scope="module")
 def translator(tmp_path_factory):
     """A bundle of another task."""
@@ -416,6 +510,9 @@ def translator(tmp_path_factory):
         (["--tokenizer=nowhere"], "nowhere/tokenizer.json: cannot be read as a tokenizer"),
         (["--base=nowhere"], "nowhere is no bundle"),
         (["--base={}"], "its task is 'seq2seq'."),
+        (["--objective=bert"], "there is no objective 'bert'.\n  Objectives: causal, masked."),
+        (["--objective=masked", "--base={}"], "Expected a bundle of task 'masked'."),
+        (["--objective=masked", "--tokenizer={}"], "the tokenizer has no token <mask>"),
         (["--text=nowhere.txt"], "nowhere.txt: there is no such file or folder."),
         (["--text=table.csv"], "which column holds the text?"),
         (["--text=table.csv", "--column=stori"], "The columns there are: 'id', 'story'."),

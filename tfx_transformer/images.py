@@ -129,8 +129,10 @@ def _orientation(image) -> int | None:
 @contextlib.contextmanager
 def _opened(source: str | os.PathLike | bytes, max_pixels: int):
     """A Pillow image whose header is read; what fails in the `with` block is an InputError too."""
-    from PIL import Image, UnidentifiedImageError
-
+    try:
+        from PIL import Image, UnidentifiedImageError
+    except ImportError as error:
+        raise InputError("reading images needs Pillow.\n  pip install pillow") from error
     held = isinstance(source, bytes)
     name = "the image" if held else os.fspath(source)
     too_large = InputError(

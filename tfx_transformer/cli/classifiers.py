@@ -61,8 +61,11 @@ def classifier(chosen: argparse.Namespace):
         )
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load
+    from tfx_transformer.prediction.classification import read_labels
 
-    return predictor(*load(chosen.bundle), config["labels"])
+    model, tokenizer = load(chosen.bundle)
+    names = read_labels(config, model.config.num_classes, chosen.bundle)
+    return predictor(model, tokenizer, names)
 
 
 def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
@@ -73,6 +76,8 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
 
     model, names = classifier(chosen), config["labels"]
     several = bool(config["architecture"]["multi_label"])
+    if several and chosen.save:
+        raise InputError("--save lists the mistakes where a row has one label.\n  Drop it.")
     skip = {"skip_bad_rows": chosen.skip_bad_rows}
     if config["architecture"]["image_size"]:
         read = data.read_labelled_images(chosen.file, chosen.path, chosen.label, **skip)
@@ -90,7 +95,7 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
             f"  {name:<24} precision {100 * one['precision']:5.1f} %  "
             f"recall {100 * one['recall']:5.1f} %  F1 {100 * one['f1']:5.1f} %  of {one['count']:,}"
         )
-    if chosen.save and not several:
+    if chosen.save:
         import pandas
 
         shown = [" | ".join(x) if isinstance(x, tuple) else str(x) for x in read.inputs]

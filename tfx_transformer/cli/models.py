@@ -70,7 +70,8 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     if config["task"] != "causal":
         raise InputError(
             f"{chosen.bundle}: a model of task {config['task']!r} is not scored here.\n"
-            "  An embedder: tfx-transformer similar BUNDLE --csv FILE --first … --second …"
+            "  An embedder: tfx-transformer similar BUNDLE --csv FILE --first … --second …\n"
+            "  A masked model: fine-tune it with --base, and evaluate the model made of it."
         )
     return _evaluate_answers(chosen) if config.get("chat") else _evaluate_text(chosen)
 

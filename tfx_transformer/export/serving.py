@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
+from tfx_transformer.prediction.classification import read_labels
 
 
 def encoder_serving(model, tokenizer, config: dict):
@@ -22,9 +23,11 @@ def encoder_serving(model, tokenizer, config: dict):
         (batch, hidden_dim).
 
     Raises:
-        InputError: the model reads several texts of each row.
+        InputError: the model reads several texts of each row, or its classes have no names.
     """
-    size = model.config.image_size
+    size, names = model.config.image_size, []
+    if model.task == "classification":
+        names = read_labels(config, model.config.num_classes, "the bundle")
     if config.get("text_columns", 1) > 1:
         raise InputError(
             "the model reads several columns, and a SavedModel takes one text a row.\n"
@@ -35,9 +38,9 @@ def encoder_serving(model, tokenizer, config: dict):
         output = tf.cast(model(inputs, training=False), tf.float32)
         if model.task == "embedding":
             return {"embeddings": output}
+        best = tf.argmax(output, axis=1)
         probabilities = tf.sigmoid(output) if model.config.multi_label else tf.nn.softmax(output)
-        names = tf.constant(config["labels"])
-        return {"probabilities": probabilities, "labels": tf.gather(names, tf.argmax(output, 1))}
+        return {"probabilities": probabilities, "labels": tf.gather(tf.constant(names), best)}
 
     if size:
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.models.decoding import reorder
 
 # Lengths that an encoder is exported for; a text runs in the shortest that holds it.
@@ -33,7 +34,12 @@ def signatures(
         beams: also a decode step for this many beams; `Seq2SeqLM` only.
         context: slots of the cache; None: the model's `max_sequence_length`. `CausalLM` only.
         rows: also a decode step for this many texts, if more than one; `CausalLM` only.
+
+    Raises:
+        InputError: a model of another task.
     """
+    if model.task == "masked":
+        raise InputError("a masked model is a base and answers nothing.\n  Fine-tune it.")
     if model.task in ("classification", "embedding"):
         return encoder_signatures(model)
     if model.task == "causal":

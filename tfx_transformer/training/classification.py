@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import pandas
 
 from tfx_transformer import pictures
@@ -56,7 +57,10 @@ class ClassifierRun(Run):
         score = score_multi_label if several else score_labels
 
         def macro_f1() -> float:
-            return score(predictor.probabilities(self.held_out), self.truth, names)["macro_f1"]
+            probabilities = predictor.probabilities(self.held_out)
+            if not np.isfinite(probabilities).all():  # diverged: `WorthSaving` has a word for it
+                return 0.0
+            return score(probabilities, self.truth, names)["macro_f1"]
 
         stopping = keras.callbacks.EarlyStopping(
             monitor="val_macro_f1", mode="max", patience=patience, restore_best_weights=True

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.data.sentence_pairs import SentencePairs
+from tfx_transformer.errors import InputError
 from tfx_transformer.training.callbacks import HeldOutScore, Progress, TimeLimit, WorthSaving
 from tfx_transformer.training.run import Run, check_limits
 from tfx_transformer.vectors import spearman
@@ -30,8 +31,16 @@ class EmbedderRun(Run):
             held_out: pairs that training does not show.
             patience: epochs without a better score after which training ends.
             minutes: limit of training and validation together.
+
+        Raises:
+            InputError: a limit is out of range, or all held-out pairs have the same score.
         """
         check_limits(patience, minutes)
+        if held_out.scores and len(set(held_out.scores)) == 1:
+            raise InputError(
+                f"{held_out.path}: all held-out pairs have the same score.\n"
+                "  Expected different ones: their order is what is judged. Hold out more pairs."
+            )
         self.embedder, self.held_out = embedder, held_out
         self.measure = "spearman" if held_out.scores else "found"
         stopping = keras.callbacks.EarlyStopping(
@@ -49,8 +58,9 @@ class EmbedderRun(Run):
             return {"spearman": float(spearman((first * second).sum(axis=1), self.held_out.scores))}
         cosines = first @ second.T
         own = np.diagonal(cosines)[:, None]
-        # Equal texts stand among the second ones: none of them is nearer than the own one.
-        ranks = 1 + (cosines > own + 1e-6).sum(axis=1)
+        # Equal texts stand among the second ones: none of them is nearer than the own one. Where
+        # training has diverged all are.
+        ranks = 1 + (~(cosines <= own + 1e-6)).sum(axis=1)
         found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
         return {name: float(np.mean(values)) for name, values in found.items()}
 

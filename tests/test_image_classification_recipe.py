@@ -1,0 +1,312 @@
+"""The recipe `image_classification` from drawn pictures to a bundle that tells them apart."""
+
+import csv
+import json
+import os
+import shutil
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas
+import pytest
+from PIL import Image, ImageDraw
+from sklearn.metrics import accuracy_score, f1_score
+from tiny_models import tiny_encoder
+
+from tfx_transformer import bundle, cli, runtime
+from tfx_transformer.data import read_labelled_images, split_labelled_images
+from tfx_transformer.errors import InputError
+from tfx_transformer.export import litert
+from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.models.predicting import predictor
+from tfx_transformer.models.saving import load, parameters, save
+from tfx_transformer.text.tokenizer import Tokenizer
+
+NAMES = ["ball", "bar"]
+SIZE = 16
+SETTINGS = {
+    "images": "pictures",
+    "share": 0.2,
+    "name": "mine",
+    "size": "nano",
+    "layers": 1,
+    "image_size": SIZE,
+    "epochs": 4,
+    "batch_size": 12,
+    "learning_rate": 5e-3,
+    "warmup_steps": 2,
+    "average": 0.5,
+    "stochastic_depth": 0.0,
+}
+ONE_EPOCH = SETTINGS | {"epochs": 1, "average": 0.0, "mix": 0.0}
+
+
+def draw(path, kind, random):
+    """A ball, or three bars, somewhere in a picture that is not square."""
+    image = Image.new("RGB", (19, 17), tuple(random.integers(0, 60, 3).tolist()))
+    colour = tuple(random.integers(150, 256, 3).tolist())
+    x, y = random.integers(2, 7, 2).tolist()
+    pen = ImageDraw.Draw(image)
+    if kind == "ball":
+        pen.ellipse((x, y, x + 9, y + 9), fill=colour)
+    else:
+        for shift in (0, 4, 8):
+            pen.rectangle((x, y + shift, x + 9, y + shift + 1), fill=colour)
+    image.save(path)
+
+
+def read_json(path):
+    return json.loads(Path(path).read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return cli.recipe_main("image_classification")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of 60 pictures, 30 of each kind."""
+    folder, random = tmp_path_factory.mktemp("drawn") / "pictures", np.random.default_rng(1)
+    for kind in NAMES:
+        (folder / kind).mkdir(parents=True)
+        for number in range(30):
+            draw(folder / kind / f"{number}.png", kind, random)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, pictures, tmp_path_factory):
+    """The folder in which the recipe has run, and what it returned."""
+    folder = tmp_path_factory.mktemp("work")
+    shutil.copytree(pictures, folder / "pictures")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, recipe(**SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def path(finished):
+    return finished[0] / "saved_models" / "mine"
+
+
+@pytest.fixture(scope="module")
+def held_out(finished):
+    """Files and labels that were held out."""
+    return split_labelled_images(read_labelled_images(finished[0] / "pictures"), 0.2, 1)[1]
+
+
+@pytest.fixture(scope="module")
+def probabilities(path, held_out):
+    """What LiteRT says of the held-out files."""
+    return runtime.load(path).probabilities(held_out.files)
+
+
+@pytest.fixture
+def quick(finished, monkeypatch):
+    """In that folder, and without the exports, which take most of the time."""
+    monkeypatch.chdir(finished[0])
+    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_, **__: {})
+
+
+# What a run leaves behind
+
+
+def test_the_folders_hold_what_they_should(finished, path):
+    folder, _ = finished
+    assert sorted(os.listdir(folder)) == ["pictures", "runs", "saved_models"]
+    assert sorted(os.listdir(folder / "runs" / "mine")) == [
+        "calibration.png",
+        "classes.csv",
+        "confusion.png",
+        "cost.json",
+        "data.json",
+        "loss.png",
+        "metrics.csv",
+        "mistakes.csv",
+        "result.json",
+        "settings.json",
+    ]
+    whole = {"model.full_int8.tflite"}  # where integers alone tell the same labels
+    assert sorted(set(os.listdir(path)) - whole) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.int8.tflite",
+        "model.safetensors",
+        "model.tflite",
+        "run.pyz",
+        "saved_model",
+    ]
+    settings = read_json(folder / "runs" / "mine" / "settings.json")
+    assert SETTINGS.items() <= settings.items()
+
+
+def test_data_is_what_was_read(finished):
+    training, validation = read_json(finished[0] / "runs" / "mine" / "data.json")
+    assert (training["images"], validation["images"]) == (48, 12)
+    assert training["labels"] == {"ball": 24, "bar": 24}
+    assert validation["labels"] == {"ball": 6, "bar": 6}
+    assert validation["overlap"] == 0 and training["sizes"] == [[19, 17]] * 3
+    assert finished[1]["data"] == {"file": "pictures"}
+
+
+def test_the_bundle_knows_labels_and_size(path):
+    config = bundle.read_config(path)
+    assert (config["task"], config["labels"]) == ("classification", NAMES)
+    convolutions = {"image_size": SIZE, "conv_layers": 2, "max_sequence_length": 16}
+    assert convolutions.items() <= config["architecture"].items()
+    assert (config["architecture"]["pooling"], config["architecture"]["num_classes"]) == (
+        "attention",
+        2,
+    )
+    assert config["example"].endswith(".png") and "tiktoken" not in (
+        (path / "README.md").read_text("utf-8")
+    )
+
+
+def test_the_scores_are_those_of_the_bundle(finished, path, held_out, probabilities):
+    folder, result = finished
+    truth = [NAMES.index(file.parent.name) for file in held_out.files]
+    predicted = probabilities.argmax(axis=1)
+    scores = result["scores"]
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert scores["macro_f1"] > 0.9, "it has learned nothing"
+    config = bundle.read_config(path)
+    for key in ("training", "scores", "data", "verified"):
+        assert config[key] == json.loads(json.dumps(result[key]))
+    always, linear = read_json(folder / "runs" / "mine" / "result.json")["baselines"].values()
+    assert (always["label"], always["accuracy"]) == ("ball", 0.5)
+    assert 0 <= linear["accuracy"] <= 1
+
+
+def test_the_best_epoch_is_kept(finished):
+    folder, result = finished
+    metrics = pandas.read_csv(folder / "runs" / "mine" / "metrics.csv")
+    best = int(np.argmax(metrics["val_macro_f1"]))
+    assert (result["training"]["epochs"], result["training"]["best_epoch"]) == (4, best + 1)
+    assert result["scores"]["macro_f1"] == pytest.approx(metrics["val_macro_f1"][best])
+    assert result["scores"]["accuracy"] == pytest.approx(metrics["val_accuracy"][best], abs=1e-6)
+
+
+def test_every_export_answers_as_keras(finished, path, held_out, probabilities):
+    verified = finished[1]["verified"]
+    whole = verified.keys() - {"SavedModel", "TFLite float32", "TFLite int8"}
+    assert whole == ({"TFLite full_int8"} if (path / "model.full_int8.tflite").is_file() else set())
+    for name in ("SavedModel", "TFLite float32"):
+        assert verified[name]["identical"] == verified[name]["of"] == 12
+    by_keras = predictor(load(path)[0], labels=NAMES).probabilities(held_out.files)
+    np.testing.assert_allclose(probabilities, by_keras, atol=1e-4)
+    small = runtime.load(path, "int8").probabilities(held_out.files)
+    np.testing.assert_allclose(small, by_keras, atol=0.1)
+    assert np.ptp(by_keras, axis=0).min() > 0.3, "answers that are all alike would prove nothing"
+
+
+# Other images and models
+
+
+def test_paths_and_labels_in_a_table(recipe, finished, quick):
+    folder, _ = finished
+    files = sorted((folder / "pictures").glob("*/*.png"))
+    rows = [(file.relative_to(folder), file.parent.name) for file in files[10:50]]
+    for name, part in {
+        "train.csv": rows[::2],
+        "held.csv": [*rows[1::2], ("none.png", "bar")],
+    }.items():
+        with open(name, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("file", "kind"), *part])
+    columns = {"path": "file", "label": "kind", "skip_bad_rows": True}
+    recipe(**ONE_EPOCH | columns | {"images": "train.csv", "validation": "held.csv", "name": "csv"})
+    training, validation = read_json("runs/csv/data.json")
+    assert (training["images"], validation["images"], validation["bad_rows"]) == (20, 20, 1)
+    bad = pandas.read_csv("runs/csv/bad_rows_validation.csv")
+    assert bad["row"].tolist() == [22]
+
+
+def test_patches(recipe, finished, quick):
+    # A Vision Transformer; average and mixing as in the run with convolutions.
+    settings = {"conv_layers": 0, "patch_size": 4, "average": 0.9, "mix": 1.0, "epochs": 2}
+    result = recipe(**ONE_EPOCH | settings | {"name": "patches"})
+    model, _ = load("saved_models/patches")
+    assert (model.config.conv_layers, model.config.max_sequence_length) == (0, 16)
+    assert parameters(model)["embedding/projection/kernel"].shape[:3] == (4, 4, 3)
+    files = split_labelled_images(read_labelled_images("pictures"), 0.2, 1)[1].files
+    by_keras = predictor(model, labels=NAMES).probabilities(files)
+    truth = [NAMES.index(file.parent.name) for file in files]
+    expected = f1_score(truth, by_keras.argmax(axis=1), average="macro")
+    assert result["scores"]["macro_f1"] == pytest.approx(expected)
+    litert("saved_models/patches")
+    by_litert = runtime.load("saved_models/patches").probabilities(files)
+    np.testing.assert_allclose(by_litert, by_keras, atol=1e-4)
+
+
+def test_base_continues(recipe, finished, quick, path):
+    # At a rate of almost nothing the encoder stays what it was, and learns other labels.
+    shutil.copytree("pictures", "others", dirs_exist_ok=True)
+    os.rename("others/bar", "others/apple")
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "base": "saved_models/mine"}
+    sums = (path / bundle.SUMS).read_bytes()
+    recipe(**ONE_EPOCH | still | {"images": "others", "name": "again"})
+    assert bundle.read_config("saved_models/again")["labels"] == ["apple", "ball"]
+    before, after = (parameters(load(p)[0]) for p in (path, "saved_models/again"))
+    shared = [name for name in after if name.startswith(("embedding/", "encoder/"))]
+    assert len(shared) > 10
+    for name in shared:
+        np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
+    assert (path / bundle.SUMS).read_bytes() == sums, "the base is read only"
+
+
+# What cannot be trained
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """The path of a bundle that classifies texts."""
+    path = tmp_path_factory.mktemp("base") / "texts"
+    model = tiny_encoder(Classifier, num_classes=2, vocabulary_size=259)
+    save(path, model, Tokenizer.train([], 259), labels=["a", "b"])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--images=bad"], "broken.png"),
+        (["--images=one"], "one: 'z' is the only label."),
+        (["--images=pictures/ball"], "the image stands in no label's folder."),
+        (["--images=nowhere"], "nowhere"),
+        (["--validation=other"], "other, row 1: the label 'cube' is unknown."),
+        (["--image-size=15", "--conv-layers=0"], "image_size 15 is not a multiple of patch_size 4"),
+        (["--class-weights=even"], "class weights are 'even'.\n  Expected 'balanced', or none."),
+        (["--heads=3"], "hidden_dim 64 is not a multiple of num_heads 3"),
+        (["--stochastic-depth=1"], "stochastic_depth is 1.0"),
+        (["--patience=0"], "patience is 0 and minutes is 0.0."),
+        (["--share=-1"], "the share to hold out is -1.0."),
+        (["--base={}"], "the base, a classification model, has no weight embedding/"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_refused(
+    command, pictures, texts, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it trains"))
+    shutil.copytree(pictures, tmp_path / "pictures")
+    for folder in ("bad/x", "bad/y", "one", "other/cube"):
+        shutil.copytree(pictures / "bar", tmp_path / folder / ("z" if folder == "one" else ""))
+    whole = (tmp_path / "bad" / "y" / "0.png").read_bytes()
+    (tmp_path / "bad" / "y" / "broken.png").write_bytes(whole[: len(whole) // 2])
+    small = ("--images=pictures", "--size=nano", f"--image-size={SIZE}")
+    given = [argument.replace("{}", str(texts)) for argument in arguments]
+    status, _, errors = command("run", "image_classification", *small, *given)
+    assert status == 2, errors
+    assert message in errors and "fault of the program" not in errors
+    assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 0}, {"learning_rate": 1e30}], ids=str)
+def test_a_run_that_comes_to_nothing_says_so(recipe, quick, settings):
+    with pytest.raises(InputError, match="Train for one epoch or more, with a lower learning rate"):
+        recipe(**ONE_EPOCH | settings | {"name": "none"})
+    assert not os.path.exists("saved_models/none")

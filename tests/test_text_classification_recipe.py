@@ -1,0 +1,520 @@
+"""The recipe `text_classification` from a CSV to a bundle that classifies, and what it leaves."""
+
+import csv
+import json
+import os
+
+import keras
+import numpy as np
+import pandas
+import pytest
+import safetensors.numpy
+from sklearn.metrics import accuracy_score, f1_score, log_loss
+from test_export import RUN_PYZ, TRAINING, python
+from tiny_models import tiny_causal
+
+from tfx_transformer import bundle, cli, runtime
+from tfx_transformer.data import read_labelled_texts, split_labelled_texts
+from tfx_transformer.errors import InputError
+from tfx_transformer.export import everything
+from tfx_transformer.models.predicting import predictor
+from tfx_transformer.models.saving import load, parameters, save
+from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import classification
+
+# Each kind has its own words, so the label of a new sentence can be told by any of two.
+KINDS = {
+    "animal": (["cat", "dog", "bird", "horse", "猫"], ["sleeps", "runs"]),
+    "food": (["rice", "bread", "soup", "cake", "パン"], ["boils", "burns"]),
+    "NA": (["rain", "wind", "snow", "sun", "雪"], ["falls", "stops"]),
+}
+SENTENCES = [
+    (f"{start} {thing} {does} {end}.", kind)
+    for start in ("The", "This", "Today the")
+    for end in ("now", "again", "at last")
+    for kind, (things, verbs) in KINDS.items()
+    for thing in things
+    for does in verbs
+]
+NAMES = ["NA", "animal", "food"]
+SETTINGS = {
+    "csv": "my.csv",
+    "validation": "held.csv",
+    "text": "said",
+    "label": "kind",
+    "skip_bad_rows": True,
+    "name": "mine",
+    "size": "nano",
+    "vocabulary_size": 300,
+    "max_length": 19,
+    "epochs": 3,
+    "batch_size": 16,
+    "learning_rate": 1e-2,
+    "average": 0.5,
+}
+ONE_EPOCH = SETTINGS | {"epochs": 1, "average": 0.0}
+
+
+def write(path, *rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def read_json(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return cli.recipe_main("text_classification")
+
+
+@pytest.fixture(scope="module")
+def held_out():
+    """Texts and labels that are held out: three of them are wrong, and must be found out."""
+    rows = SENTENCES[::5]
+    wrong = [(text, NAMES[NAMES.index(kind) - 1]) for text, kind in SENTENCES[1:120:40]]
+    return rows + wrong
+
+
+@pytest.fixture(scope="module")
+def finished(recipe, held_out, tmp_path_factory):
+    """The folder in which the recipe has run, and what it returned."""
+    folder = tmp_path_factory.mktemp("work")
+    hidden = {text for text, _ in held_out}
+    rows = [row for row in SENTENCES if row[0] not in hidden]
+    write(folder / "my.csv", ("said", "kind"), *rows, ("", "food"))
+    write(folder / "held.csv", ("said", "kind"), *held_out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        return folder, recipe(**SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def path(finished):
+    return finished[0] / "saved_models" / "mine"
+
+
+@pytest.fixture(scope="module")
+def probabilities(path, held_out):
+    """What LiteRT says of the held-out texts."""
+    return runtime.load(path).probabilities([text for text, _ in held_out])
+
+
+@pytest.fixture
+def quick(finished, monkeypatch):
+    """In that folder, and without the exports, which take most of the time."""
+    monkeypatch.chdir(finished[0])
+    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
+
+
+@pytest.fixture
+def fitted(quick, monkeypatch):
+    """What the recipe gives to `fit`, which then ends the run: {"x": …, "validation_data": …}."""
+
+    class Fitted(Exception):
+        pass
+
+    def fit(model, x, **options):
+        raise Fitted(model, {"x": x, **options})
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+    def run(recipe, **settings):
+        with pytest.raises(Fitted) as caught:
+            recipe(**settings)
+        return caught.value.args
+
+    return run
+
+
+# What a run leaves behind
+
+
+def test_the_folders_hold_what_they_should(finished, path):
+    folder, _ = finished
+    assert sorted(os.listdir(folder)) == ["held.csv", "my.csv", "runs", "saved_models"]
+    assert sorted(os.listdir(folder / "runs" / "mine")) == [
+        "bad_rows.csv",
+        "calibration.png",
+        "classes.csv",
+        "confusion.png",
+        "cost.json",
+        "data.json",
+        "lengths.png",
+        "loss.png",
+        "metrics.csv",
+        "mistakes.csv",
+        "result.json",
+        "settings.json",
+    ]
+    assert sorted(os.listdir(path)) == [
+        "README.md",
+        "SHA256SUMS",
+        "config.json",
+        "model.int8.tflite",
+        "model.safetensors",
+        "model.tflite",
+        "run.pyz",
+        "saved_model",
+        "tokenizer.json",
+    ]
+    for picture in (folder / "runs" / "mine").glob("*.png"):
+        data = picture.read_bytes()
+        assert data.startswith(b"\x89PNG") and len(data) > 5_000, picture.name
+    settings = read_json(folder / "runs" / "mine" / "settings.json")
+    assert SETTINGS.items() <= settings.items()
+
+
+def test_data_is_what_was_read(finished, held_out):
+    folder, result = finished
+    training, validation = read_json(folder / "runs" / "mine" / "data.json")
+    count = len(SENTENCES) - len(held_out)
+    assert (training["rows"], validation["rows"]) == (count, len(held_out))
+    assert training["columns"] == {"text": "said", "label": "kind"}
+    assert (training["bad_rows"], validation["overlap"]) == (1, 0)
+    assert sum(training["labels"].values()) == count and list(training["labels"]) == NAMES
+    bad = pandas.read_csv(folder / "runs" / "mine" / "bad_rows.csv")
+    assert bad["row"].tolist() == [count + 2]
+    assert result["data"] == {"file": "my.csv"}
+    cost = read_json(folder / "runs" / "mine" / "cost.json")
+    assert cost["trained"] == bundle.read_config(folder / "saved_models/mine")["parameters"]
+
+
+def test_the_bundle_knows_its_labels(path):
+    config = bundle.read_config(path)
+    assert (config["task"], config["labels"], config["text_columns"]) == (
+        "classification",
+        NAMES,
+        1,
+    )
+    architecture = {"num_classes": 3, "multi_label": False, "pooling": "mean", "dropout": 0.2}
+    assert architecture.items() <= config["architecture"].items()
+    assert config["example"] in dict(SENTENCES)
+
+
+def test_it_has_learned_what_can_be_told(probabilities, held_out):
+    # All but the last three, whose labels are wrong.
+    right = [
+        NAMES[i] == kind for i, (_, kind) in zip(probabilities.argmax(1), held_out, strict=True)
+    ]
+    assert np.mean(right[:-3]) > 0.9
+    assert not any(right[-3:]), "nothing can tell these labels"
+
+
+def test_the_scores_are_those_of_the_bundle(finished, path, probabilities, held_out):
+    _, result = finished
+    truth = [NAMES.index(kind) for _, kind in held_out]
+    predicted = probabilities.argmax(axis=1)
+    scores = result["scores"]
+    assert scores["count"] == len(held_out)
+    assert scores["accuracy"] == pytest.approx(accuracy_score(truth, predicted))
+    assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
+    assert scores["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-3)
+    assert bundle.read_config(path)["scores"] == json.loads(json.dumps(scores))
+    assert f"- accuracy: {scores['accuracy']}\n" in (path / "README.md").read_text("utf-8")
+
+
+def test_the_scores_of_each_class(finished, probabilities, held_out):
+    classes = pandas.read_csv(finished[0] / "runs/mine/classes.csv", keep_default_na=False)
+    truth = [NAMES.index(kind) for _, kind in held_out]
+    assert classes["label"].tolist() == NAMES
+    assert classes["count"].tolist() == np.bincount(truth).tolist()
+    f1 = f1_score(truth, probabilities.argmax(axis=1), average=None)
+    assert classes["f1"].tolist() == pytest.approx(f1.tolist())
+
+
+def test_the_surest_mistakes_come_first(finished, probabilities, held_out):
+    table = pandas.read_csv(finished[0] / "runs/mine/mistakes.csv", keep_default_na=False)
+    expected = [
+        (text, kind, NAMES[row.argmax()], row.max())
+        for (text, kind), row in zip(held_out, probabilities, strict=True)
+        if NAMES[row.argmax()] != kind
+    ]
+    expected.sort(key=lambda row: -row[-1])
+    assert len(expected) >= 3
+    assert table["input"].tolist() == [row[0] for row in expected]
+    assert table["label"].tolist() == [row[1] for row in expected]
+    assert table["predicted"].tolist() == [row[2] for row in expected]
+    assert table["probability"].tolist() == pytest.approx([row[3] for row in expected], abs=1e-4)
+
+
+def test_metrics_and_the_best_epoch(finished):
+    folder, result = finished
+    metrics = pandas.read_csv(folder / "runs" / "mine" / "metrics.csv")
+    assert metrics["epoch"].tolist() == [1, 2, 3]
+    assert metrics["loss"].iloc[-1] < metrics["loss"].iloc[0], "it has learned nothing"
+    best = int(np.argmax(metrics["val_macro_f1"]))
+    training = result["training"]
+    assert (training["epochs"], training["best_epoch"]) == (3, best + 1)
+    assert training["val_loss"] == pytest.approx(metrics["val_loss"][best], abs=1e-4)
+    assert result["scores"]["macro_f1"] == pytest.approx(metrics["val_macro_f1"][best])
+    assert result["scores"]["accuracy"] == pytest.approx(metrics["val_accuracy"][best], abs=1e-6)
+
+
+def test_what_simpler_classifiers_reach(finished, held_out, capsys):
+    folder, result = finished
+    written = read_json(folder / "runs" / "mine" / "result.json")
+    assert (result["training"] | result["scores"]).items() <= written.items()
+    always, linear = written["baselines"].values()
+    hidden = {text for text, _ in held_out}
+    counts = pandas.Series([kind for text, kind in SENTENCES if text not in hidden]).value_counts()
+    label = min(counts[counts == counts.max()].index)
+    assert always["label"] == label
+    assert always["accuracy"] == pytest.approx(np.mean([kind == label for _, kind in held_out]))
+    # Words tell the kinds apart: but for the wrong labels the linear model is right too.
+    assert linear["accuracy"] == pytest.approx(1 - 3 / len(held_out), abs=0.05)
+
+
+def test_every_export_was_verified(finished, held_out):
+    verified = finished[1]["verified"]
+    assert verified.keys() == {"SavedModel", "TFLite float32", "TFLite int8"}
+    for name in ("SavedModel", "TFLite float32"):
+        assert verified[name]["identical"] == verified[name]["of"] == len(held_out)
+        assert verified[name]["largest_probability_difference"] < 1e-4
+
+
+def test_run_pyz_classifies_without_training_packages(path, tmp_path):
+    texts = ["Today the cat sleeps now.", "雪 falls", ""]
+    output = python(
+        RUN_PYZ, path / "run.pyz", *texts, "--json", cwd=tmp_path, blocked=(*TRAINING, "sklearn")
+    )
+    answers = [row["answer"] for row in json.loads(output)["answers"]]
+    expected = runtime.load(path).classify(texts)
+    assert [answer["label"] for answer in answers] == [found.label for found in expected]
+    assert [answer["probability"] for answer in answers] == [c.probability for c in expected]
+
+
+# Training
+
+
+@pytest.mark.parametrize("average", [0.0, 0.9])
+def test_the_best_epoch_is_kept(recipe, quick, held_out, monkeypatch, average):
+    # The second of four epochs is said to be the best; patience ends the training after it.
+    judged = []
+
+    def score(probabilities, *rest):
+        judged.append(probabilities)
+        f1 = [0.3, 0.8, 0.7, 0.8, 0.9][min(len(judged), 5) - 1]
+        return original(probabilities, *rest) | {"macro_f1": f1}
+
+    original = classification.score_labels
+    monkeypatch.setattr(classification, "score_labels", score)
+    settings = {"average": average, "epochs": 9, "patience": 2}
+    result = recipe(**SETTINGS | settings | {"name": "best", "overwrite": True})
+    assert (result["training"]["epochs"], result["training"]["best_epoch"]) == (4, 2)
+    assert len(judged) == 5, "after every epoch, and at the end"
+    kept = predictor(*load("saved_models/best"), NAMES).probabilities([t for t, _ in held_out])
+    np.testing.assert_allclose(kept, judged[1], atol=1e-5)
+    np.testing.assert_allclose(judged[4], judged[1], atol=1e-5)
+    for other in (judged[0], judged[2], judged[3]):
+        assert np.abs(other - judged[1]).max() > 1e-3, "the weights have changed"
+
+
+def test_a_share_is_held_out(recipe, finished, quick):
+    folder, _ = finished
+    settings = {"validation": "", "share": 0.2, "name": "share", "epochs": 1, "average": 0.0}
+    recipe(**SETTINGS | settings)
+    examples = read_labelled_texts("my.csv", "said", "kind", skip_bad_rows=True)
+    expected = [len(part) for part in split_labelled_texts(examples, 0.2, 1)]
+    training, validation = read_json(folder / "runs" / "share" / "data.json")
+    assert [training["rows"], validation["rows"]] == expected
+    assert validation["overlap"] == 0 and min(validation["labels"].values()) > 0
+
+
+def test_adapters(recipe, finished, quick):
+    folder, _ = finished
+    result = recipe(**SETTINGS | {"method": "lora", "rank": 3, "name": "lora", "epochs": 1})
+    tensors = safetensors.numpy.load_file(folder / "runs" / "lora" / "adapters.safetensors")
+    pairs = [name for name in tensors if name.endswith("lora_kernel_a")]
+    assert {tensors[name].shape[1] for name in pairs} == {3}
+    assert {name for name in tensors if "/lora_" not in name} == {"logits/kernel", "logits/bias"}
+    # What is saved is a plain model that answers as the adapted one.
+    model, tokenizer = load("saved_models/lora")
+    assert not [name for name in parameters(model) if "lora" in name]
+    held = read_labelled_texts("held.csv", "said", "kind")
+    probabilities = predictor(model, tokenizer, NAMES).probabilities(held.texts)
+    truth = held.targets(NAMES)
+    assert result["scores"]["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-4)
+    cost = read_json(folder / "runs" / "lora" / "cost.json")
+    assert cost["trained"] == sum(tensor.size for tensor in tensors.values())
+
+
+def test_classes_can_weigh_the_same(recipe, finished, fitted):
+    rows = [(f"a cat {n}", "cat") for n in range(9)] + [(f"a dog {n}", "dog") for n in range(3)]
+    write("uneven.csv", ("said", "kind"), *rows)
+    uneven = {"csv": "uneven.csv", "validation": "uneven.csv"}
+    _, given = fitted(recipe, **ONE_EPOCH | uneven | {"name": "even", "class_weights": "balanced"})
+    pairs = [
+        (int(label), float(weight))
+        for _, labels, weights in given["x"].as_numpy_iterator()
+        for label, weight in zip(labels, weights, strict=True)
+    ]
+    assert sorted(pairs) == [(0, pytest.approx(12 / 18))] * 9 + [(1, 2.0)] * 3
+    for _, _, weights in given["validation_data"].as_numpy_iterator():
+        assert (weights == 1).all(), "validation counts every example once"
+
+
+def test_several_labels_a_row(recipe, finished, quick):
+    folder, _ = finished
+    wet = [(text, f"{kind}|wet" if "again" in text else kind) for text, kind in SENTENCES]
+    write("several.csv", ("said", "kind"), *wet, ("Nothing of all that.", ""))
+    files = {"csv": "several.csv", "validation": "several.csv", "separator": "|"}
+    result = recipe(**ONE_EPOCH | files | {"name": "several"})
+    config, names = bundle.read_config("saved_models/several"), [*NAMES, "wet"]
+    assert (config["labels"], config["architecture"]["multi_label"]) == (names, True)
+    held = read_labelled_texts("several.csv", "said", "kind", "|")
+    truth = held.targets(names, multi_label=True)
+    answers = predictor(*load("saved_models/several"), names).probabilities(held.texts)
+    predicted = answers >= 0.5
+    for average in ("macro", "micro"):
+        expected = f1_score(truth, predicted, average=average, zero_division=0)
+        assert result["scores"][f"{average}_f1"] == pytest.approx(expected)
+    assert result["scores"]["exact_match"] == pytest.approx(accuracy_score(truth, predicted))
+    left = set(os.listdir(folder / "runs" / "several"))
+    assert "classes.csv" in left and not left & {"confusion.png", "calibration.png", "mistakes.csv"}
+
+
+def test_two_columns_of_text(recipe, finished, quick, monkeypatch):
+    done = []
+
+    def instead_of(name):
+        return lambda *_, quantize=None, **__: done.append((name, quantize))
+
+    for name in ("saved_model", "litert", "verify"):
+        monkeypatch.setattr(f"tfx_transformer.export.{name}", instead_of(name))
+    monkeypatch.setattr("tfx_transformer.export.everything", everything)
+    # Only both columns together tell the label.
+    rows = [(a, b, "same" if a == b else "other") for a in "xyz" * 5 for b in "xyz"]
+    write("two.csv", ("one", "two", "kind"), *rows, ("x", "", "other"))
+    files = {"csv": "two.csv", "validation": "two.csv", "text": "one,two"}
+    recipe(**ONE_EPOCH | files | {"name": "two"})
+    assert done == [("litert", None), ("litert", "int8"), ("verify", None)]
+    config = bundle.read_config("saved_models/two")
+    assert (config["text_columns"], config["labels"]) == (2, ["other", "same"])
+    mistakes = pandas.read_csv("runs/two/mistakes.csv", keep_default_na=False)
+    assert all(" | " in text for text in mistakes["input"])
+
+
+# Other models to begin with
+
+
+@pytest.fixture(scope="module")
+def masked(finished):
+    """The path of a bundle that `pretraining --objective masked` has made of the sentences."""
+    folder, _ = finished
+    (folder / "words.txt").write_text("\n".join(text for text, _ in SENTENCES), encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        small = {"size": "nano", "vocabulary_size": 310, "context": 23, "batch_size": 32}
+        cli.recipe_main("pretraining")(
+            text="words.txt", objective="masked", name="base", steps=4, validate_every=4, **small
+        )
+    return folder / "saved_models" / "base"
+
+
+def test_a_masked_base_is_fine_tuned(recipe, quick, masked):
+    # At a rate of almost nothing the encoder stays what it was; sizes are those of the base.
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "base": "saved_models/base"}
+    sums = (masked / bundle.SUMS).read_bytes()
+    recipe(**ONE_EPOCH | still | {"name": "tuned", "size": "tiny", "max_length": 99})
+    (base, words), (model, tokenizer) = load(masked), load("saved_models/tuned")
+    assert (base.task, model.task) == ("masked", "classification")
+    assert tokenizer.ranks == words.ranks and "<mask>" in tokenizer.special_tokens
+    assert model.config.max_sequence_length == 23
+    before, after = parameters(base), parameters(model)
+    shared = [path for path in after if path.startswith(("embedding/", "encoder/"))]
+    assert after.keys() - set(shared) == {"logits/kernel", "logits/bias"}
+    for path in shared:
+        np.testing.assert_allclose(after[path], before[path], atol=1e-6, err_msg=path)
+    assert (masked / bundle.SUMS).read_bytes() == sums, "the base is read only"
+
+
+# What cannot be trained
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory):
+    """Bundles that cannot be fine-tuned to classify texts."""
+    folder = tmp_path_factory.mktemp("bases")
+    tokenizer = Tokenizer.train([], 259)
+    save(folder / "causal", tiny_causal(vocabulary_size=259), tokenizer)
+    return folder
+
+
+ROWS = [("said", "kind"), *SENTENCES[:40]]
+FILES = {
+    "my.csv": ROWS,
+    "one.csv": [("said", "kind"), ("a", "x"), ("b", "x")],
+    "unknown.csv": [("said", "kind"), ("a cat", "animal"), ("a dog", "animals")],
+    "empty.csv": [("said", "kind"), ("a cat", "animal"), (" ", "food"), ("rice", "food")],
+    "lone.csv": [("said", "kind"), ("a", "x"), ("b", "y")],
+    "two.csv": [("said", "more", "kind"), ("a", "b", "x"), ("", "", "y"), ("c", "d", "y")],
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--csv=one.csv"], "one.csv: 'x' is the only label."),
+        (["--csv=one.csv", "--validation=my.csv"], "one.csv: 'x' is the only label."),
+        (["--csv=lone.csv"], "no label has two different examples."),
+        (["--validation=unknown.csv"], "unknown.csv, row 3: the label 'animals' is unknown."),
+        (["--csv=empty.csv"], "empty.csv, row 3: column 'said' is empty"),
+        (["--csv=two.csv", "--text=said,more"], "row 3: columns 'said' and 'more' are empty."),
+        (["--csv=nowhere.csv"], "nowhere.csv: "),
+        (["--label=kinds"], "'kinds'"),
+        (["--class-weights=even"], "class weights are 'even'.\n  Expected 'balanced', or none."),
+        (["--class-weights=balanced", "--separator=|"], "several labels a row do not go together"),
+        (["--method=adapter"], "kind is 'adapter'.\n  Expected 'lora' or 'dora'."),
+        (["--method=lora", "--rank=0"], "rank is 0."),
+        (["--max-length=2"], "max_length is 2.\n  Expected 3 or more"),
+        (["--pooling=max"], "pooling is 'max'"),
+        (["--average=1"], "average is 1.0"),
+        (["--layer-decay=0"], "layer_decay is 0.0"),
+        (["--patience=0"], "patience is 0 and minutes is 0.0."),
+        (["--share=1.5"], "the share to hold out is 1.5."),
+        (["--precision=float12"], "the dtype policy is 'float12'"),
+        (["--base={}/causal"], "the base, a causal model, has no weight encoder/"),
+        (["--base=nowhere"], "nowhere is no bundle"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_cannot_be_trained_is_refused(
+    command, bases, tmp_path, monkeypatch, arguments, message
+):
+    monkeypatch.setattr(keras.Model, "fit", lambda *_, **__: pytest.fail("it trains"))
+    for name, rows in FILES.items():
+        write(tmp_path / name, *rows)
+    small = ("--csv=my.csv", "--text=said", "--label=kind", "--size=nano", "--vocabulary-size=262")
+    given = [argument.replace("{}", str(bases)) for argument in arguments]
+    status, _, errors = command("run", "text_classification", *small, *given)
+    assert status == 2, errors
+    assert message in errors and "fault of the program" not in errors
+    assert not (tmp_path / "saved_models").exists()
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 0}, {"learning_rate": 1e30}], ids=str)
+def test_a_run_that_comes_to_nothing_says_so(recipe, quick, settings):
+    with pytest.raises(InputError, match="Train for one epoch or more, with a lower learning rate"):
+        recipe(**ONE_EPOCH | settings | {"name": "none"})
+    assert not os.path.exists("saved_models/none")
+
+
+def test_a_label_with_one_example_is_trained_on_but_not_measured(recipe, finished, quick):
+    folder, _ = finished
+    write("single.csv", *ROWS, ("Something else.", "other"))
+    recipe(**ONE_EPOCH | {"csv": "single.csv", "validation": "", "name": "single"})
+    training, validation = read_json(folder / "runs" / "single" / "data.json")
+    assert (training["single"], training["labels"]["other"]) == (["other"], 1)
+    assert validation["labels"]["other"] == 0
+    classes = pandas.read_csv("runs/single/classes.csv", index_col="label", keep_default_na=False)
+    assert classes.loc["other", "count"] == 0
+    assert bundle.read_config("saved_models/single")["labels"] == [*NAMES, "other"]
+
+
+def test_a_finished_run_is_not_overwritten_by_accident(recipe, path, quick):
+    before = (path / bundle.SUMS).read_text()
+    with pytest.raises(InputError, match="saved_models/mine exists already"):
+        recipe(**SETTINGS)
+    assert (path / bundle.SUMS).read_text() == before
