@@ -282,8 +282,8 @@ def test_several_labels_a_row(command, answer, refused, topic_classifier):
     predicted = topic_classifier.outputs > 0
     truth = predicted.copy()
     truth[::4, 1] ^= True
+    truth[1], truth[2] = False, True
     cells = [[name for name, holds in zip(NAMES, row, strict=True) if holds] for row in truth]
-    assert [] in cells and max(map(len, cells)) > 1
     expected = {
         f"{average}_f1": metrics.f1_score(truth, predicted, average=average, zero_division=0)
         for average in ("micro", "macro")

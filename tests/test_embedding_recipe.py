@@ -254,7 +254,7 @@ CHECKED = ("--csv=scored.csv", "--score=s", "--batch-size=2")
     [
         (["--csv=one.csv"], "one.csv: cannot be split"),
         (["--csv=nowhere.csv"], "nowhere.csv: "),
-        (["--second=c"], "my.csv: there is no column 'c'"),
+        (["--second=c"], "there is no column 'c'"),
         (["--validation=one.csv"], "there is only one pair."),
         ([*CHECKED, "--validation=outside.csv"], "outside.csv, row 3: column 's' is 6: outside"),
         ([*CHECKED, "--validation=equal.csv"], "equal.csv: all held-out pairs have the same score"),

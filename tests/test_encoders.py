@@ -39,7 +39,7 @@ TEXTS = {"token_ids": IDS}
 MASKED = {**TEXTS, "masked_positions": POSITIONS}
 COLOURS = np.random.default_rng(1).uniform(0, 255, (3, 15, 15, 3)).astype("float32")
 BERT = {**STYLES["bert"], "activation": "gelu_tanh"}
-# Twins of everything a model may consist of, each with the right answers for `fit`.
+# Every part that a model may have, in some model: task, settings, inputs, right answers.
 CASES = {
     "masked": (MaskedLM, BERT, MASKED, POSITIONS),
     "untied": (MaskedLM, {"tie_embeddings": False}, MASKED, POSITIONS),

@@ -205,6 +205,11 @@ def test_cut_short(tmp_path, kind, share):
     message_of(path)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "WEBP"])
+def test_a_header_cut_short(kind):
+    assert "damaged or cut short in its header" in message_of(saved(noise(), kind)[:9])
+
+
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     ("width", "height"), [(50_000, 50_000), (10_000, 10_000), (5_003, 10_007), (2**31 - 1, 1)]

@@ -13,6 +13,9 @@ from tfx_transformer.errors import InputError
 # Named so that Pillow tries no other: some of its readers start programs (EPS) or are seldom used.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
+# What such files begin with; that of BMP, "BM", may begin a text as well.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF")
+
 # Decoded, a pixel needs three to four bytes; Pillow itself refuses more than 179 million.
 MAX_PIXELS = 50_000_000
 
@@ -168,4 +171,6 @@ def _no_image(source: str | os.PathLike | bytes, name: str) -> InputError:
         with open(source, "rb") as file:
             start = file.read(16)
     what = f"this is no image; it begins with {start!r}" if start else "the file is empty"
+    if start.startswith(_SIGNATURES):
+        what = "the image is damaged or cut short in its header"
     return InputError(f"{name}: {what}.\n  Expected a JPEG, PNG, GIF, BMP or WebP image.")

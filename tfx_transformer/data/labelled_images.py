@@ -21,6 +21,9 @@ from tfx_transformer.images import check_image, read_image, resize
 # What names of images end with; what a file is its content decides.
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
+# A longer path is a text, misplaced.
+_LONGEST_SHOWN = 300
+
 # Resized images are kept in memory up to this many bytes.
 _MEMORY = 2 * 1024**3
 
@@ -243,9 +246,12 @@ def _problem(file: Path) -> str | None:
 
 
 def _missing(file: Path) -> str:
+    name = str(file)
+    name = name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…"
     if not os.path.isdir(file.parent):
-        return f"{file}: there is no folder {file.parent}.\n  Paths start at the folder of the CSV."
+        folder = str(file.parent)[:_LONGEST_SHOWN]
+        return f"{name}: there is no folder {folder}.\n  Paths start at the folder of the CSV."
     names = [entry.name for entry in file.parent.iterdir()]
-    nearest = difflib.get_close_matches(file.name[:255], names, n=1, cutoff=0.0)
+    nearest = difflib.get_close_matches(file.name[:_LONGEST_SHOWN], names, n=1, cutoff=0.0)
     hint = f"The nearest name in that folder is {nearest[0]!r}. " if nearest else ""
-    return f"{file}: there is no such file.\n  {hint}Paths start at the folder of the CSV."
+    return f"{name}: there is no such file.\n  {hint}Paths start at the folder of the CSV."

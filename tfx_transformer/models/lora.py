@@ -210,8 +210,9 @@ def _settings(layers: list[Linear]) -> dict[str, Any]:
 
 
 def _base(model: keras.Model) -> dict[str, Any]:
-    """What two models share if one can take the adapters of the other: all but dropout."""
-    architecture = {k: v for k, v in model.config.to_dict().items() if k != "dropout"}
+    """What two models share if one can take the adapters of the other."""
+    only_training = ("dropout", "stochastic_depth")
+    architecture = {k: v for k, v in model.config.to_dict().items() if k not in only_training}
     return {"model": type(model).__name__, **architecture}
 
 

@@ -92,6 +92,8 @@ def load(
             f"{path}: its task is {config['task']!r}.\n  Expected a bundle of task {task!r}."
         )
     architecture = TransformerConfig.from_dict(config["architecture"])
+    if architecture.image_size and config["task"] != "classification":
+        raise InputError(f"{path}: a model of task {config['task']!r} reads no images.")
     weights = _read_weights(path / bundle.WEIGHTS)
     # Sizes are compared before anything is built: a wrong configuration allocates nothing.
     table = weights.get("embedding/embeddings")

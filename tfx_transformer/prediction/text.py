@@ -42,9 +42,11 @@ class _TextReader:
         self.batch_size = batch_size
 
     def _run(self, texts: Sequence[Text]) -> np.ndarray:
-        if not texts:
+        if not len(texts):
             raise InputError("there are no texts.\n  Give one or more.")
         rows = [frame(self.tokenizer, text, self.max_length) for text in texts]
+        if len(rows) == 1:
+            return self.engine.run_ids(rows)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         batches = [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
         results = np.concatenate([self.engine.run_ids([rows[i] for i in b]) for b in batches])

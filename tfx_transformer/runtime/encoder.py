@@ -49,18 +49,18 @@ class EncoderEngine:
         return self._run_all(images, "")
 
     def _run_all(self, batch: np.ndarray, suffix: str) -> np.ndarray:
-        results, start = [], 0
+        results, start, heights = [], 0, self._heights[suffix]
         while start < len(batch):
             left = len(batch) - start
             # Many run together; so do few more than half of them, with the rest unused.
-            height = next(
-                height for height in self._heights[suffix] if height == 1 or left > height // 2
-            )
+            height = next(height for height in heights if height == 1 or left > height // 2)
             part = batch[start : start + height]
-            unused = [(0, height - len(part)), *[(0, 0)] * (batch.ndim - 1)]
-            results.append(self._run(f"run_{height}{suffix}", np.pad(part, unused))[: len(part)])
+            count = len(part)
+            if count < height:
+                part = np.pad(part, [(0, height - count), *[(0, 0)] * (batch.ndim - 1)])
+            results.append(self._run(f"run_{height}{suffix}", part)[:count])
             start += height
-        return np.concatenate(results)
+        return results[0] if len(results) == 1 else np.concatenate(results)
 
     def _run(self, name: str, batch: np.ndarray) -> np.ndarray:
         if name not in self._ready:

@@ -45,6 +45,7 @@ class AdamW(keras.optimizers.AdamW):
     Args:
         layer_decay: factor on the rate from each block to the one below it, and from the first to
             the embedding; the read-out learns at the full rate (Howard & Ruder 2018, section 3.2).
+            Weights decay at the full rate too.
         kwargs: see `keras.optimizers.AdamW`.
     """
 
