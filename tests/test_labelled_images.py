@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import csv
+import importlib
 import json
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfx_transformer.data import labelled_images as module
 from tfx_transformer.data.images_summary import describe_labelled_images
 from tfx_transformer.data.labelled_images import (
     LabelledImages,
@@ -20,6 +20,9 @@ from tfx_transformer.data.labelled_images import (
     split_labelled_images,
 )
 from tfx_transformer.errors import InputError
+
+# `tfx_transformer.data` has a function of the same name.
+module = importlib.import_module("tfx_transformer.data.labelled_images")
 
 
 def draw(path: Path, colour, size=(5, 3)) -> Path:

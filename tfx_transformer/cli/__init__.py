@@ -107,8 +107,8 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--context", type=int, help="tokens of prompt and answer of a decoder-only model [all]"
     )
-    one.add_argument("--check", metavar="FILE.csv", help="verify on its texts")
-    one.add_argument("--column", help="of the texts in --check [source, or instruction]")
+    one.add_argument("--check", metavar="FILE.csv", help="verify on its texts or images")
+    one.add_argument("--column", help="of them in --check [source, instruction, text or path]")
 
     one = verb("info", info)
     one.add_argument("bundle")

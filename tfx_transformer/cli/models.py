@@ -14,6 +14,8 @@ from tfx_transformer.errors import InputError
 ENGINES = ("litert", "keras", "saved_model", "litertlm")
 VARIANTS = ("float32", "int8", "int4", "full_int8")
 FORMATS = ("saved_model", "litert", "litertlm")
+# Column of the texts that exports are verified on.
+CHECKED = {"seq2seq": "source", "causal": "instruction"}
 GENERATION = {
     "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
     "beams": (int, 1, "width of beam search [1: none]"),
@@ -86,10 +88,14 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--to {name!r} is no format.\n  Formats: {', '.join(FORMATS)}.")
     config = bundle.read_config(chosen.bundle)
     texts = []
-    if chosen.check:
+    if chosen.check and config["architecture"].get("image_size"):
+        from tfx_transformer.data import read_labelled_images
+
+        texts = read_labelled_images(chosen.check, chosen.column or "path").files
+    elif chosen.check:
         from tfx_transformer.data.tables import read_table
 
-        column = chosen.column or ("source" if config["task"] == "seq2seq" else "instruction")
+        column = chosen.column or CHECKED.get(config["task"], "text")
         texts = read_table(chosen.check, {"column": column}).columns["column"]
 
     from tfx_transformer import export

@@ -13,6 +13,7 @@ import pandas
 from tfx_transformer import pictures
 from tfx_transformer.data.labelled_images import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
     majority_baseline,
     pixel_baseline,
@@ -51,6 +52,11 @@ class ClassifierRun(Run):
                 judged and kept then.
         """
         check_limits(patience, minutes)
+        if isinstance(predictor, ImageClassifier) != isinstance(held_out, LabelledImages):
+            raise InputError(
+                "the base reads images and the data are texts, or the other way round.\n"
+                "  Choose a base of the same kind."
+            )
         self.predictor, self.held_out = predictor, held_out.inputs
         names, several = predictor.labels.names, predictor.labels.multi_label
         self.truth = held_out.targets(names, True) if several else held_out.targets(names)
