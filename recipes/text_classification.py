@@ -4,8 +4,7 @@
     tfx-transformer run text_classification --csv my.csv --text title,body --label topic --name my
 
 Columns: text (several: with commas), label (several in a cell: --separator "|"). A share is held
-out, or --validation. --base fine-tunes a bundle, such as one of `pretraining --objective masked`.
-Defaults: datasets/labelled_text.csv, 2 minutes on 2 cores.
+out, or --validation; --base fine-tunes a bundle. Defaults: datasets/labelled_text.csv, 2 minutes.
 """
 
 import tfx_transformer as tfx
@@ -14,9 +13,9 @@ import tfx_transformer as tfx
 def main(
     csv="", validation="", share=0.1, text="text", label="label", separator="", class_weights="",
     skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
-    vocabulary_size=4000, max_length=128, pooling="mean", method="full", rank=8, epochs=20,
-    batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
+    vocabulary_size=4000, max_length=128, ngram_buckets=0, pooling="mean", method="full", rank=8,
+    epochs=20, batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
+    token_dropout=0.0, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -32,7 +31,7 @@ def main(
     words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
     config = base.config if base else tfx.TransformerConfig.of_size(
         size, words.vocabulary_size, num_layers=layers, hidden_dim=width,
-        max_sequence_length=max_length,
+        max_sequence_length=max_length, ngram_buckets=ngram_buckets,
     )  # fmt: skip
     head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
     model = tfx.Classifier(tfx.fine_tuned(config, **head), dtype=precision)
@@ -43,7 +42,8 @@ def main(
     about = tfx.data.describe_labelled_texts(train, held_out, words, names, length)
     run.show_data(about, train, held_out)
     options = {"batch_size": batch_size, "max_length": length, "multi_label": many, "seed": seed}
-    batches = tfx.data.labelled_texts(train, words, names, **options, weights=class_weights)
+    changes = {"weights": class_weights, "token_dropout": token_dropout}
+    batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
     checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
     run.show_cost(model, batch_size * length, total := epochs * len(batches))
     adamw = tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,

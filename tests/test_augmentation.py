@@ -133,7 +133,7 @@ def test_light_is_changed_a_little(no_erasing):
     brightness = (top + bottom) / 2 - 120
     contrast = (bottom - top) / 40
     # A tenth of 255; and the mean around which the contrast is changed shifts with the rows, by 5.
-    assert 18 < np.abs(brightness).max() < 25.5 + 5 * 0.2
+    assert -26.5 < brightness.min() < -20 and 20 < brightness.max() < 26.5
     assert 0.8 - 1e-4 < contrast.min() < 0.85 and 1.15 < contrast.max() < 1.2 + 1e-4
 
 

@@ -484,8 +484,10 @@ def test_the_read_out_is_trained_in_full(base_dtype, tmp_path):
 
 
 def test_the_read_out_gets_no_adapter():
-    model = adapted_classifier(targets=["query", "logits"])
+    model = adapted_classifier(targets=["query"])
     assert not model.logits.lora_enabled and model.encoder.blocks[0].attention.query.lora_enabled
+    with pytest.raises(InputError, match="there is no layer 'logits'"):
+        adapted_classifier(targets=["query", "logits"])
 
 
 # Configuration

@@ -53,6 +53,7 @@ _BOUNDS = {
     "image_size": (0, 4_096),
     "patch_size": (1, 256),
     "conv_layers": (0, 8),
+    "ngram_buckets": (0, 2_000_000),
     "num_classes": (0, 100_000),
     "padding_id": (0, 2_000_000),
     "start_id": (0, 2_000_000),
@@ -106,6 +107,8 @@ class TransformerConfig:
             2021, section 3.1).
         conv_layers: convolutions with pooling that make vectors of an image instead (the compact
             convolutional tokenizer, Hassani et al. 2021, section 3.3); 0: patches.
+        ngram_buckets: rows of a second table of an encoder-only model that reads text, for pairs of
+            neighbouring tokens, see `NGramEmbedding` (Joulin et al. 2016, section 2.2); 0: none.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit; the message names them.
@@ -141,6 +144,7 @@ class TransformerConfig:
     image_size: int = 0
     patch_size: int = 4
     conv_layers: int = 0
+    ngram_buckets: int = 0
 
     def __post_init__(self) -> None:
         if self.num_key_value_heads is None:

@@ -134,7 +134,7 @@ def _check_four_bits(config) -> None:
 
 @contextlib.contextmanager
 def _shared_embedding_table(model):
-    """Lets look-up and read-out use one table in the file.
+    """Lets look-up and read-out use one table in the file, and pairs of tokens theirs.
 
     Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table read by GATHER would
     stay float32 when the file is quantized. What is read out passes an operation that changes
@@ -156,11 +156,17 @@ def _shared_embedding_table(model):
 
     embedding = model.embedding
     original_call = embedding.call
-    embedding.lookup, embedding.call = lookup_any_shape, call
+    ngrams = getattr(model, "ngrams", None)
+    tables = [embedding] if ngrams is None else [embedding, ngrams]
+    for layer in tables:
+        layer.lookup = lookup_any_shape
+    embedding.call = call
     try:
         yield
     finally:
-        del embedding.lookup, embedding.call
+        del embedding.call
+        for layer in tables:
+            del layer.lookup
 
 
 def _convert_in_subprocess(request: dict[str, Any]) -> None:

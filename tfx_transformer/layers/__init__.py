@@ -6,6 +6,7 @@ from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
 from tfx_transformer.layers.image import ConvolutionalTokenizer, PatchEmbedding
 from tfx_transformer.layers.linear import Linear
+from tfx_transformer.layers.ngrams import NGramEmbedding
 from tfx_transformer.layers.pooling import Pooling
 from tfx_transformer.layers.position import (
     LearnedPositions,
@@ -19,6 +20,7 @@ __all__ = [
     "LearnedPositions",
     "Linear",
     "MultiHeadAttention",
+    "NGramEmbedding",
     "PatchEmbedding",
     "Pooling",
     "RotaryPositions",

@@ -8,7 +8,13 @@ import keras
 from keras import ops
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers import ConvolutionalTokenizer, Linear, PatchEmbedding, Pooling
+from tfx_transformer.layers import (
+    ConvolutionalTokenizer,
+    Linear,
+    NGramEmbedding,
+    PatchEmbedding,
+    Pooling,
+)
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models import losses
@@ -35,9 +41,21 @@ class EncoderModel(TransformerModel):
             self.embedding = ConvolutionalTokenizer(config.hidden_dim, config.conv_layers, **part)
         else:
             self.embedding = PatchEmbedding(config.hidden_dim, config.patch_size, **part)
+        self.ngrams = None
+        if config.ngram_buckets and not config.image_size:
+            self.ngrams = NGramEmbedding(
+                config.ngram_buckets,
+                config.hidden_dim,
+                scale=self.embedding.scale,
+                name="ngrams",
+                dtype=self.dtype_policy,
+            )
         self.encoder = TransformerStack(
             config, config.num_layers, name="encoder", dtype=self.dtype_policy
         )
+
+    def _build_parts(self, *parts):
+        super()._build_parts(*(() if self.ngrams is None else (self.ngrams,)), *parts)
 
     def encode(self, inputs, return_hidden_states=False, training=None):
         """A contextual vector for every token, or every region of an image.
@@ -56,6 +74,8 @@ class EncoderModel(TransformerModel):
         else:
             mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
             x = self.embedding(inputs["token_ids"])
+            if self.ngrams is not None:
+                x = x + self.ngrams(inputs["token_ids"])
         result = self.encoder(
             x,
             attention_mask=None if mask is None else ops.expand_dims(mask, 1),
@@ -241,7 +261,7 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
         return
     own, theirs = ({w.path: w for w in m.weights} for m in (model, base))
     for path, weight in own.items():
-        if not path.startswith(("embedding/", "encoder/")) or "seed_generator" in path:
+        if not path.startswith(("embedding/", "ngrams/", "encoder/")) or "seed_generator" in path:
             continue
         if path not in theirs or theirs[path].shape != weight.shape:
             raise InputError(

@@ -185,9 +185,9 @@ def model_card(name: str, config: dict[str, Any]) -> str:
 
 def _fewest_parameters(config: TransformerConfig, task: str) -> int:
     """Parameters that no model of this configuration has fewer of: learned positions, patches,
-    classes, and in each block queries, outputs (twice with cross-attention) and a feed-forward
-    layer. It has about twice as many at most, so what a file of weights holds bounds what a hostile
-    configuration can allocate."""
+    classes, pairs of tokens, and in each block queries, outputs (twice with cross-attention) and a
+    feed-forward layer. It has about twice as many at most, so what a file of weights holds bounds
+    what a hostile configuration can allocate."""
     square, feed_forward = config.hidden_dim**2, 2 * config.hidden_dim * config.intermediate_dim
     encoder = config.num_layers * (2 * square + feed_forward)
     decoder = config.num_decoder_layers * (4 * square + feed_forward) * (task == "seq2seq")
@@ -195,6 +195,8 @@ def _fewest_parameters(config: TransformerConfig, task: str) -> int:
     vectors = learned * config.max_sequence_length + config.num_classes * (task == "classification")
     if config.image_size and not config.conv_layers:
         vectors += 3 * config.patch_size**2
+    if task not in ("causal", "seq2seq") and not config.image_size:
+        vectors += config.ngram_buckets
     return encoder + decoder + vectors * config.hidden_dim
 
 

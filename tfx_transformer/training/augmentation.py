@@ -46,7 +46,8 @@ def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
             _SHIFT, _SHIFT, interpolation="nearest", seed=next(seeds), **options
         ),
         keras.layers.RandomBrightness(_BRIGHTNESS, seed=next(seeds), **options),
-        keras.layers.RandomContrast(_CONTRAST, seed=next(seeds), **options),
+        # Of a single number Keras (3.15) makes the range from none to it: contrast only rises.
+        keras.layers.RandomContrast((_CONTRAST, _CONTRAST), seed=next(seeds), **options),
     ]
     mix_up = keras.layers.MixUp(alpha=0.2, seed=next(seeds), **options)
     cut_mix = keras.layers.CutMix(factor=(1.0, 1.0), seed=next(seeds), **options)

@@ -71,8 +71,8 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def _depth(path: str) -> int | None:
-    """0 of a weight of the embedding, 1 of the first block, and so on; None of the read-out."""
-    if path.startswith("embedding/"):
+    """0 of a weight of the embeddings, 1 of the first block, and so on; None of the read-out."""
+    if path.startswith(("embedding/", "ngrams/")):
         return 0
     block = re.search(r"/block_(\d+)/", path)
     if block:

@@ -1,0 +1,91 @@
+"""Pairs of neighbouring tokens as vectors."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import tfx_transformer as tfx
+from tfx_transformer.errors import InputError
+from tfx_transformer.layers import NGramEmbedding
+
+BUCKETS = 10_007
+
+
+def numbered(buckets):
+    """A layer whose vectors are the numbers of their buckets."""
+    layer = NGramEmbedding(buckets, 1)
+    layer.build((None, None))
+    layer.embeddings.assign(np.arange(buckets, dtype="float32")[:, None])
+    return layer
+
+
+def test_buckets_by_hand():
+    # 1009 = 1 (mod 7): 0 + 5, 5 + 3, 3 + 4, 4 + 4
+    buckets = numbered(7)(np.array([[5, 3, 4, 4]], "int32"))
+    assert buckets[0, :, 0].numpy().tolist() == [5, 1, 0, 1]
+
+
+def test_the_largest_ids_stay_within_int32():
+    ids = np.array([[1_999_999, 1_999_999, 1_999_993, 3]], "int32")
+    before = [0, *ids[0, :-1].tolist()]
+    wanted = [(1009 * a + b) % BUCKETS for a, b in zip(before, ids[0].tolist(), strict=True)]
+    assert numbered(BUCKETS)(ids)[0, :, 0].numpy().tolist() == wanted
+
+
+def classifier(**settings):
+    keras.utils.set_random_seed(3)
+    return tfx.Classifier(tfx.TransformerConfig.of_size("nano", 97, num_classes=3, **settings))
+
+
+def test_a_new_table_adds_nothing():
+    model = classifier(ngram_buckets=BUCKETS)
+    plain = classifier()
+    for weight in plain.weights:
+        weight.assign(next(w.value for w in model.weights if w.path == weight.path))
+    ids = np.array([[1, 50, 60, 70, 2], [1, 80, 2, 0, 0]], "int32")
+    np.testing.assert_array_equal(model({"token_ids": ids}), plain({"token_ids": ids}))
+
+
+def test_padding_has_no_part_in_it():
+    model = classifier(ngram_buckets=BUCKETS)
+    model.ngrams.embeddings.assign(keras.random.normal((BUCKETS, 64), seed=5))
+    short = model({"token_ids": np.array([[1, 50, 60, 2]], "int32")})
+    padded = model({"token_ids": np.array([[1, 50, 60, 2, 0, 0, 0]], "int32")})
+    np.testing.assert_allclose(short, padded, atol=1e-5)
+
+
+def test_gradient_reaches_only_the_pairs_of_the_text():
+    layer = NGramEmbedding(BUCKETS, 2)
+    layer.build((None, None))
+    tensorflow = pytest.importorskip("tensorflow")
+    with tensorflow.GradientTape() as tape:
+        total = ops.sum(layer(np.array([[5, 3]], "int32")))
+    gradient = tensorflow.convert_to_tensor(tape.gradient(total, layer.embeddings.value))
+    assert set(np.flatnonzero(gradient[:, 0].numpy())) == {5, (1009 * 5 + 3) % BUCKETS}
+
+
+def test_a_bad_number_of_buckets_is_named():
+    with pytest.raises(InputError, match="ngram_buckets is -1"):
+        tfx.TransformerConfig.of_size("nano", 97, ngram_buckets=-1)
+
+
+@pytest.mark.parametrize(("quantize", "tolerance"), [(None, 1e-4), ("int8", 0.1)])
+def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
+    from ai_edge_litert.interpreter import Interpreter
+
+    from tfx_transformer.export.litert import convert, operation_names
+
+    model = classifier(ngram_buckets=BUCKETS)
+    model.ngrams.embeddings.assign(keras.random.normal((BUCKETS, 64), stddev=0.1, seed=5))
+    convert(model, tmp_path / "model.tflite", quantize)
+    names = operation_names(tmp_path / "model.tflite")
+    assert "EMBEDDING_LOOKUP" in names and "GATHER" not in names
+    # One byte a weight, where float32 has four: the table was not left out.
+    size = (tmp_path / "model.tflite").stat().st_size / (BUCKETS * 64)
+    assert (1 < size < 2) if quantize else (4 < size < 8)
+    ids = np.full((1, 16), 0, "int32")
+    ids[0, :5] = [1, 50, 60, 70, 2]
+    run = Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("run_1x16")
+    wanted = model({"token_ids": ids}).numpy()
+    np.testing.assert_allclose(run(token_ids=ids)["output"], wanted, atol=tolerance)
