@@ -13,8 +13,8 @@ import tfx_transformer as tfx
 def main(
     csv="", validation="", share=0.1, text="text", label="label", separator="", class_weights="",
     skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
-    vocabulary_size=4000, max_length=128, ngram_buckets=0, pooling="mean", method="full", rank=8,
-    epochs=20, batch_size=32, learning_rate=5e-4, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
+    vocabulary_size=2000, max_length=128, ngram_buckets=5000, pooling="mean", method="full", rank=8,
+    epochs=20, batch_size=32, learning_rate=2e-3, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
     token_dropout=0.0, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
