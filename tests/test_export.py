@@ -229,7 +229,14 @@ def test_a_file_with_flex_operations_is_refused(tmp_path):
 
 def test_a_failing_converter_says_why(tmp_path):
     with pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel"):
-        _convert_in_subprocess(str(tmp_path), tmp_path / "model.tflite", ["decode"], None)
+        _convert_in_subprocess(
+            {
+                "saved_model": str(tmp_path),
+                "path": str(tmp_path / "model.tflite"),
+                "names": ["decode"],
+                "quantize": None,
+            }
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -490,5 +490,5 @@ def test_widths_that_int4_does_not_take(tmp_path, settings):
 
 
 def test_there_is_no_int2(path):
-    with pytest.raises(InputError, match="quantize is 'int2'.\n  Expected None, 'int8' or 'int4'"):
+    with pytest.raises(InputError, match="quantize is 'int2'.\n  Expected None, 'int8', 'int4' or"):
         litert(path, "int2")

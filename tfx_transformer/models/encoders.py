@@ -218,12 +218,17 @@ class Embedder(EncoderModel):
 
     Returns: float (batch, hidden_dim); of pairs float (batch, batch), the cosine of every text
         (row) with every pair (column).
+
+    Raises:
+        InputError: the configuration is of a model that reads images.
     """
 
     task = "embedding"
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        if self.config.image_size:
+            raise InputError("an embedder reads texts, not images.\n  Choose a base that does.")
         self.pooling = Pooling(self.config.pooling, name="pooling", dtype=self.dtype_policy)
         self._build_parts(self.encoder, self.pooling)
 

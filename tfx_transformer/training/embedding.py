@@ -36,8 +36,6 @@ class EmbedderRun(Run):
             InputError: a limit is out of range, or all held-out pairs have the same score.
         """
         check_limits(patience, minutes)
-        if embedder.engine.model.config.image_size:
-            raise InputError("the base reads images, not texts.\n  Choose a base that reads texts.")
         if held_out.scores and len(set(held_out.scores)) == 1:
             raise InputError(
                 f"{held_out.path}: all held-out pairs have the same score.\n"
