@@ -1,5 +1,6 @@
-# make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test    checks the code style and runs every test with coverage
+# make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
+# make test      checks the code style and runs the tests with coverage
+# make test-all  the same with those that take minutes
 #
 # Both need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
 # make test PYTHON=/path/to/python3
@@ -14,7 +15,7 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	sys.argv = sys.argv[1:]; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
-.PHONY: demo test
+.PHONY: demo test test-all
 
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite
@@ -27,6 +28,10 @@ demo: $(ENVIRONMENT)
 	@$(BIN)/python -c '$(WITHOUT_TENSORFLOW)' saved_models/en_ja/run.pyz '$(SENTENCE)'
 
 test: $(ENVIRONMENT)
+	$(BIN)/ruff check .
+	$(BIN)/pytest -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+test-all: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
