@@ -12,6 +12,7 @@ from tfx_transformer.models.losses import (
     InBatchContrast,
     Perplexity,
     ScoredCosine,
+    TokenAccuracy,
     TokenCrossentropy,
 )
 
@@ -164,3 +165,20 @@ def test_a_loss_comes_back_from_its_configuration(cosines, loss):
 def test_a_temperature_is_positive(value):
     with pytest.raises(InputError, match=f"temperature is {value}.\n  Expected more than 0"):
         InBatchContrast(value)
+
+
+def test_tokens_weigh_alike_in_batches_of_different_lengths():
+    """Keras' own Mean would weigh a token of a batch by one over the batch's length."""
+    random = np.random.default_rng(5)
+    perplexity, accuracy, losses, hits = Perplexity(), TokenAccuracy(), [], []
+    for rows, length in ((3, 11), (2, 5)):
+        logits = random.normal(size=(rows, length, 7)).astype("float32")
+        ids = random.integers(0, 7, (rows, length))
+        weights = (random.random((rows, length)) < 0.6).astype("float32")
+        for metric in (perplexity, accuracy):
+            metric.update_state(ids, logits, weights)
+        logs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+        losses += (-np.take_along_axis(logs, ids[..., None], -1)[..., 0][weights == 1]).tolist()
+        hits += (logits.argmax(-1) == ids)[weights == 1].tolist()
+    assert float(perplexity.result()) == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
+    assert float(accuracy.result()) == pytest.approx(np.mean(hits), rel=1e-5)

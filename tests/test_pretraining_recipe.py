@@ -16,6 +16,7 @@ from test_export import RUN_PYZ, TRAINING, python
 from tfx_transformer import bundle, cli, export, resources, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import blocks, read_corpus
+from tfx_transformer.data.masking import masked as masked_batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator
@@ -437,14 +438,25 @@ def test_a_masked_model_is_a_base(finished, masked):
         runtime.load(path)
 
 
-def test_a_masked_model_is_measured_by_what_it_guesses(finished, masked):
-    _, result = masked
+def test_a_masked_model_is_measured_by_what_it_guesses(finished, masked, tmp_path):
+    path, result = masked
     metrics = pandas.read_csv(finished[0] / "runs" / "masked" / "metrics.csv")
     measured = {"loss", "token_accuracy", "perplexity"}
     assert set(metrics) == {"epoch", *measured, *(f"val_{name}" for name in measured)}
     assert metrics["loss"][1] < metrics["loss"][0] < math.log(300), "it has learned nothing"
+    model, tokenizer = load(path)
+    _, held_out = read_corpus([finished[0] / "texts"], tokenizer, tmp_path, share=0.2)
+    batches = masked_batches(held_out, tokenizer, length=CONTEXT, batch_size=5, shuffle=False)
+    losses, hits = [], []
+    for inputs, labels, weights in batches.as_numpy_iterator():
+        logits = np.asarray(model(inputs, training=False)).astype("float64")
+        logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+        right = np.take_along_axis(logits, labels[..., None], -1)[..., 0]
+        losses += (-right[weights == 1]).tolist()
+        hits += (logits.argmax(-1) == labels)[weights == 1].tolist()
+    assert result["scores"] == {"perplexity": pytest.approx(math.exp(np.mean(losses)), rel=1e-3)}
     best = metrics.loc[metrics["val_loss"].idxmin()]
-    assert result["scores"] == {"perplexity": pytest.approx(best["val_perplexity"], abs=1e-4)}
+    assert best["val_token_accuracy"] == pytest.approx(np.mean(hits), abs=1e-5)
 
 
 def test_a_masked_base_continues(recipe, masked, quick):

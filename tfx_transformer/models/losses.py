@@ -22,6 +22,17 @@ def token_losses(token_ids, logits):
     )
 
 
+def each_token(values, sample_weight):
+    """Values and weights of all tokens in one row, for a `Mean`: of (batch, length) Keras averages
+    over the length first, so that tokens of longer batches would weigh less."""
+    if sample_weight is not None:
+        weights = ops.cast(sample_weight, values.dtype)
+        if len(weights.shape) < len(values.shape):
+            weights = ops.expand_dims(weights, -1)
+        sample_weight = ops.reshape(ops.broadcast_to(weights, ops.shape(values)), (-1,))
+    return ops.reshape(values, (-1,)), sample_weight
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.
@@ -66,7 +77,7 @@ class Perplexity(keras.metrics.Mean):
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        super().update_state(token_losses(y_true, y_pred), sample_weight=sample_weight)
+        super().update_state(*each_token(token_losses(y_true, y_pred), sample_weight))
 
     def result(self):
         return ops.exp(super().result())
@@ -88,18 +99,22 @@ class BitsPerByte(keras.metrics.Mean):
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         bits = token_losses(y_true, y_pred) / (math.log(2) * self.bytes_per_token)
-        super().update_state(bits, sample_weight=sample_weight)
+        super().update_state(*each_token(bits, sample_weight))
 
     def get_config(self):
         return {**super().get_config(), "bytes_per_token": self.bytes_per_token}
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
-class TokenAccuracy(keras.metrics.SparseCategoricalAccuracy):
+class TokenAccuracy(keras.metrics.Mean):
     """Share of the tokens that weigh whose most probable prediction is right."""
 
     def __init__(self, name="token_accuracy", **kwargs):
         super().__init__(name=name, **kwargs)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        right = ops.equal(ops.cast(y_true, "int32"), ops.cast(ops.argmax(y_pred, -1), "int32"))
+        super().update_state(*each_token(ops.cast(right, "float32"), sample_weight))
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
