@@ -69,6 +69,12 @@ def parser() -> argparse.ArgumentParser:
     add_tokens_verb(verb)
     add_vector_verbs(verb)
 
+    _add_model_verbs(verb)
+    return top
+
+
+def _add_model_verbs(verb: Callable) -> None:
+    """The verbs that use a bundle; verb: makes the parser of a name and an action."""
     one = verb("generate", generate)
     one.add_argument("bundle")
     one.add_argument("texts", nargs="+", metavar="TEXT")
@@ -112,7 +118,6 @@ def parser() -> argparse.ArgumentParser:
 
     one = verb("info", info)
     one.add_argument("bundle")
-    return top
 
 
 def _add_engine(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
@@ -72,7 +71,11 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
     """Scores a classifier on a CSV, or of images also on a folder with a folder for each label."""
     from tfx_transformer import data
     from tfx_transformer.evaluation.labels import score_labels, score_multi_label
-    from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+    from tfx_transformer.evaluation.mistakes import (
+        as_text,
+        most_confident_mistakes,
+        write_mistakes,
+    )
 
     model, names = classifier(chosen), config["labels"]
     several = bool(config["architecture"]["multi_label"])
@@ -96,10 +99,7 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
             f"recall {100 * one['recall']:5.1f} %  F1 {100 * one['f1']:5.1f} %  of {one['count']:,}"
         )
     if chosen.save:
-        import pandas
-
-        shown = [" | ".join(x) if isinstance(x, tuple) else str(x) for x in read.inputs]
-        table = most_confident_mistakes(shown, probabilities, truth, names, len(truth))
-        columns = ["input", "label", "predicted", "probability"]
-        pandas.DataFrame(table, columns=columns).to_csv(Path(chosen.save), index=False)
+        shown = list(map(as_text, read.inputs))
+        mistakes = most_confident_mistakes(shown, probabilities, truth, names, len(truth))
+        write_mistakes(chosen.save, mistakes)
     return scores

@@ -13,7 +13,7 @@ from tfx_transformer.data.batches import BatchPlan
 from tfx_transformer.data.conversations import Conversations
 from tfx_transformer.data.instructions import encode_conversations
 from tfx_transformer.data.packing import pack, padded_length
-from tfx_transformer.data.summary import PERCENTILES
+from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.prompts import ChatTemplate
 
 
@@ -62,13 +62,13 @@ class InstructionsSummary:
             f"  rows      {self.rows:,}{named}{turns}{left_out}",
             f"  tokens    {self.tokens:,}, {share:.1f} % bear loss; per row: half ≤ {half},"
             f" 95 % ≤ {most}, longest {longest}",
-            f"  truncated {_share(self.truncated, self.rows)}",
-            f"  unusable  {_share(self.unusable, self.rows)}",
+            f"  truncated {share_of(self.truncated, self.rows)}",
+            f"  unusable  {share_of(self.unusable, self.rows)}",
             f"  packed    {self.packed_rows:,} rows, {packed} full; unpacked {unpacked}",
-            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
         ]
         if self.name != "training":
-            overlap = _share(self.overlap, self.rows)
+            overlap = share_of(self.overlap, self.rows)
             lines.append(f"  overlap   {overlap} have a first prompt that training shows too")
         return lines
 
@@ -161,7 +161,3 @@ def _unpacked_efficiency(lengths: np.ndarray, batch_size: int, max_length: int) 
     batches = BatchPlan(lengths, batch_size).order(0)
     slots = sum(len(rows) * padded_length(lengths[rows].max(), max_length) for rows in batches)
     return float(lengths.sum() / slots)
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfx_transformer.data.labelled_text import LabelledTexts
-from tfx_transformer.data.summary import PERCENTILES
+from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # More labels than these are counted, but not all of them named.
@@ -61,19 +61,19 @@ class LabelledTextsSummary:
             f"  labels    {self._label_line()}",
             f"  tokens    {self.tokens:,}; per row: half ≤ {half}, 95 % ≤ {most},"
             f" longest {longest}",
-            f"  truncated {_share(self.truncated, self.rows)}",
-            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+            f"  truncated {share_of(self.truncated, self.rows)}",
+            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
         ]
         if single := self.single():
             shown = _listed([repr(name) for name in single])
             lines.insert(3, f"  single    {shown}: one example, which only one side can have")
         if self.unlabelled:
-            lines.insert(3, f"  unlabelled {_share(self.unlabelled, self.rows)}")
+            lines.insert(3, f"  unlabelled {share_of(self.unlabelled, self.rows)}")
         if self.contradictions:
-            share = _share(self.contradictions, self.rows)
+            share = share_of(self.contradictions, self.rows)
             lines.append(f"  doubtful  {share} have a text that stands there with another label")
         if self.name != "training":
-            overlap = _share(self.overlap, self.rows)
+            overlap = share_of(self.overlap, self.rows)
             lines.append(f"  overlap   {overlap} have a text that training shows too")
         return lines
 
@@ -146,7 +146,3 @@ def _describe(
 def _listed(names: list[str]) -> str:
     more = len(names) - _LABELS_SHOWN
     return ", ".join(names[:_LABELS_SHOWN]) + (f" and {more} more" if more > 0 else "")
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from tfx_transformer.data.sentence_pairs import SentencePairs
-from tfx_transformer.data.summary import PERCENTILES
+from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -55,11 +55,11 @@ class SentencePairsSummary:
             f"  scores    {scores}",
             f"  tokens    {self.tokens():,}; per text: half ≤ {first[0]} ↔ {second[0]},"
             f" 95 % ≤ {first[1]} ↔ {second[1]}, longest {first[3]} ↔ {second[3]}",
-            f"  truncated {_share(self.truncated, self.rows)}",
-            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+            f"  truncated {share_of(self.truncated, self.rows)}",
+            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
         ]
         if self.name != "training":
-            overlap = _share(self.overlap, self.rows)
+            overlap = share_of(self.overlap, self.rows)
             lines.append(f"  overlap   {overlap} have a text that training shows too")
         return lines
 
@@ -118,7 +118,3 @@ def _score_figures(pairs: SentencePairs) -> dict[str, float] | None:
     scores = low + (high - low) * np.array(pairs.scores)
     figures = {"lowest": scores.min(), "mean": scores.mean(), "highest": scores.max()}
     return {name: round(float(value), 4) for name, value in figures.items()}
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

@@ -45,11 +45,11 @@ class PairsSummary:
             f"  rows      {self.rows:,} ({columns}){left_out}",
             f"  tokens    {self.tokens():,}; per text: half ≤ {source[0]} → {target[0]},"
             f" 95 % ≤ {source[1]} → {target[1]}, longest {source[3]} → {target[3]}",
-            f"  truncated {_share(self.truncated, self.rows)}",
-            f"  repeated  {_share(self.duplicates, self.rows)} stand in the file more than once",
+            f"  truncated {share_of(self.truncated, self.rows)}",
+            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
         ]
         if self.name != "training":
-            overlap = _share(self.overlap, self.rows)
+            overlap = share_of(self.overlap, self.rows)
             lines.append(f"  overlap   {overlap} have a source that training shows too")
         return lines
 
@@ -94,5 +94,6 @@ def _describe(name, pairs: Pairs, tokenizer: Tokenizer, max_length: int, shown) 
     )
 
 
-def _share(part: int, whole: int) -> str:
+def share_of(part: int, whole: int) -> str:
+    """Such as "3 rows (1.5 %)", or "none"."""
     return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"

@@ -1,6 +1,8 @@
 """Which mistakes a classifier was surest of: often a wrong label, or what it never learnt."""
 
+import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -42,3 +44,16 @@ def most_confident_mistakes(
         }
         for i in surest
     ]
+
+
+def as_text(item: Any) -> str:
+    """What was classified, a text, the texts of a row or an image file, as one string."""
+    return " | ".join(item) if isinstance(item, tuple) else str(item)
+
+
+def write_mistakes(path: str | os.PathLike, mistakes: Sequence[dict[str, str | float]]) -> None:
+    """Writes mistakes as a CSV, with a header if there are none too."""
+    import pandas
+
+    columns = ["input", "label", "predicted", "probability"]
+    pandas.DataFrame(mistakes, columns=columns).to_csv(path, index=False)

@@ -6,6 +6,7 @@ import keras
 
 from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -90,11 +91,7 @@ class TransformerBlock(keras.layers.Layer):
             "dropout": dropout,
             "dtype": self.dtype_policy,
         }
-        new_norm = {
-            "layer_norm": keras.layers.LayerNormalization,
-            "rms_norm": keras.layers.RMSNormalization,
-        }[norm]
-        normal = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
+        new_norm, normal = NORMS[norm], {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
 
         self.attention = MultiHeadAttention(
             causal=causal, rope_theta=rope_theta, name="attention", **attention

@@ -8,6 +8,7 @@ from keras import ops
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.layers import LearnedPositions, SinusoidalPositions, TransformerBlock
+from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -83,10 +84,7 @@ class TransformerStack(keras.layers.Layer):
         self.final_norm = self._new_norm("final_norm") if config.norm_first else None
 
     def _new_norm(self, name):
-        new_norm = {
-            "layer_norm": keras.layers.LayerNormalization,
-            "rms_norm": keras.layers.RMSNormalization,
-        }[self.config.norm]
+        new_norm = NORMS[self.config.norm]
         return new_norm(epsilon=self.config.norm_epsilon, name=name, dtype=self.dtype_policy)
 
     def build(self, x_shape, memory_shape=None):

@@ -32,7 +32,7 @@ class EncoderEngine:
         self._heights: dict[str, list[int]] = {}
         for rows, *length in sorted(sizes, reverse=True):
             self._heights.setdefault(f"x{length[0]}" if length else "", []).append(rows)
-        self._lengths = sorted(size[1] for size in sizes if len(size) > 1)
+        self._lengths = sorted({size[1] for size in sizes if len(size) > 1})
         self._ready: dict[str, _Ready] = {}
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:

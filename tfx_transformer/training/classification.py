@@ -20,10 +20,14 @@ from tfx_transformer.evaluation.baselines import (
     tfidf_baseline,
 )
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
-from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+from tfx_transformer.evaluation.mistakes import (
+    as_text,
+    most_confident_mistakes,
+    write_mistakes,
+)
 from tfx_transformer.prediction.image import ImageClassifier
-from tfx_transformer.training.callbacks import HeldOutScore, Progress, TimeLimit, WorthSaving
-from tfx_transformer.training.run import Run, check_limits
+from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.run import Run
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
@@ -51,7 +55,7 @@ class ClassifierRun(Run):
             average: whether the optimizer keeps a moving average of the weights: that is what is
                 judged and kept then.
         """
-        check_limits(patience, minutes)
+        ends = self.ends("val_macro_f1", patience, minutes)
         if isinstance(predictor, ImageClassifier) != isinstance(held_out, LabelledImages):
             raise InputError(
                 "the base reads images and the data are texts, or the other way round.\n"
@@ -68,14 +72,10 @@ class ClassifierRun(Run):
                 return 0.0
             return score(probabilities, self.truth, names)["macro_f1"]
 
-        stopping = keras.callbacks.EarlyStopping(
-            monitor="val_macro_f1", mode="max", patience=patience, restore_best_weights=True
-        )
         swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if average else []
-        limit = [TimeLimit(minutes)] if minutes else []
         unit = "images" if isinstance(predictor, ImageClassifier) else "tokens"
         shown = [HeldOutScore("macro_f1", macro_f1), Progress(self.tokens_per_epoch, unit)]
-        return [*swap, *shown, *limit, stopping, WorthSaving()]
+        return [*swap, *shown, *ends]
 
     def report(self, model: keras.Model, train: LabelledTexts | LabelledImages) -> dict[str, Any]:
         """Writes metrics, scores, pictures and mistakes on the held-out examples, and returns what
@@ -91,7 +91,7 @@ class ClassifierRun(Run):
         _, training = self._finish_metrics(model, "val_macro_f1")
         names, truth = self.predictor.labels.names, self.truth
         probabilities = self.predictor.probabilities(self.held_out)
-        shown = [_shown(item) for item in self.held_out]
+        shown = [as_text(item) for item in self.held_out]
         if self.predictor.labels.multi_label:
             scores = score_multi_label(probabilities, truth, names)
         else:
@@ -100,9 +100,7 @@ class ClassifierRun(Run):
             pictures.confusion_matrix(self.folder / "confusion.png", truth, predicted, names)
             pictures.calibration(self.folder / "calibration.png", probabilities, truth)
             mistakes = most_confident_mistakes(shown, probabilities, truth, names)
-            columns = ["input", "label", "predicted", "probability"]
-            table = pandas.DataFrame(mistakes, columns=columns)
-            table.to_csv(self.folder / "mistakes.csv", index=False)
+            write_mistakes(self.folder / "mistakes.csv", mistakes)
         table = pandas.DataFrame(scores["per_class"]).T
         table.to_csv(self.folder / "classes.csv", index_label="label")
         others = {} if self.predictor.labels.multi_label else self._baselines(train)
@@ -125,16 +123,11 @@ class ClassifierRun(Run):
             sets = (decode_images(files, _PIXELS) for files in (train.inputs, self.held_out))
             name, baseline = "logistic regression on pixels", pixel_baseline
         else:
-            sets = (list(map(_shown, texts)) for texts in (train.inputs, self.held_out))
+            sets = (list(map(as_text, texts)) for texts in (train.inputs, self.held_out))
             name, baseline = "TF-IDF + logistic regression", tfidf_baseline
         before, after = sets
         found[name] = baseline(before, ids, after, self.truth)
         return found
-
-
-def _shown(item: Any) -> str:
-    """A text, the texts of a row, or an image file, as one string."""
-    return " | ".join(item) if isinstance(item, tuple) else str(item)
 
 
 def _sentence(scores: Mapping[str, Any]) -> str:

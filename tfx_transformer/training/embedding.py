@@ -9,8 +9,8 @@ import numpy as np
 
 from tfx_transformer.data.sentence_pairs import SentencePairs
 from tfx_transformer.errors import InputError
-from tfx_transformer.training.callbacks import HeldOutScore, Progress, TimeLimit, WorthSaving
-from tfx_transformer.training.run import Run, check_limits
+from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.run import Run
 from tfx_transformer.vectors import spearman
 
 
@@ -35,20 +35,16 @@ class EmbedderRun(Run):
         Raises:
             InputError: a limit is out of range, or all held-out pairs have the same score.
         """
-        check_limits(patience, minutes)
+        measure = "spearman" if held_out.scores else "found"
+        ends = self.ends(f"val_{measure}", patience, minutes)
         if held_out.scores and len(set(held_out.scores)) == 1:
             raise InputError(
                 f"{held_out.path}: all held-out pairs have the same score.\n"
                 "  Expected different ones: their order is what is judged. Hold out more pairs."
             )
-        self.embedder, self.held_out = embedder, held_out
-        self.measure = "spearman" if held_out.scores else "found"
-        stopping = keras.callbacks.EarlyStopping(
-            monitor=f"val_{self.measure}", mode="max", patience=patience, restore_best_weights=True
-        )
-        score = HeldOutScore(self.measure, lambda: self.scores()[self.measure])
-        limit = [TimeLimit(minutes)] if minutes else []
-        return [score, Progress(self.tokens_per_epoch), *limit, stopping, WorthSaving()]
+        self.embedder, self.held_out, self.measure = embedder, held_out, measure
+        score = HeldOutScore(measure, lambda: self.scores()[measure])
+        return [score, Progress(self.tokens_per_epoch), *ends]
 
     def scores(self) -> dict[str, float]:
         """Of the held-out pairs: "spearman" if they are scored; else "found", the share of first

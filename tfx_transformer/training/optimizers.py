@@ -117,28 +117,8 @@ def adamw(
             f"learning_rate is {learning_rate} and warmup_steps is {warmup_steps}.\n"
             "  Expected a rate above 0 and 0 or more steps."
         )
-    schedule = learning_rate
-    if decay == "cosine":
-        if total_steps is None:
-            raise ValueError("adamw: decay='cosine' needs total_steps.")
-        schedule = keras.optimizers.schedules.CosineDecay(
-            initial_learning_rate=0.0 if warmup_steps else learning_rate,
-            decay_steps=max(total_steps - warmup_steps, 1),
-            alpha=0.1,
-            warmup_target=learning_rate if warmup_steps else None,
-            warmup_steps=warmup_steps,
-        )
-    elif decay not in ("constant", "inverse_square_root"):
-        raise ValueError(f"adamw: there is no decay {decay!r}.")
-    elif warmup_steps and decay == "constant":
-        # A cosine from the full rate to the full rate.
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, 1, alpha=1.0, warmup_target=learning_rate, warmup_steps=warmup_steps
-        )
-    elif warmup_steps:
-        schedule = InverseSquareRoot(learning_rate, warmup_steps)
     return AdamW(
-        learning_rate=schedule,
+        learning_rate=_schedule(learning_rate, warmup_steps, decay, total_steps),
         weight_decay=weight_decay,
         beta_2=beta_2,
         epsilon=1e-9,
@@ -147,3 +127,27 @@ def adamw(
         use_ema=bool(average),
         ema_momentum=average or 0.99,
     )
+
+
+def _schedule(learning_rate: float, warmup_steps: int, decay: str, total_steps: int | None):
+    """The rate as a schedule, or as the number it always is."""
+    if decay == "cosine":
+        if total_steps is None:
+            raise ValueError("adamw: decay='cosine' needs total_steps.")
+        return keras.optimizers.schedules.CosineDecay(
+            initial_learning_rate=0.0 if warmup_steps else learning_rate,
+            decay_steps=max(total_steps - warmup_steps, 1),
+            alpha=0.1,
+            warmup_target=learning_rate if warmup_steps else None,
+            warmup_steps=warmup_steps,
+        )
+    if decay not in ("constant", "inverse_square_root"):
+        raise ValueError(f"adamw: there is no decay {decay!r}.")
+    if warmup_steps and decay == "constant":
+        # A cosine from the full rate to the full rate.
+        return keras.optimizers.schedules.CosineDecay(
+            0.0, 1, alpha=1.0, warmup_target=learning_rate, warmup_steps=warmup_steps
+        )
+    if warmup_steps:
+        return InverseSquareRoot(learning_rate, warmup_steps)
+    return learning_rate

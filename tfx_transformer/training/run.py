@@ -65,15 +65,6 @@ def rounds(steps: int, validate_every: int) -> int:
     return -(-steps // validate_every)
 
 
-def check_limits(patience: int, minutes: float) -> None:
-    """Refuses what can be no patience and no limit on time."""
-    if patience < 1 or not minutes >= 0:
-        raise InputError(
-            f"patience is {patience} and minutes is {minutes}.\n"
-            "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
-        )
-
-
 class Run:
     """The record of one training run.
 
@@ -138,17 +129,35 @@ class Run:
         """Progress, previews of the first held-out texts, early stopping on validation loss with
         the best weights kept, a limit on time if `minutes` is not 0, and an error at the end of a
         training that came to nothing."""
-        check_limits(patience, minutes)
+        ends = self.ends("val_loss", patience, minutes)
         self.previews = Previews(
             lambda texts: generator.generate(texts, truncate=True),
             texts[:previews],
             references[:previews],
         )
+        return [Progress(self.tokens_per_epoch), self.previews, *ends]
+
+    def ends(self, judged: str, patience: int, minutes: float) -> list[keras.callbacks.Callback]:
+        """What ends a training: a limit on time if `minutes` is not 0, early stopping with the best
+        weights kept, and an error if it came to nothing.
+
+        Args:
+            judged: "val_loss", or a score of which more is better.
+            patience: epochs without a better one after which training ends.
+            minutes: limit of training and validation together.
+        """
+        if patience < 1 or not minutes >= 0:
+            raise InputError(
+                f"patience is {patience} and minutes is {minutes}.\n"
+                "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
+            )
         stopping = keras.callbacks.EarlyStopping(
-            monitor="val_loss", patience=patience, restore_best_weights=True
+            monitor=judged,
+            mode="min" if judged == "val_loss" else "max",
+            patience=patience,
+            restore_best_weights=True,
         )
-        limit = [TimeLimit(minutes)] if minutes else []
-        return [Progress(self.tokens_per_epoch), self.previews, *limit, stopping, WorthSaving()]
+        return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
 
     def without_adapters(self, model: keras.Model) -> keras.Model:
         """The model itself if it has no adapters; else they are written, and the plain model is
