@@ -1,4 +1,4 @@
-"""Encoder-only models: against keras-hub's BERT and NumPy, trained, taken over and adapted."""
+"""Encoder-only models: against keras-hub's BERT and NumPy, and trained."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import keras
 import numpy as np
 import pytest
-import safetensors.numpy
 import tensorflow as tf
 from keras import ops
 from test_layers import copy_block, softmax
@@ -15,17 +14,14 @@ from tiny_models import (
     CONVOLUTIONS,
     PATCHES,
     perturbed,
-    tiny_causal,
     tiny_config,
     tiny_encoder,
-    tiny_model,
 )
 
 from tfx_transformer.config import STYLES, TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TransformerBlock
-from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM, fine_tuned, take_over
-from tfx_transformer.models.lora import add_adapters, load_adapters, merged, save_adapters
+from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.training.optimizers import adamw
 
@@ -389,154 +385,3 @@ def test_impossible_decays_and_averages_are_refused(settings):
     (name, value), *_ = settings.items()
     with pytest.raises(InputError, match=f"{name} is {value}.*\n.* Expected a factor above 0"):
         adamw(**settings)
-
-
-# Fine-tuning
-
-
-@pytest.mark.parametrize(
-    ("base", "task"),
-    [
-        (lambda **s: tiny_encoder(MaskedLM, seed=1, **s), Classifier),
-        (lambda **s: tiny_model(seed=1, **s), Embedder),
-        (lambda **s: tiny_encoder(Classifier, seed=1, num_classes=7, **s), Classifier),
-        (lambda **s: tiny_encoder(Embedder, seed=1, **s), Classifier),
-    ],
-    ids=["masked", "seq2seq", "classifier", "embedder"],
-)
-def test_embedding_and_encoder_are_taken_over(base, task):
-    base = base(position="learned", embedding_norm=True, dropout=0.3)
-    model = perturbed(task(fine_tuned(base.config, num_classes=3, dropout=0.0)), seed=5)
-    before, theirs = values(model), values(base)
-    take_over(model, base)
-    for path, value in values(model).items():
-        encodes = path.startswith(("embedding/", "encoder/"))
-        expected = theirs if encodes else before
-        np.testing.assert_array_equal(value, expected[path], err_msg=path)
-        assert not encodes or not np.array_equal(before[path], value), path
-    np.testing.assert_array_equal(model.embedding(IDS), base.embedding(IDS))
-
-
-def test_images_are_taken_over():
-    base = tiny_encoder(Classifier, seed=1, num_classes=7, **CONVOLUTIONS)
-    model = Classifier(fine_tuned(base.config, num_classes=3))
-    take_over(model, base)
-    inputs = CASES["convolutions"][2]
-    np.testing.assert_array_equal(model.encode(inputs)[0], base.encode(inputs)[0])
-
-
-def test_without_a_base_all_is_new():
-    model = tiny_encoder(Embedder)
-    before = values(model)
-    take_over(model, None)
-    assert all(np.array_equal(before[path], value) for path, value in values(model).items())
-
-
-@pytest.mark.parametrize(
-    ("base", "message"),
-    [
-        (tiny_causal, "a causal model, has no weight encoder/"),
-        (lambda: tiny_encoder(MaskedLM, hidden_dim=12), r"no weight .* of shape \(\d+, 24\)"),
-        (lambda: tiny_encoder(MaskedLM, num_layers=1), "no weight encoder/block_1/"),
-        (lambda: tiny_encoder(Classifier, num_classes=2, **PATCHES), "no weight embedding/embedd"),
-    ],
-    ids=["causal", "narrower", "shallower", "images"],
-)
-def test_a_base_of_another_shape_is_refused(base, message):
-    with pytest.raises(InputError, match=message):
-        take_over(tiny_encoder(Embedder), base())
-
-
-def test_fine_tuned_overrides_what_is_given():
-    config = tiny_config(dropout=0.3)
-    changed = fine_tuned(config, num_classes=3, dropout=None, multi_label=False, pooling="first")
-    assert changed == tiny_config(dropout=0.3, num_classes=3, pooling="first")
-    assert config.num_classes == 0
-
-
-# Adapters
-
-
-def adapted_classifier(**arguments):
-    model = tiny_encoder(Classifier, num_classes=5, num_layers=1, pooling="attention")
-    add_adapters(model, rank=3, **arguments)
-    return model
-
-
-@pytest.mark.parametrize("base_dtype", [None, "int8"])
-def test_the_read_out_is_trained_in_full(base_dtype, tmp_path):
-    model = adapted_classifier(base_dtype=base_dtype)
-    read_out = {"logits/kernel", "logits/bias", "pooling/score/kernel", "pooling/score/bias"}
-    trained = {w.path: w.dtype for w in model.trainable_weights}
-    assert {path for path in trained if "/lora_" not in path} == read_out
-    assert set(trained.values()) == {"float32"}
-    assert all(path.startswith("encoder/block_0/") for path in trained.keys() - read_out)
-
-    perturbed(model, 0.1, seed=6)
-    file = tmp_path / "adapters.safetensors"
-    save_adapters(file, model)
-    assert safetensors.numpy.load_file(file).keys() == trained.keys()
-    fresh = adapted_classifier(base_dtype=base_dtype)
-    assert np.abs(model(TEXTS) - fresh(TEXTS)).max() > 0.1
-    load_adapters(file, fresh)
-    np.testing.assert_allclose(fresh(TEXTS), model(TEXTS), atol=1e-6)
-    np.testing.assert_allclose(merged(model)(TEXTS), model(TEXTS), atol=1e-5)
-
-
-def test_the_read_out_gets_no_adapter():
-    model = adapted_classifier(targets=["query"])
-    assert not model.logits.lora_enabled and model.encoder.blocks[0].attention.query.lora_enabled
-    with pytest.raises(InputError, match="there is no layer 'logits'"):
-        adapted_classifier(targets=["query", "logits"])
-
-
-# Configuration
-
-
-@pytest.mark.parametrize(
-    ("settings", "side"),
-    [
-        ({"image_size": 15, "patch_size": 5}, 3),
-        ({"image_size": 7, "patch_size": 1}, 7),
-        ({"image_size": 11, "conv_layers": 1}, 6),
-        ({"image_size": 11, "conv_layers": 2}, 3),
-        ({"image_size": 17, "conv_layers": 2, "patch_size": 5}, 5),
-    ],
-)
-def test_an_image_becomes_a_square_of_vectors(settings, side):
-    config = tiny_config(vocabulary_size=0, num_classes=2, max_sequence_length=19, **settings)
-    assert (config.image_side, config.max_sequence_length) == (side, side * side)
-    assert TransformerConfig.from_dict(config.to_dict()) == config
-    size = config.image_size
-    vectors, _ = Classifier(config).encode({"images": np.zeros((1, size, size, 3), "float32")})
-    assert vectors.shape == (1, side * side, 24)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({**PATCHES, "patch_size": 4}, "image_size 15 is not a multiple of patch_size 4"),
-        ({**PATCHES, "patch_size": 30}, "image_size 15 is not a multiple of patch_size 30"),
-        ({**PATCHES, "vocabulary_size": 23}, "vocabulary_size is 23.\n.* from 0 to 0"),
-        ({**PATCHES, "image_size": 5_000}, "image_size is 5000"),
-        ({**PATCHES, "image_size": 4_096, "patch_size": 1}, "16,777,216 vectors"),
-        ({"vocabulary_size": 0}, "vocabulary_size is 0"),
-        ({"num_classes": -1}, "num_classes is -1"),
-        ({"conv_layers": 9}, "conv_layers is 9"),
-        ({"pooling": "max"}, "pooling is 'max'"),
-        ({"multi_label": 1}, "multi_label is 1"),
-        ({"embedding_norm": "yes"}, "embedding_norm is 'yes'"),
-        ({"stochastic_depth": 1.0}, "stochastic_depth is 1.0"),
-    ],
-)
-def test_impossible_configurations_are_refused(settings, message):
-    with pytest.raises(InputError, match=message):
-        tiny_config(**settings)
-
-
-def test_zero_means_the_sizes_own_number():
-    own = TransformerConfig.of_size("tiny", 300)
-    assert TransformerConfig.of_size("tiny", 300, num_layers=0, hidden_dim=0, num_heads=0) == own
-    config = TransformerConfig.of_size("tiny", 300, hidden_dim=24, intermediate_dim=0, dropout=0)
-    assert (config.hidden_dim, config.intermediate_dim, config.dropout) == (24, 96, 0)
-    assert (config.num_layers, config.num_heads) == (own.num_layers, own.num_heads)
