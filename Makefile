@@ -29,11 +29,11 @@ demo: $(ENVIRONMENT)
 
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 test-all: $(ENVIRONMENT)
 	$(BIN)/ruff check .
-	$(BIN)/pytest --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 # A python that is found may still fail (a version manager's placeholder, a system without venv), so
 # each is tried. The last line marks the environment as complete: until then it is made anew.
