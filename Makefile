@@ -1,6 +1,5 @@
-# make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test      checks the code style and runs the tests with coverage
-# make test-all  the same with those that take minutes
+# make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
+# make test    checks the code style and runs every test with coverage
 #
 # Both need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
 # make test PYTHON=/path/to/python3
@@ -15,7 +14,7 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	sys.argv = sys.argv[1:]; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
-.PHONY: demo test test-all
+.PHONY: demo test
 
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite
@@ -28,10 +27,6 @@ demo: $(ENVIRONMENT)
 	@$(BIN)/python -c '$(WITHOUT_TENSORFLOW)' saved_models/en_ja/run.pyz '$(SENTENCE)'
 
 test: $(ENVIRONMENT)
-	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
-
-test-all: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 

@@ -19,8 +19,6 @@ from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 
-pytestmark = pytest.mark.slow
-
 SETTINGS = {
     "csv": "my.csv",
     "first": "english",

@@ -30,8 +30,6 @@ from tfx_transformer.models.saving import annotate, save
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 
-pytestmark = pytest.mark.slow
-
 OF_TEXTS = ["text_classifier", "topic_classifier", "text_embedder"]
 ALL = [*OF_TEXTS, "image_classifier"]
 # One by one, a few, all that run together, some of which most are unused, and more.

@@ -22,8 +22,6 @@ from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
 from tfx_transformer.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.slow
-
 NAMES = ["ball", "bar"]
 SIZE = 16
 SETTINGS = {
