@@ -48,6 +48,7 @@ _BOUNDS = {
     "num_heads": (1, 256),
     "num_key_value_heads": (1, 256),
     "hidden_dim": (1, 32_768),
+    "head_dim": (1, 1_024),
     "intermediate_dim": (1, 262_144),
     "max_sequence_length": (1, 1_048_576),
     "image_size": (0, 4_096),
@@ -55,6 +56,11 @@ _BOUNDS = {
     "conv_layers": (0, 8),
     "ngram_buckets": (0, 2_000_000),
     "num_classes": (0, 100_000),
+    "num_segments": (0, 16),
+    "class_tokens": (0, 16),
+    "sliding_window": (0, 1_048_576),
+    "relative_buckets": (4, 4_096),
+    "relative_distance": (8, 1_048_576),
     "padding_id": (0, 2_000_000),
     "start_id": (0, 2_000_000),
     "end_id": (0, 2_000_000),
@@ -76,30 +82,56 @@ class TransformerConfig:
         num_layers: blocks of the stack (of the encoder, in an encoder-decoder).
         num_heads: query heads. `hidden_dim` must be a multiple of it.
         hidden_dim: width of the vectors between blocks.
+        head_dim: width of one attention head. Defaults to hidden_dim / num_heads.
         intermediate_dim: width inside the feed-forward layer.
         num_key_value_heads: key and value heads; fewer than `num_heads` is grouped-query attention
             (Ainslie et al. 2023). Defaults to `num_heads`.
         num_decoder_layers: blocks of the decoder of an encoder-decoder. Defaults to `num_layers`.
         dropout: rate after each sub-layer and after the embedding, in training.
         max_sequence_length: most tokens the model reads, and most it writes.
-        position: "sinusoidal", "learned" or "rotary".
+        position: "sinusoidal"; "sinusoidal_halves", the sines before the cosines instead of by
+            turns (Marian); "learned"; "rotary"; or "relative", a trained score for each distance
+            (T5).
         norm: "layer_norm" or "rms_norm".
         norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
         embedding_norm: normalize the embeddings too, before the first block.
         norm_epsilon: added to the variance.
+        sandwich_norm: pre-norm that normalizes each sub-layer's result too, before it is added
+            (Ding et al. 2021, section 2.4; Gemma).
         activation: "relu", "gelu" (exact), "gelu_tanh" or "silu".
         gated: multiply the activated projection with a second one (GLU, Shazeer 2020).
         use_bias: biases in the projections of attention and feed-forward.
+        qkv_bias: of queries, keys and values, if not as `use_bias` (Qwen2).
+        feed_forward_bias: of the feed-forward layer, if not as `use_bias` (Llama).
+        query_key_norm: normalize each head's queries and keys (RMSNorm; Dehghani et al. 2023,
+            section 2; Qwen3, Gemma).
+        attention_scale: factor on the products of queries and keys. Defaults to head_dim^-0.5.
+        sliding_window: a token sees itself and at most this many less one before it (Beltagy et al.
+            2020, section 3.1; Mistral); 0: all.
+        global_layers: the blocks that see all nevertheless (Gemma), by number from 0.
         tie_embeddings: read the vocabulary out with the embedding table (Press & Wolf 2017).
         scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
         rope_theta: base wavelength of rotary positions.
+        local_rope_theta: the same of blocks with a sliding window, if it is another (Gemma).
+        rope_scaling: how rotary positions were stretched to a longer context: see
+            `RotaryPositions`; None: not.
+        relative_buckets, relative_distance: of "relative" positions, see `RelativePositions`.
+        logit_scale: factor on the vectors that are read out (T5).
+        logits_bias: a trained bias of each logit over the vocabulary (Marian).
         padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
         stochastic_depth: rate at which the last block is left out of a training example; the
             blocks before it less often, the first never (Huang et al. 2016, section 3).
         num_classes: of a `Classifier`.
         multi_label: any number of classes may be right at once, instead of one.
-        pooling: how an encoder's vectors become one: "mean", "first", "last", or "attention", a
-            trained weighting (SeqPool, Hassani et al. 2021, section 3.2).
+        pooling: how an encoder's vectors become one: "mean", "first", "last", "class_tokens" (those
+            side by side), or "attention", a trained weighting (SeqPool, Hassani et al. 2021,
+            section 3.2).
+        pooler: project that one vector and squash it by tanh before classes are read out (BERT,
+            Devlin et al. 2019).
+        num_segments: of a model that tells the first text of a row from the second by a trained
+            vector (Devlin et al. 2019, figure 2), how many such vectors it has; 0: none.
+        class_tokens: trained vectors that stand before an image's (Dosovitskiy et al. 2021,
+            equation 1); two of them if a model was distilled (Touvron et al. 2021).
         image_size: height and width of the images that the model reads, in pixels; 0: it reads
             text. Of images `max_sequence_length` is the number of vectors they become, and
             `vocabulary_size` is 0.
@@ -123,7 +155,9 @@ class TransformerConfig:
     num_decoder_layers: int | None = None
     dropout: float = 0.1
     max_sequence_length: int = 128
-    position: Literal["sinusoidal", "learned", "rotary"] = "sinusoidal"
+    position: Literal["sinusoidal", "sinusoidal_halves", "learned", "rotary", "relative"] = (
+        "sinusoidal"
+    )
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_first: bool = True
     norm_epsilon: float = 1e-5
@@ -140,27 +174,67 @@ class TransformerConfig:
     stochastic_depth: float = 0.0
     num_classes: int = 0
     multi_label: bool = False
-    pooling: Literal["mean", "first", "last", "attention"] = "mean"
+    pooling: Literal["mean", "first", "last", "attention", "class_tokens"] = "mean"
     image_size: int = 0
     patch_size: int = 4
     conv_layers: int = 0
     ngram_buckets: int = 0
+    head_dim: int | None = None
+    qkv_bias: bool | None = None
+    feed_forward_bias: bool | None = None
+    query_key_norm: bool = False
+    attention_scale: float | None = None
+    sliding_window: int = 0
+    global_layers: tuple[int, ...] = ()
+    local_rope_theta: float | None = None
+    rope_scaling: dict[str, Any] | None = None
+    relative_buckets: int = 32
+    relative_distance: int = 128
+    sandwich_norm: bool = False
+    logit_scale: float = 1.0
+    logits_bias: bool = False
+    num_segments: int = 0
+    class_tokens: int = 0
+    pooler: bool = False
 
     def __post_init__(self) -> None:
-        if self.num_key_value_heads is None:
-            object.__setattr__(self, "num_key_value_heads", self.num_heads)
-        if self.num_decoder_layers is None:
-            object.__setattr__(self, "num_decoder_layers", self.num_layers)
+        self._set_defaults()
         self._check_values()
         self._check_heads()
         if self.image_size:
             self._check_image()
-            object.__setattr__(self, "max_sequence_length", self.image_side**2)
+            length = self.image_side**2 + self.class_tokens
+            object.__setattr__(self, "max_sequence_length", length)
         else:
-            self._check_special_tokens()
+            self._check_text()
 
-    def _check_values(self) -> None:
-        for name, (low, high) in _BOUNDS.items():
+    def _set_defaults(self) -> None:
+        """What is not given and follows from other values."""
+        own = {
+            "num_key_value_heads": self.num_heads,
+            "num_decoder_layers": self.num_layers,
+            "qkv_bias": self.use_bias,
+            "feed_forward_bias": self.use_bias,
+            "local_rope_theta": self.rope_theta,
+        }
+        for name, value in own.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
+        if self.head_dim is None:
+            self._check_whole("hidden_dim", "num_heads")
+            if self.hidden_dim % self.num_heads:
+                raise InputError(
+                    f"TransformerConfig: hidden_dim {self.hidden_dim} is not a multiple of "
+                    f"num_heads {self.num_heads}.\n"
+                    "  Each head takes an equal share of the vector; change one of the two."
+                )
+            object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
+        if isinstance(self.global_layers, list):  # of JSON
+            object.__setattr__(self, "global_layers", tuple(self.global_layers))
+
+    def _check_whole(self, *names: str) -> None:
+        for name in names:
+            low, high = _BOUNDS[name]
             if name == "vocabulary_size" and self.image_size:
                 low = high = 0
             value = getattr(self, name)
@@ -169,6 +243,9 @@ class TransformerConfig:
                     f"TransformerConfig: {name} is {value!r}.\n"
                     f"  Expected a whole number from {low:,} to {high:,}."
                 )
+
+    def _check_values(self) -> None:
+        self._check_whole(*_BOUNDS)
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise InputError(
@@ -185,14 +262,20 @@ class TransformerConfig:
         _check_number("stochastic_depth", self.stochastic_depth, 0.0, 0.95)
         _check_number("norm_epsilon", self.norm_epsilon, 1e-12, 1.0)
         _check_number("rope_theta", self.rope_theta, 1.0, 1e9)
+        _check_number("local_rope_theta", self.local_rope_theta, 1.0, 1e9)
+        _check_number("logit_scale", self.logit_scale, 1e-6, 1e6)
+        if self.attention_scale is not None:
+            _check_number("attention_scale", self.attention_scale, 1e-6, 1e6)
+        if self.rope_scaling is not None:
+            check_rope_scaling(self.rope_scaling)
+        layers = self.global_layers
+        if not isinstance(layers, tuple) or not all(type(i) is int and i >= 0 for i in layers):
+            raise InputError(
+                f"TransformerConfig: global_layers is {layers!r}.\n"
+                "  Expected a list of numbers of blocks, from 0."
+            )
 
     def _check_heads(self) -> None:
-        if self.hidden_dim % self.num_heads:
-            raise InputError(
-                f"TransformerConfig: hidden_dim {self.hidden_dim} is not a multiple of "
-                f"num_heads {self.num_heads}.\n"
-                "  Each head takes an equal share of the vector; change one of the two."
-            )
         if self.num_heads % self.num_key_value_heads:
             raise InputError(
                 f"TransformerConfig: num_heads {self.num_heads} is not a multiple of "
@@ -200,7 +283,7 @@ class TransformerConfig:
                 "  Query heads share key/value heads in equal groups; change one of the two."
             )
         even = self.head_dim if self.position == "rotary" else self.hidden_dim
-        if self.position != "learned" and even % 2:
+        if self.position not in ("learned", "relative") and even % 2:
             raise InputError(
                 f"TransformerConfig: {self.position} positions need an even width, got {even}.\n"
                 "  Sines and cosines come in pairs; choose an even hidden_dim / num_heads."
@@ -218,23 +301,22 @@ class TransformerConfig:
                 f"  Expected {_MOST_VECTORS:,} at most; choose larger patches or a smaller image."
             )
 
-    def _check_special_tokens(self) -> None:
+    def _check_text(self) -> None:
+        if self.pooling == "class_tokens" or self.class_tokens:
+            raise InputError(
+                "TransformerConfig: class_tokens are of models that read images.\n"
+                "  A text has a first token of its own: pooling 'first'."
+            )
         for name in ("padding_id", "start_id", "end_id"):
             if getattr(self, name) >= self.vocabulary_size:
                 raise InputError(
                     f"TransformerConfig: {name} {getattr(self, name)} is outside the vocabulary "
                     f"of {self.vocabulary_size}.\n  Expected an id below vocabulary_size."
                 )
-        if len({self.padding_id, self.start_id, self.end_id}) < 3:
-            raise InputError(
-                f"TransformerConfig: padding_id {self.padding_id}, start_id {self.start_id} and "
-                f"end_id {self.end_id} are not three.\n  Each of them means something else."
-            )
 
-    @property
-    def head_dim(self) -> int:
-        """Width of one attention head: hidden_dim / num_heads."""
-        return self.hidden_dim // self.num_heads
+    def window_of(self, layer: int) -> int:
+        """The sliding window of a block; 0: it sees all."""
+        return 0 if layer in self.global_layers else self.sliding_window
 
     @property
     def image_side(self) -> int:
@@ -268,7 +350,8 @@ class TransformerConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values; `from_dict` reads it back."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        return values | {"global_layers": list(self.global_layers)}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
@@ -296,10 +379,10 @@ class TransformerConfig:
 
 
 _CHOICES = {
-    "position": ("sinusoidal", "learned", "rotary"),
+    "position": ("sinusoidal", "sinusoidal_halves", "learned", "rotary", "relative"),
     "norm": ("layer_norm", "rms_norm"),
     "activation": ("relu", "gelu", "gelu_tanh", "silu"),
-    "pooling": ("mean", "first", "last", "attention"),
+    "pooling": ("mean", "first", "last", "attention", "class_tokens"),
 }
 _FLAGS = (
     "norm_first",
@@ -309,7 +392,41 @@ _FLAGS = (
     "tie_embeddings",
     "scale_embedding",
     "multi_label",
+    "qkv_bias",
+    "feed_forward_bias",
+    "query_key_norm",
+    "sandwich_norm",
+    "logits_bias",
+    "pooler",
 )
+
+
+_ROPE_SCALING = {
+    "linear": ("factor",),
+    "llama3": (
+        "factor",
+        "low_freq_factor",
+        "high_freq_factor",
+        "original_max_position_embeddings",
+    ),
+    "yarn": ("factor", "original_max_position_embeddings"),
+}
+
+
+def check_rope_scaling(scaling: Any) -> None:
+    """Refuses what `RotaryPositions` does not know.
+
+    Raises:
+        InputError: it names the kind or the number that is missing.
+    """
+    kind = scaling.get("rope_type") if isinstance(scaling, dict) else None
+    if kind not in _ROPE_SCALING:
+        raise InputError(
+            f"TransformerConfig: rope_scaling is {scaling!r}.\n"
+            f"  Expected an object whose rope_type is one of {', '.join(_ROPE_SCALING)}."
+        )
+    for name in _ROPE_SCALING[kind]:
+        _check_number(f"rope_scaling's {name}", scaling.get(name), 1e-3, 1e9)
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -13,6 +13,7 @@ from tfx_transformer.layers.position import (
     RotaryPositions,
     SinusoidalPositions,
 )
+from tfx_transformer.layers.relative import RelativePositions
 
 __all__ = [
     "ConvolutionalTokenizer",
@@ -23,6 +24,7 @@ __all__ = [
     "NGramEmbedding",
     "PatchEmbedding",
     "Pooling",
+    "RelativePositions",
     "RotaryPositions",
     "SinusoidalPositions",
     "TokenEmbedding",

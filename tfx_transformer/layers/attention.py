@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from tfx_transformer.layers.linear import Linear
+from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE, RotaryPositions, token_positions
 
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold it, and a
@@ -30,6 +31,14 @@ class MultiHeadAttention(keras.layers.Layer):
         rope_theta: rotate queries and keys by `RotaryPositions(rope_theta)`; None: do not.
         dropout: rate on the attention weights, in training.
         use_bias: biases in the four projections.
+        qkv_bias: biases of queries, keys and values, if not as `use_bias`.
+        query_key_norm: normalize each head's queries and keys before they are rotated
+            (RMSNorm; Dehghani et al. 2023, section 2).
+        norm_epsilon: added to the mean square by that.
+        scale: factor on the scores. Defaults to head_dim^-0.5.
+        sliding_window: a token attends to itself and at most this many less one before it
+            (Beltagy et al. 2020, section 3.1); 0: all. Of causal attention.
+        rope_scaling: see `RotaryPositions`.
 
     Call arguments:
         x: float (batch, length, hidden_dim).
@@ -43,6 +52,8 @@ class MultiHeadAttention(keras.layers.Layer):
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it tells where a token stands; what it may see is told by its place in x.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
+        attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
+            scores; see `RelativePositions`.
         return_attention_scores: also return the weights, float (batch, num_heads, length, keys).
 
     Returns: float (batch, length, hidden_dim); with a cache the pair (output, new cache); the
@@ -59,6 +70,12 @@ class MultiHeadAttention(keras.layers.Layer):
         rope_theta=None,
         dropout=0.0,
         use_bias=True,
+        qkv_bias=None,
+        query_key_norm=False,
+        norm_epsilon=1e-6,
+        scale=None,
+        sliding_window=0,
+        rope_scaling=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -70,22 +87,35 @@ class MultiHeadAttention(keras.layers.Layer):
         self.rope_theta = rope_theta
         self.dropout = dropout
         self.use_bias = use_bias
+        self.qkv_bias = use_bias if qkv_bias is None else qkv_bias
+        self.query_key_norm = query_key_norm
+        self.norm_epsilon = norm_epsilon
+        self.scale = self.head_dim**-0.5 if scale is None else scale
+        self.sliding_window = sliding_window
+        self.rope_scaling = rope_scaling
         if num_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_heads {num_heads} is not a multiple of num_key_value_heads "
                 f"{self.num_key_value_heads}: key/value heads serve query heads in equal groups."
             )
-        dense = {"use_bias": use_bias, "dtype": self.dtype_policy}
+        dense = {"use_bias": self.qkv_bias, "dtype": self.dtype_policy}
         query_dim = num_heads * self.head_dim
         key_dim = self.num_key_value_heads * self.head_dim
         self.query = Linear(query_dim, name="query", **dense)
         self.key = Linear(key_dim, name="key", **dense)
         self.value = Linear(key_dim, name="value", **dense)
-        self.output_projection = Linear(hidden_dim, name="output_projection", **dense)
-        self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
-        self.rotary = (
-            None if rope_theta is None else RotaryPositions(rope_theta, dtype=self.dtype_policy)
+        self.output_projection = Linear(
+            hidden_dim, use_bias=use_bias, name="output_projection", dtype=self.dtype_policy
         )
+        self.query_norm = self.key_norm = None
+        if query_key_norm:
+            norm = {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
+            self.query_norm = NORMS["rms_norm"](name="query_norm", **norm)
+            self.key_norm = NORMS["rms_norm"](name="key_norm", **norm)
+        self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.rotary = None
+        if rope_theta is not None:
+            self.rotary = RotaryPositions(rope_theta, rope_scaling, dtype=self.dtype_policy)
 
     def build(self, x_shape, memory_shape=None):
         memory_shape = x_shape if memory_shape is None else memory_shape
@@ -93,15 +123,18 @@ class MultiHeadAttention(keras.layers.Layer):
         self.key.build(memory_shape)
         self.value.build(memory_shape)
         self.output_projection.build((*x_shape[:-1], self.num_heads * self.head_dim))
+        if self.query_norm is not None:
+            self.query_norm.build((None, None, None, self.head_dim))
+            self.key_norm.build((None, None, None, self.head_dim))
         if self.rotary is not None:
             self.rotary.build((x_shape[0], self.num_heads, x_shape[1], self.head_dim))
 
     def project_memory(self, memory):
         """(key, value) of a memory, so that decoding projects it once and not at every step."""
-        return (
-            self._split_heads(self.key(memory), self.num_key_value_heads),
-            self._split_heads(self.value(memory), self.num_key_value_heads),
-        )
+        key = self._split_heads(self.key(memory), self.num_key_value_heads)
+        if self.key_norm is not None:
+            key = self.key_norm(key)
+        return key, self._split_heads(self.value(memory), self.num_key_value_heads)
 
     def call(
         self,
@@ -110,10 +143,13 @@ class MultiHeadAttention(keras.layers.Layer):
         cache=None,
         position=0,
         attention_mask=None,
+        attention_bias=None,
         return_attention_scores=False,
         training=None,
     ):
         query = self._split_heads(self.query(x), self.num_heads)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
         if memory is None:
             key, value = self.project_memory(x)
             if self.rotary is not None:
@@ -127,10 +163,12 @@ class MultiHeadAttention(keras.layers.Layer):
             key, value = memory if projected else self.project_memory(memory)
 
         scores = self._scores(query, key)
+        if attention_bias is not None:
+            scores = scores + attention_bias
         mask = attention_mask
         if self.causal:
             first = 0 if cache is None else position
-            mask = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3])
+            mask = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
             if attention_mask is not None:
                 mask = ops.logical_and(mask, attention_mask)
         if mask is not None:
@@ -158,7 +196,8 @@ class MultiHeadAttention(keras.layers.Layer):
         batch, length = ops.shape(query)[0], ops.shape(query)[2]
         rows = (self.num_heads // self.num_key_value_heads) * length
         # Scaling the query is cheaper than scaling the scores.
-        query = query * ops.cast(self.head_dim**-0.5, query.dtype)
+        if self.scale != 1:
+            query = query * ops.cast(self.scale, query.dtype)
         query = ops.reshape(query, (batch, self.num_key_value_heads, rows, self.head_dim))
         scores = _by_rows(lambda q, k: ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), query, key)
         return ops.reshape(scores, (batch, self.num_heads, length, ops.shape(scores)[3]))
@@ -188,21 +227,30 @@ class MultiHeadAttention(keras.layers.Layer):
             "rope_theta": self.rope_theta,
             "dropout": self.dropout,
             "use_bias": self.use_bias,
+            "qkv_bias": self.qkv_bias,
+            "query_key_norm": self.query_key_norm,
+            "norm_epsilon": self.norm_epsilon,
+            "scale": self.scale,
+            "sliding_window": self.sliding_window,
+            "rope_scaling": self.rope_scaling,
         }
 
 
-def causal_mask(position, length, keys):
+def causal_mask(position, length, keys, window=0):
     """Which of `keys` slots the tokens at position, position + 1, … may see: those up to their own.
 
     Args:
         position: int or int tensor, scalar or (batch,).
         length: number of queries.
         keys: number of key slots.
+        window: how many slots up to its own a token sees; 0: all.
 
     Returns: bool (length, keys), or (batch, length, keys) if position is (batch,).
     """
-    queries = token_positions(position, length)
-    return ops.expand_dims(queries, -1) >= ops.arange(keys, dtype="int32")
+    queries = ops.expand_dims(token_positions(position, length), -1)
+    slots = ops.arange(keys, dtype="int32")
+    seen = queries >= slots
+    return ops.logical_and(seen, queries < slots + window) if window else seen
 
 
 def _by_rows(function, x, y):

@@ -16,18 +16,23 @@ class TransformerBlock(keras.layers.Layer):
 
     pre-norm:   x <- x + dropout(f(norm(x)))      Xiong et al. (2020)
     post-norm:  x <- norm(x + dropout(f(x)))      Vaswani et al. (2017), section 3.1
+    sandwich:   x <- x + dropout(norm'(f(norm(x))))      Ding et al. (2021), section 2.4
 
     With `cross=False, causal=False` this is an encoder block, with `causal=True` a GPT block, with
     both the decoder block of an encoder-decoder.
 
     Args:
-        hidden_dim, num_heads, num_key_value_heads, rope_theta, use_bias: see `MultiHeadAttention`.
+        hidden_dim, num_heads, num_key_value_heads, head_dim, use_bias, qkv_bias, attention_scale:
+            see `MultiHeadAttention`.
+        rope_theta, rope_scaling, query_key_norm, sliding_window: the same, of self-attention.
         intermediate_dim, activation, gated: see `FeedForward`.
         causal: tokens see only themselves and those before them.
         cross: add cross-attention to a memory.
         norm: "layer_norm" (Ba et al. 2016) or "rms_norm" (Zhang & Sennrich 2019).
         norm_first: pre-norm instead of post-norm.
+        sandwich_norm: the third formula.
         norm_epsilon: added to the variance.
+        feed_forward_bias: biases in the feed-forward layer, if not as `use_bias`.
         dropout: rate on each sub-layer's result and on attention weights, in training.
         stochastic_depth: rate at which a sub-layer's whole result is left out of an example, in
             training (Huang et al. 2016).
@@ -36,6 +41,7 @@ class TransformerBlock(keras.layers.Layer):
         x: float (batch, length, hidden_dim).
         memory, cache, position: see `MultiHeadAttention`; the cache serves self-attention.
         attention_mask: bool, broadcastable to (batch, length, keys), for self-attention.
+        attention_bias: float, broadcastable to (batch, num_heads, length, keys), the same.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return the weights of the last attention: cross-attention if
             the block has it, else self-attention.
@@ -61,54 +67,73 @@ class TransformerBlock(keras.layers.Layer):
         rope_theta=None,
         dropout=0.0,
         stochastic_depth=0.0,
+        head_dim=None,
+        qkv_bias=None,
+        feed_forward_bias=None,
+        query_key_norm=False,
+        attention_scale=None,
+        sliding_window=0,
+        rope_scaling=None,
+        sandwich_norm=False,
         **kwargs,
     ):
+        not_own = ("self", "kwargs", "__class__")
+        settings = {name: value for name, value in locals().items() if name not in not_own}
         super().__init__(**kwargs)
-        self.settings = {
-            "hidden_dim": hidden_dim,
-            "num_heads": num_heads,
-            "intermediate_dim": intermediate_dim,
-            "num_key_value_heads": num_key_value_heads,
-            "causal": causal,
-            "cross": cross,
-            "norm": norm,
-            "norm_first": norm_first,
-            "norm_epsilon": norm_epsilon,
-            "activation": activation,
-            "gated": gated,
-            "use_bias": use_bias,
-            "rope_theta": rope_theta,
-            "dropout": dropout,
-            "stochastic_depth": stochastic_depth,
-        }
+        self.settings = settings
+        self.norm = norm
         self.norm_first = norm_first
+        self.norm_epsilon = norm_epsilon
         self.cross = cross
         attention = {
             "hidden_dim": hidden_dim,
             "num_heads": num_heads,
             "num_key_value_heads": num_key_value_heads,
+            "head_dim": head_dim,
             "use_bias": use_bias,
+            "qkv_bias": qkv_bias,
+            "scale": attention_scale,
             "dropout": dropout,
             "dtype": self.dtype_policy,
         }
-        new_norm, normal = NORMS[norm], {"epsilon": norm_epsilon, "dtype": self.dtype_policy}
-
         self.attention = MultiHeadAttention(
-            causal=causal, rope_theta=rope_theta, name="attention", **attention
+            causal=causal,
+            rope_theta=rope_theta,
+            rope_scaling=rope_scaling,
+            query_key_norm=query_key_norm,
+            norm_epsilon=norm_epsilon,
+            sliding_window=sliding_window,
+            name="attention",
+            **attention,
         )
-        self.attention_norm = new_norm(name="attention_norm", **normal)
         if cross:
             self.cross_attention = MultiHeadAttention(name="cross_attention", **attention)
-            self.cross_attention_norm = new_norm(name="cross_attention_norm", **normal)
         self.feed_forward = FeedForward(
             intermediate_dim,
             activation,
             gated=gated,
-            use_bias=use_bias,
+            use_bias=use_bias if feed_forward_bias is None else feed_forward_bias,
             name="feed_forward",
             dtype=self.dtype_policy,
         )
-        self.feed_forward_norm = new_norm(name="feed_forward_norm", **normal)
+        self._add_norms(sandwich_norm)
+        self._add_dropout(dropout, stochastic_depth)
+
+    def _add_norms(self, sandwich):
+        """One norm for each sub-layer; of a sandwich another for its result."""
+
+        def new_norm(name, wanted=True):
+            if not wanted:
+                return None
+            return NORMS[self.norm](epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+
+        self.attention_norm = new_norm("attention_norm")
+        self.attention_result_norm = new_norm("attention_result_norm", sandwich)
+        self.cross_attention_norm = new_norm("cross_attention_norm", self.cross)
+        self.feed_forward_norm = new_norm("feed_forward_norm")
+        self.feed_forward_result_norm = new_norm("feed_forward_result_norm", sandwich)
+
+    def _add_dropout(self, dropout, stochastic_depth):
         self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.depth_dropout = None
         if stochastic_depth:
@@ -119,12 +144,18 @@ class TransformerBlock(keras.layers.Layer):
 
     def build(self, x_shape, memory_shape=None):
         self.attention.build(x_shape)
-        self.attention_norm.build(x_shape)
         if self.cross:
             self.cross_attention.build(x_shape, memory_shape or x_shape)
-            self.cross_attention_norm.build(x_shape)
         self.feed_forward.build(x_shape)
-        self.feed_forward_norm.build(x_shape)
+        for norm in (
+            self.attention_norm,
+            self.cross_attention_norm,
+            self.feed_forward_norm,
+            self.attention_result_norm,
+            self.feed_forward_result_norm,
+        ):
+            if norm is not None:
+                norm.build(x_shape)
 
     def call(
         self,
@@ -133,6 +164,7 @@ class TransformerBlock(keras.layers.Layer):
         cache=None,
         position=0,
         attention_mask=None,
+        attention_bias=None,
         cross_attention_mask=None,
         return_attention_scores=False,
         training=None,
@@ -143,6 +175,7 @@ class TransformerBlock(keras.layers.Layer):
                 cache=cache,
                 position=position,
                 attention_mask=attention_mask,
+                attention_bias=attention_bias,
                 return_attention_scores=return_attention_scores,
                 training=training,
             )
@@ -156,20 +189,24 @@ class TransformerBlock(keras.layers.Layer):
                 training=training,
             )
 
-        x, extra = self._residual(x, attend, self.attention_norm, training)
+        norms = (self.attention_norm, self.attention_result_norm)
+        x, extra = self._residual(x, attend, norms, training)
         new_cache = extra[:1] if cache is not None else ()
         if self.cross:
-            x, extra = self._residual(x, attend_memory, self.cross_attention_norm, training)
+            norms = (self.cross_attention_norm, None)
+            x, extra = self._residual(x, attend_memory, norms, training)
         scores = extra[-1:] if return_attention_scores else ()
-        x, _ = self._residual(
-            x, lambda y: self.feed_forward(y, training=training), self.feed_forward_norm, training
-        )
+        norms = (self.feed_forward_norm, self.feed_forward_result_norm)
+        x, _ = self._residual(x, lambda y: self.feed_forward(y, training=training), norms, training)
         return (x, *new_cache, *scores) if new_cache or scores else x
 
-    def _residual(self, x, sub_layer, norm, training):
+    def _residual(self, x, sub_layer, norms, training):
         """x with one residual sub-layer applied, and what the sub-layer returned beside it."""
+        norm, result_norm = norms
         result = sub_layer(norm(x) if self.norm_first else x)
         y, *extra = result if isinstance(result, tuple) else (result,)
+        if result_norm is not None:
+            y = result_norm(y)
         y = self.residual_dropout(y, training=training)
         if self.depth_dropout is not None:
             y = self.depth_dropout(y, training=training)

@@ -16,23 +16,26 @@ class Pooling(keras.layers.Layer):
     mean:       sum_i m_i x_i / sum_i m_i               Reimers & Gurevych (2019), section 3
     first:      x_0                                     Devlin et al. (2019), section 3
     last:       x_l, l the last that is no padding
+    class_tokens: (x_0, … x_n-1) side by side           two: Touvron et al. (2021), section 4
     attention:  sum_i a_i x_i, a = softmax(x w + b)     SeqPool, Hassani et al. (2021), 3.2
 
     Args:
-        mode: "mean", "first", "last" or "attention".
+        mode: "mean", "first", "last", "class_tokens" or "attention".
+        count: n, of "class_tokens".
 
     Call arguments:
         x: float (batch, length, hidden_dim).
         attention_mask: m, bool (batch, length), False for padding; None: there is none.
 
-    Returns: float (batch, hidden_dim).
+    Returns: float (batch, hidden_dim); of "class_tokens" (batch, n * hidden_dim).
     """
 
-    def __init__(self, mode, **kwargs):
+    def __init__(self, mode, count=1, **kwargs):
         super().__init__(**kwargs)
-        if mode not in ("mean", "first", "last", "attention"):
+        if mode not in ("mean", "first", "last", "class_tokens", "attention"):
             raise ValueError(f"Pooling: there is no mode {mode!r}.")
         self.mode = mode
+        self.count = count
         self.score = None
         if mode == "attention":
             self.score = keras.layers.Dense(1, name="score", dtype=self.dtype_policy)
@@ -44,6 +47,8 @@ class Pooling(keras.layers.Layer):
     def call(self, x, attention_mask=None):
         if self.mode == "first":
             return x[:, 0]
+        if self.mode == "class_tokens":
+            return ops.reshape(x[:, : self.count], (-1, self.count * x.shape[-1]))
         mask = attention_mask
         if mask is None:
             mask = ops.ones(ops.shape(x)[:2], "bool")
@@ -62,4 +67,4 @@ class Pooling(keras.layers.Layer):
         return ops.sum(x * weights[:, :, None], axis=1)
 
     def get_config(self):
-        return {**super().get_config(), "mode": self.mode}
+        return {**super().get_config(), "mode": self.mode, "count": self.count}

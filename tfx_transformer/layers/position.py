@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -33,6 +35,8 @@ class SinusoidalPositions(keras.layers.Layer):
 
     Args:
         max_wavelength: the 10000 of the formula.
+        interleaved: False: all the sines stand before the cosines (Marian: Junczys-Dowmunt et al.
+            2018).
 
     Call arguments:
         x: float (batch, length, hidden_dim).
@@ -44,9 +48,10 @@ class SinusoidalPositions(keras.layers.Layer):
         ValueError: hidden_dim is odd.
     """
 
-    def __init__(self, max_wavelength=10_000.0, **kwargs):
+    def __init__(self, max_wavelength=10_000.0, interleaved=True, **kwargs):
         super().__init__(**kwargs)
         self.max_wavelength = max_wavelength
+        self.interleaved = interleaved
 
     def build(self, input_shape):
         if input_shape[-1] % 2:
@@ -60,12 +65,17 @@ class SinusoidalPositions(keras.layers.Layer):
         # Angles stay in float32: in half precision neighbouring positions would coincide.
         frequencies = _frequencies(hidden_dim, self.max_wavelength)
         angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
-        signal = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+        join = ops.stack if self.interleaved else ops.concatenate
+        signal = join([ops.sin(angles), ops.cos(angles)], axis=-1)
         signal = ops.reshape(signal, (-1, length, hidden_dim))
         return x + ops.cast(signal, x.dtype)
 
     def get_config(self):
-        return {**super().get_config(), "max_wavelength": self.max_wavelength}
+        return {
+            **super().get_config(),
+            "max_wavelength": self.max_wavelength,
+            "interleaved": self.interleaved,
+        }
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -120,6 +130,13 @@ class RotaryPositions(keras.layers.Layer):
 
     Args:
         theta: base of the wavelengths.
+        scaling: how the wavelengths were stretched to a longer context than the model was first
+            trained with, under the names of Hugging Face's `rope_scaling`. {"rope_type": "linear",
+            "factor"}: all alike (Chen et al. 2023). "llama3", with low_freq_factor, high_freq_factor
+            and original_max_position_embeddings: only the long ones (Grattafiori et al. 2024,
+            section 3.2). "yarn", with original_max_position_embeddings and optional beta_fast,
+            beta_slow, attention_factor, mscale, mscale_all_dim and truncate: the long ones, and all
+            products grow a little (Peng et al. 2023, section 3.2 to 3.4). None: not.
 
     Call arguments:
         x: float (batch, heads, length, head_dim), head_dim even.
@@ -128,9 +145,10 @@ class RotaryPositions(keras.layers.Layer):
     Returns: float (batch, heads, length, head_dim), the dtype of x.
     """
 
-    def __init__(self, theta=10_000.0, **kwargs):
+    def __init__(self, theta=10_000.0, scaling=None, **kwargs):
         super().__init__(**kwargs)
         self.theta = theta
+        self.scaling = scaling
 
     def build(self, input_shape):
         if input_shape[-1] % 2:
@@ -141,18 +159,69 @@ class RotaryPositions(keras.layers.Layer):
 
     def call(self, x, start=0):
         length, head_dim = ops.shape(x)[2], x.shape[-1]
-        angles = ops.cast(token_positions(start, length), "float32")[..., None] * _frequencies(
-            head_dim, self.theta
-        )
+        frequencies, factor = _scaled(_frequencies(head_dim, self.theta), self.theta, self.scaling)
+        angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
         angles = ops.reshape(angles, (-1, 1, length, head_dim // 2))
-        cos, sin = ops.cast(ops.cos(angles), x.dtype), ops.cast(ops.sin(angles), x.dtype)
+        cos, sin = ops.cos(angles), ops.sin(angles)
+        if factor != 1.0:
+            cos, sin = cos * factor, sin * factor
+        cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
         first, second = ops.split(x, 2, axis=-1)
         return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "theta": self.theta}
+        return {**super().get_config(), "theta": self.theta, "scaling": self.scaling}
 
 
 def _frequencies(width: int, base: float) -> np.ndarray:
     """1 / base^(2i/width) for i = 0 … width/2 - 1, computed in float64."""
     return (base ** (-np.arange(0, width, 2, dtype="float64") / width)).astype("float32")
+
+
+def _scaled(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, float]:
+    """Frequencies of a stretched context, and the factor on cosine and sine."""
+    if scaling is None:
+        return frequencies, 1.0
+    slow = frequencies / np.float32(scaling["factor"])
+    if scaling["rope_type"] == "linear":
+        return slow, 1.0
+    if scaling["rope_type"] == "llama3":
+        # How much of a frequency stays, from wavelengths longer than `low` (none) to shorter than
+        # `high` (all).
+        low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+        turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
+        kept = np.clip((turns - low) / (high - low), 0, 1).astype("float32")
+        return kept * frequencies + (1 - kept) * slow, 1.0
+    kept = _kept_by_yarn(len(frequencies), theta, scaling)
+    return kept * frequencies + (1 - kept) * slow, _yarn_factor(scaling)
+
+
+def _kept_by_yarn(count: int, theta: float, scaling) -> np.ndarray:
+    """Peng et al. (2023), section 3.2: how much of each frequency stays as it was."""
+
+    def index_of(turns: float) -> float:
+        """Of the frequency that makes so many turns within the first context."""
+        length = scaling["original_max_position_embeddings"]
+        return count * math.log(length / (turns * 2 * math.pi)) / math.log(theta)
+
+    first, last = index_of(scaling.get("beta_fast") or 32), index_of(scaling.get("beta_slow") or 1)
+    if scaling.get("truncate", True):
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, 2 * count - 1)
+    if first == last:
+        last += 0.001  # a step, as in the authors' program
+    ramp = (np.arange(count, dtype="float32") - first) / (last - first)
+    return 1 - np.clip(ramp, 0, 1).astype("float32")
+
+
+def _yarn_factor(scaling) -> float:
+    """Section 3.4, equation 22: on cosine and sine both, so that its square is on the scores."""
+
+    def grown(share: float) -> float:
+        return 0.1 * share * math.log(scaling["factor"]) + 1 if scaling["factor"] > 1 else 1.0
+
+    if scaling.get("attention_factor") is not None:
+        return float(scaling["attention_factor"])
+    if scaling.get("mscale") and scaling.get("mscale_all_dim"):
+        return grown(scaling["mscale"]) / grown(scaling["mscale_all_dim"])
+    return grown(1.0)

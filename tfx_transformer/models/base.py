@@ -36,6 +36,14 @@ class TransformerModel(keras.Model):
             ) from error
         self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
 
+    @classmethod
+    def from_pretrained(cls, source, dtype: str = "float32") -> TransformerModel:
+        """A model of this task that begins with the weights of another: see
+        `models.pretrained.from_pretrained`."""
+        from tfx_transformer.models.pretrained import from_pretrained
+
+        return from_pretrained(source, task=cls.task, dtype=dtype)[0]
+
     def _new_embedding(self) -> TokenEmbedding:
         config = self.config
         return TokenEmbedding(
@@ -53,6 +61,13 @@ class TransformerModel(keras.Model):
             part.build((None, None, self.config.hidden_dim))
             part.built = True
         self.built = True
+
+    def _check_padding(self):
+        if self.config.padding_id == self.config.end_id:
+            raise InputError(
+                f"TransformerConfig: padding_id and end_id both are {self.config.end_id}.\n"
+                f"  A model of task {self.task!r} would not see where its text ends."
+            )
 
     def get_compile_config(self):
         return self._compile_config.serialize()

@@ -50,18 +50,41 @@ class EncoderModel(TransformerModel):
                 name="ngrams",
                 dtype=self.dtype_policy,
             )
+        self.segments = self.class_tokens = None
+        if not config.image_size:
+            self._check_padding()
+            if config.num_segments:
+                self.segments = keras.layers.Embedding(
+                    config.num_segments,
+                    config.hidden_dim,
+                    embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
+                    name="segments",
+                    dtype=self.dtype_policy,
+                )
+        elif config.class_tokens:
+            # By `add_weight` its path would begin with the model's name, of which Keras counts
+            # copies.
+            self.class_tokens = keras.Variable(
+                keras.initializers.TruncatedNormal(stddev=0.02),
+                (1, config.class_tokens, config.hidden_dim),
+                self.variable_dtype,
+                name="class_tokens",
+            )
         self.encoder = TransformerStack(
             config, config.num_layers, name="encoder", dtype=self.dtype_policy
         )
 
     def _build_parts(self, *parts):
-        super()._build_parts(*(() if self.ngrams is None else (self.ngrams,)), *parts)
+        own = (part for part in (self.ngrams, self.segments) if part is not None)
+        super()._build_parts(*own, *parts)
 
     def encode(self, inputs, return_hidden_states=False, training=None):
         """A contextual vector for every token, or every region of an image.
 
         Args:
-            inputs: {"token_ids": int (batch, length)}, filled up with `padding_id`, or
+            inputs: {"token_ids": int (batch, length)}, filled up with `padding_id`; a model with
+                segments tells the texts of a row by the `end_id` between them, or is told by
+                "segment_ids": int (batch, length). Or
                 {"images": float (batch, image_size, image_size, 3)}, colours from 0 to 255.
             return_hidden_states: see `TransformerStack`.
 
@@ -71,11 +94,17 @@ class EncoderModel(TransformerModel):
         mask = None
         if self.config.image_size:
             x = self.embedding(inputs["images"])
+            if self.class_tokens is not None:
+                tokens = ops.cast(self.class_tokens, x.dtype)
+                tokens = ops.broadcast_to(tokens, (ops.shape(x)[0], *tokens.shape[1:]))
+                x = ops.concatenate([tokens, x], axis=1)
         else:
             mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
             x = self.embedding(inputs["token_ids"])
             if self.ngrams is not None:
                 x = x + self.ngrams(inputs["token_ids"])
+            if self.segments is not None:
+                x = x + self.segments(self._segment_ids(inputs))
         result = self.encoder(
             x,
             attention_mask=None if mask is None else ops.expand_dims(mask, 1),
@@ -83,6 +112,13 @@ class EncoderModel(TransformerModel):
             training=training,
         )
         return (result[0], mask, result[1]) if return_hidden_states else (result, mask)
+
+    def _segment_ids(self, inputs):
+        """int (batch, length): 0 up to the first `end_id`, 1 up to the second, and so on."""
+        if "segment_ids" in inputs:
+            return inputs["segment_ids"]
+        ends = ops.cast(ops.equal(inputs["token_ids"], self.config.end_id), "int32")
+        return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.config.num_segments - 1)
 
 
 @keras.saving.register_keras_serializable(PACKAGE)
@@ -139,7 +175,7 @@ class MaskedLM(EncoderModel):
 class Classifier(EncoderModel):
     """Tells which of its classes a text or an image belongs to.
 
-    logits = W dropout(pool(encoder(x))) + b
+    logits = W dropout(p) + b,  p = pool(encoder(x)), with `pooler` tanh(W' pool(encoder(x)) + b')
 
     Devlin et al. (2019), section 4.1; of images Dosovitskiy et al. (2021), section 3.1, with
     `conv_layers` and pooling "attention" the Compact Convolutional Transformer of Hassani et al.
@@ -158,7 +194,7 @@ class Classifier(EncoderModel):
     """
 
     task = "classification"
-    read_out = ("pooling/", "logits/")
+    read_out = ("pooling/", "pooler/", "logits/")
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -168,15 +204,25 @@ class Classifier(EncoderModel):
                 f"TransformerConfig: num_classes is {config.num_classes}.\n"
                 "  A classifier tells two classes or more apart."
             )
-        self.pooling = Pooling(config.pooling, name="pooling", dtype=self.dtype_policy)
+        part = {"dtype": self.dtype_policy}
+        self.pooling = Pooling(config.pooling, config.class_tokens or 1, name="pooling", **part)
+        self.pooler = None
+        if config.pooler:
+            self.pooler = Linear(config.hidden_dim, activation="tanh", name="pooler", **part)
         self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
-        self.logits = Linear(config.num_classes, name="logits", dtype=self.dtype_policy)
-        self._build_parts(self.encoder, self.pooling, self.logits)
+        self.logits = Linear(config.num_classes, name="logits", **part)
+        self._build_parts(self.encoder, self.pooling, *([self.pooler] if self.pooler else []))
+        width = config.hidden_dim
+        if config.pooling == "class_tokens":
+            width *= config.class_tokens
+        self.logits.build((None, width))
 
     def call(self, inputs, training=None):
         x, mask = self.encode(inputs, training=training)
-        x = self.pooled_dropout(self.pooling(x, mask), training=training)
-        return self.logits(x)
+        x = self.pooling(x, mask)
+        if self.pooler is not None:
+            x = self.pooler(x)
+        return self.logits(self.pooled_dropout(x, training=training))
 
     def compile(
         self, optimizer="adamw", loss=None, weighted_metrics=None, label_smoothing=0.0, **kwargs
@@ -251,6 +297,9 @@ class Embedder(EncoderModel):
         )
 
 
+_ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", "pooler/")
+
+
 def take_over(model: EncoderModel, base: keras.Model | None) -> None:
     """Sets embedding and encoder of a new model to those of a trained one; the read-out stays new.
 
@@ -266,8 +315,10 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
         return
     own, theirs = ({w.path: w for w in m.weights} for m in (model, base))
     for path, weight in own.items():
-        if not path.startswith(("embedding/", "ngrams/", "encoder/")) or "seed_generator" in path:
+        if not path.startswith(_ENCODER) or "seed_generator" in path:
             continue
+        if path.startswith("pooler/") and path not in theirs:
+            continue  # new where the base did not classify
         if path not in theirs or theirs[path].shape != weight.shape:
             raise InputError(
                 f"the base, a {base.task} model, has no weight {path} of shape {weight.shape}.\n"

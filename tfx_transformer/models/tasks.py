@@ -26,6 +26,23 @@ class LanguageModel(TransformerModel):
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
         self.embedding = self._new_embedding()
+        self.logits_bias = None
+        if self.config.logits_bias:
+            # By `add_weight` its path would begin with the model's name, of which Keras counts
+            # copies.
+            self.logits_bias = keras.Variable(
+                "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="logits_bias"
+            )
+
+    def logits_of(self, x):
+        """float (batch, length, hidden_dim) -> logits over the vocabulary, float (batch, length,
+        vocabulary_size)."""
+        if self.config.logit_scale != 1:
+            x = x * ops.cast(self.config.logit_scale, x.dtype)
+        logits = self.embedding(x, reverse=True)
+        if self.logits_bias is not None:
+            logits = logits + ops.cast(self.logits_bias, logits.dtype)
+        return logits
 
     def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
         """`keras.Model.compile`; by default with `TokenCrossentropy` (label smoothing 0.1 in a
@@ -106,9 +123,9 @@ class CausalLM(LanguageModel):
             training=training,
         )
         if cache is None:
-            return self.embedding(result, reverse=True)
+            return self.logits_of(result)
         x, cache = result
-        return self.embedding(x, reverse=True), cache
+        return self.logits_of(x), cache
 
     def prefill(self, token_ids, cache, position=0):
         """The cache with the keys and values of many tokens at once; arguments as in `decode`."""
@@ -194,6 +211,7 @@ class Seq2SeqLM(LanguageModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        self._check_padding()
         config = self.config
         self.encoder = TransformerStack(
             config, config.num_layers, name="encoder", dtype=self.dtype_policy
@@ -263,7 +281,7 @@ class Seq2SeqLM(LanguageModel):
             training=training,
         )
         x, *extra = result if isinstance(result, tuple) else (result,)
-        logits = self.embedding(x, reverse=True)
+        logits = self.logits_of(x)
         return (logits, *extra) if extra else logits
 
     def project_memory(self, memory):

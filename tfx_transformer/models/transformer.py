@@ -7,7 +7,12 @@ import keras
 from keras import ops
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.layers import LearnedPositions, SinusoidalPositions, TransformerBlock
+from tfx_transformer.layers import (
+    LearnedPositions,
+    RelativePositions,
+    SinusoidalPositions,
+    TransformerBlock,
+)
 from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE
 
@@ -50,38 +55,56 @@ class TransformerStack(keras.layers.Layer):
         self.num_layers = num_layers
         self.causal = causal
         self.cross = cross
-        self.positions = {
-            "sinusoidal": lambda: SinusoidalPositions(name="positions", dtype=self.dtype_policy),
-            "learned": lambda: LearnedPositions(
-                config.max_sequence_length, name="positions", dtype=self.dtype_policy
-            ),
-            "rotary": lambda: None,  # lives inside attention
-        }[config.position]()
+        self.positions = self._new_positions()
         self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
-        self.blocks = [
-            TransformerBlock(
-                config.hidden_dim,
-                config.num_heads,
-                config.intermediate_dim,
-                num_key_value_heads=config.num_key_value_heads,
-                causal=causal,
-                cross=cross,
-                norm=config.norm,
-                norm_first=config.norm_first,
-                norm_epsilon=config.norm_epsilon,
-                activation=config.activation,
-                gated=config.gated,
-                use_bias=config.use_bias,
-                rope_theta=config.rope_theta if config.position == "rotary" else None,
-                dropout=config.dropout,
-                stochastic_depth=config.stochastic_depth * index / max(num_layers - 1, 1),
-                name=f"block_{index}",
-                dtype=self.dtype_policy,
-            )
-            for index in range(num_layers)
-        ]
+        self.blocks = [self._new_block(index) for index in range(num_layers)]
         self.embedding_norm = self._new_norm("embedding_norm") if config.embedding_norm else None
         self.final_norm = self._new_norm("final_norm") if config.norm_first else None
+
+    def _new_positions(self):
+        """What is added to the embeddings, or to the scores of attention."""
+        config, part = self.config, {"name": "positions", "dtype": self.dtype_policy}
+        if config.position == "rotary":
+            return None  # lives inside attention
+        if config.position == "learned":
+            return LearnedPositions(config.max_sequence_length, **part)
+        if config.position == "relative":
+            buckets, distance = config.relative_buckets, config.relative_distance
+            return RelativePositions(config.num_heads, buckets, distance, self.causal, **part)
+        return SinusoidalPositions(interleaved=config.position == "sinusoidal", **part)
+
+    def _new_block(self, index):
+        config, window = self.config, self.config.window_of(index)
+        theta = config.local_rope_theta if window else config.rope_theta
+        # Blocks with a wavelength of their own see a short way, whatever the context.
+        stretched = config.local_rope_theta == config.rope_theta or not window
+        return TransformerBlock(
+            config.hidden_dim,
+            config.num_heads,
+            config.intermediate_dim,
+            num_key_value_heads=config.num_key_value_heads,
+            causal=self.causal,
+            cross=self.cross,
+            norm=config.norm,
+            norm_first=config.norm_first,
+            norm_epsilon=config.norm_epsilon,
+            activation=config.activation,
+            gated=config.gated,
+            use_bias=config.use_bias,
+            rope_theta=theta if config.position == "rotary" else None,
+            dropout=config.dropout,
+            stochastic_depth=config.stochastic_depth * index / max(self.num_layers - 1, 1),
+            head_dim=config.head_dim,
+            qkv_bias=config.qkv_bias,
+            feed_forward_bias=config.feed_forward_bias,
+            query_key_norm=config.query_key_norm,
+            attention_scale=config.attention_scale,
+            sliding_window=window,
+            rope_scaling=config.rope_scaling if stretched else None,
+            sandwich_norm=config.sandwich_norm,
+            name=f"block_{index}",
+            dtype=self.dtype_policy,
+        )
 
     def _new_norm(self, name):
         new_norm = NORMS[self.config.norm]
@@ -124,7 +147,12 @@ class TransformerStack(keras.layers.Layer):
         return_hidden_states=False,
         training=None,
     ):
-        if self.positions is not None:
+        bias = None
+        if self.config.position == "relative":
+            keys = ops.shape(x)[1] if cache is None else _slots(cache)
+            start = 0 if cache is None else position
+            bias = self.positions(start=start, length=ops.shape(x)[1], keys=keys)
+        elif self.positions is not None:
             x = self.positions(x, start=position)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
@@ -137,6 +165,7 @@ class TransformerStack(keras.layers.Layer):
                 cache=None if cache is None else cache[index],
                 position=position,
                 attention_mask=attention_mask,
+                attention_bias=bias,
                 cross_attention_mask=cross_attention_mask,
                 return_attention_scores=return_attention_scores,
                 training=training,
@@ -165,3 +194,9 @@ class TransformerStack(keras.layers.Layer):
             "causal": self.causal,
             "cross": self.cross,
         }
+
+
+def _slots(cache):
+    """How many tokens a cache has room for."""
+    key = cache[0][0]
+    return ops.shape(key[0] if isinstance(key, list) else key)[2]

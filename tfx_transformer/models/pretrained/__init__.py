@@ -1,0 +1,162 @@
+"""Models that begin with somebody's weights: of a Hugging Face folder or hub, of keras-hub, or of a
+bundle."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_json
+from tfx_transformer.models.pretrained.families import family_of, task_of
+from tfx_transformer.models.pretrained.family import Family
+from tfx_transformer.models.pretrained.hub import HUB, download
+from tfx_transformer.models.pretrained.loading import load_weights
+from tfx_transformer.models.saving import TASKS, load
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+def from_pretrained(
+    source: Any,
+    dtype: str = "float32",
+    task: str | None = None,
+    max_sequence_length: int | None = None,
+) -> tuple[keras.Model, Tokenizer | None]:
+    """A model with the weights of another, and its tokenizer.
+
+    Args:
+        source: a bundle; a folder that `save_pretrained` of Hugging Face transformers wrote;
+            "hf://owner/name", which is downloaded into Hugging Face's cache; or a backbone of
+            keras-hub, or "keras://preset" of one.
+        dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
+        task: "causal", "seq2seq", "masked", "classification" or "embedding"; None: what the
+            source was made for.
+        max_sequence_length: a shorter context than the source has.
+
+    Returns: the model; and the tokenizer, None of images, and of sources that have none.
+
+    Raises:
+        InputError: there is no such source, it is of a family that is not known or damaged, or it
+            cannot become a model of this task.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        from tfx_transformer.models.pretrained.keras_hub import from_backbone
+
+        return from_backbone(source, dtype, task)
+    if str(source).startswith("keras://"):
+        from tfx_transformer.models.pretrained.keras_hub import from_preset
+
+        return from_preset(str(source).removeprefix("keras://"), dtype, task)
+    path = download(str(source)) if str(source).startswith(HUB) else Path(source)
+    if is_checkpoint(path):
+        return _from_checkpoint(path, dtype, task, max_sequence_length)
+    return load(path, dtype, task)
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder is one of Hugging Face transformers, by its config.json."""
+    file = path / bundle.CONFIG
+    return file.is_file() and "model_type" in read_json(file)
+
+
+def config_of(
+    checkpoint: Checkpoint,
+    family: Family,
+    task: str,
+    tokenizer: Tokenizer | None,
+    max_sequence_length: int | None = None,
+) -> TransformerConfig:
+    """The architecture of a checkpoint as one of our models."""
+    values = checkpoint.config
+    fields = {**_special_ids(values), **family.fields(values, task)}
+    if tokenizer is not None:
+        fields |= {
+            "padding_id": tokenizer.padding_id,
+            "start_id": tokenizer.start_id,
+            "end_id": tokenizer.end_id,
+        }
+    if task == "classification":
+        fields["num_classes"] = len(labels_of(checkpoint))
+        fields["multi_label"] = values.get("problem_type") == "multi_label_classification"
+    if task == "embedding":
+        fields |= _pooling(checkpoint.folder)
+    longest = fields.get("max_sequence_length")
+    if longest and max_sequence_length:
+        fields["max_sequence_length"] = min(longest, max_sequence_length)
+    return TransformerConfig(**fields)
+
+
+def labels_of(checkpoint: Checkpoint) -> list[str]:
+    """Names of the classes, by `id2label`."""
+    names = checkpoint.config.get("id2label") or {}
+    try:
+        return [str(names[key]) for key in sorted(names, key=int)] or ["LABEL_0", "LABEL_1"]
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{checkpoint.folder}: config.json: id2label is {names!r}.") from error
+
+
+def _from_checkpoint(path: Path, dtype: str, task: str | None, max_sequence_length: int | None):
+    checkpoint = Checkpoint(path)
+    family = family_of(checkpoint.config, path)
+    own = task_of(family, checkpoint.config)
+    task = task or own
+    if task != own and not {task, own} <= {"masked", "classification", "embedding"}:
+        raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
+    if task == "classification" and own != task:
+        raise InputError(
+            f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
+        )
+    tokenizer = None
+    if not checkpoint.config.get("image_size"):
+        tokenizer = read_tokenizer(path)
+    config = config_of(checkpoint, family, task, tokenizer, max_sequence_length)
+    model = TASKS[task](config, dtype=dtype)
+    load_weights(model, family, checkpoint)
+    return model, tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer | None:
+    """The tokenizer of a folder; None if it holds no file of one."""
+    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+    if not any((path / name).is_file() for name in names):
+        return None
+    return Tokenizer.from_pretrained(path)
+
+
+def _special_ids(config: dict[str, Any]) -> dict[str, int]:
+    """Padding, start and end by config.json, for folders without a tokenizer. Where one is not
+    told, it is the end, which a model that only writes never confuses."""
+    if config.get("image_size"):
+        return {}
+
+    def first(name: str, default: int) -> int:
+        value = config.get(name)
+        value = value[0] if isinstance(value, list) and value else value
+        return value if isinstance(value, int) else default
+
+    end = first("eos_token_id", first("sep_token_id", 2))
+    padding = first("pad_token_id", end)
+    start = first("decoder_start_token_id", first("bos_token_id", end))
+    return {"padding_id": padding, "start_id": start, "end_id": end}
+
+
+def _pooling(folder: Path) -> dict[str, Any]:
+    """How sentence-transformers pools: 1_Pooling/config.json; the mean without one."""
+    file = folder / "1_Pooling" / "config.json"
+    values = read_json(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
+    modes = {"mean_tokens": "mean", "cls_token": "first", "lasttoken": "last"}
+    wanted = [
+        name for name, value in values.items() if name.startswith("pooling_mode_") and value is True
+    ]
+    for name in wanted:
+        if len(wanted) == 1 and name.removeprefix("pooling_mode_") in modes:
+            return {"pooling": modes[name.removeprefix("pooling_mode_")]}
+    raise InputError(
+        f"{file}: pools by {', '.join(wanted) or 'nothing'}.\n"
+        f"  Expected one of {', '.join('pooling_mode_' + name for name in modes)}."
+    )

@@ -1,0 +1,187 @@
+"""BERT and RoBERTa: Devlin et al. (2019), Liu et al. (2019); MiniLM is a small BERT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.pretrained.family import (
+    Family,
+    Group,
+    Tensor,
+    activation,
+    layer,
+    layers,
+    need,
+    refuse_other,
+    their_activation,
+)
+
+_BLOCK = [
+    ("attention/query", "attention.self.query", "linear"),
+    ("attention/key", "attention.self.key", "linear"),
+    ("attention/value", "attention.self.value", "linear"),
+    ("attention/output_projection", "attention.output.dense", "linear"),
+    ("attention_norm", "attention.output.LayerNorm", "layer_norm"),
+    ("feed_forward/expand", "intermediate.dense", "linear"),
+    ("feed_forward/contract", "output.dense", "linear"),
+    ("feed_forward_norm", "output.LayerNorm", "layer_norm"),
+]
+
+
+def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    refuse_other(
+        config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False
+    )
+    names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
+    vocabulary_size, layers, heads, width = need(config, *names)
+    inner, longest = need(config, "intermediate_size", "max_position_embeddings")
+    fields = {
+        "vocabulary_size": vocabulary_size,
+        "num_layers": layers,
+        "num_heads": heads,
+        "hidden_dim": width,
+        "intermediate_dim": inner,
+        "max_sequence_length": longest,
+        "position": "learned",
+        "norm_first": False,
+        "embedding_norm": True,
+        "norm_epsilon": config.get("layer_norm_eps", 1e-12),
+        "activation": activation(config.get("hidden_act", "gelu")),
+        "scale_embedding": False,
+        "dropout": config.get("hidden_dropout_prob", 0.1),
+        "padding_id": config.get("pad_token_id", 0),
+    }
+    if task == "classification":
+        fields |= {"pooling": "first", "pooler": True}
+    return fields
+
+
+def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    segments = config.get("type_vocab_size", 2)
+    if not segments:
+        raise InputError("config.json: type_vocab_size is 0.\n  A BERT has one segment or more.")
+    return _fields(config, task) | {"num_segments": segments}
+
+
+def _roberta_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    refuse_other(config, type_vocab_size=1)
+    fields = _fields(config, task)
+    fields["max_sequence_length"] -= _first_position(config)
+    return fields
+
+
+def _first_position(config: Mapping[str, Any]) -> int:
+    """RoBERTa counts positions from the padding id on (Ott et al. 2019, fairseq)."""
+    return config.get("pad_token_id", 1) + 1
+
+
+def _encoder(config: Mapping[str, Any], prefix: str) -> list[Tensor]:
+    table = [
+        *layer("embedding", prefix + "embeddings.word_embeddings", "table"),
+        *layer("encoder/embedding_norm", prefix + "embeddings.LayerNorm", "layer_norm"),
+    ]
+    for i in range(config["num_hidden_layers"]):
+        table += layers(f"encoder/block_{i}/", f"{prefix}encoder.layer.{i}.", _BLOCK)
+    return table
+
+
+def _bert_layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
+    return [
+        *_encoder(config, "bert."),
+        *layer("segments", "bert.embeddings.token_type_embeddings", "table"),
+        *layer("encoder/positions", "bert.embeddings.position_embeddings", "table"),
+        *layer("transform", "cls.predictions.transform.dense", "linear"),
+        *layer("transform_norm", "cls.predictions.transform.LayerNorm", "layer_norm"),
+        Tensor("bias", "cls.predictions.bias"),
+        *layer("pooler", "bert.pooler.dense", "linear"),
+        *layer("logits", "classifier", "linear"),
+    ]
+
+
+def _roberta_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
+    first = _first_position(config)
+    # There is one kind of segment: its vector joins that of every position.
+    positions = Group(
+        ("encoder/positions/embeddings",),
+        (
+            "roberta.embeddings.position_embeddings.weight",
+            "roberta.embeddings.token_type_embeddings.weight",
+        ),
+        lambda arrays: [arrays[0][first:] + arrays[1]],
+        lambda arrays: [np.pad(arrays[0], [(first, 0), (0, 0)]), np.zeros_like(arrays[0][:1])],
+    )
+    return [
+        *_encoder(config, "roberta."),
+        positions,
+        *layer("transform", "lm_head.dense", "linear"),
+        *layer("transform_norm", "lm_head.layer_norm", "layer_norm"),
+        Tensor("bias", "lm_head.bias"),
+        *layer("pooler", "classifier.dense", "linear"),
+        *layer("logits", "classifier.out_proj", "linear"),
+    ]
+
+
+def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    return {
+        "vocab_size": config.vocabulary_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "hidden_size": config.hidden_dim,
+        "intermediate_size": config.intermediate_dim,
+        "hidden_act": their_activation(config.activation),
+        "layer_norm_eps": config.norm_epsilon,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "pad_token_id": config.padding_id,
+        "bos_token_id": config.start_id,
+        "eos_token_id": config.end_id,
+    }
+
+
+def _bert_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    return _config(config, task) | {
+        "model_type": "bert",
+        "max_position_embeddings": config.max_sequence_length,
+        "type_vocab_size": config.num_segments,
+    }
+
+
+def _roberta_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    values = _config(config, task) | {"model_type": "roberta", "type_vocab_size": 1}
+    longest = config.max_sequence_length + _first_position(values)
+    return values | {"max_position_embeddings": longest}
+
+
+BERT = Family(
+    model_types=("bert",),
+    tasks={
+        "ForMaskedLM": "masked",
+        "ForPreTraining": "masked",
+        "ForSequenceClassification": "classification",
+        "Model": "embedding",
+    },
+    fields=_bert_fields,
+    layout=_bert_layout,
+    to_config=_bert_config,
+    prefix="bert.",
+    heads=("cls.", "classifier.", "pooler.", "bert.pooler."),
+)
+
+ROBERTA = Family(
+    model_types=("roberta", "xlm-roberta"),
+    tasks={
+        "ForMaskedLM": "masked",
+        "ForSequenceClassification": "classification",
+        "Model": "embedding",
+    },
+    fields=_roberta_fields,
+    layout=_roberta_layout,
+    to_config=_roberta_config,
+    prefix="roberta.",
+    heads=("lm_head.", "classifier.", "pooler.", "roberta.pooler."),
+)

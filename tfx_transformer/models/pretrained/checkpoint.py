@@ -1,0 +1,175 @@
+"""A Hugging Face folder: config.json, and safetensors that are read tensor by tensor."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+# Headers of real checkpoints stay far below this; they are bounded before they are parsed.
+_MAX_JSON_BYTES = 64 * 1024 * 1024
+
+_DTYPES = {
+    "F64": np.dtype("float64"),
+    "F32": np.dtype("float32"),
+    "F16": np.dtype("float16"),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "I64": np.dtype("int64"),
+    "I32": np.dtype("int32"),
+    "U8": np.dtype("uint8"),
+    "BOOL": np.dtype("bool"),
+}
+
+# Files of weights that are programs: to unpickle one runs whatever it says.
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredTensor:
+    """Where a tensor's numbers are: `offset` bytes from the beginning of `file`."""
+
+    file: Path
+    offset: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def first(self, count: int) -> StoredTensor:
+        """Its first rows; all of them if it has fewer."""
+        shape = (min(count, self.shape[0]), *self.shape[1:]) if self.shape else ()
+        return dataclasses.replace(self, shape=shape)
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Its rows from `start` to `stop`; nothing else of the file is read."""
+        if not self.shape:
+            return np.fromfile(self.file, self.dtype, 1, offset=self.offset).reshape(())
+        stop = self.shape[0] if stop is None else min(stop, self.shape[0])
+        row = math.prod(self.shape[1:])
+        offset = self.offset + start * row * self.dtype.itemsize
+        values = np.fromfile(self.file, self.dtype, (stop - start) * row, offset=offset)
+        return values.reshape(stop - start, *self.shape[1:])
+
+
+class Checkpoint:
+    """What `save_pretrained` wrote; of the weights only the headers are read.
+
+    Args:
+        folder: with config.json and model.safetensors, or its shards and their index.
+
+    Attributes:
+        config: of config.json; of an image model with preprocessor_config.json as "preprocessor".
+        tensors: `StoredTensor` by name.
+
+    Raises:
+        InputError: a file is missing, damaged or larger than it may be; or the only weights are
+            pickled, which are refused because reading them would run code.
+    """
+
+    def __init__(self, folder: str | os.PathLike) -> None:
+        self.folder = Path(folder)
+        self.config = read_json(self.folder / "config.json")
+        if (self.folder / "preprocessor_config.json").is_file():
+            self.config["preprocessor"] = read_json(self.folder / "preprocessor_config.json")
+        self.tensors: dict[str, StoredTensor] = {}
+        for file in self._files():
+            for name, tensor in read_header(file).items():
+                if name in self.tensors:
+                    raise InputError(f"{file}: {name} stands in two files.")
+                self.tensors[name] = tensor
+
+    def _files(self) -> list[Path]:
+        index = self.folder / "model.safetensors.index.json"
+        single = self.folder / "model.safetensors"
+        if index.is_file():
+            names = read_json(index).get("weight_map")
+            if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+                raise InputError(f"{index}: 'weight_map' is missing.")
+            files = []
+            for name in sorted(set(names.values())):
+                if "/" in name or "\\" in name or not (self.folder / name).is_file():
+                    raise InputError(
+                        f"{index}: the shard {name} is not in the folder.\n"
+                        "  Download the whole checkpoint again."
+                    )
+                files.append(self.folder / name)
+            return files
+        if single.is_file():
+            return [single]
+        pickles = sorted(file.name for kind in _PICKLES for file in self.folder.glob(kind))
+        if pickles:
+            raise InputError(
+                f"{self.folder} holds its weights as {pickles[0]} only, a pickle: a program that "
+                "would be run to read it.\n  Expected model.safetensors. Hugging Face hosts it for "
+                "most models; save_pretrained of transformers writes it."
+            )
+        raise InputError(
+            f"{self.folder} holds no weights.\n  Expected model.safetensors, or "
+            "model.safetensors.index.json and the shards it names."
+        )
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: no file, too large, or no JSON object.
+    """
+    try:
+        if file.stat().st_size > _MAX_JSON_BYTES:
+            raise InputError(f"{file} is larger than any configuration (64 MiB).")
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: expected a JSON object.")
+    return values
+
+
+def read_header(file: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file: https://huggingface.co/docs/safetensors, "Format".
+
+    Raises:
+        InputError: the file is no safetensors file, is cut off, or a tensor lies outside it.
+    """
+    with file.open("rb") as stream:
+        size = os.fstat(stream.fileno()).st_size
+        length = int.from_bytes(stream.read(8), "little")
+        if size < 8 or not 2 <= length <= min(size - 8, _MAX_JSON_BYTES):
+            raise InputError(f"{file} is no safetensors file, or the download was cut off.")
+        try:
+            header = json.loads(stream.read(length))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{file} is no safetensors file: {error}.") from error
+    if not isinstance(header, dict):
+        raise InputError(f"{file} is no safetensors file: its header is no object.")
+    tensors = {}
+    for name, facts in header.items():
+        if name != "__metadata__":
+            tensors[name] = _tensor(file, name, facts, 8 + length, size)
+    return tensors
+
+
+def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredTensor:
+    try:
+        dtype, shape = _DTYPES[facts["dtype"]], tuple(facts["shape"])
+        first, last = facts["data_offsets"]
+        whole = all(type(n) is int and n >= 0 for n in (*shape, first, last))
+        if not whole or last - first != math.prod(shape) * dtype.itemsize:
+            raise ValueError("its shape and its bytes differ")
+    except (LookupError, TypeError, ValueError) as error:
+        raise InputError(f"{file}: {name} cannot be read: {error}.") from error
+    if begin + last > size:
+        raise InputError(
+            f"{file}: {name} ends after the file, so the download was cut off.\n"
+            "  Download the file again."
+        )
+    return StoredTensor(file, begin + first, dtype, shape)

@@ -1,0 +1,40 @@
+"""All families of checkpoints that are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.pretrained.bert import BERT, ROBERTA
+from tfx_transformer.models.pretrained.family import Family
+from tfx_transformer.models.pretrained.gpt2 import GPT2
+from tfx_transformer.models.pretrained.llama import GEMMA, LLAMA, MISTRAL, QWEN
+from tfx_transformer.models.pretrained.seq2seq import MARIAN, T5
+from tfx_transformer.models.pretrained.vit import DEIT, VIT
+
+FAMILIES = (BERT, ROBERTA, GPT2, LLAMA, MISTRAL, QWEN, GEMMA, T5, MARIAN, VIT, DEIT)
+
+
+def family_of(config: dict[str, Any], where: Any) -> Family:
+    """The family of a config.json.
+
+    Raises:
+        InputError: none that is known.
+    """
+    kind = config.get("model_type")
+    for family in FAMILIES:
+        if kind in family.model_types:
+            return family
+    known = ", ".join(name for family in FAMILIES for name in family.model_types)
+    raise InputError(f"{where}: checkpoints of type {kind!r} are not known.\n  Known are {known}.")
+
+
+def task_of(family: Family, config: dict[str, Any]) -> str:
+    """The task that a checkpoint was made for, by the name of its architecture."""
+    names = config.get("architectures") or [next(iter(family.tasks))]
+    endings = sorted(family.tasks, key=len, reverse=True)
+    for name in names:
+        for ending in endings:
+            if str(name).endswith(ending):
+                return family.tasks[ending]
+    return next(iter(family.tasks.values()))

@@ -1,0 +1,191 @@
+"""What is told of a family of checkpoints: its configuration, and what its weights are called."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+
+# How a tensor of a checkpoint differs from our variable: PyTorch's linear layers store (outputs,
+# inputs), its convolutions (outputs, channels, height, width); Gemma's norms multiply by 1 + w.
+Change = Literal["same", "transposed", "less_one"]
+Arrays = Sequence[np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One variable of ours and where it stands in a checkpoint.
+
+    Attributes:
+        ours: path of the variable.
+        theirs: name of the tensor.
+        change: how theirs differs.
+    """
+
+    ours: str
+    theirs: str
+    change: Change = "same"
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Some variables of ours and some tensors of a checkpoint that hold the same numbers otherwise.
+
+    Attributes:
+        ours: paths of the variables.
+        theirs: names of the tensors.
+        load: their arrays -> ours.
+        save: our arrays -> theirs.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    load: Callable[[Arrays], Arrays]
+    save: Callable[[Arrays], Arrays]
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+    """A kind of checkpoint.
+
+    Attributes:
+        model_types: what config.json calls it.
+        tasks: ending of the architecture's name, such as "ForCausalLM" -> task.
+        fields: (config.json, task) -> fields of `TransformerConfig`.
+        layout: (config.json, task) -> `Tensor` and `Group` of every variable that a model of the
+            family may have. Of an image model, config["preprocessor"] is preprocessor_config.json.
+        prefix: what the names of a model with a head begin with, and of one without do not.
+        heads: beginnings of names that other tasks do without.
+        to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
+            words for: whether that is all, `fields` shows.
+    """
+
+    model_types: tuple[str, ...]
+    tasks: Mapping[str, str]
+    fields: Callable[[Mapping[str, Any], str], dict[str, Any]]
+    layout: Callable[[Mapping[str, Any], str], list[Tensor | Group]]
+    to_config: Callable[[TransformerConfig, str], dict[str, Any]]
+    prefix: str = ""
+    heads: tuple[str, ...] = ()
+
+    def places(
+        self, config: Mapping[str, Any], task: str, paths: Iterable[str]
+    ) -> list[Tensor | Group]:
+        """Where each variable of a model stands.
+
+        Args:
+            config: of the checkpoint.
+            task: of the model.
+            paths: of its variables.
+
+        Raises:
+            InputError: the family has no place for a variable.
+        """
+        wanted, found = set(paths), []
+        for place in self.layout(config, task):
+            ours = {place.ours} if isinstance(place, Tensor) else set(place.ours)
+            if ours <= wanted:
+                found.append(place)
+                wanted -= ours
+        if wanted:
+            raise InputError(
+                f"a checkpoint of type {config.get('model_type')!r} has no place for "
+                f"{min(wanted)}.\n  Such a model cannot be made of one, nor be saved as one."
+            )
+        return found
+
+
+# The variables of a layer, by the kind of layer that PyTorch has there.
+_LAYERS: dict[str, tuple[tuple[str, str, Change], ...]] = {
+    "linear": (("kernel", "weight", "transposed"), ("bias", "bias", "same")),
+    # GPT-2 has convolutions of width 1, which are stored as Keras stores a linear layer.
+    "conv1d": (("kernel", "weight", "same"), ("bias", "bias", "same")),
+    "layer_norm": (("gamma", "weight", "same"), ("beta", "bias", "same")),
+    "rms_norm": (("scale", "weight", "same"),),
+    "gemma_norm": (("scale", "weight", "less_one"),),
+    "table": (("embeddings", "weight", "same"),),
+}
+
+
+def layer(ours: str, theirs: str, kind: str) -> list[Tensor]:
+    """Every variable of a layer: of "linear", "conv1d", "layer_norm", "rms_norm", "gemma_norm" or
+    "table"."""
+    return [Tensor(f"{ours}/{a}", f"{theirs}.{b}", change) for a, b, change in _LAYERS[kind]]
+
+
+def layers(ours: str, theirs: str, rows: Iterable[tuple[str, str, str]]) -> list[Tensor]:
+    """`layer` of each row, with names that begin alike."""
+    return [t for a, b, kind in rows for t in layer(ours + a, theirs + b, kind)]
+
+
+def reshaped(ours: str, theirs: str, ahead: int = 1) -> Group:
+    """A variable that stands in a checkpoint with dimensions of 1 ahead of its own."""
+    return Group(
+        (ours,),
+        (theirs,),
+        lambda arrays: [arrays[0].reshape(arrays[0].shape[ahead:])],
+        lambda arrays: [arrays[0].reshape((1,) * ahead + arrays[0].shape)],
+    )
+
+
+def need(config: Mapping[str, Any], *names: str) -> list[Any]:
+    """Values of config.json that a checkpoint cannot do without.
+
+    Raises:
+        InputError: one is missing.
+    """
+    missing = [name for name in names if config.get(name) is None]
+    if missing:
+        raise InputError(
+            f"config.json of type {config.get('model_type')!r} has no {', '.join(missing)}.\n"
+            "  Expected the file that `save_pretrained` of Hugging Face transformers writes."
+        )
+    return [config[name] for name in names]
+
+
+# Their names of activations; of ours with several the first is written.
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+def activation(name: Any) -> str:
+    """Our name of an activation.
+
+    Raises:
+        InputError: it is none of ours.
+    """
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise InputError(
+            f"config.json: the activation is {name!r}.\n  Expected one of {', '.join(ACTIVATIONS)}."
+        )
+    return ACTIVATIONS[name]
+
+
+def their_activation(name: str) -> str:
+    """Their name of one of our activations."""
+    return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == name)
+
+
+def refuse_other(config: Mapping[str, Any], **expected: Any) -> None:
+    """Refuses settings that change what a model computes and that nothing here implements.
+
+    Raises:
+        InputError: a setting is there and another than expected.
+    """
+    for name, value in expected.items():
+        if config.get(name) not in (value, None):
+            raise InputError(
+                f"config.json: {name} is {config[name]!r}.\n  Only {value!r} is implemented."
+            )

@@ -1,0 +1,266 @@
+"""Llama and what is built like it: Mistral, Qwen2, Qwen3, SmolLM, Gemma 3.
+
+Touvron et al. (2023); Jiang et al. (2023); Yang et al. (2024); Yang et al. (2025); Allal et al.
+(2025); Gemma Team (2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.pretrained.family import (
+    Family,
+    Tensor,
+    activation,
+    layer,
+    layers,
+    need,
+    refuse_other,
+    their_activation,
+)
+
+_BLOCK = [
+    ("attention_norm", "input_layernorm", "rms_norm"),
+    ("attention/query", "self_attn.q_proj", "linear"),
+    ("attention/key", "self_attn.k_proj", "linear"),
+    ("attention/value", "self_attn.v_proj", "linear"),
+    ("attention/output_projection", "self_attn.o_proj", "linear"),
+    ("attention/query_norm", "self_attn.q_norm", "rms_norm"),
+    ("attention/key_norm", "self_attn.k_norm", "rms_norm"),
+    ("feed_forward_norm", "post_attention_layernorm", "rms_norm"),
+    ("feed_forward/gate", "mlp.gate_proj", "linear"),
+    ("feed_forward/expand", "mlp.up_proj", "linear"),
+    ("feed_forward/contract", "mlp.down_proj", "linear"),
+]
+
+_GEMMA_NORMS = [
+    ("attention_norm", "input_layernorm", "gemma_norm"),
+    ("attention_result_norm", "post_attention_layernorm", "gemma_norm"),
+    ("attention/query_norm", "self_attn.q_norm", "gemma_norm"),
+    ("attention/key_norm", "self_attn.k_norm", "gemma_norm"),
+    ("feed_forward_norm", "pre_feedforward_layernorm", "gemma_norm"),
+    ("feed_forward_result_norm", "post_feedforward_layernorm", "gemma_norm"),
+]
+_GEMMA_BLOCK = [row for row in _BLOCK if row[2] == "linear"] + _GEMMA_NORMS
+
+
+def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
+    vocabulary_size, layers, heads, width = need(config, *names)
+    inner, longest = need(config, "intermediate_size", "max_position_embeddings")
+    fields = {
+        "vocabulary_size": vocabulary_size,
+        "num_layers": layers,
+        "num_heads": heads,
+        "num_key_value_heads": config.get("num_key_value_heads"),
+        "head_dim": config.get("head_dim"),
+        "hidden_dim": width,
+        "intermediate_dim": inner,
+        "max_sequence_length": longest,
+        "position": "rotary",
+        "norm": "rms_norm",
+        "norm_epsilon": config.get("rms_norm_eps", 1e-6),
+        "activation": activation(config.get("hidden_act", "silu")),
+        "gated": True,
+        "use_bias": config.get("attention_bias", False),
+        "feed_forward_bias": config.get("mlp_bias", False),
+        "scale_embedding": False,
+        "tie_embeddings": config.get("tie_word_embeddings", False),
+        "dropout": 0.0,
+    }
+    return fields | _rope(_rope_parameters(config))
+
+
+def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+    """`rope_parameters` of transformers 5; before it `rope_theta` and `rope_scaling` stood apart."""
+    values = {"rope_theta": config.get("rope_theta"), **(config.get("rope_scaling") or {})}
+    values |= config.get("rope_parameters") or {}
+    values["rope_type"] = values.get("rope_type") or values.pop("type", "default")
+    longest = config.get("max_position_embeddings")
+    values.setdefault("original_max_position_embeddings", longest)
+    return values
+
+
+def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
+    fields = {"rope_theta": float(values.get("rope_theta") or 10_000.0)}
+    refuse_other(values, partial_rotary_factor=1.0)
+    # "dynamic" stretches texts longer than the model was trained with, which are not read here.
+    if values["rope_type"] not in ("default", "dynamic"):
+        left_out = ("rope_theta", "type", "partial_rotary_factor")
+        fields["rope_scaling"] = {k: v for k, v in values.items() if k not in left_out}
+    return fields
+
+
+def _windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
+    """Which blocks see how far; `layer_types` of transformers 4.53 and later says it by name."""
+    if not window:
+        return {}
+    types = config.get("layer_types") or ["sliding_attention"] * config["num_hidden_layers"]
+    layers = [i for i, kind in enumerate(types) if kind == "full_attention"]
+    if len(layers) == len(types):
+        return {}
+    return {"sliding_window": window, "global_layers": tuple(layers)}
+
+
+def _mistral_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    return _fields(config, task) | _windows(config, config.get("sliding_window"))
+
+
+def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Qwen2: biases of queries, keys and values alone; both: a window from some block on."""
+    fields = _fields(config, task)
+    if config["model_type"] == "qwen2":
+        fields |= {"use_bias": False, "qkv_bias": True}
+    else:
+        fields |= {"query_key_norm": True}
+    if not config.get("use_sliding_window"):
+        return fields
+    types = config.get("layer_types")
+    if types is None:
+        first = config.get("max_window_layers", 0)
+        count = config["num_hidden_layers"]
+        types = ["full_attention"] * first + ["sliding_attention"] * (count - first)
+    return fields | _windows({**config, "layer_types": types}, config.get("sliding_window"))
+
+
+def _gemma_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    refuse_other(config, final_logit_softcapping=None, attn_logit_softcapping=None)
+    refuse_other(config, use_bidirectional_attention=False)
+    types = config.get("layer_types")
+    if types is None:
+        every = config.get("sliding_window_pattern", 6)
+        count = config["num_hidden_layers"]
+        types = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)]
+    both = config.get("rope_parameters") or {}
+    if "full_attention" in both:
+        local = both.get("sliding_attention", {}).get("rope_theta", 10_000.0)
+        config = {**config, "rope_parameters": both["full_attention"]}
+    else:
+        local = config.get("rope_local_base_freq", 10_000.0)
+    scalar = config.get("query_pre_attn_scalar", 256)
+    defaults = {"hidden_act": config.get("hidden_activation", "gelu_pytorch_tanh")}
+    defaults |= {"head_dim": config.get("head_dim", 256)}
+    defaults |= {"tie_word_embeddings": config.get("tie_word_embeddings", True)}
+    fields = _fields({**config, **defaults}, task)
+    return (
+        fields
+        | _windows({**config, "layer_types": types}, config.get("sliding_window", 4096))
+        | {
+            "query_key_norm": True,
+            "sandwich_norm": True,
+            "scale_embedding": True,
+            "attention_scale": float(scalar) ** -0.5,
+            "local_rope_theta": float(local),
+        }
+    )
+
+
+def _stack(config: Mapping[str, Any], block: list[tuple], norm: str) -> list[Tensor]:
+    table = [
+        *layer("embedding", "model.embed_tokens", "table"),
+        Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
+        *layer("decoder/final_norm", "model.norm", norm),
+    ]
+    for i in range(config["num_hidden_layers"]):
+        table += layers(f"decoder/block_{i}/", f"model.layers.{i}.", block)
+    return table
+
+
+def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    rope = {"rope_theta": config.rope_theta, "rope_type": "default"}
+    return {
+        "model_type": "llama",
+        "vocab_size": config.vocabulary_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_key_value_heads,
+        "head_dim": config.head_dim,
+        "hidden_size": config.hidden_dim,
+        "intermediate_size": config.intermediate_dim,
+        "max_position_embeddings": config.max_sequence_length,
+        "hidden_act": their_activation(config.activation),
+        "rms_norm_eps": config.norm_epsilon,
+        "attention_bias": config.use_bias,
+        "mlp_bias": config.feed_forward_bias,
+        "tie_word_embeddings": config.tie_embeddings,
+        # As transformers 4 and 5 say it.
+        "rope_theta": config.rope_theta,
+        "rope_scaling": config.rope_scaling,
+        "rope_parameters": rope | (config.rope_scaling or {}),
+        "pad_token_id": config.padding_id,
+        "bos_token_id": config.start_id,
+        "eos_token_id": config.end_id,
+    }
+
+
+def _layer_types(config: TransformerConfig) -> list[str]:
+    kinds = ("full_attention", "sliding_attention")
+    return [kinds[bool(config.window_of(i))] for i in range(config.num_layers)]
+
+
+def _mistral_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    window = config.sliding_window or None
+    return _config(config, task) | {"model_type": "mistral", "sliding_window": window}
+
+
+def _qwen_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    return _config(config, task) | {
+        "model_type": "qwen3" if config.query_key_norm else "qwen2",
+        "use_sliding_window": bool(config.sliding_window),
+        "sliding_window": config.sliding_window or None,
+        "layer_types": _layer_types(config),
+    }
+
+
+def _gemma_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    scale = config.attention_scale or config.head_dim**-0.5
+    values = _config(config, task)
+    local = {"rope_theta": config.local_rope_theta, "rope_type": "default"}
+    rope = {"full_attention": values["rope_parameters"], "sliding_attention": local}
+    return values | {
+        "model_type": "gemma3_text",
+        "hidden_activation": "gelu_pytorch_tanh",
+        "query_pre_attn_scalar": round(scale**-2, 6),
+        "sliding_window": config.sliding_window or None,
+        "layer_types": _layer_types(config),
+        "rope_local_base_freq": config.local_rope_theta,
+        "rope_parameters": rope,
+    }
+
+
+_TASKS = {"ForCausalLM": "causal", "Model": "causal"}
+
+LLAMA = Family(
+    model_types=("llama",),
+    tasks=_TASKS,
+    fields=_fields,
+    layout=lambda config, task: _stack(config, _BLOCK, "rms_norm"),
+    to_config=_config,
+    prefix="model.",
+)
+MISTRAL = Family(
+    model_types=("mistral",),
+    tasks=_TASKS,
+    fields=_mistral_fields,
+    layout=LLAMA.layout,
+    to_config=_mistral_config,
+    prefix="model.",
+)
+QWEN = Family(
+    model_types=("qwen2", "qwen3"),
+    tasks=_TASKS,
+    fields=_qwen_fields,
+    layout=LLAMA.layout,
+    to_config=_qwen_config,
+    prefix="model.",
+)
+GEMMA = Family(
+    model_types=("gemma3_text",),
+    tasks=_TASKS | {"TextModel": "causal"},
+    fields=_gemma_fields,
+    layout=lambda config, task: _stack(config, _GEMMA_BLOCK, "gemma_norm"),
+    to_config=_gemma_config,
+    prefix="model.",
+)

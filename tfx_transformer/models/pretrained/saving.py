@@ -1,0 +1,192 @@
+"""The way back: a model as the folder that Hugging Face transformers loads."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors.numpy
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.pretrained.families import FAMILIES
+from tfx_transformer.models.pretrained.family import Family, Tensor
+from tfx_transformer.models.saving import parameters
+
+# What a configuration holds beside the architecture: rates of training, and ids, which
+# config.json tells in words of its own.
+_NO_ARCHITECTURE = (
+    "dropout",
+    "stochastic_depth",
+    "padding_id",
+    "start_id",
+    "end_id",
+    "num_classes",
+    "multi_label",
+)
+# What an encoder's vectors become is no part of a bare encoder.
+_READ_OUT = ("pooling", "pooler")
+
+_MODULES = "sentence_transformers.models."
+
+
+def save_pretrained(
+    folder: Path, model: keras.Model, labels: list[str] | None = None
+) -> tuple[Family, dict[str, Any]]:
+    """Writes config.json and model.safetensors, in float32; of an embedder also the files that
+    sentence-transformers reads, of an image classifier preprocessor_config.json.
+
+    Args:
+        folder: exists.
+        labels: names of a classifier's classes.
+
+    Returns: the family, and what config.json holds.
+
+    Raises:
+        InputError: no architecture of transformers computes what this model does; what differs from
+            the nearest is named.
+    """
+    family, config = family_for(model.config, model.task)
+    name = _architecture(family, config, model)
+    config |= {"architectures": [name], "torch_dtype": "float32"}
+    if labels:
+        config["id2label"] = {str(index): label for index, label in enumerate(labels)}
+        config["label2id"] = {label: index for index, label in enumerate(labels)}
+        if model.config.multi_label:
+            config["problem_type"] = "multi_label_classification"
+    tensors = _tensors(family, config, model)
+    if name.endswith("Model") and model.task == "embedding":
+        tensors = {key.removeprefix(family.prefix): array for key, array in tensors.items()}
+        _write_sentence_transformer(folder, model)
+    safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    if "preprocessor" in config:
+        _write_json(folder / "preprocessor_config.json", config.pop("preprocessor"))
+    _write_json(folder / "config.json", config)
+    return family, config
+
+
+def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, Any]]:
+    """The family that says all of an architecture, and its config.json.
+
+    Raises:
+        InputError: there is none.
+    """
+    nearest: list[str] | None = None
+    for family in FAMILIES:
+        if task not in family.tasks.values():
+            continue
+        values = family.to_config(config, task)
+        if config.pooling == "class_tokens":
+            values["architectures"] = ["WithTeacher"]
+        try:
+            told = TransformerConfig(**family.fields(values, task), **_ids(config))
+        except InputError:
+            continue
+        different = _differences(config, told, task)
+        if not different:
+            return family, values
+        if nearest is None or len(different) < len(nearest):
+            nearest = different
+    what = ", ".join(nearest or [f"task {task!r}"])
+    raise InputError(
+        f"no model of Hugging Face transformers computes this one; nothing there has {what}.\n"
+        "  Models loaded by --base can be written, and those of --style gpt2, llama or bert."
+    )
+
+
+def _ids(config: TransformerConfig) -> dict[str, Any]:
+    ids = {"start_id": config.start_id, "end_id": config.end_id}
+    return ids | {"num_classes": config.num_classes, "multi_label": config.multi_label}
+
+
+def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
+    left_out = _NO_ARCHITECTURE + (_READ_OUT if task != "classification" else ())
+    if task != "seq2seq":
+        left_out += ("num_decoder_layers",)
+    if config.position != "relative":
+        left_out += ("relative_buckets", "relative_distance")
+    if config.position != "rotary":
+        left_out += ("rope_theta", "local_rope_theta")
+    names = (field.name for field in dataclasses.fields(config) if field.name not in left_out)
+    return [
+        f"{name} {getattr(config, name)!r}"
+        for name in names
+        if not _equal(getattr(config, name), getattr(told, name))
+    ]
+
+
+def _equal(ours: Any, told: Any) -> bool:
+    if isinstance(ours, float) and isinstance(told, float):
+        return bool(np.isclose(ours, told, rtol=1e-6, atol=0))
+    return ours == told
+
+
+def _architecture(family: Family, config: Mapping[str, Any], model: keras.Model) -> str:
+    """The class of transformers, such as "BertForMaskedLM"."""
+    endings = [ending for ending, task in family.tasks.items() if task == model.task]
+    ending = endings[0]
+    if model.config.pooling == "class_tokens":
+        ending = next(e for e in endings if e.endswith("WithTeacher"))
+    return _CLASSES[config["model_type"]] + ending
+
+
+_CLASSES = {
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "gpt2": "GPT2",
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "gemma3_text": "Gemma3",
+    "t5": "T5",
+    "marian": "Marian",
+    "vit": "ViT",
+    "deit": "DeiT",
+}
+
+
+def _tensors(family: Family, config: Mapping[str, Any], model) -> dict[str, np.ndarray]:
+    variables = parameters(model)
+    arrays = {path: np.asarray(v.value, "float32") for path, v in variables.items()}
+    tensors = {}
+    for place in family.places(config, model.task, variables):
+        if isinstance(place, Tensor):
+            array = arrays[place.ours]
+            if place.change == "transposed":
+                array = array.T
+            elif place.change == "less_one":
+                array = array - 1
+            tensors[place.theirs] = array
+        else:
+            saved = place.save([arrays[path] for path in place.ours])
+            tensors |= dict(zip(place.theirs, saved, strict=True))
+    return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+
+
+def _write_sentence_transformer(folder: Path, model) -> None:
+    """What sentence-transformers reads: which vectors it pools, and that it normalizes."""
+    names = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken"}
+    pooling = {"word_embedding_dimension": model.config.hidden_dim}
+    pooling |= {
+        f"pooling_mode_{theirs}": ours == model.config.pooling for ours, theirs in names.items()
+    }
+    parts = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
+    modules = [
+        {"idx": index, "name": str(index), "path": path, "type": _MODULES + kind}
+        for index, (path, kind) in enumerate(parts)
+    ]
+    (folder / "1_Pooling").mkdir()
+    (folder / "2_Normalize").mkdir()
+    _write_json(folder / "1_Pooling" / "config.json", pooling)
+    (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_json(file: Path, values: Mapping[str, Any]) -> None:
+    text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    file.write_text(text, encoding="utf-8")

@@ -1,0 +1,239 @@
+"""T5 and Marian: Raffel et al. (2020), Junczys-Dowmunt et al. (2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.pretrained.family import (
+    Family,
+    Group,
+    Tensor,
+    activation,
+    layer,
+    layers,
+    need,
+    refuse_other,
+    their_activation,
+)
+
+# A logit that no token is written with.
+_NEVER = -1e4
+
+
+def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    names = ("vocab_size", "num_layers", "num_heads", "d_model", "d_kv", "d_ff")
+    vocabulary_size, layers, heads, width, head, inner = need(config, *names)
+    gated, _, name = str(config.get("feed_forward_proj", "relu")).rpartition("gated-")
+    tied = config.get("tie_word_embeddings", True)
+    scaled = config.get("scale_decoder_outputs", tied)
+    return {
+        "vocabulary_size": vocabulary_size,
+        "num_layers": layers,
+        "num_decoder_layers": config.get("num_decoder_layers") or layers,
+        "num_heads": heads,
+        "head_dim": head,
+        "hidden_dim": width,
+        "intermediate_dim": inner,
+        "max_sequence_length": config.get("n_positions") or 512,
+        "position": "relative",
+        "relative_buckets": config.get("relative_attention_num_buckets", 32),
+        "relative_distance": config.get("relative_attention_max_distance", 128),
+        "attention_scale": 1.0,
+        "norm": "rms_norm",
+        "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
+        # T5 1.1 says "gated-gelu" and computes the approximation.
+        "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
+        "gated": "gated" in str(config.get("feed_forward_proj", "relu")),
+        "use_bias": False,
+        "scale_embedding": False,
+        "tie_embeddings": tied,
+        "logit_scale": width**-0.5 if scaled else 1.0,
+        "dropout": config.get("dropout_rate", 0.1),
+    }
+
+
+def _t5_attention(ours: str, theirs: str) -> list[tuple]:
+    return [
+        (f"{ours}/query", f"{theirs}.q", "linear"),
+        (f"{ours}/key", f"{theirs}.k", "linear"),
+        (f"{ours}/value", f"{theirs}.v", "linear"),
+        (f"{ours}/output_projection", f"{theirs}.o", "linear"),
+    ]
+
+
+def _t5_feed_forward(layer: int, gated: bool) -> list[tuple]:
+    dense = f"layer.{layer}.DenseReluDense."
+    first = [("feed_forward/expand", dense + "wi", "linear")]
+    if gated:
+        first = [
+            ("feed_forward/gate", dense + "wi_0", "linear"),
+            ("feed_forward/expand", dense + "wi_1", "linear"),
+        ]
+    return [
+        *first,
+        ("feed_forward/contract", dense + "wo", "linear"),
+        ("feed_forward_norm", f"layer.{layer}.layer_norm", "rms_norm"),
+    ]
+
+
+def _t5_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
+    gated = "gated" in str(config.get("feed_forward_proj", "relu"))
+    own = [
+        *_t5_attention("attention", "layer.0.SelfAttention"),
+        ("attention_norm", "layer.0.layer_norm", "rms_norm"),
+    ]
+    cross = [
+        *_t5_attention("cross_attention", "layer.1.EncDecAttention"),
+        ("cross_attention_norm", "layer.1.layer_norm", "rms_norm"),
+    ]
+    counts = (config["num_layers"], config.get("num_decoder_layers") or config["num_layers"])
+    distances = "block.0.layer.0.SelfAttention.relative_attention_bias"
+    table = [
+        *layer("embedding", "shared", "table"),
+        Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
+    ]
+    blocks = ([*own, *_t5_feed_forward(1, gated)], [*own, *cross, *_t5_feed_forward(2, gated)])
+    for side, count, block in zip(("encoder", "decoder"), counts, blocks, strict=True):
+        table += layer(f"{side}/positions", f"{side}.{distances}", "table")
+        table += layer(f"{side}/final_norm", f"{side}.final_layer_norm", "rms_norm")
+        for i in range(count):
+            table += layers(f"{side}/block_{i}/", f"{side}.block.{i}.", block)
+    return table
+
+
+def _marian_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    refuse_other(
+        config, normalize_before=False, normalize_embedding=False, static_position_embeddings=True
+    )
+    refuse_other(config, share_encoder_decoder_embeddings=True, add_final_layer_norm=False)
+    names = ("vocab_size", "encoder_layers", "decoder_layers", "d_model", "encoder_ffn_dim")
+    vocabulary_size, layers, decoder_layers, width, inner = need(config, *names)
+    heads = config.get("encoder_attention_heads", 8)
+    refuse_other(config, decoder_attention_heads=heads, decoder_ffn_dim=inner)
+    return {
+        "vocabulary_size": vocabulary_size,
+        "num_layers": layers,
+        "num_decoder_layers": decoder_layers,
+        "num_heads": heads,
+        "hidden_dim": width,
+        "intermediate_dim": inner,
+        "max_sequence_length": config.get("max_position_embeddings", 512),
+        "position": "sinusoidal_halves",
+        "norm_first": False,
+        "activation": activation(config.get("activation_function", "swish")),
+        "scale_embedding": config.get("scale_embedding", False),
+        "tie_embeddings": True,
+        "logits_bias": True,
+        "dropout": config.get("dropout", 0.1),
+    }
+
+
+def _bart_attention(ours: str, theirs: str) -> list[tuple]:
+    return [
+        (f"{ours}/query", f"{theirs}.q_proj", "linear"),
+        (f"{ours}/key", f"{theirs}.k_proj", "linear"),
+        (f"{ours}/value", f"{theirs}.v_proj", "linear"),
+        (f"{ours}/output_projection", f"{theirs}.out_proj", "linear"),
+        (f"{ours}_norm", f"{theirs}_layer_norm", "layer_norm"),
+    ]
+
+
+def _marian_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
+    rest = [
+        ("feed_forward/expand", "fc1", "linear"),
+        ("feed_forward/contract", "fc2", "linear"),
+        ("feed_forward_norm", "final_layer_norm", "layer_norm"),
+    ]
+    own = _bart_attention("attention", "self_attn")
+    cross = _bart_attention("cross_attention", "encoder_attn")
+    table = [*layer("embedding", "model.shared", "table"), _marian_bias(config)]
+    for i in range(config["encoder_layers"]):
+        table += layers(f"encoder/block_{i}/", f"model.encoder.layers.{i}.", [*own, *rest])
+    for i in range(config["decoder_layers"]):
+        table += layers(f"decoder/block_{i}/", f"model.decoder.layers.{i}.", [*own, *cross, *rest])
+    return table
+
+
+def _marian_bias(config: Mapping[str, Any]) -> Group:
+    """Marian's padding is a token of the vocabulary, with a logit of 0, that is never written."""
+
+    def load(arrays):
+        bias = arrays[0].reshape(-1).copy()
+        bias[config["pad_token_id"]] = _NEVER
+        return [bias]
+
+    return Group(
+        ("logits_bias",), ("final_logits_bias",), load, lambda arrays: [arrays[0].reshape(1, -1)]
+    )
+
+
+def _t5_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    name = "gelu" if config.activation == "gelu_tanh" and config.gated else config.activation
+    return {
+        "model_type": "t5",
+        "vocab_size": config.vocabulary_size,
+        "num_layers": config.num_layers,
+        "num_decoder_layers": config.num_decoder_layers,
+        "num_heads": config.num_heads,
+        "d_kv": config.head_dim,
+        "d_model": config.hidden_dim,
+        "d_ff": config.intermediate_dim,
+        "n_positions": config.max_sequence_length,
+        "relative_attention_num_buckets": config.relative_buckets,
+        "relative_attention_max_distance": config.relative_distance,
+        "layer_norm_epsilon": config.norm_epsilon,
+        "feed_forward_proj": f"gated-{name}" if config.gated else name,
+        "tie_word_embeddings": config.tie_embeddings,
+        "scale_decoder_outputs": config.logit_scale != 1,
+        "dropout_rate": config.dropout,
+        "pad_token_id": config.padding_id,
+        "eos_token_id": config.end_id,
+        "decoder_start_token_id": config.start_id,
+        "is_encoder_decoder": True,
+    }
+
+
+def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    values = {
+        "model_type": "marian",
+        "vocab_size": config.vocabulary_size,
+        "d_model": config.hidden_dim,
+        "activation_function": their_activation(config.activation),
+        "scale_embedding": config.scale_embedding,
+        "max_position_embeddings": config.max_sequence_length,
+        "static_position_embeddings": True,
+        "share_encoder_decoder_embeddings": True,
+        "dropout": config.dropout,
+        "pad_token_id": config.padding_id,
+        "eos_token_id": config.end_id,
+        "forced_eos_token_id": config.end_id,
+        "decoder_start_token_id": config.start_id,
+        "bad_words_ids": [[config.padding_id]],
+        "is_encoder_decoder": True,
+    }
+    sides = {"encoder": config.num_layers, "decoder": config.num_decoder_layers}
+    for side, count in sides.items():
+        values |= {
+            f"{side}_layers": count,
+            f"{side}_attention_heads": config.num_heads,
+            f"{side}_ffn_dim": config.intermediate_dim,
+        }
+    return values
+
+
+T5 = Family(
+    model_types=("t5",),
+    tasks={"ForConditionalGeneration": "seq2seq", "WithLMHeadModel": "seq2seq"},
+    fields=_t5_fields,
+    layout=_t5_layout,
+    to_config=_t5_config,
+)
+MARIAN = Family(
+    model_types=("marian",),
+    tasks={"MTModel": "seq2seq"},
+    fields=_marian_fields,
+    layout=_marian_layout,
+    to_config=_marian_config,
+)
