@@ -1,7 +1,8 @@
 # make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
 # make test    checks the code style and runs every test with coverage
+# make soak    kills small trainings at random moments, for an hour or more: tests/faults/README.md
 #
-# Both need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
+# All need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
 # make test PYTHON=/path/to/python3
 
 BIN := .venv/bin
@@ -14,7 +15,7 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	sys.argv = sys.argv[1:]; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
-.PHONY: demo test
+.PHONY: demo soak test
 
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite
@@ -29,6 +30,10 @@ demo: $(ENVIRONMENT)
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+soak: $(ENVIRONMENT)
+	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40
+	$(BIN)/python tests/faults/kill_runs.py signals --count 20
 
 # A python that is found may still fail (a version manager's placeholder, a system without venv), so
 # each is tried. The last line marks the environment as complete: until then it is made anew.

@@ -2,7 +2,7 @@
 
     tfx-transformer run instruction_finetuning
     tfx-transformer run instruction_finetuning --csv my.csv --output answer --base saved_models/my
-    tfx-transformer run instruction_finetuning --csv c.jsonl --base saved_models/my --method lora
+    tfx-transformer run instruction_finetuning --csv c.jsonl --base hf://owner/name --method lora
 
 CSV columns: instruction, output, optionally input, or the names you give; or chats in JSONL. Only
 answers bear loss; rows are also joined to chats of --turns. Without --base the model is new.
@@ -17,7 +17,7 @@ def main(
     style="llama", vocabulary_size=1500, max_length=128, method="full", rank=8, alpha=16.0,
     targets="query,key,value,output_projection,expand,gate,contract", base_dtype="", pack=True,
     loss_on="answers", turns=3, epochs=30, batch_size=8, learning_rate=2e-3, warmup_steps=50,
-    dropout=0.1, patience=20, minutes=0.0, precision="float32", seed=1,
+    dropout=0.1, patience=20, minutes=0.0, save_minutes=5.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -30,7 +30,7 @@ def main(
         train, held_out = tfx.data.split_conversations(train, share, seed)
     train = tfx.data.add_turns(train, turns, seed)
     if base:
-        model, words = tfx.load(base, precision, "causal")
+        model, words = tfx.from_pretrained(base, precision, "causal", max_length)
     else:
         words = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
         model = tfx.CausalLM(tfx.TransformerConfig.of_size(
@@ -50,10 +50,10 @@ def main(
     model.compile(adamw, jit_compile=pack)
     writer, texts = tfx.text_generator(model, words), (held_out.prompts(), held_out.answers())
     watch = run.callbacks(writer, *texts, patience=patience, minutes=minutes)
-    model.fit(batches, validation_data=checks, epochs=epochs, callbacks=watch, verbose=0)
-    tfx.save(bundle, run.without_adapters(model), words, overwrite=overwrite)
+    run.fit(model, batches, checks, epochs, watch)
+    tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite)
     tfx.annotate(bundle, **(result := run.finish(model, writer, *texts, tfx.score_answers)))
-    return result | {"verified": tfx.export.everything(bundle, held_out.first_prompts())}
+    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.first_prompts())})
 
 
 if __name__ == "__main__":

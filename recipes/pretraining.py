@@ -17,7 +17,7 @@ def main(
     name="stories", overwrite=False, base="", tokenizer="", size="tiny", style="llama",
     layers=0, heads=0, width=0, vocabulary_size=1500, context=128, dropout=0.1,
     steps=600, validate_every=100, batch_size=16, learning_rate=2e-3, warmup_steps=50,
-    weight_decay=0.1, patience=4, minutes=0.0, precision="float32", seed=1,
+    weight_decay=0.1, patience=4, minutes=0.0, save_minutes=5.0, precision="float32", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     goal, bundle = tfx.training.objective(objective), tfx.training.new_bundle_path(name, overwrite)
@@ -25,7 +25,7 @@ def main(
     text = text or tfx.resources.dataset_path("pretraining.txt")
     how = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
-        model, words = tfx.load(base, precision, goal.task)
+        model, words = tfx.from_pretrained(base, precision, goal.task, context)
     else:
         texts = tfx.data.sample_texts(text, **how)  # read when they are needed
         words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json") if tokenizer else (
@@ -45,15 +45,14 @@ def main(
     measures = goal.measures(held_out)
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
     writer, prompts = goal.writer(model, words), goal.prompts(held_out, words)
-    model.fit(
-        goal.batches(train, words, **blocks, seed=seed).repeat(), steps_per_epoch=validate_every,
-        validation_data=goal.batches(held_out, words, **blocks, shuffle=False),
-        epochs=tfx.training.rounds(steps, validate_every), verbose=0,
-        callbacks=run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1),
-    )  # fmt: skip
-    tfx.save(bundle, model, words, overwrite=overwrite)
+    batches = goal.batches(train, words, **blocks, seed=seed)
+    checks = goal.batches(held_out, words, **blocks, shuffle=False)
+    watch = run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1)
+    epochs = tfx.training.rounds(steps, validate_every)
+    run.fit(model, batches, checks, epochs, watch, steps_per_epoch=validate_every)
+    tfx.save(bundle, model, words, overwrite=run.overwrite)
     tfx.annotate(bundle, **(result := run.finish(model, writer, prompts)))
-    return result | {"verified": tfx.export.everything(bundle, prompts)}
+    return run.done(result | {"verified": tfx.export.everything(bundle, prompts)})
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     tfx-transformer run text_classification --csv my.csv --text title,body --label topic --name my
 
 Columns: text (several: with commas), label (several in a cell: --separator "|"). A share is held
-out, or --validation; --base fine-tunes a bundle. Defaults: datasets/labelled_text.csv, 2 minutes.
+out, or --validation. --base: a bundle or a checkpoint, such as hf://google-bert/bert-base-uncased.
 """
 
 import tfx_transformer as tfx
@@ -15,7 +15,8 @@ def main(
     skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
     vocabulary_size=2000, max_length=128, ngram_buckets=5000, pooling="mean", method="full", rank=8,
     epochs=20, batch_size=32, learning_rate=2e-3, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    token_dropout=0.0, average=0.99, patience=6, minutes=0.0, precision="float32", seed=1,
+    token_dropout=0.0, average=0.99, patience=6, minutes=0.0, save_minutes=5.0, precision="float32",
+    seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -27,10 +28,10 @@ def main(
     if not validation:
         train, held_out = tfx.data.split_labelled_texts(train, share, seed)
     names, many = tfx.data.label_names(train.labels, train.path), bool(separator)
-    base, words = tfx.load(base) if base else (None, None)
+    base, words = tfx.from_pretrained(base, max_length=max_length) if base else (None, None)
     words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
     config = base.config if base else tfx.TransformerConfig.of_size(
-        size, words.vocabulary_size, num_layers=layers, hidden_dim=width,
+        size, words.vocabulary_size, "classifier", num_layers=layers, hidden_dim=width,
         max_sequence_length=max_length, ngram_buckets=ngram_buckets,
     )  # fmt: skip
     head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
@@ -46,14 +47,13 @@ def main(
     batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
     checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
     run.show_cost(model, batch_size * length, total := epochs * len(batches))
-    adamw = tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,
-        layer_decay=layer_decay, average=average)  # fmt: skip
-    model.compile(adamw, label_smoothing=0.1)
+    model.compile(tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,
+        layer_decay=layer_decay, average=average), label_smoothing=0.1)  # fmt: skip
     watch = run.watch(tfx.predictor(model, words, names), held_out, patience, minutes, average > 0)
-    model.fit(batches, validation_data=checks, epochs=epochs, callbacks=watch, verbose=0)
-    tfx.save(bundle, run.without_adapters(model), words, overwrite=overwrite, labels=names)
+    run.fit(model, batches, checks, epochs, watch)
+    tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite, labels=names)
     tfx.annotate(bundle, **(result := run.report(model, train)))
-    return result | {"verified": tfx.export.everything(bundle, held_out.texts)}
+    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.texts)})
 
 
 if __name__ == "__main__":

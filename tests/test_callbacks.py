@@ -178,7 +178,7 @@ def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
     (tmp_path / "r").mkdir()
     (tmp_path / "r" / "old.png").write_bytes(b"")
     Run("r", {"epochs": 3, "path": tmp_path, "猫": "ネコ"}, root=tmp_path)
-    assert [path.name for path in (tmp_path / "r").iterdir()] == ["settings.json"]
+    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["lock", "settings.json"]
     text = (tmp_path / "r" / "settings.json").read_text("utf-8")
     assert f'"path": "{tmp_path}"' in text and '"猫": "ネコ"' in text
 

@@ -11,6 +11,7 @@ from test_cli import everything_in, process
 from tiny_models import tiny_encoder
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.cli.engines import VARIANTS
 from tfx_transformer.models.encoders import MaskedLM
 from tfx_transformer.models.saving import save
 
@@ -155,6 +156,10 @@ def refused(command, tmp_path):
 )
 def test_bad_arguments(refused, text_classifier, arguments, message):
     assert message in refused("classify", text_classifier.path, "the cat", *arguments)
+
+
+def test_every_kind_of_file_can_be_chosen():
+    assert tuple(bundle.LITERT) == VARIANTS
 
 
 def test_only_a_classifier_classifies(refused, text_classifier, text_embedder):

@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from sklearn.feature_extraction.text import CountVectorizer
 from tiny_models import perturbed, tiny_causal, tiny_config, tiny_model
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, pictures
 from tfx_transformer.models import states
 from tfx_transformer.models.encoders import Classifier, Embedder
 from tfx_transformer.models.predicting import predictor
@@ -154,6 +154,39 @@ def test_two_texts_by_five_measures(answer, command, bundles, models, tokenizer)
     assert "cosine         1.0000\nangle          0.0000°\neuclidean      0.0000\n" in output
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+    """Matrix, names and title of each similarity matrix that is drawn."""
+    asked, draw = [], pictures.similarity_matrix
+    monkeypatch.setattr(
+        pictures, "similarity_matrix", lambda *given: asked.append(given[1:]) or draw(*given)
+    )
+    return asked
+
+
+def test_cosines_of_several_texts_and_their_picture(answer, command, bundles, tmp_path, drawn):
+    found = answer("similar", bundles / "writer", *TEXTS[:3], "--picture", "a.png")
+    pairs = [answer("similar", bundles / "writer", TEXTS[0], t)["cosine"] for t in TEXTS[1:3]]
+    assert found["texts"] == TEXTS[:3]
+    assert found["cosine"][0] == pytest.approx([1, *pairs], abs=1e-5)
+    matrix, names, title = drawn.pop()
+    np.testing.assert_allclose(matrix, found["cosine"], atol=1e-6)
+    assert (names, title) == (TEXTS[:3], "Cosines by writer")
+    assert imread(tmp_path / "a.png").min() < 0.5
+    write_csv(tmp_path / "my.csv", ["text"], [[text] for text in TEXTS])
+    search = ("--csv", "my.csv", "--count", 2, "--picture", "b.png")
+    results = answer("similar", bundles / "writer", *TEXTS[1:3], *search)["results"]
+    matrix, names, _ = drawn.pop()
+    assert names[:2] == TEXTS[1:3] and len(set(names[2:])) == len(names) - 2
+    assert set(names[2:]) == {near["text"] for r in results for near in r["nearest"]}
+    for row, result in zip(matrix, results, strict=False):
+        for near in result["nearest"]:
+            assert row[2 + names[2:].index(near["text"])] == pytest.approx(near["cosine"])
+    assert imread(tmp_path / "b.png").min() < 0.5
+    command("similar", bundles / "writer", *TEXTS[:2], "--picture", "c.png")
+    assert imread(tmp_path / "c.png").min() < 0.5
+
+
 def test_the_nearest_rows_of_a_column(answer, bundles, tmp_path):
     write_csv(tmp_path / "my.csv", ["text"], [[text] for text in TEXTS])
     queries = ("the dog sees", "猫が見る")
@@ -217,6 +250,11 @@ def test_similar_refuses(command, bundles, tmp_path):
     assert "scored pairs are read from a file" in errors
     errors = refused(command, "similar", bundles / "writer", "--csv", "my.csv")
     assert "a search needs a text" in errors
+    two = ("similar", bundles / "writer", "a", "b")
+    assert "cannot be written" in refused(command, *two, "--picture", "no/map.png")
+    scored = ("--csv", "my.csv", "--first", "a", "--second", "b", "--score", "c")
+    errors = refused(command, "similar", *scored, "--picture", "map.png")
+    assert "Pairs have no picture" in errors
 
 
 # vectors
@@ -281,6 +319,33 @@ def test_states(answer, bundles, models, tokenizer, tmp_path, name):
     assert all(imread(tmp_path / file).min() < 0.5 for file in ("states.png", "cache.png"))
 
 
+@pytest.mark.parametrize("name", ["embedder", "writer", "translator"])
+def test_attention(answer, command, bundles, models, tokenizer, tmp_path, name):
+    verb = ("vectors", "attention", bundles / name, TEXTS[0])
+    ids = states.text_ids(models[name], tokenizer, TEXTS[0])
+    scores = states.self_attention(models[name], ids)
+    for flags, expected in (
+        ([], scores.mean(axis=(0, 1))),
+        (["--layer", 2], scores[1].mean(axis=0)),
+        (["--head", 3], scores[:, 2].mean(axis=0)),
+        (["--layer", 1, "--head", 6, "--picture", "map.png"], scores[0, 5]),
+    ):
+        found = answer(*verb, *flags)
+        assert found["tokens"] == tokenizer.tokens(ids)
+        np.testing.assert_allclose(found["attention"], expected, atol=1e-5)
+    assert imread(tmp_path / "map.png").min() < 0.5
+    title, *lines = command(*verb, "--layer", 1)[1].splitlines()
+    assert title == "where each token looks most: layer 1, mean of 6 heads"
+    row = scores[0].mean(axis=0)[-1]
+    most = [f"{found['tokens'][i]!r} {row[i]:.3f}" for i in np.argsort(-row)[:3]]
+    assert lines[-1] == f"  {found['tokens'][-1]!r}: {', '.join(most)}"
+    if name == "writer":
+        assert lines[0] == f"  {found['tokens'][0]!r}: {found['tokens'][0]!r} 1.000"
+    errors = refused(command, *verb, "--head", 7)
+    assert errors == "--head is 7.\n  The model has 6 heads.\n"
+    assert "--layer is 0" in refused(command, *verb, "--layer", 0)
+
+
 def test_weights(answer, command, bundles, models, tmp_path):
     found = answer("vectors", "weights", bundles / "writer", "--picture", "sizes.png")
     assert found["weights"] == states.weight_norms(models["writer"])
@@ -304,5 +369,6 @@ def test_vectors_refuses(command, bundles):
     assert "cannot be written" in refused(command, *weights, "--picture", "no/map.png")
     errors = refused(command, "vectors", "states", bundles / "writer", "a", "--steps", 0)
     assert "--steps is 0" in errors
-    assert "reads images" in refused(command, "vectors", "states", bundles / "images", "a")
+    for kind in ("states", "attention"):
+        assert "reads images" in refused(command, "vectors", kind, bundles / "images", "a")
     assert "KIND" in refused(command, "vectors")

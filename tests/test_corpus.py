@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shlex
 import tracemalloc
 from pathlib import Path
@@ -340,6 +341,15 @@ def test_real_text_comes_back(shared_data, tmp_path):
     assert tokens.files == tuple(map(str, files))
     whole = [tokenizer.tiktoken.encode_ordinary(text.decode()) for text in texts]
     assert ids.tolist() == [*whole[0], END, *whole[1], END]
+
+
+@pytest.mark.parametrize("cut", [lambda path: os.truncate(path, 5), os.unlink])
+def test_a_token_file_that_was_cut_short_is_named(letters, tmp_path, cut):
+    tokens = write_tokens([Piece("abc", True, "")], letters, tmp_path / "ids")
+    assert tokens.array().tolist()[-1] == letters.end_id
+    cut(tokens.path)
+    with pytest.raises(InputError, match="ids: the file of token ids is gone or was cut short"):
+        tokens.array()
 
 
 # Holding out

@@ -7,22 +7,36 @@ import keras
 import numpy as np
 import pandas
 import pytest
+from matplotlib.image import imread
+from tiny_models import tiny_encoder
 
+from tfx_transformer import pictures
 from tfx_transformer.data import LabelledTexts, SentencePairs
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.prediction.classification import Labels
-from tfx_transformer.training import ClassifierRun, EmbedderRun, Progress, TimeLimit
-from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving
+from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import ClassifierRun, EmbedderRun, Progress, Run, TimeLimit
+from tfx_transformer.training.callbacks import BestWeights, HeldOutScore, WorthSaving
 
 ROWS = LabelledTexts(
     [("a cat", "one"), ("a dog", ""), ("a", "bird"), ("a cow", "two")],
     [("x",), ("y",), ("y",), ("x",)],
     [2, 3, 4, 5],
     path="held.csv",
+    columns={"text": "animal,count", "label": "kind"},
 )
 TRAIN = LabelledTexts([("cat", ""), ("dog", ""), ("bird", "")], [("x",), ("y",), ("y",)], [2, 3, 4])
 # Right, right, wrong, wrong.
 ANSWERS = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], "float32")
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The tokenizers and texts that attention was to be drawn of."""
+    asked = []
+    monkeypatch.setattr(Run, "draw_self_attention", lambda _, *given: asked.append(given[1:]))
+    return asked
 
 
 def model_with(**history):
@@ -33,7 +47,9 @@ def model_with(**history):
 def classifying(answers, multi_label=False):
     """A classifier that answers so whatever it is asked."""
     return types.SimpleNamespace(
-        labels=Labels(["x", "y"], multi_label), probabilities=lambda _: np.array(answers)
+        labels=Labels(["x", "y"], multi_label),
+        probabilities=lambda _: np.array(answers),
+        tokenizer="words",
     )
 
 
@@ -64,7 +80,7 @@ def test_a_classifier_is_watched_by_macro_f1(tmp_path):
     assert isinstance(watch[-1], WorthSaving)
     # The score must be known before it is shown and judged.
     kinds = [type(callback) for callback in watch]
-    assert kinds == [HeldOutScore, Progress, keras.callbacks.EarlyStopping, WorthSaving]
+    assert kinds == [HeldOutScore, Progress, BestWeights, WorthSaving]
 
 
 def test_the_average_is_what_is_judged(tmp_path):
@@ -82,7 +98,7 @@ def test_a_model_that_diverges_is_worth_nothing(tmp_path):
     assert after_epoch(one(watch, HeldOutScore)) == {"val_macro_f1": 0}
 
 
-def test_a_report_by_hand(tmp_path, capsys):
+def test_a_report_by_hand(tmp_path, capsys, drawn):
     run = ClassifierRun("r", {}, root=tmp_path)
     run.file = "my.csv"
     run.watch(classifying(ANSWERS), ROWS)
@@ -99,8 +115,9 @@ def test_a_report_by_hand(tmp_path, capsys):
     # |1 - 0.9|, |1 - 0.8|, |0 - 0.6| and |0 - 0.7|, each alone in its bin.
     assert scores["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.6 + 0.7) / 4)
     assert "per_class" not in scores
-    assert (result["data"], result["example"]) == ({"file": "my.csv"}, "a dog | ")
-    assert result["text_columns"] == 2
+    assert (result["data"], result["example"]) == ({"file": "my.csv"}, ["a dog", ""])
+    assert (result["text_columns"], result["columns"]) == (2, ["animal", "count"])
+    assert drawn == [("words", ROWS.texts)]
     folder = tmp_path / "r"
     mistakes = pandas.read_csv(folder / "mistakes.csv")
     assert mistakes[["input", "label", "predicted"]].values.tolist() == [
@@ -117,7 +134,7 @@ def test_a_report_by_hand(tmp_path, capsys):
     assert "always the most frequent label:      accuracy 50.0 %, macro-F1 33.3 %\n" in output
 
 
-def test_a_report_of_several_labels(tmp_path, capsys):
+def test_a_report_of_several_labels(tmp_path, capsys, drawn):
     rows = LabelledTexts([("a",), ("bb",), ("c",)], [("x", "y"), (), ("y",)], [2, 3, 4])
     run = ClassifierRun("r", {}, root=tmp_path)
     answers = [[0.9, 0.8], [0.1, 0.6], [0.2, 0.9]]  # one label too many, of the second
@@ -131,7 +148,9 @@ def test_a_report_of_several_labels(tmp_path, capsys):
         "count": 3,
     }
     assert json.loads((tmp_path / "r" / "result.json").read_text("utf-8"))["baselines"] == {}
-    assert result["text_columns"] == 1
+    assert (result["text_columns"], result["example"]) == (1, "a")
+    assert "columns" not in result and len(drawn) == 1
+    run.done(result)
     left = {path.name for path in (tmp_path / "r").iterdir()}
     assert left == {"settings.json", "metrics.csv", "loss.png", "classes.csv", "result.json"}
     assert "all labels right 66.7 %" in capsys.readouterr().out
@@ -155,14 +174,16 @@ def turned(*degrees):
 
 def embedding(**vectors):
     """An embedder of these texts."""
-    return types.SimpleNamespace(embed=lambda texts: np.stack([vectors[t] for t in texts]))
+    return types.SimpleNamespace(
+        embed=lambda texts: np.stack([vectors[t] for t in texts]), tokenizer="words"
+    )
 
 
 def unscored(first, second):
     return SentencePairs(list(first), list(second), None, list(range(2, 2 + len(first))))
 
 
-def test_ranks_by_hand(tmp_path):
+def test_ranks_by_hand(tmp_path, drawn):
     # a finds A; b finds C before B; c finds A and B before C.
     vectors = dict(zip("abcABC", turned(0, 50, 10, 5, 20, 45), strict=True))
     run = EmbedderRun("r", {}, root=tmp_path)
@@ -176,7 +197,7 @@ def test_ranks_by_hand(tmp_path):
     result = run.report(model_with(loss=[2.0, 1.0], val_loss=[2.0, 1.0], val_found=[0.6, 0.2]))
     assert result["training"]["best_epoch"] == 1
     assert result["scores"] == {"found": 0.3333, "mean_reciprocal_rank": 0.6111}
-    assert result["example"] == "a"
+    assert (result["example"], drawn) == ("a", [("words", list("abc"))])
 
 
 def test_of_equal_texts_none_is_nearer(tmp_path):
@@ -209,3 +230,23 @@ def test_equal_scores_rank_nothing(tmp_path):
     pairs = SentencePairs(["a", "b"], ["A", "B"], [0.5, 0.5], [2, 3], path="held.csv")
     with pytest.raises(InputError, match=r"^held\.csv: all held-out pairs have the same score"):
         EmbedderRun("r", {}, root=tmp_path).watch(embedding(), pairs)
+
+
+# Attention
+
+
+def test_attention_is_drawn_of_a_text_that_fills_the_picture(tmp_path, monkeypatch):
+    tokenizer = Tokenizer.train([], 259)  # a token is a byte
+    model = tiny_encoder(Classifier, vocabulary_size=259, num_classes=2)
+    asked = []
+    draw = pictures.self_attention_map
+    monkeypatch.setattr(
+        pictures, "self_attention_map", lambda *given, **named: asked.append(named) or draw(*given)
+    )
+    run = ClassifierRun("r", {}, root=tmp_path)
+    # Of 2 + 3, 3 + 8 and 3 + 20 tokens, of which the model reads 19.
+    rows = [("abc",), ("abcd", "efgh"), ("a" * 10, "b" * 10)]
+    run.draw_self_attention(model, tokenizer, rows)
+    run.draw_self_attention(model, tokenizer, ["a" * 40, "abc"])
+    assert asked == [{"title": "abcd | efgh"}, {"title": "a" * 40}]
+    assert imread(tmp_path / "r" / "attention.png").min() < 0.5

@@ -58,6 +58,30 @@ CASES = {
         {"images": COLOURS[:, :11, :11]},
         np.eye(5)[[4, 0, 2]],
     ),
+    "segments": (
+        Classifier,
+        {"num_classes": 5, "num_segments": 2, "pooler": True, "pooling": "first"},
+        TEXTS,
+        np.array([4, 0, 2]),
+    ),
+    "few_texts": (
+        Classifier,
+        {"num_classes": 5, **STYLES["classifier"]},
+        TEXTS,
+        np.array([4, 0, 2]),
+    ),
+    "class_tokens": (
+        Classifier,
+        {
+            "num_classes": 5,
+            "position": "learned",
+            "class_tokens": 2,
+            "pooling": "class_tokens",
+            **PATCHES,
+        },
+        {"images": COLOURS},
+        np.eye(5)[[4, 0, 2]],
+    ),
     "pairs": (Embedder, {"position": "learned"}, {**TEXTS, "pair_token_ids": PAIRS}, np.arange(3)),
 }
 
@@ -186,6 +210,25 @@ def test_stochastic_depth_grows_from_block_to_block():
 
 
 # Read-outs
+
+
+def test_the_pooled_vector_is_normalized_instead_of_each():
+    model = tiny_encoder(Classifier, num_classes=5, **STYLES["classifier"])
+    plain = tiny_encoder(Classifier, num_classes=5)
+    assert model.encoder.final_norm is None and plain.encoder.final_norm is not None
+    x, mask = (np.asarray(part) for part in model.encode(TEXTS))
+    mean = (x * mask[:, :, None]).sum(1) / mask.sum(1, keepdims=True)
+    pooled = normalized(mean, model.pooled_norm)
+    expected = pooled @ np.asarray(model.logits.kernel) + np.asarray(model.logits.bias)
+    np.testing.assert_allclose(np.asarray(model(TEXTS)), expected, atol=1e-5)
+
+
+def test_embedded_tokens_begin_as_small_as_told():
+    config = TransformerConfig.of_size("nano", 997, "classifier", num_classes=5)
+    vectors = Classifier(config).embedding(np.arange(997)[None])
+    assert np.asarray(vectors).std() == pytest.approx(0.02, rel=0.02)
+    unit = Classifier(TransformerConfig.of_size("nano", 997, num_classes=5))
+    assert np.asarray(unit.embedding(np.arange(997)[None])).std() == pytest.approx(1, rel=0.02)
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -269,6 +269,18 @@ def test_texts_without_a_word_do_not_stop_the_baseline(texts):
     assert tfidf_baseline(texts, [0, 1, 0, 1], texts, [0, 1, 0, 1])["accuracy"] == 1.0
 
 
+def test_in_two_languages_words_and_characters_count():
+    cats = ["a cat sleeps here", "the cat meows", "猫がよく眠る", "この猫は鳴いた"]
+    dogs = ["a dog sleeps here", "the dog barks", "犬がよく眠る", "この犬は吠えた"]
+    test = ["子猫たちが走る", "小犬たちが走る", "one cat", "one dog"]
+    for some in (cats + dogs, cats + dogs + ["a plain cat", "a plain dog"] * 20):
+        ids = [int(text in dogs or text.endswith("dog")) for text in some]
+        assert tfidf_baseline(some, ids, test, [0, 1, 0, 1])["accuracy"] == 1.0
+    # One text among fifty is no language of its own.
+    rare = ["a plain cat", "a plain dog"] * 24 + ["猫がよく眠る", "犬がよく眠る"]
+    assert tfidf_baseline(rare, [0, 1] * 25, test[:2], [0, 1])["accuracy"] == 0.5
+
+
 def test_a_baseline_counts_the_classes_that_the_test_lacks():
     texts = ["red apple", "blue sky", "green grass"]
     scores = tfidf_baseline(texts * 3, [0, 1, 2] * 3, texts[:2], [0, 1])

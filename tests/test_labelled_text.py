@@ -364,6 +364,12 @@ def test_rows_are_left_alone_without_a_rate(letters, ids_of):
     assert inputs["token_ids"].numpy().tolist() == [[1, *ids_of("abc"), 2, 0, 0, 0]]
 
 
+def test_validation_keeps_its_tokens(letters, ids_of):
+    texts = alphabet(11)
+    whole = [(1, *ids_of(a), 2, *ids_of(b), 2) for a, b in texts]
+    assert thinned(letters, texts, shuffle=False) == [whole, whole]
+
+
 @pytest.mark.parametrize("rate", [-0.1, 1, 1.5, float("nan")])
 def test_a_rate_out_of_range(letters, rate):
     with pytest.raises(

@@ -35,6 +35,7 @@ from tfx_transformer.layers import (
     TransformerBlock,
 )
 from tfx_transformer.layers.attention import causal_mask, write_cache
+from tfx_transformer.layers.norm import LayerNorm
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -397,6 +398,37 @@ def test_dropout_of_sub_layers_by_hand():
     x = np.zeros_like(X)
     np.testing.assert_array_equal(block(x), np.full_like(X, 11))
     assert set(np.unique(block(x, training=True))) == {0, 2, 20, 22}
+
+
+# Norms
+
+
+def test_layer_norm_by_hand():
+    layer = LayerNorm(epsilon=2.5)
+    layer.build((None, 4))
+    layer.set_weights([np.array([1.0, 2, 3, -4]), np.array([0.0, 1, 0, 10])])
+    # Of the first row the mean is 3 and the variance 6.5; of the second the variance is 0.
+    x = np.array([[0.0, 2, 3, 7], [5, 5, 5, 5]], "float32")
+    np.testing.assert_allclose(layer(x), [[-1, 1 / 3, 0, 14 / 3], [0, 1, 0, 10]], atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16", "mixed_float16"])
+def test_layer_norm_is_keras(dtype):
+    ours, theirs = (
+        norm(epsilon=1e-5, dtype=dtype) for norm in (LayerNorm, keras.layers.LayerNormalization)
+    )
+    x = 3 + 5 * random_vectors(BATCH, LENGTH, 37)
+    for layer in (ours, theirs):
+        layer.build(x.shape)
+        layer.set_weights([1 + random_vectors(37), random_vectors(37)])
+    result, expected = ours(x), theirs(x)
+    assert result.dtype == expected.dtype
+    if dtype == "float32":
+        np.testing.assert_allclose(result, expected, atol=2e-6)
+    else:  # one unit in the last place
+        step = 2.0 ** (-7 if dtype == "mixed_bfloat16" else -10)
+        result, expected = (np.asarray(ops.cast(y, "float32")) for y in (result, expected))
+        np.testing.assert_allclose(result, expected, rtol=step, atol=step)
 
 
 # Embedding

@@ -57,6 +57,7 @@ def line(axes, label):
         (pictures.length_histogram, ({"原文": []}, None)),
         (pictures.attention_map, (WEIGHTS, SOURCE, TARGET, "I love cats. → 私は猫が好きです。")),
         (pictures.attention_map, ([[1.0]], ["Hi"], ["やあ"])),
+        (pictures.self_attention_map, (WEIGHTS[:5], SOURCE, "I love cats.")),
     ],
 )
 def test_writes_one_png_of_7_by_4_5_inches_and_returns_its_path(tmp_path, draw, arguments):
@@ -260,10 +261,51 @@ def test_the_map_is_the_weights_and_the_axes_are_the_tokens():
     assert [label.get_text() for label in axes.get_xticklabels()] == columns
     assert [label.get_text() for label in axes.get_yticklabels()] == TARGET
     assert axes.get_title(loc="left") + axes.get_title() == "title"
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("source", "target")
     for text in axes.texts:
         column, row = text.get_position()
         assert float(text.get_text()) == pytest.approx(WEIGHTS[row, column], abs=0.00501)
     assert len(axes.texts) == WEIGHTS.size
+
+
+def test_a_text_that_looks_at_itself_has_its_tokens_on_both_sides(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(attention, "write", lambda path, build, *given: made.append(build(*given)))
+    pictures.self_attention_map(tmp_path / "map.png", WEIGHTS[:5], SOURCE, "title")
+    (axes,) = made[0].axes
+    for labels in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in labels] == ["I", "␣love", "␣cats", ".", "</s>"]
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("looks at", "token")
+
+
+def test_parts_of_a_character_say_of_which(tmp_path):
+    tokens = [
+        b"<s>",
+        b"\xe4\xba",
+        b"\xac",
+        b"\xe9",
+        b"\x83\xbd \xf0\x9f",
+        b"\x98\x80",
+        b"\xe4",
+        b"a",
+    ]
+    figure = attention._attention_figure(np.eye(8), tokens, tokens, "")
+    shown = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    both = "都␣\N{GRINNING FACE}"
+    assert shown[:3] == ["<s>", "京 1/2", "京 2/2"]
+    assert shown[3:6] == [f"{both} {part}/3" for part in (1, 2, 3)]
+    assert shown[6:] == ["\\xe4", "a"]
+
+
+@pytest.mark.parametrize("letter", ["a", "猫"])
+def test_a_title_ends_where_the_picture_does(letter):
+    with canvas.style():
+        figure = attention._attention_figure(np.eye(3), "abc", "abc", letter * 500)
+        figure.draw_without_rendering()
+        title = figure.axes[0]._left_title
+        page = figure.get_window_extent()
+        assert page.width / 2 < title.get_window_extent().x1 < page.x1
+    assert title.get_text() == letter * (len(title.get_text()) - 1) + "…"
 
 
 def test_a_large_map_has_a_colour_bar_instead_of_numbers_and_labels_that_fit():

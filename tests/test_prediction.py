@@ -74,6 +74,15 @@ def by_hand(model, tokenizer, texts):
 # Texts
 
 
+@pytest.mark.parametrize(("texts", "least"), [("猫が見る", 2), (["a cat", "", "a dog"], 4)])
+def test_a_frame_has_room_for_its_start_and_ends(tokenizer, texts, least):
+    ends = [tokenizer.end_id] * (least - 1)
+    assert frame(tokenizer, texts, least) == [tokenizer.start_id, *ends]
+    for length in (least - 1, 0, -7):
+        with pytest.raises(InputError, match=f"^max_length is {length}\\.\n  Expected {least} or"):
+            frame(tokenizer, texts, length)
+
+
 def test_texts_are_classified_in_the_order_given(classifier, tokenizer, texts):
     assert isinstance(classifier, TextClassifier)
     assert len({len(frame(tokenizer, text, LONGEST)) for text in texts}) > 4

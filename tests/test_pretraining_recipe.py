@@ -506,7 +506,7 @@ def translator(tmp_path_factory):
         (["--context=9999"], "too few for blocks of length 9,999."),
         (["--vocabulary-size=261"], "vocabulary_size 261 is too small"),
         (["--heads=3"], "hidden_dim 64 is not a multiple of num_heads 3"),
-        (["--style=bort"], "There is no style 'bort'.\n  Styles: gpt2, bert, llama."),
+        (["--style=bort"], "There is no style 'bort'.\n  Styles: gpt2, bert, classifier, llama."),
         (["--tokenizer=nowhere"], "nowhere/tokenizer.json: cannot be read as a tokenizer"),
         (["--base=nowhere"], "nowhere is no bundle"),
         (["--base={}"], "its task is 'seq2seq'."),

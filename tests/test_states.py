@@ -68,6 +68,43 @@ def test_an_images_regions_have_states():
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("new_model", [tiny_causal, tiny_model, masked])
+def test_attention_is_where_each_token_looks(new_model):
+    model = new_model(num_layers=3)
+    found = states.self_attention(model, IDS)
+    assert (found.shape, found.dtype) == ((3, 6, 5, 5), np.float32)
+    np.testing.assert_allclose(found.sum(axis=3), 1, atol=1e-5)
+    sees_ahead = new_model is not tiny_causal
+    assert (found[..., 0, 1:].max() > 0.01) == sees_ahead
+    assert np.abs(found[0] - found[1]).max() > 0.01, "each layer and head its own"
+    assert np.abs(found[:, 0] - found[:, 1]).max() > 0.01
+
+
+def test_attention_of_the_first_layer_by_hand():
+    model = masked(embedding_norm=False)  # norms stand after the sub-layers
+    weights = {w.path: np.asarray(w.value) for w in model.weights}
+    x = states.hidden_states(model, IDS)[0]
+    part = "encoder/block_0/attention/"
+    query, key = (
+        (x @ weights[f"{part}{n}/kernel"] + weights[f"{part}{n}/bias"]).reshape(5, 6, 4)
+        for n in ("query", "key")
+    )
+    scores = np.einsum("qhd,khd->hqk", query, key) / 2  # the root of 4
+    powers = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    expected = powers / powers.sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(states.self_attention(model, IDS)[0], expected, atol=1e-5)
+
+
+def test_pairs_of_tokens_are_part_of_what_is_read():
+    model = masked(ngram_buckets=13)
+    plain = masked(ngram_buckets=13)
+    plain.ngrams.embeddings.assign(np.zeros((13, 24)))
+    for read in (states.hidden_states, states.self_attention):
+        assert np.abs(np.array(read(model, IDS)) - np.array(read(plain, IDS))).max() > 0.01
+    expected = np.asarray(model.encode({"token_ids": np.array([IDS])})[0])[0].mean(axis=0)
+    np.testing.assert_allclose(states.mean_states(model, [IDS])[0], expected, atol=1e-5)
+
+
 # One vector for a text
 
 

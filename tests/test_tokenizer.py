@@ -359,7 +359,7 @@ def test_any_value_in_a_tokenizers_place_is_refused(tmp_path_factory, tokenizer,
 def test_a_huge_file_is_refused_unread(tmp_path):
     path = tmp_path / "tokenizer.json"
     with path.open("wb") as file:
-        file.truncate(module._MAX_FILE_BYTES + 1)
+        file.truncate(module.MAX_FILE_BYTES + 1)
     with pytest.raises(InputError, match=r"tokenizer\.json: larger"):
         Tokenizer.load(path)
 

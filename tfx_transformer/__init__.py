@@ -44,6 +44,7 @@ _MODULE_OF = {
     "save": "models.saving",
     "annotate": "models.saving",
     "load": "models.saving",
+    "from_pretrained": "models.pretrained",
     "text_generator": "models.decoding",
 }
 _MODULES = (

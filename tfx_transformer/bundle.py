@@ -22,6 +22,7 @@ TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
 WEIGHTS = "model.safetensors"
 SAVED_MODEL = "saved_model"
+TRANSFORMERS = "transformers"
 LITERT = {
     "float32": "model.tflite",
     "int8": "model.int8.tflite",
@@ -35,6 +36,10 @@ SUMS = "SHA256SUMS"
 _CACHE = ".xnnpack_cache"
 
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
+_MAX_SUMS_BYTES = 1024 * 1024
+
+# What other programs run when they open it. Nothing here reads such files, and a bundle has none.
+_CODE = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz")
 
 
 @contextlib.contextmanager
@@ -124,7 +129,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """The `config.json` of a bundle.
 
     Raises:
-        InputError: no bundle there, or one of a newer format.
+        InputError: no bundle there, one of a newer format, or text in it that no file can hold.
     """
     path = Path(path)
     file = path / CONFIG
@@ -134,10 +139,13 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise InputError(f"{file} is larger than any configuration (10 MiB).")
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON: {error}.") from error
+        json.dumps(config, ensure_ascii=False).encode()  # JSON can spell half a character
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON that can be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict):
         raise InputError(f"{file} is no configuration of a bundle: 'architecture' is missing.")
+    if not isinstance(config.get("task", ""), str):
+        raise InputError(f"{file} is no configuration of a bundle: 'task' is no name.")
     if config.get("format") != FORMAT:
         raise InputError(
             f"{file}: format {config.get('format')!r}, this version reads format {FORMAT}.\n"
@@ -147,7 +155,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Writes `tokenizer.json` and, for a chat model, `chat_template.jinja`."""
+    """Writes `tokenizer.json`, for a checkpoint's `tokenizer_config.json` too (for Marian's its own
+    files), and for a chat model `chat_template.jinja`."""
     tokenizer.save(folder / TOKENIZER)
     if tokenizer.chat_template is not None:
         (folder / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
@@ -157,7 +166,8 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
     """The tokenizer of a bundle, with its chat template.
 
     Raises:
-        InputError: one of the two files cannot be read, or the tokenizer has another size.
+        InputError: one of the files cannot be read, or the tokenizer has another size. The model of
+            a checkpoint may have room for more tokens than its tokenizer has.
     """
     tokenizer = Tokenizer.load(Path(path, TOKENIZER))
     file = Path(path, CHAT_TEMPLATE)
@@ -168,9 +178,11 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
             tokenizer.chat_template = file.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: byte {error.start} is not UTF-8.") from error
-    if vocabulary_size not in (None, tokenizer.vocabulary_size):
+    size = tokenizer.vocabulary_size
+    padded = tokenizer.settings is not None and vocabulary_size is not None
+    if vocabulary_size not in (None, size) and not (padded and size < vocabulary_size):
         raise InputError(
-            f"{path}: {TOKENIZER} has {tokenizer.vocabulary_size:,} tokens, the architecture in "
+            f"{path}: {TOKENIZER} has {size:,} tokens, the architecture in "
             f"{CONFIG} {vocabulary_size:,}."
         )
     return tokenizer
@@ -180,19 +192,28 @@ def verify(path: str | os.PathLike) -> None:
     """Checks every file of a bundle against `SHA256SUMS`.
 
     Raises:
-        InputError: a file is missing, unlisted, changed, or a link or device; the message names
-            it. What `SHA256SUMS` lists outside the folder counts as missing and is never opened.
+        InputError: a file is missing, unlisted, changed, a link or device, or of a kind that holds
+            code; the message names it. What `SHA256SUMS` lists outside the folder counts as missing
+            and is never opened.
     """
     path = Path(path)
     if not (path / CONFIG).is_file():
         raise InputError(_no_bundle(path))
+    present = set(_files(path))
+    for name in sorted(present):
+        if name.lower().endswith(_CODE):
+            raise InputError(
+                f"{path}: {name} may hold code that runs when it is opened; bundles hold none.\n"
+                "  Remove it only if you trust the rest: the bundle is not as it was written."
+            )
     if not (path / SUMS).is_file():
         raise InputError(f"{path}: {SUMS} is missing, so the bundle cannot be verified.")
+    if (path / SUMS).stat().st_size > _MAX_SUMS_BYTES:
+        raise InputError(f"{path}: {SUMS} is larger than any list of sums (1 MiB).")
     expected = {}
     for line in (path / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         expected[name] = digest
-    present = set(_files(path))
     for name in sorted(present ^ expected.keys()):
         problem = "is missing" if name in expected else f"is not listed in {SUMS}"
         raise InputError(f"{path}: {name} {problem}.\n  Copy the whole folder again.")

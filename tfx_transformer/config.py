@@ -28,6 +28,9 @@ STYLES: dict[str, dict[str, Any]] = {
         norm_epsilon=1e-12,
         scale_embedding=False,
     ),
+    # For few labelled texts: tokens begin near zero, so that rare ones hardly count, and their mean
+    # is normalized instead of each of them.
+    "classifier": dict(norm_pooled=True, initializer_range=0.02),
     # Touvron et al. (2023)
     "llama": dict(
         position="rotary",
@@ -126,6 +129,10 @@ class TransformerConfig:
         pooling: how an encoder's vectors become one: "mean", "first", "last", "class_tokens" (those
             side by side), or "attention", a trained weighting (SeqPool, Hassani et al. 2021,
             section 3.2).
+        norm_pooled: normalize that one vector instead of those it is made of, of a pre-norm model
+            (He et al. 2022, appendix A.1).
+        initializer_range: standard deviation of embedded tokens at the beginning. Defaults to 1
+            with `scale_embedding`, else to hidden_dim^-0.5.
         pooler: project that one vector and squash it by tanh before classes are read out (BERT,
             Devlin et al. 2019).
         num_segments: of a model that tells the first text of a row from the second by a trained
@@ -196,6 +203,8 @@ class TransformerConfig:
     num_segments: int = 0
     class_tokens: int = 0
     pooler: bool = False
+    norm_pooled: bool = False
+    initializer_range: float | None = None
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -266,6 +275,8 @@ class TransformerConfig:
         _check_number("logit_scale", self.logit_scale, 1e-6, 1e6)
         if self.attention_scale is not None:
             _check_number("attention_scale", self.attention_scale, 1e-6, 1e6)
+        if self.initializer_range is not None:
+            _check_number("initializer_range", self.initializer_range, 0.0, 10.0)
         if self.rope_scaling is not None:
             check_rope_scaling(self.rope_scaling)
         layers = self.global_layers
@@ -329,10 +340,10 @@ class TransformerConfig:
     def of_size(
         cls, size: str, vocabulary_size: int, style: str | None = None, **overrides: Any
     ) -> TransformerConfig:
-        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "bert", "llama";
-        None: the defaults), with any field overridden that is not None, and of the size's own
-        numbers not 0. Of another `hidden_dim` the `intermediate_dim` is four times as much, if it
-        is not overridden too."""
+        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "bert",
+        "classifier", "llama"; None: the defaults), with any field overridden that is not None, and
+        of the size's own numbers not 0. Of another `hidden_dim` the `intermediate_dim` is four
+        times as much, if it is not overridden too."""
         if size not in SIZES:
             raise InputError(f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}.")
         if style is not None and style not in STYLES:
@@ -398,6 +409,7 @@ _FLAGS = (
     "sandwich_norm",
     "logits_bias",
     "pooler",
+    "norm_pooled",
 )
 
 

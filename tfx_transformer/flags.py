@@ -8,11 +8,22 @@ import inspect
 import io
 import json
 import os
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from tfx_transformer.errors import InputError
+
+# What the system says where nothing can be written, in the words that all libraries repeat.
+_NO_ROOM = (
+    "No space left on device",
+    "Disk quota exceeded",
+    "File too large",
+    "Read-only file system",
+    "Permission denied",
+)
 
 
 def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> None:
@@ -53,7 +64,8 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
-    """Runs a command and exits: 0 if it went well, 2 with one message on bad input.
+    """Runs a command and exits: 0 if it went well, 2 with one message on bad input, 130 after
+    SIGINT, 143 after SIGTERM.
 
     With `--json` the action's result is printed as JSON, and everything else it prints goes to
     standard error.
@@ -62,7 +74,7 @@ def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
         hush()
     output = sys.stdout
     try:
-        with contextlib.redirect_stdout(sys.stderr if chosen.json else output):
+        with _terminable(), contextlib.redirect_stdout(sys.stderr if chosen.json else output):
             result = action()
         if chosen.json:
             print(json.dumps(result, ensure_ascii=False), file=output)
@@ -83,6 +95,13 @@ def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
     except Exception as error:
         if chosen.debug:
             raise
+        if any(text in str(error) for text in _NO_ROOM):
+            print(
+                f"a file could not be written or read: {error}\n"
+                "  Make room, or start where you may write. Then repeat the command.",
+                file=sys.stderr,
+            )
+            sys.exit(2)
         print(
             f"{type(error).__name__}: {error}\n  This is a fault of the program, not of the input. "
             "Run it again with --debug for the traceback.",
@@ -90,6 +109,19 @@ def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
         )
         sys.exit(1)
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def _terminable():
+    """SIGTERM ends the block as an exception does, so that temporary folders are removed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def hush() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 from tfx_transformer import flags
 from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, check
+from tfx_transformer.cli.engines import add_engine
 from tfx_transformer.cli.models import (
     ENGINES,
     FORMATS,
     GENERATION,
-    VARIANTS,
     chat,
     evaluate,
     export,
@@ -78,15 +78,15 @@ def _add_model_verbs(verb: Callable) -> None:
     one = verb("generate", generate)
     one.add_argument("bundle")
     one.add_argument("texts", nargs="+", metavar="TEXT")
-    _add_engine(one, "litert")
+    add_engine(one, "litert", ENGINES)
     _add_generation(one)
 
-    add_classify_verb(verb, VARIANTS)
+    add_classify_verb(verb)
 
     one = verb("chat", chat)
     one.add_argument("bundle")
     one.add_argument("--system", default="", help="what the model is told before")
-    _add_engine(one, "litert", ("litert", "keras"))
+    add_engine(one)
     _add_generation(one)
 
     one = verb("evaluate", evaluate)
@@ -94,7 +94,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one.add_argument("file", metavar="FILE")
     _add_columns(one)
     one.add_argument("--column", default="", help="of an unlabelled text in a .csv")
-    _add_engine(one, "keras")
+    add_engine(one, "keras", ENGINES)
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
     )
@@ -104,7 +104,9 @@ def _add_model_verbs(verb: Callable) -> None:
     _add_generation(one)
 
     one = verb("export", export)
-    one.add_argument("bundle")
+    one.add_argument("bundle", help="or a checkpoint, which becomes one: a folder, hf://owner/name")
+    one.add_argument("--name", help="of the bundle that a checkpoint becomes [its own]")
+    one.add_argument("--overwrite", action="store_true", help="replace a bundle of that name")
     one.add_argument(
         "--to", default="saved_model,litert", help=f"{', '.join(FORMATS)} [saved_model,litert]"
     )
@@ -117,14 +119,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one.add_argument("--column", help="of them in --check [source, instruction, text or path]")
 
     one = verb("info", info)
-    one.add_argument("bundle")
-
-
-def _add_engine(
-    verb: argparse.ArgumentParser, default: str, engines: Sequence[str] = ENGINES
-) -> None:
-    verb.add_argument("--engine", choices=engines, default=default, help=f"[{default}]")
-    verb.add_argument("--variant", choices=VARIANTS, help="which TFLite file")
+    one.add_argument("bundle", help="or a checkpoint: a folder, hf://owner/name")
 
 
 def _add_generation(verb: argparse.ArgumentParser) -> None:

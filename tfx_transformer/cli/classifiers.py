@@ -5,33 +5,40 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from tfx_transformer.cli.engines import add_engine
 from tfx_transformer.errors import InputError
 
-ENGINES = ("litert", "keras")
 
-
-def add_classify_verb(verb, variants) -> None:
-    """`classify` with its arguments; verb: see `cli.parser`; variants: of TFLite files."""
+def add_classify_verb(verb) -> None:
+    """`classify` with its arguments; verb: see `cli.parser`."""
     one = verb("classify", classify)
     one.add_argument("bundle")
-    one.add_argument("inputs", nargs="+", metavar="TEXT|IMAGE", help="of a text model, texts")
+    one.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="TEXT|IMAGE",
+        help="of a model of several text columns, those of one row after the other",
+    )
     one.add_argument("--top", type=int, default=1, help="labels to show of each [1]")
-    one.add_argument("--engine", choices=ENGINES, default="litert", help="[litert]")
-    one.add_argument("--variant", choices=variants, help="which TFLite file")
+    add_engine(one)
 
 
 def classify(chosen: argparse.Namespace) -> dict[str, Any]:
     """label texts or images with a bundle"""
-    from tfx_transformer.runtime import describe
+    from tfx_transformer import bundle
+    from tfx_transformer.evaluation.mistakes import as_text
+    from tfx_transformer.runtime import describe, rows_of
 
     if chosen.top < 1:
         raise InputError(f"--top is {chosen.top}.\n  Expected 1 or more.")
-    found = classifier(chosen).classify(chosen.inputs)
-    for given, one in zip(chosen.inputs, found, strict=True):
+    model = classifier(chosen)
+    rows = rows_of(chosen.inputs, bundle.read_config(chosen.bundle))
+    found = model.classify(rows)
+    for row, one in zip(rows, found, strict=True):
         best = sorted(one.probabilities.items(), key=lambda item: -item[1])[: chosen.top]
         shown = ", ".join(f"{name}  {100 * probability:.1f} %" for name, probability in best)
-        print(f"{shown if chosen.top > 1 else describe(one)}   {given}")
-    pairs = zip(chosen.inputs, found, strict=True)
+        print(f"{shown if chosen.top > 1 else describe(one)}   {as_text(row)}")
+    pairs = zip(rows, found, strict=True)
     return {"answers": [{"input": given, **one._asdict()} for given, one in pairs]}
 
 

@@ -12,8 +12,7 @@ from tfx_transformer.cli.classifiers import evaluate_classifier
 from tfx_transformer.errors import InputError
 
 ENGINES = ("litert", "keras", "saved_model", "litertlm")
-VARIANTS = ("float32", "int8", "int4", "full_int8")
-FORMATS = ("saved_model", "litert", "litertlm")
+FORMATS = ("saved_model", "litert", "litertlm", "transformers")
 # Column of the texts that exports are verified on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 GENERATION = {
@@ -79,13 +78,15 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def export(chosen: argparse.Namespace) -> dict[str, Any]:
-    """add a SavedModel, a TFLite or a .litertlm file to a bundle, and verify it"""
+    """add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle"""
     from tfx_transformer import bundle
 
     formats = chosen.to.split(",")
     for name in formats:
         if name not in FORMATS:
             raise InputError(f"--to {name!r} is no format.\n  Formats: {', '.join(FORMATS)}.")
+    if _is_source(chosen.bundle):
+        chosen.bundle = _import(chosen)
     config = bundle.read_config(chosen.bundle)
     texts = []
     if chosen.check and config["architecture"].get("image_size"):
@@ -107,6 +108,11 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
         export.litert(chosen.bundle, quantize, chosen.beams, chosen.context)
     if "litertlm" in formats:
         export.litertlm(chosen.bundle, variant=quantize or "float32")
+    if "transformers" in formats:
+        export.transformers(chosen.bundle)
+        print(f"Written and read again: {Path(chosen.bundle, bundle.TRANSFORMERS)}")
+        if formats == ["transformers"]:
+            return {}
     if not texts:
         print("Exported; not verified, for want of texts: pass --check FILE.csv")
         return {}
@@ -114,9 +120,16 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def info(chosen: argparse.Namespace) -> dict[str, Any]:
-    """say what a bundle is: task, size, files, scores, how it was verified"""
+    """say what a bundle or a checkpoint is: task, size, files, scores; what it can be used for"""
     from tfx_transformer import bundle
 
+    if _is_source(chosen.bundle):
+        from tfx_transformer.models.pretrained import local_folder
+        from tfx_transformer.models.pretrained.describing import describe
+
+        description = describe(local_folder(chosen.bundle), chosen.bundle)
+        print("\n".join(description.lines()))
+        return description.to_dict()
     path = Path(chosen.bundle)
     bundle.verify(path)
     config = bundle.read_config(path)
@@ -128,6 +141,38 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
     for name, size in files.items():
         print(f"{size / 1e6:>9.2f} MB  {name}")
     return config | {"files": files}
+
+
+def _is_source(name: str) -> bool:
+    """Whether this is no bundle but a model of somebody else's."""
+    from tfx_transformer import bundle
+
+    if name.startswith(("hf://", "keras://")):
+        return True
+    file = Path(name, bundle.CONFIG)
+    if not file.is_file():
+        return False
+    from tfx_transformer.models.pretrained import is_checkpoint
+
+    return is_checkpoint(Path(name))
+
+
+def _import(chosen: argparse.Namespace) -> Path:
+    """Saves a checkpoint as the bundle saved_models/<name>/."""
+    from tfx_transformer.models.pretrained import from_pretrained, labels_of, local_folder
+    from tfx_transformer.models.pretrained.checkpoint import Checkpoint
+    from tfx_transformer.models.saving import save
+    from tfx_transformer.training import new_bundle_path
+
+    name = chosen.name or chosen.bundle.rstrip("/").rpartition("/")[2]
+    path = new_bundle_path(name, chosen.overwrite)
+    model, tokenizer = from_pretrained(chosen.bundle, max_length=chosen.context)
+    details = {}
+    if model.task == "classification":
+        details["labels"] = labels_of(Checkpoint(local_folder(chosen.bundle)))
+    save(path, model, tokenizer, overwrite=chosen.overwrite, **details)
+    print(f"Saved as {path}")
+    return path
 
 
 def _evaluate_pairs(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 
-ENGINES = ("litert", "keras")
 SHOWN_NUMBERS = 6
 
 # Texts to vectors, float32 (texts, dimensions).
@@ -39,9 +38,12 @@ def embed(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def similar(chosen: argparse.Namespace) -> dict[str, Any]:
-    """compare two texts, find the nearest rows of a CSV, or score similarity against people's"""
+    """compare texts, find the nearest rows of a CSV, or score similarity against people's"""
+    check_files(chosen, "picture")
     scored = (chosen.first, chosen.second, chosen.score)
     if any(scored):
+        if chosen.picture:
+            raise InputError("--picture draws texts. Pairs have no picture.\n  Drop it.")
         if not all(scored) or not chosen.csv or chosen.texts:
             raise InputError(
                 "scored pairs are read from a file.\n"
@@ -54,27 +56,46 @@ def similar(chosen: argparse.Namespace) -> dict[str, Any]:
         if not chosen.texts or chosen.count < 1:
             raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
         return _search(chosen)
-    if len(chosen.texts) != 2:
+    if len(chosen.texts) < 2:
         raise InputError(
             f"there are {len(chosen.texts)} texts.\n"
-            "  Give two to compare, or --csv FILE.csv --column COLUMN to search."
+            "  Give two or more to compare, or --csv FILE.csv --column COLUMN to search."
         )
     return _compare(chosen)
 
 
 def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
-    from tfx_transformer.vectors import MEASURES
+    from tfx_transformer.vectors import MEASURES, cosine
 
     make, method = embedder(chosen)
     vectors = make(chosen.texts)
-    values = {n: measure(vectors[:1], vectors[1:]).item() for n, measure in MEASURES.items()}
     print(method)
-    for name, value in values.items():
-        print(f"{name:<10} {value:>10.4f}{'°' if name == 'angle' else ''}")
+    if len(vectors) > 2:
+        values = {"texts": chosen.texts, "cosine": cosine(vectors, vectors).tolist()}
+        for text, row in zip(chosen.texts, values["cosine"], strict=True):
+            print(" ".join(f"{value:>7.4f}" for value in row), f" {text}")
+    else:
+        values = {n: measure(vectors[:1], vectors[1:]).item() for n, measure in MEASURES.items()}
+        for name, value in values.items():
+            print(f"{name:<10} {value:>10.4f}{'°' if name == 'angle' else ''}")
+    _draw_cosines(chosen, vectors, chosen.texts)
     return {"method": method} | values
 
 
+def _draw_cosines(chosen: argparse.Namespace, vectors, texts: Sequence[str]) -> None:
+    """Draws the cosine of each text with each, if that is wanted."""
+    if chosen.picture:
+        from tfx_transformer.pictures import similarity_matrix
+        from tfx_transformer.vectors import cosine
+
+        title = f"Cosines by {Path(chosen.bundle).name}"
+        similarity_matrix(chosen.picture, cosine(vectors, vectors), texts, title)
+        print(f"drawn: {chosen.picture}")
+
+
 def _search(chosen: argparse.Namespace) -> dict[str, Any]:
+    import numpy as np
+
     from tfx_transformer.data.tables import read_table
     from tfx_transformer.vectors import nearest
 
@@ -85,8 +106,8 @@ def _search(chosen: argparse.Namespace) -> dict[str, Any]:
     queries, vectors = vectors[: len(chosen.texts)], vectors[len(chosen.texts) :]
     print(f"{len(texts):,} rows: {method}")
     results = []
-    found = zip(chosen.texts, *nearest(queries, vectors, chosen.count), strict=True)
-    for query, indices, cosines in found:
+    found, cosines_found = nearest(queries, vectors, chosen.count)
+    for query, indices, cosines in zip(chosen.texts, found, cosines_found, strict=True):
         print(query)
         neighbours = [
             {"row": table.rows[index], "cosine": float(cosine), "text": texts[index]}
@@ -95,6 +116,9 @@ def _search(chosen: argparse.Namespace) -> dict[str, Any]:
         for near in neighbours:
             print(f"  {near['cosine']:>7.4f}  row {near['row']:>6,}  {near['text']}")
         results.append({"query": query, "nearest": neighbours})
+    rows = list(dict.fromkeys(found.ravel().tolist()))
+    shown = np.concatenate([queries, vectors[rows]])
+    _draw_cosines(chosen, shown, [*chosen.texts, *(texts[row] for row in rows)])
     return {"method": method, "results": results}
 
 

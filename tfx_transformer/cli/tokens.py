@@ -108,7 +108,7 @@ def _splitter(kind: str, value: str, name: str) -> Splitter:
 
     if kind == "bundle":
         bundle.read_config(value)
-        return splitters.tiktoken_splitter(name, bundle.read_tokenizer(value).tiktoken)
+        return splitters.tokenizer_splitter(name, bundle.read_tokenizer(value))
     if kind == "tokenizer":
         return splitters.hugging_face_splitter(name, value)
     if value == splitters.BYTES:

@@ -1,4 +1,5 @@
-"""The verb vectors: words, documents, images, states and weights as vectors, and their pictures."""
+"""The verb vectors: words, documents, images, states and weights as vectors, attention, and their
+pictures."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer.cli.engines import add_engine
 from tfx_transformer.cli.similar import (
-    ENGINES,
     check_files,
     embed,
     embedder,
@@ -19,7 +20,6 @@ from tfx_transformer.cli.similar import (
 from tfx_transformer.errors import InputError
 
 TABLE = "embedding/embeddings"  # the weight that holds a bundle's word vectors
-VARIANTS = ("float32", "int8", "int4")
 DRAWN = 300  # points of a map, evenly spaced among the rows
 PIXELS = 32  # side of an image whose pixels are its vector
 
@@ -34,7 +34,7 @@ def add_vector_verbs(verb: Verb) -> None:
     one.add_argument("--csv", metavar="FILE.csv", help="embed a column of it instead")
     one.add_argument("--column", default="text", help="of the texts in --csv [text]")
     one.add_argument("--save", metavar="FILE", help="write the vectors there: .npy or .csv")
-    _add_engine(one)
+    add_engine(one)
 
     one = verb("similar", similar)
     one.add_argument("bundle", nargs="?")
@@ -48,7 +48,8 @@ def add_vector_verbs(verb: Verb) -> None:
         ("score", "of how similar people say they are"),
     ):
         one.add_argument(f"--{name}", metavar="COLUMN", help=text)
-    _add_engine(one)
+    one.add_argument("--picture", metavar="FILE.png", help="draw the cosines of all texts there")
+    add_engine(one)
 
     kinds = verb("vectors", vectors).add_subparsers(dest="kind", metavar="KIND", required=True)
     for name, (action, add_arguments) in KINDS.items():
@@ -64,10 +65,10 @@ def add_vector_verbs(verb: Verb) -> None:
 
 
 def vectors(chosen: argparse.Namespace) -> dict[str, Any]:
-    """show words, documents, images, states or weights as vectors: tables and pictures"""
+    """show words, documents, images, states or weights as vectors, or attention: with pictures"""
     check_files(chosen, *({"picture", "save", "cache"} & vars(chosen).keys()))
-    for flag in {"steps", "max_words"} & vars(chosen).keys():
-        if getattr(chosen, flag) < 1:
+    for flag in {"steps", "max_words", "layer", "head"} & vars(chosen).keys():
+        if getattr(chosen, flag) is not None and getattr(chosen, flag) < 1:
             name = flag.replace("_", "-")
             raise InputError(f"--{name} is {getattr(chosen, flag)}.\n  Expected 1 or more.")
     return KINDS[chosen.kind][0](chosen)
@@ -151,14 +152,9 @@ def states(chosen: argparse.Namespace) -> dict[str, Any]:
     """follow a text's tokens through the layers of a bundle, and its cache while it writes"""
     import numpy as np
 
-    from tfx_transformer import bundle
     from tfx_transformer.models import states as model_states
-    from tfx_transformer.models.saving import load
 
-    if bundle.read_config(chosen.bundle)["architecture"].get("image_size"):
-        raise InputError(f"{chosen.bundle} reads images, not texts.\n  Choose another bundle.")
-    model, tokenizer = load(chosen.bundle)
-    ids = model_states.text_ids(model, tokenizer, chosen.text)
+    model, tokenizer, ids = _read_text(chosen)
     found = model_states.hidden_states(model, ids)
     tokens = tokenizer.tokens(ids)
     lengths = np.linalg.norm(np.array(found), axis=2).T
@@ -179,6 +175,47 @@ def states(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"drawn: {chosen.cache}")
         result["cache"] = {"tokens": cache.tokens, "steps": len(cache.keys)}
     return result
+
+
+def attention(chosen: argparse.Namespace) -> dict[str, Any]:
+    """show which tokens of a text each of its tokens looks at"""
+    import numpy as np
+
+    from tfx_transformer.models.states import self_attention, token_bytes
+
+    model, tokenizer, ids = _read_text(chosen)
+    scores = self_attention(model, ids)
+    parts = []
+    for axis, name in enumerate(("layer", "head")):
+        number, count = getattr(chosen, name), scores.shape[axis]
+        if number is not None and number > count:
+            raise InputError(f"--{name} is {number}.\n  The model has {count} {name}s.")
+        parts.append(f"mean of {count} {name}s" if number is None else f"{name} {number}")
+        scores = scores if number is None else scores.take([number - 1], axis)
+    found, tokens = scores.mean(axis=(0, 1)), tokenizer.tokens(ids)
+    print(f"where each token looks most: {', '.join(parts)}")
+    for token, row in zip(tokens, found, strict=True):
+        most = [i for i in np.argsort(-row, kind="stable")[:3] if row[i] >= 0.0005]
+        print(f"  {token!r}: {', '.join(f'{tokens[i]!r} {row[i]:.3f}' for i in most)}")
+    if chosen.picture:
+        from tfx_transformer.pictures import self_attention_map
+
+        spelled = token_bytes(tokenizer, ids)
+        self_attention_map(chosen.picture, found, spelled, f"{', '.join(parts)}: {chosen.text}")
+        print(f"drawn: {chosen.picture}")
+    return {"tokens": tokens, "attention": found.tolist()}
+
+
+def _read_text(chosen: argparse.Namespace):
+    """The model and the tokenizer of the chosen bundle, and the ids of the chosen text."""
+    from tfx_transformer import bundle
+    from tfx_transformer.models.saving import load
+    from tfx_transformer.models.states import text_ids
+
+    if bundle.read_config(chosen.bundle)["architecture"].get("image_size"):
+        raise InputError(f"{chosen.bundle} reads images, not texts.\n  Choose another bundle.")
+    model, tokenizer = load(chosen.bundle)
+    return model, tokenizer, text_ids(model, tokenizer, chosen.text)
 
 
 def weights(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -249,11 +286,6 @@ def _embedding_table(path: str):
         return file.get_tensor(TABLE)
 
 
-def _add_engine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--engine", choices=ENGINES, default="litert", help="[litert]")
-    parser.add_argument("--variant", choices=VARIANTS, help="which TFLite file")
-
-
 def _add_words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle")
     parser.add_argument("words", nargs="+", metavar="WORD")
@@ -270,7 +302,7 @@ def _add_documents(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bundle", help="make the vectors by this bundle instead")
     parser.add_argument("--save", metavar="FILE", help="write the vectors there: .npy or .csv")
-    _add_engine(parser)
+    add_engine(parser)
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
@@ -285,6 +317,13 @@ def _add_states(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=16, help="of the answer [16]")
 
 
+def _add_attention(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle")
+    parser.add_argument("text", metavar="TEXT")
+    parser.add_argument("--layer", type=int, help="one of them, from 1 [the mean of all]")
+    parser.add_argument("--head", type=int, help="one of them, from 1 [the mean of all]")
+
+
 def _add_weights(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle")
     parser.add_argument("other", nargs="?", metavar="OTHER_BUNDLE")
@@ -295,5 +334,6 @@ KINDS = {
     "documents": (documents, _add_documents),
     "images": (images, _add_images),
     "states": (states, _add_states),
+    "attention": (attention, _add_attention),
     "weights": (weights, _add_weights),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -82,13 +83,44 @@ def pad(rows: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
     return table
 
 
-def tf_dataset(plan: BatchPlan, batch: Callable[[np.ndarray], Any], first_epoch: int = 0):
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the batches of a data set come from: batch n of all epochs is a function of n.
+
+    plan: order of the examples; batch: makes the arrays of one batch from the indices of its
+    examples; from_step: n -> a `tf.data.Dataset` without end of batches n, n + 1, …; members: index
+    of an example -> indices of what was read that it is made of.
+    """
+
+    plan: BatchPlan
+    batch: Callable[[np.ndarray], Any]
+    from_step: Callable[[int], Any]
+    members: Callable[[int], Sequence[int]]
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def examples(self, step: int) -> np.ndarray:
+        """What the plan calls the examples of a batch, counted over all epochs from 0."""
+        epoch, index = divmod(step, len(self.plan))
+        return self.plan.order(epoch)[index]
+
+
+def tf_dataset(
+    plan: BatchPlan,
+    batch: Callable[[np.ndarray], Any],
+    first_epoch: int = 0,
+    members: Callable[[int], Sequence[int]] = lambda index: [index],
+):
     """A `tf.data.Dataset` of known length; each iteration over it is the plan's next epoch.
+
+    Its attribute `source` is a `Source`: training that was interrupted goes on from any step.
 
     Args:
         plan: order of the examples.
         batch: makes the arrays of one batch from the indices of its examples.
         first_epoch: epoch of the first iteration.
+        members: see `Source`.
     """
     import tensorflow as tf
 
@@ -98,13 +130,27 @@ def tf_dataset(plan: BatchPlan, batch: Callable[[np.ndarray], Any], first_epoch:
     )
     epochs = itertools.count(first_epoch)
 
-    def generate():
+    def data_set(generate, count):
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
+        options = tf.data.Options()
+        # Otherwise Keras waits up to ten seconds at each epoch's end for the autotune thread.
+        options.autotune.enabled = False
+        return dataset.with_options(options)
+
+    def next_epoch():
         for indices in plan.order(next(epochs)):
             yield batch(indices)
 
-    dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(len(plan))).prefetch(4)
-    options = tf.data.Options()
-    # Otherwise Keras waits up to ten seconds at each epoch's end for the autotune thread.
-    options.autotune.enabled = False
-    return dataset.with_options(options)
+    def from_step(step):
+        def generate():
+            epoch, skipped = divmod(step, len(plan))
+            for later in itertools.count(epoch):
+                for indices in plan.order(later)[skipped if later == epoch else 0 :]:
+                    yield batch(indices)
+
+        return data_set(generate, tf.data.INFINITE_CARDINALITY)
+
+    dataset = data_set(next_epoch, len(plan))
+    dataset.source = Source(plan, batch, from_step, members)
+    return dataset

@@ -65,9 +65,19 @@ class TokenFile:
         return self.bytes / self.tokens
 
     def array(self) -> np.memmap:
-        """The ids, (tokens,), mapped and not read: for reading only."""
+        """The ids, (tokens,), mapped and not read: for reading only.
+
+        Raises:
+            InputError: the file is gone or has fewer ids.
+        """
         offset = self.start * np.dtype(self.dtype).itemsize
-        return np.memmap(self.path, self.dtype, "r", offset, (self.tokens,))
+        try:
+            return np.memmap(self.path, self.dtype, "r", offset, (self.tokens,))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{self.path}: the file of token ids is gone or was cut short.\n"
+                f"  {self.tokens:,} ids from number {self.start:,} on are needed: start again."
+            ) from error
 
 
 def read_documents(
@@ -148,7 +158,7 @@ def write_tokens(
     path = Path(path)
     unfinished = path.with_name(path.name + ".unfinished")
     dtype = "uint16" if tokenizer.vocabulary_size <= 65_536 else "uint32"
-    byte_lengths = _byte_lengths(tokenizer)
+    byte_lengths = np.array(tokenizer.byte_lengths())
     files: dict[str, None] = {}
     tokens = size = ends = 0
     try:
@@ -186,7 +196,7 @@ def hold_out(tokens: TokenFile, share: float, tokenizer: Tokenizer) -> tuple[Tok
     counts = np.zeros(tokenizer.vocabulary_size, "int64")
     for start in range(kept, tokens.tokens, _CHUNK_IDS):
         counts += np.bincount(ids[start : start + _CHUNK_IDS], minlength=len(counts))
-    size, ends = int(counts @ _byte_lengths(tokenizer)), int(counts[tokenizer.end_id])
+    size, ends = int(counts @ np.array(tokenizer.byte_lengths())), int(counts[tokenizer.end_id])
     training = dataclasses.replace(
         tokens, tokens=kept, bytes=tokens.bytes - size, documents=tokens.documents - ends
     )
@@ -481,13 +491,6 @@ def _text_error(path: Path) -> InputError:
         f"  iconv -f ENCODING -t UTF-8 {shlex.quote(str(path))} > utf8.txt\n"
         "  If the file is no text, leave it out; if only this place is damaged, write it anew."
     )
-
-
-def _byte_lengths(tokenizer: Tokenizer) -> np.ndarray:
-    """int64 (vocabulary_size,): bytes of text each id stands for, 0 for special ids."""
-    table = np.zeros(tokenizer.vocabulary_size, "int64")
-    table[list(tokenizer.ranks.values())] = [len(token) for token in tokenizer.ranks]
-    return table
 
 
 def _count(number: int, noun: str) -> str:

@@ -78,7 +78,8 @@ def instructions(
     if loss_on not in ("answers", "all"):
         raise InputError(f"loss_on is {loss_on!r}.\n  Expected 'answers' or 'all'.")
     encoded = encode_conversations(conversations, template, max_length)
-    examples = [_example(*both, loss_on) for both in encoded if both]
+    kept = [i for i, both in enumerate(encoded) if both]
+    examples = [_example(*encoded[i], loss_on) for i in kept]
     if not examples:
         raise InputError(
             f"{conversations.path or 'conversations'}: in {max_length} tokens no answer begins.\n"
@@ -103,7 +104,7 @@ def instructions(
             inputs |= {"positions": packed.positions, "segment_ids": packed.segment_ids}
         return inputs, packed.labels, packed.weights
 
-    return tf_dataset(plan, batch)
+    return tf_dataset(plan, batch, members=lambda row: [kept[i] for i in rows[row]])
 
 
 def _example(ids: list[int], weights: list[int], loss_on: str) -> packing.Example:

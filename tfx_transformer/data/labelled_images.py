@@ -157,6 +157,10 @@ def labelled_images(
     Raises:
         InputError: a label is none of `names`, or a file has changed and cannot be decoded.
     """
+    if image_size < 1:
+        raise InputError(
+            f"image_size is {image_size}.\n  Expected 1 or more; a base that reads texts has 0."
+        )
     ids = examples.targets(names)
     labels = np.eye(len(names), dtype="float32")[ids]
     weight = example_weights(weights, ids, len(names))

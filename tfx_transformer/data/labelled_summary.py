@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer.data.file_rows import hashes, sample
 from tfx_transformer.data.labelled_text import LabelledTexts
 from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -24,7 +25,8 @@ class LabelledTextsSummary:
     texts and labels stand in the file before; contradictions: rows whose texts stand there before
     with other labels; overlap: rows whose texts training shows too; truncated: rows that are cut;
     tokens: of all rows, as they are cut; lengths: tokens of each row, before it is cut. Tokens
-    count the start and the ends (see `text.framing`).
+    count the start and the ends (see `text.framing`); of texts that stay in their file lengths are
+    those of a sample, and what is counted in tokens is extrapolated from it.
     """
 
     name: str
@@ -105,7 +107,7 @@ def describe_labelled_texts(
         names: the known labels; others are not counted.
         max_length: most tokens a model takes of a row, start and ends included; more are cut.
     """
-    shown = set(training.texts)
+    shown = hashes(training.texts)
     sets = {"training": training} | ({"validation": held_out} if held_out else {})
     return [
         _describe(name, examples, tokenizer, names, max_length, shown)
@@ -119,12 +121,15 @@ def _describe(
     tokenizer: Tokenizer,
     names: Sequence[str],
     max_length: int,
-    shown: set[tuple[str, ...]],
+    shown: np.ndarray,
 ) -> LabelledTextsSummary:
-    lengths = [1 + sum(1 + tokenizer.count(text) for text in texts) for texts in examples.texts]
+    measured = sample(examples.texts)
+    lengths = [1 + sum(1 + tokenizer.count(text) for text in texts) for texts in measured]
+    scale = len(examples) / len(lengths)
     counts = collections.Counter(label for labels in examples.labels for label in labels)
-    rows = list(zip(examples.texts, map(frozenset, examples.labels), strict=True))
-    distinct = set(rows)
+    texts = hashes(examples.texts)
+    sets = np.fromiter((hash(frozenset(several)) for several in examples.labels), "int64")
+    distinct = len(np.unique(texts * 1_000_003 ^ sets))
     return LabelledTextsSummary(
         name=name,
         path=examples.path,
@@ -133,11 +138,11 @@ def _describe(
         bad_rows=len(examples.bad_rows),
         labels={label: counts[label] for label in names},
         unlabelled=sum(not labels for labels in examples.labels),
-        duplicates=len(rows) - len(distinct),
-        contradictions=len(distinct) - len(set(examples.texts)),
-        overlap=0 if name == "training" else sum(texts in shown for texts in examples.texts),
-        truncated=sum(length > max_length for length in lengths),
-        tokens=sum(min(length, max_length) for length in lengths),
+        duplicates=len(examples) - distinct,
+        contradictions=distinct - len(np.unique(texts)),
+        overlap=0 if name == "training" else int(np.isin(texts, shown).sum()),
+        truncated=round(scale * sum(length > max_length for length in lengths)),
+        tokens=round(scale * sum(min(length, max_length) for length in lengths)),
         max_length=max_length,
         lengths=lengths,
     )

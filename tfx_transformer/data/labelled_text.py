@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
+from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
 from tfx_transformer.data.tables import BadRow, Table, read_table
 from tfx_transformer.errors import InputError
@@ -20,9 +22,9 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class LabelledTexts:
     """The texts and the labels of each row: one of each, unless more were asked for."""
 
-    texts: list[tuple[str, ...]]
+    texts: Rows[tuple[str, ...]]
     labels: list[tuple[str, ...]]
-    rows: list[int]
+    rows: Sequence[int]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -31,7 +33,7 @@ class LabelledTexts:
         return len(self.texts)
 
     @property
-    def inputs(self) -> list[tuple[str, ...]]:
+    def inputs(self) -> Rows[tuple[str, ...]]:
         """What is classified."""
         return self.texts
 
@@ -46,14 +48,15 @@ class LabelledTexts:
         """The rows at these indices, in this order."""
         return dataclasses.replace(
             self,
-            texts=[self.texts[i] for i in indices],
-            labels=[self.labels[i] for i in indices],
-            rows=[self.rows[i] for i in indices],
+            texts=taken(self.texts, indices),
+            labels=taken(self.labels, indices),
+            rows=taken(self.rows, indices),
         )
 
     def flat_texts(self) -> list[str]:
-        """All texts that are not empty: what a tokenizer is trained on."""
-        return [text for texts in self.texts for text in texts if text]
+        """All texts that are not empty: what a tokenizer is trained on. Of texts that stay in their
+        file a sample."""
+        return [text for texts in sample(self.texts) for text in texts if text]
 
 
 def read_labelled_texts(
@@ -68,6 +71,9 @@ def read_labelled_texts(
 
     Texts stay as they are written. So do labels, but for blanks at either end: `NA`, `null`, `001`
     and `True` are labels like any other.
+
+    The whole file is checked. If it has more than 64 MiB the texts stay in it: they are then
+    `FileRows`, which need the file as long as they are used.
 
     Args:
         path: a CSV in UTF-8 with a header.
@@ -85,15 +91,21 @@ def read_labelled_texts(
     columns = _text_columns(text, label) | {"label": label}
     roles = [role for role in columns if role != "label"]
     allow_empty = (["label"] if separator else []) + (roles if len(roles) > 1 else [])
-    table = read_table(path, columns, skip_bad_rows=skip_bad_rows, allow_empty=allow_empty)
-    texts = list(zip(*(table.columns[role] for role in roles), strict=True))
-    labels = [_split(cell, separator) for cell in table.columns["label"]]
-    kept = [i for i, several in enumerate(texts) if any(map(str.strip, several))]
+    table = read_table(
+        path, columns, skip_bad_rows=skip_bad_rows, allow_empty=allow_empty, leave_in_file=roles
+    )
+    texts = zipped([table.columns[role] for role in roles])
+    # Equal cells become one tuple, however many rows there are.
+    split = functools.cache(functools.partial(_split, separator=separator))
+    labels = list(map(split, table.columns["label"]))
+    kept = range(len(texts))
+    if len(roles) > 1:
+        kept = [i for i, several in enumerate(texts) if any(map(str.strip, several))]
     bad_rows = _rows_without_text(table, roles, kept, skip_bad_rows)
     return LabelledTexts(
-        [texts[i] for i in kept],
-        [labels[i] for i in kept],
-        [table.rows[i] for i in kept],
+        taken(texts, kept),
+        taken(labels, kept),
+        taken(table.rows, kept),
         path=str(path),
         columns={"text": ",".join(columns[role] for role in roles), "label": label},
         bad_rows=sorted(table.bad_rows + bad_rows, key=lambda bad: bad.row),
@@ -108,8 +120,9 @@ def split_labelled_texts(
     Rows with equal texts go to the same side; a label of a single row stays in training: see
     `labels.split_stratified`, for the errors too.
     """
+    keys = hashes(examples.texts).tolist()
     inside, outside = split_stratified(
-        examples.labels, examples.texts, share, seed, path=examples.path or "labelled texts"
+        examples.labels, keys, share, seed, path=examples.path or "labelled texts"
     )
     return examples.take(inside), examples.take(outside)
 
@@ -132,7 +145,8 @@ def labelled_texts(
     Each batch is ({`token_ids`: int32 (batch, length)}, labels, sample weights float32 (batch,)),
     texts of similar length together. Labels are int32 (batch,), numbers of `names`; with
     `multi_label` float32 (batch, names), 1 for those that hold. Every iteration over the data set
-    is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+    is the next epoch, in the order `BatchPlan` gives for (seed, epoch). Texts that stay in their
+    file are read, and encoded, when their batch is made.
 
     Args:
         names: the known labels, see `labels.label_names`.
@@ -140,7 +154,8 @@ def labelled_texts(
         weights: float (names,), what an example of each label weighs; "balanced": see
             `labels.class_weights`; None or "": 1.
         token_dropout: rate at which each token is left out, anew in every epoch (Iyyer et al. 2015,
-            section 3.1): what is left has to tell the label too. For training only.
+            section 3.1): what is left has to tell the label too. In order (`shuffle=False`), for
+            validation, none is left out.
 
     Raises:
         InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
@@ -152,21 +167,23 @@ def labelled_texts(
             "class weights and several labels a row do not go together.\n"
             "  A row weighs what its one label does. Leave one of them out."
         )
-    ids = [frame(tokenizer, texts, max_length) for texts in examples.texts]
+    ids = mapped(lambda texts: frame(tokenizer, texts, max_length), examples.texts)
     if not 0 <= token_dropout < 1:
         raise InputError(f"token_dropout is {token_dropout}.\n  Expected from 0 to below 1.")
     labels, frame_ids = examples.targets(names, multi_label), {tokenizer.start_id, tokenizer.end_id}
     weight = example_weights(weights, labels, len(names))
-    plan = FreshPlan(list(map(len, ids)), batch_size, shuffle=shuffle, seed=seed)
+    plan = FreshPlan(sizes(ids), batch_size, shuffle=shuffle, seed=seed)
+    dropped = token_dropout if shuffle else 0.0
 
     def row(number):
         epoch, index = divmod(int(number), len(ids))
-        if not token_dropout:
+        if not dropped:
             return ids[index]
+        framed = ids[index]
         # The last number parts these draws from those of the plan.
         random = np.random.default_rng([seed, epoch, index, 2])
-        kept = random.random(len(ids[index])) >= token_dropout
-        return [i for i, keep in zip(ids[index], kept, strict=True) if keep or i in frame_ids]
+        kept = random.random(len(framed)) >= dropped
+        return [i for i, keep in zip(framed, kept, strict=True) if keep or i in frame_ids]
 
     def batch(numbers):
         indices = numbers % len(ids)
@@ -177,7 +194,7 @@ def labelled_texts(
 
 
 def _check_room(examples: LabelledTexts, max_length: int) -> None:
-    columns = max(map(len, examples.texts))
+    columns = max(map(len, sample(examples.texts)))
     if max_length < columns + 2:
         raise InputError(
             f"max_length is {max_length}.\n"
@@ -206,11 +223,11 @@ def _split(cell: str, separator: str) -> tuple[str, ...]:
 
 
 def _rows_without_text(
-    table: Table, roles: list[str], kept: list[int], skip_bad_rows: bool
+    table: Table, roles: list[str], kept: Sequence[int], skip_bad_rows: bool
 ) -> list[BadRow]:
     """The rows of a table that are not kept because all their texts are empty."""
     names = " and ".join(repr(table.used[role]) for role in roles)
-    lost = sorted(set(range(len(table.rows))) - set(kept))
+    lost = np.setdiff1d(np.arange(len(table.rows)), kept).tolist()
     bad_rows = [
         BadRow(
             table.rows[i],

@@ -42,7 +42,7 @@ class Masker:
     def __init__(
         self, tokenizer: Tokenizer, share: float = 0.15, *, whole_words: bool = True
     ) -> None:
-        if MASK_TOKEN not in tokenizer.special_tokens:
+        if tokenizer.mask_id is None:
             raise InputError(
                 f"the tokenizer has no token {MASK_TOKEN}: it stands for what is to be guessed.\n"
                 "  Train one that has it:\n"
@@ -52,13 +52,12 @@ class Masker:
             raise InputError(f"the share to mask is {share}.\n  Expected more than 0, less than 1.")
         self.share = share
         self.whole_words = whole_words
-        self.mask_id = tokenizer.special_tokens[MASK_TOKEN]
-        self._tiktoken = tokenizer.tiktoken
-        self._pattern = regex.compile(tokenizer.pattern)
-        self._ordinary = np.array(sorted(tokenizer.ranks.values()))
+        self.mask_id = tokenizer.mask_id
+        self._tokenizer = tokenizer
+        self._pattern = regex.compile(tokenizer.pattern) if tokenizer.pattern else None
         # Bytes of each id's text; special ids have none.
-        self._sizes = np.zeros(tokenizer.vocabulary_size, "int64")
-        self._sizes[list(tokenizer.ranks.values())] = [len(token) for token in tokenizer.ranks]
+        self._sizes = np.array(tokenizer.byte_lengths())
+        self._ordinary = np.flatnonzero(self._sizes)
 
     def __call__(
         self, ids: np.ndarray, random: np.random.Generator
@@ -88,22 +87,29 @@ class Masker:
     def words(self, ids: np.ndarray) -> np.ndarray:
         """int (n,): number, from 0, of the word each id belongs to.
 
-        Ids say nothing of where the pattern split their text, so it is split again. Bytes that a
-        row's border cut off from their character become surrogates and keep their number.
+        Ids say nothing of where a pattern split their text, so it is split again. Bytes that a
+        row's border cut off from their character become surrogates and keep their number. Where
+        there is no pattern (WordPiece, SentencePiece), the pieces say themselves what begins.
 
         Args:
             ids: int (n,), n > 0, none special.
         """
-        text = self._tiktoken.decode_bytes(ids.tolist())
-        pieces = self._pattern.finditer(text.decode("utf-8", "surrogateescape"))
-        ends = np.cumsum([len(p.group().encode("utf-8", "surrogateescape")) for p in pieces])
-        splits = np.zeros(len(text) + 1, bool)
-        splits[ends] = True
-        first = splits[np.cumsum(self._sizes[ids]) - self._sizes[ids]]
+        first = self._begins(ids)
         first[0] = True
         place = np.arange(len(ids))
         begin = np.maximum.accumulate(np.where(first, place, 0))
         return np.cumsum((place - begin) % _LONGEST_WORD == 0) - 1
+
+    def _begins(self, ids: np.ndarray) -> np.ndarray:
+        """bool (n,): whether each id begins a word."""
+        if self._pattern is None:
+            return np.array(self._tokenizer.begins_word(ids.tolist()))
+        text = self._tokenizer.decode_bytes(ids.tolist())
+        pieces = self._pattern.finditer(text.decode("utf-8", "surrogateescape"))
+        ends = np.cumsum([len(p.group().encode("utf-8", "surrogateescape")) for p in pieces])
+        splits = np.zeros(len(text) + 1, bool)
+        splits[ends] = True
+        return splits[np.cumsum(self._sizes[ids]) - self._sizes[ids]]
 
 
 def _choose(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -18,9 +19,9 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class Pairs:
     """Source and target texts, and the row of the file each pair stands in."""
 
-    source: list[str]
-    target: list[str]
-    rows: list[int]
+    source: Rows[str]
+    target: Rows[str]
+    rows: Sequence[int]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -29,16 +30,17 @@ class Pairs:
         return len(self.source)
 
     def texts(self) -> list[str]:
-        """All texts, sources first: what a tokenizer for both sides is trained on."""
-        return self.source + self.target
+        """All texts, sources first: what a tokenizer for both sides is trained on. Of texts that
+        stay in their file a sample."""
+        return sample(self.source) + sample(self.target)
 
     def take(self, indices: Sequence[int]) -> Pairs:
         """The pairs at these indices, in this order."""
         return dataclasses.replace(
             self,
-            source=[self.source[i] for i in indices],
-            target=[self.target[i] for i in indices],
-            rows=[self.rows[i] for i in indices],
+            source=taken(self.source, indices),
+            target=taken(self.target, indices),
+            rows=taken(self.rows, indices),
         )
 
 
@@ -51,6 +53,9 @@ def read_pairs(
 ) -> Pairs:
     """Reads a CSV of pairs.
 
+    The whole file is checked. If it has more than 64 MiB the texts stay in it: `source` and
+    `target` are then `FileRows`, which need the file as long as they are used.
+
     Args:
         path: a CSV in UTF-8 with a header.
         source, target: names of the two columns.
@@ -60,7 +65,8 @@ def read_pairs(
     Raises:
         InputError: see `tables.read_table`.
     """
-    table = read_table(path, {"source": source, "target": target}, skip_bad_rows=skip_bad_rows)
+    columns = {"source": source, "target": target}
+    table = read_table(path, columns, skip_bad_rows=skip_bad_rows, leave_in_file=columns)
     return Pairs(
         table.columns["source"],
         table.columns["target"],
@@ -109,18 +115,23 @@ def pairs(
     float32 (batch, length), texts of similar length together. Labels are the decoder's ids one
     step ahead; padding weighs 0. Longer texts are cut to `max_length` tokens, end included. Every
     iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+    Texts that stay in their file are read, and encoded, when their batch is made.
     """
-    sources = [encode_source(tokenizer, text, max_length) for text in texts.source]
-    targets = [encode_source(tokenizer, text, max_length) for text in texts.target]
-    lengths = np.array([[len(s), len(t)] for s, t in zip(sources, targets, strict=True)])
+
+    def encode(text):
+        return encode_source(tokenizer, text, max_length)
+
+    sources, targets = mapped(encode, texts.source), mapped(encode, texts.target)
+    lengths = np.stack([sizes(sources), sizes(targets)], axis=1)
     plan = BatchPlan(lengths, batch_size, shuffle=shuffle, seed=seed)
 
     def batch(indices):
-        labels = pad([targets[i] for i in indices], tokenizer.padding_id)
+        chosen = [targets[i] for i in indices]
+        labels = pad(chosen, tokenizer.padding_id)
         inputs = {
             "encoder_token_ids": pad([sources[i] for i in indices], tokenizer.padding_id),
             "decoder_token_ids": pad(
-                [[tokenizer.start_id, *targets[i][:-1]] for i in indices], tokenizer.padding_id
+                [[tokenizer.start_id, *ids[:-1]] for ids in chosen], tokenizer.padding_id
             ),
         }
         return inputs, labels, (labels != tokenizer.padding_id).astype("float32")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
+from tfx_transformer.data.file_rows import Rows, hashes
 from tfx_transformer.errors import InputError
 
 
 def split_by_key(
-    keys: Sequence[str], share: float, seed: int, *, path: str, noun: str
-) -> tuple[list[int], list[int]]:
-    """Indices of the examples to train on and of those held out, both ascending.
+    keys: Rows[str], share: float, seed: int, *, path: str, noun: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the examples to train on and of those held out, int (examples,), both ascending.
 
     All examples with the same key go to the same side. The same for the same keys, share and seed.
 
@@ -26,16 +25,24 @@ def split_by_key(
     """
     if not 0 <= share <= 1:
         raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
-    distinct = list(dict.fromkeys(keys))
-    if len(distinct) < 2:
+    numbers = _numbered(keys)
+    distinct = int(numbers.max(initial=-1)) + 1
+    if distinct < 2:
         raise InputError(
             f"{path}: cannot be split into training and validation, "
-            f"it has {len(distinct)} distinct {noun}.\n"
+            f"it has {distinct} distinct {noun}.\n"
             "  Add rows, or give a validation file."
         )
-    count = min(max(round(len(distinct) * share), 1), len(distinct) - 1)
-    chosen = np.random.default_rng(seed).permutation(len(distinct))[:count]
-    held_out = {distinct[i] for i in chosen}
-    inside = [i for i, key in enumerate(keys) if key not in held_out]
-    outside = [i for i, key in enumerate(keys) if key in held_out]
-    return inside, outside
+    count = min(max(round(distinct * share), 1), distinct - 1)
+    held_out = np.zeros(distinct, bool)
+    held_out[np.random.default_rng(seed).permutation(distinct)[:count]] = True
+    outside = held_out[numbers]
+    return np.flatnonzero(~outside), np.flatnonzero(outside)
+
+
+def _numbered(keys: Rows[str]) -> np.ndarray:
+    """int (examples,): for each key a number, from 0 in the order in which keys appear first."""
+    _, first, place = np.unique(hashes(keys), return_index=True, return_inverse=True)
+    numbers = np.empty(len(first), int)
+    numbers[np.argsort(first)] = np.arange(len(first))
+    return numbers[place]

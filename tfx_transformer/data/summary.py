@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 
 import numpy as np
 
+from tfx_transformer.data.file_rows import hashes, sample, zipped
 from tfx_transformer.data.pairs import Pairs
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -15,7 +15,8 @@ PERCENTILES = (50, 95, 99, 100)
 
 @dataclasses.dataclass(frozen=True)
 class PairsSummary:
-    """Figures of one set of pairs. Lengths are in tokens, without start and end."""
+    """Figures of one set of pairs. Lengths are in tokens, without start and end; of texts that stay
+    in their file, of a sample, and what is counted in tokens is extrapolated from it."""
 
     name: str
     path: str
@@ -33,7 +34,8 @@ class PairsSummary:
 
     def tokens(self) -> int:
         """All tokens of both columns, ends included."""
-        return sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
+        measured = sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
+        return round(measured * self.rows / len(self.lengths["source"]))
 
     def lines(self) -> list[str]:
         """The table, for a terminal."""
@@ -70,27 +72,25 @@ def describe_pairs(
     Args:
         max_length: most tokens a model takes of each text, end included; longer is truncated.
     """
-    shown = set(training.source)
+    shown = hashes(training.source)
     sets = {"training": training} | ({"validation": validation} if validation else {})
     return [_describe(name, pairs, tokenizer, max_length, shown) for name, pairs in sets.items()]
 
 
 def _describe(name, pairs: Pairs, tokenizer: Tokenizer, max_length: int, shown) -> PairsSummary:
-    lengths = {
-        "source": [tokenizer.count(text) for text in pairs.source],
-        "target": [tokenizer.count(text) for text in pairs.target],
-    }
-    counts = collections.Counter(zip(pairs.source, pairs.target, strict=True))
+    both = zipped([pairs.source, pairs.target])
+    measured = [[tokenizer.count(text) for text in pair] for pair in sample(both)]
+    truncated = sum(max(counts) >= max_length for counts in measured)
     return PairsSummary(
         name=name,
         path=pairs.path,
         columns=pairs.columns,
         rows=len(pairs),
         bad_rows=len(pairs.bad_rows),
-        duplicates=sum(n - 1 for n in counts.values()),
-        overlap=0 if name == "training" else sum(text in shown for text in pairs.source),
-        truncated=sum(max(both) >= max_length for both in zip(*lengths.values(), strict=True)),
-        lengths=lengths,
+        duplicates=len(pairs) - len(np.unique(hashes(both))),
+        overlap=0 if name == "training" else int(np.isin(hashes(pairs.source), shown).sum()),
+        truncated=round(truncated * len(pairs) / len(measured)),
+        lengths={"source": [s for s, _ in measured], "target": [t for _, t in measured]},
     )
 
 

@@ -27,10 +27,14 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
+import numpy as np
+
+from tfx_transformer.data import file_rows
+from tfx_transformer.data.file_rows import FileRows, RowFile, Rows
 from tfx_transformer.errors import InputError
 
 # csv refuses cells over 131,072 characters unless told otherwise. Some limit has to stay: an
@@ -81,9 +85,9 @@ class Table:
     """
 
     path: Path
-    columns: dict[str, list[str]]
+    columns: dict[str, Rows[str]]
     used: dict[str, str]
-    rows: list[int]
+    rows: Sequence[int]
     bad_rows: list[BadRow]
     header: list[str]
 
@@ -102,9 +106,20 @@ def read_table(
     *,
     skip_bad_rows: bool = False,
     allow_empty: Collection[str] = (),
+    leave_in_file: Collection[str] = (),
 ) -> Table:
-    """Reads a whole CSV file; arguments and errors as for `stream_table`."""
-    tables = list(stream_table(path, columns, skip_bad_rows=skip_bad_rows, allow_empty=allow_empty))
+    """Reads a whole CSV file; arguments and errors as for `stream_table`.
+
+    Args:
+        leave_in_file: roles whose cells are checked like all others, but stay in a file of more
+            than 64 MiB: they are then `FileRows`, and the numbers of the rows an array.
+    """
+    read = _stream(Path(path), columns, skip_bad_rows, allow_empty)
+    first = next(read)
+    status = os.stat(path)
+    if leave_in_file and status.st_size > file_rows.MOST_IN_MEMORY:
+        return _indexed(itertools.chain([first], read), leave_in_file, status)
+    tables = [table for table, _ in itertools.chain([first], read)]
     return dataclasses.replace(
         tables[0],
         columns={role: [cell for t in tables for cell in t.columns[role]] for role in columns},
@@ -138,23 +153,35 @@ def stream_table(
         on nobody knows where rows end), or holds no usable row. ValueError if `allow_empty` names
         an unknown role or `chunk_rows` is not positive.
     """
+    for table, _ in _stream(Path(path), columns, skip_bad_rows, allow_empty, chunk_rows):
+        yield table
+
+
+def _stream(
+    path: Path,
+    columns: dict[str, str],
+    skip_bad_rows: bool,
+    allow_empty: Collection[str],
+    chunk_rows: int = 10_000,
+) -> Iterator[tuple[Table, list[tuple[int, int]]]]:
+    """What `stream_table` yields, and the first byte of each kept row and the first after it."""
     if unknown := set(allow_empty) - set(columns):
         raise ValueError(f"allow_empty has {sorted(unknown)}; the roles are {list(columns)}.")
     if chunk_rows < 1:
         raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}.")
-    path = Path(path)
     kept = 0
     first_bad = None
     with contextlib.closing(_records(path)) as records:
-        header_row, header = next(records, (1, []))
+        header_row, header, *_ = next(records, (1, []))
         if not header:
             raise _error(path, "the file is empty.", _expected(columns))
         position = {role: _find_column(path, header_row, header, role, columns) for role in columns}
         required = [position[role] for role in columns if role not in allow_empty]
         for first in records:
-            table = Table(path, {role: [] for role in columns}, dict(columns), [], [], header)
+            empty = {role: [] for role in columns}
+            table, places = Table(path, empty, dict(columns), [], [], header), []
             rest = itertools.islice(records, chunk_rows - 1)
-            for row, cells in itertools.chain([first], rest):
+            for row, cells, begin, end in itertools.chain([first], rest):
                 if problem := _find_problem(cells, header, required):
                     if not skip_bad_rows:
                         raise _bad_row_error(path, row, problem)
@@ -164,9 +191,10 @@ def stream_table(
                     continue
                 kept += 1
                 table.rows.append(row)
+                places.append((begin, end))
                 for role, index in position.items():
                     table.columns[role].append(cells[index])
-            yield table
+            yield table, places
     if not kept and first_bad:
         what = f"{first_bad.reason}, and every row after it is bad too."
         raise _error(path, what, "Leaving out bad rows leaves none: fix them.", row=first_bad.row)
@@ -196,8 +224,66 @@ def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> 
         unfinished.unlink(missing_ok=True)
 
 
-def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yields row number and cells of every row that is not blank, the header first."""
+def _indexed(
+    read: Iterable[tuple[Table, list[tuple[int, int]]]],
+    left: Collection[str],
+    status: os.stat_result,
+) -> Table:
+    """All that `_stream` yields as one table that leaves the cells of some roles in the file;
+    `status`: as for RowFile."""
+    bounds, rows, bad_rows = [], [], []
+    columns, hashes, lengths = {}, {}, {}
+    known: dict[str, str] = {}  # the others are held once, however often they stand in the file
+    for table, places in read:
+        bounds.append(np.array(places, "int64").reshape(-1, 2))
+        rows.append(np.array(table.rows, "int64"))
+        bad_rows += table.bad_rows
+        for role, cells in table.columns.items():
+            if role in left:
+                hashes.setdefault(role, []).append(file_rows.hashes(cells))
+                lengths.setdefault(role, []).append(file_rows.sizes(cells).astype("int32"))
+            else:
+                columns.setdefault(role, []).extend(known.setdefault(c, c) for c in cells)
+    file = RowFile(table.path, np.concatenate(bounds), status)
+    for role in hashes:
+        cell = _cell_reader(table.header.index(table.used[role]))
+        columns[role] = FileRows(
+            file, cell, np.concatenate(hashes[role]), np.concatenate(lengths[role])
+        )
+    return dataclasses.replace(
+        table,
+        columns={role: columns[role] for role in table.used},
+        rows=np.concatenate(rows),
+        bad_rows=bad_rows,
+    )
+
+
+def _cell_reader(index: int) -> Callable[[str], str]:
+    """What reads a cell of a row that was found to be well formed."""
+
+    def read(text: str) -> str:
+        return next(csv.reader([text], strict=True))[index]
+
+    return read
+
+
+class _Lines:
+    """The lines of a file in UTF-8, and in `end` the byte after those that were read."""
+
+    def __init__(self, file: TextIO, path: Path) -> None:
+        self._file = file
+        with path.open("rb") as binary:
+            self.end = len(codecs.BOM_UTF8) * (binary.read(3) == codecs.BOM_UTF8)
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self.end += len(line) if line.isascii() else len(line.encode())
+            yield line
+
+
+def _records(path: Path) -> Iterator[tuple[int, list[str], int, int]]:
+    """Yields number and cells of every row that is not blank, the header first, and the first byte
+    of the row and the first after it."""
     # Only ever raised: putting it back would break a reader in another thread.
     csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
     try:
@@ -207,13 +293,16 @@ def _records(path: Path) -> Iterator[tuple[int, list[str]]]:
     row = lines = 0
     header: list[str] = []
     with file:
-        reader = csv.reader(file, strict=True)
+        text = _Lines(file, path)
+        begin = text.end
+        reader = csv.reader(text, strict=True)
         try:
             for row, cells in enumerate(reader, start=1):
+                end = text.end
                 if cells:
                     header = header or cells
-                    yield row, cells
-                lines = reader.line_num
+                    yield row, cells, begin, end
+                lines, begin = reader.line_num, end
         except UnicodeDecodeError as error:
             raise _encoding_error(path) from error
         except csv.Error as error:
@@ -266,13 +355,13 @@ def _find_problem(cells: list[str], header: list[str], required: list[int]) -> _
         missing = _name(header, len(cells))
         reason = f"the row has {len(cells)} of {len(header)} cells: {missing} is missing"
         return _Problem(header[len(cells)], reason, remedy)
-    for index, cell in enumerate(cells):
-        if "\0" in cell:
-            return _Problem(
-                header[index],
-                f"{_name(header, index)} holds a NUL character",
-                "Such a character is a trace of a damaged or binary file.",
-            )
+    if "\0" in "".join(cells):
+        index = next(index for index, cell in enumerate(cells) if "\0" in cell)
+        return _Problem(
+            header[index],
+            f"{_name(header, index)} holds a NUL character",
+            "Such a character is a trace of a damaged or binary file.",
+        )
     for index in required:
         if not cells[index].strip():
             name = _name(header, index)

@@ -10,9 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from tfx_transformer.evaluation.labels import score_labels
-from tfx_transformer.evaluation.texts import mostly_unspaced
+from tfx_transformer.evaluation.texts import unspaced_share
 
 PIXEL_EXAMPLES = 3000
+
+# Share of texts without spaces, or of others, from which on they count.
+_FEW = 0.05
 
 
 def majority_baseline(
@@ -38,8 +41,9 @@ def tfidf_baseline(
 ) -> dict[str, float]:
     """TF-IDF and logistic regression (C=10), by scikit-learn.
 
-    Terms are single words and pairs of words, or one to three characters where most of the texts
-    are written without spaces; they count 1 + ln(frequency).
+    Terms are single words and pairs of words, or one to three characters where texts are written
+    without spaces, or both where a twentieth or more of the texts are of either kind; they count
+    1 + ln(frequency).
 
     Args:
         train_texts, test_texts: n and m texts, not all empty.
@@ -50,12 +54,13 @@ def tfidf_baseline(
     Raises: ValueError if the training examples are all of one class.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.pipeline import make_union
 
-    if mostly_unspaced(train_texts):
-        terms = {"analyzer": "char", "ngram_range": (1, 3), "min_df": 2}
-    else:
-        terms = {"ngram_range": (1, 2)}
-    vectorizer = TfidfVectorizer(sublinear_tf=True, **terms)
+    words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, 2))
+    characters = TfidfVectorizer(sublinear_tf=True, analyzer="char", ngram_range=(1, 3), min_df=2)
+    share = unspaced_share(train_texts)
+    kinds = [words] * (share <= 1 - _FEW) + [characters] * (share >= _FEW)
+    vectorizer = make_union(*kinds)
     try:
         train = vectorizer.fit_transform(train_texts)
     except ValueError:  # no term at all: texts such as "7" or "?", or of one kanji each

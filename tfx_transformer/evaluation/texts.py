@@ -53,7 +53,12 @@ def score_texts(
 
 def mostly_unspaced(texts: Sequence[str]) -> bool:
     """Whether most of the texts are Japanese or Chinese without spaces between the words."""
-    return sum(bool(_UNSPACED.search(text)) for text in texts) > len(texts) / 2
+    return unspaced_share(texts) > 0.5
+
+
+def unspaced_share(texts: Sequence[str]) -> float:
+    """The share of texts that are Japanese or Chinese without spaces between the words."""
+    return sum(bool(_UNSPACED.search(text)) for text in texts) / max(1, len(texts))
 
 
 def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str, float | int]:

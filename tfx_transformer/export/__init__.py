@@ -10,10 +10,11 @@ from tfx_transformer import bundle
 from tfx_transformer.export.litert import litert
 from tfx_transformer.export.litertlm import litertlm
 from tfx_transformer.export.saved_model import saved_model
+from tfx_transformer.export.transformers import transformers
 from tfx_transformer.export.verify import verify
 from tfx_transformer.models.saving import annotate
 
-__all__ = ["everything", "litert", "litertlm", "saved_model", "verify"]
+__all__ = ["everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
 
 # Share of labels by which an integer-only file may be kept.
 _HOLDS = 0.98
@@ -27,7 +28,7 @@ def everything(
 ) -> dict[str, Any]:
     """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
     also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
-    `verify` returns. A classifier of several texts a row gets no SavedModel.
+    `verify` returns.
 
     With image files for `calibration`, of the training set, an image classifier also gets a TFLite
     file of integers only; it is removed again if it does not label nearly all images as Keras does.
@@ -37,11 +38,9 @@ def everything(
         print("A masked model is a base: fine-tune it with --base. It is not exported.")
         return {}
     causal = config["task"] == "causal"
-    first = "" if config.get("text_columns", 1) > 1 else "SavedModel, "
     also = ", .litertlm" if causal else ""
-    print(f"Exporting {path}/: {first}TFLite float32 and int8{also}, run.pyz")
-    if first:
-        saved_model(path)
+    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
+    saved_model(path)
     litert(path, beams=beams)
     litert(path, quantize="int8", beams=beams)
     if causal:

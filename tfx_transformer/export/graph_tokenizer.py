@@ -30,12 +30,13 @@ class GraphTokenizer(tf.Module):
         tokenizer: gives tokens, special tokens and split pattern.
 
     Raises:
-        InputError: the split pattern means something else, or nothing, to TensorFlow; or the ids
-            do not follow the merges.
+        InputError: it is no byte-level BPE; the split pattern means something else, or nothing, to
+            TensorFlow; or the ids do not follow the merges.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         super().__init__()
+        _check_plain(tokenizer)
         ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
         self._size = size  # as an id: no token
         self._pattern = _re2_pattern(tokenizer.pattern)
@@ -135,6 +136,15 @@ class GraphTokenizer(tf.Module):
         stays = tf.concat([[True], ~joins[:-1]], axis=0)
         ids, rows = tf.boolean_mask(ids, stays), tf.boolean_mask(rows, stays)
         return ids, rows, self._pairs(ids, rows)
+
+
+def _check_plain(tokenizer: Tokenizer) -> None:
+    """Refuses what is more than pieces and merges: the graph does nothing else."""
+    if not tokenizer.is_plain:
+        raise InputError(
+            "the tokenizer of this checkpoint does not work inside a SavedModel: there, texts are\n"
+            "  only split by a pattern and merged in the order of ids. Export to LiteRT instead."
+        )
 
 
 def _pair_ids(tokenizer: Tokenizer) -> dict[int, int]:

@@ -119,6 +119,14 @@ def convert(
             np.save(request["calibration"], images)
         _convert_in_subprocess(request | {"names": list(table)})
     _check_operations(path)
+    if quantize:
+        _compact(Path(path))
+
+
+def _compact(path: Path) -> None:
+    from tfx_transformer.export.compact import compacted
+
+    path.write_bytes(compacted(path.read_bytes()))
 
 
 def _check_four_bits(config) -> None:

@@ -18,13 +18,13 @@ from tfx_transformer.export.litert import convert, litert
 from tfx_transformer.models.saving import load
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
-from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from tfx_transformer.text.tokenizer import Tokenizer
 
 # Stands between the characters of a name that is to be read as text; it is gone in the end.
 _BREAK = "\ufdd1"
 
 # A model without a chat template continues what it is given.
-_CONTINUATION = "{{ messages | map(attribute='content') | join or eos_token }}"
+_CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 
 def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
@@ -107,12 +107,17 @@ def packed_tokenizer(tokenizer: Tokenizer) -> str:
     `packed_template` writes. In answers they are left out, as `Tokenizer.decode` does.
     """
     tree = json.loads(tokenizer.to_json())
+
+    def hidden(token: str) -> str:
+        return CONTROL + token if token in tokenizer.special_tokens else token
+
     for token in tree["added_tokens"]:
-        token["content"] = CONTROL + token["content"]
-    tree["model"]["vocab"] = {
-        CONTROL + token if token in tokenizer.special_tokens else token: index
-        for token, index in tree["model"]["vocab"].items()
-    }
+        token["content"] = hidden(token["content"])
+    model = tree["model"]
+    model["vocab"] = {hidden(token): index for token, index in model["vocab"].items()}
+    if model.get("unk_token"):
+        model["unk_token"] = hidden(model["unk_token"])
+    tree["post_processor"] = None  # the template writes what frames a text
     hide = {"type": "Replace", "pattern": {"Regex": CONTROL + ".*"}, "content": ""}
     tree["decoder"] = {"type": "Sequence", "decoders": [hide, tree["decoder"]]}
     return json.dumps(tree, ensure_ascii=False)
@@ -129,8 +134,10 @@ def packed_template(tokenizer: Tokenizer) -> str:
     broken = "".join(_replaced(name, _BREAK.join(name)) for name in names)
     marked = "".join(_replaced(name, CONTROL + _BREAK.join(name)) for name in names)
     cleaned = _replaced(CONTROL, REPLACEMENT) + _replaced(_BREAK, REPLACEMENT)
-    start, end = map(json.dumps, SPECIAL_TOKENS[1:])
-    own = _CONTINUATION if tokenizer.chat_template is None else tokenizer.chat_template
+    named = "".join(
+        f"{{% set {role} = {json.dumps(name)} %}}" for role, name in tokenizer.names.items()
+    )
+    own = _continuation(tokenizer) if tokenizer.chat_template is None else tokenizer.chat_template
     return (
         "{% set own = namespace(messages=[]) %}"
         "{% for message in messages %}"
@@ -140,11 +147,21 @@ def packed_template(tokenizer: Tokenizer) -> str:
         "{% set own.messages = own.messages + [{'role': message.role, 'content': text}] %}"
         "{% endfor %}"
         "{% set messages = own.messages %}"
-        f"{{% set bos_token = {start} %}}{{% set eos_token = {end} %}}"
+        f"{named}"
         # Next to a block, blanks and line ends of the own template would be trimmed.
         f"{{% set prompt %}}{{{{ '' }}}}{own.removesuffix(chr(10))}{{{{ '' }}}}{{% endset %}}"
         f"{{{{ prompt{marked}{_replaced(_BREAK, '')} }}}}"
     )
+
+
+def _continuation(tokenizer: Tokenizer) -> str:
+    """The template of a model without one: what begins a text, then the text; see
+    `generation.encoders.ContinuationEncoder`."""
+    if not tokenizer.prefix:
+        return _CONTINUATION % " or eos_token"
+    names = {index: name for name, index in tokenizer.special_tokens.items()}
+    start = "".join(names[index] for index in tokenizer.prefix)
+    return f"{{{{ {json.dumps(start)} }}}}" + _CONTINUATION % ""
 
 
 def _replaced(old: str, new: str) -> str:

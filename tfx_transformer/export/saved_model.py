@@ -14,6 +14,7 @@ import keras
 import tensorflow as tf
 
 from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.export.serving import encoder_serving
@@ -24,8 +25,8 @@ from tfx_transformer.generation.encoders import (
     Encoder,
     new_encoder,
 )
-from tfx_transformer.generation.text import Prompt
-from tfx_transformer.models.decoding import generate
+from tfx_transformer.generation.text import Prompt, TextGenerator
+from tfx_transformer.models.decoding import generate, pad_source
 from tfx_transformer.models.saving import load
 
 
@@ -34,27 +35,31 @@ def saved_model(path: str | os.PathLike) -> None:
 
     Its signature `serve` takes `texts`, string (batch,), and returns `texts`, string (batch,): the
     greedy answer to each, equal to the Keras model's. Longer texts are cut to what the model reads.
-    Of a classifier or an embedder see `serving.encoder_serving`.
+    Of a classifier or an embedder see `serving.encoder_serving`; a SavedModel of images does not
+    read their Exif orientation. Where a checkpoint's tokenizer cannot run in a graph, token ids go
+    in and come out instead: see `_id_serving`.
     """
     model, tokenizer = load(path)
     if model.task in ("classification", "embedding"):
-        parts, serve, spec = encoder_serving(model, tokenizer, bundle.read_config(path))
+        parts, serve, specs = encoder_serving(model, tokenizer, bundle.read_config(path))
     elif model.task == "masked":
         raise InputError(f"{path}: a masked model is a base and answers nothing.\n  Fine-tune it.")
     else:
-        parts, serve, spec = _text_serving(model, tokenizer)
+        parts, serve, specs = _text_serving(model, tokenizer)
     with bundle.updating(path) as folder:
         shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
         archive = keras.export.ExportArchive()
         for part in (model, *parts):
             archive.track(part)
-        archive.add_endpoint("serve", serve, [spec])
+        archive.add_endpoint("serve", serve, specs)
         with contextlib.redirect_stdout(sys.stderr):
             archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
 
 
 def _text_serving(model, tokenizer):
     """The endpoint of a model that writes, as `serving.encoder_serving`."""
+    if not tokenizer.is_plain:
+        return _id_serving(model)
     config = model.config
     words = GraphTokenizer(tokenizer)
     prompts = _prompts(new_encoder(model.task, tokenizer), config.max_sequence_length)
@@ -62,15 +67,32 @@ def _text_serving(model, tokenizer):
     def serve(texts):
         prompt_ids = prompts(words.encode(texts))
         lengths = tf.cast(prompt_ids.row_lengths(), tf.int32)
-        limits = tf.zeros_like(lengths) + model.room(lengths)
-        unused = tf.zeros([tf.reduce_max(limits), tf.shape(texts)[0]])
         token_ids = prompt_ids.to_tensor(config.padding_id)
-        rows = generate(model, token_ids, lengths, unused, GenerationOptions())
-        # A long prompt leaves less room than its neighbours have.
-        beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
-        return {"texts": words.decode(tf.where(beyond, config.padding_id, rows))}
+        return {"texts": words.decode(_greedy(model, token_ids, lengths))}
 
-    return [words], serve, tf.TensorSpec([None], tf.string, name="texts")
+    return [words], serve, [tf.TensorSpec([None], tf.string, name="texts")]
+
+
+def _id_serving(model):
+    """The endpoint of a model whose texts become ids outside: `token_ids` int32 (batch, length),
+    filled up with padding, and `lengths` int32 (batch,) -> `token_ids` int32 (batch, limit), the
+    greedy answers."""
+
+    def serve(token_ids, lengths):
+        return {"token_ids": _greedy(model, token_ids, lengths)}
+
+    specs = [tf.TensorSpec([None, None], tf.int32, "token_ids")]
+    return [], serve, [*specs, tf.TensorSpec([None], tf.int32, "lengths")]
+
+
+def _greedy(model, token_ids, lengths):
+    """int32 (batch, limit): the answers to prompts of these lengths."""
+    limits = tf.zeros_like(lengths) + model.room(lengths)
+    unused = tf.zeros([tf.reduce_max(limits), tf.shape(lengths)[0]])
+    rows = generate(model, token_ids, lengths, unused, GenerationOptions())
+    # A long prompt leaves less room than its neighbours have.
+    beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
+    return tf.where(beyond, model.config.padding_id, rows)
 
 
 def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
@@ -144,6 +166,14 @@ class SavedModelGenerator:
             )
         self.model = tf.saved_model.load(str(folder))
         self.batch_size = batch_size
+        self._by_ids = None
+        tokenizer = bundle.read_tokenizer(path)
+        if not tokenizer.is_plain:
+            config = bundle.read_config(path)
+            engine = _IdEngine(self.model, TransformerConfig.from_dict(config["architecture"]))
+            longest = engine.config.max_sequence_length - (config["task"] == "causal")
+            encoder = new_encoder(config["task"], tokenizer)
+            self._by_ids = TextGenerator(engine, encoder, longest)
 
     def generate(self, texts: Sequence[Prompt], truncate: bool = True, **options) -> list[str]:
         """The greedy answer to each text; longer texts are cut to what the model reads.
@@ -158,8 +188,23 @@ class SavedModelGenerator:
                 "the SavedModel decodes greedily, to the end.\n"
                 "  For beams, sampling and the like use --engine litert or keras."
             )
+        if self._by_ids is not None:
+            return self._by_ids.generate(texts, truncate=truncate)
         answers: list[str] = []
         for start in range(0, len(texts), self.batch_size):
             batch = self.model.serve(tf.constant(texts[start : start + self.batch_size]))
             answers += [text.decode("utf-8") for text in batch["texts"].numpy()]
         return answers
+
+
+class _IdEngine:
+    """A SavedModel that takes ids, as `generation.text.Engine`."""
+
+    def __init__(self, served, config: TransformerConfig) -> None:
+        self.served, self.config = served, config
+
+    def generate_ids(self, source_ids: Sequence[Sequence[int]], options, on_ids=None):
+        """The greedy answers, int32 (batch, limit)."""
+        token_ids = pad_source(source_ids, self.config.padding_id)
+        lengths = tf.constant([len(ids) for ids in source_ids], tf.int32)
+        return self.served.serve(tf.constant(token_ids), lengths)["token_ids"].numpy()

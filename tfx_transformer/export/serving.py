@@ -3,9 +3,11 @@ in core TensorFlow operations."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import tensorflow as tf
 
-from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.prediction.classification import read_labels
 
@@ -17,22 +19,19 @@ def encoder_serving(model, tokenizer, config: dict):
         model, tokenizer: of the bundle.
         config: of `bundle.read_config`.
 
-    Returns: what the archive must track beside the model, the function, and its one input: `texts`
-        or `images`, string (batch,). The function returns a dictionary: "probabilities" float32
-        (batch, classes) and "labels" string (batch,), the most probable; or "embeddings" float32
-        (batch, hidden_dim).
+    Returns: what the archive must track beside the model, the function, and its inputs, each string
+        (batch,): `images`, or `texts`, or of several texts a row one for each, see `input_names`.
+        The function returns a dictionary: "probabilities" float32 (batch, classes) and "labels"
+        string (batch,), the most probable; or "embeddings" float32 (batch, hidden_dim). Where a
+        checkpoint's tokenizer cannot run in a graph, the input is `token_ids`, int32 (batch,
+        length): rows as `text.framing.frame` makes them, filled up with padding.
 
     Raises:
-        InputError: the model reads several texts of each row, or its classes have no names.
+        InputError: the classes have no names.
     """
     size, names = model.config.image_size, []
     if model.task == "classification":
         names = read_labels(config, model.config.num_classes, "the bundle")
-    if config.get("text_columns", 1) > 1:
-        raise InputError(
-            "the model reads several columns, and a SavedModel takes one text a row.\n"
-            "  Export to litert instead."
-        )
 
     def answer(inputs):
         output = tf.cast(model(inputs, training=False), tf.float32)
@@ -48,22 +47,74 @@ def encoder_serving(model, tokenizer, config: dict):
             decode = tf.function(lambda image: _pixels(image, size))
             return answer({"images": tf.map_fn(decode, images, fn_output_signature=tf.float32)})
 
-        return [], serve_images, tf.TensorSpec([None], tf.string, name="images")
+        return [], serve_images, [tf.TensorSpec([None], tf.string, name="images")]
+
+    if not tokenizer.is_plain:
+
+        def serve_ids(token_ids):
+            return answer({"token_ids": token_ids})
+
+        return [], serve_ids, [tf.TensorSpec([None, None], tf.int32, "token_ids")]
 
     words = GraphTokenizer(tokenizer)
-    longest = model.config.max_sequence_length - 2
 
-    def serve_texts(texts):
-        ids = words.encode(texts)
-        ends = [tf.fill([ids.nrows(), 1], i) for i in (tokenizer.start_id, tokenizer.end_id)]
-        framed = tf.concat([ends[0], ids[:, :longest], ends[1]], axis=1)
-        return answer({"token_ids": framed.to_tensor(model.config.padding_id)})
+    def serve_texts(*texts):
+        ids = framed(list(map(words.encode, texts)), tokenizer, model.config.max_sequence_length)
+        return answer({"token_ids": ids.to_tensor(model.config.padding_id)})
 
-    return [words], serve_texts, tf.TensorSpec([None], tf.string, name="texts")
+    names_of_inputs = input_names(config)
+    return [words], serve_texts, [tf.TensorSpec([None], tf.string, n) for n in names_of_inputs]
+
+
+def input_names(config: dict) -> list[str]:
+    """`texts`; of several columns their names, or `text_1`, `text_2`, … if one of these cannot be
+    the name of an input."""
+    count = config.get("text_columns", 1)
+    if count == 1:
+        return ["texts"]
+    names = config.get("columns", ())
+    if len(names) == count and all(re.fullmatch("[A-Za-z][A-Za-z0-9_]*", name) for name in names):
+        return list(names)
+    return [f"text_{number}" for number in range(1, count + 1)]
+
+
+def framed(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf.RaggedTensor:
+    """What `text.framing.frame` makes of each row, for ids in the graph.
+
+    Where the texts of a row are too long, one level cuts all that are above it; what room is left
+    then, less than a token for each of these, goes to the last of them.
+
+    Args:
+        columns: int32 (batch, any length) ids of each text of a row.
+        tokenizer: whose `frame` is around them.
+
+    Returns: int32 (batch, any length).
+    """
+    lengths = tf.stack([ids.row_lengths() for ids in columns], axis=1)
+    room = tf.cast(max_length - tokenizer.frame.size(len(columns)), lengths.dtype)
+    levels = tf.range(room + 1)
+    sums = tf.reduce_sum(tf.minimum(lengths[:, :, None], levels), axis=1)
+    level = tf.reduce_sum(tf.cast(sums <= room, lengths.dtype), axis=1, keepdims=True) - 1
+    kept = tf.minimum(lengths, level)
+    cut = tf.cast(lengths > level, lengths.dtype)
+    spare = room - tf.reduce_sum(kept, axis=1, keepdims=True)
+    kept += cut * tf.cast(tf.cumsum(cut, axis=1, reverse=True) <= spare, lengths.dtype)
+    before, between, after = (
+        tf.tile(tf.constant([ids], tf.int32, [1, len(ids)]), [columns[0].nrows(), 1])
+        for ids in tokenizer.frame[:3]
+    )
+    parts = [before]
+    for ids, length in zip(columns, tf.unstack(kept, axis=1), strict=True):
+        parts += [tf.RaggedTensor.from_tensor(ids.to_tensor(), lengths=length), between]
+    return tf.concat([*parts[:-1], after], axis=1)
 
 
 def _pixels(image, size: int):
-    """float32 (size, size, 3) of the bytes of an image file. The Exif orientation is not read."""
+    """float32 (size, size, 3) of the bytes of an image file.
+
+    TensorFlow has no operation that reads the orientation in a photograph's Exif data: turn such an
+    image upright before. LiteRT's and Keras's classifiers here do it themselves.
+    """
     pixels = tf.cond(
         tf.io.is_jpeg(image),
         # As Pillow decodes; the default is faster and differs by a few steps of colour.

@@ -10,8 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load
+from tfx_transformer.text.framing import frame
 
 # What two computations in float32 may differ by.
 _ROUNDING = 1e-5
@@ -29,7 +31,7 @@ def verify_encoder(path: Path, inputs: Sequence) -> dict[str, dict[str, Any]]:
     expected = _output(predictor(model, tokenizer, config.get("labels", ())), inputs)
     results = {}
     if (path / bundle.SAVED_MODEL).is_dir():
-        results["SavedModel"] = _compare(model.task, expected, _served(path, inputs))
+        results["SavedModel"] = _compare(model.task, expected, _served(path, inputs, tokenizer))
     for variant, file in bundle.LITERT.items():
         if (path / file).is_file():
             output = _output(runtime.load(path, variant), inputs)
@@ -43,16 +45,22 @@ def _output(answering, inputs: Sequence) -> np.ndarray:
     return answering.probabilities(inputs)
 
 
-def _served(path: Path, inputs: Sequence, batch_size: int = 64) -> np.ndarray:
+def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) -> np.ndarray:
     """What the SavedModel returns for texts, or for image files."""
     served = tf.saved_model.load(str(path / bundle.SAVED_MODEL))
-    results = []
+    by_ids = tokenizer is not None and not tokenizer.is_plain
+    results, longest = [], bundle.read_config(path)["architecture"]["max_sequence_length"]
     for start in range(0, len(inputs), batch_size):
         batch = inputs[start : start + batch_size]
         if isinstance(batch[0], Path):
             batch = [file.read_bytes() for file in batch]
-        batch = [item[0] if isinstance(item, tuple) else item for item in batch]
-        answer = served.serve(tf.constant(batch))
+        if by_ids:
+            ids = [frame(tokenizer, item, longest) for item in batch]
+            answer = served.serve(tf.constant(pad_source(ids, tokenizer.padding_id)))
+            results.append(answer.get("probabilities", answer.get("embeddings")).numpy())
+            continue
+        rows = [item if isinstance(item, tuple) else (item,) for item in batch]
+        answer = served.serve(*map(tf.constant, zip(*rows, strict=True)))
         results.append(answer.get("probabilities", answer.get("embeddings")).numpy())
     return np.concatenate(results)
 

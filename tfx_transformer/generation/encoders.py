@@ -39,10 +39,11 @@ class ContinuationEncoder:
         self.end_id = tokenizer.end_id
 
     def encode(self, text: str, keep: int | None = None) -> list[int]:
-        """Ids of the text's end, which matters most for what follows. An empty text begins as
-        documents do in training, after the end of another."""
+        """Ids of the text's end, which matters most for what follows, behind what begins a text
+        (Llama). Without either, it begins as documents do in training, after the end of another."""
         ids = self.tokenizer.encode(text)
-        return ids[len(ids) - keep if keep is not None else 0 :] or [self.end_id]
+        kept = ids[len(ids) - keep if keep is not None else 0 :]
+        return [*self.tokenizer.prefix, *kept] or [self.end_id]
 
 
 class ChatEncoder:
@@ -83,4 +84,4 @@ def new_encoder(task: str, tokenizer: Tokenizer) -> Encoder:
         return SourceEncoder(tokenizer)
     if tokenizer.chat_template is None:
         return ContinuationEncoder(tokenizer)
-    return ChatEncoder(ChatTemplate(tokenizer.chat_template, tokenizer))
+    return ChatEncoder(ChatTemplate.of(tokenizer))

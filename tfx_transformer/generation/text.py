@@ -143,13 +143,17 @@ class Writer:
     ) -> None:
         self._tokenizer, self._stop, self._stream = tokenizer, stop, stream
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-        self._text, self._shown, self._stopped = "", 0, False
+        self._text, self._shown, self._stopped, self._begun = "", 0, False, False
         self.ids: list[int] = []
 
     def __call__(self, ids: np.ndarray) -> bool:
         """Takes the next id, int32 (1,); True if the answer ends here."""
+        data = self._tokenizer.decode_bytes(ids[:1])
+        begins, self._begun = not self._begun, self._begun or bool(data)
+        if begins and self._tokenizer.leading_space:
+            data = data.removeprefix(b" ")
         self.ids += ids.tolist()
-        self._text += self._decoder.decode(self._tokenizer.decode_bytes(ids[:1]))
+        self._text += self._decoder.decode(data)
         found = [place for stop in self._stop if (place := self._text.find(stop)) >= 0]
         if found:
             self._text, self._stopped = self._text[: min(found)], True

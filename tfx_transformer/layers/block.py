@@ -77,10 +77,10 @@ class TransformerBlock(keras.layers.Layer):
         sandwich_norm=False,
         **kwargs,
     ):
-        not_own = ("self", "kwargs", "__class__")
-        settings = {name: value for name, value in locals().items() if name not in not_own}
+        settings = dict(locals())
         super().__init__(**kwargs)
-        self.settings = settings
+        not_own = ("self", "kwargs", "__class__")
+        self.settings = {name: x for name, x in settings.items() if name not in not_own}
         self.norm = norm
         self.norm_first = norm_first
         self.norm_epsilon = norm_epsilon

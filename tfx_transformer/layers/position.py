@@ -132,11 +132,11 @@ class RotaryPositions(keras.layers.Layer):
         theta: base of the wavelengths.
         scaling: how the wavelengths were stretched to a longer context than the model was first
             trained with, under the names of Hugging Face's `rope_scaling`. {"rope_type": "linear",
-            "factor"}: all alike (Chen et al. 2023). "llama3", with low_freq_factor, high_freq_factor
-            and original_max_position_embeddings: only the long ones (Grattafiori et al. 2024,
-            section 3.2). "yarn", with original_max_position_embeddings and optional beta_fast,
-            beta_slow, attention_factor, mscale, mscale_all_dim and truncate: the long ones, and all
-            products grow a little (Peng et al. 2023, section 3.2 to 3.4). None: not.
+            "factor"}: all alike (Chen et al. 2023). "llama3", with low_freq_factor,
+            high_freq_factor and original_max_position_embeddings: only the long ones (Grattafiori
+            et al. 2024, section 3.2). "yarn", with original_max_position_embeddings and optional
+            beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim and truncate: the long
+            ones, and all products grow a little (Peng et al. 2023, section 3.2 to 3.4). None: not.
 
     Call arguments:
         x: float (batch, heads, length, head_dim), head_dim even.

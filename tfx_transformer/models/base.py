@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keras
+from keras import ops
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
@@ -46,13 +47,19 @@ class TransformerModel(keras.Model):
 
     def _new_embedding(self) -> TokenEmbedding:
         config = self.config
+        scale = config.hidden_dim**0.5 if config.scale_embedding else 1.0
+        start = {}
+        if config.initializer_range is not None:
+            deviation = config.initializer_range / scale
+            start["embeddings_initializer"] = keras.initializers.RandomNormal(stddev=deviation)
         return TokenEmbedding(
             config.vocabulary_size,
             config.hidden_dim,
-            scale=config.hidden_dim**0.5 if config.scale_embedding else 1.0,
+            scale=scale,
             tie_weights=config.tie_embeddings,
             name="embedding",
             dtype=self.dtype_policy,
+            **start,
         )
 
     def _build_parts(self, *parts):
@@ -68,6 +75,18 @@ class TransformerModel(keras.Model):
                 f"TransformerConfig: padding_id and end_id both are {self.config.end_id}.\n"
                 f"  A model of task {self.task!r} would not see where its text ends."
             )
+
+    def train_step(self, *arguments):
+        """As Keras does it. What a batch measures whose gradient is not finite, and which
+        `training.AdamW` leaves out, is left out of the metrics too."""
+        bad_steps = getattr(self.optimizer, "bad_steps", None)
+        if keras.backend.backend() != "tensorflow" or bad_steps is None:
+            return super().train_step(*arguments)
+        before = [(variable, ops.copy(variable.value)) for variable in self.metrics_variables]
+        super().train_step(*arguments)
+        for variable, old in before:
+            variable.assign(ops.where(bad_steps > 0, old, variable.value))
+        return self.get_metrics_result()
 
     def get_compile_config(self):
         return self._compile_config.serialize()

@@ -16,6 +16,7 @@ from tfx_transformer.layers import (
     Pooling,
 )
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
+from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models import losses
 from tfx_transformer.models.base import TransformerModel
@@ -75,8 +76,44 @@ class EncoderModel(TransformerModel):
         )
 
     def _build_parts(self, *parts):
-        own = (part for part in (self.ngrams, self.segments) if part is not None)
-        super()._build_parts(*own, *parts)
+        parts = (self.ngrams, self.segments, *parts)
+        super()._build_parts(*(part for part in parts if part is not None))
+
+    def _new_pooled_norm(self):
+        config = self.config
+        if not config.norm_pooled:
+            return None
+        norm = {"epsilon": config.norm_epsilon, "name": "pooled_norm", "dtype": self.dtype_policy}
+        return NORMS[config.norm](**norm)
+
+    def pooled(self, x, mask):
+        """The one vector of a text or an image, float (batch, hidden_dim)."""
+        x = self.pooling(x, mask)
+        return x if self.pooled_norm is None else self.pooled_norm(x)
+
+    def embedded(self, inputs):
+        """What the encoder reads: the embedding, with n-grams, segments and class tokens where the
+        model has them.
+
+        Args:
+            inputs: see `encode`.
+
+        Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
+            length), None of images.
+        """
+        if self.config.image_size:
+            x = self.embedding(inputs["images"])
+            if self.class_tokens is not None:
+                tokens = ops.cast(self.class_tokens, x.dtype)
+                tokens = ops.broadcast_to(tokens, (ops.shape(x)[0], *tokens.shape[1:]))
+                x = ops.concatenate([tokens, x], axis=1)
+            return x, None
+        x = self.embedding(inputs["token_ids"])
+        if self.ngrams is not None:
+            x = x + self.ngrams(inputs["token_ids"])
+        if self.segments is not None:
+            x = x + self.segments(self._segment_ids(inputs))
+        return x, ops.not_equal(inputs["token_ids"], self.config.padding_id)
 
     def encode(self, inputs, return_hidden_states=False, training=None):
         """A contextual vector for every token, or every region of an image.
@@ -91,20 +128,7 @@ class EncoderModel(TransformerModel):
         Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
             length), None of images; then the hidden states if requested.
         """
-        mask = None
-        if self.config.image_size:
-            x = self.embedding(inputs["images"])
-            if self.class_tokens is not None:
-                tokens = ops.cast(self.class_tokens, x.dtype)
-                tokens = ops.broadcast_to(tokens, (ops.shape(x)[0], *tokens.shape[1:]))
-                x = ops.concatenate([tokens, x], axis=1)
-        else:
-            mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
-            x = self.embedding(inputs["token_ids"])
-            if self.ngrams is not None:
-                x = x + self.ngrams(inputs["token_ids"])
-            if self.segments is not None:
-                x = x + self.segments(self._segment_ids(inputs))
+        x, mask = self.embedded(inputs)
         result = self.encoder(
             x,
             attention_mask=None if mask is None else ops.expand_dims(mask, 1),
@@ -194,7 +218,7 @@ class Classifier(EncoderModel):
     """
 
     task = "classification"
-    read_out = ("pooling/", "pooler/", "logits/")
+    read_out = ("pooling/", "pooled_norm/", "pooler/", "logits/")
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -206,12 +230,13 @@ class Classifier(EncoderModel):
             )
         part = {"dtype": self.dtype_policy}
         self.pooling = Pooling(config.pooling, config.class_tokens or 1, name="pooling", **part)
+        self.pooled_norm = self._new_pooled_norm()
         self.pooler = None
         if config.pooler:
             self.pooler = Linear(config.hidden_dim, activation="tanh", name="pooler", **part)
         self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
         self.logits = Linear(config.num_classes, name="logits", **part)
-        self._build_parts(self.encoder, self.pooling, *([self.pooler] if self.pooler else []))
+        self._build_parts(self.encoder, self.pooling, self.pooled_norm, self.pooler)
         width = config.hidden_dim
         if config.pooling == "class_tokens":
             width *= config.class_tokens
@@ -219,7 +244,7 @@ class Classifier(EncoderModel):
 
     def call(self, inputs, training=None):
         x, mask = self.encode(inputs, training=training)
-        x = self.pooling(x, mask)
+        x = self.pooled(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
         return self.logits(self.pooled_dropout(x, training=training))
@@ -276,7 +301,8 @@ class Embedder(EncoderModel):
         if self.config.image_size:
             raise InputError("an embedder reads texts, not images.\n  Choose a base that does.")
         self.pooling = Pooling(self.config.pooling, name="pooling", dtype=self.dtype_policy)
-        self._build_parts(self.encoder, self.pooling)
+        self.pooled_norm = self._new_pooled_norm()
+        self._build_parts(self.encoder, self.pooling, self.pooled_norm)
 
     def call(self, inputs, training=None):
         vectors = self.embed(inputs["token_ids"], training=training)
@@ -288,7 +314,7 @@ class Embedder(EncoderModel):
     def embed(self, token_ids, training=None):
         """float (batch, hidden_dim), each of length 1, of int (batch, length)."""
         x, mask = self.encode({"token_ids": token_ids}, training=training)
-        return ops.normalize(self.pooling(x, mask), axis=-1, epsilon=1e-12)
+        return ops.normalize(self.pooled(x, mask), axis=-1, epsilon=1e-12)
 
     def compile(self, optimizer="adamw", loss=None, **kwargs):
         """`keras.Model.compile`; by default with `InBatchContrast`."""

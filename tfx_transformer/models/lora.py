@@ -21,6 +21,9 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, TokenEmbedding
 from tfx_transformer.layers.linear import replace_variable
 
+# Adapters take at most this many bytes, and four numbers for each of the model.
+_SMALL_FILE = 1 << 20
+
 # The linear layers of a block; only gated feed-forward layers have a "gate".
 TARGETS = ("query", "key", "value", "output_projection", "expand", "gate", "contract")
 
@@ -144,7 +147,7 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
         InputError: the file is damaged or belongs to another model; what does not fit is named,
             and the model is as before.
     """
-    facts, tensors = _read(Path(path))
+    facts, tensors = _read(Path(path), _SMALL_FILE + 16 * model.count_params())
     settings = {name: facts.get(name) for name in ("kind", "rank", "alpha", "targets")}
     _check_settings(str(path), **settings)
     # Compared before anything is built: a hostile rank allocates nothing.
@@ -237,14 +240,21 @@ def _differences(expected: dict[str, Any], found: dict[str, Any]) -> Iterator[st
             yield f"{name} is {found[name]}, expected {expected[name]}"
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts and the tensors that `save_adapters` wrote."""
+def _read(path: Path, most_bytes: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The facts and the tensors that `save_adapters` wrote, of a file of at most `most_bytes`."""
     try:
+        if path.stat().st_size > most_bytes:
+            raise InputError(
+                f"{path} is larger than any adapters of this model.\n"
+                f"  Expected {most_bytes:,} bytes at most."
+            )
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
         text = metadata.get("adapters", "null")
         facts = json.loads(text)
+    except InputError:
+        raise
     except (
         safetensors.SafetensorError,
         OSError,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import shlex
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -94,25 +97,31 @@ def load(
     architecture = TransformerConfig.from_dict(config["architecture"])
     if architecture.image_size and config["task"] != "classification":
         raise InputError(f"{path}: a model of task {config['task']!r} reads no images.")
-    weights = _read_weights(path / bundle.WEIGHTS)
-    # Sizes are compared before anything is built: a wrong configuration allocates nothing.
-    table = weights.get("embedding/embeddings")
-    shape = (architecture.vocabulary_size, architecture.hidden_dim)
-    if not architecture.image_size and (table is None or table.shape != shape):
-        raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
-    held = sum(w.size for w in weights.values())
-    least = _fewest_parameters(architecture, config["task"])
-    if held < least:
-        raise InputError(
-            f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
-            f"the architecture in {bundle.CONFIG} needs {least:,} or more."
-        )
+    weights = path / bundle.WEIGHTS
+    shapes = read_shapes(weights)
+    _check_sizes(path, shapes, architecture, config["task"])
     tokenizer = None
     if not architecture.image_size:
         tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
     model = TASKS[config["task"]](architecture, dtype=dtype)
-    assign_weights(model, weights, str(path / bundle.WEIGHTS))
+    _check_shapes(model, shapes, str(weights))
+    with _reading(weights):
+        file = safetensors.safe_open(weights, framework="numpy")
+    for name, variable in parameters(model).items():
+        with _reading(weights):
+            values = file.get_tensor(name)
+        variable.assign(values)
     return model, tokenizer
+
+
+def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in a file of weights; none of their numbers is read.
+
+    Raises:
+        InputError: it is no safetensors file.
+    """
+    with _reading(file), safetensors.safe_open(file, framework="numpy") as opened:
+        return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.offset_keys()}
 
 
 def parameters(model: keras.Model) -> dict[str, keras.Variable]:
@@ -126,17 +135,8 @@ def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: s
     Raises:
         InputError: a weight is missing, left over or of another shape; all of them are named.
     """
-    variables = parameters(model)
-    problems = [f"{name} is missing" for name in sorted(variables.keys() - weights.keys())]
-    problems += [f"{name} is not part of it" for name in sorted(weights.keys() - variables.keys())]
-    problems += [
-        f"{name} has shape {weights[name].shape}, expected {tuple(variable.shape)}"
-        for name, variable in variables.items()
-        if name in weights and weights[name].shape != tuple(variable.shape)
-    ]
-    if problems:
-        raise InputError(f"{source} does not fit the model:\n  " + "\n  ".join(problems[:20]))
-    for name, variable in variables.items():
+    _check_shapes(model, {name: array.shape for name, array in weights.items()}, source)
+    for name, variable in parameters(model).items():
         variable.assign(weights[name])
 
 
@@ -158,6 +158,8 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         reads = f"images of {size} x {size} as {architecture['max_sequence_length']:,} vectors"
     elif config.get("chat"):
         needs += " jinja2"
+    example = config.get("example", "I love cats.")
+    words = [example] if isinstance(example, str) else example  # the texts of a row
     lines = [
         f"# {name}",
         "",
@@ -168,7 +170,7 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         "Run it where this folder is, without TensorFlow:",
         "",
         f"    pip install ai-edge-litert numpy {needs}",
-        f"    python run.pyz {shlex.quote(config.get('example', 'I love cats.'))}",
+        f"    python run.pyz {shlex.join(words)}",
         "",
     ]
     if config.get("labels"):
@@ -183,12 +185,56 @@ def model_card(name: str, config: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _check_sizes(
+    path: Path, shapes: Mapping[str, tuple[int, ...]], architecture: TransformerConfig, task: str
+) -> None:
+    """Refuses an architecture of another size than the weights, before anything is built: a wrong
+    configuration allocates nothing."""
+    shape = (architecture.vocabulary_size, architecture.hidden_dim)
+    if not architecture.image_size and shapes.get("embedding/embeddings") != shape:
+        raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
+    check_size(architecture, task, sum(map(math.prod, shapes.values())), path)
+
+
+def check_size(architecture: TransformerConfig, task: str, held: int, path: Path) -> None:
+    """Refuses an architecture that needs more numbers than a file of weights holds.
+
+    Args:
+        held: how many numbers the file holds.
+        path: of the folder with the file.
+
+    Raises:
+        InputError: both counts are named.
+    """
+    least = _fewest_parameters(architecture, task)
+    if held < least:
+        raise InputError(
+            f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
+            f"the architecture in {bundle.CONFIG} needs {least:,} or more."
+        )
+
+
+def _check_shapes(model: keras.Model, shapes: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Refuses other weights than those of the model, before any is read."""
+    variables = parameters(model)
+    problems = [f"{name} is missing" for name in sorted(variables.keys() - shapes.keys())]
+    problems += [f"{name} is not part of it" for name in sorted(shapes.keys() - variables.keys())]
+    problems += [
+        f"{name} has shape {shapes[name]}, expected {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in shapes and shapes[name] != tuple(variable.shape)
+    ]
+    if problems:
+        raise InputError(f"{source} does not fit the model:\n  " + "\n  ".join(problems[:20]))
+
+
 def _fewest_parameters(config: TransformerConfig, task: str) -> int:
     """Parameters that no model of this configuration has fewer of: learned positions, patches,
     classes, pairs of tokens, and in each block queries, outputs (twice with cross-attention) and a
     feed-forward layer. It has about twice as many at most, so what a file of weights holds bounds
     what a hostile configuration can allocate."""
-    square, feed_forward = config.hidden_dim**2, 2 * config.hidden_dim * config.intermediate_dim
+    square = config.hidden_dim * config.num_heads * config.head_dim
+    feed_forward = 2 * config.hidden_dim * config.intermediate_dim
     encoder = config.num_layers * (2 * square + feed_forward)
     decoder = config.num_decoder_layers * (4 * square + feed_forward) * (task == "seq2seq")
     learned = config.position == "learned"
@@ -200,9 +246,11 @@ def _fewest_parameters(config: TransformerConfig, task: str) -> int:
     return encoder + decoder + vectors * config.hidden_dim
 
 
-def _read_weights(file: Path) -> dict[str, np.ndarray]:
+@contextlib.contextmanager
+def _reading(file: str | os.PathLike) -> Iterator[None]:
+    """Makes what safetensors raises an InputError that names the file."""
     try:
-        return safetensors.numpy.load_file(file)
+        yield
     except (
         safetensors.SafetensorError,
         OSError,

@@ -40,6 +40,12 @@ def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
     return new_encoder(model.task, tokenizer).encode(text)[:longest]
 
 
+def token_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
+    """What each token spells, if only a part of a character; of a special one its name."""
+    names = {index: name.encode() for name, index in tokenizer.special_tokens.items()}
+    return [names[i] if i in names else tokenizer.decode_bytes([i]) for i in map(int, ids)]
+
+
 def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> list[np.ndarray]:
     """The vectors of one text or image as they pass through the layers.
 
@@ -52,9 +58,26 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
     Returns: num_layers + 1 arrays, float32 (length, hidden_dim): what the first block reads, then
         what each block writes.
     """
-    x = model.embedding(np.asarray(content)[None])
+    x = _embedded(model, np.asarray(content)[None])
     _, states = _stack(model)(x, return_hidden_states=True, training=False)
     return [np.asarray(ops.cast(state[0], "float32")) for state in states]
+
+
+def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How much each token of a text looks at each, or each region of an image.
+
+    Of an encoder-decoder in the encoder; of a decoder-only model in the decoder, where a token sees
+    only itself and those before it.
+
+    Args:
+        content: see `hidden_states`.
+
+    Returns: float32 (num_layers, num_heads, length, length); row i is where token i looks, and sums
+        to 1.
+    """
+    x = _embedded(model, np.asarray(content)[None])
+    _, scores = _stack(model)(x, return_attention_scores=True, training=False)
+    return np.stack([np.asarray(ops.cast(score[0], "float32")) for score in scores])
 
 
 def mean_states(
@@ -73,7 +96,7 @@ def mean_states(
     def mean_of(token_ids):
         mask = ops.not_equal(token_ids, padding_id)
         x = _stack(model)(
-            model.embedding(token_ids), attention_mask=ops.expand_dims(mask, 1), training=False
+            _embedded(model, token_ids), attention_mask=ops.expand_dims(mask, 1), training=False
         )
         weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
         return ops.sum(ops.cast(x, "float32") * weights, axis=1) / ops.sum(weights, axis=1)
@@ -99,6 +122,13 @@ def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -
     read = compiled(lambda batch: model.encode({"images": batch})[0], [("float32", 4)])
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     return np.concatenate([np.asarray(read(b), "float32").mean(axis=1) for b in batches])
+
+
+def _embedded(model: keras.Model, content):
+    """What the stack reads."""
+    if not hasattr(model, "embedded"):
+        return model.embedding(content)
+    return model.embedded({"images" if model.config.image_size else "token_ids": content})[0]
 
 
 def _stack(model: keras.Model):

@@ -21,7 +21,8 @@ from tfx_transformer.layers.position import PACKAGE
 class TransformerStack(keras.layers.Layer):
     """Embedded tokens to contextual vectors, through the same step in training and decoding.
 
-    x <- dropout([norm](x + positions));  x <- block_i(x) for every i;  x <- norm(x) if pre-norm
+    x <- dropout([norm](x + positions));  x <- block_i(x) for every i;  x <- norm(x) if pre-norm and
+    not `norm_pooled`
 
     Args:
         config: `TransformerConfig`, or its dictionary.
@@ -59,7 +60,8 @@ class TransformerStack(keras.layers.Layer):
         self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
         self.blocks = [self._new_block(index) for index in range(num_layers)]
         self.embedding_norm = self._new_norm("embedding_norm") if config.embedding_norm else None
-        self.final_norm = self._new_norm("final_norm") if config.norm_first else None
+        normed = config.norm_first and not config.norm_pooled
+        self.final_norm = self._new_norm("final_norm") if normed else None
 
     def _new_positions(self):
         """What is added to the embeddings, or to the scores of attention."""

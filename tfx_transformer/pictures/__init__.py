@@ -4,7 +4,7 @@ Each function draws one PNG at 150 dots per inch, writes it in one step (an inte
 the old picture or the new one, never half of one) and returns its path.
 """
 
-from tfx_transformer.pictures.attention import attention_map
+from tfx_transformer.pictures.attention import attention_map, self_attention_map
 from tfx_transformer.pictures.labels import calibration, confusion_matrix
 from tfx_transformer.pictures.states import (
     cache_growth,
@@ -24,6 +24,7 @@ __all__ = [
     "length_histogram",
     "loss_curve",
     "map_of_vectors",
+    "self_attention_map",
     "similarity_matrix",
     "states_by_layer",
     "token_picture",

@@ -1,4 +1,4 @@
-"""Picture of an attention: which source tokens each target token looked at."""
+"""Picture of an attention: which tokens each token looked at."""
 
 import os
 from collections.abc import Sequence
@@ -15,9 +15,13 @@ from tfx_transformer.pictures.canvas import (
     drawable,
     em_width,
     new_figure,
+    shortened,
     token_label,
     write,
 )
+
+# Tokens that one or two characters are made of at most.
+_MOST_PARTS = 6
 
 
 def attention_map(
@@ -29,8 +33,9 @@ def attention_map(
 ) -> Path:
     """Draws which source tokens (columns) each target token (row) attended to.
 
-    A space in a token is drawn as "␣", a byte that is not text as "\\x8c", and a character without
-    a glyph as "U+D55C". Maps of up to 12 x 12 tokens also show the numbers.
+    A space in a token is drawn as "␣", tokens that only together are a character as "京 1/2" and
+    "京 2/2", a byte that is not text as "\\x8c", and a character without a glyph as "U+D55C". Maps
+    of up to 12 x 12 tokens also show the numbers.
 
     Args:
         path: the PNG to write; its folder exists.
@@ -44,11 +49,29 @@ def attention_map(
     return write(path, _attention_figure, weights, source_tokens, target_tokens, title)
 
 
+def self_attention_map(
+    path: str | os.PathLike, weights: np.ndarray, tokens: Sequence[str | bytes], title: str = ""
+) -> Path:
+    """Draws which tokens of a text (columns) each of them (row) looks at, as `attention_map` does.
+
+    Args:
+        path: the PNG to write; its folder exists.
+        weights: float (length, length), each row sums to 1.
+        tokens: of the text.
+        title: drawn above the map.
+
+    Raises: ValueError as `attention_map` does.
+    """
+    sides = ("looks at", "token")
+    return write(path, _attention_figure, weights, tokens, tokens, title, sides)
+
+
 def _attention_figure(
     weights: np.ndarray,
     source_tokens: Sequence[str | bytes],
     target_tokens: Sequence[str | bytes],
     title: str,
+    sides: tuple[str, str] = ("source", "target"),
 ) -> Figure:
     weights = np.asarray(weights, dtype=np.float64)
     shape = (len(target_tokens), len(source_tokens))
@@ -72,13 +95,14 @@ def _attention_figure(
     height = float(np.clip(1.6 + 0.24 * rows, SIZE[1], LARGEST[1]))
     figure = new_figure(width, height)
     axes = figure.add_subplot()
-    axes.set_title(drawable(title), pad=14)
+    widest = 6 * (width - 1.2)  # of the title: six font sizes are an inch
+    axes.set_title(shortened(drawable(title), widest), pad=14)
     axes.spines[:].set_visible(False)
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=weights.max(), aspect="auto")
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("source", loc="left")
-    axes.set_ylabel("target", loc="top")
+    axes.set_xlabel(sides[0], loc="left")
+    axes.set_ylabel(sides[1], loc="top")
     _label_tokens(
         axes, source_tokens, target_tokens, (width - 1.6) / columns, (height - 1.6) / rows
     )
@@ -104,11 +128,44 @@ def _label_tokens(
     line = 0.14  # inches from one line of small text to the next
     across = range(0, len(source_tokens), int(np.ceil(line / cell_width)))
     down = range(0, len(target_tokens), int(np.ceil(line / cell_height)))
-    above = [token_label(source_tokens[i]) for i in across]
+    sources, targets = _labels(source_tokens), _labels(target_tokens)
+    above = [sources[i] for i in across]
     size = 8 if min(cell_width, cell_height) < 0.22 else 10
     upright = max(map(em_width, above)) * size / 72 > 0.9 * cell_width
     axes.set_xticks(across, above, fontsize=size, color=INK, rotation=90 if upright else 0)
-    axes.set_yticks(down, [token_label(target_tokens[i]) for i in down], fontsize=size, color=INK)
+    axes.set_yticks(down, [targets[i] for i in down], fontsize=size, color=INK)
+
+
+def _labels(tokens: Sequence[str | bytes]) -> list[str]:
+    """Of each token what can be read on an axis; of the parts of a character, which it is."""
+    pieces, labels = list(map(_bytes, tokens)), list(map(token_label, tokens))
+    for start in range(len(pieces)):
+        for end in range(start + 2, min(start + _MOST_PARTS, len(pieces)) + 1):
+            together = _text(b"".join(pieces[start:end]))
+            if together and not any(map(_text, pieces[start:end])):
+                parts = end - start
+                labels[start:end] = [
+                    f"{token_label(together)} {i + 1}/{parts}" for i in range(parts)
+                ]
+                break
+    return labels
+
+
+def _bytes(token: str | bytes) -> bytes:
+    """What it is in UTF-8; a byte that nothing begins or ends with, if it is no part of a text."""
+    try:
+        piece = token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half of a pair of UTF-16
+        return b"\xff"
+    return piece or b"\xff"
+
+
+def _text(piece: bytes) -> str:
+    """What it spells in UTF-8; "" if it spells nothing."""
+    try:
+        return piece.decode("utf-8")
+    except UnicodeDecodeError:
+        return ""
 
 
 def _write_numbers(axes: Axes, weights: np.ndarray) -> None:

@@ -93,6 +93,15 @@ def em_width(text: str) -> float:
     return sum(1.0 if east_asian_width(character) in "WF" else 0.62 for character in text)
 
 
+def shortened(text: str, widest: float) -> str:
+    """A text as long as it may be, in font sizes (see `em_width`); "…" stands for the rest."""
+    if em_width(text) <= widest:
+        return text
+    while em_width(text) > widest - 1:
+        text = text[:-1]
+    return text + "…"
+
+
 @functools.cache
 def fonts() -> tuple[list[str], frozenset[int]]:
     """The font families to draw with, and the code points that one of them has a glyph for.

@@ -18,6 +18,7 @@ from tfx_transformer.pictures.canvas import (
     drawable,
     em_width,
     new_figure,
+    shortened,
     write,
 )
 from tfx_transformer.pictures.grid import draw_cells, every, side, write_numbers
@@ -203,12 +204,7 @@ def _free_place(axes: Axes, point, size, taken: np.ndarray):
 
 def name_label(name: str) -> str:
     """A name as it can be read beside a point: one line, nothing invisible, not too wide."""
-    label = drawable(" ".join(name.split()))
-    if em_width(label) <= _WIDEST_NAME:
-        return label
-    while em_width(label) > _WIDEST_NAME - 1:
-        label = label[:-1]
-    return label + "…"
+    return shortened(drawable(" ".join(name.split())), _WIDEST_NAME)
 
 
 def _matrix_figure(matrix: np.ndarray, names: Sequence[str], title: str) -> Figure:
@@ -220,7 +216,8 @@ def _matrix_figure(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     labels = [name_label(name) for name in names]
     inches = side(len(names), 0.42)
     margin = 0.12 * max(map(em_width, labels))
-    figure = new_figure(min(inches + margin + 1.2, LARGEST[0]), min(inches + margin, LARGEST[1]))
+    width, height = inches + margin + 1.1, inches + margin + 0.8  # with a colour bar, a title
+    figure = new_figure(min(width, LARGEST[0]), min(height, LARGEST[1]))
     axes = figure.add_subplot()
     axes.set_title(drawable(title), pad=14)
     most = max(1e-12, np.abs(matrix).max())

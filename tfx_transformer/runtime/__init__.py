@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tfx_transformer import bundle, flags
 from tfx_transformer.config import TransformerConfig
@@ -15,7 +16,7 @@ from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.prediction.classification import Classification, Labels, read_labels
 from tfx_transformer.prediction.image import ImageClassifier
-from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
+from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
@@ -83,7 +84,8 @@ def _encoder(engine: EncoderEngine, config: TransformerConfig, values: dict, pat
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command of `run.pyz`: answers each text (or image), by the bundle it lies in: the text it
-    writes, the label and its probability, or the vector."""
+    writes, the label and its probability, or the vector. Of a classifier of several columns the
+    texts of one row stand side by side."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
     parser.add_argument("texts", nargs="+", metavar="TEXT|IMAGE")
     parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
@@ -91,21 +93,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
 
-    def answer() -> dict[str, list[dict[str, str]]]:
-        model = load(Path(sys.argv[0]).resolve().parent, chosen.variant)
+    def answer() -> dict[str, list[dict[str, Any]]]:
+        path = Path(sys.argv[0]).resolve().parent
+        model, given = load(path, chosen.variant), chosen.texts
         if isinstance(model, TextGenerator):
-            answers = shown = model.generate(chosen.texts, beams=chosen.beams)
+            answers = shown = model.generate(given, beams=chosen.beams)
         elif isinstance(model, TextEmbedder):
-            answers = model.embed(chosen.texts).tolist()
+            answers = model.embed(given).tolist()
             shown = [" ".join(f"{x:.6f}" for x in vector) for vector in answers]
         else:
-            found = model.classify(chosen.texts)
+            given = rows_of(given, bundle.read_config(path))
+            found = model.classify(given)
             answers, shown = [c._asdict() for c in found], map(describe, found)
         print("\n".join(shown))
-        pairs = zip(chosen.texts, answers, strict=True)
+        pairs = zip(given, answers, strict=True)
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
     flags.guarded(answer, chosen)
+
+
+def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
+    """Texts one after the other as rows of as many as a bundle's classifier reads of each.
+
+    Args:
+        config: of `bundle.read_config`.
+
+    Raises:
+        InputError: the last row is not complete.
+    """
+    columns = config.get("text_columns", 1)
+    if columns == 1:
+        return list(texts)
+    if len(texts) % columns:
+        named = f" ({', '.join(config['columns'])})" if config.get("columns") else ""
+        raise InputError(
+            f"the classifier reads {columns} texts of each row{named}; {len(texts)} are given.\n"
+            '  Give the texts of a row one after the other, "" for an empty one.'
+        )
+    return [tuple(texts[i : i + columns]) for i in range(0, len(texts), columns)]
 
 
 def describe(found: Classification) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Sequence
 
@@ -38,10 +39,9 @@ class EncoderEngine:
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """See `prediction.text.TextEngine`."""
         longest = max(map(len, rows))
-        length = next(length for length in self._lengths if length >= longest)
-        table = np.full((len(rows), length), self.config.padding_id, "int32")
-        for line, ids in zip(table, rows, strict=True):
-            line[: len(ids)] = ids
+        length = self._lengths[bisect.bisect_left(self._lengths, longest)]
+        padding = [self.config.padding_id] * length
+        table = np.array([[*ids, *padding[len(ids) :]] for ids in rows], "int32")
         return self._run_all(table, f"x{length}")
 
     def run_images(self, images: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -53,7 +54,7 @@ class Signature:
     def read(self, name: str, buffer) -> np.ndarray:
         """The values of an output's buffer."""
         shape = self.outputs[name]["shape"]
-        return buffer.read(int(np.prod(shape)), np.float32).reshape(shape)
+        return buffer.read(math.prod(shape), np.float32).reshape(shape)
 
 
 def _cores() -> int:

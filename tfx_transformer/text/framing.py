@@ -4,26 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
 def frame(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[int]:
-    """Ids of one text, or of several columns of a row: start, text, end, and so on.
+    """Ids of one text, or of several columns of a row, in the tokenizer's frame.
 
-    `<s> a </s>`, or `<s> a </s> b </s>`, as BERT joins two texts (Devlin et al. 2019, section 3.1).
-    Where they do not fit, tokens are taken from the end of whichever text is the longest by then.
+    `<s> a </s>`, or `<s> a </s> b </s>`, as BERT joins two texts (Devlin et al. 2019, section 3.1);
+    the tokenizer of a checkpoint has that checkpoint's (RoBERTa: `<s> a </s></s> b </s>`, T5:
+    `a </s> b </s>`, Llama: `<s> a`). Where the texts do not fit, tokens are taken from the end of
+    whichever is the longest by then. Where nothing is left (GPT-2 frames nothing), the end token
+    stands alone.
 
     Args:
         texts: of one row.
-        max_length: most ids; at least one more than there are texts.
+        max_length: most ids; at least as many as the frame has, and one.
+
+    Raises:
+        InputError: `max_length` is smaller.
     """
+    parts = _parts(tokenizer, texts, max_length)
+    around = tokenizer.frame
+    framed = [*around.before]
+    for number, part in enumerate(parts):
+        framed += [*(around.between if number else ()), *part]
+    return [*framed, *around.after] or [tokenizer.end_id]
+
+
+def segments(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[int]:
+    """For each id of `frame`, the segment it belongs to, as BERT numbers them (Devlin et al. 2019,
+    figure 2): 0 up to where the second text begins, 1 from there on; 0 throughout where the
+    tokenizer's checkpoint knows no segments.
+
+    Args:
+        texts, max_length: as of `frame`.
+    """
+    parts, around = _parts(tokenizer, texts, max_length), tokenizer.frame
+    first = len(around.before) + len(parts[0]) + (len(around.between) if parts[1:] else 0)
+    size = around.size(len(parts)) + sum(map(len, parts))
+    if not around.segments or not parts[1:]:
+        return [0] * max(size, 1)
+    return [0] * first + [1] * (size - first)
+
+
+def _parts(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[list[int]]:
+    """The ids of each text, cut to fit."""
     parts = [tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
-    room = max_length - 1 - len(parts)
+    least = max(tokenizer.frame.size(len(parts)), 1)
+    room = max_length - tokenizer.frame.size(len(parts))
+    if max_length < least:
+        raise InputError(
+            f"max_length is {max_length}.\n"
+            f"  Expected {least} or more: a start, and an end of each text."
+        )
     while (excess := sum(map(len, parts)) - room) > 0:
         longest = max(parts, key=len)
         second = max((len(part) for part in parts if part is not longest), default=0)
         del longest[len(longest) - min(excess, max(len(longest) - second, 1)) :]
-    framed = [tokenizer.start_id]
-    for part in parts:
-        framed += [*part, tokenizer.end_id]
-    return framed
+    return parts

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.tokenizer import SPECIAL_TOKENS, Tokenizer
+from tfx_transformer.text.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
@@ -65,8 +66,9 @@ class ChatTemplate:
     content whole or without blanks at its ends; one that rearranges its characters is on its own.)
     The text between two special tokens is encoded as one piece.
 
-    The template sees `messages`, `add_generation_prompt`, `bos_token`, `eos_token` and
-    `raise_exception(text)`, and runs in Jinja's sandbox.
+    The template sees what `transformers` shows it: `messages`, `add_generation_prompt`, `tools` and
+    `documents` (None), the tokenizer's tokens by their role (`bos_token`, `eos_token`, …),
+    `raise_exception(text)` and `strftime_now(format)`. It runs in Jinja's sandbox.
 
     Args:
         text: the template, at most 64 KiB.
@@ -90,11 +92,14 @@ class ChatTemplate:
             )
         self.end_token = names[self.end_id]
         self.special = _SpecialTokens(tokenizer)
-        self.compiled = _compile(text)
+        self.compiled = _compile(text, tokenizer.names)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> ChatTemplate:
         """The tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`.
+
+        Answers end with the tokenizer's end token or, in the template of a checkpoint that writes
+        another behind an answer (Gemma: `<end_of_turn>`), with that.
 
         Raises:
             InputError: it has none, and lacks the tokens of the roles: as plain text they could be
@@ -109,7 +114,21 @@ class ChatTemplate:
                     "bundle's."
                 )
             tokenizer.chat_template = CHAT_TEMPLATE
-        return cls(tokenizer.chat_template, tokenizer)
+        template = cls(tokenizer.chat_template, tokenizer)
+        return template if tokenizer.settings is None else template._with_own_end()
+
+    def _with_own_end(self) -> ChatTemplate:
+        """The same with the end token that the template writes behind an answer."""
+        roles = ("user", "assistant")
+        try:
+            conversation = _Conversation(self, [{"role": r, "content": "a"} for r in roles])
+            start = len(conversation.text(1, add_generation_prompt=True))
+            written = self.special.pattern.findall(conversation.text(2), start)
+        except InputError:  # it may want messages of another kind; whoever has them is told
+            return self
+        if not written or self.end_token in written:
+            return self
+        return ChatTemplate(self.text, self.tokenizer, self.special.ids[written[0]])
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to where its next answer begins.
@@ -139,7 +158,7 @@ class ChatTemplate:
         text = conversation.text(len(messages), add_generation_prompt=True)
         before = conversation.answer(seen)[1] if seen else ""
         _check_prefix(before, text)
-        return conversation.ids(text[len(before) :])
+        return conversation.ids(text[len(before) :], begins=not before)
 
     def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], list[int]]]:
         """Ids of every answer, its end token included, each after the prompt ids that are new then.
@@ -159,7 +178,8 @@ class ChatTemplate:
                 prompt, answered = conversation.answer(count)
                 _check_prefix(before, prompt)
                 new, answer = prompt[len(before) :], answered[len(prompt) :]
-                parts.append((conversation.ids(new), conversation.ids(answer)))
+                ids = conversation.ids(new, begins=not before)
+                parts.append((ids, conversation.ids(answer, begins=not prompt)))
                 before = answered
         return parts
 
@@ -186,6 +206,8 @@ class _Conversation:
             self._template.compiled,
             messages=self._messages[:count],
             add_generation_prompt=add_generation_prompt,
+            tools=None,
+            documents=None,
         )
 
     def answer(self, count: int) -> tuple[str, str]:
@@ -204,15 +226,16 @@ class _Conversation:
             "  there (end_id=...), or change the template."
         )
 
-    def ids(self, text: str) -> list[int]:
-        """Ids of a text that `text` has rendered."""
-        encode, special = self._template.tokenizer.encode, self._template.special
+    def ids(self, text: str, begins: bool) -> list[int]:
+        """Ids of a text that `text` has rendered; begins: whether nothing is before it."""
+        tokenizer, special = self._template.tokenizer, self._template.special
+        encode = tokenizer.encode if begins else tokenizer.encode_after
         ids: list[int] = []
         end = 0
         for found in special.pattern.finditer(text):
             ids += encode(text[end : found.start()].replace(self._mark, ""))
             ids.append(special.ids[found[0]])
-            end = found.end()
+            end, encode = found.end(), tokenizer.encode_after
         return ids + encode(text[end:].replace(self._mark, ""))
 
 
@@ -265,7 +288,7 @@ def _check_prefix(before: str, text: str) -> None:
         )
 
 
-def _compile(text: str):
+def _compile(text: str, names: Mapping[str, str]):
     try:
         from jinja2.exceptions import TemplateError
         from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -287,8 +310,7 @@ def _compile(text: str):
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
     )
     environment.filters["tojson"] = to_json
-    start, end = SPECIAL_TOKENS[1:]
-    environment.globals |= dict(bos_token=start, eos_token=end, raise_exception=raise_exception)
+    environment.globals |= dict(names, raise_exception=raise_exception, strftime_now=_now)
     try:
         return environment.from_string(text)
     except Exception as error:  # hostile text can make the compiler fail in any way
@@ -297,6 +319,10 @@ def _compile(text: str):
             f"the chat template is no Jinja{where}: {_detail(error)}\n"
             "  Expected what transformers keeps as chat_template."
         ) from error
+
+
+def _now(form: str) -> str:
+    return datetime.datetime.now().strftime(form)
 
 
 def _render(compiled, **variables) -> str:

@@ -19,12 +19,9 @@ from typing import NamedTuple
 import tiktoken
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.tokenizer import SLICE
+from tfx_transformer.text.tokenizer import SLICE, Tokenizer, read_text
 
 BYTES = "bytes"
-
-# As for our own files (text/tokenizer.py): larger is no tokenizer, and is not parsed.
-_MAX_FILE_BYTES = 256 * 1024 * 1024
 
 _LOADING = threading.Lock()
 
@@ -115,6 +112,17 @@ def tiktoken_splitter(name: str, encoding: tiktoken.Encoding) -> Splitter:
     return Splitter(name, encoding.n_vocab, split)
 
 
+def tokenizer_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
+    """By one of our tokenizers, that of a checkpoint too.
+
+    Raises:
+        InputError: it cannot say which bytes its tokens stand for (Marian).
+    """
+    if tokenizer.is_plain:
+        return tiktoken_splitter(name, tokenizer.tiktoken)
+    return _hugging_face_splitter(name, tokenizer.to_json(), name)
+
+
 def offline_encoding(name: str) -> tiktoken.Encoding:
     """A tiktoken encoding whose vocabulary is on this machine.
 
@@ -187,16 +195,15 @@ def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
     Raises:
         InputError: the file cannot be read, or is no tokenizer.json.
     """
+    return _hugging_face_splitter(name, read_text(Path(path)), path)
+
+
+def _hugging_face_splitter(name: str, text: str, path: str | os.PathLike) -> Splitter:
+    """By the text of a `tokenizer.json`; path: what an error names."""
     import tokenizers
 
     try:
-        if Path(path).stat().st_size > _MAX_FILE_BYTES:
-            raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
-        tokenizer = tokenizers.Tokenizer.from_str(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
-    except InputError:
-        raise
+        tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # what `tokenizers` raises is a plain Exception
         raise InputError(
             f"{path}: no tokenizer.json ({error}).\n"

@@ -1,4 +1,7 @@
-"""Byte-level BPE: trained on the user's texts, run by tiktoken, saved as one tokenizer.json."""
+"""Byte-level BPE: trained on the user's texts, run by tiktoken, saved as one tokenizer.json.
+
+Those of pre-trained checkpoints are subclasses in `byte_level` and `hugging_face`.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tiktoken
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.conventions import Conventions, Frame
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 # One of the `extra_special_tokens` of a tokenizer whose encoder is pre-trained: stands for what is
@@ -32,8 +37,11 @@ PATTERN = (
 # Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
 SLICE = 20_000
 
+# Beside the tokenizer.json of a checkpoint; says which of its tokens mean what.
+SETTINGS = "tokenizer_config.json"
+
 # tokenizer.json files of real models stay below this; reading is bounded before parsing.
-_MAX_FILE_BYTES = 256 * 1024 * 1024
+MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 class Tokenizer:
@@ -52,12 +60,24 @@ class Tokenizer:
     Attributes:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
             keeps it beside `tokenizer.json`.
+        padding_id, start_id, end_id: of the tokens that fill up, begin and end.
+        mask_id: of the token that stands for what is to be guessed; None if there is none.
+        names: role to special token, such as "eos_token" to "</s>".
+        frame: what stands around the texts that an encoder reads.
+        prefix: ids that begin a text which a decoder continues (Llama's `<s>`).
+        vocabulary_size: one more than the highest id; the model may have room for more.
+        leading_space: whether `decode_bytes` has a space where `decode` has none: at the beginning.
     """
+
+    chat_template: str | None = None
+    prefix: tuple[int, ...] = ()
+    leading_space = False
+    settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
+    is_plain = True  # whether texts become ids by nothing but `pattern` and merges in order of ids
 
     def __init__(
         self, ranks: dict[bytes, int], special_tokens: dict[str, int], pattern: str = PATTERN
     ) -> None:
-        self.chat_template: str | None = None
         self.ranks = ranks
         self.special_tokens = special_tokens
         self.pattern = pattern
@@ -67,6 +87,25 @@ class Tokenizer:
             "tfx_transformer", pat_str=pattern, mergeable_ranks=ranks, special_tokens=special_tokens
         )
         self._special_ids = frozenset(special_tokens.values())
+        self.mask_id = special_tokens.get(MASK_TOKEN)
+        roles = ("pad_token", "bos_token", "eos_token")
+        self.names = dict(zip(roles, SPECIAL_TOKENS, strict=True))
+        self.frame = Frame((self.start_id,), (self.end_id,), (self.end_id,))
+
+    def _adopt(self, conventions: Conventions, highest_id: int) -> None:
+        """Sets the attributes that follow from the conventions of a checkpoint."""
+        self.special_tokens, self.names = conventions.special_tokens, conventions.names
+        self.padding_id, self.start_id = conventions.padding_id, conventions.start_id
+        self.end_id, self.mask_id = conventions.end_id, conventions.mask_id
+        self.frame, self.prefix = conventions.frame, conventions.frame.before
+        self.settings = conventions.settings
+        self._special_ids = frozenset(self.special_tokens.values())
+        self.vocabulary_size = 1 + max(highest_id, *self._special_ids)
+
+    @property
+    def target(self) -> Tokenizer:
+        """The tokenizer of what a model writes: this one, unless it has another (Marian)."""
+        return self
 
     @classmethod
     def train(
@@ -105,22 +144,37 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
-        """Reads a `tokenizer.json`.
+        """Reads a `tokenizer.json`; that of a checkpoint if a `tokenizer_config.json` is beside it.
 
         Raises:
             InputError: no such file, or not a byte-level BPE in the format of `tokenizers`.
         """
         path = Path(path)
-        try:
-            if path.stat().st_size > _MAX_FILE_BYTES:
-                raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        if path.with_name(SETTINGS).is_file():
+            from tfx_transformer.text.checkpoint_tokenizer import read_tokenizer
+
+            return read_tokenizer(path)
+        text = read_text(path)
         try:
             return cls.from_json(text)
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike) -> Tokenizer:
+        """The tokenizer of a checkpoint, from the files in its folder.
+
+        Reads `tokenizer.json`, or what older checkpoints have: `vocab.txt` (BERT), `vocab.json` and
+        `merges.txt` (GPT-2, RoBERTa, Qwen), `spiece.model`, `tokenizer.model` or
+        `sentencepiece.bpe.model` (SentencePiece), or `source.spm`, `target.spm` and `vocab.json`
+        (Marian). Its ids are those of the `tokenizers` package for the same file.
+
+        Raises:
+            InputError: none of these files is there, or one cannot be read.
+        """
+        from tfx_transformer.text.checkpoint_tokenizer import read_folder
+
+        return read_folder(source)
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
@@ -133,7 +187,7 @@ class Tokenizer:
             }
             pattern = _split_pattern(tree["pre_tokenizer"])
             ranks = {
-                _to_bytes(token): index
+                to_bytes(token): index
                 for token, index in vocabulary.items()
                 if token not in special_tokens
             }
@@ -192,11 +246,15 @@ class Tokenizer:
         return json.dumps(tree, ensure_ascii=False, indent=1)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `tokenizer.json` at once or not at all."""
+        """Writes `tokenizer.json`; for a checkpoint, `tokenizer_config.json` beside it as well."""
         path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(self.to_json(), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, self.to_json())
+        if self.settings is not None:
+            self.save_settings(path.parent)
+
+    def save_settings(self, folder: Path) -> None:
+        """Writes the `tokenizer_config.json` of a checkpoint's tokenizer."""
+        write_text(folder / SETTINGS, json.dumps(self.settings, ensure_ascii=False, indent=1))
 
     def merges(self) -> list[tuple[bytes, bytes]]:
         """The two parts each token longer than a byte was merged from, in merge order.
@@ -221,6 +279,10 @@ class Tokenizer:
             ids += self.tiktoken.encode_ordinary(text[start : start + SLICE])
         return ids
 
+    def encode_after(self, text: str) -> list[int]:
+        """Ids of a text that follows a special token instead of beginning."""
+        return self.encode(text)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. Special ids are left out; bytes that are no UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
@@ -228,6 +290,13 @@ class Tokenizer:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """UTF-8 bytes of ids, special ids left out: a token may hold part of a character."""
         return self.tiktoken.decode_bytes([int(i) for i in ids if int(i) not in self._special_ids])
+
+    def byte_lengths(self) -> list[int]:
+        """For each id, how many bytes of a text it stands for; 0 for special ids."""
+        lengths = [0] * self.vocabulary_size
+        for token, index in self.ranks.items():
+            lengths[index] = len(token)
+        return lengths
 
     def count(self, text: str) -> int:
         """Number of tokens of a text, without start and end."""
@@ -242,6 +311,27 @@ class Tokenizer:
         ]
 
 
+def read_text(path: Path) -> str:
+    """The text of a file of a tokenizer.
+
+    Raises:
+        InputError: it cannot be read, is no UTF-8, or is larger than any tokenizer.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file at once or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
 def _byte_alphabet() -> dict[int, str]:
     """The printable character that stands for each byte in tokenizer.json (Radford et al. 2019)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1)]
@@ -252,15 +342,18 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 _BYTE_TO_CHARACTER = _byte_alphabet()
-_CHARACTER_TO_BYTE = {character: byte for byte, character in _BYTE_TO_CHARACTER.items()}
+# For str.translate; what stands for no byte becomes a character that latin-1 does not have.
+_TO_BYTES = dict.fromkeys(range(256), 0xFFFD)
+_TO_BYTES |= {ord(character): byte for byte, character in _BYTE_TO_CHARACTER.items()}
 
 _PRE_TOKENIZER = """{"type": "Sequence", "pretokenizers": [
     {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
     {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]}"""
 
 
-def _to_bytes(token: str) -> bytes:
-    return bytes(_CHARACTER_TO_BYTE[character] for character in token)
+def to_bytes(token: str) -> bytes:
+    """The bytes of a token as tokenizer.json spells it; ValueError if it spells none so."""
+    return token.translate(_TO_BYTES).encode("latin-1")
 
 
 def _to_characters(token: bytes) -> str:
@@ -284,7 +377,11 @@ def _split_pattern(pre_tokenizer: dict) -> str:
     patterns = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
     if len(patterns) != 1:
         raise ValueError("there is not exactly one Split step")
-    pattern = patterns[0]
+    return usable_pattern(patterns[0])
+
+
+def usable_pattern(pattern: object) -> str:
+    """A split pattern as it is; ValueError for one that no pattern of a tokenizer needs to be."""
     unusable = r"\\[1-9]|\(\?R"  # references and recursion
     if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(unusable, pattern):
         raise ValueError("the split pattern is not usable")

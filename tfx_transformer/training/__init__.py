@@ -1,7 +1,5 @@
 """What `fit` needs around it: optimizer and schedule, callbacks, and the record of a run."""
 
-from keras.utils import set_random_seed
-
 from tfx_transformer.training.augmentation import augmented
 from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit
 from tfx_transformer.training.classification import ClassifierRun
@@ -9,6 +7,7 @@ from tfx_transformer.training.embedding import EmbedderRun
 from tfx_transformer.training.objectives import objective
 from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
 from tfx_transformer.training.run import Run, new_bundle_path, rounds
+from tfx_transformer.training.seeds import set_random_seed
 
 __all__ = [
     "ClassifierRun",

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+
 import keras
 import numpy as np
 from keras import ops
+
+from tfx_transformer.data.batches import Source
 
 # An image is shifted by at most this share of its width and height.
 _SHIFT = 1 / 8
@@ -14,6 +19,8 @@ _CONTRAST = 0.2
 # A rectangle is erased from this share of the images; its sides, as shares of the image's.
 _ERASED = 0.25
 _SIDES = (0.15, 0.6)
+# More numbers than any generator draws for one batch.
+_DRAWS = 64
 
 
 def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
@@ -36,6 +43,33 @@ def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
 
     Returns: a `tf.data.Dataset` of as many batches of the same kind.
     """
+    augment, _ = _changes(image_size, seed, mix)
+    changed = batches.map(augment).prefetch(4)
+    source = getattr(batches, "source", None)
+    if source is not None:
+        from_step = functools.partial(_from_step, source, image_size, seed, mix)
+        changed.source = dataclasses.replace(source, from_step=from_step)
+    return changed
+
+
+def _from_step(source: Source, image_size: int, seed: int, mix: float, step: int):
+    """Augmented batches from any step on: what is drawn for a batch is a function of its number."""
+    augment, generators = _changes(image_size, seed, mix)
+    seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
+
+    def numbered(number, batch):
+        for generator, first in zip(generators, seeds, strict=True):
+            state = ops.stack([ops.convert_to_tensor(first, number.dtype), number * _DRAWS])
+            generator.state.assign(ops.cast(state, generator.state.dtype))
+        return augment(*batch)
+
+    batches = source.from_step(step)
+    numbers = batches.counter(start=step)
+    return batches.zip((numbers, batches)).map(numbered).prefetch(4).with_options(batches.options())
+
+
+def _changes(image_size: int, seed: int, mix: float):
+    """A function that changes a batch, and the generators of all its random numbers."""
     # Layers with equal seeds would draw equal numbers: only images that are flipped would be lit.
     seeds = iter(np.random.SeedSequence(seed).generate_state(7).tolist())
     options = {"dtype": "float32"}  # whatever the precision of the model
@@ -65,7 +99,8 @@ def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
         )
         return {**inputs, "images": mixed[0]}, *mixed[1:]
 
-    return batches.map(augment).prefetch(4)
+    layers_with_state = [*layers, mix_up, cut_mix]
+    return augment, [*(layer.generator for layer in layers_with_state), generator]
 
 
 def _erase(images, generator):

@@ -28,22 +28,22 @@ class Progress(keras.callbacks.Callback):
         self.tokens_per_epoch = tokens_per_epoch
         self.unit = unit
         self.lively = sys.stderr.isatty()
+        self.made = 0  # steps made before this `fit`, which goes on after them
 
     def on_train_begin(self, logs=None):
         self.begin = self.shown = time.monotonic()
-        self.steps = 0
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.epoch_begin = epoch, time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        self.steps += 1
         now = time.monotonic()
-        if not self.lively or now - self.shown < 0.5:
+        done = self.epoch * self.params["steps"] + batch + 1
+        if not self.lively or now - self.shown < 0.5 or done <= self.made:
             return
         self.shown = now
         total = self.params["steps"] * self.params["epochs"]
-        left = (now - self.begin) / self.steps * (total - self.steps)
+        left = (now - self.begin) / (done - self.made) * (total - done)
         self._line(
             f"epoch {self.epoch + 1}/{self.params['epochs']}"
             f"  step {batch + 1}/{self.params['steps']}  loss {float(logs['loss']):.3f}"
@@ -77,6 +77,7 @@ class Progress(keras.callbacks.Callback):
         print(text, flush=True)
 
     def _speed(self, steps: int, now: float) -> float:
+        steps -= max(self.made - self.epoch * self.params["steps"], 0)
         tokens = self.tokens_per_epoch * steps / self.params["steps"]
         return tokens / max(now - self.epoch_begin, 1e-9)
 
@@ -106,6 +107,14 @@ class Previews(keras.callbacks.Callback):
         self.generate, self.texts, self.references = generate, list(texts), list(references)
         self.history: list[dict] = []
 
+    def state(self) -> list[dict]:
+        """What has been written so far, for a checkpoint."""
+        return self.history
+
+    def restore(self, state: list[dict]) -> None:
+        """Goes on from a checkpoint."""
+        self.history = list(state)
+
     def on_epoch_end(self, epoch, logs=None):
         if not self.texts:
             return
@@ -134,6 +143,14 @@ class TimeLimit(keras.callbacks.Callback):
         super().__init__()
         self.minutes = minutes
 
+    def state(self) -> float:
+        """Seconds of training so far, for a checkpoint."""
+        return time.monotonic() - self.begin
+
+    def restore(self, state: float) -> None:
+        """Goes on from a checkpoint."""
+        self.begin = time.monotonic() - state
+
     def on_train_begin(self, logs=None):
         self.begin = time.monotonic()
 
@@ -157,6 +174,49 @@ class HeldOutScore(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs[f"val_{self.name}"] = self.score()
+
+
+class BestWeights(keras.callbacks.EarlyStopping):
+    """Ends training when a score no longer gets better; the model has the weights of the best
+    epoch then. An epoch whose score is not a finite number is never the best.
+
+    Args:
+        monitor: name of the score.
+        mode: "min" or "max": which is better.
+        patience: epochs without a better one after which training ends.
+    """
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, restore_best_weights=True)
+
+    def state(self) -> dict:
+        """For a checkpoint, beside `best_weights`."""
+        return {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
+
+    def restore(self, state: dict) -> None:
+        """Goes on from a checkpoint."""
+        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+
+    def on_epoch_end(self, epoch, logs=None):
+        score = float(logs[self.monitor])
+        sign = 1 if self.mode == "max" else -1
+        self.wait += 1
+        if math.isfinite(score) and (self.best is None or sign * score > sign * self.best):
+            self.best, self.best_epoch, self.wait = score, epoch, 0
+            self.best_weights = list(map(_to_numpy, self.model.trainable_variables))
+        elif self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.best_weights:
+            weights = zip(self.model.trainable_variables, self.best_weights, strict=True)
+            for variable, value in weights:
+                variable.assign(value)
+
+
+def _to_numpy(variable):
+    return keras.ops.convert_to_numpy(variable.value)
 
 
 class WorthSaving(keras.callbacks.Callback):

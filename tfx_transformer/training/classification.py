@@ -3,7 +3,7 @@ surest mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -62,6 +62,8 @@ class ClassifierRun(Run):
                 "  Choose a base of the same kind."
             )
         self.predictor, self.held_out = predictor, held_out.inputs
+        if isinstance(held_out, LabelledTexts):
+            self.columns = held_out.columns.get("text", "").split(",")
         names, several = predictor.labels.names, predictor.labels.multi_label
         self.truth = held_out.targets(names, True) if several else held_out.targets(names)
         score = score_multi_label if several else score_labels
@@ -110,9 +112,10 @@ class ClassifierRun(Run):
         self._write_json("result.json", training | scores | {"baselines": others})
         kept = {name: value for name, value in scores.items() if name != "per_class"}
         result = {"training": training, "scores": kept, "data": {"file": self.file}}
-        columns = len(self.held_out[0]) if isinstance(self.held_out[0], tuple) else 1
-        example = min((text for text in shown if text), key=len)
-        return result | {"example": example, "text_columns": columns}
+        if isinstance(self.predictor, ImageClassifier):
+            return result | {"example": min(shown, key=len)}
+        self.draw_self_attention(model, self.predictor.tokenizer, self.held_out)
+        return result | _for_the_bundle(self.held_out, self.columns)
 
     def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, dict[str, Any]]:
         """What always the most frequent label, and a linear classifier, reach."""
@@ -128,6 +131,14 @@ class ClassifierRun(Run):
         before, after = sets
         found[name] = baseline(before, ids, after, self.truth)
         return found
+
+
+def _for_the_bundle(rows: Sequence[tuple[str, ...]], columns: list[str]) -> dict[str, Any]:
+    """The shortest example, how many texts of a row are read, and the columns of several."""
+    example = min((row for row in rows if any(row)), key=lambda row: len(as_text(row)))
+    if len(example) == 1:
+        return {"example": example[0], "text_columns": 1}
+    return {"example": list(example), "text_columns": len(example), "columns": columns}
 
 
 def _sentence(scores: Mapping[str, Any]) -> str:

@@ -42,6 +42,13 @@ class AdamW(keras.optimizers.AdamW):
 
     Keras forgets `exclude_from_weight_decay` when a model is saved; this class does not.
 
+    Where the norm of all gradients together is not finite, nothing is applied: weights, moments,
+    averages and the step of the schedule stay as they are. Clipping would make NaN of all of them.
+
+    Attributes, once it is built:
+        bad_steps: int32 (), how many of the last steps in a row were not applied.
+        rate: float32 (), a factor on the learning rate, 1 until somebody lowers it.
+
     Args:
         layer_decay: factor on the rate from each block to the one below it, and from the first to
             the embedding; the read-out learns at the full rate (Howard & Ruder 2018, section 3.2).
@@ -55,19 +62,47 @@ class AdamW(keras.optimizers.AdamW):
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
 
     def build(self, variables):
+        if self.built:
+            return
         super().build(variables)
         depths = [_depth(variable.path) for variable in variables]
         top = max((depth for depth in depths if depth is not None), default=0) + 1
         self._rates = [
             self.layer_decay ** (0 if depth is None else top - depth) for depth in depths
         ]
+        self.bad_steps = self.add_variable((), "zeros", "int32", name="bad_steps")
+        self.rate = self.add_variable((), "ones", "float32", name="rate")
+
+    def apply(self, grads, trainable_variables=None):
+        if not self.built and trainable_variables is not None:
+            trainable_variables = list(trainable_variables)
+            self.build(trainable_variables)
+        finite = _finite(grads)
+        apply = super().apply
+        if keras.backend.backend() == "tensorflow":
+            ops.cond(finite, lambda: apply(grads, trainable_variables), lambda: None)
+        else:  # branches of JAX cannot assign
+            states = [*self._trainable_variables, *self.variables]
+            before = [state.value for state in states]
+            apply(grads, trainable_variables)
+            for state, old in zip(states, before, strict=True):
+                state.assign(ops.where(finite, state.value, old))
+        self.bad_steps.assign(ops.where(finite, 0, self.bad_steps + 1))
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = self._rates[self._get_variable_index(variable)]
+        rate = self._rates[self._get_variable_index(variable)] * self.rate
         super().update_step(gradient, variable, learning_rate * ops.cast(rate, variable.dtype))
 
     def get_config(self):
         return {**super().get_config(), "layer_decay": self.layer_decay}
+
+
+def _finite(gradients):
+    """bool (): whether the norm of all gradients together is a finite number."""
+    # The gradient of a table that is looked up in holds the rows that were: its `values`.
+    values = [getattr(g, "values", g) for g in gradients if g is not None]
+    squares = [ops.sum(ops.square(ops.cast(value, "float32"))) for value in values]
+    return ops.isfinite(sum(squares))
 
 
 def _depth(path: str) -> int | None:

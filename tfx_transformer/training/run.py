@@ -16,10 +16,15 @@ from tfx_transformer import bundle, pictures
 from tfx_transformer.data import write_bad_rows
 from tfx_transformer.data.pairs import encode_source
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.decoding import cross_attention
 from tfx_transformer.models.lora import has_adapters, merged, save_adapters
+from tfx_transformer.models.states import self_attention, text_ids, token_bytes
+from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import lock
 from tfx_transformer.training.callbacks import (
+    BestWeights,
     Previews,
     Progress,
     TimeLimit,
@@ -27,10 +32,18 @@ from tfx_transformer.training.callbacks import (
     duration,
     shown,
 )
+from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.estimate import estimate
+from tfx_transformer.training.fitting import fit
+from tfx_transformer.training.identity import changes, settings_of
+
+_CHECKPOINTS = "checkpoints"
 
 # Samples that are written and scored at the end; a whole test file is `evaluate`'s task.
 _SAMPLES = 500
+
+# Tokens of a text whose attention is drawn: so many have room for numbers.
+_READABLE = 12
 
 
 class Summary(Protocol):
@@ -47,11 +60,14 @@ class Summary(Protocol):
 
 
 def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> Path:
-    """saved_models/<name>, refused before any work if nothing may be written there."""
+    """saved_models/<name>, refused before any work if nothing may be written there.
+
+    What an interrupted run of that name has written is its own to replace.
+    """
     if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|'):
         raise InputError(f"--name {name!r} cannot be a folder's name.\n  Use letters, digits, - _")
     path = Path(root, name)
-    bundle.check_place(path, overwrite)
+    bundle.check_place(path, overwrite or Path("runs", name, _CHECKPOINTS).is_dir())
     return path
 
 
@@ -66,19 +82,40 @@ def rounds(steps: int, validate_every: int) -> int:
 
 
 class Run:
-    """The record of one training run.
+    """The record of one training run, which goes on if it is interrupted: see `fit`.
 
     Args:
-        name: of the folder below `root`; what an earlier run of that name left is replaced.
-        settings: the run's settings, as JSON values.
+        name: of the folder below `root`; what an earlier run of that name left is replaced, unless
+            it was interrupted and had the same settings.
+        settings: the run's settings, as JSON values. With "overwrite" an interrupted run of other
+            settings is replaced too; "save_minutes" is how often a checkpoint is written within an
+            epoch.
         root: folder of all runs.
+
+    Raises:
+        InputError: an interrupted run of other settings is there, another process is writing there,
+            or the folder cannot be written.
+
+    Attributes:
+        overwrite: whether its bundle may replace one that is there: that was asked for, or an
+            interrupted run goes on, which may have written it.
     """
 
     def __init__(self, name: str, settings: dict[str, Any], root: str = "runs") -> None:
         self.folder = Path(root, name)
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.folder.mkdir(parents=True)
+        lock.hold(self.folder)
+        self.settings = settings
+        self.checkpoints = Checkpoints(self.folder / _CHECKPOINTS)
+        before = self.checkpoints.peek()
+        if before is not None:
+            self.refuse(changes(before, {"settings": settings_of(settings)}))
+        self.overwrite = bool(settings.get("overwrite") or self.checkpoints.steps())
+        for path in self.folder.iterdir():
+            if path.name not in (lock.LOCK, _CHECKPOINTS):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         self._write_json("settings.json", settings)
+        self.files: list[str] = []
+        self.rows: list[int] | None = None
         self.begin = time.monotonic()
         self.file = ""
         self.tokens_per_epoch = 0
@@ -93,6 +130,8 @@ class Run:
             max_length: of the model, a line in the picture.
         """
         self.file = str(summaries[0].path)
+        self.files = [str(summary.path) for summary in summaries]
+        self.rows = getattr(read[0], "rows", None) if read else None
         self.tokens_per_epoch = summaries[0].to_dict()["tokens"]
         for index, summary in enumerate(summaries):
             print("\n".join(summary.lines()))
@@ -115,6 +154,50 @@ class Run:
         cost = estimate(model, batch_tokens, batch_tokens * steps)
         print("\n".join(cost.lines()))
         self._write_json("cost.json", cost.to_dict())
+
+    def fit(
+        self,
+        model: keras.Model,
+        batches,
+        checks,
+        epochs: int,
+        callbacks: Sequence[keras.callbacks.Callback],
+        steps_per_epoch: int | None = None,
+    ) -> None:
+        """`keras.Model.fit` that loses nothing: see `fitting.fit`."""
+        fit(self, model, batches, checks, epochs, callbacks, steps_per_epoch or len(batches))
+
+    def refuse(self, found: Sequence[str]) -> None:
+        """Minds that the interrupted run of this name was another one: it is replaced if that was
+        asked for, and else left alone.
+
+        Args:
+            found: what differs; nothing: the run goes on.
+
+        Raises:
+            InputError: it is to be left alone.
+        """
+        if not found:
+            return
+        if not self.settings.get("overwrite"):
+            lock.release(self.folder)
+            raise InputError(
+                f"{self.folder} holds an interrupted run, and this is another one:\n  "
+                + "\n  ".join(found)
+                + "\n  To go on with it repeat its command. To begin anew pass --overwrite, or "
+                "choose another --name."
+            )
+        self.checkpoints.clear()
+
+    def done(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Ends the run: checkpoints are no longer needed, and others may write to its folder.
+
+        Args:
+            result: is returned.
+        """
+        self.checkpoints.clear()
+        lock.release(self.folder)
+        return result
 
     def callbacks(
         self,
@@ -151,12 +234,7 @@ class Run:
                 f"patience is {patience} and minutes is {minutes}.\n"
                 "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
             )
-        stopping = keras.callbacks.EarlyStopping(
-            monitor=judged,
-            mode="min" if judged == "val_loss" else "max",
-            patience=patience,
-            restore_best_weights=True,
-        )
+        stopping = BestWeights(judged, "min" if judged == "val_loss" else "max", patience)
         return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
 
     def without_adapters(self, model: keras.Model) -> keras.Model:
@@ -244,9 +322,26 @@ class Run:
         pictures.attention_map(
             self.folder / "attention.png",
             cross_attention(model, source_ids, target_ids),
-            tokenizer.tokens(source_ids),
-            tokenizer.tokens(target_ids),
+            token_bytes(tokenizer, source_ids),
+            token_bytes(tokenizer, target_ids),
             title=f"{sentence} → {written}",
+        )
+
+    def draw_self_attention(
+        self, model: keras.Model, tokenizer: Tokenizer, texts: Sequence
+    ) -> None:
+        """Draws which tokens each token of a text looks at, the mean over layers and heads, in an
+        encoder-only model: of the text whose picture is the easiest to read.
+
+        Args:
+            texts: to choose from, each one or the texts of a row.
+        """
+        read = [text_ids(model, tokenizer, text) for text in texts[:_SAMPLES]]
+        chosen = min(range(len(read)), key=lambda i: abs(len(read[i]) - _READABLE))
+        tokens = token_bytes(tokenizer, read[chosen])
+        weights = self_attention(model, read[chosen]).mean(axis=(0, 1))
+        pictures.self_attention_map(
+            self.folder / "attention.png", weights, tokens, title=as_text(texts[chosen])
         )
 
     def _write_json(self, name: str, values: Any) -> None:

@@ -16,16 +16,27 @@ from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_json
 from tfx_transformer.models.pretrained.families import family_of, task_of
 from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.hub import HUB, download
-from tfx_transformer.models.pretrained.loading import load_weights
+from tfx_transformer.models.pretrained.loading import new_model
 from tfx_transformer.models.saving import TASKS, load
+from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
+
+# Files of which one tells a tokenizer.
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 
 
 def from_pretrained(
     source: Any,
     dtype: str = "float32",
     task: str | None = None,
-    max_sequence_length: int | None = None,
+    max_length: int | None = None,
 ) -> tuple[keras.Model, Tokenizer | None]:
     """A model with the weights of another, and its tokenizer.
 
@@ -36,7 +47,7 @@ def from_pretrained(
         dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
         task: "causal", "seq2seq", "masked", "classification" or "embedding"; None: what the
             source was made for.
-        max_sequence_length: a shorter context than the source has.
+        max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
 
     Returns: the model; and the tokenizer, None of images, and of sources that have none.
 
@@ -52,10 +63,15 @@ def from_pretrained(
         from tfx_transformer.models.pretrained.keras_hub import from_preset
 
         return from_preset(str(source).removeprefix("keras://"), dtype, task)
-    path = download(str(source)) if str(source).startswith(HUB) else Path(source)
+    path = local_folder(source)
     if is_checkpoint(path):
-        return _from_checkpoint(path, dtype, task, max_sequence_length)
+        return _from_checkpoint(path, dtype, task, max_length)
     return load(path, dtype, task)
+
+
+def local_folder(source: str | os.PathLike) -> Path:
+    """The folder of a source: itself, or where "hf://owner/name" was downloaded to."""
+    return download(str(source)) if str(source).startswith(HUB) else Path(source)
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -69,7 +85,7 @@ def config_of(
     family: Family,
     task: str,
     tokenizer: Tokenizer | None,
-    max_sequence_length: int | None = None,
+    max_length: int | None = None,
 ) -> TransformerConfig:
     """The architecture of a checkpoint as one of our models."""
     values = checkpoint.config
@@ -80,14 +96,18 @@ def config_of(
             "start_id": tokenizer.start_id,
             "end_id": tokenizer.end_id,
         }
+        if task == "causal" and tokenizer.chat_template is not None:
+            # Answers may end otherwise than texts do (Gemma).
+            fields["end_id"] = ChatTemplate.of(tokenizer).end_id
     if task == "classification":
         fields["num_classes"] = len(labels_of(checkpoint))
         fields["multi_label"] = values.get("problem_type") == "multi_label_classification"
+    limits = [fields.get("max_sequence_length"), max_length]
     if task == "embedding":
         fields |= _pooling(checkpoint.folder)
-    longest = fields.get("max_sequence_length")
-    if longest and max_sequence_length:
-        fields["max_sequence_length"] = min(longest, max_sequence_length)
+        limits.append(_longest_sentence(checkpoint.folder))
+    if limits[0]:
+        fields["max_sequence_length"] = min(limit for limit in limits if limit)
     return TransformerConfig(**fields)
 
 
@@ -100,7 +120,7 @@ def labels_of(checkpoint: Checkpoint) -> list[str]:
         raise InputError(f"{checkpoint.folder}: config.json: id2label is {names!r}.") from error
 
 
-def _from_checkpoint(path: Path, dtype: str, task: str | None, max_sequence_length: int | None):
+def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
     checkpoint = Checkpoint(path)
     family = family_of(checkpoint.config, path)
     own = task_of(family, checkpoint.config)
@@ -114,16 +134,13 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_sequence_leng
     tokenizer = None
     if not checkpoint.config.get("image_size"):
         tokenizer = read_tokenizer(path)
-    config = config_of(checkpoint, family, task, tokenizer, max_sequence_length)
-    model = TASKS[task](config, dtype=dtype)
-    load_weights(model, family, checkpoint)
-    return model, tokenizer
+    config = config_of(checkpoint, family, task, tokenizer, max_length)
+    return new_model(TASKS[task], config, dtype, family, checkpoint), tokenizer
 
 
 def read_tokenizer(path: Path) -> Tokenizer | None:
     """The tokenizer of a folder; None if it holds no file of one."""
-    names = ("tokenizer.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-    if not any((path / name).is_file() for name in names):
+    if not any((path / name).is_file() for name in _TOKENIZERS):
         return None
     return Tokenizer.from_pretrained(path)
 
@@ -160,3 +177,10 @@ def _pooling(folder: Path) -> dict[str, Any]:
         f"{file}: pools by {', '.join(wanted) or 'nothing'}.\n"
         f"  Expected one of {', '.join('pooling_mode_' + name for name in modes)}."
     )
+
+
+def _longest_sentence(folder: Path) -> int | None:
+    """How long texts sentence-transformers reads; None: as long as the model can."""
+    file = folder / "sentence_bert_config.json"
+    longest = read_json(file).get("max_seq_length") if file.is_file() else None
+    return longest if isinstance(longest, int) and longest > 0 else None

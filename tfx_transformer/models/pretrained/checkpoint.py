@@ -41,6 +41,11 @@ class StoredTensor:
     dtype: np.dtype
     shape: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """How many numbers it holds."""
+        return math.prod(self.shape)
+
     def first(self, count: int) -> StoredTensor:
         """Its first rows; all of them if it has fewer."""
         shape = (min(count, self.shape[0]), *self.shape[1:]) if self.shape else ()

@@ -17,6 +17,7 @@ from tfx_transformer.models.pretrained.family import (
     layers,
     need,
     refuse_other,
+    their_activation,
 )
 
 _BLOCK = [
@@ -86,9 +87,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "n_embd": config.hidden_dim,
         "n_inner": config.intermediate_dim,
         "n_positions": config.max_sequence_length,
-        "activation_function": "gelu_new"
-        if config.activation == "gelu_tanh"
-        else config.activation,
+        "activation_function": their_activation(config.activation),
         "layer_norm_epsilon": config.norm_epsilon,
         "resid_pdrop": config.dropout,
         "embd_pdrop": config.dropout,

@@ -9,7 +9,7 @@ from tfx_transformer.errors import InputError
 HUB = "hf://"
 
 # What a checkpoint is read from; no pickles, no programs, no copies for other frameworks.
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "*/config.json")
+_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md")
 
 
 def download(source: str) -> Path:

@@ -74,7 +74,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_parameters` of transformers 5; before it `rope_theta` and `rope_scaling` stood apart."""
+    """`rope_parameters` of transformers 5; before, `rope_theta` and `rope_scaling` stood apart."""
     values = {"rope_theta": config.get("rope_theta"), **(config.get("rope_scaling") or {})}
     values |= config.get("rope_parameters") or {}
     values["rope_type"] = values.get("rope_type") or values.pop("type", "default")
@@ -222,7 +222,7 @@ def _gemma_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     return values | {
         "model_type": "gemma3_text",
         "hidden_activation": "gelu_pytorch_tanh",
-        "query_pre_attn_scalar": round(scale**-2, 6),
+        "query_pre_attn_scalar": round(scale**-2),
         "sliding_window": config.sliding_window or None,
         "layer_types": _layer_types(config),
         "rope_local_base_freq": config.local_rope_theta,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import keras
@@ -10,11 +9,8 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
-from tfx_transformer.models.pretrained.family import Change, Family, Group, Tensor
-from tfx_transformer.models.saving import parameters
-
-# Larger tensors are copied in pieces of about so many bytes, so that no second whole one exists.
-_PIECE = 32 * 1024 * 1024
+from tfx_transformer.models.pretrained.family import Family, Group, Tensor
+from tfx_transformer.models.saving import check_size, parameters
 
 # What older versions of transformers stored beside the weights, computed or tied.
 _COMPUTED = (
@@ -27,18 +23,34 @@ _COMPUTED = (
 )
 
 
-def load_weights(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:
-    """Sets every variable of a model.
+def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -> keras.Model:
+    """A model with the weights of a checkpoint.
+
+    They are what its variables begin with: no memory is taken and no random number drawn for
+    values that would be replaced, and no second copy of the weights exists.
 
     A text model may have fewer learned positions than the checkpoint: it gets the first ones.
 
     Args:
-        model: made from the fields of `family`.
+        cls: of the model.
+        config: made from the fields of `family`.
+        dtype: policy of the model.
 
     Raises:
         InputError: a tensor is missing, of another shape, or has no place in the model; all of them
-            are named, and nothing is set.
+            are named.
     """
+    check_size(
+        config, cls.task, sum(t.size for t in checkpoint.tensors.values()), checkpoint.folder
+    )
+    # Keras initializes what was made in such a scope when it ends.
+    with keras.StatelessScope():
+        model = cls(config, dtype=dtype)
+        _set_initializers(model, family, checkpoint)
+    return model
+
+
+def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:
     variables = parameters(model)
     places = family.places(checkpoint.config, model.task, variables)
     # A model without a head is stored without its family's prefix: so both look alike.
@@ -48,26 +60,59 @@ def load_weights(model: keras.Model, family: Family, checkpoint: Checkpoint) -> 
         _left_over(model, family, places, tensors)
     ):
         raise _misfit(checkpoint, problems)
-    groups = [place for place in places if isinstance(place, Group)]
-    singles = [place for place in places if isinstance(place, Tensor)]
-    loaded = {}
-    for group in groups:
-        arrays = [tensors[_bare(n, family)].read().astype("float32") for n in group.theirs]
-        loaded |= dict(zip(group.ours, group.load(arrays), strict=True))
-    stored = {place.ours: (tensors[_bare(place.theirs, family)], place) for place in singles}
-    for path in [*loaded, *stored]:
-        if path.endswith("positions/embeddings") and not model.config.image_size:
-            most = variables[path].shape[0]
-            if path in loaded:
-                loaded[path] = loaded[path][:most]
-            else:
-                tensor, place = stored[path]
-                stored[path] = (tensor.first(most), place)
-    _check_shapes(checkpoint, variables, loaded, stored)
-    for path, array in loaded.items():
-        variables[path].assign(array)
-    for path, (tensor, place) in stored.items():
-        _assign(variables[path], tensor, place.change)
+    for place in places:
+        theirs = (place.theirs,) if isinstance(place, Tensor) else place.theirs
+        stored = [tensors[_bare(name, family)] for name in theirs]
+        for index, path in enumerate((place.ours,) if isinstance(place, Tensor) else place.ours):
+            expected = tuple(variables[path].shape)
+            cut = path.endswith("positions/embeddings") and not model.config.image_size
+            value = _Value(place, stored, index, expected[0] if cut else None)
+            if value.shape != expected:
+                problems.append(f"{', '.join(theirs)} {value.describe(expected)}")
+            variables[path]._initializer = value
+    if problems:
+        raise _misfit(checkpoint, problems)
+
+
+class _Value:
+    """What a variable begins with, read when it is asked for.
+
+    Args:
+        place: of the variable.
+        stored: the tensors of the place.
+        index: of the variable among those of a `Group`.
+        most: keep so many rows, the first ones; None: all.
+    """
+
+    def __init__(self, place, stored: Sequence[StoredTensor], index: int, most: int | None) -> None:
+        self.place, self.stored, self.index, self.most = place, stored, index, most
+        if isinstance(place, Group):
+            self.shape = self._array().shape
+            return
+        if most is not None:
+            self.stored = [stored[0].first(most)]
+        self.shape = self.stored[0].shape
+        if place.change == "transposed":
+            self.shape = self.shape[::-1]
+
+    def __call__(self, shape, dtype=None) -> np.ndarray:
+        return np.ascontiguousarray(self._array().astype(dtype, copy=False))
+
+    def _array(self) -> np.ndarray:
+        if isinstance(self.place, Group):
+            arrays = [tensor.read().astype("float32") for tensor in self.stored]
+            return self.place.load(arrays)[self.index][: self.most]
+        array = self.stored[0].read()
+        if self.place.change == "transposed":
+            return array.T
+        return array.astype("float32") + 1 if self.place.change == "less_one" else array
+
+    def describe(self, expected: tuple[int, ...]) -> str:
+        """How its shape differs from the expected one, as the checkpoint has it."""
+        shape = self.shape
+        if isinstance(self.place, Tensor) and self.place.change == "transposed":
+            shape, expected = shape[::-1], expected[::-1]
+        return f"has shape {shape}, expected {expected}"
 
 
 def _names(places: Sequence[Tensor | Group]) -> list[str]:
@@ -89,46 +134,9 @@ def _left_over(model, family: Family, places, tensors: Mapping) -> Iterator[str]
             yield f"{name} has no place in the model"
 
 
-def _check_shapes(checkpoint, variables, loaded, stored) -> None:
-    problems = []
-    for path, array in loaded.items():
-        if tuple(array.shape) != tuple(variables[path].shape):
-            expected = tuple(variables[path].shape)
-            problems.append(f"{path} would have shape {array.shape}, expected {expected}")
-    for path, (tensor, place) in stored.items():
-        expected = tuple(variables[path].shape)
-        expected = expected[::-1] if place.change == "transposed" else expected
-        if tensor.shape != expected:
-            problems.append(f"{place.theirs} has shape {tensor.shape}, expected {expected}")
-    if problems:
-        raise _misfit(checkpoint, problems)
-
-
 def _misfit(checkpoint: Checkpoint, problems: Sequence[str]) -> InputError:
     more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
     return InputError(
         f"{checkpoint.folder}: the weights do not fit config.json:\n  "
         + "\n  ".join([*problems[:20], *more])
     )
-
-
-def _assign(variable: keras.Variable, tensor: StoredTensor, change: Change) -> None:
-    """Sets a variable; on TensorFlow a large one piece by piece."""
-    rows = max(_PIECE // max(4 * math.prod(tensor.shape[1:]), 1), 1)
-    whole = len(tensor.shape) < 2 or rows >= tensor.shape[0]
-    if whole or keras.backend.backend() != "tensorflow":
-        variable.assign(_changed(tensor.read(), change).astype(variable.dtype))
-        return
-    for start in range(0, tensor.shape[0], rows):
-        stop = min(start + rows, tensor.shape[0])
-        piece = _changed(tensor.read(start, stop), change).astype(variable.dtype)
-        here = np.s_[:, start:stop] if change == "transposed" else np.s_[start:stop]
-        variable.value[here].assign(piece)
-
-
-def _changed(array: np.ndarray, change: Change) -> np.ndarray:
-    if change == "transposed":
-        return array.T
-    if change == "less_one":
-        return array.astype("float32") + 1
-    return array

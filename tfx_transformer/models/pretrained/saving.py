@@ -81,6 +81,8 @@ def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, 
         if task not in family.tasks.values():
             continue
         values = family.to_config(config, task)
+        if values["model_type"] not in family.model_types:
+            continue
         if config.pooling == "class_tokens":
             values["architectures"] = ["WithTeacher"]
         try:

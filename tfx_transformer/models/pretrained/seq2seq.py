@@ -25,7 +25,7 @@ _NEVER = -1e4
 def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     names = ("vocab_size", "num_layers", "num_heads", "d_model", "d_kv", "d_ff")
     vocabulary_size, layers, heads, width, head, inner = need(config, *names)
-    gated, _, name = str(config.get("feed_forward_proj", "relu")).rpartition("gated-")
+    gated, name = _feed_forward(config)
     tied = config.get("tie_word_embeddings", True)
     scaled = config.get("scale_decoder_outputs", tied)
     return {
@@ -45,13 +45,19 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
         # T5 1.1 says "gated-gelu" and computes the approximation.
         "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
-        "gated": "gated" in str(config.get("feed_forward_proj", "relu")),
+        "gated": gated,
         "use_bias": False,
         "scale_embedding": False,
         "tie_embeddings": tied,
         "logit_scale": width**-0.5 if scaled else 1.0,
         "dropout": config.get("dropout_rate", 0.1),
     }
+
+
+def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether the feed-forward layer is gated, and its activation."""
+    told = str(config.get("feed_forward_proj", "relu"))
+    return told.startswith("gated-"), told.removeprefix("gated-")
 
 
 def _t5_attention(ours: str, theirs: str) -> list[tuple]:
@@ -79,7 +85,7 @@ def _t5_feed_forward(layer: int, gated: bool) -> list[tuple]:
 
 
 def _t5_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
-    gated = "gated" in str(config.get("feed_forward_proj", "relu"))
+    gated, _ = _feed_forward(config)
     own = [
         *_t5_attention("attention", "layer.0.SelfAttention"),
         ("attention_norm", "layer.0.layer_norm", "rms_norm"),

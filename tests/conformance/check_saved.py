@@ -1,0 +1,63 @@
+"""Compares what transformers makes of the folders of save_models.py with our models: see there."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+
+MOST = 1e-5
+
+
+def output(folder: Path, expected) -> tuple[np.ndarray, np.ndarray]:
+    """What transformers computes, and which numbers of it count: none of padding."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model = getattr(transformers, config["architectures"][0]).from_pretrained(folder).eval()
+    with torch.no_grad():
+        if "images" in expected:
+            pixels = expected["images"].astype("float32") / 255
+            pixels = (pixels - 0.5) / 0.5  # as its preprocessor_config.json says
+            found = model(torch.tensor(pixels).permute(0, 3, 1, 2)).logits.numpy()
+            return found, np.ones(found.shape, bool)
+        ids, lengths = torch.tensor(expected["ids"], dtype=torch.long), expected["lengths"]
+        inputs = {"input_ids": ids, "attention_mask": _mask(lengths, ids.shape[1])}
+        if "target" in expected:
+            inputs["decoder_input_ids"] = torch.tensor(expected["target"], dtype=torch.long)
+            lengths = expected["target_lengths"]
+        result = model(**inputs)
+    if not hasattr(result, "logits"):
+        mask = inputs["attention_mask"][..., None]
+        mean = (result.last_hidden_state * mask).sum(1) / mask.sum(1)
+        found = torch.nn.functional.normalize(mean).numpy()
+        return found, np.ones(found.shape, bool)
+    found = result.logits.numpy()
+    if found.ndim == 2:
+        return found, np.ones(found.shape, bool)
+    counts = np.broadcast_to(_mask(lengths, found.shape[1]).numpy()[..., None] > 0, found.shape)
+    return found, counts
+
+
+def _mask(lengths: np.ndarray, length: int) -> torch.Tensor:
+    return (torch.arange(length) < torch.tensor(lengths)[:, None]).long()
+
+
+def main(root: Path) -> int:
+    worst = 0.0
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        expected = dict(np.load(folder / "expected.npz"))
+        if (folder / "images.npy").is_file():
+            expected["images"] = np.load(folder / "images.npy")
+        found, counts = output(folder, expected)
+        error = float(np.abs(found - expected["output"])[counts].max())
+        print(f"{folder.name:<24} {error:.1e}")
+        worst = max(worst, error)
+    print(f"largest difference {worst:.1e}")
+    return int(worst > MOST)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

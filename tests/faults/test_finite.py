@@ -1,0 +1,175 @@
+"""Numbers that are not finite, in weights, inputs, losses and gradients: nothing is spoilt."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from tiny_models import CONVOLUTIONS, tiny_causal, tiny_config
+
+from tfx_transformer import training
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.training import Run, finite
+
+NAN, INFINITE, HUGE = float("nan"), float("inf"), 3e38
+
+
+class GradientOnly(keras.losses.Loss):
+    """A loss that is finite where its gradient is not: the root of 0, as often as a row weighs."""
+
+    def call(self, y_true, y_pred):
+        loss = keras.losses.categorical_crossentropy(y_true, y_pred, from_logits=True)
+        return loss + keras.ops.sqrt(0 * loss)
+
+
+def batch(place: str = "", value: float = 1.0):
+    """Images, labels and weights; those of one example replaced."""
+    random = np.random.default_rng(0)
+    arrays = {
+        "images": random.uniform(0, 255, (5, 11, 11, 3)).astype("float32"),
+        "labels": np.eye(3, dtype="float32")[[0, 1, 2, 0, 1]],
+        "weights": np.ones(5, "float32"),
+    }
+    if place:
+        arrays[place][3] = value
+    return {"images": arrays["images"]}, arrays["labels"], arrays["weights"]
+
+
+def state(model) -> list[bytes]:
+    """Weights, moments, averages and the schedule's step, but not the count of bad steps."""
+    variables = [*model.trainable_variables, *model.optimizer.variables]
+    return [v.value.numpy().tobytes() for v in variables if v is not model.optimizer.bad_steps]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("jit_compile", [False, True], ids=["graph", "XLA"])
+def test_a_step_without_a_finite_gradient_changes_nothing(dtype, jit_compile):
+    keras.utils.set_random_seed(1)
+    model = Classifier(tiny_config(**CONVOLUTIONS, num_classes=3, num_layers=1), dtype=dtype)
+    adamw = training.adamw(1e-2, average=0.9)
+    model.compile(adamw, weighted_metrics=[], jit_compile=jit_compile)
+    model.train_on_batch(*batch())
+    before, faults = state(model), 0
+    for place in ("images", "labels", "weights"):
+        for value in (NAN, INFINITE, *((-INFINITE, HUGE) if place == "weights" else ())):
+            model.train_on_batch(*batch(place, value))
+            faults += 1
+            assert int(adamw.bad_steps) == faults, (place, value)
+            assert state(model) == before, (place, value)
+    weight = model.trainable_variables[0]
+    kept = weight.value.numpy()
+    for value in (NAN, INFINITE):
+        weight.assign(np.full(kept.shape, value))
+        spoilt = state(model)
+        model.train_on_batch(*batch())
+        faults += 1
+        assert int(adamw.bad_steps) == faults and state(model) == spoilt
+    weight.assign(kept)
+    model.train_on_batch(*batch())
+    assert int(adamw.bad_steps) == 0 and state(model) != before, "and the next good one is made"
+
+
+def test_a_finite_loss_with_a_gradient_that_is_none():
+    model = Classifier(tiny_config(**CONVOLUTIONS, num_classes=3, num_layers=1))
+    model.compile(training.adamw(1e-2), GradientOnly(), weighted_metrics=[])
+    before = [np.array(w.value.numpy()) for w in model.trainable_variables]
+    assert np.isfinite(model.train_on_batch(*batch()))
+    assert int(model.optimizer.bad_steps) == 1
+    after = [w.value.numpy() for w in model.trainable_variables]
+    assert all(map(np.array_equal, before, after))
+
+
+# Whole trainings: 24 examples, six batches of four an epoch.
+
+EXAMPLES, STEPS, EPOCHS = 24, 6, 3
+
+
+def train(folder, bad=(), extra=(), **settings):
+    """A language model on examples whose rows of the file are 101, 102, …; of the `bad` ones the
+    weights are not numbers."""
+    model = tiny_causal(num_layers=1)
+    ids = np.random.default_rng(0).integers(3, 23, (EXAMPLES, 8)).astype("int32")
+
+    def make(indices):
+        weights = np.where(np.isin(indices, bad), NAN, 1)[:, None] * np.ones((1, 7))
+        return {"token_ids": ids[indices, :-1]}, ids[indices, 1:], weights.astype("float32")
+
+    batches = tf_dataset(BatchPlan(np.full(EXAMPLES, 8), 4, seed=1), make)
+    checks = tf_dataset(BatchPlan(np.full(4, 8), 4, shuffle=False), lambda i: make(i + 20))
+    run = Run("r", settings, root=folder)
+    run.file, run.rows = "my.csv", list(range(101, 101 + EXAMPLES))
+    model.compile(training.adamw(1e-2))
+    run.fit(model, batches, checks, EPOCHS, [*run.ends("val_loss", 5, 0), *extra])
+    run.done({})
+    return model
+
+
+def test_one_bad_row_costs_one_step_and_is_named(tmp_path, capsys):
+    model = train(tmp_path, bad=[7])
+    assert int(model.optimizer.iterations) == (STEPS - 1) * EPOCHS
+    assert all(np.isfinite(values).all() for values in model.history.history.values())
+    told = [line for line in capsys.readouterr().out.splitlines() if "not finite" in line]
+    assert len(told) == EPOCHS and all("my.csv" in line and "row 108" in line for line in told)
+
+
+def test_rows_that_are_all_bad_end_the_training_with_the_cause(tmp_path):
+    with pytest.raises(InputError) as error:
+        train(tmp_path, bad=range(20))
+    text = str(error.value)
+    assert "3 steps in a row" in text and "my.csv, row 1" in text
+    assert "Cause: weights hold a number that is not finite: row 1" in text
+
+
+class Spoil(keras.callbacks.Callback):
+    """Once, after a step, a weight is no number."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = step
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            weight = self.model.trainable_variables[0]
+            weight.assign(np.full(weight.shape, NAN))
+
+
+def test_spoilt_weights_come_back_from_the_checkpoint_at_half_the_rate(tmp_path, capsys):
+    model = train(tmp_path, extra=[Spoil(STEPS + 2)])
+    output = capsys.readouterr().out
+    assert f"Back to epoch 1, step {STEPS} of {STEPS}" in output and "at half the rate" in output
+    assert float(model.optimizer.rate) == 0.5
+    assert int(model.optimizer.iterations) == STEPS * EPOCHS
+    assert all(np.isfinite(w.value.numpy()).all() for w in model.trainable_variables)
+    assert np.isfinite(model.history.history["val_loss"]).all()
+
+
+def test_loss_spikes_are_told_once_an_epoch(capsys):
+    guard = finite.Guard(lambda step: f"step {step}")
+    guard.set_params({"steps": 60})
+    guard.set_model(model := keras.Sequential())
+    model.optimizer = type("Optimizer", (), {"bad_steps": 0})()
+    guard.on_epoch_begin(0)
+    losses = np.random.default_rng(0).normal(2.0, 0.05, 60)
+    losses[[40, 50]] = 5.0, 9.0
+    for step, mean in enumerate(np.cumsum(losses) / np.arange(1, 61)):
+        guard.on_train_batch_end(step, {"loss": mean})
+    guard.on_epoch_end(0)
+    assert (
+        capsys.readouterr().out == "  2 loss spikes, the highest 9 where 2.01 is usual: step 50\n"
+    )
+
+
+@pytest.mark.parametrize("score", [NAN, INFINITE, -INFINITE])
+def test_the_best_is_never_one_of_no_number(score):
+    best = training.callbacks.BestWeights("val_loss", "min", 5)
+    best.set_model(keras.Sequential([keras.layers.Dense(1)]))
+    best.model.build((None, 1))
+    best.on_train_begin()
+    best.on_epoch_end(0, {"val_loss": score})
+    assert best.best is None and best.best_weights is None
+    best.on_epoch_end(1, {"val_loss": 3.0})
+    best.on_epoch_end(2, {"val_loss": score})
+    assert best.best == 3.0 and best.best_epoch == 1

@@ -1,0 +1,259 @@
+"""Trainings that were interrupted end as if they had not been, and damage never goes unseen."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tfx_transformer import resources, training
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.labelled_images import labelled_images, read_labelled_images
+from tfx_transformer.errors import InputError
+from tfx_transformer.training import Run, lock
+from tfx_transformer.training.checkpoints import KEPT, Checkpoints
+
+FILES = ("arrays.safetensors", "config.json", "SHA256SUMS")
+
+
+def saved(folder, steps=(3, 7, 11)) -> Checkpoints:
+    """Checkpoints of some steps, which tell their step."""
+    store = Checkpoints(folder)
+    for step in steps:
+        store.save(step, {"x": np.full(1000, step)}, {"step": step, "settings": {}})
+    return store
+
+
+# Files
+
+
+def test_the_last_ones_are_kept(tmp_path):
+    store = saved(tmp_path)
+    assert store.steps() == [7, 11] and KEPT == 2
+    assert sorted(os.listdir(tmp_path)) == ["step_11", "step_7"]
+    found = store.newest()
+    assert found.state["step"] == 11 and (found.arrays["x"] == 11).all()
+
+
+def truncate(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-30])
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+
+
+def lengthen(file: Path) -> None:
+    file.write_bytes(file.read_bytes() + b"\n.")
+
+
+def link(file: Path) -> None:
+    other = file.rename(file.parents[2] / "elsewhere")
+    file.symlink_to(other)
+
+
+DAMAGE = [truncate, empty, flip, lengthen, Path.unlink, link]
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGE, ids=lambda damage: damage.__name__)
+def test_a_damaged_one_is_named_and_the_one_before_taken(tmp_path, capsys, name, damage):
+    store = saved(tmp_path / "checkpoints")
+    damage(store.path(11) / name)
+    assert store.newest().state["step"] == 7
+    told = capsys.readouterr().out
+    assert "damaged" in told and "step_11" in told
+    assert name in told or name == "SHA256SUMS", "a wrong sum is told of the file that has it"
+    assert store.steps() == [7], "so that its place is free"
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGE[:5], ids=lambda damage: damage.__name__)
+def test_if_none_is_whole_training_stops_and_names_them(tmp_path, name, damage):
+    store = saved(tmp_path)
+    for step in store.steps():
+        damage(store.path(step) / name)
+    with pytest.raises(InputError, match=r"step_11[\s\S]*step_7[\s\S]*--overwrite"):
+        store.newest()
+    assert store.steps() == [7, 11], "nothing is removed"
+
+
+def test_what_was_being_written_or_removed_is_cleared_away(tmp_path):
+    saved(tmp_path)
+    for name in (".step_15-x1", ".step_3-old"):
+        shutil.copytree(tmp_path / "step_7", tmp_path / name)
+    assert Checkpoints(tmp_path).steps() == [7, 11]
+    assert sorted(os.listdir(tmp_path)) == ["step_11", "step_7"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EDQUOT, errno.EACCES])
+def test_where_nothing_can_be_written_the_old_ones_stay(tmp_path, monkeypatch, code):
+    store = saved(tmp_path)
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", refuse)
+    with pytest.raises(InputError, match=os.strerror(code)):
+        store.save(15, {}, {})
+    assert sorted(os.listdir(tmp_path)) == ["step_11", "step_7"], "and nothing half-written"
+    assert store.newest().state["step"] == 11
+
+
+def test_a_file_that_may_not_grow(tmp_path):
+    """What a full disk does, by a limit of the system's: safetensors writes from Rust."""
+    program = """
+    import resource, signal, sys
+    import numpy as np
+    from tfx_transformer.errors import InputError
+    from tfx_transformer.training.checkpoints import Checkpoints
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+    try:
+        Checkpoints(__import__("pathlib").Path(sys.argv[1])).save(1, {"x": np.ones(9999)}, {})
+    except InputError as error:
+        print(error)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), tmp_path / "c"],
+        capture_output=True,
+        text=True,
+    )
+    assert "could not be written" in done.stdout and "large" in done.stdout, done.stderr
+    assert os.listdir(tmp_path / "c") == []
+
+
+# Folders
+
+
+def test_a_run_of_other_settings_is_left_alone(tmp_path):
+    saved(tmp_path / "r" / "checkpoints")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InputError, match=r"--epochs was None and is 5[\s\S]*--overwrite"):
+        Run("r", {"epochs": 5, "minutes": 3.0}, root=tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert Run("r", {"minutes": 3.0, "name": "r"}, root=tmp_path).overwrite, "it goes on"
+    replaced = Run("r", {"epochs": 5, "overwrite": True}, root=tmp_path)
+    assert not replaced.checkpoints.steps()
+
+
+def test_two_runs_at_once(tmp_path):
+    program = (
+        "import sys, pathlib\n"
+        "from tfx_transformer.training.lock import hold\n"
+        "hold(pathlib.Path(sys.argv[1]))\n"
+        "print('holds', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "r"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "holds\n"
+    with pytest.raises(InputError, match=f"process {other.pid}, is writing there"):
+        Run("r", {}, root=tmp_path)
+    other.kill()
+    other.wait()
+    run = Run("r", {}, root=tmp_path)
+    assert run.done({"a": 1}) == {"a": 1} and not (tmp_path / "r" / lock.LOCK).exists()
+
+
+def test_a_folder_where_nothing_may_be_written(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(InputError, match="cannot be written"):
+        Run("r", {}, root=tmp_path / "file")
+
+
+# Batches
+
+
+def test_batches_go_on_from_any_step():
+    plan = BatchPlan(np.arange(11), 3, seed=5)
+    source = tf_dataset(plan, lambda indices: (indices,)).source
+    straight = [*plan.order(0), *plan.order(1), *plan.order(2)]
+    for step in (0, 1, 3, 4, 6, 8):
+        rest = [x[0].numpy() for x in source.from_step(step).take(12 - step)]
+        assert len(rest) == 12 - step
+        assert all(map(np.array_equal, rest, straight[step:]))
+        assert np.array_equal(source.examples(step), straight[step])
+
+
+def test_augmented_batches_go_on_from_any_step():
+    examples = read_labelled_images(resources.dataset_path("images/train")).take(range(13))
+    names = sorted(set(label for (label,) in examples.labels))
+    batches = labelled_images(examples, names, image_size=8, batch_size=3, seed=2)
+    source = training.augmented(batches, 8, seed=3).source
+
+    def images(step, count):
+        return [x["images"].numpy() for x, *_ in source.from_step(step).take(count)]
+
+    straight = images(0, 9)
+    for step in (1, 5, 7):
+        assert all(map(np.array_equal, images(step, 9 - step), straight[step:]))
+    assert not np.array_equal(straight[0], straight[5]), "every epoch is new"
+
+
+# Trainings
+
+
+class Dies(keras.callbacks.Callback):
+    """An error after some steps of this process."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if self.left == 0:
+            raise KeyboardInterrupt
+
+
+def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(tmp_path, capsys):
+    from small_runs import train
+
+    (tmp_path / "a").mkdir()
+    straight = train("causal", tmp_path / "a", save_minutes=0.0)
+    assert not (tmp_path / "a" / "run" / "checkpoints").exists(), "no longer needed"
+    (tmp_path / "b").mkdir()
+    for steps in (33, 9):
+        with pytest.raises(KeyboardInterrupt):
+            train("causal", tmp_path / "b", [Dies(steps)], save_minutes=0.0)
+    state = json.loads((tmp_path / "b/run/checkpoints/step_20/config.json").read_text("utf-8"))
+    assert state["step"] == 20 and len(state["history"].get("loss", [])) == 0
+    capsys.readouterr()
+    text = tmp_path / "b" / "text.txt"
+    text.write_text(text.read_text("utf-8").replace("the", "a"), "utf-8")
+    with pytest.raises(InputError, match="text.txt has changed"):
+        train("causal", tmp_path / "b", save_minutes=0.0)
+    shutil.copy(tmp_path / "a" / "text.txt", tmp_path / "b")
+    flip(tmp_path / "b/run/checkpoints/step_20" / "arrays.safetensors")
+    assert train("causal", tmp_path / "b", save_minutes=0.0) == straight
+    output = capsys.readouterr().out
+    assert "step_20: arrays.safetensors does not have the checksum" in output
+    assert "Goes on from epoch 1, step 0 of 20" in output
+
+
+def test_killed_runs_in_processes_of_their_own():
+    """A small part of `make soak`."""
+    program = Path(__file__).parent / "kill_runs.py"
+    command = [sys.executable, program, "kills", "--count", "2", "--runs", "1"]
+    done = subprocess.run([*command, "--kinds", "classifier"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ", 0 ended otherwise" in done.stdout

@@ -1,0 +1,63 @@
+"""SIGTERM and SIGINT: the step is finished, a checkpoint written, and the exit status tells."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tfx_transformer import resources
+from tfx_transformer.errors import InputError
+from tfx_transformer.training import Run
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = """
+--csv my.csv --size nano --vocabulary-size 300 --max-length 24 --epochs 500 --batch-size 8
+--share 0.2 --patience 500
+""".split()  # noqa: SIM905
+
+
+def start(folder: Path, *command: str) -> subprocess.Popen:
+    """The recipe on a hundred pairs, in a process of its own."""
+    folder.mkdir()
+    text = Path(resources.dataset_path("en_ja.csv")).read_text("utf-8").splitlines()
+    (folder / "my.csv").write_text("\n".join(text[:101]), "utf-8")
+    return subprocess.Popen(
+        [sys.executable, *command, *FLAGS], cwd=folder, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+
+
+def steps(folder: Path) -> list[int]:
+    """Of the checkpoints that are whole."""
+    found = folder.glob("runs/en_ja/checkpoints/step_*")
+    return sorted(int(path.name.removeprefix("step_")) for path in found)
+
+
+def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path):
+    cases = [
+        (signal.SIGTERM, 143, ("-m", "tfx_transformer.cli", "run", "translation")),
+        (signal.SIGINT, 130, (str(ROOT / "recipes" / "translation.py"),)),
+    ]
+    running = [start(tmp_path / str(code), *command) for _, code, command in cases]
+    for (number, code, _), process in zip(cases, running, strict=True):
+        folder = tmp_path / str(code)
+        while max(steps(folder), default=0) < 10 and process.poll() is None:
+            time.sleep(0.05)
+        with pytest.raises(InputError, match=f"process {process.pid}, is writing there"):
+            Run("en_ja", {}, root=folder / "runs")
+        process.send_signal(number)
+        sent = time.monotonic()
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == code, errors
+        assert time.monotonic() - sent < 5
+        assert "Traceback" not in errors
+        last = steps(folder)[-1]
+        assert f"Ended by {signal.Signals(number).name}" in errors and f"step_{last}" in errors
+        assert not list(folder.glob("runs/en_ja/checkpoints/.step_*")), "nothing half-written"

@@ -1,0 +1,190 @@
+"""Rows that stay in their file: where each lies is kept in memory, and it is read when asked for.
+
+A sequence of such rows and a list are used alike; `mapped`, `zipped`, `taken`, `sizes`, `hashes`
+and `sample` do to both what would read the whole file if it were done row by row.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Generic, TypeVar, overload
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# The texts of larger files stay in them. As lists of ids they would need about ten times as much.
+MOST_IN_MEMORY = 64 * 1024**2
+
+# Characters that `sample` reads of a file: enough to learn a tokenizer from.
+_SAMPLE = 10_000_000
+
+
+class RowFile:
+    """A file and where its rows lie.
+
+    Args:
+        path: the file; it must not change from now on.
+        bounds: int64 (rows, 2), the first byte of each row and the first after it.
+        status: of the file, before its rows were looked for.
+    """
+
+    def __init__(self, path: Path, bounds: np.ndarray, status: os.stat_result) -> None:
+        self.path, self.bounds = path, bounds
+        self._stamp = _stamp(status)
+        self._open: BinaryIO | None = None
+        # Batches for training and for validation are made in threads of their own.
+        self._lock = threading.Lock()
+
+    def text(self, index: int) -> str:
+        """A row as it is written.
+
+        Raises:
+            InputError: the file is gone, or has changed since it was read first.
+        """
+        try:
+            begin, end = self.bounds[index].tolist()
+            with self._lock:
+                self._open = self._open or self.path.open("rb")
+                unchanged = _stamp(os.fstat(self._open.fileno())) == self._stamp
+                self._open.seek(begin)
+                data = self._open.read(end - begin)
+        except OSError as error:
+            raise InputError(
+                f"{self.path}: the file cannot be read any more: {error.strerror}.\n"
+                "  It is needed until the training ends. Start again when it is there."
+            ) from error
+        if not unchanged:
+            raise InputError(
+                f"{self.path}: the file was changed while it was in use.\n"
+                "  Start again, and leave it as it is until the training ends."
+            )
+        return data.decode()
+
+
+class FileRows(Sequence[T], Generic[T]):
+    """What the rows of a file hold: a sequence whose items are read anew each time.
+
+    Args:
+        file: where the rows lie.
+        read: makes of the text of a row what it holds.
+        hashes: int64 (rows in the file,), of what each row holds.
+        lengths: int32 (rows in the file,), characters of what each row holds.
+        indices: which rows, and in which order; None: all.
+    """
+
+    def __init__(
+        self,
+        file: RowFile,
+        read: Callable[[str], T],
+        hashes: np.ndarray,
+        lengths: np.ndarray,
+        indices: np.ndarray | None = None,
+    ) -> None:
+        self._file, self._read = file, read
+        self._hashes, self._lengths, self._indices = hashes, lengths, indices
+
+    def __len__(self) -> int:
+        return len(self._hashes if self._indices is None else self._indices)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        row = range(len(self))[index] if self._indices is None else self._indices[index]
+        return self._read(self._file.text(row))
+
+    @property
+    def hashes(self) -> np.ndarray:
+        """int64 (rows,): equal for rows that hold the same."""
+        return self._hashes if self._indices is None else self._hashes[self._indices]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int32 (rows,): characters of what each row holds."""
+        return self._lengths if self._indices is None else self._lengths[self._indices]
+
+    def map(self, function: Callable[[T], U]) -> FileRows[U]:
+        """The same rows with a function applied to each when it is read."""
+
+        def read(text: str) -> U:
+            return function(self._read(text))
+
+        return FileRows(self._file, read, self._hashes, self._lengths, self._indices)
+
+    def take(self, indices: Sequence[int]) -> FileRows[T]:
+        """The rows at these indices, in this order."""
+        own = np.asarray(indices, "int64")
+        own = own if self._indices is None else self._indices[own]
+        return FileRows(self._file, self._read, self._hashes, self._lengths, own)
+
+    def zip(self, others: Sequence[FileRows]) -> FileRows[tuple]:
+        """Tuples of what these and other columns of the same rows hold."""
+        columns = [self, *others]
+        hashes, lengths = self._hashes, self._lengths
+        for other in others:
+            hashes = hashes * 1_000_003 ^ other._hashes
+            lengths = lengths + other._lengths
+
+        def read(text: str) -> tuple:
+            return tuple(column._read(text) for column in columns)
+
+        return FileRows(self._file, read, hashes, lengths, self._indices)
+
+
+Rows = list[T] | FileRows[T]
+
+
+def mapped(function: Callable[[T], U], rows: Rows[T]) -> Rows[U]:
+    """`map`: of a list at once, of a file's rows when they are read."""
+    return rows.map(function) if isinstance(rows, FileRows) else list(map(function, rows))
+
+
+def zipped(columns: Sequence[Rows]) -> Rows[tuple]:
+    """Columns of the same rows as one of tuples."""
+    first, *others = columns
+    return first.zip(others) if isinstance(first, FileRows) else list(zip(*columns, strict=True))
+
+
+def taken(rows: Any, indices: Iterable[int]) -> Any:
+    """The rows, or items of a list or an array, at these indices, as the same kind of sequence."""
+    if isinstance(rows, FileRows):
+        return rows.take(indices)
+    return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
+
+
+def sizes(rows: Rows) -> np.ndarray:
+    """int (rows,): items of each of a list; of a file's rows the characters they were made of."""
+    return rows.lengths if isinstance(rows, FileRows) else np.array([len(row) for row in rows])
+
+
+def hashes(rows: Rows) -> np.ndarray:
+    """int64 (rows,): equal for rows that hold the same; others differ, but for one in 2^64."""
+    if isinstance(rows, FileRows):
+        return rows.hashes
+    return np.fromiter(map(hash, rows), "int64", len(rows))
+
+
+def sample(rows: Rows[T]) -> list[T]:
+    """All of a list; of a file's rows about ten million characters, from evenly spaced rows."""
+    if not isinstance(rows, FileRows):
+        return rows
+    step = -(-int(rows.lengths.sum()) // _SAMPLE)
+    return rows[:: max(step, 1)]
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns

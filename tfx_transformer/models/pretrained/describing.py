@@ -1,0 +1,135 @@
+"""What a checkpoint is and what can be done with it, before its weights are read."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from tfx_transformer.models.pretrained import config_of, labels_of, read_tokenizer
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint
+from tfx_transformer.models.pretrained.families import family_of, task_of
+
+# What a model of each task is good for: recipes, then verbs.
+_USES = {
+    "causal": "instruction_finetuning, pretraining; generate, export to litert and litertlm",
+    "seq2seq": "translation; generate, export to litert",
+    "masked": "text_classification, embedding, pretraining --objective masked",
+    "embedding": "embedding, text_classification; embed, similar, export to litert",
+    "classification": "text_classification, embedding; classify, export to litert",
+    "images": "image_classification; classify, export to litert",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """Facts of a checkpoint; memory in bytes."""
+
+    source: str
+    family: str
+    architecture: str
+    task: str
+    parameters: int
+    stored_bytes: int
+    layers: int
+    hidden_dim: int
+    context: int
+    vocabulary_size: int
+    tokenizer: str | None
+    chat: bool
+    labels: list[str]
+    licence: str | None
+    uses: str
+    memory: dict[str, int]
+
+    def lines(self) -> list[str]:
+        """The facts, for a terminal."""
+        reads = f"{self.context:,} tokens of {self.vocabulary_size:,}"
+        if not self.vocabulary_size:
+            reads = f"images as {self.context:,} vectors"
+        tokenizer = self.tokenizer or "none in the folder"
+        lines = [
+            f"source      {self.source}",
+            f"family      {self.family}, {self.architecture}: a model of task {self.task}",
+            f"size        {self.parameters:,} parameters, {self.stored_bytes / 1e6:,.1f} MB stored;"
+            f" {self.layers} layers of {self.hidden_dim}",
+            f"reads       {reads}",
+            f"tokenizer   {tokenizer}{', with a chat template' if self.chat else ''}",
+            f"licence     {self.licence or 'not told: see where it comes from'}",
+            f"use         {self.uses}",
+        ]
+        if self.labels:
+            shown = ", ".join(self.labels[:8])
+            more = f" and {len(self.labels) - 8:,} more" if len(self.labels) > 8 else ""
+            lines.insert(5, f"labels      {shown}{more}")
+        for name, size in self.memory.items():
+            lines.append(f"memory      {size / 1e9:>6.2f} GB  {name}")
+        return lines
+
+    def to_dict(self) -> dict:
+        """The facts as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def describe(folder: Path, source: str) -> Description:
+    """Reads a folder of Hugging Face transformers, of the weights only the headers.
+
+    Args:
+        source: how the user calls it.
+
+    Raises:
+        InputError: see `Checkpoint`, `family_of` and `Tokenizer.from_pretrained`.
+    """
+    checkpoint = Checkpoint(folder)
+    family = family_of(checkpoint.config, folder)
+    task = task_of(family, checkpoint.config)
+    image = bool(checkpoint.config.get("image_size"))
+    tokenizer = None if image else read_tokenizer(folder)
+    config = config_of(checkpoint, family, task, tokenizer)
+    parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
+    stored = sum(t.size * t.dtype.itemsize for t in checkpoint.tensors.values())
+    return Description(
+        source=source,
+        family=str(checkpoint.config["model_type"]),
+        architecture=(checkpoint.config.get("architectures") or ["not named"])[0],
+        task=task,
+        parameters=parameters,
+        stored_bytes=stored,
+        layers=config.num_layers,
+        hidden_dim=config.hidden_dim,
+        context=config.max_sequence_length,
+        vocabulary_size=config.vocabulary_size,
+        tokenizer=None if tokenizer is None else _kind(tokenizer),
+        chat=tokenizer is not None and tokenizer.chat_template is not None,
+        labels=labels_of(checkpoint) if task == "classification" else [],
+        licence=licence_of(folder),
+        uses=_USES["images" if image else task],
+        memory=_memory(parameters, config.vocabulary_size * config.hidden_dim),
+    )
+
+
+def licence_of(folder: Path) -> str | None:
+    """The `license` of the model card, README.md; None if it tells none."""
+    file = folder / "README.md"
+    if not file.is_file():
+        return None
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        head = stream.read(65_536)
+    card = re.match(r"---\n(.*?)\n---", head, re.DOTALL)
+    found = card and re.search(r"^license: *[\"']?([^\"'\n]+)", card[1], re.MULTILINE)
+    return found[1].strip() if found else None
+
+
+def _kind(tokenizer) -> str:
+    runs = "tiktoken" if hasattr(tokenizer, "tiktoken") else "tokenizers"
+    return f"{tokenizer.vocabulary_size:,} tokens, run by {runs}"
+
+
+def _memory(parameters: int, table: int) -> dict[str, int]:
+    """Bytes of weights, gradients and AdamW's moments; activations grow with batch and length."""
+    return {
+        "to run in float32": 4 * parameters,
+        "to fine-tune in full": 16 * parameters,
+        "to fine-tune adapters of float32 weights": 4 * parameters,
+        "to fine-tune adapters with --base-dtype int8": parameters + 3 * table,
+    }

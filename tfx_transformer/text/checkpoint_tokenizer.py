@@ -1,0 +1,204 @@
+"""The tokenizer of a checkpoint, from the files in its folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.text import checkpoint_files, sentencepiece
+from tfx_transformer.text.byte_level import ByteLevelTokenizer, byte_level
+from tfx_transformer.text.conventions import conventions
+from tfx_transformer.text.hugging_face import HuggingFaceTokenizer, vocabulary_of
+from tfx_transformer.text.marian import (
+    SOURCE,
+    TARGET,
+    VOCABULARY,
+    MarianFiles,
+    MarianTokenizer,
+    marian_conventions,
+)
+from tfx_transformer.text.tokenizer import MAX_FILE_BYTES, SETTINGS, Tokenizer, read_text
+
+TOKENIZER = "tokenizer.json"
+# By the order in which they are looked for, behind tokenizer.json and Marian's.
+_SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+_MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
+
+
+def read_folder(source: str | os.PathLike) -> Tokenizer:
+    """See `Tokenizer.from_pretrained`."""
+    folder = Path(source)
+    if not folder.is_dir():
+        raise InputError(f"{folder} is no folder.\n  Expected one with the files of a tokenizer.")
+    settings = _settings(folder)
+    architecture = _json(folder / "config.json")
+    if (folder / TOKENIZER).is_file():
+        tokenizer = _from_tree_file(folder / TOKENIZER, settings, architecture)
+    elif (folder / SOURCE).is_file():
+        tokenizer = _marian(folder, settings, architecture)
+    else:
+        path, tree = _old_files(folder, settings, architecture)
+        text = json.dumps(tree, ensure_ascii=False)
+        tokenizer = _checked(path, lambda: _build(tree, text, settings, architecture))
+    tokenizer.chat_template = _chat_template(folder, settings)
+    return tokenizer
+
+
+def read_tokenizer(path: Path) -> Tokenizer:
+    """A `tokenizer.json`, or Marian's files, with the `tokenizer_config.json` beside it, as
+    `Tokenizer.save` writes them; its chat template is left to the bundle."""
+    if not path.is_file() and path.with_name(SOURCE).is_file():
+        return _marian(path.parent, _settings(path.parent), {})
+    return _from_tree_file(path, _settings(path.parent), {})
+
+
+def _from_tree_file(
+    path: Path, settings: Mapping[str, Any], architecture: Mapping[str, Any]
+) -> Tokenizer:
+    text = read_text(path)
+    if not path.with_name(SETTINGS).is_file():
+        try:
+            return Tokenizer.from_json(text)  # one of ours has no settings
+        except InputError:
+            pass
+
+    return _checked(path, lambda: _build(json.loads(text), text, settings, architecture))
+
+
+def _build(
+    tree: dict[str, Any], text: str, settings: Mapping[str, Any], architecture: Mapping[str, Any]
+) -> Tokenizer:
+    vocabulary = vocabulary_of(tree)
+    tokens = conventions(tree, vocabulary, settings, architecture)
+    bpe = byte_level(tree)
+    if bpe is not None:
+        return ByteLevelTokenizer(bpe, tokens, text)
+    return HuggingFaceTokenizer(tree, tokens, text)
+
+
+def _checked(path: Path, build: Callable[[], Any]) -> Any:
+    """What `build` makes of a file; whatever is wrong with that names it."""
+    try:
+        return build()
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    except _MALFORMED as error:
+        raise InputError(
+            f"{path}: no tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"
+            "  Expected the file as `transformers` saves it; copy the checkpoint again."
+        ) from error
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """`tokenizer_config.json`, with what older files beside it add."""
+    settings = _json(folder / SETTINGS)
+    settings = {**_json(folder / "special_tokens_map.json"), **settings}
+    added = _json(folder / "added_tokens.json")
+    if added and "added_tokens_decoder" not in settings:
+        listed = {index: {"content": token} for token, index in added.items()}
+        settings["added_tokens_decoder"] = listed
+    return settings
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The object in a file; an empty one if there is no such file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no JSON: {error}.\n  Copy the checkpoint again.") from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is no JSON object.\n  Copy the checkpoint again.")
+    return found
+
+
+def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
+    """Jinja text: of several templates that named "default"."""
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return read_text(file)
+    template = settings.get("chat_template") or _json(folder / "chat_template.json").get(
+        "chat_template"
+    )
+    if isinstance(template, list):
+        named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
+        template = named.get("default")
+    return template if isinstance(template, str) else None
+
+
+def _old_files(
+    folder: Path, settings: dict[str, Any], architecture: Mapping[str, Any]
+) -> tuple[Path, dict[str, Any]]:
+    """The tree of a `tokenizer.json` made from older files, and the file that holds the most."""
+    family = str(settings.get("tokenizer_class") or architecture.get("model_type") or "")
+    readers = {
+        "merges.txt": lambda path: checkpoint_files.byte_pairs(
+            _ids(path.with_name(VOCABULARY)), _lines(path), settings, family
+        ),
+        "vocab.txt": lambda path: checkpoint_files.word_piece(_lines(path), settings),
+        **dict.fromkeys(_SENTENCEPIECE, lambda path: _sentencepiece(path, settings)),
+    }
+    for name, read in readers.items():
+        path = folder / name
+        if path.is_file():
+            return path, _checked(path, functools.partial(read, path))
+    raise InputError(
+        f"{folder} has no tokenizer.\n"
+        "  Looked for tokenizer.json; vocab.txt; vocab.json and merges.txt; "
+        f"{', '.join(_SENTENCEPIECE)};\n"
+        "  source.spm, target.spm and vocab.json. Copy these files of the checkpoint too."
+    )
+
+
+def _sentencepiece(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    model = sentencepiece.read_model(_data(path))
+    if model.kind == sentencepiece.BPE:
+        return checkpoint_files.byte_fallback(model, settings)
+    if model.kind == sentencepiece.UNIGRAM:
+        return checkpoint_files.unigram(model, settings, path.name == _SENTENCEPIECE[0])
+    raise ValueError("the model is neither Unigram nor BPE")
+
+
+def _data(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+
+
+def _lines(path: Path) -> Iterable[str]:
+    """Lines as Python's text files have them: a token may hold what else ends a line."""
+    return read_text(path).removesuffix("\n").split("\n")
+
+
+def _ids(path: Path) -> dict[str, int]:
+    ids = _json(path)
+    if any(type(index) is not int or index < 0 for index in ids.values()):
+        raise ValueError("an id is not a whole number")
+    return ids
+
+
+def _marian(
+    folder: Path, settings: Mapping[str, Any], architecture: Mapping[str, Any]
+) -> MarianTokenizer:
+    words = folder / VOCABULARY
+    if settings.get("separate_vocabs"):
+        raise InputError(
+            f"{folder}: source and target have separate vocabularies, which is not supported.\n"
+            "  Expected a checkpoint with one vocab.json for both."
+        )
+
+    def build() -> MarianTokenizer:
+        files = MarianFiles(_data(folder / SOURCE), _data(folder / TARGET), _ids(words))
+        tokens = marian_conventions(files.vocabulary, settings, architecture)
+        return MarianTokenizer(files, tokens)
+
+    return _checked(folder / SOURCE, build)

@@ -1,0 +1,131 @@
+"""Checkpoints of a run on disk: each whole and sealed, the last ones kept."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
+
+KEPT = 2
+
+_ARRAYS = "arrays.safetensors"
+_NAME = re.compile(r"step_(\d+)")
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """What stands in one: arrays by name, and JSON values."""
+
+    path: Path
+    arrays: dict[str, np.ndarray]
+    state: dict[str, Any]
+
+
+class Checkpoints:
+    """Folders `step_<n>` below one folder. A new one appears whole or not at all: written beside
+    its place, summed, flushed to disk, renamed (`bundle.writing`).
+
+    Args:
+        folder: of one run, which nobody else writes to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        # What a process left that died while it wrote or removed one.
+        for path in folder.glob(".step_*"):
+            shutil.rmtree(path, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """The steps of which there is one, in order."""
+        names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step_*"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def path(self, step: int) -> Path:
+        """Where that of a step stands."""
+        return self.folder / f"step_{step}"
+
+    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+        """Writes one, and removes all but the last `KEPT`.
+
+        Raises:
+            InputError: it cannot be written, such as for want of room; those before are kept.
+        """
+        path = self.path(step)
+        if path.exists():
+            return
+        try:
+            with bundle.writing(path) as folder:
+                safetensors.numpy.save_file(dict(arrays), folder / _ARRAYS)
+                (folder / bundle.CONFIG).write_text(
+                    json.dumps(state, default=float), encoding="utf-8"
+                )
+        except (OSError, safetensors.SafetensorError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{path} could not be written: {why}.") from error
+        for old in self.steps()[:-KEPT]:
+            self._remove(old)
+
+    def newest(self) -> Checkpoint | None:
+        """The last one that is whole; says which are not. None if there is none at all.
+
+        Raises:
+            InputError: there are some, and none is whole.
+        """
+        damages = []
+        for step in reversed(self.steps()):
+            try:
+                found = self._read(self.path(step))
+            except InputError as error:
+                damages.append(str(error).splitlines()[0])
+                continue
+            for damage in damages:
+                print(f"A checkpoint is damaged and left out: {damage}")
+            for later in self.steps():
+                if later > step:
+                    self._remove(later)
+            return found
+        if damages:
+            raise InputError(
+                "no checkpoint is whole:\n  " + "\n  ".join(damages) + "\n"
+                "  To begin anew pass --overwrite, or choose another --name."
+            )
+        return None
+
+    def peek(self) -> dict[str, Any] | None:
+        """The JSON values of the newest one that can be read, unverified."""
+        for step in reversed(self.steps()):
+            with contextlib.suppress(OSError, ValueError):
+                return json.loads((self.path(step) / bundle.CONFIG).read_text(encoding="utf-8"))
+        return None
+
+    def clear(self) -> None:
+        """Removes all."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _read(self, path: Path) -> Checkpoint:
+        bundle.verify(path)
+        try:
+            state = json.loads((path / bundle.CONFIG).read_text(encoding="utf-8"))
+            arrays = safetensors.numpy.load_file(path / _ARRAYS)
+        except (OSError, ValueError, safetensors.SafetensorError) as error:
+            raise InputError(f"{path} cannot be read: {error}.") from error
+        return Checkpoint(path, arrays, state)
+
+    def _remove(self, step: int) -> None:
+        # Under its own name it would look damaged to whom finds it half removed.
+        hidden = self.folder / f".step_{step}-old"
+        os.rename(self.path(step), hidden)
+        shutil.rmtree(hidden, ignore_errors=True)

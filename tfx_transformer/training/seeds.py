@@ -1,0 +1,19 @@
+"""Random numbers that are the same in every process."""
+
+from __future__ import annotations
+
+import keras
+
+
+def set_random_seed(seed: int) -> None:
+    """Seeds Python, NumPy and Keras; on a CPU operations of TensorFlow then have one order each, so
+    that two trainings with the same seed end with the same weights, bit for bit.
+
+    On a GPU some operations have no such order, so there nothing is asked for.
+    """
+    keras.utils.set_random_seed(seed)
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.config.list_physical_devices("GPU"):
+            tf.config.experimental.enable_op_determinism()
