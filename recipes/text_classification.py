@@ -16,7 +16,7 @@ def main(
     vocabulary_size=2000, max_length=128, ngram_buckets=5000, pooling="mean", method="full", rank=8,
     epochs=20, batch_size=32, learning_rate=2e-3, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
     token_dropout=0.0, average=0.99, patience=6, minutes=0.0, save_minutes=5.0, precision="float32",
-    seed=1,
+    style="", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -31,7 +31,7 @@ def main(
     base, words = tfx.from_pretrained(base, max_length=max_length) if base else (None, None)
     words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
     config = base.config if base else tfx.TransformerConfig.of_size(
-        size, words.vocabulary_size, "classifier", num_layers=layers, hidden_dim=width,
+        size, words.vocabulary_size, style or None, num_layers=layers, hidden_dim=width,
         max_sequence_length=max_length, ngram_buckets=ngram_buckets,
     )  # fmt: skip
     head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
