@@ -129,17 +129,6 @@ def parameters(model: keras.Model) -> dict[str, keras.Variable]:
     return {w.path: w for w in model.weights if "seed_generator" not in w.path}
 
 
-def assign_weights(model: keras.Model, weights: dict[str, np.ndarray], source: str) -> None:
-    """Sets every weight of a model by its path.
-
-    Raises:
-        InputError: a weight is missing, left over or of another shape; all of them are named.
-    """
-    _check_shapes(model, {name: array.shape for name, array in weights.items()}, source)
-    for name, variable in parameters(model).items():
-        variable.assign(weights[name])
-
-
 def model_card(name: str, config: dict[str, Any]) -> str:
     """The bundle's README: what the model is, how to run it, how it was checked."""
     architecture = config["architecture"]

@@ -65,13 +65,18 @@ def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint
         stored = [tensors[_bare(name, family)] for name in theirs]
         for index, path in enumerate((place.ours,) if isinstance(place, Tensor) else place.ours):
             expected = tuple(variables[path].shape)
-            cut = path.endswith("positions/embeddings") and not model.config.image_size
+            cut = path.endswith("positions/embeddings") and _may_be_cut(model.config)
             value = _Value(place, stored, index, expected[0] if cut else None)
             if value.shape != expected:
                 problems.append(f"{', '.join(theirs)} {value.describe(expected)}")
             variables[path]._initializer = value
     if problems:
         raise _misfit(checkpoint, problems)
+
+
+def _may_be_cut(config) -> bool:
+    """Whether fewer learned positions are a shorter context; an image is always read whole."""
+    return config.position == "learned" and not config.image_size
 
 
 class _Value:
