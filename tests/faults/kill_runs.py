@@ -115,8 +115,8 @@ def reference(kind: str, root: Path) -> tuple[dict, float]:
     return json.loads((folder / "result.json").read_text()), time.monotonic() - process.begin
 
 
-def strike(process: Process, moment: str, seconds: float, number: int) -> bool:
-    """Waits for the moment and sends the signal; False if the training ended before."""
+def strike(process: Process, moment: str, seconds: float) -> None:
+    """Waits for the moment and kills the training, unless it ended before."""
     until = {
         "save": process.saving,
         "steps": process.steps(random.randint(1, 40)),
@@ -126,13 +126,10 @@ def strike(process: Process, moment: str, seconds: float, number: int) -> bool:
     for _ in range(skipped):  # not always the first checkpoint of a process
         process.wait(process.saving)
         process.wait(lambda: not process.saving())
-    if not process.wait(until):
-        return False
+    process.wait(until)
     time.sleep(random.uniform(0, 0.02))
-    if not process.alive():
-        return False
-    os.kill(process.pid, number)
-    return True
+    if process.alive():
+        os.kill(process.pid, signal.SIGKILL)
 
 
 def kills(arguments: argparse.Namespace, root: Path) -> int:
@@ -148,14 +145,12 @@ def kills(arguments: argparse.Namespace, root: Path) -> int:
         for index in range(KILLS_OF_A_RUN + 1):
             process = Process(kind, folder)
             moment = MOMENTS[(runs + index) % len(MOMENTS)]
-            last = index == KILLS_OF_A_RUN
-            if not last and strike(process, moment, seconds, signal.SIGKILL):
-                struck = process.end() == -signal.SIGKILL
-                done, moments[moment] = done + struck, moments[moment] + struck
-                if struck:
-                    continue
+            if index < KILLS_OF_A_RUN:
+                strike(process, moment, seconds)
             status = process.end()
-            break
+            if status != -signal.SIGKILL:  # it came to its end
+                break
+            done, moments[moment] = done + 1, moments[moment] + 1
         same = status == 0 and json.loads((folder / "result.json").read_text()) == result
         runs, wrong = runs + 1, wrong + (not same)
         if not same:
