@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_transformer.data import file_rows, tables
+from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.file_rows import FileRows
 from tfx_transformer.data.labelled_summary import describe_labelled_texts
 from tfx_transformer.data.labelled_text import (
@@ -237,6 +238,23 @@ def test_a_file_that_is_gone_is_named(tmp_path, nothing_in_memory):
     path.unlink()
     with pytest.raises(InputError, match="cannot be read any more: No such file"):
         read.source[3]
+
+
+def test_training_ends_with_the_message_of_a_batch(tmp_path, nothing_in_memory, tokenizer):
+    path = numbered(tmp_path)
+    batches = pairs(read_pairs(path), tokenizer, batch_size=2)
+    with (
+        pytest.raises(InputError, match="numbered.csv: the file was changed while"),
+        own_errors(batches),
+    ):
+        for _ in batches:
+            lengthen(path)
+
+
+def test_other_errors_of_training_are_raised_as_they_are(tmp_path, tokenizer):
+    batches = pairs(read_pairs(numbered(tmp_path)), tokenizer)
+    with pytest.raises(ZeroDivisionError), own_errors(batches):
+        raise ZeroDivisionError
 
 
 def test_small_files_are_read_into_memory(tmp_path):

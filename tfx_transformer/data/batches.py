@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -89,13 +90,15 @@ class Source:
 
     plan: order of the examples; batch: makes the arrays of one batch from the indices of its
     examples; from_step: n -> a `tf.data.Dataset` without end of batches n, n + 1, …; members: index
-    of an example -> indices of what was read that it is made of.
+    of an example -> indices of what was read that it is made of; errors: what went wrong in a
+    batch.
     """
 
     plan: BatchPlan
     batch: Callable[[np.ndarray], Any]
     from_step: Callable[[int], Any]
     members: Callable[[int], Sequence[int]]
+    errors: list[InputError] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.plan)
@@ -104,6 +107,23 @@ class Source:
         """What the plan calls the examples of a batch, counted over all epochs from 0."""
         epoch, index = divmod(step, len(self.plan))
         return self.plan.order(epoch)[index]
+
+
+@contextlib.contextmanager
+def own_errors(*datasets) -> Iterator[None]:
+    """Raises what goes wrong in a batch of these data sets of `tf_dataset` as it is, where
+    TensorFlow has made an error of its own of it.
+
+    Raises:
+        InputError: such as of a text whose file is gone.
+    """
+    try:
+        yield
+    except Exception:
+        for dataset in datasets:
+            if dataset.source.errors:
+                raise dataset.source.errors.pop() from None
+        raise
 
 
 def tf_dataset(
@@ -128,10 +148,17 @@ def tf_dataset(
     signature = tf.nest.map_structure(
         lambda array: tf.TensorSpec((None,) * array.ndim, array.dtype), example
     )
-    epochs = itertools.count(first_epoch)
+    epochs, errors = itertools.count(first_epoch), []
 
     def data_set(generate, count):
-        dataset = tf.data.Dataset.from_generator(generate, output_signature=signature)
+        def minded():
+            try:
+                yield from generate()
+            except InputError as error:
+                errors.append(error)
+                raise
+
+        dataset = tf.data.Dataset.from_generator(minded, output_signature=signature)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
         options = tf.data.Options()
         # Otherwise Keras waits up to ten seconds at each epoch's end for the autotune thread.
@@ -152,5 +179,5 @@ def tf_dataset(
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
     dataset = data_set(next_epoch, len(plan))
-    dataset.source = Source(plan, batch, from_step, members)
+    dataset.source = Source(plan, batch, from_step, members, errors)
     return dataset

@@ -45,7 +45,7 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
     et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices.
+    multiplies matrices. A `Classifier` that was compiled with `consistency` reads all twice.
 
     Args:
         model: built.
@@ -53,6 +53,8 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
         tokens: tokens of the whole training.
     """
     config = model.config
+    if getattr(model, "consistency", 0):
+        batch_tokens, tokens = 2 * batch_tokens, 2 * tokens
     counts = trainable_summary(model)
     trained, frozen = counts["trained"], counts["frozen"]
     # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.

@@ -14,6 +14,7 @@ import pandas
 
 from tfx_transformer import bundle, pictures
 from tfx_transformer.data import write_bad_rows
+from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.pairs import encode_source
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.mistakes import as_text
@@ -164,8 +165,10 @@ class Run:
         callbacks: Sequence[keras.callbacks.Callback],
         steps_per_epoch: int | None = None,
     ) -> None:
-        """`keras.Model.fit` that loses nothing: see `fitting.fit`."""
-        fit(self, model, batches, checks, epochs, callbacks, steps_per_epoch or len(batches))
+        """`keras.Model.fit` that loses nothing: see `fitting.fit`. It raises `InputError` too where
+        a file is gone, or another, that a batch is read from; the run goes on when it is back."""
+        with own_errors(batches, checks):
+            fit(self, model, batches, checks, epochs, callbacks, steps_per_epoch or len(batches))
 
     def refuse(self, found: Sequence[str]) -> None:
         """Minds that the interrupted run of this name was another one: it is replaced if that was
