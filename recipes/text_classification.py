@@ -15,8 +15,8 @@ def main(
     skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
     vocabulary_size=2000, max_length=128, ngram_buckets=5000, pooling="mean", method="full", rank=8,
     epochs=20, batch_size=32, learning_rate=2e-3, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    token_dropout=0.0, average=0.99, patience=6, minutes=0.0, save_minutes=5.0, precision="float32",
-    style="", seed=1,
+    token_dropout=0.0, consistency=0.0, average=0.99, patience=6, minutes=0.0, save_minutes=5.0,
+    precision="float32", style="", seed=1,
 ):  # fmt: skip
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -32,8 +32,7 @@ def main(
     words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
     config = base.config if base else tfx.TransformerConfig.of_size(
         size, words.vocabulary_size, style or None, num_layers=layers, hidden_dim=width,
-        max_sequence_length=max_length, ngram_buckets=ngram_buckets,
-    )  # fmt: skip
+        max_sequence_length=max_length, ngram_buckets=ngram_buckets)  # fmt: skip
     head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
     model = tfx.Classifier(tfx.fine_tuned(config, **head), dtype=precision)
     tfx.take_over(model, base)
@@ -46,9 +45,10 @@ def main(
     changes = {"weights": class_weights, "token_dropout": token_dropout}
     batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
     checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
-    run.show_cost(model, batch_size * length, total := epochs * len(batches))
-    model.compile(tfx.training.adamw(learning_rate, total // 10, "cosine", total, weight_decay,
-        layer_decay=layer_decay, average=average), label_smoothing=0.1)  # fmt: skip
+    optimizer = tfx.training.adamw(learning_rate, (total := epochs * len(batches)) // 10, "cosine",
+        total, weight_decay, layer_decay=layer_decay, average=average)  # fmt: skip
+    model.compile(optimizer, label_smoothing=0.1, consistency=consistency)
+    run.show_cost(model, batch_size * length, total)
     watch = run.watch(tfx.predictor(model, words, names), held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, watch)
     tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite, labels=names)

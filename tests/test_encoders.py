@@ -22,6 +22,7 @@ from tfx_transformer.config import STYLES, TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TransformerBlock
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.losses import disagreement
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.training.optimizers import adamw
 
@@ -428,3 +429,54 @@ def test_impossible_decays_and_averages_are_refused(settings):
     (name, value), *_ = settings.items()
     with pytest.raises(InputError, match=f"{name} is {value}.*\n.* Expected a factor above 0"):
         adamw(**settings)
+
+
+# Consistency: every batch answered twice
+
+
+@pytest.mark.parametrize("name", ["texts", "labels", "patches"])
+def test_without_dropout_both_answers_agree(name):
+    task, settings, x, y = CASES[name]
+
+    def trained(consistency):
+        model = tiny_encoder(task, seed=1, **settings, dropout=0.0)
+        model.compile(keras.optimizers.SGD(0.1), consistency=consistency)
+        logs = model.train_on_batch(x, y, np.array([1, 0.5, 2], "float32"), return_dict=True)
+        return model, logs
+
+    (once, expected), (twice, logs) = trained(0.0), trained(3.0)
+    assert logs == pytest.approx(expected, rel=1e-5)
+    for path, value in values(once).items():
+        np.testing.assert_allclose(values(twice)[path], value, atol=1e-5, err_msg=path)
+
+
+@pytest.mark.parametrize("name", ["texts", "labels"])
+@pytest.mark.parametrize("weights", [None, np.array([1, 0, 2] * 2, "float32")])
+def test_disagreement_is_added_in_training_alone(name, weights):
+    task, settings, _, y = CASES[name]
+    several = settings.get("multi_label", False)
+    model = tiny_encoder(task, **settings)
+    model.compile(consistency=3.0)
+    y, logits = np.concatenate([y, y]), np.random.default_rng(5).normal(size=(6, 5)).astype("f")
+    plain = model.compute_loss(None, y, logits, weights, training=False)
+    apart = np.array(disagreement(logits[:3], logits[3:], several))
+    added = 3 * np.average(apart, weights=None if weights is None else weights[:3])
+    loss = model.compute_loss(None, y, logits, weights, training=True)
+    assert float(loss - plain) == pytest.approx(added, rel=1e-4) and added > 0.1
+
+
+def test_consistency_trains_and_is_saved(tmp_path):
+    task, settings, x, y = CASES["texts"]
+    model = tiny_encoder(task, **settings, dropout=0.3)
+    model.compile(adamw(1e-2), consistency=2.0)
+    first, *_, last = model.fit(x, y, epochs=30, verbose=0).history["loss"]
+    assert last < first / 2
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").consistency == 2.0
+
+
+@pytest.mark.parametrize("consistency", [-0.1, float("inf"), float("nan")])
+def test_impossible_consistency_is_refused(consistency):
+    task, settings, *_ = CASES["texts"]
+    with pytest.raises(InputError, match=f"consistency is {consistency}.\n  Expected 0 or more"):
+        tiny_encoder(task, **settings).compile(consistency=consistency)

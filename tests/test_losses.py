@@ -14,6 +14,7 @@ from tfx_transformer.models.losses import (
     ScoredCosine,
     TokenAccuracy,
     TokenCrossentropy,
+    disagreement,
 )
 
 # Each row predicts ids 0, 1 and 2 with these probabilities; the right ones are in LABELS.
@@ -78,6 +79,30 @@ def test_a_metric_comes_back_from_its_configuration(metric):
 def test_smoothing_is_a_share(smoothing):
     with pytest.raises(InputError, match=f"label_smoothing is {smoothing}.\n  Expected from 0"):
         TokenCrossentropy(smoothing)
+
+
+# Two answers to the same inputs
+
+TWO_ANSWERS = [[1 / 2, 1 / 4, 1 / 4], [1 / 8, 3 / 4, 1 / 8]]
+
+
+def divergence(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def test_disagreement_is_the_mean_of_both_divergences():
+    p, q = TWO_ANSWERS
+    z, other = np.log(np.array(TWO_ANSWERS, "float32")) + [[5], [-3]]
+    expected = (divergence(p, q) + divergence(q, p)) / 2
+    assert np.array(disagreement([z, z], [other, z])) == pytest.approx([expected, 0], rel=1e-5)
+
+
+def test_disagreement_on_classes_that_exclude_nothing():
+    z, other = (np.log(p / (1 - p)) for p in np.array(TWO_ANSWERS, "float32"))
+    pairs = [((p, 1 - p), (q, 1 - q)) for p, q in zip(*TWO_ANSWERS, strict=True)]
+    both = [(divergence(p, q) + divergence(q, p)) / 2 for p, q in pairs]
+    apart = np.array(disagreement([z, z], [other, z], multi_label=True))
+    assert apart == pytest.approx([np.mean(both), 0], rel=1e-5)
 
 
 # Comparing texts

@@ -33,6 +33,25 @@ def each_token(values, sample_weight):
     return ops.reshape(values, (-1,)), sample_weight
 
 
+def disagreement(logits, other, multi_label=False):
+    """How far a classifier's answers to the same inputs are apart: the mean of both divergences.
+
+    1/2 KL(p || q) + 1/2 KL(q || p) = 1/2 sum_c (p_c - q_c) (z_c - z'_c)
+
+    p and q are the probabilities that belong to the logits z and z' (Liang et al. 2021, equation
+    2). Of `multi_label` each class is a choice of its own, and their divergences are averaged as
+    their cross-entropies are.
+
+    Args:
+        logits, other: float (batch, classes), z and z'.
+
+    Returns: float32 (batch,), 0 where both answers are the same.
+    """
+    probabilities, total = (ops.sigmoid, ops.mean) if multi_label else (ops.softmax, ops.sum)
+    z, other = ops.cast(logits, "float32"), ops.cast(other, "float32")
+    return total((probabilities(z) - probabilities(other)) * (z - other), axis=-1) / 2
+
+
 @keras.saving.register_keras_serializable(PACKAGE)
 class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.
