@@ -1,6 +1,6 @@
 # make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
 # make test    checks the code style and runs every test with coverage
-# make soak    kills small trainings at random moments, for an hour or more: tests/faults/README.md
+# make soak    kills small trainings at random moments and mutates files, for an hour or more
 #
 # All need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
 # make test PYTHON=/path/to/python3
@@ -34,6 +34,12 @@ test: $(ENVIRONMENT)
 soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40
 	$(BIN)/python tests/faults/kill_runs.py signals --count 20
+	$(BIN)/python tests/faults/fuzz.py --inputs 204000
+	if $(BIN)/python -m pip install --quiet atheris; then \
+		$(BIN)/python tests/faults/fuzz.py --guided; \
+	else \
+		echo "Inputs by coverage are left out: Atheris is for Python 3.11 and 3.12."; \
+	fi
 
 # A python that is found may still fail (a version manager's placeholder, a system without venv), so
 # each is tried. The last line marks the environment as complete: until then it is made anew.

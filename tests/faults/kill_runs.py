@@ -58,8 +58,9 @@ class Process:
         self.pid = os.fork()
         if self.pid == 0:
             log = os.open(folder / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-            os.dup2(log, 1)
-            sys.stderr = sys.stdout
+            for descriptor in (1, 2):
+                os.dup2(log, descriptor)
+            sys.stderr = sys.stdout  # so that `guarded` opens descriptor 2 anew
             chosen = argparse.Namespace(json=False, debug=False)
             flags.guarded(lambda: small_runs.train(kind, folder, [Beats(writing)]), chosen)
         os.close(writing)

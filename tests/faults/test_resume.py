@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import keras
@@ -139,6 +142,34 @@ def test_a_file_that_may_not_grow(tmp_path):
     assert os.listdir(tmp_path / "c") == []
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 256 KB, and a function that makes it read-only."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("to mount a small disk takes root")
+    yield disk, lambda: subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_disk_that_is_full_or_read_only(small_disk):
+    disk, lock_disk = small_disk
+    store, arrays = Checkpoints(disk / "c"), {"x": np.ones(9_999)}
+    store.save(3, arrays, {"step": 3, "settings": {}})
+    with (disk / "other").open("wb", buffering=0) as other, contextlib.suppress(OSError):
+        while True:
+            other.write(b"x" * 4096)
+    with pytest.raises(InputError, match="could not be written: .*No space left on device"):
+        store.save(7, arrays, {"step": 7, "settings": {}})
+    (disk / "other").unlink()
+    lock_disk()
+    with pytest.raises(InputError, match="cannot be written: Read-only file system"):
+        store.save(7, arrays, {"step": 7, "settings": {}})
+    assert os.listdir(disk / "c") == ["step_3"] and store.newest().state["step"] == 3
+
+
 # Folders
 
 
@@ -248,6 +279,31 @@ def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(tmp
     output = capsys.readouterr().out
     assert "step_20: arrays.safetensors does not have the checksum" in output
     assert "Goes on from epoch 1, step 0 of 20" in output
+
+
+class Swallows(keras.callbacks.Callback):
+    """Catches what a signal raises in the validation, as tracing in TensorFlow may."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def on_test_end(self, logs=None):
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        except SystemExit:
+            if self.error:
+                raise self.error from None
+
+
+@pytest.mark.parametrize("error", [None, ValueError("None values not supported")])
+def test_a_signal_that_tensorflow_swallows(tmp_path, capsys, error):
+    from small_runs import train
+
+    with pytest.raises(SystemExit) as end:
+        train("causal", tmp_path, [Swallows(error)])
+    assert end.value.code == 143 and capsys.readouterr().err.count("Ended by SIGTERM") == 1
 
 
 def test_killed_runs_in_processes_of_their_own():

@@ -57,7 +57,7 @@ class Resume(keras.callbacks.Callback):
         self.first = self.step = 0  # steps made when fit began, and by now
         self.saved: int | None = None
         self.signal: int | None = None
-        self.writing = False
+        self.writing = self.ended = False
         self.state: dict[str, Any] = {}
 
     @property
@@ -106,6 +106,10 @@ class Resume(keras.callbacks.Callback):
             before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield
+            self._stay_ended()
+        except Exception:
+            self._stay_ended()
+            raise
         finally:
             model.train_function = train
             for number, handler in before.items():
@@ -153,12 +157,20 @@ class Resume(keras.callbacks.Callback):
             self._leave()
 
     def _leave(self):
+        self._stay_ended()
         name = signal.Signals(self.signal).name
         kept = f"saved in {self.store.path(self.step)}. The same command goes on from there."
         if self.saved != self.step:
             kept = "not saved: see above. The same command goes on from the checkpoint before."
         print(f"\nEnded by {name}; {kept}", file=sys.stderr)
+        self.ended = True
         raise SystemExit(128 + self.signal)
+
+    def _stay_ended(self):
+        """Where a signal interrupts TensorFlow as it traces a function, `SystemExit` may be caught
+        there, and what comes of it is another error or none."""
+        if self.ended:
+            raise SystemExit(128 + self.signal)
 
     def _save(self):
         if self.saved == self.step:
