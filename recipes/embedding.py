@@ -45,7 +45,7 @@ def main(
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
     batches = tfx.data.sentence_pairs(train, words, **options)
     checks = tfx.data.sentence_pairs(held_out, words, **options, shuffle=False)
-    run.show_cost(model, 2 * batch_size * length, total := epochs * len(batches))
+    run.show_cost(model, 2 * batch_size * length, total := epochs * len(batches), batches)
     rate = (learning_rate, warmup_steps, "cosine", total, weight_decay)
     loss = tfx.ScoredCosine() if score else tfx.InBatchContrast(temperature)
     model.compile(tfx.training.adamw(*rate, layer_decay=layer_decay), loss)

@@ -48,7 +48,7 @@ def main(
     optimizer = tfx.training.adamw(learning_rate, (total := epochs * len(batches)) // 10, "cosine",
         total, weight_decay, layer_decay=layer_decay, average=average)  # fmt: skip
     model.compile(optimizer, label_smoothing=0.1, consistency=consistency)
-    run.show_cost(model, batch_size * length, total)
+    run.show_cost(model, batch_size * length, total, batches)
     watch = run.watch(tfx.predictor(model, words, names), held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, watch)
     tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite, labels=names)

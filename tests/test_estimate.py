@@ -4,8 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tiny_models import tiny_causal, tiny_model
+from tiny_models import tiny_causal, tiny_encoder, tiny_model
 
+from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.models.lora import add_adapters
 from tfx_transformer.training import estimate
 from tfx_transformer.training.estimate import Cost
@@ -43,6 +44,17 @@ def test_an_encoder_decoder_has_two_stacks(fast):
     assert cost.trained == VOCABULARY * WIDTH + 2 * BLOCK + cross + 2 * 2 * WIDTH
     assert cost.memory == 16 * cost.trained + 7 * (ACTIVATIONS + 4 * REMEMBERED)
     assert cost.seconds == 0
+
+
+def test_what_an_encoder_looks_up_takes_no_time(fast):
+    model = tiny_encoder(Classifier, num_classes=5, ngram_buckets=97)
+    cost = estimate.estimate(model, batch_tokens=7, tokens=70)
+    multiplied = cost.trained - (VOCABULARY + 97) * WIDTH
+    assert cost.seconds == pytest.approx(6 * multiplied * 70 / 350)
+    model.compile(consistency=1.0)
+    twice = estimate.estimate(model, batch_tokens=7, tokens=70)
+    assert twice.seconds == pytest.approx(2 * cost.seconds)
+    assert twice.memory - cost.memory == 7 * ACTIVATIONS
 
 
 @pytest.mark.parametrize(("base_dtype", "kernel_bytes"), [(None, 4), ("bfloat16", 2)])

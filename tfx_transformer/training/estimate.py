@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 
 import keras
@@ -13,6 +14,8 @@ from tfx_transformer.models.lora import trainable_summary
 # Share of the measured speed of matrix products that a training step reaches on a CPU: what
 # small models came to on the machines that benchmarks/README.md tells of.
 _EFFICIENCY = 0.35
+# What the paths of an encoder's tables begin with.
+_TABLES = ("embedding/", "ngrams/", "segments/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
     et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices. A `Classifier` that was compiled with `consistency` reads all twice.
+    multiplies matrices; tables in which an encoder looks up its tokens cost nothing. A `Classifier` that was compiled with `consistency` reads all twice.
 
     Args:
         model: built.
@@ -65,8 +68,18 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
         trained=trained,
         frozen=frozen,
         memory=counts["trained_bytes"] + counts["frozen_bytes"] + 3 * 4 * trained + activations,
-        seconds=(6 * trained + 4 * frozen) * tokens / (_EFFICIENCY * _operations_per_second()),
+        seconds=(6 * (trained - _looked_up(model)) + 4 * frozen)
+        * tokens
+        / (_EFFICIENCY * _operations_per_second()),
     )
+
+
+def _looked_up(model: keras.Model) -> int:
+    """How many of the trained parameters no matrix is multiplied with."""
+    if model.task not in ("classification", "embedding") or model.config.image_size:
+        return 0
+    tables = (w for w in model.trainable_variables if w.path.startswith(_TABLES))
+    return sum(math.prod(table.shape) for table in tables)
 
 
 def _operations_per_second() -> float:

@@ -150,9 +150,17 @@ class Run:
                 lengths, limit = {unit: lengths}, summaries[0].max_length
             pictures.length_histogram(self.folder / "lengths.png", lengths, limit)
 
-    def show_cost(self, model: keras.Model, batch_tokens: int, steps: int) -> None:
-        """Prints parameters, and what memory and time the training may take; see `estimate`."""
-        cost = estimate(model, batch_tokens, batch_tokens * steps)
+    def show_cost(self, model: keras.Model, batch_tokens: int, steps: int, batches=None) -> None:
+        """Prints parameters, and what memory and time the training may take; see `estimate`.
+
+        Args:
+            batch_tokens: tokens of the largest batch.
+            batches: where they are of uneven length, the data set: its tokens are counted.
+        """
+        tokens = batch_tokens * steps
+        if batches is not None:
+            tokens = int(batches.source.plan.lengths.sum()) * steps / len(batches)
+        cost = estimate(model, batch_tokens, tokens)
         print("\n".join(cost.lines()))
         self._write_json("cost.json", cost.to_dict())
 
