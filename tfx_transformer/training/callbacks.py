@@ -178,7 +178,8 @@ class HeldOutScore(keras.callbacks.Callback):
 
 class BestWeights(keras.callbacks.EarlyStopping):
     """Ends training when a score no longer gets better; the model has the weights of the best
-    epoch then. An epoch whose score is not a finite number is never the best.
+    epoch then. An epoch whose score is not a finite number is never the best. Of equal scores, as
+    those of few held-out examples are, the one with the lower validation loss is better.
 
     Args:
         monitor: name of the score.
@@ -188,21 +189,26 @@ class BestWeights(keras.callbacks.EarlyStopping):
 
     def __init__(self, monitor: str, mode: str, patience: int) -> None:
         super().__init__(monitor, mode=mode, patience=patience, restore_best_weights=True)
+        self.best_loss = math.inf
 
     def state(self) -> dict:
         """For a checkpoint, beside `best_weights`."""
-        return {"wait": self.wait, "best": self.best, "best_epoch": self.best_epoch}
+        names = ("wait", "best", "best_loss", "best_epoch")
+        return {name: getattr(self, name) for name in names}
 
     def restore(self, state: dict) -> None:
         """Goes on from a checkpoint."""
-        self.wait, self.best, self.best_epoch = state["wait"], state["best"], state["best_epoch"]
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def on_epoch_end(self, epoch, logs=None):
-        score = float(logs[self.monitor])
+        score, loss = float(logs[self.monitor]), float(logs.get("val_loss", 0))
         sign = 1 if self.mode == "max" else -1
         self.wait += 1
-        if math.isfinite(score) and (self.best is None or sign * score > sign * self.best):
-            self.best, self.best_epoch, self.wait = score, epoch, 0
+        if math.isfinite(score) and (
+            self.best is None or (sign * score, -loss) > (sign * self.best, -self.best_loss)
+        ):
+            self.best, self.best_loss, self.best_epoch, self.wait = score, loss, epoch, 0
             self.best_weights = list(map(_to_numpy, self.model.trainable_variables))
         elif self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
