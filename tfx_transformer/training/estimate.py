@@ -48,7 +48,8 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
     et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices; tables in which an encoder looks up its tokens cost nothing. A `Classifier` that was compiled with `consistency` reads all twice.
+    multiplies matrices; tables in which an encoder looks up its tokens cost nothing. A `Classifier`
+    that was compiled with `consistency` reads all twice.
 
     Args:
         model: built.

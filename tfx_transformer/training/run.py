@@ -303,13 +303,14 @@ class Run:
 
     def _finish_metrics(self, model: keras.Model, judged: str) -> tuple[Any, dict[str, Any]]:
         """Writes metrics and the curve of the loss; returns the row of the best epoch, by the
-        metric `judged`, and what training came to."""
+        metric `judged` as `BestWeights` has it, and what training came to."""
         metrics = pandas.DataFrame(model.history.history)
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         metrics.to_csv(self.folder / "metrics.csv", index=False)
         pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"))
-        column = metrics[judged]
-        best = metrics.loc[column.idxmin() if judged == "val_loss" else column.idxmax()]
+        order = list(dict.fromkeys([judged, "val_loss"]))
+        rising = [name == "val_loss" for name in order]
+        best = metrics.sort_values(order, ascending=rising, kind="stable").iloc[0]
         return best, {
             "epochs": len(metrics),
             "best_epoch": int(best["epoch"]),
