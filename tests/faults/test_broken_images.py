@@ -110,6 +110,9 @@ NAMED = [
     ("PPM", saved("PPM"), "this is no image"),
     ("a zip", b"PK\x03\x04" + bytes(99), "this is no image"),
     ("NULs", bytes(999), "this is no image"),
+    ("HEIC", b"\0\0\0\x18ftypheic" + bytes(99), "this is no image"),
+    ("AVIF", b"\0\0\0\x1cftypavif" + bytes(99), "this is no image"),
+    ("a Photoshop file", b"8BPS\0\x01" + bytes(99), "this is no image"),
     ("half a PNG", saved("PNG")[: len(saved("PNG")) // 2], "damaged or cut short"),
     ("a PNG without its data", saved("PNG")[:40], "damaged or cut short"),
     ("a PNG's signature", b"\x89PNG\r\n\x1a\n", "damaged or cut short"),
@@ -125,6 +128,9 @@ NAMED = [
     ("a depth of 7 bits", png(depth=7), "damaged or cut short"),
     ("a colour that is none", png(colour=9), "damaged or cut short"),
     ("no width", png(width=0), "damaged or cut short"),
+    ("no height", png(height=0), "damaged or cut short"),
+    ("a GIF without a picture", b"GIF89a\x18\0\x18\0\0\0\0;", "damaged or cut short"),
+    ("a WebP's signature", b"RIFF\x04\0\0\0WEBP", "damaged or cut short"),
     ("a bomb of zeros", png(60_000, 60_000, data=zlib.compress(bytes(9_999_999))), "more than 50"),
     ("four billion pixels of a PNG", png(65_535, 65_535), "more than 50,000,000 pixels"),
     ("a line of two billion", png(2**31 - 1, 1), "more than 50,000,000 pixels"),
@@ -163,4 +169,4 @@ def test_what_cannot_be_read_is_named(tmp_path, case):
 
 
 def test_there_are_as_many_cases_as_the_readme_says():
-    assert (len(READ), len(NAMED)) == (22, 36)
+    assert (len(READ), len(NAMED)) == (22, 42)
