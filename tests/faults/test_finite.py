@@ -175,12 +175,12 @@ def test_the_best_is_never_one_of_no_number(score):
     assert best.best == 3.0 and best.best_epoch == 1
 
 
-def test_of_equal_scores_the_lower_loss_is_the_best():
-    best = training.callbacks.BestWeights("val_macro_f1", "max", 2)
+def test_of_scores_as_good_as_equal_the_lower_loss_is_the_best():
+    best = training.callbacks.BestWeights("val_macro_f1", "max", 2, grain=0.1)
     best.set_model(keras.Sequential([keras.layers.Dense(1)]))
     best.model.build((None, 1))
     best.on_train_begin()
-    epochs = [(0.9, 0.4), (0.9, 0.3), (0.9, NAN), (0.8, 0.1), (0.9, 0.3)]
+    epochs = [(0.92, 0.4), (0.9, 0.3), (0.9, NAN), (0.8, 0.1), (0.94, 0.3)]
     for epoch, (score, loss) in enumerate(epochs):
         best.on_epoch_end(epoch, {"val_macro_f1": score, "val_loss": loss})
     assert best.best_epoch == 1 and best.stopped_epoch == 4

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from itertools import zip_longest
 
 import keras
+import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
@@ -178,18 +179,19 @@ class HeldOutScore(keras.callbacks.Callback):
 
 class BestWeights(keras.callbacks.EarlyStopping):
     """Ends training when a score no longer gets better; the model has the weights of the best
-    epoch then. An epoch whose score is not a finite number is never the best. Of equal scores, as
-    those of few held-out examples are, the one with the lower validation loss is better.
+    epoch then. An epoch whose score is not a finite number is never the best. Of scores that
+    differ by less than one held-out example, the one with the lower validation loss is better.
 
     Args:
         monitor: name of the score.
         mode: "min" or "max": which is better.
         patience: epochs without a better one after which training ends.
+        grain: of the score, what one held-out example amounts to; 0: every difference counts.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+    def __init__(self, monitor: str, mode: str, patience: int, grain: float = 0.0) -> None:
         super().__init__(monitor, mode=mode, patience=patience, restore_best_weights=True)
-        self.best_loss = math.inf
+        self.grain, self.best_loss = grain, math.inf
 
     def state(self) -> dict:
         """For a checkpoint, beside `best_weights`."""
@@ -203,10 +205,9 @@ class BestWeights(keras.callbacks.EarlyStopping):
 
     def on_epoch_end(self, epoch, logs=None):
         score, loss = float(logs[self.monitor]), float(logs.get("val_loss", 0))
-        sign = 1 if self.mode == "max" else -1
         self.wait += 1
         if math.isfinite(score) and (
-            self.best is None or (sign * score, -loss) > (sign * self.best, -self.best_loss)
+            self.best is None or self._rank(score, loss) > self._rank(self.best, self.best_loss)
         ):
             self.best, self.best_loss, self.best_epoch, self.wait = score, loss, epoch, 0
             self.best_weights = list(map(_to_numpy, self.model.trainable_variables))
@@ -214,11 +215,19 @@ class BestWeights(keras.callbacks.EarlyStopping):
             self.stopped_epoch = epoch
             self.model.stop_training = True
 
+    def _rank(self, score: float, loss: float) -> tuple[float, float]:
+        return in_grains(score if self.mode == "max" else -score, self.grain), -loss
+
     def on_train_end(self, logs=None):
         if self.best_weights:
             weights = zip(self.model.trainable_variables, self.best_weights, strict=True)
             for variable, value in weights:
                 variable.assign(value)
+
+
+def in_grains(score, grain: float):
+    """A score, or a NumPy array of them, as a number of grains; grain 0: as it is."""
+    return np.round(score / grain) if grain else score
 
 
 def _to_numpy(variable):

@@ -55,6 +55,7 @@ class ClassifierRun(Run):
             average: whether the optimizer keeps a moving average of the weights: that is what is
                 judged and kept then.
         """
+        self.grain = 1 / max(len(held_out), 1)
         ends = self.ends("val_macro_f1", patience, minutes)
         if isinstance(predictor, ImageClassifier) != isinstance(held_out, LabelledImages):
             raise InputError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import keras
+import numpy as np
 import pandas
 
 from tfx_transformer import bundle, pictures
@@ -31,6 +32,7 @@ from tfx_transformer.training.callbacks import (
     TimeLimit,
     WorthSaving,
     duration,
+    in_grains,
     shown,
 )
 from tfx_transformer.training.checkpoints import Checkpoints
@@ -120,6 +122,7 @@ class Run:
         self.begin = time.monotonic()
         self.file = ""
         self.tokens_per_epoch = 0
+        self.grain = 0.0  # see `BestWeights`
         self.previews: Previews | None = None
 
     def show_data(self, summaries: Sequence[Summary], *read: Any, max_length: int = 0) -> None:
@@ -245,7 +248,8 @@ class Run:
                 f"patience is {patience} and minutes is {minutes}.\n"
                 "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
             )
-        stopping = BestWeights(judged, "min" if judged == "val_loss" else "max", patience)
+        mode = "min" if judged == "val_loss" else "max"
+        stopping = BestWeights(judged, mode, patience, self.grain)
         return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
 
     def without_adapters(self, model: keras.Model) -> keras.Model:
@@ -308,9 +312,8 @@ class Run:
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         metrics.to_csv(self.folder / "metrics.csv", index=False)
         pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"))
-        order = list(dict.fromkeys([judged, "val_loss"]))
-        rising = [name == "val_loss" for name in order]
-        best = metrics.sort_values(order, ascending=rising, kind="stable").iloc[0]
+        scores = in_grains(metrics[judged] * (-1 if judged != "val_loss" else 1), self.grain)
+        best = metrics.iloc[np.lexsort((metrics["val_loss"], scores))[0]]
         return best, {
             "epochs": len(metrics),
             "best_epoch": int(best["epoch"]),
