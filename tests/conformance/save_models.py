@@ -3,15 +3,14 @@
     python tests/conformance/save_models.py FOLDER           where this package is installed
     python tests/conformance/check_saved.py FOLDER           where PyTorch and transformers are
 
-The first writes a folder and the outputs of our model for each case; the second loads the folders
-with transformers and compares. Run both after a change of `models/pretrained/`.
+The first writes two folders for each case, the checkpoint as it was and as it is saved again, and
+the outputs of our model; the second loads both with transformers and compares. Run both after a change of `models/pretrained/`.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -51,9 +50,9 @@ def outputs(model, case: dict, arrays) -> dict[str, np.ndarray]:
 def main(folder: Path) -> None:
     for file in sorted(CASES.glob("*.json")):
         case = json.loads(file.read_text(encoding="utf-8"))
-        with tempfile.TemporaryDirectory() as source:
-            model, _ = from_pretrained(write_checkpoint(Path(source), case))
-        (folder / file.stem).mkdir(parents=True)
+        original = folder / file.stem / "original"
+        original.mkdir(parents=True)
+        model, _ = from_pretrained(write_checkpoint(original, case))
         labels = list(case["config"].get("id2label", {}).values())
         save_pretrained(folder / file.stem, model, labels)
         arrays = np.load(file.with_suffix(".npz"))
