@@ -4,7 +4,8 @@
     python tests/conformance/check_saved.py FOLDER           where PyTorch and transformers are
 
 The first writes two folders for each case, the checkpoint as it was and as it is saved again, and
-the outputs of our model; the second loads both with transformers and compares. Run both after a change of `models/pretrained/`.
+the outputs of our model; the second loads both with transformers and compares. Run both after a
+change of `models/pretrained/`.
 """
 
 from __future__ import annotations
