@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.prompts import MAX_TEMPLATE_BYTES
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -138,8 +139,10 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     if file.stat().st_size > _MAX_CONFIG_BYTES:
         raise InputError(f"{file} is larger than any configuration (10 MiB).")
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))
+        config = json_files.parse(file.read_text(encoding="utf-8"))
         json.dumps(config, ensure_ascii=False).encode()  # JSON can spell half a character
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON that can be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict):
@@ -176,6 +179,7 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
             raise InputError(f"{file} is larger than any chat template (64 KiB).")
         try:
             tokenizer.chat_template = file.read_text(encoding="utf-8")
+            tokenizer.chat_template_file = file
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: byte {error.start} is not UTF-8.") from error
     size = tokenizer.vocabulary_size

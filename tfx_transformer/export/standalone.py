@@ -11,6 +11,7 @@ PARTS = (
     "__init__.py",
     "errors.py",
     "flags.py",
+    "json_files.py",
     "config.py",
     "bundle.py",
     "images.py",

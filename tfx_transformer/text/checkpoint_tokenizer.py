@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.json_files import parse, read_object
 from tfx_transformer.text import checkpoint_files, sentencepiece
 from tfx_transformer.text.byte_level import ByteLevelTokenizer, byte_level
 from tfx_transformer.text.conventions import conventions
@@ -22,7 +23,13 @@ from tfx_transformer.text.marian import (
     MarianTokenizer,
     marian_conventions,
 )
-from tfx_transformer.text.tokenizer import MAX_FILE_BYTES, SETTINGS, Tokenizer, read_text
+from tfx_transformer.text.tokenizer import (
+    MAX_ENTRIES,
+    SETTINGS,
+    Tokenizer,
+    check_sizes,
+    read_text,
+)
 
 TOKENIZER = "tokenizer.json"
 # By the order in which they are looked for, behind tokenizer.json and Marian's.
@@ -45,7 +52,7 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
         path, tree = _old_files(folder, settings, architecture)
         text = json.dumps(tree, ensure_ascii=False)
         tokenizer = _checked(path, lambda: _build(tree, text, settings, architecture))
-    tokenizer.chat_template = _chat_template(folder, settings)
+    tokenizer.chat_template, tokenizer.chat_template_file = _chat_template(folder, settings)
     return tokenizer
 
 
@@ -67,12 +74,13 @@ def _from_tree_file(
         except InputError:
             pass
 
-    return _checked(path, lambda: _build(json.loads(text), text, settings, architecture))
+    return _checked(path, lambda: _build(parse(text), text, settings, architecture))
 
 
 def _build(
     tree: dict[str, Any], text: str, settings: Mapping[str, Any], architecture: Mapping[str, Any]
 ) -> Tokenizer:
+    check_sizes(tree["model"])
     vocabulary = vocabulary_of(tree)
     tokens = conventions(tree, vocabulary, settings, architecture)
     bpe = byte_level(tree)
@@ -86,6 +94,8 @@ def _checked(path: Path, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except InputError as error:
+        if str(path.parent) in str(error):
+            raise
         raise InputError(f"{path}: {error}") from error
     except _MALFORMED as error:
         raise InputError(
@@ -107,29 +117,25 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """The object in a file; an empty one if there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}.\n  Copy the checkpoint again.") from error
-    if not isinstance(found, dict):
-        raise InputError(f"{path} is no JSON object.\n  Copy the checkpoint again.")
-    return found
+    return read_object(path) if path.is_file() else {}
 
 
-def _chat_template(folder: Path, settings: Mapping[str, Any]) -> str | None:
-    """Jinja text: of several templates that named "default"."""
+def _chat_template(
+    folder: Path, settings: Mapping[str, Any]
+) -> tuple[str, Path] | tuple[None, None]:
+    """Jinja text, of several templates that named "default", and the file it is in."""
     file = folder / "chat_template.jinja"
     if file.is_file():
-        return read_text(file)
-    template = settings.get("chat_template") or _json(folder / "chat_template.json").get(
-        "chat_template"
-    )
+        return read_text(file), file
+    file = folder / SETTINGS
+    template = settings.get("chat_template")
+    if not template:
+        file = folder / "chat_template.json"
+        template = _json(file).get("chat_template")
     if isinstance(template, list):
         named = {t.get("name"): t.get("template") for t in template if isinstance(t, Mapping)}
         template = named.get("default")
-    return template if isinstance(template, str) else None
+    return (template, file) if isinstance(template, str) else (None, None)
 
 
 def _old_files(
@@ -167,8 +173,11 @@ def _sentencepiece(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _data(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
+        if path.stat().st_size > sentencepiece.MAX_BYTES:
+            raise InputError(
+                f"{path}: larger than any SentencePiece model.\n"
+                f"  Expected {sentencepiece.MAX_BYTES >> 20} MiB at most. Copy the file again."
+            )
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
@@ -176,7 +185,10 @@ def _data(path: Path) -> bytes:
 
 def _lines(path: Path) -> Iterable[str]:
     """Lines as Python's text files have them: a token may hold what else ends a line."""
-    return read_text(path).removesuffix("\n").split("\n")
+    text = read_text(path)
+    if text.count("\n") > MAX_ENTRIES:
+        raise ValueError(f"there are more than {MAX_ENTRIES:,} lines")
+    return text.removesuffix("\n").split("\n")
 
 
 def _ids(path: Path) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,9 @@ Message = Mapping[str, str]
 
 # Templates of real models stay below this; a bundle's may come from anywhere.
 MAX_TEMPLATE_BYTES = 64 * 1024
+# Special tokens of real models have 30 characters; every place where one can be cut is kept.
+_MAX_NAME, _MAX_NAMES = 100, 1_000_000
+_MAX_DETAIL = 500  # characters of what a template says when it fails, and of the format of a date
 _MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
 
 
@@ -68,16 +70,18 @@ class ChatTemplate:
 
     The template sees what `transformers` shows it: `messages`, `add_generation_prompt`, `tools` and
     `documents` (None), the tokenizer's tokens by their role (`bos_token`, `eos_token`, …),
-    `raise_exception(text)` and `strftime_now(format)`. It runs in Jinja's sandbox.
+    `raise_exception(text)` and `strftime_now(format)`. It runs in a sandbox, with an allowance for
+    what it may cost: see `text.sandbox`.
 
     Args:
         text: the template, at most 64 KiB.
-        tokenizer: its special tokens have two characters or more and no blanks.
+        tokenizer: its special tokens have 2 to 100 characters and no blanks.
         end_id: the token that ends an answer; that of the tokenizer by default.
 
     Raises:
         InputError: Jinja is not installed, the template cannot be compiled, or `end_id` or a
-            special token cannot be used.
+            special token cannot be used. What is wrong with the tokenizer's own template names the
+            file it is from.
     """
 
     def __init__(self, text: str, tokenizer: Tokenizer, end_id: int | None = None) -> None:
@@ -92,7 +96,9 @@ class ChatTemplate:
             )
         self.end_token = names[self.end_id]
         self.special = _SpecialTokens(tokenizer)
-        self.compiled = _compile(text, tokenizer.names)
+        own = text == tokenizer.chat_template and tokenizer.chat_template_file
+        self.source = f"{own}: " if own else ""
+        self._compiled = _compile(text, tokenizer.names, self.source)
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> ChatTemplate:
@@ -129,6 +135,22 @@ class ChatTemplate:
         if not written or self.end_token in written:
             return self
         return ChatTemplate(self.text, self.tokenizer, self.special.ids[written[0]])
+
+    def rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        """The text that the template writes for messages, special tokens and contents alike.
+
+        Raises:
+            InputError: the template fails, or takes more than its allowance.
+        """
+        variables = {"add_generation_prompt": add_generation_prompt, "tools": None}
+        environment = self._compiled.environment
+        try:
+            return environment.rendered(self._compiled, messages, documents=None, **variables)
+        except Exception as error:  # a template is a program: it can fail in any way
+            raise InputError(
+                f"{self.source}the chat template fails on this conversation: {_detail(error)}\n"
+                "  Change the messages, or the template."
+            ) from error
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to where its next answer begins.
@@ -202,13 +224,7 @@ class _Conversation:
 
     def text(self, count: int, add_generation_prompt: bool = False) -> str:
         """The first `count` messages as the template writes them."""
-        return _render(
-            self._template.compiled,
-            messages=self._messages[:count],
-            add_generation_prompt=add_generation_prompt,
-            tools=None,
-            documents=None,
-        )
+        return self._template.rendered(self._messages[:count], add_generation_prompt)
 
     def answer(self, count: int) -> tuple[str, str]:
         """The text before the answer that is message number `count`, and that to its end token."""
@@ -248,11 +264,16 @@ class _SpecialTokens:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.ids = tokenizer.special_tokens
         for name in self.ids:
-            if len(name) < 2 or re.search(r"\s", name):
+            if not 2 <= len(name) <= _MAX_NAME or re.search(r"\s", name):
                 raise InputError(
-                    f"the special token {name!r} is not usable in a chat template.\n"
-                    "  Expected two characters or more, and no blanks."
+                    f"the special token {name[:_MAX_NAME]!r} is not usable in a chat template.\n"
+                    f"  Expected 2 to {_MAX_NAME} characters, and no blanks."
                 )
+        if sum(map(len, self.ids)) > _MAX_NAMES:
+            raise InputError(
+                "the special tokens are too many for a chat template.\n"
+                f"  Expected at most {_MAX_NAMES:,} characters of names."
+            )
         longest_first = sorted(self.ids, key=len, reverse=True)
         self.pattern = re.compile("|".join(map(re.escape, longest_first)))
         # Looking ahead finds tokens that overlap, too.
@@ -288,53 +309,42 @@ def _check_prefix(before: str, text: str) -> None:
         )
 
 
-def _compile(text: str, names: Mapping[str, str]):
+def _compile(text: str, names: Mapping[str, str], source: str):
     try:
-        from jinja2.exceptions import TemplateError
-        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        import jinja2
+
+        from tfx_transformer.text.sandbox import ChatEnvironment
     except ImportError as error:
         raise InputError(
             "a model with a chat template needs Jinja.\n  pip install jinja2"
         ) from error
 
     def raise_exception(message: str):
-        raise TemplateError(message)
-
-    def to_json(value: object, **options) -> str:
-        # Jinja's own escapes all that is not ASCII.
-        return json.dumps(value, **{"ensure_ascii": False, **options})
+        raise jinja2.TemplateError(message)
 
     if len(text.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
-        raise InputError("the chat template is larger than 64 KiB.\n  None needs to be so long.")
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals |= dict(names, raise_exception=raise_exception, strftime_now=_now)
+        raise InputError(
+            f"{source}the chat template is larger than 64 KiB.\n  None needs to be so long."
+        )
+    environment = ChatEnvironment(dict(names, raise_exception=raise_exception, strftime_now=_now))
     try:
-        return environment.from_string(text)
+        return environment.compiled(text)
     except Exception as error:  # hostile text can make the compiler fail in any way
         where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
         raise InputError(
-            f"the chat template is no Jinja{where}: {_detail(error)}\n"
+            f"{source}the chat template is no Jinja that can be run{where}: {_detail(error)}\n"
             "  Expected what transformers keeps as chat_template."
         ) from error
 
 
 def _now(form: str) -> str:
+    if len(form) > _MAX_DETAIL:
+        raise ValueError("a format of dates is too long")
     return datetime.datetime.now().strftime(form)
 
 
-def _render(compiled, **variables) -> str:
-    try:
-        return compiled.render(**variables)
-    except Exception as error:  # a template is a program: it can fail in any way
-        raise InputError(
-            f"the chat template fails on this conversation: {_detail(error)}\n"
-            "  Change the messages, or the template."
-        ) from error
-
-
 def _detail(error: Exception) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
+    said = str(getattr(error, "message", None) or error)  # Jinja's, without the line again
+    text = " ".join(said.split()) or type(error).__name__
+    text = text if len(text) <= _MAX_DETAIL else f"{text[:_MAX_DETAIL]} …"
     return text if text.endswith(".") else f"{text}."

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import tiktoken
 
+from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer, read_text
 
@@ -195,7 +196,12 @@ def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
     Raises:
         InputError: the file cannot be read, or is no tokenizer.json.
     """
-    return _hugging_face_splitter(name, read_text(Path(path)), path)
+    text = read_text(Path(path))
+    try:
+        json_files.check(text)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return _hugging_face_splitter(name, text, path)
 
 
 def _hugging_face_splitter(name: str, text: str, path: str | os.PathLike) -> Splitter:

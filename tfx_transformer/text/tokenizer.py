@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tiktoken
 
+from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.conventions import Conventions, Frame
 
@@ -40,8 +41,12 @@ SLICE = 20_000
 # Beside the tokenizer.json of a checkpoint; says which of its tokens mean what.
 SETTINGS = "tokenizer_config.json"
 
-# tokenizer.json files of real models stay below this; reading is bounded before parsing.
-MAX_FILE_BYTES = 256 * 1024 * 1024
+# tokenizer.json is the largest file that a tokenizer has.
+MAX_FILE_BYTES = json_files.MAX_BYTES
+
+# Of tokens XLM-V has the most, 901,629; of merges Gemma 3, 514,906. What is made of each takes a
+# microsecond and some hundred bytes several times over.
+MAX_ENTRIES = 1 << 20
 
 
 class Tokenizer:
@@ -60,6 +65,7 @@ class Tokenizer:
     Attributes:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
             keeps it beside `tokenizer.json`.
+        chat_template_file: where it was read, which errors name; or None.
         padding_id, start_id, end_id: of the tokens that fill up, begin and end.
         mask_id: of the token that stands for what is to be guessed; None if there is none.
         names: role to special token, such as "eos_token" to "</s>".
@@ -70,6 +76,7 @@ class Tokenizer:
     """
 
     chat_template: str | None = None
+    chat_template_file: Path | None = None
     prefix: tuple[int, ...] = ()
     leading_space = False
     settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
@@ -180,7 +187,8 @@ class Tokenizer:
     def from_json(cls, text: str) -> Tokenizer:
         """The tokenizer of a `tokenizer.json` given as text."""
         try:
-            tree = json.loads(text)
+            tree = json_files.parse(text)
+            check_sizes(tree["model"])
             vocabulary = tree["model"]["vocab"]
             special_tokens = {
                 token["content"]: token["id"] for token in tree["added_tokens"] if token["special"]
@@ -195,6 +203,8 @@ class Tokenizer:
             _check_merges(tree["model"]["merges"], vocabulary, ranks)
             ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))
             return cls(ranks, special_tokens, pattern)
+        except InputError:
+            raise
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
             detail = f"{type(error).__name__}: {error}"
             raise InputError(
@@ -319,10 +329,21 @@ def read_text(path: Path) -> str:
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"{path}: larger than any tokenizer (256 MiB).")
+            raise InputError(
+                f"{path}: larger than any tokenizer.\n"
+                f"  Expected {MAX_FILE_BYTES >> 20} MiB at most. Copy the file again."
+            )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+
+
+def check_sizes(model: Mapping[str, Any]) -> None:
+    """Refuses a model of a `tokenizer.json` with more tokens or merges than `MAX_ENTRIES`, by a
+    ValueError."""
+    for name in ("vocab", "merges"):
+        if len(model.get(name) or ()) > MAX_ENTRIES:
+            raise ValueError(f"{name} has more than {MAX_ENTRIES:,} entries")
 
 
 def write_text(path: Path, text: str) -> None:

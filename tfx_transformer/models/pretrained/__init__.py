@@ -12,7 +12,8 @@ import keras
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_json
+from tfx_transformer.json_files import read_object
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint
 from tfx_transformer.models.pretrained.families import family_of, task_of
 from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.hub import HUB, download
@@ -77,7 +78,7 @@ def local_folder(source: str | os.PathLike) -> Path:
 def is_checkpoint(path: Path) -> bool:
     """Whether a folder is one of Hugging Face transformers, by its config.json."""
     file = path / bundle.CONFIG
-    return file.is_file() and "model_type" in read_json(file)
+    return file.is_file() and "model_type" in read_object(file)
 
 
 def config_of(
@@ -165,7 +166,7 @@ def _special_ids(config: dict[str, Any]) -> dict[str, int]:
 def _pooling(folder: Path) -> dict[str, Any]:
     """How sentence-transformers pools: 1_Pooling/config.json; the mean without one."""
     file = folder / "1_Pooling" / "config.json"
-    values = read_json(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
+    values = read_object(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
     modes = {"mean_tokens": "mean", "cls_token": "first", "lasttoken": "last"}
     wanted = [
         name for name, value in values.items() if name.startswith("pooling_mode_") and value is True
@@ -182,5 +183,5 @@ def _pooling(folder: Path) -> dict[str, Any]:
 def _longest_sentence(folder: Path) -> int | None:
     """How long texts sentence-transformers reads; None: as long as the model can."""
     file = folder / "sentence_bert_config.json"
-    longest = read_json(file).get("max_seq_length") if file.is_file() else None
+    longest = read_object(file).get("max_seq_length") if file.is_file() else None
     return longest if isinstance(longest, int) and longest > 0 else None

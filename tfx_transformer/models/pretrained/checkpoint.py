@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import os
 from pathlib import Path
@@ -13,9 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from tfx_transformer.errors import InputError
-
-# Headers of real checkpoints stay far below this; they are bounded before they are parsed.
-_MAX_JSON_BYTES = 64 * 1024 * 1024
+from tfx_transformer.json_files import MAX_BYTES, parse, read_object
 
 _DTYPES = {
     "F64": np.dtype("float64"),
@@ -79,9 +76,9 @@ class Checkpoint:
 
     def __init__(self, folder: str | os.PathLike) -> None:
         self.folder = Path(folder)
-        self.config = read_json(self.folder / "config.json")
+        self.config = read_object(self.folder / "config.json")
         if (self.folder / "preprocessor_config.json").is_file():
-            self.config["preprocessor"] = read_json(self.folder / "preprocessor_config.json")
+            self.config["preprocessor"] = read_object(self.folder / "preprocessor_config.json")
         self.tensors: dict[str, StoredTensor] = {}
         for file in self._files():
             for name, tensor in read_header(file).items():
@@ -93,7 +90,7 @@ class Checkpoint:
         index = self.folder / "model.safetensors.index.json"
         single = self.folder / "model.safetensors"
         if index.is_file():
-            names = read_json(index).get("weight_map")
+            names = read_object(index).get("weight_map")
             if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
                 raise InputError(f"{index}: 'weight_map' is missing.")
             files = []
@@ -120,25 +117,6 @@ class Checkpoint:
         )
 
 
-def read_json(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        InputError: no file, too large, or no JSON object.
-    """
-    try:
-        if file.stat().st_size > _MAX_JSON_BYTES:
-            raise InputError(f"{file} is larger than any configuration (64 MiB).")
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON: {error}.") from error
-    if not isinstance(values, dict):
-        raise InputError(f"{file}: expected a JSON object.")
-    return values
-
-
 def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file: https://huggingface.co/docs/safetensors, "Format".
 
@@ -148,10 +126,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         length = int.from_bytes(stream.read(8), "little")
-        if size < 8 or not 2 <= length <= min(size - 8, _MAX_JSON_BYTES):
+        if size < 8 or not 2 <= length <= min(size - 8, MAX_BYTES):
             raise InputError(f"{file} is no safetensors file, or the download was cut off.")
         try:
-            header = json.loads(stream.read(length))
+            header = parse(stream.read(length).decode("utf-8"))
+        except InputError as error:
+            raise InputError(f"{file}: {error}") from error
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file} is no safetensors file: {error}.") from error
     if not isinstance(header, dict):

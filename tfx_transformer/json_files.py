@@ -1,0 +1,80 @@
+"""JSON files from anywhere: what reading one takes is bounded before it is parsed.
+
+A parsed value takes more memory than its text: `[],` becomes 80 bytes, `{"a":0},` 240. So a file
+that is small enough to read may still take gigabytes. Here the characters that begin or part values
+are counted first, in milliseconds.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+
+# The largest of real models, Gemma 3's tokenizer.json, has 33 MB: 262,144 tokens and 514,906 pairs
+# to merge. These take 200 MB by the estimate below, the text with its wide characters some 120.
+MAX_BYTES = 64 * 1024 * 1024
+MAX_MEMORY = 500_000_000
+
+# Bytes that CPython takes for what follows, at most: a list and its first place, an object with
+# one key, a further short text or number, a key that is new and its place.
+_BYTES = {"[": 100, "{": 200, ",": 75, ":": 150}
+
+
+def check(text: str) -> None:
+    """Refuses a text that, itself included, could take more than `MAX_MEMORY` when it is parsed.
+
+    Raises:
+        InputError: it could.
+    """
+    memory = sys.getsizeof(text) + sum(text.count(mark) * size for mark, size in _BYTES.items())
+    if memory > MAX_MEMORY:
+        raise InputError(
+            "it holds more values than any file of a real model: reading them could take "
+            f"{memory // 1_000_000:,} MB of memory.\n"
+            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or do without."
+        )
+
+
+def parse(text: str) -> Any:
+    """The value of a JSON text, as Python reads it: NaN is a number, the last of two equal keys
+    counts.
+
+    Raises:
+        InputError: see `check`.
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deep.
+    """
+    check(text)
+    return json.loads(text)
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        InputError: no file, too large, too many values, or no JSON object.
+    """
+    try:
+        facts = file.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError("it is no regular file.\n  Expected a JSON file.")
+        if facts.st_size > MAX_BYTES:
+            raise InputError(
+                "it is larger than any JSON file of a real model.\n"
+                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or do without."
+            )
+        values = parse(file.read_text(encoding="utf-8"))
+        if not isinstance(values, dict):
+            raise InputError("it is no JSON object.\n  Expected {...}. Copy the file again.")
+        return values
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no JSON: {error}.\n  Copy the file again.") from error
