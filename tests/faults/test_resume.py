@@ -306,6 +306,7 @@ def test_a_signal_that_tensorflow_swallows(tmp_path, capsys, error):
     assert end.value.code == 143 and capsys.readouterr().err.count("Ended by SIGTERM") == 1
 
 
+@pytest.mark.skipif("ALL_TESTS" not in os.environ, reason="takes half a minute: ALL_TESTS=1")
 def test_killed_runs_in_processes_of_their_own():
     """A small part of `make soak`."""
     program = Path(__file__).parent / "kill_runs.py"
