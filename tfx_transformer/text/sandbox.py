@@ -10,8 +10,8 @@ the conversation; a template that has spent it is refused. One count bounds time
 - What reads or copies values costs their size: operators, comparisons, output, calls, filters.
 - What multiplies (`*`, `replace`, `join`, `indent`, a search in a text) costs the product.
 
-For that the parsed template is rewritten: `_Meter` puts filters that pay, under names which no
-template can write, around iterables, operands and outputs. What no chat template needs, whether
+For that `metering` rewrites the parsed template: around iterables, operands and outputs it puts
+filters that pay, under names which no template can write. What no chat template needs, whether
 statement, filter, test, method or global name, does not exist here, so that what Jinja adds later
 does not either. All else is what `transformers` does with a template, to the letter.
 """
@@ -28,61 +28,50 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Template, ext, nodes, runtime
-from jinja2.exceptions import SecurityError, TemplateAssertionError
+from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
+
+from tfx_transformer.text import metering
+from tfx_transformer.text.metering import CHARACTERS, CONTAINERS, name_set, size
 
 # What the templates of real models spend is less than a tenth of it, which a test holds.
 LEAST_ALLOWANCE = 300_000
 ALLOWANCE_PER_MESSAGE = 5_000
 ALLOWANCE_PER_CHARACTER = 2
 
-# A template of 20 KB, as long as those of real models get, has 2,000; compiling takes up to 100
-# microseconds a node, and more in macros within macros.
-MAX_NODES = 6_000
-MAX_NESTED_MACROS = 5
-
-_CHARACTERS = 32  # cost one unit
 _BITS = 64  # of numbers that are reckoned with
 _LEVELS = 100  # of lists in lists
 _FILTERS = 20  # that wait for one another's items
 
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_NODES = _names(
-    "Add And Assign AssignBlock Break Call CallBlock Compare Concat CondExpr Const Continue Dict "
-    "Div Filter FilterBlock FloorDiv For Getattr Getitem If Keyword List Macro Mod Mul NSRef Name "
-    "Neg Not Operand Or Output Pair Pos Pow Scope Slice Sub Template TemplateData Test Tuple With"
-)
 # By the type of what has them. Of other types only loops, macros and namespaces have attributes.
 _METHODS = {
-    str: _names(
+    str: name_set(
         "capitalize casefold count endswith find format format_map index isalnum isalpha isascii "
         "isdecimal isdigit islower isnumeric isspace istitle isupper join lower lstrip partition "
         "removeprefix removesuffix replace rfind rindex rpartition rsplit rstrip split splitlines "
         "startswith strip swapcase title upper"
     ),
-    dict: _names("copy get items keys values"),
-    list: _names("copy count index"),
-    tuple: _names("count index"),
+    dict: name_set("copy get items keys values"),
+    list: name_set("copy count index"),
+    tuple: name_set("count index"),
 }
 # What looks at a value, or hands it on, costs no more than its node.
-_FREE_FILTERS = _names("count d default first items last length")
-_FREE_TESTS = _names(
+_FREE_FILTERS = name_set("count d default first items last length")
+_FREE_TESTS = name_set(
     "boolean callable defined escaped false float integer iterable mapping none number sameas "
     "sequence string true undefined"
 )
-_READING_FILTERS = _names("abs capitalize dictsort e escape float int lower safe string trim upper")
-_READING_TESTS = _names(
+_READING_FILTERS = name_set(
+    "abs capitalize dictsort e escape float int lower safe string trim upper"
+)
+_READING_TESTS = name_set(
     "!= < <= == > >= eq equalto ge greaterthan gt le lessthan lower lt ne upper"
 )
-_NUMBER_TESTS = _names("divisibleby even odd")
-_ITEM_FILTERS = _names("list reverse title")  # of a text they see every character
-_LISTING_FILTERS = _names("join max min sort unique")  # make a list first, also of a text
-_LAZY_FILTERS = _names("map reject rejectattr select selectattr")  # pay for each item
+_NUMBER_TESTS = name_set("divisibleby even odd")
+_ITEM_FILTERS = name_set("list reverse title")  # of a text they see every character
+_LISTING_FILTERS = name_set("join max min sort unique")  # make a list first, also of a text
+_LAZY_FILTERS = name_set("map reject rejectattr select selectattr")  # pay for each item
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "eq": operator.eq,
@@ -94,32 +83,14 @@ _COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
     "in": lambda left, right: left in right,
     "notin": lambda left, right: left not in right,
 }
-# Filters that `_Meter` puts in: no name in a template has a blank.
-_EACH, _ENTER, _READ, _COPY, _COMPARE = _OURS = (
-    "each item",
-    "enter a body",
-    "read a value",
-    "copy a value",
-    "compare values",
-)
 
-_CONTAINERS = (list, tuple, dict, range, *map(type, ({}.keys(), {}.values(), {}.items())))
-_SIZED = (str, *_CONTAINERS)
+_SIZED = (str, *CONTAINERS)
 # A part of a `%` format that is as wide as its value.
 _PLAIN_PART = re.compile(r"%(\(\w+\))?[%dfrs]")
 
 
 class TooCostlyError(SecurityError):
     """A template asks for more than its allowance."""
-
-
-def size(value: object) -> int:
-    """What it costs to copy a value, but not what is in it; at least 1."""
-    if isinstance(value, str):
-        return 1 + len(value) // _CHARACTERS
-    if isinstance(value, int):
-        return 1 + value.bit_length() // (8 * _CHARACTERS)
-    return 1 + len(value) if isinstance(value, _CONTAINERS) else 1
 
 
 def weight(value: object, most: int) -> int:
@@ -135,7 +106,7 @@ def weight(value: object, most: int) -> int:
             total += size(value)
             if total > most:
                 return total
-            if isinstance(value, _CONTAINERS):
+            if isinstance(value, CONTAINERS):
                 inner.extend(value)
                 inner.extend(value.values() if isinstance(value, dict) else ())
         if not inner:
@@ -173,7 +144,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             TemplateSyntaxError: it is none, or uses what no chat template needs.
         """
-        tree = _Meter().visit(self.parse(text))
+        tree = metering.Meter().visit(self.parse(text))
         tree.set_environment(self)
         return self.from_string(tree)
 
@@ -300,7 +271,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             fields = [spec for _, _, spec, _ in string.Formatter().parse(value.__self__) if spec]
             if any("{" in spec or re.search(r"\d{4}", spec) for spec in fields):
                 raise TooCostlyError("a field is wider than 999 characters")
-            each = 1_000 // _CHARACTERS + self._sum(args, kwargs)
+            each = 1_000 // CHARACTERS + self._sum(args, kwargs)
             self.spend(each * (1 + value.__self__.count("{")))
             return formatted(*args, **kwargs)
 
@@ -353,16 +324,16 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         found |= {name: self._lazy(own[name]) for name in _LAZY_FILTERS}
         found |= {name: own[name] for name in _FREE_FILTERS} | {"tojson": self._to_json}
         return found | {
-            _EACH: self._each,
-            _ENTER: self.spend,
-            _READ: self._read,
-            _COPY: self._copy,
-            _COMPARE: self._compare,
+            metering.EACH: self._each,
+            metering.ENTER: self.spend,
+            metering.READ: self._read,
+            metering.COPY: self._copy,
+            metering.COMPARE: self._compare,
         }
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """What `map` calls, by any name."""
-        if name in _OURS:
+        if name in metering.FILTERS:
             raise SecurityError(f"no filter is named {name!r}")
         return super().call_filter(name, *args, **kwargs)
 
@@ -417,7 +388,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def _pay_indent(self, text: Any, width: Any = 4, *rest: Any, **named: Any) -> None:
         wide = len(width) if isinstance(width, str) else max(width, 0)
-        self.spend((1 + len(text)) * (1 + wide // _CHARACTERS))
+        self.spend((1 + len(text)) * (1 + wide // CHARACTERS))
 
     def _to_json(
         self,
@@ -429,8 +400,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     ) -> str:
         """As in `transformers`: Jinja's own escapes what is special in HTML."""
         wide = len(indent) if isinstance(indent, str) else indent or 0
-        if wide > _CHARACTERS:
-            raise TooCostlyError(f"an indentation is wider than {_CHARACTERS} characters")
+        if wide > CHARACTERS:
+            raise TooCostlyError(f"an indentation is wider than {CHARACTERS} characters")
         encoder = json.JSONEncoder(
             ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
         )
@@ -468,101 +439,6 @@ class _Generation(ext.Extension):
         line = next(parser.stream).lineno
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         return nodes.Scope(body, lineno=line)
-
-
-class _Meter(NodeTransformer):
-    """Rewrites a template so that it pays.
-
-    Raises:
-        TemplateAssertionError: it has too many nodes, or one that no chat template needs.
-    """
-
-    def __init__(self) -> None:
-        self._nodes = 0
-        self._macros = 0  # around the node that is visited
-
-    def visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> Any:
-        self._nodes += 1
-        if self._nodes > MAX_NODES:
-            raise TemplateAssertionError(f"it has more than {MAX_NODES:,} nodes", node.lineno)
-        if (kind := type(node).__name__) not in _NODES:
-            raise TemplateAssertionError(f"{kind} has no place in a chat template", node.lineno)
-        return super().visit(node, *args, **kwargs)
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        if node.recursive:
-            raise TemplateAssertionError("a loop cannot be recursive here", node.lineno)
-        self.generic_visit(node)
-        units = _cost([*node.body, *filter(None, [node.test])])
-        node.iter = _filter(_EACH, node.iter, nodes.Const(units))
-        return node
-
-    def visit_Macro(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
-        self._macros += 1
-        if self._macros > MAX_NESTED_MACROS:
-            raise TemplateAssertionError("macros stand too deep in one another", node.lineno)
-        self.generic_visit(node)
-        self._macros -= 1
-        units = nodes.Const(_cost([*node.body, *node.defaults]), lineno=node.lineno)
-        node.body.insert(0, nodes.ExprStmt(_filter(_ENTER, units), lineno=node.lineno))
-        return node
-
-    visit_CallBlock = visit_Macro
-
-    def visit_Output(self, node: nodes.Output) -> nodes.Node:
-        self.generic_visit(node)
-        node.nodes = list(map(_read, node.nodes))
-        return node
-
-    visit_Concat = visit_Output
-
-    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        self.generic_visit(node)
-        rest = [part for o in node.ops for part in (nodes.Const(o.op), o.expr)]
-        return _filter(_COMPARE, node.expr, *rest)
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if isinstance(node.arg, nodes.Slice):
-            node.node = _filter(_COPY, node.node)
-        return node
-
-    def visit_Pair(self, node: nodes.Pair) -> nodes.Node:
-        self.generic_visit(node)
-        node.key = _read(node.key)
-        return node
-
-    def visit_Call(self, node: nodes.Call | nodes.Filter | nodes.Test) -> nodes.Node:
-        self.generic_visit(node)
-        for name in ("dyn_args", "dyn_kwargs"):
-            if (given := getattr(node, name)) is not None:
-                setattr(node, name, _read(given))
-        return node
-
-    visit_Filter = visit_Test = visit_Call
-
-
-def _filter(name: str, value: nodes.Expr, *args: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(value, name, list(args), [], None, None, lineno=value.lineno)
-
-
-def _read(node: nodes.Expr) -> nodes.Expr:
-    return node if isinstance(node, nodes.Const | nodes.TemplateData) else _filter(_READ, node)
-
-
-def _cost(body: Iterable[nodes.Node]) -> int:
-    """Nodes in a body, and the size of its texts; what pays by itself is left out."""
-    units, waiting = 1, list(body)
-    while waiting:
-        node = waiting.pop()
-        units += size(getattr(node, "data", getattr(node, "value", None)))  # of literal texts
-        if isinstance(node, nodes.For):
-            waiting += [node.iter, *node.else_]
-        elif isinstance(node, nodes.CallBlock):
-            waiting.append(node.call)
-        elif not isinstance(node, nodes.Macro):
-            waiting += node.iter_child_nodes()
-    return units
 
 
 def _most_pieces(text: str, sep: str | None = None, maxsplit: int = -1) -> int:
