@@ -368,3 +368,11 @@ def test_no_file(tmp_path):
     for path in (tmp_path, tmp_path / "none.json"):
         with pytest.raises(InputError, match=str(path)):
             Tokenizer.load(path)
+
+
+def test_more_tokens_than_any_tokenizer_has_are_refused(tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_ENTRIES", 300)
+    tokenizer.save(path := tmp_path / "tokenizer.json")
+    with pytest.raises(InputError, match="vocab has more entries .*\n  Expected 300") as refused:
+        Tokenizer.load(path)
+    assert str(refused.value).count(str(path)) == 1

@@ -139,10 +139,10 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     if file.stat().st_size > _MAX_CONFIG_BYTES:
         raise InputError(f"{file} is larger than any configuration (10 MiB).")
     try:
-        config = json_files.parse(file.read_text(encoding="utf-8"))
+        config = json_files.parse(file.read_text(encoding="utf-8"), file)
         json.dumps(config, ensure_ascii=False).encode()  # JSON can spell half a character
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+    except InputError:
+        raise
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{file} is no JSON that can be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict):

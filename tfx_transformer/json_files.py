@@ -8,6 +8,7 @@ are counted first, in milliseconds.
 from __future__ import annotations
 
 import json
+import os
 import stat
 import sys
 from pathlib import Path
@@ -25,8 +26,12 @@ MAX_MEMORY = 500_000_000
 _BYTES = {"[": 100, "{": 200, ",": 75, ":": 150}
 
 
-def check(text: str) -> None:
+def check(text: str, file: str | os.PathLike | None = None) -> None:
     """Refuses a text that, itself included, could take more than `MAX_MEMORY` when it is parsed.
+
+    Args:
+        text: JSON.
+        file: where it was read, which the error names.
 
     Raises:
         InputError: it could.
@@ -36,20 +41,24 @@ def check(text: str) -> None:
         raise InputError(
             "it holds more values than any file of a real model: reading them could take "
             f"{memory // 1_000_000:,} MB of memory.\n"
-            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or do without."
+            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or do without.",
+            file,
         )
 
 
-def parse(text: str) -> Any:
+def parse(text: str, file: str | os.PathLike | None = None) -> Any:
     """The value of a JSON text, as Python reads it: NaN is a number, the last of two equal keys
     counts.
+
+    Args:
+        text, file: see `check`.
 
     Raises:
         InputError: see `check`.
         ValueError: it is no JSON.
         RecursionError: it is nested too deep.
     """
-    check(text)
+    check(text, file)
     return json.loads(text)
 
 
@@ -62,19 +71,20 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         facts = file.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise InputError("it is no regular file.\n  Expected a JSON file.")
+            raise InputError("it is no regular file.\n  Expected a JSON file.", file)
         if facts.st_size > MAX_BYTES:
             raise InputError(
                 "it is larger than any JSON file of a real model.\n"
-                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or do without."
+                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or do without.",
+                file,
             )
-        values = parse(file.read_text(encoding="utf-8"))
+        values = parse(file.read_text(encoding="utf-8"), file)
         if not isinstance(values, dict):
-            raise InputError("it is no JSON object.\n  Expected {...}. Copy the file again.")
+            raise InputError("it is no JSON object.\n  Expected {...}. Copy the file again.", file)
         return values
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
-    except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"cannot be read: {error.strerror}.", file) from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON: {error}.\n  Copy the file again.") from error
+        raise InputError(f"it is no JSON: {error}.\n  Copy the file again.", file) from error

@@ -41,7 +41,7 @@ def test_a_hostile_file_is_refused_in_time(outcomes, name):
 def test_the_file_is_named(outcomes):
     assert "/tokenizer.json: it holds more values than" in outcomes["lists"]["said"]
     assert "/tokenizer_config.json: it holds more values" in outcomes["many settings"]["said"]
-    assert "/merges.txt: no tokenizer" in outcomes["many lines"]["said"]
+    assert "/merges.txt: it has more lines" in outcomes["many lines"]["said"]
     assert "/model.safetensors: it holds more values" in outcomes["many tensors"]["said"]
 
 
@@ -86,5 +86,11 @@ def test_what_python_reads_is_read(tmp_path):
     path.write_text('{"a": 1, "a": 2, "b": NaN, "c": "\\ud800"}')
     values = json_files.read_object(path)
     assert (values["a"], values["c"]) == (2, "\ud800") and values["b"] != values["b"]
-    with pytest.raises(InputError, match="missing.json cannot be read: No such file"):
+    with pytest.raises(InputError, match="missing.json: cannot be read: No such file"):
         json_files.read_object(tmp_path / "missing.json")
+
+
+def test_an_error_names_its_file_once():
+    error = InputError("it is torn.\n  Copy it again.").in_file("a.json")
+    assert str(error) == "a.json: it is torn.\n  Copy it again." and error.file == "a.json"
+    assert error.in_file("b.json") is error

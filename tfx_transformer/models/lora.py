@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 from keras import ops
 
+from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, TokenEmbedding
 from tfx_transformer.layers.linear import replace_variable
@@ -252,7 +253,7 @@ def _read(path: Path, most_bytes: int) -> tuple[dict[str, Any], dict[str, np.nda
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
         text = metadata.get("adapters", "null")
-        facts = json.loads(text)
+        facts = json_files.parse(text, path)
     except InputError:
         raise
     except (

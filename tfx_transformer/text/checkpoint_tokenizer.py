@@ -74,7 +74,7 @@ def _from_tree_file(
         except InputError:
             pass
 
-    return _checked(path, lambda: _build(parse(text), text, settings, architecture))
+    return _checked(path, lambda: _build(parse(text, path), text, settings, architecture))
 
 
 def _build(
@@ -94,13 +94,12 @@ def _checked(path: Path, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except InputError as error:
-        if str(path.parent) in str(error):
-            raise
-        raise InputError(f"{path}: {error}") from error
+        raise error.in_file(path) from error
     except _MALFORMED as error:
         raise InputError(
-            f"{path}: no tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"
-            "  Expected the file as `transformers` saves it; copy the checkpoint again."
+            f"no tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"
+            "  Expected the file as `transformers` saves it; copy the checkpoint again.",
+            path,
         ) from error
 
 
@@ -175,19 +174,24 @@ def _data(path: Path) -> bytes:
     try:
         if path.stat().st_size > sentencepiece.MAX_BYTES:
             raise InputError(
-                f"{path}: larger than any SentencePiece model.\n"
-                f"  Expected {sentencepiece.MAX_BYTES >> 20} MiB at most. Copy the file again."
+                "larger than any SentencePiece model.\n"
+                f"  Expected {sentencepiece.MAX_BYTES >> 20} MiB at most. Copy the file again.",
+                path,
             )
         return path.read_bytes()
     except OSError as error:
-        raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        raise InputError(f"cannot be read as a tokenizer: {error}", path) from error
 
 
 def _lines(path: Path) -> Iterable[str]:
     """Lines as Python's text files have them: a token may hold what else ends a line."""
     text = read_text(path)
     if text.count("\n") > MAX_ENTRIES:
-        raise ValueError(f"there are more than {MAX_ENTRIES:,} lines")
+        raise InputError(
+            "it has more lines than the vocabulary of any tokenizer.\n"
+            f"  Expected {MAX_ENTRIES:,} at most. Copy the file again.",
+            path,
+        )
     return text.removesuffix("\n").split("\n")
 
 

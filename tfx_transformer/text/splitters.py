@@ -197,10 +197,7 @@ def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
         InputError: the file cannot be read, or is no tokenizer.json.
     """
     text = read_text(Path(path))
-    try:
-        json_files.check(text)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+    json_files.check(text, path)
     return _hugging_face_splitter(name, text, path)
 
 

@@ -165,7 +165,7 @@ class Tokenizer:
         try:
             return cls.from_json(text)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from error
+            raise error.in_file(path) from error
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike) -> Tokenizer:
@@ -330,20 +330,27 @@ def read_text(path: Path) -> str:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(
-                f"{path}: larger than any tokenizer.\n"
-                f"  Expected {MAX_FILE_BYTES >> 20} MiB at most. Copy the file again."
+                "larger than any tokenizer.\n"
+                f"  Expected {MAX_FILE_BYTES >> 20} MiB at most. Copy the file again.",
+                path,
             )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a tokenizer: {error}") from error
+        raise InputError(f"cannot be read as a tokenizer: {error}", path) from error
 
 
 def check_sizes(model: Mapping[str, Any]) -> None:
-    """Refuses a model of a `tokenizer.json` with more tokens or merges than `MAX_ENTRIES`, by a
-    ValueError."""
+    """Refuses a model of a `tokenizer.json` with too many tokens or merges.
+
+    Raises:
+        InputError: there are more than `MAX_ENTRIES`.
+    """
     for name in ("vocab", "merges"):
         if len(model.get(name) or ()) > MAX_ENTRIES:
-            raise ValueError(f"{name} has more than {MAX_ENTRIES:,} entries")
+            raise InputError(
+                f"{name} has more entries than that of any tokenizer.\n"
+                f"  Expected {MAX_ENTRIES:,} at most. Copy the file again."
+            )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, json_files
 from tfx_transformer.errors import InputError
 
 KEPT = 2
@@ -107,8 +107,8 @@ class Checkpoints:
     def peek(self) -> dict[str, Any] | None:
         """The JSON values of the newest one that can be read, unverified."""
         for step in reversed(self.steps()):
-            with contextlib.suppress(OSError, ValueError):
-                return json.loads((self.path(step) / bundle.CONFIG).read_text(encoding="utf-8"))
+            with contextlib.suppress(InputError):
+                return json_files.read_object(self.path(step) / bundle.CONFIG)
         return None
 
     def clear(self) -> None:
@@ -117,8 +117,8 @@ class Checkpoints:
 
     def _read(self, path: Path) -> Checkpoint:
         bundle.verify(path)
+        state = json_files.read_object(path / bundle.CONFIG)
         try:
-            state = json.loads((path / bundle.CONFIG).read_text(encoding="utf-8"))
             arrays = safetensors.numpy.load_file(path / _ARRAYS)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"{path} cannot be read: {error}.") from error

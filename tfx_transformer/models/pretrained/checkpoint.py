@@ -129,9 +129,9 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         if size < 8 or not 2 <= length <= min(size - 8, MAX_BYTES):
             raise InputError(f"{file} is no safetensors file, or the download was cut off.")
         try:
-            header = parse(stream.read(length).decode("utf-8"))
-        except InputError as error:
-            raise InputError(f"{file}: {error}") from error
+            header = parse(stream.read(length).decode("utf-8"), file)
+        except InputError:
+            raise
         except (ValueError, RecursionError) as error:
             raise InputError(f"{file} is no safetensors file: {error}.") from error
     if not isinstance(header, dict):
