@@ -22,14 +22,13 @@ from tfx_transformer.data.corpus import (
     TokenFile,
     beginnings,
     blocks,
-    describe_corpora,
-    describe_corpus,
     hold_out,
     read_corpus,
     read_documents,
     sample_texts,
     write_tokens,
 )
+from tfx_transformer.data.corpus_summary import describe_corpora, describe_corpus
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 

@@ -10,13 +10,13 @@ from tfx_transformer.data.corpus import (
     TokenFile,
     beginnings,
     blocks,
-    describe_corpora,
     hold_out,
     read_corpus,
     read_documents,
     sample_texts,
     write_tokens,
 )
+from tfx_transformer.data.corpus_summary import describe_corpora
 from tfx_transformer.data.images_summary import describe_labelled_images
 from tfx_transformer.data.instructions import instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
