@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,6 +16,9 @@ from tfx_transformer.models.lora import trainable_summary
 # Share of the measured speed of matrix products that a training step reaches on a CPU: what
 # small models came to on the machines that benchmarks/README.md tells of.
 _EFFICIENCY = 0.35
+# Sums of two arrays that take as long as AdamW's update of one, which reads and writes weights,
+# moments and their average several times: what large tables cost.
+_PASSES = 16
 # What the paths of an encoder's tables begin with.
 _TABLES = ("embedding/", "ngrams/", "segments/")
 
@@ -42,19 +47,21 @@ class Cost:
         return dataclasses.asdict(self)
 
 
-def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
+def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -> Cost:
     """The cost of training a model.
 
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
     et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices; tables in which an encoder looks up its tokens cost nothing. A `Classifier`
-    that was compiled with `consistency` reads all twice.
+    multiplies matrices; tables in which an encoder looks up its tokens are not multiplied. Each
+    step then updates all that is trained, at a share of the speed at which the machine adds. A
+    `Classifier` that was compiled with `consistency` reads all twice.
 
     Args:
         model: built.
         batch_tokens: tokens of one batch, padding included.
         tokens: tokens of the whole training.
+        steps: of the whole training.
     """
     config = model.config
     if getattr(model, "consistency", 0):
@@ -65,13 +72,14 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float) -> Cost:
     layers = config.num_layers + (config.num_decoder_layers if model.task == "seq2seq" else 0)
     width = 12 * config.hidden_dim + 3 * config.intermediate_dim
     activations = 4 * batch_tokens * (layers * width + 3 * config.vocabulary_size)
+    operations = (6 * (trained - _looked_up(model)) + 4 * frozen) * tokens
+    multiplying = operations / (_EFFICIENCY * _operations_per_second())
+    updating = steps * trained * _PASSES / _sums_per_second()
     return Cost(
         trained=trained,
         frozen=frozen,
         memory=counts["trained_bytes"] + counts["frozen_bytes"] + 3 * 4 * trained + activations,
-        seconds=(6 * (trained - _looked_up(model)) + 4 * frozen)
-        * tokens
-        / (_EFFICIENCY * _operations_per_second()),
+        seconds=multiplying + updating,
     )
 
 
@@ -84,13 +92,24 @@ def _looked_up(model: keras.Model) -> int:
 
 
 def _operations_per_second() -> float:
-    """Of float32 matrix products on this machine: the best of a few short trials."""
+    """Of float32 matrix products on this machine."""
     size = 768
     matrix = keras.ops.ones((size, size), "float32")
-    np.asarray(keras.ops.matmul(matrix, matrix))
+    return 2 * size**3 / _seconds(keras.ops.matmul, matrix)
+
+
+def _sums_per_second() -> float:
+    """Of the float32 numbers of two arrays that no cache holds."""
+    size = 8_000_000
+    return size / _seconds(keras.ops.add, keras.ops.ones((size,), "float32"))
+
+
+def _seconds(operation: Callable[[Any, Any], Any], value: Any) -> float:
+    """For the operation of a value with itself: the best of a few short trials."""
+    np.asarray(operation(value, value))
     best = float("inf")
     for _ in range(4):
         begin = time.perf_counter()
-        np.asarray(keras.ops.matmul(matrix, matrix))
+        np.asarray(operation(value, value))
         best = min(best, time.perf_counter() - begin)
-    return 2 * size**3 / best
+    return best
