@@ -146,20 +146,32 @@ def test_spoilt_weights_come_back_from_the_checkpoint_at_half_the_rate(tmp_path,
     assert np.isfinite(model.history.history["val_loss"]).all()
 
 
-def test_loss_spikes_are_told_once_an_epoch(capsys):
+def told_of_losses(losses, capsys) -> str:
+    """What a guard says of an epoch with these losses."""
     guard = finite.Guard(lambda step: f"step {step}")
-    guard.set_params({"steps": 60})
+    guard.set_params({"steps": len(losses)})
     guard.set_model(model := keras.Sequential())
     model.optimizer = type("Optimizer", (), {"bad_steps": 0})()
     guard.on_epoch_begin(0)
-    losses = np.random.default_rng(0).normal(2.0, 0.05, 60)
-    losses[[40, 50]] = 5.0, 9.0
-    for step, mean in enumerate(np.cumsum(losses) / np.arange(1, 61)):
+    for step, mean in enumerate(np.cumsum(losses) / np.arange(1, len(losses) + 1)):
         guard.on_train_batch_end(step, {"loss": mean})
     guard.on_epoch_end(0)
-    assert (
-        capsys.readouterr().out == "  2 loss spikes, the highest 9 where 2.01 is usual: step 50\n"
-    )
+    return capsys.readouterr().out
+
+
+def test_loss_spikes_are_told_once_an_epoch(capsys):
+    losses = np.random.default_rng(0).normal(2.0, 0.05, 60)
+    losses[[40, 50]] = 5.0, 9.0
+    told = told_of_losses(losses, capsys)
+    assert told == "  2 loss spikes, the highest 9 where 2.01 is usual: step 50\n"
+
+
+def test_losses_that_are_often_high_are_no_spikes(capsys):
+    random = np.random.default_rng(0)
+    losses = np.where(random.random(200) < 0.1, random.uniform(0.5, 1.0, 200), 0.25)
+    assert told_of_losses(losses, capsys) == ""
+    losses[150] = 3.0
+    assert told_of_losses(losses, capsys).startswith("  1 loss spike, the highest 3 where 0.25 ")
 
 
 @pytest.mark.parametrize("score", [NAN, INFINITE, -INFINITE])

@@ -19,8 +19,9 @@ ROLLBACKS = 3
 
 # Losses that a new one is compared with, and how many are few.
 _WINDOW, _FEW = 100, 30
-# A spike is as many deviations above the median, and half as much again as the median.
-_DEVIATIONS, _RATIO = 8.0, 1.5
+# A spike is as many deviations above the median, and half as much again as what this share of the
+# losses is below: when training has learned all but some examples, losses are low or high.
+_DEVIATIONS, _RATIO, _ORDINARY = 8.0, 1.5, 0.95
 # How many single steps that were left out are told.
 _TOLD = 20
 # On a GPU each look at a number waits for all that is under way.
@@ -98,7 +99,8 @@ class Guard(keras.callbacks.Callback):
         if len(self.losses) >= _FEW:
             usual = statistics.median(self.losses)
             spread = 1.4826 * statistics.median(abs(x - usual) for x in self.losses)
-            if loss > max(usual + _DEVIATIONS * spread, _RATIO * usual):
+            high = float(np.quantile(self.losses, _ORDINARY))
+            if loss > max(usual + _DEVIATIONS * spread, _RATIO * high):
                 self.spikes.append((loss, usual, step))
         self.losses.append(loss)
 
