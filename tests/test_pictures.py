@@ -138,6 +138,19 @@ def test_loss_lines_are_the_data_and_the_best_epoch_is_ringed():
     assert texts(figure) == ["best: 3.125 at epoch 3", "training 0.5000", "validation 3.750"]
 
 
+@pytest.mark.parametrize(
+    ("best", "ringed", "words"),
+    [
+        (2, (2, 4.0), {"training 0.5000", "validation 3.750", "kept: 4.000 at epoch 2"}),
+        (4, (4, 3.75), {"training 0.5000", "validation 3.750 (kept)"}),
+    ],
+)
+def test_the_best_epoch_may_be_another_than_that_of_the_lowest_loss(best, ringed, words):
+    figure = training._loss_figure(EPOCHS, best)
+    assert line(figure.axes[0], "best").tolist() == [list(ringed)]
+    assert set(texts(figure)) == words
+
+
 def test_without_validation_the_best_epoch_is_that_of_the_training_loss():
     figure = training._loss_figure([{"epoch": 7, "loss": 2.5}, {"epoch": 8, "loss": 2.0}])
     assert [drawn.get_label() for drawn in figure.axes[0].lines] == ["training", "best"]

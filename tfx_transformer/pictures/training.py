@@ -22,19 +22,23 @@ from tfx_transformer.pictures.canvas import (
 )
 
 
-def loss_curve(path: str | os.PathLike, epochs: Sequence[Mapping[str, float]]) -> Path:
+def loss_curve(
+    path: str | os.PathLike, epochs: Sequence[Mapping[str, float]], best: int | None = None
+) -> Path:
     """Draws training and validation loss against the epoch, and marks the best epoch.
 
-    The best epoch is the one of the lowest "val_loss", or of the lowest "loss" where no epoch was
-    validated. A value that is missing, None or not finite is left out of its line.
+    A value that is missing, None or not finite is left out of its line.
 
     Args:
         path: the PNG to write; its folder exists.
         epochs: one mapping per epoch with "epoch", "loss" and optionally "val_loss".
+        best: "epoch" of the best one, where another score tells which that is; it is called kept
+            where another one's loss is lower. None: that of the lowest "val_loss", or of the lowest
+            "loss" where no epoch was validated.
 
     Raises: ValueError if there is no epoch.
     """
-    return write(path, _loss_figure, epochs)
+    return write(path, _loss_figure, epochs, best)
 
 
 def length_histogram(
@@ -56,7 +60,7 @@ def length_histogram(
     return write(path, _length_figure, lengths, limit)
 
 
-def _loss_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
+def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None) -> Figure:
     if not epochs:
         raise ValueError("loss_curve: there is no epoch to draw.")
     curves = {"training": _points(epochs, "loss"), "validation": _points(epochs, "val_loss")}
@@ -77,8 +81,11 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
         )
     if curves:
         judged = "validation" if "validation" in curves else "training"
-        _mark_best(axes, curves, judged)
-        _label_line_ends(axes, curves, judged, last)
+        numbers, losses = curves[judged]
+        at = np.flatnonzero(numbers == best)
+        index = int(at[0]) if at.size else int(np.argmin(losses))
+        _mark_best(axes, curves, judged, index)
+        _label_line_ends(axes, curves, judged, index, last)
     else:
         axes.set_yticks([])
         words = "no epoch has a finite loss"
@@ -93,10 +100,9 @@ def _points(epochs: Sequence[Mapping[str, float]], key: str) -> np.ndarray:
     return points[:, np.isfinite(points[1])]
 
 
-def _mark_best(axes: Axes, curves: Mapping[str, np.ndarray], judged: str) -> None:
-    """Rings the lowest point of the judged curve, and writes its epoch and value beside it."""
+def _mark_best(axes: Axes, curves: Mapping[str, np.ndarray], judged: str, best: int) -> None:
+    """Rings the best point of the judged curve, and writes its epoch and value beside it."""
     numbers, losses = curves[judged]
-    best = int(np.argmin(losses))
     epoch, loss = numbers[best], losses[best]
     color = COLORS[list(curves).index(judged)]
     axes.plot(
@@ -117,7 +123,7 @@ def _mark_best(axes: Axes, curves: Mapping[str, np.ndarray], judged: str) -> Non
     part = (epoch - left) / (right - left)
     side, shift = ("left", -5) if part < 0.2 else ("right", 5) if part > 0.8 else ("center", 0)
     axes.annotate(
-        f"best: {loss:#.4g} at epoch {epoch:.0f}",
+        f"{'best' if loss == losses.min() else 'kept'}: {loss:#.4g} at epoch {epoch:.0f}",
         (epoch, loss),
         xytext=(shift, -10 if below else 10),
         textcoords="offset points",
@@ -132,7 +138,7 @@ def _mark_best(axes: Axes, curves: Mapping[str, np.ndarray], judged: str) -> Non
 
 
 def _label_line_ends(
-    axes: Axes, curves: Mapping[str, np.ndarray], judged: str, last_epoch: float
+    axes: Axes, curves: Mapping[str, np.ndarray], judged: str, best: int, last_epoch: float
 ) -> None:
     """Writes each curve's name and last value to the right of its end, in the curve's colour."""
     bottom, top = axes.get_ylim()
@@ -147,8 +153,8 @@ def _label_line_ends(
         words = f"{name} {losses[-1]:#.4g}"
         if numbers[-1] != last_epoch:
             words += f" at epoch {numbers[-1]:.0f}"
-        if name == judged and losses[-1] == losses.min():
-            words += " (best)"
+        if name == judged and best == len(losses) - 1:
+            words += " (best)" if losses[-1] == losses.min() else " (kept)"
         axes.annotate(
             words,
             (numbers[-1], heights[name]),

@@ -311,12 +311,13 @@ class Run:
         metrics = pandas.DataFrame(model.history.history)
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         metrics.to_csv(self.folder / "metrics.csv", index=False)
-        pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"))
         scores = in_grains(metrics[judged] * (-1 if judged != "val_loss" else 1), self.grain)
         best = metrics.iloc[np.lexsort((metrics["val_loss"], scores))[0]]
+        number = int(best["epoch"])
+        pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"), number)
         return best, {
             "epochs": len(metrics),
-            "best_epoch": int(best["epoch"]),
+            "best_epoch": number,
             "val_loss": round(float(best["val_loss"]), 4),
             "seconds": round(time.monotonic() - self.begin, 1),
         }
