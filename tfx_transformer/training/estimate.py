@@ -18,7 +18,7 @@ from tfx_transformer.models.lora import trainable_summary
 _EFFICIENCY = 0.35
 # Sums of two arrays that take as long as AdamW's update of one, which reads and writes weights,
 # moments and their average several times: what large tables cost.
-_PASSES = 16
+_PASSES = 24
 # What the paths of an encoder's tables begin with.
 _TABLES = ("embedding/", "ngrams/", "segments/")
 
