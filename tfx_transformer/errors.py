@@ -25,5 +25,7 @@ class InputError(ValueError):
         self.file = file
 
     def in_file(self, file: str | os.PathLike) -> InputError:
-        """This error, with the file it is about; itself if it has one."""
-        return self if self.file is not None else InputError(str(self), file)
+        """This error, which names the file from now on, if it has none yet."""
+        if self.file is None:
+            self.args, self.file = (f"{file}: {self}",), file
+        return self

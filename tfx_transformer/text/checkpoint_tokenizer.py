@@ -94,7 +94,8 @@ def _checked(path: Path, build: Callable[[], Any]) -> Any:
     try:
         return build()
     except InputError as error:
-        raise error.in_file(path) from error
+        error.in_file(path)
+        raise
     except _MALFORMED as error:
         raise InputError(
             f"no tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"

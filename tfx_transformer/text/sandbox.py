@@ -43,7 +43,6 @@ _BITS = 64  # of numbers that are reckoned with
 _LEVELS = 100  # of lists in lists
 _FILTERS = 20  # that wait for one another's items
 
-
 # By the type of what has them. Of other types only loops, macros and namespaces have attributes.
 _METHODS = {
     str: name_set(

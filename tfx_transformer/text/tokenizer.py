@@ -165,7 +165,8 @@ class Tokenizer:
         try:
             return cls.from_json(text)
         except InputError as error:
-            raise error.in_file(path) from error
+            error.in_file(path)
+            raise
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike) -> Tokenizer:

@@ -99,8 +99,8 @@ class Guard(keras.callbacks.Callback):
         if len(self.losses) >= _FEW:
             usual = statistics.median(self.losses)
             spread = 1.4826 * statistics.median(abs(x - usual) for x in self.losses)
-            high = float(np.quantile(self.losses, _ORDINARY))
-            if loss > max(usual + _DEVIATIONS * spread, _RATIO * high):
+            far = loss > usual + _DEVIATIONS * spread
+            if far and loss > _RATIO * np.quantile(self.losses, _ORDINARY):
                 self.spikes.append((loss, usual, step))
         self.losses.append(loss)
 
