@@ -41,6 +41,17 @@ def pytest_unconfigure() -> None:
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
+def pytest_collection_modifyitems(items) -> None:
+    """All tests of a file run in one worker, and those of files that share an expensive bundle.
+
+    Such files name it: `pytestmark = pytest.mark.xdist_group(...)`. With `--dist loadgroup`.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 @pytest.fixture(autouse=True)
 def seeds():
     """Every test starts from the same random state, whatever ran before it and in which process."""
