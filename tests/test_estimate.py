@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from tiny_models import tiny_causal, tiny_encoder, tiny_model
+from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder, tiny_model
 
 from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.models.lora import add_adapters
@@ -58,6 +58,18 @@ def test_what_an_encoder_looks_up_is_updated_only(fast):
     twice = estimate.estimate(model, batch_tokens=7, tokens=70, steps=10)
     assert twice.seconds == pytest.approx(2 * multiplying + updating)
     assert twice.memory - cost.memory == 7 * ACTIVATIONS
+
+
+def test_convolutions_multiply_at_every_pixel(fast):
+    model = tiny_encoder(Classifier, num_classes=3, **CONVOLUTIONS)
+    images = 7
+    cost = estimate.estimate(model, batch_tokens=9 * images, tokens=9 * images, steps=0)
+    first, second = 3 * 3 * 3 * 64, 3 * 3 * 64 * WIDTH
+    elsewhere = cost.trained - first - second
+    multiplied = 9 * elsewhere + 11**2 * first + 6**2 * second
+    assert cost.seconds == pytest.approx(6 * multiplied * images / 350)
+    maps = 3 * (11**2 * 64 + 6**2 * WIDTH)
+    assert cost.memory == 16 * cost.trained + 4 * images * (9 * 2 * REMEMBERED + maps)
 
 
 @pytest.mark.parametrize(("base_dtype", "kernel_bytes"), [(None, 4), ("bfloat16", 2)])

@@ -53,9 +53,10 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
     et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices; tables in which an encoder looks up its tokens are not multiplied. Each
-    step then updates all that is trained, at a share of the speed at which the machine adds. A
-    `Classifier` that was compiled with `consistency` reads all twice.
+    multiplies matrices; tables in which an encoder looks up its tokens are not multiplied, and
+    convolutions are at every pixel that they see. Each step then updates all that is trained, at a
+    share of the speed at which the machine adds. A `Classifier` that was compiled with
+    `consistency` reads all twice.
 
     Args:
         model: built.
@@ -71,8 +72,10 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
     # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
     layers = config.num_layers + (config.num_decoder_layers if model.task == "seq2seq" else 0)
     width = 12 * config.hidden_dim + 3 * config.intermediate_dim
-    activations = 4 * batch_tokens * (layers * width + 3 * config.vocabulary_size)
-    operations = (6 * (trained - _looked_up(model)) + 4 * frozen) * tokens
+    kernels, maps = _convolutions(model)
+    outside = 3 * (config.vocabulary_size + maps)
+    activations = math.ceil(4 * batch_tokens * (layers * width + outside))
+    operations = (6 * (trained - _looked_up(model) + kernels) + 4 * frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
     updating = steps * trained * _PASSES / _sums_per_second()
     return Cost(
@@ -89,6 +92,21 @@ def _looked_up(model: keras.Model) -> int:
         return 0
     tables = (w for w in model.trainable_variables if w.path.startswith(_TABLES))
     return sum(math.prod(table.shape) for table in tables)
+
+
+def _convolutions(model: keras.Model) -> tuple[float, float]:
+    """Per token of an image: what its convolutions multiply beyond their parameters once, and how
+    many numbers they make."""
+    config = model.config
+    if not (config.image_size and config.conv_layers):
+        return 0.0, 0.0
+    kernels, numbers, side = 0.0, 0.0, config.image_size
+    for convolution in model.embedding.convolutions:
+        pixels = side**2 / config.max_sequence_length
+        kernels += math.prod(convolution.kernel.shape) * (pixels - 1)
+        numbers += convolution.filters * pixels
+        side = -(-side // 2)
+    return kernels, numbers
 
 
 def _operations_per_second() -> float:
