@@ -29,7 +29,7 @@ demo: $(ENVIRONMENT)
 
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadgroup --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40

@@ -28,6 +28,16 @@ from tfx_transformer import cli, flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
+# By which files a bundle is needed that takes half a minute or more to make.
+NEEDED = {
+    "trained": ("tests/test_cli.py", "tests/test_export.py"),
+    "encoder_bundles": (
+        "tests/test_cli_classify.py",
+        "tests/test_encoder_export.py",
+        "tests/test_text_columns.py",
+    ),
+}
+
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
@@ -41,15 +51,22 @@ def pytest_unconfigure() -> None:
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
-def pytest_collection_modifyitems(items) -> None:
-    """All tests of a file run in one worker, and those of files that share an expensive bundle.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """`--dist loadfile`, but for files that need the same bundle, which is then made once.
 
-    Such files name it: `pytestmark = pytest.mark.xdist_group(...)`. With `--dist loadgroup`.
+    Not `loadgroup`: with pytest 9.2 xdist (3.8) does not find its groups.
     """
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return next((bundle for bundle, files in NEEDED.items() if file in files), file)
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

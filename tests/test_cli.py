@@ -19,8 +19,6 @@ from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.saving import load
 from tfx_transformer.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.xdist_group("trained")
-
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "sacrebleu", "numpy", "tiktoken"}
 

@@ -15,8 +15,6 @@ from tfx_transformer.cli.engines import VARIANTS
 from tfx_transformer.models.encoders import MaskedLM
 from tfx_transformer.models.saving import save
 
-pytestmark = pytest.mark.xdist_group("encoder_bundles")
-
 
 def write_csv(name, rows, header=("text", "label")):
     with open(name, "w", encoding="utf-8", newline="") as file:

@@ -27,8 +27,6 @@ from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import save
 from tfx_transformer.runtime.encoder import EncoderEngine
 
-pytestmark = pytest.mark.xdist_group("encoder_bundles")
-
 OF_TEXTS = ["text_classifier", "topic_classifier", "text_embedder"]
 ALL = [*OF_TEXTS, "image_classifier"]
 # One by one, a few, all that run together, some of which most are unused, and more.

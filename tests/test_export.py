@@ -21,8 +21,6 @@ from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer
 
-pytestmark = pytest.mark.xdist_group("trained")
-
 # Not needed where a bundle only runs.
 TRAINING = ("tensorflow", "keras", "pandas", "safetensors", "tokenizers", "matplotlib", "sacrebleu")
 

@@ -21,8 +21,6 @@ from tfx_transformer.models.saving import annotate, save
 from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.framing import frame
 
-pytestmark = pytest.mark.xdist_group("encoder_bundles")
-
 ROWS = [("the cat", "a dog"), ("", "猫が見る")]
 
 
