@@ -15,7 +15,7 @@ import tfx_transformer as tfx
 def main(
     text="", column="", validation="", share=0.1, skip_bad_rows=False, objective="causal",
     name="stories", overwrite=False, base="", tokenizer="", size="tiny", style="llama",
-    layers=0, heads=0, width=0, vocabulary_size=1500, context=128, dropout=0.1,
+    layers=0, heads=0, width=0, vocabulary_size=1500, ngram_buckets=0, context=128, dropout=0.1,
     steps=600, validate_every=100, batch_size=16, learning_rate=2e-3, warmup_steps=50,
     weight_decay=0.1, patience=4, minutes=0.0, save_minutes=5.0, precision="float32", seed=1,
 ):  # fmt: skip
@@ -33,7 +33,7 @@ def main(
         model = goal.model(tfx.TransformerConfig.of_size(
             size, words.vocabulary_size, style, num_layers=layers, num_heads=heads,
             hidden_dim=width, dropout=dropout, max_sequence_length=context,
-        ), dtype=precision)  # fmt: skip
+            ngram_buckets=ngram_buckets), dtype=precision)  # fmt: skip
     how |= {"validation": validation, "share": share}
     run = tfx.training.Run(name, settings)
     train, held_out = tfx.data.read_corpus(text, words, run.folder, **how)

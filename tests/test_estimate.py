@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder, tiny_model
 
-from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.models.encoders import Classifier, MaskedLM
 from tfx_transformer.models.lora import add_adapters
 from tfx_transformer.training import estimate
 from tfx_transformer.training.estimate import Cost
@@ -58,6 +58,12 @@ def test_what_an_encoder_looks_up_is_updated_only(fast):
     twice = estimate.estimate(model, batch_tokens=7, tokens=70, steps=10)
     assert twice.seconds == pytest.approx(2 * multiplying + updating)
     assert twice.memory - cost.memory == 7 * ACTIVATIONS
+
+
+def test_a_masked_model_reads_out_by_its_embedding(fast):
+    model = tiny_encoder(MaskedLM, ngram_buckets=97)
+    cost = estimate.estimate(model, batch_tokens=7, tokens=70, steps=0)
+    assert cost.seconds == pytest.approx(6 * (cost.trained - 97 * WIDTH) * 70 / 350)
 
 
 def test_convolutions_multiply_at_every_pixel(fast):

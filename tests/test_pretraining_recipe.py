@@ -511,6 +511,7 @@ def translator(tmp_path_factory):
         (["--base=nowhere"], "nowhere is no bundle"),
         (["--base={}"], "its task is 'seq2seq'."),
         (["--objective=bert"], "there is no objective 'bert'.\n  Objectives: causal, masked."),
+        (["--ngram-buckets=7"], "ngram_buckets is 7 for a model that writes text."),
         (["--objective=masked", "--base={}"], "Expected a bundle of task 'masked'."),
         (["--objective=masked", "--tokenizer={}"], "the tokenizer has no token <mask>"),
         (["--text=nowhere.txt"], "nowhere.txt: there is no such file or folder."),

@@ -411,6 +411,7 @@ def masked(finished):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         small = {"size": "nano", "vocabulary_size": 310, "context": 23, "batch_size": 32}
+        small["ngram_buckets"] = 97
         cli.recipe_main("pretraining")(
             text="words.txt", objective="masked", name="base", steps=4, validate_every=4, **small
         )
@@ -427,7 +428,8 @@ def test_a_masked_base_is_fine_tuned(recipe, quick, masked):
     assert tokenizer.ranks == words.ranks and "<mask>" in tokenizer.special_tokens
     assert model.config.max_sequence_length == 23
     before, after = parameters(base), parameters(model)
-    shared = [path for path in after if path.startswith(("embedding/", "encoder/"))]
+    shared = [path for path in after if path.startswith(("embedding/", "ngrams/", "encoder/"))]
+    assert np.abs(after["ngrams/embeddings"]).max() > 0, "it began as zeros"
     assert after.keys() - set(shared) == {"logits/kernel", "logits/bias"}
     for path in shared:
         np.testing.assert_allclose(after[path], before[path], atol=1e-6, err_msg=path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import ops
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
@@ -19,12 +20,21 @@ class LanguageModel(TransformerModel):
 
     Args:
         config: `TransformerConfig`, or its dictionary.
+
+    Raises:
+        InputError: it has `ngram_buckets`, which only encoder-only models have.
     """
 
     label_smoothing = 0.0  # of the default loss
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
+        if self.config.ngram_buckets:
+            raise InputError(
+                f"ngram_buckets is {self.config.ngram_buckets} for a model that writes text.\n"
+                "  Expected 0: pairs of tokens are a table of models that read (masked, "
+                "classification, embedding)."
+            )
         self.embedding = self._new_embedding()
         self.logits_bias = None
         if self.config.logits_bias:

@@ -19,8 +19,8 @@ _EFFICIENCY = 0.35
 # Sums of two arrays that take as long as AdamW's update of one, which reads and writes weights,
 # moments and their average several times: what large tables cost.
 _PASSES = 24
-# What the paths of an encoder's tables begin with.
-_TABLES = ("embedding/", "ngrams/", "segments/")
+# What the paths of tables begin with that only encoder-only models have.
+_TABLES = ("ngrams/", "segments/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,10 +88,11 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
 
 def _looked_up(model: keras.Model) -> int:
     """How many of the trained parameters no matrix is multiplied with."""
-    if model.task not in ("classification", "embedding") or model.config.image_size:
-        return 0
-    tables = (w for w in model.trainable_variables if w.path.startswith(_TABLES))
-    return sum(math.prod(table.shape) for table in tables)
+    tables = _TABLES
+    if model.task in ("classification", "embedding") and not model.config.image_size:
+        tables += ("embedding/",)
+    looked_up = (w for w in model.trainable_variables if w.path.startswith(tables))
+    return sum(math.prod(table.shape) for table in looked_up)
 
 
 def _convolutions(model: keras.Model) -> tuple[float, float]:
