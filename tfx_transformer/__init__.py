@@ -6,7 +6,9 @@ import TensorFlow.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import sys
 
 __version__ = "0.1.0"
 
@@ -60,19 +62,41 @@ _MODULES = (
     "vectors",
 )
 
+# The folders whose modules import Keras, and with it TensorFlow.
+_WITH_KERAS = ("export", "layers", "models", "training")
+
 __all__ = [*_MODULE_OF, *_MODULES]
 
 
 def __getattr__(name: str):
+    if name not in __all__:
+        raise AttributeError(_unknown(name), name=name)
+    path = _MODULE_OF.get(name, name)
+    with _quiet_start(path):
+        value = importlib.import_module(f"{__name__}.{path}")
+    if name in _MODULE_OF:
+        value = getattr(value, name)
+    globals()[name] = value  # so that the next use does not come here
+    return value
+
+
+def _quiet_start(path: str) -> contextlib.AbstractContextManager[None]:
+    """Discards what TensorFlow logs from C++ when it is first imported, by Keras or by itself."""
+    started = "keras" in sys.modules or "tensorflow" in sys.modules
+    if started or path.partition(".")[0] not in _WITH_KERAS:
+        return contextlib.nullcontext()
     from tfx_transformer.flags import muted
 
-    with muted():  # TensorFlow logs its start
-        if name in _MODULE_OF:
-            return getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
-        if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return muted()
+
+
+def _unknown(name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, __all__, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"module {__name__!r} has no attribute {name!r}.{hint}"
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted({*globals(), *__all__})

@@ -146,16 +146,42 @@ class _Hushed(io.TextIOWrapper):
     """Python's standard error while descriptor 2 leads nowhere."""
 
 
+_muting = threading.Lock()
+_muters = 0  # blocks of `muted` that run now, in any thread
+_unmuted = -1  # a copy of file descriptor 2 from before the first of them
+
+
 @contextlib.contextmanager
 def muted():
-    """Discards what libraries write to standard error from C++ while they start up."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Discards what libraries write to standard error from C++ while they start up.
+
+    File descriptor 2 belongs to the whole process: the first of several threads leads it nowhere,
+    the last one restores it.
+    """
+    global _muters, _unmuted
+    with _muting:
+        if not _muters:
+            _unmuted = _lead_nowhere()
+        _muters += 1
     try:
-        os.dup2(nowhere, 2)
         yield
     finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
+        with _muting:
+            _muters -= 1
+            if not _muters and _unmuted >= 0:
+                os.dup2(_unmuted, 2)
+                os.close(_unmuted)
+
+
+def _lead_nowhere() -> int:
+    """A copy of file descriptor 2, which leads nowhere from now on; -1 if it is closed."""
+    if sys.stderr is not None:
+        sys.stderr.flush()
+    try:
+        copy = os.dup(2)
+    except OSError:
+        return -1
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    return copy
