@@ -408,13 +408,14 @@ def test_training_ends_with_the_average_of_the_weights():
         model.compile(adamw(1e-2, average=average), run_eagerly=True)
         return model
 
-    averaged, stepped = new(0.75), new(0.0)
+    averaged, stepped = new(0.3), new(0.0)
     averaged.fit(x, y, batch_size=2, shuffle=False, verbose=0)
     mean = None
-    for start in range(0, 10, 2):
+    # The momentum t / (9 + t) of the steps t = 0, 1, 2, 3, 4, below 0.3 for the last of them.
+    for start, kept in zip(range(0, 10, 2), (0, 1 / 10, 2 / 11, 3 / 12, 0.3), strict=True):
         stepped.train_on_batch({"token_ids": rows[start : start + 2]}, y[start : start + 2])
         now = values(stepped)
-        mean = now if mean is None else {p: 0.75 * mean[p] + 0.25 * now[p] for p in now}
+        mean = now if mean is None else {p: kept * mean[p] + (1 - kept) * now[p] for p in now}
     for path, value in values(averaged).items():
         np.testing.assert_allclose(value, mean[path], atol=1e-5, err_msg=path)
     kernel = "logits/kernel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -207,6 +208,15 @@ def test_sampler_puts_the_pieces_in_order(xp):
         {"top_p": 1.1},
         {"repetition_penalty": 0},
         {"seed": -1},
+        {"max_new_tokens": 2.5},
+        {"temperature": "0.7"},
+        {"top_k": "5"},
+        {"top_p": None},
+        {"beams": True},
+        {"stop": ""},
+        {"stop": ["a", ""]},
+        {"stop": ["a", 3]},
+        {"stop": 3},
     ],
 )
 def test_options_out_of_range_are_named(options):
@@ -215,10 +225,42 @@ def test_options_out_of_range_are_named(options):
         GenerationOptions(**options)
 
 
-@pytest.mark.parametrize("options", [{"temperature": 1.0}, {"repetition_penalty": 1.1}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": 1.0},
+        {"repetition_penalty": 1.1},
+        {"top_k": 3},
+        {"top_p": 0.5},
+        {"stop": "a"},
+    ],
+)
 def test_options_that_beams_would_ignore_are_refused(options):
     with pytest.raises(InputError, match=f"beams and {next(iter(options))}"):
         GenerationOptions(beams=2, **options)
+
+
+def test_other_options_that_would_do_nothing_are_refused():
+    with pytest.raises(InputError, match=r"length_penalty is 0.5 without beams"):
+        GenerationOptions(length_penalty=0.5)
+    for options in ({"top_k": 3}, {"top_p": 0.5}):
+        with pytest.raises(InputError, match=f"{next(iter(options))} and temperature 0 exclude"):
+            GenerationOptions(temperature=0, **options)
+
+
+def test_what_limits_the_draw_draws():
+    assert GenerationOptions() == GenerationOptions(temperature=0)
+    assert GenerationOptions(top_k=3) == GenerationOptions(top_k=3, temperature=1)
+    assert GenerationOptions(top_p=0.9) == GenerationOptions(top_p=0.9, temperature=1)
+    assert GenerationOptions(top_k=3, temperature=0.5).temperature == 0.5
+    replaced = dataclasses.replace(GenerationOptions(top_k=3, seed=5), seed=0)
+    assert replaced == GenerationOptions(top_k=3)
+
+
+def test_a_stop_text_may_stand_alone():
+    expected = GenerationOptions(stop=("a b",))
+    assert GenerationOptions(stop="a b") == GenerationOptions(stop=["a b"]) == expected
+    assert GenerationOptions(stop=[]) == GenerationOptions()
 
 
 # Beam search

@@ -267,7 +267,9 @@ def test_a_model_without_a_template_continues(copy):
 # The runtime of a bundle
 
 
-@pytest.mark.parametrize("options", [{}, {"max_new_tokens": 3}, {"stop": ("a", "い")}])
+@pytest.mark.parametrize(
+    "options", [{}, {"max_new_tokens": 3}, {"stop": ("a", "い")}, {"stop": "a"}]
+)
 def test_the_runtime_answers_as_keras(by_litertlm, by_keras, options):
     texts = [*ANSWERS, "</s>", "\ud800", "!" * 200]
     answers = by_litertlm.generate(texts, truncate=True, **options)
@@ -291,7 +293,8 @@ def test_an_answer_may_be_ended(by_litertlm):
 
 
 def test_what_litertlm_does_not_do(by_litertlm):
-    for options in ({"beams": 2}, {"temperature": 0.7}, {"repetition_penalty": 1.2}):
+    unknown = ({"beams": 2}, {"temperature": 0.7}, {"repetition_penalty": 1.2}, {"top_k": 5})
+    for options in unknown:
         with pytest.raises(InputError, match=f"{[*options][0]} is .*LiteRT-LM does not do"):
             by_litertlm.generate("Say hello.", **options)
     with pytest.raises(InputError, match="litert-lm run"):

@@ -19,7 +19,11 @@ GENERATION = {
     "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
     "beams": (int, 1, "width of beam search [1: none]"),
     "length_penalty": (float, 1.0, "exponent of the length that beam scores are divided by [1]"),
-    "temperature": (float, 0.0, "0 takes the most probable token, above 0 draws [0]"),
+    "temperature": (
+        float,
+        None,
+        "0 takes the most probable token, above 0 draws [0; with --top-k or --top-p 1]",
+    ),
     "top_k": (int, 0, "draw among the k most probable tokens [0: all]"),
     "top_p": (float, 1.0, "draw among the most probable that reach p together [1: all]"),
     "repetition_penalty": (float, 1.0, "above 1 avoids tokens already written [1]"),

@@ -25,7 +25,7 @@ from tfx_transformer.generation.encoders import (
     Encoder,
     new_encoder,
 )
-from tfx_transformer.generation.text import Prompt, TextGenerator
+from tfx_transformer.generation.text import Prompt, TextGenerator, before_stop, is_one_prompt
 from tfx_transformer.models.decoding import generate, pad_source
 from tfx_transformer.models.saving import load
 
@@ -175,21 +175,32 @@ class SavedModelGenerator:
             encoder = new_encoder(config["task"], tokenizer)
             self._by_ids = TextGenerator(engine, encoder, longest)
 
-    def generate(self, texts: Sequence[Prompt], truncate: bool = True, **options) -> list[str]:
-        """The greedy answer to each text; longer texts are cut to what the model reads.
+    def generate(
+        self, texts: Prompt | Sequence[Prompt], truncate: bool = True, **options
+    ) -> str | list[str]:
+        """The greedy answer to a text, or the list of those for a list; longer texts are cut to
+        what the model reads.
 
         Raises:
-            InputError: `options` ask for anything but greedy decoding, or a conversation has more
-                than one message.
+            InputError: `options` ask for anything but greedy decoding up to a stop text, or a
+                conversation has more than one message.
         """
-        texts = [_only_message(text) for text in texts]
-        if GenerationOptions(**options) != GenerationOptions():
+        single = is_one_prompt(texts)
+        texts = [_only_message(text) for text in ([texts] if single else texts)]
+        stop = GenerationOptions(**options).stop
+        if GenerationOptions(**options) != GenerationOptions(stop=stop):
             raise InputError(
-                "the SavedModel decodes greedily, to the end.\n"
+                "the SavedModel decodes greedily, to the end or a stop text.\n"
                 "  For beams, sampling and the like use --engine litert or keras."
             )
         if self._by_ids is not None:
-            return self._by_ids.generate(texts, truncate=truncate)
+            answers = self._by_ids.generate(texts, truncate=truncate)
+        else:
+            answers = self._served(texts)
+        answers = [before_stop(answer, stop) for answer in answers]
+        return answers[0] if single else answers
+
+    def _served(self, texts: Sequence[str]) -> list[str]:
         answers: list[str] = []
         for start in range(0, len(texts), self.batch_size):
             batch = self.model.serve(tf.constant(texts[start : start + self.batch_size]))

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import numbers
+from collections.abc import Sequence
 
 from tfx_transformer.errors import InputError
+
+# What each option must be, for messages.
+_EXPECTED = {
+    "max_new_tokens": "a whole number of at least 1",
+    "beams": "a whole number from 1 to 64",
+    "length_penalty": "from 0 to 10",
+    "temperature": "from 0 (greedy) to 100",
+    "top_k": "0 (all tokens) or a larger whole number",
+    "top_p": "above 0, at most 1 (all tokens)",
+    "repetition_penalty": "above 0, at most 100; 1 is no penalty",
+    "seed": "a whole number of 0 or more",
+    "stop": "a text, or several, none of them empty",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,59 +32,97 @@ class GenerationOptions:
         length_penalty: exponent of the length a beam's score is divided by (Wu et al. 2016,
             equation 14, with lp = length^a); 0 favours short texts.
         temperature: 0 takes the most probable token, otherwise tokens are drawn from
-            softmax(logits / temperature).
+            softmax(logits / temperature). None becomes 1 if `top_k` or `top_p` is given, else 0.
         top_k: draw only among the k most probable tokens (Fan et al. 2018); 0: all.
         top_p: draw only among the most probable tokens that together reach p (Holtzman et al.
             2020); 1: all.
         repetition_penalty: divides the logits of tokens already written (Keskar et al. 2019,
             4.1); 1: none.
-        seed: of the draws; the same seed draws the same tokens in every engine.
-        stop: texts before which an answer ends.
+        seed: of the draws; the same seed draws the same tokens in every engine. Greedy decoding and
+            beam search draw nothing.
+        stop: text before which an answer ends, or several; kept as a tuple.
 
     Raises:
-        InputError: a value is out of range, or beams are combined with temperature,
-            repetition_penalty or stop.
+        InputError: a value is of another type or out of range, or one option would make another
+            one do nothing: beams with temperature, top_k, top_p, repetition_penalty or stop;
+            length_penalty without beams; top_k or top_p with temperature 0.
     """
 
     max_new_tokens: int | None = None
     beams: int = 1
     length_penalty: float = 1.0
-    temperature: float = 0.0
+    temperature: float | None = None
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
     seed: int = 0
-    stop: tuple[str, ...] = ()
+    stop: str | Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        checks = {
-            "max_new_tokens": self.max_new_tokens is None or self.max_new_tokens >= 1,
-            "beams": 1 <= self.beams <= 64,
-            "length_penalty": 0 <= self.length_penalty <= 10,
-            "temperature": 0 <= self.temperature <= 100,
-            "top_k": self.top_k >= 0,
-            "top_p": 0 < self.top_p <= 1,
-            "repetition_penalty": 0 < self.repetition_penalty <= 100,
-            "seed": self.seed >= 0,
-            "stop": isinstance(self.stop, tuple) and all(self.stop),
-        }
-        ranges = {
-            "max_new_tokens": "at least 1",
-            "beams": "from 1 to 64",
-            "length_penalty": "from 0 to 10",
-            "temperature": "from 0 (greedy) to 100",
-            "top_k": "0 (all tokens) or more",
-            "top_p": "above 0, at most 1 (all tokens)",
-            "repetition_penalty": "above 0, at most 100; 1 is no penalty",
-            "seed": "0 or more",
-            "stop": "a tuple of texts, none of them empty",
-        }
-        for name, fits in checks.items():
+        if isinstance(self.stop, str):
+            object.__setattr__(self, "stop", (self.stop,))
+        elif isinstance(self.stop, list | tuple):
+            object.__setattr__(self, "stop", tuple(self.stop))
+        for name, fits in self._checks().items():
             if not fits:
-                raise InputError(f"{name} is {getattr(self, name)}.\n  Expected {ranges[name]}.")
-        for name, neutral in (("temperature", 0), ("repetition_penalty", 1), ("stop", ())):
-            if self.beams > 1 and getattr(self, name) != neutral:
+                raise InputError(
+                    f"{name} is {getattr(self, name)!r}.\n  Expected {_EXPECTED[name]}."
+                )
+        self._check_combinations()
+        if self.temperature is None:
+            drawn = self.top_k > 0 or self.top_p < 1
+            object.__setattr__(self, "temperature", 1.0 if drawn else 0.0)
+
+    def _checks(self) -> dict[str, bool]:
+        """For each option, whether its value may be."""
+        stop = self.stop
+        return {
+            "max_new_tokens": self.max_new_tokens is None or _is_whole(self.max_new_tokens, 1),
+            "beams": _is_whole(self.beams, 1) and self.beams <= 64,
+            "length_penalty": _is_number(self.length_penalty) and 0 <= self.length_penalty <= 10,
+            "temperature": self.temperature is None
+            or (_is_number(self.temperature) and 0 <= self.temperature <= 100),
+            "top_k": _is_whole(self.top_k, 0),
+            "top_p": _is_number(self.top_p) and 0 < self.top_p <= 1,
+            "repetition_penalty": _is_number(self.repetition_penalty)
+            and 0 < self.repetition_penalty <= 100,
+            "seed": _is_whole(self.seed, 0),
+            "stop": isinstance(stop, tuple) and all(isinstance(s, str) and s for s in stop),
+        }
+
+    def _check_combinations(self) -> None:
+        """Refuses options of which one would be ignored."""
+        neutral = {
+            "temperature": (None, 0),
+            "top_k": (0,),
+            "top_p": (1,),
+            "repetition_penalty": (1,),
+            "stop": ((),),
+        }
+        for name, values in neutral.items():
+            if self.beams > 1 and getattr(self, name) not in values:
                 raise InputError(
                     f"beams and {name} exclude each other.\n"
                     "  Beam search looks for the most probable text; drop one of the two."
                 )
+        if self.beams == 1 and self.length_penalty != 1:
+            raise InputError(
+                f"length_penalty is {self.length_penalty} without beams.\n"
+                "  It divides the scores of beam search. Ask for 2 beams or more, or drop it."
+            )
+        for name in ("top_k", "top_p"):
+            if self.temperature == 0 and getattr(self, name) not in neutral[name]:
+                raise InputError(
+                    f"{name} and temperature 0 exclude each other.\n"
+                    "  Temperature 0 takes the most probable token and draws none. Drop one of the "
+                    "two;\n  without a temperature it is 1."
+                )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _is_whole(value: object, least: int) -> bool:
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    return whole and value >= least

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -73,7 +73,7 @@ class TextGenerator:
         Raises:
             InputError: a text is too long and may not be cut, or an option is out of range.
         """
-        single = isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], dict))
+        single = is_one_prompt(texts)
         texts = [texts] if single else list(texts)
         choices = GenerationOptions(**options)
         if stream is not None and (len(texts) != 1 or choices.beams > 1):
@@ -125,6 +125,17 @@ class TextGenerator:
         return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
 
 
+def is_one_prompt(texts: Prompt | Sequence[Prompt]) -> bool:
+    """True of a text or a conversation, False of a list of those."""
+    return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Mapping))
+
+
+def before_stop(text: str, stop: Sequence[str]) -> str:
+    """The text up to the first of the stop texts in it."""
+    places = [place for end in stop if (place := text.find(end)) >= 0]
+    return text[: min(places)] if places else text
+
+
 class Writer:
     """Turns ids into text as they come: bytes are held back until they complete a character, text
     until it cannot be the beginning of a stop text.
@@ -154,10 +165,10 @@ class Writer:
             data = data.removeprefix(b" ")
         self.ids += ids.tolist()
         self._text += self._decoder.decode(data)
-        found = [place for stop in self._stop if (place := self._text.find(stop)) >= 0]
-        if found:
-            self._text, self._stopped = self._text[: min(found)], True
-        self._show(len(self._text) if found else self._certain())
+        before = before_stop(self._text, self._stop)
+        self._stopped = len(before) < len(self._text)
+        self._text = before
+        self._show(len(before) if self._stopped else self._certain())
         return self._stopped
 
     def finish(self) -> str:

@@ -137,7 +137,7 @@ def control_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 def _check_greedy(options: GenerationOptions) -> None:
     greedy = GenerationOptions()
-    for name in ("beams", "temperature", "repetition_penalty"):
+    for name in ("beams", "top_k", "top_p", "temperature", "repetition_penalty"):
         if getattr(options, name) != getattr(greedy, name):
             raise InputError(
                 f"{name} is {getattr(options, name)}, which LiteRT-LM does not do as the other "

@@ -45,6 +45,10 @@ class AdamW(keras.optimizers.AdamW):
     Where the norm of all gradients together is not finite, nothing is applied: weights, moments,
     averages and the step of the schedule stay as they are. Clipping would make NaN of all of them.
 
+    The moving average of the weights (`use_ema`) follows them closely at first: its momentum after
+    step t, counted from 0, is at most t / (9 + t). So it spans about the last ninth of the steps
+    that were made, and nothing of the random start is left in it however few they are.
+
     Attributes, once it is built:
         bad_steps: int32 (), how many of the last steps in a row were not applied.
         rate: float32 (), a factor on the learning rate, 1 until somebody lowers it.
@@ -93,6 +97,17 @@ class AdamW(keras.optimizers.AdamW):
         rate = self._rates[self._get_variable_index(variable)] * self.rate
         super().update_step(gradient, variable, learning_rate * ops.cast(rate, variable.dtype))
 
+    def _update_model_variables_moving_average(self, trainable_variables):
+        """Keras' update, with a momentum that rises to `ema_momentum`."""
+        step = ops.cast(self.iterations, "float32")
+        momentum = ops.minimum(self.ema_momentum, step / (9 + step))
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            if average is not None:
+                kept = ops.cast(momentum, variable.dtype)
+                average.assign(kept * average + (1 - kept) * variable)
+
     def get_config(self):
         return {**super().get_config(), "layer_decay": self.layer_decay}
 
@@ -139,8 +154,9 @@ def adamw(
         beta_2: 0.98 as in Vaswani et al. (2017), 5.3.
         layer_decay: see `AdamW`.
         average: the model that training ends with is a moving average of the weights with this
-            momentum, such as 0.999 (Polyak & Juditsky 1992); 0: the weights themselves. While
-            training, `keras.callbacks.SwapEMAWeights` validates it.
+            momentum, such as 0.999 (Polyak & Juditsky 1992), which `AdamW` lowers in the first
+            steps; 0: the weights themselves. While training, `keras.callbacks.SwapEMAWeights`
+            validates it.
     """
     if not (0 < layer_decay <= 1 and 0 <= average < 1):
         raise InputError(
