@@ -1,59 +1,157 @@
-"""Pairs of texts become an embedder: texts of similar meaning get vectors of similar direction.
+"""Train an embedder on pairs of texts: texts of similar meaning get vectors of similar direction.
 
     tfx-transformer run embedding
     tfx-transformer run embedding --csv sts.csv --first sentence1 --second sentence2 --score score
 
-Columns: two texts that belong together; with --score how much. --base: a masked bundle, or such as
-hf://sentence-transformers/all-MiniLM-L6-v2. The defaults bring English and Japanese sentences of
-datasets/en_ja.csv together, in 2 minutes on 2 cores. Results: saved_models/<name>/, runs/<name>/.
+The defaults bring English and Japanese sentences of datasets/en_ja.csv together, in 2 minutes on
+2 cores. The model is in saved_models/<name>/, and a record of the training in runs/<name>/.
 """
+
+from pathlib import Path
+from typing import Any, Literal
 
 import tfx_transformer as tfx
 
 
 def main(
-    csv="", validation="", share=0.05, first="source", second="target", score="",
-    skip_bad_rows=False, name="similar", overwrite=False, base="", size="tiny", layers=0, heads=0,
-    width=0, vocabulary_size=2000, ngram_buckets=0, max_length=64, pooling="mean",
-    temperature=0.05, epochs=20, batch_size=64, learning_rate=1e-3, layer_decay=1.0,
-    warmup_steps=100, weight_decay=0.05, dropout=0.1, patience=5, minutes=0.0, save_minutes=5.0,
-    precision="float32", seed=1,
-):  # fmt: skip
+    csv: Path | None = None,
+    first: str = "source",
+    second: str = "target",
+    score: str = "",
+    validation: Path | None = None,
+    share: float = 0.05,
+    skip_bad_rows: bool = False,
+    base: str = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    layers: int = 0,
+    heads: int = 0,
+    width: int = 0,
+    vocabulary_size: int = 2000,
+    ngram_buckets: int = 0,
+    max_length: int = 64,
+    pooling: Literal["mean", "first", "last", "attention"] = "mean",
+    dropout: float = 0.1,
+    epochs: int = 20,
+    batch_size: int = 64,
+    learning_rate: float = 1e-3,
+    layer_decay: float = 1.0,
+    warmup_steps: int = 100,
+    weight_decay: float = 0.05,
+    temperature: float = 0.05,
+    patience: int = 5,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    name: str = "similar",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train an encoder-only Transformer to map texts to vectors.
+
+    Data arguments:
+        csv: Table with two texts that belong together in each row. Default: datasets/en_ja.csv.
+        first: Column of the first texts.
+        second: Column of the second texts.
+        score: Column of numbers that rate how similar the texts are; empty: all belong together.
+        validation: Table of held-out pairs. Default: a share of the pairs is held out.
+        share: Share of the pairs to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        layers: Number of layers of a new model; 0: as its size says.
+        heads: Number of attention heads of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        max_length: Longest text in tokens.
+        pooling: How the vectors of a text's tokens become one.
+        dropout: Share of activations that training drops, from 0 to 1.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Pairs in one training step; each text is compared with all others of its batch.
+        learning_rate: Highest learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one below it.
+        warmup_steps: Steps in which the learning rate rises to its highest value.
+        weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
+        temperature: Divisor of the cosines in the contrastive loss; it is not used with scores.
+        patience: Epochs without a better score after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+    """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
-    csv, columns = csv or tfx.resources.dataset_path("en_ja.csv"), (first, second, score)
+
+    csv = csv or tfx.resources.dataset_path("en_ja.csv")
+    columns = (first, second, score)
     train = tfx.data.read_sentence_pairs(csv, *columns, skip_bad_rows=skip_bad_rows)
     if validation:
-        ends = dict(zip(("lowest", "highest"), train.scale or (), strict=False))
+        lowest, highest = train.scale or (None, None)
         held_out = tfx.data.read_sentence_pairs(
-            validation, *columns, skip_bad_rows=skip_bad_rows, **ends
+            validation, *columns, skip_bad_rows=skip_bad_rows, lowest=lowest, highest=highest
         )
     else:
         train, held_out = tfx.data.split_sentence_pairs(train, share, seed)
-    base, words = tfx.from_pretrained(base, max_length=max_length) if base else (None, None)
-    words = words or tfx.Tokenizer.train(train.texts(), vocabulary_size)
-    config = base.config if base else tfx.TransformerConfig.of_size(
-        size, words.vocabulary_size, num_layers=layers, num_heads=heads, hidden_dim=width,
-        max_sequence_length=max_length, ngram_buckets=ngram_buckets,
-    )  # fmt: skip
-    model = tfx.Embedder(tfx.fine_tuned(config, pooling=pooling, dropout=dropout), dtype=precision)
-    tfx.take_over(model, base)
-    run, length = tfx.training.EmbedderRun(name, settings), model.config.max_sequence_length
-    summary = tfx.data.describe_sentence_pairs(train, held_out, words, length)
-    run.show_data(summary, train, held_out, max_length=length)
+
+    base_model = None
+    if base:
+        base_model, tokenizer = tfx.from_pretrained(base, max_length=max_length)
+        config = base_model.config
+    else:
+        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            num_layers=layers,
+            num_heads=heads,
+            hidden_dim=width,
+            max_sequence_length=max_length,
+            ngram_buckets=ngram_buckets,
+        )
+    config = tfx.fine_tuned(config, pooling=pooling, dropout=dropout)
+    model = tfx.Embedder(config, dtype=precision)
+    tfx.take_over(model, base_model)
+
+    length = config.max_sequence_length
+    run = tfx.training.EmbedderRun(name, settings)
+    summaries = tfx.data.describe_sentence_pairs(train, held_out, tokenizer, length)
+    run.show_data(summaries, train, held_out, max_length=length)
+
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
-    batches = tfx.data.sentence_pairs(train, words, **options)
-    checks = tfx.data.sentence_pairs(held_out, words, **options, shuffle=False)
-    run.show_cost(model, 2 * batch_size * length, total := epochs * len(batches), batches)
-    rate = (learning_rate, warmup_steps, "cosine", total, weight_decay)
+    batches = tfx.data.sentence_pairs(train, tokenizer, **options)
+    checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, shuffle=False)
+
+    total_steps = epochs * len(batches)
+    run.show_cost(model, 2 * batch_size * length, total_steps, batches)
+    optimizer = tfx.training.adamw(
+        learning_rate,
+        warmup_steps=warmup_steps,
+        decay="cosine",
+        total_steps=total_steps,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+    )
     loss = tfx.ScoredCosine() if score else tfx.InBatchContrast(temperature)
-    model.compile(tfx.training.adamw(*rate, layer_decay=layer_decay), loss)
-    watch = run.watch(tfx.predictor(model, words), held_out, patience, minutes)
-    run.fit(model, batches, checks, epochs, watch)
-    tfx.save(bundle, model, words, overwrite=run.overwrite)
-    tfx.annotate(bundle, **(result := run.report(model)))
-    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.first)})
+    model.compile(optimizer, loss)
+    callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
+    run.fit(model, batches, checks, epochs, callbacks)
+
+    tfx.save(bundle, model, tokenizer, overwrite=run.overwrite)
+    result = run.report(model)
+    tfx.annotate(bundle, **result)
+    verified = tfx.export.everything(bundle, held_out.first)
+    return run.done(result | {"verified": verified})
 
 
 if __name__ == "__main__":

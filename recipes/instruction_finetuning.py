@@ -1,59 +1,154 @@
-"""Instructions and answers become an assistant: supervised fine-tuning of a language model.
+"""Train an assistant on instructions and answers: supervised fine-tuning of a language model.
 
     tfx-transformer run instruction_finetuning
     tfx-transformer run instruction_finetuning --csv my.csv --output answer --base saved_models/my
     tfx-transformer run instruction_finetuning --csv c.jsonl --base hf://owner/name --method lora
 
-CSV columns: instruction, output, optionally input, or the names you give; or chats in JSONL. Only
-answers bear loss; rows are also joined to chats of --turns. Without --base the model is new.
+Only answer tokens count in the loss. Rows of a table are also joined to chats of several turns
+(--turns). The model is in saved_models/<name>/, and a record of the training in runs/<name>/.
 """
+
+from pathlib import Path
+from typing import Any, Literal
 
 import tfx_transformer as tfx
 
 
 def main(
-    csv="", validation="", share=0.05, instruction="instruction", input="input", output="output",
-    system="", skip_bad_rows=False, base="", name="assistant", overwrite=False, size="tiny",
-    style="llama", vocabulary_size=1500, max_length=128, method="full", rank=8, alpha=16.0,
-    targets="query,key,value,output_projection,expand,gate,contract", base_dtype="", pack=True,
-    loss_on="answers", turns=3, epochs=30, batch_size=8, learning_rate=2e-3, warmup_steps=50,
-    dropout=0.1, patience=20, minutes=0.0, save_minutes=5.0, precision="float32", seed=1,
-):  # fmt: skip
+    csv: Path | None = None,
+    instruction: str = "instruction",
+    input: str = "input",
+    output: str = "output",
+    system: str = "",
+    validation: Path | None = None,
+    share: float = 0.05,
+    turns: int = 3,
+    skip_bad_rows: bool = False,
+    base: str = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
+    vocabulary_size: int = 1500,
+    max_length: int = 128,
+    dropout: float = 0.1,
+    method: Literal["full", "lora", "dora"] = "full",
+    rank: int = 8,
+    alpha: float = 16.0,
+    targets: str = "query,key,value,output_projection,expand,gate,contract",
+    base_dtype: Literal["", "bfloat16", "int8"] = "",
+    epochs: int = 30,
+    batch_size: int = 8,
+    learning_rate: float = 2e-3,
+    warmup_steps: int = 50,
+    pack: bool = True,
+    loss_on: Literal["answers", "all"] = "answers",
+    patience: int = 20,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    name: str = "assistant",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune a decoder-only Transformer to follow instructions.
+
+    Data arguments:
+        csv: Table of instructions and answers, or chats in JSON Lines. Default:
+            datasets/instructions.csv.
+        instruction: Column of the instructions.
+        input: Column of further input to an instruction; it may be missing.
+        output: Column of the answers.
+        system: Instruction that stands before every conversation.
+        validation: File of held-out examples. Default: a share of the examples is held out.
+        share: Share of the examples to hold out, from 0 to 1.
+        turns: Longest chat, in turns, that rows of a table are joined to; 1: none are joined.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        style: Family that a new model resembles; empty: a plain Transformer.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        max_length: Longest conversation in tokens.
+        dropout: Share of activations of a new model that training drops, from 0 to 1.
+        method: full trains all weights; lora and dora train small adapters beside a frozen model.
+        rank: Rank of the adapters.
+        alpha: Strength of the adapters; they are scaled by alpha / rank.
+        targets: Layers that get adapters, separated by commas.
+        base_dtype: Number format of the frozen weights under adapters; empty: as precision.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Rows in one training step.
+        learning_rate: Highest learning rate.
+        warmup_steps: Steps in which the learning rate rises to its highest value.
+        pack: Pack several examples into one row; they do not see each other.
+        loss_on: answers counts only answer tokens in the loss; all counts prompts too.
+        patience: Epochs without a better validation loss after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+    """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
-    names, how = (instruction, input, output), {"system": system, "skip_bad_rows": skip_bad_rows}
-    file = csv or tfx.resources.dataset_path("instructions.csv")
-    train = tfx.data.read_instructions(file, *names, **how)
-    held_out = validation and tfx.data.read_instructions(validation, *names, **how)
-    if not validation:
+
+    csv = csv or tfx.resources.dataset_path("instructions.csv")
+    columns = (instruction, input, output)
+    options = {"system": system, "skip_bad_rows": skip_bad_rows}
+    train = tfx.data.read_instructions(csv, *columns, **options)
+    if validation:
+        held_out = tfx.data.read_instructions(validation, *columns, **options)
+    else:
         train, held_out = tfx.data.split_conversations(train, share, seed)
     train = tfx.data.add_turns(train, turns, seed)
+
     if base:
-        model, words = tfx.from_pretrained(base, precision, "causal", max_length)
+        model, tokenizer = tfx.from_pretrained(base, precision, "causal", max_length)
     else:
-        words = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
-        model = tfx.CausalLM(tfx.TransformerConfig.of_size(
-            size, words.vocabulary_size, style, dropout=dropout, max_sequence_length=max_length,
-        ), dtype=precision)  # fmt: skip
+        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            style or None,
+            dropout=dropout,
+            max_sequence_length=max_length,
+        )
+        model = tfx.CausalLM(config, dtype=precision)
     if method != "full":
         tfx.add_adapters(model, rank, alpha, targets.split(","), method, base_dtype or None)
-    template = tfx.ChatTemplate.of(words)
+
+    template = tfx.ChatTemplate.of(tokenizer)
+    length = min(max_length, model.config.max_sequence_length)
     run = tfx.training.Run(name, settings)
-    most = min(max_length, model.config.max_sequence_length)
-    run.show_data(tfx.data.describe_instructions(train, held_out, template, most), train, held_out)
-    options = {"batch_size": batch_size, "max_length": most, "pack": pack, "loss_on": loss_on}
+    summaries = tfx.data.describe_instructions(train, held_out, template, length)
+    run.show_data(summaries, train, held_out)
+
+    options = {"batch_size": batch_size, "max_length": length, "pack": pack, "loss_on": loss_on}
     batches = tfx.data.instructions(train, template, **options, seed=seed)
     checks = tfx.data.instructions(held_out, template, **options, shuffle=False)
-    run.show_cost(model, batch_size * most, total := epochs * len(batches))
-    adamw = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total)
-    model.compile(adamw, jit_compile=pack)
-    writer, texts = tfx.text_generator(model, words), (held_out.prompts(), held_out.answers())
-    watch = run.callbacks(writer, *texts, patience=patience, minutes=minutes)
-    run.fit(model, batches, checks, epochs, watch)
-    tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite)
-    tfx.annotate(bundle, **(result := run.finish(model, writer, *texts, tfx.score_answers)))
-    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.first_prompts())})
+
+    total_steps = epochs * len(batches)
+    run.show_cost(model, batch_size * length, total_steps)
+    optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
+    model.compile(optimizer, jit_compile=pack)
+    writer = tfx.text_generator(model, tokenizer)
+    prompts = held_out.prompts()
+    answers = held_out.answers()
+    callbacks = run.callbacks(writer, prompts, answers, patience=patience, minutes=minutes)
+    run.fit(model, batches, checks, epochs, callbacks)
+
+    tfx.save(bundle, run.without_adapters(model), tokenizer, overwrite=run.overwrite)
+    result = run.finish(model, writer, prompts, answers, tfx.score_answers)
+    tfx.annotate(bundle, **result)
+    verified = tfx.export.everything(bundle, held_out.first_prompts())
+    return run.done(result | {"verified": verified})
 
 
 if __name__ == "__main__":

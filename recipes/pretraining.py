@@ -1,58 +1,148 @@
-"""Unlabelled text becomes a language model: a GPT, or with --objective masked a BERT.
+"""Train a language model on text without labels: a GPT, or with --objective masked a BERT.
 
     tfx-transformer run pretraining
     tfx-transformer run pretraining --text corpus/,more.txt --name my --size small
     tfx-transformer run pretraining --text my.csv --column text --base saved_models/my --name more
 
-Text: files, folders or a CSV column; the last tenth is held out, or a --validation file. Defaults:
-datasets/pretraining.txt, 2 minutes on 2 cores. --base continues a bundle, --tokenizer takes another
-bundle's; with --vocabulary-size 262 tokens are bytes. Results: saved_models/<name>/, runs/<name>/.
+The defaults train on datasets/pretraining.txt in 2 minutes on 2 cores. The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
+
+from pathlib import Path
+from typing import Any, Literal
 
 import tfx_transformer as tfx
 
 
 def main(
-    text="", column="", validation="", share=0.1, skip_bad_rows=False, objective="causal",
-    name="stories", overwrite=False, base="", tokenizer="", size="tiny", style="llama",
-    layers=0, heads=0, width=0, vocabulary_size=1500, ngram_buckets=0, context=128, dropout=0.1,
-    steps=600, validate_every=100, batch_size=16, learning_rate=2e-3, warmup_steps=50,
-    weight_decay=0.1, patience=4, minutes=0.0, save_minutes=5.0, precision="float32", seed=1,
-):  # fmt: skip
+    text: str = "",
+    column: str = "",
+    validation: Path | None = None,
+    share: float = 0.1,
+    skip_bad_rows: bool = False,
+    objective: Literal["causal", "masked"] = "causal",
+    base: str = "",
+    tokenizer: Path | None = None,
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
+    layers: int = 0,
+    heads: int = 0,
+    width: int = 0,
+    vocabulary_size: int = 1500,
+    ngram_buckets: int = 0,
+    context: int = 128,
+    dropout: float = 0.1,
+    steps: int = 600,
+    validate_every: int = 100,
+    batch_size: int = 16,
+    learning_rate: float = 2e-3,
+    warmup_steps: int = 50,
+    weight_decay: float = 0.1,
+    patience: int = 4,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    name: str = "stories",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Pre-train a Transformer on unlabelled text.
+
+    Data arguments:
+        text: Files and folders of text, separated by commas. Default: datasets/pretraining.txt.
+        column: Column with the text, if the files are tables.
+        validation: File of held-out text. Default: the end of the text is held out.
+        share: Share of the text to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows of a table that cannot be used, and list them in the run's folder.
+
+    Model arguments:
+        objective: causal predicts the next token (GPT); masked predicts hidden tokens (BERT).
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        tokenizer: Bundle whose tokenizer a new model takes. Default: one is trained.
+        size: Size of a new model.
+        style: Family that a new model resembles; empty: a plain Transformer.
+        layers: Number of layers of a new model; 0: as its size says.
+        heads: Number of attention heads of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
+        vocabulary_size: Tokens in the vocabulary of a new model; 262: tokens are bytes.
+        ngram_buckets: Rows of the table of token pairs of a masked model; 0: no table.
+        context: Tokens that the model sees at once.
+        dropout: Share of activations of a new model that training drops, from 0 to 1.
+
+    Training arguments:
+        steps: Training steps.
+        validate_every: Steps between two validations.
+        batch_size: Pieces of text in one training step.
+        learning_rate: Highest learning rate.
+        warmup_steps: Steps in which the learning rate rises to its highest value.
+        weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
+        patience: Validations without a better loss after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+    """
     settings = dict(locals())
-    goal, bundle = tfx.training.objective(objective), tfx.training.new_bundle_path(name, overwrite)
+    goal = tfx.training.objective(objective)
+    bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
+
     text = text or tfx.resources.dataset_path("pretraining.txt")
-    how = {"column": column, "skip_bad_rows": skip_bad_rows}
+    columns = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
         model, words = tfx.from_pretrained(base, precision, goal.task, context)
     else:
-        texts = tfx.data.sample_texts(text, **how)  # read when they are needed
-        words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json") if tokenizer else (
-            tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens))  # fmt: skip
-        model = goal.model(tfx.TransformerConfig.of_size(
-            size, words.vocabulary_size, style, num_layers=layers, num_heads=heads,
-            hidden_dim=width, dropout=dropout, max_sequence_length=context,
-            ngram_buckets=ngram_buckets), dtype=precision)  # fmt: skip
-    how |= {"validation": validation, "share": share}
+        if tokenizer:
+            words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json")
+        else:
+            texts = tfx.data.sample_texts(text, **columns)
+            words = tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            words.vocabulary_size,
+            style or None,
+            num_layers=layers,
+            num_heads=heads,
+            hidden_dim=width,
+            dropout=dropout,
+            max_sequence_length=context,
+            ngram_buckets=ngram_buckets,
+        )
+        model = goal.model(config, dtype=precision)
+
     run = tfx.training.Run(name, settings)
-    train, held_out = tfx.data.read_corpus(text, words, run.folder, **how)
-    blocks = {"length": model.config.max_sequence_length, "batch_size": batch_size}
+    train, held_out = tfx.data.read_corpus(
+        text, words, run.folder, **columns, validation=validation, share=share
+    )
+    length = model.config.max_sequence_length
+    blocks = {"length": length, "batch_size": batch_size}
     run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)
-    run.tokens_per_epoch = validate_every * batch_size * blocks["length"]
-    run.show_cost(model, batch_size * blocks["length"], steps)
+    run.tokens_per_epoch = validate_every * batch_size * length
+    run.show_cost(model, batch_size * length, steps)
+
+    batches = goal.batches(train, words, **blocks, seed=seed)
+    checks = goal.batches(held_out, words, **blocks, shuffle=False)
+
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
     measures = goal.measures(held_out)
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
-    writer, prompts = goal.writer(model, words), goal.prompts(held_out, words)
-    batches = goal.batches(train, words, **blocks, seed=seed)
-    checks = goal.batches(held_out, words, **blocks, shuffle=False)
-    watch = run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1)
+    writer = goal.writer(model, words)
+    prompts = goal.prompts(held_out, words)
+    callbacks = run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1)
     epochs = tfx.training.rounds(steps, validate_every)
-    run.fit(model, batches, checks, epochs, watch, steps_per_epoch=validate_every)
+    run.fit(model, batches, checks, epochs, callbacks, steps_per_epoch=validate_every)
+
     tfx.save(bundle, model, words, overwrite=run.overwrite)
-    tfx.annotate(bundle, **(result := run.finish(model, writer, prompts)))
-    return run.done(result | {"verified": tfx.export.everything(bundle, prompts)})
+    result = run.finish(model, writer, prompts)
+    tfx.annotate(bundle, **result)
+    verified = tfx.export.everything(bundle, prompts)
+    return run.done(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -1,59 +1,181 @@
-"""Labelled text becomes a classifier that runs anywhere: topics, sentiment, spam, intents.
+"""Train a classifier on labelled texts: topics, sentiment, spam, intents.
 
     tfx-transformer run text_classification
     tfx-transformer run text_classification --csv my.csv --text title,body --label topic --name my
 
-Columns: text (several: with commas), label (several in a cell: --separator "|"). A share is held
-out, or --validation. --base: a bundle or a checkpoint, such as hf://google-bert/bert-base-uncased.
+The defaults train on datasets/labelled_text.csv. The model is in saved_models/<name>/, and a record
+of the training in runs/<name>/.
 """
+
+from pathlib import Path
+from typing import Any, Literal
 
 import tfx_transformer as tfx
 
 
 def main(
-    csv="", validation="", share=0.1, text="text", label="label", separator="", class_weights="",
-    skip_bad_rows=False, name="topics", overwrite=False, base="", size="tiny", layers=0, width=0,
-    vocabulary_size=2000, max_length=128, ngram_buckets=5000, pooling="mean", method="full", rank=8,
-    epochs=20, batch_size=32, learning_rate=2e-3, layer_decay=1.0, weight_decay=0.05, dropout=0.2,
-    token_dropout=0.0, consistency=0.0, average=0.99, patience=6, minutes=0.0, save_minutes=5.0,
-    precision="float32", style="", seed=1,
-):  # fmt: skip
+    csv: Path | None = None,
+    text: str = "text",
+    label: str = "label",
+    separator: str = "",
+    validation: Path | None = None,
+    share: float = 0.1,
+    skip_bad_rows: bool = False,
+    base: str = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
+    layers: int = 0,
+    width: int = 0,
+    vocabulary_size: int = 2000,
+    max_length: int = 128,
+    ngram_buckets: int = 5000,
+    pooling: Literal["mean", "first", "last", "attention"] = "mean",
+    dropout: float = 0.2,
+    method: Literal["full", "lora", "dora"] = "full",
+    rank: int = 8,
+    epochs: int = 20,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.05,
+    class_weights: Literal["", "balanced"] = "",
+    token_dropout: float = 0.0,
+    consistency: float = 0.0,
+    average: float = 0.99,
+    patience: int = 6,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    name: str = "topics",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Train an encoder-only Transformer to label texts.
+
+    Data arguments:
+        csv: Table with a text and its label in each row. Default: datasets/labelled_text.csv.
+        text: Column of the texts; several columns are separated by commas.
+        label: Column of the labels.
+        separator: Sign between several labels in one cell, such as "|"; empty: a row has one label.
+        validation: Table of held-out rows. Default: a share of the rows is held out.
+        share: Share of the rows to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        style: Family that a new model resembles; empty: a plain Transformer.
+        layers: Number of layers of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        max_length: Longest text in tokens.
+        ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        pooling: How the vectors of a text's tokens become one.
+        dropout: Share of activations that training drops, from 0 to 1.
+        method: full trains all weights; lora and dora train small adapters beside a frozen model.
+        rank: Rank of the adapters.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Texts in one training step.
+        learning_rate: Highest learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one below it.
+        weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
+        class_weights: balanced weighs each class alike in the loss; empty: each example.
+        token_dropout: Share of tokens that training hides, from 0 to 1.
+        consistency: Weight of the loss between two answers under different dropout; 0: one answer.
+        average: Decay of the moving average of the weights; 0: no average.
+        patience: Epochs without a better macro-F1 after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+    """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
-    csv, how = csv or tfx.resources.dataset_path("labelled_text.csv"), (text, label, separator)
-    skip = {"skip_bad_rows": skip_bad_rows}
-    train = tfx.data.read_labelled_texts(csv, *how, **skip)
-    held_out = validation and tfx.data.read_labelled_texts(validation, *how, **skip)
-    if not validation:
+
+    csv = csv or tfx.resources.dataset_path("labelled_text.csv")
+    columns = (text, label, separator)
+    train = tfx.data.read_labelled_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
+    if validation:
+        held_out = tfx.data.read_labelled_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
+    else:
         train, held_out = tfx.data.split_labelled_texts(train, share, seed)
-    names, many = tfx.data.label_names(train.labels, train.path), bool(separator)
-    base, words = tfx.from_pretrained(base, max_length=max_length) if base else (None, None)
-    words = words or tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
-    config = base.config if base else tfx.TransformerConfig.of_size(
-        size, words.vocabulary_size, style or None, num_layers=layers, hidden_dim=width,
-        max_sequence_length=max_length, ngram_buckets=ngram_buckets)  # fmt: skip
-    head = {"num_classes": len(names), "multi_label": many, "pooling": pooling, "dropout": dropout}
-    model = tfx.Classifier(tfx.fine_tuned(config, **head), dtype=precision)
-    tfx.take_over(model, base)
+    labels = tfx.data.label_names(train.labels, train.path)
+    multi_label = bool(separator)
+
+    base_model = None
+    if base:
+        base_model, tokenizer = tfx.from_pretrained(base, max_length=max_length)
+        config = base_model.config
+    else:
+        tokenizer = tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            style or None,
+            num_layers=layers,
+            hidden_dim=width,
+            max_sequence_length=max_length,
+            ngram_buckets=ngram_buckets,
+        )
+    config = tfx.fine_tuned(
+        config,
+        num_classes=len(labels),
+        multi_label=multi_label,
+        pooling=pooling,
+        dropout=dropout,
+    )
+    model = tfx.Classifier(config, dtype=precision)
+    tfx.take_over(model, base_model)
     if method != "full":
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
-    run, length = tfx.training.ClassifierRun(name, settings), model.config.max_sequence_length
-    about = tfx.data.describe_labelled_texts(train, held_out, words, names, length)
-    run.show_data(about, train, held_out)
-    options = {"batch_size": batch_size, "max_length": length, "multi_label": many, "seed": seed}
-    changes = {"weights": class_weights, "token_dropout": token_dropout}
-    batches = tfx.data.labelled_texts(train, words, names, **options, **changes)
-    checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
-    optimizer = tfx.training.adamw(learning_rate, (total := epochs * len(batches)) // 10, "cosine",
-        total, weight_decay, layer_decay=layer_decay, average=average)  # fmt: skip
+
+    length = config.max_sequence_length
+    run = tfx.training.ClassifierRun(name, settings)
+    summaries = tfx.data.describe_labelled_texts(train, held_out, tokenizer, labels, length)
+    run.show_data(summaries, train, held_out)
+
+    options = {
+        "batch_size": batch_size,
+        "max_length": length,
+        "multi_label": multi_label,
+        "seed": seed,
+    }
+    batches = tfx.data.labelled_texts(
+        train, tokenizer, labels, **options, weights=class_weights, token_dropout=token_dropout
+    )
+    checks = tfx.data.labelled_texts(held_out, tokenizer, labels, **options, shuffle=False)
+
+    total_steps = epochs * len(batches)
+    run.show_cost(model, batch_size * length, total_steps, batches)
+    optimizer = tfx.training.adamw(
+        learning_rate,
+        warmup_steps=total_steps // 10,
+        decay="cosine",
+        total_steps=total_steps,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+        average=average,
+    )
     model.compile(optimizer, label_smoothing=0.1, consistency=consistency)
-    run.show_cost(model, batch_size * length, total, batches)
-    watch = run.watch(tfx.predictor(model, words, names), held_out, patience, minutes, average > 0)
-    run.fit(model, batches, checks, epochs, watch)
-    tfx.save(bundle, run.without_adapters(model), words, overwrite=run.overwrite, labels=names)
-    tfx.annotate(bundle, **(result := run.report(model, train)))
-    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.texts)})
+    predictor = tfx.predictor(model, tokenizer, labels)
+    callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
+    run.fit(model, batches, checks, epochs, callbacks)
+
+    plain_model = run.without_adapters(model)
+    tfx.save(bundle, plain_model, tokenizer, overwrite=run.overwrite, labels=labels)
+    result = run.report(model, train)
+    tfx.annotate(bundle, **result)
+    verified = tfx.export.everything(bundle, held_out.texts)
+    return run.done(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -1,36 +1,104 @@
-"""A CSV of sentence pairs becomes a translator that runs anywhere.
+"""Train a translator on a table of sentence pairs, and export it to run anywhere.
 
     tfx-transformer run translation
     tfx-transformer run translation --csv my.csv --source english --target german --name my
 
-Columns: source, target, or the names you give. Without --validation a twentieth of the sentences
-is held out. The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores and translate
-at least 90 % of datasets/en_ja_heldout.csv exactly. Results: saved_models/<name>/, runs/<name>/.
+The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores, and translate at least
+90 % of datasets/en_ja_heldout.csv exactly. The model is in saved_models/<name>/, and a record of
+the training in runs/<name>/.
 """
+
+from pathlib import Path
+from typing import Any, Literal
 
 import tfx_transformer as tfx
 
 
 def main(
-    csv="", validation="", share=0.05, source="source", target="target", skip_bad_rows=False,
-    name="en_ja", overwrite=False, size="tiny", vocabulary_size=1000, max_length=64, epochs=80,
-    batch_size=64, learning_rate=1.5e-3, warmup_steps=200, dropout=0.1, label_smoothing=0.1,
-    patience=10, minutes=0.0, save_minutes=5.0, precision="float32", seed=1, base="",
-    sentence="I love cats.",
-):  # fmt: skip
+    csv: Path | None = None,
+    source: str = "source",
+    target: str = "target",
+    validation: Path | None = None,
+    share: float = 0.05,
+    skip_bad_rows: bool = False,
+    base: str = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    vocabulary_size: int = 1000,
+    max_length: int = 64,
+    dropout: float = 0.1,
+    epochs: int = 80,
+    batch_size: int = 64,
+    learning_rate: float = 1.5e-3,
+    warmup_steps: int = 200,
+    label_smoothing: float = 0.1,
+    patience: int = 10,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    name: str = "en_ja",
+    overwrite: bool = False,
+    sentence: str = "I love cats.",
+) -> dict[str, Any]:
+    """Train an encoder-decoder Transformer to translate.
+
+    Data arguments:
+        csv: Table with a sentence and its translation in each row. Default: datasets/en_ja.csv.
+        source: Column of the sentences.
+        target: Column of the translations.
+        validation: Table of held-out pairs. Default: a share of the sentences is held out.
+        share: Share of the sentences to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        max_length: Longest sentence in tokens.
+        dropout: Share of activations of a new model that training drops, from 0 to 1.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Pairs in one training step.
+        learning_rate: Highest learning rate.
+        warmup_steps: Steps in which the learning rate rises to its highest value.
+        label_smoothing: Share of each target that goes to all other tokens, from 0 to 1.
+        patience: Epochs without a better validation loss after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+        sentence: Sentence whose attention is drawn.
+    """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.set_random_seed(seed)
 
-    file = csv or tfx.resources.dataset_path("en_ja.csv")
-    train = tfx.data.read_pairs(file, source, target, skip_bad_rows=skip_bad_rows)
+    csv = csv or tfx.resources.dataset_path("en_ja.csv")
+    train = tfx.data.read_pairs(csv, source, target, skip_bad_rows=skip_bad_rows)
     if validation:
         held_out = tfx.data.read_pairs(validation, source, target, skip_bad_rows=skip_bad_rows)
     else:
         train, held_out = tfx.data.split_pairs(train, share, seed=seed)
+
     if base:
-        base, words = tfx.from_pretrained(base, precision, "seq2seq", max_length)
-    tokenizer = words if base else tfx.Tokenizer.train(train.texts(), vocabulary_size)
+        model, tokenizer = tfx.from_pretrained(base, precision, "seq2seq", max_length)
+    else:
+        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            dropout=dropout,
+            max_sequence_length=max_length,
+        )
+        model = tfx.Seq2SeqLM(config, dtype=precision)
+
     run = tfx.training.Run(name, settings)
     summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
     run.show_data(summaries, train, held_out, max_length=max_length)
@@ -38,22 +106,22 @@ def main(
     options = {"batch_size": batch_size, "max_length": max_length, "seed": seed}
     batches = tfx.data.pairs(train, tokenizer, **options)
     checks = tfx.data.pairs(held_out, tokenizer, **options, shuffle=False)
-    model = base or tfx.Seq2SeqLM(tfx.TransformerConfig.of_size(
-        size, tokenizer.vocabulary_size, dropout=dropout, max_sequence_length=max_length
-    ), dtype=precision)  # fmt: skip
-    steps = epochs * len(batches)
-    optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps=steps)
+
+    total_steps = epochs * len(batches)
+    optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     model.compile(optimizer, tfx.TokenCrossentropy(label_smoothing))
     translator = tfx.text_generator(model, tokenizer)
-    texts = (held_out.source, held_out.target)
-    callbacks = run.callbacks(translator, *texts, patience=patience, minutes=minutes)
+    callbacks = run.callbacks(
+        translator, held_out.source, held_out.target, patience=patience, minutes=minutes
+    )
     run.fit(model, batches, checks, epochs, callbacks)
 
     tfx.save(bundle, model, tokenizer, overwrite=run.overwrite)
-    result = run.finish(model, translator, *texts, tfx.score_texts)
+    result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)
     run.draw_attention(model, translator, sentence)
     tfx.annotate(bundle, **result)
-    return run.done(result | {"verified": tfx.export.everything(bundle, held_out.source)})
+    verified = tfx.export.everything(bundle, held_out.source)
+    return run.done(result | {"verified": verified})
 
 
 if __name__ == "__main__":

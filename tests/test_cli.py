@@ -113,7 +113,7 @@ def test_a_recipe_is_copied_once(command, tmp_path):
 def test_a_recipes_parameters_are_its_flags(command):
     status, output, _ = command("run", "translation", "--help")
     assert status == 0
-    assert "A CSV of sentence pairs becomes a translator" in output
+    assert "Train a translator on a table of sentence pairs" in output
     assert "--vocabulary-size" in output and "[1000]" in output
     assert "--overwrite, --no-overwrite" in output and "--json" in output
 

@@ -96,7 +96,7 @@ def test_the_folders_hold_what_they_should(finished):
 def test_settings_are_the_flags(finished):
     settings = read_json(finished[0] / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
-    assert settings["validation"] == "" and settings["seed"] == 1
+    assert settings["validation"] is None and settings["seed"] == 1
 
 
 def test_data_is_what_was_read(finished):

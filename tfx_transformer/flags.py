@@ -27,32 +27,42 @@ _NO_ROOM = (
 
 
 def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> None:
-    """Calls `main` with the flags of the command line, and exits.
+    """Call `main` with the flags of the command line, and exit.
 
-    Every parameter of `main` has a default; `--name value` sets it, `--name` or `--no-name` if it
-    is a bool. `--help` shows the docstring of main's module.
+    Every parameter of `main` has a default, and its flag sets it: see `flag_parser`. `--config
+    FILE` sets those of a YAML or JSON file, such as `runs/<name>/settings.json`.
     """
+    from tfx_transformer.flag_parser import make_parser, parse
+
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    asked = argparse.Namespace(debug="--debug" in arguments, json="--json" in arguments)
+
+    def action() -> Any:
+        parser = make_parser(main, _command(main))
+        parser.add_argument(
+            "--config",
+            metavar="FILE",
+            help="YAML or JSON file of settings, such as runs/<name>/settings.json of a run to "
+            "repeat; flags replace what it says",
+        )
+        add_common_flags(parser)
+        settings, _ = parse(main, parser, arguments)
+        return main(**settings)
+
+    guarded(action, asked)
+
+
+def _command(main: Callable[..., Any]) -> str:
+    """Return how the command of a recipe is typed, for its messages."""
     module = inspect.getmodule(main)
-    parser = argparse.ArgumentParser(
-        usage="%(prog)s [--flag value ...]",
-        description=inspect.cleandoc((module and module.__doc__) or ""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    names = []
-    for name, parameter in inspect.signature(main).parameters.items():
-        names.append(name)
-        default, flag = parameter.default, "--" + name.replace("_", "-")
-        if isinstance(default, bool):
-            parser.add_argument(
-                flag, action=argparse.BooleanOptionalAction, default=default, help=f"[{default}]"
-            )
-        else:
-            parser.add_argument(
-                flag, type=type(default), default=default, metavar="", help=f"[{default!r}]"
-            )
-    add_common_flags(parser)
-    chosen = parser.parse_args(arguments)
-    guarded(lambda: main(**{name: getattr(chosen, name) for name in names}), chosen)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return "tfx-transformer run"
+    if os.path.dirname(os.path.abspath(file)) == os.path.dirname(
+        os.path.abspath(sys.argv[0])
+    ) and sys.argv[0].endswith(".py"):
+        return f"python {sys.argv[0]}"
+    return f"tfx-transformer run {os.path.splitext(os.path.basename(file))[0]}"
 
 
 def add_common_flags(parser: argparse.ArgumentParser) -> None:

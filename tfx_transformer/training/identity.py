@@ -17,7 +17,8 @@ _FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence"}
 
 def settings_of(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide what a training comes to, as JSON holds them."""
-    kept = {name: value for name, value in settings.items() if name not in _FREE}
+    # No value was an empty text once, and checkpoints of that time still go on.
+    kept = {n: "" if v is None else v for n, v in settings.items() if n not in _FREE}
     return json.loads(json.dumps(kept, default=str))
 
 
@@ -28,8 +29,8 @@ def files_of(settings: Mapping[str, Any], read: Iterable[str]) -> dict[str, str]
     Args:
         read: paths.
     """
-    named = [part for value in settings.values() if isinstance(value, str)
-             for part in (value, *value.split(","))]  # fmt: skip
+    texts = [str(value) for value in settings.values() if isinstance(value, str | Path)]
+    named = [part for text in texts for part in (text, *text.split(","))]
     paths = {part.strip() for part in (*named, *read) if part.strip()}
     return {path: _digest(Path(path)) for path in sorted(paths) if os.path.exists(path)}
 

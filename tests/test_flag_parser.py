@@ -1,0 +1,152 @@
+"""Flags made from a documented function: types, choices, groups, files of settings, messages."""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from tfx_transformer import cli, resources
+from tfx_transformer.errors import InputError
+from tfx_transformer.flag_parser import GROUPS, make_parser, parse, read_settings
+
+
+def bake(
+    flour: Path | None = None,
+    kind: Literal["rye", "wheat"] = "rye",
+    grams: int = 500,
+    salt: float = 0.02,
+    shape: str = "",
+    seeds: bool = True,
+    cut: bool = False,
+):
+    """Bake a loaf.
+
+    Data arguments:
+        flour: File of flour, with a colon: and more
+            on a second line.
+        kind: Grain of the loaf.
+
+    Training arguments:
+        grams: Grams of flour; 100 % of it.
+        salt: Share of salt.
+        shape: Form of the loaf.
+        seeds: Put seeds on top.
+        cut: Cut it.
+    """
+
+
+DEFAULTS = {
+    "flour": None,
+    "kind": "rye",
+    "grams": 500,
+    "salt": 0.02,
+    "shape": "",
+    "seeds": True,
+    "cut": False,
+}
+
+
+def parsed(*arguments):
+    parser = make_parser(bake, "bake")
+    parser.add_argument("--config")
+    return parse(bake, parser, arguments)[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changed"),
+    [
+        ([], {}),
+        (["--flour", "a b.csv"], {"flour": Path("a b.csv")}),
+        (["--flour", ""], {"flour": None}),
+        (["--kind=wheat", "--grams", "7"], {"kind": "wheat", "grams": 7}),
+        (["--salt", "1e-3", "--shape=-"], {"salt": 0.001, "shape": "-"}),
+        (["--no-seeds", "--cut"], {"seeds": False, "cut": True}),
+        (["--grams", "3", "--grams", "5"], {"grams": 5}),
+    ],
+)
+def test_flags_become_typed_arguments(arguments, changed):
+    assert parsed(*arguments) == DEFAULTS | changed
+
+
+def test_help_has_groups_sentences_and_defaults():
+    text = make_parser(bake, "bake").format_help()
+    assert text.index("\nData:\n") < text.index("--flour PATH") < text.index("\nTraining:\n")
+    assert "File of flour, with a colon: and more on a second line." in " ".join(text.split())
+    assert "Grams of flour; 100 % of it. [500]" in text
+    assert "{rye,wheat}" in text and "[rye]" in text
+    assert "--seeds, --no-seeds" in text and "[on]" in text
+    assert "[]" not in text and "[None]" not in text and "[False]" not in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grams", "many"], "argument --grams: invalid int value: 'many'.\n  See: bake --help"),
+        (["--kind", "oat"], "argument --kind: invalid choice: 'oat'"),
+        (["--gram", "3"], "unrecognized arguments: --gram 3.\n  The nearest flag is --grams."),
+        (["--grams"], "argument --grams: expected one argument"),
+    ],
+)
+def test_a_wrong_flag_is_named(arguments, message):
+    with pytest.raises(InputError, match="^argument|^unrecognized") as caught:
+        parsed(*arguments)
+    assert str(caught.value).startswith(message)
+
+
+def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
+    (tmp_path / "s.yaml").write_text("grams: 11\nseeds: false\nflour:\nshape: '01'\nsalt: 1e-3\n")
+    config = f"--config={tmp_path / 's.yaml'}"
+    read = {"grams": 11, "seeds": False, "shape": "01", "salt": 0.001}
+    assert parsed(config) == DEFAULTS | read
+    assert parsed("--grams", "13", config) == DEFAULTS | read | {"grams": 13}
+    settings = {"kind": "wheat", "flour": "x.csv", "cut": True}
+    (tmp_path / "s.json").write_text(json.dumps(settings))
+    found = parsed("--config", str(tmp_path / "s.json"))
+    assert found == DEFAULTS | settings | {"flour": Path("x.csv")}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("gramms: 3", "there is no setting 'gramms'.\n  The nearest is 'grams'."),
+        ("grams: many", "grams: argument --grams: invalid int value: 'many'"),
+        ("kind: oat", "kind: argument --kind: invalid choice: 'oat'"),
+        ("- 3", "holds list"),
+        ("a: [", "is neither YAML nor JSON"),
+        ("a: !!python/object/apply:os.getcwd []", "is neither YAML nor JSON"),
+        ("x" * 1024 * 1025, "larger than any file of settings"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_named(tmp_path, text, message):
+    file = tmp_path / "s.yaml"
+    file.write_text(text)
+    with pytest.raises(InputError) as caught:
+        parsed("--config", str(file))
+    assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_missing_file_of_settings_is_named():
+    with pytest.raises(InputError, match="nowhere.yaml cannot be read"):
+        read_settings("nowhere.yaml")
+
+
+@pytest.mark.parametrize("path", resources.recipes(), ids=lambda path: path.stem)
+def test_every_flag_of_a_recipe_is_a_sentence_in_a_group(path):
+    parser = make_parser(cli.recipe_main(str(path)), path.stem)
+    titles = {title.removesuffix(" arguments") for title in GROUPS}
+    groups = [group for group in parser._action_groups[2:] if group._group_actions]
+    assert {group.title for group in groups} == titles
+    for action in (action for group in groups for action in group._group_actions):
+        sentence = action.help.partition(" [")[0]
+        assert len(sentence.split()) >= 2 and sentence.endswith("."), action.dest
+
+
+@pytest.mark.parametrize("path", resources.recipes(), ids=lambda path: path.stem)
+def test_the_settings_that_a_run_leaves_repeat_it(path, tmp_path):
+    main = cli.recipe_main(str(path))
+    parser = make_parser(main, path.stem)
+    parser.add_argument("--config")
+    settings, _ = parse(main, parser, ["--name=other", "--seed=3", "--overwrite"])
+    (tmp_path / "settings.json").write_text(json.dumps(settings, default=str))
+    assert parse(main, parser, ["--config", str(tmp_path / "settings.json")])[0] == settings
