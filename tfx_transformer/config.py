@@ -58,6 +58,8 @@ _BOUNDS = {
     "patch_size": (1, 256),
     "conv_layers": (0, 8),
     "ngram_buckets": (0, 2_000_000),
+    "embedding_dim": (1, 32_768),
+    "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
     "num_segments": (0, 16),
     "class_tokens": (0, 16),
@@ -92,11 +94,19 @@ class TransformerConfig:
         num_decoder_layers: blocks of the decoder of an encoder-decoder. Defaults to `num_layers`.
         dropout: rate after each sub-layer and after the embedding, in training.
         max_sequence_length: most tokens the model reads, and most it writes.
+        embedding_dim: width of the embedding table of an encoder-only model. Defaults to
+            `hidden_dim`; of another width a projection follows positions and norm (ELECTRA).
         position: "sinusoidal"; "sinusoidal_halves", the sines before the cosines instead of by
-            turns (Marian); "learned"; "rotary"; or "relative", a trained score for each distance
-            (T5).
+            turns (Marian); "sinusoidal_fairseq", the same from position 2 on with other wavelengths
+            (M2M-100); "learned"; "rotary"; or "relative", a trained score for each distance (T5).
+        relative_scores: a trained score for each distance beside other positions (MPNet).
+        no_position_layers: the blocks that do without rotary positions (SmolLM3), by number from 0.
         norm: "layer_norm" or "rms_norm".
+        norm_bias: of layer normalization (ModernBERT has none).
         norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
+        first_norm: False: the first block's attention does without its norm (ModernBERT).
+        parallel_residual: attention and feed-forward layer of a block read the same (Black et al.
+            2022, section 2.1; GPT-NeoX); of a pre-norm model that is no encoder-decoder.
         embedding_norm: normalize the embeddings too, before the first block.
         norm_epsilon: added to the variance.
         sandwich_norm: pre-norm that normalizes each sub-layer's result too, before it is added
@@ -109,17 +119,22 @@ class TransformerConfig:
         query_key_norm: normalize each head's queries and keys (RMSNorm; Dehghani et al. 2023,
             section 2; Qwen3, Gemma).
         attention_scale: factor on the products of queries and keys. Defaults to head_dim^-0.5.
+        attention_softcap: c; products p become c tanh(p / c) (Gemma Team 2024, section 2; Gemma 2);
+            None: they stay.
         sliding_window: a token sees itself and at most this many less one before it (Beltagy et al.
-            2020, section 3.1; Mistral); 0: all.
+            2020, section 3.1; Mistral), in an encoder behind it too (ModernBERT); 0: all.
         global_layers: the blocks that see all nevertheless (Gemma), by number from 0.
         tie_embeddings: read the vocabulary out with the embedding table (Press & Wolf 2017).
         scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
         rope_theta: base wavelength of rotary positions.
+        rotary_dim: features of a head that are rotated, the first ones. Defaults to `head_dim`; the
+            others of GPT-NeoX and Phi tell no position.
         local_rope_theta: the same of blocks with a sliding window, if it is another (Gemma).
         rope_scaling: how rotary positions were stretched to a longer context: see
             `RotaryPositions`; None: not.
         relative_buckets, relative_distance: of "relative" positions, see `RelativePositions`.
         logit_scale: factor on the vectors that are read out (T5).
+        logit_softcap: as `attention_softcap`, of the logits over the vocabulary (Gemma 2).
         logits_bias: a trained bias of each logit over the vocabulary (Marian).
         padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
         stochastic_depth: rate at which the last block is left out of a training example; the
@@ -133,8 +148,14 @@ class TransformerConfig:
             (He et al. 2022, appendix A.1).
         initializer_range: standard deviation of embedded tokens at the beginning. Defaults to 1
             with `scale_embedding`, else to hidden_dim^-0.5.
-        pooler: project that one vector and squash it by tanh before classes are read out (BERT,
-            Devlin et al. 2019).
+        causal_encoder: a token of an encoder-only model sees only itself and those before it
+            (Qwen3-Embedding).
+        pooler: project that one vector and activate it before classes are read out (BERT, Devlin et
+            al. 2019).
+        pooler_activation: "tanh" (BERT), "relu" (DistilBERT), "gelu" (ELECTRA) or another.
+        pooler_norm: normalize what it makes (ModernBERT).
+        head_bias: biases in the projections of a read-out: of `pooler`, and before a masked token
+            is told.
         num_segments: of a model that tells the first text of a row from the second by a trained
             vector (Devlin et al. 2019, figure 2), how many such vectors it has; 0: none.
         class_tokens: trained vectors that stand before an image's (Dosovitskiy et al. 2021,
@@ -162,9 +183,9 @@ class TransformerConfig:
     num_decoder_layers: int | None = None
     dropout: float = 0.1
     max_sequence_length: int = 128
-    position: Literal["sinusoidal", "sinusoidal_halves", "learned", "rotary", "relative"] = (
-        "sinusoidal"
-    )
+    position: Literal[
+        "sinusoidal", "sinusoidal_halves", "sinusoidal_fairseq", "learned", "rotary", "relative"
+    ] = "sinusoidal"
     norm: Literal["layer_norm", "rms_norm"] = "layer_norm"
     norm_first: bool = True
     norm_epsilon: float = 1e-5
@@ -205,6 +226,19 @@ class TransformerConfig:
     pooler: bool = False
     norm_pooled: bool = False
     initializer_range: float | None = None
+    embedding_dim: int | None = None
+    relative_scores: bool = False
+    no_position_layers: tuple[int, ...] = ()
+    norm_bias: bool = True
+    first_norm: bool = True
+    parallel_residual: bool = False
+    attention_softcap: float | None = None
+    rotary_dim: int | None = None
+    logit_softcap: float | None = None
+    causal_encoder: bool = False
+    pooler_activation: Literal["tanh", "relu", "gelu", "gelu_tanh", "silu"] = "tanh"
+    pooler_norm: bool = False
+    head_bias: bool = True
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -225,6 +259,7 @@ class TransformerConfig:
             "qkv_bias": self.use_bias,
             "feed_forward_bias": self.use_bias,
             "local_rope_theta": self.rope_theta,
+            "embedding_dim": self.hidden_dim,
         }
         for name, value in own.items():
             if getattr(self, name) is None:
@@ -238,8 +273,11 @@ class TransformerConfig:
                     "  Each head takes an equal share of the vector; change one of the two."
                 )
             object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
-        if isinstance(self.global_layers, list):  # of JSON
-            object.__setattr__(self, "global_layers", tuple(self.global_layers))
+        if self.rotary_dim is None:
+            object.__setattr__(self, "rotary_dim", self.head_dim)
+        for name in ("global_layers", "no_position_layers"):
+            if isinstance(getattr(self, name), list):  # of JSON
+                object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def _check_whole(self, *names: str) -> None:
         for name in names:
@@ -279,11 +317,20 @@ class TransformerConfig:
             _check_number("initializer_range", self.initializer_range, 0.0, 10.0)
         if self.rope_scaling is not None:
             check_rope_scaling(self.rope_scaling)
-        layers = self.global_layers
-        if not isinstance(layers, tuple) or not all(type(i) is int and i >= 0 for i in layers):
+        for name in ("attention_softcap", "logit_softcap"):
+            if getattr(self, name) is not None:
+                _check_number(name, getattr(self, name), 1e-3, 1e6)
+        for name in ("global_layers", "no_position_layers"):
+            layers = getattr(self, name)
+            if not isinstance(layers, tuple) or not all(type(i) is int and i >= 0 for i in layers):
+                raise InputError(
+                    f"TransformerConfig: {name} is {layers!r}.\n"
+                    "  Expected a list of numbers of blocks, from 0."
+                )
+        if self.parallel_residual and not self.norm_first:
             raise InputError(
-                f"TransformerConfig: global_layers is {layers!r}.\n"
-                "  Expected a list of numbers of blocks, from 0."
+                "TransformerConfig: parallel_residual goes with norm_first only.\n"
+                "  Set norm_first true, or parallel_residual false."
             )
 
     def _check_heads(self) -> None:
@@ -293,7 +340,12 @@ class TransformerConfig:
                 f"num_key_value_heads {self.num_key_value_heads}.\n"
                 "  Query heads share key/value heads in equal groups; change one of the two."
             )
-        even = self.head_dim if self.position == "rotary" else self.hidden_dim
+        if self.rotary_dim > self.head_dim:
+            raise InputError(
+                f"TransformerConfig: rotary_dim {self.rotary_dim} is above head_dim "
+                f"{self.head_dim}.\n  Expected so many features of a head, or fewer."
+            )
+        even = self.rotary_dim if self.position == "rotary" else self.embedding_dim
         if self.position not in ("learned", "relative") and even % 2:
             raise InputError(
                 f"TransformerConfig: {self.position} positions need an even width, got {even}.\n"
@@ -301,6 +353,11 @@ class TransformerConfig:
             )
 
     def _check_image(self) -> None:
+        if self.embedding_dim != self.hidden_dim:
+            raise InputError(
+                f"TransformerConfig: embedding_dim is {self.embedding_dim} of a model that reads "
+                "images.\n  Only tables of tokens have a width of their own."
+            )
         if not self.conv_layers and self.image_size % self.patch_size:
             raise InputError(
                 f"TransformerConfig: image_size {self.image_size} is not a multiple of patch_size "
@@ -362,7 +419,8 @@ class TransformerConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values; `from_dict` reads it back."""
         values = dataclasses.asdict(self)
-        return values | {"global_layers": list(self.global_layers)}
+        lists = ("global_layers", "no_position_layers")
+        return values | {name: list(values[name]) for name in lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
@@ -390,10 +448,18 @@ class TransformerConfig:
 
 
 _CHOICES = {
-    "position": ("sinusoidal", "sinusoidal_halves", "learned", "rotary", "relative"),
+    "position": (
+        "sinusoidal",
+        "sinusoidal_halves",
+        "sinusoidal_fairseq",
+        "learned",
+        "rotary",
+        "relative",
+    ),
     "norm": ("layer_norm", "rms_norm"),
     "activation": ("relu", "gelu", "gelu_tanh", "silu"),
     "pooling": ("mean", "first", "last", "attention", "class_tokens"),
+    "pooler_activation": ("tanh", "relu", "gelu", "gelu_tanh", "silu"),
 }
 _FLAGS = (
     "norm_first",
@@ -410,6 +476,13 @@ _FLAGS = (
     "logits_bias",
     "pooler",
     "norm_pooled",
+    "relative_scores",
+    "norm_bias",
+    "first_norm",
+    "parallel_residual",
+    "causal_encoder",
+    "pooler_norm",
+    "head_bias",
 )
 
 

@@ -170,6 +170,43 @@ _SENTENCE_TRANSFORMER = {
 _ROBERTA = {**_ENCODER, "type_vocab_size": 1, "max_position_embeddings": 31, "layer_norm_eps": 1e-5}
 _LABELS = {"id2label": CLASSES, "label2id": {name: i for i, name in CLASSES.items()}}
 
+_DISTILBERT: dict[str, Any] = {
+    "vocab_size": 211,
+    "n_layers": 2,
+    "n_heads": 3,
+    "dim": 33,
+    "hidden_dim": 47,
+    "max_position_embeddings": 29,
+}
+_ELECTRA = {**_ENCODER, "embedding_size": 19, "eos_token_id": 2}
+_MPNET = {**_ENCODER, "max_position_embeddings": 31}
+
+
+def _modernbert(
+    architecture: str, task: str, settings: dict[str, Any] | None = None, **fields: Any
+) -> Case:
+    sizes = {"num_hidden_layers": 4, "num_attention_heads": 3, "hidden_size": 42}
+    ids = {"pad_token_id": 3, "bos_token_id": 1, "eos_token_id": 2}
+    ids |= {"cls_token_id": 1, "sep_token_id": 2}
+    settings = {**_ENCODER, **sizes, **ids, "local_attention": 8, **(settings or {})}
+    matters = (
+        {"local_attention": 6},
+        {"global_attn_every_n_layers": 2},
+        {"global_rope_theta": 1000.0},
+        {"local_rope_theta": 1000.0},
+    )
+    return Case(
+        architecture,
+        "ModernBertConfig",
+        task,
+        settings,
+        written={"global_attn_every_n_layers": 3},
+        unsaved=("layer_types",),
+        matters=matters,
+        **fields,
+    )
+
+
 CASES: dict[str, Case] = {
     "gpt2": Case(
         "GPT2LMHeadModel",
@@ -200,6 +237,37 @@ CASES: dict[str, Case] = {
         "RobertaConfig",
         "classification",
         {**_ROBERTA, **_LABELS},
+    ),
+    "xlm_roberta": Case("XLMRobertaForMaskedLM", "XLMRobertaConfig", "masked", _ROBERTA),
+    "camembert_classifier": Case(
+        "CamembertForSequenceClassification",
+        "CamembertConfig",
+        "classification",
+        {**_ROBERTA, **_LABELS},
+    ),
+    "distilbert": Case("DistilBertForMaskedLM", "DistilBertConfig", "masked", _DISTILBERT),
+    "distilbert_classifier": Case(
+        "DistilBertForSequenceClassification",
+        "DistilBertConfig",
+        "classification",
+        {**_DISTILBERT, **_LABELS},
+    ),
+    "electra": Case("ElectraForMaskedLM", "ElectraConfig", "masked", _ELECTRA),
+    "electra_classifier": Case(
+        "ElectraForSequenceClassification",
+        "ElectraConfig",
+        "classification",
+        {**_ELECTRA, **_LABELS},
+    ),
+    "mpnet": Case("MPNetForMaskedLM", "MPNetConfig", "masked", _MPNET),
+    "mpnet_model": Case(
+        "MPNetModel", "MPNetConfig", "embedding", _MPNET, files=_SENTENCE_TRANSFORMER
+    ),
+    "modernbert": _modernbert("ModernBertForMaskedLM", "masked"),
+    "modernbert_classifier": _modernbert(
+        "ModernBertForSequenceClassification",
+        "classification",
+        {**_LABELS, "classifier_pooling": "mean", "classifier_bias": True, "norm_bias": True},
     ),
     "llama_tied_bias": _llama(
         {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "head_dim": 10},

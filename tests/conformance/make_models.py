@@ -165,7 +165,7 @@ def new_inputs(name: str, task: str, config: Any) -> dict[str, Any]:
         targets = [[start, *draw(f"{name} target {n}", n - 1, config)] for n in TARGET_LENGTHS]
         return {"token_ids": rows, "decoder_token_ids": targets}
     inputs = {"token_ids": rows}
-    if config.model_type == "bert" and task != "embedding":
+    if config.model_type in ("bert", "electra") and task != "embedding":
         inputs["segment_ids"] = [[0] * LENGTHS[0], [0] * 7 + [1] * (LENGTHS[1] - 7)]
     return inputs
 

@@ -145,7 +145,7 @@ def test_logits_or_vectors(loaded, name):
     assert_answers(model, inputs_of(model, name), expected)
 
 
-@pytest.mark.parametrize("name", ["bert", "bert_classifier"])
+@pytest.mark.parametrize("name", ["bert", "bert_classifier", "electra", "electra_classifier"])
 def test_second_texts(loaded, name):
     described, arrays = fixture_of(name)
     model = loaded(name)

@@ -20,13 +20,14 @@ from safetensors.numpy import save_file
 
 # Looked up, not multiplied with: tables, and vectors that stand beside a table's.
 _EMBEDDING = re.compile(
-    r"(embeddings?|embed_tokens|embed_positions|wte|wpe|shared|cls_token|distillation_token)"
+    r"(embeddings?|embed_tokens|embed_positions|wte|wpe|shared|cls_token|distillation_token"
+    r"|embed_in)"
     r"(\.weight)?$"
 )
 # Standard deviation of what a kernel makes of inputs that have 1, relative to the other kernels.
 # Scores between queries and keys are to differ, so that it matters what a token looks at.
 _GAINS = [
-    (re.compile(r"(q_proj|k_proj|query|key|c_attn)\.weight$"), 1.75),
+    (re.compile(r"(q_proj|k_proj|query|key|c_attn|[qk]_lin|attn\.[qk]|Wqkv)\.weight$"), 1.75),
     (re.compile(r"(lm_head|relative_attention_bias|classifier(\.out_proj)?)\.weight$"), 2.5),
 ]
 

@@ -36,9 +36,12 @@ class MultiHeadAttention(keras.layers.Layer):
             (RMSNorm; Dehghani et al. 2023, section 2).
         norm_epsilon: added to the mean square by that.
         scale: factor on the scores. Defaults to head_dim^-0.5.
-        sliding_window: a token attends to itself and at most this many less one before it
-            (Beltagy et al. 2020, section 3.1); 0: all. Of causal attention.
+        sliding_window: a token attends to itself and at most this many less one before it, and
+            behind it unless `causal` (Beltagy et al. 2020, section 3.1); 0: all.
         rope_scaling: see `RotaryPositions`.
+        rotary_dim: features of a head that are rotated, the first ones. Defaults to head_dim.
+        softcap: c; scores s become c tanh(s / c) before they are masked (Gemma Team 2024,
+            section 2); None: they stay.
 
     Call arguments:
         x: float (batch, length, hidden_dim).
@@ -76,6 +79,8 @@ class MultiHeadAttention(keras.layers.Layer):
         scale=None,
         sliding_window=0,
         rope_scaling=None,
+        rotary_dim=None,
+        softcap=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -93,6 +98,8 @@ class MultiHeadAttention(keras.layers.Layer):
         self.scale = self.head_dim**-0.5 if scale is None else scale
         self.sliding_window = sliding_window
         self.rope_scaling = rope_scaling
+        self.rotary_dim = rotary_dim
+        self.softcap = softcap
         if num_heads % self.num_key_value_heads:
             raise ValueError(
                 f"num_heads {num_heads} is not a multiple of num_key_value_heads "
@@ -115,7 +122,9 @@ class MultiHeadAttention(keras.layers.Layer):
         self.weights_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
         self.rotary = None
         if rope_theta is not None:
-            self.rotary = RotaryPositions(rope_theta, rope_scaling, dtype=self.dtype_policy)
+            self.rotary = RotaryPositions(
+                rope_theta, rope_scaling, rotary_dim, dtype=self.dtype_policy
+            )
 
     def build(self, x_shape, memory_shape=None):
         memory_shape = x_shape if memory_shape is None else memory_shape
@@ -171,6 +180,10 @@ class MultiHeadAttention(keras.layers.Layer):
             mask = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
             if attention_mask is not None:
                 mask = ops.logical_and(mask, attention_mask)
+        elif self.sliding_window:
+            mask = window_mask(ops.shape(x)[1], self.sliding_window)
+            if attention_mask is not None:
+                mask = ops.logical_and(mask, attention_mask)
         if mask is not None:
             scores = self._hide(scores, mask)
         weights = ops.softmax(scores, axis=-1)
@@ -200,6 +213,9 @@ class MultiHeadAttention(keras.layers.Layer):
             query = query * ops.cast(self.scale, query.dtype)
         query = ops.reshape(query, (batch, self.num_key_value_heads, rows, self.head_dim))
         scores = _by_rows(lambda q, k: ops.matmul(q, ops.transpose(k, (0, 1, 3, 2))), query, key)
+        if self.softcap is not None:
+            cap = ops.cast(self.softcap, scores.dtype)
+            scores = ops.tanh(scores / cap) * cap
         return ops.reshape(scores, (batch, self.num_heads, length, ops.shape(scores)[3]))
 
     def _hide(self, scores, mask):
@@ -233,6 +249,8 @@ class MultiHeadAttention(keras.layers.Layer):
             "scale": self.scale,
             "sliding_window": self.sliding_window,
             "rope_scaling": self.rope_scaling,
+            "rotary_dim": self.rotary_dim,
+            "softcap": self.softcap,
         }
 
 
@@ -251,6 +269,16 @@ def causal_mask(position, length, keys, window=0):
     slots = ops.arange(keys, dtype="int32")
     seen = queries >= slots
     return ops.logical_and(seen, queries < slots + window) if window else seen
+
+
+def window_mask(length, window):
+    """Which tokens of a text read as a whole see each other: those less than `window` apart.
+
+    Returns: bool (1, length, length).
+    """
+    places = ops.arange(length, dtype="int32")
+    apart = ops.abs(ops.reshape(places, (1, -1, 1)) - ops.reshape(places, (1, 1, -1)))
+    return apart < window
 
 
 def _by_rows(function, x, y):

@@ -6,7 +6,7 @@ import keras
 
 from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.feed_forward import FeedForward
-from tfx_transformer.layers.norm import NORMS
+from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -17,6 +17,7 @@ class TransformerBlock(keras.layers.Layer):
     pre-norm:   x <- x + dropout(f(norm(x)))      Xiong et al. (2020)
     post-norm:  x <- norm(x + dropout(f(x)))      Vaswani et al. (2017), section 3.1
     sandwich:   x <- x + dropout(norm'(f(norm(x))))      Ding et al. (2021), section 2.4
+    parallel:   x <- x + dropout(f1(norm1(x))) + dropout(f2(norm2(x)))      Black et al. (2022), 2.1
 
     With `cross=False, causal=False` this is an encoder block, with `causal=True` a GPT block, with
     both the decoder block of an encoder-decoder.
@@ -24,13 +25,17 @@ class TransformerBlock(keras.layers.Layer):
     Args:
         hidden_dim, num_heads, num_key_value_heads, head_dim, use_bias, qkv_bias, attention_scale:
             see `MultiHeadAttention`.
-        rope_theta, rope_scaling, query_key_norm, sliding_window: the same, of self-attention.
+        rope_theta, rope_scaling, rotary_dim, query_key_norm, sliding_window, attention_softcap:
+            the same, of self-attention.
         intermediate_dim, activation, gated: see `FeedForward`.
         causal: tokens see only themselves and those before them.
         cross: add cross-attention to a memory.
         norm: "layer_norm" (Ba et al. 2016) or "rms_norm" (Zhang & Sennrich 2019).
         norm_first: pre-norm instead of post-norm.
         sandwich_norm: the third formula.
+        parallel_residual: the fourth formula, of a pre-norm block without cross-attention.
+        first_norm: False: attention reads x as it is, of a pre-norm block (ModernBERT).
+        norm_bias: False: layer normalization without beta.
         norm_epsilon: added to the variance.
         feed_forward_bias: biases in the feed-forward layer, if not as `use_bias`.
         dropout: rate on each sub-layer's result and on attention weights, in training.
@@ -75,6 +80,11 @@ class TransformerBlock(keras.layers.Layer):
         sliding_window=0,
         rope_scaling=None,
         sandwich_norm=False,
+        rotary_dim=None,
+        attention_softcap=None,
+        parallel_residual=False,
+        first_norm=True,
+        norm_bias=True,
         **kwargs,
     ):
         settings = dict(locals())
@@ -84,6 +94,8 @@ class TransformerBlock(keras.layers.Layer):
         self.norm = norm
         self.norm_first = norm_first
         self.norm_epsilon = norm_epsilon
+        self.norm_bias = norm_bias
+        self.parallel_residual = parallel_residual
         self.cross = cross
         attention = {
             "hidden_dim": hidden_dim,
@@ -103,6 +115,8 @@ class TransformerBlock(keras.layers.Layer):
             query_key_norm=query_key_norm,
             norm_epsilon=norm_epsilon,
             sliding_window=sliding_window,
+            rotary_dim=rotary_dim,
+            softcap=attention_softcap,
             name="attention",
             **attention,
         )
@@ -116,22 +130,23 @@ class TransformerBlock(keras.layers.Layer):
             name="feed_forward",
             dtype=self.dtype_policy,
         )
-        self._add_norms(sandwich_norm)
+        self._add_norms(sandwich_norm, first_norm)
         self._add_dropout(dropout, stochastic_depth)
 
-    def _add_norms(self, sandwich):
+    def _add_norms(self, sandwich, first):
         """One norm for each sub-layer; of a sandwich another for its result."""
 
-        def new_norm(name, wanted=True):
+        def norm_named(name, wanted=True):
             if not wanted:
                 return None
-            return NORMS[self.norm](epsilon=self.norm_epsilon, name=name, dtype=self.dtype_policy)
+            part = {"epsilon": self.norm_epsilon, "name": name, "dtype": self.dtype_policy}
+            return new_norm(self.norm, self.norm_bias, **part)
 
-        self.attention_norm = new_norm("attention_norm")
-        self.attention_result_norm = new_norm("attention_result_norm", sandwich)
-        self.cross_attention_norm = new_norm("cross_attention_norm", self.cross)
-        self.feed_forward_norm = new_norm("feed_forward_norm")
-        self.feed_forward_result_norm = new_norm("feed_forward_result_norm", sandwich)
+        self.attention_norm = norm_named("attention_norm", first)
+        self.attention_result_norm = norm_named("attention_result_norm", sandwich)
+        self.cross_attention_norm = norm_named("cross_attention_norm", self.cross)
+        self.feed_forward_norm = norm_named("feed_forward_norm")
+        self.feed_forward_result_norm = norm_named("feed_forward_result_norm", sandwich)
 
     def _add_dropout(self, dropout, stochastic_depth):
         self.residual_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
@@ -189,7 +204,7 @@ class TransformerBlock(keras.layers.Layer):
                 training=training,
             )
 
-        norms = (self.attention_norm, self.attention_result_norm)
+        read, norms = x, (self.attention_norm, self.attention_result_norm)
         x, extra = self._residual(x, attend, norms, training)
         new_cache = extra[:1] if cache is not None else ()
         if self.cross:
@@ -197,13 +212,18 @@ class TransformerBlock(keras.layers.Layer):
             x, extra = self._residual(x, attend_memory, norms, training)
         scores = extra[-1:] if return_attention_scores else ()
         norms = (self.feed_forward_norm, self.feed_forward_result_norm)
-        x, _ = self._residual(x, lambda y: self.feed_forward(y, training=training), norms, training)
+        read = read if self.parallel_residual else x
+        x, _ = self._residual(
+            x, lambda y: self.feed_forward(y, training=training), norms, training, read
+        )
         return (x, *new_cache, *scores) if new_cache or scores else x
 
-    def _residual(self, x, sub_layer, norms, training):
-        """x with one residual sub-layer applied, and what the sub-layer returned beside it."""
+    def _residual(self, x, sub_layer, norms, training, read=None):
+        """x with one residual sub-layer applied, which reads `read` if not x, and what the
+        sub-layer returned beside it."""
         norm, result_norm = norms
-        result = sub_layer(norm(x) if self.norm_first else x)
+        read = x if read is None else read
+        result = sub_layer(norm(read) if self.norm_first and norm is not None else read)
         y, *extra = result if isinstance(result, tuple) else (result,)
         if result_norm is not None:
             y = result_norm(y)

@@ -37,6 +37,9 @@ class SinusoidalPositions(keras.layers.Layer):
         max_wavelength: the 10000 of the formula.
         interleaved: False: all the sines stand before the cosines (Marian: Junczys-Dowmunt et al.
             2018).
+        inclusive: the last pair has the wavelength 2 pi max_wavelength itself: 10000^(i/(d/2 - 1))
+            (fairseq: Ott et al. 2019).
+        first: number of the first position.
 
     Call arguments:
         x: float (batch, length, hidden_dim).
@@ -48,10 +51,14 @@ class SinusoidalPositions(keras.layers.Layer):
         ValueError: hidden_dim is odd.
     """
 
-    def __init__(self, max_wavelength=10_000.0, interleaved=True, **kwargs):
+    def __init__(
+        self, max_wavelength=10_000.0, interleaved=True, inclusive=False, first=0, **kwargs
+    ):
         super().__init__(**kwargs)
         self.max_wavelength = max_wavelength
         self.interleaved = interleaved
+        self.inclusive = inclusive
+        self.first = first
 
     def build(self, input_shape):
         if input_shape[-1] % 2:
@@ -63,8 +70,11 @@ class SinusoidalPositions(keras.layers.Layer):
     def call(self, x, start=0):
         length, hidden_dim = ops.shape(x)[1], x.shape[-1]
         # Angles stay in float32: in half precision neighbouring positions would coincide.
-        frequencies = _frequencies(hidden_dim, self.max_wavelength)
-        angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
+        frequencies = _frequencies(hidden_dim, self.max_wavelength, self.inclusive)
+        positions = token_positions(start, length)
+        if self.first:
+            positions = positions + self.first
+        angles = ops.cast(positions, "float32")[..., None] * frequencies
         join = ops.stack if self.interleaved else ops.concatenate
         signal = join([ops.sin(angles), ops.cos(angles)], axis=-1)
         signal = ops.reshape(signal, (-1, length, hidden_dim))
@@ -75,6 +85,8 @@ class SinusoidalPositions(keras.layers.Layer):
             **super().get_config(),
             "max_wavelength": self.max_wavelength,
             "interleaved": self.interleaved,
+            "inclusive": self.inclusive,
+            "first": self.first,
         }
 
 
@@ -130,6 +142,7 @@ class RotaryPositions(keras.layers.Layer):
 
     Args:
         theta: base of the wavelengths.
+        width: rotate the first so many features only (Black et al. 2022, section 2.1); None: all.
         scaling: how the wavelengths were stretched to a longer context than the model was first
             trained with, under the names of Hugging Face's `rope_scaling`. {"rope_type": "linear",
             "factor"}: all alike (Chen et al. 2023). "llama3", with low_freq_factor,
@@ -145,20 +158,25 @@ class RotaryPositions(keras.layers.Layer):
     Returns: float (batch, heads, length, head_dim), the dtype of x.
     """
 
-    def __init__(self, theta=10_000.0, scaling=None, **kwargs):
+    def __init__(self, theta=10_000.0, scaling=None, width=None, **kwargs):
         super().__init__(**kwargs)
         self.theta = theta
         self.scaling = scaling
+        self.width = width
 
     def build(self, input_shape):
-        if input_shape[-1] % 2:
+        width = self.width or input_shape[-1]
+        if width % 2 or width > input_shape[-1]:
             raise ValueError(
-                f"RotaryPositions needs an even head_dim, got {input_shape[-1]}: "
-                "features are rotated in pairs."
+                f"RotaryPositions needs an even width of at most head_dim {input_shape[-1]}, "
+                f"got {width}: features are rotated in pairs."
             )
 
     def call(self, x, start=0):
-        length, head_dim = ops.shape(x)[2], x.shape[-1]
+        length, head_dim = ops.shape(x)[2], self.width or x.shape[-1]
+        kept = []
+        if head_dim < x.shape[-1]:
+            x, *kept = ops.split(x, [head_dim], axis=-1)
         frequencies, factor = _scaled(_frequencies(head_dim, self.theta), self.theta, self.scaling)
         angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
         angles = ops.reshape(angles, (-1, 1, length, head_dim // 2))
@@ -167,15 +185,19 @@ class RotaryPositions(keras.layers.Layer):
             cos, sin = cos * factor, sin * factor
         cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
         first, second = ops.split(x, 2, axis=-1)
-        return ops.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+        turned = [first * cos - second * sin, second * cos + first * sin]
+        return ops.concatenate([*turned, *kept], axis=-1)
 
     def get_config(self):
-        return {**super().get_config(), "theta": self.theta, "scaling": self.scaling}
+        settings = {"theta": self.theta, "scaling": self.scaling, "width": self.width}
+        return {**super().get_config(), **settings}
 
 
-def _frequencies(width: int, base: float) -> np.ndarray:
-    """1 / base^(2i/width) for i = 0 … width/2 - 1, computed in float64."""
-    return (base ** (-np.arange(0, width, 2, dtype="float64") / width)).astype("float32")
+def _frequencies(width: int, base: float, inclusive: bool = False) -> np.ndarray:
+    """1 / base^(2i/width) for i = 0 … width/2 - 1, computed in float64; inclusive: the last is
+    1 / base."""
+    steps = max(width - 2, 1) if inclusive else width
+    return (base ** (-np.arange(0, width, 2, dtype="float64") / steps)).astype("float32")
 
 
 def _scaled(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, float]:

@@ -54,7 +54,7 @@ class TransformerModel(keras.Model):
             start["embeddings_initializer"] = keras.initializers.RandomNormal(stddev=deviation)
         return TokenEmbedding(
             config.vocabulary_size,
-            config.hidden_dim,
+            config.embedding_dim,
             scale=scale,
             tie_weights=config.tie_embeddings,
             name="embedding",

@@ -17,7 +17,7 @@ from tfx_transformer.layers import (
     Pooling,
 )
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
-from tfx_transformer.layers.norm import NORMS
+from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models import losses
 from tfx_transformer.models.base import TransformerModel
@@ -47,7 +47,7 @@ class EncoderModel(TransformerModel):
         if config.ngram_buckets and not config.image_size:
             self.ngrams = NGramEmbedding(
                 config.ngram_buckets,
-                config.hidden_dim,
+                config.embedding_dim,
                 scale=self.embedding.scale,
                 name="ngrams",
                 dtype=self.dtype_policy,
@@ -58,7 +58,7 @@ class EncoderModel(TransformerModel):
             if config.num_segments:
                 self.segments = keras.layers.Embedding(
                     config.num_segments,
-                    config.hidden_dim,
+                    config.embedding_dim,
                     embeddings_initializer=keras.initializers.RandomNormal(stddev=0.02),
                     name="segments",
                     dtype=self.dtype_policy,
@@ -73,7 +73,11 @@ class EncoderModel(TransformerModel):
                 name="class_tokens",
             )
         self.encoder = TransformerStack(
-            config, config.num_layers, name="encoder", dtype=self.dtype_policy
+            config,
+            config.num_layers,
+            causal=config.causal_encoder,
+            name="encoder",
+            dtype=self.dtype_policy,
         )
 
     def _build_parts(self, *parts):
@@ -85,7 +89,7 @@ class EncoderModel(TransformerModel):
         if not config.norm_pooled:
             return None
         norm = {"epsilon": config.norm_epsilon, "name": "pooled_norm", "dtype": self.dtype_policy}
-        return NORMS[config.norm](**norm)
+        return new_norm(config.norm, config.norm_bias, **norm)
 
     def pooled(self, x, mask):
         """The one vector of a text or an image, float (batch, hidden_dim)."""
@@ -99,8 +103,8 @@ class EncoderModel(TransformerModel):
         Args:
             inputs: see `encode`.
 
-        Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
-            length), None of images.
+        Returns: float (batch, length, embedding_dim), and which of them are no padding, bool
+            (batch, length), None of images.
         """
         if self.config.image_size:
             x = self.embedding(inputs["images"])
@@ -168,13 +172,16 @@ class MaskedLM(EncoderModel):
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
-        part = {"dtype": self.dtype_policy}
-        self.transform = Linear(self.config.hidden_dim, name="transform", **part)
-        self.transform_norm = keras.layers.LayerNormalization(
-            epsilon=self.config.norm_epsilon, name="transform_norm", **part
+        config, part = self.config, {"dtype": self.dtype_policy}
+        self.transform = Linear(
+            config.embedding_dim, use_bias=config.head_bias, name="transform", **part
         )
-        self.activation = ACTIVATIONS[self.config.activation]
-        self._build_parts(self.encoder, self.transform, self.transform_norm)
+        self.transform_norm = keras.layers.LayerNormalization(
+            epsilon=config.norm_epsilon, center=config.norm_bias, name="transform_norm", **part
+        )
+        self.activation = ACTIVATIONS[config.activation]
+        self.transform_norm.build((None, None, config.embedding_dim))
+        self._build_parts(self.encoder, self.transform)
         # By `add_weight` its path would begin with the model's name, of which Keras counts copies.
         self.bias = keras.Variable(
             "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="bias"
@@ -200,7 +207,8 @@ class MaskedLM(EncoderModel):
 class Classifier(EncoderModel):
     """Tells which of its classes a text or an image belongs to.
 
-    logits = W dropout(p) + b,  p = pool(encoder(x)), with `pooler` tanh(W' pool(encoder(x)) + b')
+    logits = W dropout(p) + b,  p = pool(encoder(x)); with `pooler`
+    p = [norm](f(W' pool(encoder(x)) + b'))
 
     Devlin et al. (2019), section 4.1; of images Dosovitskiy et al. (2021), section 3.1, with
     `conv_layers` and pooling "attention" the Compact Convolutional Transformer of Hassani et al.
@@ -220,7 +228,7 @@ class Classifier(EncoderModel):
 
     task = "classification"
     consistency = 0.0
-    read_out = ("pooling/", "pooled_norm/", "pooler/", "logits/")
+    read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
 
     def __init__(self, config, **kwargs):
         super().__init__(config, **kwargs)
@@ -233,22 +241,37 @@ class Classifier(EncoderModel):
         part = {"dtype": self.dtype_policy}
         self.pooling = Pooling(config.pooling, config.class_tokens or 1, name="pooling", **part)
         self.pooled_norm = self._new_pooled_norm()
-        self.pooler = None
-        if config.pooler:
-            self.pooler = Linear(config.hidden_dim, activation="tanh", name="pooler", **part)
+        self._add_pooler()
         self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
         self.logits = Linear(config.num_classes, name="logits", **part)
-        self._build_parts(self.encoder, self.pooling, self.pooled_norm, self.pooler)
+        self._build_parts(
+            self.encoder, self.pooling, self.pooled_norm, self.pooler, self.pooler_norm
+        )
         width = config.hidden_dim
         if config.pooling == "class_tokens":
             width *= config.class_tokens
         self.logits.build((None, width))
+
+    def _add_pooler(self):
+        """The projection before the classes, and its norm, where the configuration has them."""
+        config, part = self.config, {"dtype": self.dtype_policy}
+        self.pooler = self.pooler_norm = None
+        if config.pooler:
+            activation = ACTIVATIONS.get(config.pooler_activation, config.pooler_activation)
+            bias = config.head_bias
+            width = config.hidden_dim
+            self.pooler = Linear(width, activation=activation, use_bias=bias, name="pooler", **part)
+        if config.pooler and config.pooler_norm:
+            part |= {"epsilon": config.norm_epsilon, "name": "pooler_norm"}
+            self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
     def call(self, inputs, training=None):
         x, mask = self.encode(inputs, training=training)
         x = self.pooled(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
+        if self.pooler_norm is not None:
+            x = self.pooler_norm(x)
         return self.logits(self.pooled_dropout(x, training=training))
 
     def compile(
@@ -362,7 +385,8 @@ class Embedder(EncoderModel):
         )
 
 
-_ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", "pooler/")
+_POOLER = ("pooler/", "pooler_norm/")
+_ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_POOLER)
 
 
 def take_over(model: EncoderModel, base: keras.Model | None) -> None:
@@ -382,7 +406,7 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
     for path, weight in own.items():
         if not path.startswith(_ENCODER) or "seed_generator" in path:
             continue
-        if path.startswith("pooler/") and path not in theirs:
+        if path.startswith(_POOLER) and path not in theirs:
             continue  # new where the base did not classify
         if path not in theirs or theirs[path].shape != weight.shape:
             raise InputError(

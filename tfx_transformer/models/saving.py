@@ -179,7 +179,7 @@ def _check_sizes(
 ) -> None:
     """Refuses an architecture of another size than the weights, before anything is built: a wrong
     configuration allocates nothing."""
-    shape = (architecture.vocabulary_size, architecture.hidden_dim)
+    shape = (architecture.vocabulary_size, architecture.embedding_dim)
     if not architecture.image_size and shapes.get("embedding/embeddings") != shape:
         raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
     check_size(architecture, task, sum(map(math.prod, shapes.values())), path)

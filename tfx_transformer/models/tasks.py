@@ -22,7 +22,8 @@ class LanguageModel(TransformerModel):
         config: `TransformerConfig`, or its dictionary.
 
     Raises:
-        InputError: it has `ngram_buckets`, which only encoder-only models have.
+        InputError: it has `ngram_buckets`, or an embedding table of another width than
+            `hidden_dim`, which only encoder-only models have.
     """
 
     label_smoothing = 0.0  # of the default loss
@@ -34,6 +35,12 @@ class LanguageModel(TransformerModel):
                 f"ngram_buckets is {self.config.ngram_buckets} for a model that writes text.\n"
                 "  Expected 0: pairs of tokens are a table of models that read (masked, "
                 "classification, embedding)."
+            )
+        if self.config.embedding_dim != self.config.hidden_dim:
+            raise InputError(
+                f"embedding_dim is {self.config.embedding_dim} for a model that writes text.\n"
+                f"  Expected hidden_dim, {self.config.hidden_dim}: only models that read have a "
+                "table of another width."
             )
         self.embedding = self._new_embedding()
         self.logits_bias = None
@@ -52,6 +59,9 @@ class LanguageModel(TransformerModel):
         logits = self.embedding(x, reverse=True)
         if self.logits_bias is not None:
             logits = logits + ops.cast(self.logits_bias, logits.dtype)
+        if self.config.logit_softcap is not None:
+            cap = ops.cast(self.config.logit_softcap, logits.dtype)
+            logits = ops.tanh(logits / cap) * cap
         return logits
 
     def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):

@@ -9,11 +9,12 @@ from keras import ops
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.layers import (
     LearnedPositions,
+    Linear,
     RelativePositions,
     SinusoidalPositions,
     TransformerBlock,
 )
-from tfx_transformer.layers.norm import NORMS
+from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -21,8 +22,8 @@ from tfx_transformer.layers.position import PACKAGE
 class TransformerStack(keras.layers.Layer):
     """Embedded tokens to contextual vectors, through the same step in training and decoding.
 
-    x <- dropout([norm](x + positions));  x <- block_i(x) for every i;  x <- norm(x) if pre-norm and
-    not `norm_pooled`
+    x <- dropout([norm](x + positions)) [W + b];  x <- block_i(x) for every i;  x <- norm(x) if
+    pre-norm and not `norm_pooled`
 
     Args:
         config: `TransformerConfig`, or its dictionary.
@@ -31,7 +32,7 @@ class TransformerStack(keras.layers.Layer):
         cross: blocks read a memory by cross-attention.
 
     Call arguments:
-        x: float (batch, length, hidden_dim), embedded tokens.
+        x: float (batch, length, embedding_dim), embedded tokens.
         memory: float (batch, memory_length, hidden_dim), or the result of `project_memory`.
         cache: None (training), or one (key, value) pair per block, each float
             (batch, num_key_value_heads, max_length, head_dim), or two lists of rows kept apart, see
@@ -57,9 +58,15 @@ class TransformerStack(keras.layers.Layer):
         self.causal = causal
         self.cross = cross
         self.positions = self._new_positions()
+        self.distances = self._new_distances("distances") if config.relative_scores else None
         self.embedding_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
         self.blocks = [self._new_block(index) for index in range(num_layers)]
         self.embedding_norm = self._new_norm("embedding_norm") if config.embedding_norm else None
+        self.embedding_projection = None
+        if config.embedding_dim != config.hidden_dim:
+            self.embedding_projection = Linear(
+                config.hidden_dim, name="embedding_projection", dtype=self.dtype_policy
+            )
         normed = config.norm_first and not config.norm_pooled
         self.final_norm = self._new_norm("final_norm") if normed else None
 
@@ -71,15 +78,23 @@ class TransformerStack(keras.layers.Layer):
         if config.position == "learned":
             return LearnedPositions(config.max_sequence_length, **part)
         if config.position == "relative":
-            buckets, distance = config.relative_buckets, config.relative_distance
-            return RelativePositions(config.num_heads, buckets, distance, self.causal, **part)
+            return self._new_distances("positions")
+        if config.position == "sinusoidal_fairseq":
+            return SinusoidalPositions(interleaved=False, inclusive=True, first=2, **part)
         return SinusoidalPositions(interleaved=config.position == "sinusoidal", **part)
+
+    def _new_distances(self, name):
+        """What is added to the scores of every block's attention."""
+        config, part = self.config, {"name": name, "dtype": self.dtype_policy}
+        buckets, distance = config.relative_buckets, config.relative_distance
+        return RelativePositions(config.num_heads, buckets, distance, self.causal, **part)
 
     def _new_block(self, index):
         config, window = self.config, self.config.window_of(index)
         theta = config.local_rope_theta if window else config.rope_theta
         # Blocks with a wavelength of their own see a short way, whatever the context.
         stretched = config.local_rope_theta == config.rope_theta or not window
+        rotary = config.position == "rotary" and index not in config.no_position_layers
         return TransformerBlock(
             config.hidden_dim,
             config.num_heads,
@@ -93,7 +108,7 @@ class TransformerStack(keras.layers.Layer):
             activation=config.activation,
             gated=config.gated,
             use_bias=config.use_bias,
-            rope_theta=theta if config.position == "rotary" else None,
+            rope_theta=theta if rotary else None,
             dropout=config.dropout,
             stochastic_depth=config.stochastic_depth * index / max(self.num_layers - 1, 1),
             head_dim=config.head_dim,
@@ -104,20 +119,27 @@ class TransformerStack(keras.layers.Layer):
             sliding_window=window,
             rope_scaling=config.rope_scaling if stretched else None,
             sandwich_norm=config.sandwich_norm,
+            rotary_dim=config.rotary_dim,
+            attention_softcap=config.attention_softcap,
+            parallel_residual=config.parallel_residual,
+            first_norm=config.first_norm or index > 0,
+            norm_bias=config.norm_bias,
             name=f"block_{index}",
             dtype=self.dtype_policy,
         )
 
     def _new_norm(self, name):
-        new_norm = NORMS[self.config.norm]
-        return new_norm(epsilon=self.config.norm_epsilon, name=name, dtype=self.dtype_policy)
+        config, part = self.config, {"name": name, "dtype": self.dtype_policy}
+        return new_norm(config.norm, config.norm_bias, epsilon=config.norm_epsilon, **part)
 
     def build(self, x_shape, memory_shape=None):
+        embedded = (None, None, self.config.embedding_dim)
+        for part in (self.positions, self.distances, self.embedding_norm):
+            if part is not None:
+                part.build(embedded)
+        if self.embedding_projection is not None:
+            self.embedding_projection.build(embedded)
         shape = (None, None, self.config.hidden_dim)
-        if self.positions is not None:
-            self.positions.build(shape)
-        if self.embedding_norm is not None:
-            self.embedding_norm.build(shape)
         for block in self.blocks:
             block.build(shape, shape if self.cross else None)
         if self.final_norm is not None:
@@ -149,16 +171,20 @@ class TransformerStack(keras.layers.Layer):
         return_hidden_states=False,
         training=None,
     ):
-        bias = None
+        bias, distances = None, self.distances
         if self.config.position == "relative":
-            keys = ops.shape(x)[1] if cache is None else _slots(cache)
-            start = 0 if cache is None else position
-            bias = self.positions(start=start, length=ops.shape(x)[1], keys=keys)
+            distances = self.positions
         elif self.positions is not None:
             x = self.positions(x, start=position)
+        if distances is not None:
+            keys = ops.shape(x)[1] if cache is None else _slots(cache)
+            start = 0 if cache is None else position
+            bias = distances(start=start, length=ops.shape(x)[1], keys=keys)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x, training=training)
+        if self.embedding_projection is not None:
+            x = self.embedding_projection(x)
         new_cache, scores, states = [], [], [x]
         for index, block in enumerate(self.blocks):
             result = block(

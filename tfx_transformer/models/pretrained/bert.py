@@ -21,7 +21,7 @@ from tfx_transformer.models.pretrained.family import (
     their_activation,
 )
 
-_BLOCK = [
+BERT_BLOCK = [
     ("attention/query", "attention.self.query", "linear"),
     ("attention/key", "attention.self.key", "linear"),
     ("attention/value", "attention.self.value", "linear"),
@@ -33,7 +33,7 @@ _BLOCK = [
 ]
 
 
-def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     refuse_other(
         config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False
     )
@@ -65,12 +65,12 @@ def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     segments = config.get("type_vocab_size", 2)
     if not segments:
         raise InputError("config.json: type_vocab_size is 0.\n  A BERT has one segment or more.")
-    return _fields(config, task) | {"num_segments": segments}
+    return encoder_fields(config, task) | {"num_segments": segments}
 
 
 def _roberta_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     refuse_other(config, type_vocab_size=1)
-    fields = _fields(config, task)
+    fields = encoder_fields(config, task)
     fields["max_sequence_length"] -= _first_position(config)
     return fields
 
@@ -86,7 +86,7 @@ def _encoder(config: Mapping[str, Any], prefix: str) -> list[Tensor]:
         *layer("encoder/embedding_norm", prefix + "embeddings.LayerNorm", "layer_norm"),
     ]
     for i in range(config["num_hidden_layers"]):
-        table += layers(f"encoder/block_{i}/", f"{prefix}encoder.layer.{i}.", _BLOCK)
+        table += layers(f"encoder/block_{i}/", f"{prefix}encoder.layer.{i}.", BERT_BLOCK)
     return table
 
 
@@ -126,7 +126,7 @@ def _roberta_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group
     ]
 
 
-def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
+def encoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     return {
         "vocab_size": config.vocabulary_size,
         "num_hidden_layers": config.num_layers,
@@ -144,7 +144,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 def _bert_config(config: TransformerConfig, task: str) -> dict[str, Any]:
-    return _config(config, task) | {
+    return encoder_config(config, task) | {
         "model_type": "bert",
         "max_position_embeddings": config.max_sequence_length,
         "type_vocab_size": config.num_segments,
@@ -152,7 +152,7 @@ def _bert_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 def _roberta_config(config: TransformerConfig, task: str) -> dict[str, Any]:
-    values = _config(config, task) | {"model_type": "roberta", "type_vocab_size": 1}
+    values = encoder_config(config, task) | {"model_type": "roberta", "type_vocab_size": 1}
     longest = config.max_sequence_length + _first_position(values)
     return values | {"max_position_embeddings": longest}
 
@@ -173,7 +173,7 @@ BERT = Family(
 )
 
 ROBERTA = Family(
-    model_types=("roberta", "xlm-roberta"),
+    model_types=("roberta", "xlm-roberta", "camembert"),
     tasks={
         "ForMaskedLM": "masked",
         "ForSequenceClassification": "classification",

@@ -6,13 +6,34 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.bert import BERT, ROBERTA
+from tfx_transformer.models.pretrained.distilbert import DISTILBERT
+from tfx_transformer.models.pretrained.electra import ELECTRA
 from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.gpt2 import GPT2
 from tfx_transformer.models.pretrained.llama import GEMMA, LLAMA, MISTRAL, QWEN
+from tfx_transformer.models.pretrained.modernbert import MODERNBERT
+from tfx_transformer.models.pretrained.mpnet import MPNET
 from tfx_transformer.models.pretrained.seq2seq import MARIAN, T5
 from tfx_transformer.models.pretrained.vit import DEIT, VIT
 
-FAMILIES = (BERT, ROBERTA, GPT2, LLAMA, MISTRAL, QWEN, GEMMA, T5, MARIAN, VIT, DEIT)
+# A model that two families can say is written as the first of them.
+FAMILIES = (
+    BERT,
+    ROBERTA,
+    DISTILBERT,
+    ELECTRA,
+    MPNET,
+    MODERNBERT,
+    GPT2,
+    LLAMA,
+    MISTRAL,
+    QWEN,
+    GEMMA,
+    T5,
+    MARIAN,
+    VIT,
+    DEIT,
+)
 
 
 def family_of(config: dict[str, Any], where: Any) -> Family:

@@ -133,6 +133,35 @@ def reshaped(ours: str, theirs: str, ahead: int = 1) -> Group:
     )
 
 
+def fused(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
+    """Linear layers of ours that stand in a checkpoint as one, their outputs side by side.
+
+    Args:
+        ours: paths of the layers.
+        theirs: name of the one layer.
+        sizes: outputs of each of ours.
+    """
+    ends = np.cumsum(sizes)[:-1]
+
+    def load_kernel(arrays):
+        return [part.T for part in np.split(arrays[0], ends)]
+
+    def save_kernel(arrays):
+        return [np.concatenate([array.T for array in arrays])]
+
+    def load_bias(arrays):
+        return np.split(arrays[0], ends)
+
+    def save_bias(arrays):
+        return [np.concatenate(arrays)]
+
+    kernels, biases = (tuple(f"{path}/{name}" for path in ours) for name in ("kernel", "bias"))
+    return [
+        Group(kernels, (f"{theirs}.weight",), load_kernel, save_kernel),
+        Group(biases, (f"{theirs}.bias",), load_bias, save_bias),
+    ]
+
+
 def need(config: Mapping[str, Any], *names: str) -> list[Any]:
     """Values of config.json that a checkpoint cannot do without.
 

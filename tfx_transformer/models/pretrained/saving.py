@@ -30,7 +30,7 @@ _NO_ARCHITECTURE = (
     "multi_label",
 )
 # What an encoder's vectors become is no part of a bare encoder.
-_READ_OUT = ("pooling", "pooler")
+_READ_OUT = ("pooling", "pooler", "pooler_activation", "pooler_norm")
 
 _MODULES = "sentence_transformers.models."
 
@@ -110,7 +110,7 @@ def _differences(config: TransformerConfig, told: TransformerConfig, task: str) 
     left_out = _NO_ARCHITECTURE + (_READ_OUT if task != "classification" else ())
     if task != "seq2seq":
         left_out += ("num_decoder_layers",)
-    if config.position != "relative":
+    if config.position != "relative" and not config.relative_scores:
         left_out += ("relative_buckets", "relative_distance")
     if config.position != "rotary":
         left_out += ("rope_theta", "local_rope_theta")
@@ -140,6 +140,10 @@ def _architecture(family: Family, config: Mapping[str, Any], model: keras.Model)
 _CLASSES = {
     "bert": "Bert",
     "roberta": "Roberta",
+    "distilbert": "DistilBert",
+    "electra": "Electra",
+    "mpnet": "MPNet",
+    "modernbert": "ModernBert",
     "gpt2": "GPT2",
     "llama": "Llama",
     "mistral": "Mistral",

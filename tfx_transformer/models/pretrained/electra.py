@@ -1,0 +1,69 @@
+"""ELECTRA: Clark et al. (2020), a BERT whose embedding table may be narrower than its blocks.
+
+The generator tells masked tokens; the discriminator, which is the one to fine-tune, has a head that
+tells replaced ones, and serves without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.pretrained.bert import BERT_BLOCK, encoder_config, encoder_fields
+from tfx_transformer.models.pretrained.family import Family, Tensor, layer, layers, refuse_other
+
+
+def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    fields = encoder_fields(config, task) | {
+        "num_segments": config.get("type_vocab_size", 2),
+        "embedding_dim": config.get("embedding_size", 128),
+    }
+    if task == "classification":
+        fields["pooler_activation"] = "gelu"
+    if task == "masked":  # the head always has this one
+        refuse_other(config, hidden_act="gelu")
+    return fields
+
+
+def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
+    table = [
+        *layer("embedding", "electra.embeddings.word_embeddings", "table"),
+        *layer("segments", "electra.embeddings.token_type_embeddings", "table"),
+        *layer("encoder/positions", "electra.embeddings.position_embeddings", "table"),
+        *layer("encoder/embedding_norm", "electra.embeddings.LayerNorm", "layer_norm"),
+        *layer("encoder/embedding_projection", "electra.embeddings_project", "linear"),
+        *layer("transform", "generator_predictions.dense", "linear"),
+        *layer("transform_norm", "generator_predictions.LayerNorm", "layer_norm"),
+        Tensor("bias", "generator_lm_head.bias"),
+        *layer("pooler", "classifier.dense", "linear"),
+        *layer("logits", "classifier.out_proj", "linear"),
+    ]
+    for i in range(config["num_hidden_layers"]):
+        table += layers(f"encoder/block_{i}/", f"electra.encoder.layer.{i}.", BERT_BLOCK)
+    return table
+
+
+def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    return encoder_config(config, task) | {
+        "model_type": "electra",
+        "embedding_size": config.embedding_dim,
+        "max_position_embeddings": config.max_sequence_length,
+        "type_vocab_size": config.num_segments,
+    }
+
+
+ELECTRA = Family(
+    model_types=("electra",),
+    tasks={
+        "ForMaskedLM": "masked",
+        "ForSequenceClassification": "classification",
+        "Model": "embedding",
+        "ForPreTraining": "embedding",
+    },
+    fields=_fields,
+    layout=_layout,
+    to_config=_config,
+    prefix="electra.",
+    heads=("generator_", "discriminator_predictions.", "classifier."),
+)
