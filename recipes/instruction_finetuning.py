@@ -54,8 +54,8 @@ def main(
     """Fine-tune a decoder-only Transformer to follow instructions.
 
     Data arguments:
-        csv: Table of instructions and answers, or chats in JSON Lines. Default:
-            datasets/instructions.csv.
+        csv: Table of instructions and answers, or chats in JSON Lines (.jsonl) or an array
+            (.json). Default: datasets/instructions.csv.
         instruction: Column of the instructions.
         input: Column of further input to an instruction; it may be missing.
         output: Column of the answers.

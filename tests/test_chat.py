@@ -19,7 +19,7 @@ from tfx_transformer.generation.encoders import (
 )
 from tfx_transformer.generation.text import TextGenerator, Writer
 from tfx_transformer.models.decoding import text_generator
-from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
 END, USER, ASSISTANT = 2, 4, 5
@@ -167,10 +167,57 @@ def test_each_turn_is_what_the_whole_conversation_would_give(generator, tokenize
     assert roles == ["system"] + ["user", "assistant"] * 3
 
 
+def test_a_template_that_changes_earlier_turns_is_read_again(generator, tokenizer):
+    """Answers of earlier turns lose their first character, as reasoning is left out."""
+    text = CHAT_TEMPLATE.replace(
+        "message.content",
+        "(message.content[1:] if message.role == 'assistant' and not loop.last"
+        " else message.content)",
+    )
+    changing = ChatEncoder(ChatTemplate(text, tokenizer))
+    chat = Chat(TextGenerator(generator.engine, changing, 60), system="猫")
+    recording = chat._session = Recording(chat._session)
+    answers, kept = [], []
+    for message in ("the cat", "sat", "猫", "the"):
+        asked = [*chat.messages, {"role": "user", "content": message}]
+        prompt = changing.template.prompt(asked)
+        expected, _ = naive_answer(generator, prompt, 5)
+        before = dict(recording.slots)
+        recording.slots = {}
+        assert chat.say(message, max_new_tokens=5) == expected
+        read = sorted(recording.slots)
+        recording.slots = before | recording.slots
+        assert [recording.slots[i] for i in range(len(prompt))] == prompt
+        # The cache is kept up to the first token that differs, and no further.
+        kept.append(read[0])
+        assert all(before[i] == prompt[i] for i in range(read[0]))
+        if before:
+            assert read[0] == len(prompt) - 1 or before.get(read[0]) != prompt[read[0]]
+        answers.append(expected)
+    assert kept[0] == 0 and kept[1] > 5 and sorted(kept) == kept
+    assert any(len(answer) > 1 for answer in answers)
+
+
+def test_an_interrupted_answer_leaves_a_conversation_that_goes_on(generator, tokenizer):
+    text = CHAT_TEMPLATE.replace("message.content", "message.content[loop.revindex0:]")
+    changing = ChatEncoder(ChatTemplate(text, tokenizer))
+    chat = Chat(TextGenerator(generator.engine, changing, 60))
+    chat.say("the cat", max_new_tokens=5)
+    asked = [*chat.messages, {"role": "user", "content": "sat on"}]
+
+    def interrupt(piece):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        chat.say("a long other message", stream=interrupt, max_new_tokens=5)
+    expected, _ = naive_answer(generator, changing.template.prompt(asked), 5)
+    assert chat.say("sat on", max_new_tokens=5) == expected
+
+
 def test_a_full_conversation_says_so_and_stays(generator):
     chat = Chat(generator)
     chat.say("the cat", max_new_tokens=5)
-    before = (list(chat.messages), chat._cached)
+    before = (list(chat.messages), list(chat._cached))
     with pytest.raises(InputError, match="the conversation is full.*context is 61"):
         chat.say("猫 🙂 " * 30)
     assert (chat.messages, chat._cached) == before

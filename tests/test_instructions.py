@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tfx_transformer.data.chat_records import user_text
 from tfx_transformer.data.conversations import (
     Conversations,
     add_turns,
     read_instructions,
     split_conversations,
-    user_text,
 )
 from tfx_transformer.data.instructions import encode_conversation, instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
@@ -177,22 +178,22 @@ GOOD = {"instruction": "a", "output": "b"}
         ('{"instruction": "a",} x', "not JSON from character"),
         ("[" * 100_000, "nesting is too long"),
         ('{"n": ' + "9" * 5000 + "}", "number or a nesting is too long"),
-        ('["a", "b"]', "no JSON object but a list"),
-        ("null", "no JSON object but a NoneType"),
+        ('["a", "b"]', "not a JSON object but a list"),
+        ("null", "not a JSON object but a NoneType"),
         ('{"output": "b"}', "there is no key 'instruction'"),
-        ('{"instruction": "a", "output": 3}', "'output' is no text but of type int"),
-        ('{"instruction": "a", "input": null, "output": "b"}', "'input' is no text"),
+        ('{"instruction": "a", "output": 3}', "'output' is not a text but of type int"),
+        ('{"instruction": "a", "input": 3, "output": "b"}', "'input' is not a text"),
         ('{"instruction": " ", "output": "b"}', "'instruction' is empty"),
         ('{"instruction": "a", "output": "b", "output": "c"}', "'output' stands twice"),
         ('{"instruction": "a", "output": "\\ud83d"}', "message 2 holds a NUL character or half"),
         ('{"instruction": "a\\u0000", "output": "b"}', "message 1 holds a NUL"),
         ('{"messages": "Hi"}', "there are no messages"),
         ('{"messages": []}', "there are no messages"),
-        ('{"messages": ["Hi"]}', "message 1 is no object"),
-        ('{"messages": [{"role": "tool", "content": "a"}]}', "message 1 has the role 'tool'"),
+        ('{"messages": ["Hi"]}', "message 1 is not an object"),
+        ('{"messages": [{"role": "judge", "content": "a"}]}', "message 1 has the role 'judge'"),
         ('{"messages": [{"role": "user", "content": null}]}', "content of type NoneType"),
         ('{"messages": [{"role": "assistant", "content": "a"}]}', "no message of a user"),
-        ('{"messages": [{"role": "user", "content": "a"}]}', "no answer but the user's"),
+        ('{"messages": [{"role": "user", "content": "a"}]}', "not an answer but the user's"),
         (json.dumps({"messages": said("a", "\n")}), "message 2 is empty"),
     ],
 )
@@ -245,13 +246,14 @@ def test_the_first_byte_that_is_no_utf8_is_named(write, content, line, byte, val
 
 
 def test_files_that_are_none(write, tmp_path):
-    assert "no line with text" in message_of(read_instructions, write(b""))
-    assert "no line with text" in message_of(read_instructions, write("\n \r\n"))
+    assert "no conversation in it" in message_of(read_instructions, write(b""))
+    assert "no conversation in it" in message_of(read_instructions, write("\n \r\n"))
     assert "No such file" in message_of(read_instructions, tmp_path / "none.jsonl")
     (tmp_path / "folder.jsonl").mkdir()
     assert "Is a directory" in message_of(read_instructions, tmp_path / "folder.jsonl")
-    message = message_of(read_instructions, write("[]", "file.json"))
-    assert ".csv and .jsonl" in message
+    message = message_of(read_instructions, write("[]", "file.xml"))
+    assert ".csv, .jsonl and .json" in message
+    assert "no conversation in it" in message_of(read_instructions, write(" [ ] ", "file.json"))
 
 
 json_values = st.recursive(
@@ -307,6 +309,118 @@ def test_any_bytes_are_refused_in_words(tmp_path_factory, content):
     message_of(read_instructions, path, skip_bad_rows=True)
 
 
+# Other shapes
+
+
+def shapes():
+    """Conversations as they are published, and the messages they hold."""
+    talk = [{"role": "system", "content": "s"}, *said("a", "b", "c", "d")]
+    speakers = ("system", "human", "gpt", "human", "gpt")
+    spoken = [{"from": s, "value": m["content"]} for s, m in zip(speakers, talk, strict=True)]
+    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in talk]
+    return [
+        ({"conversations": spoken, "id": 3}, talk),
+        ({"system": "s", "conversations": spoken[1:]}, talk),
+        ({"conversation": talk}, talk),
+        ({"conversations": spoken[1:], "system": ""}, talk[1:]),
+        ({"messages": parts}, talk),
+        ({"messages": [{**m, "name": None, "tool_calls": None} for m in talk]}, talk),
+        ({"prompt": "a", "completion": "b"}, said("a", "b")),
+        ({"prompt": talk[:4], "completion": talk[4:]}, talk),
+        ({"instruction": "x", "output": "y", "prompt": "a", "completion": "b"}, said("x", "y")),
+        ({"instruction": "x", "input": None, "output": "y"}, said("x", "y")),
+    ]
+
+
+@pytest.mark.parametrize("name", ["file.jsonl", "file.json", "lines.json"])
+def test_published_shapes(write, name):
+    trees, expected = zip(*shapes(), strict=True)
+    if name == "file.json":
+        read = read_instructions(write(json.dumps(trees, indent=2), name))
+    else:
+        read = read_instructions(write(trees, name))
+    assert read.messages == list(expected)
+    assert read.rows == list(range(1, len(expected) + 1))
+
+
+def test_prompts_and_completions_of_a_csv(write):
+    path = write([["prompt", "completion"], ["a", "b"]], "file.csv")
+    read = read_instructions(path)
+    assert (read.messages, read.columns) == (
+        [said("a", "b")],
+        {"instruction": "prompt", "output": "completion"},
+    )
+    both = write([["prompt", "completion", "instruction"], ["a", "b", "c"]], "both.csv")
+    assert "no column 'output'" in message_of(read_instructions, both)
+
+
+def test_tools_and_reasoning(write, template):
+    call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
+    tree = {
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "content": "", "tool_call_id": "1"},
+            {"role": "assistant", "content": "b", "reasoning_content": "r"},
+        ],
+        "tools": None,
+    }
+    read = read_instructions(write([tree]))
+    assert read.messages[0][1]["tool_calls"][0]["function"]["arguments"] == {"x": 1}
+    assert read.prompts() == [read.messages[0][:3]] and read.answers() == ["b"]
+    assert {"f", "x", "r"} <= set(read.texts())
+    ((ids, weights),) = encode_conversation(read.messages[0], template, 999)
+    borne = [i for i, weight in zip(ids, weights, strict=True) if weight]
+    assert template.tokenizer.decode(borne) == (
+        '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><think>\nr\n</think>\n\nb'
+    )
+    message = message_of(read_instructions, write([tree | {"tools": [{"name": "f"}]}]))
+    assert "line 1: it describes tools, which no template is shown" in message
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"text": "a"}, "there is no key 'instruction'.*\n.*keys there are: 'text'"),
+        ({"prompt": "a", "chosen": "b", "rejected": "c"}, "there is no key 'instruction'"),
+        ({"conversations": "a"}, "the value of 'conversations' is not a list"),
+        ({"conversations": [{"from": "Bob", "value": "a"}]}, "turn 1 is from 'Bob'.\n.*human"),
+        ({"conversations": [{"from": "human"}]}, "message 1 has a content of type NoneType"),
+        ({"conversations": [{"from": "human", "value": "a"}]}, "the last message is not an answer"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "message 1 has a .*not a text",
+        ),
+        ({"prompt": "a", "completion": ["b"]}, "the value of 'completion' is not a text"),
+    ],
+)
+def test_other_shapes_are_named(write, tree, words):
+    for path, place in (
+        (write([GOOD, tree]), "line 2"),
+        (write(json.dumps([GOOD, tree], indent=1), "file.json"), r"entry 2 \(line 6\)"),
+    ):
+        message = message_of(read_instructions, path)
+        assert re.search(f"{place}: {words}", message), message
+        read = read_instructions(path, skip_bad_rows=True)
+        assert (read.rows, [bad.row for bad in read.bad_rows]) == ([1], [2])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('[{"instruction": "a", "output": "b"}', "line 1, character 37: not JSON: Expecting ','"),
+        ('[\n {"a": 1},\n]', "line 3, character 1: not JSON"),
+        ('[{"a": 1} {"a": 2}]', "line 1, character 11: not JSON"),
+        ('[{"a": 1}]\n\n x', "line 3, character 2: not JSON: Extra data"),
+        ("[" * 100_000, "not JSON: a number or a nesting too long"),
+        ("[" + "1" * 5_000 + "]", "not JSON: a number or a nesting too long"),
+        (b'\xef\xbb\xbf[\n"\xff"]', "line 2: not UTF-8 text, from byte 6"),
+    ],
+)
+def test_a_damaged_array_is_refused_where_it_is_damaged(write, content, words):
+    assert words in message_of(read_instructions, write(content, "file.json"), skip_bad_rows=True)
+
+
 # Splitting
 
 
@@ -345,11 +459,45 @@ def test_weights_by_hand(template):
     turns = said("a", "bc", "c", "a")
     ids = [USER, a, END, ASSISTANT, b, c, END, USER, c, END, ASSISTANT, a, END]
     weights = [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 1, 1]
-    assert encode_conversation(turns, template, 13) == (ids, weights)
+    assert encode_conversation(turns, template, 13) == [(ids, weights)]
     for length in (5, 6, 11, 12):
-        assert encode_conversation(turns, template, length) == (ids[:length], weights[:length])
+        assert encode_conversation(turns, template, length) == [(ids[:length], weights[:length])]
     for length in (0, 1, 3, 4):
-        assert encode_conversation(turns, template, length) is None
+        assert encode_conversation(turns, template, length) == [None]
+
+
+def test_a_template_that_changes_earlier_turns(template):
+    """Only the last answer is written; those before are a dot."""
+    text = CHAT_TEMPLATE.replace(
+        "message.content",
+        "('.' if message.role == 'assistant' and not loop.last else message.content)",
+    )
+    changing = ChatTemplate(text, template.tokenizer)
+    a, b, c, dot = template.tokenizer.encode("abc.")
+    read = of(("a", "bb", "c", "a"), ("c", "b"), path="file.csv")
+    first = ([USER, a, END, ASSISTANT, b, b, END], [0] * 4 + [1] * 3)
+    second = (
+        [USER, a, END, ASSISTANT, dot, END, USER, c, END, ASSISTANT, a, END],
+        [0] * 10 + [1] * 2,
+    )
+    assert encode_conversation(read.messages[0], changing, 20) == [first, second]
+    assert encode_conversation(read.messages[0], changing, 10) == [first, None]
+    [(inputs, labels, weights)] = instructions(read, changing, pack=False, shuffle=False)
+    rows = [first, second, ([USER, c, END, ASSISTANT, b, END], [0] * 4 + [1] * 2)]
+    for place, (ids, weighed) in enumerate(rows):
+        count = len(ids) - 1
+        assert inputs["token_ids"].numpy()[place, :count].tolist() == ids[:-1]
+        assert labels.numpy()[place, :count].tolist() == ids[1:]
+        assert weights.numpy()[place].tolist() == weighed[1:] + [0] * (weights.shape[1] - count)
+    (summary,) = describe_instructions(read, None, changing, max_length=10)
+    assert (summary.rows, summary.lengths, summary.tokens) == (2, [12, 6], 7 + 6)
+    assert (summary.truncated, summary.unusable, summary.loss_tokens) == (1, 0, 3 + 2)
+
+
+def test_a_template_at_fault_blames_no_row(template):
+    text = CHAT_TEMPLATE.replace("<|assistant|>{% endif", "<|assistant|> Well,{% endif")
+    message = message_of(instructions, of(("a", "b")), ChatTemplate(text, template.tokenizer))
+    assert message.startswith("the chat template cannot be used for training")
 
 
 def test_a_packed_batch_by_hand(template):

@@ -11,7 +11,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate, check_messages
+from tfx_transformer.text.messages import clean_messages
+from tfx_transformer.text.prompts import (
+    CHAT_TEMPLATE,
+    ROLE_TOKENS,
+    ChatTemplate,
+    UnusableTemplateError,
+)
 from tfx_transformer.text.tokenizer import Tokenizer
 
 CHATML = (
@@ -271,17 +277,23 @@ def test_the_longest_of_two_names_is_meant():
     [
         ([], "no messages"),
         ("Hi", "no messages"),
-        (["Hi"], "message 1 is no object"),
+        (["Hi"], "message 1 is not an object"),
         ([{"role": "user"}], "message 1 has no content"),
         ([{"content": "Hi"}], "message 1 has no role"),
-        ([*said("Hi"), {"role": "tool", "content": ""}], "message 2 has the role 'tool'"),
+        ([*said("Hi"), {"role": "judge", "content": ""}], "message 2 has the role 'judge'"),
         ([{"role": ["user"], "content": ""}], r"has the role \['user'\]"),
         ([{"role": "user", "content": 3}], "content of type int"),
         ([{"role": "user", "content": "", "name": "x"}], "the key 'name', which would be lost"),
+        ([{"role": "user", "content": None}], "content of type NoneType"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "a part that is not a text"),
+        ([{"role": "assistant", "content": "", "reasoning_content": 3}], "reasoning_content of ty"),
+        ([{"role": "assistant", "content": "", "tool_calls": ["f"]}], "tool_calls that cannot be"),
+        ([{"role": "assistant", "tool_calls": [{"name": "f", "arguments": "{"}]}], "tool_calls"),
+        ([{"role": "user", "content": "", "tool_calls": [{}]}], "the key 'tool_calls'"),
     ],
 )
 def test_what_is_no_conversation_is_refused(template, messages, words):
-    message = message_of(check_messages, messages)
+    message = message_of(clean_messages, messages)
     with pytest.raises(InputError, match=words):
         raise InputError(message)
     for function in (template.prompt, template.turns):
@@ -290,7 +302,7 @@ def test_what_is_no_conversation_is_refused(template, messages, words):
 
 def test_a_prompt_ends_with_a_user(template):
     assert "message 2 is the last" in message_of(template.prompt, said("Hi", "Hello!"))
-    assert "message 1 is no answer" in message_of(template.continuation, said("a", "b", "c"), 1)
+    assert "message 1 is not an answer" in message_of(template.continuation, said("a", "b", "c"), 1)
 
 
 @pytest.mark.parametrize(
@@ -325,22 +337,118 @@ def test_a_template_that_fails_says_why(tokenizer, text, words):
     assert words in message_of(ChatTemplate(text, tokenizer).prompt, said("Hi"))
 
 
-def test_a_template_that_changes_what_it_wrote_cannot_be_trained_with(tokenizer):
-    # Shows the last answer only, as templates do that leave out earlier reasoning.
-    text = (
-        "{% for m in messages %}<|{{ m.role }}|>"
-        "{{ m.content if m.role == 'user' or loop.last else '…' }}</s>{% endfor %}"
-        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+# Reasoning of earlier turns is left out, and the last answer has a block for it even if empty.
+THINKING = (
+    "{% set ns = namespace(asked=-1) %}"
+    "{% for m in messages if m.role == 'user' %}{% set ns.asked = messages.index(m) %}{% endfor %}"
+    "{% for m in messages %}{% set reasoning = '' %}{% set content = m.content %}"
+    "{% if m.reasoning_content is string %}{% set reasoning = m.reasoning_content %}"
+    "{% elif '</think>' in content %}"
+    "{% set reasoning = content.split('</think>')[0].split('<think>')[-1] %}"
+    "{% set content = content.split('</think>')[-1] %}{% endif %}"
+    "<|{{ m.role }}|>"
+    "{% if m.role == 'assistant' and loop.index0 > ns.asked %}"
+    "<think>{{ reasoning }}</think>{% endif %}{{ content }}</s>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+def spelled(tokenizer, text):
+    """Ids of a text in which special tokens are meant."""
+    return tokenizers.Tokenizer.from_str(tokenizer.to_json()).encode(text).ids
+
+
+def test_of_a_template_that_changes_earlier_turns_each_answer_is_an_example(tokenizer):
+    template = ChatTemplate(THINKING, tokenizer)
+    messages = said("Hi", "Hello!", "Bye", "<think>Hm.</think>See you.", "2+2?", "4")
+    messages[5]["reasoning_content"] = "Easy."
+    expected = [
+        ("<|user|>Hi</s><|assistant|>", "<think></think>Hello!</s>"),
+        (
+            "<|user|>Hi</s><|assistant|>Hello!</s><|user|>Bye</s><|assistant|>",
+            "<think>Hm.</think>See you.</s>",
+        ),
+        (
+            "<|user|>Hi</s><|assistant|>Hello!</s><|user|>Bye</s><|assistant|>See you.</s>"
+            "<|user|>2+2?</s><|assistant|>",
+            "<think>Easy.</think>4</s>",
+        ),
+    ]
+    assert template.examples(messages) == [
+        [(spelled(tokenizer, prompt), spelled(tokenizer, answer))] for prompt, answer in expected
+    ]
+    assert template.examples(messages[:2]) == [template.turns(messages[:2])]
+    with pytest.raises(UnusableTemplateError, match="changes what it wrote before"):
+        template.turns(messages)
+
+
+def test_what_has_to_be_read_anew(tokenizer):
+    template = ChatTemplate(THINKING, tokenizer)
+    plain = ChatTemplate(CHAT_TEMPLATE, tokenizer)
+    messages = said("Hi", "<think>Hm.</think>Hello!", "Bye")
+    assert template.continuation(messages, 2) is None
+    new = "<|user|>Bye</s><|assistant|>"
+    assert template.prompt(messages) == spelled(
+        tokenizer, "<|user|>Hi</s><|assistant|>Hello!</s>" + new
+    )
+    assert plain.continuation(messages, 2) == spelled(tokenizer, new)
+    assert plain.examples(messages) == [plain.turns(messages)]
+
+
+def test_a_stable_beginning_is_one_example(tokenizer):
+    """From the third message on this template writes the first as a dot."""
+    text = CHAT_TEMPLATE.replace(
+        "message.content", "('.' if loop.first and messages|length > 4 else message.content)"
     )
     template = ChatTemplate(text, tokenizer)
-    assert len(template.turns(said("Hi", "Hello!"))) == 1
-    for function in (
-        lambda: template.turns(said("Hi", "Hello!", "Bye", "!")),
-        lambda: template.continuation(said("Hi", "Hello!", "Bye"), 2),
-    ):
-        message = message_of(function)
-        assert "cannot be used for training" in message
-        assert "'Hello!</s>' becomes '…</s><|user|>Bye" in message
+    examples = template.examples(said("a", "b", "c", "d", "e", "f"))
+    assert [len(example) for example in examples] == [2, 1]
+    dotted = "<|user|>.</s><|assistant|>b</s><|user|>c</s><|assistant|>d</s><|user|>e</s>"
+    assert examples[1][0][0] == spelled(tokenizer, dotted + "<|assistant|>")
+
+
+CALL = {"type": "function", "function": {"name": "add", "arguments": {"a": 1, "b": "</s>"}}}
+WITH_TOOLS = [
+    {"role": "user", "content": [{"type": "text", "text": "1 and "}, "</s>?"]},
+    {"role": "assistant", "content": None, "reasoning_content": "Hm.", "tool_calls": [CALL]},
+    {"role": "tool", "name": "add", "content": "1</s>"},
+    {"role": "assistant", "content": "Done.", "tool_calls": None},
+]
+
+
+def test_a_template_that_knows_nothing_of_tools_loses_nothing(tokenizer):
+    encode = tokenizer.encode
+    call = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": "</s>"}}\n</tool_call>'
+    assert ChatTemplate(CHAT_TEMPLATE, tokenizer).turns(WITH_TOOLS) == [
+        (
+            [USER, *encode("1 and </s>?"), END, ASSISTANT],
+            [*encode(f"<think>\nHm.\n</think>\n\n{call}"), END],
+        ),
+        (
+            [USER, *encode("<tool_response>\n1</s>\n</tool_response>"), END, ASSISTANT],
+            [*encode("Done."), END],
+        ),
+    ]
+    asking = ChatTemplate(CHAT_TEMPLATE, tokenizer).prompt(WITH_TOOLS[:3])
+    assert special_ids(asking) == {USER: 2, ASSISTANT: 2, END: 3}
+
+
+def test_a_template_that_knows_tools_is_shown_them(tokenizer):
+    text = (
+        "{% for m in messages %}"
+        "{% if m.role == 'tool' %}<|user|>{{ m.name }}={{ m.content }}"
+        "{% else %}<|{{ m.role }}|>{{ m.reasoning_content }}{{ m.content }}"
+        "{% for c in m.tool_calls %}{{ c.function.name }}{{ c.function.arguments | tojson }}"
+        "{% endfor %}{% endif %}</s>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    encode, template = tokenizer.encode, ChatTemplate(text, tokenizer)
+    as_text = {"name": "add", "arguments": '{"a": 1, "b": "</s>"}'}
+    flat = [WITH_TOOLS[0], {**WITH_TOOLS[1], "content": "", "tool_calls": [as_text]}]
+    for messages in (WITH_TOOLS, [*flat, *WITH_TOOLS[2:]]):
+        (_, called), (told, _) = template.turns(messages)
+        assert called == [*encode('Hm.add{"a": 1, "b": "</s>"}'), END]
+        assert told == [USER, *encode("add=1</s>"), END, ASSISTANT]
 
 
 def test_a_generation_prompt_must_be_how_the_answer_begins(tokenizer):

@@ -1,40 +1,46 @@
-"""Instructions and conversations of many turns, read from a CSV or a JSONL file."""
+"""Instructions and conversations of many turns, read from a CSV, a JSON Lines or a JSON file."""
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import itertools
 import json
 import os
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from tfx_transformer.data.chat_records import (
+    COMPLETION,
+    DEFAULTS,
+    EXPECTED,
+    INPUT,
+    PROMPT,
+    Messages,
+    Problem,
+    read_record,
+    single_turn,
+)
 from tfx_transformer.data.splits import split_by_key
-from tfx_transformer.data.tables import BadRow, read_table, stream_table
+from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.prompts import check_messages
+from tfx_transformer.text.messages import message_texts
 
-Messages = list[dict[str, str]]
-
-_INPUT = "input"
 # A longer line is more likely a file without line ends than one conversation.
 _LONGEST_LINE = 10_000_000
-# What JSON can spell and no text in UTF-8 holds, and NUL, a trace of damage.
-_NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_EXPECTED = (
-    "Expected a JSON object a line, with instruction and output, or\n"
-    '  {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}.'
-)
+# A JSON array is read whole.
+_LARGEST_ARRAY = 500_000_000
+_BLANKS = " \t\r\n"
 
 
 @dataclasses.dataclass(frozen=True)
 class Conversations:
-    """Lists of messages, {"role": …, "content": …}, and the row (line) of the file each is in."""
+    """Lists of messages, {"role": …, "content": …}, and where in the file each is: the row of a
+    CSV, the line of JSON Lines, the number of the entry in a JSON array."""
 
     messages: list[Messages]
     rows: list[int]
@@ -54,16 +60,17 @@ class Conversations:
         )
 
     def texts(self) -> list[str]:
-        """The contents of all messages: what a tokenizer is trained on."""
-        return [message["content"] for messages in self.messages for message in messages]
+        """All texts in all messages: what a tokenizer is trained on."""
+        messages = itertools.chain.from_iterable(self.messages)
+        return [text for message in messages for text in message_texts(message)]
 
     def prompts(self) -> list[Messages]:
-        """Each conversation up to its last message of a user."""
-        return [messages[: _last_of("user", messages) + 1] for messages in self.messages]
+        """Each conversation up to its last message of a user, or of a tool."""
+        return [messages[: _last_of(messages, "user", "tool") + 1] for messages in self.messages]
 
     def answers(self) -> list[str]:
         """The last answer of each conversation."""
-        return [messages[_last_of("assistant", messages)]["content"] for messages in self.messages]
+        return [messages[_last_of(messages, "assistant")]["content"] for messages in self.messages]
 
     def first_prompts(self) -> list[str]:
         """What the user says first in each conversation."""
@@ -73,27 +80,14 @@ class Conversations:
         ]
 
 
-def _last_of(role: str, messages: Messages) -> int:
-    return max(i for i, message in enumerate(messages) if message["role"] == role)
-
-
-class _Problem(Exception):
-    """Why a line cannot be used; `column` as in BadRow."""
-
-    def __init__(self, reason: str, column: str | None = None, remedy: str = _EXPECTED) -> None:
-        super().__init__(reason)
-        self.reason, self.column, self.remedy = reason, column, remedy
-
-
-def user_text(instruction: str, input: str = "") -> str:
-    """What the user says: the instruction and, if there is one, the input below it."""
-    return f"{instruction}\n\n{input}" if input.strip() else instruction
+def _last_of(messages: Messages, *roles: str) -> int:
+    return max(i for i, message in enumerate(messages) if message["role"] in roles)
 
 
 def read_instructions(
     path: str | os.PathLike,
     instruction: str = "instruction",
-    input: str = _INPUT,
+    input: str = INPUT,
     output: str = "output",
     *,
     system: str = "",
@@ -102,30 +96,36 @@ def read_instructions(
     """Reads instructions and answers, or conversations of many turns.
 
     Args:
-        path: a .csv in UTF-8 with a header; or a .jsonl, each line a JSON object with the same
-            keys as the columns of a CSV, or with "messages": a list of {"role", "content"} that has
-            a user's message and ends with an assistant's.
+        path: a .csv in UTF-8 with a header; a .jsonl with a JSON object a line; or a .json with an
+            array of objects. An object has the same keys as the columns of a CSV; or "messages", a
+            list of {"role", "content"} with a user's message and an assistant's at the end, which
+            may hold "tool_calls", "reasoning_content" and answers of the role "tool"; or
+            "conversations", a list of {"from", "value"} (ShareGPT). Contents may be lists of parts,
+            {"type": "text", "text": …}.
         instruction, input, output: names of the columns or keys. One with the name "input" may be
-            missing, and its cells may be empty; another name must be there.
+            missing, and its cells may be empty; another name must be there. Where none is given and
+            none is there, "prompt" and "completion" are read.
         system: first message, of role "system", of every conversation that has none.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 
     Raises:
-        InputError: of a CSV see `tables.read_table`. Of a JSONL naming the line: not UTF-8, or, if
-            not to be skipped, no JSON, another shape, a message that is empty or no text, a
-            conversation without user or answer, over 10 MB. Or another kind of file.
+        InputError: of a CSV see `tables.read_table`. Of JSON naming the line or the entry: not
+            UTF-8, or, if not to be skipped, no JSON, another shape, a message that is empty or not
+            a text, a conversation without user or answer, over 10 MB. Or another kind of file.
     """
-    names = {"instruction": instruction, _INPUT: input, "output": output}
+    names = {"instruction": instruction, INPUT: input, "output": output}
     kind = Path(path).suffix.lower()
     if kind == ".csv":
         read = _read_csv(path, names, skip_bad_rows)
-    elif kind == ".jsonl":
-        read = _read_jsonl(Path(path), names, skip_bad_rows)
+    elif kind in (".jsonl", ".json"):
+        path = Path(path)
+        records = _entries(path) if kind == ".json" and _is_array(path) else _lines(path)
+        read = _read_records(path, records, names, skip_bad_rows)
     else:
         raise InputError(
-            f"{path}: instructions are read from .csv and .jsonl files.\n"
-            "  Give the file the ending of what it is, or convert it."
+            f"{path}: instructions are read from .csv, .jsonl and .json files.\n"
+            "  Rename the file after what is in it, or convert it."
         )
     if not system:
         return read
@@ -135,59 +135,135 @@ def read_instructions(
 
 
 def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
+    header = read_header(path)
+    if (
+        names == DEFAULTS
+        and names["instruction"] not in header
+        and {PROMPT, COMPLETION} <= set(header)
+    ):
+        names = names | {"instruction": PROMPT, "output": COMPLETION}
     columns = dict(names)
-    required = {role: name for role, name in names.items() if role != _INPUT}
-    header = next(stream_table(path, required, skip_bad_rows=True, chunk_rows=1)).header
     # "Input" or "input " is more likely a slip than no such column: read_table names it.
-    if names[_INPUT] == _INPUT and _INPUT not in [text.strip().casefold() for text in header]:
-        del columns[_INPUT]
+    if names[INPUT] == INPUT and INPUT not in [text.strip().casefold() for text in header]:
+        del columns[INPUT]
     table = read_table(
-        path, columns, skip_bad_rows=skip_bad_rows, allow_empty=columns.keys() & {_INPUT}
+        path, columns, skip_bad_rows=skip_bad_rows, allow_empty=columns.keys() & {INPUT}
     )
     instructions, outputs = table.columns["instruction"], table.columns["output"]
-    inputs = table.columns.get(_INPUT, [""] * len(outputs))
-    messages = [_single_turn(*cells) for cells in zip(instructions, inputs, outputs, strict=True)]
+    inputs = table.columns.get(INPUT, [""] * len(outputs))
+    messages = [single_turn(*cells) for cells in zip(instructions, inputs, outputs, strict=True)]
     return Conversations(messages, table.rows, str(path), table.used, table.bad_rows)
 
 
-def _single_turn(instruction: str, input: str, output: str) -> Messages:
-    return [
-        {"role": "user", "content": user_text(instruction, input)},
-        {"role": "assistant", "content": output},
-    ]
+class _Record(NamedTuple):
+    """One conversation in a file: its number, its place, its JSON, and whether that is whole."""
+
+    number: int
+    place: str
+    text: str
+    complete: bool = True
 
 
-def _read_jsonl(path: Path, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
+def _read_records(
+    path: Path, records: Iterator[_Record], names: dict[str, str], skip_bad_rows: bool
+) -> Conversations:
     read = Conversations([], [], str(path))
-    for number, line, complete in _lines(path):
+    first = None
+    for record in records:
         try:
-            if not complete:
-                raise _Problem(f"the line has over {_LONGEST_LINE:,} bytes")
-            read.messages.append(_conversation(line, names))
-            read.rows.append(number)
-        except _Problem as problem:
+            if not record.complete:
+                raise Problem(f"the line has over {_LONGEST_LINE:,} bytes")
+            read.messages.append(read_record(record.text, names))
+            read.rows.append(record.number)
+        except Problem as problem:
             if not skip_bad_rows:
+                what = record.place.split()[0]
                 raise InputError(
-                    f"{path}, line {number}: {problem.reason}.\n  {problem.remedy}\n"
-                    "  Fix the line, or pass --skip-bad-rows (skip_bad_rows=True) to leave it out\n"
-                    "  (it is then listed among the bad rows)."
+                    f"{path}, {record.place}: {problem.reason}.\n  {problem.remedy}\n"
+                    f"  Fix the {what}, or pass --skip-bad-rows (skip_bad_rows=True) to leave it "
+                    "out\n  (it is then listed among the bad rows)."
                 ) from problem
+            first = first or record
             # Of a line that is too long the beginning tells enough.
-            shown = line if complete else line[:1000]
-            read.bad_rows.append(BadRow(number, problem.column, problem.reason, (shown,)))
-    if not read.rows and read.bad_rows:
-        first = read.bad_rows[0]
+            shown = record.text if record.complete else record.text[:1000]
+            read.bad_rows.append(BadRow(record.number, problem.column, problem.reason, (shown,)))
+    if not read.rows and first:
+        every = f"every {first.place.split()[0]} after it is bad too"
         raise InputError(
-            f"{path}, line {first.row}: {first.reason}, and every line after it is bad too.\n"
+            f"{path}, {first.place}: {read.bad_rows[0].reason}, and {every}.\n"
             "  Leaving out bad rows leaves none: fix them."
         )
     if not read.rows:
-        raise InputError(f"{path}: there is no line with text in it.\n  {_EXPECTED}")
+        raise InputError(f"{path}: there is no conversation in it.\n  {EXPECTED}")
     return read
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """Number and text of each line that is not blank, and whether it is all of the line."""
+def _is_array(path: Path) -> bool:
+    """Whether a JSON file begins as an array; one with an object a line is read as JSON Lines."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1_000).removeprefix(codecs.BOM_UTF8)
+    except OSError:  # whoever reads it has a word for it
+        return False
+    return start.lstrip(_BLANKS.encode())[:1] == b"["
+
+
+def _entries(path: Path) -> Iterator[_Record]:
+    """The entries of a JSON array."""
+    if path.stat().st_size > _LARGEST_ARRAY:
+        raise InputError(
+            f"{path}: a JSON array of more than {_LARGEST_ARRAY:,} bytes.\n"
+            "  Write it as JSON Lines (.jsonl), an object a line."
+        )
+    lines = path.read_bytes().splitlines(keepends=True)
+    offsets = itertools.accumulate(map(len, lines), initial=0)
+    parts = zip(itertools.count(1), offsets, lines)
+    text = "".join(_decoded(path, number, offset, line, True) for number, offset, line in parts)
+    decoder, place = json.JSONDecoder(), text.index("[") + 1
+    counted, line = place, 1
+    for number in itertools.count(1):
+        place = _next(text, place)
+        line += text.count("\n", counted, place)
+        counted = place
+        if number == 1 and text[place : place + 1] == "]":
+            end = place
+        else:
+            try:
+                end = decoder.raw_decode(text, place)[1]
+            except json.JSONDecodeError as error:
+                raise _array_error(path, text, error.pos, error.msg) from error
+            except (ValueError, RecursionError) as error:
+                raise _array_error(path, text, place, "a number or a nesting too long") from error
+            yield _Record(number, f"entry {number} (line {line})", text[place:end])
+            end = _next(text, end)
+        if text[end : end + 1] == "]":
+            break
+        if text[end : end + 1] != ",":
+            raise _array_error(path, text, end, "Expecting ',' or ']'")
+        place = end + 1
+    if _next(text, end + 1) < len(text):
+        raise _array_error(path, text, _next(text, end + 1), "Extra data behind the array")
+
+
+def _next(text: str, place: int) -> int:
+    """The place of the next character that is not blank."""
+    while place < len(text) and text[place] in _BLANKS:
+        place += 1
+    return place
+
+
+def _array_error(path: Path, text: str, place: int, what: str) -> InputError:
+    line = text.count("\n", 0, place) + 1
+    column = place - (text.rfind("\n", 0, place) + 1) + 1
+    return InputError(
+        f"{path}, line {line}, character {column}: not JSON: {what}.\n"
+        "  Expected an array of objects, [{…}, {…}]. Fix it there; name a file with an object a\n"
+        "  line .jsonl."
+    )
+
+
+def _lines(path: Path) -> Iterator[_Record]:
+    """The lines that are not blank."""
     offset = 0
     try:
         with path.open("rb") as file:
@@ -200,8 +276,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str, bool]]:
                     rest = file.readline(_LONGEST_LINE)
                     size += len(rest)
                 text = _decoded(path, number, offset, line, complete)
-                if text.strip(" \t\r\n"):
-                    yield number, text.rstrip("\r\n"), complete
+                if text.strip(_BLANKS):
+                    yield _Record(number, f"line {number}", text.rstrip("\r\n"), complete)
                 offset += size
     except OSError as error:
         raise InputError(
@@ -223,68 +299,6 @@ def _decoded(path: Path, number: int, offset: int, line: bytes, complete: bool) 
             "  (Shift-JIS), UTF-16 or WINDOWS-1252:\n"
             f"  iconv -f ENCODING -t UTF-8 {shlex.quote(str(path))} > utf8.jsonl"
         ) from error
-
-
-def _conversation(line: str, names: dict[str, str]) -> Messages:
-    """The messages of one line, or a _Problem."""
-    try:
-        tree = json.loads(line, object_pairs_hook=_unique)
-    except json.JSONDecodeError as error:
-        raise _Problem(f"not JSON from character {error.pos + 1} on: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
-        raise _Problem("no JSON that can be read: a number or a nesting is too long") from error
-    if not isinstance(tree, dict):
-        raise _Problem(f"the line holds no JSON object but a {type(tree).__name__}")
-    messages = _turns(tree["messages"]) if "messages" in tree else _keyed(tree, names)
-    for number, message in enumerate(messages, start=1):
-        if not message["content"].strip():
-            raise _Problem(f"message {number} is empty", "messages")
-        if _NO_TEXT.search(message["content"]):
-            raise _Problem(f"message {number} holds a NUL character or half a character")
-    return messages
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of two values with the same key JSON readers would drop one."""
-    tree = dict(pairs)
-    if len(tree) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise _Problem(f"the key {twice!r} stands twice in one object", twice)
-    return tree
-
-
-def _turns(messages: Any) -> Messages:
-    try:
-        check_messages(messages)
-    except InputError as error:
-        reason, _, remedy = str(error).partition("\n")
-        raise _Problem(reason.rstrip("."), "messages", remedy.strip()) from error
-    roles = [message["role"] for message in messages]
-    if "user" not in roles:
-        raise _Problem("there is no message of a user", "messages")
-    if roles[-1] != "assistant":
-        raise _Problem(f"the last message is no answer but the {roles[-1]}'s", "messages")
-    return messages
-
-
-def _keyed(tree: dict[str, Any], names: dict[str, str]) -> Messages:
-    cells = {}
-    for role, name in names.items():
-        if role == _INPUT == name and name not in tree:
-            cells[role] = ""
-            continue
-        if name not in tree:
-            there = ", ".join(map(repr, tree)) or "none"
-            remedy = f"The keys there are: {there}. {_EXPECTED}"
-            raise _Problem(f"there is no key {name!r}", name, remedy)
-        if not isinstance(tree[name], str):
-            kind = type(tree[name]).__name__
-            raise _Problem(f"the value of {name!r} is no text but of type {kind}", name)
-        if role != _INPUT and not tree[name].strip():
-            raise _Problem(f"the value of {name!r} is empty", name)
-        cells[role] = tree[name]
-    return _single_turn(**cells)
 
 
 def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Conversations:

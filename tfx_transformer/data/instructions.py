@@ -8,38 +8,47 @@ from tfx_transformer.data import packing
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.conversations import Conversations, Messages
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.prompts import ChatTemplate
+from tfx_transformer.text.prompts import ChatTemplate, UnusableTemplateError
+
+# Ids of an example, and the weight of each; None if no id of an answer is left to predict.
+Encoded = tuple[list[int], list[int]] | None
 
 
 def encode_conversation(
     messages: Messages, template: ChatTemplate, max_length: int
-) -> tuple[list[int], list[int]] | None:
-    """Ids of a conversation up to its last answer, and the weight of each.
+) -> list[Encoded]:
+    """Ids of a conversation up to its last answer, and the weight of each, as one example.
 
-    1 for the ids of answers, their end tokens included; 0 for those of prompts. What is longer than
-    `max_length` is cut at the end. None if so no id of an answer is left to predict.
+    Weights are 1 for the ids of answers, their end tokens included, and 0 for those of prompts.
+    What is longer than `max_length` is cut at the end. A template that changes earlier turns makes
+    several examples: see `ChatTemplate.examples`.
     """
-    ids: list[int] = []
-    weights: list[int] = []
-    for prompt, answer in template.turns(messages):
-        ids += [*prompt, *answer]
-        weights += [0] * len(prompt) + [1] * len(answer)
-    ids, weights = ids[:max_length], weights[:max_length]
-    return (ids, weights) if any(weights[1:]) else None
+    encoded: list[Encoded] = []
+    for example in template.examples(messages):
+        ids: list[int] = []
+        weights: list[int] = []
+        for prompt, answer in example:
+            ids += [*prompt, *answer]
+            weights += [0] * len(prompt) + [1] * len(answer)
+        ids, weights = ids[:max_length], weights[:max_length]
+        encoded.append((ids, weights) if any(weights[1:]) else None)
+    return encoded
 
 
 def encode_conversations(
     conversations: Conversations, template: ChatTemplate, max_length: int
-) -> list[tuple[list[int], list[int]] | None]:
+) -> list[list[Encoded]]:
     """`encode_conversation` of each.
 
     Raises:
-        InputError: the template fails on one; its row is named.
+        InputError: the template fails on one; its row is named, unless the template is at fault.
     """
     encoded = []
     for row, messages in zip(conversations.rows, conversations.messages, strict=True):
         try:
             encoded.append(encode_conversation(messages, template, max_length))
+        except UnusableTemplateError:
+            raise
         except InputError as error:
             path = conversations.path or "conversations"
             raise InputError(f"{path}, row {row}: {error}") from error
@@ -78,8 +87,9 @@ def instructions(
     if loss_on not in ("answers", "all"):
         raise InputError(f"loss_on is {loss_on!r}.\n  Expected 'answers' or 'all'.")
     encoded = encode_conversations(conversations, template, max_length)
-    kept = [i for i, both in enumerate(encoded) if both]
-    examples = [_example(*encoded[i], loss_on) for i in kept]
+    usable = [(i, both) for i, several in enumerate(encoded) for both in several if both]
+    kept = [i for i, _ in usable]
+    examples = [_example(*both, loss_on) for _, both in usable]
     if not examples:
         raise InputError(
             f"{conversations.path or 'conversations'}: in {max_length} tokens no answer begins.\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import json
 import sys
 
 import numpy as np
@@ -25,7 +26,8 @@ class InstructionsSummary:
     as they are cut; loss_tokens: those of them that bear loss; truncated: rows that are cut;
     unusable: rows left out because no answer begins in time; overlap: rows whose first prompt
     training shows too; packed_rows: rows after packing; efficiency: share of a batch's slots that
-    hold tokens, {"packed", "unpacked"}; lengths: tokens of each conversation, before it is cut.
+    hold tokens, {"packed", "unpacked"}; lengths: tokens of each conversation, before it is cut. A
+    conversation that makes several examples is as long as the longest of them.
     """
 
     name: str
@@ -113,16 +115,16 @@ def _describe(
     shown: set[str],
 ) -> InstructionsSummary:
     encoded = encode_conversations(conversations, template, sys.maxsize)
-    lengths = [len(both[0]) if both else 0 for both in encoded]
-    weights = [both[1][:max_length] if both else [] for both in encoded]
-    usable = [any(row[1:]) for row in weights]
-    kept = list(itertools.compress(weights, usable))
+    lengths = [max((len(both[0]) for both in several if both), default=0) for several in encoded]
+    weights = [[both[1][:max_length] for both in several if both] for several in encoded]
+    examples = [[row for row in several if any(row[1:])] for several in weights]
+    usable = [bool(several) for several in examples]
+    kept = list(itertools.chain.from_iterable(examples))
     read = np.array([len(row) - 1 for row in kept], "int64")  # of the last id only the label
     packed = pack(read, max_length)
     prompts = conversations.first_prompts() if name != "training" else []
     counts = collections.Counter(
-        tuple((message["role"], message["content"]) for message in messages)
-        for messages in conversations.messages
+        json.dumps(messages, sort_keys=True) for messages in conversations.messages
     )
     return InstructionsSummary(
         name=name,

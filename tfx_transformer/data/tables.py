@@ -203,6 +203,22 @@ def _stream(
         raise _error(path, what, _expected(columns), row=header_row)
 
 
+def read_header(path: str | os.PathLike[str]) -> list[str]:
+    """Return the cells of the header of a CSV file.
+
+    Raises:
+        InputError: the file is empty, or see `stream_table`.
+    """
+    path = Path(path)
+    with contextlib.closing(_records(path)) as records:
+        _, header, *_ = next(records, (1, []))
+    if not header:
+        raise _error(
+            path, "the file is empty.", "Expected: a header row, then one row per example."
+        )
+    return header
+
+
 def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> None:
     """Writes bad rows as CSV: row, column, reason, values (a JSON list of the cells).
 

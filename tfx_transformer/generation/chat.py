@@ -14,6 +14,10 @@ from tfx_transformer.generation.text import TextGenerator, Writer
 class Chat:
     """Each turn adds only what is new to the cache: the last message, not the whole conversation.
 
+    A template that writes earlier turns in another way once the conversation goes on (Qwen3 leaves
+    out earlier reasoning) is followed: the conversation is read again from the first token that
+    differs.
+
     Args:
         generator: of a causal model with a chat template.
         system: what the model is told before the conversation.
@@ -31,7 +35,7 @@ class Chat:
         self.generator = generator
         self.messages = [{"role": "system", "content": system}] if system else []
         self._session = generator.engine.session()
-        self._cached = 0  # tokens in the cache
+        self._cached: list[int] = []  # tokens in the cache
         self._pending: list[int] = []  # written last, not in the cache yet
         self._answered = 0  # messages whose tokens are in the cache or pending
 
@@ -51,22 +55,36 @@ class Chat:
             raise InputError("a chat decodes without beams.\n  Drop --beams.")
         generator, config = self.generator, self.generator.engine.config
         messages = [*self.messages, {"role": "user", "content": text}]
-        new = generator.encoder.template.continuation(messages, self._answered)
-        ids = [*self._pending, *new]
-        room = config.max_sequence_length - self._cached - len(ids)
+        position, ids = self._unread(messages)
+        room = config.max_sequence_length - position - len(ids)
         if room < 1:
             raise InputError(
-                f"the conversation is full: with this message it has {self._cached + len(ids):,} "
+                f"the conversation is full: with this message it has {position + len(ids):,} "
                 f"tokens, the model's context is {config.max_sequence_length:,}.\n"
                 "  Begin a new one."
             )
         draws = loop.uniforms(choices, loop.new_limit(choices, room), 1)
         writer = Writer(generator.tokenizer, choices.stop, stream)
-        loop.complete(self._session, ids, self._cached, choices, config, draws, on_ids=writer)
+        if position < len(self._cached):  # from here on the cache is written over
+            self._cached, self._pending, self._answered = self._cached[:position], [], 0
+        loop.complete(self._session, ids, position, choices, config, draws, on_ids=writer)
         answer, last = writer.finish(), writer.ids[-1]
-        self._cached += len(ids) + len(writer.ids) - 1
+        self._cached += [*ids, *writer.ids[:-1]]
         # An answer that was cut off is closed, as all answers are in training.
         self._pending = [last] if last == config.end_id else [last, config.end_id]
         self.messages = [*messages, {"role": "assistant", "content": answer}]
         self._answered = len(self.messages)
         return answer
+
+    def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
+        """How many tokens of the cache stay, and the ids that the model has to read after them."""
+        template = self.generator.encoder.template
+        if self._answered:
+            new = template.continuation(messages, self._answered)
+            if new is not None:
+                return len(self._cached), [*self._pending, *new]
+        prompt = template.prompt(messages)
+        pairs = enumerate(zip(self._cached, prompt[:-1], strict=False))
+        shared = min(len(self._cached), len(prompt) - 1)
+        position = next((place for place, (old, new) in pairs if old != new), shared)
+        return position, prompt[position:]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from tfx_transformer.text.prompts import ChatTemplate, Message
+from tfx_transformer.text.messages import Message, clean_messages
+from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -57,7 +58,8 @@ class ChatEncoder:
     def encode(self, text: str | Sequence[Message], keep: int | None = None) -> list[int]:
         """Ids of the conversation up to where the answer begins; `keep` shortens the last
         message."""
-        messages = [{"role": "user", "content": text}] if isinstance(text, str) else list(text)
+        messages = [{"role": "user", "content": text}] if isinstance(text, str) else text
+        messages = clean_messages(messages)
         prompt = self.template.prompt(messages)
         if keep is None:
             return prompt

@@ -10,8 +10,9 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import ChatEncoder, Encoder, Message
+from tfx_transformer.generation.encoders import ChatEncoder, Encoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[Message]
@@ -63,7 +64,7 @@ class TextGenerator:
 
         Args:
             texts: one text or several. For a chat model each may be a conversation: a list of
-                messages, {"role": "system", "user" or "assistant", "content": text}.
+                messages, {"role": "system", "user", "assistant" or "tool", "content": text}.
             stream: is given each piece of text as soon as it is certain; for one text, without
                 beams.
             truncate: cut texts that have more tokens than the model reads; of a conversation the
@@ -101,7 +102,7 @@ class TextGenerator:
         excess = len(ids) - self.max_prompt_tokens
         if excess <= 0:
             return ids
-        content = text if isinstance(text, str) else text[-1]["content"]
+        content = text if isinstance(text, str) else clean_messages(text)[-1]["content"]
         keep = self.tokenizer.count(content) - excess
         if truncate and keep < 1 and isinstance(self.encoder, ChatEncoder):
             shorter = self.encoder.without_oldest(text)

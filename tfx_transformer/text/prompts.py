@@ -8,9 +8,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.messages import (
+    Message,
+    clean_messages,
+    for_template,
+    map_texts,
+    message_texts,
+)
 from tfx_transformer.text.tokenizer import Tokenizer
 
-ROLES = ("system", "user", "assistant")
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 
 # Every message is its role token, its text and the end token.
@@ -21,8 +27,6 @@ CHAT_TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 
-Message = Mapping[str, str]
-
 # Templates of real models stay below this; a bundle's may come from anywhere.
 MAX_TEMPLATE_BYTES = 64 * 1024
 # Special tokens of real models have 30 characters; every place where one can be cut is kept.
@@ -31,33 +35,8 @@ _MAX_DETAIL = 500  # characters of what a template says when it fails, and of th
 _MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
 
 
-def check_messages(messages: Sequence[Message]) -> None:
-    """Refuses what is no conversation; the order of roles is the template's business.
-
-    Raises:
-        InputError: there is no message, or one has a wrong role, a content that is no text, or a
-            key that templates do not see. The message is named by its number, from 1.
-    """
-    expected = 'Expected {"role": "system", "user" or "assistant", "content": a text}.'
-    if not isinstance(messages, list | tuple) or not messages:
-        raise InputError(f"there are no messages.\n  {expected}")
-    for number, message in enumerate(messages, start=1):
-        if problem := _problem(message):
-            raise InputError(f"message {number} {problem}.\n  {expected}")
-
-
-def _problem(message: object) -> str | None:
-    if not isinstance(message, Mapping):
-        return f"is no object with role and content, but of type {type(message).__name__}"
-    if missing := {"role", "content"} - message.keys():
-        return f"has no {min(missing)}"
-    if surplus := message.keys() - {"role", "content"}:
-        return f"has the key {min(map(str, surplus))!r}, which would be lost"
-    if message["role"] not in ROLES:
-        return f"has the role {message['role']!r}"
-    if not isinstance(message["content"], str):
-        return f"has a content of type {type(message['content']).__name__}"
-    return None
+class UnusableTemplateError(InputError):
+    """A chat template that cannot do what is asked of it, whatever the conversation."""
 
 
 class ChatTemplate:
@@ -156,11 +135,13 @@ class ChatTemplate:
         """Ids of a conversation up to where its next answer begins.
 
         Raises:
-            InputError: not a conversation, the last message is no user's, or the template fails.
+            InputError: not a conversation, the last message is neither a user's nor a tool's, or
+                the template fails.
         """
-        return self.continuation(messages, 0)
+        conversation = _Conversation(self, messages)
+        return conversation.ids(conversation.question(), begins=True)
 
-    def continuation(self, messages: Sequence[Message], seen: int) -> list[int]:
+    def continuation(self, messages: Sequence[Message], seen: int) -> list[int] | None:
         """Ids between an answer and the next: what a model that keeps its cache reads then.
 
         Args:
@@ -168,42 +149,69 @@ class ChatTemplate:
             seen: number of messages the model has read and written, the last of them an answer; its
                 end token counts as seen. 0 begins a conversation.
 
+        Returns: None if the template now writes what was seen in another way, as those do that
+            leave out earlier reasoning: then the model has to read `prompt` from where it differs.
+
         Raises:
-            InputError: as in `prompt` and `turns`.
+            InputError: as in `prompt`, or message number `seen` is not an answer.
         """
         conversation = _Conversation(self, messages)
-        if messages[-1]["role"] != "user":
-            raise InputError(
-                f"message {len(messages)} is the last and has the role {messages[-1]['role']!r}.\n"
-                "  Expected a message of the user, which is answered."
-            )
-        text = conversation.text(len(messages), add_generation_prompt=True)
-        before = conversation.answer(seen)[1] if seen else ""
-        _check_prefix(before, text)
+        text = conversation.question()
+        try:
+            before = conversation.answer(seen)[1] if seen else ""
+        except UnusableTemplateError:
+            return None
+        if not text.startswith(before):
+            return None
         return conversation.ids(text[len(before) :], begins=not before)
 
-    def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], list[int]]]:
-        """Ids of every answer, its end token included, each after the prompt ids that are new then.
+    def examples(self, messages: Sequence[Message]) -> list[list[tuple[list[int], list[int]]]]:
+        """Ids of every answer, its end token included, each after the prompt ids that are new then,
+        as examples to train on.
+
+        One example is a whole conversation, unless the template writes a beginning in another way
+        once the conversation goes on, as those do that leave out earlier reasoning. The answer that
+        follows then begins an example of its own, with all that is before it as its prompt: so each
+        answer is learned as it is asked for.
 
         What the template writes behind an end token belongs to the prompt of the next answer; what
         follows the last answer is left out.
 
         Raises:
-            InputError: not a conversation, the template fails, or it cannot be used for training:
-                it does not end answers with `end_id`, or what it writes before an answer changes
-                when the conversation goes on.
+            InputError: not a conversation, or the template fails on it.
+            UnusableTemplateError: the template does not end answers with `end_id`, or its prompt is
+                not how the conversation with the answer begins.
         """
         conversation = _Conversation(self, messages)
-        parts, before = [], ""
+        examples: list[list[tuple[list[int], list[int]]]] = []
+        before = None
         for count, message in enumerate(messages, start=1):
-            if message["role"] == "assistant":
-                prompt, answered = conversation.answer(count)
-                _check_prefix(before, prompt)
-                new, answer = prompt[len(before) :], answered[len(prompt) :]
-                ids = conversation.ids(new, begins=not before)
-                parts.append((ids, conversation.ids(answer, begins=not prompt)))
-                before = answered
-        return parts
+            if message["role"] != "assistant":
+                continue
+            prompt, answered = conversation.answer(count)
+            if before is None or not prompt.startswith(before):
+                examples.append([])
+                before = ""
+            ids = conversation.ids(prompt[len(before) :], begins=not before)
+            answer = conversation.ids(answered[len(prompt) :], begins=not prompt)
+            examples[-1].append((ids, answer))
+            before = answered
+        return examples
+
+    def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], list[int]]]:
+        """The one example of `examples`, of a template that never changes what it wrote.
+
+        Raises:
+            InputError: as in `examples`.
+            UnusableTemplateError: there are several examples.
+        """
+        examples = self.examples(messages)
+        if len(examples) > 1:
+            raise UnusableTemplateError(
+                "the chat template changes what it wrote before when the conversation goes on.\n"
+                "  Its answers are no one text: use `examples`, or change the template."
+            )
+        return examples[0] if examples else []
 
 
 class _Conversation:
@@ -213,30 +221,42 @@ class _Conversation:
     """
 
     def __init__(self, template: ChatTemplate, messages: Sequence[Message]) -> None:
-        check_messages(messages)
+        messages = for_template(clean_messages(messages), template.text)
         self._template = template
         special = template.special
-        used = set(template.text).union(*special.ids, *(m["content"] for m in messages))
-        self._mark = next(mark for mark in map(chr, _MARKS) if mark not in used)
+        used = set(template.text).union(
+            *special.ids, *(t for m in messages for t in message_texts(m))
+        )
+        mark = self._mark = next(mark for mark in map(chr, _MARKS) if mark not in used)
         self._messages = [
-            {**m, "content": special.guarded(m["content"], self._mark)} for m in messages
+            map_texts(message, lambda text: special.guarded(text, mark)) for message in messages
         ]
 
     def text(self, count: int, add_generation_prompt: bool = False) -> str:
         """The first `count` messages as the template writes them."""
         return self._template.rendered(self._messages[:count], add_generation_prompt)
 
+    def question(self) -> str:
+        """The text of all messages up to where the next answer begins."""
+        role = self._messages[-1]["role"]
+        if role not in ("user", "tool"):
+            raise InputError(
+                f"message {len(self._messages)} is the last and has the role {role!r}.\n"
+                "  Expected a message of the user, or of a tool, which is answered."
+            )
+        return self.text(len(self._messages), add_generation_prompt=True)
+
     def answer(self, count: int) -> tuple[str, str]:
         """The text before the answer that is message number `count`, and that to its end token."""
         if self._messages[count - 1]["role"] != "assistant":
-            raise InputError(f"message {count} is no answer.\n  Its role must be 'assistant'.")
+            raise InputError(f"message {count} is not an answer.\n  Its role must be 'assistant'.")
         prompt = self.text(count - 1, add_generation_prompt=True)
         text = self.text(count)
         _check_prefix(prompt, text)
         for found in self._template.special.pattern.finditer(text, len(prompt)):
             if found[0] == self._template.end_token:
                 return prompt, text[: found.end()]
-        raise InputError(
+        raise UnusableTemplateError(
             f"the chat template does not end an answer with {self._template.end_token}.\n"
             "  A model trained with it could not learn to stop. Name the token that it writes\n"
             "  there (end_id=...), or change the template."
@@ -297,14 +317,14 @@ class _SpecialTokens:
         return content[:start] + guarded + content[start + len(core) :]
 
 
-def _check_prefix(before: str, text: str) -> None:
-    """Refuses a template that writes a beginning differently once the conversation goes on."""
-    if not text.startswith(before):
-        at = len(os.path.commonprefix([before, text]))
-        raise InputError(
-            "the chat template cannot be used for training: it changes what it wrote before.\n"
-            f"  {before[at : at + 40]!r} becomes {text[at : at + 40]!r} when the conversation goes "
-            "on.\n"
+def _check_prefix(prompt: str, text: str) -> None:
+    """Refuses a template that writes something else before an answer than what asks for it."""
+    if not text.startswith(prompt):
+        at = len(os.path.commonprefix([prompt, text]))
+        raise UnusableTemplateError(
+            "the chat template cannot be used for training: it asks for an answer in another way "
+            "than it writes one.\n"
+            f"  {prompt[at : at + 40]!r} becomes {text[at : at + 40]!r} with the answer.\n"
             "  A prompt must be how the conversation with the answer begins. Change the template."
         )
 

@@ -32,6 +32,7 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from tfx_transformer.text import metering
+from tfx_transformer.text.messages import message_texts
 from tfx_transformer.text.metering import CHARACTERS, CONTAINERS, name_set, size
 
 # What the templates of real models spend is less than a tenth of it, which a test holds.
@@ -155,7 +156,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             Exception: any; a template is a program.
         """
         allowance = LEAST_ALLOWANCE + ALLOWANCE_PER_MESSAGE * len(messages)
-        characters = sum(len(message["content"]) for message in messages)
+        characters = sum(len(text) for message in messages for text in message_texts(message))
         with self._rendering:
             self._left = allowance + ALLOWANCE_PER_CHARACTER * characters
             return template.render(messages=messages, **variables)

@@ -1,0 +1,167 @@
+"""The messages of one record of a JSON or JSON Lines file, whatever shape the record has."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.messages import clean_messages, message_texts
+
+Messages = list[dict[str, Any]]
+
+INPUT = "input"
+# Keys of the columns of instructions, where nobody names others.
+DEFAULTS = {"instruction": "instruction", INPUT: INPUT, "output": "output"}
+# Read where there is no instruction: the names of the Hub's fine-tuning files.
+PROMPT, COMPLETION = "prompt", "completion"
+EXPECTED = (
+    "Expected a JSON object with instruction and output, with prompt and completion,\n"
+    '  {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]} or\n'
+    '  {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}.'
+)
+# What JSON can spell and no text in UTF-8 holds, and NUL, a trace of damage.
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
+# Who speaks in ShareGPT's files, and the role that has.
+_SPEAKERS = {
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("human", "user"), "user"),
+    **dict.fromkeys(("gpt", "assistant", "chatgpt", "bard", "bing", "model", "function_call"),
+                    "assistant"),
+    **dict.fromkeys(("tool", "observation", "function_response", "ipython"), "tool"),
+}  # fmt: skip
+
+
+class Problem(Exception):
+    """Why a record cannot be used; `column` as in BadRow."""
+
+    def __init__(self, reason: str, column: str | None = None, remedy: str = EXPECTED) -> None:
+        super().__init__(reason)
+        self.reason, self.column, self.remedy = reason, column, remedy
+
+
+def user_text(instruction: str, input: str = "") -> str:
+    """What the user says: the instruction and, if there is one, the input below it."""
+    return f"{instruction}\n\n{input}" if input.strip() else instruction
+
+
+def single_turn(instruction: str, input: str, output: str) -> Messages:
+    """The messages of an instruction and its answer."""
+    return [
+        {"role": "user", "content": user_text(instruction, input)},
+        {"role": "assistant", "content": output},
+    ]
+
+
+def read_record(text: str, names: Mapping[str, str]) -> Messages:
+    """The messages of a record.
+
+    Args:
+        text: JSON.
+        names: keys of instruction, input and output.
+
+    Raises:
+        Problem: it cannot be used.
+    """
+    try:
+        tree = json.loads(text, object_pairs_hook=_unique)
+    except json.JSONDecodeError as error:
+        raise Problem(f"not JSON from character {error.pos + 1} on: {error.msg}") from error
+    except (ValueError, RecursionError) as error:
+        raise Problem("no JSON that can be read: a number or a nesting is too long") from error
+    if not isinstance(tree, dict):
+        raise Problem(f"there is not a JSON object but a {type(tree).__name__}")
+    if tree.get("tools"):
+        raise Problem(
+            "it describes tools, which no template is shown",
+            "tools",
+            "Write what they do into the first message, of the role system, and remove 'tools'.",
+        )
+    messages = _messages(tree, names)
+    for number, message in enumerate(messages, start=1):
+        texts = message_texts(message)
+        if message["role"] != "tool" and not any(map(str.strip, texts)):
+            raise Problem(f"message {number} is empty", "messages")
+        if any(map(_NO_TEXT.search, texts)):
+            raise Problem(f"message {number} holds a NUL character or half a character")
+    return messages
+
+
+def _messages(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
+    """The messages of an object, by the keys it has."""
+    if tree.get("messages") is not None:
+        return _turns(tree["messages"], "messages")
+    for key in ("conversations", "conversation"):
+        if tree.get(key) is not None:
+            return _turns(_spoken(tree[key], tree.get("system"), key), key)
+    if names == DEFAULTS and "instruction" not in tree and {PROMPT, COMPLETION} <= tree.keys():
+        parts = [tree[PROMPT], tree[COMPLETION]]
+        if all(isinstance(part, list) for part in parts):
+            return _turns(parts[0] + parts[1], PROMPT)
+        names = {"instruction": PROMPT, INPUT: INPUT, "output": COMPLETION}
+    return _keyed(tree, names)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; of two values with the same key JSON readers would drop one."""
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise Problem(f"the key {twice!r} stands twice in one object", twice)
+    return tree
+
+
+def _turns(messages: Any, key: str) -> Messages:
+    try:
+        messages = clean_messages(messages)
+    except InputError as error:
+        reason, _, remedy = str(error).partition("\n")
+        raise Problem(reason.rstrip("."), key, remedy.strip()) from error
+    roles = [message["role"] for message in messages]
+    if "user" not in roles:
+        raise Problem("there is no message of a user", key)
+    if roles[-1] != "assistant":
+        raise Problem(f"the last message is not an answer but the {roles[-1]}'s", key)
+    return messages
+
+
+def _spoken(turns: Any, system: Any, key: str) -> Any:
+    """Turns of ShareGPT, {"from", "value"}, as messages; others as they are."""
+    if not isinstance(turns, list):
+        raise Problem(f"the value of {key!r} is not a list", key)
+    messages = []
+    for number, turn in enumerate(turns, start=1):
+        if not isinstance(turn, dict) or "from" not in turn:
+            messages.append(turn)
+            continue
+        speaker, value = turn["from"], turn.get("value")
+        role = _SPEAKERS.get(speaker.lower()) if isinstance(speaker, str) else None
+        if role is None:
+            expected = f"Expected one of {', '.join(_SPEAKERS)}."
+            raise Problem(f"turn {number} is from {speaker!r}", key, expected)
+        messages.append({"role": role, "content": value})
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, {"role": "system", "content": system})
+    return messages
+
+
+def _keyed(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
+    cells = {}
+    for role, name in names.items():
+        if role == INPUT == name and tree.get(name) is None:
+            cells[role] = ""
+            continue
+        if name not in tree:
+            there = ", ".join(map(repr, tree)) or "none"
+            remedy = f"The keys there are: {there}. {EXPECTED}"
+            raise Problem(f"there is no key {name!r}", name, remedy)
+        if not isinstance(tree[name], str):
+            kind = type(tree[name]).__name__
+            raise Problem(f"the value of {name!r} is not a text but of type {kind}", name)
+        if role != INPUT and not tree[name].strip():
+            raise Problem(f"the value of {name!r} is empty", name)
+        cells[role] = tree[name]
+    return single_turn(**cells)
