@@ -5,7 +5,10 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import struct
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.saving import load, model_card, save
@@ -278,6 +281,103 @@ def test_a_damaged_bundle_is_not_updated(copy):
     (copy / "README.md").write_text("forged")
     with pytest.raises(InputError, match="checksum"), bundle.updating(copy):
         pass
+
+
+def write_text(folder, text):
+    bundle.write_config(folder, {"format": 1, "architecture": {}, "text": text})
+
+
+def text_of(path):
+    bundle.verify(path)
+    return bundle.read_config(path)["text"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_bundle_that_appeared_meanwhile_is_not_replaced(tmp_path, monkeypatch, exchanges):
+    if not exchanges:
+        monkeypatch.setattr(files, "exchange", lambda *_: False)
+    path = tmp_path / "new"
+    with pytest.raises(InputError, match="exists already"), bundle.writing(path) as late:
+        write_text(late, "late")
+        with bundle.writing(path) as early:
+            write_text(early, "early")
+    assert text_of(path) == "early" and os.listdir(tmp_path) == ["new"]
+    with bundle.writing(path, overwrite=True) as late:
+        write_text(late, "late")
+        with bundle.writing(path, overwrite=True) as early:
+            write_text(early, "earlier")
+        assert text_of(path) == "earlier"
+    assert text_of(path) == "late" and os.listdir(tmp_path) == ["new"]
+
+
+def test_what_appeared_meanwhile_and_is_no_bundle_stays(tmp_path):
+    path = tmp_path / "new"
+    with pytest.raises(InputError, match="other than"), bundle.writing(path, True) as folder:
+        write_text(folder, "new")
+        make_folder(path)
+    assert tree(tmp_path) == {"new/thesis.txt": b"years of work"}
+
+
+def test_two_updates_at_once_lose_no_file(copy):
+    with pytest.raises(InputError, match="was replaced"), bundle.updating(copy) as slow:
+        (slow / "slow.bin").write_bytes(b"s")
+        with bundle.updating(copy) as quick:
+            (quick / "quick.bin").write_bytes(b"q")
+    assert (copy / "quick.bin").is_file() and not (copy / "slow.bin").exists()
+    bundle.verify(copy)
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tfx_transformer import bundle, files
+path = Path(sys.argv[1])
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if sys.argv[2] == "renames":
+    files.exchange = lambda *_: False
+    move = os.rename
+    os.rename = lambda a, b: die() if a.name.endswith(".writing") and done(b) else move(a, b)
+    done = lambda b: b == path and not path.exists()
+with bundle.writing(path, overwrite=True) as folder:
+    bundle.write_config(folder, {"format": 1, "architecture": {}, "text": "new"})
+    if sys.argv[2] == "block":
+        die()
+"""
+
+
+@pytest.mark.parametrize("moment", ["block", "renames"])
+def test_what_a_killed_writer_left_is_removed_by_the_next(tmp_path, moment):
+    path = tmp_path / "some"
+    with bundle.writing(path) as folder:
+        write_text(folder, "old")
+    for name in (".some-notes", ".some-20260101", ".some-0123abcd.writing"):  # of the user
+        (tmp_path / name).mkdir()
+    arguments = [sys.executable, "-c", KILLED, path, moment]
+    assert subprocess.run(arguments).returncode == -signal.SIGKILL
+    assert len(os.listdir(tmp_path)) > 4 - (moment == "renames")
+    with pytest.raises(InputError, match="exists already"), bundle.writing(path):
+        pass
+    assert text_of(path) == "old"
+    left = [".some-0123abcd.writing", ".some-20260101", ".some-notes", "some"]
+    assert sorted(os.listdir(tmp_path)) == left
+
+
+def test_the_folder_of_a_living_writer_is_left_alone(tmp_path):
+    path = tmp_path / "some"
+    with bundle.writing(path) as first:
+        write_text(first, "first")
+        with pytest.raises(RuntimeError), bundle.writing(path):
+            raise RuntimeError
+    assert text_of(path) == "first"
+
+
+@pytest.mark.parametrize("place", [".", "/", "..", "x" * 250])
+def test_a_place_without_a_name_of_its_own(tmp_path, monkeypatch, place):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError), bundle.writing(place):
+        pass
+    assert os.listdir(tmp_path) == []
 
 
 # Verifying

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from tfx_transformer import json_files
+from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.prompts import MAX_TEMPLATE_BYTES
 from tfx_transformer.text.tokenizer import Tokenizer
+
+try:
+    import fcntl
+except ImportError:  # Windows: see `_locked`
+    fcntl = None
+
+Read = TypeVar("Read", bound=Callable[..., Any])
 
 FORMAT = 1
 CONFIG = "config.json"
@@ -36,6 +46,15 @@ SUMS = "SHA256SUMS"
 # What `litert-lm run` leaves beside the model it runs: no part of a bundle, and never read here.
 _CACHE = ".xnnpack_cache"
 
+# Of temporary folders: `.<name>-<8 hexadecimal digits>.writing`, with a `.lock` beside it.
+_UNFINISHED = ".writing"
+
+# Seconds that readers and writers of a bundle wait for each other, and between two looks; how often
+# a bundle is read that is replaced meanwhile.
+_PATIENCE = 30.0
+_PAUSE = 0.005
+_TRIES = 20
+
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
 _MAX_SUMS_BYTES = 1024 * 1024
 
@@ -45,37 +64,180 @@ _CODE = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".joblib", 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder that becomes `path` when the block ends without an error.
+    """Yield a temporary folder that becomes `path` when the block ends without an error.
 
     Its files are summed into `SHA256SUMS`, flushed to disk, and the folder renamed: whoever looks
-    sees the whole bundle or none of it.
+    sees the whole bundle or none of it, and of a bundle that is replaced the old one or the new
+    one. What a process left that was killed as it wrote there is removed first.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False, or its folder cannot be written.
+        InputError: `path` exists and `overwrite` is False, even if it came while the block ran; or
+            its folder cannot be written.
     """
     path = Path(path)
-    check_place(path, overwrite)
+    with _temporary(path) as folder:
+        check_place(path, overwrite)
+        yield folder
+        _seal(folder)
+        _publish(folder, path, lambda: check_place(path, overwrite))
+
+
+@contextlib.contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """Yield an empty hidden folder beside `path`, which is removed at the end. A lock beside it
+    says that its writer is alive."""
+    place = Path(os.path.abspath(path))
+    if not place.name:
+        raise _exists(path)
+    folder = place.with_name(f".{place.name}-{secrets.token_hex(4)}{_UNFINISHED}")
+    lock = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(place)
+        lock = files.Lock(_lock_of(folder)).hold()
+        folder.mkdir(mode=0o700)
     except OSError as error:
+        if lock is not None:
+            lock.release()
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
     try:
         yield folder
-        _write_sums(folder)
-        folder.chmod(0o755)  # mkdtemp and safetensors write for the owner only
-        for name in _files(folder):
-            (folder / name).chmod(0o644)
-        if path.exists():
-            old = folder.with_name(folder.name + "-old")
-            os.rename(path, old)
-            os.rename(folder, path)
-            shutil.rmtree(old)
-        else:
-            os.rename(folder, path)
-        _sync(path.parent)
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
+        lock.release()
+
+
+def _lock_of(folder: Path) -> Path:
+    return folder.with_name(folder.name.removesuffix(_UNFINISHED) + ".lock")
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what writers of a bundle left that are no longer alive: temporary folders whose lock
+    is there and nobody holds. A bundle that was moved away for a new one, which never came, is
+    moved back."""
+    name = re.compile(re.escape(f".{path.name}-") + r"[0-9a-f]{8}\.lock")
+    for file in path.parent.iterdir():
+        if not name.fullmatch(file.name):
+            continue
+        try:
+            lock = files.Lock(file).hold()
+        except (files.Held, OSError):  # its writer is alive, or somebody else
+            continue
+        folder = file.with_name(file.name.removesuffix(".lock") + _UNFINISHED)
+        if not path.exists() and _old(folder).is_dir():
+            os.rename(_old(folder), path)
+        _remove(folder)
+        lock.release()
+
+
+def _remove(folder: Path) -> None:
+    """Remove a temporary folder, and the bundle that it was to replace."""
+    for left in (folder, _old(folder)):
+        shutil.rmtree(left, ignore_errors=True)  # which follows no links
+
+
+def _old(folder: Path) -> Path:
+    return folder.with_name(folder.name + "-old")
+
+
+def _seal(folder: Path) -> None:
+    _write_sums(folder)
+    folder.chmod(0o755)  # temporary folders and safetensors are for the owner only
+    for name in _files(folder):
+        (folder / name).chmod(0o644)
+
+
+def _publish(folder: Path, path: Path, check: Callable[[], None]) -> None:
+    """Move a folder to its place; a bundle there goes if `check` raises nothing."""
+    try:
+        os.rename(folder, path)  # refuses to replace anything but an empty folder
+    except OSError:
+        if not os.path.lexists(path):
+            raise
+        with _locked(path, exclusive=True):
+            check()
+            if not files.exchange(folder, path):
+                os.rename(path, _old(folder))
+                os.rename(folder, path)
+    files.sync(path.parent)
+
+
+def whole(read: Read) -> Read:
+    """Decorate a function that reads the bundle at its first argument, `path`: all that it reads is
+    of one bundle, even if that is replaced meanwhile.
+
+    Writers wait for it, see `_locked`; where they did not, it reads again.
+    """
+
+    @functools.wraps(read)
+    def reading(path, *arguments, **options):
+        for last in [False] * (_TRIES - 1) + [True]:
+            with _locked(Path(path)):
+                before = _identity(path)
+                try:
+                    result = read(path, *arguments, **options)
+                except Exception:
+                    if last or (_identity(path) == before and not _is_moving(path, before)):
+                        raise
+                else:
+                    if last or _identity(path) == before:
+                        return result
+            time.sleep(_PAUSE)
+
+    return cast(Read, reading)
+
+
+def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
+    """What tells a bundle from another one at the same path; None: there is none."""
+    try:
+        folder, sums = os.stat(path), os.stat(Path(path, SUMS))
+    except OSError:
+        return None
+    return folder.st_dev, folder.st_ino, sums.st_ino, sums.st_mtime_ns
+
+
+def _is_moving(path: str | os.PathLike, identity: tuple[int, ...] | None) -> bool:
+    """Whether a bundle that is not there was moved away for a new one, where folders cannot be
+    exchanged."""
+    place = Path(os.path.abspath(path))
+    if identity is not None or not place.parent.is_dir():
+        return False
+    return any(
+        name.startswith(f".{place.name}-") and name.endswith(f"{_UNFINISHED}-old")
+        for name in os.listdir(place.parent)
+    )
+
+
+@contextlib.contextmanager
+def _locked(path: Path, exclusive: bool = False) -> Iterator[None]:
+    """Hold writers off a bundle, or with `exclusive` readers too, while the block runs.
+
+    It waits `_PATIENCE` seconds at most for others, and goes ahead then. Where folders cannot be
+    locked (Windows, some network file systems) nobody waits.
+    """
+    descriptor, end = None, time.monotonic() + _PATIENCE
+    kind = fcntl and (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
+    try:
+        while kind:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+            while time.monotonic() < end:
+                try:
+                    fcntl.flock(descriptor, kind)
+                except BlockingIOError:
+                    time.sleep(_PAUSE)
+                else:
+                    break
+            if time.monotonic() >= end or os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                break
+            os.close(descriptor)  # replaced while this one waited
+            descriptor = None
+    except OSError:  # nothing is there, or nothing that can be locked
+        pass
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
@@ -87,9 +249,7 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise InputError(
-            f"{path} exists already.\n  Choose another name, or pass --overwrite to replace it."
-        )
+        raise _exists(path)
     is_bundle = (path / CONFIG).is_file()
     is_empty = path.is_dir() and not any(path.iterdir())
     if path.is_symlink() or (path.exists() and not is_bundle and not is_empty):
@@ -99,6 +259,28 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
         )
 
 
+@whole
+def _copy(path: Path, folder: Path) -> tuple[int, ...] | None:
+    """Make a copy of a verified bundle in an empty folder; return the identity of the bundle."""
+    for left in folder.iterdir():  # of a bundle that was replaced
+        shutil.rmtree(left) if left.is_dir() else left.unlink()
+    verify(path)
+    for file in _files(path):
+        target = folder / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(path / file, target)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(path / file, target)
+    return _identity(path)
+
+
+def _exists(path: Path) -> InputError:
+    return InputError(
+        f"{path} exists already.\n  Choose another name, or pass --overwrite to replace it."
+    )
+
+
 @contextlib.contextmanager
 def updating(path: str | os.PathLike) -> Iterator[Path]:
     """A temporary copy of a bundle (hard links where there are any) that replaces it at the end.
@@ -106,26 +288,28 @@ def updating(path: str | os.PathLike) -> Iterator[Path]:
     Files in it must be replaced, not changed in place.
     """
     path = Path(path)
-    verify(path)
-    with writing(path, overwrite=True) as folder:
-        for file in _files(path):
-            target = folder / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                os.link(path / file, target)
-            except OSError:  # a file system without hard links
-                shutil.copyfile(path / file, target)
+    with _temporary(path) as folder:
+        before = _copy(path, folder)
+
+        def check() -> None:
+            if _identity(path) != before:
+                raise InputError(
+                    f"{path} was replaced while a file was added to it, which was left alone.\n"
+                    "  Repeat the command."
+                )
+
         yield folder
+        _seal(folder)
+        _publish(folder, path, check)
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Writes `config.json`; a value that JSON has no number for (NaN) is an error."""
     text = json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    temporary = folder / (CONFIG + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, folder / CONFIG)
+    files.write(folder / CONFIG, text)
 
 
+@whole
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """The `config.json` of a bundle.
 
@@ -165,6 +349,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         (folder / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
 
 
+@whole
 def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) -> Tokenizer:
     """The tokenizer of a bundle, with its chat template.
 
@@ -192,6 +377,7 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
     return tokenizer
 
 
+@whole
 def verify(path: str | os.PathLike) -> None:
     """Checks every file of a bundle against `SHA256SUMS`.
 

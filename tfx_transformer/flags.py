@@ -25,6 +25,9 @@ _NO_ROOM = (
     "Permission denied",
 )
 
+# Seconds after which a signal that somebody caught is raised again.
+_AGAIN = 0.2
+
 
 def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> None:
     """Call `main` with the flags of the command line, and exit.
@@ -123,15 +126,57 @@ def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _terminable():
-    """SIGTERM ends the block as an exception does, so that temporary folders are removed."""
+    """End the block on SIGTERM or SIGINT as an exception does, so that temporary folders are
+    removed.
+
+    Destructors, and TensorFlow as it traces a function, catch whatever is raised in them. So it is
+    raised again, five times a second, until the block is being left.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    raised: list[BaseException] = []
+    hook = sys.unraisablehook
+
+    def is_leaving() -> bool:
+        error = sys.exception()
+        while error is not None and error not in raised:
+            error = error.__context__
+        return error is not None
+
+    def end(number, frame):
+        if is_leaving():
+            return
+        first = raised[0] if raised else SystemExit(128 + number)
+        if not raised and number == signal.SIGINT:
+            first = KeyboardInterrupt()
+        if not raised and hasattr(signal, "setitimer"):
+            before[signal.SIGALRM] = signal.signal(signal.SIGALRM, end)
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN, _AGAIN)
+        raised.append(type(first)(*first.args))
+        raise raised[-1]
+
+    def report(unraisable):
+        if unraisable.exc_value not in raised:
+            hook(unraisable)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    sys.unraisablehook = report
     try:
         yield
+    except Exception:
+        if raised:  # what became of it
+            raise raised[0] from None
+        raise
+    else:
+        if raised:
+            raise raised[0]
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if raised and hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def hush() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tfx_transformer import resources
+from tfx_transformer import flags, resources
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Run
 
@@ -61,3 +63,61 @@ def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path):
         last = steps(folder)[-1]
         assert f"Ended by {signal.Signals(number).name}" in errors and f"step_{last}" in errors
         assert not list(folder.glob("runs/en_ja/checkpoints/.step_*")), "nothing half-written"
+
+
+class Destructor:
+    """What a signal interrupts while an object is removed: Python ignores the exception there."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        os.kill(os.getpid(), self.number)
+        time.sleep(0.01)
+
+
+def in_a_destructor(number):
+    Destructor(number)
+
+
+def caught(number):
+    with contextlib.suppress(BaseException):
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+
+
+def turned_into_another_error(number):
+    try:
+        os.kill(os.getpid(), number)
+        time.sleep(0.1)
+    except BaseException:
+        raise ValueError("None values not supported") from None
+
+
+SWALLOWED = [in_a_destructor, caught, turned_into_another_error]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("swallow", SWALLOWED, ids=lambda function: function.__name__)
+def test_a_signal_that_is_swallowed_ends_the_command(monkeypatch, capsys, swallow, number, code):
+    monkeypatch.setattr(flags, "hush", lambda: None)
+    monkeypatch.setattr(flags, "_AGAIN", 0.05)
+    cleaned, before = [], signal.getsignal(signal.SIGALRM)
+
+    def action():
+        try:
+            swallow(number)
+            time.sleep(20)
+        finally:  # is let finish, whatever comes
+            time.sleep(0.12)
+            os.kill(os.getpid(), number)
+            with contextlib.suppress(OSError):
+                raise OSError
+            cleaned.append(True)
+
+    begin = time.monotonic()
+    with pytest.raises(SystemExit) as end:
+        flags.guarded(action, argparse.Namespace(debug=False, json=False))
+    assert end.value.code == code and cleaned and time.monotonic() - begin < 5
+    assert "ignored" not in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGALRM) == before

@@ -106,7 +106,8 @@ def convert(
     if images is not None:  # the converter learns the scales of one signature only
         table = {"run_1": table["run_1"]}
     shared = contextlib.nullcontext() if model.config.image_size else _shared_embedding_table(model)
-    with tempfile.TemporaryDirectory() as folder, shared:
+    # Beside the file: whoever removes an unfinished bundle removes this too.
+    with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder, shared:
         archive = keras.export.ExportArchive()
         archive.track(model)
         for name, (function, specs) in table.items():

@@ -60,7 +60,7 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
     model, tokenizer = load(path)
     config = TransformerConfig.from_dict(values["architecture"])
     config = CausalEngine(Path(path, bundle.LITERT[variant]), config).config  # the file's context
-    with bundle.updating(path) as folder, tempfile.TemporaryDirectory() as temporary:
+    with bundle.updating(path) as folder, tempfile.TemporaryDirectory(dir=folder) as temporary:
         # Not the bundle's file: LiteRT-LM has no use for a signature of several texts.
         file = Path(temporary, "model.tflite")
         convert(model, file, quantize, context=config.max_sequence_length, rows=1)
@@ -70,7 +70,7 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
 def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:
     """Writes the file. The builder takes files, and reads them only in the end."""
     builder = litertlm_builder.LitertLmFileBuilder()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
         words, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
         words.write_text(packed_tokenizer(tokenizer), encoding="utf-8")
         metadata.write_bytes(_metadata(tokenizer, config))

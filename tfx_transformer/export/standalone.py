@@ -11,6 +11,7 @@ PARTS = (
     "__init__.py",
     "errors.py",
     "flags.py",
+    "files.py",
     "json_files.py",
     "config.py",
     "bundle.py",
@@ -25,7 +26,7 @@ PARTS = (
 def write_run_pyz(folder: Path) -> None:
     """Writes `run.pyz` into a bundle's folder; needs ai-edge-litert, NumPy and tiktoken to run."""
     package = Path(__file__).parents[1]
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
         target = Path(temporary, "app", package.name)
         target.mkdir(parents=True)
         for part in PARTS:

@@ -71,6 +71,7 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
         (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
 
 
+@bundle.whole
 def load(
     path: str | os.PathLike, dtype: str = "float32", task: str | None = None
 ) -> tuple[keras.Model, Tokenizer | None]:

@@ -31,6 +31,7 @@ ENGINES = {
 Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
 
 
+@bundle.whole
 def load(path: str | os.PathLike, variant: str | None = None, threads: int | None = None) -> Model:
     """What answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
     classifier `.classify(…)`, of an embedder `.embed(…)`.

@@ -24,6 +24,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 CONTROL, REPLACEMENT = "\ufdd0", "\ufffd"
 
 
+@bundle.whole
 def load(path: str | os.PathLike) -> TextGenerator:
     """What answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
 
