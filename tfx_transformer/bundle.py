@@ -425,13 +425,13 @@ def _files(path: Path) -> list[str]:
     """Names of all files below a bundle, except the sums and caches; a link or device is
     refused."""
     names = []
-    for folder, folders, files in os.walk(path):
-        for name in [*folders, *files]:
+    for folder, folders, names_here in os.walk(path):
+        for name in [*folders, *names_here]:
             full = Path(folder, name)
             if full.is_symlink() or not (full.is_dir() or full.is_file()):
                 what = "a link" if full.is_symlink() else "no regular file"
                 raise InputError(f"{path}: {full.relative_to(path)} is {what}; bundles hold none.")
-        names += [Path(folder, name).relative_to(path).as_posix() for name in files]
+        names += [Path(folder, name).relative_to(path).as_posix() for name in names_here]
     return sorted(name for name in names if name != SUMS and not name.endswith(_CACHE))
 
 

@@ -1,4 +1,4 @@
-"""One way to write a file: whole or not at all, and flushed to disk; and locks between processes."""
+"""One way to write a file, whole or not at all and flushed to disk; locks between processes."""
 
 from __future__ import annotations
 

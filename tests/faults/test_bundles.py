@@ -315,3 +315,13 @@ def test_hostile_adapters_are_refused(small, tmp_path, data, size, message):
     os.truncate(path, max(size, len(data)))
     with pytest.raises(InputError, match=message):
         load_adapters(path, small[1])
+
+
+@pytest.mark.parametrize("without_exchange", [False, True])
+def test_readers_see_one_bundle_while_it_is_replaced(tmp_path, without_exchange):
+    """A small part of `make soak`."""
+    from swap_bundles import readings
+
+    found = readings(tmp_path, 40, without_exchange)
+    assert found["first"] + found["second"] == 40, found
+    assert found["left behind"] == 0

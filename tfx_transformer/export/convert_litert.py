@@ -9,7 +9,6 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-
 _PR_SET_PDEATHSIG = 1
 
 

@@ -46,7 +46,10 @@ class Checkpoints:
         self.folder = folder
         # What a process left that died while it wrote or removed one.
         for path in folder.glob(".step_*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if path.is_file() or path.is_symlink():
+                path.unlink()
+            else:
+                shutil.rmtree(path, ignore_errors=True)
 
     def steps(self) -> list[int]:
         """The steps of which there is one, in order."""
@@ -112,8 +115,11 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Removes all."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Removes all, the newest last; nothing else that is in the folder."""
+        for step in self.steps():
+            self._remove(step)
+        with contextlib.suppress(OSError):  # something of the user's is in it
+            self.folder.rmdir()
 
     def _read(self, path: Path) -> Checkpoint:
         bundle.verify(path)
