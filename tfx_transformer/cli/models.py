@@ -163,17 +163,14 @@ def _is_source(name: str) -> bool:
 
 def _import(chosen: argparse.Namespace) -> Path:
     """Saves a checkpoint as the bundle saved_models/<name>/."""
-    from tfx_transformer.models.pretrained import from_pretrained, labels_of, local_folder
-    from tfx_transformer.models.pretrained.checkpoint import Checkpoint
+    from tfx_transformer.models.pretrained import from_pretrained, import_details
     from tfx_transformer.models.saving import save
     from tfx_transformer.training import new_bundle_path
 
     name = chosen.name or chosen.bundle.rstrip("/").rpartition("/")[2]
     path = new_bundle_path(name, chosen.overwrite)
     model, tokenizer = from_pretrained(chosen.bundle, max_length=chosen.context)
-    details = {}
-    if model.task == "classification":
-        details["labels"] = labels_of(Checkpoint(local_folder(chosen.bundle)))
+    details = import_details(chosen.bundle, model.task)
     save(path, model, tokenizer, overwrite=chosen.overwrite, **details)
     print(f"Saved as {path}")
     return path

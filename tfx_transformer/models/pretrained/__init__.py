@@ -4,6 +4,7 @@ bundle."""
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,21 @@ from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
-from tfx_transformer.models.pretrained.checkpoint import Checkpoint
-from tfx_transformer.models.pretrained.families import family_of, task_of
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_config
+from tfx_transformer.models.pretrained.families import family_of, has_head, task_of
 from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.hub import HUB, download
 from tfx_transformer.models.pretrained.loading import new_model
+from tfx_transformer.models.pretrained.names import has_own_head
 from tfx_transformer.models.saving import TASKS, load
 from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
+
+# Tasks that a checkpoint made for another one may begin.
+_READING = ("masked", "classification", "embedding")
+
+# Most classes that a checkpoint may count without naming them.
+_MOST_LABELS = 100_000
 
 # Files of which one tells a tokenizer.
 _TOKENIZERS = (
@@ -101,8 +109,14 @@ def config_of(
             # Answers may end otherwise than texts do (Gemma).
             fields["end_id"] = ChatTemplate.of(tokenizer).end_id
     if task == "classification":
-        fields["num_classes"] = len(labels_of(checkpoint))
-        fields["multi_label"] = values.get("problem_type") == "multi_label_classification"
+        fields["num_classes"] = len(labels_of(values, checkpoint.folder))
+        # One number is a score, from 0 to 1 as that of a label of its own.
+        one = fields["num_classes"] == 1
+        fields["multi_label"] = one or values.get("problem_type") == "multi_label_classification"
+    if task in ("classification", "embedding"):
+        fields["tie_embeddings"] = True  # nothing reads the vocabulary out
+    elif has_own_head(checkpoint, family, task):
+        fields["tie_embeddings"] = False
     limits = [fields.get("max_sequence_length"), max_length]
     if task == "embedding":
         fields |= _pooling(checkpoint.folder)
@@ -112,31 +126,64 @@ def config_of(
     return TransformerConfig(**fields)
 
 
-def labels_of(checkpoint: Checkpoint) -> list[str]:
-    """Names of the classes, by `id2label`."""
-    names = checkpoint.config.get("id2label") or {}
+def labels_of(config: dict[str, Any], folder: Path) -> list[str]:
+    """Names of the classes, by `id2label`, or as many as `num_labels`, or two."""
+    names = config.get("id2label") or {}
+    count = config.get("num_labels")
+    if not names and isinstance(count, int) and 0 < count <= _MOST_LABELS:
+        names = {index: f"LABEL_{index}" for index in range(count)}
     try:
         return [str(names[key]) for key in sorted(names, key=int)] or ["LABEL_0", "LABEL_1"]
     except (TypeError, ValueError) as error:
-        raise InputError(f"{checkpoint.folder}: config.json: id2label is {names!r}.") from error
+        raise InputError(f"{folder}: config.json: id2label is {names!r}.") from error
 
 
 def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
-    checkpoint = Checkpoint(path)
-    family = family_of(checkpoint.config, path)
-    own = task_of(family, checkpoint.config)
+    values = read_config(path)
+    family = family_of(values, path)  # before the weights: an unknown family is what to hear of
+    checkpoint = Checkpoint(path, values)
+    own = task_of(family, values)
     task = task or own
-    if task != own and not {task, own} <= {"masked", "classification", "embedding"}:
+    if task != own and not (task in family.tasks.values() and task in _READING):
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
     if task == "classification" and own != task:
         raise InputError(
             f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
         )
-    tokenizer = None
-    if not checkpoint.config.get("image_size"):
-        tokenizer = read_tokenizer(path)
+    tokenizer = None if values.get("image_size") else read_tokenizer(path)
     config = config_of(checkpoint, family, task, tokenizer, max_length)
-    return new_model(TASKS[task], config, dtype, family, checkpoint), tokenizer
+    model = new_model(TASKS[task], config, dtype, family, checkpoint)
+    if task == own and task != "embedding" and not has_head(family, values):
+        warnings.warn(f"{path}: {no_head(values)}", stacklevel=3)
+    return model, tokenizer
+
+
+def import_details(source: str, task: str) -> dict[str, Any]:
+    """What a bundle of a checkpoint has in its configuration beside the architecture: the names of
+    its classes, and how many texts of a row it reads.
+
+    Raises:
+        InputError: its read-out is new, so that what it would answer means nothing.
+    """
+    if source.startswith("keras://"):
+        return {}
+    path = local_folder(source)
+    config = read_config(path)
+    if task != "embedding" and not has_head(family_of(config, path), config):
+        raise InputError(
+            f"{source}: {no_head(config)}\n  Fine-tune it: pass it to a recipe as --base."
+        )
+    if task != "classification":
+        return {}
+    labels = labels_of(config, path)
+    scores_pairs = len(labels) == 1 and config.get("problem_type") != "regression"
+    return {"labels": labels} | ({"text_columns": 2} if scores_pairs else {})
+
+
+def no_head(config: dict[str, Any]) -> str:
+    """The sentence for a checkpoint whose read-out begins anew."""
+    name = (config.get("architectures") or ["the checkpoint"])[0]
+    return f"{name} has no head for its task: what reads the model out is new, and to be trained."
 
 
 def read_tokenizer(path: Path) -> Tokenizer | None:

@@ -53,6 +53,7 @@ def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "norm_epsilon": config.get("layer_norm_eps", 1e-12),
         "activation": activation(config.get("hidden_act", "gelu")),
         "scale_embedding": False,
+        "tie_embeddings": config.get("tie_word_embeddings", True),
         "dropout": config.get("hidden_dropout_prob", 0.1),
         "padding_id": config.get("pad_token_id", 0),
     }
@@ -97,6 +98,7 @@ def _bert_layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
         *layer("encoder/positions", "bert.embeddings.position_embeddings", "table"),
         *layer("transform", "cls.predictions.transform.dense", "linear"),
         *layer("transform_norm", "cls.predictions.transform.LayerNorm", "layer_norm"),
+        Tensor("embedding/reverse_embeddings", "cls.predictions.decoder.weight", "transposed"),
         Tensor("bias", "cls.predictions.bias"),
         *layer("pooler", "bert.pooler.dense", "linear"),
         *layer("logits", "classifier", "linear"),
@@ -120,6 +122,7 @@ def _roberta_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group
         positions,
         *layer("transform", "lm_head.dense", "linear"),
         *layer("transform_norm", "lm_head.layer_norm", "layer_norm"),
+        Tensor("embedding/reverse_embeddings", "lm_head.decoder.weight", "transposed"),
         Tensor("bias", "lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
         *layer("logits", "classifier.out_proj", "linear"),
@@ -135,6 +138,7 @@ def encoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "intermediate_size": config.intermediate_dim,
         "hidden_act": their_activation(config.activation),
         "layer_norm_eps": config.norm_epsilon,
+        "tie_word_embeddings": config.tie_embeddings,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
         "pad_token_id": config.padding_id,
@@ -169,7 +173,8 @@ BERT = Family(
     layout=_bert_layout,
     to_config=_bert_config,
     prefix="bert.",
-    heads=("cls.", "classifier.", "pooler.", "bert.pooler."),
+    heads=("bert.pooler.",),
+    same={"cls.predictions.decoder.bias": "cls.predictions.bias"},
 )
 
 ROBERTA = Family(
@@ -183,5 +188,6 @@ ROBERTA = Family(
     layout=_roberta_layout,
     to_config=_roberta_config,
     prefix="roberta.",
-    heads=("lm_head.", "classifier.", "pooler.", "roberta.pooler."),
+    heads=("roberta.pooler.",),
+    same={"lm_head.decoder.bias": "lm_head.bias"},
 )

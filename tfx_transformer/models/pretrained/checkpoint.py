@@ -13,6 +13,7 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import MAX_BYTES, parse, read_object
+from tfx_transformer.models.pretrained.refusals import no_weights, refuse_quantized
 
 _DTYPES = {
     "F64": np.dtype("float64"),
@@ -25,8 +26,8 @@ _DTYPES = {
     "BOOL": np.dtype("bool"),
 }
 
-# Files of weights that are programs: to unpickle one runs whatever it says.
-_PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+# What published numbers are stored as when they are quantized.
+_QUANTIZED = ("F8", "F6", "F4", "I8", "U16", "I16", "U32", "U64")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,21 +65,21 @@ class Checkpoint:
 
     Args:
         folder: with config.json and model.safetensors, or its shards and their index.
+        config: what `read_config` made of the folder; None: it is read.
 
     Attributes:
         config: of config.json; of an image model with preprocessor_config.json as "preprocessor".
         tensors: `StoredTensor` by name.
 
     Raises:
-        InputError: a file is missing, damaged or larger than it may be; or the only weights are
-            pickled, which are refused because reading them would run code.
+        InputError: a file is missing, damaged or larger than it may be; or the weights are there in
+            another form only, such as a pickle, which is refused because reading it would run code.
     """
 
-    def __init__(self, folder: str | os.PathLike) -> None:
+    def __init__(self, folder: str | os.PathLike, config: dict[str, Any] | None = None) -> None:
         self.folder = Path(folder)
-        self.config = read_object(self.folder / "config.json")
-        if (self.folder / "preprocessor_config.json").is_file():
-            self.config["preprocessor"] = read_object(self.folder / "preprocessor_config.json")
+        self.config = read_config(self.folder) if config is None else config
+        refuse_quantized(self.config, self.folder)
         self.tensors: dict[str, StoredTensor] = {}
         for file in self._files():
             for name, tensor in read_header(file).items():
@@ -104,17 +105,15 @@ class Checkpoint:
             return files
         if single.is_file():
             return [single]
-        pickles = sorted(file.name for kind in _PICKLES for file in self.folder.glob(kind))
-        if pickles:
-            raise InputError(
-                f"{self.folder} holds its weights as {pickles[0]} only, a pickle: a program that "
-                "would be run to read it.\n  Expected model.safetensors. Hugging Face hosts it for "
-                "most models; save_pretrained of transformers writes it."
-            )
-        raise InputError(
-            f"{self.folder} holds no weights.\n  Expected model.safetensors, or "
-            "model.safetensors.index.json and the shards it names."
-        )
+        raise no_weights(self.folder, (file.name for file in self.folder.iterdir()))
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of a folder; preprocessor_config.json, if there is one, as "preprocessor"."""
+    config = read_object(folder / "config.json")
+    if (folder / "preprocessor_config.json").is_file():
+        config["preprocessor"] = read_object(folder / "preprocessor_config.json")
+    return config
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
@@ -144,6 +143,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
 
 
 def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredTensor:
+    kind = facts.get("dtype") if isinstance(facts, dict) else None
+    if str(kind).startswith(_QUANTIZED):
+        raise InputError(
+            f"{file}: {name} is stored as {kind}: the weights are quantized, and cannot be read.\n"
+            "  Take the checkpoint in float32, float16 or bfloat16 that it was made of."
+        )
     try:
         dtype, shape = _DTYPES[facts["dtype"]], tuple(facts["shape"])
         first, last = facts["data_offsets"]

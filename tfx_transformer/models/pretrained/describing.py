@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from tfx_transformer.models.pretrained import config_of, labels_of, read_tokenizer
-from tfx_transformer.models.pretrained.checkpoint import Checkpoint
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_config
 from tfx_transformer.models.pretrained.families import family_of, task_of
 
 # What a model of each task is good for: recipes, then verbs.
@@ -80,8 +80,9 @@ def describe(folder: Path, source: str) -> Description:
     Raises:
         InputError: see `Checkpoint`, `family_of` and `Tokenizer.from_pretrained`.
     """
-    checkpoint = Checkpoint(folder)
-    family = family_of(checkpoint.config, folder)
+    values = read_config(folder)
+    family = family_of(values, folder)
+    checkpoint = Checkpoint(folder, values)
     task = task_of(family, checkpoint.config)
     image = bool(checkpoint.config.get("image_size"))
     tokenizer = None if image else read_tokenizer(folder)
@@ -101,7 +102,7 @@ def describe(folder: Path, source: str) -> Description:
         vocabulary_size=config.vocabulary_size,
         tokenizer=None if tokenizer is None else _kind(tokenizer),
         chat=tokenizer is not None and tokenizer.chat_template is not None,
-        labels=labels_of(checkpoint) if task == "classification" else [],
+        labels=labels_of(values, folder) if task == "classification" else [],
         licence=licence_of(folder),
         uses=_USES["images" if image else task],
         memory=_memory(parameters, config.vocabulary_size * config.hidden_dim),

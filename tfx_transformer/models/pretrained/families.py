@@ -51,11 +51,30 @@ def family_of(config: dict[str, Any], where: Any) -> Family:
 
 
 def task_of(family: Family, config: dict[str, Any]) -> str:
-    """The task that a checkpoint was made for, by the name of its architecture."""
-    names = config.get("architectures") or [next(iter(family.tasks))]
-    endings = sorted(family.tasks, key=len, reverse=True)
-    for name in names:
-        for ending in endings:
+    """The task that a checkpoint was made for, by the name of its architecture; of one with a head
+    for another task, such as *ForTokenClassification, what its base is good for."""
+    if not config.get("architectures"):
+        return next(iter(family.tasks.values()))
+    ending = _ending(family, config)
+    if ending is not None:
+        return family.tasks[ending]
+    return family.tasks.get("Model") or next(iter(family.tasks.values()))
+
+
+def has_head(family: Family, config: dict[str, Any]) -> bool:
+    """Whether a checkpoint was saved with the read-out of its task."""
+    if not config.get("architectures"):
+        return True
+    return _ending(family, config) not in (None, *_BARE)
+
+
+# Ends of names of architectures without a head.
+_BARE = ("Model", "EncoderModel", "TextModel")
+
+
+def _ending(family: Family, config: dict[str, Any]) -> str | None:
+    for name in config["architectures"]:
+        for ending in sorted(family.tasks, key=len, reverse=True):
             if str(name).endswith(ending):
-                return family.tasks[ending]
-    return next(iter(family.tasks.values()))
+                return ending
+    return None

@@ -60,7 +60,9 @@ class Family:
         layout: (config.json, task) -> `Tensor` and `Group` of every variable that a model of the
             family may have. Of an image model, config["preprocessor"] is preprocessor_config.json.
         prefix: what the names of a model with a head begin with, and of one without do not.
-        heads: beginnings of names that other tasks do without.
+        heads: beginnings of names that other tasks do without, beside those of `names`.
+        same: names of tensors that a model computes with -> those that say the same, and count
+            where there is no such tensor.
         to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
             words for: whether that is all, `fields` shows.
     """
@@ -72,6 +74,7 @@ class Family:
     to_config: Callable[[TransformerConfig, str], dict[str, Any]]
     prefix: str = ""
     heads: tuple[str, ...] = ()
+    same: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def places(
         self, config: Mapping[str, Any], task: str, paths: Iterable[str]

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
+from tfx_transformer.models.pretrained.families import has_head
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor
+from tfx_transformer.models.pretrained.names import (
+    COPIES,
+    bare,
+    by_bare_name,
+    left_over,
+    names_of,
+    same_numbers,
+)
 from tfx_transformer.models.saving import check_size, parameters
 
-# What older versions of transformers stored beside the weights, computed or tied.
-_COMPUTED = (
-    ".attn.bias",
-    ".attn.masked_bias",
-    ".rotary_emb.inv_freq",
-    "embeddings.position_ids",
-    "embed_positions.weight",
-    ".embed_tokens.weight",
-)
+# Read-outs that begin anew where a checkpoint was saved without a head.
+_READ_OUT = ("embedding/reverse_embeddings", "logits_bias", "logits/kernel", "logits/bias")
 
 
 def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -> keras.Model:
@@ -53,16 +55,17 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
 def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:
     variables = parameters(model)
     places = family.places(checkpoint.config, model.task, variables)
-    # A model without a head is stored without its family's prefix: so both look alike.
-    tensors = {_bare(name, family): tensor for name, tensor in checkpoint.tensors.items()}
-    missing = [n for n in _names(places) if _bare(n, family) not in tensors]
-    if problems := [f"{name} is missing" for name in missing] + list(
-        _left_over(model, family, places, tensors)
-    ):
+    tensors = by_bare_name(checkpoint, family, model.task)
+    if not has_head(family, checkpoint.config):
+        places = _with_new_read_out(places, family, tensors)
+    missing = [n for n in names_of(places) if bare(n, family) not in tensors]
+    problems = [f"{name} is missing" for name in missing]
+    problems += _without_place(model, family, checkpoint, places, tensors)
+    if problems:
         raise _misfit(checkpoint, problems)
     for place in places:
         theirs = (place.theirs,) if isinstance(place, Tensor) else place.theirs
-        stored = [tensors[_bare(name, family)] for name in theirs]
+        stored = [tensors[bare(name, family)] for name in theirs]
         for index, path in enumerate((place.ours,) if isinstance(place, Tensor) else place.ours):
             expected = tuple(variables[path].shape)
             cut = path.endswith("positions/embeddings") and _may_be_cut(model.config)
@@ -120,23 +123,37 @@ class _Value:
         return f"has shape {shape}, expected {expected}"
 
 
-def _names(places: Sequence[Tensor | Group]) -> list[str]:
-    nested = ((p.theirs,) if isinstance(p, Tensor) else p.theirs for p in places)
-    return [name for names in nested for name in names]
+def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
+    """The places of a model whose checkpoint has no head: a vocabulary is read out with a copy of
+    the embedding table, which is to be trained; classes with new numbers."""
+    kept: list[Tensor | Group] = []
+    for place in places:
+        ours = (place.ours,) if isinstance(place, Tensor) else place.ours
+        if all(bare(name, family) in tensors for name in names_of([place])):
+            kept.append(place)
+        elif ours == ("embedding/reverse_embeddings",):
+            table = next(p.theirs for p in places if p.ours == "embedding/embeddings")
+            kept.append(Tensor(ours[0], table, "transposed"))
+        elif not set(ours) <= set(_READ_OUT):
+            kept.append(place)
+    return kept
 
 
-def _bare(name: str, family: Family) -> str:
-    return name.removeprefix(family.prefix)
-
-
-def _left_over(model, family: Family, places, tensors: Mapping) -> Iterator[str]:
-    """Tensors that would be lost: none of a head that the task does without."""
-    used = {_bare(name, family) for name in _names(places)}
+def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensors) -> list[str]:
+    """What is wrong with tensors that the model does not begin with."""
+    used = {bare(name, family) for name in names_of(places)}
+    layout = family.layout(checkpoint.config, model.task)
+    theirs = {p.ours: bare(p.theirs, family) for p in layout if isinstance(p, Tensor)}
+    if model.config.tie_embeddings:
+        used.add(theirs.get("embedding/reverse_embeddings", ""))  # the same numbers: `config_of`
+    problems = [
+        f"{name} has no place in the model" for name in left_over(family, model.task, used, tensors)
+    ]
+    table = tensors.get(theirs.get("embedding/embeddings", ""))
     for name in sorted(tensors.keys() - used):
-        tied = name == "lm_head.weight" and model.config.tie_embeddings
-        heads = tuple(_bare(head, family) for head in family.heads)
-        if not (tied or name.startswith(heads) or name.endswith(_COMPUTED)):
-            yield f"{name} has no place in the model"
+        if table is not None and COPIES.search(name) and not same_numbers(table, tensors[name]):
+            problems.append(f"{name} is not the copy of the embedding table that it should be")
+    return problems
 
 
 def _misfit(checkpoint: Checkpoint, problems: Sequence[str]) -> InputError:

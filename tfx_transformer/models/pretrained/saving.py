@@ -172,6 +172,8 @@ def _tensors(family: Family, config: Mapping[str, Any], model) -> dict[str, np.n
         else:
             saved = place.save([arrays[path] for path in place.ours])
             tensors |= dict(zip(place.theirs, saved, strict=True))
+    if not model.config.tie_embeddings:  # then transformers ties nothing
+        tensors |= {n: tensors[other] for n, other in family.same.items() if other in tensors}
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
 
 

@@ -154,7 +154,11 @@ def _marian_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
     ]
     own = _bart_attention("attention", "self_attn")
     cross = _bart_attention("cross_attention", "encoder_attn")
-    table = [*layer("embedding", "model.shared", "table"), _marian_bias(config)]
+    table = [
+        *layer("embedding", "model.shared", "table"),
+        Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
+        _marian_bias(config),
+    ]
     for i in range(config["encoder_layers"]):
         table += layers(f"encoder/block_{i}/", f"model.encoder.layers.{i}.", [*own, *rest])
     for i in range(config["decoder_layers"]):
@@ -231,15 +235,23 @@ def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 T5 = Family(
     model_types=("t5",),
-    tasks={"ForConditionalGeneration": "seq2seq", "WithLMHeadModel": "seq2seq"},
+    tasks={
+        "ForConditionalGeneration": "seq2seq",
+        "WithLMHeadModel": "seq2seq",
+        "Model": "seq2seq",
+        "EncoderModel": "embedding",
+        "ForTokenClassification": "embedding",
+    },
     fields=_t5_fields,
     layout=_t5_layout,
     to_config=_t5_config,
+    heads=("decoder.",),
 )
 MARIAN = Family(
     model_types=("marian",),
-    tasks={"MTModel": "seq2seq"},
+    tasks={"MTModel": "seq2seq", "Model": "seq2seq"},
     fields=_marian_fields,
     layout=_marian_layout,
     to_config=_marian_config,
+    prefix="model.",
 )

@@ -160,7 +160,24 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 _TASKS = {
     "ForImageClassification": "classification",
     "ForImageClassificationWithTeacher": "classification",
+    "Model": "classification",
 }
 
-VIT = Family(("vit",), _TASKS, _fields, _layout, _config, prefix="vit.")
-DEIT = Family(("deit",), _TASKS, _fields, _layout, _config, prefix="deit.")
+VIT = Family(
+    ("vit",),
+    _TASKS,
+    _fields,
+    _layout,
+    _config,
+    prefix="vit.",
+    heads=("decoder.", "embeddings.mask_token"),
+)
+DEIT = Family(
+    ("deit",),
+    _TASKS,
+    _fields,
+    _layout,
+    _config,
+    prefix="deit.",
+    heads=("decoder.", "embeddings.mask_token"),
+)
