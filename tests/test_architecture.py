@@ -19,6 +19,7 @@ PACKAGE = "tfx_transformer"
 
 # A module may import from its own floor and from those below. A folder stands for all in it.
 FLOORS = {
+    "annotations": 0,
     "errors": 0,
     "files": 0,
     "json_files": 0,
@@ -114,6 +115,8 @@ def imports_of(source: str) -> list[Import]:
 
 def _imports(node: ast.AST, function: str | None) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue  # only a type checker reads it
         if isinstance(child, ast.Import):
             for alias in child.names:
                 yield Import(alias.name, function, child.lineno)
@@ -292,6 +295,7 @@ def test_nothing_imports_recipes():
         ("from . import b", [("..b", None, 1)]),
         ("def f():\n  def g():\n    import a", [("a", "f", 3)]),
         ("class C:\n  def f(self):\n    import a", [("a", "C", 3)]),
+        ("if TYPE_CHECKING:\n  import a\nimport b", [("b", None, 3)]),
         ("try:\n  import a\nexcept ImportError:\n  import b", [("a", None, 2), ("b", None, 4)]),
     ],
 )

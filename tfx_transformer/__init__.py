@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import sys
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
@@ -56,11 +57,61 @@ _MODULES = (
     "export",
     "flags",
     "layers",
+    "pictures",
     "resources",
     "runtime",
     "training",
     "vectors",
 )
+
+if TYPE_CHECKING:
+    # What `__getattr__` finds, for type checkers and editors; a test holds that the two agree.
+    from tfx_transformer import bundle as bundle
+    from tfx_transformer import data as data
+    from tfx_transformer import evaluation as evaluation
+    from tfx_transformer import export as export
+    from tfx_transformer import flags as flags
+    from tfx_transformer import layers as layers
+    from tfx_transformer import pictures as pictures
+    from tfx_transformer import resources as resources
+    from tfx_transformer import runtime as runtime
+    from tfx_transformer import training as training
+    from tfx_transformer import vectors as vectors
+    from tfx_transformer.config import TransformerConfig as TransformerConfig
+    from tfx_transformer.errors import InputError as InputError
+    from tfx_transformer.evaluation import score_answers as score_answers
+    from tfx_transformer.evaluation import score_texts as score_texts
+    from tfx_transformer.generation import GenerationOptions as GenerationOptions
+    from tfx_transformer.generation.chat import Chat as Chat
+    from tfx_transformer.models.decoding import text_generator as text_generator
+    from tfx_transformer.models.encoders import Classifier as Classifier
+    from tfx_transformer.models.encoders import Embedder as Embedder
+    from tfx_transformer.models.encoders import MaskedLM as MaskedLM
+    from tfx_transformer.models.encoders import fine_tuned as fine_tuned
+    from tfx_transformer.models.encoders import take_over as take_over
+    from tfx_transformer.models.lora import add_adapters as add_adapters
+    from tfx_transformer.models.lora import load_adapters as load_adapters
+    from tfx_transformer.models.lora import merged as merged
+    from tfx_transformer.models.lora import save_adapters as save_adapters
+    from tfx_transformer.models.losses import BitsPerByte as BitsPerByte
+    from tfx_transformer.models.losses import InBatchContrast as InBatchContrast
+    from tfx_transformer.models.losses import Perplexity as Perplexity
+    from tfx_transformer.models.losses import ScoredCosine as ScoredCosine
+    from tfx_transformer.models.losses import TokenAccuracy as TokenAccuracy
+    from tfx_transformer.models.losses import TokenCrossentropy as TokenCrossentropy
+    from tfx_transformer.models.predicting import predictor as predictor
+    from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
+    from tfx_transformer.models.saving import annotate as annotate
+    from tfx_transformer.models.saving import load as load
+    from tfx_transformer.models.saving import save as save
+    from tfx_transformer.models.tasks import CausalLM as CausalLM
+    from tfx_transformer.models.tasks import Seq2SeqLM as Seq2SeqLM
+    from tfx_transformer.models.transformer import TransformerStack as TransformerStack
+    from tfx_transformer.text.prompts import CHAT_TEMPLATE as CHAT_TEMPLATE
+    from tfx_transformer.text.prompts import ROLE_TOKENS as ROLE_TOKENS
+    from tfx_transformer.text.prompts import ChatTemplate as ChatTemplate
+    from tfx_transformer.text.tokenizer import MASK_TOKEN as MASK_TOKEN
+    from tfx_transformer.text.tokenizer import Tokenizer as Tokenizer
 
 # The folders whose modules import Keras, and with it TensorFlow.
 _WITH_KERAS = ("export", "layers", "models", "training")
@@ -68,7 +119,7 @@ _WITH_KERAS = ("export", "layers", "models", "training")
 __all__ = [*_MODULE_OF, *_MODULES]
 
 
-def __getattr__(name: str):
+def _resolve(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(_unknown(name), name=name)
     path = _MODULE_OF.get(name, name)
@@ -78,6 +129,10 @@ def __getattr__(name: str):
         value = getattr(value, name)
     globals()[name] = value  # so that the next use does not come here
     return value
+
+
+if not TYPE_CHECKING:  # a checker that sees it accepts every name
+    __getattr__ = _resolve
 
 
 def _quiet_start(path: str) -> contextlib.AbstractContextManager[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -191,7 +191,7 @@ class DocumentVectors:
         words: the word of each dimension.
     """
 
-    def __init__(self, vectorizer) -> None:
+    def __init__(self, vectorizer: Any) -> None:
         self._vectorizer = vectorizer
         self.words: list[str] = vectorizer.get_feature_names_out().tolist()
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.errors import InputError
 
 # Batches that are sorted by length together. Fewer: more padding; more: the same neighbours meet
@@ -33,7 +34,9 @@ class BatchPlan:
         seed: of the permutations.
     """
 
-    def __init__(self, lengths, batch_size: int, *, shuffle: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, lengths: Any, batch_size: int, *, shuffle: bool = True, seed: int = 0
+    ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}.\n  Expected 1 or more.")
         self.lengths = np.asarray(lengths).reshape(len(lengths), -1)
@@ -110,7 +113,7 @@ class Source:
 
 
 @contextlib.contextmanager
-def own_errors(*datasets) -> Iterator[None]:
+def own_errors(*datasets: Batches) -> Iterator[None]:
     """Raises what goes wrong in a batch of these data sets of `tf_dataset` as it is, where
     TensorFlow has made an error of its own of it.
 
@@ -131,7 +134,7 @@ def tf_dataset(
     batch: Callable[[np.ndarray], Any],
     first_epoch: int = 0,
     members: Callable[[int], Sequence[int]] = lambda index: [index],
-):
+) -> Batches:
     """A `tf.data.Dataset` of known length; each iteration over it is the plan's next epoch.
 
     Its attribute `source` is a `Source`: training that was interrupted goes on from any step.

@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.tables import BadRow, stream_table
 from tfx_transformer.errors import InputError
@@ -245,7 +246,9 @@ class BlockPlan(BatchPlan):
         return [offset + self.length * indices for indices in super().order(epoch)]
 
 
-def blocks(tokens: TokenFile, *, length: int, batch_size: int, shuffle: bool = True, seed: int = 0):
+def blocks(
+    tokens: TokenFile, *, length: int, batch_size: int, shuffle: bool = True, seed: int = 0
+) -> Batches:
     """A `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
 
     Each batch is ({`token_ids`}, labels, sample weights): int32 and float32 (batch, length).

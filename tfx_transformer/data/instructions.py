@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data import packing
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.conversations import Conversations, Messages
@@ -65,7 +66,7 @@ def instructions(
     shuffle: bool = True,
     seed: int = 0,
     loss_on: str = "answers",
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
 
     Each batch is (inputs, labels, sample weights), all (batch, length): inputs are int32

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
 from tfx_transformer.data.tables import BadRow, read_table
@@ -137,7 +138,7 @@ def labelled_images(
     weights: np.ndarray | str | None = None,
     shuffle: bool = True,
     seed: int = 0,
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
 
     Each batch is ({`images`}, labels, sample weights): float32 (batch, image_size, image_size, 3)

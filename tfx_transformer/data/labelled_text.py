@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
@@ -139,7 +140,7 @@ def labelled_texts(
     token_dropout: float = 0.0,
     shuffle: bool = True,
     seed: int = 0,
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, labels, sample weights float32 (batch,)),

@@ -43,7 +43,9 @@ def label_names(labels: Labels, path: str) -> list[str]:
     return names
 
 
-def label_ids(labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]):
+def label_ids(
+    labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]
+) -> np.ndarray:
     """int32 (examples,): the number of each example's one label.
 
     Args:
@@ -66,7 +68,9 @@ def label_ids(labels: Labels, names: Sequence[str], *, path: str, rows: Sequence
     return np.array(ids, "int32")
 
 
-def label_matrix(labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]):
+def label_matrix(
+    labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]
+) -> np.ndarray:
     """float32 (examples, names): 1 where the example has the label, else 0.
 
     Arguments and errors as for `label_ids`, but an example may have any number of labels.
@@ -77,7 +81,7 @@ def label_matrix(labels: Labels, names: Sequence[str], *, path: str, rows: Seque
     return matrix
 
 
-def class_weights(ids, count: int) -> np.ndarray:
+def class_weights(ids: np.ndarray, count: int) -> np.ndarray:
     """float32 (count,): the weight of each class that makes all classes weigh the same together.
 
     examples / (classes * examples of the class), over the classes that have examples; a class
@@ -92,7 +96,7 @@ def class_weights(ids, count: int) -> np.ndarray:
     return np.where(examples > 0, balanced, 1).astype("float32")
 
 
-def example_weights(weights: np.ndarray | str | None, ids, count: int) -> np.ndarray:
+def example_weights(weights: np.ndarray | str | None, ids: np.ndarray, count: int) -> np.ndarray:
     """float32 (examples,): what each example weighs in the loss.
 
     Args:

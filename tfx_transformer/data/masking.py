@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 import regex
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.errors import InputError
@@ -164,7 +165,7 @@ def masked(
     whole_words: bool = True,
     shuffle: bool = True,
     seed: int = 0,
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `MaskedLM.fit` and `evaluate`.
 
     Each batch is ({`token_ids`, `masked_positions`}, labels, sample weights). `token_ids`: int32

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
 from tfx_transformer.data.splits import split_by_key
@@ -108,7 +109,7 @@ def pairs(
     max_length: int = 128,
     shuffle: bool = True,
     seed: int = 0,
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `Seq2SeqLM.fit` and `evaluate`.
 
     Each batch is ((`encoder_token_ids`, `decoder_token_ids`), labels, sample weights): int32 and

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
 from tfx_transformer.data.tables import BadRow, Table, read_table
@@ -227,7 +228,7 @@ def sentence_pairs(
     max_length: int = 128,
     shuffle: bool = True,
     seed: int = 0,
-):
+) -> Batches:
     """A `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
     Each batch is ({`token_ids`, `pair_token_ids`}, scores, sample weights): int32 (batch, length)

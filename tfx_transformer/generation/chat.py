@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
@@ -39,7 +40,7 @@ class Chat:
         self._pending: list[int] = []  # written last, not in the cache yet
         self._answered = 0  # messages whose tokens are in the cache or pending
 
-    def say(self, text: str, stream: Callable[[str], None] | None = None, **options) -> str:
+    def say(self, text: str, stream: Callable[[str], None] | None = None, **options: Any) -> str:
         """The answer to a message.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.prompts import ChatTemplate
@@ -16,7 +16,7 @@ class Encoder(Protocol):
     tokenizer: Tokenizer
     end_id: int
 
-    def encode(self, text, keep: int | None = None) -> list[int]:
+    def encode(self, text: Any, keep: int | None = None) -> list[int]:
         """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol, overload
 
 import numpy as np
 
@@ -52,13 +52,33 @@ class TextGenerator:
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
 
+    @overload
+    def generate(
+        self,
+        texts: str | Sequence[Message],
+        *,
+        stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> str: ...
+
+    @overload
+    def generate(
+        self,
+        texts: Sequence[Prompt],
+        *,
+        stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> list[str]: ...
+
     def generate(
         self,
         texts: Prompt | Sequence[Prompt],
         *,
         stream: Callable[[str], None] | None = None,
         truncate: bool = False,
-        **options,
+        **options: Any,
     ) -> str | list[str]:
         """The text written for a text, or the list of those for a list.
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.linear import Linear
 from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import PACKAGE, RotaryPositions, token_positions
@@ -65,24 +69,24 @@ class MultiHeadAttention(keras.layers.Layer):
 
     def __init__(
         self,
-        hidden_dim,
-        num_heads,
-        num_key_value_heads=None,
-        head_dim=None,
-        causal=False,
-        rope_theta=None,
-        dropout=0.0,
-        use_bias=True,
-        qkv_bias=None,
-        query_key_norm=False,
-        norm_epsilon=1e-6,
-        scale=None,
-        sliding_window=0,
-        rope_scaling=None,
-        rotary_dim=None,
-        softcap=None,
-        **kwargs,
-    ):
+        hidden_dim: int,
+        num_heads: int,
+        num_key_value_heads: int | None = None,
+        head_dim: int | None = None,
+        causal: bool = False,
+        rope_theta: float | None = None,
+        dropout: float = 0.0,
+        use_bias: bool = True,
+        qkv_bias: bool | None = None,
+        query_key_norm: bool = False,
+        norm_epsilon: float = 1e-6,
+        scale: float | None = None,
+        sliding_window: int = 0,
+        rope_scaling: Mapping[str, Any] | None = None,
+        rotary_dim: int | None = None,
+        softcap: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
@@ -138,7 +142,7 @@ class MultiHeadAttention(keras.layers.Layer):
         if self.rotary is not None:
             self.rotary.build((x_shape[0], self.num_heads, x_shape[1], self.head_dim))
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Any) -> Any:
         """(key, value) of a memory, so that decoding projects it once and not at every step."""
         key = self._split_heads(self.key(memory), self.num_key_value_heads)
         if self.key_norm is not None:
@@ -254,7 +258,7 @@ class MultiHeadAttention(keras.layers.Layer):
         }
 
 
-def causal_mask(position, length, keys, window=0):
+def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) -> Tensor:
     """Which of `keys` slots the tokens at position, position + 1, … may see: those up to their own.
 
     Args:
@@ -271,7 +275,7 @@ def causal_mask(position, length, keys, window=0):
     return ops.logical_and(seen, queries < slots + window) if window else seen
 
 
-def window_mask(length, window):
+def window_mask(length: Tensor, window: int) -> Tensor:
     """Which tokens of a text read as a whole see each other: those less than `window` apart.
 
     Returns: bool (1, length, length).
@@ -289,7 +293,7 @@ def _by_rows(function, x, y):
     return ops.concatenate(rows, axis=0)
 
 
-def write_cache(cache, new, position):
+def write_cache(cache: Any, new: Tensor, position: Tensor) -> Any:
     """The cache with `new` written at slots position, position + 1, …
 
     Args:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import keras
 
 from tfx_transformer.layers.attention import MultiHeadAttention
@@ -57,36 +60,36 @@ class TransformerBlock(keras.layers.Layer):
 
     def __init__(
         self,
-        hidden_dim,
-        num_heads,
-        intermediate_dim,
-        num_key_value_heads=None,
-        causal=False,
-        cross=False,
-        norm="layer_norm",
-        norm_first=True,
-        norm_epsilon=1e-5,
-        activation="gelu",
-        gated=False,
-        use_bias=True,
-        rope_theta=None,
-        dropout=0.0,
-        stochastic_depth=0.0,
-        head_dim=None,
-        qkv_bias=None,
-        feed_forward_bias=None,
-        query_key_norm=False,
-        attention_scale=None,
-        sliding_window=0,
-        rope_scaling=None,
-        sandwich_norm=False,
-        rotary_dim=None,
-        attention_softcap=None,
-        parallel_residual=False,
-        first_norm=True,
-        norm_bias=True,
-        **kwargs,
-    ):
+        hidden_dim: int,
+        num_heads: int,
+        intermediate_dim: int,
+        num_key_value_heads: int | None = None,
+        causal: bool = False,
+        cross: bool = False,
+        norm: str = "layer_norm",
+        norm_first: bool = True,
+        norm_epsilon: float = 1e-5,
+        activation: str = "gelu",
+        gated: bool = False,
+        use_bias: bool = True,
+        rope_theta: float | None = None,
+        dropout: float = 0.0,
+        stochastic_depth: float = 0.0,
+        head_dim: int | None = None,
+        qkv_bias: bool | None = None,
+        feed_forward_bias: bool | None = None,
+        query_key_norm: bool = False,
+        attention_scale: float | None = None,
+        sliding_window: int = 0,
+        rope_scaling: Mapping[str, Any] | None = None,
+        sandwich_norm: bool = False,
+        rotary_dim: int | None = None,
+        attention_softcap: float | None = None,
+        parallel_residual: bool = False,
+        first_norm: bool = True,
+        norm_bias: bool = True,
+        **kwargs: Any,
+    ) -> None:
         settings = dict(locals())
         super().__init__(**kwargs)
         not_own = ("self", "kwargs", "__class__")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -28,7 +31,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     Returns: float (batch, length, hidden_dim); reverse: float (batch, length, vocabulary_size).
     """
 
-    def __init__(self, input_dim, output_dim, scale=1.0, **kwargs):
+    def __init__(self, input_dim: int, output_dim: int, scale: float = 1.0, **kwargs: Any) -> None:
         # Unit-variance vectors after scaling, as the signal of sinusoidal positions has about.
         kwargs.setdefault(
             "embeddings_initializer", keras.initializers.RandomNormal(stddev=output_dim**-0.5)
@@ -36,7 +39,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         super().__init__(input_dim, output_dim, **kwargs)
         self.scale = scale
 
-    def lookup(self, table, token_ids):
+    def lookup(self, table: Tensor, token_ids: Tensor) -> Tensor:
         """table[token_ids]; the exporter swaps this for an operation that keeps int8 tables."""
         return ops.take(table, token_ids, axis=0)
 

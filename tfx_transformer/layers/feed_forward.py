@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -39,8 +40,14 @@ class FeedForward(keras.layers.Layer):
     """
 
     def __init__(
-        self, intermediate_dim, activation="gelu", gated=False, use_bias=True, dropout=0.0, **kwargs
-    ):
+        self,
+        intermediate_dim: int,
+        activation: str = "gelu",
+        gated: bool = False,
+        use_bias: bool = True,
+        dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if activation not in ACTIVATIONS:
             raise ValueError(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.position import PACKAGE
 
 # Of any number and size, in three colours.
@@ -16,11 +19,11 @@ _CHANNELS = 64
 class _ImageTokenizer(keras.layers.Layer):
     """What both have in common: pixels around 0, and a grid of vectors laid out as a sequence."""
 
-    def __init__(self, hidden_dim, **kwargs):
+    def __init__(self, hidden_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.hidden_dim = hidden_dim
 
-    def grid(self, images):
+    def grid(self, images: Tensor) -> Tensor:
         """float (batch, height, width, hidden_dim) of float images from -1 to 1."""
         raise NotImplementedError
 
@@ -49,7 +52,7 @@ class PatchEmbedding(_ImageTokenizer):
     Returns: float (batch, vectors, hidden_dim), row by row.
     """
 
-    def __init__(self, hidden_dim, patch_size, **kwargs):
+    def __init__(self, hidden_dim: int, patch_size: int, **kwargs: Any) -> None:
         super().__init__(hidden_dim, **kwargs)
         self.patch_size = patch_size
         self.projection = keras.layers.Conv2D(
@@ -63,7 +66,7 @@ class PatchEmbedding(_ImageTokenizer):
     def build(self, images_shape=None):
         self.projection.build(_IMAGES)
 
-    def grid(self, images):
+    def grid(self, images: Tensor) -> Tensor:
         return self.projection(images)
 
     def get_config(self):
@@ -90,7 +93,7 @@ class ConvolutionalTokenizer(_ImageTokenizer):
     Returns: float (batch, vectors, hidden_dim), row by row.
     """
 
-    def __init__(self, hidden_dim, conv_layers, **kwargs):
+    def __init__(self, hidden_dim: int, conv_layers: int, **kwargs: Any) -> None:
         super().__init__(hidden_dim, **kwargs)
         self.conv_layers = conv_layers
         channels = [_CHANNELS] * (conv_layers - 1) + [hidden_dim]
@@ -113,7 +116,7 @@ class ConvolutionalTokenizer(_ImageTokenizer):
             convolution.build(shape)
             shape = (*shape[:3], convolution.filters)
 
-    def grid(self, images):
+    def grid(self, images: Tensor) -> Tensor:
         x = images
         for convolution in self.convolutions:
             x = ops.max_pool(ops.relu(convolution(x)), 3, strides=2, padding="same")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.position import PACKAGE
 
 
@@ -33,7 +36,7 @@ class Linear(keras.layers.Dense):
     Returns: float (…, units), the compute dtype of the policy.
     """
 
-    def __init__(self, units, *, dora=False, **kwargs):
+    def __init__(self, units: int, *, dora: bool = False, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         self.dora = dora
         self.lora_magnitude = None
@@ -57,7 +60,7 @@ class Linear(keras.layers.Dense):
         return y if self.activation is None else self.activation(y)
 
     @property
-    def kernel(self):
+    def kernel(self) -> Tensor:
         """The one matrix (inputs, units) that the layer amounts to: the variable W, or a float32
         tensor if an adapter is to be merged into it or int8 to be scaled back."""
         if not self.lora_enabled:
@@ -77,7 +80,7 @@ class Linear(keras.layers.Dense):
         a, b = ops.cast(self.lora_kernel_a, "float32"), ops.cast(self.lora_kernel_b, "float32")
         return self._base_kernel() + (self.lora_alpha / self.lora_rank) * ops.matmul(a, b)
 
-    def enable_lora(self, rank, lora_alpha=None, **initializers):
+    def enable_lora(self, rank: int, lora_alpha: float | None = None, **initializers: Any) -> None:
         """Freezes the kernel and adds the adapter: see `keras.layers.Dense.enable_lora`."""
         # `Dense.build` passes no alpha, and so would forget the one of the constructor.
         alpha = self.lora_alpha if lora_alpha is None else lora_alpha
@@ -93,14 +96,14 @@ class Linear(keras.layers.Dense):
             )
 
     @property
-    def adapter_weights(self):
+    def adapter_weights(self) -> list[keras.Variable]:
         """The variables that an adapter trains; none without one."""
         if not self.lora_enabled:
             return []
         magnitude = [] if self.lora_magnitude is None else [self.lora_magnitude]
         return [self.lora_kernel_a, self.lora_kernel_b, *magnitude]
 
-    def store_kernel(self, dtype):
+    def store_kernel(self, dtype: str) -> None:
         """Freezes W and stores it in fewer bytes, before an adapter is added.
 
         Unlike after `Dense.quantize`, activations stay float, so that `kernel` is what the layer
@@ -136,13 +139,13 @@ class Linear(keras.layers.Dense):
         return {**super().get_config(), "dora": self.dora}
 
 
-def column_norms(kernel):
+def column_norms(kernel: Tensor) -> Tensor:
     """Euclidean norm of each column, (inputs, units) -> (units,); tiny for zeros, to divide by."""
     norms = ops.sqrt(ops.sum(ops.square(kernel), axis=0))
     return ops.maximum(norms, keras.config.epsilon())
 
 
-def add_variable(layer, **arguments):
+def add_variable(layer: keras.layers.Layer, **arguments: Any) -> Tensor:
     """`layer.add_weight` for a layer that is built."""
     layer._tracker.unlock()
     variable = layer.add_weight(**arguments)
@@ -150,7 +153,7 @@ def add_variable(layer, **arguments):
     return variable
 
 
-def replace_variable(layer, attribute, value):
+def replace_variable(layer: keras.layers.Layer, attribute: str, value: Tensor) -> None:
     """Puts a frozen variable with this value, in its dtype, in the place of one of a layer.
 
     The path stays. To delete the attribute would do as well, but on that Keras collects garbage:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -32,7 +34,7 @@ class NGramEmbedding(TokenEmbedding):
     Returns: float (batch, length, hidden_dim).
     """
 
-    def __init__(self, input_dim, output_dim, **kwargs):
+    def __init__(self, input_dim: int, output_dim: int, **kwargs: Any) -> None:
         kwargs.setdefault("embeddings_initializer", "zeros")
         super().__init__(input_dim, output_dim, **kwargs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -30,7 +32,7 @@ class Pooling(keras.layers.Layer):
     Returns: float (batch, hidden_dim); of "class_tokens" (batch, n * hidden_dim).
     """
 
-    def __init__(self, mode, count=1, **kwargs):
+    def __init__(self, mode: str, count: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if mode not in ("mean", "first", "last", "class_tokens", "attention"):
             raise ValueError(f"Pooling: there is no mode {mode!r}.")

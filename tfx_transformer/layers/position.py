@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
+
 PACKAGE = "tfx_transformer"
 
 
-def token_positions(start, length):
+def token_positions(start: Tensor, length: Tensor) -> Tensor:
     """Positions start, start + 1, … of `length` tokens.
 
     Args:
@@ -52,8 +56,13 @@ class SinusoidalPositions(keras.layers.Layer):
     """
 
     def __init__(
-        self, max_wavelength=10_000.0, interleaved=True, inclusive=False, first=0, **kwargs
-    ):
+        self,
+        max_wavelength: float = 10_000.0,
+        interleaved: bool = True,
+        inclusive: bool = False,
+        first: int = 0,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.max_wavelength = max_wavelength
         self.interleaved = interleaved
@@ -106,7 +115,7 @@ class LearnedPositions(keras.layers.Layer):
     Returns: float (batch, length, hidden_dim), the dtype of x.
     """
 
-    def __init__(self, max_length, initializer="uniform", **kwargs):
+    def __init__(self, max_length: int, initializer: Any = "uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.max_length = max_length
         self.initializer = keras.initializers.get(initializer)
@@ -158,7 +167,13 @@ class RotaryPositions(keras.layers.Layer):
     Returns: float (batch, heads, length, head_dim), the dtype of x.
     """
 
-    def __init__(self, theta=10_000.0, scaling=None, width=None, **kwargs):
+    def __init__(
+        self,
+        theta: float = 10_000.0,
+        scaling: Mapping[str, Any] | None = None,
+        width: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.theta = theta
         self.scaling = scaling

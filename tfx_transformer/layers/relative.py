@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -32,7 +34,14 @@ class RelativePositions(keras.layers.Layer):
     Returns: float (1 or batch, num_heads, length, keys), the compute dtype.
     """
 
-    def __init__(self, num_heads, num_buckets=32, max_distance=128, causal=False, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        num_buckets: int = 32,
+        max_distance: int = 128,
+        causal: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.num_heads = num_heads
         self.num_buckets = num_buckets

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 import keras
 from keras import ops
 
@@ -27,7 +29,7 @@ class TransformerModel(keras.Model):
     task = ""
     read_out: tuple[str, ...] = ()
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:
             super().__init__(**kwargs)
         except ValueError as error:  # a flag of the user: --precision
@@ -38,7 +40,7 @@ class TransformerModel(keras.Model):
         self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
 
     @classmethod
-    def from_pretrained(cls, source, dtype: str = "float32") -> TransformerModel:
+    def from_pretrained(cls, source: Any, dtype: str = "float32") -> Self:
         """A model of this task that begins with the weights of another: see
         `models.pretrained.from_pretrained`."""
         from tfx_transformer.models.pretrained import from_pretrained

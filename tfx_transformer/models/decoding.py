@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.text.tokenizer import Tokenizer
 
 # Lengths that XLA compiles for; longer prompts are compiled for as they are.
 BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -28,7 +31,7 @@ class KerasEngine:
             shape (TensorFlow only); prompts are then padded to a few lengths.
     """
 
-    def __init__(self, model, jit_compile: bool = False) -> None:
+    def __init__(self, model: keras.Model, jit_compile: bool = False) -> None:
         self.model = model
         self.config = model.config
         self.jit_compile = jit_compile
@@ -103,7 +106,7 @@ class KerasEngine:
 class KerasSession:
     """See `generation.loop.Session`."""
 
-    def __init__(self, model, extend: Callable, step: Callable) -> None:
+    def __init__(self, model: keras.Model, extend: Callable, step: Callable) -> None:
         self._run_extend, self._run_step = extend, step
         self._cache = model.new_cache(1, model.config.max_sequence_length)
 
@@ -118,7 +121,9 @@ class KerasSession:
         return np.asarray(logits)
 
 
-def text_generator(model, tokenizer, jit_compile: bool = False) -> TextGenerator:
+def text_generator(
+    model: keras.Model, tokenizer: Tokenizer, jit_compile: bool = False
+) -> TextGenerator:
     """Strings in, strings out, by a Keras model; see `generation.text.TextGenerator`."""
     engine = KerasEngine(model, jit_compile)
     # A prompt that fills the context leaves no room for an answer.
@@ -126,7 +131,9 @@ def text_generator(model, tokenizer, jit_compile: bool = False) -> TextGenerator
     return TextGenerator(engine, new_encoder(model.task, tokenizer), longest)
 
 
-def cross_attention(model, source_ids: Sequence[int], target_ids: Sequence[int]) -> np.ndarray:
+def cross_attention(
+    model: keras.Model, source_ids: Sequence[int], target_ids: Sequence[int]
+) -> np.ndarray:
     """How much each target token looked at each source token while it was written.
 
     Args:
@@ -156,12 +163,18 @@ def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int, most: int =
     return np.array([[*ids, *[padding_id] * (length - len(ids))] for ids in source_ids], "int32")
 
 
-def reorder(cache, rows):
+def reorder(cache: Any, rows: Tensor) -> Any:
     """The cache with row i taken from rows[i]."""
     return [tuple(ops.take(x, rows, axis=0) for x in pair) for pair in cache]
 
 
-def generate(model, token_ids, lengths, uniform, options: GenerationOptions):
+def generate(
+    model: keras.Model,
+    token_ids: Tensor,
+    lengths: Tensor,
+    uniform: Tensor,
+    options: GenerationOptions,
+) -> Any:
     """The decode loop as one graph; the same pieces as `generation.loop.decode`.
 
     Args:
@@ -194,7 +207,7 @@ def generate(model, token_ids, lengths, uniform, options: GenerationOptions):
     return strategy.result(state)
 
 
-def compiled(function: Callable, arguments, jit_compile: bool = False) -> Callable:
+def compiled(function: Callable, arguments: Any, jit_compile: bool = False) -> Callable:
     """The function as one graph where the backend has graphs.
 
     Args:

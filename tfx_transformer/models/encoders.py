@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import (
     ConvolutionalTokenizer,
@@ -33,7 +37,7 @@ class EncoderModel(TransformerModel):
         config: `TransformerConfig`, or its dictionary.
     """
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config = self.config
         part = {"name": "embedding", "dtype": self.dtype_policy}
@@ -91,12 +95,12 @@ class EncoderModel(TransformerModel):
         norm = {"epsilon": config.norm_epsilon, "name": "pooled_norm", "dtype": self.dtype_policy}
         return new_norm(config.norm, config.norm_bias, **norm)
 
-    def pooled(self, x, mask):
+    def pooled(self, x: Tensor, mask: Tensor) -> Tensor:
         """The one vector of a text or an image, float (batch, hidden_dim)."""
         x = self.pooling(x, mask)
         return x if self.pooled_norm is None else self.pooled_norm(x)
 
-    def embedded(self, inputs):
+    def embedded(self, inputs: Mapping[str, Tensor]) -> Any:
         """What the encoder reads: the embedding, with n-grams, segments and class tokens where the
         model has them.
 
@@ -120,7 +124,12 @@ class EncoderModel(TransformerModel):
             x = x + self.segments(self._segment_ids(inputs))
         return x, ops.not_equal(inputs["token_ids"], self.config.padding_id)
 
-    def encode(self, inputs, return_hidden_states=False, training=None):
+    def encode(
+        self,
+        inputs: Mapping[str, Tensor],
+        return_hidden_states: bool = False,
+        training: bool | None = None,
+    ) -> Any:
         """A contextual vector for every token, or every region of an image.
 
         Args:
@@ -170,7 +179,7 @@ class MaskedLM(EncoderModel):
 
     task = "masked"
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config, part = self.config, {"dtype": self.dtype_policy}
         self.transform = Linear(
@@ -194,7 +203,13 @@ class MaskedLM(EncoderModel):
         logits = self.embedding(x, reverse=True)
         return logits + ops.cast(self.bias, logits.dtype)
 
-    def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "adamw",
+        loss: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """`keras.Model.compile`; by default with `TokenCrossentropy`, accuracy and perplexity of
         the hidden tokens."""
         if weighted_metrics is None:
@@ -230,7 +245,7 @@ class Classifier(EncoderModel):
     consistency = 0.0
     read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config = self.config
         if config.num_classes < 2 - config.multi_label:
@@ -276,13 +291,13 @@ class Classifier(EncoderModel):
 
     def compile(
         self,
-        optimizer="adamw",
-        loss=None,
-        weighted_metrics=None,
-        label_smoothing=0.0,
-        consistency=0.0,
-        **kwargs,
-    ):
+        optimizer: Any = "adamw",
+        loss: Any = None,
+        weighted_metrics: Any = None,
+        label_smoothing: float = 0.0,
+        consistency: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
         """`keras.Model.compile`; by default with accuracy and the cross-entropy that fits the
         labels: int (batch,) of texts, a probability for each class of images, 0 or 1 for each class
         if `multi_label`.
@@ -358,7 +373,7 @@ class Embedder(EncoderModel):
 
     task = "embedding"
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         if self.config.image_size:
             raise InputError("an embedder reads texts, not images.\n  Choose a base that does.")
@@ -373,12 +388,12 @@ class Embedder(EncoderModel):
         pairs = self.embed(inputs["pair_token_ids"], training=training)
         return ops.matmul(vectors, ops.transpose(pairs))
 
-    def embed(self, token_ids, training=None):
+    def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
         """float (batch, hidden_dim), each of length 1, of int (batch, length)."""
         x, mask = self.encode({"token_ids": token_ids}, training=training)
         return ops.normalize(self.pooled(x, mask), axis=-1, epsilon=1e-12)
 
-    def compile(self, optimizer="adamw", loss=None, **kwargs):
+    def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
         """`keras.Model.compile`; by default with `InBatchContrast`."""
         super().compile(
             optimizer, loss=losses.InBatchContrast() if loss is None else loss, **kwargs
@@ -416,7 +431,7 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
         weight.assign(theirs[path].value)
 
 
-def fine_tuned(config, **overrides):
+def fine_tuned(config: TransformerConfig | dict[str, Any], **overrides: Any) -> TransformerConfig:
     """The configuration of a model that takes over the encoder of another: fields not None are
     overridden."""
     given = {name: value for name, value in overrides.items() if value is not None}

@@ -6,15 +6,17 @@ Padding weighs nothing: it comes as sample weight 0.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 
 
-def token_losses(token_ids, logits):
+def token_losses(token_ids: Tensor, logits: Tensor) -> Tensor:
     """-log p(id), per token: float32 (batch, length) from int (batch, length) and float logits
     (batch, length, vocabulary_size)."""
     return ops.sparse_categorical_crossentropy(
@@ -22,7 +24,7 @@ def token_losses(token_ids, logits):
     )
 
 
-def each_token(values, sample_weight):
+def each_token(values: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Values and weights of all tokens in one row, for a `Mean`: of (batch, length) Keras averages
     over the length first, so that tokens of longer batches would weigh less."""
     if sample_weight is not None:
@@ -33,7 +35,7 @@ def each_token(values, sample_weight):
     return ops.reshape(values, (-1,)), sample_weight
 
 
-def disagreement(logits, other, multi_label=False):
+def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Tensor:
     """How far a classifier's answers to the same inputs are apart: the mean of both divergences.
 
     1/2 KL(p || q) + 1/2 KL(q || p) = 1/2 sum_c (p_c - q_c) (z_c - z'_c)
@@ -65,7 +67,7 @@ class TokenCrossentropy(keras.losses.Loss):
         label_smoothing: e, from 0 to below 1; 0.1 in Vaswani et al. (2017), 5.4.
     """
 
-    def __init__(self, label_smoothing=0.0, name="loss", **kwargs):
+    def __init__(self, label_smoothing: float = 0.0, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
@@ -92,7 +94,7 @@ class TokenCrossentropy(keras.losses.Loss):
 class Perplexity(keras.metrics.Mean):
     """exp of the mean -log p(y) over the tokens that weigh; without label smoothing."""
 
-    def __init__(self, name="perplexity", **kwargs):
+    def __init__(self, name: str = "perplexity", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -112,7 +114,7 @@ class BitsPerByte(keras.metrics.Mean):
         bytes_per_token: of the text that is measured.
     """
 
-    def __init__(self, bytes_per_token, name="bits_per_byte", **kwargs):
+    def __init__(self, bytes_per_token: float, name: str = "bits_per_byte", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.bytes_per_token = bytes_per_token
 
@@ -128,7 +130,7 @@ class BitsPerByte(keras.metrics.Mean):
 class TokenAccuracy(keras.metrics.Mean):
     """Share of the tokens that weigh whose most probable prediction is right."""
 
-    def __init__(self, name="token_accuracy", **kwargs):
+    def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -154,7 +156,7 @@ class InBatchContrast(keras.losses.Loss):
         y_pred: float (batch, batch), cosines of each text with each pair.
     """
 
-    def __init__(self, temperature=0.05, name="loss", **kwargs):
+    def __init__(self, temperature: float = 0.05, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not temperature > 0:
@@ -181,7 +183,7 @@ class ScoredCosine(keras.losses.Loss):
         y_pred: float (batch, batch), cosines of each text with each pair; the diagonal counts.
     """
 
-    def __init__(self, name="loss", **kwargs):
+    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -34,6 +35,22 @@ class EncoderEngine:
     def run_images(self, images: np.ndarray) -> np.ndarray:
         """See `prediction.image.ImageEngine`."""
         return np.asarray(self._run(images), "float32")
+
+
+@overload
+def predictor(
+    model: EncoderModel, tokenizer: Tokenizer, labels: Sequence[str]
+) -> TextClassifier: ...
+
+
+@overload
+def predictor(
+    model: EncoderModel, tokenizer: None = None, *, labels: Sequence[str]
+) -> ImageClassifier: ...
+
+
+@overload
+def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
 
 
 def predictor(

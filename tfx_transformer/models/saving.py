@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import keras
 import numpy as np
@@ -19,6 +19,7 @@ import safetensors.numpy
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -71,15 +72,54 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
         (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
 
 
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["causal"]
+) -> tuple[CausalLM, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["seq2seq"]
+) -> tuple[Seq2SeqLM, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["masked"]
+) -> tuple[MaskedLM, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["classification"]
+) -> tuple[Classifier, Tokenizer | Any]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["embedding"]
+) -> tuple[Embedder, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", task: str | None = None
+) -> tuple[TransformerModel, Tokenizer | Any]: ...
+
+
 @bundle.whole
 def load(
     path: str | os.PathLike, dtype: str = "float32", task: str | None = None
-) -> tuple[keras.Model, Tokenizer | None]:
+) -> tuple[TransformerModel, Tokenizer | Any]:
     """The model of a bundle, verified, and its tokenizer if it reads text.
 
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
         task: that the model must have been made for, such as "causal" or "seq2seq".
+
+    Returns: the model, for type checkers of the class of `task` if that is given; the tokenizer,
+        None of a model that reads images.
 
     Raises:
         InputError: the bundle is damaged, or its weights do not fit its configuration.

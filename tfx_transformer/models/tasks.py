@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 from tfx_transformer.models.base import TransformerModel
@@ -28,7 +32,7 @@ class LanguageModel(TransformerModel):
 
     label_smoothing = 0.0  # of the default loss
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         if self.config.ngram_buckets:
             raise InputError(
@@ -51,7 +55,7 @@ class LanguageModel(TransformerModel):
                 "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="logits_bias"
             )
 
-    def logits_of(self, x):
+    def logits_of(self, x: Tensor) -> Tensor:
         """float (batch, length, hidden_dim) -> logits over the vocabulary, float (batch, length,
         vocabulary_size)."""
         if self.config.logit_scale != 1:
@@ -64,7 +68,13 @@ class LanguageModel(TransformerModel):
             logits = ops.tanh(logits / cap) * cap
         return logits
 
-    def compile(self, optimizer="adamw", loss=None, weighted_metrics=None, **kwargs):
+    def compile(
+        self,
+        optimizer: Any = "adamw",
+        loss: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """`keras.Model.compile`; by default with `TokenCrossentropy` (label smoothing 0.1 in a
         `Seq2SeqLM`, none in the others), token accuracy and perplexity, all without padding."""
         super().compile(
@@ -99,7 +109,7 @@ class CausalLM(LanguageModel):
 
     task = "causal"
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         self.decoder = TransformerStack(
             self.config,
@@ -121,7 +131,14 @@ class CausalLM(LanguageModel):
             training=training,
         )
 
-    def decode(self, token_ids, cache=None, position=0, attention_mask=None, training=None):
+    def decode(
+        self,
+        token_ids: Tensor,
+        cache: Any = None,
+        position: Tensor = 0,
+        attention_mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
         Padding needs no mask: it stands at the end, where the tokens before cannot see it, and in
@@ -147,16 +164,16 @@ class CausalLM(LanguageModel):
         x, cache = result
         return self.logits_of(x), cache
 
-    def prefill(self, token_ids, cache, position=0):
+    def prefill(self, token_ids: Tensor, cache: Any, position: Tensor = 0) -> Any:
         """The cache with the keys and values of many tokens at once; arguments as in `decode`."""
         x = self.embedding(token_ids)
         return self.decoder(x, cache=cache, position=position, training=False)[1]
 
-    def new_cache(self, batch_size, max_length):
+    def new_cache(self, batch_size: int, max_length: int) -> Any:
         """An empty key/value cache for `decode`: see `TransformerStack.new_cache`."""
         return self.decoder.new_cache(batch_size, max_length)
 
-    def begin(self, token_ids, lengths, limit, rows=1):
+    def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
         """What decoding begins with: all tokens but the last of each prompt are in the cache.
 
         Args:
@@ -184,7 +201,7 @@ class CausalLM(LanguageModel):
         """Most tokens that may follow a prompt of `length` tokens."""
         return self.config.max_sequence_length - length
 
-    def step(self, ids, index, context, cache):
+    def step(self, ids: Tensor, index: Tensor, context: Any, cache: Any) -> Any:
         """One step of decoding.
 
         Args:
@@ -229,7 +246,7 @@ class Seq2SeqLM(LanguageModel):
     task = "seq2seq"
     label_smoothing = 0.1
 
-    def __init__(self, config, **kwargs):
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         self._check_padding()
         config = self.config
@@ -252,7 +269,7 @@ class Seq2SeqLM(LanguageModel):
             inputs["decoder_token_ids"], memory, cross_attention_mask=mask, training=training
         )
 
-    def encode(self, token_ids, training=None):
+    def encode(self, token_ids: Tensor, training: bool | None = None) -> Any:
         """The source as vectors, and which of them are no padding.
 
         Args:
@@ -266,14 +283,14 @@ class Seq2SeqLM(LanguageModel):
 
     def decode(
         self,
-        token_ids,
-        memory,
-        cross_attention_mask=None,
-        cache=None,
-        position=0,
-        return_attention_scores=False,
-        training=None,
-    ):
+        token_ids: Tensor,
+        memory: Any,
+        cross_attention_mask: Tensor | None = None,
+        cache: Any = None,
+        position: Tensor = 0,
+        return_attention_scores: bool = False,
+        training: bool | None = None,
+    ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
         Padding in the target needs no mask: it stands at the end, where causal attention of the
@@ -304,15 +321,15 @@ class Seq2SeqLM(LanguageModel):
         logits = self.logits_of(x)
         return (logits, *extra) if extra else logits
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Any) -> Any:
         """Cross-attention keys and values of every decoder block: see `TransformerStack`."""
         return self.decoder.project_memory(memory)
 
-    def new_cache(self, batch_size, max_length):
+    def new_cache(self, batch_size: int, max_length: int) -> Any:
         """An empty key/value cache for `decode`: see `TransformerStack.new_cache`."""
         return self.decoder.new_cache(batch_size, max_length)
 
-    def begin(self, token_ids, lengths, limit, rows=1):
+    def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
         """What decoding begins with: the source is encoded and projected for cross-attention.
 
         Args:
@@ -334,7 +351,7 @@ class Seq2SeqLM(LanguageModel):
         """Most tokens that may be written for a source of `length` tokens."""
         return self.config.max_sequence_length
 
-    def step(self, ids, index, context, cache):
+    def step(self, ids: Tensor, index: Tensor, context: Any, cache: Any) -> Any:
         """One step of decoding: see `CausalLM.step`."""
         memory, mask = context
         logits, cache = self.decode(

@@ -3,6 +3,8 @@ translator are this stack with other settings."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -50,7 +52,14 @@ class TransformerStack(keras.layers.Layer):
         states, float (batch, length, hidden_dim).
     """
 
-    def __init__(self, config, num_layers, causal=False, cross=False, **kwargs):
+    def __init__(
+        self,
+        config: TransformerConfig | dict[str, Any],
+        num_layers: int,
+        causal: bool = False,
+        cross: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
         self.config = config
@@ -145,12 +154,12 @@ class TransformerStack(keras.layers.Layer):
         if self.final_norm is not None:
             self.final_norm.build(shape)
 
-    def project_memory(self, memory):
+    def project_memory(self, memory: Any) -> Any:
         """One (key, value) pair per block, each float
         (batch, num_key_value_heads, memory_length, head_dim): decoding computes them once."""
         return [block.cross_attention.project_memory(memory) for block in self.blocks]
 
-    def new_cache(self, batch_size, max_length):
+    def new_cache(self, batch_size: int, max_length: int) -> Any:
         """An empty cache for `call`: zeros in the compute dtype, one (key, value) per block."""
         config = self.config
         shape = (batch_size, config.num_key_value_heads, max_length, config.head_dim)

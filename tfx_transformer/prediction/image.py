@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 
@@ -49,6 +49,12 @@ class ImageClassifier:
         batches = (images[start : start + self.batch_size] for start in starts)
         logits = [self.engine.run_images(np.stack(list(map(self.read, b)))) for b in batches]
         return self.labels.probabilities(np.concatenate(logits))
+
+    @overload
+    def classify(self, images: Image) -> Classification: ...
+
+    @overload
+    def classify(self, images: Sequence[Image]) -> list[Classification]: ...
 
     def classify(self, images: Image | Sequence[Image]) -> Classification | list[Classification]:
         """What an image is, or a list of that for a list.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 
@@ -63,13 +63,26 @@ class TextClassifier(_TextReader):
         engine, tokenizer, max_length, batch_size: see `_TextReader`.
     """
 
-    def __init__(self, engine, tokenizer, labels: Labels, max_length, batch_size=32) -> None:
+    def __init__(
+        self,
+        engine: TextEngine,
+        tokenizer: Tokenizer,
+        labels: Labels,
+        max_length: int,
+        batch_size: int = 32,
+    ) -> None:
         super().__init__(engine, tokenizer, max_length, batch_size)
         self.labels = labels
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """float32 (texts, classes)."""
         return self.labels.probabilities(self._run(texts))
+
+    @overload
+    def classify(self, texts: str) -> Classification: ...
+
+    @overload
+    def classify(self, texts: Sequence[Text]) -> list[Classification]: ...
 
     def classify(self, texts: str | Sequence[Text]) -> Classification | list[Classification]:
         """What a text is, or a list of that for a list. Of rows with several columns each text is

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from tfx_transformer import bundle, flags
 from tfx_transformer.config import TransformerConfig
@@ -21,6 +21,18 @@ from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
+__all__ = [
+    "Classification",
+    "ImageClassifier",
+    "TextClassifier",
+    "TextEmbedder",
+    "TextGenerator",
+    "describe",
+    "load",
+    "main",
+    "rows_of",
+]
+
 ENGINES = {
     "causal": CausalEngine,
     "seq2seq": Seq2SeqEngine,
@@ -29,10 +41,32 @@ ENGINES = {
 }
 
 Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
+M = TypeVar("M", TextGenerator, TextClassifier, ImageClassifier, TextEmbedder)
 
 
-@bundle.whole
-def load(path: str | os.PathLike, variant: str | None = None, threads: int | None = None) -> Model:
+@overload
+def load(
+    path: str | os.PathLike, variant: str | None = None, threads: int | None = None
+) -> Any: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike,
+    variant: str | None = None,
+    threads: int | None = None,
+    *,
+    kind: type[M],
+) -> M: ...
+
+
+def load(
+    path: str | os.PathLike,
+    variant: str | None = None,
+    threads: int | None = None,
+    *,
+    kind: type[Any] | None = None,
+) -> Any:
     """What answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
     classifier `.classify(…)`, of an embedder `.embed(…)`.
 
@@ -40,11 +74,24 @@ def load(path: str | os.PathLike, variant: str | None = None, threads: int | Non
         path: the bundle's folder.
         variant: "float32", "int8", "int4" or "full_int8"; None: the first that the bundle has.
         threads: of LiteRT; None: one per core that this process may use.
+        kind: `TextGenerator`, `TextClassifier`, `ImageClassifier` or `TextEmbedder`, so that type
+            checkers know what is returned; None: what the bundle's task asks for.
 
     Raises:
-        InputError: the bundle is damaged or holds no TFLite file of this variant.
+        InputError: the bundle is damaged, holds no TFLite file of this variant, or answers as
+            another `kind` does.
     """
-    path = Path(path)
+    model = _load(Path(path), variant, threads)
+    if kind is not None and not isinstance(model, kind):
+        raise InputError(
+            f"{path}: the bundle is loaded as {type(model).__name__}, not as {kind.__name__}.\n"
+            f"  Load it with kind={type(model).__name__}, or without kind."
+        )
+    return model
+
+
+@bundle.whole
+def _load(path: Path, variant: str | None, threads: int | None) -> Model:
     bundle.verify(path)
     values = bundle.read_config(path)
     if (task := values.get("task")) not in ENGINES:

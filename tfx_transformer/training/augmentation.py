@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import Source
 
 # An image is shifted by at most this share of its width and height.
@@ -23,7 +24,7 @@ _SIDES = (0.15, 0.6)
 _DRAWS = 64
 
 
-def augmented(batches, image_size: int, seed: int = 0, mix: float = 0.5):
+def augmented(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5) -> Batches:
     """The batches of `data.labelled_images`, their images changed anew in every epoch.
 
     Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made

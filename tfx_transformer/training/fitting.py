@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from tfx_transformer.annotations import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import finite
 from tfx_transformer.training.identity import changes, files_of, model_of, settings_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def fit(
     run: Run,
     model: keras.Model,
-    batches,
+    batches: Batches,
     checks,
     epochs: int,
     callbacks: Sequence[keras.callbacks.Callback],

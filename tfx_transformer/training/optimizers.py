@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.position import PACKAGE
 
@@ -23,11 +24,11 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps: w.
     """
 
-    def __init__(self, peak: float, warmup_steps: int):
+    def __init__(self, peak: float, warmup_steps: int) -> None:
         self.peak = peak
         self.warmup_steps = warmup_steps
 
-    def __call__(self, step):
+    def __call__(self, step: Tensor) -> Tensor:
         step = ops.cast(step, "float32") + 1.0
         warmup = max(self.warmup_steps, 1)
         return self.peak * ops.minimum(step / warmup, ops.sqrt(warmup / step))
@@ -60,7 +61,7 @@ class AdamW(keras.optimizers.AdamW):
         kwargs: see `keras.optimizers.AdamW`.
     """
 
-    def __init__(self, *args, layer_decay=1.0, **kwargs):
+    def __init__(self, *args: Any, layer_decay: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.layer_decay = layer_decay
         self.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "scale", "embeddings"])
@@ -77,7 +78,7 @@ class AdamW(keras.optimizers.AdamW):
         self.bad_steps = self.add_variable((), "zeros", "int32", name="bad_steps")
         self.rate = self.add_variable((), "ones", "float32", name="rate")
 
-    def apply(self, grads, trainable_variables=None):
+    def apply(self, grads: Tensor, trainable_variables: Tensor | None = None) -> None:
         if not self.built and trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)

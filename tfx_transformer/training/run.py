@@ -14,6 +14,7 @@ import numpy as np
 import pandas
 
 from tfx_transformer import bundle, pictures
+from tfx_transformer.annotations import Batches
 from tfx_transformer.data import write_bad_rows
 from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.pairs import encode_source
@@ -153,7 +154,9 @@ class Run:
                 lengths, limit = {unit: lengths}, summaries[0].max_length
             pictures.length_histogram(self.folder / "lengths.png", lengths, limit)
 
-    def show_cost(self, model: keras.Model, batch_tokens: int, steps: int, batches=None) -> None:
+    def show_cost(
+        self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
+    ) -> None:
         """Prints parameters, and what memory and time the training may take; see `estimate`.
 
         Args:
@@ -170,7 +173,7 @@ class Run:
     def fit(
         self,
         model: keras.Model,
-        batches,
+        batches: Batches,
         checks,
         epochs: int,
         callbacks: Sequence[keras.callbacks.Callback],

@@ -6,14 +6,14 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import Any, Literal, overload
 
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
+from tfx_transformer.models.base import TransformerModel
+from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_config
 from tfx_transformer.models.pretrained.families import family_of, has_head, task_of
 from tfx_transformer.models.pretrained.family import Family
@@ -21,6 +21,7 @@ from tfx_transformer.models.pretrained.hub import HUB, download
 from tfx_transformer.models.pretrained.loading import new_model
 from tfx_transformer.models.pretrained.names import has_own_head
 from tfx_transformer.models.saving import TASKS, load
+from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -41,12 +42,56 @@ _TOKENIZERS = (
 )
 
 
+@overload
+def from_pretrained(
+    source: Any, dtype: str = "float32", *, task: Literal["causal"], max_length: int | None = None
+) -> tuple[CausalLM, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any, dtype: str = "float32", *, task: Literal["seq2seq"], max_length: int | None = None
+) -> tuple[Seq2SeqLM, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any, dtype: str = "float32", *, task: Literal["masked"], max_length: int | None = None
+) -> tuple[MaskedLM, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any,
+    dtype: str = "float32",
+    *,
+    task: Literal["classification"],
+    max_length: int | None = None,
+) -> tuple[Classifier, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any,
+    dtype: str = "float32",
+    *,
+    task: Literal["embedding"],
+    max_length: int | None = None,
+) -> tuple[Embedder, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any, dtype: str = "float32", task: str | None = None, max_length: int | None = None
+) -> tuple[TransformerModel, Tokenizer | Any]: ...
+
+
 def from_pretrained(
     source: Any,
     dtype: str = "float32",
     task: str | None = None,
     max_length: int | None = None,
-) -> tuple[keras.Model, Tokenizer | None]:
+) -> tuple[TransformerModel, Tokenizer | Any]:
     """A model with the weights of another, and its tokenizer.
 
     Args:
@@ -58,7 +103,8 @@ def from_pretrained(
             source was made for.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
 
-    Returns: the model; and the tokenizer, None of images, and of sources that have none.
+    Returns: the model, for type checkers of the class of `task` if that is given; and the
+        tokenizer, None of images, and of sources that have none.
 
     Raises:
         InputError: there is no such source, it is of a family that is not known or damaged, or it
