@@ -240,7 +240,7 @@ def test_logits_are_no_calibration(tmp_path):
     ],
 )
 def test_writes_one_png_and_returns_its_path(tmp_path, draw, arguments, shape):
-    path = draw(str(tmp_path / "picture.png"), *arguments)
+    path = draw(str(tmp_path / "picture.png"), *arguments).path
     assert path == tmp_path / "picture.png"
     assert os.listdir(tmp_path) == ["picture.png"]
     pixels = imread(path)

@@ -61,7 +61,7 @@ def line(axes, label):
     ],
 )
 def test_writes_one_png_of_7_by_4_5_inches_and_returns_its_path(tmp_path, draw, arguments):
-    path = draw(str(tmp_path / "picture.png"), *arguments)
+    path = draw(str(tmp_path / "picture.png"), *arguments).path
     assert path == tmp_path / "picture.png"
     assert os.listdir(tmp_path) == ["picture.png"]
     pixels = imread(path)
@@ -76,6 +76,16 @@ def test_the_picture_grows_with_the_panels_and_the_tokens_up_to_16_inches(tmp_pa
     weights = np.full((300, 31), 1 / 31)  # 1.6 + 0.24 * 31 = 9.04 inches wide
     wide = pictures.attention_map(tmp_path / "map.png", weights, ["x"] * 31, ["y"] * 300)
     assert imread(wide).shape[:2] == (2400, 1356)
+
+
+def test_a_notebook_shows_the_picture_that_is_in_the_file_or_in_none(tmp_path):
+    written = pictures.loss_curve(tmp_path / "loss.png", EPOCHS)
+    assert written._repr_png_() == (tmp_path / "loss.png").read_bytes()
+    held = pictures.loss_curve(None, EPOCHS)
+    assert held._repr_png_() == written.png and held.path is None
+    assert repr(held) == "Picture(in memory, 1,050 × 675 pixels)"
+    with pytest.raises(TypeError, match="not written to a file"):
+        os.fspath(held)
 
 
 @pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()])
@@ -104,10 +114,10 @@ def test_a_failed_drawing_touches_no_file(tmp_path, monkeypatch):
 
 
 def test_neither_reads_nor_changes_the_callers_settings(tmp_path):
-    plain = pictures.attention_map(tmp_path / "a.png", WEIGHTS, SOURCE, TARGET).read_bytes()
+    plain = pictures.attention_map(tmp_path / "a.png", WEIGHTS, SOURCE, TARGET).png
     with matplotlib.rc_context({"font.size": 30, "savefig.dpi": 50, "axes.facecolor": "red"}):
         before = dict(matplotlib.rcParams)
-        again = pictures.attention_map(tmp_path / "b.png", WEIGHTS, SOURCE, TARGET).read_bytes()
+        again = pictures.attention_map(tmp_path / "b.png", WEIGHTS, SOURCE, TARGET).png
         assert dict(matplotlib.rcParams) == before
     assert again == plain
 
@@ -370,7 +380,7 @@ def test_numbers_have_contrast_to_their_cells():
 
 def test_every_japanese_character_has_its_own_picture(tmp_path):
     drawn = {
-        pictures.attention_map(tmp_path / "map.png", [[1.0]], ["a"], [token]).read_bytes()
+        pictures.attention_map(tmp_path / "map.png", [[1.0]], ["a"], [token]).png
         for token in ["猫", "犬", "は", "。"]
     }
     assert len(drawn) == 4  # a missing glyph would be the same empty box each time
@@ -424,8 +434,8 @@ def test_odd_tokens_and_titles_draw_without_a_warning(tmp_path):
     odd = ["$", "$x$", "\\frac{", "한", "😀", "\x00", b"\xff", "\ud800", "", "a\u0301"]
     weights = np.eye(len(odd))
     title = "$\\frac{$ 한 \x07\n"
-    assert pictures.attention_map(tmp_path / "map.png", weights, odd, odd, title).exists()
-    assert pictures.length_histogram(tmp_path / "lengths.png", {title: [1]}).exists()
+    assert pictures.attention_map(tmp_path / "map.png", weights, odd, odd, title).path.exists()
+    assert pictures.length_histogram(tmp_path / "lengths.png", {title: [1]}).path.exists()
 
 
 def test_without_the_font_package_japanese_is_spelled_out(tmp_path, monkeypatch):
@@ -433,7 +443,7 @@ def test_without_the_font_package_japanese_is_spelled_out(tmp_path, monkeypatch)
     canvas.fonts.cache_clear()
     try:
         assert canvas.token_label("猫") == "U+732B"
-        assert pictures.attention_map(tmp_path / "map.png", [[1.0]], ["cat"], ["猫"]).exists()
+        assert pictures.attention_map(tmp_path / "map.png", [[1.0]], ["cat"], ["猫"]).path.exists()
     finally:
         canvas.fonts.cache_clear()
 

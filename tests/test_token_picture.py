@@ -47,7 +47,7 @@ def boxes(figure):
 
 
 def test_writes_one_png_and_returns_its_path(tmp_path):
-    path = pictures.token_picture(str(tmp_path / "tokens.png"), ROWS, "Tokens $x$")
+    path = pictures.token_picture(str(tmp_path / "tokens.png"), ROWS, "Tokens $x$").path
     assert path == tmp_path / "tokens.png"
     assert os.listdir(tmp_path) == ["tokens.png"]
     pixels = imread(path)

@@ -50,7 +50,7 @@ def texts(axes):
     ],
 )
 def test_writes_one_png_and_returns_its_path(tmp_path, draw, arguments):
-    path = draw(str(tmp_path / "picture.png"), *arguments)
+    path = draw(str(tmp_path / "picture.png"), *arguments).path
     assert path == tmp_path / "picture.png"
     assert os.listdir(tmp_path) == ["picture.png"]
     assert imread(path).min() < 0.5  # more than an empty page

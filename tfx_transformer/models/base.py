@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import keras
 from keras import ops
@@ -38,6 +38,15 @@ class TransformerModel(keras.Model):
                 "  Expected one such as 'float32', 'bfloat16' or 'mixed_bfloat16'."
             ) from error
         self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
+
+    if TYPE_CHECKING:
+        # Keras annotates none of these: checkers would take `verbose`, whose default is "auto",
+        # for a text.
+        def fit(self, *arguments: Any, **options: Any) -> keras.callbacks.History: ...
+
+        def evaluate(self, *arguments: Any, **options: Any) -> Any: ...
+
+        def predict(self, *arguments: Any, **options: Any) -> Any: ...
 
     @classmethod
     def from_pretrained(cls, source: Any, dtype: str = "float32") -> Self:

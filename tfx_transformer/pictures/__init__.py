@@ -1,10 +1,12 @@
 """The pictures that people look at: loss, lengths, attention, labels, vectors, states, tokens.
 
 Each function draws one PNG at 150 dots per inch, writes it in one step (an interrupted run leaves
-the old picture or the new one, never half of one) and returns its path.
+the old picture or the new one, never half of one) and returns a `Picture`, which a notebook shows.
+With None instead of a path it writes no file.
 """
 
 from tfx_transformer.pictures.attention import attention_map, self_attention_map
+from tfx_transformer.pictures.canvas import Picture
 from tfx_transformer.pictures.labels import calibration, confusion_matrix
 from tfx_transformer.pictures.states import (
     cache_growth,
@@ -17,6 +19,7 @@ from tfx_transformer.pictures.training import length_histogram, loss_curve
 from tfx_transformer.pictures.vectors import map_of_vectors, similarity_matrix
 
 __all__ = [
+    "Picture",
     "attention_map",
     "cache_growth",
     "calibration",

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +11,7 @@ from tfx_transformer.pictures.canvas import (
     INK,
     LARGEST,
     SIZE,
+    Picture,
     drawable,
     em_width,
     new_figure,
@@ -25,12 +25,12 @@ _MOST_PARTS = 6
 
 
 def attention_map(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str] | None,
     weights: np.ndarray,
     source_tokens: Sequence[str | bytes],
     target_tokens: Sequence[str | bytes],
     title: str = "",
-) -> Path:
+) -> Picture:
     """Draws which source tokens (columns) each target token (row) attended to.
 
     A space in a token is drawn as "␣", tokens that only together are a character as "京 1/2" and
@@ -38,7 +38,7 @@ def attention_map(
     of up to 12 x 12 tokens also show the numbers.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         weights: float (target, source), each row sums to 1.
         source_tokens: one per column; bytes, or text (undecodable bytes by "surrogateescape").
         target_tokens: one per row, likewise.
@@ -50,12 +50,15 @@ def attention_map(
 
 
 def self_attention_map(
-    path: str | os.PathLike, weights: np.ndarray, tokens: Sequence[str | bytes], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None,
+    weights: np.ndarray,
+    tokens: Sequence[str | bytes],
+    title: str = "",
+) -> Picture:
     """Draws which tokens of a text (columns) each of them (row) looks at, as `attention_map` does.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         weights: float (length, length), each row sums to 1.
         tokens: of the text.
         title: drawn above the map.

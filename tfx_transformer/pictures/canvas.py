@@ -4,6 +4,7 @@ Matplotlib's object interface only: no pyplot, no window, and the caller's rcPar
 were.
 """
 
+import dataclasses
 import functools
 import importlib.util
 import io
@@ -11,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from typing import Any
 from unicodedata import east_asian_width
 
 import matplotlib.style
@@ -50,13 +52,40 @@ STYLE = {
 }
 
 
-def write(path: str | os.PathLike, build: Callable[..., Figure], *arguments) -> Path:
-    """Draws `build(*arguments)` to memory, then puts the finished PNG at `path` in one step."""
-    path = Path(path)
+@dataclasses.dataclass(frozen=True, repr=False)
+class Picture:
+    """A finished picture, which a notebook shows.
+
+    png: the bytes of the PNG; path: its file, None if none was written.
+    """
+
+    png: bytes
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        width, height = (int.from_bytes(self.png[i : i + 4], "big") for i in (16, 20))
+        return f"Picture({self.path or 'in memory'}, {width:,} × {height:,} pixels)"
+
+    def __fspath__(self) -> str:
+        if self.path is None:
+            raise TypeError("the picture was not written to a file: its bytes are in `png`.")
+        return os.fspath(self.path)
+
+    def _repr_png_(self) -> bytes:
+        return self.png
+
+
+def write(
+    path: str | os.PathLike[str] | None, build: Callable[..., Figure], *arguments: Any
+) -> Picture:
+    """Draw `build(*arguments)` to memory, then put the finished PNG at `path` in one step."""
     png = io.BytesIO()
     with style():
         # The Software field would make the bytes depend on the version of Matplotlib.
         build(*arguments).savefig(png, format="png", metadata={"Software": None})
+    if path is None:
+        return Picture(png.getvalue())
+    path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         unfinished.write_bytes(png.getvalue())
@@ -65,7 +94,7 @@ def write(path: str | os.PathLike, build: Callable[..., Figure], *arguments) -> 
         with suppress(OSError):
             unfinished.unlink()
         raise
-    return path
+    return Picture(png.getvalue(), path)
 
 
 def style() -> AbstractContextManager:

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -20,6 +19,7 @@ from tfx_transformer.pictures.canvas import (
     LARGEST,
     QUIET,
     SIZE,
+    Picture,
     drawable,
     em_width,
     new_figure,
@@ -32,8 +32,11 @@ SHADE = PowerNorm(0.5, vmin=0, vmax=1)
 
 
 def confusion_matrix(
-    path: str | os.PathLike, truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]
-) -> Path:
+    path: str | os.PathLike[str] | None,
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    names: Sequence[str],
+) -> Picture:
     """Draws how often each label (row) was predicted as each label (column).
 
     Right predictions are blue, wrong ones orange, the darker the larger their share of the row; a
@@ -42,7 +45,7 @@ def confusion_matrix(
     their middle, and a character without a glyph is drawn as "U+D55C".
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         truth, predicted: int (n,), ids from 0 to C - 1, side by side.
         names: the C labels.
 
@@ -51,7 +54,9 @@ def confusion_matrix(
     return write(path, _confusion_figure, truth, predicted, names)
 
 
-def calibration(path: str | os.PathLike, probabilities: np.ndarray, truth: np.ndarray) -> Path:
+def calibration(
+    path: str | os.PathLike[str] | None, probabilities: np.ndarray, truth: np.ndarray
+) -> Picture:
     """Draws how often the predictions of each confidence were right (a reliability diagram).
 
     Above, one bar per fifteenth of the confidence (the highest probability of an example): the
@@ -61,7 +66,7 @@ def calibration(path: str | os.PathLike, probabilities: np.ndarray, truth: np.nd
     many examples each bin holds.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         probabilities: float (n, C).
         truth: int (n,), ids from 0 to C - 1.
 

@@ -3,7 +3,6 @@
 import math
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from tfx_transformer.pictures.canvas import (
     INK,
     LARGEST,
     SIZE,
+    Picture,
     drawable,
     new_figure,
     token_label,
@@ -25,12 +25,15 @@ from tfx_transformer.vectors import unit
 
 
 def states_by_layer(
-    path: str | os.PathLike, states: Sequence[np.ndarray], tokens: Sequence[str], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None,
+    states: Sequence[np.ndarray],
+    tokens: Sequence[str],
+    title: str = "",
+) -> Picture:
     """Draws how far each layer turns each token's vector, in degrees.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         states: num_layers + 1 arrays, float (length, hidden_dim), of `models.states.hidden_states`.
         tokens: `length` of them.
 
@@ -40,17 +43,17 @@ def states_by_layer(
 
 
 def cache_growth(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str] | None,
     keys: np.ndarray,
     values: np.ndarray,
     tokens: Sequence[str],
     title: str = "",
-) -> Path:
+) -> Picture:
     """Draws the key/value cache of a generation: one row per step, one column per slot; the colour
     is the length of the slot's key (value), the mean over layers; an empty slot is white.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         keys, values: float (steps, layers, slots), of `models.states.cache_states`.
         tokens: one per slot.
 
@@ -60,14 +63,14 @@ def cache_growth(
 
 
 def weight_changes(
-    path: str | os.PathLike, table: Sequence[Mapping[str, Any]], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None, table: Sequence[Mapping[str, Any]], title: str = ""
+) -> Picture:
     """Draws how much training changed each part of a model: |after - before| / |before| over all
     weights of the part (of a block: its attention, its feed-forward layer, their norms). A part
     that was all zeros before is left out.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         table: rows with path, norm and euclidean, of `models.states.weight_distance`.
 
     Raises: ValueError if there is no part.
@@ -81,12 +84,12 @@ def weight_changes(
 
 
 def weight_sizes(
-    path: str | os.PathLike, table: Sequence[Mapping[str, Any]], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None, table: Sequence[Mapping[str, Any]], title: str = ""
+) -> Picture:
     """Draws how large the weights of each part of a model are: the root of their mean square.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         table: rows with path, shape and norm, of `models.states.weight_norms`.
 
     Raises: ValueError if there is no part.

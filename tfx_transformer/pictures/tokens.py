@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,6 +17,7 @@ from tfx_transformer.pictures.canvas import (
     INK,
     LARGEST,
     QUIET,
+    Picture,
     drawable,
     token_label,
     write,
@@ -45,8 +45,8 @@ _BYTES = re.compile("([\udc80-\udcff]+)")
 
 
 def token_picture(
-    path: str | os.PathLike, rows: Mapping[str, Sequence[Row]], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None, rows: Mapping[str, Sequence[Row]], title: str = ""
+) -> Picture:
     """Draws the texts, then their tokens as boxes, under the name of each tokenizer.
 
     A space is drawn as "␣". A token that holds part of a character is small and grey, and has that
@@ -54,7 +54,7 @@ def token_picture(
     texts; what is left out is told in words.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         rows: name of a tokenizer -> for each text the bytes of its first tokens, and the number of
             all its tokens.
         title: drawn above.

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -16,6 +15,7 @@ from tfx_transformer.pictures.canvas import (
     INK,
     QUIET,
     SIZE,
+    Picture,
     drawable,
     new_figure,
     write,
@@ -23,14 +23,16 @@ from tfx_transformer.pictures.canvas import (
 
 
 def loss_curve(
-    path: str | os.PathLike, epochs: Sequence[Mapping[str, float]], best: int | None = None
-) -> Path:
+    path: str | os.PathLike[str] | None,
+    epochs: Sequence[Mapping[str, float]],
+    best: int | None = None,
+) -> Picture:
     """Draws training and validation loss against the epoch, and marks the best epoch.
 
     A value that is missing, None or not finite is left out of its line.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         epochs: one mapping per epoch with "epoch", "loss" and optionally "val_loss".
         best: "epoch" of the best one, where another score tells which that is; it is called kept
             where another one's loss is lower. None: that of the lowest "val_loss", or of the lowest
@@ -42,8 +44,10 @@ def loss_curve(
 
 
 def length_histogram(
-    path: str | os.PathLike, lengths: Mapping[str, Sequence[int]], limit: int | None = None
-) -> Path:
+    path: str | os.PathLike[str] | None,
+    lengths: Mapping[str, Sequence[int]],
+    limit: int | None = None,
+) -> Picture:
     """Draws how many texts have how many tokens: one panel per column, on one shared axis.
 
     Marked are the median and the 95th percentile, both as "the smallest length that at least
@@ -51,7 +55,7 @@ def length_histogram(
     The axis may end after the 99th percentile; what lies beyond is told in words.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         lengths: tokens per text, by column name.
         limit: where longer texts are truncated; None for no limit.
 

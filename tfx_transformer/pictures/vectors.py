@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,6 +14,7 @@ from tfx_transformer.pictures.canvas import (
     INK,
     LARGEST,
     QUIET,
+    Picture,
     drawable,
     em_width,
     new_figure,
@@ -42,13 +42,13 @@ _PLACES = (
 
 
 def map_of_vectors(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str] | None,
     points: np.ndarray,
     names: Sequence[str],
     groups: Sequence[str] | None = None,
     title: str = "",
     share: Sequence[float] | None = None,
-) -> Path:
+) -> Picture:
     """Draws vectors as points on a plane, with their names beside them.
 
     Both axes have one scale, so that near on the map is near. A name is moved around its point
@@ -56,7 +56,7 @@ def map_of_vectors(
     the picture says how many are.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         points: float (n, 2), such as `vectors.principal_components` returns.
         names: one per point; "" for none.
         groups: one per point; each gets a colour and a line in the legend.
@@ -69,14 +69,14 @@ def map_of_vectors(
 
 
 def similarity_matrix(
-    path: str | os.PathLike, matrix: np.ndarray, names: Sequence[str], title: str = ""
-) -> Path:
+    path: str | os.PathLike[str] | None, matrix: np.ndarray, names: Sequence[str], title: str = ""
+) -> Picture:
     """Draws how similar each of n things is to each other, the first at the top left.
 
     Up to 12 of them also show the numbers.
 
     Args:
-        path: the PNG to write; its folder exists.
+        path: the PNG to write, None to write none; its folder exists.
         matrix: float (n, n), such as `vectors.cosine(x, x)`.
         names: one per row.
 

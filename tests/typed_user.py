@@ -1,0 +1,205 @@
+"""What a user may write, with every public name. Type checkers read it, nobody runs it:
+`test_typing.py` holds that they accept it, and that no public name is missing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import tfx_transformer as tfx
+from tfx_transformer import layers, runtime
+from tfx_transformer.data import (
+    Conversations,
+    LabelledImages,
+    LabelledTexts,
+    Pairs,
+    SentencePairs,
+    TokenFile,
+)
+
+
+def translate(table: str) -> list[str]:
+    pairs: Pairs = tfx.data.read_pairs(table, source="en", target="ja", skip_bad_rows=True)
+    training, held_out = tfx.data.split_pairs(pairs, 0.1, seed=3)
+    tokenizer = tfx.Tokenizer.train(training.texts(), vocabulary_size=500)
+    config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size)
+    model = tfx.Seq2SeqLM(config, dtype="mixed_bfloat16")
+    model.compile(tfx.training.adamw(1e-3), loss=tfx.TokenCrossentropy(0.1))
+    history = model.fit(tfx.data.pairs(training, tokenizer), epochs=3, verbose=2)
+    print(history.history["loss"][-1], model.predict(np.zeros((2, 3))), len(held_out))
+    for summary in tfx.data.describe_pairs(training, held_out, tokenizer, 64):
+        print("\n".join(summary.lines()), summary.to_dict())
+    generator = tfx.text_generator(model, tokenizer)
+    one: str = generator.generate("a", beams=2, stream=None)
+    several: list[str] = generator.generate(["a", one], temperature=0.5)
+    print(tfx.score_texts(several, several))
+    model = tfx.Seq2SeqLM.from_pretrained("bundle", dtype="float32")
+    print(model.room(3), model.new_cache(2, 4))
+    loaded, words = tfx.load("bundle", task="seq2seq")
+    print(loaded.encode(np.zeros((1, 3), "int32")), words.encode("a"))
+    any_model, any_words = tfx.load("bundle")
+    print(any_model.config.hidden_dim, any_words.decode([1]))
+    return several
+
+
+def converse(file: str) -> str:
+    chats: Conversations = tfx.data.read_instructions(file, output="answer", system="Be brief.")
+    chats = tfx.data.add_turns(chats, most=3)
+    training, held_out = tfx.data.split_conversations(chats)
+    tokenizer = tfx.Tokenizer.train(training.texts(), 500, tfx.ROLE_TOKENS)
+    template = tfx.ChatTemplate.of(tokenizer)
+    model, words = tfx.from_pretrained("base", task="causal", max_length=64)
+    tfx.add_adapters(model, rank=4)
+    model.compile(weighted_metrics=[tfx.TokenAccuracy(), tfx.Perplexity(), tfx.BitsPerByte(2.5)])
+    model.fit(tfx.data.instructions(held_out, template), epochs=1, verbose=0)
+    print(tfx.data.describe_instructions(training, held_out, template, 64))
+    tfx.save_adapters("adapter", model)
+    tfx.load_adapters("adapter", model)
+    whole = tfx.merged(model)
+    print(tfx.CHAT_TEMPLATE, whole, words.count("a"), tfx.GenerationOptions(beams=2).beams)
+    generator = tfx.text_generator(model, words)
+    answers = generator.generate([[{"role": "user", "content": "a"}]])
+    print(tfx.score_answers(answers, answers))
+    return tfx.Chat(generator, system="Be brief.").say("a", max_new_tokens=3)
+
+
+def pretrain(folder: str) -> tfx.MaskedLM:
+    tokenizer = tfx.Tokenizer.train(tfx.data.sample_texts(folder), 500, (tfx.MASK_TOKEN,))
+    training, held_out = tfx.data.read_corpus(folder, tokenizer, "out", column="text")
+    assert isinstance(training, TokenFile)
+    documents = tfx.data.read_documents([folder], "text")
+    tokens: TokenFile = tfx.data.write_tokens(documents, tokenizer, "tokens.bin")
+    training, held_out = tfx.data.hold_out(tokens, 0.1, tokenizer)
+    for summary in tfx.data.describe_corpora(training, held_out, 16, batch_size=4):
+        print(*summary.lines())
+    print(tfx.data.beginnings(held_out, tokenizer, count=2))
+    config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size, style="bert")
+    model = tfx.MaskedLM(config)
+    model.compile("adam")
+    model.fit(tfx.data.masked(training, tokenizer, length=16, batch_size=4))
+    decoder = tfx.CausalLM(config.to_dict())
+    decoder.fit(tfx.data.blocks(training, length=16, batch_size=4))
+    return model
+
+
+def classify(table: str, folder: str) -> float:
+    texts: LabelledTexts = tfx.data.read_labelled_texts(table, text="title,body", separator="|")
+    images: LabelledImages = tfx.data.read_labelled_images(folder)
+    names = tfx.data.label_names(texts.labels, texts.path)
+    tokenizer = tfx.Tokenizer.load("bundle/tokenizer.json")
+    base = tfx.MaskedLM.from_pretrained("base")
+    model = tfx.Classifier(tfx.fine_tuned(base.config, num_classes=len(names)))
+    tfx.take_over(model, base)
+    model.compile(label_smoothing=0.1, consistency=1.0)
+    batches = tfx.data.labelled_texts(texts, tokenizer, names, weights="balanced")
+    model.fit(tfx.training.augmented(batches, 32), callbacks=[tfx.training.TimeLimit(3)])
+    model.fit(tfx.data.labelled_images(images, names), validation_data=None)
+    weights = tfx.data.class_weights(tfx.data.label_ids(texts.labels, names, path="", rows=[1]), 2)
+    print(tfx.data.describe_labelled_texts(texts, None, tokenizer, names, 64))
+    found = tfx.predictor(model, tokenizer, names).classify("a")
+    all_found = tfx.predictor(model, labels=names).classify(["a.png", np.zeros((2, 2, 3))])
+    try:
+        tfx.save("bundle", model, tokenizer, labels=names, overwrite=True)
+        tfx.annotate("bundle", scores={"accuracy": 0.5})
+    except tfx.InputError as error:
+        print(error.file)
+    tfx.export.saved_model("bundle")
+    tfx.export.litert("bundle", quantize="int8")
+    tfx.export.litertlm("bundle")
+    tfx.export.transformers("bundle")
+    print(tfx.export.verify("bundle", ["a"]), tfx.export.everything("bundle", ["a"]))
+    print(tfx.evaluation.majority_baseline, tfx.bundle.read_config("bundle"), weights.sum())
+    return found.probability + all_found[0].probabilities["a"]
+
+
+def evaluate(texts: LabelledTexts, images: LabelledImages) -> None:
+    names = ["cat", "dog"]
+    inside, outside = tfx.data.split_labelled_texts(texts, share=0.2, seed=1)
+    kept, held_out = tfx.data.split_labelled_images(images)
+    rows, _ = tfx.data.split_stratified(texts.labels, ["a", "b"], 0.5, 0, path="table.csv")
+    print(rows[0], tfx.data.label_matrix(texts.labels, names, path="", rows=texts.rows).shape)
+    print(tfx.data.describe_labelled_images(kept, held_out, names)[0].lines())
+    ids, truth = inside.targets(names), outside.targets(names)
+    print(tfx.evaluation.score_labels(truth, truth, names))
+    print(tfx.evaluation.tfidf_baseline(inside.flat_texts(), ids, outside.flat_texts(), truth))
+    pixels = np.zeros((2, 8, 8, 3), "uint8")
+    print(tfx.evaluation.pixel_baseline(pixels, ids, pixels, truth))
+    chances = tfx.evaluation.score_multi_label(pixels, pixels, names)
+    print(chances, tfx.evaluation.most_confident_mistakes(["a"], pixels, truth, names))
+    print(tfx.evaluation.token_f1("a", "b"), ids.dtype)
+    table = tfx.data.read_table("table.csv", {"text": "title"}, skip_bad_rows=True)
+    tfx.data.write_bad_rows("bad.csv", table.bad_rows)
+    for part in tfx.data.stream_table("table.csv", {"text": "title"}, chunk_rows=10):
+        print(part.columns["text"][0], part.rows[0])
+
+
+def draw(vectors: np.ndarray) -> None:
+    points, share = tfx.vectors.principal_components(vectors)
+    tfx.pictures.map_of_vectors("map.png", points, ["a", "b"], share=share.tolist())
+    picture: tfx.pictures.Picture = tfx.pictures.loss_curve(None, [{"loss": 1.0}])
+    print(picture.png[:4], picture.path)
+    tfx.pictures.confusion_matrix(None, np.array([0]), np.array([1]), ["a", "b"])
+    tfx.pictures.calibration(None, vectors, np.array([0, 1]))
+    tfx.pictures.length_histogram(None, {"source": [3, 4]}, limit=5)
+    tfx.pictures.attention_map(None, vectors, ["a"], [b"b"])
+    tfx.pictures.self_attention_map(None, vectors, ["a"])
+    tfx.pictures.states_by_layer(None, [vectors], ["a"])
+    tfx.pictures.cache_growth(None, vectors, vectors, ["a"])
+    tfx.pictures.weight_changes(None, [{"name": "a", "change": 0.5}])
+    tfx.pictures.weight_sizes(None, [{"name": "a", "norm": 0.5}])
+    tfx.pictures.token_picture(None, {"a": []})
+
+
+def train_as_recipes_do(goal: str) -> None:
+    tfx.training.set_random_seed(3)
+    run = tfx.training.Run("runs/mine", {"epochs": 3})
+    objective = tfx.training.objective(goal)
+    print(objective.task, run, tfx.training.new_bundle_path, tfx.training.rounds)
+    print(tfx.training.ClassifierRun, tfx.training.EmbedderRun)
+    print(tfx.training.Progress, tfx.training.Previews)
+    schedule = tfx.training.InverseSquareRoot(1e-3, warmup_steps=10)
+    tfx.TransformerConfig.of_size("nano", 300)
+    print(schedule, tfx.resources.recipes()[0].name, tfx.flags.run)
+
+
+def embed(table: str) -> float:
+    pairs: SentencePairs = tfx.data.read_sentence_pairs(table, score="score", highest=5)
+    training, held_out = tfx.data.split_sentence_pairs(pairs)
+    embedder, tokenizer = tfx.from_pretrained("hf://a/b", task="embedding")
+    embedder.compile(loss=tfx.InBatchContrast(0.05))
+    embedder.compile(loss=tfx.ScoredCosine())
+    assert isinstance(embedder, tfx.Embedder)
+    embedder.fit(tfx.data.sentence_pairs(training, tokenizer), verbose=0)
+    print(tfx.data.describe_sentence_pairs(training, held_out, tokenizer, 64))
+    vectors = tfx.predictor(embedder, tokenizer).embed(held_out.first)
+    cosines = tfx.vectors.cosine(vectors, vectors)
+    tfx.pictures.similarity_matrix("out.png", cosines, ["a"], title="Cosines")
+    return float(vectors[0] @ vectors[1])
+
+
+def run_elsewhere() -> None:
+    print(runtime.load("bundle", "int8", threads=2).generate("a"))
+    generator = runtime.load("bundle", kind=runtime.TextGenerator)
+    text: str = generator.generate("a")
+    vector = runtime.load("bundle", kind=runtime.TextEmbedder).embed(text)
+    label = runtime.load("bundle", kind=runtime.TextClassifier).classify(["a", "b"])[0].label
+    images = runtime.load("bundle", kind=runtime.ImageClassifier)
+    found: runtime.Classification = images.classify("cat.png")
+    print(runtime.describe(found), runtime.rows_of(["a", "b"], {"text_columns": 2}))
+    print(vector.shape, label, tfx.__version__)
+
+
+def stack(x: np.ndarray) -> None:
+    x = layers.SinusoidalPositions()(x)
+    block = layers.TransformerBlock(
+        hidden_dim=32, num_heads=4, intermediate_dim=64, norm="rms_norm", name="block"
+    )
+    print(block(x).shape, layers.RotaryPositions(theta=1e4)(x))
+    print(layers.Pooling("mean")(x), layers.FeedForward(64)(x), layers.Linear(3)(x))
+    print(layers.TokenEmbedding(5, 32)(x), layers.RelativePositions(4))
+    print(layers.PatchEmbedding(32, patch_size=4)(x))
+    attention = layers.MultiHeadAttention(hidden_dim=32, num_heads=4, num_key_value_heads=2)
+    y, weights = attention(x, return_attention_scores=True)
+    print(y, weights, layers.LearnedPositions(7)(x), layers.NGramEmbedding(11, 32)(x))
+    print(layers.ConvolutionalTokenizer(32, 2)(x))
+    config = tfx.TransformerConfig.of_size("nano", 300)
+    print(tfx.TransformerStack(config, 2, causal=True)(x))
