@@ -21,7 +21,7 @@ def main(
     validation: Path | None = None,
     share: float = 0.05,
     skip_bad_rows: bool = False,
-    base: str = "",
+    base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
     heads: int = 0,
@@ -124,7 +124,7 @@ def main(
     tfx.take_over(model, base_model)
 
     length = config.max_sequence_length
-    run = tfx.training.EmbedderRun(name, settings)
+    run = tfx.training.EmbedderRun(name, settings, recipe=main)
     summaries = tfx.data.describe_sentence_pairs(train, held_out, tokenizer, length)
     run.show_data(summaries, train, held_out, max_length=length)
 

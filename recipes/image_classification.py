@@ -20,7 +20,7 @@ def main(
     validation: Path | None = None,
     share: float = 0.15,
     skip_bad_rows: bool = False,
-    base: str = "",
+    base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
     heads: int = 0,
@@ -133,7 +133,7 @@ def main(
     model = tfx.Classifier(config, dtype=precision)
     tfx.take_over(model, base_model)
 
-    run = tfx.training.ClassifierRun(name, settings)
+    run = tfx.training.ClassifierRun(name, settings, recipe=main)
     run.show_data(tfx.data.describe_labelled_images(train, held_out, labels), train, held_out)
     run.tokens_per_epoch = len(train)
 

@@ -24,7 +24,7 @@ def main(
     share: float = 0.05,
     turns: int = 3,
     skip_bad_rows: bool = False,
-    base: str = "",
+    base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
     vocabulary_size: int = 1500,
@@ -126,7 +126,7 @@ def main(
 
     template = tfx.ChatTemplate.of(tokenizer)
     length = min(max_length, model.config.max_sequence_length)
-    run = tfx.training.Run(name, settings)
+    run = tfx.training.Run(name, settings, recipe=main)
     summaries = tfx.data.describe_instructions(train, held_out, template, length)
     run.show_data(summaries, train, held_out)
 

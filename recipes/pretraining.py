@@ -15,13 +15,13 @@ import tfx_transformer as tfx
 
 
 def main(
-    text: str = "",
+    text: str | Path = "",
     column: str = "",
     validation: Path | None = None,
     share: float = 0.1,
     skip_bad_rows: bool = False,
     objective: Literal["causal", "masked"] = "causal",
-    base: str = "",
+    base: str | Path = "",
     tokenizer: Path | None = None,
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
@@ -116,7 +116,7 @@ def main(
         )
         model = goal.model(config, dtype=precision)
 
-    run = tfx.training.Run(name, settings)
+    run = tfx.training.Run(name, settings, recipe=main)
     train, held_out = tfx.data.read_corpus(
         text, words, run.folder, **columns, validation=validation, share=share
     )

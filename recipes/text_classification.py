@@ -21,7 +21,7 @@ def main(
     validation: Path | None = None,
     share: float = 0.1,
     skip_bad_rows: bool = False,
-    base: str = "",
+    base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
     layers: int = 0,
@@ -139,7 +139,7 @@ def main(
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
 
     length = config.max_sequence_length
-    run = tfx.training.ClassifierRun(name, settings)
+    run = tfx.training.ClassifierRun(name, settings, recipe=main)
     summaries = tfx.data.describe_labelled_texts(train, held_out, tokenizer, labels, length)
     run.show_data(summaries, train, held_out)
 

@@ -21,7 +21,7 @@ def main(
     validation: Path | None = None,
     share: float = 0.05,
     skip_bad_rows: bool = False,
-    base: str = "",
+    base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     vocabulary_size: int = 1000,
     max_length: int = 64,
@@ -99,7 +99,7 @@ def main(
         )
         model = tfx.Seq2SeqLM(config, dtype=precision)
 
-    run = tfx.training.Run(name, settings)
+    run = tfx.training.Run(name, settings, recipe=main)
     summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
     run.show_data(summaries, train, held_out, max_length=max_length)
 

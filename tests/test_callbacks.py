@@ -176,9 +176,11 @@ def test_a_run_stops_early_and_keeps_the_best(tmp_path):
 
 def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
     (tmp_path / "r").mkdir()
-    (tmp_path / "r" / "old.png").write_bytes(b"")
+    for name in ("settings.json", "loss.png"):
+        (tmp_path / "r" / name).write_bytes(b"")
     Run("r", {"epochs": 3, "path": tmp_path, "猫": "ネコ"}, root=tmp_path)
-    assert sorted(path.name for path in (tmp_path / "r").iterdir()) == ["lock", "settings.json"]
+    left = sorted(path.name for path in (tmp_path / "r").iterdir())
+    assert left == ["files.json", "lock", "settings.json"]
     text = (tmp_path / "r" / "settings.json").read_text("utf-8")
     assert f'"path": "{tmp_path}"' in text and '"猫": "ネコ"' in text
 

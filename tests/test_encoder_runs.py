@@ -152,7 +152,8 @@ def test_a_report_of_several_labels(tmp_path, capsys, drawn):
     assert "columns" not in result and len(drawn) == 1
     run.done(result)
     left = {path.name for path in (tmp_path / "r").iterdir()}
-    assert left == {"settings.json", "metrics.csv", "loss.png", "classes.csv", "result.json"}
+    written = {"settings.json", "metrics.csv", "loss.png", "classes.csv", "result.json"}
+    assert left == written | {"files.json"}
     assert "all labels right 66.7 %" in capsys.readouterr().out
 
 

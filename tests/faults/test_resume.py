@@ -23,7 +23,7 @@ from tfx_transformer import resources, training
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.labelled_images import labelled_images, read_labelled_images
 from tfx_transformer.errors import InputError
-from tfx_transformer.training import Run, lock
+from tfx_transformer.training import Run
 from tfx_transformer.training.checkpoints import KEPT, Checkpoints
 
 FILES = ("arrays.safetensors", "config.json", "SHA256SUMS")
@@ -187,8 +187,8 @@ def test_a_run_of_other_settings_is_left_alone(tmp_path):
 def test_two_runs_at_once(tmp_path):
     program = (
         "import sys, pathlib\n"
-        "from tfx_transformer.training.lock import hold\n"
-        "hold(pathlib.Path(sys.argv[1]))\n"
+        "from tfx_transformer.training.folder import RunFolder\n"
+        "RunFolder(pathlib.Path(sys.argv[1])).hold()\n"
         "print('holds', flush=True)\n"
         "sys.stdin.read()"
     )
@@ -202,7 +202,7 @@ def test_two_runs_at_once(tmp_path):
     other.kill()
     other.wait()
     run = Run("r", {}, root=tmp_path)
-    assert run.done({"a": 1}) == {"a": 1} and not (tmp_path / "r" / lock.LOCK).exists()
+    assert run.done({"a": 1}) == {"a": 1} and not (tmp_path / "r" / "lock").exists()
 
 
 def test_a_folder_where_nothing_may_be_written(tmp_path):

@@ -100,12 +100,12 @@ class ClassifierRun(Run):
         else:
             scores = score_labels(probabilities, truth, names)
             predicted = probabilities.argmax(axis=1)
-            pictures.confusion_matrix(self.folder / "confusion.png", truth, predicted, names)
-            pictures.calibration(self.folder / "calibration.png", probabilities, truth)
+            pictures.confusion_matrix(self._folder.file("confusion.png"), truth, predicted, names)
+            pictures.calibration(self._folder.file("calibration.png"), probabilities, truth)
             mistakes = most_confident_mistakes(shown, probabilities, truth, names)
-            write_mistakes(self.folder / "mistakes.csv", mistakes)
+            write_mistakes(self._folder.file("mistakes.csv"), mistakes)
         table = pandas.DataFrame(scores["per_class"]).T
-        table.to_csv(self.folder / "classes.csv", index_label="label")
+        self._write_table("classes.csv", table, index=True, index_label="label")
         others = {} if self.predictor.labels.multi_label else self._baselines(train)
         self._print_result(training, _sentence(scores))
         for name, found in others.items():

@@ -10,7 +10,7 @@ import keras
 from tfx_transformer.annotations import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import finite
-from tfx_transformer.training.identity import changes, files_of, model_of, settings_of
+from tfx_transformer.training.identity import model_of
 from tfx_transformer.training.resume import Resume
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def fit(
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     source = batches.source
-    settings = settings_of(run.settings)
     about = {
-        "settings": settings,
-        "files": files_of(settings, run.files),
+        "settings": run.identity.settings,
+        "files": run.identity.files(run.files),
         "model": model_of(model, steps, epochs),
     }
     before = run.checkpoints.peek()
-    run.refuse(changes(before, about) if before else [])
+    if before:
+        run.refuse(run.identity.changes(before, about["files"], about["model"]))
     minutes = run.settings.get("save_minutes", 5)
     resume = Resume(run.checkpoints, callbacks, source, steps, about, minutes)
     if resume.begin(model):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 import pandas
 
-from tfx_transformer import bundle, pictures
+from tfx_transformer import bundle, files, pictures
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data import write_bad_rows
 from tfx_transformer.data.batches import own_errors
@@ -25,7 +24,6 @@ from tfx_transformer.models.decoding import cross_attention
 from tfx_transformer.models.lora import has_adapters, merged, save_adapters
 from tfx_transformer.models.states import self_attention, text_ids, token_bytes
 from tfx_transformer.text.tokenizer import Tokenizer
-from tfx_transformer.training import lock
 from tfx_transformer.training.callbacks import (
     BestWeights,
     Previews,
@@ -39,9 +37,8 @@ from tfx_transformer.training.callbacks import (
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.estimate import estimate
 from tfx_transformer.training.fitting import fit
-from tfx_transformer.training.identity import changes, settings_of
-
-_CHECKPOINTS = "checkpoints"
+from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name
+from tfx_transformer.training.identity import Identity
 
 # Samples that are written and scored at the end; a whole test file is `evaluate`'s task.
 _SAMPLES = 500
@@ -68,10 +65,9 @@ def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> P
 
     What an interrupted run of that name has written is its own to replace.
     """
-    if not name or name.startswith(".") or any(c in name for c in '/\\:*?"<>|'):
-        raise InputError(f"--name {name!r} cannot be a folder's name.\n  Use letters, digits, - _")
+    check_name(name, "--name")
     path = Path(root, name)
-    bundle.check_place(path, overwrite or Path("runs", name, _CHECKPOINTS).is_dir())
+    bundle.check_place(path, overwrite or Path("runs", name, CHECKPOINTS).is_dir())
     return path
 
 
@@ -89,34 +85,44 @@ class Run:
     """The record of one training run, which goes on if it is interrupted: see `fit`.
 
     Args:
-        name: of the folder below `root`; what an earlier run of that name left is replaced, unless
-            it was interrupted and had the same settings.
+        name: of the folder below `root`. The files that an earlier run of that name left are
+            removed, unless it was interrupted and had other settings; all else there stays.
         settings: the run's settings, as JSON values. With "overwrite" an interrupted run of other
             settings is replaced too; "save_minutes" is how often a checkpoint is written within an
             epoch.
         root: folder of all runs.
+        recipe: the function whose arguments the settings are. Those annotated with `Path` are files
+            or folders: an interrupted run does not go on when they have changed. Its defaults are
+            what an earlier version of it did where it had no such setting.
 
     Raises:
-        InputError: an interrupted run of other settings is there, another process is writing there,
-            or the folder cannot be written.
+        InputError: the name is not one, an interrupted run of other settings is there or a file
+            that no run wrote, another process is writing there, or the folder cannot be written.
 
     Attributes:
         overwrite: whether its bundle may replace one that is there: that was asked for, or an
             interrupted run goes on, which may have written it.
     """
 
-    def __init__(self, name: str, settings: dict[str, Any], root: str = "runs") -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: dict[str, Any],
+        root: str = "runs",
+        recipe: Callable[..., Any] | None = None,
+    ) -> None:
+        check_name(name)
         self.folder = Path(root, name)
-        lock.hold(self.folder)
+        self._folder = RunFolder(self.folder)
+        self._folder.hold()
         self.settings = settings
-        self.checkpoints = Checkpoints(self.folder / _CHECKPOINTS)
+        self.identity = Identity(settings, recipe)
+        self.checkpoints = Checkpoints(self.folder / CHECKPOINTS)
         before = self.checkpoints.peek()
         if before is not None:
-            self.refuse(changes(before, {"settings": settings_of(settings)}))
+            self.refuse(self.identity.changes(before))
         self.overwrite = bool(settings.get("overwrite") or self.checkpoints.steps())
-        for path in self.folder.iterdir():
-            if path.name not in (lock.LOCK, _CHECKPOINTS):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self._folder.clear()
         self._write_json("settings.json", settings)
         self.files: list[str] = []
         self.rows: list[int] | None = None
@@ -144,7 +150,7 @@ class Run:
             # Training and validation may be two parts of one file.
             if bad_rows and all(bad_rows is not r.bad_rows for r in read[:index]):
                 name = "bad_rows.csv" if index == 0 else f"bad_rows_{summary.name}.csv"
-                write_bad_rows(self.folder / name, bad_rows)
+                write_bad_rows(self._folder.file(name), bad_rows)
                 print(f"  bad rows are listed in {self.folder / name}")
         self._write_json("data.json", [summary.to_dict() for summary in summaries])
         if lengths := getattr(summaries[0], "lengths", None):
@@ -152,7 +158,7 @@ class Run:
             if not isinstance(lengths, dict):
                 unit = "text" if hasattr(summaries[0], "labels") else "conversation"
                 lengths, limit = {unit: lengths}, summaries[0].max_length
-            pictures.length_histogram(self.folder / "lengths.png", lengths, limit)
+            pictures.length_histogram(self._folder.file("lengths.png"), lengths, limit)
 
     def show_cost(
         self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
@@ -197,7 +203,7 @@ class Run:
         if not found:
             return
         if not self.settings.get("overwrite"):
-            lock.release(self.folder)
+            self._folder.release()
             raise InputError(
                 f"{self.folder} holds an interrupted run, and this is another one:\n  "
                 + "\n  ".join(found)
@@ -213,7 +219,7 @@ class Run:
             result: is returned.
         """
         self.checkpoints.clear()
-        lock.release(self.folder)
+        self._folder.release()
         return result
 
     def callbacks(
@@ -260,7 +266,7 @@ class Run:
         returned that they amount to."""
         if not has_adapters(model):
             return model
-        path = self.folder / "adapters.safetensors"
+        path = self._folder.file("adapters.safetensors")
         save_adapters(path, model)
         print(f"The adapters alone are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
         return merged(model)
@@ -291,12 +297,12 @@ class Run:
         written = []
         if generator is not None:
             previews = pandas.DataFrame(self.previews.history)
-            previews.to_csv(self.folder / "previews.csv", index=False)
+            self._write_table("previews.csv", previews)
             written = generator.generate(texts, truncate=True)
             table = {"source": map(shown, texts), "written": written}
             if references:
                 table["reference"] = references
-            pandas.DataFrame(table).to_csv(self.folder / "samples.csv", index=False)
+            self._write_table("samples.csv", pandas.DataFrame(table))
         for name in ("perplexity", "bits_per_byte"):
             if f"val_{name}" in best:
                 scores[name] = round(float(best[f"val_{name}"]), 4)
@@ -313,11 +319,12 @@ class Run:
         metric `judged` as `BestWeights` has it, and what training came to."""
         metrics = pandas.DataFrame(model.history.history)
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
-        metrics.to_csv(self.folder / "metrics.csv", index=False)
+        self._write_table("metrics.csv", metrics)
         scores = in_grains(metrics[judged] * (-1 if judged != "val_loss" else 1), self.grain)
         best = metrics.iloc[np.lexsort((metrics["val_loss"], scores))[0]]
         number = int(best["epoch"])
-        pictures.loss_curve(self.folder / "loss.png", metrics.to_dict("records"), number)
+        picture = self._folder.file("loss.png")
+        pictures.loss_curve(picture, metrics.to_dict("records"), number)
         return best, {
             "epochs": len(metrics),
             "best_epoch": number,
@@ -339,7 +346,7 @@ class Run:
         source_ids = encode_source(tokenizer, sentence, limit)
         target_ids = encode_source(tokenizer, written, limit)
         pictures.attention_map(
-            self.folder / "attention.png",
+            self._folder.file("attention.png"),
             cross_attention(model, source_ids, target_ids),
             token_bytes(tokenizer, source_ids),
             token_bytes(tokenizer, target_ids),
@@ -359,13 +366,15 @@ class Run:
         chosen = min(range(len(read)), key=lambda i: abs(len(read[i]) - _READABLE))
         tokens = token_bytes(tokenizer, read[chosen])
         weights = self_attention(model, read[chosen]).mean(axis=(0, 1))
-        pictures.self_attention_map(
-            self.folder / "attention.png", weights, tokens, title=as_text(texts[chosen])
-        )
+        picture = self._folder.file("attention.png")
+        pictures.self_attention_map(picture, weights, tokens, title=as_text(texts[chosen]))
 
     def _write_json(self, name: str, values: Any) -> None:
         text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
-        (self.folder / name).write_text(text, encoding="utf-8")
+        files.write(self._folder.file(name), text)
+
+    def _write_table(self, name: str, table: pandas.DataFrame, **options: Any) -> None:
+        files.write(self._folder.file(name), table.to_csv(**{"index": False} | options))
 
 
 def describe_scores(scores: Mapping[str, Any]) -> str:

@@ -1,0 +1,158 @@
+"""The folder of a run: one run at a time writes there, and removes only what a run wrote."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tfx_transformer import files, json_files
+from tfx_transformer.errors import InputError
+
+LOCK = "lock"
+CHECKPOINTS = "checkpoints"
+# Names of what runs have written into the folder.
+MANIFEST = "files.json"
+_SETTINGS = "settings.json"
+
+# What runs write. Earlier versions had no manifest.
+_KNOWN = frozenset(
+    {
+        _SETTINGS,
+        "adapters.safetensors",
+        "attention.png",
+        "bad_rows.csv",
+        "bad_rows_validation.csv",
+        "calibration.png",
+        "classes.csv",
+        "confusion.png",
+        "cost.json",
+        "data.json",
+        "lengths.png",
+        "loss.png",
+        "metrics.csv",
+        "mistakes.csv",
+        "previews.csv",
+        "result.json",
+        "samples.csv",
+        "training.bin",
+        "validation.bin",
+    }
+)
+# What a killed process may leave of them: see `files.replacing`.
+_UNFINISHED = re.compile(r"\.(.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
+
+# Bytes of a name: what is made beside it has a longer one, and 255 are the most.
+_LONGEST = 200
+
+# The folders that this process holds. A second run of it in one of them follows the first.
+_held: dict[Path, files.Lock] = {}
+
+
+def check_name(name: str, flag: str = "name") -> None:
+    """Refuse what is not the name of a folder: a path, blanks, what no terminal shows as it is.
+
+    Raises:
+        InputError: the name is not one.
+    """
+    is_name = isinstance(name, str) and name and name.isprintable() and not name.startswith(".")
+    if not is_name or any(c.isspace() or c in '/\\:*?"<>|' for c in name):
+        raise InputError(f"{flag} {name!r} cannot be a folder's name.\n  Use letters, digits, - _")
+    if len(name.encode()) > _LONGEST:
+        raise InputError(
+            f"{flag} {name[:20]!r}… is too long.\n  Expected at most {_LONGEST} bytes."
+        )
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: where it is, or is to be made. A link to a folder is followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._written: list[str] = []
+
+    def hold(self) -> None:
+        """Make the folder if need be, and keep other processes out until `release` or the end.
+
+        Raises:
+            InputError: another process holds it, or it cannot be written.
+        """
+        place = self.path.resolve()
+        if place in _held and (place / LOCK).exists():
+            return
+        self.release()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            _held[place] = files.Lock(self.path / LOCK).hold()
+        except files.Held as held:
+            raise InputError(
+                f"{self.path}: another run, process {held.process}, is writing there now.\n"
+                "  Wait for its end, or choose another --name."
+            ) from held
+        except OSError as error:
+            raise InputError(
+                f"{self.path} cannot be written: {error.strerror}.\n"
+                "  Free what it needs, or start where you may write."
+            ) from error
+
+    def release(self) -> None:
+        """Let other processes write to the folder again."""
+        lock = _held.pop(self.path.resolve(), None)
+        if lock is not None:
+            lock.release()
+
+    def clear(self) -> None:
+        """Remove the files that earlier runs wrote; what else is there stays.
+
+        Raises:
+            InputError: something that no run wrote has the name of a file that runs write.
+        """
+        recorded = self._recorded()
+        for name in sorted(_KNOWN | {MANIFEST}):
+            path = self.path / name
+            foreign = name not in recorded and name != MANIFEST
+            if (path.is_dir() and not path.is_symlink()) or (foreign and path.exists()):
+                self.release()
+                raise InputError(
+                    f"{path} was not written by a run, and this one would replace it.\n"
+                    "  Move it, or choose another --name."
+                )
+        for path in list(self.path.iterdir()):
+            unfinished = _UNFINISHED.fullmatch(path.name)
+            name = unfinished[1] if unfinished else path.name
+            if name in recorded | {MANIFEST} and path.name != MANIFEST and not path.is_dir():
+                path.unlink()
+        self._written = []
+        self._write_manifest()
+
+    def file(self, name: str) -> Path:
+        """Return the path of a file that is about to be written, which the manifest names from now
+        on."""
+        if name not in self._written:
+            self._written.append(name)
+            self._write_manifest()
+        return self.path / name
+
+    def _write_manifest(self) -> None:
+        text = json.dumps({"files": self._written}, ensure_ascii=False, indent=1)
+        files.write(self.path / MANIFEST, text + "\n")
+
+    def _has_checkpoints(self) -> bool:
+        return any((self.path / CHECKPOINTS).glob("step_*"))
+
+    def _recorded(self) -> set[str]:
+        """The names of files in the folder that earlier runs wrote."""
+        try:
+            names = json_files.read_object(self.path / MANIFEST).get("files")
+        except InputError:
+            names = None
+        if not isinstance(names, list):
+            was_run = (self.path / _SETTINGS).is_file() or self._has_checkpoints()
+            return set(_KNOWN) if was_run else set()
+        kept = {LOCK, CHECKPOINTS, MANIFEST}
+        plain = {n for n in names if isinstance(n, str) and n == Path(n).name and n not in kept}
+        return plain | {"training.bin", "validation.bin"}  # see `data.read_corpus`
