@@ -129,6 +129,7 @@ def main(
     run.show_data(summaries, train, held_out, max_length=length)
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
+    options["prompt"] = model.config.prompt()
     batches = tfx.data.sentence_pairs(train, tokenizer, **options)
     checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, shuffle=False)
 

@@ -126,7 +126,7 @@ def test_sentence_transformers_tell_pooling_and_length(folder):
     assert tfx.Embedder.from_pretrained(path).config.pooling == "first"
     pooling["pooling_mode_max_tokens"] = True
     (path / "1_Pooling" / "config.json").write_text(json.dumps(pooling), "utf-8")
-    with pytest.raises(InputError, match="pools by pooling_mode_cls_token, pooling_mode_max"):
+    with pytest.raises(InputError, match="pools by cls, max"):
         tfx.Embedder.from_pretrained(path)
 
 

@@ -141,9 +141,16 @@ class TransformerConfig:
             blocks before it less often, the first never (Huang et al. 2016, section 3).
         num_classes: of a `Classifier`.
         multi_label: any number of classes may be right at once, instead of one.
-        pooling: how an encoder's vectors become one: "mean", "first", "last", "class_tokens" (those
-            side by side), or "attention", a trained weighting (SeqPool, Hassani et al. 2021,
-            section 3.2).
+        pooling: how an encoder's vectors become one: "mean", "first", "last", "max",
+            "mean_sqrt_length" or "weighted_mean", see `Pooling`; "class_tokens" (those side by
+            side); or "attention", a trained weighting (SeqPool, Hassani et al. 2021, section 3.2).
+        projections: of an `Embedder`, linear layers behind the pooling, first to last: for each
+            {"width": int, "activation": "linear", "tanh", "relu", "gelu", "silu" or "sigmoid",
+            "use_bias": bool} (sentence-transformers' Dense).
+        normalize: of an `Embedder`, vectors of length 1.
+        prompts: of an `Embedder`, texts that are put before what is embedded, by name, such as
+            {"query": "query: "}.
+        default_prompt: the name of the one that counts where none is asked for; None: none does.
         norm_pooled: normalize that one vector instead of those it is made of, of a pre-norm model
             (He et al. 2022, appendix A.1).
         initializer_range: standard deviation of embedded tokens at the beginning. Defaults to 1
@@ -202,7 +209,16 @@ class TransformerConfig:
     stochastic_depth: float = 0.0
     num_classes: int = 0
     multi_label: bool = False
-    pooling: Literal["mean", "first", "last", "attention", "class_tokens"] = "mean"
+    pooling: Literal[
+        "mean",
+        "first",
+        "last",
+        "max",
+        "mean_sqrt_length",
+        "weighted_mean",
+        "attention",
+        "class_tokens",
+    ] = "mean"
     image_size: int = 0
     patch_size: int = 4
     conv_layers: int = 0
@@ -239,6 +255,10 @@ class TransformerConfig:
     pooler_activation: Literal["tanh", "relu", "gelu", "gelu_tanh", "silu"] = "tanh"
     pooler_norm: bool = False
     head_bias: bool = True
+    projections: tuple[dict[str, Any], ...] = ()
+    normalize: bool = True
+    prompts: dict[str, str] = dataclasses.field(default_factory=dict)
+    default_prompt: str | None = None
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -275,7 +295,7 @@ class TransformerConfig:
             object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
         if self.rotary_dim is None:
             object.__setattr__(self, "rotary_dim", self.head_dim)
-        for name in ("global_layers", "no_position_layers"):
+        for name in ("global_layers", "no_position_layers", "projections"):
             if isinstance(getattr(self, name), list):  # of JSON
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -317,6 +337,8 @@ class TransformerConfig:
             _check_number("initializer_range", self.initializer_range, 0.0, 10.0)
         if self.rope_scaling is not None:
             check_rope_scaling(self.rope_scaling)
+        check_projections(self.projections)
+        check_prompts(self.prompts, self.default_prompt)
         for name in ("attention_softcap", "logit_softcap"):
             if getattr(self, name) is not None:
                 _check_number(name, getattr(self, name), 1e-3, 1e6)
@@ -386,6 +408,25 @@ class TransformerConfig:
         """The sliding window of a block; 0: it sees all."""
         return 0 if layer in self.global_layers else self.sliding_window
 
+    def prompt(self, name: str | None = None) -> str:
+        """The text that is put before one that is embedded.
+
+        Args:
+            name: of the prompt; None: the default one, if there is any.
+
+        Raises:
+            InputError: there is no prompt of this name.
+        """
+        name = self.default_prompt if name is None else name
+        if name is None:
+            return ""
+        if name not in self.prompts:
+            raise InputError(
+                f"there is no prompt {name!r}.\n"
+                f"  Prompts of this model: {', '.join(self.prompts) or 'none'}."
+            )
+        return self.prompts[name]
+
     @property
     def image_side(self) -> int:
         """Vectors that a row of an image becomes; each convolution's pooling halves it."""
@@ -419,7 +460,7 @@ class TransformerConfig:
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values; `from_dict` reads it back."""
         values = dataclasses.asdict(self)
-        lists = ("global_layers", "no_position_layers")
+        lists = ("global_layers", "no_position_layers", "projections")
         return values | {name: list(values[name]) for name in lists}
 
     @classmethod
@@ -458,7 +499,16 @@ _CHOICES = {
     ),
     "norm": ("layer_norm", "rms_norm"),
     "activation": ("relu", "gelu", "gelu_tanh", "silu"),
-    "pooling": ("mean", "first", "last", "attention", "class_tokens"),
+    "pooling": (
+        "mean",
+        "first",
+        "last",
+        "max",
+        "mean_sqrt_length",
+        "weighted_mean",
+        "attention",
+        "class_tokens",
+    ),
     "pooler_activation": ("tanh", "relu", "gelu", "gelu_tanh", "silu"),
 }
 _FLAGS = (
@@ -483,7 +533,11 @@ _FLAGS = (
     "causal_encoder",
     "pooler_norm",
     "head_bias",
+    "normalize",
 )
+_PROJECTION_ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "silu", "sigmoid")
+# Of an embedder: more than any has.
+_MOST_PROJECTIONS, _MOST_PROMPTS, _LONGEST_PROMPT = 8, 256, 10_000
 
 
 _ROPE_SCALING = {
@@ -512,6 +566,53 @@ def check_rope_scaling(scaling: Any) -> None:
         )
     for name in _ROPE_SCALING[kind]:
         _check_number(f"rope_scaling's {name}", scaling.get(name), 1e-3, 1e9)
+
+
+def check_projections(projections: Any) -> None:
+    """Refuses what an `Embedder` has no layers for.
+
+    Raises:
+        InputError: it names the value.
+    """
+    listed = isinstance(projections, tuple) and len(projections) <= _MOST_PROJECTIONS
+    for one in projections if listed else (None,):
+        names = {"width", "activation", "use_bias"}
+        width = one.get("width") if isinstance(one, dict) and one.keys() == names else None
+        if (
+            type(width) is not int
+            or not 1 <= width <= _BOUNDS["hidden_dim"][1]
+            or one["activation"] not in _PROJECTION_ACTIVATIONS
+            or not isinstance(one["use_bias"], bool)
+        ):
+            raise InputError(
+                f"TransformerConfig: projections is {projections!r}.\n"
+                f"  Expected a list of {_MOST_PROJECTIONS} at most, each with a whole number as "
+                "width, use_bias true or false, and one of these as activation: "
+                f"{', '.join(_PROJECTION_ACTIVATIONS)}."
+            )
+
+
+def check_prompts(prompts: Any, default: Any) -> None:
+    """Refuses what cannot be put before a text.
+
+    Raises:
+        InputError: it names the value.
+    """
+    texts = isinstance(prompts, dict) and len(prompts) <= _MOST_PROMPTS
+    if not texts or not all(
+        isinstance(text, str) and len(text) <= _LONGEST_PROMPT
+        for pair in prompts.items()
+        for text in pair
+    ):
+        raise InputError(
+            "TransformerConfig: prompts is not an object of texts by name.\n"
+            f"  Expected {_MOST_PROMPTS} at most, each of {_LONGEST_PROMPT:,} characters at most."
+        )
+    if default is not None and default not in prompts:
+        raise InputError(
+            f"TransformerConfig: default_prompt is {default!r}.\n"
+            f"  Expected one of the prompts: {', '.join(prompts) or 'there are none'}."
+        )
 
 
 def _check_number(name: str, value: Any, low: float, high: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -178,8 +179,14 @@ def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
     config = bundle.read_config(chosen.bundle)
     if config["architecture"].get("image_size"):
         raise InputError(f"{chosen.bundle} reads images, not texts.\n  Choose another bundle.")
+    prompt = getattr(chosen, "prompt", None)
     if config.get("task") == "embedding":
-        return _trained_embedder(chosen), "by the embedder"
+        embed = functools.partial(_trained_embedder(chosen), prompt=prompt)
+        return embed, "by the embedder"
+    if prompt is not None:
+        raise InputError(
+            f"{chosen.bundle} is not an embedder, so it has no prompts.\n  Drop --prompt."
+        )
 
     from tfx_transformer.models import states
     from tfx_transformer.models.saving import load

@@ -34,6 +34,7 @@ def add_vector_verbs(verb: Verb) -> None:
     one.add_argument("--csv", metavar="FILE.csv", help="embed a column of it instead")
     one.add_argument("--column", default="text", help="of the texts in --csv [text]")
     one.add_argument("--save", metavar="FILE", help="write the vectors there: .npy or .csv")
+    one.add_argument("--prompt", metavar="NAME", help="put this prompt of the embedder before each")
     add_engine(one)
 
     one = verb("similar", similar)

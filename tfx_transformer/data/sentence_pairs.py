@@ -228,6 +228,7 @@ def sentence_pairs(
     max_length: int = 128,
     shuffle: bool = True,
     seed: int = 0,
+    prompt: str = "",
 ) -> Batches:
     """A `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
@@ -235,6 +236,7 @@ def sentence_pairs(
     and (batch, length of the pairs), float32 (batch,) twice. Scores are those of the pairs, 1 if
     they have none; weights are 1. Texts of similar length stand together; longer ones are cut to
     `max_length` ids, start and end included. Every iteration over the data set is the next epoch.
+    `prompt` is put before each text, see `TransformerConfig.prompt`.
 
     No batch has fewer than 2 pairs. In one of pairs without scores no text stands twice if that can
     be avoided: see `ContrastPlan`.
@@ -245,7 +247,7 @@ def sentence_pairs(
     if max_length < 3:
         raise InputError(f"max_length is {max_length}.\n  Expected 3 or more.")
     firsts, seconds = (
-        [frame(tokenizer, text, max_length) for text in texts]
+        [frame(tokenizer, prompt + text, max_length) for text in texts]
         for texts in (pairs.first, pairs.second)
     )
     lengths = np.array([[len(b), len(a)] for a, b in zip(firsts, seconds, strict=True)])

@@ -22,9 +22,10 @@ def encoder_serving(model, tokenizer, config: dict):
     Returns: what the archive must track beside the model, the function, and its inputs, each string
         (batch,): `images`, or `texts`, or of several texts a row one for each, see `input_names`.
         The function returns a dictionary: "probabilities" float32 (batch, classes) and "labels"
-        string (batch,), the most probable; or "embeddings" float32 (batch, hidden_dim). Where a
-        checkpoint's tokenizer cannot run in a graph, the input is `token_ids`, int32 (batch,
-        length): rows as `text.framing.frame` makes them, filled up with padding.
+        string (batch,), the most probable; or "embeddings" float32 (batch, width), of texts behind
+        the model's default prompt. Where a checkpoint's tokenizer cannot run in a graph, the input
+        is `token_ids`, int32 (batch, length): rows as `text.framing.frame` makes them, filled up
+        with padding.
 
     Raises:
         InputError: the classes have no names.
@@ -57,8 +58,11 @@ def encoder_serving(model, tokenizer, config: dict):
         return [], serve_ids, [tf.TensorSpec([None, None], tf.int32, "token_ids")]
 
     words = GraphTokenizer(tokenizer)
+    start = model.config.prompt() if model.task == "embedding" else ""
 
     def serve_texts(*texts):
+        if start:
+            texts = (tf.strings.join([start, texts[0]]), *texts[1:])
         ids = framed(list(map(words.encode, texts)), tokenizer, model.config.max_sequence_length)
         return answer({"token_ids": ids.to_tensor(model.config.padding_id)})
 

@@ -28,10 +28,14 @@ def verify_encoder(path: Path, inputs: Sequence) -> dict[str, dict[str, Any]]:
     """
     config = bundle.read_config(path)
     model, tokenizer = load(path)
-    expected = _output(predictor(model, tokenizer, config.get("labels", ())), inputs)
+    answering = predictor(model, tokenizer, config.get("labels", ()))
+    expected = _output(answering, inputs)
     results = {}
     if (path / bundle.SAVED_MODEL).is_dir():
-        results["SavedModel"] = _compare(model.task, expected, _served(path, inputs, tokenizer))
+        # Where ids go in, whoever makes them puts the prompt before the text.
+        by_ids = tokenizer is not None and not tokenizer.is_plain
+        given = answering.prompted(inputs) if model.task == "embedding" and by_ids else inputs
+        results["SavedModel"] = _compare(model.task, expected, _served(path, given, tokenizer))
     for variant, file in bundle.LITERT.items():
         if (path / file).is_file():
             output = _output(runtime.load(path, variant), inputs)
@@ -68,8 +72,10 @@ def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) 
 def _compare(task: str, expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     count = len(expected)
     if task == "embedding":
-        cosines = (expected * output).sum(axis=1)
-        equal = int((np.abs(expected - output).max(axis=1) <= _ROUNDING).sum())
+        lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(output, axis=1)
+        cosines = (expected * output).sum(axis=1) / np.maximum(lengths, 1e-12)
+        rounding = _ROUNDING * np.maximum(np.linalg.norm(expected, axis=1), 1)
+        equal = int((np.abs(expected - output).max(axis=1) <= rounding).sum())
         smallest = float(f"{cosines.min():.6f}")
         summary = (
             f"{equal} of {count} vectors identical to Keras; the smallest cosine is {smallest}"

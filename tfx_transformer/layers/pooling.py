@@ -10,6 +10,17 @@ from keras import ops
 from tfx_transformer.layers.attention import MASKED
 from tfx_transformer.layers.position import PACKAGE
 
+_MODES = (
+    "mean",
+    "first",
+    "last",
+    "max",
+    "mean_sqrt_length",
+    "weighted_mean",
+    "class_tokens",
+    "attention",
+)
+
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Pooling(keras.layers.Layer):
@@ -18,11 +29,14 @@ class Pooling(keras.layers.Layer):
     mean:       sum_i m_i x_i / sum_i m_i               Reimers & Gurevych (2019), section 3
     first:      x_0                                     Devlin et al. (2019), section 3
     last:       x_l, l the last that is no padding
+    max:        max_i x_i, number by number
+    mean_sqrt_length: sum_i m_i x_i / sqrt(sum_i m_i)
+    weighted_mean: sum_i i m_i x_i / sum_i i m_i, i from 1   Muennighoff (2022), equation 2
     class_tokens: (x_0, … x_n-1) side by side           two: Touvron et al. (2021), section 4
     attention:  sum_i a_i x_i, a = softmax(x w + b)     SeqPool, Hassani et al. (2021), 3.2
 
     Args:
-        mode: "mean", "first", "last", "class_tokens" or "attention".
+        mode: one of these names.
         count: n, of "class_tokens".
 
     Call arguments:
@@ -34,7 +48,7 @@ class Pooling(keras.layers.Layer):
 
     def __init__(self, mode: str, count: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if mode not in ("mean", "first", "last", "class_tokens", "attention"):
+        if mode not in _MODES:
             raise ValueError(f"Pooling: there is no mode {mode!r}.")
         self.mode = mode
         self.count = count
@@ -54,6 +68,9 @@ class Pooling(keras.layers.Layer):
         mask = attention_mask
         if mask is None:
             mask = ops.ones(ops.shape(x)[:2], "bool")
+        if self.mode == "max":
+            hidden = ops.cast(MASKED, x.dtype)
+            return ops.max(ops.where(mask[:, :, None], x, hidden), axis=1)
         if self.mode == "attention":
             scores = self.score(x)[:, :, 0]
             hidden = ops.cast(MASKED, scores.dtype)
@@ -65,7 +82,12 @@ class Pooling(keras.layers.Layer):
                 behind = ops.pad(weights[:, 1:], [[0, 0], [0, 1]])
                 weights = weights * (1 - behind)
             else:
-                weights = weights / ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
+                if self.mode == "weighted_mean":
+                    places = ops.arange(1, ops.shape(x)[1] + 1)[None]
+                    weights = weights * ops.cast(places, x.dtype)
+                total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
+                root = self.mode == "mean_sqrt_length"
+                weights = weights / (ops.sqrt(total) if root else total)
         return ops.sum(x * weights[:, :, None], axis=1)
 
     def get_config(self):

@@ -351,9 +351,11 @@ class Classifier(EncoderModel):
 
 @keras.saving.register_keras_serializable(PACKAGE)
 class Embedder(EncoderModel):
-    """A text as one vector of length 1: texts of similar meaning point in similar directions.
+    """A text as one vector: texts of similar meaning point in similar directions.
 
-    e = pool(encoder(x)) / ||pool(encoder(x))||;  of pairs: cos(e_i, e'_j) for every i and j
+    e = v / ||v||,  v = f_n(… f_1(pool(encoder(x))));  of pairs: cos(e_i, e'_j) for every i and j
+
+    f are the `projections` of the configuration, none by default; without `normalize` it is v.
 
     Reimers & Gurevych (2019), section 3; trained on pairs by `InBatchContrast`.
 
@@ -364,8 +366,8 @@ class Embedder(EncoderModel):
         inputs: {"token_ids": int (batch, length)}; in training also {"pair_token_ids": int (batch,
             pair_length)}, the text that belongs to each.
 
-    Returns: float (batch, hidden_dim); of pairs float (batch, batch), the cosine of every text
-        (row) with every pair (column).
+    Returns: float (batch, width), of the last projection or hidden_dim; of pairs float (batch,
+        batch), the cosine of every text (row) with every pair (column).
 
     Raises:
         InputError: the configuration is of a model that reads images.
@@ -379,19 +381,39 @@ class Embedder(EncoderModel):
             raise InputError("an embedder reads texts, not images.\n  Choose a base that does.")
         self.pooling = Pooling(self.config.pooling, name="pooling", dtype=self.dtype_policy)
         self.pooled_norm = self._new_pooled_norm()
+        self.projections = [
+            Linear(
+                projection["width"],
+                activation=ACTIVATIONS.get(projection["activation"], projection["activation"]),
+                use_bias=projection["use_bias"],
+                name=f"projection_{index}",
+                dtype=self.dtype_policy,
+            )
+            for index, projection in enumerate(self.config.projections)
+        ]
         self._build_parts(self.encoder, self.pooling, self.pooled_norm)
+        width = self.config.hidden_dim
+        for projection in self.projections:
+            projection.build((None, width))
+            width = projection.units
 
     def call(self, inputs, training=None):
         vectors = self.embed(inputs["token_ids"], training=training)
         if "pair_token_ids" not in inputs:
             return vectors
         pairs = self.embed(inputs["pair_token_ids"], training=training)
+        if not self.config.normalize:
+            vectors, pairs = _of_length_one(vectors), _of_length_one(pairs)
         return ops.matmul(vectors, ops.transpose(pairs))
 
     def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
-        """float (batch, hidden_dim), each of length 1, of int (batch, length)."""
+        """float (batch, width), each of length 1 if the model normalizes, of int (batch,
+        length)."""
         x, mask = self.encode({"token_ids": token_ids}, training=training)
-        return ops.normalize(self.pooled(x, mask), axis=-1, epsilon=1e-12)
+        x = self.pooled(x, mask)
+        for projection in self.projections:
+            x = projection(x)
+        return _of_length_one(x) if self.config.normalize else x
 
     def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
         """`keras.Model.compile`; by default with `InBatchContrast`."""
@@ -400,8 +422,13 @@ class Embedder(EncoderModel):
         )
 
 
-_POOLER = ("pooler/", "pooler_norm/")
-_ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_POOLER)
+def _of_length_one(x):
+    return ops.normalize(x, axis=-1, epsilon=1e-12)
+
+
+# What a base may have behind its pooling; new where it has not.
+_BEHIND = ("pooler/", "pooler_norm/", "projection_")
+_ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_BEHIND)
 
 
 def take_over(model: EncoderModel, base: keras.Model | None) -> None:
@@ -421,8 +448,8 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
     for path, weight in own.items():
         if not path.startswith(_ENCODER) or "seed_generator" in path:
             continue
-        if path.startswith(_POOLER) and path not in theirs:
-            continue  # new where the base did not classify
+        if path.startswith(_BEHIND) and path not in theirs:
+            continue  # new where the base did not classify, or embed
         if path not in theirs or theirs[path].shape != weight.shape:
             raise InputError(
                 f"the base, a {base.task} model, has no weight {path} of shape {weight.shape}.\n"

@@ -65,7 +65,7 @@ def predictor(
     """
     engine, config = EncoderEngine(model), model.config
     if model.task == "embedding":
-        return TextEmbedder(engine, tokenizer, config.max_sequence_length)
+        return TextEmbedder(engine, tokenizer, config)
     names = Labels(labels, config.multi_label)
     if config.image_size:
         return ImageClassifier(engine, names, config.image_size)

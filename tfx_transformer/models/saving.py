@@ -273,7 +273,11 @@ def _fewest_parameters(config: TransformerConfig, task: str) -> int:
         vectors += 3 * config.patch_size**2
     if task not in ("causal", "seq2seq") and not config.image_size:
         vectors += config.ngram_buckets
-    return encoder + decoder + vectors * config.hidden_dim
+    projected, width = 0, config.hidden_dim
+    for projection in config.projections if task == "embedding" else ():
+        projected += width * projection["width"]
+        width = projection["width"]
+    return encoder + decoder + vectors * config.hidden_dim + projected
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.classification import Classification, Labels
 from tfx_transformer.text.framing import frame
@@ -94,9 +95,34 @@ class TextClassifier(_TextReader):
 
 
 class TextEmbedder(_TextReader):
-    """Embeds texts with a tokenizer and an engine; arguments as of `_TextReader`."""
+    """Embeds texts with a tokenizer and an engine.
 
-    def embed(self, texts: str | Sequence[Text]) -> np.ndarray:
-        """float32 (hidden_dim,), of length 1, or (texts, hidden_dim) for a list."""
-        vectors = self._run([texts] if isinstance(texts, str) else texts)
+    Args:
+        engine, tokenizer, batch_size: see `_TextReader`.
+        config: of the model.
+    """
+
+    def __init__(self, engine, tokenizer, config: TransformerConfig, batch_size=32) -> None:
+        super().__init__(engine, tokenizer, config.max_sequence_length, batch_size)
+        self.config = config
+
+    def embed(self, texts: str | Sequence[Text], prompt: str | None = None) -> np.ndarray:
+        """float32 (width,), or (texts, width) for a list; of length 1 if the model normalizes.
+
+        Args:
+            prompt: name of one of the model's prompts, such as "query", which is put before each
+                text; None: the model's default, if it has one.
+
+        Raises:
+            InputError: the model has no prompt of this name.
+        """
+        rows = self.prompted([texts] if isinstance(texts, str) else texts, prompt)
+        vectors = self._run(rows)
         return vectors[0] if isinstance(texts, str) else vectors
+
+    def prompted(self, texts: Sequence[Text], prompt: str | None = None) -> list[Text]:
+        """Each text behind the prompt, as the model reads it; arguments as of `embed`."""
+        start = self.config.prompt(prompt)
+        if not start:
+            return list(texts)
+        return [start + t if isinstance(t, str) else (start + t[0], *t[1:]) for t in texts]

@@ -126,7 +126,7 @@ def _encoder(engine: EncoderEngine, config: TransformerConfig, values: dict, pat
         return ImageClassifier(engine, labels, config.image_size)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     if labels is None:
-        return TextEmbedder(engine, tokenizer, config.max_sequence_length)
+        return TextEmbedder(engine, tokenizer, config)
     return TextClassifier(engine, tokenizer, labels, config.max_sequence_length)
 
 
@@ -138,6 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("texts", nargs="+", metavar="TEXT|IMAGE")
     parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
+    parser.add_argument("--prompt", metavar="NAME", help="of an embedder: put it before each text")
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
 
@@ -147,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(model, TextGenerator):
             answers = shown = model.generate(given, beams=chosen.beams)
         elif isinstance(model, TextEmbedder):
-            answers = model.embed(given).tolist()
+            answers = model.embed(given, prompt=chosen.prompt).tolist()
             shown = [" ".join(f"{x:.6f}" for x in vector) for vector in answers]
         else:
             given = rows_of(given, bundle.read_config(path))
@@ -183,7 +184,8 @@ def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
 
 def describe(found: Classification) -> str:
     """A classification on one line, such as "sport  97.1 %"."""
-    if len(found.labels) == 1 and found.labels[0] == found.label:
+    sure = len(found.labels) == 1 and found.labels[0] == found.label
+    if sure or len(found.probabilities) == 1:  # a score is told, however small
         return f"{found.label}  {100 * found.probability:.1f} %"
     chosen = [f"{name}  {100 * found.probabilities[name]:.1f} %" for name in found.labels]
     return ", ".join(chosen) or "none"

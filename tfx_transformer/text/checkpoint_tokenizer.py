@@ -44,12 +44,15 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
         raise InputError(f"{folder} is no folder.\n  Expected one with the files of a tokenizer.")
     settings = _settings(folder)
     architecture = _json(folder / "config.json")
+    # What sentence-transformers asks for, whatever the tokenizer itself does.
+    lower = _json(folder / "sentence_bert_config.json").get("do_lower_case") is True
     if (folder / TOKENIZER).is_file():
-        tokenizer = _from_tree_file(folder / TOKENIZER, settings, architecture)
+        tokenizer = _from_tree_file(folder / TOKENIZER, settings, architecture, lower)
     elif (folder / SOURCE).is_file():
         tokenizer = _marian(folder, settings, architecture)
     else:
         path, tree = _old_files(folder, settings, architecture)
+        tree = _lowering(tree) if lower else tree
         text = json.dumps(tree, ensure_ascii=False)
         tokenizer = _checked(path, lambda: _build(tree, text, settings, architecture))
     tokenizer.chat_template, tokenizer.chat_template_file = _chat_template(folder, settings)
@@ -65,9 +68,11 @@ def read_tokenizer(path: Path) -> Tokenizer:
 
 
 def _from_tree_file(
-    path: Path, settings: Mapping[str, Any], architecture: Mapping[str, Any]
+    path: Path, settings: Mapping[str, Any], architecture: Mapping[str, Any], lower: bool = False
 ) -> Tokenizer:
     text = read_text(path)
+    if lower:
+        text = _checked(path, lambda: json.dumps(_lowering(parse(text, path)), ensure_ascii=False))
     if not path.with_name(SETTINGS).is_file():
         try:
             return Tokenizer.from_json(text)  # one of ours has no settings
@@ -75,6 +80,16 @@ def _from_tree_file(
             pass
 
     return _checked(path, lambda: _build(parse(text, path), text, settings, architecture))
+
+
+def _lowering(tree: dict[str, Any]) -> dict[str, Any]:
+    """A tokenizer.json that makes texts lower case first, if it does not do so already."""
+    normalizer = tree.get("normalizer")
+    parts = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
+    if any(p["type"] == "Lowercase" or p.get("lowercase") is True for p in parts):
+        return tree
+    parts = [{"type": "Lowercase"}, *parts]
+    return tree | {"normalizer": {"type": "Sequence", "normalizers": parts}}
 
 
 def _build(

@@ -3,6 +3,7 @@ bundle."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import warnings
 from pathlib import Path
@@ -20,6 +21,13 @@ from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.hub import HUB, download
 from tfx_transformer.models.pretrained.loading import new_model
 from tfx_transformer.models.pretrained.names import has_own_head
+from tfx_transformer.models.pretrained.sentence import (
+    MODULES,
+    Sentence,
+    is_cross_encoder,
+    projections_of,
+    read_sentence,
+)
 from tfx_transformer.models.saving import TASKS, load
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.prompts import ChatTemplate
@@ -130,9 +138,10 @@ def local_folder(source: str | os.PathLike) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder is one of Hugging Face transformers, by its config.json."""
+    """Whether a folder is one of Hugging Face transformers, by its config.json, or of
+    sentence-transformers, by its modules.json."""
     file = path / bundle.CONFIG
-    return file.is_file() and "model_type" in read_object(file)
+    return (path / MODULES).is_file() or (file.is_file() and "model_type" in read_object(file))
 
 
 def config_of(
@@ -141,8 +150,9 @@ def config_of(
     task: str,
     tokenizer: Tokenizer | None,
     max_length: int | None = None,
+    sentence: Sentence | None = None,
 ) -> TransformerConfig:
-    """The architecture of a checkpoint as one of our models."""
+    """The architecture of a checkpoint as one of our models; `sentence`: what is around it."""
     values = checkpoint.config
     fields = {**_special_ids(values), **family.fields(values, task)}
     if tokenizer is not None:
@@ -164,9 +174,10 @@ def config_of(
     elif has_own_head(checkpoint, family, task):
         fields["tie_embeddings"] = False
     limits = [fields.get("max_sequence_length"), max_length]
-    if task == "embedding":
-        fields |= _pooling(checkpoint.folder)
-        limits.append(_longest_sentence(checkpoint.folder))
+    if task == "embedding" and sentence is not None:
+        fields |= sentence.fields
+        limits.append(sentence.max_length)
+        values["projections"] = projections_of(fields)
     if limits[0]:
         fields["max_sequence_length"] = min(limit for limit in limits if limit)
     return TransformerConfig(**fields)
@@ -184,11 +195,61 @@ def labels_of(config: dict[str, Any], folder: Path) -> list[str]:
         raise InputError(f"{folder}: config.json: id2label is {names!r}.") from error
 
 
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A folder of Hugging Face transformers, its family known, its weights not read yet.
+
+    Attributes:
+        folder: of config.json and the weights.
+        config: what `read_config` makes of it.
+        family: of the checkpoint.
+        own: the task that it was made for.
+        sentence: what sentence-transformers puts around it; None: nothing.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    family: Family
+    own: str
+    sentence: Sentence | None
+
+    @classmethod
+    def read(cls, path: Path) -> Source:
+        """That of a folder.
+
+        Raises:
+            InputError: its family is not known, or there is a part that is not.
+        """
+        sentence = read_sentence(path)
+        folder = path if sentence is None else sentence.transformer
+        config = read_config(folder)
+        family = family_of(config, folder)
+        own = task_of(family, config)
+        if sentence is not None and "embedding" not in family.tasks.values():
+            raise InputError(
+                f"{path / MODULES}: an embedder around a {config['model_type']} is not known."
+            )
+        return cls(folder, config, family, own if sentence is None else "embedding", sentence)
+
+    def checkpoint(self) -> Checkpoint:
+        """Its weights, of which the headers are read."""
+        parts = () if self.sentence is None else self.sentence.dense
+        return Checkpoint(self.folder, self.config, parts)
+
+    def tokenizer(self) -> Tokenizer | None:
+        """What is beside the weights; None of images, and where there is none."""
+        return None if self.config.get("image_size") else read_tokenizer(self.folder)
+
+    @property
+    def lacks_head(self) -> bool:
+        """Whether what reads the model out is new, and to be trained."""
+        return self.own != "embedding" and not has_head(self.family, self.config)
+
+
 def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
-    values = read_config(path)
-    family = family_of(values, path)  # before the weights: an unknown family is what to hear of
-    checkpoint = Checkpoint(path, values)
-    own = task_of(family, values)
+    source = Source.read(path)  # an unknown family is what to hear of, before its weights
+    family, own = source.family, source.own
+    checkpoint = source.checkpoint()
     task = task or own
     if task != own and not (task in family.tasks.values() and task in _READING):
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
@@ -196,11 +257,11 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
         raise InputError(
             f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
         )
-    tokenizer = None if values.get("image_size") else read_tokenizer(path)
-    config = config_of(checkpoint, family, task, tokenizer, max_length)
+    tokenizer = source.tokenizer()
+    config = config_of(checkpoint, family, task, tokenizer, max_length, source.sentence)
     model = new_model(TASKS[task], config, dtype, family, checkpoint)
-    if task == own and task != "embedding" and not has_head(family, values):
-        warnings.warn(f"{path}: {no_head(values)}", stacklevel=3)
+    if task == own and source.lacks_head:
+        warnings.warn(f"{path}: {no_head(source.config)}", stacklevel=3)
     return model, tokenizer
 
 
@@ -214,15 +275,16 @@ def import_details(source: str, task: str) -> dict[str, Any]:
     if source.startswith("keras://"):
         return {}
     path = local_folder(source)
-    config = read_config(path)
-    if task != "embedding" and not has_head(family_of(config, path), config):
+    read = Source.read(path)
+    if read.lacks_head:
         raise InputError(
-            f"{source}: {no_head(config)}\n  Fine-tune it: pass it to a recipe as --base."
+            f"{source}: {no_head(read.config)}\n  Fine-tune it: pass it to a recipe as --base."
         )
     if task != "classification":
         return {}
-    labels = labels_of(config, path)
-    scores_pairs = len(labels) == 1 and config.get("problem_type") != "regression"
+    labels = labels_of(read.config, path)
+    one = len(labels) == 1 and read.config.get("problem_type") != "regression"
+    scores_pairs = one or is_cross_encoder(path, read.config)
     return {"labels": labels} | ({"text_columns": 2} if scores_pairs else {})
 
 
@@ -254,27 +316,3 @@ def _special_ids(config: dict[str, Any]) -> dict[str, int]:
     padding = first("pad_token_id", end)
     start = first("decoder_start_token_id", first("bos_token_id", end))
     return {"padding_id": padding, "start_id": start, "end_id": end}
-
-
-def _pooling(folder: Path) -> dict[str, Any]:
-    """How sentence-transformers pools: 1_Pooling/config.json; the mean without one."""
-    file = folder / "1_Pooling" / "config.json"
-    values = read_object(file) if file.is_file() else {"pooling_mode_mean_tokens": True}
-    modes = {"mean_tokens": "mean", "cls_token": "first", "lasttoken": "last"}
-    wanted = [
-        name for name, value in values.items() if name.startswith("pooling_mode_") and value is True
-    ]
-    for name in wanted:
-        if len(wanted) == 1 and name.removeprefix("pooling_mode_") in modes:
-            return {"pooling": modes[name.removeprefix("pooling_mode_")]}
-    raise InputError(
-        f"{file}: pools by {', '.join(wanted) or 'nothing'}.\n"
-        f"  Expected one of {', '.join('pooling_mode_' + name for name in modes)}."
-    )
-
-
-def _longest_sentence(folder: Path) -> int | None:
-    """How long texts sentence-transformers reads; None: as long as the model can."""
-    file = folder / "sentence_bert_config.json"
-    longest = read_object(file).get("max_seq_length") if file.is_file() else None
-    return longest if isinstance(longest, int) and longest > 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import MAX_BYTES, parse, read_object
 from tfx_transformer.models.pretrained.refusals import no_weights, refuse_quantized
+from tfx_transformer.models.pretrained.sentence import STEM
 
 _DTYPES = {
     "F64": np.dtype("float64"),
@@ -66,6 +68,7 @@ class Checkpoint:
     Args:
         folder: with config.json and model.safetensors, or its shards and their index.
         config: what `read_config` made of the folder; None: it is read.
+        parts: folders of further layers, whose tensors' names begin with "sentence.0.", and so on.
 
     Attributes:
         config: of config.json; of an image model with preprocessor_config.json as "preprocessor".
@@ -76,36 +79,42 @@ class Checkpoint:
             another form only, such as a pickle, which is refused because reading it would run code.
     """
 
-    def __init__(self, folder: str | os.PathLike, config: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        config: dict[str, Any] | None = None,
+        parts: Sequence[Path] = (),
+    ) -> None:
         self.folder = Path(folder)
         self.config = read_config(self.folder) if config is None else config
         refuse_quantized(self.config, self.folder)
         self.tensors: dict[str, StoredTensor] = {}
-        for file in self._files():
-            for name, tensor in read_header(file).items():
-                if name in self.tensors:
-                    raise InputError(f"{file}: {name} stands in two files.")
-                self.tensors[name] = tensor
+        for stem, folder in (("", self.folder), *((f"{STEM}{i}.", p) for i, p in enumerate(parts))):
+            for file in self._files(folder):
+                for name, tensor in read_header(file).items():
+                    if stem + name in self.tensors:
+                        raise InputError(f"{file}: {name} stands in two files.")
+                    self.tensors[stem + name] = tensor
 
-    def _files(self) -> list[Path]:
-        index = self.folder / "model.safetensors.index.json"
-        single = self.folder / "model.safetensors"
+    def _files(self, folder: Path) -> list[Path]:
+        index = folder / "model.safetensors.index.json"
+        single = folder / "model.safetensors"
         if index.is_file():
             names = read_object(index).get("weight_map")
             if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
                 raise InputError(f"{index}: 'weight_map' is missing.")
             files = []
             for name in sorted(set(names.values())):
-                if "/" in name or "\\" in name or not (self.folder / name).is_file():
+                if "/" in name or "\\" in name or not (folder / name).is_file():
                     raise InputError(
                         f"{index}: the shard {name} is not in the folder.\n"
                         "  Download the whole checkpoint again."
                     )
-                files.append(self.folder / name)
+                files.append(folder / name)
             return files
         if single.is_file():
             return [single]
-        raise no_weights(self.folder, (file.name for file in self.folder.iterdir()))
+        raise no_weights(folder, (f.name for f in folder.iterdir()) if folder.is_dir() else ())
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -6,9 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tfx_transformer.models.pretrained import config_of, labels_of, read_tokenizer
-from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_config
-from tfx_transformer.models.pretrained.families import family_of, task_of
+from tfx_transformer.models.pretrained import Source, config_of, labels_of
 
 # What a model of each task is good for: recipes, then verbs.
 _USES = {
@@ -80,13 +78,11 @@ def describe(folder: Path, source: str) -> Description:
     Raises:
         InputError: see `Checkpoint`, `family_of` and `Tokenizer.from_pretrained`.
     """
-    values = read_config(folder)
-    family = family_of(values, folder)
-    checkpoint = Checkpoint(folder, values)
-    task = task_of(family, checkpoint.config)
-    image = bool(checkpoint.config.get("image_size"))
-    tokenizer = None if image else read_tokenizer(folder)
-    config = config_of(checkpoint, family, task, tokenizer)
+    read = Source.read(folder)
+    family, task, checkpoint = read.family, read.own, read.checkpoint()
+    values, image = read.config, bool(read.config.get("image_size"))
+    tokenizer = read.tokenizer()
+    config = config_of(checkpoint, family, task, tokenizer, sentence=read.sentence)
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     stored = sum(t.size * t.dtype.itemsize for t in checkpoint.tensors.values())
     return Description(

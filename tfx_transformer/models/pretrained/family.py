@@ -59,6 +59,7 @@ class Family:
         fields: (config.json, task) -> fields of `TransformerConfig`.
         layout: (config.json, task) -> `Tensor` and `Group` of every variable that a model of the
             family may have. Of an image model, config["preprocessor"] is preprocessor_config.json.
+            The places of an embedder's projections, which no family has, are config["projections"].
         prefix: what the names of a model with a head begin with, and of one without do not.
         heads: beginnings of names that other tasks do without, beside those of `names`.
         same: names of tensors that a model computes with -> those that say the same, and count
@@ -90,7 +91,7 @@ class Family:
             InputError: the family has no place for a variable.
         """
         wanted, found = set(paths), []
-        for place in self.layout(config, task):
+        for place in (*self.layout(config, task), *config.get("projections", ())):
             ours = {place.ours} if isinstance(place, Tensor) else set(place.ours)
             if ours <= wanted:
                 found.append(place)

@@ -41,6 +41,7 @@ _HEADS = (
     "qa_outputs.",
     "score.",
     "v_head.",
+    "sentence.",
 )
 # Those that belong to a task: a tensor of theirs without a place would be lost.
 _OWN = {
@@ -48,6 +49,7 @@ _OWN = {
     "seq2seq": ("lm_head.", "decoder."),
     "masked": ("cls.predictions.", "lm_head."),
     "classification": ("classifier.", "score.", "pre_classifier.", "classification_head."),
+    "embedding": ("sentence.",),
 }
 
 

@@ -16,6 +16,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.families import FAMILIES
 from tfx_transformer.models.pretrained.family import Family, Tensor
+from tfx_transformer.models.pretrained.sentence import STEM, projections_of, write_sentence
 from tfx_transformer.models.saving import parameters
 
 # What a configuration holds beside the architecture: rates of training, and ids, which
@@ -31,8 +32,8 @@ _NO_ARCHITECTURE = (
 )
 # What an encoder's vectors become is no part of a bare encoder.
 _READ_OUT = ("pooling", "pooler", "pooler_activation", "pooler_norm")
-
-_MODULES = "sentence_transformers.models."
+# What modules.json says, or nothing needs.
+_SENTENCE = ("projections", "normalize", "prompts", "default_prompt")
 
 
 def save_pretrained(
@@ -59,10 +60,12 @@ def save_pretrained(
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         if model.config.multi_label:
             config["problem_type"] = "multi_label_classification"
-    tensors = _tensors(family, config, model)
+    places = projections_of(model.config.to_dict())
+    tensors = _tensors(family, {**config, "projections": places}, model)
     if name.endswith("Model") and model.task == "embedding":
+        dense = {n: tensors.pop(n) for n in list(tensors) if n.startswith(STEM)}
         tensors = {key.removeprefix(family.prefix): array for key, array in tensors.items()}
-        _write_sentence_transformer(folder, model)
+        write_sentence(folder, model.config, dense)
     safetensors.numpy.save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     if "preprocessor" in config:
         _write_json(folder / "preprocessor_config.json", config.pop("preprocessor"))
@@ -107,7 +110,7 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
-    left_out = _NO_ARCHITECTURE + (_READ_OUT if task != "classification" else ())
+    left_out = _NO_ARCHITECTURE + _SENTENCE + (_READ_OUT if task != "classification" else ())
     if task != "seq2seq":
         left_out += ("num_decoder_layers",)
     if config.position != "relative" and not config.relative_scores:
@@ -175,24 +178,6 @@ def _tensors(family: Family, config: Mapping[str, Any], model) -> dict[str, np.n
     if not model.config.tie_embeddings:  # then transformers ties nothing
         tensors |= {n: tensors[other] for n, other in family.same.items() if other in tensors}
     return {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-
-
-def _write_sentence_transformer(folder: Path, model) -> None:
-    """What sentence-transformers reads: which vectors it pools, and that it normalizes."""
-    names = {"mean": "mean_tokens", "first": "cls_token", "last": "lasttoken"}
-    pooling = {"word_embedding_dimension": model.config.hidden_dim}
-    pooling |= {
-        f"pooling_mode_{theirs}": ours == model.config.pooling for ours, theirs in names.items()
-    }
-    parts = (("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize"))
-    modules = [
-        {"idx": index, "name": str(index), "path": path, "type": _MODULES + kind}
-        for index, (path, kind) in enumerate(parts)
-    ]
-    (folder / "1_Pooling").mkdir()
-    (folder / "2_Normalize").mkdir()
-    _write_json(folder / "1_Pooling" / "config.json", pooling)
-    (folder / "modules.json").write_text(json.dumps(modules, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
