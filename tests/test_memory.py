@@ -13,6 +13,8 @@ from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import pixels_of
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import Run
+from tfx_transformer.training.identity import content_of
 
 SOURCES = ["a cat", "two dogs", "NA", "a cat", "null", "three, birds", "one fox"]
 TARGETS = ["neko", "inu", "001", "neko", '"quoted"', "tori\ntori", "kitsune"]
@@ -308,3 +310,30 @@ def test_bad_rows_of_memory_are_written(tmp_path):
     read = data.read_pairs(frame, skip_bad_rows=True)
     data.write_bad_rows(tmp_path / "bad.csv", read.bad_rows)
     assert "\"('q', 2)\",target,column 'target' is empty" in (tmp_path / "bad.csv").read_text()
+
+
+def test_a_training_knows_data_in_memory_again_by_what_it_holds(tokenizer, tmp_path):
+    frame = pd.DataFrame(TABLE)
+    read = data.read_pairs(frame)
+    assert content_of(read) == content_of(data.read_pairs(TABLE)) == content_of(read)
+    renamed = frame.rename(index={0: "zero"}, columns={"source": "from"})
+    assert content_of(data.read_pairs(renamed, "from")) == content_of(read)
+    changed = [read.take([1, 0, *range(2, 7)]), data.read_pairs(frame.replace("inu", "inuu"))]
+    images = [data.read_labelled_images([(PICTURES[i], "a"), (PICTURES[3], "b")]) for i in (0, 1)]
+    texts = [data.read_labelled_texts([("a", "b"), ("c", label)]) for label in "de"]
+    chats = [data.read_instructions([("a", "b"), ("c", answer)]) for answer in "de"]
+    scored = [data.read_sentence_pairs([("a", "b", 0), ("c", "d", 1)], score="s"), read]
+    digests = [
+        content_of(data.read_corpus(table, tokenizer, tmp_path, column="text", share=0.5)[0])
+        for table in ({"text": ["two dogs"]}, {"text": ["two cats"]})
+    ]
+    for one, other in [(read, changed[0]), (read, changed[1]), images, texts, chats, scored]:
+        assert content_of(one) != content_of(other)
+    assert len({*digests}) == 2
+    run = Run("mine", {}, root=str(tmp_path))
+    run.show_data(data.describe_pairs(read, None, tokenizer, 16), read)
+    assert run.contents == {"DataFrame (training)": content_of(read)}
+    before = {"settings": run.identity.settings, "files": dict(run.contents)}
+    assert run.identity.changes(before, run.contents) == []
+    run.show_data(data.describe_pairs(changed[0], None, tokenizer, 16), changed[0])
+    assert run.identity.changes(before, run.contents) == ["DataFrame (training) has changed"]

@@ -162,10 +162,9 @@ def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: boo
 
 def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
     """Objects, or rows of values in the order of the names, without the input if they are two."""
-    keys = names
-    if isinstance(data, Sequence | np.ndarray) and len(data) and not isinstance(data[0], Mapping):
-        if isinstance(data[0], Sequence | np.ndarray) and len(data[0]) == 2:
-            keys = {role: name for role, name in names.items() if role != INPUT}
+    keys, listed = names, isinstance(data, Sequence | np.ndarray) and len(data)
+    if listed and isinstance(data[0], Sequence | np.ndarray) and len(data[0]) == 2:
+        keys = {role: name for role, name in names.items() if role != INPUT}
     table = in_memory(data, keys)
     assert table is not None, "the path of a file"
     records = (
