@@ -23,6 +23,7 @@ FLOORS = {
     "errors": 0,
     "files": 0,
     "json_files": 0,
+    "registration": 0,
     "resources": 0,
     "config": 0,
     "flags": 0,

@@ -195,7 +195,7 @@ def test_configuration_builds_the_adapter_again():
 
 @pytest.mark.parametrize("stored", [None, "bfloat16", "int8"])
 @pytest.mark.parametrize("dora", [False, True])
-def test_keras_files_hold_merged_kernels(dora, stored, tmp_path):
+def test_keras_files_hold_the_kernel_and_its_adapter(dora, stored, tmp_path):
     inputs = keras.Input(X.shape[1:])
     layer = adapted_linear(dora=dora, stored=stored)
     model = keras.Model(inputs, layer(inputs))
@@ -203,10 +203,17 @@ def test_keras_files_hold_merged_kernels(dora, stored, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(X), layer(X), atol=1e-5)
 
-    model.save_weights(tmp_path / "model.weights.h5")
+    expected, file = np.asarray(layer(X)), tmp_path / "model.weights.h5"
+    model.save_weights(file)
+    for weight in model.weights:
+        weight.assign(np.ones(weight.shape))
+    model.load_weights(file)
+    np.testing.assert_array_equal(layer(X), expected)
     if stored == "int8":
+        plain = keras.Sequential([keras.Input(X.shape[1:]), Linear(3)])
+        plain.save_weights(file)
         with pytest.raises(ValueError, match="before the kernel is stored as int8"):
-            model.load_weights(tmp_path / "model.weights.h5")
+            model.load_weights(file)
 
 
 # Models

@@ -11,6 +11,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from tfx_transformer import registration
+
 __version__ = "0.1.0"
 
 _MODULE_OF = {
@@ -155,3 +157,6 @@ def _unknown(name: str) -> str:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+registration.install()

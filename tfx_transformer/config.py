@@ -481,7 +481,7 @@ class TransformerConfig:
         missing = [
             name
             for name, field in fields.items()
-            if field.default is dataclasses.MISSING and name not in values
+            if field.default is field.default_factory is dataclasses.MISSING and name not in values
         ]
         if missing:
             raise InputError(f"TransformerConfig: {', '.join(missing)} missing.")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
-from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -19,11 +18,11 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Source and target texts, and the row of the file or table that each pair is in."""
+    """Source and target texts, and the row of the file each pair stands in."""
 
     source: Rows[str]
     target: Rows[str]
-    rows: Sequence[Any]
+    rows: Sequence[int]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -47,20 +46,19 @@ class Pairs:
 
 
 def read_pairs(
-    path: TableData,
+    path: str | os.PathLike,
     source: str = "source",
     target: str = "target",
     *,
     skip_bad_rows: bool = False,
 ) -> Pairs:
-    """Read a table of pairs.
+    """Reads a CSV of pairs.
 
     The whole file is checked. If it has more than 64 MiB the texts stay in it: `source` and
     `target` are then `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
-            of columns, or a list of (source, target) or of dictionaries.
+        path: a CSV in UTF-8 with a header.
         source, target: names of the two columns.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
@@ -74,7 +72,7 @@ def read_pairs(
         table.columns["source"],
         table.columns["target"],
         table.rows,
-        path=str(table.path),
+        path=str(path),
         columns=table.used,
         bad_rows=table.bad_rows,
     )

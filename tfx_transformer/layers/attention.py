@@ -10,15 +10,17 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.linear import Linear
+from tfx_transformer.layers.masks import both, padding_mask
 from tfx_transformer.layers.norm import NORMS
-from tfx_transformer.layers.position import PACKAGE, RotaryPositions, token_positions
+from tfx_transformer.layers.position import RotaryPositions, token_positions
+from tfx_transformer.layers.serializable import serializable
 
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold it, and a
 # moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
 MASKED = -1e4
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class MultiHeadAttention(keras.layers.Layer):
     """Attention(Q, K, V) = softmax(Q K^T / sqrt(head_dim)) V, in several heads side by side.
 
@@ -62,9 +64,16 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.
         return_attention_scores: also return the weights, float (batch, num_heads, length, keys).
+        mask: bool (batch, length), False for padding in x, which is then hidden from all queries.
+            Keras fills it in, under this name or as `x_mask`, from the tensor. With a cache pass an
+            `attention_mask` of its slots instead.
+        memory_mask: bool (batch, memory_length), the same for memory.
 
     Returns: float (batch, length, hidden_dim); with a cache the pair (output, new cache); the
-        attention weights, if requested, stand last.
+        attention weights, if requested, stand last. The mask of x goes on.
+
+    Raises:
+        ValueError: there are a mask and a cache, but no attention_mask.
     """
 
     def __init__(
@@ -88,6 +97,7 @@ class MultiHeadAttention(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.hidden_dim = hidden_dim
         self.num_heads = num_heads
         self.num_key_value_heads = num_key_value_heads or num_heads
@@ -159,6 +169,9 @@ class MultiHeadAttention(keras.layers.Layer):
         attention_bias=None,
         return_attention_scores=False,
         training=None,
+        mask=None,
+        x_mask=None,
+        memory_mask=None,
     ):
         query = self._split_heads(self.query(x), self.num_heads)
         if self.query_norm is not None:
@@ -178,18 +191,16 @@ class MultiHeadAttention(keras.layers.Layer):
         scores = self._scores(query, key)
         if attention_bias is not None:
             scores = scores + attention_bias
-        mask = attention_mask
+        padding = padding_mask(mask, x_mask) if memory is None else padding_mask(memory_mask)
+        visible = self._visible(attention_mask, padding, cache is not None)
         if self.causal:
             first = 0 if cache is None else position
-            mask = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
-            if attention_mask is not None:
-                mask = ops.logical_and(mask, attention_mask)
+            seen = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
+            visible = both(seen, visible)
         elif self.sliding_window:
-            mask = window_mask(ops.shape(x)[1], self.sliding_window)
-            if attention_mask is not None:
-                mask = ops.logical_and(mask, attention_mask)
-        if mask is not None:
-            scores = self._hide(scores, mask)
+            visible = both(window_mask(ops.shape(x)[1], self.sliding_window), visible)
+        if visible is not None:
+            scores = self._hide(scores, visible)
         weights = ops.softmax(scores, axis=-1)
         output = self._mix(self.weights_dropout(weights, training=training), value)
         output = self.output_projection(output)
@@ -200,6 +211,17 @@ class MultiHeadAttention(keras.layers.Layer):
         if return_attention_scores:
             results.append(weights)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _visible(self, attention_mask, padding, cached):
+        """Which keys may be seen, causality aside."""
+        if padding is None or (cached and attention_mask is not None):
+            return attention_mask
+        if cached:
+            raise ValueError(
+                f"{self.path}: the mask of x does not say which slots of the cache hold padding. "
+                "Pass an attention_mask, bool, broadcastable to (batch, length, slots)."
+            )
+        return both(attention_mask, ops.expand_dims(padding, 1))
 
     def _split_heads(self, x, heads):
         """(batch, length, heads * head_dim) -> (batch, heads, length, head_dim)."""

@@ -9,11 +9,12 @@ import keras
 
 from tfx_transformer.layers.attention import MultiHeadAttention
 from tfx_transformer.layers.feed_forward import FeedForward
+from tfx_transformer.layers.masks import padding_mask
 from tfx_transformer.layers.norm import new_norm
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class TransformerBlock(keras.layers.Layer):
     """Residual sub-layers f1 … fn: self-attention, [cross-attention], feed-forward.
 
@@ -53,9 +54,10 @@ class TransformerBlock(keras.layers.Layer):
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return the weights of the last attention: cross-attention if
             the block has it, else self-attention.
+        mask, memory_mask: padding in x and in memory: see `MultiHeadAttention`.
 
     Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the
-        weights if requested.
+        weights if requested. The mask of x goes on.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class TransformerBlock(keras.layers.Layer):
         super().__init__(**kwargs)
         not_own = ("self", "kwargs", "__class__")
         self.settings = {name: x for name, x in settings.items() if name not in not_own}
+        self.supports_masking = True
         self.norm = norm
         self.norm_first = norm_first
         self.norm_epsilon = norm_epsilon
@@ -186,7 +189,12 @@ class TransformerBlock(keras.layers.Layer):
         cross_attention_mask=None,
         return_attention_scores=False,
         training=None,
+        mask=None,
+        x_mask=None,
+        memory_mask=None,
     ):
+        mask = padding_mask(mask, x_mask)
+
         def attend(y):
             return self.attention(
                 y,
@@ -196,6 +204,7 @@ class TransformerBlock(keras.layers.Layer):
                 attention_bias=attention_bias,
                 return_attention_scores=return_attention_scores,
                 training=training,
+                mask=mask,
             )
 
         def attend_memory(y):
@@ -205,6 +214,7 @@ class TransformerBlock(keras.layers.Layer):
                 attention_mask=cross_attention_mask,
                 return_attention_scores=return_attention_scores,
                 training=training,
+                memory_mask=memory_mask,
             )
 
         read, norms = x, (self.attention_norm, self.attention_result_norm)

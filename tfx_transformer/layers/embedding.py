@@ -8,10 +8,10 @@ import keras
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class TokenEmbedding(keras.layers.ReversibleEmbedding):
     """One trained vector per token; in reverse, one logit per token.
 
@@ -22,6 +22,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         input_dim: vocabulary size.
         output_dim: hidden_dim.
         scale: factor on the embedded vectors; sqrt(hidden_dim) in Vaswani et al. (2017), 3.4.
+        mask_zero: id 0 is padding: the vectors have a Keras mask. In reverse a mask goes on.
         tie_weights and the rest: see `keras.layers.ReversibleEmbedding`.
 
     Call arguments:
@@ -37,6 +38,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
             "embeddings_initializer", keras.initializers.RandomNormal(stddev=output_dim**-0.5)
         )
         super().__init__(input_dim, output_dim, **kwargs)
+        self.supports_masking = True
         self.scale = scale
 
     def lookup(self, table: Tensor, token_ids: Tensor) -> Tensor:
@@ -53,6 +55,10 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
         logits = ops.matmul(flat, ops.cast(kernel, flat.dtype))
         return ops.reshape(logits, (*ops.shape(inputs)[:-1], self.input_dim))
+
+    def compute_mask(self, inputs, mask=None):
+        backwards = len(inputs.shape) > 2 and keras.backend.is_float_dtype(inputs.dtype)
+        return ops.not_equal(inputs, 0) if self.mask_zero and not backwards else mask
 
     def get_config(self):
         return {**super().get_config(), "scale": self.scale}

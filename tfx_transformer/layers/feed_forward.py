@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from tfx_transformer.layers.linear import Linear
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 ACTIVATIONS = {
     "relu": ops.relu,
@@ -19,7 +19,7 @@ ACTIVATIONS = {
 }
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class FeedForward(keras.layers.Layer):
     """Two projections with an activation between them, the same at every position.
 
@@ -49,6 +49,7 @@ class FeedForward(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         if activation not in ACTIVATIONS:
             raise ValueError(
                 f"There is no activation {activation!r}; choose one of {', '.join(ACTIVATIONS)}."

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 # Of any number and size, in three colours.
 _IMAGES = (None, None, None, 3)
@@ -36,7 +36,7 @@ class _ImageTokenizer(keras.layers.Layer):
         return {**super().get_config(), "hidden_dim": self.hidden_dim}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class PatchEmbedding(_ImageTokenizer):
     """One vector per square of pixels, all by the same projection.
 
@@ -73,7 +73,7 @@ class PatchEmbedding(_ImageTokenizer):
         return {**super().get_config(), "patch_size": self.patch_size}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class ConvolutionalTokenizer(_ImageTokenizer):
     """Vectors of overlapping regions: what a small set of images does not teach about
     neighbouring pixels is built in.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Linear(keras.layers.Dense):
     """y = f(x W + b), as `keras.layers.Dense`; with an adapter one of
 
@@ -127,8 +128,44 @@ class Linear(keras.layers.Dense):
             )
         replace_variable(self, "_kernel", ops.cast(kernel, dtype))
 
+    @property
+    def stored_dtype(self) -> str:
+        """In which W is kept."""
+        return self._kernel.dtype
+
+    def save_own_variables(self, store):
+        """As Keras does; of an adapted layer W, bias and adapter by their names, W not merged."""
+        adapted = self.lora_enabled or self.kernel_scale is not None
+        if not self.built or not adapted or self.quantization_mode is not None:
+            return super().save_own_variables(store)
+        for name, variable in self._parts().items():
+            store[name] = variable
+        if self.lora_enabled:
+            store["lora_factor"] = np.float32(self.lora_alpha / self.lora_rank)
+
+    def _parts(self):
+        """The variables of an adapted layer by name."""
+        names = ("bias", "kernel_scale", "lora_kernel_a", "lora_kernel_b", "lora_magnitude")
+        held = {name: getattr(self, name, None) for name in names}
+        return {"kernel": self._kernel} | {k: v for k, v in held.items() if v is not None}
+
     def load_own_variables(self, store):
-        """Reads what Keras saved: a kernel with its adapter merged, so the adapter begins anew."""
+        """Reads what was saved of this layer, adapted or not.
+
+        An adapter that is not in the store begins anew; one that is there, and of another shape
+        than this layer's, is merged into the kernel.
+        """
+        if "kernel" in store:
+            names = store.keys()  # a store of Keras is not iterated over
+            store = {name: np.asarray(store[name]) for name in names}
+            shapes = {name: tuple(variable.shape) for name, variable in self._parts().items()}
+            held = {name: x.shape for name, x in store.items() if name != "lora_factor"}
+            if shapes == held:
+                for name, variable in self._parts().items():
+                    variable.assign(store[name])
+                return
+            bias = {} if self.bias is None else {"1": store["bias"]}
+            store = {"0": _merged_kernel(store), **bias}
         if self.kernel_scale is not None:
             raise ValueError(f"{self.path}: load the weights before the kernel is stored as int8.")
         super().load_own_variables(store)
@@ -137,6 +174,16 @@ class Linear(keras.layers.Dense):
 
     def get_config(self):
         return {**super().get_config(), "dora": self.dora}
+
+
+def _merged_kernel(store) -> np.ndarray:
+    """float32 (inputs, units): what W and the adapter of a saved layer amount to."""
+    kernel = store["kernel"].astype("float32") / store.get("kernel_scale", np.float32(1))
+    if "lora_kernel_a" in store:
+        kernel = kernel + store["lora_factor"] * (store["lora_kernel_a"] @ store["lora_kernel_b"])
+    if "lora_magnitude" in store:
+        kernel = kernel * (store["lora_magnitude"] / np.asarray(column_norms(kernel)))
+    return kernel
 
 
 def column_norms(kernel: Tensor) -> Tensor:

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from tfx_transformer.layers.embedding import TokenEmbedding
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 # Prime, so that pairs spread over any number of buckets; small enough for int32 products of ids.
 _FACTOR = 1_009
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class NGramEmbedding(TokenEmbedding):
     """One trained vector per bucket of token pairs, for each token with the one before it.
 
@@ -42,3 +41,6 @@ class NGramEmbedding(TokenEmbedding):
         token_ids = ops.cast(token_ids, "int32")
         before = ops.pad(token_ids[:, :-1], [[0, 0], [1, 0]])
         return super().call(ops.mod(_FACTOR * before + token_ids, self.input_dim))
+
+    def compute_output_spec(self, token_ids):
+        return super().compute_output_spec(token_ids)

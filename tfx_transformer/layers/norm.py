@@ -5,10 +5,10 @@ from __future__ import annotations
 import keras
 from keras import ops
 
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class LayerNorm(keras.layers.LayerNormalization):
     """y = (x - mean) * (gamma / sqrt(variance + epsilon)) + beta, over the last axis.
 
@@ -32,10 +32,14 @@ class LayerNorm(keras.layers.LayerNormalization):
         return ops.cast(x, self.compute_dtype)
 
 
-NORMS = {
-    "layer_norm": LayerNorm,
-    "rms_norm": keras.layers.RMSNormalization,  # Zhang & Sennrich (2019)
-}
+def _rms_norm(**arguments):
+    """Zhang & Sennrich (2019); Keras's layer, which works on each vector alone, so masks go on."""
+    layer = keras.layers.RMSNormalization(**arguments)
+    layer.supports_masking = True
+    return layer
+
+
+NORMS = {"layer_norm": LayerNorm, "rms_norm": _rms_norm}
 
 
 def new_norm(kind, use_bias=True, **arguments):

@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from tfx_transformer.layers.attention import MASKED
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.masks import both, padding_mask
+from tfx_transformer.layers.serializable import serializable
 
 _MODES = (
     "mean",
@@ -22,7 +23,7 @@ _MODES = (
 )
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Pooling(keras.layers.Layer):
     """One vector for a whole text or image; padding has no part in it.
 
@@ -42,6 +43,8 @@ class Pooling(keras.layers.Layer):
     Call arguments:
         x: float (batch, length, hidden_dim).
         attention_mask: m, bool (batch, length), False for padding; None: there is none.
+        mask: the same, which Keras fills in from x; padding may then be anywhere, and x_0 and x_l
+            are the first and the last vector that is no padding.
 
     Returns: float (batch, hidden_dim); of "class_tokens" (batch, n * hidden_dim).
     """
@@ -50,6 +53,7 @@ class Pooling(keras.layers.Layer):
         super().__init__(**kwargs)
         if mode not in _MODES:
             raise ValueError(f"Pooling: there is no mode {mode!r}.")
+        self.supports_masking = True
         self.mode = mode
         self.count = count
         self.score = None
@@ -60,12 +64,16 @@ class Pooling(keras.layers.Layer):
         if self.score is not None:
             self.score.build(x_shape)
 
-    def call(self, x, attention_mask=None):
-        if self.mode == "first":
-            return x[:, 0]
+    def call(self, x, attention_mask=None, mask=None, x_mask=None):
+        padding = padding_mask(mask, x_mask)
         if self.mode == "class_tokens":
             return ops.reshape(x[:, : self.count], (-1, self.count * x.shape[-1]))
-        mask = attention_mask
+        if self.mode in ("first", "last") and padding is not None:
+            weights = self._only(both(padding, attention_mask))
+            return ops.sum(x * ops.cast(weights, x.dtype)[:, :, None], axis=1)
+        if self.mode == "first":
+            return x[:, 0]
+        mask = both(attention_mask, padding)
         if mask is None:
             mask = ops.ones(ops.shape(x)[:2], "bool")
         if self.mode == "max":
@@ -84,11 +92,22 @@ class Pooling(keras.layers.Layer):
             else:
                 if self.mode == "weighted_mean":
                     places = ops.arange(1, ops.shape(x)[1] + 1)[None]
+                    if padding is not None:  # it may stand before, and does not count
+                        places = ops.cumsum(ops.cast(mask, "int32"), axis=1)
                     weights = weights * ops.cast(places, x.dtype)
                 total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
                 root = self.mode == "mean_sqrt_length"
                 weights = weights / (ops.sqrt(total) if root else total)
         return ops.sum(x * weights[:, :, None], axis=1)
+
+    def _only(self, mask):
+        """bool (batch, length): True for the first or the last vector that is no padding."""
+        count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
+        wanted = 1 if self.mode == "first" else count[:, -1:]
+        return ops.logical_and(mask, ops.equal(count, wanted))
+
+    def compute_mask(self, x, mask=None):
+        return None  # one vector is left
 
     def get_config(self):
         return {**super().get_config(), "mode": self.mode, "count": self.count}

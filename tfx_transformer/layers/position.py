@@ -11,27 +11,30 @@ import numpy as np
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
+from tfx_transformer.layers.serializable import serializable
 
-PACKAGE = "tfx_transformer"
 
-
-def token_positions(start: Tensor, length: Tensor) -> Tensor:
+def token_positions(start: Tensor, length: Tensor, mask: Tensor = None) -> Tensor:
     """Positions start, start + 1, … of `length` tokens.
 
     Args:
         start: int or int tensor, scalar or (batch,); position of the first token of each row. Or
             (batch, length): the positions themselves, which packed examples begin anew.
         length: int; number of tokens.
+        mask: bool (batch, length), False for padding, which is not counted.
 
-    Returns: int32 (length,), or (batch, length) if start is not a scalar.
+    Returns: int32 (length,), or (batch, length) if start is not a scalar or there is a mask.
     """
     start = ops.cast(start, "int32")
     if len(start.shape) == 2:
         return start
+    if mask is not None:
+        counted = ops.cumsum(ops.cast(mask, "int32"), axis=1) - 1
+        return ops.expand_dims(start, -1) + ops.maximum(counted, 0)
     return ops.expand_dims(start, -1) + ops.arange(length, dtype="int32")
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class SinusoidalPositions(keras.layers.Layer):
     """Adds the fixed sine/cosine position signal of Vaswani et al. (2017), section 3.5.
 
@@ -48,8 +51,10 @@ class SinusoidalPositions(keras.layers.Layer):
     Call arguments:
         x: float (batch, length, hidden_dim).
         start: see `token_positions`. Cached decoding passes the number of tokens already seen.
+        mask: bool (batch, length), which Keras fills in from x: padding, at either end, takes no
+            position.
 
-    Returns: float (batch, length, hidden_dim), the dtype of x.
+    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x goes on.
 
     Raises:
         ValueError: hidden_dim is odd.
@@ -64,6 +69,7 @@ class SinusoidalPositions(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.max_wavelength = max_wavelength
         self.interleaved = interleaved
         self.inclusive = inclusive
@@ -76,11 +82,11 @@ class SinusoidalPositions(keras.layers.Layer):
                 "sines and cosines come in pairs."
             )
 
-    def call(self, x, start=0):
+    def call(self, x, start=0, mask=None):
         length, hidden_dim = ops.shape(x)[1], x.shape[-1]
         # Angles stay in float32: in half precision neighbouring positions would coincide.
         frequencies = _frequencies(hidden_dim, self.max_wavelength, self.inclusive)
-        positions = token_positions(start, length)
+        positions = token_positions(start, length, mask)
         if self.first:
             positions = positions + self.first
         angles = ops.cast(positions, "float32")[..., None] * frequencies
@@ -99,7 +105,7 @@ class SinusoidalPositions(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class LearnedPositions(keras.layers.Layer):
     """Adds one trained vector per position (Gehring et al. 2017; BERT, GPT-2).
 
@@ -111,12 +117,14 @@ class LearnedPositions(keras.layers.Layer):
     Call arguments:
         x: float (batch, length, hidden_dim); start + length may not exceed max_length.
         start: see `token_positions`.
+        mask: see `SinusoidalPositions`.
 
-    Returns: float (batch, length, hidden_dim), the dtype of x.
+    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x goes on.
     """
 
     def __init__(self, max_length: int, initializer: Any = "uniform", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.max_length = max_length
         self.initializer = keras.initializers.get(initializer)
 
@@ -127,8 +135,9 @@ class LearnedPositions(keras.layers.Layer):
             initializer=self.initializer,
         )
 
-    def call(self, x, start=0):
-        vectors = ops.take(self.embeddings, token_positions(start, ops.shape(x)[1]), axis=0)
+    def call(self, x, start=0, mask=None):
+        positions = token_positions(start, ops.shape(x)[1], mask)
+        vectors = ops.take(self.embeddings, positions, axis=0)
         return x + ops.cast(vectors, x.dtype)
 
     def get_config(self):
@@ -139,7 +148,7 @@ class LearnedPositions(keras.layers.Layer):
         }
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class RotaryPositions(keras.layers.Layer):
     """Rotates pairs of query or key features by an angle that grows with the position.
 
@@ -175,6 +184,7 @@ class RotaryPositions(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         self.theta = theta
         self.scaling = scaling
         self.width = width

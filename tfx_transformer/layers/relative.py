@@ -8,10 +8,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfx_transformer.layers.position import PACKAGE, token_positions
+from tfx_transformer.layers.position import token_positions
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class RelativePositions(keras.layers.Layer):
     """Scores that attention adds to its own, by head and by how far a key is from a query.
 

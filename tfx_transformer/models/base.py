@@ -10,6 +10,7 @@ from keras import ops
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
+from tfx_transformer.models import lora
 
 
 class TransformerModel(keras.Model):
@@ -99,12 +100,21 @@ class TransformerModel(keras.Model):
             variable.assign(ops.where(bad_steps > 0, old, variable.value))
         return self.get_metrics_result()
 
-    def get_compile_config(self):
-        return self._compile_config.serialize()
-
     def compile_from_config(self, config):
+        # Keras does not call a `compile` that is overridden.
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def get_config(self):
-        return {**super().get_config(), "config": self.config.to_dict()}
+        config = {**super().get_config(), "config": self.config.to_dict()}
+        adapters = lora.settings_of(self)
+        return config | ({"adapters": adapters} if adapters else {})
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        adapters = config.pop("adapters", None)
+        model = super().from_config(config, custom_objects)
+        if adapters:
+            lora.add_adapters(model, **adapters)
+        return model

@@ -22,7 +22,7 @@ from tfx_transformer.layers import (
 )
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
 from tfx_transformer.layers.norm import new_norm
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models import losses
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.transformer import TransformerStack
@@ -159,7 +159,7 @@ class EncoderModel(TransformerModel):
         return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.config.num_segments - 1)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class MaskedLM(EncoderModel):
     """Pre-training of an encoder: tells the tokens that are hidden in a text.
 
@@ -218,7 +218,7 @@ class MaskedLM(EncoderModel):
         super().compile(optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Classifier(EncoderModel):
     """Tells which of its classes a text or an image belongs to.
 
@@ -330,7 +330,8 @@ class Classifier(EncoderModel):
         )
 
     def get_compile_config(self):
-        return {**super().get_compile_config(), "consistency": self.consistency}
+        config = super().get_compile_config()
+        return config and {**config, "consistency": self.consistency}
 
     def train_step(self, *arguments):
         *state, batch = arguments  # of JAX, the state is an argument
@@ -349,7 +350,7 @@ class Classifier(EncoderModel):
         return loss + self.consistency * ops.sum(weights * apart) / ops.sum(weights)
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Embedder(EncoderModel):
     """A text as one vector: texts of similar meaning point in similar directions.
 

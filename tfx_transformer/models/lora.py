@@ -83,6 +83,16 @@ def has_adapters(model: keras.Model) -> bool:
     return bool(_adapted(model))
 
 
+def settings_of(model: keras.Model) -> dict[str, Any] | None:
+    """The arguments that gave a model its adapters, for `add_adapters`; None without any."""
+    layers = _adapted(model)
+    if not layers:
+        return None
+    stored = str(keras.backend.standardize_dtype(_linears(model)[0].stored_dtype))
+    base_dtype = stored if stored in ("bfloat16", "int8") else None
+    return {**_settings(layers), "base_dtype": base_dtype}
+
+
 def trainable_summary(model: keras.Model) -> dict[str, int]:
     """Numbers of parameters that are trained and frozen, and the bytes that they take:
     "trained", "trained_bytes", "frozen", "frozen_bytes"."""

@@ -13,7 +13,7 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
 def token_losses(token_ids: Tensor, logits: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Te
     return total((probabilities(z) - probabilities(other)) * (z - other), axis=-1) / 2
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.
 
@@ -90,7 +90,7 @@ class TokenCrossentropy(keras.losses.Loss):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Perplexity(keras.metrics.Mean):
     """exp of the mean -log p(y) over the tokens that weigh; without label smoothing."""
 
@@ -104,7 +104,7 @@ class Perplexity(keras.metrics.Mean):
         return ops.exp(super().result())
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class BitsPerByte(keras.metrics.Mean):
     """Mean of -log2 p(y) over the tokens that weigh, per byte of text instead of per token.
 
@@ -126,7 +126,7 @@ class BitsPerByte(keras.metrics.Mean):
         return {**super().get_config(), "bytes_per_token": self.bytes_per_token}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class TokenAccuracy(keras.metrics.Mean):
     """Share of the tokens that weigh whose most probable prediction is right."""
 
@@ -138,7 +138,7 @@ class TokenAccuracy(keras.metrics.Mean):
         super().update_state(*each_token(ops.cast(right, "float32"), sample_weight))
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class InBatchContrast(keras.losses.Loss):
     """Each text is to find its pair among all pairs of the batch, and each pair its text.
 
@@ -172,7 +172,7 @@ class InBatchContrast(keras.losses.Loss):
         return {**super().get_config(), "temperature": self.temperature}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class ScoredCosine(keras.losses.Loss):
     """The cosine of a text and its pair is to be their score.
 

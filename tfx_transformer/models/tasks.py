@@ -10,7 +10,7 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
 from tfx_transformer.models.transformer import TransformerStack
@@ -87,7 +87,7 @@ class LanguageModel(TransformerModel):
         )
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class CausalLM(LanguageModel):
     """A decoder: continues a text, one token after the other.
 
@@ -223,7 +223,7 @@ class CausalLM(LanguageModel):
         return ops.cast(logits[:, 0], "float32"), cache
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class Seq2SeqLM(LanguageModel):
     """An encoder-decoder: reads one text, writes another, such as its translation.
 

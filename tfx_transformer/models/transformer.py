@@ -16,11 +16,12 @@ from tfx_transformer.layers import (
     SinusoidalPositions,
     TransformerBlock,
 )
+from tfx_transformer.layers.masks import padding_mask
 from tfx_transformer.layers.norm import new_norm
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class TransformerStack(keras.layers.Layer):
     """Embedded tokens to contextual vectors, through the same step in training and decoding.
 
@@ -46,6 +47,7 @@ class TransformerStack(keras.layers.Layer):
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.
         return_hidden_states: also return what each block read, and what the last one wrote.
+        mask, memory_mask: padding in x and in memory: see `MultiHeadAttention`.
 
     Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the list
         of attention weights if requested; then, if requested, the list of num_layers + 1 hidden
@@ -61,6 +63,7 @@ class TransformerStack(keras.layers.Layer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        self.supports_masking = True
         config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
         self.config = config
         self.num_layers = num_layers
@@ -179,12 +182,16 @@ class TransformerStack(keras.layers.Layer):
         return_attention_scores=False,
         return_hidden_states=False,
         training=None,
+        mask=None,
+        x_mask=None,
+        memory_mask=None,
     ):
+        mask = padding_mask(mask, x_mask)
         bias, distances = None, self.distances
         if self.config.position == "relative":
             distances = self.positions
         elif self.positions is not None:
-            x = self.positions(x, start=position)
+            x = self.positions(x, start=position, mask=mask)
         if distances is not None:
             keys = ops.shape(x)[1] if cache is None else _slots(cache)
             start = 0 if cache is None else position
@@ -206,6 +213,8 @@ class TransformerStack(keras.layers.Layer):
                 cross_attention_mask=cross_attention_mask,
                 return_attention_scores=return_attention_scores,
                 training=training,
+                mask=mask,
+                memory_mask=memory_mask,
             )
             x, *extra = result if isinstance(result, tuple) else (result,)
             if cache is not None:

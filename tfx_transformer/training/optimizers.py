@@ -10,10 +10,10 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers.position import PACKAGE
+from tfx_transformer.layers.serializable import serializable
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up to `peak`, then decay with the inverse square root of the step.
 
@@ -37,7 +37,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps}
 
 
-@keras.saving.register_keras_serializable(PACKAGE)
+@serializable
 class AdamW(keras.optimizers.AdamW):
     """Keras' AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and embeddings.
 

@@ -1,0 +1,102 @@
+"""Keras finds the classes of this package by name, though none is imported before it is needed.
+
+`keras.models.load_model` looks a class up in Keras's table of custom objects, and imports modules
+of Keras's own packages only. So the names are put into that table as soon as both packages are
+imported, in whatever order; a class itself is imported when Keras makes one of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+from types import ModuleType
+
+# What a class is registered under, with ">" and its name. Where Keras does not find it, its message
+# shows this.
+PACKAGE = "import tfx_transformer first"
+# What files of the first versions call it.
+FORMER_PACKAGE = "tfx_transformer"
+
+# Class -> its module.
+CLASSES = {
+    "AdamW": "training.optimizers",
+    "BitsPerByte": "models.losses",
+    "CausalLM": "models.tasks",
+    "Classifier": "models.encoders",
+    "ConvolutionalTokenizer": "layers.image",
+    "Embedder": "models.encoders",
+    "FeedForward": "layers.feed_forward",
+    "InBatchContrast": "models.losses",
+    "InverseSquareRoot": "training.optimizers",
+    "LayerNorm": "layers.norm",
+    "LearnedPositions": "layers.position",
+    "Linear": "layers.linear",
+    "MaskedLM": "models.encoders",
+    "MultiHeadAttention": "layers.attention",
+    "NGramEmbedding": "layers.ngrams",
+    "PatchEmbedding": "layers.image",
+    "Perplexity": "models.losses",
+    "Pooling": "layers.pooling",
+    "RelativePositions": "layers.relative",
+    "RotaryPositions": "layers.position",
+    "ScoredCosine": "models.losses",
+    "Seq2SeqLM": "models.tasks",
+    "SinusoidalPositions": "layers.position",
+    "TokenAccuracy": "models.losses",
+    "TokenCrossentropy": "models.losses",
+    "TokenEmbedding": "layers.embedding",
+    "TransformerBlock": "layers.block",
+    "TransformerStack": "models.transformer",
+}
+
+
+def install() -> None:
+    """Registers the classes, now if Keras is imported, else when it is."""
+    keras = sys.modules.get("keras")
+    if hasattr(keras, "saving"):
+        _register(keras)
+    if not any(type(finder) is _KerasFinder for finder in sys.meta_path):
+        sys.meta_path.insert(0, _KerasFinder())
+
+
+def _register(keras: ModuleType) -> None:
+    known = keras.saving.get_custom_objects()
+    for name, module in CLASSES.items():
+        later = _Later(name, (), {"__module__": f"tfx_transformer.{module}"})
+        for package in (PACKAGE, FORMER_PACKAGE):
+            known.setdefault(f"{package}>{name}", later)
+
+
+class _Later(type):
+    """A class that is imported when it is called, or something is asked of it."""
+
+    def _imported(cls) -> type:
+        return getattr(importlib.import_module(cls.__module__), cls.__name__)
+
+    def __call__(cls, *args, **kwargs):
+        return cls._imported()(*args, **kwargs)
+
+    def __getattr__(cls, name: str):
+        return getattr(cls._imported(), name)
+
+
+class _KerasFinder:
+    """Finds Keras as the other finders do, and registers the classes once it is imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "keras":
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def execute_and_register(module: ModuleType) -> None:
+            execute(module)
+            _register(module)
+
+        with contextlib.suppress(AttributeError):  # a loader whose methods are fixed
+            spec.loader.exec_module = execute_and_register
+        return spec
