@@ -3,8 +3,8 @@
     python docs/draw_architecture.py
 
 Floors are those that `tests/test_architecture.py` holds; imports are read from the source, those
-inside functions too. An arrow goes down from a folder to one that it imports; the thicker it is, the
-more files import.
+inside functions too. An arrow goes down from a folder to one that it imports; the thicker it is,
+the more files import.
 """
 
 from __future__ import annotations

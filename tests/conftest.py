@@ -78,6 +78,36 @@ def seeds():
         sys.modules["keras"].utils.set_random_seed(1)
 
 
+@pytest.fixture(autouse=True)
+def one_converter():
+    """The tests of a worker share one process of LiteRT's converter: TensorFlow starts there once
+    instead of for every file. Tests of the process itself import `export.converter`."""
+    export = sys.modules.get("tfx_transformer.export")
+    if export is None or getattr(export.Converter, "shared", False):
+        return
+    from tfx_transformer.export import converter
+
+    class Shared(converter.Converter):
+        shared = True
+        open: list[converter.Converter] = []
+
+        def __new__(cls):
+            return cls.open[-1] if cls.open else super().__new__(cls)
+
+        def __init__(self):
+            if not self.open:
+                super().__init__()
+                self.open.append(self)
+
+        def __exit__(self, *error):
+            if self._waiting or self._process.poll() is not None:  # it failed
+                self.open.clear()
+                super().__exit__(*error)
+
+    atexit.register(lambda: [one._process.kill() for one in Shared.open])
+    export.Converter = sys.modules["tfx_transformer.export.litert"].Converter = Shared
+
+
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
     """Runs the command in this process, in an empty folder: (status, output, errors).

@@ -1,9 +1,6 @@
 """Compacted TFLite files: fewer bytes, the same answers."""
 
 import importlib
-import io
-import json
-import sys
 
 import numpy as np
 import pytest
@@ -12,7 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder
 
 from tfx_transformer import Classifier, TransformerConfig
-from tfx_transformer.export import compact, convert_litert
+from tfx_transformer.export import compact
 from tfx_transformer.export.litert import convert
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
@@ -23,14 +20,8 @@ WORDS, PAIRS, LONGEST = 1009, 211, 19
 def as_converted(model, path, quantize, **settings):
     """The file as the converter (in this process) and the quantizer leave it."""
     script = importlib.import_module("tfx_transformer.export.litert")
-
-    def convert_here(request):
-        patch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
-        convert_litert.main()
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compact, "compacted", bytes)
-        patch.setattr(script, "_convert_in_subprocess", convert_here)
+        patch.setattr(script, "compacted", bytes)
         convert(model, path, quantize, **settings)
     return path
 

@@ -11,11 +11,8 @@ from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.litert import (
-    _check_operations,
-    _convert_in_subprocess,
-    operation_names,
-)
+from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.litert import _check_operations, operation_names
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
@@ -228,15 +225,16 @@ def test_a_file_with_flex_operations_is_refused(tmp_path):
 
 
 def test_a_failing_converter_says_why(tmp_path):
-    with pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel"):
-        _convert_in_subprocess(
-            {
-                "saved_model": str(tmp_path),
-                "path": str(tmp_path / "model.tflite"),
-                "names": ["decode"],
-                "quantize": None,
-            }
-        )
+    request = {
+        "saved_model": str(tmp_path),
+        "path": str(tmp_path / "model.tflite"),
+        "names": ["decode"],
+        "quantize": None,
+    }
+    failed = pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel")
+    with failed, Converter() as converter:
+        converter.submit(request)
+        converter.wait()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfx_transformer import bundle
-from tfx_transformer.export.litert import litert
-from tfx_transformer.export.litertlm import litertlm
-from tfx_transformer.export.saved_model import saved_model
+from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.litert import Conversion, calibration_images, litert
+from tfx_transformer.export.litertlm import litertlm, write_litertlm
+from tfx_transformer.export.saved_model import saved_model, write_saved_model
+from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.transformers import transformers
 from tfx_transformer.export.verify import verify
-from tfx_transformer.models.saving import annotate
+from tfx_transformer.models.saving import annotate, load
 
 __all__ = ["everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
 
@@ -40,15 +42,24 @@ def everything(
     causal = config["task"] == "causal"
     also = ", .litertlm" if causal else ""
     print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
-    saved_model(path)
-    litert(path, beams=beams)
-    litert(path, quantize="int8", beams=beams)
-    if causal:
-        litertlm(path)
+    with Converter() as converter:
+        model, tokenizer = load(path)
+        files = {None: bundle.LITERT["float32"], "int8": bundle.LITERT["int8"]}
+        with bundle.updating(path) as folder:
+            targets = {quantize: folder / file for quantize, file in files.items()}
+            with Conversion(model, targets, converter, beams):
+                write_saved_model(folder, model, tokenizer)
+                write_run_pyz(folder)
+            if causal:
+                write_litertlm(folder, tokenizer, model.config, "int8")
+            if calibration:
+                images = calibration_images(model, calibration[:_SENTENCES])
+                target = {"full_int8": folder / bundle.LITERT["full_int8"]}
+                with Conversion(model, target, converter, images=images):
+                    pass
+    results = verify(path, list(inputs)[:_SENTENCES], model)
     if not calibration:
-        return verify(path, list(inputs)[:_SENTENCES])
-    litert(path, quantize="full_int8", calibration=calibration[:_SENTENCES])
-    results = verify(path, list(inputs)[:_SENTENCES])
+        return results
     whole = results["TFLite full_int8"]
     if whole["identical"] < _HOLDS * whole["of"]:
         print(f"  full_int8 is removed: fewer than {100 * _HOLDS:.0f} % of its labels are the same")

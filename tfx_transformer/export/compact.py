@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 
 import flatbuffers
 import numpy as np
@@ -26,16 +27,47 @@ def compacted(content: bytes) -> bytes:
     signature, are dropped but for inputs and outputs. Position signals of short signatures are the
     beginning of those of long ones. Rows of int8 tables have zero points: see `_look_scales_up`.
     """
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
-    for buffer in model.buffers:
-        if buffer.size:  # the 4-bit quantizer puts the data of large models behind the tables
-            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
-        buffer.offset = buffer.size = 0
+    model = _unpacked(content)
     for graph in model.subgraphs:
         outer = {*graph.inputs, *graph.outputs}
         for index, tensor in enumerate(graph.tensors):
             tensor.name = tensor.name if index in outer else b""
     _look_scales_up(model)
+    _share_buffers(model)
+    return _pack(model)
+
+
+def _unpacked(content: bytes):
+    """Return the tables of a file, with the data of each buffer in it."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    for buffer in model.buffers:
+        if buffer.size:  # data behind the tables, or a place in longer data
+            buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    return model
+
+
+def without_signatures(content: bytes, names: Collection[str]) -> bytes:
+    """Return the same model without some of its signatures; the others compute the same.
+
+    Raises:
+        ValueError: an operation calls another subgraph, whose number would change.
+    """
+    model = _unpacked(content)
+    options = (o.builtinOptions for graph in model.subgraphs for o in graph.operators)
+    if any(name.endswith("SubgraphIndex") for one in options if one for name in vars(one)):
+        raise ValueError("an operation calls another subgraph")
+    kept = [s for s in model.signatureDefs if s.signatureKey.decode() not in names]
+    graphs = []
+    for signature in kept:
+        graphs.append(model.subgraphs[signature.subgraphIndex])
+        signature.subgraphIndex = len(graphs) - 1
+    model.signatureDefs, model.subgraphs = kept, graphs
+    used = {tensor.buffer for graph in graphs for tensor in graph.tensors}
+    used |= {entry.buffer for entry in model.metadata or ()}
+    for number, buffer in enumerate(model.buffers):
+        if number not in used:
+            buffer.data = None
     _share_buffers(model)
     return _pack(model)
 

@@ -1,21 +1,24 @@
-"""The process that runs the TFLite converter: reads one JSON request from standard input."""
+"""The process of `converter.Converter`: reads a JSON request a line, answers each with "done"."""
 
-import ctypes
 import json
 import os
-import signal
 import sys
 
 import numpy as np
 import tensorflow as tf
 
-_PR_SET_PDEATHSIG = 1
-
 
 def main() -> None:
-    if sys.platform == "linux":  # nobody waits for the file of a process that was killed
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    request = json.load(sys.stdin)
+    """Convert what standard input asks for. What libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        write_file(json.loads(line))
+        print("done", file=answers, flush=True)
+
+
+def write_file(request: dict) -> None:
+    """Convert one SavedModel; see `Converter.submit`."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
     )

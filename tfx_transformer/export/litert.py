@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,8 @@ import tensorflow as tf
 
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.compact import compacted
+from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.signatures import ROWS, signatures
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.generation import GenerationOptions
@@ -57,25 +57,33 @@ def litert(
             f"quantize is {quantize!r}.\n  Expected None, 'int8', 'int4' or 'full_int8'."
         )
     GenerationOptions(beams=beams)  # refuses a width that could never be asked for
-    model, _ = load(path)
-    longest = model.config.max_sequence_length
-    if context is not None and (model.task != "causal" or not 2 <= context <= longest):
-        raise InputError(
-            f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
-        )
-    images = None
-    if quantize == "full_int8":
-        if not model.config.image_size or not len(calibration):
+    with Converter() as converter:
+        model, _ = load(path)
+        longest = model.config.max_sequence_length
+        if context is not None and (model.task != "causal" or not 2 <= context <= longest):
             raise InputError(
-                "full_int8 needs an image classifier and images of its training set.\n"
-                "  Use int8 for others."
+                f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
             )
-        size = model.config.image_size
-        images = np.stack([resize(read_image(file), size) for file in calibration])
-    with bundle.updating(path) as folder:
-        file = folder / bundle.LITERT[quantize or "float32"]
-        convert(model, file, quantize, beams, context, images=images)
-        write_run_pyz(folder)
+        images = calibration_images(model, calibration) if quantize == "full_int8" else None
+        with bundle.updating(path) as folder:
+            file = folder / bundle.LITERT[quantize or "float32"]
+            with Conversion(model, {quantize: file}, converter, beams, context, images=images):
+                write_run_pyz(folder)
+
+
+def calibration_images(model, files: Sequence) -> np.ndarray:
+    """Return the pixels from which "full_int8" learns its scales, float32 (images, size, size, 3).
+
+    Raises:
+        InputError: the model reads no images, or there are none.
+    """
+    size = model.config.image_size
+    if not size or not len(files):
+        raise InputError(
+            "full_int8 needs an image classifier and images of its training set.\n"
+            "  Use int8 for others."
+        )
+    return np.stack([resize(read_image(file), size) for file in files])
 
 
 def convert(
@@ -87,47 +95,96 @@ def convert(
     rows: int = ROWS,
     images: np.ndarray | None = None,
 ) -> None:
-    """Writes a model as one TFLite file.
+    """Write a model as one TFLite file; see `Conversion`."""
+    files = {quantize: Path(path)}
+    with (
+        Converter() as converter,
+        Conversion(model, files, converter, beams, context, rows, images),
+    ):
+        pass
+
+
+class Conversion:
+    """A model on its way to TFLite files, which are there when the block ends without an error.
+
+    The model is traced once for all of its files. The converter works in a process of its own, so
+    that the block can do other things meanwhile.
 
     Args:
         model: float32, of any task but "masked".
-        quantize: None, "int8", "int4" or "full_int8", as in `litert`.
+        files: the file to write for each of None (float32), "int8" and "int4", or for "full_int8"
+            alone; see `litert`.
+        converter: of `converter`.
         beams, context, rows: see `signatures`.
         images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
 
     Raises:
         InputError: the model cannot be quantized so.
-        RuntimeError: the file would need operations outside LiteRT's built-in ones, or would
-            answer from variables that were never set.
+        RuntimeError: a file would need operations outside LiteRT's built-in ones, or would answer
+            from variables that were never set.
     """
-    if quantize == "int4":
-        _check_four_bits(model.config)
-    table = signatures(model, beams, context, rows)
-    if images is not None:  # the converter learns the scales of one signature only
-        table = {"run_1": table["run_1"]}
-    shared = contextlib.nullcontext() if model.config.image_size else _shared_embedding_table(model)
-    # Beside the file: whoever removes an unfinished bundle removes this too.
-    with tempfile.TemporaryDirectory(dir=Path(path).parent) as folder, shared:
-        archive = keras.export.ExportArchive()
-        archive.track(model)
-        for name, (function, specs) in table.items():
-            archive.add_endpoint(name, function, input_signature=[specs])
-        with contextlib.redirect_stdout(sys.stderr):
-            archive.write_out(folder, verbose=False)
-        request = {"saved_model": folder, "path": str(path), "quantize": quantize}
-        if images is not None:
-            request["calibration"] = str(Path(folder, "calibration.npy"))
-            np.save(request["calibration"], images)
-        _convert_in_subprocess(request | {"names": list(table)})
-    _check_operations(path)
-    if quantize:
-        _compact(Path(path))
 
+    def __init__(
+        self,
+        model,
+        files: Mapping[str | None, Path],
+        converter: Converter,
+        beams: int = 1,
+        context: int | None = None,
+        rows: int = ROWS,
+        images: np.ndarray | None = None,
+    ) -> None:
+        if "int4" in files:
+            _check_four_bits(model.config)
+        self.model, self.files, self.converter, self.images = model, dict(files), converter, images
+        self.table = signatures(model, beams, context, rows)
+        if images is not None:  # the converter learns the scales of one signature only
+            self.table = {"run_1": self.table["run_1"]}
+        self._folder = tempfile.TemporaryDirectory()
 
-def _compact(path: Path) -> None:
-    from tfx_transformer.export.compact import compacted
+    def __enter__(self) -> Conversion:
+        try:
+            self._trace()
+            for quantize, file in self.files.items():
+                self.converter.submit(self._request(quantize, file))
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        return self
 
-    path.write_bytes(compacted(path.read_bytes()))
+    def __exit__(self, kind, *_) -> None:
+        try:
+            if kind is None:
+                self.converter.wait()
+                for quantize, file in self.files.items():
+                    _check_operations(file)
+                    if quantize:
+                        file.write_bytes(compacted(file.read_bytes()))
+        finally:
+            self._folder.cleanup()
+
+    def _trace(self) -> None:
+        """Write the functions of the model as a SavedModel, for the converter."""
+        reads_images = self.model.config.image_size
+        with contextlib.nullcontext() if reads_images else _shared_embedding_table(self.model):
+            archive = keras.export.ExportArchive()
+            archive.track(self.model)
+            for name, (function, specs) in self.table.items():
+                archive.add_endpoint(name, function, input_signature=[specs])
+            with contextlib.redirect_stdout(sys.stderr):
+                archive.write_out(self._folder.name, verbose=False)
+
+    def _request(self, quantize: str | None, file: Path) -> dict[str, Any]:
+        request = {
+            "saved_model": self._folder.name,
+            "names": list(self.table),
+            "path": str(file),
+            "quantize": quantize,
+        }
+        if self.images is not None:
+            request["calibration"] = str(Path(self._folder.name, "calibration.npy"))
+            np.save(request["calibration"], self.images)
+        return request
 
 
 def _check_four_bits(config) -> None:
@@ -176,19 +233,6 @@ def _shared_embedding_table(model):
         del embedding.call
         for layer in tables:
             del layer.lookup
-
-
-def _convert_in_subprocess(request: dict[str, Any]) -> None:
-    """The converter leaks memory and prints from C++, so it has a process of its own."""
-    script = Path(__file__).with_name("convert_litert.py")
-    result = subprocess.run(
-        [sys.executable, "-P", str(script)],
-        input=json.dumps(request),
-        capture_output=True,
-        text=True,
-    )
-    if result.returncode:
-        raise RuntimeError(f"the TFLite converter failed:\n{result.stderr[-2000:]}")
 
 
 def _check_operations(path: str | os.PathLike) -> None:

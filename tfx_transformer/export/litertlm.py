@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import tempfile
 from pathlib import Path
 
+from ai_edge_litert import schema_py_generated as schema
 from litert_lm_builder import litertlm_builder
 from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata
 from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
@@ -14,9 +16,9 @@ from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.litert import convert, litert
-from tfx_transformer.models.saving import load
-from tfx_transformer.runtime.causal import CausalEngine
+from tfx_transformer.export.compact import without_signatures
+from tfx_transformer.export.litert import litert
+from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -57,14 +59,34 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
     quantize = None if variant == "float32" else variant
     if not Path(path, bundle.LITERT[variant]).is_file():
         litert(path, quantize=quantize)
-    model, tokenizer = load(path)
+    tokenizer = bundle.read_tokenizer(path)
     config = TransformerConfig.from_dict(values["architecture"])
-    config = CausalEngine(Path(path, bundle.LITERT[variant]), config).config  # the file's context
-    with bundle.updating(path) as folder, tempfile.TemporaryDirectory(dir=folder) as temporary:
-        # Not the bundle's file: LiteRT-LM has no use for a signature of several texts.
-        file = Path(temporary, "model.tflite")
-        convert(model, file, quantize, context=config.max_sequence_length, rows=1)
-        _pack(folder / bundle.LITERTLM, file, tokenizer, config)
+    with bundle.updating(path) as folder:
+        write_litertlm(folder, tokenizer, config, variant)
+
+
+def write_litertlm(
+    folder: Path, tokenizer: Tokenizer, config: TransformerConfig, variant: str
+) -> None:
+    """Write `model.litertlm` into the folder of a bundle, from its TFLite file of a variant.
+
+    LiteRT-LM has no use for the signature that continues several texts, so that is left out.
+    """
+    file = folder / bundle.LITERT[variant]
+    content = file.read_bytes()
+    with tempfile.TemporaryDirectory() as temporary:
+        model = Path(temporary, "model.tflite")
+        model.write_bytes(without_signatures(content, {f"decode_{ROWS}"}))
+        config = dataclasses.replace(config, max_sequence_length=_context(content))
+        _pack(folder / bundle.LITERTLM, model, tokenizer, config)
+
+
+def _context(content: bytes) -> int:
+    """Return the slots of the cache of a TFLite file."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    (decode,) = (s for s in model.signatureDefs if s.signatureKey == b"decode")
+    (cache,) = (i.tensorIndex for i in decode.inputs if i.name == b"kv_cache_k_0")
+    return int(model.subgraphs[decode.subgraphIndex].tensors[cache].shape[2])
 
 
 def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:

@@ -40,20 +40,25 @@ def saved_model(path: str | os.PathLike) -> None:
     in and come out instead: see `_id_serving`.
     """
     model, tokenizer = load(path)
+    with bundle.updating(path) as folder:
+        write_saved_model(folder, model, tokenizer)
+
+
+def write_saved_model(folder: Path, model, tokenizer) -> None:
+    """Write `saved_model/` into the folder of a bundle, whose model and tokenizer are loaded."""
     if model.task in ("classification", "embedding"):
-        parts, serve, specs = encoder_serving(model, tokenizer, bundle.read_config(path))
+        parts, serve, specs = encoder_serving(model, tokenizer, bundle.read_config(folder))
     elif model.task == "masked":
-        raise InputError(f"{path}: a masked model is a base and answers nothing.\n  Fine-tune it.")
+        raise InputError("a masked model is a base and answers nothing.\n  Fine-tune it.")
     else:
         parts, serve, specs = _text_serving(model, tokenizer)
-    with bundle.updating(path) as folder:
-        shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
-        archive = keras.export.ExportArchive()
-        for part in (model, *parts):
-            archive.track(part)
-        archive.add_endpoint("serve", serve, specs)
-        with contextlib.redirect_stdout(sys.stderr):
-            archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+    shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
+    archive = keras.export.ExportArchive()
+    for part in (model, *parts):
+        archive.track(part)
+    archive.add_endpoint("serve", serve, specs)
+    with contextlib.redirect_stdout(sys.stderr):
+        archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
 
 
 def _text_serving(model, tokenizer):

@@ -4,28 +4,43 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.export.verify_encoder import verify_encoder
-from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.models.saving import annotate, load
 from tfx_transformer.runtime import litertlm
+from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
+from tfx_transformer.text.tokenizer import Tokenizer
 
 # LiteRT-LM begins a session for each text, which takes longer than a short answer.
 _LITERTLM_TEXTS = 50
-# Sentences whose logits are compared step by step; answers are compared on all.
+# Sentences whose logits are compared step by step; answers are compared on all. Of a large
+# vocabulary fewer, so that their logits take 256 MB at most.
 _LOGIT_SENTENCES = 20
+_LOGITS = 2**26
+
+Written = tuple[list[int], list[int]]
 
 
-def verify(path: str | os.PathLike, inputs: Sequence) -> dict[str, dict[str, Any]]:
+def verify(
+    path: str | os.PathLike, inputs: Sequence, model: keras.Model | None = None
+) -> dict[str, dict[str, Any]]:
     """Runs every export of a bundle on texts (or image files) and compares it with Keras; writes
     the result into the bundle's `config.json` and README, and prints it.
+
+    Args:
+        path: the bundle's folder.
+        inputs: texts or image files.
+        model: the bundle's, if it is loaded already.
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers, beside the logits' own
@@ -34,29 +49,42 @@ def verify(path: str | os.PathLike, inputs: Sequence) -> dict[str, dict[str, Any
     path = Path(path)
     inputs = list(dict.fromkeys(inputs))
     encoder = bundle.read_config(path)["task"] in ("classification", "embedding")
-    results = (verify_encoder if encoder else _verify_generator)(path, inputs)
+    tokenizer = None
+    if model is None:
+        model, tokenizer = load(path)
+    elif not model.config.image_size:
+        tokenizer = bundle.read_tokenizer(path, model.config.vocabulary_size)
+    compare = verify_encoder if encoder else _verify_generator
+    results = compare(path, inputs, model, tokenizer)
     for name, result in results.items():
         print(f"  {name:<16} {result['summary']}")
     annotate(path, verified=results)
     return results
 
 
-def _verify_generator(path: Path, texts: list[str]) -> dict[str, dict[str, Any]]:
-    model, tokenizer = load(path)
+def _verify_generator(
+    path: Path, texts: list[str], model: keras.Model, tokenizer: Tokenizer
+) -> dict[str, dict[str, Any]]:
     keras_generator = text_generator(model, tokenizer)
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
     if (path / bundle.SAVED_MODEL).is_dir():
         answers = SavedModelGenerator(path).generate(texts)
         results["SavedModel"] = _agreement(expected, answers)
+    size = model.config.max_sequence_length * model.config.vocabulary_size
+    count = max(1, min(_LOGIT_SENTENCES, _LOGITS // size))
+    written = [
+        (keras_generator.encode(text, truncate=True), tokenizer.encode(answer))
+        for text, answer in zip(texts[:count], expected, strict=False)
+    ]
+    logits = (_seq2seq_logits if model.task == "seq2seq" else _causal_logits)(model, written)
     for variant, file in bundle.LITERT.items():
         if not (path / file).is_file():
             continue
         generator = runtime.load(path, variant)
-        results[f"TFLite {variant}"] = _agreement(
-            expected, generator.generate(texts, truncate=True)
-        ) | _logit_difference(
-            keras_generator, generator, zip(texts[:_LOGIT_SENTENCES], expected, strict=False)
+        answers = generator.generate(texts, truncate=True)
+        results[f"TFLite {variant}"] = _agreement(expected, answers) | _logit_difference(
+            logits, generator, written
         )
     if (path / bundle.LITERTLM).is_file() and importlib.util.find_spec("litert_lm"):
         few = texts[:_LITERTLM_TEXTS]
@@ -72,47 +100,69 @@ def _agreement(expected: Sequence[str], answers: Sequence[str]) -> dict[str, Any
     return {"identical": sum(a == b for a, b in pairs), "of": len(pairs)}
 
 
-def _logit_difference(keras_generator, generator, pairs) -> dict[str, float]:
+def _logit_difference(
+    expected: Sequence[np.ndarray], generator: TextGenerator, written: Sequence[Written]
+) -> dict[str, float]:
     """Largest difference of any logit over the steps of given answers, and the logits' standard
-    deviation for scale."""
-    tokenizer = generator.tokenizer
-    steps = _seq2seq_steps if keras_generator.engine.model.task == "seq2seq" else _causal_steps
-    largest, logits = 0.0, []
-    for text, answer in pairs:
-        prompt = keras_generator.encode(text, truncate=True)
-        for ours, theirs in steps(keras_generator, generator, prompt, tokenizer.encode(answer)):
-            logits.append(ours)
-            largest = max(largest, float(np.abs(ours - theirs).max()))
+    deviation for scale.
+
+    Args:
+        expected: float32 (steps, vocabulary_size) of each answer, by Keras.
+        generator: of a TFLite file.
+        written: the ids of a prompt and of its answer.
+    """
+    largest = 0.0
+    for ours, (prompt, answer) in zip(expected, written, strict=True):
+        for step, theirs in zip(ours, _steps(generator.engine, prompt, answer), strict=False):
+            largest = max(largest, float(np.abs(step - theirs).max()))
     return {
         "largest_logit_difference": float(f"{largest:.2g}"),
-        "logit_deviation": float(f"{np.std(logits):.3g}"),
+        "logit_deviation": float(f"{np.std(np.concatenate(expected)):.3g}"),
     }
 
 
-def _seq2seq_steps(keras_generator, generator, prompt, answer):
-    """Logits of both, float32 (1, vocabulary_size), after every token of an answer."""
-    model, config = keras_generator.engine.model, keras_generator.engine.config
-    limit = config.max_sequence_length
-    _, context, cache = model.begin(np.array([prompt], "int32"), len(prompt), limit)
-    steps = generator.engine.start(prompt)
-    for index, token in enumerate([config.start_id, *answer][:limit]):
-        ids = np.array([token], "int32")
-        ours, cache = model.step(ids, index, context, cache)
-        theirs, _ = steps.step(ids, index, None)
-        yield np.asarray(ours), theirs
-
-
-def _causal_steps(keras_generator, generator, prompt, answer):
-    """As `_seq2seq_steps`, after the last token of the prompt and every token of the answer."""
-    sessions = [keras_generator.engine.session(), generator.engine.session()]
+def _steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.ndarray]:
+    """Yield the logits of a TFLite file, float32 (1, vocabulary_size), step by step: after the
+    start of the answer, or the last token of the prompt, and after every token of the answer."""
+    if isinstance(engine, Seq2SeqEngine):
+        steps = engine.start(prompt)
+        for index, token in enumerate([engine.config.start_id, *answer]):
+            yield steps.step(np.array([token], "int32"), index, None)[0]
+        return
+    if len(prompt) > engine.config.max_sequence_length:  # exported for a shorter context
+        return
+    session = engine.session()
     *before, last = prompt
     if before:
-        for session in sessions:
-            session.extend(before, 0)
-    room = keras_generator.engine.config.max_sequence_length - len(before)
+        session.extend(before, 0)
+    room = engine.config.max_sequence_length - len(before)
     for position, token in enumerate([last, *answer][:room], start=len(before)):
-        ids = np.array([token], "int32")
-        yield tuple(session.step(ids, position) for session in sessions)
+        yield session.step(np.array([token], "int32"), position)
+
+
+def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
+    """Return the logits of every step of each answer, float32 (steps, vocabulary_size), by one
+    forward pass: what a cached step computes, to rounding."""
+    config = model.config
+    rows = [[config.start_id, *answer][: config.max_sequence_length] for _, answer in written]
+    inputs = {
+        "encoder_token_ids": pad_source([prompt for prompt, _ in written], config.padding_id),
+        "decoder_token_ids": pad_source(rows, config.padding_id),
+    }
+    logits = np.asarray(model(inputs, training=False), "float32")
+    return [logits[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def _causal_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
+    """As `_seq2seq_logits`, from the last token of the prompt on."""
+    config = model.config
+    rows = [[*prompt, *answer][: config.max_sequence_length] for prompt, answer in written]
+    inputs = {"token_ids": pad_source(rows, config.padding_id)}
+    logits = np.asarray(model(inputs, training=False), "float32")
+    return [
+        logits[i, len(prompt) - 1 : len(row)]
+        for i, (row, (prompt, _)) in enumerate(zip(rows, written, strict=True))
+    ]
 
 
 def _sentence(result: dict[str, Any]) -> str:

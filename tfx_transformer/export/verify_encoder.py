@@ -6,20 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
-from tfx_transformer.models.saving import load
 from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tokenizer import Tokenizer
 
 # What two computations in float32 may differ by.
 _ROUNDING = 1e-5
 
 
-def verify_encoder(path: Path, inputs: Sequence) -> dict[str, dict[str, Any]]:
+def verify_encoder(
+    path: Path, inputs: Sequence, model: keras.Model, tokenizer: Tokenizer | None
+) -> dict[str, dict[str, Any]]:
     """Runs every export of a bundle on texts or images and compares it with Keras.
 
     Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
@@ -27,7 +30,6 @@ def verify_encoder(path: Path, inputs: Sequence) -> dict[str, dict[str, Any]]:
         rounding) and the "smallest_cosine"; "of" (inputs).
     """
     config = bundle.read_config(path)
-    model, tokenizer = load(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
     expected = _output(answering, inputs)
     results = {}

@@ -1,0 +1,78 @@
+"""One process that converts SavedModels to TFLite files, however many there are."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+# Characters of the converter's log that an error shows.
+_LOG = 2000
+
+
+class Converter:
+    """A process that runs LiteRT's converter, which leaks memory and prints from C++.
+
+    It starts when it is made, so that TensorFlow is imported there while this process traces the
+    model; it converts one file after the other.
+
+        with Converter() as converter:
+            converter.submit(request)
+            ...
+            converter.wait()
+    """
+
+    def __init__(self) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115, closed in `__exit__`
+        script = Path(__file__).with_name("convert_litert.py")
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        self._waiting = 0
+
+    def submit(self, request: dict[str, Any]) -> None:
+        """Ask for one file.
+
+        Args:
+            request: "saved_model", its folder; "names" of the signatures; "path" of the file to
+                write; "quantize", see `litert`; and for "full_int8" "calibration", a .npy file of
+                images.
+        """
+        self._waiting += 1
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # `wait` says why
+
+    def wait(self) -> None:
+        """Wait until all files are written that were asked for.
+
+        Raises:
+            RuntimeError: a conversion failed; the message has the end of the converter's log.
+        """
+        while self._waiting:
+            self._waiting -= 1
+            answer = self._process.stdout.readline()
+            if answer.strip() != "done":
+                self._log.seek(0)
+                log = self._log.read().decode(errors="replace")
+                raise RuntimeError(f"the TFLite converter failed:\n{log[-_LOG:]}")
+
+    def __enter__(self) -> Converter:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._waiting:  # an error came first: nobody wants the files
+            self._process.kill()
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+        self._log.close()
