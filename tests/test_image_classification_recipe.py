@@ -278,7 +278,7 @@ def texts(tmp_path_factory):
         (["--images=nowhere"], "nowhere"),
         (["--validation=other"], "other, row 1: the label 'cube' is unknown."),
         (["--image-size=15", "--conv-layers=0"], "image_size 15 is not a multiple of patch_size 4"),
-        (["--class-weights=even"], "class weights are 'even'.\n  Expected 'balanced', or none."),
+        (["--class-weights=even"], "argument --class-weights: invalid choice: 'even'"),
         (["--heads=3"], "hidden_dim 64 is not a multiple of num_heads 3"),
         (["--stochastic-depth=1"], "stochastic_depth is 1.0"),
         (["--patience=0"], "patience is 0 and minutes is 0.0."),
