@@ -138,7 +138,8 @@ def main(
     run.tokens_per_epoch = len(train)
 
     image_size = config.image_size
-    options = {"image_size": image_size, "batch_size": batch_size}
+    options = {"image_size": image_size, "image_resize": config.image_resize}
+    options["batch_size"] = batch_size
     batches = tfx.data.labelled_images(train, labels, **options, weights=class_weights, seed=seed)
     checks = tfx.data.labelled_images(held_out, labels, **options, shuffle=False)
 

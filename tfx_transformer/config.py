@@ -170,6 +170,10 @@ class TransformerConfig:
         image_size: height and width of the images that the model reads, in pixels; 0: it reads
             text. Of images `max_sequence_length` is the number of vectors they become, and
             `vocabulary_size` is 0.
+        image_resize: how images of other sizes become such a square: {"filter": "bilinear",
+            "bicubic", "lanczos" or "nearest", "height": int, "width": int} or {"filter": …,
+            "shortest_edge": int}, of which the centre is cropped, see `images.resize`; None: the
+            whole image with a triangle filter.
         patch_size: pixels of a side of the squares that an image is cut into (Dosovitskiy et al.
             2021, section 3.1).
         conv_layers: convolutions with pooling that make vectors of an image instead (the compact
@@ -259,6 +263,7 @@ class TransformerConfig:
     normalize: bool = True
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
+    image_resize: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -375,6 +380,8 @@ class TransformerConfig:
             )
 
     def _check_image(self) -> None:
+        if self.image_resize is not None:
+            check_image_resize(self.image_resize, self.image_size)
         if self.embedding_dim != self.hidden_dim:
             raise InputError(
                 f"TransformerConfig: embedding_dim is {self.embedding_dim} of a model that reads "
@@ -566,6 +573,27 @@ def check_rope_scaling(scaling: Any) -> None:
         )
     for name in _ROPE_SCALING[kind]:
         _check_number(f"rope_scaling's {name}", scaling.get(name), 1e-3, 1e9)
+
+
+IMAGE_FILTERS = ("bilinear", "bicubic", "lanczos", "nearest")
+
+
+def check_image_resize(resizing: Any, image_size: int) -> None:
+    """Refuses what `images.resize` cannot do.
+
+    Raises:
+        InputError: it names the value.
+    """
+    sizes = dict(resizing) if isinstance(resizing, dict) else {}
+    kind = sizes.pop("filter", None)
+    named = set(sizes) in ({"height", "width"}, {"shortest_edge"})
+    whole = all(type(size) is int and image_size <= size <= 8192 for size in sizes.values())
+    if kind not in IMAGE_FILTERS or not named or not whole:
+        raise InputError(
+            f"TransformerConfig: image_resize is {resizing!r}.\n"
+            f"  Expected a filter, one of {', '.join(IMAGE_FILTERS)}, and height and width, or "
+            f"shortest_edge, from {image_size} to 8,192."
+        )
 
 
 def check_projections(projections: Any) -> None:

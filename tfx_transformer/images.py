@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -74,8 +76,9 @@ def check_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS)
         image.load()
 
 
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """float32 (size, size, 3) from 0 to 255: the whole image, with a triangle filter.
+def resize(image: np.ndarray, size: int, how: Mapping[str, Any] | None = None) -> np.ndarray:
+    """float32 (size, size, 3) from 0 to 255: the whole image, with a triangle filter; or as a
+    checkpoint was trained with.
 
     What `tf.image.resize(image, (size, size), antialias=True)` computes: pixel i of a side is the
     mean of the image's pixels j of that side, weighted by
@@ -85,7 +88,11 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     Args:
         image: uint8 (height, width, 3).
         size: width and height of the result; other proportions are squeezed into the square.
+        how: see `TransformerConfig.image_resize`: Pillow resizes to whole colours, and the centre
+            is cropped.
     """
+    if how is not None:
+        return _cropped(_by_pillow(image, how), size)
     height, width = image.shape[:2]
     if height == width == size:
         return image.astype("float32")
@@ -98,6 +105,27 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         part = image[start : start + _ROWS].reshape(-1, width * 3).astype("float32")
         rows[used] += weights[used] @ part
     return np.matmul(across, rows.reshape(size, width, 3))
+
+
+def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    if "shortest_edge" in how:
+        shortest, edge = min(height, width), how["shortest_edge"]
+        height, width = (edge * length // shortest for length in (height, width))
+    else:
+        height, width = how["height"], how["width"]
+    kind = Image.Resampling[how["filter"].upper()]
+    # In two steps, since from Pillow 13 on it depends on the sizes which side comes first.
+    rows = Image.fromarray(image).resize((width, image.shape[0]), kind)
+    return np.asarray(rows.resize((width, height), kind))
+
+
+def _cropped(image: np.ndarray, size: int) -> np.ndarray:
+    """float32 (size, size, 3): the centre."""
+    top, left = ((length - size) // 2 for length in image.shape[:2])
+    return image[top : top + size, left : left + size].astype("float32")
 
 
 def _filter(length: int, size: int) -> np.ndarray:

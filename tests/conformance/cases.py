@@ -145,6 +145,7 @@ _NEW_SIZE = {
     "do_rescale": True,
     "rescale_factor": 1 / 255,
     "size": {"height": 35, "width": 35},
+    "do_center_crop": False,
     "image_processor_type": "DeiTImageProcessor",
 }
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])

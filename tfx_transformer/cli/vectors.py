@@ -128,14 +128,15 @@ def images(chosen: argparse.Namespace) -> dict[str, Any]:
 
     found = read_labelled_images(chosen.path)
     found = found.take(_spread(len(found)))
-    size, model = PIXELS, None
+    size, how, model = PIXELS, None, None
     if chosen.bundle:
         from tfx_transformer.models.saving import load
 
         model, _ = load(chosen.bundle)
         if not (size := model.config.image_size):
             raise InputError(f"{chosen.bundle} reads texts, not images.\n  Choose another bundle.")
-    pixels = np.array([resize(read_image(file), size) for file in found.files])
+        how = model.config.image_resize
+    pixels = np.array([resize(read_image(file), size, how) for file in found.files])
     shown, method = pixels.reshape(len(pixels), -1), f"{size} x {size} pixels"
     if model is not None:
         from tfx_transformer.models.states import image_states

@@ -6,9 +6,10 @@ import dataclasses
 import difflib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -134,6 +135,7 @@ def labelled_images(
     names: Sequence[str],
     *,
     image_size: int = 32,
+    image_resize: Mapping[str, Any] | None = None,
     batch_size: int = 64,
     weights: np.ndarray | str | None = None,
     shuffle: bool = True,
@@ -151,6 +153,7 @@ def labelled_images(
     Args:
         names: the classes, in the order of the model's outputs.
         image_size: images are resized to this width and height; see `images.resize`.
+        image_resize: how, of a model with `TransformerConfig.image_resize`.
         weights: float (classes,), weight of an example of each class; "balanced": see
             `labels.class_weights`; None or "": 1.
         shuffle: False keeps the order of the images.
@@ -167,12 +170,13 @@ def labelled_images(
     weight = example_weights(weights, ids, len(names))
     kept = None
     if len(examples) * image_size * image_size * 3 < _MEMORY:
-        kept = decode_images(examples.files, image_size)
+        kept = decode_images(examples.files, image_size, image_resize)
     plan = BatchPlan(np.zeros(len(examples)), batch_size, shuffle=shuffle, seed=seed)
 
     def batch(indices):
         if kept is None:
-            pixels = decode_images([examples.files[i] for i in indices], image_size)
+            files = [examples.files[i] for i in indices]
+            pixels = decode_images(files, image_size, image_resize)
         else:
             pixels = kept[indices]
         return {"images": pixels.astype("float32")}, labels[indices], weight[indices]
@@ -180,12 +184,15 @@ def labelled_images(
     return tf_dataset(plan, batch)
 
 
-def decode_images(files: Sequence[str | os.PathLike], image_size: int) -> np.ndarray:
-    """uint8 (files, image_size, image_size, 3): each image whole, resized and rounded."""
+def decode_images(
+    files: Sequence[str | os.PathLike], image_size: int, how: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """uint8 (files, image_size, image_size, 3): each image resized and rounded; `how`: see
+    `images.resize`."""
     pixels = np.empty((len(files), image_size, image_size, 3), "uint8")
 
     def decode(index):
-        pixels[index] = np.rint(resize(read_image(files[index]), image_size))
+        pixels[index] = np.rint(resize(read_image(files[index]), image_size, how))
 
     in_threads(decode, range(len(files)))
     return pixels

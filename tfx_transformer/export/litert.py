@@ -83,7 +83,8 @@ def calibration_images(model, files: Sequence) -> np.ndarray:
             "full_int8 needs an image classifier and images of its training set.\n"
             "  Use int8 for others."
         )
-    return np.stack([resize(read_image(file), size) for file in files])
+    how = model.config.image_resize
+    return np.stack([resize(read_image(file), size, how) for file in files])
 
 
 def convert(

@@ -45,7 +45,8 @@ def encoder_serving(model, tokenizer, config: dict):
     if size:
 
         def serve_images(images):
-            decode = tf.function(lambda image: _pixels(image, size))
+            how = model.config.image_resize
+            decode = tf.function(lambda image: _pixels(image, size, how))
             return answer({"images": tf.map_fn(decode, images, fn_output_signature=tf.float32)})
 
         return [], serve_images, [tf.TensorSpec([None], tf.string, name="images")]
@@ -113,8 +114,8 @@ def framed(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf
     return tf.concat([*parts[:-1], after], axis=1)
 
 
-def _pixels(image, size: int):
-    """float32 (size, size, 3) of the bytes of an image file.
+def _pixels(image, size: int, how: dict | None = None):
+    """float32 (size, size, 3) of the bytes of an image file; `how`: see `images.resize`.
 
     TensorFlow has no operation that reads the orientation in a photograph's Exif data: turn such an
     image upright before. LiteRT's and Keras's classifiers here do it themselves.
@@ -125,4 +126,38 @@ def _pixels(image, size: int):
         lambda: tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: tf.io.decode_image(image, channels=3, expand_animations=False),
     )
-    return tf.ensure_shape(tf.image.resize(pixels, (size, size), antialias=True), (size, size, 3))
+    if how is None:
+        square = tf.image.resize(pixels, (size, size), antialias=True)
+    else:
+        square = _as_by_pillow(pixels, size, how)
+    return tf.ensure_shape(square, (size, size, 3))
+
+
+_FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}
+
+
+def _as_by_pillow(pixels, size: int, how: dict):
+    """What `images.resize` makes of uint8 (height, width, 3): rows, then columns, to whole colours
+    each time; then the centre."""
+    height, width = tf.unstack(tf.shape(pixels)[:2])
+    new_height, new_width = how.get("height"), how.get("width")
+    if "shortest_edge" in how:
+        shortest, edge = tf.minimum(height, width), how["shortest_edge"]
+        new_height, new_width = edge * height // shortest, edge * width // shortest
+    if how["filter"] == "nearest":
+        pixels = tf.gather(pixels, _nearest(height, new_height))
+        pixels = tf.gather(pixels, _nearest(width, new_width), axis=1)
+    else:
+        for size_of in ([height, new_width], [new_height, new_width]):
+            pixels = tf.image.resize(pixels, size_of, _FILTERS[how["filter"]], antialias=True)
+            # Pillow adds a half and cuts off what is behind the point.
+            pixels = tf.floor(tf.clip_by_value(pixels, 0.0, 255.0) + 0.5)
+    top, left = (new_height - size) // 2, (new_width - size) // 2
+    return tf.cast(pixels[top : top + size, left : left + size], tf.float32)
+
+
+def _nearest(length, size):
+    """int32 (size,): which of `length` pixels Pillow takes; it adds the steps up, rounding each."""
+    step = tf.cast(length, tf.float64) / tf.cast(size, tf.float64)
+    steps = tf.concat([[step / 2], tf.fill([size - 1], step)], axis=0)
+    return tf.cast(tf.floor(tf.cumsum(steps)), tf.int32)

@@ -68,5 +68,5 @@ def predictor(
         return TextEmbedder(engine, tokenizer, config)
     names = Labels(labels, config.multi_label)
     if config.image_size:
-        return ImageClassifier(engine, names, config.image_size)
+        return ImageClassifier(engine, names, config)
     return TextClassifier(engine, tokenizer, names, config.max_sequence_length)

@@ -8,6 +8,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import read_image, resize
 from tfx_transformer.prediction.classification import Classification, Labels
@@ -29,16 +30,17 @@ class ImageClassifier:
     Args:
         engine: runs the model.
         labels: names of the classes.
-        image_size: height and width that the model reads; images are resized to it.
+        config: of the model; images are resized as it says.
         batch_size: most images that run together.
     """
 
     def __init__(
-        self, engine: ImageEngine, labels: Labels, image_size: int, batch_size: int = 32
+        self, engine: ImageEngine, labels: Labels, config: TransformerConfig, batch_size: int = 32
     ) -> None:
         self.engine = engine
         self.labels = labels
-        self.image_size = image_size
+        self.image_size = config.image_size
+        self.image_resize = config.image_resize
         self.batch_size = batch_size
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
@@ -69,4 +71,4 @@ class ImageClassifier:
     def read(self, image: Image) -> np.ndarray:
         """float32 (image_size, image_size, 3), colours from 0 to 255."""
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        return resize(pixels, self.image_size)
+        return resize(pixels, self.image_size, self.image_resize)

@@ -123,7 +123,7 @@ def _encoder(engine: EncoderEngine, config: TransformerConfig, values: dict, pat
     if values["task"] == "classification":
         labels = Labels(read_labels(values, config.num_classes, path), config.multi_label)
     if config.image_size:
-        return ImageClassifier(engine, labels, config.image_size)
+        return ImageClassifier(engine, labels, config)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     if labels is None:
         return TextEmbedder(engine, tokenizer, config)

@@ -29,6 +29,7 @@ _NO_ARCHITECTURE = (
     "end_id",
     "num_classes",
     "multi_label",
+    "image_resize",
 )
 # What an encoder's vectors become is no part of a bare encoder.
 _READ_OUT = ("pooling", "pooler", "pooler_activation", "pooler_norm")

@@ -20,6 +20,7 @@ from tfx_transformer.models.pretrained.family import (
     reshaped,
     their_activation,
 )
+from tfx_transformer.models.pretrained.preprocessor import Preprocessing, preprocessor_config
 
 _BLOCK = [
     ("attention_norm", "layernorm_before", "layer_norm"),
@@ -50,6 +51,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "intermediate_dim": inner,
         "image_size": image,
         "patch_size": patch,
+        "image_resize": Preprocessing.of(config).resizing,
         "class_tokens": 2 if config["model_type"] == "deit" else 1,
         "pooling": "class_tokens" if _has_teacher(config) else "first",
         "position": "learned",
@@ -61,17 +63,10 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _patches(config: Mapping[str, Any], prefix: str) -> Group:
-    """The projection of the squares. Ours reads colours c as c / 127.5 - 1, theirs as
-    (c / 255 - mean) / std, which is (ours / 2 + 1 / 2 - mean) / std: factor and term join kernel
-    and bias."""
-    preprocessor = config.get("preprocessor") or {}
-    factor, term = np.float32(1), np.float32(0)
-    if preprocessor.get("do_normalize", True):
-        mean = np.array(preprocessor.get("image_mean", [0.5] * 3), "float32")
-        std = np.array(preprocessor.get("image_std", [0.5] * 3), "float32")
-        factor, term = (0.5 / std)[:, None], ((0.5 - mean) / std)[:, None]
-    else:
-        factor, term = np.full((3, 1), 0.5, "float32"), np.full((3, 1), 0.5, "float32")
+    """The projection of the squares. Ours reads colours otherwise than theirs: factor and term of
+    `Preprocessing` join kernel and bias."""
+    prepared = Preprocessing.of(config)
+    factor, term = prepared.factor, prepared.term
 
     def load(arrays):
         kernel, bias = arrays[0].transpose(2, 3, 1, 0), arrays[1]
@@ -143,17 +138,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "layer_norm_eps": config.norm_epsilon,
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
-        "preprocessor": {
-            "image_processor_type": "ViTImageProcessor",
-            "do_resize": True,
-            "size": {"height": config.image_size, "width": config.image_size},
-            "resample": 2,
-            "do_rescale": True,
-            "rescale_factor": 1 / 255,
-            "do_normalize": True,
-            "image_mean": [0.5] * 3,
-            "image_std": [0.5] * 3,
-        },
+        "preprocessor": preprocessor_config(config.image_size, config.image_resize),
     }
 
 
