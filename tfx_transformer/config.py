@@ -372,6 +372,12 @@ class TransformerConfig:
                 f"TransformerConfig: rotary_dim {self.rotary_dim} is above head_dim "
                 f"{self.head_dim}.\n  Expected so many features of a head, or fewer."
             )
+        factors = (self.rope_scaling or {}).get("short_factor")
+        if factors is not None and len(factors) != self.rotary_dim // 2:
+            raise InputError(
+                f"TransformerConfig: rope_scaling's short_factor has {len(factors)} numbers.\n"
+                f"  Expected {self.rotary_dim // 2}, one for each pair of features that is rotated."
+            )
         even = self.rotary_dim if self.position == "rotary" else self.embedding_dim
         if self.position not in ("learned", "relative") and even % 2:
             raise InputError(
@@ -556,6 +562,7 @@ _ROPE_SCALING = {
         "original_max_position_embeddings",
     ),
     "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": ("attention_factor", "original_max_position_embeddings"),
 }
 
 
@@ -573,6 +580,15 @@ def check_rope_scaling(scaling: Any) -> None:
         )
     for name in _ROPE_SCALING[kind]:
         _check_number(f"rope_scaling's {name}", scaling.get(name), 1e-3, 1e9)
+    if kind == "longrope":
+        factors = scaling.get("short_factor")
+        if not isinstance(factors, list) or not factors:
+            raise InputError(
+                f"TransformerConfig: rope_scaling's short_factor is {factors!r}.\n"
+                "  Expected a list of numbers, one for each pair of features that is rotated."
+            )
+        for factor in factors:
+            _check_number("a number in rope_scaling's short_factor", factor, 1e-3, 1e9)
 
 
 IMAGE_FILTERS = ("bilinear", "bicubic", "lanczos", "nearest")

@@ -108,6 +108,95 @@ def _gemma(settings: dict[str, Any], **fields: Any) -> Case:
     return Case(*names, settings, matters=matters, scales=scales, **fields)
 
 
+def _embedding_gemma() -> Case:
+    sizes = {"num_hidden_layers": 4, "head_dim": 10, "query_pre_attn_scalar": 17}
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    settings = {**_SIZES, **sizes, **ids, "use_bidirectional_attention": True}
+    dense = ((36, 61), (61, 36))
+    return Case(
+        "Gemma3TextModel",
+        "Gemma3TextConfig",
+        "embedding",
+        {**settings, "sliding_window": 8},
+        written={"_sliding_window_pattern": 2},
+        tensors={
+            f"{i + 2}_Dense/linear.weight": [outputs, inputs]
+            for i, (inputs, outputs) in enumerate(dense)
+        },
+        scales={"norm": 0.5, "embedding": 0.1},
+        files=_sentence_transformer(36, dense=dense),
+        matters=({"sliding_window": 4}, {"use_bidirectional_attention": False}),
+    )
+
+
+def _gemma3_images() -> Case:
+    """The text part of a model that also sees images; its images are 28 pixels wide."""
+    sizes = {"num_hidden_layers": 4, "head_dim": 10, "query_pre_attn_scalar": 17}
+    text = {**_SIZES, **sizes, "sliding_window": 7, "model_type": "gemma3_text"}
+    vision = {
+        "model_type": "siglip_vision_model",
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "hidden_size": 10,
+        "intermediate_size": 11,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    settings = {"text_config": text, "vision_config": vision, "mm_tokens_per_image": 4}
+    return Case(
+        "Gemma3ForConditionalGeneration",
+        "Gemma3Config",
+        "causal",
+        settings,
+        scales={"norm": 0.5, "embedding": 0.1},
+    )
+
+
+def _gemma2(settings: dict[str, Any]) -> Case:
+    sizes = {"head_dim": 10, "query_pre_attn_scalar": 17, "num_attention_heads": 6}
+    caps = {"attn_logit_softcapping": 3.0, "final_logit_softcapping": 5.0}
+    settings = {**_SIZES, **sizes, **caps, "sliding_window": 7, **settings}
+    matters = [
+        {"sliding_window": 4096},
+        {"query_pre_attn_scalar": 10},
+        {"final_logit_softcapping": 4.0},
+    ]
+    if settings["attn_logit_softcapping"]:
+        matters.append({"attn_logit_softcapping": 2.0})
+    return Case(
+        "Gemma2ForCausalLM",
+        "Gemma2Config",
+        "causal",
+        settings,
+        unsaved=() if settings["layer_types"] else ("layer_types",),
+        scales={"norm": 0.5, "embedding": 0.1},
+        matters=tuple(matters),
+    )
+
+
+def _smollm3(settings: dict[str, Any], **fields: Any) -> Case:
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    settings = {**_SIZES, **ids, "no_rope_layer_interval": 2, **settings}
+    fields = {"scales": _SHORT, "matters": ({"no_rope_layer_interval": 3},), **fields}
+    unsaved = () if "no_rope_layers" in settings else ("layer_types", "no_rope_layers")
+    names = ("SmolLM3ForCausalLM", "SmolLM3Config", "causal")
+    return Case(*names, settings, unsaved=unsaved, **fields)
+
+
+def _phi3(settings: dict[str, Any], **fields: Any) -> Case:
+    ids = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    settings = {**_SIZES, **ids, "rms_norm_eps": 1e-5, **settings}
+    return Case("Phi3ForCausalLM", "Phi3Config", "causal", settings, **fields)
+
+
+def _neox(settings: dict[str, Any], **fields: Any) -> Case:
+    ids = {"bos_token_id": 0, "eos_token_id": 0}
+    sizes = {"hidden_size": 48, "rotary_emb_base": 5000}
+    settings = {**_SIZES, **ids, **sizes, **settings}
+    del settings["num_key_value_heads"]
+    return Case("GPTNeoXForCausalLM", "GPTNeoXConfig", "causal", settings, **fields)
+
+
 def _t5(settings: dict[str, Any], gain: float, **fields: Any) -> Case:
     settings = {
         "vocab_size": 211,
@@ -150,23 +239,46 @@ _NEW_SIZE = {
 }
 _IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 
-# As `sentence_transformers` saves a model whose vector is the mean, of length 1.
-_SENTENCE_TRANSFORMER = {
-    "modules.json": [
-        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-        for i, (path, kind) in enumerate(
-            [("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]
-        )
-    ],
-    "sentence_bert_config.json": {"max_seq_length": 23, "do_lower_case": False},
-    "1_Pooling/config.json": {
-        "word_embedding_dimension": 33,
-        "pooling_mode_cls_token": False,
-        "pooling_mode_mean_tokens": True,
-        "pooling_mode_max_tokens": False,
-        "pooling_mode_mean_sqrt_len_tokens": False,
-    },
-}
+
+def _sentence_transformer(
+    width: int = 33, last: bool = False, dense: tuple[tuple[int, int], ...] = ()
+) -> dict[str, Any]:
+    """As `sentence_transformers` saves a model whose vector is of length 1.
+
+    Args:
+        width: of the encoder.
+        last: its vector is that of the last token, not the mean.
+        dense: inputs and outputs of projections without activation.
+    """
+    parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    parts += [(f"{i + 2}_Dense", "Dense") for i in range(len(dense))]
+    parts += [(f"{len(parts)}_Normalize", "Normalize")]
+    projections = {
+        f"{i + 2}_Dense/config.json": {
+            "in_features": inputs,
+            "out_features": outputs,
+            "bias": False,
+            "activation_function": "torch.nn.modules.linear.Identity",
+        }
+        for i, (inputs, outputs) in enumerate(dense)
+    }
+    return {
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(parts)
+        ],
+        "sentence_bert_config.json": {"max_seq_length": 23, "do_lower_case": False},
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": width,
+            "pooling_mode_cls_token": False,
+            "pooling_mode_mean_tokens": not last,
+            "pooling_mode_max_tokens": False,
+            "pooling_mode_mean_sqrt_len_tokens": False,
+            **({"pooling_mode_lasttoken": True} if last else {}),
+        },
+        **projections,
+    }
+
 
 _ROBERTA = {**_ENCODER, "type_vocab_size": 1, "max_position_embeddings": 31, "layer_norm_eps": 1e-5}
 _LABELS = {"id2label": CLASSES, "label2id": {name: i for i, name in CLASSES.items()}}
@@ -230,7 +342,7 @@ CASES: dict[str, Case] = {
         "BertForSequenceClassification", "BertConfig", "classification", {**_ENCODER, **_LABELS}
     ),
     "bert_model": Case(
-        "BertModel", "BertConfig", "embedding", _ENCODER, files=_SENTENCE_TRANSFORMER
+        "BertModel", "BertConfig", "embedding", _ENCODER, files=_sentence_transformer()
     ),
     "roberta": Case("RobertaForMaskedLM", "RobertaConfig", "masked", _ROBERTA),
     "roberta_classifier": Case(
@@ -262,7 +374,7 @@ CASES: dict[str, Case] = {
     ),
     "mpnet": Case("MPNetForMaskedLM", "MPNetConfig", "masked", _MPNET),
     "mpnet_model": Case(
-        "MPNetModel", "MPNetConfig", "embedding", _MPNET, files=_SENTENCE_TRANSFORMER
+        "MPNetModel", "MPNetConfig", "embedding", _MPNET, files=_sentence_transformer()
     ),
     "modernbert": _modernbert("ModernBertForMaskedLM", "masked"),
     "modernbert_classifier": _modernbert(
@@ -322,6 +434,88 @@ CASES: dict[str, Case] = {
         },
         matters=({"rope_scaling": None},),
     ),
+    "qwen3_tied": _qwen(
+        3, {"head_dim": 10, "tie_word_embeddings": True}, unsaved=("layer_types",), scales=_SHORT
+    ),
+    "smollm3": _smollm3({}),
+    "smollm3_window": _smollm3(
+        {
+            "no_rope_layers": [0, 1, 1],
+            "use_sliding_window": True,
+            "sliding_window": 7,
+            "tie_word_embeddings": False,
+        },
+        scales={},
+        matters=({"no_rope_layers": [1, 1, 1]}, {"sliding_window": 8}),
+    ),
+    "phi3": _phi3({"sliding_window": 7}, matters=({"sliding_window": 8},)),
+    "phi3_long": _phi3(
+        {
+            "num_attention_heads": 3,
+            "num_key_value_heads": 1,
+            "hidden_size": 48,
+            "partial_rotary_factor": 0.75,
+            "max_position_embeddings": 267,
+            "original_max_position_embeddings": 89,
+            "rope_scaling": {
+                "rope_type": "longrope",
+                "short_factor": [1.0, 1.1, 1.3, 1.7, 2.1, 3.1],
+                "long_factor": [1.0, 2.0, 3.0, 5.0, 7.0, 11.0],
+            },
+            "tie_word_embeddings": True,
+        },
+        scales=_SHORT,
+        matters=({"rope_scaling": None}, {"max_position_embeddings": 178}),
+    ),
+    "gemma": Case(
+        "GemmaForCausalLM",
+        "GemmaConfig",
+        "causal",
+        {**_SIZES, "head_dim": 10},
+        written={"hidden_act": "gelu"},
+        scales={"norm": 0.5, "embedding": 0.1},
+        matters=({"hidden_act": "silu"},),
+    ),
+    "gemma2": _gemma2({"num_hidden_layers": 4, "layer_types": None}),
+    "gemma2_window": _gemma2(
+        {
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "attn_logit_softcapping": None,
+            "tie_word_embeddings": False,
+        }
+    ),
+    "gpt_neox": _neox({"rotary_pct": 0.5}, matters=({"rotary_pct": 0.25},)),
+    "gpt_neox_serial": _neox(
+        {"rotary_pct": 1.0, "use_parallel_residual": False, "tie_word_embeddings": True},
+        scales=_SHORT,
+        matters=({"use_parallel_residual": True},),
+    ),
+    "opt": Case(
+        "OPTForCausalLM",
+        "OPTConfig",
+        "causal",
+        {
+            "vocab_size": 211,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 3,
+            "hidden_size": 33,
+            "ffn_dim": 53,
+            "max_position_embeddings": 83,
+            "word_embed_proj_dim": 33,
+        },
+        scales=_SHORT,
+    ),
+    "qwen3_embedding": Case(
+        "Qwen3Model",
+        "Qwen3Config",
+        "embedding",
+        {**_SIZES, "head_dim": 10, "eos_token_id": 2, "pad_token_id": 0},
+        written={"architectures": ["Qwen3ForCausalLM"], "tie_word_embeddings": True},
+        unsaved=("layer_types",),
+        files=_sentence_transformer(36, last=True),
+    ),
+    "embedding_gemma": _embedding_gemma(),
+    "gemma3_images": _gemma3_images(),
     # Tied and without much else, it repeats one token; untied, more only amplifies rounding.
     "t5": _t5({}, gain=1.6),
     "t5_v11": _t5(

@@ -22,7 +22,7 @@ import torch
 import transformers
 from cases import CASES, Case
 from safetensors import safe_open
-from weights import tensor, uniform, write_checkpoint
+from weights import OLD_ROPE, tensor, uniform, write_checkpoint
 
 FOLDER = Path(__file__).parent / "models"
 LENGTHS = (13, 17)
@@ -39,7 +39,7 @@ def make(name: str, case: Case) -> None:
     with tempfile.TemporaryDirectory() as folder:
         fixture = new_fixture(case, Path(folder, "new"))
         model = load(fixture, Path(folder, "written"))
-        inputs = new_inputs(name, case.task, model.config)
+        inputs = new_inputs(name, case.task, text_config(model))
         arrays = answers(model, case.task, inputs, fixture)
         for number, change in enumerate(case.matters):
             changed = {**fixture, "config": fixture["config"] | change}
@@ -118,8 +118,7 @@ def old_form(saved: dict[str, Any], case: Case) -> tuple[dict[str, Any], dict[st
 
 def new_form(fixture: dict[str, Any]) -> dict[str, Any]:
     """The same configuration with `rope_parameters`, as transformers 5 saves it."""
-    old = ("rope_theta", "rope_scaling", "rope_local_base_freq")
-    config = {key: value for key, value in fixture["config"].items() if key not in old}
+    config = {key: value for key, value in fixture["config"].items() if key not in OLD_ROPE}
     return config | {"rope_parameters": fixture["rope_parameters"]}
 
 
@@ -135,6 +134,11 @@ def load(fixture: dict[str, Any], folder: Path) -> Any:
             expected = tensor(name, fixture["tensors"][name], **fixture["scales"])
             assert np.array_equal(model.state_dict()[name].numpy(), expected), name
     return model.eval()
+
+
+def text_config(model: Any) -> Any:
+    """The configuration of what reads text, of a model that also sees images."""
+    return getattr(model.config, "text_config", model.config)
 
 
 # Inputs
@@ -189,27 +193,34 @@ def answers(
     row has ended they are 0."""
     if task == "image":
         return {"logits": model(pixel_values(inputs, fixture)).logits.numpy()}
-    ids, mask = padded(inputs["token_ids"], model.config.pad_token_id or 0)
+    ids, mask = padded(inputs["token_ids"], text_config(model).pad_token_id or 0)
     batch = {"input_ids": ids, "attention_mask": mask}
     if task == "seq2seq":
         start = model.config.decoder_start_token_id
         batch["decoder_input_ids"], mask = padded(inputs["decoder_token_ids"], start)
     plain = model(**batch, output_hidden_states=True)
-    arrays = read_out(plain, mask, task)
+    arrays = read_out(plain, mask, task, fixture)
     if task == "masked":
         states = torch.stack(plain.hidden_states) * mask[None, :, :, None]
         arrays["hidden_states"] = states.numpy()
     if "segment_ids" in inputs:
         batch["token_type_ids"], _ = padded(inputs["segment_ids"], 0)
-        of_pairs = first(read_out(model(**batch), mask, task))
+        of_pairs = first(read_out(model(**batch), mask, task, fixture))
         assert np.abs(of_pairs - first(arrays)).max() > 1e-2
         arrays["of_segments"] = of_pairs
     return arrays
 
 
-def read_out(output: Any, mask: torch.Tensor, task: str) -> dict[str, np.ndarray]:
-    if task == "embedding":  # sentence_transformers: Pooling, then Normalize
-        pooled = (output.last_hidden_state * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+def read_out(
+    output: Any, mask: torch.Tensor, task: str, fixture: dict[str, Any]
+) -> dict[str, np.ndarray]:
+    if task == "embedding":  # sentence_transformers: Pooling, then Dense, then Normalize
+        states = output.last_hidden_state
+        pooled = (states * mask[:, :, None]).sum(1) / mask.sum(1, keepdim=True)
+        if fixture["files"]["1_Pooling/config.json"].get("pooling_mode_lasttoken"):
+            pooled = states[torch.arange(len(mask)), mask.sum(1) - 1]
+        for name in sorted(name for name in fixture["tensors"] if "/" in name):
+            pooled = pooled @ torch.tensor(tensor(name, fixture["tensors"][name])).T
         return {"vectors": torch.nn.functional.normalize(pooled).numpy()}
     if task == "classification":
         return {"logits": output.logits.numpy()}
@@ -235,7 +246,7 @@ def continuations(name: str, model: Any, task: str) -> tuple[list[list[int]], np
     """
     prompts, written = [], []
     for length in LENGTHS:
-        candidates = [draw(f"{name} prompt {n}", length, model.config) for n in range(CANDIDATES)]
+        candidates = [draw(f"{name} prompt {n}", length, text_config(model)) for n in range(CANDIDATES)]
         if task == "seq2seq":
             candidates = [[*ids[:-1], model.config.eos_token_id] for ids in candidates]
         best = max(suitable(model, torch.tensor(candidates)), default=None)
@@ -250,7 +261,7 @@ def suitable(model: Any, prompts: torch.Tensor) -> Iterator[tuple[int, int, list
     written, margins = greedy(model, prompts, use_cache=True)
     again, _ = greedy(model, prompts, use_cache=False)
     for index, row in enumerate(written.tolist()):
-        if set(row) & special_ids(model.config) or margins[index] < LEAST_MARGIN:
+        if set(row) & special_ids(text_config(model)) or margins[index] < LEAST_MARGIN:
             continue
         assert row == again[index].tolist(), "the cache changes the continuation"
         if len(set(row)) >= LEAST_DIFFERENT:
@@ -259,7 +270,7 @@ def suitable(model: Any, prompts: torch.Tensor) -> Iterator[tuple[int, int, list
 
 def greedy(model: Any, prompts: torch.Tensor, use_cache: bool) -> tuple[np.ndarray, np.ndarray]:
     """int (prompts, 64), and the smallest distance between the best two logits of each."""
-    config = model.config
+    config = text_config(model)
     # Without an end, and without what else the model's own settings would forbid or force.
     model.generation_config = transformers.GenerationConfig(
         pad_token_id=config.pad_token_id or 0,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from cases import CASES
-from weights import tensor, uniform, write_checkpoint
+from weights import OLD_ROPE, tensor, uniform, write_checkpoint
 
 import tfx_transformer as tfx
 from tfx_transformer.export.litert import convert
@@ -162,15 +162,19 @@ def test_hidden_states(loaded, name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if name.startswith(("llama_rope", "gemma3"))]
+    "name",
+    [
+        *(name for name in CASES if name.startswith(("llama_rope", "gemma3", "phi3"))),
+        "gpt_neox",
+        "modernbert",
+    ],
 )
 def test_rotary_settings_as_transformers_5_saves_them(tmp_path, name):
     described, arrays = fixture_of(name)
-    old = ("rope_theta", "rope_scaling", "rope_local_base_freq")
-    config = {key: value for key, value in described["config"].items() if key not in old}
+    config = {key: value for key, value in described["config"].items() if key not in OLD_ROPE}
     config["rope_parameters"] = described["rope_parameters"]
     folder = write_checkpoint(tmp_path, described | {"config": config})
-    model = tfx.CausalLM.from_pretrained(folder)
+    model = TASKS[described["task"]].from_pretrained(folder)
     assert_answers(model, inputs_of(model, name), arrays["logits"])
 
 

@@ -119,6 +119,37 @@ def test_padding_start_and_end(name):
     assert tokenizer.vocabulary_size > max(map(max, filter(None, answers(name)["ids"])))
 
 
+def test_a_token_for_padding_that_closes_each_text_is_read(tmp_path):
+    """As in Qwen3-Embedding, which pools the last token."""
+    tree = json.loads((FOLDER / "qwen" / "tokenizer.json").read_text(encoding="utf-8"))
+    closing = {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}
+    one, two = ({"Sequence": {"id": letter, "type_id": 0}} for letter in "AB")
+    template = {
+        "type": "TemplateProcessing",
+        "single": [one, closing],
+        "pair": [one, closing, two, closing],
+        "special_tokens": {
+            "<|endoftext|>": {"id": "<|endoftext|>", "ids": [700], "tokens": ["<|endoftext|>"]}
+        },
+    }
+    tree["post_processor"] = {
+        "type": "Sequence",
+        "processors": [tree["post_processor"], template],
+    }
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tree), encoding="utf-8")
+    settings = (FOLDER / "qwen" / "tokenizer_config.json").read_text(encoding="utf-8")
+    settings = json.loads(settings) | {"chat_template": None}
+    assert settings["add_bos_token"] is False  # `transformers` 5 does not read it here
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    tokenizer = Tokenizer.from_pretrained(tmp_path)
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert frame(tokenizer, "猫 cats", 512) == theirs.encode("猫 cats").ids
+    assert frame(tokenizer, "猫 cats", 512)[-1] == 700
+    assert tokenizer.padding_id == 701 and tokenizer.end_id == 702
+    tokenizer.save(tmp_path / "saved")
+    assert Tokenizer.load(tmp_path / "saved").padding_id == 701
+
+
 @pytest.mark.parametrize("name", sorted(CHATTING))
 def test_chats_are_those_of_transformers(name):
     tokenizer, expected = read(name), answers(name)

@@ -27,9 +27,27 @@ _EMBEDDING = re.compile(
 # Standard deviation of what a kernel makes of inputs that have 1, relative to the other kernels.
 # Scores between queries and keys are to differ, so that it matters what a token looks at.
 _GAINS = [
-    (re.compile(r"(q_proj|k_proj|query|key|c_attn|[qk]_lin|attn\.[qk]|Wqkv)\.weight$"), 1.75),
+    (
+        re.compile(
+            r"(q_proj|k_proj|query|key|c_attn|[qk]_lin|attn\.[qk]|Wqkv|qkv_proj|query_key_value)\.weight$"
+        ),
+        1.75,
+    ),
     (re.compile(r"(lm_head|relative_attention_bias|classifier(\.out_proj)?)\.weight$"), 2.5),
 ]
+
+
+# Rotary settings of releases before 5; `rope_parameters` says them all.
+OLD_ROPE = (
+    "rope_theta",
+    "rope_scaling",
+    "rope_local_base_freq",
+    "partial_rotary_factor",
+    "rotary_pct",
+    "rotary_emb_base",
+    "global_rope_theta",
+    "local_rope_theta",
+)
 
 
 def tensor(
@@ -88,6 +106,9 @@ def write_checkpoint(folder: Path, fixture: dict[str, Any], shards: int = 1) -> 
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
     tensors = {n: tensor(n, shape, **fixture["scales"]) for n, shape in fixture["tensors"].items()}
+    for name in [name for name in tensors if "/" in name]:  # of a part with a file of its own
+        part, _, own = name.partition("/")
+        save_file({own: tensors.pop(name)}, folder / part / "model.safetensors", {"format": "pt"})
     if shards == 1:
         save_file(tensors, folder / "model.safetensors", {"format": "pt"})
         return folder

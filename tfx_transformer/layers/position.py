@@ -167,7 +167,9 @@ class RotaryPositions(keras.layers.Layer):
             high_freq_factor and original_max_position_embeddings: only the long ones (Grattafiori
             et al. 2024, section 3.2). "yarn", with original_max_position_embeddings and optional
             beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim and truncate: the long
-            ones, and all products grow a little (Peng et al. 2023, section 3.2 to 3.4). None: not.
+            ones, and all products grow a little (Peng et al. 2023, section 3.2 to 3.4). "longrope",
+            with attention_factor and short_factor: each by a number of its own, and all products
+            grow (Ding et al. 2024). None: not.
 
     Call arguments:
         x: float (batch, heads, length, head_dim), head_dim even.
@@ -229,6 +231,9 @@ def _scaled(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray,
     """Frequencies of a stretched context, and the factor on cosine and sine."""
     if scaling is None:
         return frequencies, 1.0
+    if scaling["rope_type"] == "longrope":
+        factors = np.array(scaling["short_factor"], "float32")
+        return frequencies / factors, float(scaling["attention_factor"])
     slow = frequencies / np.float32(scaling["factor"])
     if scaling["rope_type"] == "linear":
         return slow, 1.0

@@ -47,6 +47,9 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
     # What sentence-transformers asks for, whatever the tokenizer itself does.
     lower = _json(folder / "sentence_bert_config.json").get("do_lower_case") is True
     if (folder / TOKENIZER).is_file():
+        # As `transformers` 5: what frames a text stands there, whatever these say.
+        for flag in ("add_bos_token", "add_eos_token"):
+            settings.pop(flag, None)
         tokenizer = _from_tree_file(folder / TOKENIZER, settings, architecture, lower)
     elif (folder / SOURCE).is_file():
         tokenizer = _marian(folder, settings, architecture)

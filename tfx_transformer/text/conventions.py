@@ -61,9 +61,11 @@ def conventions(
 ) -> Conventions:
     """Reads the conventions of a checkpoint from its files.
 
-    Padding is the end where no token is for padding (GPT-2). The start is what the decoder of an
-    encoder-decoder begins with, else what stands before a text, else the token for the beginning;
-    an encoder-decoder that names none begins with the padding (T5), any other model with the end.
+    Padding is the end where no token is for padding (GPT-2); where the token for padding closes
+    each text (Qwen3-Embedding) another special one, so that what closes a text is read. The start
+    is what the decoder of an encoder-decoder begins with, else what stands before a text, else the
+    token for the beginning; an encoder-decoder that names none begins with the padding (T5), any
+    other model with the end.
 
     Args:
         tree: of `tokenizer.json`.
@@ -93,6 +95,9 @@ def conventions(
         raise ValueError("no token ends a text: eos_token is missing")
     padding, decoder_start = stated("pad_token_id"), stated("decoder_start_token_id")
     padding = _first(ids.get("pad_token"), padding, end)
+    if padding in frame.after:  # would hide the end of each text: another one that no text holds
+        used = {end, ids.get("mask_token"), *frame.before, *frame.between, *frame.after}
+        padding = _first(*sorted(set(special.values()) - used), padding)
     starts = (decoder_start, *frame.before[:1], ids.get("bos_token"), stated("bos_token_id"))
     start = _first(*starts, padding if frame.after else end)
     return Conventions(

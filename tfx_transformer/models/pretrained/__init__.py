@@ -225,7 +225,7 @@ class Source:
         config = read_config(folder)
         family = family_of(config, folder)
         own = task_of(family, config)
-        if sentence is not None and "embedding" not in family.tasks.values():
+        if sentence is not None and "embedding" not in family.serves:
             raise InputError(
                 f"{path / MODULES}: an embedder around a {config['model_type']} is not known."
             )
@@ -251,7 +251,7 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
     family, own = source.family, source.own
     checkpoint = source.checkpoint()
     task = task or own
-    if task != own and not (task in family.tasks.values() and task in _READING):
+    if task != own and not (task in family.serves and task in _READING):
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
     if task == "classification" and own != task:
         raise InputError(

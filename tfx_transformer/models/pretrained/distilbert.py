@@ -45,6 +45,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "norm_epsilon": _EPSILON,
         "activation": activation(config.get("activation", "gelu")),
         "scale_embedding": False,
+        "tie_embeddings": config.get("tie_word_embeddings", True),
         "dropout": config.get("dropout", 0.1),
         "padding_id": config.get("pad_token_id", 0),
     }
@@ -60,6 +61,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
         *layer("encoder/embedding_norm", "distilbert.embeddings.LayerNorm", "layer_norm"),
         *layer("transform", "vocab_transform", "linear"),
         *layer("transform_norm", "vocab_layer_norm", "layer_norm"),
+        Tensor("embedding/reverse_embeddings", "vocab_projector.weight", "transposed"),
         Tensor("bias", "vocab_projector.bias"),
         *layer("pooler", "pre_classifier", "linear"),
         *layer("logits", "classifier", "linear"),
@@ -79,6 +81,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "hidden_dim": config.intermediate_dim,
         "max_position_embeddings": config.max_sequence_length,
         "activation": their_activation(config.activation),
+        "tie_word_embeddings": config.tie_embeddings,
         "dropout": config.dropout,
         "attention_dropout": config.dropout,
         "pad_token_id": config.padding_id,
@@ -98,5 +101,5 @@ DISTILBERT = Family(
     layout=_layout,
     to_config=_config,
     prefix="distilbert.",
-    heads=("vocab_", "pre_classifier.", "classifier."),
+    heads=("vocab_",),
 )

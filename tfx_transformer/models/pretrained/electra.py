@@ -35,6 +35,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
         *layer("encoder/embedding_projection", "electra.embeddings_project", "linear"),
         *layer("transform", "generator_predictions.dense", "linear"),
         *layer("transform_norm", "generator_predictions.LayerNorm", "layer_norm"),
+        Tensor("embedding/reverse_embeddings", "generator_lm_head.weight", "transposed"),
         Tensor("bias", "generator_lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
         *layer("logits", "classifier.out_proj", "linear"),
@@ -65,5 +66,5 @@ ELECTRA = Family(
     layout=_layout,
     to_config=_config,
     prefix="electra.",
-    heads=("generator_", "discriminator_predictions.", "classifier."),
+    heads=("generator_", "discriminator_predictions."),
 )

@@ -9,11 +9,16 @@ from tfx_transformer.models.pretrained.bert import BERT, ROBERTA
 from tfx_transformer.models.pretrained.distilbert import DISTILBERT
 from tfx_transformer.models.pretrained.electra import ELECTRA
 from tfx_transformer.models.pretrained.family import Family
+from tfx_transformer.models.pretrained.gemma import GEMMA, GEMMA2, GEMMA3
 from tfx_transformer.models.pretrained.gpt2 import GPT2
-from tfx_transformer.models.pretrained.llama import GEMMA, LLAMA, MISTRAL, QWEN
+from tfx_transformer.models.pretrained.gpt_neox import GPT_NEOX
+from tfx_transformer.models.pretrained.llama import LLAMA, MISTRAL, QWEN
 from tfx_transformer.models.pretrained.modernbert import MODERNBERT
 from tfx_transformer.models.pretrained.mpnet import MPNET
+from tfx_transformer.models.pretrained.opt import OPT
+from tfx_transformer.models.pretrained.phi3 import PHI3
 from tfx_transformer.models.pretrained.seq2seq import MARIAN, T5
+from tfx_transformer.models.pretrained.smollm3 import SMOLLM3
 from tfx_transformer.models.pretrained.vit import DEIT, VIT
 
 # A model that two families can say is written as the first of them.
@@ -28,7 +33,13 @@ FAMILIES = (
     LLAMA,
     MISTRAL,
     QWEN,
+    SMOLLM3,
+    PHI3,
     GEMMA,
+    GEMMA2,
+    GEMMA3,
+    GPT_NEOX,
+    OPT,
     T5,
     MARIAN,
     VIT,

@@ -64,6 +64,8 @@ class Family:
         heads: beginnings of names that other tasks do without, beside those of `names`.
         same: names of tensors that a model computes with -> those that say the same, and count
             where there is no such tensor.
+        also: tasks that its checkpoints serve beside those of their architectures.
+        renamed: beginnings of names as other releases have them -> as `layout` has them.
         to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
             words for: whether that is all, `fields` shows.
     """
@@ -76,6 +78,13 @@ class Family:
     prefix: str = ""
     heads: tuple[str, ...] = ()
     same: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    also: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def serves(self) -> frozenset[str]:
+        """Tasks that its checkpoints can be read for."""
+        return frozenset((*self.tasks.values(), *self.also))
 
     def places(
         self, config: Mapping[str, Any], task: str, paths: Iterable[str]
@@ -134,6 +143,16 @@ def reshaped(ours: str, theirs: str, ahead: int = 1) -> Group:
         (theirs,),
         lambda arrays: [arrays[0].reshape(arrays[0].shape[ahead:])],
         lambda arrays: [arrays[0].reshape((1,) * ahead + arrays[0].shape)],
+    )
+
+
+def positions_from(first: int, stack: str, theirs: str) -> Group:
+    """Learned positions of a stack; in a checkpoint `first` rows that are not used stand ahead."""
+    return Group(
+        (f"{stack}/positions/embeddings",),
+        (theirs,),
+        lambda arrays: [arrays[0][first:]],
+        lambda arrays: [np.pad(arrays[0], [(first, 0), (0, 0)])],
     )
 
 

@@ -1,7 +1,7 @@
-"""Llama and what is built like it: Mistral, Qwen2, Qwen3, SmolLM, Gemma 3.
+"""Llama and what is built like it: Mistral, Qwen2, Qwen3, SmolLM.
 
 Touvron et al. (2023); Jiang et al. (2023); Yang et al. (2024); Yang et al. (2025); Allal et al.
-(2025); Gemma Team (2025).
+(2025).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.family import (
     Family,
+    Group,
     Tensor,
     activation,
     layer,
@@ -21,7 +22,7 @@ from tfx_transformer.models.pretrained.family import (
     their_activation,
 )
 
-_BLOCK = [
+LLAMA_BLOCK = [
     ("attention_norm", "input_layernorm", "rms_norm"),
     ("attention/query", "self_attn.q_proj", "linear"),
     ("attention/key", "self_attn.k_proj", "linear"),
@@ -35,18 +36,9 @@ _BLOCK = [
     ("feed_forward/contract", "mlp.down_proj", "linear"),
 ]
 
-_GEMMA_NORMS = [
-    ("attention_norm", "input_layernorm", "gemma_norm"),
-    ("attention_result_norm", "post_attention_layernorm", "gemma_norm"),
-    ("attention/query_norm", "self_attn.q_norm", "gemma_norm"),
-    ("attention/key_norm", "self_attn.k_norm", "gemma_norm"),
-    ("feed_forward_norm", "pre_feedforward_layernorm", "gemma_norm"),
-    ("feed_forward_result_norm", "post_feedforward_layernorm", "gemma_norm"),
-]
-_GEMMA_BLOCK = [row for row in _BLOCK if row[2] == "linear"] + _GEMMA_NORMS
 
-
-def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+def decoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    """Fields of a Llama; others differ in some of them."""
     names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
     vocabulary_size, layers, heads, width = need(config, *names)
     inner, longest = need(config, "intermediate_size", "max_position_embeddings")
@@ -70,10 +62,12 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "tie_embeddings": config.get("tie_word_embeddings", False),
         "dropout": 0.0,
     }
-    return fields | _rope(_rope_parameters(config))
+    if task == "embedding":
+        fields["causal_encoder"] = True
+    return fields | rotary_fields(rope_parameters(config))
 
 
-def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
+def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_parameters` of transformers 5; before, `rope_theta` and `rope_scaling` stood apart."""
     values = {"rope_theta": config.get("rope_theta"), **(config.get("rope_scaling") or {})}
     values |= config.get("rope_parameters") or {}
@@ -83,7 +77,8 @@ def _rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
+def rotary_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `rope_parameters`."""
     fields = {"rope_theta": float(values.get("rope_theta") or 10_000.0)}
     refuse_other(values, partial_rotary_factor=1.0)
     # "dynamic" stretches texts longer than the model was trained with, which are not read here.
@@ -93,7 +88,7 @@ def _rope(values: Mapping[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
+def windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
     """Which blocks see how far; `layer_types` of transformers 4.53 and later says it by name."""
     if not window:
         return {}
@@ -105,12 +100,12 @@ def _windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
 
 
 def _mistral_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    return _fields(config, task) | _windows(config, config.get("sliding_window"))
+    return decoder_fields(config, task) | windows(config, config.get("sliding_window"))
 
 
 def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     """Qwen2: biases of queries, keys and values alone; both: a window from some block on."""
-    fields = _fields(config, task)
+    fields = decoder_fields(config, task)
     if config["model_type"] == "qwen2":
         fields |= {"use_bias": False, "qkv_bias": True}
     else:
@@ -122,53 +117,36 @@ def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         first = config.get("max_window_layers", 0)
         count = config["num_hidden_layers"]
         types = ["full_attention"] * first + ["sliding_attention"] * (count - first)
-    return fields | _windows({**config, "layer_types": types}, config.get("sliding_window"))
+    return fields | windows({**config, "layer_types": types}, config.get("sliding_window"))
 
 
-def _gemma_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    refuse_other(config, final_logit_softcapping=None, attn_logit_softcapping=None)
-    refuse_other(config, use_bidirectional_attention=False)
-    types = config.get("layer_types")
-    if types is None:
-        every = config.get("sliding_window_pattern", 6)
-        count = config["num_hidden_layers"]
-        types = ["sliding_attention" if (i + 1) % every else "full_attention" for i in range(count)]
-    both = config.get("rope_parameters") or {}
-    if "full_attention" in both:
-        local = both.get("sliding_attention", {}).get("rope_theta", 10_000.0)
-        config = {**config, "rope_parameters": both["full_attention"]}
-    else:
-        local = config.get("rope_local_base_freq", 10_000.0)
-    scalar = config.get("query_pre_attn_scalar", 256)
-    defaults = {"hidden_act": config.get("hidden_activation", "gelu_pytorch_tanh")}
-    defaults |= {"head_dim": config.get("head_dim", 256)}
-    defaults |= {"tie_word_embeddings": config.get("tie_word_embeddings", True)}
-    fields = _fields({**config, **defaults}, task)
-    return (
-        fields
-        | _windows({**config, "layer_types": types}, config.get("sliding_window", 4096))
-        | {
-            "query_key_norm": True,
-            "sandwich_norm": True,
-            "scale_embedding": True,
-            "attention_scale": float(scalar) ** -0.5,
-            "local_rope_theta": float(local),
-        }
-    )
+def decoder_layout(
+    config: Mapping[str, Any], task: str, block: list[tuple], norm: str = "rms_norm"
+) -> list[Tensor | Group]:
+    """Where the variables of such a model stand.
 
-
-def _stack(config: Mapping[str, Any], block: list[tuple], norm: str) -> list[Tensor]:
-    table = [
+    Args:
+        block: rows of `layers`, the same for each block.
+        norm: kind of the last norm.
+    """
+    stack = stack_of(task)
+    table: list[Tensor | Group] = [
         *layer("embedding", "model.embed_tokens", "table"),
         Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
-        *layer("decoder/final_norm", "model.norm", norm),
+        *layer(f"{stack}/final_norm", "model.norm", norm),
     ]
     for i in range(config["num_hidden_layers"]):
-        table += layers(f"decoder/block_{i}/", f"model.layers.{i}.", block)
+        table += layers(f"{stack}/block_{i}/", f"model.layers.{i}.", block)
     return table
 
 
-def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
+def stack_of(task: str) -> str:
+    """What the stack is called: an embedder reads with what otherwise writes."""
+    return "encoder" if task == "embedding" else "decoder"
+
+
+def decoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    """config.json of a Llama; others differ in some of it."""
     rope = {"rope_theta": config.rope_theta, "rope_type": "default"}
     return {
         "model_type": "llama",
@@ -195,72 +173,59 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
     }
 
 
-def _layer_types(config: TransformerConfig) -> list[str]:
+def partial_rotary_factor(config: TransformerConfig) -> float:
+    """The share of a head that is rotated, whose product with its width is rounded down."""
+    share = config.rotary_dim / config.head_dim
+    exact = int(config.head_dim * share) == config.rotary_dim
+    return share if exact else (config.rotary_dim + 0.5) / config.head_dim
+
+
+def layer_types(config: TransformerConfig) -> list[str]:
+    """Kinds of attention by block, as transformers calls them."""
     kinds = ("full_attention", "sliding_attention")
     return [kinds[bool(config.window_of(i))] for i in range(config.num_layers)]
 
 
 def _mistral_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     window = config.sliding_window or None
-    return _config(config, task) | {"model_type": "mistral", "sliding_window": window}
+    return decoder_config(config, task) | {"model_type": "mistral", "sliding_window": window}
 
 
 def _qwen_config(config: TransformerConfig, task: str) -> dict[str, Any]:
-    return _config(config, task) | {
+    return decoder_config(config, task) | {
         "model_type": "qwen3" if config.query_key_norm else "qwen2",
         "use_sliding_window": bool(config.sliding_window),
         "sliding_window": config.sliding_window or None,
-        "layer_types": _layer_types(config),
+        "layer_types": layer_types(config),
     }
 
 
-def _gemma_config(config: TransformerConfig, task: str) -> dict[str, Any]:
-    scale = config.attention_scale or config.head_dim**-0.5
-    values = _config(config, task)
-    local = {"rope_theta": config.local_rope_theta, "rope_type": "default"}
-    rope = {"full_attention": values["rope_parameters"], "sliding_attention": local}
-    return values | {
-        "model_type": "gemma3_text",
-        "hidden_activation": "gelu_pytorch_tanh",
-        "query_pre_attn_scalar": round(scale**-2),
-        "sliding_window": config.sliding_window or None,
-        "layer_types": _layer_types(config),
-        "rope_local_base_freq": config.local_rope_theta,
-        "rope_parameters": rope,
-    }
-
-
-_TASKS = {"ForCausalLM": "causal", "Model": "causal"}
+DECODER_TASKS = {"ForCausalLM": "causal", "Model": "causal"}
 
 LLAMA = Family(
     model_types=("llama",),
-    tasks=_TASKS,
-    fields=_fields,
-    layout=lambda config, task: _stack(config, _BLOCK, "rms_norm"),
-    to_config=_config,
+    tasks=DECODER_TASKS,
+    fields=decoder_fields,
+    layout=lambda config, task: decoder_layout(config, task, LLAMA_BLOCK),
+    to_config=decoder_config,
     prefix="model.",
+    also=("embedding",),
 )
 MISTRAL = Family(
     model_types=("mistral",),
-    tasks=_TASKS,
+    tasks=DECODER_TASKS,
     fields=_mistral_fields,
     layout=LLAMA.layout,
     to_config=_mistral_config,
     prefix="model.",
+    also=("embedding",),
 )
 QWEN = Family(
     model_types=("qwen2", "qwen3"),
-    tasks=_TASKS,
+    tasks=DECODER_TASKS,
     fields=_qwen_fields,
     layout=LLAMA.layout,
     to_config=_qwen_config,
     prefix="model.",
-)
-GEMMA = Family(
-    model_types=("gemma3_text",),
-    tasks=_TASKS | {"TextModel": "causal"},
-    fields=_gemma_fields,
-    layout=lambda config, task: _stack(config, _GEMMA_BLOCK, "gemma_norm"),
-    to_config=_gemma_config,
-    prefix="model.",
+    also=("embedding",),
 )

@@ -177,5 +177,5 @@ MODERNBERT = Family(
     layout=_layout,
     to_config=_config,
     prefix="model.",
-    heads=("head.", "decoder.", "classifier."),
+    heads=("head.", "decoder."),
 )

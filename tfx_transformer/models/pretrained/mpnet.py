@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.bert import BERT_BLOCK, encoder_config, encoder_fields
 from tfx_transformer.models.pretrained.family import (
@@ -15,6 +13,7 @@ from tfx_transformer.models.pretrained.family import (
     Tensor,
     layer,
     layers,
+    positions_from,
     refuse_other,
 )
 
@@ -45,20 +44,15 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
-    first = _FIRST_POSITION
-    positions = Group(
-        ("encoder/positions/embeddings",),
-        ("mpnet.embeddings.position_embeddings.weight",),
-        lambda arrays: [arrays[0][first:]],
-        lambda arrays: [np.pad(arrays[0], [(first, 0), (0, 0)])],
-    )
+    positions = "mpnet.embeddings.position_embeddings.weight"
     table = [
         *layer("embedding", "mpnet.embeddings.word_embeddings", "table"),
-        positions,
+        positions_from(_FIRST_POSITION, "encoder", positions),
         *layer("encoder/embedding_norm", "mpnet.embeddings.LayerNorm", "layer_norm"),
         *layer("encoder/distances", "mpnet.encoder.relative_attention_bias", "table"),
         *layer("transform", "lm_head.dense", "linear"),
         *layer("transform_norm", "lm_head.layer_norm", "layer_norm"),
+        Tensor("embedding/reverse_embeddings", "lm_head.decoder.weight", "transposed"),
         Tensor("bias", "lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
         *layer("logits", "classifier.out_proj", "linear"),
@@ -87,5 +81,6 @@ MPNET = Family(
     layout=_layout,
     to_config=_config,
     prefix="mpnet.",
-    heads=("lm_head.", "classifier.", "pooler.", "mpnet.pooler."),
+    heads=("mpnet.pooler.",),
+    same={"lm_head.decoder.bias": "lm_head.bias"},
 )

@@ -75,10 +75,13 @@ def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str,
         InputError: two tensors are the same one.
     """
     tensors, folder = checkpoint.tensors, checkpoint.folder
-    modern = {_modern(name): tensor for name, tensor in tensors.items()}
-    if len(modern) < len(tensors):
-        twice = next(n for n in tensors if _modern(n) != n and _modern(n) in tensors)
-        raise InputError(f"{folder}: {twice} and {_modern(twice)} are the same tensor.")
+    modern: dict[str, StoredTensor] = {}
+    older: dict[str, str] = {}
+    for name, tensor in tensors.items():
+        new = _modern(name, family)
+        if new in modern:
+            raise InputError(f"{folder}: {name} and {older[new]} are the same tensor.")
+        modern[new], older[new] = tensor, name
     expected = names_of(family.layout(checkpoint.config, task))
     ahead = _ahead(modern, {bare(name, family) for name in expected})
     if family.prefix and ahead.endswith(family.prefix):
@@ -132,7 +135,11 @@ def left_over(family: Family, task: str, used: Iterable[str], tensors: Iterable[
     return lost
 
 
-def _modern(name: str) -> str:
+def _modern(name: str, family: Family) -> str:
+    for old, new in family.renamed:
+        if name.startswith(old):
+            name = new + name.removeprefix(old)
+            break
     for old, new in _OLD_ENDINGS.items():
         if name.endswith(old):
             return name.removesuffix(old) + new

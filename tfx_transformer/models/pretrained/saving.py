@@ -82,7 +82,7 @@ def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, 
     """
     nearest: list[str] | None = None
     for family in FAMILIES:
-        if task not in family.tasks.values():
+        if task not in family.serves:
             continue
         values = family.to_config(config, task)
         if values["model_type"] not in family.model_types:
@@ -135,6 +135,8 @@ def _equal(ours: Any, told: Any) -> bool:
 def _architecture(family: Family, config: Mapping[str, Any], model: keras.Model) -> str:
     """The class of transformers, such as "BertForMaskedLM"."""
     endings = [ending for ending, task in family.tasks.items() if task == model.task]
+    if not endings:  # an embedder of a family that writes: its bare stack
+        endings = sorted((e for e in family.tasks if e.endswith("Model")), key=len, reverse=True)
     ending = endings[0]
     if model.config.pooling == "class_tokens":
         ending = next(e for e in endings if e.endswith("WithTeacher"))
@@ -153,7 +155,13 @@ _CLASSES = {
     "mistral": "Mistral",
     "qwen2": "Qwen2",
     "qwen3": "Qwen3",
+    "smollm3": "SmolLM3",
+    "phi3": "Phi3",
+    "gemma": "Gemma",
+    "gemma2": "Gemma2",
     "gemma3_text": "Gemma3",
+    "gpt_neox": "GPTNeoX",
+    "opt": "OPT",
     "t5": "T5",
     "marian": "Marian",
     "vit": "ViT",
