@@ -179,7 +179,7 @@ def test_tensors_that_do_not_fit_are_named(change, message, folder):
         ({"model_type": "mamba"}, "checkpoints of type 'mamba' are not known"),
         ({"hidden_size": "remove"}, "has no hidden_size"),
         ({"hidden_act": "quick_gelu"}, "activation is 'quick_gelu'"),
-        ({"rope_scaling": {"rope_type": "longrope", "factor": 2}}, "rope_type is one of"),
+        ({"rope_scaling": {"rope_type": "proportional", "factor": 2}}, "rope_type is one of"),
         ({"num_attention_heads": 2_000_000_000}, "num_heads is 2000000000"),
         ({"hidden_size": [4]}, r"hidden_dim is \[4\]"),
         ({"vocab_size": 1_900_000}, r"shape \(211, 36\), expected \(1900000, 36\)"),
@@ -282,6 +282,19 @@ def test_a_name_that_is_none_is_refused():
 # The way back
 
 
+# What several families compute is written as the first of them; an embedder as its bare stack.
+WRITTEN_AS = {
+    "camembert_classifier": "RobertaForSequenceClassification",
+    "xlm_roberta": "RobertaForMaskedLM",
+    "distilbert": "RobertaForMaskedLM",
+    "phi3": "MistralForCausalLM",
+    "opt": "GPT2LMHeadModel",
+    "mt5": "T5ForConditionalGeneration",
+    "gemma3_images": "Gemma3ForCausalLM",
+    "qwen3_embedding": "Qwen3Model",
+}
+
+
 @pytest.mark.parametrize("name", [file.stem for file in sorted(CASES.glob("*.json"))])
 def test_what_is_saved_is_what_was_read(name, folder, tmp_path):
     described = case(name)
@@ -289,16 +302,22 @@ def test_what_is_saved_is_what_was_read(name, folder, tmp_path):
     (tmp_path / "saved").mkdir()
     labels = list(described["config"].get("id2label", {}).values())
     family, config = save_pretrained(tmp_path / "saved", model, labels)
-    assert described["config"]["model_type"] in family.model_types
-    assert config["architectures"] == described["config"]["architectures"]
+    if name in WRITTEN_AS:
+        assert config["architectures"] == [WRITTEN_AS[name]]
+    else:
+        assert described["config"]["model_type"] in family.model_types
+        assert config["architectures"] == described["config"]["architectures"]
     again, _ = tfx.from_pretrained(tmp_path / "saved")
     assert again.task == model.task
     ours, theirs = values(model), values(again)
     for path, array in ours.items():
         np.testing.assert_allclose(theirs[path], array, atol=1e-5, rtol=1e-6, err_msg=path)
+    if name in WRITTEN_AS:
+        return
     names = safetensors.numpy.load_file(tmp_path / "saved" / "model.safetensors").keys()
     heads = tuple(head.removeprefix(family.prefix) for head in family.heads)
-    assert {n for n in described["tensors"] if not n.startswith(heads)} <= names
+    whole = {n for n in described["tensors"] if "/" not in n and not n.startswith(heads)}
+    assert whole <= names
 
 
 @pytest.mark.parametrize(
@@ -321,7 +340,7 @@ def test_what_transformers_has_no_words_for_is_named(tmp_path):
 def test_every_family_has_a_case():
     used = {case(file.stem)["config"]["model_type"] for file in CASES.glob("*.json")}
     known = {name for family in FAMILIES for name in family.model_types}
-    assert known - used == {"xlm-roberta"}  # RoBERTa with another vocabulary
+    assert known == used
 
 
 # keras-hub

@@ -197,19 +197,37 @@ def _neox(settings: dict[str, Any], **fields: Any) -> Case:
     return Case("GPTNeoXForCausalLM", "GPTNeoXConfig", "causal", settings, **fields)
 
 
-def _t5(settings: dict[str, Any], gain: float, **fields: Any) -> Case:
-    settings = {
+_T5: dict[str, Any] = {
+    "vocab_size": 211,
+    "d_model": 36,
+    "d_kv": 7,
+    "d_ff": 53,
+    "num_layers": 3,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 14,
+    "relative_attention_max_distance": 29,
+    "decoder_start_token_id": 0,
+}
+
+
+def _bart(name: str, settings: dict[str, Any], gain: float = 1.0) -> Case:
+    sizes = {
         "vocab_size": 211,
         "d_model": 36,
-        "d_kv": 7,
-        "d_ff": 53,
-        "num_layers": 3,
-        "num_heads": 4,
-        "relative_attention_num_buckets": 14,
-        "relative_attention_max_distance": 29,
-        "decoder_start_token_id": 0,
-        **settings,
+        "encoder_layers": 2,
+        "decoder_layers": 3,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 53,
+        "decoder_ffn_dim": 53,
+        "max_position_embeddings": 89,
     }
+    names = (f"{name}ForConditionalGeneration", f"{name}Config", "seq2seq")
+    return Case(*names, {**sizes, **settings}, scales={"embedding": 0.3, "gain": gain})
+
+
+def _t5(settings: dict[str, Any], gain: float, **fields: Any) -> Case:
+    settings = {**_T5, **settings}
     matters = ({"relative_attention_max_distance": 61},)
     names = ("T5ForConditionalGeneration", "T5Config", "seq2seq")
     fields |= {"written": {"n_positions": 89}, "scales": {"embedding": 0.3, "gain": gain}}
@@ -546,6 +564,18 @@ CASES: dict[str, Case] = {
         written={"bad_words_ids": [[210]], "static_position_embeddings": True},
         scales={"embedding": 0.4, "gain": 1.2},
     ),
+    "mt5": Case(
+        "MT5ForConditionalGeneration",
+        "MT5Config",
+        "seq2seq",
+        {**_T5, "feed_forward_proj": "gated-gelu"},
+        written={"n_positions": 89, "tie_word_embeddings": False},
+        tensors={"lm_head.weight": [211, 36]},
+        scales={"embedding": 0.3, "gain": 0.8},
+    ),
+    "bart": _bart("Bart", {"activation_function": "gelu"}),
+    "mbart": _bart("MBart", {"scale_embedding": True, "decoder_start_token_id": 3}),
+    "m2m_100": _bart("M2M100", {"activation_function": "relu"}, gain=2.0),
     "vit": _image("ViTForImageClassification", [0.5, 0.4, 0.6], [0.5, 0.5, 0.25], _OLD_SIZE),
     "deit": _image("DeiTForImageClassification", *_IMAGENET, _NEW_SIZE),
     "deit_teacher": _image("DeiTForImageClassificationWithTeacher", *_IMAGENET, _NEW_SIZE),

@@ -246,7 +246,9 @@ def continuations(name: str, model: Any, task: str) -> tuple[list[list[int]], np
     """
     prompts, written = [], []
     for length in LENGTHS:
-        candidates = [draw(f"{name} prompt {n}", length, text_config(model)) for n in range(CANDIDATES)]
+        candidates = [
+            draw(f"{name} prompt {n}", length, text_config(model)) for n in range(CANDIDATES)
+        ]
         if task == "seq2seq":
             candidates = [[*ids[:-1], model.config.eos_token_id] for ids in candidates]
         best = max(suitable(model, torch.tensor(candidates)), default=None)

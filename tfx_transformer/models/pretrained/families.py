@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.pretrained.bart import BART
 from tfx_transformer.models.pretrained.bert import BERT, ROBERTA
 from tfx_transformer.models.pretrained.distilbert import DISTILBERT
 from tfx_transformer.models.pretrained.electra import ELECTRA
@@ -42,6 +43,7 @@ FAMILIES = (
     OPT,
     T5,
     MARIAN,
+    BART,
     VIT,
     DEIT,
 )

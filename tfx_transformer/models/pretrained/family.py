@@ -66,6 +66,7 @@ class Family:
             where there is no such tensor.
         also: tasks that its checkpoints serve beside those of their architectures.
         renamed: beginnings of names as other releases have them -> as `layout` has them.
+        optional: names of tensors whose variables stay as they begin where they are missing.
         to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
             words for: whether that is all, `fields` shows.
     """
@@ -80,6 +81,7 @@ class Family:
     same: Mapping[str, str] = dataclasses.field(default_factory=dict)
     also: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def serves(self) -> frozenset[str]:

@@ -87,7 +87,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     heads = config["num_attention_heads"]
     table: list[Tensor | Group] = [
         *layer("embedding", "gpt_neox.embed_in", "table"),
-        Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
+        Tensor("embedding/reverse_embeddings", "embed_out.weight", "transposed"),
         *layer("decoder/final_norm", "gpt_neox.final_layer_norm", "layer_norm"),
     ]
     for i in range(config["num_hidden_layers"]):
@@ -135,6 +135,6 @@ GPT_NEOX = Family(
     layout=_layout,
     to_config=_config,
     prefix="gpt_neox.",
-    # Published checkpoints have the older name.
-    renamed=(("embed_out.", "lm_head."),),
+    # What release 5 calls it in memory; files have the other name.
+    renamed=(("lm_head.", "embed_out."),),
 )

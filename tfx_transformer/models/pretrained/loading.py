@@ -58,6 +58,8 @@ def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint
     tensors = by_bare_name(checkpoint, family, model.task)
     if not has_head(family, checkpoint.config):
         places = _with_new_read_out(places, family, tensors)
+    left_out = {name for name in family.optional if bare(name, family) not in tensors}
+    places = [place for place in places if not left_out.intersection(names_of([place]))]
     missing = [n for n in names_of(places) if bare(n, family) not in tensors]
     problems = [f"{name} is missing" for name in missing]
     problems += _without_place(model, family, checkpoint, places, tensors)

@@ -20,7 +20,7 @@ _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 _COMPUTED = re.compile(
     r"(\.attn\.bias|\.attn\.masked_bias|\.attention\.bias|\.attention\.masked_bias"
     r"|rotary_emb\.(inv_freq|cos_cached|sin_cached)|embeddings\.(position_ids|token_type_ids)"
-    r"|embed_positions\.weight|EncDecAttention\.relative_attention_bias\.weight)$"
+    r"|embed_positions\.weights?|EncDecAttention\.relative_attention_bias\.weight)$"
 )
 
 # Copies of the embedding table, one for each stack that reads it.

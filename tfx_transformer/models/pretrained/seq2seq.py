@@ -1,4 +1,4 @@
-"""T5 and Marian: Raffel et al. (2020), Junczys-Dowmunt et al. (2018)."""
+"""T5, mT5 and Marian: Raffel et al. (2020), Xue et al. (2021), Junczys-Dowmunt et al. (2018)."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     names = ("vocab_size", "num_layers", "num_heads", "d_model", "d_kv", "d_ff")
     vocabulary_size, layers, heads, width, head, inner = need(config, *names)
     gated, name = _feed_forward(config)
-    tied = config.get("tie_word_embeddings", True)
-    scaled = config.get("scale_decoder_outputs", tied)
+    many = config["model_type"] == "mt5"
+    # mT5 never scales; its read-out is tied where it has no numbers of its own.
+    tied = many or config.get("tie_word_embeddings", True)
+    scaled = config.get("scale_decoder_outputs", tied) and not many
     return {
         "vocabulary_size": vocabulary_size,
         "num_layers": layers,
@@ -56,7 +58,8 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
     """Whether the feed-forward layer is gated, and its activation."""
-    told = str(config.get("feed_forward_proj", "relu"))
+    usual = "gated-gelu" if config["model_type"] == "mt5" else "relu"
+    told = str(config.get("feed_forward_proj", usual))
     return told.startswith("gated-"), told.removeprefix("gated-")
 
 
@@ -136,7 +139,15 @@ def _marian_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     }
 
 
-def _bart_attention(ours: str, theirs: str) -> list[tuple]:
+BART_FEED_FORWARD = [
+    ("feed_forward/expand", "fc1", "linear"),
+    ("feed_forward/contract", "fc2", "linear"),
+    ("feed_forward_norm", "final_layer_norm", "layer_norm"),
+]
+
+
+def bart_attention(ours: str, theirs: str) -> list[tuple[str, str, str]]:
+    """Rows of an attention and its norm, named as in BART."""
     return [
         (f"{ours}/query", f"{theirs}.q_proj", "linear"),
         (f"{ours}/key", f"{theirs}.k_proj", "linear"),
@@ -147,22 +158,21 @@ def _bart_attention(ours: str, theirs: str) -> list[tuple]:
 
 
 def _marian_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
-    rest = [
-        ("feed_forward/expand", "fc1", "linear"),
-        ("feed_forward/contract", "fc2", "linear"),
-        ("feed_forward_norm", "final_layer_norm", "layer_norm"),
-    ]
-    own = _bart_attention("attention", "self_attn")
-    cross = _bart_attention("cross_attention", "encoder_attn")
+    own = bart_attention("attention", "self_attn")
+    cross = bart_attention("cross_attention", "encoder_attn")
     table = [
         *layer("embedding", "model.shared", "table"),
         Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
         _marian_bias(config),
     ]
     for i in range(config["encoder_layers"]):
-        table += layers(f"encoder/block_{i}/", f"model.encoder.layers.{i}.", [*own, *rest])
+        table += layers(
+            f"encoder/block_{i}/", f"model.encoder.layers.{i}.", [*own, *BART_FEED_FORWARD]
+        )
     for i in range(config["decoder_layers"]):
-        table += layers(f"decoder/block_{i}/", f"model.decoder.layers.{i}.", [*own, *cross, *rest])
+        table += layers(
+            f"decoder/block_{i}/", f"model.decoder.layers.{i}.", [*own, *cross, *BART_FEED_FORWARD]
+        )
     return table
 
 
@@ -182,7 +192,8 @@ def _marian_bias(config: Mapping[str, Any]) -> Group:
 def _t5_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     name = "gelu" if config.activation == "gelu_tanh" and config.gated else config.activation
     return {
-        "model_type": "t5",
+        # A T5 that is tied scales what it reads out.
+        "model_type": "mt5" if config.tie_embeddings and config.logit_scale == 1 else "t5",
         "vocab_size": config.vocabulary_size,
         "num_layers": config.num_layers,
         "num_decoder_layers": config.num_decoder_layers,
@@ -234,7 +245,7 @@ def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 T5 = Family(
-    model_types=("t5",),
+    model_types=("t5", "mt5"),
     tasks={
         "ForConditionalGeneration": "seq2seq",
         "WithLMHeadModel": "seq2seq",
