@@ -20,6 +20,7 @@ PACKAGE = "tfx_transformer"
 # A module may import from its own floor and from those below. A folder stands for all in it.
 FLOORS = {
     "annotations": 0,
+    "reprs": 0,
     "errors": 0,
     "files": 0,
     "json_files": 0,

@@ -37,14 +37,19 @@ def blocks(text: str) -> list[Block]:
     ]
 
 
+def write_datasets(folder: Path) -> None:
+    """Writes the first rows of every CSV of the repository."""
+    folder.mkdir()
+    for path in (ROOT / "datasets").glob("*.csv"):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        (folder / path.name).write_text("".join(lines[: ROWS + 1]), "utf-8")
+
+
 def test_every_block_runs(tmp_path, monkeypatch):
     shown = blocks(README.read_text(encoding="utf-8"))
     assert {block.language for block in shown} == {"python", "bash"}
 
-    (tmp_path / "datasets").mkdir()
-    for path in (ROOT / "datasets").glob("*.csv"):
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        (tmp_path / "datasets" / path.name).write_text("".join(lines[: ROWS + 1]), "utf-8")
+    write_datasets(tmp_path / "datasets")
     monkeypatch.chdir(tmp_path)
     # `tfx-transformer` and `python` are those of this environment.
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)

@@ -4,10 +4,12 @@ import importlib.util
 import os
 import subprocess
 import sys
+import venv
 import zipfile
 from pathlib import Path
 
 import pytest
+from test_readme import README, blocks, write_datasets
 
 from tfx_transformer import resources
 from tfx_transformer.errors import InputError
@@ -56,17 +58,22 @@ def test_a_package_without_its_files_says_so(monkeypatch, tmp_path):
         resources.recipe_path("translation")
 
 
-def test_the_wheel_carries_recipes_and_datasets(tmp_path):
+def _build_wheel(folder: Path) -> Path:
     if importlib.util.find_spec("hatchling") is None:
         pytest.skip("hatchling, which builds the wheel, is not installed")
     command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps"]
     built = subprocess.run(
-        [*command, "--no-index", "--quiet", "--wheel-dir", tmp_path, ROOT],
+        [*command, "--no-index", "--quiet", "--wheel-dir", folder, ROOT],
         capture_output=True,
         text=True,
     )
     assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def test_the_wheel_carries_recipes_and_datasets(tmp_path):
+    wheel = _build_wheel(tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         archive.extractall(tmp_path / "installed")
@@ -95,6 +102,27 @@ def test_the_wheel_carries_recipes_and_datasets(tmp_path):
         str(installed / "_recipes" / "translation.py"),
         str(installed / "_datasets" / "en_ja.csv"),
     ]
+
+
+@pytest.mark.skipif("ALL_TESTS" not in os.environ, reason="installs TensorFlow: ALL_TESTS=1")
+def test_the_wheel_runs_readme_in_an_empty_environment(tmp_path):
+    wheel, python = _build_wheel(tmp_path), tmp_path / "venv" / "bin" / "python"
+    venv.create(tmp_path / "venv", with_pip=True)
+    constraints = ["--constraint", ROOT / "constraints.txt"]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    write_datasets(tmp_path / "datasets")
+    shown = blocks(README.read_text(encoding="utf-8"))
+    script = "\n".join(block.code for block in shown if block.language == "python")
+    (tmp_path / "readme.py").write_text(script, encoding="utf-8")
+    for command in (
+        [python, "-m", "pip", "install", "--quiet", *constraints, wheel],
+        [python, "-m", "pip", "check"],
+        [python, "readme.py"],
+    ):
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _files(folder: Path) -> set[str]:

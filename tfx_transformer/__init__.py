@@ -138,12 +138,14 @@ if not TYPE_CHECKING:  # a checker that sees it accepts every name
 
 
 def _quiet_start(path: str) -> contextlib.AbstractContextManager[None]:
-    """Discards what TensorFlow logs from C++ when it is first imported, by Keras or by itself."""
+    """Discards what TensorFlow logs from C++ when it is first imported, by Keras or by itself,
+    and what it would log later, which notebooks show in red."""
     started = "keras" in sys.modules or "tensorflow" in sys.modules
     if started or path.partition(".")[0] not in _WITH_KERAS:
         return contextlib.nullcontext()
-    from tfx_transformer.flags import muted
+    from tfx_transformer.flags import muted, quiet_environment
 
+    quiet_environment()
     return muted()
 
 

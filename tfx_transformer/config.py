@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import textwrap
 from typing import Any, Literal
 
 from tfx_transformer.errors import InputError
@@ -469,6 +470,16 @@ class TransformerConfig:
             overrides.setdefault("intermediate_dim", 4 * overrides["hidden_dim"])
         values = {**own, **STYLES.get(style, {}), **overrides}
         return cls(vocabulary_size=vocabulary_size, **values)
+
+    def __repr__(self) -> str:
+        """The fields that are not as by default, as they are given to the constructor."""
+        changed = (
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != field.default
+        )
+        text = f"TransformerConfig({', '.join(changed)})"
+        return textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Every field as plain JSON values; `from_dict` reads it back."""

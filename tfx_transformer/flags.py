@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import io
 import json
+import logging
 import os
 import signal
 import sys
@@ -191,10 +192,19 @@ def hush() -> None:
         return
     sys.stderr = _Hushed(os.fdopen(os.dup(2), "wb"), errors="backslashreplace", line_buffering=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    quiet_environment()
+    warnings.filterwarnings("ignore")
+
+
+def quiet_environment() -> None:
+    """TensorFlow logs nothing, unless the user has said what it is to log; before its import. What
+    goes wrong is raised all the same."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not os.path.exists("/dev/nvidiactl"):
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # or TensorFlow reports their absence
-    warnings.filterwarnings("ignore")
+    logger = logging.getLogger("tensorflow")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 class _Hushed(io.TextIOWrapper):

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tfx_transformer import reprs
 from tfx_transformer.data.chat_records import (
     COMPLETION,
     DEFAULTS,
@@ -28,6 +29,7 @@ from tfx_transformer.data.chat_records import (
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short
 from tfx_transformer.text.messages import message_texts
 
 # A longer line is more likely a file without line ends than one conversation.
@@ -35,6 +37,13 @@ _LONGEST_LINE = 10_000_000
 # A JSON array is read whole.
 _LARGEST_ARRAY = 500_000_000
 _BLANKS = " \t\r\n"
+
+
+def _shown(messages: Messages) -> str:
+    """A conversation on one line: its first two messages, and how many more there are."""
+    said = [f"{m['role']} {short(str(m.get('content') or ''), 40)}" for m in messages[:2]]
+    more = f", {reprs.counted(len(messages) - 2, 'more message')}" if len(messages) > 2 else ""
+    return ", ".join(said) + more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,9 @@ class Conversations:
 
     def __len__(self) -> int:
         return len(self.messages)
+
+    def __repr__(self) -> str:
+        return reprs.examples(self, "conversation", "", lambda i: _shown(self.messages[i]))
 
     def take(self, indices: Sequence[int]) -> Conversations:
         """The conversations at these indices, in this order."""

@@ -21,6 +21,7 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.tables import BadRow, stream_table
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
@@ -60,6 +61,14 @@ class TokenFile:
     files: tuple[str, ...]
     start: int = 0
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    def __repr__(self) -> str:
+        files = f"{self.files[0]}" + f" and {len(self.files) - 1:,} more" * (len(self.files) > 1)
+        return (
+            f"TokenFile: {counted(self.tokens, 'token')} of {files}"
+            f" ({counted(self.documents, 'document')}, {self.bytes:,} bytes)\n"
+            f"  {self.path}, {self.dtype}, from token {self.start:,}"
+        )
 
     @property
     def bytes_per_token(self) -> float:

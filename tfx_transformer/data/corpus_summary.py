@@ -28,6 +28,9 @@ class CorpusSummary:
     steps: int
     bad_rows: int
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         part = "the end of " if self.start else ""

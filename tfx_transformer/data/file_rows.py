@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, overload
 import numpy as np
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -89,6 +90,9 @@ class FileRows(Sequence[T], Generic[T]):
     ) -> None:
         self._file, self._read = file, read
         self._hashes, self._lengths, self._indices = hashes, lengths, indices
+
+    def __repr__(self) -> str:
+        return f"FileRows: {counted(len(self), 'row')} that stay in {self._file.path}"
 
     def __len__(self) -> int:
         return len(self._hashes if self._indices is None else self._indices)

@@ -41,6 +41,9 @@ class LabelledImagesSummary:
         by_pixels = sorted(self.sizes, key=lambda size: size[0] * size[1])
         return [by_pixels[0], by_pixels[len(by_pixels) // 2], by_pixels[-1]]
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""

@@ -51,6 +51,9 @@ class InstructionsSummary:
         """Length of a conversation at each of `PERCENTILES`."""
         return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         half, most, _, longest = self.percentiles()

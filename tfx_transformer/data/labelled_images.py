@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
@@ -45,6 +46,15 @@ class LabelledImages:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def __repr__(self) -> str:
+        def line(i: int) -> str:
+            file = self.files[i]
+            held = isinstance(file, np.ndarray)
+            shown = f"{file.shape[1]} × {file.shape[0]} pixels" if held else str(file)
+            return f"{shown} → {', '.join(self.labels[i])}"
+
+        return reprs.examples(self, "image", "", line)
 
     @property
     def inputs(self) -> list[Path]:

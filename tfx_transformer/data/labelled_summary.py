@@ -52,6 +52,9 @@ class LabelledTextsSummary:
         """The labels of a single example: it is not held out, so nothing measures them."""
         return [name for name, count in self.labels.items() if count == 1]
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         half, most, _, longest = self.percentiles()

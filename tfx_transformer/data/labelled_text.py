@@ -9,12 +9,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
 from tfx_transformer.data.tables import BadRow, Table, read_table
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -32,6 +34,15 @@ class LabelledTexts:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    def __repr__(self) -> str:
+        columns = " → ".join(map(repr, self.columns.values()))
+        return reprs.examples(
+            self,
+            "row",
+            columns,
+            lambda i: f"{', '.join(map(short, self.texts[i]))} → {', '.join(self.labels[i])}",
+        )
 
     @property
     def inputs(self) -> Rows[tuple[str, ...]]:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
+from tfx_transformer.reprs import short
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -29,6 +31,12 @@ class Pairs:
 
     def __len__(self) -> int:
         return len(self.source)
+
+    def __repr__(self) -> str:
+        columns = " → ".join(repr(self.columns[role]) for role in self.columns)
+        return reprs.examples(
+            self, "row", columns, lambda i: f"{short(self.source[i])} → {short(self.target[i])}"
+        )
 
     def texts(self) -> list[str]:
         """All texts, sources first: what a tokenizer for both sides is trained on. Of texts that

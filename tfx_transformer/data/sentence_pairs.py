@@ -9,11 +9,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
 from tfx_transformer.data.tables import BadRow, Table, read_table
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -37,6 +39,13 @@ class SentencePairs:
 
     def __len__(self) -> int:
         return len(self.first)
+
+    def __repr__(self) -> str:
+        def line(i: int) -> str:
+            score = "" if self.scores is None else f"  {self.scores[i]:.3g}"
+            return f"{short(self.first[i])} ↔ {short(self.second[i])}{score}"
+
+        return reprs.examples(self, "row", " ↔ ".join(map(repr, self.columns.values())), line)
 
     def texts(self) -> list[str]:
         """All texts, first ones first: what a tokenizer is trained on."""

@@ -40,6 +40,9 @@ class SentencePairsSummary:
         """All tokens of both columns, starts and ends included."""
         return sum(sum(lengths) + 2 * len(lengths) for lengths in self.lengths.values())
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         first, second = (self.percentiles(c) for c in ("first", "second"))

@@ -37,6 +37,9 @@ class PairsSummary:
         measured = sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
         return round(measured * self.rows / len(self.lengths["source"]))
 
+    def __repr__(self) -> str:
+        return "\n".join(self.lines())
+
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         source, target = (self.percentiles(c) for c in ("source", "target"))

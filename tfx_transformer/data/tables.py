@@ -36,6 +36,7 @@ import numpy as np
 from tfx_transformer.data import file_rows
 from tfx_transformer.data.file_rows import FileRows, RowFile, Rows
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted
 
 # csv refuses cells over 131,072 characters unless told otherwise. Some limit has to stay: an
 # unclosed quote at the top of a file larger than memory would read all of it into one cell.
@@ -90,6 +91,11 @@ class Table:
     rows: Sequence[int]
     bad_rows: list[BadRow]
     header: list[str]
+
+    def __repr__(self) -> str:
+        skipped = f", {counted(len(self.bad_rows), 'bad row')} skipped" if self.bad_rows else ""
+        used = ", ".join(f"{role}: {name!r}" for role, name in self.used.items())
+        return f"Table: {counted(len(self.rows), 'row')} of {self.path} ({used}){skipped}"
 
 
 class _Problem(NamedTuple):

@@ -13,6 +13,7 @@ PARTS = (
     "flags.py",
     "files.py",
     "json_files.py",
+    "reprs.py",
     "config.py",
     "bundle.py",
     "images.py",

@@ -12,6 +12,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.encoders import ChatEncoder, Encoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.reprs import counted
 from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -115,6 +116,12 @@ class TextGenerator:
                 watched_text = writer.finish() if watched else ""
                 results[i] = watched_text if choices.stop else self.decode(row)
         return results[0] if single else results
+
+    def __repr__(self) -> str:
+        return (
+            f"TextGenerator: {type(self.engine).__name__}, prompts of up to "
+            f"{counted(self.max_prompt_tokens, 'token')}\n  {self.tokenizer!r}"
+        )
 
     def encode(self, text: Prompt, truncate: bool = False) -> list[int]:
         """Ids of a prompt; too long a text is cut or refused."""

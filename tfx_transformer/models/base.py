@@ -12,6 +12,9 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.models import lora
 
+# Place of `shuffle` among the arguments of `keras.Model.fit`.
+_SHUFFLE = 8
+
 
 class TransformerModel(keras.Model):
     """A Keras model made from a `TransformerConfig`, whose weights exist from the beginning.
@@ -40,11 +43,17 @@ class TransformerModel(keras.Model):
             ) from error
         self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
 
-    if TYPE_CHECKING:
-        # Keras annotates none of these: checkers would take `verbose`, whose default is "auto",
-        # for a text.
-        def fit(self, *arguments: Any, **options: Any) -> keras.callbacks.History: ...
+    def fit(self, *arguments: Any, **options: Any) -> keras.callbacks.History:
+        """`keras.Model.fit`. Batches of `data`, and every other `tf.data.Dataset`, come in their
+        own order, and Keras does not warn that it cannot shuffle them."""
+        x = arguments[0] if arguments else options.get("x")
+        if hasattr(x, "element_spec") and len(arguments) <= _SHUFFLE:
+            options.setdefault("shuffle", False)
+        return super().fit(*arguments, **options)
 
+    if TYPE_CHECKING:
+        # Keras annotates neither: checkers would take `verbose`, whose default is "auto", for a
+        # text.
         def evaluate(self, *arguments: Any, **options: Any) -> Any: ...
 
         def predict(self, *arguments: Any, **options: Any) -> Any: ...

@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted, listed
+
+# Labels that are shown of many.
+_SHOWN = 5
 
 
 class Classification(NamedTuple):
@@ -22,6 +26,12 @@ class Classification(NamedTuple):
     labels: tuple[str, ...]
     probabilities: dict[str, float]
 
+    def __repr__(self) -> str:
+        ordered = sorted(self.probabilities.items(), key=lambda item: -item[1])
+        shown = ", ".join(f"{name!r} {100 * value:.1f} %" for name, value in ordered[:_SHOWN])
+        more = f" and {len(ordered) - _SHOWN:,} more" if len(ordered) > _SHOWN else ""
+        return f"Classification: {shown}{more}"
+
 
 class Labels:
     """The names of a classifier's classes, and what its logits say of them.
@@ -34,6 +44,10 @@ class Labels:
     def __init__(self, names: Sequence[str], multi_label: bool = False) -> None:
         self.names = list(names)
         self.multi_label = multi_label
+
+    def __repr__(self) -> str:
+        several = ", of which any number may be right" if self.multi_label else ""
+        return f"{counted(len(self.names), 'label')}: {listed(self.names)}{several}"
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float32 (n, classes): sigmoid if `multi_label`, else softmax."""

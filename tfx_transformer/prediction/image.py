@@ -43,6 +43,11 @@ class ImageClassifier:
         self.image_resize = config.image_resize
         self.batch_size = batch_size
 
+    def __repr__(self) -> str:
+        size = self.image_size
+        engine = type(self.engine).__name__
+        return f"ImageClassifier: {engine}, images of {size} × {size} pixels\n  {self.labels!r}"
+
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
         """float32 (images, classes)."""
         if not len(images):

@@ -10,6 +10,7 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.classification import Classification, Labels
+from tfx_transformer.reprs import counted
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -41,6 +42,12 @@ class _TextReader:
         self.tokenizer = tokenizer
         self.max_length = max_length
         self.batch_size = batch_size
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}: {type(self.engine).__name__}, texts of up to "
+            f"{counted(self.max_length, 'token')}\n  {self.tokenizer!r}"
+        )
 
     def _run(self, texts: Sequence[Text]) -> np.ndarray:
         if not len(texts):
@@ -74,6 +81,9 @@ class TextClassifier(_TextReader):
     ) -> None:
         super().__init__(engine, tokenizer, max_length, batch_size)
         self.labels = labels
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()}\n  {self.labels!r}"
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """float32 (texts, classes)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 from typing import Any
@@ -64,6 +65,16 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
+@functools.cache
+def _environment() -> Any:
+    """LiteRT's environment, one for all models: it logs when it is made, and when it is gone."""
+    import ai_edge_litert
+    from ai_edge_litert.environment import Environment, EnvironmentOptions
+
+    libraries = os.path.dirname(os.path.abspath(ai_edge_litert.__file__))
+    return Environment.create(options=EnvironmentOptions(runtime_path=libraries))
+
+
 def compile_file(file: str | os.PathLike, threads: int | None = None):
     """A `CompiledModel`; LiteRT's start-up messages are dropped.
 
@@ -84,6 +95,6 @@ def compile_file(file: str | os.PathLike, threads: int | None = None):
             cpu_options=CpuOptions(num_threads=threads or _cores()),
         )
         try:
-            return CompiledModel.from_file(str(file), options=options)
+            return CompiledModel.from_file(str(file), environment=_environment(), options=options)
         except Exception as error:
             raise InputError(f"{file} cannot be read as a TFLite model: {error}") from error

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short
 from tfx_transformer.text.messages import (
     Message,
     clean_messages,
@@ -62,6 +63,9 @@ class ChatTemplate:
             special token cannot be used. What is wrong with the tokenizer's own template names the
             file it is from.
     """
+
+    def __repr__(self) -> str:
+        return f"ChatTemplate: {short(self.text)}, answers end with {self.end_token!r}"
 
     def __init__(self, text: str, tokenizer: Tokenizer, end_id: int | None = None) -> None:
         self.text = text

@@ -16,6 +16,7 @@ import tiktoken
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import listed
 from tfx_transformer.text.conventions import Conventions, Frame
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -98,6 +99,13 @@ class Tokenizer:
         roles = ("pad_token", "bos_token", "eos_token")
         self.names = dict(zip(roles, SPECIAL_TOKENS, strict=True))
         self.frame = Frame((self.start_id,), (self.end_id,), (self.end_id,))
+
+    def __repr__(self) -> str:
+        chat = ", with a chat template" if self.chat_template else ""
+        return (
+            f"{type(self).__name__}: {self.vocabulary_size:,} tokens{chat}\n"
+            f"  special tokens: {listed(self.special_tokens)}"
+        )
 
     def _adopt(self, conventions: Conventions, highest_id: int) -> None:
         """Sets the attributes that follow from the conventions of a checkpoint."""

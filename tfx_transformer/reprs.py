@@ -1,0 +1,53 @@
+"""What objects show of themselves in a notebook or a debugger: a few lines of facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+# Examples that are shown of many.
+_SHOWN = 3
+_LONGEST = 60
+
+
+def short(text: str, longest: int = _LONGEST) -> str:
+    """A text in quotes, on one line and no longer than so many characters."""
+    return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")
+
+
+def counted(number: int, noun: str) -> str:
+    """Such as "1 row" and "1,940 rows"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first of some names, and how many there are beside them."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(short(name, 30) for name in names[:most]) + more
+
+
+def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> str:
+    """What was read: how much, from where, and the first rows.
+
+    Args:
+        read: has a length, `rows`, `path` and `bad_rows`.
+        noun: of one of them.
+        columns: what was read of each row, or "".
+        line: index of an example -> the example on one line.
+    """
+    facts = f"{type(read).__name__}: {counted(len(read), noun)}"
+    if read.path:
+        facts += f" of {read.path}"
+    if columns:
+        facts += f" ({columns})"
+    if read.bad_rows:
+        facts += f", {counted(len(read.bad_rows), 'bad row')} skipped"
+    lines = [facts]
+    try:
+        lines += [f"  row {read.rows[i]}: {line(i)}" for i in range(min(len(read), _SHOWN))]
+    except ValueError as error:  # the file that the texts stay in is gone or another
+        lines.append(f"  {str(error).splitlines()[0]}")
+    if len(read) > _SHOWN:
+        lines.append("  …")
+    return "\n".join(lines)
