@@ -133,14 +133,14 @@ def test_a_row_needs_one_of_its_texts(write):
     read = read_labelled_texts(path, "title,body", skip_bad_rows=True)
     assert read.rows == [2, 5]
     assert read.bad_rows == [
-        BadRow(3, "title", "columns 'title' and 'body' are empty", (" ", "", "y")),
+        BadRow(3, "title", "columns 'title' and 'body' are empty", ("", "y", " ")),
         BadRow(4, "label", "column 'label' is empty", ("b", "", "t")),
     ]
 
 
 def test_leaving_out_every_row_is_refused(write):
     path = write(["a", "b", "label"], ["", "", "x"], ["", "", "y"])
-    with pytest.raises(InputError, match="row 2: columns 'a' and 'b' are empty, and no row can"):
+    with pytest.raises(InputError, match="row 2: columns 'a' and 'b' are empty, and every row"):
         read_labelled_texts(path, "a,b", skip_bad_rows=True)
 
 

@@ -51,7 +51,7 @@ def write(tmp_path):
 def short_cells(monkeypatch):
     """A limit of 1,000 characters a cell."""
     before = csv.field_size_limit(1_000)
-    monkeypatch.setattr("tfx_transformer.data.tables._LONGEST_CELL", 1_000)
+    monkeypatch.setattr("tfx_transformer.data.csv_file._LONGEST_CELL", 1_000)
     yield
     csv.field_size_limit(before)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas  # type: ignore[import-untyped]
 
 import tfx_transformer as tfx
 from tfx_transformer import layers, runtime
@@ -19,6 +20,9 @@ from tfx_transformer.data import (
 
 def translate(table: str) -> list[str]:
     pairs: Pairs = tfx.data.read_pairs(table, source="en", target="ja", skip_bad_rows=True)
+    pairs = tfx.data.read_pairs({"source": ["a"], "target": ["b"]})
+    pairs = tfx.data.read_pairs([("a", "b"), ("c", "d")])
+    pairs = tfx.data.read_pairs(pandas.DataFrame({"source": ["a"], "target": ["b"]}))
     training, held_out = tfx.data.split_pairs(pairs, 0.1, seed=3)
     tokenizer = tfx.Tokenizer.train(training.texts(), vocabulary_size=500)
     config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size)
@@ -84,6 +88,7 @@ def pretrain(folder: str) -> tfx.MaskedLM:
 def classify(table: str, folder: str) -> float:
     texts: LabelledTexts = tfx.data.read_labelled_texts(table, text="title,body", separator="|")
     images: LabelledImages = tfx.data.read_labelled_images(folder)
+    images = tfx.data.read_labelled_images([(np.zeros((3, 5, 3), "uint8"), "cat")])
     names = tfx.data.label_names(texts.labels, texts.path)
     tokenizer = tfx.Tokenizer.load("bundle/tokenizer.json")
     base = tfx.MaskedLM.from_pretrained("base")

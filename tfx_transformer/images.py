@@ -55,11 +55,28 @@ def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
     """
     with _opened(source, max_pixels) as image:
         image.load()
-        pixels = _rgb(image)
-        exchanged, down, right = _UPRIGHT.get(_orientation(image), (False, 1, 1))
-    if exchanged:
-        pixels = pixels.swapaxes(0, 1)
-    return np.ascontiguousarray(pixels[::down, ::right])
+        return _upright(image)
+
+
+def pixels_of(image: Any) -> np.ndarray:
+    """uint8 (height, width, 3): the pixels of an image in memory, as `read_image` reads a file.
+
+    Args:
+        image: a Pillow image; or uint8 (height, width, 3), or (height, width) and (height, width,
+            1) of a grey one.
+
+    Raises:
+        ValueError: it is something else; the message says what, as in "is not …".
+    """
+    if hasattr(image, "getexif") and hasattr(image, "convert"):  # Pillow is imported already
+        return _upright(image)
+    if not isinstance(image, np.ndarray):
+        raise ValueError(f"is not an image but of type {type(image).__name__}")
+    grey = image.ndim == 2 or image.shape[2:] == (1,)
+    if image.dtype != np.uint8 or not image.size or not (grey or image.shape[2:] == (3,)):
+        held = f"{image.dtype} {image.shape}"
+        raise ValueError(f"is not an image of uint8 (height, width, 3) but an array of {held}")
+    return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2) if grey else image
 
 
 def image_size(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
@@ -135,6 +152,15 @@ def _filter(length: int, size: int) -> np.ndarray:
     distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1)
     weights = np.maximum(1 - distance, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+
+
+def _upright(image: Any) -> np.ndarray:
+    """uint8 (height, width, 3) of a Pillow image, its EXIF orientation applied."""
+    pixels = _rgb(image)
+    exchanged, down, right = _UPRIGHT.get(_orientation(image), (False, 1, 1))
+    if exchanged:
+        pixels = pixels.swapaxes(0, 1)
+    return np.ascontiguousarray(pixels[::down, ::right])
 
 
 def _rgb(image) -> np.ndarray:

@@ -71,6 +71,11 @@ def read_record(text: str, names: Mapping[str, str]) -> Messages:
         raise Problem(f"not JSON from character {error.pos + 1} on: {error.msg}") from error
     except (ValueError, RecursionError) as error:
         raise Problem("no JSON that can be read: a number or a nesting is too long") from error
+    return read_tree(tree, names)
+
+
+def read_tree(tree: Any, names: Mapping[str, str]) -> Messages:
+    """The messages of a record that is an object already; see `read_record`."""
     if not isinstance(tree, dict):
         raise Problem(f"there is not a JSON object but a {type(tree).__name__}")
     if tree.get("tools"):

@@ -8,9 +8,9 @@ import itertools
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,10 @@ from tfx_transformer.data.chat_records import (
     Messages,
     Problem,
     read_record,
+    read_tree,
     single_turn,
 )
+from tfx_transformer.data.sources import TableData, in_memory, is_table, show
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.errors import InputError
@@ -52,7 +54,7 @@ class Conversations:
     CSV, the line of JSON Lines, the number of the entry in a JSON array."""
 
     messages: list[Messages]
-    rows: list[int]
+    rows: list[Any]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -97,7 +99,7 @@ def _last_of(messages: Messages, *roles: str) -> int:
 
 
 def read_instructions(
-    path: str | os.PathLike,
+    path: TableData,
     instruction: str = "instruction",
     input: str = INPUT,
     output: str = "output",
@@ -113,7 +115,8 @@ def read_instructions(
             list of {"role", "content"} with a user's message and an assistant's at the end, which
             may hold "tool_calls", "reasoning_content" and answers of the role "tool"; or
             "conversations", a list of {"from", "value"} (ShareGPT). Contents may be lists of parts,
-            {"type": "text", "text": …}.
+            {"type": "text", "text": …}. Or in memory: a list of such objects, or of (instruction,
+            output) or (instruction, input, output), a pandas DataFrame or a dictionary of columns.
         instruction, input, output: names of the columns or keys. One with the name "input" may be
             missing, and its cells may be empty; another name must be there. Where none is given and
             none is there, "prompt" and "completion" are read.
@@ -127,8 +130,10 @@ def read_instructions(
             a text, a conversation without user or answer, over 10 MB. Or another kind of file.
     """
     names = {"instruction": instruction, INPUT: input, "output": output}
-    kind = Path(path).suffix.lower()
-    if kind == ".csv":
+    kind = "" if is_table(path) else Path(path).suffix.lower()
+    if is_table(path):
+        read = _read_memory(path, names, skip_bad_rows)
+    elif kind == ".csv":
         read = _read_csv(path, names, skip_bad_rows)
     elif kind in (".jsonl", ".json"):
         path = Path(path)
@@ -167,17 +172,42 @@ def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: boo
     return Conversations(messages, table.rows, str(path), table.used, table.bad_rows)
 
 
-class _Record(NamedTuple):
-    """One conversation in a file: its number, its place, its JSON, and whether that is whole."""
+def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
+    """Objects, or rows of values in the order of the names, without the input if they are two."""
+    keys, listed = names, isinstance(data, Sequence | np.ndarray) and len(data)
+    if listed and isinstance(data[0], Sequence | np.ndarray) and len(data[0]) == 2:
+        keys = {role: name for role, name in names.items() if role != INPUT}
+    table = in_memory(data, keys)
+    assert table is not None, "the path of a file"
+    records = (
+        _Record(name, f"row {name}", show(tree), tree=_plain(tree))
+        for name, tree in table.records()
+    )
+    return _read_records(table.name, records, names, skip_bad_rows)
 
-    number: int
+
+def _plain(value: Any) -> Any:
+    """Arrays, as which Parquet files hold lists, as lists, at any depth."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+class _Record(NamedTuple):
+    """One conversation in a file: its number, its place, its JSON, and whether that is whole; in
+    memory its object."""
+
+    number: Any
     place: str
     text: str
     complete: bool = True
+    tree: dict[str, Any] | None = None
 
 
 def _read_records(
-    path: Path, records: Iterator[_Record], names: dict[str, str], skip_bad_rows: bool
+    path: Path | str, records: Iterator[_Record], names: dict[str, str], skip_bad_rows: bool
 ) -> Conversations:
     read = Conversations([], [], str(path))
     first = None
@@ -185,7 +215,12 @@ def _read_records(
         try:
             if not record.complete:
                 raise Problem(f"the line has over {_LONGEST_LINE:,} bytes")
-            read.messages.append(read_record(record.text, names))
+            messages = (
+                read_record(record.text, names)
+                if record.tree is None
+                else read_tree(record.tree, names)
+            )
+            read.messages.append(messages)
             read.rows.append(record.number)
         except Problem as problem:
             if not skip_bad_rows:

@@ -13,18 +13,19 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, TextIO, TypeAlias, cast
 
 import numpy as np
 
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
-from tfx_transformer.data.tables import BadRow, stream_table
+from tfx_transformer.data.sources import TableData, is_table
+from tfx_transformer.data.tables import BadRow, read_header, read_table, stream_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import counted
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
-Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | TableData"
 
 _TEXT_SUFFIXES = (".txt", ".md")
 _BLANKS = " \t\r\n"
@@ -106,9 +107,10 @@ def read_documents(
     Args:
         paths: a path, several with commas between them, or a list of paths. A folder stands for
             all .txt and .md files below it, sorted by path. In a .csv each row is a document; any
-            other file is one document, in UTF-8.
-        column: header of the text's column in a .csv.
-        skip_bad_rows: leave out rows of a .csv that cannot be used.
+            other file is one document, in UTF-8. Or a table in memory, each row of which is a
+            document: a pandas DataFrame, a dictionary of columns or a list of dictionaries.
+        column: header of the text's column in a table.
+        skip_bad_rows: leave out rows of a table that cannot be used.
         bad_rows: a list that gets them.
 
     Yields: Piece, at least one for each document. Errors are raised when iteration reaches them;
@@ -117,18 +119,18 @@ def read_documents(
         no column named for a .csv; a text file is empty, not UTF-8 or holds a NUL character (with
         line and byte); what `tables.stream_table` says of a .csv.
     """
-    for path in _find_files(paths, column):
-        if _is_csv(path):
-            columns = {"column": column}
-            for table in stream_table(
-                path, columns, skip_bad_rows=skip_bad_rows, chunk_rows=_CHUNK_ROWS
-            ):
-                if bad_rows is not None:
-                    bad_rows += table.bad_rows
-                for cell in table.columns["column"]:
-                    yield from _cut(io.StringIO(cell, newline=""), str(path))
-        else:
+    for path in _find_sources(paths, column):
+        if isinstance(path, Path) and not _is_csv(path):
             yield from _read_text(path)
+            continue
+        columns = {"column": column}
+        for table in stream_table(
+            path, columns, skip_bad_rows=skip_bad_rows, chunk_rows=_CHUNK_ROWS
+        ):
+            if bad_rows is not None:
+                bad_rows += table.bad_rows
+            for cell in table.columns["column"]:
+                yield from _cut(io.StringIO(cell, newline=""), str(table.path))
 
 
 def sample_texts(
@@ -146,7 +148,7 @@ def sample_texts(
 
     Arguments and errors as for `read_documents`.
     """
-    total = sum(path.stat().st_size for path in _find_files(paths, column))
+    total = sum(_size(source, column) for source in _find_sources(paths, column))
     share = limit_bytes / max(limit_bytes, total, 1)
     seen = taken = 0
     for piece in read_documents(paths, column, skip_bad_rows=skip_bad_rows):
@@ -309,7 +311,7 @@ def read_corpus(
         return dataclasses.replace(tokens, bad_rows=bad_rows)
 
     training = written(paths, "training.bin")
-    if not validation:
+    if isinstance(validation, str) and not validation:
         return hold_out(training, share, tokenizer)
     return training, written(validation, "validation.bin")
 
@@ -334,8 +336,22 @@ def _is_csv(path: Path) -> bool:
     return path.suffix.lower() == ".csv"
 
 
-def _find_files(paths: Paths, column: str) -> list[Path]:
-    """All files of a corpus; refuses, before any is read, what can be seen to be no text."""
+def _size(source: Path | TableData, column: str) -> int:
+    """Bytes of a file, or of the texts of a table in memory."""
+    if isinstance(source, Path):
+        return source.stat().st_size
+    table = read_table(source, {"column": column}, skip_bad_rows=True)
+    return sum(len(cell.encode()) for cell in table.columns["column"])
+
+
+def _find_sources(paths: Paths, column: str) -> Sequence[Path | TableData]:
+    """All files of a corpus, or the one table in memory; refuses, before any is read, what can be
+    seen to be no text."""
+    if is_table(paths):
+        if not column:
+            raise _column_error(paths)
+        return [paths]
+    paths = cast("str | os.PathLike[str] | Sequence[str | os.PathLike[str]]", paths)
     if isinstance(paths, str | os.PathLike):
         name = os.fspath(paths)
         # A name may have a comma in it.
@@ -372,10 +388,11 @@ def _find_texts(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _column_error(path: Path) -> InputError:
-    header = next(stream_table(path, {}, skip_bad_rows=True, chunk_rows=1)).header
+def _column_error(data: TableData) -> InputError:
+    header = read_header(data)
+    name = data if isinstance(data, Path) else "the table in memory"
     return InputError(
-        f"{path}: which column holds the text?\n"
+        f"{name}: which column holds the text?\n"
         f"  The columns there are: {', '.join(map(repr, header))}.\n"
         "  Name one (column=...)."
     )

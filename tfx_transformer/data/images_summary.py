@@ -6,8 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from tfx_transformer.data.labelled_images import LabelledImages, in_threads
-from tfx_transformer.images import image_size
+from tfx_transformer.data.labelled_images import LabelledImages, in_threads, size_of
 
 # More labels than these are counted, but not all of them named.
 _LABELS_SHOWN = 5
@@ -117,5 +116,5 @@ def _describe(
         duplicates=len(digests) - len(distinct),
         contradictions=len(distinct) - len(set(digests)),
         overlap=sum(digest in shown for digest in digests),
-        sizes=in_threads(image_size, examples.files),
+        sizes=in_threads(size_of, examples.files),
     )

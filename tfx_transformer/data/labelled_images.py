@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,9 +18,10 @@ from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
+from tfx_transformer.data.sources import TableData, as_label, as_text, is_table
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.images import check_image, read_image, resize
+from tfx_transformer.images import check_image, image_size, pixels_of, read_image, resize
 
 # What names of images end with; what a file is its content decides.
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
@@ -35,12 +37,13 @@ _MEMORY = 2 * 1024**3
 class LabelledImages:
     """Image files, the labels of each, and the row of the CSV each stands in.
 
-    Images of a folder are numbered from 1 in the order of their labels and names.
+    Images of a folder are numbered from 1 in the order of their labels and names. Images that were
+    read from memory are pixels, uint8 (height, width, 3), instead of files.
     """
 
-    files: list[Path]
+    files: list[Any]
     labels: list[tuple[str, ...]]
-    rows: list[int]
+    rows: list[Any]
     path: str = ""
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
 
@@ -57,7 +60,7 @@ class LabelledImages:
         return reprs.examples(self, "image", "", line)
 
     @property
-    def inputs(self) -> list[Path]:
+    def inputs(self) -> list[Any]:
         """What is classified."""
         return self.files
 
@@ -76,11 +79,11 @@ class LabelledImages:
 
     def digests(self) -> list[str]:
         """A hash of each file's bytes: equal for copies, whatever their names."""
-        return in_threads(lambda file: hashlib.sha256(file.read_bytes()).hexdigest(), self.files)
+        return in_threads(_digest, self.files)
 
 
 def read_labelled_images(
-    path: str | os.PathLike,
+    path: TableData,
     image: str = "path",
     label: str = "label",
     *,
@@ -90,8 +93,10 @@ def read_labelled_images(
 
     Args:
         path: a folder that holds one folder of images for each label, or a CSV of paths and labels.
-            In a folder, names that begin with a dot are passed over.
-        image, label: names of the CSV's two columns; its paths start at the folder it is in.
+            In a folder, names that begin with a dot are passed over. Or a table in memory: a pandas
+            DataFrame, a dictionary of columns, or a list of (image, label) or of dictionaries;
+            images there are paths, Pillow images or arrays, uint8 (height, width, 3).
+        image, label: names of the table's two columns; paths of a CSV start at the folder it is in.
         skip_bad_rows: leave out images that cannot be used and list them in `bad_rows`, instead of
             refusing all. Their `values` are path and label.
 
@@ -100,20 +105,22 @@ def read_labelled_images(
             a folder is empty or an image stands beside the folders of the labels; none is usable;
             or, for a CSV, see `tables.read_table`.
     """
-    path = Path(path)
-    is_folder = path.is_dir()
-    found = _in_folder(path) if is_folder else _in_table(path, image, label, skip_bad_rows)
-    problems = in_threads(_problem, found.files)
+    is_folder = not is_table(path) and os.path.isdir(path)
+    found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
+    base = "working folder" if is_table(path) else "folder of the CSV"
+    problems = in_threads(functools.partial(_problem, base=base), found.files)
     bad = [i for i, problem in enumerate(problems) if problem]
     if bad and not skip_bad_rows:
-        place = "" if is_folder else f"{path}, row {found.rows[bad[0]]}: "
+        place = "" if is_folder else f"{found.path}, row {found.rows[bad[0]]}: "
         raise InputError(
             f"{place}{problems[bad[0]]}\n"
             "  Or pass --skip-bad-rows (skip_bad_rows=True) to leave out such images\n"
             "  (they are then listed among the bad rows)."
         )
     if len(bad) == len(found):
-        raise InputError(f"{path}: none of the {len(bad)} images can be used.\n  {problems[0]}")
+        raise InputError(
+            f"{found.path}: none of the {len(bad)} images can be used.\n  {problems[0]}"
+        )
     bad_rows = found.bad_rows + [
         BadRow(
             found.rows[i],
@@ -124,7 +131,9 @@ def read_labelled_images(
         for i in bad
     ]
     kept = found.take([i for i, problem in enumerate(problems) if not problem])
-    return dataclasses.replace(kept, bad_rows=sorted(bad_rows, key=lambda row: row.row))
+    if not is_table(path):  # rows in memory may have any names
+        bad_rows.sort(key=lambda row: row.row)
+    return dataclasses.replace(kept, bad_rows=bad_rows)
 
 
 def split_labelled_images(
@@ -195,14 +204,14 @@ def labelled_images(
 
 
 def decode_images(
-    files: Sequence[str | os.PathLike], image_size: int, how: Mapping[str, Any] | None = None
+    files: Sequence[Any], image_size: int, how: Mapping[str, Any] | None = None
 ) -> np.ndarray:
     """uint8 (files, image_size, image_size, 3): each image resized and rounded; `how`: see
     `images.resize`."""
     pixels = np.empty((len(files), image_size, image_size, 3), "uint8")
 
     def decode(index):
-        pixels[index] = np.rint(resize(read_image(files[index]), image_size, how))
+        pixels[index] = np.rint(resize(_pixels(files[index]), image_size, how))
 
     in_threads(decode, range(len(files)))
     return pixels
@@ -241,25 +250,63 @@ def _in_folder(folder: Path) -> LabelledImages:
     return LabelledImages(files, labels, list(range(1, len(files) + 1)), str(folder))
 
 
-def _in_table(path: Path, image: str, label: str, skip_bad_rows: bool) -> LabelledImages:
-    """The files that a CSV names, usable or not."""
-    table = read_table(path, {"image": image, "label": label}, skip_bad_rows=skip_bad_rows)
+def _in_table(data: TableData, image: str, label: str, skip_bad_rows: bool) -> LabelledImages:
+    """The files that a CSV names, or what a table in memory holds, usable or not."""
+    table = read_table(
+        data,
+        {"image": image, "label": label},
+        skip_bad_rows=skip_bad_rows,
+        convert={"image": _as_image, "label": as_label},
+    )
+    folder = table.path.parent if isinstance(table.path, Path) else Path()
     return LabelledImages(
-        [path.parent / cell.strip() for cell in table.columns["image"]],
+        [
+            folder / cell.strip() if isinstance(cell, str) else cell
+            for cell in table.columns["image"]
+        ],
         [(cell.strip(),) for cell in table.columns["label"]],
-        table.rows,
-        str(path),
+        list(table.rows),
+        str(table.path),
         table.bad_rows,
     )
 
 
-def _problem(file: Path) -> str | None:
-    """Why an image cannot be used and what to do, as an InputError says it; None if it can."""
+def _as_image(value: Any) -> str | np.ndarray:
+    """A path as a text, an image in memory as pixels; see `sources.as_text`."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if hasattr(value, "convert") or isinstance(value, np.ndarray):
+        return pixels_of(value)
+    return as_text(value)
+
+
+def _pixels(file: Any) -> np.ndarray:
+    return file if isinstance(file, np.ndarray) else read_image(file)
+
+
+def _digest(file: Any) -> str:
+    if isinstance(file, np.ndarray):
+        return hashlib.sha256(f"{file.shape}".encode() + file.tobytes()).hexdigest()
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def size_of(file: Any) -> tuple[int, int]:
+    """Width and height of an image, as the header of its file has them."""
+    if isinstance(file, np.ndarray):
+        return file.shape[1], file.shape[0]
+    return image_size(file)
+
+
+def _problem(file: Any, base: str) -> str | None:
+    """Why an image cannot be used and what to do, as an InputError says it; None if it can.
+    `base`: where paths start."""
+    if isinstance(file, np.ndarray):
+        return None
     # os.path answers for what cannot be a path too, such as a text of a thousand words.
     if os.path.isdir(file):
         return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
     if not os.path.exists(file):
-        return _missing(file)
+        return _missing(file, base)
     try:
         check_image(file)
     except InputError as error:
@@ -267,13 +314,13 @@ def _problem(file: Path) -> str | None:
     return None
 
 
-def _missing(file: Path) -> str:
+def _missing(file: Path, base: str) -> str:
     name = str(file)
     name = name if len(name) <= _LONGEST_SHOWN else f"{name[: _LONGEST_SHOWN - 1]}…"
     if not os.path.isdir(file.parent):
         folder = str(file.parent)[:_LONGEST_SHOWN]
-        return f"{name}: there is no folder {folder}.\n  Paths start at the folder of the CSV."
+        return f"{name}: there is no folder {folder}.\n  Paths start at the {base}."
     names = [entry.name for entry in file.parent.iterdir()]
     nearest = difflib.get_close_matches(file.name[:_LONGEST_SHOWN], names, n=1, cutoff=0.0)
     hint = f"The nearest name in that folder is {nearest[0]!r}. " if nearest else ""
-    return f"{name}: there is no such file.\n  {hint}Paths start at the folder of the CSV."
+    return f"{name}: there is no such file.\n  {hint}Paths start at the {base}."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
-from tfx_transformer.data.tables import BadRow, Table, read_table
+from tfx_transformer.data.sources import Problem, TableData, as_label
+from tfx_transformer.data.tables import BadRow, Check, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short
 from tfx_transformer.text.framing import frame
@@ -27,7 +28,7 @@ class LabelledTexts:
 
     texts: Rows[tuple[str, ...]]
     labels: list[tuple[str, ...]]
-    rows: Sequence[int]
+    rows: Sequence[Any]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -72,14 +73,14 @@ class LabelledTexts:
 
 
 def read_labelled_texts(
-    path: str | os.PathLike,
+    path: TableData,
     text: str = "text",
     label: str = "label",
     separator: str = "",
     *,
     skip_bad_rows: bool = False,
 ) -> LabelledTexts:
-    """Reads a CSV of texts and their labels.
+    """Read a table of texts and their labels.
 
     Texts stay as they are written. So do labels, but for blanks at either end: `NA`, `null`, `001`
     and `True` are labels like any other.
@@ -88,14 +89,15 @@ def read_labelled_texts(
     `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a CSV in UTF-8 with a header.
+        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
+            of columns, or a list of dictionaries or of (text, label). Whole numbers are labels too.
         text: name of the column of the texts, or several, separated by commas. Of several texts
             some may be empty, but not all.
         label: name of the column of the labels.
         separator: what stands between several labels in one cell, such as "|". Then `a||b|a` is
             `a` and `b`, and an empty cell is no label. "": every cell is one label.
-        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows` (with the
-            cells of these columns, if all texts are empty), instead of refusing the file.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
+            refusing the file.
 
     Raises:
         InputError: a column is named twice, or see `tables.read_table`.
@@ -104,23 +106,23 @@ def read_labelled_texts(
     roles = [role for role in columns if role != "label"]
     allow_empty = (["label"] if separator else []) + (roles if len(roles) > 1 else [])
     table = read_table(
-        path, columns, skip_bad_rows=skip_bad_rows, allow_empty=allow_empty, leave_in_file=roles
+        path,
+        columns,
+        skip_bad_rows=skip_bad_rows,
+        allow_empty=allow_empty,
+        leave_in_file=roles,
+        convert={"label": as_label},
+        check=_text_check(roles, columns) if len(roles) > 1 else None,
     )
-    texts = zipped([table.columns[role] for role in roles])
     # Equal cells become one tuple, however many rows there are.
     split = functools.cache(functools.partial(_split, separator=separator))
-    labels = list(map(split, table.columns["label"]))
-    kept = range(len(texts))
-    if len(roles) > 1:
-        kept = [i for i, several in enumerate(texts) if any(map(str.strip, several))]
-    bad_rows = _rows_without_text(table, roles, kept, skip_bad_rows)
     return LabelledTexts(
-        taken(texts, kept),
-        taken(labels, kept),
-        taken(table.rows, kept),
-        path=str(path),
+        zipped([table.columns[role] for role in roles]),
+        list(map(split, table.columns["label"])),
+        table.rows,
+        path=str(table.path),
         columns={"text": ",".join(columns[role] for role in roles), "label": label},
-        bad_rows=sorted(table.bad_rows + bad_rows, key=lambda bad: bad.row),
+        bad_rows=table.bad_rows,
     )
 
 
@@ -234,26 +236,14 @@ def _split(cell: str, separator: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
-def _rows_without_text(
-    table: Table, roles: list[str], kept: Sequence[int], skip_bad_rows: bool
-) -> list[BadRow]:
-    """The rows of a table that are not kept because all their texts are empty."""
-    names = " and ".join(repr(table.used[role]) for role in roles)
-    lost = np.setdiff1d(np.arange(len(table.rows)), kept).tolist()
-    bad_rows = [
-        BadRow(
-            table.rows[i],
-            table.used[roles[0]],
-            f"columns {names} are empty",
-            tuple(cells[i] for cells in table.columns.values()),
-        )
-        for i in lost
-    ]
-    if bad_rows and not (skip_bad_rows and kept):
-        every = ", and no row can be used" if skip_bad_rows else ""
-        raise InputError(
-            f"{table.path}, row {bad_rows[0].row}: {bad_rows[0].reason}{every}.\n"
-            "  Every row needs a text in one of them. Fix the row, or pass --skip-bad-rows\n"
-            "  (skip_bad_rows=True) to leave it out (it is then listed among the bad rows)."
-        )
-    return bad_rows
+def _text_check(roles: list[str], columns: dict[str, str]) -> Check:
+    """What refuses a row all of whose texts are empty."""
+    names = " and ".join(repr(columns[role]) for role in roles)
+    remedy = "Every row needs a text in one of them."
+
+    def check(cells: dict[str, str]) -> Problem | None:
+        if any(cells[role].strip() for role in roles):
+            return None
+        return Problem(columns[roles[0]], f"columns {names} are empty", remedy)
+
+    return check

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
+from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.reprs import short
@@ -20,11 +21,11 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """Source and target texts, and the row of the file each pair stands in."""
+    """Source and target texts, and the row of the file or table that each pair is in."""
 
     source: Rows[str]
     target: Rows[str]
-    rows: Sequence[int]
+    rows: Sequence[Any]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -54,19 +55,20 @@ class Pairs:
 
 
 def read_pairs(
-    path: str | os.PathLike,
+    path: TableData,
     source: str = "source",
     target: str = "target",
     *,
     skip_bad_rows: bool = False,
 ) -> Pairs:
-    """Reads a CSV of pairs.
+    """Read a table of pairs.
 
     The whole file is checked. If it has more than 64 MiB the texts stay in it: `source` and
     `target` are then `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a CSV in UTF-8 with a header.
+        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
+            of columns, or a list of (source, target) or of dictionaries.
         source, target: names of the two columns.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
@@ -80,7 +82,7 @@ def read_pairs(
         table.columns["source"],
         table.columns["target"],
         table.rows,
-        path=str(path),
+        path=str(table.path),
         columns=table.used,
         bad_rows=table.bad_rows,
     )

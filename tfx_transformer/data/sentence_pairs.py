@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
-from tfx_transformer.data.tables import BadRow, Table, read_table
+from tfx_transformer.data.sources import Problem, TableData, as_number
+from tfx_transformer.data.tables import BadRow, Check, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short
 from tfx_transformer.text.framing import frame
@@ -22,7 +23,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class SentencePairs:
-    """Two texts each, how alike they are, and the row of the file each pair stands in.
+    """Two texts each, how alike they are, and the row of the file or table each is in.
 
     scores: from 0, nothing in common, to 1, the same meaning; None if all pairs mean the same.
     scale: the lowest and the highest score of the file's own scale, which became 0 and 1.
@@ -31,7 +32,7 @@ class SentencePairs:
     first: list[str]
     second: list[str]
     scores: list[float] | None
-    rows: list[int]
+    rows: list[Any]
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
@@ -63,7 +64,7 @@ class SentencePairs:
 
 
 def read_sentence_pairs(
-    path: str | os.PathLike,
+    path: TableData,
     first: str = "sentence1",
     second: str = "sentence2",
     score: str = "",
@@ -72,10 +73,11 @@ def read_sentence_pairs(
     highest: float | None = None,
     skip_bad_rows: bool = False,
 ) -> SentencePairs:
-    """Reads a CSV of pairs of texts.
+    """Read a table of pairs of texts.
 
     Args:
-        path: a CSV in UTF-8 with a header.
+        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
+            of columns, or a list of dictionaries or of (first, second) or (first, second, score).
         first, second: names of the columns of the two texts.
         score: name of the column of numbers that say how alike the two are; "" if each pair means
             the same.
@@ -90,77 +92,51 @@ def read_sentence_pairs(
             are the same.
     """
     columns = {"first": first, "second": second} | ({"score": score} if score else {})
-    table = read_table(path, columns, skip_bad_rows=skip_bad_rows)
+    table = read_table(
+        path,
+        columns,
+        skip_bad_rows=skip_bad_rows,
+        convert={"score": as_number},
+        check=_score_check(score, lowest, highest) if score else None,
+    )
     scores, scale = None, None
     if score:
-        table, scores = _numbers(table, lowest, highest, skip_bad_rows)
+        numbers = list(map(float, table.columns["score"]))
         scale = (
-            min(scores) if lowest is None else float(lowest),
-            max(scores) if highest is None else float(highest),
+            min(numbers) if lowest is None else float(lowest),
+            max(numbers) if highest is None else float(highest),
         )
-        scores = _scaled(scores, scale, f"{path}: column {score!r}")
+        scores = _scaled(numbers, scale, f"{table.path}: column {score!r}")
     return SentencePairs(
         table.columns["first"],
         table.columns["second"],
         scores,
         table.rows,
-        path=str(path),
+        path=str(table.path),
         columns=table.used,
         bad_rows=table.bad_rows,
         scale=scale,
     )
 
 
-def _numbers(
-    table: Table, lowest: float | None, highest: float | None, skip_bad_rows: bool
-) -> tuple[Table, list[float]]:
-    """The table without the rows whose score cannot be used, and the others' scores."""
-    name = table.used["score"]
-    scores, kept, bad_rows = [], [], []
-    for index, (row, cell) in enumerate(zip(table.rows, table.columns["score"], strict=True)):
+def _score_check(name: str, lowest: float | None, highest: float | None) -> Check:
+    """What refuses a row whose score is not a number on the scale."""
+    limits = [f"from {lowest}"] * (lowest is not None) + [f"to {highest}"] * (highest is not None)
+    expected = f"Expected a number {' '.join(limits)}".rstrip() + ", with a point before decimals."
+
+    def check(cells: dict[str, str]) -> Problem | None:
+        cell = cells["score"]
         try:
             number = float(cell)
         except ValueError:
             number = math.nan
-        reason = ""
         if not math.isfinite(number):
-            reason = f"column {name!r} is no number: {cell!r}"
-        elif not (lowest is None or lowest <= number) or not (highest is None or number <= highest):
-            reason = f"column {name!r} is {cell}: outside the scale"
-        if not reason:
-            kept.append(index)
-            scores.append(number)
-            continue
-        if not skip_bad_rows:
-            raise _score_error(f"{table.path}, row {row}: {reason}", lowest, highest)
-        # Of the row only the cells that were asked for are at hand.
-        values = tuple(cells[index] for cells in table.columns.values())
-        bad_rows.append(BadRow(row, name, reason, values))
-    if not kept:
-        raise InputError(
-            f"{table.path}, row {bad_rows[0].row}: {bad_rows[0].reason}, and every row after it is "
-            "bad too.\n  Leaving out bad rows leaves none: fix them."
-        )
-    columns = {role: [cells[i] for i in kept] for role, cells in table.columns.items()}
-    return (
-        dataclasses.replace(
-            table,
-            columns=columns,
-            rows=[table.rows[i] for i in kept],
-            bad_rows=sorted(table.bad_rows + bad_rows, key=lambda bad: bad.row),
-        ),
-        scores,
-    )
+            return Problem(name, f"column {name!r} is no number: {cell!r}", expected)
+        if not (lowest is None or lowest <= number) or not (highest is None or number <= highest):
+            return Problem(name, f"column {name!r} is {cell}: outside the scale", expected)
+        return None
 
-
-def _score_error(what: str, lowest: float | None, highest: float | None) -> InputError:
-    limits = [f"from {lowest}"] * (lowest is not None) + [f"to {highest}"] * (highest is not None)
-    return InputError(
-        f"{what}.\n  Expected a number {' '.join(limits)}".rstrip()
-        + ", with a point before decimals.\n"
-        "  Fix the row, or pass --skip-bad-rows (skip_bad_rows=True) to leave it out\n"
-        "  (it is then listed among the bad rows)."
-    )
+    return check
 
 
 def _scaled(scores: list[float], scale: tuple[float, float], where: str) -> list[float]:

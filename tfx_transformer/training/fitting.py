@@ -48,7 +48,7 @@ def fit(
     source = batches.source
     about = {
         "settings": run.identity.settings,
-        "files": run.identity.files(run.files),
+        "files": run.identity.files(run.files) | run.contents,
         "model": model_of(model, steps, epochs),
     }
     before = run.checkpoints.peek()

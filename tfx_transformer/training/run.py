@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -38,7 +39,7 @@ from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.estimate import estimate
 from tfx_transformer.training.fitting import fit
 from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name
-from tfx_transformer.training.identity import Identity
+from tfx_transformer.training.identity import Identity, content_of
 
 # Samples that are written and scored at the end; a whole test file is `evaluate`'s task.
 _SAMPLES = 500
@@ -125,7 +126,8 @@ class Run:
         self._folder.clear()
         self._write_json("settings.json", settings)
         self.files: list[str] = []
-        self.rows: list[int] | None = None
+        self.contents: dict[str, str] = {}  # digests of what was read from memory
+        self.rows: list[Any] | None = None
         self.begin = time.monotonic()
         self.file = ""
         self.tokens_per_epoch = 0
@@ -142,6 +144,11 @@ class Run:
         """
         self.file = str(summaries[0].path)
         self.files = [str(summary.path) for summary in summaries]
+        self.contents = {
+            f"{summary.path} ({summary.name})": content_of(examples)
+            for summary, examples in zip(summaries, read, strict=False)
+            if not os.path.exists(summary.path)
+        }
         self.rows = getattr(read[0], "rows", None) if read else None
         self.tokens_per_epoch = summaries[0].to_dict()["tokens"]
         for index, summary in enumerate(summaries):

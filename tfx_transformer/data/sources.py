@@ -1,0 +1,313 @@
+"""Where rows come from: one base for all tables, and the tables that are in memory already.
+
+A source has a name, a header and rows; each row has the name by which a person finds it: its number
+in a file, its label in the index of a DataFrame, its position in a list. `tables.read_table` guards
+what a source yields, so a reader of pairs, labels or scores does not know what it reads from.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+import os
+import re
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+# What readers take: a file, a DataFrame, rows (of dictionaries, or of values in the order of the
+# columns that are read), or a dictionary of columns.
+TableData: TypeAlias = (
+    "str | os.PathLike[str] | pandas.DataFrame | Mapping[str, Sequence[Any]] "
+    "| Iterable[Mapping[str, Any]] | Iterable[Sequence[Any]]"
+)
+
+# Half a surrogate pair: no text in UTF-8 holds it, and a file could not.
+_HALF_CHARACTER = re.compile("[\ud800-\udfff]")
+# Longer values hide what a message says.
+_SHOWN = 100
+
+
+class Problem(NamedTuple):
+    """Why a row cannot be used.
+
+    column: header of the column at fault, None for surplus cells; reason: what is wrong with it;
+    remedy: what was expected.
+    """
+
+    column: str | None
+    reason: str
+    remedy: str
+
+
+class Row(NamedTuple):
+    """One row of a source.
+
+    name: how a person finds it; cells: its texts, one for each header; begin, end: the bytes of the
+    file it is in; values: what it holds in memory; problem: why it cannot be used, if that is known
+    already.
+    """
+
+    name: Any
+    cells: list[Any]
+    begin: int = 0
+    end: int = 0
+    values: Sequence[Any] | None = None
+    problem: Problem | None = None
+
+
+class Opened(NamedTuple):
+    """A source whose header was read.
+
+    header: of all columns; row: number of the row that the header is in, None in memory; rows: what
+    follows it, to be closed.
+    """
+
+    header: list[str]
+    row: int | None
+    rows: Generator[Row]
+
+
+class Source(Protocol):
+    """A table that can be read row by row.
+
+    name: what messages call it; path: its file, None in memory; note: what a person must know to
+    find a row, or "".
+    """
+
+    name: str
+    path: Path | None
+    note: str
+
+    def open(self) -> Opened:
+        """Read the header."""
+
+
+Convert = Callable[[Any], Any]
+
+
+def as_text(value: Any) -> str:
+    """A text as it is, "" for a missing value; ValueError, which says what it is, for others."""
+    if isinstance(value, str):
+        if found := _HALF_CHARACTER.search(value):
+            raise ValueError(f"holds half a character, {found[0]!r}")
+        return str(value)
+    if _is_missing(value):
+        return ""
+    raise ValueError(f"is not a text but {_described(value)}")
+
+
+def as_label(value: Any) -> str:
+    """A text, or the digits of a whole number: 7 and "7" are one label. See `as_text`.
+
+    Numbers with a fraction are refused, as pandas makes 1.0 of 1 where another row has none.
+    """
+    if isinstance(value, bool | np.bool_ | numbers.Integral):
+        return str(value)
+    return as_text(value)
+
+
+def as_number(value: Any) -> str:
+    """The digits of a number, or a text that may be one. See `as_text`."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
+        return "" if _is_missing(value) else repr(float(value))
+    return as_text(value)
+
+
+class Memory:
+    """A table in memory, as a `Source`.
+
+    Args:
+        name: what messages call it.
+        header: of the columns.
+        names: of the rows.
+        values: of each row, one for each header; None is a missing one.
+        convert: header -> what makes a text of its values, of the columns that are read.
+        note: what a person must know to find a row.
+    """
+
+    path = None
+
+    def __init__(
+        self,
+        name: str,
+        header: list[str],
+        names: Sequence[Any],
+        values: Iterable[Sequence[Any]],
+        convert: Mapping[str, Convert],
+        note: str = "",
+    ) -> None:
+        self.name, self.header, self.note = name, header, note
+        self._names, self._values, self._convert = names, values, convert
+
+    def open(self) -> Opened:
+        return Opened(self.header, None, self._rows())
+
+    def records(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """The name of each row, and its values by their headers; none for a missing one."""
+        for name, values in zip(self._names, self._values, strict=True):
+            named = zip(self.header, values, strict=False)
+            yield name, {column: value for column, value in named if not _is_missing(value)}
+
+    def _rows(self) -> Generator[Row]:
+        for name, values in zip(self._names, self._values, strict=True):
+            yield self._row(name, values)
+
+    def _row(self, name: Any, values: Sequence[Any]) -> Row:
+        cells: list[Any] = []
+        problem = None
+        if len(values) != len(self.header):
+            wanted = ", ".join(self.header)
+            reason = f"the row holds {len(values)} of {len(self.header)} values"
+            problem = Problem(None, reason, f"Every row needs a value for each of {wanted}.")
+        else:
+            for column, value in zip(self.header, values, strict=True):
+                try:
+                    cells.append(self._convert[column](value) if column in self._convert else "")
+                except ValueError as error:
+                    what = f"column {column!r} {error}"
+                    problem = problem or Problem(column, what, f"Convert column {column!r} first.")
+        return Row(name, cells, values=values, problem=problem)
+
+
+def in_memory(
+    data: Any, columns: Mapping[str, str], convert: Mapping[str, Convert] | None = None
+) -> Memory | None:
+    """The source of a table in memory; None of the path of a file.
+
+    Args:
+        data: a DataFrame, a dictionary of columns, dictionaries, or rows of values in the order of
+            `columns`.
+        columns: role -> header of its column.
+        convert: role -> what makes a text of a value, see `as_text`, which is the default.
+
+    Raises:
+        InputError: another kind of object, or columns of different lengths.
+    """
+    if isinstance(data, str | os.PathLike):
+        return None
+    by_header = {name: (convert or {}).get(role, as_text) for role, name in columns.items()}
+    for method in ("to_dicts", "to_pylist"):  # of Polars and of Arrow
+        if hasattr(data, method):
+            data = getattr(data, method)()
+    if is_frame(data):
+        header = [str(name) for name in data.columns]
+        values = zip(*(data.iloc[:, i].tolist() for i in range(len(header))), strict=True)
+        return Memory("DataFrame", header, data.index.tolist(), values, by_header)
+    if isinstance(data, Mapping):
+        return _of_columns(data, by_header)
+    if isinstance(data, Iterable) and not isinstance(data, bytes):
+        return _of_rows(list(data), list(columns.values()), by_header)
+    raise InputError(
+        f"a table cannot be read from {_described(data)}.\n"
+        "  Expected the path of a file, a pandas DataFrame, a list of rows, or a dictionary of\n"
+        "  columns."
+    )
+
+
+def is_frame(data: Any) -> bool:
+    """Whether it is a pandas DataFrame; pandas is not imported to see it."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(data, pandas.DataFrame)
+
+
+def is_table(data: Any) -> bool:
+    """Whether it is a table in memory, not the path of a file nor a list of paths."""
+    if isinstance(data, str | os.PathLike):
+        return False
+    if is_frame(data) or isinstance(data, Mapping) or not isinstance(data, Sequence):
+        return True
+    return not all(isinstance(item, str | os.PathLike) for item in data)
+
+
+def _of_columns(data: Mapping[str, Sequence[Any]], convert: Mapping[str, Convert]) -> Memory:
+    header = [str(name) for name in data]
+    columns = [column if isinstance(column, str) else list(column) for column in data.values()]
+    for name, column in zip(header, columns, strict=True):
+        if isinstance(column, str) or len(column) != len(columns[0]):
+            what = (
+                f"column {name!r} is a text"
+                if isinstance(column, str)
+                else (
+                    f"column {name!r} has {len(column):,} values, "
+                    f"column {header[0]!r} has {len(columns[0]):,}"
+                )
+            )
+            raise InputError(
+                f"{what}.\n  Expected a list of values for each column, all of one length."
+            )
+    rows = zip(*columns, strict=True)
+    names = range(len(columns[0]) if columns else 0)
+    return Memory("columns", header, names, rows, convert, _COUNTED)
+
+
+def _of_rows(rows: list[Any], names: Sequence[str], convert: Mapping[str, Convert]) -> Memory:
+    keyed = [isinstance(row, Mapping) for row in rows]
+    if any(keyed):
+        dictionaries = (row for row in rows if isinstance(row, Mapping))
+        header = list(dict.fromkeys(str(key) for row in dictionaries for key in row))
+        values: Iterable[Sequence[Any]] = (_in_order(row, header) for row in rows)
+    else:
+        header = list(names)
+        values = ([row] if _is_single(row) else list(row) for row in rows)
+    return Memory("list", header, range(len(rows)), values, convert, _COUNTED)
+
+
+_COUNTED = "Rows are counted from 0."
+
+
+def _in_order(row: Any, header: Sequence[str]) -> list[Any]:
+    """The values of a dictionary, None for a missing one; a row that is none is one value."""
+    if isinstance(row, Mapping):
+        return [row.get(name) for name in header]
+    return [row]
+
+
+def _is_single(row: Any) -> bool:
+    """Whether a row is one value, not a sequence of them."""
+    return isinstance(row, str | bytes) or not isinstance(row, Sequence | np.ndarray)
+
+
+def row_error(name: str, what: str, remedy: str, *, row: Any = None) -> InputError:
+    """An error that says where it is, in a row of a source or in all of it, and the remedy."""
+    place = name if row is None else f"{name}, row {row}"
+    return InputError(f"{place}: {what}\n  " + remedy.strip().replace("\n", "\n  "))
+
+
+def column_name(header: list[str], index: int) -> str:
+    """A column as a person knows it: by its header where there is one, else by its number."""
+    named = index < len(header) and header[index]
+    return f"column {header[index]!r}" if named else f"column {index + 1}"
+
+
+def shorten(text: str) -> str:
+    """A text of 40 characters at most."""
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _is_missing(value: Any) -> bool:
+    """None, NaN, pandas' NA or NaT."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    return isinstance(value, numbers.Real) and math.isnan(value)
+
+
+def _described(value: Any) -> str:
+    """Type and beginning of a value."""
+    shown = f" ({show(value)})" if isinstance(value, str | numbers.Number) else ""
+    return f"of type {type(value).__name__}{shown}"
+
+
+def show(value: Any) -> str:
+    """A value as a text of no more than a line."""
+    text = value if isinstance(value, str) else repr(value)
+    text = text.encode(errors="backslashreplace").decode()
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
