@@ -47,6 +47,7 @@ def main(
     seed: int = 1,
     name: str = "similar",
     overwrite: bool = False,
+    example: str = "",
 ) -> dict[str, Any]:
     """Train an encoder-only Transformer to map texts to vectors.
 
@@ -88,6 +89,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -148,7 +151,7 @@ def main(
     callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
     run.fit(model, batches, checks, epochs, callbacks)
 
-    tfx.save(bundle, model, tokenizer, overwrite=run.overwrite)
+    run.save(bundle, model, tokenizer)
     result = run.report(model)
     tfx.annotate(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.first)

@@ -49,6 +49,7 @@ def main(
     seed: int = 1,
     name: str = "animals",
     overwrite: bool = False,
+    example: str = "",
 ) -> dict[str, Any]:
     """Train an encoder-only Transformer to label images.
 
@@ -94,6 +95,7 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Name of an image for the command in the README of the bundle. Default: photo.jpg.
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -159,7 +161,7 @@ def main(
     batches = tfx.training.augmented(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
 
-    tfx.save(bundle, model, overwrite=run.overwrite, labels=labels)
+    run.save(bundle, model, labels=labels)
     result = run.report(model, train)
     tfx.annotate(bundle, **result)
     calibration = train.files[:: 1 + len(train) // 200]

@@ -50,6 +50,7 @@ def main(
     seed: int = 1,
     name: str = "assistant",
     overwrite: bool = False,
+    example: str = "",
 ) -> dict[str, Any]:
     """Fine-tune a decoder-only Transformer to follow instructions.
 
@@ -94,6 +95,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -144,7 +147,7 @@ def main(
     callbacks = run.callbacks(writer, prompts, answers, patience=patience, minutes=minutes)
     run.fit(model, batches, checks, epochs, callbacks)
 
-    tfx.save(bundle, run.without_adapters(model), tokenizer, overwrite=run.overwrite)
+    run.save(bundle, run.without_adapters(model), tokenizer)
     result = run.finish(model, writer, prompts, answers, tfx.score_answers)
     tfx.annotate(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.first_prompts())

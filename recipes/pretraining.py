@@ -47,6 +47,7 @@ def main(
     seed: int = 1,
     name: str = "stories",
     overwrite: bool = False,
+    example: str = "",
 ) -> dict[str, Any]:
     """Pre-train a Transformer on unlabelled text.
 
@@ -87,6 +88,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
     """
     settings = dict(locals())
     goal = tfx.training.objective(objective)
@@ -138,7 +141,7 @@ def main(
     epochs = tfx.training.rounds(steps, validate_every)
     run.fit(model, batches, checks, epochs, callbacks, steps_per_epoch=validate_every)
 
-    tfx.save(bundle, model, words, overwrite=run.overwrite)
+    run.save(bundle, model, words)
     result = run.finish(model, writer, prompts)
     tfx.annotate(bundle, **result)
     verified = tfx.export.everything(bundle, prompts)

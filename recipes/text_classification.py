@@ -51,6 +51,7 @@ def main(
     seed: int = 1,
     name: str = "topics",
     overwrite: bool = False,
+    example: str = "",
 ) -> dict[str, Any]:
     """Train an encoder-only Transformer to label texts.
 
@@ -96,6 +97,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
@@ -171,7 +174,7 @@ def main(
     run.fit(model, batches, checks, epochs, callbacks)
 
     plain_model = run.without_adapters(model)
-    tfx.save(bundle, plain_model, tokenizer, overwrite=run.overwrite, labels=labels)
+    run.save(bundle, plain_model, tokenizer, labels=labels)
     result = run.report(model, train)
     tfx.annotate(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.texts)

@@ -40,6 +40,7 @@ def main(
     seed: int = 1,
     name: str = "en_ja",
     overwrite: bool = False,
+    example: str = "",
     sentence: str = "I love cats.",
 ) -> dict[str, Any]:
     """Train an encoder-decoder Transformer to translate.
@@ -74,6 +75,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
         sentence: Sentence whose attention is drawn.
     """
     settings = dict(locals())
@@ -116,7 +119,7 @@ def main(
     )
     run.fit(model, batches, checks, epochs, callbacks)
 
-    tfx.save(bundle, model, tokenizer, overwrite=run.overwrite)
+    run.save(bundle, model, tokenizer)
     result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)
     run.draw_attention(model, translator, sentence)
     tfx.annotate(bundle, **result)

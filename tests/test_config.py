@@ -12,6 +12,7 @@ from tiny_models import (
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.training.identity import _FIRST_FIELDS
 
 
 @pytest.mark.parametrize(
@@ -64,3 +65,10 @@ def test_zero_means_the_sizes_own_number():
     config = TransformerConfig.of_size("tiny", 300, hidden_dim=24, intermediate_dim=0, dropout=0)
     assert (config.hidden_dim, config.intermediate_dim, config.dropout) == (24, 96, 0)
     assert (config.num_layers, config.num_heads) == (own.num_layers, own.num_heads)
+
+
+def test_a_configuration_of_the_first_version_is_read():
+    """Bundles of version 0.1 have these fields only."""
+    config = TransformerConfig.of_size("nano", 300)
+    first = {name: value for name, value in config.to_dict().items() if name in _FIRST_FIELDS}
+    assert len(first) == 50 and TransformerConfig.from_dict(first) == config

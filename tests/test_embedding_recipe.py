@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas
 import pytest
+from leaks import leaks
 from scipy.stats import rankdata, spearmanr
 from tiny_models import tiny_causal, tiny_encoder
 
@@ -117,6 +118,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "bad_rows.csv",
         "cost.json",
         "data.json",
+        "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
@@ -143,7 +145,7 @@ def test_data_is_what_was_read(finished, held_out):
     assert (training["rows"], validation["rows"]) == (80 - len(held_out), len(held_out))
     assert (training["bad_rows"], validation["overlap"]) == (1, 0)
     assert training["columns"] == {"first": "english", "second": "japanese"}
-    assert result["data"] == {"file": "my.csv"} and result["example"] in held_out.first
+    assert result["data"] == {"file": "my.csv"} and "example" not in result
 
 
 def test_the_scores_are_those_of_the_bundle(finished, path, held_out):
@@ -294,3 +296,9 @@ def test_a_run_of_no_epoch_says_so(recipe, quick):
     with pytest.raises(InputError, match="Train for one epoch or more, with a lower learning rate"):
         recipe(**ONE_EPOCH | {"epochs": 0, "name": "none"})
     assert not os.path.exists("saved_models/none")
+
+
+def test_the_bundle_holds_no_row_and_no_path(finished):
+    with (finished[0] / "my.csv").open(encoding="utf-8") as file:
+        rows = [cell for row in csv.reader(file) for cell in row]
+    assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])

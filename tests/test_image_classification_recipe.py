@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pandas
 import pytest
+from leaks import leaks
 from PIL import Image, ImageDraw
 from sklearn.metrics import accuracy_score, f1_score
 from tiny_models import tiny_encoder
@@ -129,6 +130,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "confusion.png",
         "cost.json",
         "data.json",
+        "files.json",
         "loss.png",
         "metrics.csv",
         "mistakes.csv",
@@ -166,9 +168,9 @@ def test_the_bundle_knows_labels_and_size(path):
         "attention",
         2,
     )
-    assert config["example"].endswith(".png") and "tiktoken" not in (
-        (path / "README.md").read_text("utf-8")
-    )
+    card = (path / "README.md").read_text("utf-8")
+    assert "example" not in config and "tiktoken" not in card
+    assert "python run.pyz photo.jpg\n" in card
 
 
 def test_the_scores_are_those_of_the_bundle(finished, path, held_out, probabilities):
@@ -308,3 +310,9 @@ def test_a_run_of_no_epoch_says_so(recipe, quick):
     with pytest.raises(InputError, match="Train for one epoch or more, with a lower learning rate"):
         recipe(**ONE_EPOCH | {"epochs": 0, "name": "none"})
     assert not os.path.exists("saved_models/none")
+
+
+def test_the_bundle_holds_no_row_and_no_path(finished):
+    files = sorted((finished[0] / "pictures").rglob("*.png"))
+    rows = [str(file.relative_to(finished[0])) for file in files]
+    assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])

@@ -12,6 +12,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaks import leaks
 
 from tfx_transformer import bundle, cli, pictures, resources
 from tfx_transformer.config import TransformerConfig
@@ -119,6 +120,7 @@ def test_the_folders_hold_what_they_should(folder, finished):
         "bad_rows.csv",
         "cost.json",
         "data.json",
+        "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
@@ -343,3 +345,9 @@ def test_no_text_becomes_a_special_token(tmp_path_factory, tempting, rows, syste
     nowhere = inputs["segment_ids"] == 0
     assert not inputs["token_ids"][nowhere].any() and not weights[nowhere].any()
     assert PAD not in inputs["token_ids"][~nowhere]
+
+
+def test_the_bundle_holds_no_row_and_no_path(folder, finished):
+    with open(folder / SETTINGS["csv"], encoding="utf-8") as file:
+        rows = [cell for row in csv.reader(file) for cell in row]
+    assert not leaks(folder / "saved_models" / "mine", rows, folder)

@@ -19,6 +19,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import example, given
 from hypothesis import strategies as st
+from leaks import leaks
 from tiny_models import tiny_causal
 
 from tfx_transformer import bundle, runtime
@@ -495,3 +496,8 @@ def test_widths_that_int4_does_not_take(tmp_path, settings):
 def test_there_is_no_int2(path):
     with pytest.raises(InputError, match="quantize is 'int2'.\n  Expected None, 'int8', 'int4' or"):
         litert(path, "int2")
+
+
+def test_an_exported_assistant_holds_no_row_and_no_path(assistant):
+    assert (assistant.path / "model.litertlm").is_file()
+    assert not leaks(assistant.path, assistant.texts, assistant.path.parent)

@@ -11,6 +11,7 @@ import pandas
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from leaks import leaks
 from test_export import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import bundle, cli, export, resources, runtime
@@ -155,6 +156,7 @@ def test_the_folders_hold_what_they_should(finished):
     assert sorted(os.listdir(folder / "runs" / "mine")) == [
         "cost.json",
         "data.json",
+        "files.json",
         "loss.png",
         "metrics.csv",
         "previews.csv",
@@ -417,6 +419,7 @@ def test_a_masked_model_is_a_base(finished, masked):
     assert sorted(os.listdir(finished[0] / "runs" / "masked")) == [
         "cost.json",
         "data.json",
+        "files.json",
         "loss.png",
         "metrics.csv",
         "result.json",
@@ -575,3 +578,9 @@ def test_no_text_becomes_a_special_token(tmp_path_factory, tempting, files, rows
         ).as_numpy_iterator()
     ]
     np.testing.assert_array_equal(np.concatenate(labels), ids[1:])
+
+
+def test_the_bundle_holds_no_row_and_no_path(finished):
+    files = sorted((finished[0] / "texts").rglob("*.*"))
+    rows = [line for file in files for line in file.read_text("utf-8").splitlines()]
+    assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])

@@ -9,6 +9,7 @@ import numpy as np
 import pandas
 import pytest
 import safetensors.numpy
+from leaks import leaks
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 from test_export import RUN_PYZ, TRAINING, python
 from tiny_models import tiny_causal
@@ -142,6 +143,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "confusion.png",
         "cost.json",
         "data.json",
+        "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
@@ -523,3 +525,11 @@ def test_a_finished_run_is_not_overwritten_by_accident(recipe, path, quick):
     with pytest.raises(InputError, match="saved_models/mine exists already"):
         recipe(**SETTINGS)
     assert (path / bundle.SUMS).read_text() == before
+
+
+def test_the_bundle_holds_no_row_and_no_path(finished):
+    with (finished[0] / "my.csv").open(encoding="utf-8") as file:
+        rows = [cell for row in csv.reader(file) for cell in row]
+    with (finished[0] / "held.csv").open(encoding="utf-8") as file:
+        rows += [cell for row in csv.reader(file) for cell in row]
+    assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import sacrebleu
+from leaks import leaks
 
 from tfx_transformer import bundle, cli, resources, runtime
 from tfx_transformer.data import read_pairs, split_pairs
@@ -68,6 +69,7 @@ def test_the_folders_hold_what_they_should(finished):
         "attention.png",
         "bad_rows.csv",
         "data.json",
+        "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
@@ -193,3 +195,9 @@ def test_validation_of_its_own(recipe, finished, quick):
     finally:
         (folder / "other.csv").unlink()
     assert (training["rows"], validation["rows"], validation["overlap"]) == (80, 5, 5)
+
+
+def test_the_bundle_holds_no_row_and_no_path(finished):
+    with (finished[0] / "my.csv").open(encoding="utf-8") as file:
+        rows = [cell for row in csv.reader(file) for cell in row]
+    assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litert import Conversion, calibration_images, litert
 from tfx_transformer.export.litertlm import litertlm, write_litertlm
@@ -26,7 +30,11 @@ _SENTENCES = 200
 
 
 def everything(
-    path: str | os.PathLike, inputs: Sequence, beams: int = 4, calibration: Sequence = ()
+    path: str | os.PathLike,
+    inputs: Sequence,
+    beams: int = 4,
+    calibration: Sequence = (),
+    only_missing: bool | None = None,
 ) -> dict[str, Any]:
     """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
     also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
@@ -34,34 +42,114 @@ def everything(
 
     With image files for `calibration`, of the training set, an image classifier also gets a TFLite
     file of integers only; it is removed again if it does not label nearly all images as Keras does.
+
+    Args:
+        only_missing: leave the exports that the bundle has. None: if some are missing, or they
+            were never verified, as a command that was interrupted leaves them; else all are made
+            anew.
+
+    Raises:
+        InputError: an export could not be made. It is raised when all others have been made and
+            verified, as is any other error.
     """
     config = bundle.read_config(path)
     if config["task"] == "masked":
         print("A masked model is a base: fine-tune it with --base. It is not exported.")
         return {}
     causal = config["task"] == "causal"
+    wanted = [bundle.SAVED_MODEL, bundle.LITERT["float32"], bundle.LITERT["int8"]]
+    wanted += [bundle.LITERTLM] * causal + [bundle.LITERT["full_int8"]] * bool(calibration)
+    missing = [name for name in wanted if not Path(path, name).exists()]
+    if only_missing is False or (only_missing is None and not missing and "verified" in config):
+        missing = wanted
     also = ", .litertlm" if causal else ""
     print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
-    with Converter() as converter:
-        model, tokenizer = load(path)
-        files = {None: bundle.LITERT["float32"], "int8": bundle.LITERT["int8"]}
-        with bundle.updating(path) as folder:
-            targets = {quantize: folder / file for quantize, file in files.items()}
-            with Conversion(model, targets, converter, beams):
-                write_saved_model(folder, model, tokenizer)
-                write_run_pyz(folder)
-            if causal:
-                write_litertlm(folder, tokenizer, model.config, "int8")
-            if calibration:
-                images = calibration_images(model, calibration[:_SENTENCES])
-                target = {"full_int8": folder / bundle.LITERT["full_int8"]}
-                with Conversion(model, target, converter, images=images):
+    if len(missing) < len(wanted):
+        print(f"  there already: {', '.join(name for name in wanted if name not in missing)}")
+    model, failed = None, {}
+    if missing:
+        with Converter() as converter:
+            model, tokenizer = load(path)
+            with bundle.updating(path) as folder:
+                exports = _Exports(folder, model, tokenizer, converter, missing)
+                exports.make(beams, calibration[:_SENTENCES])
+                failed = exports.failed
+    results = _verify(path, list(inputs)[:_SENTENCES], model)
+    for error in failed.values():
+        if not isinstance(error, InputError):
+            raise error
+    if failed:
+        reasons = [f"{name}: {error}" for name, error in failed.items()]
+        raise InputError(
+            f"{path} holds the trained model, but not all exports:\n  "
+            + "\n  ".join(reasons)
+            + "\n  The others were verified. Repeat the command to try these again."
+        )
+    return results
+
+
+class _Exports:
+    """The files that a bundle lacks; each is made whether or not another one fails.
+
+    Attributes:
+        failed: the error of each that could not be made, by its name.
+    """
+
+    def __init__(
+        self, folder: Path, model, tokenizer, converter: Converter, missing: Sequence[str]
+    ) -> None:
+        self.folder, self.model, self.tokenizer = folder, model, tokenizer
+        self.converter, self.missing = converter, missing
+        self.failed: dict[str, Exception] = {}
+        self._has_tried_saved_model = False
+
+    def make(self, beams: int, calibration: Sequence) -> None:
+        """Make all of them."""
+        variants = {None: bundle.LITERT["float32"], "int8": bundle.LITERT["int8"]}
+        targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
+        if targets:
+            with (
+                self._trying(*(file.name for file in targets.values())),
+                Conversion(self.model, targets, self.converter, beams),
+            ):
+                self._save_model()
+        self._save_model()
+        write_run_pyz(self.folder)
+        if bundle.LITERTLM in self.missing and bundle.LITERT["int8"] not in self.failed:
+            with self._trying(bundle.LITERTLM):
+                write_litertlm(self.folder, self.tokenizer, self.model.config, "int8")
+        if bundle.LITERT["full_int8"] in self.missing:
+            with self._trying(bundle.LITERT["full_int8"]):
+                images = calibration_images(self.model, calibration)
+                target = {"full_int8": self.folder / bundle.LITERT["full_int8"]}
+                with Conversion(self.model, target, self.converter, images=images):
                     pass
-    results = verify(path, list(inputs)[:_SENTENCES], model)
-    if not calibration:
-        return results
-    whole = results["TFLite full_int8"]
-    if whole["identical"] < _HOLDS * whole["of"]:
+
+    def _save_model(self) -> None:
+        """Write the SavedModel, unless that was tried already."""
+        if bundle.SAVED_MODEL in self.missing and not self._has_tried_saved_model:
+            self._has_tried_saved_model = True
+            with self._trying(bundle.SAVED_MODEL):
+                write_saved_model(self.folder, self.model, self.tokenizer)
+
+    @contextlib.contextmanager
+    def _trying(self, *names: str) -> Iterator[None]:
+        """Note an error of the block, and leave nothing half-written of these exports."""
+        try:
+            yield
+        except Exception as error:
+            for name in names:
+                self.failed[name] = error
+                shutil.rmtree(self.folder / name, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    (self.folder / name).unlink()
+
+
+def _verify(path: str | os.PathLike, inputs: list, model) -> dict[str, Any]:
+    """Verify all exports; a file of integers only that does not hold is removed."""
+    results = verify(path, inputs, model)
+    whole = results.get("TFLite full_int8")
+    if whole and whole["identical"] < _HOLDS * whole["of"]:
         print(f"  full_int8 is removed: fewer than {100 * _HOLDS:.0f} % of its labels are the same")
         del results["TFLite full_int8"]
         with bundle.updating(path) as folder:

@@ -141,7 +141,8 @@ class Conversion:
         self.table = signatures(model, beams, context, rows)
         if images is not None:  # the converter learns the scales of one signature only
             self.table = {"run_1": self.table["run_1"]}
-        self._folder = tempfile.TemporaryDirectory()
+        # Beside the files: whoever removes an unfinished bundle removes this too.
+        self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
     def __enter__(self) -> Conversion:
         try:

@@ -74,7 +74,7 @@ def write_litertlm(
     """
     file = folder / bundle.LITERT[variant]
     content = file.read_bytes()
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
         model = Path(temporary, "model.tflite")
         model.write_bytes(without_signatures(content, {f"decode_{ROWS}"}))
         config = dataclasses.replace(config, max_sequence_length=_context(content))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import os
 import shlex
@@ -16,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.base import TransformerModel
@@ -49,17 +50,60 @@ def save(
         safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
         if tokenizer is not None:
             bundle.write_tokenizer(folder, tokenizer)
-        config = {
-            "format": bundle.FORMAT,
-            "task": model.task,
-            "parameters": sum(int(w.size) for w in weights.values()),
-            "architecture": model.config.to_dict(),
-            "chat": tokenizer is not None and tokenizer.chat_template is not None,
-            "versions": _versions(),
-            **details,
-        }
+        config = _config(model, tokenizer, details)
         bundle.write_config(folder, config)
-        (folder / "README.md").write_text(model_card(Path(path).name, config), encoding="utf-8")
+        files.write(folder / "README.md", model_card(Path(path).name, config))
+
+
+@bundle.whole
+def is_saved(
+    path: str | os.PathLike,
+    model: keras.Model,
+    tokenizer: Tokenizer | None = None,
+    **details: Any,
+) -> bool:
+    """Whether `save` has written this very model to a bundle; what was added since does not count.
+
+    Args:
+        path, model, tokenizer, details: of `save`.
+    """
+    path = Path(path)
+    try:
+        bundle.verify(path)
+        config = bundle.read_config(path)
+        ours = json.loads(json.dumps(_config(model, tokenizer, details)))
+        if any(config.get(name) != value for name, value in ours.items()):
+            return False
+        if tokenizer is not None:
+            theirs = bundle.read_tokenizer(path)
+            if theirs.to_json() != tokenizer.to_json():
+                return False
+            if theirs.chat_template != tokenizer.chat_template:
+                return False
+        with _reading(path / bundle.WEIGHTS):
+            file = safetensors.safe_open(path / bundle.WEIGHTS, framework="numpy")
+            variables = parameters(model)
+            return set(file.keys()) == variables.keys() and all(
+                file.get_tensor(name).tobytes() == np.asarray(w.value, "float32").tobytes()
+                for name, w in variables.items()
+            )
+    except InputError:
+        return False
+
+
+def _config(
+    model: keras.Model, tokenizer: Tokenizer | None, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The `config.json` of a model."""
+    return {
+        "format": bundle.FORMAT,
+        "task": model.task,
+        "parameters": sum(math.prod(w.shape) for w in parameters(model).values()),
+        "architecture": model.config.to_dict(),
+        "chat": tokenizer is not None and tokenizer.chat_template is not None,
+        "versions": _versions(),
+        **details,
+    }
 
 
 def annotate(path: str | os.PathLike, **details: Any) -> None:
@@ -68,8 +112,7 @@ def annotate(path: str | os.PathLike, **details: Any) -> None:
     with bundle.updating(path) as folder:
         config = bundle.read_config(folder) | details
         bundle.write_config(folder, config)
-        (folder / "README.md").unlink()  # a hard link of the bundle's own
-        (folder / "README.md").write_text(model_card(path.name, config), encoding="utf-8")
+        files.write(folder / "README.md", model_card(path.name, config))
 
 
 @overload
@@ -188,8 +231,6 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         reads = f"images of {size} x {size} as {architecture['max_sequence_length']:,} vectors"
     elif config.get("chat"):
         needs += " jinja2"
-    example = config.get("example", "I love cats.")
-    words = [example] if isinstance(example, str) else example  # the texts of a row
     lines = [
         f"# {name}",
         "",
@@ -200,7 +241,7 @@ def model_card(name: str, config: dict[str, Any]) -> str:
         "Run it where this folder is, without TensorFlow:",
         "",
         f"    pip install ai-edge-litert numpy {needs}",
-        f"    python run.pyz {shlex.join(words)}",
+        f"    python run.pyz {shlex.join(_example(config))}",
         "",
     ]
     if config.get("labels"):
@@ -213,6 +254,18 @@ def model_card(name: str, config: dict[str, Any]) -> str:
                 lines.append(f"- {key}: {shown}")
             lines.append("")
     return "\n".join(lines)
+
+
+def _example(config: Mapping[str, Any]) -> list[str]:
+    """What the model is run on in its README: a text, the texts of a row, or an image. Unless the
+    user gave one, it is nobody's: no row of the data stands in a bundle."""
+    if config["architecture"].get("image_size"):
+        example = config.get("example", "photo.jpg")
+    else:
+        example = config.get("example", "I love cats.")
+    if isinstance(example, str):
+        return [example] + [""] * (config.get("text_columns", 1) - 1)
+    return list(example)
 
 
 def _check_sizes(

@@ -41,6 +41,8 @@ SLICE = 20_000
 
 # Beside the tokenizer.json of a checkpoint; says which of its tokens mean what.
 SETTINGS = "tokenizer_config.json"
+# Settings in it that say where somebody's files were.
+_PLACES = ("name_or_path", "_file")
 
 # tokenizer.json is the largest file that a tokenizer has.
 MAX_FILE_BYTES = json_files.MAX_BYTES
@@ -273,7 +275,12 @@ class Tokenizer:
 
     def save_settings(self, folder: Path) -> None:
         """Writes the `tokenizer_config.json` of a checkpoint's tokenizer."""
-        write_text(folder / SETTINGS, json.dumps(self.settings, ensure_ascii=False, indent=1))
+        settings = {
+            name: value
+            for name, value in (self.settings or {}).items()
+            if not name.endswith(_PLACES)
+        }
+        write_text(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1))
 
     def merges(self) -> list[tuple[bytes, bytes]]:
         """The two parts each token longer than a byte was merged from, in merge order.

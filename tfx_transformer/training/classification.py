@@ -3,7 +3,7 @@ surest mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -89,7 +89,8 @@ class ClassifierRun(Run):
             train: the examples of the training, for what simpler classifiers reach; where several
                 labels hold at once, there is no such comparison.
 
-        Returns: "training", "scores", "data" and "example", as `Run.finish`.
+        Returns: "training", "scores", "data" and "example" as `Run.finish`; of texts also
+            "text_columns", how many a row has, and of several their "columns".
         """
         _, training = self._finish_metrics(model, "val_macro_f1")
         names, truth = self.predictor.labels.names, self.truth
@@ -112,11 +113,12 @@ class ClassifierRun(Run):
             print(f"  {name + ':':<36} {_sentence(found)}")
         self._write_json("result.json", training | scores | {"baselines": others})
         kept = {name: value for name, value in scores.items() if name != "per_class"}
-        result = {"training": training, "scores": kept, "data": {"file": self.file}}
+        result = {"training": training, "scores": kept} | self._for_the_bundle()
         if isinstance(self.predictor, ImageClassifier):
-            return result | {"example": min(shown, key=len)}
+            return result
         self.draw_self_attention(model, self.predictor.tokenizer, self.held_out)
-        return result | _for_the_bundle(self.held_out, self.columns)
+        result["text_columns"] = len(self.columns)
+        return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 
     def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, dict[str, Any]]:
         """What always the most frequent label, and a linear classifier, reach."""
@@ -132,14 +134,6 @@ class ClassifierRun(Run):
         before, after = sets
         found[name] = baseline(before, ids, after, self.truth)
         return found
-
-
-def _for_the_bundle(rows: Sequence[tuple[str, ...]], columns: list[str]) -> dict[str, Any]:
-    """The shortest example, how many texts of a row are read, and the columns of several."""
-    example = min((row for row in rows if any(row)), key=lambda row: len(as_text(row)))
-    if len(example) == 1:
-        return {"example": example[0], "text_columns": 1}
-    return {"example": list(example), "text_columns": len(example), "columns": columns}
 
 
 def _sentence(scores: Mapping[str, Any]) -> str:

@@ -67,6 +67,4 @@ class EmbedderRun(Run):
         self._print_result(training, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
         self._write_json("result.json", training | scores)
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
-        example = min((text for text in self.held_out.first if text), key=len)
-        data = {"file": self.file}
-        return {"training": training, "scores": scores, "data": data, "example": example}
+        return {"training": training, "scores": scores} | self._for_the_bundle()

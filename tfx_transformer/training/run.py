@@ -23,6 +23,7 @@ from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.decoding import cross_attention
 from tfx_transformer.models.lora import has_adapters, merged, save_adapters
+from tfx_transformer.models.saving import is_saved, save
 from tfx_transformer.models.states import self_attention, text_ids, token_bytes
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.callbacks import (
@@ -101,6 +102,7 @@ class Run:
             that no run wrote, another process is writing there, or the folder cannot be written.
 
     Attributes:
+        goes_on: whether an interrupted run of that name goes on.
         overwrite: whether its bundle may replace one that is there: that was asked for, or an
             interrupted run goes on, which may have written it.
     """
@@ -122,7 +124,8 @@ class Run:
         before = self.checkpoints.peek()
         if before is not None:
             self.refuse(self.identity.changes(before))
-        self.overwrite = bool(settings.get("overwrite") or self.checkpoints.steps())
+        self.goes_on = bool(self.checkpoints.steps())
+        self.overwrite = bool(settings.get("overwrite") or self.goes_on)
         self._folder.clear()
         self._write_json("settings.json", settings)
         self.files: list[str] = []
@@ -268,6 +271,26 @@ class Run:
         stopping = BestWeights(judged, mode, patience, self.grain)
         return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
 
+    def save(
+        self,
+        path: str | os.PathLike,
+        model: keras.Model,
+        tokenizer: Tokenizer | None = None,
+        **details: Any,
+    ) -> None:
+        """Write the trained model as a bundle, before anything that could fail.
+
+        A run that goes on and has saved this very model already leaves the bundle as it is, with
+        what was exported to it.
+
+        Args:
+            path, model, tokenizer, details: of `models.saving.save`.
+        """
+        if self.goes_on and is_saved(path, model, tokenizer, **details):
+            print(f"{path} holds the trained model already.")
+            return
+        save(path, model, tokenizer, overwrite=self.overwrite, **details)
+
     def without_adapters(self, model: keras.Model) -> keras.Model:
         """The model itself if it has no adapters; else they are written, and the plain model is
         returned that they amount to."""
@@ -296,8 +319,8 @@ class Run:
             score: (written texts, references) -> scores.
             scores: further ones, known already.
 
-        Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data",
-            and as "example" a short text for the model card.
+        Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data"
+            (the name of its file), and "example", the setting of that name, if there is one.
         """
         best, training = self._finish_metrics(model, "val_loss")
         texts, references = list(texts[:_SAMPLES]), list(references[:_SAMPLES])
@@ -317,9 +340,14 @@ class Run:
             scores |= score(written, references)
         self._print_result(training, describe_scores(scores))
         self._write_json("result.json", training | scores)
-        result = {"training": training, "scores": scores, "data": {"file": self.file}}
-        example = next((text for text in map(shown, texts) if "\n" not in text), None)
-        return result | ({"example": example} if example else {})
+        return {"training": training, "scores": scores} | self._for_the_bundle()
+
+    def _for_the_bundle(self) -> dict[str, Any]:
+        """What a bundle says of its data: the name of the file, and the example that the user gave.
+        No path of this machine and no row goes into it."""
+        example = self.settings.get("example")
+        about = {"data": {"file": Path(self.file).name}}
+        return about | ({"example": example} if example else {})
 
     def _finish_metrics(self, model: keras.Model, judged: str) -> tuple[Any, dict[str, Any]]:
         """Writes metrics and the curve of the loss; returns the row of the best epoch, by the
