@@ -346,7 +346,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     files), and for a chat model `chat_template.jinja`."""
     tokenizer.save(folder / TOKENIZER)
     if tokenizer.chat_template is not None:
-        (folder / CHAT_TEMPLATE).write_text(tokenizer.chat_template, encoding="utf-8")
+        files.write(folder / CHAT_TEMPLATE, tokenizer.chat_template)
 
 
 @whole
@@ -437,21 +437,12 @@ def _files(path: Path) -> list[str]:
 
 def _write_sums(folder: Path) -> None:
     lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder)]
-    (folder / SUMS).unlink(missing_ok=True)  # may be a hard link of the bundle's before
-    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
-    for name in [*_files(folder), SUMS]:
-        _sync(folder / name)
-    _sync(folder)
+    for name in _files(folder):
+        files.sync(folder / name)
+    files.write(folder / SUMS, "".join(lines))
 
 
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

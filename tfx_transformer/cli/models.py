@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
 from tfx_transformer.errors import InputError
 
@@ -268,7 +269,7 @@ def _save(chosen: argparse.Namespace, table: dict[str, list[str]]) -> None:
     if chosen.save:
         import pandas
 
-        pandas.DataFrame(table).to_csv(chosen.save, index=False)
+        files.write(chosen.save, pandas.DataFrame(table).to_csv(index=False))
 
 
 def _generator(chosen: argparse.Namespace):

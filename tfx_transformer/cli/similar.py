@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer import files
 from tfx_transformer.errors import InputError
 
 SHOWN_NUMBERS = 6
@@ -234,17 +234,12 @@ def save_vectors(file: str, vectors, texts: Sequence[str]) -> None:
     """Writes float32 (texts, dimensions) as .npy, or as .csv with the texts, in one step."""
     import numpy as np
 
-    path = Path(file)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}{path.suffix}")
-    try:
-        if path.suffix == ".npy":
-            np.save(unfinished, np.asarray(vectors, "float32"))
+    with files.replacing(file) as unfinished, unfinished.open("wb") as opened:
+        if Path(file).suffix == ".npy":
+            np.save(opened, np.asarray(vectors, "float32"))
         else:
             import pandas
 
             table = pandas.DataFrame(vectors)
             table.insert(0, "text", list(texts))
-            table.to_csv(unfinished, index=False)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+            table.to_csv(opened, index=False)

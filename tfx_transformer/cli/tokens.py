@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tfx_transformer import files
 from tfx_transformer.errors import InputError
 
 if TYPE_CHECKING:
@@ -198,16 +199,9 @@ def _print(
 def _write_page(
     path: Path, names: list[str], samples: list[Sample], rows: list[list[str]], notes: list[str]
 ) -> None:
-    """Writes the page in one step: an interrupted run leaves the old one or the new one."""
     from tfx_transformer.text.token_page import token_page
 
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        page = token_page("Tokens", names, samples, rows, notes)
-        unfinished.write_text(page, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    files.write(path, token_page("Tokens", names, samples, rows, notes))
 
 
 def _draw(path: str, names: list[str], samples: list[Sample]) -> None:

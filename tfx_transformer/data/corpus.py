@@ -17,6 +17,7 @@ from typing import NamedTuple, TextIO, TypeAlias, cast
 
 import numpy as np
 
+from tfx_transformer import files
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.sources import TableData, is_table
@@ -164,31 +165,23 @@ def write_tokens(
 ) -> TokenFile:
     """Writes the ids of all documents to a flat binary file, `tokenizer.end_id` after each.
 
-    Ids are uint16 if the vocabulary allows, else uint32, in the machine's byte order. The file
-    appears whole or not at all: written beside its place, synced, then renamed.
+    Ids are uint16 if the vocabulary allows, else uint32, in the machine's byte order.
     """
     path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
     dtype = "uint16" if tokenizer.vocabulary_size <= 65_536 else "uint32"
     byte_lengths = np.array(tokenizer.byte_lengths())
-    files: dict[str, None] = {}
+    read: dict[str, None] = {}
     tokens = size = ends = 0
-    try:
-        with unfinished.open("wb") as file:
-            for piece in documents:
-                end = [tokenizer.end_id] if piece.last else []
-                ids = np.array(tokenizer.encode(piece.text) + end, dtype)
-                file.write(ids.tobytes())
-                files[piece.path] = None
-                tokens += len(ids)
-                size += int(byte_lengths[ids].sum())
-                ends += piece.last
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return TokenFile(path, dtype, tokens, size, ends, tuple(files))
+    with files.replacing(path) as unfinished, unfinished.open("wb") as file:
+        for piece in documents:
+            end = [tokenizer.end_id] if piece.last else []
+            ids = np.array(tokenizer.encode(piece.text) + end, dtype)
+            file.write(ids.tobytes())
+            read[piece.path] = None
+            tokens += len(ids)
+            size += int(byte_lengths[ids].sum())
+            ends += piece.last
+    return TokenFile(path, dtype, tokens, size, ends, tuple(read))
 
 
 def hold_out(tokens: TokenFile, share: float, tokenizer: Tokenizer) -> tuple[TokenFile, TokenFile]:

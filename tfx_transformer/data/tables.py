@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from tfx_transformer import files
 from tfx_transformer.data import file_rows
 from tfx_transformer.data.csv_file import CsvFile, cell_reader, check_header
 from tfx_transformer.data.file_rows import FileRows, RowFile, Rows
@@ -227,24 +228,16 @@ def read_header(path: TableData, columns: dict[str, str] | None = None) -> list[
 
 
 def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> None:
-    """Writes bad rows as CSV: row, column, reason, values (a JSON list of the cells).
-
-    The file appears whole or not at all: written beside its place, synced, then renamed.
-    """
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".unfinished")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "column", "reason", "values"])
-            for bad in bad_rows:
-                values = json.dumps(bad.values, ensure_ascii=False)
-                writer.writerow([bad.row, bad.column, bad.reason, values])
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write bad rows as CSV: row, column, reason, values (a JSON list of the cells)."""
+    with (
+        files.replacing(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(["row", "column", "reason", "values"])
+        for bad in bad_rows:
+            values = json.dumps(bad.values, ensure_ascii=False)
+            writer.writerow([bad.row, bad.column, bad.reason, values])
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer import files
 from tfx_transformer.evaluation.labels import checked
 
 
@@ -56,4 +57,4 @@ def write_mistakes(path: str | os.PathLike, mistakes: Sequence[dict[str, str | f
     import pandas
 
     columns = ["input", "label", "predicted", "probability"]
-    pandas.DataFrame(mistakes, columns=columns).to_csv(path, index=False)
+    files.write(path, pandas.DataFrame(mistakes, columns=columns).to_csv(index=False))

@@ -40,10 +40,8 @@ def write_file(request: dict) -> None:
     content = converter.convert()
     if request["quantize"] == "int4":
         content = in_four_bits(content)
-    temporary = request["path"] + ".tmp"
-    with open(temporary, "wb") as file:
+    with open(request["path"], "wb") as file:
         file.write(content)
-    os.replace(temporary, request["path"])
 
 
 def in_four_bits(content: bytes) -> bytes:

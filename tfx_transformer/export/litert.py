@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import compacted
 from tfx_transformer.export.converter import Converter
@@ -147,8 +147,8 @@ class Conversion:
     def __enter__(self) -> Conversion:
         try:
             self._trace()
-            for quantize, file in self.files.items():
-                self.converter.submit(self._request(quantize, file))
+            for quantize in self.files:
+                self.converter.submit(self._request(quantize))
         except BaseException:
             self._folder.cleanup()
             raise
@@ -159,9 +159,9 @@ class Conversion:
             if kind is None:
                 self.converter.wait()
                 for quantize, file in self.files.items():
-                    _check_operations(file)
-                    if quantize:
-                        file.write_bytes(compacted(file.read_bytes()))
+                    _check_operations(self._converted(quantize))
+                    content = self._converted(quantize).read_bytes()
+                    files.write(file, compacted(content) if quantize else content)
         finally:
             self._folder.cleanup()
 
@@ -176,11 +176,15 @@ class Conversion:
             with contextlib.redirect_stdout(sys.stderr):
                 archive.write_out(self._folder.name, verbose=False)
 
-    def _request(self, quantize: str | None, file: Path) -> dict[str, Any]:
+    def _converted(self, quantize: str | None) -> Path:
+        """Where the converter writes."""
+        return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
+
+    def _request(self, quantize: str | None) -> dict[str, Any]:
         request = {
             "saved_model": self._folder.name,
             "names": list(self.table),
-            "path": str(file),
+            "path": str(self._converted(quantize)),
             "quantize": quantize,
         }
         if self.images is not None:

@@ -13,7 +13,7 @@ from litert_lm_builder import litertlm_builder
 from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata
 from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
@@ -99,10 +99,8 @@ def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConf
         builder.add_tflite_model(str(model), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
         builder.add_hf_tokenizer(str(words))
         builder.add_llm_metadata(str(metadata))
-        unfinished = file.with_name(file.name + ".tmp")
-        with unfinished.open("wb") as stream:
+        with files.replacing(file) as unfinished, unfinished.open("wb") as stream:
             builder.build(stream, validate_metadata=True)
-        os.replace(unfinished, file)
 
 
 def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:

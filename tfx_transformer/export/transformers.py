@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, files
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.saving import save_pretrained
 from tfx_transformer.models.saving import load, parameters
@@ -44,7 +44,7 @@ def _write_tokenizer(target: Path, tokenizer: Tokenizer, task: str) -> None:
         return  # a checkpoint's own files
     tree = json.loads((target / bundle.TOKENIZER).read_text(encoding="utf-8"))
     tree["post_processor"] = _template(tokenizer, task)
-    (target / bundle.TOKENIZER).write_text(json.dumps(tree, ensure_ascii=False), encoding="utf-8")
+    files.write(target / bundle.TOKENIZER, json.dumps(tree, ensure_ascii=False))
     names = {index: name for name, index in tokenizer.special_tokens.items()}
     settings: dict[str, Any] = {
         "tokenizer_class": "PreTrainedTokenizerFast",
@@ -56,7 +56,7 @@ def _write_tokenizer(target: Path, tokenizer: Tokenizer, task: str) -> None:
     if tokenizer.chat_template is not None:
         settings["chat_template"] = tokenizer.chat_template
     text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    (target / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    files.write(target / "tokenizer_config.json", text)
 
 
 def _template(tokenizer: Tokenizer, task: str) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import math
@@ -17,7 +16,7 @@ import safetensors
 import safetensors.numpy
 from keras import ops
 
-from tfx_transformer import json_files
+from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, TokenEmbedding
 from tfx_transformer.layers.linear import replace_variable
@@ -136,19 +135,11 @@ def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
     tensors = {w.path: ops.convert_to_numpy(w) for w in weights}
     facts = json.dumps(_settings(layers) | _base(model))
     metadata = {"adapters": facts, "sha256": _digest(facts, tensors)}
-    temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(safetensors.numpy.save(tensors, metadata))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        files.write(path, safetensors.numpy.save(tensors, metadata))
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
 
 
 def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:

@@ -10,7 +10,7 @@ import importlib.util
 import io
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unicodedata import east_asian_width
@@ -19,6 +19,8 @@ import matplotlib.style
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+
+from tfx_transformer import files
 
 DPI = 150
 SIZE = (7.0, 4.5)  # inches; an attention map of many tokens grows, up to LARGEST
@@ -86,14 +88,7 @@ def write(
     if path is None:
         return Picture(png.getvalue())
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(png.getvalue())
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):
-            unfinished.unlink()
-        raise
+    files.write(path, png.getvalue())
     return Picture(png.getvalue(), path)
 
 

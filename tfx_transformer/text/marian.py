@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tfx_transformer import files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text import checkpoint_files, sentencepiece
 from tfx_transformer.text.conventions import Conventions, conventions
 from tfx_transformer.text.hugging_face import HuggingFaceTokenizer, without_surrogates
-from tfx_transformer.text.tokenizer import write_text
 
 SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocab.json"
 
@@ -83,9 +83,9 @@ class MarianTokenizer(HuggingFaceTokenizer):
     def save(self, path: str | os.PathLike) -> None:
         """Writes the checkpoint's own files into the folder of `path`, instead of that file."""
         folder = Path(path).parent
-        (folder / SOURCE).write_bytes(self._files.source)
-        (folder / TARGET).write_bytes(self._files.target)
-        write_text(folder / VOCABULARY, json.dumps(self._ids, ensure_ascii=False, indent=1))
+        files.write(folder / SOURCE, self._files.source)
+        files.write(folder / TARGET, self._files.target)
+        files.write(folder / VOCABULARY, json.dumps(self._ids, ensure_ascii=False, indent=1))
         self.save_settings(folder)
 
 

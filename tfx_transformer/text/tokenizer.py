@@ -14,7 +14,7 @@ from typing import Any
 
 import tiktoken
 
-from tfx_transformer import json_files
+from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import listed
 from tfx_transformer.text.conventions import Conventions, Frame
@@ -269,7 +269,7 @@ class Tokenizer:
     def save(self, path: str | os.PathLike) -> None:
         """Writes `tokenizer.json`; for a checkpoint, `tokenizer_config.json` beside it as well."""
         path = Path(path)
-        write_text(path, self.to_json())
+        files.write(path, self.to_json())
         if self.settings is not None:
             self.save_settings(path.parent)
 
@@ -280,7 +280,7 @@ class Tokenizer:
             for name, value in (self.settings or {}).items()
             if not name.endswith(_PLACES)
         }
-        write_text(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1))
+        files.write(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1))
 
     def merges(self) -> list[tuple[bytes, bytes]]:
         """The two parts each token longer than a byte was merged from, in merge order.
@@ -367,13 +367,6 @@ def check_sizes(model: Mapping[str, Any]) -> None:
                 f"{name} has more entries than that of any tokenizer.\n"
                 f"  Expected {MAX_ENTRIES:,} at most. Copy the file again."
             )
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file at once or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _byte_alphabet() -> dict[int, str]:

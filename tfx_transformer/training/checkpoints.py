@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tfx_transformer import bundle, json_files
+from tfx_transformer import bundle, files, json_files
 from tfx_transformer.errors import InputError
 
 KEPT = 2
@@ -72,9 +72,7 @@ class Checkpoints:
         try:
             with bundle.writing(path) as folder:
                 safetensors.numpy.save_file(dict(arrays), folder / _ARRAYS)
-                (folder / bundle.CONFIG).write_text(
-                    json.dumps(state, default=float), encoding="utf-8"
-                )
+                files.write(folder / bundle.CONFIG, json.dumps(state, default=float))
         except (OSError, safetensors.SafetensorError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path} could not be written: {why}.") from error

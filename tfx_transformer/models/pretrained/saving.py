@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import safetensors.numpy
 
+from tfx_transformer import files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.families import FAMILIES
@@ -195,4 +196,4 @@ def _tensors(family: Family, config: Mapping[str, Any], model) -> dict[str, np.n
 
 def _write_json(file: Path, values: Mapping[str, Any]) -> None:
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    file.write_text(text, encoding="utf-8")
+    files.write(file, text)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
+from tfx_transformer import files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import MAX_BYTES, parse, read_object
@@ -266,4 +267,4 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, values: Any) -> None:
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
-    file.write_text(text, encoding="utf-8")
+    files.write(file, text)
