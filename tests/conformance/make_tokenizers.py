@@ -323,6 +323,49 @@ def marian(folder: Path) -> None:
     write_json(folder / "config.json", start)
 
 
+def xlm_roberta(folder: Path) -> None:
+    """A Unigram model whose ids are in fairseq's order, as in XLM-RoBERTa, CamemBERT and NLLB."""
+    with tempfile.TemporaryDirectory() as temporary:
+        t5(Path(temporary))
+        made = transformers.T5Tokenizer.from_pretrained(temporary)
+    tree = json.loads(made.backend_tokenizer.to_str())
+    pieces = [[name, score] for name, score in tree["model"]["vocab"] if not name.startswith("<")]
+    first = [["<s>", 0.0], ["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0]]
+    tree["model"] |= {"vocab": [*first, *pieces, ["<mask>", 0.0]], "unk_id": 3}
+    tree["added_tokens"] = []
+    learner = Tokenizer.from_str(json.dumps(tree))
+    learner.add_special_tokens(["<s>", "<pad>", "</s>", "<unk>"])
+    learner.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
+    learner.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    write_tokenizer(learner, folder)
+    settings = {"tokenizer_class": "XLMRobertaTokenizer", "bos_token": "<s>", "eos_token": "</s>"}
+    settings |= {"cls_token": "<s>", "sep_token": "</s>", "pad_token": "<pad>"}
+    settings |= {"unk_token": "<unk>", "mask_token": "<mask>"}
+    write_json(folder / "tokenizer_config.json", settings)
+
+
+def modernbert(folder: Path) -> None:
+    """A byte-level model that frames texts as BERT does; blanks that are tokens, as in GPT-NeoX."""
+    learner = byte_pairs(pre_tokenizers.ByteLevel(add_prefix_space=False), [])
+    learner.normalizer = normalizers.NFC()
+    learner.add_tokens([AddedToken(" " * n, normalized=True) for n in (4, 3, 2)])
+    learner.add_special_tokens(["[UNK]", "[CLS]", "[SEP]", "[PAD]"])
+    learner.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
+    learner.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair="[CLS] $A [SEP] $B [SEP]",
+        special_tokens=[(name, learner.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings |= {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "cls", "sep", "pad")}
+    write_tokenizer(learner, folder)
+    write_json(folder / "tokenizer_config.json", settings | {"mask_token": "[MASK]"})
+
+
 FAMILIES: dict[str, tuple[Callable[[Path], None], Any]] = {
     "bert": (lambda folder: word_piece(folder, True), transformers.BertTokenizer),
     "bert_cased": (lambda folder: word_piece(folder, False), transformers.BertTokenizer),
@@ -336,6 +379,8 @@ FAMILIES: dict[str, tuple[Callable[[Path], None], Any]] = {
     "gemma": (gemma, transformers.PreTrainedTokenizerFast),
     "t5": (t5, transformers.T5Tokenizer),
     "marian": (marian, transformers.MarianTokenizer),
+    "xlm_roberta": (xlm_roberta, transformers.PreTrainedTokenizerFast),
+    "modernbert": (modernbert, transformers.PreTrainedTokenizerFast),
 }
 
 
