@@ -66,6 +66,21 @@ CASES: dict[str, tuple[type[keras.layers.Layer], dict[str, Any], dict[str, np.nd
         {"x": X, "memory": MEMORY},
     ),
     "llama_block": (layers.TransformerBlock, {**BLOCK, **LLAMA, "use_bias": False}, {"x": X}),
+    "family_block": (
+        layers.TransformerBlock,
+        {
+            **BLOCK,
+            "parallel_residual": True,
+            "first_norm": False,
+            "norm_bias": False,
+            "rope_theta": 1e3,
+            "head_dim": 6,
+            "rotary_dim": 4,
+            "sliding_window": 2,
+            "attention_softcap": 3.0,
+        },
+        {"x": X},
+    ),
     "embedding": (
         layers.TokenEmbedding,
         {"input_dim": VOCABULARY, "output_dim": HIDDEN, "scale": 3.0},

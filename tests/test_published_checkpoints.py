@@ -338,6 +338,13 @@ def test_eight_bit_numbers_are_named(folder):
         from_pretrained(path)
 
 
+def test_a_translator_that_is_not_given_its_language_is_a_base_only(folder, command):
+    path = folder("m2m_100")
+    status, _, error = command("export", path, "--name", "mine", "--to", "transformers")
+    assert status == 2 and "a m2m_100 writes in the language" in error and "--base" in error
+    assert from_pretrained(path)[0].task == "seq2seq"
+
+
 def test_a_bundle_is_made_of_what_answers_only(folder, command):
     def change(tensors):
         return without("vit.")({n: a for n, a in tensors.items() if "classifier" not in n})

@@ -121,6 +121,15 @@ def test_padding_start_and_end(name):
     assert tokenizer.vocabulary_size > max(map(max, filter(None, answers(name)["ids"])))
 
 
+def test_a_sentencepiece_model_that_does_not_say_all_ids_is_refused(tmp_path):
+    pieces = (FOLDER / "t5" / "spiece.model").read_bytes()
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(pieces)
+    settings = json.dumps({"tokenizer_class": "NllbTokenizer"})
+    (tmp_path / "tokenizer_config.json").write_text(settings, encoding="utf-8")
+    with pytest.raises(InputError, match="ids of a NllbTokenizer(?s:.*)Expected tokenizer.json"):
+        Tokenizer.from_pretrained(tmp_path)
+
+
 def test_a_token_for_padding_that_closes_each_text_is_read(tmp_path):
     """As in Qwen3-Embedding, which pools the last token."""
     tree = json.loads((FOLDER / "qwen" / "tokenizer.json").read_text(encoding="utf-8"))

@@ -34,6 +34,8 @@ from tfx_transformer.text.tokenizer import (
 TOKENIZER = "tokenizer.json"
 # By the order in which they are looked for, behind tokenizer.json and Marian's.
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
+# Beginnings of names of tokenizers whose sentencepiece.bpe.model does not say all ids.
+_OTHER_IDS = ("m2m", "mbart", "nllb", "camembert")
 _MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 
 
@@ -171,6 +173,13 @@ def _old_files(
     for name, read in readers.items():
         path = folder / name
         if path.is_file():
+            if name == _SENTENCEPIECE[0] and family.lower().startswith(_OTHER_IDS):
+                raise InputError(
+                    f"the ids of a {family} are not those of this file.\n"
+                    "  Expected tokenizer.json beside it, which save_pretrained of transformers "
+                    "writes.",
+                    path,
+                )
             return path, _checked(path, functools.partial(read, path))
     raise InputError(
         f"{folder} has no tokenizer.\n"

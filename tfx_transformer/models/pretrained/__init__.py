@@ -280,6 +280,12 @@ def import_details(source: str, task: str) -> dict[str, Any]:
         raise InputError(
             f"{source}: {no_head(read.config)}\n  Fine-tune it: pass it to a recipe as --base."
         )
+    if read.config["model_type"] in read.family.only_bases:
+        raise InputError(
+            f"{source}: a {read.config['model_type']} writes in the language that a token of its "
+            "own names, which cannot be given here.\n"
+            "  Fine-tune it on pairs of two languages: recipes/translation.py --base."
+        )
     if task != "classification":
         return {}
     labels = labels_of(read.config, path)

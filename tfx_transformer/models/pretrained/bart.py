@@ -108,4 +108,5 @@ BART = Family(
     to_config=_config,
     prefix="model.",
     optional=("final_logits_bias",),
+    only_bases=("mbart", "m2m_100"),
 )

@@ -67,6 +67,8 @@ class Family:
         also: tasks that its checkpoints serve beside those of their architectures.
         renamed: beginnings of names as other releases have them -> as `layout` has them.
         optional: names of tensors whose variables stay as they begin where they are missing.
+        only_bases: types whose checkpoints write in the language that a token names, which is not
+            given here: they are to be trained before they answer.
         to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
             words for: whether that is all, `fields` shows.
     """
@@ -82,6 +84,7 @@ class Family:
     also: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     optional: tuple[str, ...] = ()
+    only_bases: tuple[str, ...] = ()
 
     @property
     def serves(self) -> frozenset[str]:
