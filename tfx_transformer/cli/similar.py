@@ -196,7 +196,7 @@ def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
     def mean_of(texts: Sequence[str]):
         return states.mean_states(model, [states.text_ids(model, tokenizer, t) for t in texts])
 
-    part = "encoder" if hasattr(model, "encoder") else "decoder"
+    part = model.first_stack.name
     return mean_of, f"mean of the {part}'s last states ({model.task}, not trained to embed)"
 
 

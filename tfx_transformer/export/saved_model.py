@@ -176,9 +176,7 @@ class SavedModelGenerator:
         if not tokenizer.is_plain:
             config = bundle.read_config(path)
             engine = _IdEngine(self.model, TransformerConfig.from_dict(config["architecture"]))
-            longest = engine.config.max_sequence_length - (config["task"] == "causal")
-            encoder = new_encoder(config["task"], tokenizer)
-            self._by_ids = TextGenerator(engine, encoder, longest)
+            self._by_ids = TextGenerator(engine, new_encoder(config["task"], tokenizer))
 
     def generate(
         self, texts: Prompt | Sequence[Prompt], truncate: bool = True, **options

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from tfx_transformer.text.messages import Message, clean_messages
@@ -11,10 +11,18 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 
 class Encoder(Protocol):
-    """Makes prompts. `tokenizer`: of the model; `end_id`: the token that ends an answer."""
+    """Makes prompts.
+
+    Attributes:
+        tokenizer: of the model.
+        end_id: the token that ends an answer.
+        answer_slots: slots of the context that a prompt must leave to the answer: 1 where both
+            share it, 0 where an encoder reads the prompt.
+    """
 
     tokenizer: Tokenizer
     end_id: int
+    answer_slots: int
 
     def encode(self, text: Any, keep: int | None = None) -> list[int]:
         """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
@@ -22,6 +30,8 @@ class Encoder(Protocol):
 
 class SourceEncoder:
     """What an encoder-decoder reads: the text and the end token."""
+
+    answer_slots = 0
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -34,6 +44,8 @@ class SourceEncoder:
 
 class ContinuationEncoder:
     """What a decoder-only model without a template continues: the text itself."""
+
+    answer_slots = 1
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -49,6 +61,8 @@ class ContinuationEncoder:
 
 class ChatEncoder:
     """What a chat model answers: a message, or a whole conversation, in its template."""
+
+    answer_slots = 1
 
     def __init__(self, template: ChatTemplate) -> None:
         self.template = template
@@ -81,9 +95,19 @@ class ChatEncoder:
 
 
 def new_encoder(task: str, tokenizer: Tokenizer) -> Encoder:
-    """The encoder of a model, given its task and its tokenizer with or without a template."""
-    if task == "seq2seq":
-        return SourceEncoder(tokenizer)
+    """The encoder of a model that writes, given its task and its tokenizer with or without a
+    template."""
+    return ENCODERS[task](tokenizer)
+
+
+def _decoder_only(tokenizer: Tokenizer) -> Encoder:
     if tokenizer.chat_template is None:
         return ContinuationEncoder(tokenizer)
     return ChatEncoder(ChatTemplate.of(tokenizer))
+
+
+# What makes the prompts of each task that writes.
+ENCODERS: dict[str, Callable[[Tokenizer], Encoder]] = {
+    "seq2seq": SourceEncoder,
+    "causal": _decoder_only,
+}

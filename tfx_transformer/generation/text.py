@@ -8,6 +8,7 @@ from typing import Any, Protocol, overload
 
 import numpy as np
 
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.encoders import ChatEncoder, Encoder
@@ -20,7 +21,9 @@ Prompt = str | Sequence[Message]
 
 
 class Engine(Protocol):
-    """Runs a model: Keras or LiteRT."""
+    """Runs a model: Keras or LiteRT. `config` is the model's, with the context of this engine."""
+
+    config: TransformerConfig
 
     def generate_ids(
         self,
@@ -40,13 +43,20 @@ class TextGenerator:
     Args:
         engine: runs the model.
         encoder: makes the prompts.
-        max_prompt_tokens: longer prompts are refused unless they may be truncated.
+        max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
+            context of the engine's configuration less what the answer needs of it.
         batch_size: most texts that run together; texts of similar length do.
     """
 
     def __init__(
-        self, engine: Engine, encoder: Encoder, max_prompt_tokens: int, batch_size: int = 64
+        self,
+        engine: Engine,
+        encoder: Encoder,
+        max_prompt_tokens: int | None = None,
+        batch_size: int = 64,
     ) -> None:
+        if max_prompt_tokens is None:
+            max_prompt_tokens = engine.config.max_sequence_length - encoder.answer_slots
         self.engine = engine
         self.encoder = encoder
         self.tokenizer = encoder.tokenizer

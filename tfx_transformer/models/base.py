@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any, Self
 import keras
 from keras import ops
 
+from tfx_transformer.annotations import Tensor
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.models import lora
+from tfx_transformer.models.transformer import TransformerStack
 
 # Place of `shuffle` among the arguments of `keras.Model.fit`.
 _SHUFFLE = 8
@@ -25,6 +27,9 @@ class TransformerModel(keras.Model):
     Attributes:
         task: what a bundle calls this kind of model.
         read_out: what the paths of weights begin with that are new to every task.
+        writes: True if it writes text, token by token.
+        scores_tokens: True if it gives logits over the vocabulary, so that the embedding table is
+            multiplied with, not only looked up.
 
     Raises:
         InputError: `dtype` is no dtype policy.
@@ -32,6 +37,8 @@ class TransformerModel(keras.Model):
 
     task = ""
     read_out: tuple[str, ...] = ()
+    writes = False
+    scores_tokens = True
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:
@@ -50,6 +57,22 @@ class TransformerModel(keras.Model):
         if hasattr(x, "element_spec") and len(arguments) <= _SHUFFLE:
             options.setdefault("shuffle", False)
         return super().fit(*arguments, **options)
+
+    @property
+    def first_stack(self) -> TransformerStack:
+        """The stack that reads the text or the image: the decoder where there is no encoder."""
+        raise NotImplementedError
+
+    def embedded_content(self, content: Tensor) -> Tensor:
+        """Return what the first stack reads.
+
+        Args:
+            content: int (batch, length), token ids; or float (batch, image_size, image_size, 3) of
+                a model that reads images.
+
+        Returns: float (batch, length, embedding_dim).
+        """
+        return self.embedding(content)
 
     if TYPE_CHECKING:
         # Keras annotates neither: checkers would take `verbose`, whose default is "auto", for a

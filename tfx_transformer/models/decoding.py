@@ -51,7 +51,7 @@ class KerasEngine:
         limits = [loop.new_limit(options, model.room(length)) for length in lengths.tolist()]
         most = model.config.max_sequence_length if self.jit_compile else 0
         token_ids = pad_source(source_ids, model.config.padding_id, most)
-        if model.task == "seq2seq" or (lengths == lengths[0]).all():
+        if not model.prompt_in_cache or (lengths == lengths[0]).all():
             lengths = lengths[0]  # a scalar: all rows write the same slot, which is faster
         draws = loop.uniforms(options, max(limits), len(token_ids))
         if on_ids is None:
@@ -125,10 +125,7 @@ def text_generator(
     model: keras.Model, tokenizer: Tokenizer, jit_compile: bool = False
 ) -> TextGenerator:
     """Strings in, strings out, by a Keras model; see `generation.text.TextGenerator`."""
-    engine = KerasEngine(model, jit_compile)
-    # A prompt that fills the context leaves no room for an answer.
-    longest = model.config.max_sequence_length - (model.task == "causal")
-    return TextGenerator(engine, new_encoder(model.task, tokenizer), longest)
+    return TextGenerator(KerasEngine(model, jit_compile), new_encoder(model.task, tokenizer))
 
 
 def cross_attention(

@@ -84,6 +84,15 @@ class EncoderModel(TransformerModel):
             dtype=self.dtype_policy,
         )
 
+    @property
+    def first_stack(self) -> TransformerStack:
+        """The encoder."""
+        return self.encoder
+
+    def embedded_content(self, content: Tensor) -> Tensor:
+        """Return what the encoder reads: see `TransformerModel`."""
+        return self.embedded({"images" if self.config.image_size else "token_ids": content})[0]
+
     def _build_parts(self, *parts):
         parts = (self.ngrams, self.segments, *parts)
         super()._build_parts(*(part for part in parts if part is not None))
@@ -242,6 +251,7 @@ class Classifier(EncoderModel):
     """
 
     task = "classification"
+    scores_tokens = False
     consistency = 0.0
     read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
 
@@ -375,6 +385,7 @@ class Embedder(EncoderModel):
     """
 
     task = "embedding"
+    scores_tokens = False
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)

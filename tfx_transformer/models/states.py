@@ -17,8 +17,6 @@ from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Tasks whose models read a text without a frame around it; the others are encoders.
-_WRITING = ("causal", "seq2seq")
-
 
 class CacheStates(NamedTuple):
     """How large the keys and values are that a generation has in its cache, step by step.
@@ -35,7 +33,7 @@ class CacheStates(NamedTuple):
 def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids a model reads of one text, cut to what it can hold."""
     longest = model.config.max_sequence_length
-    if model.task not in _WRITING:
+    if not model.writes:
         return frame(tokenizer, text, longest)
     return new_encoder(model.task, tokenizer).encode(text)[:longest]
 
@@ -58,8 +56,8 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
     Returns: num_layers + 1 arrays, float32 (length, hidden_dim): what the first block reads, then
         what each block writes.
     """
-    x = _embedded(model, np.asarray(content)[None])
-    _, states = _stack(model)(x, return_hidden_states=True, training=False)
+    x = model.embedded_content(np.asarray(content)[None])
+    _, states = model.first_stack(x, return_hidden_states=True, training=False)
     return [np.asarray(ops.cast(state[0], "float32")) for state in states]
 
 
@@ -75,8 +73,8 @@ def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> n
     Returns: float32 (num_layers, num_heads, length, length); row i is where token i looks, and sums
         to 1.
     """
-    x = _embedded(model, np.asarray(content)[None])
-    _, scores = _stack(model)(x, return_attention_scores=True, training=False)
+    x = model.embedded_content(np.asarray(content)[None])
+    _, scores = model.first_stack(x, return_attention_scores=True, training=False)
     return np.stack([np.asarray(ops.cast(score[0], "float32")) for score in scores])
 
 
@@ -95,8 +93,10 @@ def mean_states(
 
     def mean_of(token_ids):
         mask = ops.not_equal(token_ids, padding_id)
-        x = _stack(model)(
-            _embedded(model, token_ids), attention_mask=ops.expand_dims(mask, 1), training=False
+        x = model.first_stack(
+            model.embedded_content(token_ids),
+            attention_mask=ops.expand_dims(mask, 1),
+            training=False,
         )
         weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
         return ops.sum(ops.cast(x, "float32") * weights, axis=1) / ops.sum(weights, axis=1)
@@ -124,17 +124,6 @@ def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -
     return np.concatenate([np.asarray(read(b), "float32").mean(axis=1) for b in batches])
 
 
-def _embedded(model: keras.Model, content):
-    """What the stack reads."""
-    if not hasattr(model, "embedded"):
-        return model.embedding(content)
-    return model.embedded({"images" if model.config.image_size else "token_ids": content})[0]
-
-
-def _stack(model: keras.Model):
-    return model.encoder if hasattr(model, "encoder") else model.decoder
-
-
 def cache_states(
     model: keras.Model, tokenizer: Tokenizer, prompt: str, steps: int = 16
 ) -> CacheStates:
@@ -151,7 +140,7 @@ def cache_states(
     Raises:
         InputError: the model writes no text, or the prompt leaves no room.
     """
-    if model.task not in _WRITING:
+    if not model.writes:
         raise InputError(f"a model of task {model.task!r} writes nothing and has no cache.")
     encoder = new_encoder(model.task, tokenizer)
     prompt_ids = encoder.encode(prompt)
@@ -174,7 +163,7 @@ def cache_states(
         if int(ids[0]) == encoder.end_id:
             break
         written.append(int(ids[0]))
-    before = prompt_ids[:-1] if model.task == "causal" else []
+    before = prompt_ids[:-1] if model.prompt_in_cache else []
     slots = [*before, *written][: len(before) + len(keys)]
     return CacheStates(
         tokenizer.tokens(slots),

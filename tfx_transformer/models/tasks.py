@@ -30,6 +30,8 @@ class LanguageModel(TransformerModel):
             `hidden_dim`, which only encoder-only models have.
     """
 
+    writes = True
+    prompt_in_cache = False  # whether prompt and answer share one cache
     label_smoothing = 0.0  # of the default loss
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -108,6 +110,7 @@ class CausalLM(LanguageModel):
     """
 
     task = "causal"
+    prompt_in_cache = True
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -119,6 +122,11 @@ class CausalLM(LanguageModel):
             dtype=self.dtype_policy,
         )
         self._build_parts(self.decoder)
+
+    @property
+    def first_stack(self) -> TransformerStack:
+        """The decoder."""
+        return self.decoder
 
     def call(self, inputs, training=None):
         mask, segments = None, inputs.get("segment_ids")
@@ -262,6 +270,11 @@ class Seq2SeqLM(LanguageModel):
             dtype=self.dtype_policy,
         )
         self._build_parts(self.encoder, self.decoder)
+
+    @property
+    def first_stack(self) -> TransformerStack:
+        """The encoder."""
+        return self.encoder
 
     def call(self, inputs, training=None):
         memory, mask = self.encode(inputs["encoder_token_ids"], training=training)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.models.lora import trainable_summary
+from tfx_transformer.models.transformer import TransformerStack
 
 # Share of the measured speed of matrix products that a training step reaches on a CPU: what
 # small models came to on the machines that benchmarks/README.md tells of.
@@ -70,7 +71,8 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
     counts = trainable_summary(model)
     trained, frozen = counts["trained"], counts["frozen"]
     # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
-    layers = config.num_layers + (config.num_decoder_layers if model.task == "seq2seq" else 0)
+    stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
+    layers = sum(len(stack.blocks) for stack in stacks)
     width = 12 * config.hidden_dim + 3 * config.intermediate_dim
     kernels, maps = _convolutions(model)
     outside = 3 * (config.vocabulary_size + maps)
@@ -89,7 +91,7 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
 def _looked_up(model: keras.Model) -> int:
     """How many of the trained parameters no matrix is multiplied with."""
     tables = _TABLES
-    if model.task in ("classification", "embedding") and not model.config.image_size:
+    if not (model.scores_tokens or model.config.image_size):
         tables += ("embedding/",)
     looked_up = (w for w in model.trainable_variables if w.path.startswith(tables))
     return sum(math.prod(table.shape) for table in looked_up)
