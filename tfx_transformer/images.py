@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,12 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF")
 
 # Decoded, a pixel needs three to four bytes; Pillow itself refuses more than 179 million.
 MAX_PIXELS = 50_000_000
+# A WebP is decoded into three copies of its pixels; what is transparent takes twice as long.
+_MAX_COSTLY_PIXELS = MAX_PIXELS // 2
+# The longest side of a JPEG. Larger ones are of no use to a model that reads squares.
+MAX_SIDE = 65_535
+# More than the pixels of any image take as they are.
+_MAX_BYTES = 5 * MAX_PIXELS
 
 _EXIF_ORIENTATION = 0x0112
 # What shows an image upright that was stored with this orientation: rows and columns exchanged,
@@ -34,8 +41,9 @@ _UPRIGHT = {
     8: (True, -1, 1),
 }
 
-# Rows that `resize` turns into floats at a time.
-_ROWS = 256
+# Pixels of a side that `resize` weighs at a time, and numbers that it turns into floats at a time.
+_PIECE = 256
+_VALUES = 1 << 22
 
 
 def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> np.ndarray:
@@ -47,11 +55,12 @@ def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
 
     Args:
         source: path of a JPEG, PNG, GIF, BMP or WebP file, or its bytes.
-        max_pixels: larger images are refused before their pixels are decoded.
+        max_pixels: larger images are refused before their pixels are decoded, of WebP and what
+            is transparent those of more than 25 million; and so is a side of more than `MAX_SIDE`.
 
     Raises:
         InputError: there is no such file, it is empty or no image, damaged or cut short, or larger
-            than `max_pixels`.
+            than allowed.
     """
     with _opened(source, max_pixels) as image:
         image.load()
@@ -113,15 +122,10 @@ def resize(image: np.ndarray, size: int, how: Mapping[str, Any] | None = None) -
     height, width = image.shape[:2]
     if height == width == size:
         return image.astype("float32")
-    down, across = _filter(height, size), _filter(width, size)
-    rows = np.zeros((size, width * 3), "float32")
-    # Few rows of the image at a time: as floats a large one would need four times its memory.
-    for start in range(0, height, _ROWS):
-        weights = down[:, start : start + _ROWS]
-        used = weights.any(axis=1)
-        part = image[start : start + _ROWS].reshape(-1, width * 3).astype("float32")
-        rows[used] += weights[used] @ part
-    return np.matmul(across, rows.reshape(size, width, 3))
+    if height < size:  # the other way round the part would grow before it shrinks
+        rows = np.stack([_across(row[None], size)[0] for row in image])
+        return _down(rows.reshape(height, size * 3), size).reshape(size, size, 3)
+    return _across(_down(image.reshape(height, width * 3), size).reshape(size, width, 3), size)
 
 
 def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
@@ -133,6 +137,12 @@ def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
         height, width = (edge * length // shortest for length in (height, width))
     else:
         height, width = how["height"], how["width"]
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"the image has {image.shape[1]:,} x {image.shape[0]:,} pixels, which the model's "
+            f"preparation would scale to {width:,} x {height:,}.\n"
+            "  Cut it up, or leave it out."
+        )
     kind = Image.Resampling[how["filter"].upper()]
     # In two steps, since from Pillow 13 on it depends on the sizes which side comes first.
     rows = Image.fromarray(image).resize((width, image.shape[0]), kind)
@@ -145,13 +155,51 @@ def _cropped(image: np.ndarray, size: int) -> np.ndarray:
     return image[top : top + size, left : left + size].astype("float32")
 
 
-def _filter(length: int, size: int) -> np.ndarray:
-    """float32 (size, length): the weights of `resize` along one side; each row sums to 1."""
+def _down(rows: np.ndarray, size: int) -> np.ndarray:
+    """float32 (size, columns) of rows (length, columns)."""
+    result = np.zeros((size, rows.shape[1]), "float32")
+    # As floats a large image would need four times its memory.
+    for part, reached, weights in _filter(len(rows), size, 1 + _VALUES // rows.shape[1]):
+        result[reached] += weights @ rows[part].astype("float32")
+    return result
+
+
+def _across(image: np.ndarray, size: int) -> np.ndarray:
+    """float32 (rows, size, 3) of an image (rows, length, 3)."""
+    rows, length = image.shape[:2]
+    result = np.zeros((rows, size, 3), "float32")
+    for part, reached, weights in _filter(length, size, _PIECE):
+        result[:, reached] += np.matmul(weights, image[:, part].astype("float32"))
+    return result
+
+
+def _filter(length: int, size: int, piece: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
+    """The weights of `resize` along one side, for some pixels of the image at a time.
+
+    Yields: pixels of the image; those of the result that they are part of; float32 (reached,
+        pixels) weights. All weights of a pixel of the result sum to 1.
+    """
     scale = length / size
+    support = max(scale, 1)
     centres = (np.arange(size) + 0.5) * scale
-    distance = np.abs(np.arange(length) + 0.5 - centres[:, None]) / max(scale, 1)
-    weights = np.maximum(1 - distance, 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype("float32")
+
+    def weights(centres: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+        distance = np.abs(pixels + 0.5 - centres) / support
+        return np.where((pixels >= 0) & (pixels < length), np.maximum(1 - distance, 0), 0)
+
+    band = np.arange(-1, 2 * math.ceil(support) + 2)
+    sums = [
+        weights(centre, math.floor(centre - support) + band).sum() for centre in centres.tolist()
+    ]
+    sums = np.array(sums)
+    piece = min(piece, _PIECE)
+    for start in range(0, length, piece):
+        end = min(start + piece, length)
+        first = np.searchsorted(centres, start - support)
+        last = np.searchsorted(centres, end + support, "right")
+        reached = slice(int(first), int(last))
+        part = weights(centres[reached, None], np.arange(start, end))
+        yield slice(start, end), reached, (part / sums[reached, None]).astype("float32")
 
 
 def _upright(image: Any) -> np.ndarray:
@@ -165,11 +213,21 @@ def _upright(image: Any) -> np.ndarray:
 
 def _rgb(image) -> np.ndarray:
     """uint8 (height, width, 3) of a Pillow image, not turned."""
+    pixels = np.empty((image.height, image.width, 3), "uint8")
+    # Few rows at a time: Pillow takes four bytes a pixel, and that again for every step.
+    rows = 1 + _VALUES // image.width
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        pixels[top:bottom] = _rows_in_rgb(image.crop((0, top, image.width, bottom)))
+    return pixels
+
+
+def _rows_in_rgb(image) -> np.ndarray:
+    """uint8 (height, width, 3), or (height, width, 1) of grey."""
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        grey = (np.asarray(image).astype("int32") + 128) // 257
-        return np.repeat(grey.astype("uint8")[:, :, None], 3, axis=2)
+        return ((np.asarray(image).astype("int32") + 128) // 257).astype("uint8")[:, :, None]
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -192,19 +250,28 @@ def _opened(source: str | os.PathLike | bytes, max_pixels: int):
         raise InputError("reading images needs Pillow.\n  pip install pillow") from error
     held = isinstance(source, bytes)
     name = "the image" if held else os.fspath(source)
-    too_large = InputError(
-        f"{name}: the image has more than {max_pixels:,} pixels.\n"
-        "  It would fill the memory when decoded. Make it smaller, or leave it out."
-    )
     try:
+        size = len(source) if held else os.stat(source).st_size
+        if size > _MAX_BYTES:
+            raise InputError(
+                f"{name}: the file has {size:,} bytes.\n"
+                f"  Expected an image of {_MAX_BYTES:,} bytes at most. Make it smaller."
+            )
         with Image.open(io.BytesIO(source) if held else source, formats=FORMATS) as image:
+            if image.format == "WEBP" or image.has_transparency_data:
+                max_pixels = min(max_pixels, _MAX_COSTLY_PIXELS)
             if image.width * image.height > max_pixels:
-                raise too_large
+                raise _too_large(name, max_pixels)
+            if max(image.size) > MAX_SIDE:
+                raise InputError(
+                    f"{name}: the image has {image.width:,} x {image.height:,} pixels.\n"
+                    f"  Expected sides of {MAX_SIDE:,} at most. Cut it up, or leave it out."
+                )
             yield image
     except InputError:
         raise
     except Image.DecompressionBombError as error:
-        raise too_large from error
+        raise _too_large(name, max_pixels) from error
     except UnidentifiedImageError as error:
         raise _no_image(source, name) from error
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -216,6 +283,13 @@ def _opened(source: str | os.PathLike | bytes, max_pixels: int):
             f"{name}: the image is damaged or cut short: {error}.\n"
             "  Save or download it anew, or leave it out."
         ) from error
+
+
+def _too_large(name: str, max_pixels: int) -> InputError:
+    return InputError(
+        f"{name}: the image has more than {max_pixels:,} pixels.\n"
+        "  It would fill the memory when decoded. Make it smaller, or leave it out."
+    )
 
 
 def _no_image(source: str | os.PathLike | bytes, name: str) -> InputError:

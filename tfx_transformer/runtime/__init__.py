@@ -109,19 +109,24 @@ def _load(path: Path, variant: str | None, threads: int | None) -> Model:
             f"{', '.join(present) or 'none'}.\n"
             f"  Make one: tfx-transformer export {path} --to litert"
         )
-    engine = ENGINES[task](path / bundle.LITERT[variant], config, threads)
+    file = path / bundle.LITERT[variant]
     if task in ("classification", "embedding"):
-        return _encoder(engine, config, values, path)
+        return _encoder(file, config, values, path, threads)
+    engine = ENGINES[task](file, config, threads)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     # A prompt that fills the context leaves no room for an answer.
     longest = engine.config.max_sequence_length - (task == "causal")
     return TextGenerator(engine, new_encoder(task, tokenizer), longest)
 
 
-def _encoder(engine: EncoderEngine, config: TransformerConfig, values: dict, path: Path) -> Model:
-    labels = None
+def _encoder(
+    file: Path, config: TransformerConfig, values: dict, path: Path, threads: int | None
+) -> Model:
+    labels, width = None, config.hidden_dim
     if values["task"] == "classification":
         labels = Labels(read_labels(values, config.num_classes, path), config.multi_label)
+        width = config.num_classes
+    engine = EncoderEngine(file, config, threads, width)
     if config.image_size:
         return ImageClassifier(engine, labels, config)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)

@@ -13,6 +13,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 
 # A step computes all rows, used or not: as long as 3 (float32) to 8 (a small int8 model) steps of
@@ -34,20 +35,31 @@ class CausalEngine:
         self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None
     ) -> None:
         self.model = compile_file(file, threads)
-        self.decoder = Signature(self.model, "decode")
         # The file may have been exported with a shorter context than the model was made for.
-        context = int(self.decoder.inputs["kv_cache_k_0"]["shape"][2])
+        context = self._context(config.max_sequence_length)
         self.config = dataclasses.replace(config, max_sequence_length=context)
+        # Of a single token there is always one: where no longer piece fits.
+        lengths = [n for n in self.model.numbered("prefill_") if n <= context]
+        heights = self.model.numbered("decode_")[:1]
+        expected = interface.causal(config, context, {1, *lengths})
+        for rows in heights:
+            expected[f"decode_{rows}"] = interface.causal_rows(config, context, rows)
+        interface.check(file, self.model.signatures, expected)
+        self.decoder = Signature(self.model, "decode")
         with flags.muted():  # the first buffer starts LiteRT's buffer environment
             self.decoder.input_buffer("tokens")
-        self.prefills = self._signatures("prefill_")
-        self.batch_decoder = next(iter(self._signatures("decode_").values()), None)
+        self.prefills = {n: Signature(self.model, f"prefill_{n}") for n in lengths}
+        decoders = (Signature(self.model, f"decode_{rows}") for rows in heights)
+        self.batch_decoder = next(decoders, None)
 
-    def _signatures(self, beginning: str) -> dict[int, Signature]:
-        """Those called <beginning><number>, by number."""
-        names = [n for n in self.model.get_signature_list() if n.startswith(beginning)]
-        numbers = sorted(int(name.removeprefix(beginning)) for name in names)
-        return {number: Signature(self.model, f"{beginning}{number}") for number in numbers}
+    def _context(self, longest: int) -> int:
+        """The slots of the file's cache, if they are as many as a model of `longest` may have."""
+        if "decode" in self.model.signatures:
+            inputs = self.model.signatures["decode"].inputs
+            _, shape = inputs.get("kv_cache_k_0", ("", ()))
+            if len(shape) == 4 and 2 <= shape[2] <= longest:
+                return shape[2]
+        return longest
 
     def generate_ids(
         self,
@@ -146,7 +158,7 @@ class LiteRTSession:
             self._caches = [
                 {n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)
             ]
-        self._context = int(decoder.inputs[next(iter(buffers))]["shape"][2])
+        self._context = decoder.inputs[next(iter(buffers))][1][2]
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
         """Writes tokens into the cache of a row, many at a time.

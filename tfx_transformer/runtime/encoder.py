@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import bisect
 import os
+import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 
 
@@ -20,21 +22,44 @@ class EncoderEngine:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
         threads: of LiteRT; None: one per core that this process may use.
+        width: of the output; None: the classes of a classifier, `hidden_dim` of an embedder.
     """
 
     def __init__(
-        self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None
+        self,
+        file: str | os.PathLike,
+        config: TransformerConfig,
+        threads: int | None = None,
+        width: int | None = None,
     ) -> None:
         self.model = compile_file(file, threads)
         self.config = config
-        names = self.model.get_signature_list()
-        sizes = [tuple(map(int, name.removeprefix("run_").split("x"))) for name in names]
-        # Of each length ("" of images): how many rows run together, most first.
-        self._heights: dict[str, list[int]] = {}
-        for rows, *length in sorted(sizes, reverse=True):
-            self._heights.setdefault(f"x{length[0]}" if length else "", []).append(rows)
-        self._lengths = sorted({size[1] for size in sizes if len(size) > 1})
-        self._ready: dict[str, _Ready] = {}
+        width = width or config.num_classes or config.hidden_dim
+        longest = 0 if config.image_size else config.max_sequence_length
+        sizes = self._sizes(longest)
+        # A row of each length by itself, and of the longest, must be there.
+        needed = {*sizes, (1, longest), *((1, length) for _, length in sizes)}
+        interface.check(
+            file,
+            self.model.signatures,
+            {_name(*size): interface.encoder(config, width, *size) for size in sorted(needed)},
+        )
+        # Of each length how many rows run together, most first.
+        self._heights: dict[int, list[int]] = {}
+        for rows, length in sorted(sizes, reverse=True):
+            self._heights.setdefault(length, []).append(rows)
+        self._lengths = sorted(self._heights)
+        self._ready: dict[tuple[int, int], _Ready] = {}
+
+    def _sizes(self, longest: int) -> list[tuple[int, int]]:
+        """Rows and length of the file's signatures; of images the length is 0."""
+        if not longest:
+            return [(rows, 0) for rows in self.model.numbered("run_")]
+        found = (
+            re.fullmatch(r"run_([1-9]\d{0,4})x([1-9]\d{0,6})", n) for n in self.model.signatures
+        )
+        sizes = [(int(match[1]), int(match[2])) for match in found if match]
+        return [size for size in sizes if size[1] <= longest]
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """See `prediction.text.TextEngine`."""
@@ -42,14 +67,14 @@ class EncoderEngine:
         length = self._lengths[bisect.bisect_left(self._lengths, longest)]
         padding = [self.config.padding_id] * length
         table = np.array([[*ids, *padding[len(ids) :]] for ids in rows], "int32")
-        return self._run_all(table, f"x{length}")
+        return self._run_all(table, length)
 
     def run_images(self, images: np.ndarray) -> np.ndarray:
         """See `prediction.image.ImageEngine`."""
-        return self._run_all(images, "")
+        return self._run_all(images, 0)
 
-    def _run_all(self, batch: np.ndarray, suffix: str) -> np.ndarray:
-        results, start, heights = [], 0, self._heights[suffix]
+    def _run_all(self, batch: np.ndarray, length: int) -> np.ndarray:
+        results, start, heights = [], 0, self._heights[length]
         while start < len(batch):
             left = len(batch) - start
             # Many run together; so do few more than half of them, with the rest unused.
@@ -58,15 +83,20 @@ class EncoderEngine:
             count = len(part)
             if count < height:
                 part = np.pad(part, [(0, height - count), *[(0, 0)] * (batch.ndim - 1)])
-            results.append(self._run(f"run_{height}{suffix}", part)[:count])
+            results.append(self._run((height, length), part)[:count])
             start += height
         return results[0] if len(results) == 1 else np.concatenate(results)
 
-    def _run(self, name: str, batch: np.ndarray) -> np.ndarray:
-        if name not in self._ready:
+    def _run(self, size: tuple[int, int], batch: np.ndarray) -> np.ndarray:
+        if size not in self._ready:
             with flags.muted():  # the first buffer starts LiteRT's buffer environment
-                self._ready[name] = _Ready(Signature(self.model, name))
-        return self._ready[name].run(batch)
+                self._ready[size] = _Ready(Signature(self.model, _name(*size)))
+        return self._ready[size].run(batch)
+
+
+def _name(rows: int, length: int) -> str:
+    """Of a signature; length 0: it reads images."""
+    return f"run_{rows}x{length}" if length else f"run_{rows}"
 
 
 class _Ready:
@@ -80,6 +110,7 @@ class _Ready:
         self._output = signature.output_buffer(self._name)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
-        self._input.write(batch)
+        with self._signature.model.running():
+            self._input.write(batch)
         self._signature.invoke(self._inputs, {self._name: self._output})
         return self._signature.read(self._name, self._output)

@@ -16,6 +16,7 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.runtime import litertlm_file
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Stands before the name of a special token in texts for LiteRT-LM, which knows only texts: without
@@ -58,6 +59,10 @@ class LiteRTLMEngine:
         file: what `export.litertlm` wrote.
         config: of the model.
         tokenizer: of the model.
+
+    Raises:
+        InputError: LiteRT-LM is not installed, or cannot read the file or should not: see
+            `litertlm_file.check`.
     """
 
     def __init__(
@@ -67,8 +72,9 @@ class LiteRTLMEngine:
             import litert_lm
         except ImportError as error:
             raise InputError("LiteRT-LM is not installed.\n  pip install litert-lm") from error
-        self.config = config
-        self.tokenizer = tokenizer
+        self.file, self.config, self.tokenizer = file, config, tokenizer
+        with flags.muted():
+            litertlm_file.check(file)
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
         try:
             with flags.muted():
@@ -86,13 +92,18 @@ class LiteRTLMEngine:
         """See `generation.text.Engine`.
 
         Raises:
-            InputError: the options ask for more than greedy decoding.
+            InputError: the options ask for more than greedy decoding, or LiteRT-LM cannot run the
+                file.
         """
         _check_greedy(options)
         answers = []
         for ids in source_ids:
             limit = loop.new_limit(options, self.config.max_sequence_length - len(ids))
-            answers.append([*self._answer(ids, limit, on_ids), self.config.end_id])
+            try:
+                answer = self._answer(ids, limit, on_ids)
+            except RuntimeError as error:
+                raise InputError(f"{self.file} cannot be run by LiteRT-LM: {error}") from error
+            answers.append([*answer, self.config.end_id])
         rows = np.full((len(answers), max(map(len, answers))), self.config.padding_id, "int32")
         for row, answer in zip(rows, answers, strict=True):
             row[: len(answer)] = answer

@@ -13,6 +13,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 
 
@@ -35,16 +36,25 @@ class Seq2SeqEngine:
     ) -> None:
         self.config = config
         self.model = compile_file(file, threads)
-        names = self.model.get_signature_list()
-        lengths = sorted(int(n.removeprefix("encode_")) for n in names if n.startswith("encode_"))
+        longest = config.max_sequence_length
+        lengths = [n for n in self.model.numbered("encode_") if n <= longest]
+        beams = self._beams()
+        expected = interface.seq2seq(config, {*lengths, longest}, beams)
+        interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
         self.prefill = Signature(self.model, "prefill")
         with flags.muted():  # the first buffer starts LiteRT's buffer environment
             self.prefill.input_buffer("memory")
-        self.decoders = {
-            signature.rows: signature
-            for signature in (Signature(self.model, name) for name in names if "decode" in name)
-        }
+        names = ["decode"] if beams is None else ["decode", "decode_beams"]
+        decoders = (Signature(self.model, name) for name in names)
+        self.decoders = {signature.rows: signature for signature in decoders}
+
+    def _beams(self) -> int | None:
+        """The rows of `decode_beams`, if the file has it."""
+        if "decode_beams" not in self.model.signatures:
+            return None
+        _, shape = self.model.signatures["decode_beams"].inputs.get("tokens", ("", ()))
+        return shape[0] if shape else 0
 
     def generate_ids(
         self,

@@ -2,45 +2,82 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tfx_transformer import flags
 from tfx_transformer.errors import InputError
+from tfx_transformer.runtime.model_file import Interface, read_signatures
+
+
+class CompiledFile:
+    """A TFLite file that LiteRT has compiled; `compile_file` makes it.
+
+    Args:
+        file: that was compiled; errors name it.
+        compiled: `ai_edge_litert.compiled_model.CompiledModel`.
+        signatures: of the file, by name.
+    """
+
+    def __init__(self, file: str | os.PathLike, compiled, signatures: dict[str, Interface]) -> None:
+        self.file, self.compiled, self.signatures = file, compiled, signatures
+
+    def numbered(self, beginning: str) -> list[int]:
+        """The numbers, ascending, of the signatures called <beginning><number>."""
+        found = (
+            re.fullmatch(re.escape(beginning) + "([1-9][0-9]{0,6})", n) for n in self.signatures
+        )
+        return sorted(int(match[1]) for match in found if match)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Makes what LiteRT raises, where it cannot run the file, an InputError that names it."""
+        try:
+            yield
+        except (RuntimeError, MemoryError) as error:
+            raise InputError(
+                f"{self.file} cannot be run by LiteRT: {error}\n"
+                "  Copy the file again, or export the model again."
+            ) from error
 
 
 class Signature:
     """One signature of a TFLite file and the buffers it reads and writes.
 
     Args:
-        model: `ai_edge_litert.compiled_model.CompiledModel`.
+        model: of `compile_file`.
         name: of the signature.
     """
 
-    def __init__(self, model, name: str) -> None:
+    def __init__(self, model: CompiledFile, name: str) -> None:
         self.model, self.name = model, name
-        self.inputs = model.get_input_tensor_details(name)
-        self.outputs = model.get_output_tensor_details(name)
-        self.rows = self.inputs["tokens"]["shape"][0] if "tokens" in self.inputs else 1
+        self.inputs, self.outputs = model.signatures[name]
+        self.rows = self.inputs["tokens"][1][0] if "tokens" in self.inputs else 1
 
     def input_buffer(self, name: str, values: np.ndarray | None = None):
         """A buffer for an input, holding values or zeros."""
-        details = self.inputs[name]
-        buffer = self.model.create_input_buffer_by_name(self.name, name)
-        buffer.write(np.zeros(details["shape"], details["dtype"]) if values is None else values)
+        kind, shape = self.inputs[name]
+        with self.model.running():
+            buffer = self.model.compiled.create_input_buffer_by_name(self.name, name)
+            buffer.write(np.zeros(shape, kind) if values is None else values)
         return buffer
 
     def output_buffer(self, name: str):
         """A buffer for an output."""
-        return self.model.create_output_buffer_by_name(self.name, name)
+        with self.model.running():
+            return self.model.compiled.create_output_buffer_by_name(self.name, name)
 
     def invoke(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
         """Computes; reads and writes the buffers given for every input and output."""
-        self.model.run_by_name(self.name, inputs, outputs)
+        with self.model.running():
+            self.model.compiled.run_by_name(self.name, inputs, outputs)
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Computes from arrays or buffers into new buffers."""
@@ -54,8 +91,9 @@ class Signature:
 
     def read(self, name: str, buffer) -> np.ndarray:
         """The values of an output's buffer."""
-        shape = self.outputs[name]["shape"]
-        return buffer.read(math.prod(shape), np.float32).reshape(shape)
+        _, shape = self.outputs[name]
+        with self.model.running():
+            return buffer.read(math.prod(shape), np.float32).reshape(shape)
 
 
 def _cores() -> int:
@@ -75,17 +113,18 @@ def _environment() -> Any:
     return Environment.create(options=EnvironmentOptions(runtime_path=libraries))
 
 
-def compile_file(file: str | os.PathLike, threads: int | None = None):
-    """A `CompiledModel`; LiteRT's start-up messages are dropped.
+def compile_file(file: str | os.PathLike, threads: int | None = None) -> CompiledFile:
+    """Compile a TFLite file for CPUs; LiteRT's start-up messages are dropped.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         threads: of LiteRT; None: one per core that this process may use.
 
     Raises:
-        InputError: LiteRT cannot read the file.
+        InputError: LiteRT cannot read the file, or should not: see `read_signatures`.
     """
     with flags.muted():
+        signatures = read_signatures(file)
         from ai_edge_litert.compiled_model import CompiledModel
         from ai_edge_litert.hardware_accelerator import HardwareAccelerator
         from ai_edge_litert.options import CpuOptions, Options
@@ -95,6 +134,9 @@ def compile_file(file: str | os.PathLike, threads: int | None = None):
             cpu_options=CpuOptions(num_threads=threads or _cores()),
         )
         try:
-            return CompiledModel.from_file(str(file), environment=_environment(), options=options)
+            compiled = CompiledModel.from_file(
+                str(file), environment=_environment(), options=options
+            )
         except Exception as error:
             raise InputError(f"{file} cannot be read as a TFLite model: {error}") from error
+    return CompiledFile(file, compiled, signatures)

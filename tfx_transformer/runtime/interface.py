@@ -1,0 +1,121 @@
+"""What the signatures of a model's TFLite file read and write, by its configuration.
+
+`export.signatures` makes them, and says what they mean.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.runtime.model_file import Interface, Tensors
+
+# Enough to see what kind of model the file has.
+_SHOWN = 8
+
+
+def check(
+    file: str | os.PathLike, found: dict[str, Interface], expected: dict[str, Interface]
+) -> None:
+    """Refuses a file whose signatures are not those that a configuration asks for.
+
+    Args:
+        file: of the signatures, for the error.
+        found: by name, of the file.
+        expected: by name; others may be in the file.
+
+    Raises:
+        InputError: a signature is missing, or has other inputs or outputs; all are named.
+    """
+    problems = []
+    for name, wanted in expected.items():
+        if name not in found:
+            problems.append(f"signature {name} is missing")
+            continue
+        problems += _differences(f"signature {name}: input", found[name].inputs, wanted.inputs)
+        problems += _differences(f"signature {name}: output", found[name].outputs, wanted.outputs)
+    if problems:
+        more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
+        raise InputError(
+            f"{file} is not of the model that config.json describes:\n  "
+            + "\n  ".join([*problems[:_SHOWN], *more])
+            + "\n  Copy the whole folder again, or export the model again."
+        )
+
+
+def encoder(config: TransformerConfig, width: int, rows: int, length: int) -> Interface:
+    """`run_<rows>x<length>`, or of images `run_<rows>`."""
+    inputs: Tensors = {"token_ids": ("int32", (rows, length))}
+    if config.image_size:
+        inputs = {"images": ("float32", (rows, config.image_size, config.image_size, 3))}
+    return Interface(inputs, {"output": ("float32", (rows, width))})
+
+
+def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> dict[str, Interface]:
+    """`decode`, and `prefill_<length>` of each length."""
+    cache = _cache("kv_cache", config, config.num_layers, 1, context)
+    logits: Tensors = {"logits": ("float32", (1, 1, config.vocabulary_size))}
+    found = {"decode": Interface(_position(1, 1) | cache, logits | cache)}
+    for length in lengths:
+        found[f"prefill_{length}"] = Interface(_position(1, length) | cache, cache)
+    return found
+
+
+def causal_rows(config: TransformerConfig, context: int, rows: int) -> Interface:
+    """`decode_<rows>`."""
+    one = _cache("kv_cache", config, config.num_layers, 1, context)
+    caches = {f"{name}_{row}": tensor for name, tensor in one.items() for row in range(rows)}
+    inputs: Tensors = {"tokens": ("int32", (rows, 1)), "input_pos": ("int32", (rows,))}
+    logits: Tensors = {"logits": ("float32", (rows, 1, config.vocabulary_size))}
+    return Interface(inputs | caches, logits | caches)
+
+
+def seq2seq(
+    config: TransformerConfig, lengths: Iterable[int], beams: int | None
+) -> dict[str, Interface]:
+    """`encode_<length>` of each length, `prefill` and `decode`, and `decode_beams` of as many
+    beams; None: there is none."""
+    longest = config.max_sequence_length
+    memory: Tensors = {"memory": ("float32", (1, longest, config.hidden_dim))}
+    cross = _cache("memory", config, config.num_decoder_layers, 1, longest)
+    found = {
+        f"encode_{length}": Interface({"encoder_token_ids": ("int32", (1, length))}, memory)
+        for length in lengths
+    }
+    found["prefill"] = Interface(memory, cross)
+    for name, rows in {"decode": 1, "decode_beams": beams}.items():
+        if rows is not None:
+            cache = _cache("kv_cache", config, config.num_decoder_layers, rows, longest)
+            inputs: Tensors = {
+                "tokens": ("int32", (rows, 1)),
+                "input_pos": ("int32", (1,)),
+                "source_length": ("int32", (1,)),
+            }
+            if name == "decode_beams":
+                inputs["rows"] = ("int32", (rows,))
+            logits: Tensors = {"logits": ("float32", (rows, 1, config.vocabulary_size))}
+            found[name] = Interface(inputs | cache | cross, logits | cache)
+    return found
+
+
+def _position(rows: int, length: int) -> Tensors:
+    return {"tokens": ("int32", (rows, length)), "input_pos": ("int32", (length,))}
+
+
+def _cache(kind: str, config: TransformerConfig, layers: int, rows: int, length: int) -> Tensors:
+    shape = (rows, config.num_key_value_heads, length, config.head_dim)
+    return {
+        f"{kind}_{part}_{layer}": ("float32", shape) for layer in range(layers) for part in "kv"
+    }
+
+
+def _differences(place: str, found: Tensors, wanted: Tensors) -> list[str]:
+    problems = [f"{place} {name} is missing" for name in wanted.keys() - found.keys()]
+    problems += [f"{place} {name} is not expected" for name in found.keys() - wanted.keys()]
+    for name in wanted.keys() & found.keys():
+        if found[name] != wanted[name]:
+            shown = [f"{kind} {list(shape)}" for kind, shape in (found[name], wanted[name])]
+            problems.append(f"{place} {name} is {shown[0]}, expected {shown[1]}")
+    return sorted(problems)

@@ -1,0 +1,201 @@
+"""TFLite files from anywhere: what compiling and running one could do is checked before it is done.
+
+LiteRT's compiler follows the offsets of a file without a look, so a damaged one ends the process.
+Its interpreter verifies them (flatbuffers' verifier), and the sizes of all weights; what is not
+verified there is checked here: which operations there are, and that each reads what was written
+before it.
+
+The format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import mmap
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.runtime.flatbuffer import Table, root
+from tfx_transformer.runtime.operations import OPERATIONS, SEVERAL_OUTPUTS, Operation
+
+# Inputs from this place on may be left out: the bias of a product or a convolution.
+_OPTIONAL = 2
+
+# What numbers are called, and their bits, by the number of their type in the schema.
+_NUMBERS = {
+    0: ("float32", 32),
+    1: ("float16", 16),
+    2: ("int32", 32),
+    3: ("uint8", 8),
+    4: ("int64", 64),
+    6: ("bool", 8),
+    7: ("int16", 16),
+    9: ("int8", 8),
+    17: ("int4", 4),
+}
+
+# The largest tensors of real models are tables and caches of some hundred megabytes.
+_MAX_TENSOR_BYTES = 1 << 32
+
+
+# The kind of number and the shape of each tensor, by name.
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+
+
+class Interface(NamedTuple):
+    """Inputs and outputs of a signature."""
+
+    inputs: Tensors
+    outputs: Tensors
+
+
+def read_signatures(file: str | os.PathLike) -> dict[str, Interface]:
+    """The signatures of a TFLite file, by name, after it was checked: LiteRT can compile and run it
+    without harm.
+
+    Raises:
+        InputError: the file is damaged, or has what no file of `export.litert` has.
+    """
+    with (
+        _checked(file, model_path=os.fspath(file)),
+        open(file, "rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        return _signatures(data)
+
+
+def check_content(content: bytes, name: str) -> dict[str, Interface]:
+    """As `read_signatures`, of a TFLite file that is a part of another.
+
+    Args:
+        name: of that part, for errors.
+    """
+    with _checked(name, model_content=content):
+        return _signatures(content)
+
+
+@contextlib.contextmanager
+def _checked(name: str | os.PathLike, **model) -> Iterator[None]:
+    """Lets LiteRT's interpreter verify a model, and names it where the block finds a fault."""
+    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+
+    resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    try:
+        Interpreter(**model, experimental_op_resolver_type=resolver)
+    except (ValueError, RuntimeError, MemoryError) as error:
+        raise InputError(
+            f"{name} cannot be read as a TFLite model: {error}\n"
+            "  Copy the file again, or export the model again."
+        ) from error
+    try:
+        yield
+    except (ValueError, struct.error) as error:
+        raise InputError(
+            f"{name} is not a TFLite model that can be run: {error}.\n"
+            "  Copy the file again, or export the model again."
+        ) from error
+
+
+def _signatures(data: bytes | mmap.mmap) -> dict[str, Interface]:
+    """Checks the operations and tensors of a model whose offsets are verified."""
+    model = root(data)
+    kinds = [_kind(max(code.byte(0), code.int(3))) for code in model.tables(1)]
+    # One without data of its own may point behind the tables.
+    buffers = [bool(buffer.vector(0)[1] or buffer.at(1)) for buffer in model.tables(4)]
+    graphs = list(model.tables(2))
+    for number, graph in enumerate(graphs):
+        try:
+            _check_graph(graph, kinds, buffers)
+        except ValueError as error:
+            raise ValueError(f"subgraph {number}: {error}") from error
+    found = {}
+    for signature in model.tables(7):
+        name, number = signature.text(2), signature.int(4)
+        if name in found or not 0 <= number < len(graphs):
+            raise ValueError(f"signature {name!r} is there twice, or leads nowhere")
+        graph = graphs[number]
+        tensors = list(graph.tables(0))
+        ends = (_ends(signature, field, graph.ints(1 + field), tensors) for field in (0, 1))
+        found[name] = Interface(*ends)
+    return found
+
+
+def _ends(signature: Table, field: int, indices: Sequence[int], tensors: list[Table]) -> Tensors:
+    """The inputs (field 0) or outputs (field 1) of a signature."""
+    names = [(entry.text(0), entry.int(1)) for entry in signature.tables(field)]
+    if sorted(index for _, index in names) != sorted(indices):
+        raise ValueError(f"signature {signature.text(2)!r} does not name what its graph has")
+    found = {}
+    for name, index in names:
+        kind = _NUMBERS[tensors[index].byte(1)][0]
+        found[name] = (kind, tensors[index].ints(0))
+    if len(found) != len(names):
+        raise ValueError(f"signature {signature.text(2)!r} has a name twice")
+    return found
+
+
+def _kind(number: int) -> Operation:
+    if number not in OPERATIONS:
+        raise ValueError(f"it has operation {number}, which no model here needs")
+    return OPERATIONS[number]
+
+
+def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> None:
+    constants = []
+    for number, tensor in enumerate(graph.tables(0)):
+        _check_tensor(number, tensor)
+        constants.append(buffers[tensor.int(2)])
+    # What may be read so far.
+    known = list(constants)
+    for index in graph.ints(1):
+        if not 0 <= index < len(known) or known[index]:
+            raise ValueError(f"tensor {index} cannot be an input")
+        known[index] = True
+    for number, operator in enumerate(graph.tables(3)):
+        inputs, outputs = operator.ints(1), operator.ints(2)
+        if not 0 <= operator.int(0) < len(kinds):
+            raise ValueError(f"operation {number} is of a kind that is not listed")
+        _check_kind(number, operator, kinds[operator.int(0)], inputs, outputs)
+        for place, index in enumerate(inputs):
+            left_out = index == -1 and place >= _OPTIONAL
+            if not left_out and not (0 <= index < len(known) and known[index]):
+                raise ValueError(f"operation {number} reads tensor {index} before it is written")
+        for index in outputs:
+            if not 0 <= index < len(known) or known[index]:
+                raise ValueError(f"operation {number} cannot write tensor {index}")
+            known[index] = True
+    for index in graph.ints(2):
+        if not 0 <= index < len(known) or not known[index]:
+            raise ValueError(f"output {index} is never written")
+
+
+def _check_kind(
+    number: int, operator: Table, kind: Operation, inputs: Sequence[int], outputs: Sequence[int]
+) -> None:
+    """What LiteRT's kernels take for granted."""
+    options = operator.byte(3)
+    if options != kind.options and (options or kind.needed):
+        raise ValueError(f"operation {number} is a {kind.name} with options of another")
+    parts = len(outputs)
+    if kind.name == "SPLIT":  # whose options say how many
+        parts = operator.table(4).int(0) if operator.at(4) else 0
+    several = kind.name in SEVERAL_OUTPUTS
+    if not kind.fewest <= len(inputs) <= kind.most or not (several or len(outputs) == 1):
+        raise ValueError(f"operation {number} is a {kind.name} with {len(inputs)} inputs")
+    if not outputs or parts != len(outputs):
+        raise ValueError(f"operation {number} is a {kind.name} with {len(outputs)} outputs")
+
+
+def _check_tensor(number: int, tensor: Table) -> None:
+    if tensor.byte(1) not in _NUMBERS:
+        raise ValueError(f"tensor {number} has numbers of type {tensor.byte(1)}")
+    _, bits = _NUMBERS[tensor.byte(1)]
+    if tensor.at(5) or tensor.at(6) or tensor.at(9):
+        raise ValueError(f"tensor {number} is a variable, sparse or a variant")
+    shape = tensor.ints(0)
+    if any(size < 0 for size in shape) or math.prod(shape) * bits > 8 * _MAX_TENSOR_BYTES:
+        raise ValueError(f"tensor {number} has the shape {list(shape)}")
