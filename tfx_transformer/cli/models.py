@@ -107,12 +107,16 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     from tfx_transformer import export
 
     quantize = None if chosen.quantize == "none" else chosen.quantize
+    made = []
     if "saved_model" in formats:
         export.saved_model(chosen.bundle)
+        made.append(bundle.SAVED_MODEL)
     if "litert" in formats:
         export.litert(chosen.bundle, quantize, chosen.beams, chosen.context)
+        made.append(bundle.LITERT[quantize or "float32"])
     if "litertlm" in formats:
         export.litertlm(chosen.bundle, variant=quantize or "float32")
+        made.append(bundle.LITERTLM)
     if "transformers" in formats:
         export.transformers(chosen.bundle)
         print(f"Written and read again: {Path(chosen.bundle, bundle.TRANSFORMERS)}")
@@ -121,7 +125,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     if not texts:
         print("Exported; not verified, for want of texts: pass --check FILE.csv")
         return {}
-    return export.verify(chosen.bundle, texts)
+    return export.verify(chosen.bundle, texts, files=made)
 
 
 def info(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs,
 
 def encode_source(tokenizer: Tokenizer, text: str, max_length: int) -> list[int]:
     """Ids an encoder reads: the text's, cut to fit, and the end."""
-    return tokenizer.encode(text)[: max_length - 1] + [tokenizer.end_id]
+    return tokenizer.encode_first(text, max_length - 1) + [tokenizer.end_id]
 
 
 def pairs(

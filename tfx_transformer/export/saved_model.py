@@ -16,6 +16,7 @@ import tensorflow as tf
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import saved_model_file
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.export.serving import encoder_serving
 from tfx_transformer.generation import GenerationOptions
@@ -59,6 +60,7 @@ def write_saved_model(folder: Path, model, tokenizer) -> None:
     archive.add_endpoint("serve", serve, specs)
     with contextlib.redirect_stdout(sys.stderr):
         archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+    saved_model_file.check(folder / bundle.SAVED_MODEL)
 
 
 def _text_serving(model, tokenizer):
@@ -159,7 +161,8 @@ class SavedModelGenerator:
         batch_size: most texts that run together.
 
     Raises:
-        InputError: the bundle holds no SavedModel.
+        InputError: the bundle holds no SavedModel, or one that must not be run: see
+            `saved_model_file.check`.
     """
 
     def __init__(self, path: str | os.PathLike, batch_size: int = 64) -> None:
@@ -169,7 +172,7 @@ class SavedModelGenerator:
                 f"{path} holds no SavedModel.\n"
                 f"  Make one: tfx-transformer export {path} --to saved_model"
             )
-        self.model = tf.saved_model.load(str(folder))
+        self.model = saved_model_file.load(folder)
         self.batch_size = batch_size
         self._by_ids = None
         tokenizer = bundle.read_tokenizer(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,24 @@ _LOGITS = 2**26
 Written = tuple[list[int], list[int]]
 
 
+# Names in a bundle of all that can be verified.
+EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM)
+
+
 def verify(
-    path: str | os.PathLike, inputs: Sequence, model: keras.Model | None = None
+    path: str | os.PathLike,
+    inputs: Sequence,
+    model: keras.Model | None = None,
+    files: Container[str] = EXPORTS,
 ) -> dict[str, dict[str, Any]]:
-    """Runs every export of a bundle on texts (or image files) and compares it with Keras; writes
-    the result into the bundle's `config.json` and README, and prints it.
+    """Runs exports of a bundle on texts (or image files) and compares them with Keras; writes the
+    result into the bundle's `config.json` and README, and prints it.
 
     Args:
         path: the bundle's folder.
         inputs: texts or image files.
         model: the bundle's, if it is loaded already.
+        files: names in the bundle of what to run, such as "model.tflite", if it is there.
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers, beside the logits' own
@@ -48,27 +56,32 @@ def verify(
     """
     path = Path(path)
     inputs = list(dict.fromkeys(inputs))
-    encoder = bundle.read_config(path)["task"] in ("classification", "embedding")
+    config = bundle.read_config(path)
+    encoder = config["task"] in ("classification", "embedding")
     tokenizer = None
     if model is None:
         model, tokenizer = load(path)
     elif not model.config.image_size:
         tokenizer = bundle.read_tokenizer(path, model.config.vocabulary_size)
     compare = verify_encoder if encoder else _verify_generator
-    results = compare(path, inputs, model, tokenizer)
+    results = compare(path, inputs, model, tokenizer, files)
     for name, result in results.items():
         print(f"  {name:<16} {result['summary']}")
-    annotate(path, verified=results)
+    annotate(path, verified=config.get("verified", {}) | results)
     return results
 
 
 def _verify_generator(
-    path: Path, texts: list[str], model: keras.Model, tokenizer: Tokenizer
+    path: Path,
+    texts: list[str],
+    model: keras.Model,
+    tokenizer: Tokenizer,
+    files: Container[str],
 ) -> dict[str, dict[str, Any]]:
     keras_generator = text_generator(model, tokenizer)
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
-    if (path / bundle.SAVED_MODEL).is_dir():
+    if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
         answers = SavedModelGenerator(path).generate(texts)
         results["SavedModel"] = _agreement(expected, answers)
     size = model.config.max_sequence_length * model.config.vocabulary_size
@@ -79,14 +92,15 @@ def _verify_generator(
     ]
     logits = (_seq2seq_logits if model.task == "seq2seq" else _causal_logits)(model, written)
     for variant, file in bundle.LITERT.items():
-        if not (path / file).is_file():
+        if file not in files or not (path / file).is_file():
             continue
         generator = runtime.load(path, variant)
         answers = generator.generate(texts, truncate=True)
         results[f"TFLite {variant}"] = _agreement(expected, answers) | _logit_difference(
             logits, generator, written
         )
-    if (path / bundle.LITERTLM).is_file() and importlib.util.find_spec("litert_lm"):
+    packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
+    if packed and importlib.util.find_spec("litert_lm"):
         few = texts[:_LITERTLM_TEXTS]
         answers = litertlm.load(path).generate(few, truncate=True)
         results["LiteRT-LM"] = _agreement(expected[: len(few)], answers)

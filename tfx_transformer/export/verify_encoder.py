@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.export import saved_model_file
 from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.text.framing import frame
@@ -21,9 +22,19 @@ _ROUNDING = 1e-5
 
 
 def verify_encoder(
-    path: Path, inputs: Sequence, model: keras.Model, tokenizer: Tokenizer | None
+    path: Path,
+    inputs: Sequence,
+    model: keras.Model,
+    tokenizer: Tokenizer | None,
+    files: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Runs every export of a bundle on texts or images and compares it with Keras.
+    """Runs exports of a bundle on texts or images and compares them with Keras.
+
+    Args:
+        path: the bundle's folder.
+        inputs: texts or image files.
+        model, tokenizer: of the bundle.
+        files: names in the bundle of what to run, if it is there.
 
     Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
         and the "largest_probability_difference"; of an embedder "identical" (vectors equal but for
@@ -33,13 +44,13 @@ def verify_encoder(
     answering = predictor(model, tokenizer, config.get("labels", ()))
     expected = _output(answering, inputs)
     results = {}
-    if (path / bundle.SAVED_MODEL).is_dir():
+    if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
         # Where ids go in, whoever makes them puts the prompt before the text.
         by_ids = tokenizer is not None and not tokenizer.is_plain
         given = answering.prompted(inputs) if model.task == "embedding" and by_ids else inputs
         results["SavedModel"] = _compare(model.task, expected, _served(path, given, tokenizer))
     for variant, file in bundle.LITERT.items():
-        if (path / file).is_file():
+        if file in files and (path / file).is_file():
             output = _output(runtime.load(path, variant), inputs)
             results[f"TFLite {variant}"] = _compare(model.task, expected, output)
     return results
@@ -53,7 +64,7 @@ def _output(answering, inputs: Sequence) -> np.ndarray:
 
 def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) -> np.ndarray:
     """What the SavedModel returns for texts, or for image files."""
-    served = tf.saved_model.load(str(path / bundle.SAVED_MODEL))
+    served = saved_model_file.load(path / bundle.SAVED_MODEL)
     by_ids = tokenizer is not None and not tokenizer.is_plain
     results, longest = [], bundle.read_config(path)["architecture"]["max_sequence_length"]
     for start in range(0, len(inputs), batch_size):

@@ -60,13 +60,15 @@ class Chat:
         if choices.beams > 1:
             raise InputError("a chat decodes without beams.\n  Drop --beams.")
         generator, config = self.generator, self.generator.engine.config
+        # What is beyond the whole context need not be read to be refused.
+        text = generator.tokenizer.beginning(text, config.max_sequence_length)
         messages = [*self.messages, {"role": "user", "content": text}]
         position, ids = self._unread(messages)
         room = config.max_sequence_length - position - len(ids)
         if room < 1:
             raise InputError(
                 f"the conversation is full: with this message it has {position + len(ids):,} "
-                f"tokens, the model's context is {config.max_sequence_length:,}.\n"
+                f"tokens or more, the model's context is {config.max_sequence_length:,}.\n"
                 "  Begin a new one."
             )
         draws = loop.uniforms(choices, loop.new_limit(choices, room), 1)

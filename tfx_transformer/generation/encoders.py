@@ -27,6 +27,10 @@ class Encoder(Protocol):
     def encode(self, text: Any, keep: int | None = None) -> list[int]:
         """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
 
+    def shortened(self, text: Any, count: int) -> Any:
+        """The text without what is beyond the first (or last) `count` tokens, if it is very long:
+        then it still has more than these, and they are the same."""
+
 
 class SourceEncoder:
     """What an encoder-decoder reads: the text and the end token."""
@@ -40,6 +44,10 @@ class SourceEncoder:
     def encode(self, text: str, keep: int | None = None) -> list[int]:
         """Ids of the text's beginning, and the end."""
         return [*self.tokenizer.encode(text)[:keep], self.end_id]
+
+    def shortened(self, text: str, count: int) -> str:
+        """See `Encoder`."""
+        return self.tokenizer.beginning(text, count)
 
 
 class ContinuationEncoder:
@@ -57,6 +65,10 @@ class ContinuationEncoder:
         ids = self.tokenizer.encode(text)
         kept = ids[len(ids) - keep if keep is not None else 0 :]
         return [*self.tokenizer.prefix, *kept] or [self.end_id]
+
+    def shortened(self, text: str, count: int) -> str:
+        """See `Encoder`."""
+        return self.tokenizer.ending(text, count)
 
 
 class ChatEncoder:
@@ -84,6 +96,17 @@ class ChatEncoder:
         # The template does not write the message as it is.
         messages[-1] = {**messages[-1], "content": self.tokenizer.decode(ids[:keep])}
         return self.template.prompt(messages)
+
+    def shortened(self, text: str | Sequence[Message], count: int) -> str | list[Message]:
+        """See `Encoder`; of a conversation every message."""
+        if isinstance(text, str):
+            return self.tokenizer.beginning(text, count)
+        return [
+            {**message, "content": self.tokenizer.beginning(message["content"], count)}
+            if isinstance(message.get("content"), str)
+            else message
+            for message in text
+        ]
 
     def without_oldest(self, text: str | Sequence[Message]) -> list[Message] | None:
         """A conversation without its first exchange; None if there is only one."""

@@ -135,20 +135,23 @@ class TextGenerator:
 
     def encode(self, text: Prompt, truncate: bool = False) -> list[int]:
         """Ids of a prompt; too long a text is cut or refused."""
+        whole = text if isinstance(text, str) else clean_messages(text)
+        text = self.encoder.shortened(whole, self.max_prompt_tokens + 1)
         ids = self.encoder.encode(text)
         excess = len(ids) - self.max_prompt_tokens
         if excess <= 0:
             return ids
-        content = text if isinstance(text, str) else clean_messages(text)[-1]["content"]
+        content = text if isinstance(text, str) else text[-1]["content"]
         keep = self.tokenizer.count(content) - excess
         if truncate and keep < 1 and isinstance(self.encoder, ChatEncoder):
             shorter = self.encoder.without_oldest(text)
             if shorter is not None:
                 return self.encode(shorter, truncate)
         if not truncate or keep < 1:
+            more = "" if text == whole else "more than "
             raise InputError(
-                f"the text {content[:40]!r}… makes a prompt of {len(ids)} tokens; the model reads "
-                f"{self.max_prompt_tokens}.\n  Split it, or shorten it."
+                f"the text {content[:40]!r}… makes a prompt of {more}{len(ids)} tokens; the model "
+                f"reads {self.max_prompt_tokens}.\n  Split it, or shorten it."
             )
         # A cut inside a character can cost tokens more than it saves.
         while len(ids) > self.max_prompt_tokens:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import tiktoken
 
+from tfx_transformer.text import split_patterns
 from tfx_transformer.text.conventions import Conventions
-from tfx_transformer.text.tokenizer import PATTERN, SLICE, Tokenizer, to_bytes, usable_pattern
+from tfx_transformer.text.tokenizer import PATTERN, SLICE, Tokenizer, to_bytes
 
 # What a `ByteLevel` step splits by (Radford et al. 2019).
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
@@ -23,6 +24,8 @@ _GPT2_DIGITS = (
     rf"[{_DIGITS}]|'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?[^\s\p{{L}}{_DIGITS}]+"
     rf"|\s+(?![^\s{_DIGITS}])|\s+"
 )
+
+_KNOWN_PATTERNS = (PATTERN, _GPT2, _GPT2_DIGITS)
 
 # `tokenizers` composes characters as of Unicode 9: it does not know the marks that are younger, nor
 # the scripts of Unicode 16 that have composed letters. What it does not know stays where it is.
@@ -38,6 +41,11 @@ _YOUNGER = (
     "\U0001e5ee-\U0001e5ef\U0001e6e3-\U0001e6f5"
 )
 _KNOWN = re.compile(f"[^{_YOUNGER}]+")
+
+
+# What composes with nothing before it, and more tokens than what is cut through has.
+_ASCII = re.compile("[ -~]")
+_SPARE = 1_000
 
 
 class ByteLevel(NamedTuple):
@@ -121,31 +129,50 @@ class ByteLevelTokenizer(Tokenizer):
         self.is_plain = ascending and not (bpe.composed or bpe.prefix_space or bpe.added)
         self._adopt(conventions, max(bpe.names))
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of a text; never a special id, whatever the text holds.
+    def beginning(self, text: str, count: int) -> str:
+        """See `Tokenizer.beginning`. What is composed, or has tokens of its own, is cut where no
+        character of one side can change the other, with more than a piece to spare."""
+        if self.is_plain:
+            return super().beginning(text, count)
+        for size in range(SLICE, len(text), SLICE):
+            cut = _ASCII.search(text, size)
+            shorter = text[: cut.start()] if cut else text
+            if len(shorter) < len(text) and len(self.encode(shorter)) >= count + _SPARE:
+                return shorter
+        return text
 
-        A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
-        """
-        if self._added is None:
-            return self._encode(text)
-        ids: list[int] = []
+    def ending(self, text: str, count: int) -> str:
+        """See `Tokenizer.ending`. What is not encoded as it stands is not cut."""
+        changed = self._added is not None or self._bpe.prefix_space
+        if changed or (self._bpe.composed and not unicodedata.is_normalized("NFC", text)):
+            return text
+        return super().ending(text, count)
+
+    def _slices(self, text: str) -> Iterator[list[int]]:
+        for part in self._parts(text):
+            yield from [[part]] if isinstance(part, int) else self._encoded(part)
+
+    def _parts(self, text: str) -> Iterator[str | int]:
+        """The added tokens in a text, and the stretches between them."""
         end = 0
-        for found in self._added.finditer(text):
+        for found in self._added.finditer(text) if self._added else ():
             if found[0] in self._bpe.added:
-                ids += self._encode(text[end : found.start()])
-                ids.append(self._bpe.added[found[0]])
+                yield text[end : found.start()]
+                yield self._bpe.added[found[0]]
                 end = found.end()
-        return ids + self._encode(text[end:])
+        yield text[end:]
 
-    def _encode(self, text: str) -> list[int]:
+    def _encoded(self, text: str) -> Iterator[list[int]]:
+        """A stretch without added tokens, a slice at a time."""
         if self._bpe.composed and not text.isascii():
             text = _KNOWN.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
         if self._bpe.prefix_space and text and not text.startswith(" "):
             text = f" {text}"
-        ids: list[int] = []
-        for start in range(0, len(text), SLICE):
-            ids += self.tiktoken.encode_ordinary(text[start : start + SLICE])
-        return ids if self._ids is None else [self._ids[rank] for rank in ids]
+        for ids in super()._slices(text):
+            yield ids if self._ids is None else [self._ids[rank] for rank in ids]
+
+    def _encode_slice(self, text: str) -> list[int]:
+        return split_patterns.encode(self.tiktoken, text, known=self.pattern in _KNOWN_PATTERNS)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """UTF-8 bytes of ids; special ids, and those a model has beyond the vocabulary, are left
@@ -199,13 +226,17 @@ def _split(step: Mapping[str, Any] | None) -> tuple[str, bool] | None:
     if kinds == ["Split"] and not splits:
         pattern = steps[0]["pattern"].get("Regex")
         if pattern and (steps[0]["behavior"], steps[0]["invert"]) == ("Isolated", False):
-            return _with_rest(usable_pattern(pattern)), False
+            return _with_rest(split_patterns.usable(pattern)), False
     return None
 
 
 def _with_rest(pattern: str) -> str:
     """The pattern, with what it does not match as pieces too: tiktoken leaves that out."""
-    return pattern if pattern == PATTERN else rf"{pattern}|(?s:(?:(?!{pattern}).)+)"
+    if pattern == PATTERN:
+        return pattern
+    whole = rf"{pattern}|(?s:(?:(?!{pattern}).)+)"
+    split_patterns.check(whole)
+    return whole
 
 
 def _spelled(names: Iterable[str]) -> dict[str, bytes]:

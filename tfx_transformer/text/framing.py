@@ -50,14 +50,16 @@ def segments(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) 
 
 def _parts(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[list[int]]:
     """The ids of each text, cut to fit."""
-    parts = [tokenizer.encode(text) for text in ([texts] if isinstance(texts, str) else texts)]
-    least = max(tokenizer.frame.size(len(parts)), 1)
-    room = max_length - tokenizer.frame.size(len(parts))
+    texts = [texts] if isinstance(texts, str) else texts
+    least = max(tokenizer.frame.size(len(texts)), 1)
+    room = max_length - tokenizer.frame.size(len(texts))
     if max_length < least:
         raise InputError(
             f"max_length is {max_length}.\n"
             f"  Expected {least} or more: a start, and an end of each text."
         )
+    # No text can have more than all the room, so what is beyond need not be read.
+    parts = [tokenizer.encode_first(text, room) for text in texts]
     while (excess := sum(map(len, parts)) - room) > 0:
         longest = max(parts, key=len)
         second = max((len(part) for part in parts if part is not longest), default=0)

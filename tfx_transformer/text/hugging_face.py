@@ -10,10 +10,13 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.conventions import Conventions
-from tfx_transformer.text.tokenizer import Tokenizer, to_bytes
+from tfx_transformer.text.tokenizer import SLICE, Tokenizer, to_bytes
 
 _SPACE = "▁"  # stands for a space in the pieces of SentencePiece
 _BYTE = re.compile("<0x([0-9A-F]{2})>")
+# The letter or digit before a blank, in texts and as tokens spell it.
+_CUT = re.compile("([0-9A-Za-z])(?= [0-9A-Za-z])")
+_BEFORE_BLANK = re.compile("([0-9A-Za-z])(?=[ ▁Ġ])")
 
 
 class HuggingFaceTokenizer(Tokenizer):
@@ -51,6 +54,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._byte_level = "ByteLevel" in decoders
         self._continued = tree["decoder"].get("prefix") if "WordPiece" in decoders else None
         self.leading_space = self._has_leading_space()
+        self._joined: set[str] | None = None
         self._check_hidden()
 
     def encode(self, text: str) -> list[int]:
@@ -59,6 +63,37 @@ class HuggingFaceTokenizer(Tokenizer):
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
         return self._encode(text, self._runner)
+
+    def encode_first(self, text: str, count: int) -> list[int]:
+        """The first `count` ids of `encode(text)`, of a long text read up to a safe place."""
+        return self.encode(self.beginning(text, count))[: max(count, 0)]
+
+    def beginning(self, text: str, count: int) -> str:
+        """See `Tokenizer.beginning`; without a safe place to cut it is the whole text."""
+        size = max(SLICE, 8 * count)
+        while size < len(text):
+            cut = self._safe_cut(text, size)
+            if cut and len(self.encode(text[:cut])) > count:
+                return text[:cut]
+            size *= 4
+        return text
+
+    def ending(self, text: str, count: int) -> str:
+        """The whole text: what stands before its end may change it."""
+        return text
+
+    def _safe_cut(self, text: str, size: int) -> int | None:
+        """A place before `size` that no token can lie across, so that what stands behind it changes
+        nothing before it: a blank between two ASCII letters or digits, if no token holds such a
+        letter with a blank behind it. Merges and sums of scores then fall apart there, and no
+        normalization reaches across."""
+        if self._joined is None:
+            names = [*self._ordinary.values()]
+            self._joined = {pair for name in names for pair in _BEFORE_BLANK.findall(name)}
+        for found in reversed(list(_CUT.finditer(text, size // 2, size))):
+            if found[1] not in self._joined:
+                return found.end(1)
+        return None
 
     def encode_after(self, text: str) -> list[int]:
         """Ids of a text that follows a special token: some tokenizers put a space only before what

@@ -20,6 +20,7 @@ import tiktoken
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
+from tfx_transformer.text import split_patterns
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer, read_text
 
 BYTES = "bytes"
@@ -106,7 +107,7 @@ def tiktoken_splitter(name: str, encoding: tiktoken.Encoding) -> Splitter:
     def split(text: str) -> Split:
         ids: list[int] = []
         for start in range(0, len(text), SLICE):
-            ids += encoding.encode_ordinary(text[start : start + SLICE])
+            ids += split_patterns.encode(encoding, text[start : start + SLICE], known=True)
         lengths = (len(encoding.decode_single_token_bytes(index)) for index in ids)
         return Split(ids, list(itertools.accumulate(lengths)))
 

@@ -5,10 +5,10 @@ Those of pre-trained checkpoints are subclasses in `byte_level` and `hugging_fac
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import tiktoken
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import listed
+from tfx_transformer.text import split_patterns
 from tfx_transformer.text.conventions import Conventions, Frame
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -200,6 +201,7 @@ class Tokenizer:
         try:
             tree = json_files.parse(text)
             check_sizes(tree["model"])
+            _check_plain(tree)
             vocabulary = tree["model"]["vocab"]
             special_tokens = {
                 token["content"]: token["id"] for token in tree["added_tokens"] if token["special"]
@@ -298,12 +300,42 @@ class Tokenizer:
 
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
-        if len(text) <= SLICE:
-            return self.tiktoken.encode_ordinary(text)
+        return list(itertools.chain.from_iterable(self._slices(text)))
+
+    def encode_first(self, text: str, count: int) -> list[int]:
+        """The first `count` ids of `encode(text)`; no more of the text is read than they need."""
         ids: list[int] = []
+        for part in self._slices(text) if count > 0 else ():
+            ids += part
+            if len(ids) >= count:
+                break
+        return ids[:count]
+
+    def beginning(self, text: str, count: int) -> str:
+        """A beginning of a text with the same first `count` ids, and more if the text has more."""
+        tokens = 0
+        for end in range(SLICE, len(text), SLICE):
+            tokens += len(self._encode_slice(text[end - SLICE : end]))
+            if tokens > count:
+                return text[:end]
+        return text
+
+    def ending(self, text: str, count: int) -> str:
+        """An end of a text with the same last `count` ids, and more if the text has more."""
+        tokens = 0
+        for start in range((len(text) - 1) // SLICE * SLICE, 0, -SLICE):
+            tokens += len(self._encode_slice(text[start : start + SLICE]))
+            if tokens > count:
+                return text[start:]
+        return text
+
+    def _slices(self, text: str) -> Iterator[list[int]]:
+        """The ids of a text, a slice at a time."""
         for start in range(0, len(text), SLICE):
-            ids += self.tiktoken.encode_ordinary(text[start : start + SLICE])
-        return ids
+            yield self._encode_slice(text[start : start + SLICE])
+
+    def _encode_slice(self, text: str) -> list[int]:
+        return split_patterns.encode(self.tiktoken, text, known=self.pattern == PATTERN)
 
     def encode_after(self, text: str) -> list[int]:
         """Ids of a text that follows a special token instead of beginning."""
@@ -409,20 +441,28 @@ def _pre_tokenizer(pattern: str):
 
 
 def _split_pattern(pre_tokenizer: dict) -> str:
-    """The regular expression of a `Split` step; a pattern that does not compile is refused."""
-    steps = pre_tokenizer.get("pretokenizers", [pre_tokenizer])
-    patterns = [step["pattern"]["Regex"] for step in steps if step["type"] == "Split"]
-    if len(patterns) != 1:
-        raise ValueError("there is not exactly one Split step")
-    return usable_pattern(patterns[0])
-
-
-def usable_pattern(pattern: object) -> str:
-    """A split pattern as it is; ValueError for one that no pattern of a tokenizer needs to be."""
-    unusable = r"\\[1-9]|\(\?R"  # references and recursion
-    if not isinstance(pattern, str) or len(pattern) > 10_000 or re.search(unusable, pattern):
-        raise ValueError("the split pattern is not usable")
+    """The regular expression of a `Split` step, in front of a `ByteLevel` step that splits no more;
+    a pattern that cannot be used is refused."""
+    split, level = pre_tokenizer["pretokenizers"]
+    kinds = (split["type"], split["behavior"], split["invert"], level["type"])
+    if kinds != ("Split", "Isolated", False, "ByteLevel"):
+        raise ValueError("the steps before the model are not one Split and one ByteLevel")
+    if level["add_prefix_space"] or level["use_regex"]:
+        raise ValueError("the ByteLevel step changes more than bytes")
+    pattern = split_patterns.usable(split["pattern"]["Regex"])
+    if pattern != PATTERN:
+        split_patterns.check(pattern)
     return pattern
+
+
+def _check_plain(tree: Mapping[str, Any]) -> None:
+    """Refuses what would change texts or tokens in a way that is not done here."""
+    model = tree["model"]
+    strange = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
+    found = ["normalizer"] if tree.get("normalizer") is not None else []
+    found += [name for name in strange if model.get(name)]
+    if found:
+        raise ValueError(f"it has a {found[0]}, which this tokenizer does without")
 
 
 def _check_ids(ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
