@@ -122,12 +122,21 @@ def _load(path: Path, variant: str | None, threads: int | None) -> Model:
 def _encoder(
     file: Path, config: TransformerConfig, values: dict, path: Path, threads: int | None
 ) -> Model:
-    labels, width = None, config.hidden_dim
+    labels = None
     if values["task"] == "classification":
         labels = Labels(read_labels(values, config.num_classes, path), config.multi_label)
         width = config.num_classes
+    elif config.projections:
+        width = config.projections[-1]["width"]
+    else:
+        width = config.hidden_dim
     engine = EncoderEngine(file, config, threads, width)
     if config.image_size:
+        if labels is None:
+            raise InputError(
+                f"{path}: a model of images with the task {values['task']!r} answers nothing.\n"
+                "  Expected a classifier."
+            )
         return ImageClassifier(engine, labels, config)
     tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
     if labels is None:
