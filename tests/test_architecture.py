@@ -22,6 +22,7 @@ FLOORS = {
     "annotations": 0,
     "reprs": 0,
     "errors": 0,
+    "console": 0,
     "files": 0,
     "json_files": 0,
     "registration": 0,

@@ -403,6 +403,8 @@ def verify(path: str | os.PathLike) -> None:
     expected = {}
     for line in (path / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
+        if name in expected:
+            raise InputError(f"{path}: {SUMS} names {name} twice.\n  Copy the whole folder again.")
         expected[name] = digest
     for name in sorted(present ^ expected.keys()):
         problem = "is missing" if name in expected else f"is not listed in {SUMS}"

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import inspect
 import io
-import json
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tfx_transformer.console import Console, as_json
 from tfx_transformer.errors import InputError
 
 # What the system says where nothing can be written, in the words that all libraries repeat.
@@ -25,6 +25,10 @@ _NO_ROOM = (
     "Read-only file system",
     "Permission denied",
 )
+
+# Packages whose modules have other names.
+_PACKAGES = {"PIL": "pillow", "ai_edge_litert": "ai-edge-litert", "litert_lm": "litert-lm"}
+_OURS = "tfx_transformer"
 
 # Seconds after which a signal that somebody caught is raised again.
 _AGAIN = 0.2
@@ -86,43 +90,45 @@ def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
     """
     if not chosen.debug:
         hush()
-    output = sys.stdout
-    try:
-        with _terminable(), contextlib.redirect_stdout(sys.stderr if chosen.json else output):
-            result = action()
-        if chosen.json:
-            print(json.dumps(result, ensure_ascii=False), file=output)
-        output.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-        sys.exit(0)
-    except KeyboardInterrupt:
-        if chosen.debug:
-            raise
-        print("\nInterrupted.", file=sys.stderr)
-        sys.exit(130)
-    except InputError as error:
-        if chosen.debug:
-            raise
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except Exception as error:
-        if chosen.debug:
-            raise
-        if any(text in str(error) for text in _NO_ROOM):
-            print(
-                f"a file could not be written or read: {error}\n"
-                "  Make room, or start where you may write. Then repeat the command.",
-                file=sys.stderr,
-            )
-            sys.exit(2)
-        print(
-            f"{type(error).__name__}: {error}\n  This is a fault of the program, not of the input. "
-            "Run it again with --debug for the traceback.",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+    output, errors = Console(sys.stdout), Console(sys.stderr)
+    with contextlib.redirect_stderr(errors):
+        try:
+            with _terminable(), contextlib.redirect_stdout(errors if chosen.json else output):
+                result = action()
+            if chosen.json:
+                output.write_as_is(as_json(result, sys.stdout) + "\n")
+            output.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+            sys.exit(0)
+        except (KeyboardInterrupt, Exception) as error:
+            if chosen.debug:
+                raise
+            message, status = _report(error)
+            print(message, file=errors)
+            sys.exit(status)
     sys.exit(0)
+
+
+def _report(error: BaseException) -> tuple[str, int]:
+    """The message and the exit status that an exception ends a command with."""
+    if isinstance(error, KeyboardInterrupt):
+        return "\nInterrupted.", 130
+    if isinstance(error, InputError):
+        return str(error), 2
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(_OURS):
+        package = (error.name or "").partition(".")[0]
+        name = _PACKAGES.get(package, package)
+        return f"the package {name} is missing.\n  pip install {name}", 2
+    if any(text in str(error) for text in _NO_ROOM):
+        return (
+            f"a file could not be written or read: {error}\n"
+            "  Make room, or start where you may write. Then repeat the command."
+        ), 2
+    return (
+        f"{type(error).__name__}: {error}\n  This is a fault of the program, not of the input. "
+        "Run it again with --debug for the traceback."
+    ), 1
 
 
 @contextlib.contextmanager

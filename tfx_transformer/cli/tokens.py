@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tfx_transformer import files
+from tfx_transformer.console import write_as_is
 from tfx_transformer.errors import InputError
 
 if TYPE_CHECKING:
@@ -190,7 +191,8 @@ def _print(
     colours = has_colours()
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for sample in samples:
-        print("\n".join(sample_lines(names, sample, SHOWN_TOKENS, colours, columns)), end="\n\n")
+        lines = sample_lines(names, sample, SHOWN_TOKENS, colours, columns)
+        write_as_is("\n".join(lines) + "\n\n", sys.stdout)
     print("\n".join(aligned(rows, words=2)))
     for note in notes:
         print(note)

@@ -10,10 +10,12 @@ from pathlib import Path
 PARTS = (
     "__init__.py",
     "errors.py",
+    "console.py",
     "flags.py",
     "files.py",
     "json_files.py",
     "reprs.py",
+    "registration.py",
     "config.py",
     "bundle.py",
     "images.py",
@@ -22,6 +24,24 @@ PARTS = (
     "text",
     "generation",
 )
+
+
+# What runs first, where packages may be missing and Python may be old.
+_MAIN = """\
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("run.pyz needs Python 3.11 or newer; this is %d.%d." % sys.version_info[:2])
+try:
+    from tfx_transformer.runtime import main
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("tfx_transformer"):
+        raise
+    sys.stderr.write("run.pyz needs the package %s.\\n" % error.name)
+    sys.stderr.write("  pip install ai-edge-litert numpy tiktoken\\n")
+    sys.exit(2)
+main()
+"""
 
 
 def write_run_pyz(folder: Path) -> None:
@@ -36,13 +56,10 @@ def write_run_pyz(folder: Path) -> None:
                 shutil.copytree(package / part, target / part, ignore=ignore)
             else:
                 shutil.copy(package / part, target / part)
+        (target.parent / "__main__.py").write_text(_MAIN, encoding="utf-8")
         made = Path(temporary, "run.pyz")
         zipapp.create_archive(
-            target.parent,
-            made,
-            interpreter="/usr/bin/env python3",
-            main="tfx_transformer.runtime:main",
-            compressed=True,
+            target.parent, made, interpreter="/usr/bin/env python3", compressed=True
         )
         (folder / "run.pyz").unlink(missing_ok=True)
         shutil.copy(made, folder / "run.pyz")

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, overload
+from typing import Any, TextIO, TypeVar, overload
 
 from tfx_transformer import bundle, flags
 from tfx_transformer.config import TransformerConfig
@@ -147,9 +147,9 @@ def _encoder(
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command of `run.pyz`: answers each text (or image), by the bundle it lies in: the text it
     writes, the label and its probability, or the vector. Of a classifier of several columns the
-    texts of one row stand side by side."""
+    texts of one row stand side by side. Without any, each line of standard input is one."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
-    parser.add_argument("texts", nargs="+", metavar="TEXT|IMAGE")
+    parser.add_argument("texts", nargs="*", metavar="TEXT|IMAGE")
     parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
     parser.add_argument("--prompt", metavar="NAME", help="of an embedder: put it before each text")
@@ -158,7 +158,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer() -> dict[str, list[dict[str, Any]]]:
         path = Path(sys.argv[0]).resolve().parent
-        model, given = load(path, chosen.variant), chosen.texts
+        given = chosen.texts or _lines(sys.stdin)
+        model = load(path, chosen.variant)
         if isinstance(model, TextGenerator):
             answers = shown = model.generate(given, beams=chosen.beams)
         elif isinstance(model, TextEmbedder):
@@ -173,6 +174,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
     flags.guarded(answer, chosen)
+
+
+def _lines(stream: TextIO) -> list[str]:
+    """The lines of standard input, without empty ones at the end."""
+    if stream is None or stream.isatty():
+        raise InputError("there is no text.\n  Give texts behind run.pyz, or by standard input.")
+    data = stream.buffer.read()
+    try:
+        lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"standard input, line {line}: it is not UTF-8.\n  Convert it.") from error
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise InputError("standard input is empty.\n  Give one text a line.")
+    return lines
 
 
 def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:

@@ -12,6 +12,7 @@ from itertools import zip_longest
 import keras
 import numpy as np
 
+from tfx_transformer.console import harmless, write_as_is
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
 
@@ -85,7 +86,7 @@ class Progress(keras.callbacks.Callback):
     def _line(self, text: str) -> None:
         if self.lively:
             width = shutil.get_terminal_size().columns - 1
-            sys.stderr.write("\r\x1b[K" + text[:width])
+            write_as_is("\r\x1b[K" + harmless(text)[:width], sys.stderr)
             sys.stderr.flush()
 
 
