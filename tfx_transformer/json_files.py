@@ -7,6 +7,7 @@ are counted first, in milliseconds.
 
 from __future__ import annotations
 
+import collections
 import json
 import os
 import stat
@@ -46,20 +47,29 @@ def check(text: str, file: str | os.PathLike | None = None) -> None:
         )
 
 
-def parse(text: str, file: str | os.PathLike | None = None) -> Any:
+def parse(text: str, file: str | os.PathLike | None = None, unique: bool = False) -> Any:
     """The value of a JSON text, as Python reads it: NaN is a number, the last of two equal keys
     counts.
 
     Args:
         text, file: see `check`.
+        unique: refuse two equal keys.
 
     Raises:
         InputError: see `check`.
-        ValueError: it is no JSON.
+        ValueError: it is no JSON, or has a key twice.
         RecursionError: it is nested too deep.
     """
     check(text, file)
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=_unique if unique else None)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        ((twice, _),) = collections.Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"the key {twice!r} is there twice")
+    return found
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -95,7 +95,9 @@ def _id_serving(model):
 def _greedy(model, token_ids, lengths):
     """int32 (batch, limit): the answers to prompts of these lengths."""
     limits = tf.zeros_like(lengths) + model.room(lengths)
-    unused = tf.zeros([tf.reduce_max(limits), tf.shape(lengths)[0]])
+    # Without any text there is no longest answer either.
+    longest = tf.maximum(tf.reduce_max(limits), 1)
+    unused = tf.zeros([longest, tf.shape(lengths)[0]])
     rows = generate(model, token_ids, lengths, unused, GenerationOptions())
     # A long prompt leaves less room than its neighbours have.
     beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]

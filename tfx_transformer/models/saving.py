@@ -17,7 +17,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from tfx_transformer import bundle, files
+from tfx_transformer import bundle, files, json_files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.base import TransformerModel
@@ -205,6 +205,9 @@ def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:
         InputError: it is no safetensors file.
     """
     with _reading(file), safetensors.safe_open(file, framework="numpy") as opened:
+        with open(file, "rb") as stream:  # of two tensors with one name it takes the last
+            length = int.from_bytes(stream.read(8), "little")
+            json_files.parse(stream.read(length).decode(), file, unique=True)
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.offset_keys()}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,10 @@ _DTYPES = {
 
 # What published numbers are stored as when they are quantized.
 _QUANTIZED = ("F8", "F6", "F4", "I8", "U16", "I16", "U32", "U64")
+
+
+# As many as NumPy's arrays can have.
+_MOST_DIMENSIONS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,7 +141,7 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
         if size < 8 or not 2 <= length <= min(size - 8, MAX_BYTES):
             raise InputError(f"{file} is no safetensors file, or the download was cut off.")
         try:
-            header = parse(stream.read(length).decode("utf-8"), file)
+            header = parse(stream.read(length).decode("utf-8"), file, unique=True)
         except InputError:
             raise
         except (ValueError, RecursionError) as error:
@@ -148,7 +152,22 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     for name, facts in header.items():
         if name != "__metadata__":
             tensors[name] = _tensor(file, name, facts, 8 + length, size)
+    _check_places(file, tensors, 8 + length, size)
     return tensors
+
+
+def _check_places(file: Path, tensors: Mapping[str, StoredTensor], begin: int, size: int) -> None:
+    """Refuses tensors that share bytes, and bytes of none, as the format does."""
+    places = ((t.offset, t.size * t.dtype.itemsize, name) for name, t in tensors.items())
+    for offset, length, name in sorted(places):
+        if offset != begin:
+            problem = "overlaps another tensor" if offset < begin else "follows bytes of no tensor"
+            raise InputError(f"{file}: {name} {problem}.\n  Download the file again.")
+        begin += length
+    if begin != size:
+        raise InputError(
+            f"{file}: {size - begin:,} bytes belong to no tensor.\n  Download the file again."
+        )
 
 
 def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredTensor:
@@ -162,6 +181,8 @@ def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredT
         dtype, shape = _DTYPES[facts["dtype"]], tuple(facts["shape"])
         first, last = facts["data_offsets"]
         whole = all(type(n) is int and n >= 0 for n in (*shape, first, last))
+        if len(shape) > _MOST_DIMENSIONS:
+            raise ValueError(f"it has {len(shape)} dimensions")
         if not whole or last - first != math.prod(shape) * dtype.itemsize:
             raise ValueError("its shape and its bytes differ")
     except (LookupError, TypeError, ValueError) as error:
