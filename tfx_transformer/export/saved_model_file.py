@@ -119,7 +119,10 @@ def check(folder: Path) -> None:
         name = node.user_object.identifier if kind == "user_object" else kind
         if kind == "asset" or (kind == "user_object" and name not in _OBJECTS):
             raise _refused(folder, f"an object of the kind {name}")
-    functions = {f.signature.name: f.node_def for f in graph.graph_def.library.function}
+    parts = {field.name: value for field, value in graph.graph_def.ListFields()}
+    functions = {}
+    if "library" in parts:
+        functions = {f.signature.name: f.node_def for f in parts["library"].function}
     called = _reached(functions, objects)
     for name, nodes in functions.items():
         allowed = _OPERATIONS if name in called else _OPERATIONS | _SAVING
