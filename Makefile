@@ -34,6 +34,8 @@ test: $(ENVIRONMENT)
 soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40
 	$(BIN)/python tests/faults/kill_runs.py signals --count 20
+	$(BIN)/python tests/faults/kill_exports.py --count 40
+	$(BIN)/python tests/faults/swap_bundles.py --count 1000
 	$(BIN)/python tests/faults/fuzz.py --inputs 204000
 	if $(BIN)/python -m pip install --quiet atheris; then \
 		$(BIN)/python tests/faults/fuzz.py --guided; \

@@ -69,9 +69,13 @@ def classifier(chosen: argparse.Namespace):
     from tfx_transformer.models.saving import load
     from tfx_transformer.prediction.classification import read_labels
 
-    model, tokenizer = load(chosen.bundle)
-    names = read_labels(config, model.config.num_classes, chosen.bundle)
-    return predictor(model, tokenizer, names)
+    @bundle.whole
+    def open_keras_model(path: str):
+        model, tokenizer = load(path)
+        names = read_labels(bundle.read_config(path), model.config.num_classes, path)
+        return predictor(model, tokenizer, names)
+
+    return open_keras_model(chosen.bundle)
 
 
 def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:

@@ -139,17 +139,21 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
         description = describe(local_folder(chosen.bundle), chosen.bundle)
         print("\n".join(description.lines()))
         return description.to_dict()
-    path = Path(chosen.bundle)
-    bundle.verify(path)
-    config = bundle.read_config(path)
-    files = {
-        entry.name: sum(p.stat().st_size for p in [entry, *entry.rglob("*")] if p.is_file())
-        for entry in sorted(path.iterdir())
-    }
-    print((path / "README.md").read_text(encoding="utf-8"))
-    for name, size in files.items():
+
+    @bundle.whole
+    def read(path: str) -> tuple[dict[str, Any], str, dict[str, int]]:
+        bundle.verify(path)
+        sizes = {
+            entry.name: sum(p.stat().st_size for p in [entry, *entry.rglob("*")] if p.is_file())
+            for entry in sorted(Path(path).iterdir())
+        }
+        return bundle.read_config(path), Path(path, "README.md").read_text("utf-8"), sizes
+
+    config, card, sizes = read(chosen.bundle)
+    print(card)
+    for name, size in sizes.items():
         print(f"{size / 1e6:>9.2f} MB  {name}")
-    return config | {"files": files}
+    return config | {"files": sizes}
 
 
 def _is_source(name: str) -> bool:
@@ -298,8 +302,12 @@ def _generator(chosen: argparse.Namespace):
     from tfx_transformer import bundle
     from tfx_transformer.export.saved_model import SavedModelGenerator
 
-    bundle.verify(chosen.bundle)
-    return SavedModelGenerator(chosen.bundle)
+    @bundle.whole
+    def open_saved_model(path: str) -> SavedModelGenerator:
+        bundle.verify(path)
+        return SavedModelGenerator(path)
+
+    return open_saved_model(chosen.bundle)
 
 
 def _generation(chosen: argparse.Namespace) -> dict[str, Any]:
