@@ -1,5 +1,7 @@
 """What README.md shows works: its Python and its shell blocks run, in order, in an empty folder.
 
+The Python runs in a notebook, which shows nothing in red, pictures, and short descriptions.
+
 A block under a line `<!-- not run -->` is left out (installing, minutes of training), and so is
 every block that is neither `python` nor `bash`.
 """
@@ -11,11 +13,28 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import nbclient
+import nbformat
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 
 # Enough rows to see that a training works, few enough to do it in seconds.
 ROWS = 300
+
+# What a person looks at in a cell of its own, how much is shown of it, and a picture.
+LOOKED_AT = (
+    "pairs", "chats", "texts", "tokenizer", "config", "template", "translator", "chat",
+    "runtime.load('saved_models/topics')", "tfx.data.describe_pairs(pairs, None, tokenizer, 24)",
+    "tfx.load('saved_models/mine', task='seq2seq')[0]", "held_out",
+    "tfx.predictor(classifier, tokenizer, names).classify('It rained all night.')",
+)  # fmt: skip
+MOST_LINES, MOST_CHARACTERS = 8, 800
+PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
+
+# What makes libraries quiet, and is not set where a person starts a notebook.
+QUIET = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "MPLBACKEND")
 
 _BLOCK = re.compile(
     r"^(?P<skip><!-- not run -->\n\n?)?```(?P<language>python|bash)\n(?P<code>.*?)^```$",
@@ -45,26 +64,69 @@ def write_datasets(folder: Path) -> None:
         (folder / path.name).write_text("".join(lines[: ROWS + 1]), "utf-8")
 
 
-def test_every_block_runs(tmp_path, monkeypatch):
-    shown = blocks(README.read_text(encoding="utf-8"))
-    assert {block.language for block in shown} == {"python", "bash"}
-
-    write_datasets(tmp_path / "datasets")
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory) -> dict[str, list]:
+    """What a notebook shows of every block and of `LOOKED_AT`: the outputs, by the source. The
+    Python runs in its kernel, as a person's does: without what conftest.py sets."""
+    folder = tmp_path_factory.mktemp("readme")
+    write_datasets(folder / "datasets")
     # `tfx-transformer` and `python` are those of this environment.
-    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {name: value for name, value in os.environ.items() if name not in QUIET}
+    notebook, outputs = nbformat.v4.new_notebook(), {}
+    client = nbclient.NotebookClient(
+        notebook, timeout=900, resources={"metadata": {"path": str(folder)}}
+    )
 
-    namespace = {"__name__": "__main__"}
-    for block in shown:
-        if block.language == "python":
-            # Empty lines before it, so that a traceback names the line of the README.
-            source = "\n" * (block.line - 1) + block.code
-            exec(compile(source, str(README), "exec"), namespace)
-        else:
+    def run(source: str) -> None:
+        cell = nbformat.v4.new_code_cell(source)
+        notebook.cells.append(cell)
+        client.execute_cell(cell, len(notebook.cells) - 1)
+        outputs[source] = cell.outputs
+
+    with client.setup_kernel(env=environment):
+        for block in blocks(README.read_text(encoding="utf-8")):
+            if block.language == "python":
+                run(block.code)
+                continue
             command = ["bash", "-euo", "pipefail", "-c", block.code]
-            done = subprocess.run(command, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
+            )
             where = f"README.md, line {block.line}:\n{block.code}\n"
             assert done.returncode == 0, where + done.stdout + done.stderr
+        for source in (*LOOKED_AT, PICTURE):
+            run(source)
+    return outputs
+
+
+def test_every_block_runs(shown):
+    languages = {block.language for block in blocks(README.read_text(encoding="utf-8"))}
+    assert languages == {"python", "bash"}
+    assert not [o for outputs in shown.values() for o in outputs if o.output_type == "error"]
+
+
+def test_nothing_is_shown_in_red(shown):
+    red = [
+        output.text
+        for outputs in shown.values()
+        for output in outputs
+        if output.output_type == "stream" and output.name == "stderr"
+    ]
+    assert not red, "\n".join(red)
+
+
+@pytest.mark.parametrize("source", LOOKED_AT)
+def test_what_is_looked_at_is_described_in_a_few_lines(shown, source):
+    (output,) = (o for o in shown[source] if o.output_type == "execute_result")
+    text = output.data["text/plain"]
+    assert len(text.splitlines()) <= MOST_LINES and len(text) <= MOST_CHARACTERS, text
+
+
+def test_a_picture_is_shown(shown):
+    (output,) = shown[PICTURE]
+    assert output.data["image/png"].startswith("iVBORw0KGgo")  # base64 of what a PNG begins with
+    assert output.data["text/plain"] == "Picture(loss.png, 1,050 × 675 pixels)"
 
 
 def test_blocks_are_found_where_they_stand():

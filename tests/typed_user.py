@@ -23,6 +23,7 @@ def translate(table: str) -> list[str]:
     pairs = tfx.data.read_pairs({"source": ["a"], "target": ["b"]})
     pairs = tfx.data.read_pairs([("a", "b"), ("c", "d")])
     pairs = tfx.data.read_pairs(pandas.DataFrame({"source": ["a"], "target": ["b"]}))
+    pairs = tfx.data.read_pairs([{"source": "a", "target": "b"}])
     training, held_out = tfx.data.split_pairs(pairs, 0.1, seed=3)
     tokenizer = tfx.Tokenizer.train(training.texts(), vocabulary_size=500)
     config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size)

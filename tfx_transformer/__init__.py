@@ -143,10 +143,9 @@ def _quiet_start(path: str) -> contextlib.AbstractContextManager[None]:
     started = "keras" in sys.modules or "tensorflow" in sys.modules
     if started or path.partition(".")[0] not in _WITH_KERAS:
         return contextlib.nullcontext()
-    from tfx_transformer.flags import muted, quiet_environment
+    from tfx_transformer.flags import quiet_start
 
-    quiet_environment()
-    return muted()
+    return quiet_start()
 
 
 def _unknown(name: str) -> str:

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tfx_transformer.console import Console, as_json
@@ -203,14 +203,25 @@ def hush() -> None:
 
 
 def quiet_environment() -> None:
-    """TensorFlow logs nothing, unless the user has said what it is to log; before its import. What
-    goes wrong is raised all the same."""
+    """TensorFlow logs nothing from C++, unless the user's environment says what it is to log;
+    before its import. What goes wrong is raised all the same."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not os.path.exists("/dev/nvidiactl"):
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # or TensorFlow reports their absence
+
+
+@contextlib.contextmanager
+def quiet_start() -> Iterator[None]:
+    """Around the first import of TensorFlow: it logs nothing while it starts, nor later below
+    errors, unless the user has said what it is to log."""
     logger = logging.getLogger("tensorflow")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.ERROR)
+    level = logger.level or logging.ERROR
+    quiet_environment()
+    with muted():
+        yield
+    if "tensorflow" in sys.modules:
+        sys.modules["tensorflow"].get_logger()  # in a notebook its first call chooses a level
+        logger.setLevel(level)
 
 
 class _Hushed(io.TextIOWrapper):

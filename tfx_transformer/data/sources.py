@@ -23,12 +23,19 @@ from tfx_transformer.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-# What readers take: a file, a DataFrame, rows (of dictionaries, or of values in the order of the
-# columns that are read), or a dictionary of columns.
-TableData: TypeAlias = (
-    "str | os.PathLike[str] | pandas.DataFrame | Mapping[str, Sequence[Any]] "
-    "| Iterable[Mapping[str, Any]] | Iterable[Sequence[Any]]"
-)
+    # What readers take: a file, a DataFrame, a dictionary of columns, or rows (of dictionaries, or
+    # of values in the order of the columns that are read).
+    TableData: TypeAlias = (
+        str
+        | os.PathLike[str]
+        | pandas.DataFrame
+        | Mapping[str, Sequence[Any] | np.ndarray]
+        | Iterable[Mapping[str, Any]]
+        | Iterable[Sequence[Any]]
+        | np.ndarray
+    )
+else:  # pandas is not imported for its name
+    TableData = Any
 
 # Half a surrogate pair: no text in UTF-8 holds it, and a file could not.
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
@@ -89,6 +96,7 @@ class Source(Protocol):
 
     def open(self) -> Opened:
         """Read the header."""
+        ...
 
 
 Convert = Callable[[Any], Any]
