@@ -50,7 +50,7 @@ def test_pairs_of_a_file_that_is_gone(tmp_path, monkeypatch):
     [
         (data.read_labelled_texts([("a", "", "x|y"), ("b", "c", "")], "title,body", separator="|"),
          "LabelledTexts: 2 rows of list ('title,body' → 'label')\n"
-         "  row 0: 'a', '' → x, y\n  row 1: 'b', 'c' → "),
+         "  row 0: 'a', '' → 'x', 'y'\n  row 1: 'b', 'c' → "),
         (data.read_sentence_pairs([("a", "b", 1), ("c", "d", 3)], score="s"),
          "SentencePairs: 2 rows of list ('sentence1' ↔ 'sentence2' ↔ 's')\n"
          "  row 0: 'a' ↔ 'b'  0\n  row 1: 'c' ↔ 'd'  1"),
@@ -58,7 +58,7 @@ def test_pairs_of_a_file_that_is_gone(tmp_path, monkeypatch):
          "Conversations: 1 conversation of list\n"
          "  row 0: system 'Be brief.', user 'a', 1 more message"),
         (data.read_labelled_images([(np.zeros((3, 5, 3), "uint8"), "x")]),
-         "LabelledImages: 1 image of list\n  row 0: 5 × 3 pixels → x"),
+         "LabelledImages: 1 image of list\n  row 0: 5 × 3 pixels → 'x'"),
         (data.read_table({"a": ["b"]}, {"text": "a"}), "Table: 1 row of columns (text: 'a')"),
         (TOKENIZER,
          "Tokenizer: 265 tokens, with a chat template\n"

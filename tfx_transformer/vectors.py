@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted, listed
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Kanji, kana and their marks: scripts that Japanese and Chinese write without spaces.
@@ -194,6 +195,9 @@ class DocumentVectors:
     def __init__(self, vectorizer: Any) -> None:
         self._vectorizer = vectorizer
         self.words: list[str] = vectorizer.get_feature_names_out().tolist()
+
+    def __repr__(self) -> str:
+        return f"DocumentVectors: {counted(len(self.words), 'word')}, {listed(self.words)}"
 
     @classmethod
     def fit(

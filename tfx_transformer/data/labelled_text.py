@@ -42,7 +42,7 @@ class LabelledTexts:
             self,
             "row",
             columns,
-            lambda i: f"{', '.join(map(short, self.texts[i]))} → {', '.join(self.labels[i])}",
+            lambda i: f"{', '.join(map(short, self.texts[i]))} → {reprs.listed(self.labels[i])}",
         )
 
     @property

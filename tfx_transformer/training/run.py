@@ -137,6 +137,10 @@ class Run:
         self.grain = 0.0  # see `BestWeights`
         self.previews: Previews | None = None
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"Run: {self.folder}\n  {settings if len(settings) <= 200 else settings[:199] + '…'}"
+
     def show_data(self, summaries: Sequence[Summary], *read: Any, max_length: int = 0) -> None:
         """Prints what was read, lists rows that were left out, and draws how long the texts are.
 
