@@ -29,10 +29,12 @@ from tfx_transformer.export.litert import convert, litert, operation_names
 from tfx_transformer.export.litertlm import litertlm, packed_template
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.chat import Chat
+from tfx_transformer.generation.encoders import ChatEncoder, ContinuationEncoder
+from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.models.tasks import CausalLM
-from tfx_transformer.runtime.litertlm import control_text
+from tfx_transformer.runtime.litertlm import LiteRTLMGenerator, control_text
 from tfx_transformer.runtime.litertlm import load as load_litertlm
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -278,6 +280,46 @@ def test_the_runtime_answers_as_keras(by_litertlm, by_keras, options):
     pieces = []
     assert by_litertlm.generate(texts[1], stream=pieces.append, **options) == answers[1]
     assert "".join(pieces) == answers[1]
+
+
+# Byte by byte: of these texts the tokenizer has merged next to nothing.
+WIDE = ["猫" * 200, "👋🏽🙂" * 60, "e\u0301a\u0308" * 90, "ก็ำ" * 70, "🇯🇵👨‍👩‍👧" * 30, "x\ufffdé" * 70]
+
+
+@pytest.mark.parametrize("encoder", [ChatEncoder, ContinuationEncoder])
+def test_a_prompt_cut_inside_a_character(by_litertlm, by_keras, engine, encoder):
+    """Its bytes are left out, so that the text is that of the ids, and no longer."""
+    chat = encoder is ChatEncoder
+    made = by_keras.encoder if chat else ContinuationEncoder(by_keras.tokenizer)
+    left_out = 0
+    for number, longest in enumerate((17, 19, 23, 31, 32, 33, 64, CONTEXT - 1)):
+        generator = LiteRTLMGenerator(by_litertlm.engine, made, longest)
+        cut = TextGenerator(by_keras.engine, made, longest)
+        for text in WIDE:
+            ids = generator.encode(text, truncate=True)
+            assert longest - 9 < len(ids) <= longest
+            written = control_text(ids, by_keras.tokenizer)
+            assert engine.tokenize(written) == ids
+            assert written.count("\ufffd") <= text.count("\ufffd")
+            left_out += cut.encode(text, truncate=True) != ids
+        text = WIDE[number % len(WIDE)]
+        answer = generator.generate(text, truncate=True, max_new_tokens=4)
+        options = GenerationOptions(max_new_tokens=4)
+        rows = by_keras.engine.generate_ids([generator.encode(text, truncate=True)], options)
+        assert answer == by_keras.decode(rows[0])
+    assert left_out > 9
+
+
+def test_a_context_that_was_shortened(copy):
+    """`--context` of the TFLite file is that of the `.litertlm` file."""
+    litert(copy, "int8", beams=1, context=32)
+    litertlm(copy, "int8")
+    generator = load_litertlm(copy)
+    assert generator.max_prompt_tokens == 31
+    assert bundle.read_config(copy)["litertlm"] == {"variant": "int8", "context": 32}
+    assert all(map(str, generator.generate(["猫" * 30, "Say hello."], truncate=True)))
+    with pytest.raises(InputError, match="the model reads 31"):
+        generator.generate("猫" * 30)
 
 
 def test_an_answer_may_be_ended(by_litertlm):

@@ -79,6 +79,8 @@ def write_litertlm(
         model.write_bytes(without_signatures(content, {f"decode_{ROWS}"}))
         config = dataclasses.replace(config, max_sequence_length=_context(content))
         _pack(folder / bundle.LITERTLM, model, tokenizer, config)
+    about = {"variant": variant, "context": config.max_sequence_length}
+    bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": about})
 
 
 def _context(content: bytes) -> int:

@@ -133,12 +133,17 @@ class TextGenerator:
             f"{counted(self.max_prompt_tokens, 'token')}\n  {self.tokenizer!r}"
         )
 
-    def encode(self, text: Prompt, truncate: bool = False) -> list[int]:
-        """Ids of a prompt; too long a text is cut or refused."""
+    def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:
+        """Ids of a prompt; too long a text is cut or refused.
+
+        Args:
+            most: tokens of the prompt; None: `max_prompt_tokens`.
+        """
+        most = self.max_prompt_tokens if most is None else most
         whole = text if isinstance(text, str) else clean_messages(text)
-        text = self.encoder.shortened(whole, self.max_prompt_tokens + 1)
+        text = self.encoder.shortened(whole, most + 1)
         ids = self.encoder.encode(text)
-        excess = len(ids) - self.max_prompt_tokens
+        excess = len(ids) - most
         if excess <= 0:
             return ids
         content = text if isinstance(text, str) else text[-1]["content"]
@@ -146,15 +151,15 @@ class TextGenerator:
         if truncate and keep < 1 and isinstance(self.encoder, ChatEncoder):
             shorter = self.encoder.without_oldest(text)
             if shorter is not None:
-                return self.encode(shorter, truncate)
+                return self.encode(shorter, truncate, most)
         if not truncate or keep < 1:
             more = "" if text == whole else "more than "
             raise InputError(
                 f"the text {content[:40]!r}… makes a prompt of {more}{len(ids)} tokens; the model "
-                f"reads {self.max_prompt_tokens}.\n  Split it, or shorten it."
+                f"reads {most}.\n  Split it, or shorten it."
             )
         # A cut inside a character can cost tokens more than it saves.
-        while len(ids) > self.max_prompt_tokens:
+        while len(ids) > most:
             ids = self.encoder.encode(text, keep)
             keep -= 1
         return ids

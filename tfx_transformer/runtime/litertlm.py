@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
-from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.runtime import litertlm_file
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -43,10 +44,33 @@ def load(path: str | os.PathLike) -> TextGenerator:
             f"{path} holds no {bundle.LITERTLM}.\n"
             f"  Make one of a decoder-only model: tfx-transformer export {path} --to litertlm"
         )
-    config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
+    values = bundle.read_config(path)
+    config = TransformerConfig.from_dict(values["architecture"])
+    # The file may have been exported with a shorter context than the model was made for.
+    exported = values.get("litertlm")
+    context = exported.get("context") if isinstance(exported, dict) else None
+    if type(context) is int and 2 <= context < config.max_sequence_length:
+        config = dataclasses.replace(config, max_sequence_length=context)
     tokenizer = bundle.read_tokenizer(path)
     engine = LiteRTLMEngine(path / bundle.LITERTLM, config, tokenizer)
-    return TextGenerator(engine, new_encoder("causal", tokenizer), config.max_sequence_length - 1)
+    encoder = new_encoder("causal", tokenizer)
+    return LiteRTLMGenerator(engine, encoder, config.max_sequence_length - 1)
+
+
+class LiteRTLMGenerator(TextGenerator):
+    """A `TextGenerator` whose prompts are the ids that LiteRT-LM makes of their text.
+
+    A prompt that is cut may end inside a character, which no text can: those bytes are left out.
+    """
+
+    def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:
+        """See `TextGenerator.encode`."""
+        most = longest = self.max_prompt_tokens if most is None else most
+        while True:
+            ids = ids_of_text(super().encode(text, truncate, most), self.tokenizer)
+            if len(ids) <= longest:
+                return ids
+            most -= len(ids) - longest  # other tokens, and more of them, for what was cut
 
 
 class LiteRTLMEngine:
@@ -143,8 +167,26 @@ def control_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
         if special:
             pieces += [CONTROL + names[index] for index in run]
         else:
-            pieces.append(tokenizer.decode(run).replace(CONTROL, REPLACEMENT))
+            pieces.append(_text_of(list(run), tokenizer))
     return "".join(pieces)
+
+
+def ids_of_text(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    """The ids that LiteRT-LM makes of `control_text(ids)`."""
+    read: list[int] = []
+    encode = tokenizer.encode
+    for special, run in itertools.groupby(ids, set(tokenizer.special_tokens.values()).__contains__):
+        read += run if special else encode(_text_of(list(run), tokenizer))
+        encode = tokenizer.encode_after
+    return read
+
+
+def _text_of(ids: Sequence[int], tokenizer: Tokenizer) -> str:
+    """The text of ids, without the bytes at its ends that are part of a character."""
+    data = tokenizer.decode_bytes(ids)
+    if tokenizer.leading_space:
+        data = data.removeprefix(b" ")
+    return data.decode("utf-8", errors="ignore").replace(CONTROL, REPLACEMENT)
 
 
 def _check_greedy(options: GenerationOptions) -> None:
