@@ -284,6 +284,39 @@ def test_export_and_check(command, trained, references, tmp_path):
     assert "Export again with --beams 4." in errors
 
 
+def test_an_export_that_differs_is_an_error_and_goes(command, trained, references, tmp_path,
+                                                     monkeypatch):  # fmt: skip
+    path = trained.copy(tmp_path)
+    answer, load_tflite = SavedModelGenerator.generate, runtime.load
+    monkeypatch.setattr(
+        SavedModelGenerator,
+        "generate",
+        lambda *arguments, **options: [f"{text}!" for text in answer(*arguments, **options)],
+    )
+
+    def load_or_fail(path, variant):
+        generator = load_tflite(path, variant)
+        if variant == "int8":
+            monkeypatch.setattr(generator.engine, "generate_ids", lambda *arguments: 1 / 0)
+        return generator
+
+    monkeypatch.setattr(runtime, "load", load_or_fail)
+    monkeypatch.setattr("tfx_transformer.export.saved_model", lambda path: None)
+    status, output, errors = command("export", path, "--to=saved_model", "--check", references)
+    assert (status, "Traceback" in errors) == (2, False)
+    assert "SavedModel: REMOVED: 0 of 30 answers identical to Keras" in errors
+    assert "TFLite int8: REMOVED: could not be run: division by zero" in errors
+    assert "TFLite float32   30 of 30" in output
+    left = {file.name for file in path.iterdir()}
+    assert "model.tflite" in left and not left & {"saved_model", "model.int8.tflite"}
+    verified = bundle.read_config(path)["verified"]
+    assert [name for name in verified if verified[name].get("removed")] == [
+        "SavedModel", "TFLite int8",
+    ]  # fmt: skip
+    assert "- SavedModel: REMOVED: 0 of 30" in (path / "README.md").read_text("utf-8")
+    bundle.verify(path)
+
+
 def test_export_without_texts_says_that_nothing_was_verified(command, trained, monkeypatch):
     made = []
     monkeypatch.setattr("tfx_transformer.export.saved_model", lambda path: made.append(path))

@@ -332,6 +332,10 @@ def test_verifying_finds_an_export_of_another_model(text_classifier, topic_class
     assert results["SavedModel"]["identical"] == len(text_classifier.inputs)
     assert results["TFLite float32"]["identical"] < len(text_classifier.inputs)
     assert results["TFLite float32"]["largest_probability_difference"] > 0.1
+    removed = {name for name, result in results.items() if result.get("removed")}
+    assert removed == {"TFLite float32"} and not (path / "model.tflite").exists()
+    assert "TFLite float32: REMOVED: " in (path / "README.md").read_text("utf-8")
+    bundle.verify(path)
     assert bundle.read_config(path)["verified"] == json.loads(json.dumps(results))
 
 

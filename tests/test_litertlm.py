@@ -283,7 +283,7 @@ def test_the_runtime_answers_as_keras(by_litertlm, by_keras, options):
 
 
 # Byte by byte: of these texts the tokenizer has merged next to nothing.
-WIDE = ["猫" * 200, "👋🏽🙂" * 60, "e\u0301a\u0308" * 90, "ก็ำ" * 70, "🇯🇵👨‍👩‍👧" * 30, "x\ufffdé" * 70]
+WIDE = ["猫" * 200, "👋🏽🙂" * 60, "e\u0301a\u0308" * 90, "ก็ำ" * 70, "🇯🇵" * 60, "x\ufffdé" * 70]
 
 
 @pytest.mark.parametrize("encoder", [ChatEncoder, ContinuationEncoder])

@@ -125,7 +125,9 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     if not texts:
         print("Exported; not verified, for want of texts: pass --check FILE.csv")
         return {}
-    return export.verify(chosen.bundle, texts, files=made)
+    results = export.verify(chosen.bundle, texts, files=made)
+    export.agreement.check(results)
+    return results
 
 
 def info(chosen: argparse.Namespace) -> dict[str, Any]:

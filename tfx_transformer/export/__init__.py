@@ -11,6 +11,7 @@ from typing import Any
 
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import agreement
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litert import Conversion, calibration_images, litert
 from tfx_transformer.export.litertlm import litertlm, write_litertlm
@@ -18,12 +19,9 @@ from tfx_transformer.export.saved_model import saved_model, write_saved_model
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.transformers import transformers
 from tfx_transformer.export.verify import verify
-from tfx_transformer.models.saving import annotate, load
+from tfx_transformer.models.saving import load
 
-__all__ = ["everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
-
-# Share of labels by which an integer-only file may be kept.
-_HOLDS = 0.98
+__all__ = ["agreement", "everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
 
 # Enough to show a difference; `tfx-transformer export --check` takes a whole file.
 _SENTENCES = 200
@@ -37,11 +35,11 @@ def everything(
     only_missing: bool | None = None,
 ) -> dict[str, Any]:
     """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
-    also `.litertlm`, and verifies them on the first of the given texts or image files. Returns what
-    `verify` returns.
+    also `.litertlm`, and verifies them on the first of the given texts or image files: one that
+    does not answer as the model does is removed again. Returns what `verify` returns.
 
     With image files for `calibration`, of the training set, an image classifier also gets a TFLite
-    file of integers only; it is removed again if it does not label nearly all images as Keras does.
+    file of integers only.
 
     Args:
         only_missing: leave the exports that the bundle has. None: if some are missing, or they
@@ -74,7 +72,7 @@ def everything(
                 exports = _Exports(folder, model, tokenizer, converter, missing)
                 exports.make(beams, calibration[:_SENTENCES])
                 failed = exports.failed
-    results = _verify(path, list(inputs)[:_SENTENCES], model)
+    results = verify(path, list(inputs)[:_SENTENCES], model)
     for error in failed.values():
         if not isinstance(error, InputError):
             raise error
@@ -143,16 +141,3 @@ class _Exports:
                 shutil.rmtree(self.folder / name, ignore_errors=True)
                 with contextlib.suppress(OSError):
                     (self.folder / name).unlink()
-
-
-def _verify(path: str | os.PathLike, inputs: list, model) -> dict[str, Any]:
-    """Verify all exports; a file of integers only that does not hold is removed."""
-    results = verify(path, inputs, model)
-    whole = results.get("TFLite full_int8")
-    if whole and whole["identical"] < _HOLDS * whole["of"]:
-        print(f"  full_int8 is removed: fewer than {100 * _HOLDS:.0f} % of its labels are the same")
-        del results["TFLite full_int8"]
-        with bundle.updating(path) as folder:
-            (folder / bundle.LITERT["full_int8"]).unlink()
-        annotate(path, verified=results)
-    return results

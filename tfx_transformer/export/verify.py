@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 from collections.abc import Container, Iterator, Sequence
@@ -12,8 +13,9 @@ import keras
 import numpy as np
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.export.agreement import is_good, remove
 from tfx_transformer.export.saved_model import SavedModelGenerator
-from tfx_transformer.export.verify_encoder import verify_encoder
+from tfx_transformer.export.verify_encoder import tried, verify_encoder
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.models.saving import annotate, load
@@ -44,6 +46,9 @@ def verify(
     """Runs exports of a bundle on texts (or image files) and compares them with Keras; writes the
     result into the bundle's `config.json` and README, and prints it.
 
+    An export that cannot be run, or does not answer as the model does (see `agreement`), is removed
+    from the bundle; its result says so.
+
     Args:
         path: the bundle's folder.
         inputs: texts or image files.
@@ -52,7 +57,8 @@ def verify(
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers, beside the logits' own
-        "logit_deviation"; of classifiers and embedders see `verify_encoder`.
+        "logit_deviation"; of classifiers and embedders see `verify_encoder`. "error": why it could
+        not be run; "removed": True if it was.
     """
     path = Path(path)
     inputs = list(dict.fromkeys(inputs))
@@ -65,10 +71,25 @@ def verify(
         tokenizer = bundle.read_tokenizer(path, model.config.vocabulary_size)
     compare = verify_encoder if encoder else _verify_generator
     results = compare(path, inputs, model, tokenizer, files)
+    removed = [
+        name for name, result in results.items() if not is_good(result, _variant(name, config))
+    ]
+    for name in removed:
+        results[name] |= {"removed": True, "summary": f"REMOVED: {results[name]['summary']}"}
     for name, result in results.items():
         print(f"  {name:<16} {result['summary']}")
+    if removed:
+        remove(path, removed)
+        print(f"  {', '.join(removed)}: removed from {path}; the model itself is as it was")
     annotate(path, verified=config.get("verified", {}) | results)
     return results
+
+
+def _variant(name: str, config: dict[str, Any]) -> str:
+    """Return the name of the number format of an export's weights."""
+    if name == "LiteRT-LM":
+        return config.get("litertlm", {}).get("variant", "int8")
+    return name.removeprefix("TFLite ") if name.startswith("TFLite ") else "float32"
 
 
 def _verify_generator(
@@ -82,8 +103,9 @@ def _verify_generator(
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
-        answers = SavedModelGenerator(path).generate(texts)
-        results["SavedModel"] = _agreement(expected, answers)
+        results["SavedModel"] = tried(
+            lambda: _agreement(expected, SavedModelGenerator(path).generate(texts))
+        )
     size = model.config.max_sequence_length * model.config.vocabulary_size
     count = max(1, min(_LOGIT_SENTENCES, _LOGITS // size))
     written = [
@@ -91,27 +113,71 @@ def _verify_generator(
         for text, answer in zip(texts[:count], expected, strict=False)
     ]
     logits = (_seq2seq_logits if model.task == "seq2seq" else _causal_logits)(model, written)
-    for variant, file in bundle.LITERT.items():
-        if file not in files or not (path / file).is_file():
-            continue
+    answers: dict[str, list[str]] = {}
+
+    def verify_tflite(variant: str) -> dict[str, Any]:
         generator = runtime.load(path, variant)
-        answers = generator.generate(texts, truncate=True)
-        results[f"TFLite {variant}"] = _agreement(expected, answers) | _logit_difference(
-            logits, generator, written
-        )
+        answers[variant] = generator.generate(texts, truncate=True)
+        same = _comparable(keras_generator, generator, texts, expected)
+        agreement = _agreement(expected, answers[variant], same)
+        return agreement | _logit_difference(logits, generator, written)
+
+    def verify_litertlm(variant: str) -> dict[str, Any]:
+        generator, few = litertlm.load(path), texts[:_LITERTLM_TEXTS]
+        found = generator.generate(few, truncate=True)
+        # A prompt that is cut inside a character it reads in another way than the others do.
+        same = [
+            i
+            for i in _comparable(keras_generator, generator, few, expected)
+            if generator.encode(few[i], True) == keras_generator.encode(few[i], True)
+        ]
+        result = _agreement(expected, found, same)
+        if variant not in answers and (path / bundle.LITERT[variant]).is_file():
+            answers[variant] = runtime.load(path, variant).generate(few, truncate=True)
+        if variant in answers:  # a file of the same weights
+            by_tflite = _agreement(answers[variant], found, same)
+            result["identical_to_tflite"] = by_tflite["identical"]
+        return result
+
+    for variant, file in bundle.LITERT.items():
+        if file in files and (path / file).is_file():
+            results[f"TFLite {variant}"] = tried(functools.partial(verify_tflite, variant))
     packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
     if packed and importlib.util.find_spec("litert_lm"):
-        few = texts[:_LITERTLM_TEXTS]
-        answers = litertlm.load(path).generate(few, truncate=True)
-        results["LiteRT-LM"] = _agreement(expected[: len(few)], answers)
+        variant = _variant("LiteRT-LM", bundle.read_config(path))
+        results["LiteRT-LM"] = tried(functools.partial(verify_litertlm, variant))
     for result in results.values():
-        result["summary"] = _sentence(result)
+        if "summary" not in result:
+            result["summary"] = _sentence(result)
     return results
 
 
-def _agreement(expected: Sequence[str], answers: Sequence[str]) -> dict[str, Any]:
-    pairs = list(zip(expected, answers, strict=True))
-    return {"identical": sum(a == b for a, b in pairs), "of": len(pairs)}
+def _comparable(
+    keras_generator: TextGenerator,
+    generator: TextGenerator,
+    texts: Sequence[str],
+    expected: Sequence[str],
+) -> list[int]:
+    """Return the places of the texts for which an export has room, with their answers: it may have
+    a shorter context."""
+    context = generator.engine.config.max_sequence_length
+    engine = keras_generator.engine
+    if engine.model.task == "seq2seq" or context == engine.config.max_sequence_length:
+        return list(range(len(texts)))
+    count = keras_generator.tokenizer.count
+    return [
+        i
+        for i, text in enumerate(texts)
+        if len(keras_generator.encode(text, truncate=True)) + count(expected[i]) < context
+    ]
+
+
+def _agreement(
+    expected: Sequence[str], answers: Sequence[str], places: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Count equal answers; places: of those to compare, None: all."""
+    places = range(len(expected)) if places is None else places
+    return {"identical": sum(expected[i] == answers[i] for i in places), "of": len(places)}
 
 
 def _logit_difference(
@@ -125,6 +191,8 @@ def _logit_difference(
         generator: of a TFLite file.
         written: the ids of a prompt and of its answer.
     """
+    if not expected:
+        return {}
     largest = 0.0
     for ours, (prompt, answer) in zip(expected, written, strict=True):
         for step, theirs in zip(ours, _steps(generator.engine, prompt, answer), strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,29 @@ def verify_encoder(
         # Where ids go in, whoever makes them puts the prompt before the text.
         by_ids = tokenizer is not None and not tokenizer.is_plain
         given = answering.prompted(inputs) if model.task == "embedding" and by_ids else inputs
-        results["SavedModel"] = _compare(model.task, expected, _served(path, given, tokenizer))
+        results["SavedModel"] = tried(
+            lambda: _compare(model.task, expected, _served(path, given, tokenizer))
+        )
     for variant, file in bundle.LITERT.items():
         if file in files and (path / file).is_file():
-            output = _output(runtime.load(path, variant), inputs)
-            results[f"TFLite {variant}"] = _compare(model.task, expected, output)
+            results[f"TFLite {variant}"] = tried(
+                lambda variant=variant: _compare(
+                    model.task, expected, _output(runtime.load(path, variant), inputs)
+                )
+            )
     return results
+
+
+def tried(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The result of a verification, or why the export could not be run: any engine may fail in any
+    way, and a model that was trained is worth more than its exports."""
+    try:
+        return verification()
+    except (ImportError, OSError):  # not the export's fault
+        raise
+    except Exception as error:
+        why = " ".join(str(error).split()) or type(error).__name__
+        return {"error": why, "summary": f"could not be run: {why}"}
 
 
 def _output(answering, inputs: Sequence) -> np.ndarray:

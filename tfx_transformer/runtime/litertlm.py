@@ -175,8 +175,10 @@ def ids_of_text(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     """The ids that LiteRT-LM makes of `control_text(ids)`."""
     read: list[int] = []
     encode = tokenizer.encode
-    for special, run in itertools.groupby(ids, set(tokenizer.special_tokens.values()).__contains__):
-        read += run if special else encode(_text_of(list(run), tokenizer))
+    specials = set(tokenizer.special_tokens.values())
+    for special, group in itertools.groupby(ids, specials.__contains__):
+        run = list(group)
+        read += run if special else encode(_text_of(run, tokenizer))
         encode = tokenizer.encode_after
     return read
 

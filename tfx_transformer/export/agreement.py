@@ -1,0 +1,103 @@
+"""How much an export may differ from the model it was made of."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What is still the same model: enough equal answers, or numbers that are near enough.
+
+    Attributes:
+        share: least share of equal answers.
+        logits: most that a logit may differ, in standard deviations of the logits.
+        probability: most that a probability may differ.
+        cosine: least cosine of two vectors.
+    """
+
+    share: float
+    logits: float
+    probability: float
+    cosine: float
+
+
+# Garbage differs by several standard deviations. Answers of many tokens may all part somewhere
+# though the logits are near, most of all with 4-bit weights.
+LIMITS = {
+    "float32": Limits(share=0.9, logits=0.05, probability=0.01, cosine=0.999),
+    "int8": Limits(share=0.9, logits=1.0, probability=0.2, cosine=0.95),
+    "int4": Limits(share=0.75, logits=2.5, probability=0.4, cosine=0.8),
+    # Of integers only: labels count, nothing else.
+    "full_int8": Limits(share=0.98, logits=0.0, probability=0.0, cosine=1.0),
+}
+
+# What an export is called in results, and its place in a bundle.
+FILES = {
+    "SavedModel": bundle.SAVED_MODEL,
+    **{f"TFLite {variant}": file for variant, file in bundle.LITERT.items()},
+    "LiteRT-LM": bundle.LITERTLM,
+}
+
+
+def is_good(result: Mapping[str, Any], variant: str) -> bool:
+    """Whether an export answers as the model does.
+
+    Args:
+        result: of `verify`; "error" if the export could not be run.
+        variant: how its weights are stored.
+    """
+    if "error" in result:
+        return False
+    limits = LIMITS[variant]
+    if "smallest_cosine" in result:
+        return result["smallest_cosine"] >= limits.cosine
+    identical = max(result["identical"], result.get("identical_to_tflite", 0))
+    if identical >= limits.share * result["of"]:
+        return True
+    if variant == "float32" and not identical:  # whatever the numbers are
+        return False
+    if "largest_logit_difference" in result:
+        near = limits.logits * result["logit_deviation"]
+        return result["largest_logit_difference"] <= near
+    if "largest_probability_difference" in result:
+        return result["largest_probability_difference"] <= limits.probability
+    return False
+
+
+def remove(path: Path, names: Sequence[str]) -> None:
+    """Removes exports from a bundle.
+
+    Args:
+        names: as in `FILES`.
+    """
+    with bundle.updating(path) as folder:
+        for name in names:
+            place = folder / FILES[name]
+            if place.is_dir():
+                shutil.rmtree(place)
+            else:
+                place.unlink()
+
+
+def check(results: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuses results of `verify` with an export that was removed.
+
+    Raises:
+        InputError: each is named.
+    """
+    removed = [f"{name}: {result['summary']}" for name, result in results.items()
+               if result.get("removed")]  # fmt: skip
+    if removed:
+        raise InputError(
+            "an export does not answer as the model does:\n  " + "\n  ".join(removed) + "\n"
+            "  Export it again; in another format or precision (--to, --quantize) if that does not "
+            "help."
+        )
