@@ -1,4 +1,4 @@
-"""Which differences of an export are those of its number format, and which are faults."""
+"""Differences of an export that come from its number format, and those that are faults."""
 
 import pytest
 

@@ -29,6 +29,7 @@ FLOORS = {
     "resources": 0,
     "config": 0,
     "flags": 0,
+    "arguments": 0,  # what was typed; run.pyz looks at it too
     "flag_parser": 0,
     "evaluation": 0,
     "pictures": 0,

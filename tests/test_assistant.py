@@ -377,7 +377,7 @@ def test_generate_stops_where_it_is_told(command, assistant, texts, expected):
         (["generate", "{}", "x", "--beams=2"], "beams"),
         (["generate", "{}", "x", "--variant=int4"], "holds no int4 file for LiteRT"),
         (["generate", "{}", "cats and " * 99], f"the model reads {CONTEXT - 1}."),
-        (["evaluate", "{}", "words.txt"], "instructions are read from .csv and .jsonl files"),
+        (["evaluate", "{}", "words.txt"], "instructions are read from .csv, .jsonl and .json"),
         (["check", "questions.csv", "--max-length=0"], "--max-length is 0.\n  Expected 2 tokens"),
         (["check", "questions.csv", "--kind=instructions", "--output=answer"], "'answer'"),
         (["export", "{}", "--check=questions.csv", "--column=text"], "'text'"),

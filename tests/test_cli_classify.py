@@ -167,7 +167,42 @@ def test_only_a_classifier_classifies(refused, text_classifier, text_embedder):
     expected = f"{text_embedder.path}: its task is 'embedding'.\n  Expected a classifier.\n"
     assert errors == expected
     assert "nowhere is no bundle" in refused("classify", "nowhere", "the cat")
-    assert "required: TEXT|IMAGE" in refused("classify", text_classifier.path)
+    assert "there is nothing to label" in refused("classify", text_classifier.path)
+
+
+def test_names_of_files_are_not_taken_for_texts(refused, answer, text_classifier, tmp_path):
+    path = text_classifier.path
+    write_csv("mails", [("the cat", "x")])
+    for name in ("mails.csv", "mails", "data/mails.xlsx"):
+        errors = refused("classify", path, "the cat", name)
+        assert errors.startswith(f"{name!r} looks like a file, and would be taken for a text.")
+        assert "--csv FILE.csv --column COLUMN" in errors and "evaluate BUNDLE FILE.csv" in errors
+        assert len(answer("classify", path, name, "--as-text")["answers"]) == 1
+    assert "reads texts, not images" in refused("classify", path, "photo.HEIC")
+
+
+def test_the_rows_of_a_table_are_labelled(refused, answer, text_classifier, image_classifier):
+    texts = text_classifier.inputs
+    write_csv("my.csv", [(text, "x") for text in texts], header=("body", "label"))
+    flags = ("--csv", "my.csv", "--column", "body")
+    by_text = answer("classify", text_classifier.path, *texts)
+    assert answer("classify", text_classifier.path, *flags) == by_text
+    errors = refused("classify", text_classifier.path, "--csv", "my.csv")
+    assert "there is no column 'text'" in errors
+    assert "two kinds" in refused("classify", text_classifier.path, "the cat", *flags)
+    write_csv("images.csv", [(file, "x") for file in image_classifier.inputs], ("path", "label"))
+    by_name = answer("classify", image_classifier.path, *image_classifier.inputs)
+    assert answer("classify", image_classifier.path, "--csv", "images.csv") == by_name
+
+
+def test_an_image_classifier_is_given_texts_or_tables(refused, image_classifier, tmp_path):
+    path = image_classifier.path
+    write_csv("my.csv", [("a.png", "x")])
+    (tmp_path / "photos").mkdir()
+    assert "reads images, not texts" in refused("classify", path, "a black cat")
+    assert "labelled with --csv FILE.csv" in refused("classify", path, "my.csv")
+    errors = refused("classify", path, "photos")
+    assert "photos is a folder.\n  Name its images (photos/*)" in errors
 
 
 def test_images_that_cannot_be_read(refused, image_classifier, tmp_path):

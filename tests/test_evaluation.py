@@ -147,6 +147,12 @@ def test_scores_of_answers_by_hand():
     assert score_answers(tuple(references), references) == perfect
 
 
+def test_reasoning_is_not_scored():
+    plain = score_answers(["4", "a cat"], ["4", "a dog"])
+    written = ["<think>2 and 2</think>\n\n4", "<think>\n\n</think>\n\na cat"]
+    assert score_answers(written, ["4", "<think>x</think>a dog"]) == plain
+
+
 def test_answers_without_a_partner():
     with pytest.raises(ValueError, match=r"zip\(\)|length"):
         score_answers(["a", "b"], ["a"])

@@ -322,6 +322,7 @@ def test_figures_and_lines(tmp_path):
         "overlap": 0,
         "tokens": 0,
         "single": ["bird", "cat"],
+        "alike": [],
         "sizes": [(2, 3), (5, 3), (7, 11)],
     }
     json.dumps(first.to_dict())

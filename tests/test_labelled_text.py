@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfx_transformer.cli.data import check
+from tfx_transformer.cli.data import COLUMNS, check
 from tfx_transformer.data import (
     LabelledTexts,
     class_weights,
@@ -412,6 +412,7 @@ def test_figures(letters):
         "percentiles": [50, 95, 99, 100],
         "row_tokens": [4, 5, 5, 5],
         "single": ["z"],
+        "alike": [],
     }
     assert (held_out.name, held_out.rows, held_out.overlap) == ("validation", 2, 1)
     assert held_out.labels == {"x": 1, "y": 1, "z": 0}
@@ -457,10 +458,9 @@ def arguments(path, **chosen):
         "bundle": None,
         "max_length": 128,
         "skip_bad_rows": False,
-        "separator": "",
     }
-    columns = ("source", "target", "instruction", "input", "output", "text", "label")
-    return argparse.Namespace(**(defaults | {name: name for name in columns} | chosen))
+    columns = {name: None for kind in COLUMNS.values() for name in kind}
+    return argparse.Namespace(**(columns | defaults | chosen))
 
 
 def test_check_knows_labels_by_their_header(write, capsys):

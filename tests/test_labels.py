@@ -16,7 +16,7 @@ from tfx_transformer.data import (
     label_names,
     split_stratified,
 )
-from tfx_transformer.data.labels import example_weights
+from tfx_transformer.data.labels import alike_labels, alike_line, example_weights
 from tfx_transformer.errors import InputError
 
 NAMES = ["animals", "food", "sport"]
@@ -28,6 +28,25 @@ def one_each(text):
 
 
 # Names and numbers
+
+
+@pytest.mark.parametrize(
+    ("names", "alike"),
+    [
+        (["1", "1.0", "2"], [["1", "1.0"]]),
+        (["01", "1", "1e0"], [["01", "1", "1e0"]]),
+        (["A", "B", "a"], [["A", "a"]]),
+        (["Ａ", "A"], [["Ａ", "A"]]),
+        (["a  b", "a b"], [["a  b", "a b"]]),
+        (["NaN", "nan", "inf", "Straße", "STRASSE"], [["NaN", "nan"], ["Straße", "STRASSE"]]),
+        (["a", "b", "1", "-1", "1a", "inf"], []),
+    ],
+)
+def test_labels_that_may_be_the_same(names, alike):
+    assert alike_labels(names) == alike
+    line = alike_line(names)
+    assert (line is None) == (not alike)
+    assert all(repr(name) in line for group in alike for name in group)
 
 
 def test_names_are_sorted_and_distinct():

@@ -17,7 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfx_transformer.data.tables import BadRow, read_table, stream_table, write_bad_rows
+from tfx_transformer.data.tables import (
+    BadRow,
+    read_header,
+    read_table,
+    stream_table,
+    write_bad_rows,
+)
 from tfx_transformer.errors import InputError
 
 PAIR = {"source": "source", "target": "target"}
@@ -137,6 +143,8 @@ def test_any_text_is_read_as_csv_reads_it_or_refused(tmp_path, body, skip):
     except csv.Error:
         message_of(path, {"a": "a", "b": "b"}, skip_bad_rows=skip)
         return
+    while records and not any(map(str.strip, records[-1][1])):
+        records.pop()  # what spreadsheets leave behind the last row
     good, bad = [], []
     for row, cells in records:
         fine = len(cells) == len(header) and cells[0].strip() and "\0" not in cells[0] + cells[1]
@@ -165,6 +173,59 @@ def test_any_bytes_are_read_or_refused(tmp_path, noise, encoding):
     else:
         kept = [cells for row, cells in oracle(path) if row in table.rows]
         assert [list(pair) for pair in zip(*table.columns.values(), strict=True)] == kept
+
+
+@pytest.mark.parametrize("end", [",\n", ",\r\n" * 7, '"",""\n', " , \n\n,", "   \n", ",,\n,,,\n"])
+def test_rows_of_commas_at_the_end_are_blank(write, end):
+    assert read_table(write("source,target\na,b\n" + end), PAIR).rows == [2]
+    path = write(f"source,target\na,b\n{end}\nc,d\n")
+    message = message_of(path)
+    assert message.startswith(f"{path}, row 3: "), message
+    table = read_table(path, PAIR, skip_bad_rows=True)
+    assert table.columns["source"] == ["a", "c"]
+    assert len(table.bad_rows) == sum(1 for line in re.split(r"\r?\n", end) if line)
+
+
+def test_a_file_of_commas_has_no_rows(write):
+    assert "no row below it" in message_of(write("source,target\n,\n,\n"))
+    assert "row 3: every cell of the row is empty" in message_of(
+        write("source,target\na,b\n,\nc,d\n")
+    )
+    # Where every cell may be empty, such a row is one.
+    table = read_table(write("source,target\na,b\n,\n"), PAIR, allow_empty=["source", "target"])
+    assert table.rows == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("above", "row", "words"),
+    [
+        ("sep=;\n", 1, "this line tells Excel how cells are separated"),
+        ("sep=,\n", 1, "this line tells Excel how cells are separated"),
+        ("SEP=\t\n", 1, "this line tells Excel how cells are separated"),
+        ("# made on Monday\n# by me\n", 1, "this is a comment, not the header: '# made on Monday'"),
+        ("My mails\n\n", 1, "this is not the header but a title: 'My mails'"),
+        ("My mails,,\n", 1, "this is not the header but a title: 'My mails'"),
+        ("\n,,\n", 2, "every cell is empty; this is not the header"),
+    ],
+)
+def test_what_is_above_the_header_is_named(write, above, row, words):
+    path = write(f"{above}source,target\na,b\n")
+    message = message_of(path)
+    assert message.startswith(f"{path}, row {row}: {words}"), message
+    found = [line for line in path.read_text().split("\n")].index("source,target") + 1
+    assert f"The header seems to be row {found}." in message
+    assert "emove the" in message
+
+
+def test_a_header_is_not_looked_for_in_data(write):
+    """Nothing above it is odd, and no row below names all columns."""
+    assert "there is no column 'source'" in message_of(write("from,to\na,b\n"))
+    assert read_header(write("from,to\na,b\n")) == ["from", "to"]
+
+
+def test_a_comment_among_the_rows_is_named(write):
+    message = message_of(write("source,target\na,b\n# to do\nc,d\n"))
+    assert "row 3" in message and "begins with # may be a comment" in message
 
 
 def test_cells_over_a_million_characters(write):

@@ -9,8 +9,8 @@ from typing import Any
 
 from tfx_transformer import flags
 from tfx_transformer.cli.classifiers import add_classify_verb
-from tfx_transformer.cli.data import KINDS, check
-from tfx_transformer.cli.engines import add_engine
+from tfx_transformer.cli.data import KINDS, add_columns, check
+from tfx_transformer.cli.engines import add_engine, add_texts
 from tfx_transformer.cli.models import (
     ENGINES,
     FORMATS,
@@ -60,9 +60,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("recipe")
 
     one = verb("check", check)
-    one.add_argument("file", metavar="FILE")
-    one.add_argument("--kind", choices=KINDS, help="what the file holds [by its header]")
-    _add_columns(one)
+    one.add_argument("file", metavar="FILE|FOLDER")
+    one.add_argument("--kind", choices=KINDS, help="what it holds [by the flags, or its header]")
+    add_columns(one, KINDS)
     one.add_argument("--bundle", help="count with this bundle's tokenizer; else one is trained")
     one.add_argument("--max-length", type=int, default=128, help="tokens a model would read [128]")
 
@@ -77,7 +77,7 @@ def _add_model_verbs(verb: Callable) -> None:
     """The verbs that use a bundle; verb: makes the parser of a name and an action."""
     one = verb("generate", generate)
     one.add_argument("bundle")
-    one.add_argument("texts", nargs="+", metavar="TEXT")
+    add_texts(one, "source or instruction")
     add_engine(one, "litert", ENGINES)
     _add_generation(one)
 
@@ -92,8 +92,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one = verb("evaluate", evaluate)
     one.add_argument("bundle")
     one.add_argument("file", metavar="FILE")
-    _add_columns(one)
-    one.add_argument("--column", default="", help="of an unlabelled text in a .csv")
+    add_columns(one, ("pairs", "instructions", "labels", "images", "text"))
     add_engine(one, "keras", ENGINES)
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
@@ -129,10 +128,3 @@ def _add_generation(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--stop", action="append", default=[], help="end before this text; may repeat"
     )
-
-
-def _add_columns(verb: argparse.ArgumentParser) -> None:
-    for name in ("source", "target", "instruction", "input", "output", "text", "label", "path"):
-        verb.add_argument(f"--{name}", default=name, help=f"column of the {name}s [{name}]")
-    verb.add_argument("--separator", default="", help="between several labels in a cell")
-    verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")

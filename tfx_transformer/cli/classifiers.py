@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from tfx_transformer.cli.engines import add_engine
+from tfx_transformer.arguments import TABLES, is_image_name, refuse_files
+from tfx_transformer.cli.engines import add_as_text, add_engine
 from tfx_transformer.errors import InputError
 
 
@@ -15,10 +17,13 @@ def add_classify_verb(verb) -> None:
     one.add_argument("bundle")
     one.add_argument(
         "inputs",
-        nargs="+",
+        nargs="*",
         metavar="TEXT|IMAGE",
         help="of a model of several text columns, those of one row after the other",
     )
+    one.add_argument("--csv", metavar="FILE.csv", help="label every row of it instead")
+    one.add_argument("--column", help="of the texts or images in --csv [as in training]")
+    add_as_text(one)
     one.add_argument("--top", type=int, default=1, help="labels to show of each [1]")
     add_engine(one)
 
@@ -31,8 +36,22 @@ def classify(chosen: argparse.Namespace) -> dict[str, Any]:
 
     if chosen.top < 1:
         raise InputError(f"--top is {chosen.top}.\n  Expected 1 or more.")
+    config = bundle.read_config(chosen.bundle)
+    rows = _rows(chosen, config) if chosen.csv else None
+    if bool(chosen.inputs) == bool(chosen.csv):
+        raise InputError(
+            "there is nothing to label, or two kinds.\n  Give texts or images, or --csv FILE.csv."
+        )
+    if config["architecture"].get("image_size"):
+        _check_images(chosen)
+    else:
+        remedy = (
+            "A table is labelled with --csv FILE.csv --column COLUMN, and scored with:\n"
+            "  tfx-transformer evaluate BUNDLE FILE.csv"
+        )
+        refuse_files(chosen.inputs, remedy, chosen.as_text)
     model = classifier(chosen)
-    rows = rows_of(chosen.inputs, bundle.read_config(chosen.bundle))
+    rows = rows or rows_of(chosen.inputs, config)
     found = model.classify(rows)
     for row, one in zip(rows, found, strict=True):
         best = sorted(one.probabilities.items(), key=lambda item: -item[1])[: chosen.top]
@@ -40,6 +59,48 @@ def classify(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"{shown if chosen.top > 1 else describe(one)}   {as_text(row)}")
     pairs = zip(rows, found, strict=True)
     return {"answers": [{"input": given, **one._asdict()} for given, one in pairs]}
+
+
+def _rows(chosen: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
+    """Return the rows of --csv: texts, tuples of texts, or files of images."""
+    from tfx_transformer.data.labelled_text import text_columns
+    from tfx_transformer.data.tables import read_table
+
+    if config["architecture"].get("image_size"):
+        column = chosen.column or "path"
+        names = read_table(chosen.csv, {"path": column}).columns["path"]
+        return [str(Path(chosen.csv).parent / name) for name in names]
+    count = config.get("text_columns", 1)
+    columns = text_columns(chosen.column or config.get("columns") or "text")
+    if len(columns) != count:
+        raise InputError(
+            f"--column names {len(columns)} columns; the classifier reads {count} texts of each "
+            'row.\n  Name them with commas, or as JSON: --column \'["title", "body"]\'.'
+        )
+    table = read_table(chosen.csv, columns, allow_empty=columns if count > 1 else ())
+    rows = list(zip(*table.columns.values(), strict=True))
+    return rows if count > 1 else [text for (text,) in rows]
+
+
+def _check_images(chosen: argparse.Namespace) -> None:
+    """Refuses what no image classifier reads, in words that say what to give instead."""
+    for name in chosen.inputs:
+        path = Path(name)
+        if path.is_dir():
+            raise InputError(
+                f"{name} is a folder.\n  Name its images ({name}/*), or score a folder with a "
+                "folder for each label:\n  tfx-transformer evaluate BUNDLE FOLDER"
+            )
+        if name.lower().endswith(TABLES):
+            raise InputError(
+                f"{name} is not an image.\n"
+                "  The images that a table names are labelled with --csv FILE.csv --column COLUMN."
+            )
+        if not path.exists() and not is_image_name(name):
+            raise InputError(
+                f"there is no file {name!r}, and {chosen.bundle} reads images, not texts.\n"
+                "  Name image files, or choose a text classifier."
+            )
 
 
 def classifier(chosen: argparse.Namespace):

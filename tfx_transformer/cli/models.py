@@ -10,11 +10,14 @@ from typing import Any
 
 from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
+from tfx_transformer.cli.data import check_given, fill_columns
+from tfx_transformer.cli.engines import read_texts
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
 
 ENGINES = ("litert", "keras", "saved_model", "litertlm")
 FORMATS = ("saved_model", "litert", "litertlm", "transformers")
-# Column of the texts that exports are verified on.
+# Column of the texts that models answer, and that exports are verified on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 GENERATION = {
     "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
@@ -34,9 +37,16 @@ GENERATION = {
 
 def generate(chosen: argparse.Namespace) -> dict[str, Any]:
     """translate, answer or continue texts with a bundle"""
-    answers = _generator(chosen).generate(chosen.texts, **_generation(chosen))
+    from tfx_transformer import bundle
+
+    if chosen.csv and not chosen.column:
+        chosen.column = CHECKED.get(bundle.read_config(chosen.bundle)["task"], "text")
+    texts = read_texts(chosen.texts, chosen)
+    options = _generation(chosen)
+    GenerationOptions(**options)  # refuses them before anything is loaded
+    answers = _generator(chosen).generate(texts, **options)
     print("\n".join(answers))
-    pairs = zip(chosen.texts, answers, strict=True)
+    pairs = zip(texts, answers, strict=True)
     return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
 
@@ -66,6 +76,7 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
     from tfx_transformer import bundle
 
     config = bundle.read_config(chosen.bundle)
+    _check_used(chosen, config, fill_columns(chosen))
     output = Path(chosen.save or "answers.csv")
     if output.is_dir() or not output.parent.is_dir():
         raise InputError(f"--save {output} cannot be written.\n  Name a file in a folder.")
@@ -80,6 +91,34 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
             "  A masked model: fine-tune it with --base, and evaluate the model made of it."
         )
     return _evaluate_answers(chosen) if config.get("chat") else _evaluate_text(chosen)
+
+
+def _check_used(chosen: argparse.Namespace, config: dict[str, Any], given: set[str]) -> None:
+    """Refuses flags of `evaluate` that do nothing for a bundle of this task."""
+    task, writes = config["task"], config["task"] in ("seq2seq", "causal")
+    if task == "classification":
+        kind = "images" if config["architecture"].get("image_size") else "labels"
+    elif task == "causal":
+        kind = "instructions" if config.get("chat") else "text"
+    else:
+        kind = "pairs"
+    if writes or task == "classification":
+        check_given(kind, given)
+    unused = []
+    if not writes or kind == "text":
+        unused = [
+            "--" + name.replace("_", "-")
+            for name, (_, default, _) in GENERATION.items()
+            if getattr(chosen, name) != default
+        ] + ["--stop"] * bool(chosen.stop)
+    if task != "seq2seq" and chosen.tokenize:
+        unused.append("--tokenize")
+    if kind == "text" and chosen.save:
+        unused.append("--save")
+    if unused:
+        raise InputError(
+            f"{', '.join(unused)}: not used to score {chosen.bundle}, of task {task!r}.\n  Drop it."
+        )
 
 
 def export(chosen: argparse.Namespace) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer import files
+from tfx_transformer.arguments import refuse_files
+from tfx_transformer.cli.engines import read_texts
 from tfx_transformer.errors import InputError
 
 SHOWN_NUMBERS = 6
@@ -21,9 +23,7 @@ Embed = Callable[[Sequence[str]], Any]
 def embed(chosen: argparse.Namespace) -> dict[str, Any]:
     """make a vector of each text: print it, or save all of them"""
     check_files(chosen, "save")
-    if bool(chosen.texts) == bool(chosen.csv):
-        raise InputError("there are no texts, or two kinds.\n  Give texts, or --csv FILE.csv.")
-    texts = chosen.texts or read_column(chosen.csv, chosen.column)
+    texts = read_texts(chosen.texts, chosen)
     make, method = embedder(chosen)
     vectors = make(texts)
     print(f"vectors of {vectors.shape[1]:,} numbers: {method}")
@@ -53,6 +53,8 @@ def similar(chosen: argparse.Namespace) -> dict[str, Any]:
         return _evaluate(chosen)
     if not chosen.bundle:
         raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
+    remedy = "The rows of a table are searched with --csv FILE.csv --column COLUMN."
+    refuse_files(chosen.texts, remedy, chosen.as_text)
     if chosen.csv:
         if not chosen.texts or chosen.count < 1:
             raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")

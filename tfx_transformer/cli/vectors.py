@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tfx_transformer.cli.engines import add_engine
+from tfx_transformer.cli.engines import add_as_text, add_engine, add_texts
 from tfx_transformer.cli.similar import (
     check_files,
     embed,
@@ -30,9 +30,7 @@ def add_vector_verbs(verb: Verb) -> None:
     """Adds embed, similar and vectors; `verb` makes the parser of a name and an action."""
     one = verb("embed", embed)
     one.add_argument("bundle")
-    one.add_argument("texts", nargs="*", metavar="TEXT")
-    one.add_argument("--csv", metavar="FILE.csv", help="embed a column of it instead")
-    one.add_argument("--column", default="text", help="of the texts in --csv [text]")
+    add_texts(one, "text")
     one.add_argument("--save", metavar="FILE", help="write the vectors there: .npy or .csv")
     one.add_argument("--prompt", metavar="NAME", help="put this prompt of the embedder before each")
     add_engine(one)
@@ -42,6 +40,7 @@ def add_vector_verbs(verb: Verb) -> None:
     one.add_argument("texts", nargs="*", metavar="TEXT")
     one.add_argument("--csv", metavar="FILE.csv", help="search a column of it, or score its pairs")
     one.add_argument("--column", default="text", help="of the texts to search [text]")
+    add_as_text(one)
     one.add_argument("--count", type=int, default=5, help="of nearest rows [5]")
     for name, text in (
         ("first", "of one text of each pair"),

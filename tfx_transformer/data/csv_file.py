@@ -7,7 +7,8 @@ the separators and nothing else: `NA`, `null`, `001`, `True` and blanks at eithe
 
 Row numbers are those a spreadsheet shows: records, not lines, from 1; the header is row 1, a
 quoted line end starts no new row, and a blank line is skipped but counted. (In a file of a single
-column an empty cell must therefore be written `""`, as csv.writer and pandas write it.)
+column an empty cell must therefore be written `""`, as csv.writer and pandas write it.) Rows of
+commas only, which spreadsheets leave behind the last row, are blank there, and bad rows before it.
 
 Why Python's csv in strict mode and not pandas.read_csv (3.1, dtype=str, keep_default_na=False,
 index_col=False): its C parser reads the short row `a` as `a,`, turns `"x"y` into `xy`, and cannot
@@ -18,13 +19,14 @@ count lines, not rows, in their errors.
 from __future__ import annotations
 
 import codecs
+import contextlib
 import csv
 import difflib
 import itertools
 import os
 import re
 import shlex
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -37,6 +39,8 @@ _LONGEST_CELL = 100_000_000
 
 # A well-formed cell and the comma after it.
 _CELL = re.compile(r'(?:"(?:[^"]|"")*+"|(?!")[^,\r\n]*+),')
+# Lines above the header, at most, that are looked through for it.
+_PREAMBLE = 30
 # What errors="surrogateescape" makes of the bytes that are not UTF-8.
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
 _KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
@@ -121,8 +125,13 @@ def cell_reader(index: int) -> Callable[[str], str]:
     return read
 
 
-def check_header(path: Path, row: int | None, header: list[str]) -> None:
-    """Refuses a header that shows that the file is not a CSV in UTF-8."""
+def check_header(
+    path: Path, row: int | None, header: list[str], wanted: Collection[str] = ()
+) -> None:
+    """Refuses a header that shows that the file is not a CSV in UTF-8, or begins with something
+    else; wanted: names of columns that the header should have."""
+    if error := _preamble_error(path, row or 1, header, set(wanted)):
+        raise error
     if "\0" in "".join(header):
         remedy = _advice(path, b"")
         raise row_error(str(path), "there are NUL characters in the header.", remedy, row=row)
@@ -130,6 +139,44 @@ def check_header(path: Path, row: int | None, header: list[str]) -> None:
         for separator, plural in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
             if separator in header[0]:
                 raise _separator_error(path, row, header[0], separator, plural)
+
+
+def _preamble_error(
+    path: Path, row: int, header: list[str], wanted: set[str]
+) -> InputError | None:
+    """Return the error of a file that begins with a line for Excel, a comment or a title, or None.
+    `row`: of the first row that is not blank."""
+    below = _header_below(path, row, wanted)
+    there = f"The header seems to be row {below}. " if below else ""
+    first = header[0].strip()
+    if re.fullmatch(r"(?i)sep=.?", first):
+        what = "this line tells Excel how cells are separated; it is not the header."
+        remedy = f"{there}Remove the line, and save the file with commas between cells."
+    elif first.startswith("#"):
+        what = f"this is a comment, not the header: {shorten(header[0])!r}."
+        remedy = f"{there}Remove the lines above the header: a table has no comments."
+    elif below:
+        filled = next((cell for cell in header if cell.strip()), "")
+        what = f"this is not the header but a title: {shorten(filled)!r}."
+        if not filled:
+            what = "every cell is empty; this is not the header."
+        remedy = f"{there}Remove the rows above it."
+    else:
+        return None
+    return row_error(str(path), what, remedy, row=row)
+
+
+def _header_below(path: Path, row: int, wanted: set[str]) -> int | None:
+    """The number of the first of some rows below `row` that holds the names of all columns."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.reader(itertools.islice(file, _PREAMBLE))
+        with contextlib.suppress(csv.Error):
+            for number, cells in enumerate(rows, start=1):
+                for separator in (",", ";", "\t"):
+                    split = cells if separator == "," else ",".join(cells).split(separator)
+                    if number > row and wanted <= {cell.strip().strip('"') for cell in split}:
+                        return number
+    return None
 
 
 def _open_error(path: Path, error: OSError) -> InputError:

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from tfx_transformer.data.labelled_images import LabelledImages, in_threads, size_of
+from tfx_transformer.data.labels import alike_labels, alike_line
 
 # More labels than these are counted, but not all of them named.
 _LABELS_SHOWN = 5
@@ -59,6 +60,8 @@ class LabelledImagesSummary:
             more = f" and {len(single) - _LABELS_SHOWN} more" if len(single) > _LABELS_SHOWN else ""
             shown = ", ".join(map(repr, single[:_LABELS_SHOWN]))
             lines.insert(3, f"  single    {shown}{more}: one example, which only one side can have")
+        if warning := alike_line(list(self.labels)):
+            lines.insert(3, warning)
         if self.contradictions:
             share = self._share(self.contradictions)
             lines.append(f"  doubtful  {share} stand there with another label too")
@@ -70,7 +73,12 @@ class LabelledImagesSummary:
         """The figures as JSON values, without the single sizes."""
         values = dataclasses.asdict(self)
         del values["sizes"]
-        return values | {"tokens": 0, "single": self.single(), "sizes": self.size_range()}
+        return values | {
+            "tokens": 0,
+            "single": self.single(),
+            "alike": alike_labels(list(self.labels)),
+            "sizes": self.size_range(),
+        }
 
     def _label_line(self) -> str:
         counts = collections.Counter(self.labels).most_common()

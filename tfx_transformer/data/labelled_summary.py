@@ -10,6 +10,7 @@ import numpy as np
 
 from tfx_transformer.data.file_rows import hashes, sample
 from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.data.labels import alike_labels, alike_line
 from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -74,6 +75,8 @@ class LabelledTextsSummary:
             lines.insert(3, f"  single    {shown}: one example, which only one side can have")
         if self.unlabelled:
             lines.insert(3, f"  unlabelled {share_of(self.unlabelled, self.rows)}")
+        if warning := alike_line(list(self.labels)):
+            lines.insert(3, warning)
         if self.contradictions:
             share = share_of(self.contradictions, self.rows)
             lines.append(f"  doubtful  {share} have a text that stands there with another label")
@@ -87,7 +90,11 @@ class LabelledTextsSummary:
         values = dataclasses.asdict(self)
         del values["lengths"]
         values["percentiles"] = list(PERCENTILES)
-        return values | {"row_tokens": self.percentiles(), "single": self.single()}
+        return (
+            values
+            | {"row_tokens": self.percentiles(), "single": self.single()}
+            | {"alike": alike_labels(list(self.labels))}
+        )
 
     def _label_line(self) -> str:
         counts = collections.Counter(self.labels).most_common()

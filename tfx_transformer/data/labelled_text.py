@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,8 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
-from tfx_transformer.data.sources import Problem, TableData, as_label
-from tfx_transformer.data.tables import BadRow, Check, read_table
+from tfx_transformer.data.sources import Problem, TableData, as_label, is_table
+from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short
 from tfx_transformer.text.framing import frame
@@ -91,8 +92,9 @@ def read_labelled_texts(
     Args:
         path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
             of columns, or a list of dictionaries or of (text, label). Whole numbers are labels too.
-        text: name of the column of the texts, or several, separated by commas. Of several texts
-            some may be empty, but not all.
+        text: name of the column of the texts, or several, separated by commas, or as a JSON list:
+            `["title, short", "body"]`. A column of exactly this name is taken first. Of several
+            texts some may be empty, but not all.
         label: name of the column of the labels.
         separator: what stands between several labels in one cell, such as "|". Then `a||b|a` is
             `a` and `b`, and an empty cell is no label. "": every cell is one label.
@@ -102,7 +104,9 @@ def read_labelled_texts(
     Raises:
         InputError: a column is named twice, or see `tables.read_table`.
     """
-    columns = _text_columns(text, label) | {"label": label}
+    columns = text_columns(text, _header(path, text))
+    _check_columns(columns, text, label)
+    columns |= {"label": label}
     roles = [role for role in columns if role != "label"]
     allow_empty = (["label"] if separator else []) + (roles if len(roles) > 1 else [])
     table = read_table(
@@ -121,7 +125,7 @@ def read_labelled_texts(
         list(map(split, table.columns["label"])),
         table.rows,
         path=str(table.path),
-        columns={"text": ",".join(columns[role] for role in roles), "label": label},
+        columns={"text": joined_columns([columns[role] for role in roles]), "label": label},
         bad_rows=table.bad_rows,
     )
 
@@ -216,18 +220,57 @@ def _check_room(examples: LabelledTexts, max_length: int) -> None:
         )
 
 
-def _text_columns(text: str, label: str) -> dict[str, str]:
-    """Role of each column of texts, and its name."""
-    names = [name.strip() for name in text.split(",")]
+def _header(path: TableData, text: str) -> list[str]:
+    """Return the header, which tells apart a name with commas or blanks from several names; of a
+    plain name nothing."""
+    if text == text.strip() and not set(text) & set(",["):
+        return []
+    if is_table(path):
+        return list(getattr(path, "columns", path if isinstance(path, Mapping) else ()))
+    return read_header(path)
+
+
+def text_columns(text: str | Sequence[str], header: Collection[str] = ()) -> dict[str, str]:
+    """Role of each column of texts, and its name.
+
+    Args:
+        text: one name, several separated by commas, or a JSON list of names.
+        header: of the file; a name that is in it is one column, whatever characters it has.
+    """
+    names = [text] if text in header else _listed_columns(text)
+    if len(names) == 1:
+        return {"text": names[0]}
+    return {f"text {number}": name for number, name in enumerate(names, start=1)}
+
+
+def joined_columns(names: Sequence[str]) -> str:
+    """Names as `text_columns` reads them."""
+    plain = all(name == name.strip() and not set(name) & set(",[") for name in names)
+    return ",".join(names) if plain else json.dumps(names, ensure_ascii=False)
+
+
+def _listed_columns(text: str | Sequence[str]) -> list[str]:
+    if not isinstance(text, str):
+        return list(text)
+    if text.lstrip().startswith("["):
+        try:
+            names = json.loads(text)
+        except ValueError:
+            names = None
+        if isinstance(names, list) and names and all(isinstance(name, str) for name in names):
+            return names
+    return [name.strip() for name in text.split(",")]
+
+
+def _check_columns(columns: dict[str, str], text: str | Sequence[str], label: str) -> None:
+    """Refuses a column that is to be read twice."""
+    names = list(columns.values())
     for name in names:
         if names.count(name) > 1 or name == label:
             raise InputError(
                 f"column {name!r} is named twice: the texts are {text!r}, the label {label!r}.\n"
                 "  Every column is read once: name another one (text=..., label=...)."
             )
-    if len(names) == 1:
-        return {"text": names[0]}
-    return {f"text {number}": name for number, name in enumerate(names, start=1)}
 
 
 def _split(cell: str, separator: str) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import collections
 import difflib
 import itertools
+import math
+import unicodedata
 from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
@@ -41,6 +43,34 @@ def label_names(labels: Labels, path: str) -> list[str]:
             "  name the column that holds the labels (label=...)."
         )
     return names
+
+
+def alike_labels(names: Sequence[str]) -> list[list[str]]:
+    """Labels that may be one label written in several ways, such as `1` and `1.0`, `A` and `a`:
+    equal as numbers, or but for case, width, and blanks."""
+    groups: dict[Hashable, list[str]] = collections.defaultdict(list)
+    for name in names:
+        groups[_folded(name)].append(name)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def alike_line(names: Sequence[str]) -> str | None:
+    """A warning of `alike_labels` for a summary; None if there are none."""
+    groups = [" and ".join(map(_quoted, group)) for group in alike_labels(names)]
+    if not groups:
+        return None
+    more = f"; {len(groups) - _NAMES_SHOWN} more" if len(groups) > _NAMES_SHOWN else ""
+    shown = "; ".join(groups[:_NAMES_SHOWN])
+    return f"  WARNING   labels that may be the same: {shown}{more}"
+
+
+def _folded(name: str) -> Hashable:
+    text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
 
 
 def label_ids(

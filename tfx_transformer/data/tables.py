@@ -181,11 +181,14 @@ def _stream(
             role: _find_column(source, header_row, header, role, columns) for role in columns
         }
         required = [position[role] for role in columns if role not in allow_empty]
-        for first in rows:
+        records: Iterator[Row] = rows
+        if source.path is not None and required and len(header) > 1:
+            records = _without_blank_end(rows)
+        for first in records:
             empty: dict[str, list[Any]] = {role: [] for role in columns}
             path = source.path or source.name
             table, places = Table(path, empty, dict(columns), [], [], header), []
-            for row in itertools.chain([first], itertools.islice(rows, chunk_rows - 1)):
+            for row in itertools.chain([first], itertools.islice(records, chunk_rows - 1)):
                 problem = _find_problem(row, header, required, source.path is None)
                 if not problem and check:
                     problem = check({role: row.cells[index] for role, index in position.items()})
@@ -240,6 +243,18 @@ def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> 
             writer.writerow([bad.row, bad.column, bad.reason, values])
 
 
+def _without_blank_end(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows of a file but the last ones, if their cells are all blank."""
+    blank: list[Row] = []
+    for row in rows:
+        if not any(map(str.strip, row.cells)):
+            blank.append(row)
+            continue
+        yield from blank
+        blank.clear()
+        yield row
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     """All the cells of a row as a person may read them."""
     return tuple(row.cells) if row.values is None else tuple(map(show, row.values))
@@ -292,7 +307,7 @@ def _find_column(
         remedy = "It is not clear which one to read. Rename or remove the others."
         raise row_error(source.name, f"columns {places} are both named {name!r}.", remedy, row=row)
     if source.path is not None:
-        check_header(source.path, row, header)
+        check_header(source.path, row, header, columns.values())
     there = ", ".join(repr(shorten(text)) if text else "(no name)" for text in header)
     remedy = f"The columns there are: {there or 'none'}.\n"
     for text in header:
@@ -321,8 +336,13 @@ def _find_problem(
     cells = row.cells
     if in_memory:  # what is not a text, such as an image, was checked when it was converted
         cells = [cell if isinstance(cell, str) else "…" for cell in cells]
+    blank = not in_memory and len(header) > 1 and not any(map(str.strip, cells))
+    if blank and required and len(cells) == len(header):
+        return Problem(None, "every cell of the row is empty", "Remove the row.")
     if len(cells) != len(header):
         remedy = "Every row needs as many cells as the header; a text with commas needs quotes."
+        if cells[0].lstrip().startswith("#") and not header[0].startswith("#"):
+            remedy = "A row that begins with # may be a comment, which a table has not: remove it."
         if len(cells) > len(header):
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
             return Problem(None, reason, remedy)

@@ -66,21 +66,29 @@ def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str
     section 6.1; texts compared without case, punctuation and English articles), and chrF.
 
     Args:
-        written, references: texts, side by side.
+        written, references: texts, side by side. Reasoning at the beginning, up to `</think>`, is
+            not compared.
 
     Returns: exact_match (share of answers equal to the letter), token_f1 (mean, 0 to 1), chrf
         (0 to 100), count.
     """
     import sacrebleu
 
+    written, references = map(_without_reasoning, written), map(_without_reasoning, references)
     pairs = list(zip(written, references, strict=True))
-    chrf = sacrebleu.metrics.CHRF().corpus_score(list(written), [list(references)])
+    answers, expected = ([pair[side] for pair in pairs] for side in (0, 1))
+    chrf = sacrebleu.metrics.CHRF().corpus_score(answers, [expected])
     return {
         "exact_match": round(sum(a == b for a, b in pairs) / len(pairs), 4),
         "token_f1": round(sum(token_f1(a, b) for a, b in pairs) / len(pairs), 4),
         "chrf": round(chrf.score, 2),
         "count": len(pairs),
     }
+
+
+def _without_reasoning(answer: str) -> str:
+    _, end, rest = answer.partition("</think>")
+    return rest.lstrip("\n") if end else answer
 
 
 def token_f1(written: str, reference: str) -> float:

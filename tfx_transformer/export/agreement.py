@@ -1,4 +1,4 @@
-"""How much an export may differ from the model it was made of."""
+"""Limits of how much an export may differ from the model it was made of."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfx_transformer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What is still the same model: enough equal answers, or numbers that are near enough.
+    """Limits of the same model: enough equal answers, or numbers that are near enough.
 
     Attributes:
         share: least share of equal answers.
@@ -48,7 +48,7 @@ FILES = {
 
 
 def is_good(result: Mapping[str, Any], variant: str) -> bool:
-    """Whether an export answers as the model does.
+    """Return True if an export answers as the model does.
 
     Args:
         result: of `verify`; "error" if the export could not be run.

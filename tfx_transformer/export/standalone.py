@@ -11,6 +11,7 @@ PARTS = (
     "__init__.py",
     "errors.py",
     "console.py",
+    "arguments.py",
     "flags.py",
     "files.py",
     "json_files.py",

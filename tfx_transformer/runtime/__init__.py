@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO, TypeVar, overload
 
 from tfx_transformer import bundle, flags
+from tfx_transformer.arguments import refuse_files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.encoders import new_encoder
@@ -153,6 +154,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
     parser.add_argument("--prompt", metavar="NAME", help="of an embedder: put it before each text")
+    parser.add_argument(
+        "--as-text", action="store_true", help="TEXT that looks like the name of a file is a text"
+    )
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
 
@@ -160,6 +164,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = Path(sys.argv[0]).resolve().parent
         given = chosen.texts or _lines(sys.stdin)
         model = load(path, chosen.variant)
+        if not isinstance(model, ImageClassifier):
+            remedy = "Give the texts themselves; tfx-transformer reads those of a table (--csv)."
+            refuse_files(chosen.texts, remedy, chosen.as_text)
         if isinstance(model, TextGenerator):
             answers = shown = model.generate(given, beams=chosen.beams)
         elif isinstance(model, TextEmbedder):

@@ -12,7 +12,7 @@ import pandas
 
 from tfx_transformer import pictures
 from tfx_transformer.data.labelled_images import LabelledImages, decode_images
-from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
     majority_baseline,
@@ -64,7 +64,7 @@ class ClassifierRun(Run):
             )
         self.predictor, self.held_out = predictor, held_out.inputs
         if isinstance(held_out, LabelledTexts):
-            self.columns = held_out.columns.get("text", "").split(",")
+            self.columns = list(text_columns(held_out.columns.get("text", "")).values())
         names, several = predictor.labels.names, predictor.labels.multi_label
         self.truth = held_out.targets(names, True) if several else held_out.targets(names)
         score = score_multi_label if several else score_labels
