@@ -261,24 +261,6 @@ def test_a_download_that_was_cut_off_is_named(folder):
         tfx.CausalLM.from_pretrained(path)
 
 
-def test_without_a_network_a_folder_is_named(monkeypatch):
-    import huggingface_hub
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    def no_network(*arguments, **options):
-        raise LocalEntryNotFoundError("offline")
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
-    with pytest.raises(InputError, match="hf://owner/name is not in the cache") as refused:
-        tfx.from_pretrained("hf://owner/name")
-    assert "--base ./name" in str(refused.value)
-
-
-def test_a_name_that_is_none_is_refused():
-    with pytest.raises(InputError, match="names no model"):
-        tfx.from_pretrained("hf://not/a/name")
-
-
 # The way back
 
 

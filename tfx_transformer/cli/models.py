@@ -174,10 +174,9 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
     from tfx_transformer import bundle
 
     if _is_source(chosen.bundle):
-        from tfx_transformer.models.pretrained import local_folder
-        from tfx_transformer.models.pretrained.describing import describe
+        from tfx_transformer.models.pretrained.describing import describe_source
 
-        description = describe(local_folder(chosen.bundle), chosen.bundle)
+        description = describe_source(chosen.bundle)
         print("\n".join(description.lines()))
         return description.to_dict()
 
@@ -203,11 +202,12 @@ def _is_source(name: str) -> bool:
 
     if name.startswith(("hf://", "keras://")):
         return True
-    file = Path(name, bundle.CONFIG)
-    if not file.is_file():
+    if not Path(name).exists() or (Path(name) / bundle.SUMS).is_file():
         return False
     from tfx_transformer.models.pretrained import is_checkpoint
+    from tfx_transformer.models.pretrained.refusals import refuse_other_form
 
+    refuse_other_form(Path(name))
     return is_checkpoint(Path(name))
 
 

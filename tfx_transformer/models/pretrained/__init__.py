@@ -15,12 +15,19 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
-from tfx_transformer.models.pretrained.checkpoint import Checkpoint, read_config
+from tfx_transformer.models.pretrained.adapter import (
+    apply_adapter,
+    base_of,
+    check_task,
+    is_adapter,
+)
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint, HeadersOf, read_config
 from tfx_transformer.models.pretrained.families import family_of, has_head, task_of
 from tfx_transformer.models.pretrained.family import Family
-from tfx_transformer.models.pretrained.hub import HUB, download
+from tfx_transformer.models.pretrained.hub import ADAPTER, HUB, download
 from tfx_transformer.models.pretrained.loading import new_model
 from tfx_transformer.models.pretrained.names import has_own_head
+from tfx_transformer.models.pretrained.refusals import refuse_other_form
 from tfx_transformer.models.pretrained.sentence import (
     MODULES,
     Sentence,
@@ -129,6 +136,7 @@ def from_pretrained(
     path = local_folder(source)
     if is_checkpoint(path):
         return _from_checkpoint(path, dtype, task, max_length)
+    refuse_other_form(path)
     return load(path, dtype, task)
 
 
@@ -139,9 +147,11 @@ def local_folder(source: str | os.PathLike) -> Path:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a folder is one of Hugging Face transformers, by its config.json, or of
-    sentence-transformers, by its modules.json."""
+    sentence-transformers, by its modules.json; or holds an adapter."""
     file = path / bundle.CONFIG
-    return (path / MODULES).is_file() or (file.is_file() and "model_type" in read_object(file))
+    if (path / MODULES).is_file() or (path / ADAPTER).is_file():
+        return True
+    return file.is_file() and "model_type" in read_object(file)
 
 
 def config_of(
@@ -205,6 +215,7 @@ class Source:
         family: of the checkpoint.
         own: the task that it was made for.
         sentence: what sentence-transformers puts around it; None: nothing.
+        adapter: folder of a LoRA adapter for it; None: none.
     """
 
     folder: Path
@@ -212,14 +223,20 @@ class Source:
     family: Family
     own: str
     sentence: Sentence | None
+    adapter: Path | None = None
 
     @classmethod
     def read(cls, path: Path) -> Source:
-        """That of a folder.
+        """That of a folder, of an adapter with its base.
 
         Raises:
-            InputError: its family is not known, or there is a part that is not.
+            InputError: its family is not known, or there is a part that is not; or the base of the
+                adapter is not at hand.
         """
+        if is_adapter(path):
+            base = cls.read(base_of(path))
+            check_task(path, base.own)
+            return dataclasses.replace(base, adapter=path)
         sentence = read_sentence(path)
         folder = path if sentence is None else sentence.transformer
         config = read_config(folder)
@@ -231,14 +248,20 @@ class Source:
             )
         return cls(folder, config, family, own if sentence is None else "embedding", sentence)
 
-    def checkpoint(self) -> Checkpoint:
-        """Its weights, of which the headers are read."""
+    def checkpoint(self, headers_of: HeadersOf | None = None) -> Checkpoint:
+        """Its weights, of which the headers are read; `headers_of`: see `Checkpoint`."""
         parts = () if self.sentence is None else self.sentence.dense
-        return Checkpoint(self.folder, self.config, parts)
+        checkpoint = Checkpoint(self.folder, self.config, parts, headers_of)
+        if self.adapter is not None:
+            apply_adapter(checkpoint, self.adapter)
+        return checkpoint
 
     def tokenizer(self) -> Tokenizer | None:
         """What is beside the weights; None of images, and where there is none."""
-        return None if self.config.get("image_size") else read_tokenizer(self.folder)
+        if self.config.get("image_size"):
+            return None
+        own = None if self.adapter is None else read_tokenizer(self.adapter)
+        return own or read_tokenizer(self.folder)
 
     @property
     def lacks_head(self) -> bool:

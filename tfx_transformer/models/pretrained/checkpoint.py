@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,10 @@ class StoredTensor:
         return values.reshape(stop - start, *self.shape[1:])
 
 
+# A folder -> the tensors of each of its files of weights.
+HeadersOf = Callable[[Path], Mapping[str, Mapping[str, StoredTensor]]]
+
+
 class Checkpoint:
     """What `save_pretrained` wrote; of the weights only the headers are read.
 
@@ -73,6 +77,8 @@ class Checkpoint:
         folder: with config.json and model.safetensors, or its shards and their index.
         config: what `read_config` made of the folder; None: it is read.
         parts: folders of further layers, whose tensors' names begin with "sentence.0.", and so on.
+        headers_of: what reads the headers of a folder: `local_headers`, or for one on the hub
+            `Repository.headers_of`.
 
     Attributes:
         config: of config.json; of an image model with preprocessor_config.json as "preprocessor".
@@ -88,37 +94,49 @@ class Checkpoint:
         folder: str | os.PathLike,
         config: dict[str, Any] | None = None,
         parts: Sequence[Path] = (),
+        headers_of: HeadersOf | None = None,
     ) -> None:
         self.folder = Path(folder)
         self.config = read_config(self.folder) if config is None else config
         refuse_quantized(self.config, self.folder)
         self.tensors: dict[str, StoredTensor] = {}
-        for stem, folder in (("", self.folder), *((f"{STEM}{i}.", p) for i, p in enumerate(parts))):
-            for file in self._files(folder):
-                for name, tensor in read_header(file).items():
+        headers_of = headers_of or local_headers
+        for stem, part in (("", self.folder), *((f"{STEM}{i}.", p) for i, p in enumerate(parts))):
+            for file, tensors in headers_of(part).items():
+                for name, tensor in tensors.items():
                     if stem + name in self.tensors:
                         raise InputError(f"{file}: {name} stands in two files.")
                     self.tensors[stem + name] = tensor
 
-    def _files(self, folder: Path) -> list[Path]:
-        index = folder / "model.safetensors.index.json"
-        single = folder / "model.safetensors"
-        if index.is_file():
-            names = read_object(index).get("weight_map")
-            if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
-                raise InputError(f"{index}: 'weight_map' is missing.")
-            files = []
-            for name in sorted(set(names.values())):
-                if "/" in name or "\\" in name or not (folder / name).is_file():
-                    raise InputError(
-                        f"{index}: the shard {name} is not in the folder.\n"
-                        "  Download the whole checkpoint again."
-                    )
-                files.append(folder / name)
-            return files
-        if single.is_file():
-            return [single]
-        raise no_weights(folder, (f.name for f in folder.iterdir()) if folder.is_dir() else ())
+
+def local_headers(folder: Path) -> dict[str, dict[str, StoredTensor]]:
+    """The tensors of each file of weights in a folder, by the file's path.
+
+    Raises:
+        InputError: see `Checkpoint`.
+    """
+    return {str(file): read_header(file) for file in _weight_files(folder)}
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    index = folder / "model.safetensors.index.json"
+    single = folder / "model.safetensors"
+    if index.is_file():
+        names = read_object(index).get("weight_map")
+        if not isinstance(names, dict) or not all(isinstance(n, str) for n in names.values()):
+            raise InputError(f"{index}: 'weight_map' is missing.")
+        files = []
+        for name in sorted(set(names.values())):
+            if "/" in name or "\\" in name or not (folder / name).is_file():
+                raise InputError(
+                    f"{index}: the shard {name} is not in the folder.\n"
+                    "  Download the whole checkpoint again."
+                )
+            files.append(folder / name)
+        return files
+    if single.is_file():
+        return [single]
+    raise no_weights(folder, (f.name for f in folder.iterdir()) if folder.is_dir() else ())
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -137,15 +155,33 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
-        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(8)
+        length = int.from_bytes(start, "little")
         if size < 8 or not 2 <= length <= min(size - 8, MAX_BYTES):
             raise InputError(f"{file} is no safetensors file, or the download was cut off.")
-        try:
-            header = parse(stream.read(length).decode("utf-8"), file, unique=True)
-        except InputError:
-            raise
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{file} is no safetensors file: {error}.") from error
+        return parse_header(file, start + stream.read(length), size)
+
+
+def parse_header(file: Any, start: bytes, size: int | None = None) -> dict[str, StoredTensor]:
+    """The tensors that the beginning of a safetensors file lists.
+
+    Args:
+        file: where it is.
+        start: its first bytes, the header among them.
+        size: of the file in bytes; None: not known.
+
+    Raises:
+        InputError: see `read_header`.
+    """
+    length = int.from_bytes(start[:8], "little")
+    if not 2 <= length <= min(len(start) - 8, MAX_BYTES):
+        raise InputError(f"{file} is no safetensors file, or the download was cut off.")
+    try:
+        header = parse(start[8 : 8 + length].decode("utf-8"), Path(file), unique=True)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no safetensors file: {error}.") from error
     if not isinstance(header, dict):
         raise InputError(f"{file} is no safetensors file: its header is no object.")
     tensors = {}
@@ -156,7 +192,9 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     return tensors
 
 
-def _check_places(file: Path, tensors: Mapping[str, StoredTensor], begin: int, size: int) -> None:
+def _check_places(
+    file: Any, tensors: Mapping[str, StoredTensor], begin: int, size: int | None
+) -> None:
     """Refuses tensors that share bytes, and bytes of none, as the format does."""
     places = ((t.offset, t.size * t.dtype.itemsize, name) for name, t in tensors.items())
     for offset, length, name in sorted(places):
@@ -164,13 +202,13 @@ def _check_places(file: Path, tensors: Mapping[str, StoredTensor], begin: int, s
             problem = "overlaps another tensor" if offset < begin else "follows bytes of no tensor"
             raise InputError(f"{file}: {name} {problem}.\n  Download the file again.")
         begin += length
-    if begin != size:
+    if size is not None and begin != size:
         raise InputError(
             f"{file}: {size - begin:,} bytes belong to no tensor.\n  Download the file again."
         )
 
 
-def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredTensor:
+def _tensor(file: Any, name: str, facts: Any, begin: int, size: int | None) -> StoredTensor:
     kind = facts.get("dtype") if isinstance(facts, dict) else None
     if str(kind).startswith(_QUANTIZED):
         raise InputError(
@@ -187,9 +225,9 @@ def _tensor(file: Path, name: str, facts: Any, begin: int, size: int) -> StoredT
             raise ValueError("its shape and its bytes differ")
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(f"{file}: {name} cannot be read: {error}.") from error
-    if begin + last > size:
+    if size is not None and begin + last > size:
         raise InputError(
             f"{file}: {name} ends after the file, so the download was cut off.\n"
             "  Download the file again."
         )
-    return StoredTensor(file, begin + first, dtype, shape)
+    return StoredTensor(Path(file), begin + first, dtype, shape)

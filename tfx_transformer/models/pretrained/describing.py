@@ -7,6 +7,11 @@ import re
 from pathlib import Path
 
 from tfx_transformer.models.pretrained import Source, config_of, labels_of
+from tfx_transformer.models.pretrained.adapter import is_adapter
+from tfx_transformer.models.pretrained.checkpoint import HeadersOf
+from tfx_transformer.models.pretrained.hub import ADAPTER_WEIGHTS, HUB, Repository
+from tfx_transformer.models.pretrained.loading import check_names
+from tfx_transformer.models.saving import TASKS
 
 # What a model of each task is good for: recipes, then verbs.
 _USES = {
@@ -69,20 +74,38 @@ class Description:
         return dataclasses.asdict(self)
 
 
-def describe(folder: Path, source: str) -> Description:
-    """Reads a folder of Hugging Face transformers, of the weights only the headers.
+def describe_source(source: str) -> Description:
+    """Describe a folder, or a model on the hub, of which no weights are fetched.
+
+    Raises:
+        InputError: see `describe` and `Repository`.
+    """
+    if not source.startswith(HUB):
+        return describe(Path(source), source)
+    repository = Repository.of(source)
+    folder, sizes = repository.description()
+    if is_adapter(folder) and ADAPTER_WEIGHTS in sizes and "model.safetensors" not in sizes:
+        return describe(repository.whole(), source)  # small, and read with its base
+    return describe(folder, source, lambda part: repository.headers_of(folder, part, sizes))
+
+
+def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> Description:
+    """Reads a folder of Hugging Face transformers, of the weights only the headers: whether they
+    fit is checked, but not their numbers.
 
     Args:
         source: how the user calls it.
+        headers_of: see `Checkpoint`.
 
     Raises:
         InputError: see `Checkpoint`, `family_of` and `Tokenizer.from_pretrained`.
     """
     read = Source.read(folder)
-    family, task, checkpoint = read.family, read.own, read.checkpoint()
+    family, task, checkpoint = read.family, read.own, read.checkpoint(headers_of)
     values, image = read.config, bool(read.config.get("image_size"))
     tokenizer = read.tokenizer()
     config = config_of(checkpoint, family, task, tokenizer, sentence=read.sentence)
+    check_names(TASKS[task], config, family, checkpoint)
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     stored = sum(t.size * t.dtype.itemsize for t in checkpoint.tensors.values())
     return Description(

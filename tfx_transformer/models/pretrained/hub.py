@@ -1,52 +1,405 @@
-"""Checkpoints of the Hugging Face hub: downloaded once, then read from its cache."""
+"""Checkpoints of the Hugging Face hub: what will be read is downloaded once, then read from its
+cache."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import contextlib
+import dataclasses
+import errno
+import sys
+from collections.abc import Iterator, Mapping
+from fnmatch import fnmatch
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.json_files import read_object
+from tfx_transformer.models.pretrained.checkpoint import (
+    StoredTensor,
+    local_headers,
+    parse_header,
+    read_header,
+)
+from tfx_transformer.models.pretrained.families import family_of
+from tfx_transformer.models.pretrained.refusals import no_weights, refuse_quantized
+from tfx_transformer.models.pretrained.sentence import MODULES, read_sentence
 
 HUB = "hf://"
+ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-# What a checkpoint is read from; no pickles, no programs, no copies for other frameworks.
-_FILES = ("*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.jinja", "README.md")
+# What says what a checkpoint is; small files, which are read first.
+_DESCRIBING = (
+    "config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "model.safetensors.index.json",
+    "README.md",
+    "*_*/config.json",  # of the modules of sentence-transformers
+)
+# The files of a tokenizer: of those that hold the vocabulary the first that is there is read.
+_TOKENIZER = (
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+_VOCABULARIES = (
+    ("tokenizer.json",),
+    ("source.spm", "target.spm", "vocab.json"),
+    ("vocab.json", "merges.txt"),
+    ("vocab.txt",),
+    ("sentencepiece.bpe.model",),
+    ("spiece.model",),
+    ("tokenizer.model",),
+)
+# Most headers of safetensors files are shorter.
+_FIRST_BYTES = 100_000
 
 
-def download(source: str) -> Path:
-    """The folder of "hf://owner/name", or of a revision of it, "hf://owner/name@main".
+@dataclasses.dataclass(frozen=True)
+class Repository:
+    """A model on the hub, "hf://owner/name", or a revision of it, "hf://owner/name@v1".
 
     Whatever is in Hugging Face's cache is not fetched again; a token is taken from where
     `hf auth login` or HF_TOKEN put it.
 
-    Raises:
-        InputError: no such model, no leave to read it, or no network; the message says how to do
-            without.
+    Attributes:
+        source: as the user calls it.
+        name: "owner/name".
+        revision: a branch, a tag or a commit; None: the main one.
     """
-    import huggingface_hub
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    name, _, revision = source.removeprefix(HUB).partition("@")
-    local = "Or download it elsewhere and pass the folder, such as --base ./" + name.split("/")[-1]
-    try:
-        folder = huggingface_hub.snapshot_download(
-            name, revision=revision or None, allow_patterns=list(_FILES)
-        )
-    except HFValidationError as error:
-        raise InputError(
-            f"{source} names no model.\n  Expected hf://owner/name, such as hf://openai-community/gpt2."
-        ) from error
-    except (LocalEntryNotFoundError, OSError) as error:
-        if isinstance(error, HfHubHTTPError):
+    source: str
+    name: str
+    revision: str | None
+
+    @classmethod
+    def of(cls, source: str) -> Repository:
+        """The one that a source names."""
+        name, _, revision = source.removeprefix(HUB).partition("@")
+        return cls(source, name, revision or None)
+
+    def description(self) -> tuple[Path, dict[str, int]]:
+        """The folder with what describes the checkpoint, and the sizes in bytes of all files there
+        are; of none where the hub cannot be reached and the cache has the checkpoint.
+
+        Raises:
+            InputError: there is no such model or revision, no leave to read it, no network, or it
+                is of a family that is not known.
+        """
+        try:
+            with self._explaining():
+                sizes = self._sizes()
+        except _Unreachable:
+            cached = self._cached()
+            if cached is None:
+                raise
+            return cached, {}
+        if not any(name.endswith(("config.json", MODULES)) for name in sizes):
+            raise no_weights(self.source, sizes)
+        folder = self._fetch(sizes, _small(sizes))
+        if (folder / "config.json").is_file() and "config.json" in sizes:
+            config = read_object(folder / "config.json")
+            family_of(config, self.source)
+            refuse_quantized(config, self.source)
+        return folder, sizes
+
+    def whole(self) -> Path:
+        """The folder with everything that is read; arguments and errors as of `description`."""
+        folder, sizes = self.description()
+        if not sizes:
+            return folder
+        return self._fetch(sizes, weight_files(folder, sizes, self.source))
+
+    def headers_of(self, folder: Path, part: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
+        """What `local_headers` reads of a folder, of files on the hub.
+
+        Args:
+            folder: of `description`.
+            part: the same, or one in it.
+            sizes: of `description`.
+        """
+        if not sizes:
+            return local_headers(part)
+        stem = "" if part == folder else f"{part.relative_to(folder).as_posix()}/"
+        files = weight_files(folder, sizes, self.source)
+        own = [file for file in files if file.rpartition("/")[0] == stem.removesuffix("/")]
+        return {f"{self.source}/{file}": self._header(file) for file in own}
+
+    def _header(self, file: str) -> dict[str, StoredTensor]:
+        """The tensors of a safetensors file, of which nothing but the header is fetched."""
+        cached = self._in_cache(file)
+        if cached is not None:
+            return read_header(cached)
+        with self._explaining():
+            start = self._beginning(file, _FIRST_BYTES)
+            length = int.from_bytes(start[:8], "little")
+            if 8 + length > len(start) == _FIRST_BYTES:
+                start = self._beginning(file, 8 + length)
+        where = f"{self.source}/{file}"
+        tensors = parse_header(where, start)
+        return {n: HeaderOnly(t.file, t.offset, t.dtype, t.shape) for n, t in tensors.items()}
+
+    def _sizes(self) -> dict[str, int]:
+        import huggingface_hub
+        from huggingface_hub.hf_api import RepoFile
+
+        api = huggingface_hub.HfApi()
+        # This asks once, where the list of files is asked for again and again.
+        found = api.model_info(self.name, revision=self.revision, files_metadata=True)
+        sizes = {file.rfilename: file.size for file in found.siblings or ()}
+        if None not in sizes.values():
+            return sizes
+        listed = api.list_repo_tree(self.name, recursive=True, revision=self.revision)
+        return {entry.path: entry.size for entry in listed if isinstance(entry, RepoFile)}
+
+    def _cached(self) -> Path | None:
+        """The folder in the cache, if it has a checkpoint."""
+        for name in ("config.json", MODULES, ADAPTER):
+            if (file := self._in_cache(name)) is not None:
+                return file.parent
+        return None
+
+    def _in_cache(self, file: str) -> Path | None:
+        import huggingface_hub
+
+        path = huggingface_hub.try_to_load_from_cache(self.name, file, revision=self.revision)
+        return Path(path) if isinstance(path, str) else None
+
+    def _fetch(self, sizes: Mapping[str, int], files: list[str]) -> Path:
+        import huggingface_hub
+
+        missing = [file for file in files if self._in_cache(file) is None]
+        if size := sum(sizes[file] for file in missing):
+            what = missing[0] if len(missing) == 1 else f"{len(missing)} files"
+            print(f"{self.source}: fetching {what}, {_bytes(size)}", file=sys.stderr)
+        with self._explaining():
+            folder = huggingface_hub.snapshot_download(
+                self.name, revision=self.revision, allow_patterns=files or ["config.json"]
+            )
+        return Path(folder)
+
+    def _beginning(self, file: str, count: int) -> bytes:
+        """The first bytes of a file."""
+        import huggingface_hub
+        from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
+
+        url = huggingface_hub.hf_hub_url(self.name, file, revision=self.revision)
+        headers = {**build_hf_headers(), "range": f"bytes=0-{count - 1}"}
+        session = huggingface_hub.get_session()
+        with session.stream("GET", url, headers=headers, follow_redirects=True) as response:
+            hf_raise_for_status(response)
+            start = b""
+            for part in response.iter_bytes():
+                start += part
+                if len(start) >= count:
+                    break  # a server that does not know ranges would send the whole file
+        return start[:count]
+
+    @contextlib.contextmanager
+    def _explaining(self) -> Iterator[None]:
+        """Makes what the hub's client raises an InputError in words of its own."""
+        from huggingface_hub.errors import HFValidationError, HTTPError
+
+        try:
+            yield
+        except HFValidationError as error:
             raise InputError(
-                f"{source} cannot be read: {_first_line(error)}\n"
-                "  Check the name; of a model with conditions accept them on its page, then run "
-                f"`hf auth login`.\n  {local}"
+                f"{self.source} names no model.\n"
+                "  Expected hf://owner/name, such as hf://openai-community/gpt2."
             ) from error
-        raise InputError(
-            f"{source} is not in the cache of Hugging Face and the network cannot be reached: "
+        except (HTTPError, OSError) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: Exception) -> InputError:
+        from huggingface_hub import errors
+
+        local = (
+            "Or download it elsewhere and pass the folder, such as --base ./"
+            + (self.name.split("/")[-1])
+        )
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", 0)
+        if isinstance(error, errors.GatedRepoError):
+            return InputError(
+                f"{self.source} has conditions that you have not accepted.\n"
+                f"  Accept them at https://huggingface.co/{self.name}, then run `hf auth login`."
+            )
+        if isinstance(error, errors.RevisionNotFoundError):
+            return InputError(
+                f"{self.source}: the model has no revision {self.revision!r}.\n"
+                f"  Take one of those at https://huggingface.co/{self.name}/tree/main, or leave "
+                "@… out."
+            )
+        if isinstance(error, errors.RepositoryNotFoundError):
+            return InputError(
+                f"{self.source}: there is no model {self.name!r} on the hub, or it is private.\n"
+                "  Check the name; of a private one run `hf auth login` first."
+            )
+        if status in (401, 403):
+            return InputError(
+                f"{self.source}: the hub does not let you read it ({status}).\n"
+                "  Run `hf auth login` with a token that may, or take an old one out of HF_TOKEN."
+            )
+        if status == 429:
+            return InputError(
+                f"{self.source}: the hub has been asked too often (429).\n"
+                "  Wait some minutes, then repeat the command; `hf auth login` allows more."
+            )
+        if status >= 500:
+            return InputError(
+                f"{self.source}: the hub has a fault ({status}); nothing is wrong with the name.\n"
+                f"  Repeat the command later. {local}"
+            )
+        if status:
+            return InputError(
+                f"{self.source} cannot be read: {_first_line(error)}\n  Check the name."
+            )
+        return self._without_an_answer(error, local)
+
+    def _without_an_answer(self, error: Exception, local: str) -> InputError:
+        from huggingface_hub import errors
+
+        reasons = [error, error.__cause__, error.__context__]
+        if any(getattr(reason, "errno", None) == errno.ENOSPC for reason in reasons):
+            return InputError(
+                f"{self.source}: the disk is full.\n"
+                "  Make room in Hugging Face's cache (`hf cache ls`), or set HF_HOME elsewhere."
+            )
+        if any(isinstance(reason, errors.OfflineModeIsEnabled) for reason in reasons):
+            return _Unreachable(
+                f"{self.source} is not in the cache of Hugging Face, and HF_HUB_OFFLINE forbids to "
+                f"fetch it.\n  Unset it. {local}"
+            )
+        if _is_cut(error):
+            return InputError(
+                f"{self.source}: the connection broke while files were fetched: "
+                f"{_first_line(error)}\n"
+                "  Repeat the command: what has come is kept, and the rest is fetched."
+            )
+        return _Unreachable(
+            f"{self.source} is not in the cache of Hugging Face and the network cannot be reached: "
             f"{_first_line(error)}\n  Connect and try again.\n  {local}"
-        ) from error
-    return Path(folder)
+        )
+
+
+class _Unreachable(InputError):
+    """Nothing answers: the cache may."""
+
+
+@dataclasses.dataclass(frozen=True)
+class HeaderOnly(StoredTensor):
+    """A tensor of which dtype and shape are known; its numbers read as zeros."""
+
+    def read(self, start: int = 0, stop: int | None = None):
+        """Zeros, as many as it has rows from `start` to `stop`; they take no memory."""
+        rows = len(range(*slice(start, stop).indices(self.shape[0]))) if self.shape else 0
+        shape = (rows, *self.shape[1:]) if self.shape else ()
+        return np.broadcast_to(np.zeros((), self.dtype), shape)
+
+
+def base_folder(name: str, near: Path) -> Path | None:
+    """Where the base of an adapter is at hand: a folder by its path, or near the adapter, or a name
+    in Hugging Face's cache; None if it is nowhere.
+
+    Args:
+        name: what the adapter calls it.
+        near: folder of the adapter.
+    """
+    for path in (Path(name), near / name):
+        if (path / "config.json").is_file():
+            return path
+    if name.count("/") > 1 or not name.strip("/."):
+        return None
+    try:
+        cached = Repository.of(HUB + name)._cached()
+    except ValueError:  # not a name that a hub may have
+        return None
+    held = cached is not None and any(file.suffix == ".safetensors" for file in cached.iterdir())
+    return cached if held else None
+
+
+def download(source: str) -> Path:
+    """The folder of "hf://owner/name", with all of its files that are read: see `Repository`."""
+    return Repository.of(source).whole()
+
+
+def weight_files(folder: Path, names: Mapping[str, Any], where: str) -> list[str]:
+    """The files that hold the weights: config.json and the index say which.
+
+    Args:
+        folder: with what describes the checkpoint.
+        names: of all files there are.
+        where: for the message.
+
+    Raises:
+        InputError: there are none that can be read.
+    """
+    if ADAPTER in names and not any(map(_is_weights, names)):
+        if ADAPTER_WEIGHTS in names:
+            return [ADAPTER_WEIGHTS]
+        raise no_weights(where, names)
+    files = []
+    for part in _parts(folder):
+        index, single = f"{part}model.safetensors.index.json", f"{part}model.safetensors"
+        if index in names:
+            shards = read_object(folder / index).get("weight_map")
+            shards = set(shards.values()) if isinstance(shards, dict) else set()
+            files += sorted(f"{part}{name}" for name in shards if f"{part}{name}" in names)
+        elif single in names:
+            files.append(single)
+        else:
+            own = (n.removeprefix(part) for n in names if str(PurePosixPath(n).parent) == part)
+            raise no_weights(where, [n for n in names if "/" not in n] if not part else list(own))
+    return files
+
+
+def _is_weights(name: str) -> bool:
+    return name in ("model.safetensors", "model.safetensors.index.json")
+
+
+def _parts(folder: Path) -> list[str]:
+    """Folders with weights, "" or with a slash behind: those of modules.json, or the one."""
+    sentence = read_sentence(folder)
+    if sentence is None:
+        return [""]
+    paths = [p.relative_to(folder).as_posix() for p in (sentence.transformer, *sentence.dense)]
+    return ["" if path == "." else f"{path}/" for path in paths]
+
+
+def _small(names: Mapping[str, int]) -> list[str]:
+    """What is fetched first: what describes the checkpoint, and its tokenizer."""
+    wanted = [n for n in names if any(fnmatch(n, pattern) for pattern in _DESCRIBING)]
+    folders = {str(PurePosixPath(name).parent) for name in wanted if name.endswith("config.json")}
+    for folder in sorted(folders):
+        stem = "" if folder == "." else f"{folder}/"
+        present = {n.removeprefix(stem) for n in names if str(PurePosixPath(n).parent) == folder}
+        vocabulary = next((f for f in _VOCABULARIES if present.issuperset(f)), ())
+        wanted += [
+            stem + name
+            for name in (*_TOKENIZER, *vocabulary, *_DESCRIBING)
+            if name in present and stem + name not in wanted
+        ]
+    return wanted
+
+
+def _is_cut(error: Exception) -> bool:
+    """Whether a connection that was there has ended too early."""
+    names = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None]
+    text = f"{error} {error.__cause__ or ''}"
+    cut = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteSnapshotError")
+    broken = ("ConnectionResetError", "BrokenPipeError", "IncompleteRead", "ChunkedEncodingError")
+    return any(n in (*cut, *broken) for n in names) or "Consistency check failed" in text
+
+
+def _bytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
 def _first_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
@@ -50,6 +51,23 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
         model = cls(config, dtype=dtype)
         _set_initializers(model, family, checkpoint)
     return model
+
+
+def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> None:
+    """Raise what `new_model` would for the names and shapes of tensors, without their numbers.
+
+    Args:
+        cls, config, family, checkpoint: as of `new_model`.
+    """
+    held = sum(tensor.size for tensor in checkpoint.tensors.values())
+    check_size(config, cls.task, held, checkpoint.folder)
+    # The variables of this model are dropped before Keras takes memory for them.
+    waiting = global_state.get_global_attribute("uninitialized_variables", [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            _set_initializers(cls(config), family, checkpoint)
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", list(waiting))
 
 
 def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:

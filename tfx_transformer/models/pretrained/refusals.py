@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
@@ -66,6 +67,23 @@ def no_weights(where: Any, names: Iterable[str]) -> InputError:
         )
     name, what, remedy = found
     return InputError(f"{where} holds its weights as {name} only, {what}.\n  {remedy}")
+
+
+def refuse_other_form(path: Path) -> None:
+    """Refuse a file, or a folder without config.json, that holds weights in another form.
+
+    Raises:
+        InputError: it names the file, what it is and what to do.
+    """
+    names = [path.name] if path.is_file() else []
+    if path.is_dir() and not (path / "config.json").is_file():
+        names = [file.name for file in path.iterdir()]
+    found = other_form(names)
+    if found is not None:
+        name, what, remedy = found
+        raise InputError(f"{path}: {name} is {what}, not a checkpoint.\n  {remedy}")
+    if path.suffix == ".safetensors" and path.is_file():
+        raise InputError(f"{path} is a file of a checkpoint.\n  Pass its folder, {path.parent}.")
 
 
 def refuse_quantized(config: Mapping[str, Any], where: Any) -> None:

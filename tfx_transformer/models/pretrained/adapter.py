@@ -1,0 +1,191 @@
+"""LoRA adapters as PEFT saves them, applied to the checkpoint that they were trained on.
+
+W' = W + s B A,  s = alpha / r or alpha / sqrt(r);  of DoRA m (W + s B A) / |W + s B A|, |.| of each
+output. Hu et al. (2021), Kalajdzievski (2023), Liu et al. (2024).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.json_files import read_object
+from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor, read_header
+from tfx_transformer.models.pretrained.hub import ADAPTER, ADAPTER_WEIGHTS, base_folder
+from tfx_transformer.models.pretrained.refusals import no_weights
+
+_PARTS = re.compile(
+    r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
+    r"(\.default)?(\.weight)?$"
+)
+# What PEFT calls a layer of the base behind its own.
+_WRAPPER = re.compile(r"\.(modules_to_save(\.default)?|base_layer)\.")
+# What config.json of an adapter may ask for that changes numbers and is not done here.
+_NOT_DONE = ("layer_replication", "trainable_token_indices", "exclude_modules_for_loading")
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapted(StoredTensor):
+    """A tensor of the base with its adapter added.
+
+    Attributes:
+        base: W.
+        a, b: A (r, inputs) and B (outputs, r).
+        scale: s.
+        magnitude: m of DoRA; None of LoRA.
+        flipped: W is stored (inputs, outputs).
+    """
+
+    base: StoredTensor
+    a: StoredTensor
+    b: StoredTensor
+    scale: float
+    magnitude: StoredTensor | None
+    flipped: bool
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """float32; its rows from `start` to `stop`."""
+        update = self.scale * _floats(self.b) @ _floats(self.a)
+        kernel = _floats(self.base)
+        kernel = kernel + (update.T if self.flipped else update)
+        if self.magnitude is not None:
+            axis = 0 if self.flipped else 1
+            norms = np.linalg.norm(kernel, axis=axis, keepdims=True)
+            sizes = _floats(self.magnitude).reshape(norms.shape)
+            kernel = kernel * (sizes / norms)
+        return kernel[: self.shape[0]][start:stop]
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter, and not the weights of a whole model beside it."""
+    whole = ("model.safetensors", "model.safetensors.index.json")
+    return (folder / ADAPTER).is_file() and not any((folder / name).is_file() for name in whole)
+
+
+def base_of(folder: Path) -> Path:
+    """The folder of the checkpoint that an adapter was trained on.
+
+    Raises:
+        InputError: the adapter is of another kind than LoRA, or its base is not at hand.
+    """
+    settings = read_object(folder / ADAPTER)
+    kind = str(settings.get("peft_type", "LORA")).upper()
+    other = [name for name in _NOT_DONE if settings.get(name)]
+    if kind != "LORA" or other:
+        raise InputError(
+            f"{folder / ADAPTER}: an adapter of kind {kind}{''.join(f' with {n}' for n in other)}."
+            "\n  Only LoRA and DoRA are applied. merge_and_unload() of PEFT, then save_pretrained, "
+            "makes a whole checkpoint."
+        )
+    name = settings.get("base_model_name_or_path")
+    base = base_folder(name, folder) if isinstance(name, str) and name else None
+    if base is None:
+        raise InputError(
+            f"{folder} is a LoRA adapter (adapter_config.json) of {name!r}, and that checkpoint is "
+            "not here.\n  Fetch it, `hf download NAME`, or put its folder there; then repeat the "
+            "command."
+        )
+    return base
+
+
+def check_task(folder: Path, own: str) -> None:
+    """Refuse an adapter with a head that its base has not.
+
+    Args:
+        own: task of the base.
+
+    Raises:
+        InputError: the tasks differ; the message says how to merge.
+    """
+    task = read_object(folder / ADAPTER).get("task_type")
+    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and own != "classification":
+        raise InputError(
+            f"{folder}: the adapter is for the task {task}, its base for {own!r}: the head is in "
+            "the adapter.\n  merge_and_unload() of PEFT, then save_pretrained, makes a whole "
+            "checkpoint."
+        )
+
+
+def apply_adapter(checkpoint: Checkpoint, folder: Path) -> None:
+    """Adds an adapter to the tensors of its base.
+
+    Raises:
+        InputError: a tensor of the adapter belongs to none of the base, or does not fit it.
+    """
+    file = folder / ADAPTER_WEIGHTS
+    if not file.is_file():
+        raise no_weights(folder, (f.name for f in folder.iterdir()))
+    settings = read_object(folder / ADAPTER)
+    parts: dict[str, dict[str, StoredTensor]] = {}
+    for name, tensor in read_header(file).items():
+        name = name.removeprefix("base_model.model.")
+        found = _PARTS.search(name)
+        if found:
+            parts.setdefault(name[: found.start()], {})[found[1]] = tensor
+        else:  # trained in full: modules_to_save, biases, tables
+            name = _WRAPPER.sub(".", name)
+            checkpoint.tensors[_name_in(checkpoint, name) or name] = tensor
+    for module, tensors in parts.items():
+        name = _name_in(checkpoint, f"{module}.weight")
+        if name is None:
+            raise InputError(f"{file}: {module} is not a layer of the base {checkpoint.folder}.")
+        checkpoint.tensors[name] = _adapted(
+            checkpoint.tensors[name], tensors, settings, module, file
+        )
+
+
+def _adapted(
+    base: StoredTensor,
+    tensors: Mapping[str, StoredTensor],
+    settings: Mapping[str, Any],
+    module: str,
+    file: Path,
+) -> Adapted:
+    table = "lora_embedding_A" in tensors
+    stem = "lora_embedding_" if table else "lora_"
+    try:
+        a, b = tensors[f"{stem}A"], tensors[f"{stem}B"]
+    except KeyError as error:
+        raise InputError(f"{file}: {module} has no {error}.") from error
+    flipped = table or bool(settings.get("fan_in_fan_out"))
+    expected = (b.shape[0], a.shape[-1]) if len(a.shape) == len(b.shape) == 2 else None
+    shape = base.shape[::-1] if flipped else base.shape
+    if expected != shape or a.shape[0] != b.shape[-1]:
+        raise InputError(
+            f"{file}: {module} has shapes {a.shape} and {b.shape}, its base {base.shape}.\n"
+            "  Take the base that the adapter was trained on."
+        )
+    rank = a.shape[0]
+    alpha = _matching(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
+    scale = float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
+    magnitude = tensors.get("lora_magnitude_vector")
+    return Adapted(
+        base.file, base.offset, np.dtype("float32"), base.shape, base, a, b, scale, magnitude,
+        flipped,
+    )  # fmt: skip
+
+
+def _matching(patterns: Any, module: str, default: Any) -> Any:
+    """The value of the first pattern that a module's name ends with."""
+    for pattern, value in (patterns or {}).items():
+        if re.fullmatch(rf"(.*\.)?({pattern})", module):
+            return value
+    return default
+
+
+def _name_in(checkpoint: Checkpoint, name: str) -> str | None:
+    """The tensor of the base that an adapter means: one of them may have a prefix more."""
+    if name in checkpoint.tensors:
+        return name
+    ends = [n for n in checkpoint.tensors if n.endswith(f".{name}") or name.endswith(f".{n}")]
+    return ends[0] if len(ends) == 1 else None
+
+
+def _floats(tensor: StoredTensor) -> np.ndarray:
+    return tensor.read().astype("float32")
