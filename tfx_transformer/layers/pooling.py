@@ -70,7 +70,7 @@ class Pooling(keras.layers.Layer):
             return ops.reshape(x[:, : self.count], (-1, self.count * x.shape[-1]))
         if self.mode in ("first", "last") and padding is not None:
             weights = self._only(both(padding, attention_mask))
-            return ops.sum(x * ops.cast(weights, x.dtype)[:, :, None], axis=1)
+            return ops.sum(x * ops.expand_dims(ops.cast(weights, x.dtype), -1), axis=1)
         if self.mode == "first":
             return x[:, 0]
         mask = both(attention_mask, padding)
@@ -78,7 +78,7 @@ class Pooling(keras.layers.Layer):
             mask = ops.ones(ops.shape(x)[:2], "bool")
         if self.mode == "max":
             hidden = ops.cast(MASKED, x.dtype)
-            return ops.max(ops.where(mask[:, :, None], x, hidden), axis=1)
+            return ops.max(ops.where(ops.expand_dims(mask, -1), x, hidden), axis=1)
         if self.mode == "attention":
             scores = self.score(x)[:, :, 0]
             hidden = ops.cast(MASKED, scores.dtype)
@@ -98,7 +98,7 @@ class Pooling(keras.layers.Layer):
                 total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)
                 root = self.mode == "mean_sqrt_length"
                 weights = weights / (ops.sqrt(total) if root else total)
-        return ops.sum(x * weights[:, :, None], axis=1)
+        return ops.sum(x * ops.expand_dims(weights, -1), axis=1)
 
     def _only(self, mask):
         """bool (batch, length): True for the first or the last vector that is no padding."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import keras
 from keras import ops
@@ -11,11 +11,12 @@ from tfx_transformer.annotations import Tensor
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
-from tfx_transformer.models import lora
+from tfx_transformer.models import inputs, lora
+from tfx_transformer.models.summary import described
 from tfx_transformer.models.transformer import TransformerStack
 
-# Place of `shuffle` among the arguments of `keras.Model.fit`.
-_SHUFFLE = 8
+# Place of `shuffle` among the arguments of `keras.Model.fit` behind x and y.
+_SHUFFLE = 6
 
 
 class TransformerModel(keras.Model):
@@ -30,12 +31,17 @@ class TransformerModel(keras.Model):
         writes: True if it writes text, token by token.
         scores_tokens: True if it gives logits over the vocabulary, so that the embedding table is
             multiplied with, not only looked up.
+        reads: names of its inputs; of one input the array alone may be given, of several a tuple,
+            wherever Keras takes inputs.
+        may_read: names of inputs that a dictionary may hold besides.
 
     Raises:
         InputError: `dtype` is no dtype policy.
     """
 
     task = ""
+    reads: tuple[str, ...] = ("token_ids",)
+    may_read: tuple[str, ...] = ()
     read_out: tuple[str, ...] = ()
     writes = False
     scores_tokens = True
@@ -49,14 +55,6 @@ class TransformerModel(keras.Model):
                 "  Expected one such as 'float32', 'bfloat16' or 'mixed_bfloat16'."
             ) from error
         self.config = TransformerConfig.from_dict(config) if isinstance(config, dict) else config
-
-    def fit(self, *arguments: Any, **options: Any) -> keras.callbacks.History:
-        """`keras.Model.fit`. Batches of `data`, and every other `tf.data.Dataset`, come in their
-        own order, and Keras does not warn that it cannot shuffle them."""
-        x = arguments[0] if arguments else options.get("x")
-        if hasattr(x, "element_spec") and len(arguments) <= _SHUFFLE:
-            options.setdefault("shuffle", False)
-        return super().fit(*arguments, **options)
 
     @property
     def first_stack(self) -> TransformerStack:
@@ -74,12 +72,86 @@ class TransformerModel(keras.Model):
         """
         return self.embedding(content)
 
-    if TYPE_CHECKING:
-        # Keras annotates neither: checkers would take `verbose`, whose default is "auto", for a
-        # text.
-        def evaluate(self, *arguments: Any, **options: Any) -> Any: ...
+    def by_name(self, given: Any) -> dict[str, Any]:
+        """The inputs under the names that the model reads, of what Keras takes for inputs.
 
-        def predict(self, *arguments: Any, **options: Any) -> Any: ...
+        Raises:
+            InputError: they are not those that the model reads.
+        """
+        return inputs.by_name(given, self.reads, self.may_read)
+
+    # Here, before Keras begins, what is given is checked and lists become arrays.
+
+    def __call__(self, inputs: Any, *arguments: Any, **options: Any) -> Any:
+        return super().__call__(self.by_name(inputs), *arguments, **options)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *arguments: Any, **options: Any
+    ) -> keras.callbacks.History:
+        """`keras.Model.fit`; x as described at `reads`, in arrays, lists or a data set.
+
+        Batches of `data`, and every other `tf.data.Dataset`, come in their own order, and Keras
+        does not warn that it cannot shuffle them.
+        """
+        if hasattr(x, "element_spec") and len(arguments) <= _SHUFFLE:
+            options.setdefault("shuffle", False)
+        if isinstance(options.get("validation_data"), list | tuple):
+            x_too, *labels = options["validation_data"]
+            options["validation_data"] = (self._source(x_too), *map(inputs.rows, labels))
+        return super().fit(self._source(x), inputs.rows(y), *arguments, **options)
+
+    def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        """`keras.Model.evaluate`; x and y as in `fit`."""
+        return super().evaluate(self._source(x), inputs.rows(y), *arguments, **options)
+
+    def predict(self, x: Any, *arguments: Any, **options: Any) -> Any:
+        """`keras.Model.predict`; x as in `fit`."""
+        return super().predict(self._source(x), *arguments, **options)
+
+    def train_on_batch(self, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        """`keras.Model.train_on_batch`; x and y as in `fit`, not a data set."""
+        return super().train_on_batch(self._source(x), inputs.rows(y), *arguments, **options)
+
+    def test_on_batch(self, x: Any, y: Any = None, *arguments: Any, **options: Any) -> Any:
+        """`keras.Model.test_on_batch`; x and y as in `fit`, not a data set."""
+        return super().test_on_batch(self._source(x), inputs.rows(y), *arguments, **options)
+
+    def predict_on_batch(self, x: Any) -> Any:
+        """`keras.Model.predict_on_batch`; x as in `fit`, not a data set."""
+        return super().predict_on_batch(self._source(x))
+
+    def _source(self, x):
+        """The x of `fit`: inputs by name, or a source of batches, whose inputs are checked if it
+        tells what they are."""
+        if isinstance(x, dict | list | tuple) or hasattr(x, "shape"):
+            return self.by_name(x)
+        batch = getattr(x, "element_spec", None)
+        if batch is not None:
+            self.by_name(batch[0] if isinstance(batch, tuple) else batch)
+        return x
+
+    def summary(self, *arguments: Any, **options: Any) -> None:
+        """`keras.Model.summary`; with `expand_nested=True` of the parts of every layer too."""
+        with described(self, self.input_signature()):
+            super().summary(*arguments, **options)
+
+    def export(
+        self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **options: Any
+    ) -> Any:
+        """`keras.Model.export`, of `call`, whether the model was called before or not.
+
+        See `tfx_transformer.export` for files that take texts, or generate.
+        """
+        if len(arguments) < 2:  # verbose, input_signature
+            options.setdefault("input_signature", [self.input_signature()])
+        return super().export(filepath, format, *arguments, **options)
+
+    def input_signature(self) -> dict[str, keras.InputSpec]:
+        """Shape and dtype of the inputs that the model must be given, by name."""
+        return {
+            name: keras.InputSpec(shape=(None, None), dtype="int32", name=name)
+            for name in self.reads
+        }
 
     @classmethod
     def from_pretrained(cls, source: Any, dtype: str = "float32") -> Self:

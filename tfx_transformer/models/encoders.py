@@ -37,6 +37,8 @@ class EncoderModel(TransformerModel):
         config: `TransformerConfig`, or its dictionary.
     """
 
+    may_read = ("segment_ids",)
+
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
         config = self.config
@@ -92,6 +94,17 @@ class EncoderModel(TransformerModel):
     def embedded_content(self, content: Tensor) -> Tensor:
         """Return what the encoder reads: see `TransformerModel`."""
         return self.embedded({"images" if self.config.image_size else "token_ids": content})[0]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        return ("images",) if self.config.image_size else ("token_ids",)
+
+    def input_signature(self) -> dict[str, keras.InputSpec]:
+        size = self.config.image_size
+        if not size:
+            return super().input_signature()
+        shape = (None, size, size, 3)
+        return {"images": keras.InputSpec(shape=shape, dtype="float32", name="images")}
 
     def _build_parts(self, *parts):
         parts = (self.ngrams, self.segments, *parts)
@@ -181,12 +194,14 @@ class MaskedLM(EncoderModel):
 
     Call arguments:
         inputs: {"token_ids": int (batch, length), "masked_positions": int (batch, masked)}; unused
-            positions are 0 and weigh 0 in the loss.
+            positions are 0 and weigh 0 in the loss. Without positions, or of token ids alone, every
+            position is read out.
 
     Returns: float (batch, masked, vocabulary_size).
     """
 
     task = "masked"
+    may_read = ("masked_positions", "segment_ids")
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -206,8 +221,11 @@ class MaskedLM(EncoderModel):
         )
 
     def call(self, inputs, training=None):
+        inputs = self.by_name(inputs)
         x, _ = self.encode(inputs, training=training)
-        x = ops.take_along_axis(x, ops.cast(inputs["masked_positions"], "int32")[:, :, None], 1)
+        if "masked_positions" in inputs:
+            positions = ops.cast(inputs["masked_positions"], "int32")
+            x = ops.take_along_axis(x, ops.expand_dims(positions, -1), 1)
         x = self.transform_norm(self.activation(self.transform(x)))
         logits = self.embedding(x, reverse=True)
         return logits + ops.cast(self.bias, logits.dtype)
@@ -242,7 +260,7 @@ class Classifier(EncoderModel):
         config: `TransformerConfig`, or its dictionary, with `num_classes`.
 
     Call arguments:
-        inputs: see `encode`.
+        inputs: see `encode`; or the token ids, or the images, alone.
 
     Returns: float (batch, num_classes): logits of a softmax; of a sigmoid each if `multi_label`.
 
@@ -291,7 +309,7 @@ class Classifier(EncoderModel):
             self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
     def call(self, inputs, training=None):
-        x, mask = self.encode(inputs, training=training)
+        x, mask = self.encode(self.by_name(inputs), training=training)
         x = self.pooled(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
@@ -374,8 +392,8 @@ class Embedder(EncoderModel):
         config: `TransformerConfig`, or its dictionary.
 
     Call arguments:
-        inputs: {"token_ids": int (batch, length)}; in training also {"pair_token_ids": int (batch,
-            pair_length)}, the text that belongs to each.
+        inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
+            also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each.
 
     Returns: float (batch, width), of the last projection or hidden_dim; of pairs float (batch,
         batch), the cosine of every text (row) with every pair (column).
@@ -386,6 +404,7 @@ class Embedder(EncoderModel):
 
     task = "embedding"
     scores_tokens = False
+    may_read = ("pair_token_ids",)
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -410,6 +429,7 @@ class Embedder(EncoderModel):
             width = projection.units
 
     def call(self, inputs, training=None):
+        inputs = self.by_name(inputs)
         vectors = self.embed(inputs["token_ids"], training=training)
         if "pair_token_ids" not in inputs:
             return vectors

@@ -101,7 +101,8 @@ class CausalLM(LanguageModel):
         config: `TransformerConfig`, or its dictionary.
 
     Call arguments:
-        inputs: {"token_ids": int (batch, length)}; `padding_id` may fill up the end of a row.
+        inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; `padding_id`
+            may fill up the end of a row.
             Packed examples, several in a row, add "positions": int (batch, length), which begin
             at 0 in each example, and "segment_ids": int (batch, length), equal within an example;
             a token sees the tokens of its own segment only.
@@ -111,6 +112,7 @@ class CausalLM(LanguageModel):
 
     task = "causal"
     prompt_in_cache = True
+    may_read = ("positions", "segment_ids")
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -129,6 +131,7 @@ class CausalLM(LanguageModel):
         return self.decoder
 
     def call(self, inputs, training=None):
+        inputs = self.by_name(inputs)
         mask, segments = None, inputs.get("segment_ids")
         if segments is not None:
             mask = ops.equal(ops.expand_dims(segments, 2), ops.expand_dims(segments, 1))
@@ -246,12 +249,13 @@ class Seq2SeqLM(LanguageModel):
     Call arguments:
         inputs: {"encoder_token_ids": int (batch, source_length),
                  "decoder_token_ids": int (batch, target_length)}; the decoder's ids begin with
-            `start_id`, both end in `padding_id` where a row is shorter.
+            `start_id`, both end in `padding_id` where a row is shorter. Or both as a tuple.
 
     Returns: float (batch, target_length, vocabulary_size), logits of the next token.
     """
 
     task = "seq2seq"
+    reads = ("encoder_token_ids", "decoder_token_ids")
     label_smoothing = 0.1
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -277,6 +281,7 @@ class Seq2SeqLM(LanguageModel):
         return self.encoder
 
     def call(self, inputs, training=None):
+        inputs = self.by_name(inputs)
         memory, mask = self.encode(inputs["encoder_token_ids"], training=training)
         return self.decode(
             inputs["decoder_token_ids"], memory, cross_attention_mask=mask, training=training

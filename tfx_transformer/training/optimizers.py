@@ -83,16 +83,14 @@ class AdamW(keras.optimizers.AdamW):
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
         finite = _finite(grads)
-        apply = super().apply
-        if keras.backend.backend() == "tensorflow":
-            ops.cond(finite, lambda: apply(grads, trainable_variables), lambda: None)
-        else:  # branches of JAX cannot assign
-            states = [*self._trainable_variables, *self.variables]
-            before = [state.value for state in states]
-            apply(grads, trainable_variables)
-            for state, old in zip(states, before, strict=True):
-                state.assign(ops.where(finite, state.value, old))
-        self.bad_steps.assign(ops.where(finite, 0, self.bad_steps + 1))
+        states = [*self._trainable_variables, *self.variables]
+        before = [ops.copy(state) for state in states]
+        super().apply(grads, trainable_variables)
+        # What was applied is taken back: a branch around it could neither assign on JAX nor be
+        # left by the replicas of a strategy of TensorFlow.
+        values = [ops.where(finite, state, old) for state, old in zip(states, before, strict=True)]
+        _assign(states, values)
+        _assign([self.bad_steps], [ops.where(finite, 0, self.bad_steps + 1)])
 
     def update_step(self, gradient, variable, learning_rate):
         rate = self._rates[self._get_variable_index(variable)] * self.rate
@@ -114,11 +112,41 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def _finite(gradients):
-    """bool (): whether the norm of all gradients together is a finite number."""
+    """bool (): whether the norm of all gradients together is a finite number, on all replicas."""
     # The gradient of a table that is looked up in holds the rows that were: its `values`.
     values = [getattr(g, "values", g) for g in gradients if g is not None]
-    squares = [ops.sum(ops.square(ops.cast(value, "float32"))) for value in values]
-    return ops.isfinite(sum(squares))
+    squares = sum(ops.sum(ops.square(ops.cast(value, "float32"))) for value in values)
+    if _strategy() is not None:
+        import tensorflow as tf
+
+        replica = tf.distribute.get_replica_context()
+        squares = replica.all_reduce(tf.distribute.ReduceOp.SUM, squares)
+    return ops.isfinite(squares)
+
+
+def _strategy():
+    """The strategy of TensorFlow that distributes the training, or None."""
+    if keras.backend.backend() != "tensorflow":
+        return None
+    import tensorflow as tf
+
+    return tf.distribute.get_strategy() if tf.distribute.has_strategy() else None
+
+
+def _assign(variables, values):
+    """Assigns to each variable, under a strategy to its copy on every replica."""
+    if _strategy() is None:
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        return
+    import tensorflow as tf
+
+    def update(strategy, variables, values):
+        for variable, value in zip(variables, values, strict=True):
+            strategy.extended.update(variable, lambda v, new: v.assign(new), args=(value,))
+
+    variables = [variable.value for variable in variables]
+    tf.distribute.get_replica_context().merge_call(update, args=(variables, values))
 
 
 def _depth(path: str) -> int | None:
