@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+import random
+import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -64,6 +68,7 @@ def exports(monkeypatch):
 
     def leave(file):
         done.append(file.name)
+        file.unlink(missing_ok=True)  # what is in a bundle is replaced, not changed
         file.write_text("half")
         if file.name in failing:
             raise failing[file.name]
@@ -182,3 +187,50 @@ def test_only_a_run_that_goes_on_leaves_its_bundle(made, tmp_path, capsys):
         run().save(path, model, tokenizer)
     run(overwrite=True).save(path, model, tokenizer)
     assert is_saved(path, model, tokenizer) and os.listdir(path.parent) == ["r"]
+
+
+# Kills
+
+
+def finish(path, source):
+    """The end of a training, which has saved the model before if it is the same one."""
+    weights = source / bundle.WEIGHTS
+    if not (path.exists() and (path / bundle.WEIGHTS).read_bytes() == weights.read_bytes()):
+        with bundle.writing(path, overwrite=True) as folder:
+            shutil.copytree(source, folder, dirs_exist_ok=True)
+    annotate(path, scores={"bleu": 1.0})
+    export.everything(path, [])
+
+
+def test_kills_at_any_moment(path, exports, monkeypatch):
+    """With exports that only leave a file; those of models are killed by `make soak`."""
+    monkeypatch.setattr(export, "load", lambda path: (type("M", (), {"config": None}), None))
+    source, made = path, path.with_name("result")
+    begin = time.monotonic()
+    finish(made, source)
+    seconds, expected = time.monotonic() - begin, tree(made)
+    shutil.rmtree(made)
+    random.seed(1)
+    wanted, kills = (200 if "ALL_TESTS" in os.environ else 20), 0
+    while kills < wanted:
+        for _ in range(5):
+            child = os.fork()
+            if child == 0:
+                with contextlib.suppress(BaseException):
+                    finish(made, source)
+                    os._exit(0)
+                os._exit(1)
+            time.sleep(random.uniform(0, seconds))
+            os.kill(child, signal.SIGKILL)
+            kills += os.waitpid(child, 0)[1] == signal.SIGKILL
+            if made.exists():
+                bundle.verify(made)
+        finish(made, source)
+        assert tree(made) == expected
+        assert sorted(os.listdir(path.parent)) == [path.name, "result"], "nothing is left behind"
+        shutil.rmtree(made)
+
+
+def tree(path):
+    """Every file below a folder and what it holds."""
+    return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
