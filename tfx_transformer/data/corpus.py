@@ -285,7 +285,7 @@ def read_corpus(
     folder: str | os.PathLike[str],
     *,
     column: str = "",
-    validation: Paths = "",
+    validation: Paths | None = None,
     share: float = 0.1,
     skip_bad_rows: bool = False,
 ) -> tuple[TokenFile, TokenFile]:
@@ -304,7 +304,7 @@ def read_corpus(
         return dataclasses.replace(tokens, bad_rows=bad_rows)
 
     training = written(paths, "training.bin")
-    if isinstance(validation, str) and not validation:
+    if validation is None or (isinstance(validation, str) and not validation):
         return hold_out(training, share, tokenizer)
     return training, written(validation, "validation.bin")
 
