@@ -21,7 +21,7 @@ def as_converted(model, path, quantize, **settings):
     """The file as the converter (in this process) and the quantizer leave it."""
     script = importlib.import_module("tfx_transformer.export.litert")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "compacted", bytes)
+        patch.setattr(script, "finished", bytes)
         convert(model, path, quantize, **settings)
     return path
 
@@ -192,6 +192,18 @@ def test_int4_data_behind_the_tables_is_moved_into_them(int4):
     behind = [b for b in unpacked(int4[1]).buffers if b.offset]
     held = b"".join(bytes(b.data) for b in unpacked(int4[1]).buffers if np.size(b.data) > 1)
     assert all(inner[b.offset :][: b.size] in held for b in behind)
+
+
+def test_data_of_large_models_follows_the_tables(int8, nano, tmp_path, monkeypatch):
+    monkeypatch.setattr(compact, "_MOST_INSIDE", 0)
+    file = tmp_path / "outside.tflite"
+    file.write_bytes(compact.packed(compact.unpacked(int8[0].read_bytes())))
+    behind = [buffer for buffer in unpacked(file).buffers if buffer.offset > 1]
+    assert len(behind) > 5 and not [buffer for buffer in behind if buffer.offset % 16]
+    assert content(file) == content(int8[0])
+    ids = [[5, 7, 11], [3]]
+    before, after = (EncoderEngine(f, nano.config).run_ids(ids) for f in (int8[0], file))
+    np.testing.assert_array_equal(before, after)
 
 
 # Answers

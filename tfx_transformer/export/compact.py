@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Collection
 
 import flatbuffers
@@ -15,30 +16,21 @@ _NARROW = 128
 # Bytes from which data that other data begins with is not stored again.
 _LONG = 1024
 
-_LOOKUP = schema.BuiltinOperator.EMBEDDING_LOOKUP
-_MUL = schema.BuiltinOperator.MUL
+# Bytes of data that a file of 2 GiB holds beside its tables.
+_MOST_INSIDE = 2**31 - 2**27
+
+_OPS = schema.BuiltinOperator
 
 
 def compacted(content: bytes) -> bytes:
-    """The same model in fewer bytes. In files of small models, weights are the lesser part:
-
-    Signatures repeat shapes, settings, scales and whole operations of each other; every string,
-    vector and table is written once and pointed to. Names of a hundred bytes, several hundred to a
-    signature, are dropped but for inputs and outputs. Position signals of short signatures are the
-    beginning of those of long ones. Rows of int8 tables have zero points: see `_look_scales_up`.
-    """
-    model = _unpacked(content)
-    for graph in model.subgraphs:
-        outer = {*graph.inputs, *graph.outputs}
-        for index, tensor in enumerate(graph.tensors):
-            tensor.name = tensor.name if index in outer else b""
-    _look_scales_up(model)
-    _share_buffers(model)
-    return _pack(model)
+    """The same model in fewer bytes: see `compact`."""
+    model = unpacked(content)
+    compact(model)
+    return packed(model)
 
 
-def _unpacked(content: bytes):
-    """Return the tables of a file, with the data of each buffer in it."""
+def unpacked(content: bytes):
+    """A TFLite file as a tree of objects, an `ai_edge_litert.schema_py_generated.ModelT`."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for buffer in model.buffers:
         if buffer.size:  # data behind the tables, or a place in longer data
@@ -47,13 +39,29 @@ def _unpacked(content: bytes):
     return model
 
 
+def compact(model) -> None:
+    """Leaves out what an unpacked file needs not. In small models, weights are the lesser part:
+
+    Signatures repeat shapes, settings, scales and whole operations of each other; every string,
+    vector and table is written once and pointed to. Names of a hundred bytes, several hundred to a
+    signature, are dropped but for inputs and outputs. Position signals of short signatures are the
+    beginning of those of long ones. Rows of int8 tables have zero points: see `_look_scales_up`.
+    """
+    for graph in model.subgraphs:
+        outer = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            tensor.name = tensor.name if index in outer else b""
+    _look_scales_up(model)
+    _share_buffers(model)
+
+
 def without_signatures(content: bytes, names: Collection[str]) -> bytes:
     """Return the same model without some of its signatures; the others compute the same.
 
     Raises:
         ValueError: an operation calls another subgraph, whose number would change.
     """
-    model = _unpacked(content)
+    model = unpacked(content)
     options = (o.builtinOptions for graph in model.subgraphs for o in graph.operators)
     if any(name.endswith("SubgraphIndex") for one in options if one for name in vars(one)):
         raise ValueError("an operation calls another subgraph")
@@ -69,7 +77,7 @@ def without_signatures(content: bytes, names: Collection[str]) -> bytes:
         if number not in used:
             buffer.data = None
     _share_buffers(model)
-    return _pack(model)
+    return packed(model)
 
 
 def _look_scales_up(model) -> None:
@@ -78,34 +86,29 @@ def _look_scales_up(model) -> None:
     table' is the same numbers with the one scale 1. Of a tensor with a scale a row readers demand a
     zero point a row, 8 bytes each; `scales` is plain data.
     """
-    codes = {max(c.builtinCode, c.deprecatedBuiltinCode): c for c in model.operatorCodes}
-    if _LOOKUP not in codes:
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    if _OPS.EMBEDDING_LOOKUP not in codes:
         return
-    lookup = model.operatorCodes.index(codes[_LOOKUP])
+    lookup = codes.index(_OPS.EMBEDDING_LOOKUP)
     tables = _narrow_tables(model, lookup)
-    if tables and _MUL not in codes:
-        codes[_MUL] = schema.OperatorCodeT(_MUL, builtinCode=_MUL)
-        model.operatorCodes.append(codes[_MUL])
     places = {}
     for number, scales in tables.items():
         places[number] = len(model.buffers)
         model.buffers.append(schema.BufferT(scales.view(np.uint8)))
+    plain = schema.QuantizationParametersT(scale=np.ones(1, "f"), zeroPoint=np.zeros(1, "int64"))
     for graph in model.subgraphs:
-        operators = []
-        for operator in graph.operators:
-            table = (
-                graph.tensors[operator.inputs[1]].buffer if operator.opcodeIndex == lookup else 0
-            )
-            operators.append(operator)
-            if table in tables:
-                mul = model.operatorCodes.index(codes[_MUL])
-                operators += _by_scales(graph, operator, places[table], mul)
-        graph.operators = operators
         for tensor in graph.tensors:
             if tensor.buffer in tables:
-                tensor.quantization = schema.QuantizationParametersT(
-                    scale=np.ones(1, "float32"), zeroPoint=np.zeros(1, "int64")
-                )
+                tensor.quantization = plain
+        operators = []
+        for operator in graph.operators:
+            looked_up = operator.opcodeIndex == lookup
+            table = graph.tensors[operator.inputs[1]].buffer if looked_up else 0
+            if table in tables:
+                operators += _by_scales(model, graph, operator, places[table])
+            else:
+                operators.append(operator)
+        graph.operators = operators
 
 
 def _narrow_tables(model, lookup: int) -> dict[int, np.ndarray]:
@@ -132,44 +135,64 @@ def _is_narrow(table) -> bool:
     )
 
 
-def _by_scales(graph, lookup, scales: int, mul: int) -> list:
-    """Two operations behind a look-up: that of the rows' scales, in a buffer, and the product."""
+def _by_scales(model, graph, lookup, scales: int) -> list:
+    """The operations in the place of a look-up: that of the numbers, that of the rows' scales, in a
+    buffer, and the product. GPUs read int8 rows by GATHER; by EMBEDDING_LOOKUP they answer garbage
+    where the table has one scale."""
+    ids, table = lookup.inputs
+    (result,) = lookup.outputs
+    (count,), (rows, width) = graph.tensors[ids].shape, graph.tensors[table].shape
 
-    def new_tensor(shape, buffer=0):
-        tensor = copy.copy(graph.tensors[result])
+    def new_tensor(like, shape, buffer=0):
+        tensor = copy.copy(graph.tensors[like])
         tensor.shape, tensor.buffer = np.array(shape, "int32"), buffer
         graph.tensors.append(tensor)
         return len(graph.tensors) - 1
 
-    ids, table = lookup.inputs
-    (result,) = lookup.outputs
-    (count,), (rows, _) = graph.tensors[ids].shape, graph.tensors[table].shape
-    unscaled = new_tensor(graph.tensors[result].shape)
-    column = new_tensor([count, 1])
-    second = copy.copy(lookup)
-    second.inputs = np.array([ids, new_tensor([rows, 1], scales)], "int32")
-    second.outputs = np.array([column], "int32")
-    lookup.outputs = np.array([unscaled], "int32")
-    product = schema.OperatorT(
-        mul,
-        np.array([unscaled, column], "int32"),
-        np.array([result], "int32"),
-        schema.BuiltinOptions.MulOptions,
-        schema.MulOptionsT(),
-    )
-    return [second, product]
+    def operator(code, inputs, output, *options, version=1):
+        arrays = np.array(inputs, "int32"), np.array([output], "int32")
+        return schema.OperatorT(operation(model, code, version), *arrays, *options)
+
+    numbers, unscaled = (new_tensor(like, [count, width]) for like in (table, result))
+    column, scales = new_tensor(result, [count, 1]), new_tensor(result, [rows, 1], scales)
+    kinds = schema.BuiltinOptions
+    return [
+        operator(
+            _OPS.GATHER,
+            [table, ids],
+            numbers,
+            kinds.GatherOptions,
+            schema.GatherOptionsT(),
+            version=2,
+        ),
+        operator(_OPS.DEQUANTIZE, [numbers], unscaled, version=2),
+        operator(_OPS.EMBEDDING_LOOKUP, [ids, scales], column),
+        operator(_OPS.MUL, [unscaled, column], result, kinds.MulOptions, schema.MulOptionsT()),
+    ]
+
+
+def operation(model, code: int, version: int = 1) -> int:
+    """The number by which operators of a kind (a `BuiltinOperator`) name it, added if it is new."""
+    for index, entry in enumerate(model.operatorCodes):
+        if max(entry.builtinCode, entry.deprecatedBuiltinCode) == code:
+            entry.version = max(entry.version, version)
+            return index
+    # The older field holds what fits into a byte.
+    model.operatorCodes.append(schema.OperatorCodeT(min(code, 127), None, version, code))
+    return len(model.operatorCodes) - 1
 
 
 def _share_buffers(model) -> None:
     """Leaves one buffer of each content, the empty one first."""
-    places: dict[bytes, int] = {}
+    places: dict[tuple[str, bytes], int] = {}
     numbers, kept = [], []
     for buffer in model.buffers:
-        data = b"" if buffer.data is None else np.asarray(buffer.data, np.uint8).tobytes()
-        if data not in places:
-            places[data] = len(kept)
+        data = np.zeros(0, np.uint8) if buffer.data is None else buffer.data
+        key = _key(np.asarray(data, np.uint8))
+        if key not in places:
+            places[key] = len(kept)
             kept.append(buffer)
-        numbers.append(places[data])
+        numbers.append(places[key])
     model.buffers = kept
     for graph in model.subgraphs:
         for tensor in graph.tensors:
@@ -178,39 +201,69 @@ def _share_buffers(model) -> None:
         entry.buffer = numbers[entry.buffer]
 
 
-def _pack(model) -> bytes:
-    """The file; data that other data begins with is told by its place there, known when all the
-    rest is packed."""
+def packed(model) -> bytes:
+    """The file of an unpacked model.
+
+    Data that other data begins with is given by its place there, known when all the rest is packed;
+    so is the data of a model that is too large for places of 32 bits, which follows the tables.
+    """
+    if sum(np.size(buffer.data) for buffer in model.buffers) > _MOST_INSIDE:
+        return _packed_outside(model)
     longer = _longer(model.buffers)
     for short in longer:
-        buffer = model.buffers[short]
-        # Not yet the place, but as many bytes, and no two alike.
-        buffer.offset, buffer.size, buffer.data = 2 + short, len(buffer.data), None
-    content, builder = _packed(model)
+        _set_aside(model.buffers[short], 2 + short)
+    content, builder = _written(model)
     for short, long in longer.items():
         model.buffers[short].offset = builder.place(model.buffers[long].data)
-    return _packed(model)[0] if longer else content
+    return _written(model)[0] if longer else content
+
+
+def _set_aside(buffer, placeholder: int) -> np.ndarray:
+    """Takes the data out of a buffer: not yet its place, but as many bytes, and no two alike."""
+    data = buffer.data
+    buffer.offset, buffer.size, buffer.data = placeholder, len(data), None
+    return data
+
+
+def _packed_outside(model) -> bytes:
+    """The tables, then the data of all larger buffers, each at a multiple of 16."""
+    data = {
+        number: _set_aside(buffer, 2 + number)
+        for number, buffer in enumerate(model.buffers)
+        if np.size(buffer.data) >= _LONG
+    }
+    parts = [_written(model)[0]]
+    end = len(parts[0])
+    for number, values in data.items():
+        parts.append(bytes(-end % 16))
+        end += len(parts[-1])
+        model.buffers[number].offset = end
+        parts.append(values)
+        end += len(values)
+    parts[0] = _written(model)[0]
+    return b"".join(parts)
 
 
 def _longer(buffers) -> dict[int, int]:
     """Of buffers with long data: one that begins with all of it and has more."""
-    data = {
-        i: buffer.data.tobytes()
-        for i, buffer in enumerate(buffers)
-        if np.size(buffer.data) >= _LONG
-    }
+    alike: dict[bytes, list[int]] = {}
+    for number, buffer in enumerate(buffers):
+        if np.size(buffer.data) >= _LONG:
+            alike.setdefault(buffer.data[:_LONG].tobytes(), []).append(number)
     found = {}
-    for number in sorted(data, key=lambda i: len(data[i])):
-        others = [
-            i for i in data if len(data[i]) > len(data[number]) and data[i].startswith(data[number])
-        ]
-        if others:
-            found[number] = max(others, key=lambda i: len(data[i]))
+    for numbers in alike.values():
+        *shorter, longest = sorted(numbers, key=lambda i: len(buffers[i].data))
+        data = buffers[longest].data
+        for number in shorter:
+            short = buffers[number].data
+            if len(short) < len(data) and np.array_equal(data[: len(short)], short):
+                found[number] = longest
     return found
 
 
-def _packed(model) -> tuple[bytes, _SharingBuilder]:
-    builder = _SharingBuilder(1024)
+def _written(model) -> tuple[bytes, _SharingBuilder]:
+    size = sum(np.size(buffer.data) for buffer in model.buffers)
+    builder = _SharingBuilder(size + 2**20)  # growing would copy it
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output()), builder
 
@@ -272,4 +325,6 @@ class _SharingBuilder(flatbuffers.Builder):
 
 
 def _key(vector: np.ndarray) -> tuple[str, bytes]:
-    return vector.dtype.str, vector.tobytes()
+    """The type of numbers, and the bytes, or a sum of many."""
+    data = vector.tobytes() if vector.nbytes < _LONG else hashlib.sha256(vector).digest()
+    return f"{vector.dtype.str} {vector.nbytes}", data

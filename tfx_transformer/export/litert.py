@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.compact import compacted
+from tfx_transformer.export import compact, gpu_graph
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.signatures import ROWS, signatures
 from tfx_transformer.export.standalone import write_run_pyz
@@ -161,7 +161,7 @@ class Conversion:
                 for quantize, file in self.files.items():
                     _check_operations(self._converted(quantize))
                     content = self._converted(quantize).read_bytes()
-                    files.write(file, compacted(content) if quantize else content)
+                    files.write(file, finished(content))
         finally:
             self._folder.cleanup()
 
@@ -191,6 +191,20 @@ class Conversion:
             request["calibration"] = str(Path(self._folder.name, "calibration.npy"))
             np.save(request["calibration"], self.images)
         return request
+
+
+def finished(content: bytes) -> bytes:
+    """Return a converted file in the form that GPUs compute rightly, and in fewer bytes.
+
+    Raises:
+        RuntimeError: a GPU would answer wrongly all the same.
+    """
+    model = compact.unpacked(content)
+    gpu_graph.adapt(model)
+    compact.compact(model)
+    if faults := gpu_graph.problems(model):
+        raise RuntimeError("a GPU would answer wrongly:\n  " + "\n  ".join(faults[:9]))
+    return compact.packed(model)
 
 
 def _check_four_bits(config) -> None:

@@ -13,9 +13,11 @@ import keras
 import numpy as np
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.export.agreement import is_good, remove
 from tfx_transformer.export.saved_model import SavedModelGenerator
 from tfx_transformer.export.verify_encoder import tried, verify_encoder
+from tfx_transformer.export.verify_gpu import compare_gpu, sentence
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.models.saving import annotate, load
@@ -58,7 +60,8 @@ def verify(
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
         "largest_logit_difference" over every step of some answers, beside the logits' own
         "logit_deviation"; of classifiers and embedders see `verify_encoder`. "error": why it could
-        not be run; "removed": True if it was.
+        not be run; "removed": True if it was. Where there is a GPU, a TFLite file that stays also
+        has "gpu": see `verify_gpu.compare_gpu`.
     """
     path = Path(path)
     inputs = list(dict.fromkeys(inputs))
@@ -76,6 +79,9 @@ def verify(
     ]
     for name in removed:
         results[name] |= {"removed": True, "summary": f"REMOVED: {results[name]['summary']}"}
+    for variant, file in bundle.LITERT.items():
+        if (name := f"TFLite {variant}") in results and name not in removed:
+            _add_gpu(results[name], path / file, model.config)
     for name, result in results.items():
         print(f"  {name:<16} {result['summary']}")
     if removed:
@@ -90,6 +96,14 @@ def _variant(name: str, config: dict[str, Any]) -> str:
     if name == "LiteRT-LM":
         return config.get("litertlm", {}).get("variant", "int8")
     return name.removeprefix("TFLite ") if name.startswith("TFLite ") else "float32"
+
+
+def _add_gpu(result: dict[str, Any], file: Path, config: TransformerConfig) -> None:
+    """Add how a GPU answers to what was found of a TFLite file, if there is one."""
+    found = compare_gpu(file, config)
+    if found is not None:
+        result["gpu"] = found
+        result["summary"] += f"; {sentence(found)}"
 
 
 def _verify_generator(

@@ -39,7 +39,8 @@ class NGramEmbedding(TokenEmbedding):
 
     def call(self, token_ids):
         token_ids = ops.cast(token_ids, "int32")
-        before = ops.pad(token_ids[:, :-1], [[0, 0], [1, 0]])
+        # Not by `pad`: LiteRT's GPU delegates pad floats only.
+        before = ops.concatenate([ops.zeros_like(token_ids[:, :1]), token_ids[:, :-1]], axis=1)
         return super().call(ops.mod(_FACTOR * before + token_ids, self.input_dim))
 
     def compute_output_spec(self, token_ids):

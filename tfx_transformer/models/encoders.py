@@ -177,8 +177,10 @@ class EncoderModel(TransformerModel):
         """int (batch, length): 0 up to the first `end_id`, 1 up to the second, and so on."""
         if "segment_ids" in inputs:
             return inputs["segment_ids"]
-        ends = ops.cast(ops.equal(inputs["token_ids"], self.config.end_id), "int32")
-        return ops.minimum(ops.cumsum(ends, axis=1) - ends, self.config.num_segments - 1)
+        # In float32, exact up to 2^24: LiteRT's GPU delegates add up floats only.
+        ends = ops.cast(ops.equal(inputs["token_ids"], self.config.end_id), "float32")
+        segments = ops.minimum(ops.cumsum(ends, axis=1) - ends, self.config.num_segments - 1)
+        return ops.cast(segments, "int32")
 
 
 @serializable
