@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import keras
 import keras_hub
 import numpy as np
@@ -449,3 +451,12 @@ def test_embedding_reads_and_writes_by_its_table(tied):
 def test_embedded_vectors_have_unit_variance():
     layer = TokenEmbedding(1009, 256, scale=256**0.5)
     assert float(ops.std(layer(np.arange(1009)[None]))) == pytest.approx(1, abs=0.01)
+
+
+def test_a_single_key_is_attended_to_without_a_warning():
+    layer = MultiHeadAttention(hidden_dim=8, num_heads=2)
+    x = np.arange(24, dtype="float32").reshape(3, 1, 8)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="You are using a softmax")
+        _, weights = layer(x, return_attention_scores=True)
+    assert ops.convert_to_numpy(weights).tolist() == np.ones((3, 2, 1, 1)).tolist()

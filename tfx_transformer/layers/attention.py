@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -201,7 +202,7 @@ class MultiHeadAttention(keras.layers.Layer):
             visible = both(window_mask(ops.shape(x)[1], self.sliding_window), visible)
         if visible is not None:
             scores = self._hide(scores, visible)
-        weights = ops.softmax(scores, axis=-1)
+        weights = _softmax(scores)
         output = self._mix(self.weights_dropout(weights, training=training), value)
         output = self.output_projection(output)
 
@@ -278,6 +279,15 @@ class MultiHeadAttention(keras.layers.Layer):
             "rotary_dim": self.rotary_dim,
             "softcap": self.softcap,
         }
+
+
+def _softmax(scores: Tensor) -> Tensor:
+    """Softmax over the keys. Of a single key it is 1, as it should be: no warning of Keras."""
+    if scores.shape[-1] != 1:
+        return ops.softmax(scores, axis=-1)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="You are using a softmax")
+        return ops.softmax(scores, axis=-1)
 
 
 def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) -> Tensor:
