@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_config
 
 from tfx_transformer import training
@@ -69,6 +72,23 @@ def test_a_step_without_a_finite_gradient_changes_nothing(dtype, jit_compile):
     weight.assign(kept)
     model.train_on_batch(*batch())
     assert int(adamw.bad_steps) == 0 and state(model) != before, "and the next good one is made"
+
+
+def test_a_strategy_of_tensorflow_trains_the_same_and_leaves_bad_steps_out():
+    weights, losses = [], []
+    for strategy in (None, tf.distribute.MirroredStrategy(["CPU:0"])):
+        keras.utils.set_random_seed(1)
+        with strategy.scope() if strategy else contextlib.nullcontext():
+            model = Classifier(tiny_config(**CONVOLUTIONS, num_classes=3, num_layers=1))
+            adamw = training.adamw(1e-2, average=0.9)
+            model.compile(adamw, weighted_metrics=[], jit_compile=False)
+        for one in (batch(), batch("weights", NAN), batch()):
+            losses.append(model.train_on_batch(*one))
+        assert int(keras.ops.convert_to_numpy(adamw.iterations.value)) == 2
+        weights.append(model.get_weights())
+    assert losses[0] == losses[3] and losses[2] == losses[5]
+    for alone, mirrored in zip(*weights, strict=True):
+        np.testing.assert_allclose(mirrored, alone, atol=1e-6)
 
 
 def test_a_finite_loss_with_a_gradient_that_is_none():
