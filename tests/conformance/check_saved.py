@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from safetensors.torch import load_file
 
 MOST = 1e-5
 
@@ -20,7 +21,9 @@ MOST = 1e-5
 def output(folder: Path, expected) -> tuple[np.ndarray, np.ndarray]:
     """What transformers computes, and which numbers of it count: none of padding."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    model = getattr(transformers, config["architectures"][0]).from_pretrained(folder).eval()
+    sentence = (folder / "modules.json").is_file()
+    kind = transformers.AutoModel if sentence else getattr(transformers, config["architectures"][0])
+    model = kind.from_pretrained(folder).eval()
     with torch.no_grad():
         if "images" in expected:
             colours = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
@@ -34,10 +37,8 @@ def output(folder: Path, expected) -> tuple[np.ndarray, np.ndarray]:
             inputs["decoder_input_ids"] = torch.tensor(expected["target"], dtype=torch.long)
             lengths = expected["target_lengths"]
         result = model(**inputs)
-    if not hasattr(result, "logits"):
-        mask = inputs["attention_mask"][..., None]
-        mean = (result.last_hidden_state * mask).sum(1) / mask.sum(1)
-        found = torch.nn.functional.normalize(mean).numpy()
+    if sentence:
+        found = _sentence_vectors(folder, result.last_hidden_state, lengths)
         return found, np.ones(found.shape, bool)
     found = result.logits.numpy()
     if found.ndim == 2:
@@ -46,6 +47,19 @@ def output(folder: Path, expected) -> tuple[np.ndarray, np.ndarray]:
     if config["model_type"] == "marian":  # that padding is never written stands in the logits here
         counts[..., config["pad_token_id"]] = False
     return found, counts
+
+
+def _sentence_vectors(folder: Path, states: torch.Tensor, lengths: np.ndarray) -> np.ndarray:
+    """What sentence-transformers makes of an encoder's vectors: the mean or the last, projections
+    without bias and activation, length 1."""
+    pooling = json.loads((folder / "1_Pooling" / "config.json").read_text(encoding="utf-8"))
+    mask = _mask(lengths, states.shape[1])[..., None]
+    vectors = (states * mask).sum(1) / mask.sum(1)
+    if pooling.get("pooling_mode_lasttoken") or pooling.get("pooling_mode") == "lasttoken":
+        vectors = states[torch.arange(len(lengths)), torch.tensor(lengths) - 1]
+    for file in sorted(folder.glob("*_Dense/model.safetensors")):
+        vectors = vectors @ load_file(file)["linear.weight"].T
+    return torch.nn.functional.normalize(vectors).numpy()
 
 
 def _mask(lengths: np.ndarray, length: int) -> torch.Tensor:
