@@ -44,7 +44,7 @@ OPERATIONS = {
     18: Operation("MUL", 21, True, 2, 2),
     19: Operation("RELU", 0, False, 1, 1),
     21: Operation("RELU6", 0, False, 1, 1),
-    22: Operation("RESHAPE", 17, False, 2, 2),
+    22: Operation("RESHAPE", 17, False, 1, 2),  # its shape may be an option
     25: Operation("SOFTMAX", 9, True, 1, 1),
     28: Operation("TANH", 0, False, 1, 1),
     34: Operation("PAD", 22, False, 2, 2),
