@@ -37,6 +37,14 @@ soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_exports.py --count 40
 	$(BIN)/python tests/faults/swap_bundles.py --count 1000
 	$(BIN)/python tests/faults/fuzz.py --inputs 204000
+	$(BIN)/python tests/faults/limited.py hostile_images
+	$(BIN)/python tests/faults/limited.py hostile_patterns
+	rm -rf runs/hostile
+	$(BIN)/python tests/faults/hostile_models.py --make runs/hostile
+	$(BIN)/python tests/faults/hostile_models.py runs/hostile/*
+	$(BIN)/python tests/faults/hostile_models.py runs/hostile/* --tables --count 150
+	$(BIN)/python tests/faults/hostile_models.py runs/hostile/* --configs --count 12
+	$(BIN)/python tests/faults/hostile_models.py runs/hostile/causal --file model.litertlm --count 400
 	if $(BIN)/python -m pip install --quiet atheris; then \
 		$(BIN)/python tests/faults/fuzz.py --guided; \
 	else \

@@ -23,8 +23,8 @@ _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF")
 MAX_PIXELS = 50_000_000
 # A WebP is decoded into three copies of its pixels; what is transparent takes twice as long.
 _MAX_COSTLY_PIXELS = MAX_PIXELS // 2
-# The longest side of a JPEG. Larger ones are of no use to a model that reads squares.
-MAX_SIDE = 65_535
+# Longer sides are of no use to a model that reads squares, and cost as much as many pixels.
+MAX_SIDE = 32_768
 # More than the pixels of any image take as they are.
 _MAX_BYTES = 5 * MAX_PIXELS
 

@@ -39,7 +39,7 @@ _NUMBERS = {
 }
 
 # The largest tensors of real models are tables and caches of some hundred megabytes.
-_MAX_TENSOR_BYTES = 1 << 32
+_MAX_TENSOR_BYTES = 1 << 31
 
 
 # The kind of number and the shape of each tensor, by name.
