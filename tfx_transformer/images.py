@@ -227,7 +227,8 @@ def _rows_in_rgb(image) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        return ((np.asarray(image).astype("int32") + 128) // 257).astype("uint8")[:, :, None]
+        values = np.clip(np.asarray(image), 0, 65_535).astype("uint32")
+        return ((values * 255 + 32_895) >> 16).astype("uint8")[:, :, None]  # rounds value / 257
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))
