@@ -21,34 +21,36 @@ GRAPH = "saved_model.pb"
 # What is computed, and the structure around it: calls, branches, loops, tables that are held in
 # memory. Anything else is refused, whatever it does.
 _NAMES = """
-Abs Acos Add AddN AddV2 All Any ArgMax ArgMin Asin Assert AssignVariableOp Atan AvgPool
+Abs Acos Add AddN AddV2 All Any ArgMax ArgMin AsString Asin Assert AssignVariableOp Atan AvgPool
 BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpaceND BiasAdd Bitcast BitwiseAnd BitwiseOr
 BitwiseXor BroadcastArgs BroadcastTo Bucketize Case Cast Ceil CheckNumerics ClipByValue
-ConcatOffset ConcatV2 Const Conv2D Cos Cosh Cumprod Cumsum DecodeBmp DecodeGif DecodeImage
-DecodeJpeg DecodePng DecodeRaw DenseBincount DepthwiseConv2dNative DisableCopyOnRead DivNoNan
-DynamicPartition DynamicStitch Einsum Elu Empty EnsureShape Equal Erf Erfc Exp ExpandDims Expm1
-ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 Gather GatherNd GatherV2 Greater
-GreaterEqual HashTableV2 Identity IdentityN If InvertPermutation IsFinite IsInf IsNan L2Loss
-LeakyRelu LeftShift Less LessEqual Log Log1p LogSoftmax LogicalAnd LogicalNot LogicalOr
-LookupTableFindV2 LookupTableImportV2 LookupTableSizeV2 LowerBound MatMul MatrixBandPart
-MatrixDiagV3 MatrixSetDiagV3 Max MaxPool Maximum Mean Min Minimum MirrorPad Mod Mul MulNoNan Neg
-NoOp NotEqual OneHot OnesLike Pack Pad PadV2 ParallelDynamicStitch PartitionedCall Placeholder
-PlaceholderWithDefault Pow PreventGradient Prod RaggedGather RaggedRange RaggedTensorToTensor
-RaggedTensorToVariant RaggedTensorFromVariant Range Rank ReadVariableOp RealDiv Reciprocal
-ReduceJoin RegexFullMatch RegexReplace Relu Relu6 Reshape ResizeBilinear ResourceGather
+ConcatOffset ConcatV2 Const Conv2D Cos Cosh CropAndResize Cumprod Cumsum DecodeBmp DecodeGif
+DecodeImage DecodeJpeg DecodePng DecodeRaw DenseBincount DepthwiseConv2dNative DisableCopyOnRead
+DivNoNan DynamicPartition DynamicStitch Einsum Elu Empty EmptyTensorList EnsureShape Equal Erf
+Erfc Exp ExpandDims Expm1 ExtractJpegShape Fill Floor FloorDiv FloorMod FusedBatchNormV3 Gather
+GatherNd GatherV2 Greater GreaterEqual HashTableV2 Identity IdentityN If InvertPermutation
+IsFinite IsInf IsNan L2Loss LeakyRelu LeftShift Less LessEqual LinSpace Log Log1p LogSoftmax
+LogicalAnd LogicalNot LogicalOr LookupTableFindV2 LookupTableImportV2 LookupTableSizeV2
+LowerBound MatMul MatrixBandPart MatrixDiagV3 MatrixSetDiagV3 Max MaxPool Maximum Mean Min
+Minimum MirrorPad Mod Mul MulNoNan Neg NoOp NotEqual OneHot OnesLike Pack Pad PadV2
+ParallelDynamicStitch PartitionedCall Placeholder PlaceholderWithDefault Pow PreventGradient
+Prod RaggedGather RaggedRange RaggedTensorFromVariant RaggedTensorToTensor RaggedTensorToVariant
+Range Rank ReadVariableOp RealDiv Reciprocal ReduceJoin RegexFullMatch RegexReplace Relu Relu6
+Reshape ResizeArea ResizeBicubic ResizeBilinear ResizeNearestNeighbor ResourceGather
 ReverseSequence ReverseV2 RightShift Rint Roll Round Rsqrt ScaleAndTranslate ScatterNd
 SegmentMax SegmentMean SegmentMin SegmentProd SegmentSum Select SelectV2 Selu Shape ShapeN
 Sigmoid Sign Sin Sinh Size Slice Softmax Softplus Softsign SparseToDense Split SplitV Sqrt
 Square SquaredDifference Squeeze StatefulPartitionedCall StatelessCase StatelessIf
 StatelessWhile StaticRegexFullMatch StaticRegexReplace StopGradient StridedSlice StringJoin
-StringLength StringLower StringNGrams StringSplit StringSplitV2 StringToNumber StringUpper Sub
-Substr Sum Tan Tanh TensorListConcatV2 TensorListElementShape TensorListFromTensor
-TensorListGather TensorListGetItem TensorListLength TensorListReserve TensorListSetItem
-TensorListStack TensorScatterAdd TensorScatterUpdate Tile TopKV2 Transpose TruncateDiv
-TruncateMod UnicodeDecode UnicodeDecodeWithOffsets UnicodeEncode UnicodeTranscode Unique
-UniqueV2 UniqueWithCounts Unpack UnravelIndex UnsortedSegmentMax UnsortedSegmentMin
-UnsortedSegmentProd UnsortedSegmentSum UpperBound VarHandleOp VarIsInitializedOp Where While
-XlaDynamicUpdateSlice Xdivy Xlogy ZerosLike
+StringLength StringLower StringNGrams StringSplit StringSplitV2 StringStrip StringToNumber
+StringUpper Sub Substr Sum Tan Tanh TensorListConcatV2 TensorListElementShape
+TensorListFromTensor TensorListGather TensorListGetItem TensorListLength TensorListPopBack
+TensorListPushBack TensorListReserve TensorListSetItem TensorListStack TensorScatterAdd
+TensorScatterUpdate Tile TopKV2 Transpose TruncateDiv TruncateMod UnicodeDecode
+UnicodeDecodeWithOffsets UnicodeEncode UnicodeTranscode Unique UniqueV2 UniqueWithCounts Unpack
+UnravelIndex UnsortedSegmentMax UnsortedSegmentMin UnsortedSegmentProd UnsortedSegmentSum
+UpperBound VarHandleOp VarIsInitializedOp Where While Xdivy XlaDynamicUpdateSlice Xlogy
+ZerosLike
 """
 _OPERATIONS = frozenset(_NAMES.split())
 
