@@ -3,6 +3,7 @@
 import atexit
 import os
 import random
+import re
 import sys
 from pathlib import Path
 
@@ -124,6 +125,22 @@ def command(monkeypatch, capsys, tmp_path):
         with pytest.raises(SystemExit) as caught:
             cli.main([str(a) for a in arguments])
         return (caught.value.code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def converted(monkeypatch, tmp_path):
+    """Runs the lines of Python that a message advises; returns the file that they write."""
+
+    def run(message: str) -> Path:
+        lines = [line.removeprefix("  ") for line in message.split("\n")]
+        code = [line for line in lines if re.match(r"import |(\w+ = )?\w+[(.]|\w+ = ", line)]
+        monkeypatch.chdir(tmp_path)
+        before = set(tmp_path.iterdir())
+        exec("\n".join(code), {})
+        (new,) = set(tmp_path.iterdir()) - before
+        return new
 
     return run
 

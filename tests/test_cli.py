@@ -341,7 +341,7 @@ LATIN_1 = "source,target\ncafé,Käse\n".encode("latin-1")
         (b"source,target\na,\n", [], ["my.csv, row 2: column 'target' is empty.", "--skip-bad"]),
         (b"source,target\na\n", [], ["my.csv, row 2: "]),
         (b"source;target\na;b\n", [], ["separated by semicolons"]),
-        (LATIN_1, [], ["is not UTF-8", "iconv -f WINDOWS-1252 -t UTF-8"]),
+        (LATIN_1, [], ["is not UTF-8", ".decode('cp1252')"]),
         ("folder", [], ["my.csv: this is a folder."]),
     ],
     ids=[

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import shlex
 import tracemalloc
 from pathlib import Path
 from unittest import mock
@@ -214,8 +213,14 @@ def test_what_is_not_utf8_is_named_by_line_and_byte(write, content, where):
     path = write("it's.txt", content)
     message = message_of(path)
     assert message.startswith(f"{path}, {where}of the file")
-    (command,) = (line for line in message.split("\n") if "iconv -f" in line)
-    assert shlex.split(command)[:6] == ["iconv", "-f", "ENCODING", "-t", "UTF-8", str(path)]
+    assert "\n  If the file is not text, leave it out." in message
+
+
+@pytest.mark.parametrize("codec", ["cp932", "euc_jp", "utf-16", "utf-16-le", "utf-32"])
+def test_a_text_in_another_encoding_is_converted_as_the_message_says(write, converted, codec):
+    text = "一行\nひらがなとカタカナ\n"
+    path = converted(message_of(write("it's.txt", f"abc{text}".encode(codec))))
+    assert path.read_text(encoding="utf-8") == f"abc{text}"
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", "猫".encode(), b"\xe7\x8c", b"\xff", b"\0"])))

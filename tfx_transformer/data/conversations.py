@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import json
 import os
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer import reprs
+from tfx_transformer.data import encodings
 from tfx_transformer.data.chat_records import (
     COMPLETION,
     DEFAULTS,
@@ -27,7 +27,7 @@ from tfx_transformer.data.chat_records import (
     read_tree,
     single_turn,
 )
-from tfx_transformer.data.sources import TableData, in_memory, is_table, show
+from tfx_transformer.data.sources import TableData, in_memory, is_table, row_error, show
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.errors import InputError
@@ -140,15 +140,20 @@ def read_instructions(
         records = _entries(path) if kind == ".json" and _is_array(path) else _lines(path)
         read = _read_records(path, records, names, skip_bad_rows)
     else:
-        raise InputError(
-            f"{path}: instructions are read from .csv, .jsonl and .json files.\n"
-            "  Rename the file after what is in it, or convert it."
-        )
+        raise _ending_error(Path(path))
     if not system:
         return read
     first = {"role": "system", "content": system}
     messages = [m if m[0]["role"] == "system" else [first, *m] for m in read.messages]
     return dataclasses.replace(read, messages=messages)
+
+
+def _ending_error(path: Path) -> InputError:
+    try:
+        remedy = encodings.advise_ending(path)
+    except OSError as error:
+        remedy = f"This one cannot be read: {error.strerror}. Check the path."
+    return row_error(str(path), "instructions are read from .csv, .jsonl and .json files.", remedy)
 
 
 def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
@@ -339,13 +344,10 @@ def _decoded(path: Path, number: int, offset: int, line: bytes, complete: bool) 
         return line.decode(codec, errors="strict" if complete else "replace")
     except UnicodeDecodeError as error:
         byte = offset + len(line) - len(error.object) + error.start  # a signature is cut off
-        raise InputError(
-            f"{path}, line {number}: not UTF-8 text, from byte {byte} of the file on "
-            f"(0x{error.object[error.start]:02x}).\n"
-            "  Text in UTF-8 is expected. Convert text in another encoding, such as CP932\n"
-            "  (Shift-JIS), UTF-16 or WINDOWS-1252:\n"
-            f"  iconv -f ENCODING -t UTF-8 {shlex.quote(str(path))} > utf8.jsonl"
-        ) from error
+        what = (
+            f"not UTF-8 text, from byte {byte} of the file on (0x{error.object[error.start]:02x})."
+        )
+        raise row_error(f"{path}, line {number}", what, encodings.advise(path, byte)) from error
 
 
 def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Conversations:

@@ -10,7 +10,6 @@ import dataclasses
 import io
 import os
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO, TypeAlias, cast
@@ -19,8 +18,9 @@ import numpy as np
 
 from tfx_transformer import files
 from tfx_transformer.annotations import Batches
+from tfx_transformer.data import encodings
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
-from tfx_transformer.data.sources import TableData, is_table
+from tfx_transformer.data.sources import TableData, is_table, row_error
 from tfx_transformer.data.tables import BadRow, read_header, read_table, stream_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import counted
@@ -435,10 +435,5 @@ def _text_error(path: Path) -> InputError:
     what = f"not UTF-8 text, from byte {offset} of the file on (0x{byte:02x})"
     if not byte:
         what = f"a NUL character, byte {offset} of the file"
-    return InputError(
-        f"{path}, line {line}: {what}.\n"
-        "  Text in UTF-8 is expected. Convert text in another encoding: Japanese is often CP932\n"
-        "  (Shift-JIS), Western European WINDOWS-1252; NUL characters are a trace of UTF-16.\n"
-        f"  iconv -f ENCODING -t UTF-8 {shlex.quote(str(path))} > utf8.txt\n"
-        "  If the file is no text, leave it out; if only this place is damaged, write it anew."
-    )
+    advice = f"{encodings.advise(path, offset)}\nIf the file is not text, leave it out."
+    return row_error(f"{path}, line {line}", f"{what}.", advice)

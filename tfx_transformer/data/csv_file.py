@@ -25,11 +25,11 @@ import difflib
 import itertools
 import os
 import re
-import shlex
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
+from tfx_transformer.data import encodings
 from tfx_transformer.data.sources import Opened, Row, column_name, row_error, shorten
 from tfx_transformer.errors import InputError
 
@@ -41,23 +41,6 @@ _LONGEST_CELL = 100_000_000
 _CELL = re.compile(r'(?:"(?:[^"]|"")*+"|(?!")[^,\r\n]*+),')
 # Lines above the header, at most, that are looked through for it.
 _PREAMBLE = 30
-# What errors="surrogateescape" makes of the bytes that are not UTF-8.
-_NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_KANA = re.compile("[\u3041-\u3096\u30a1-\u30fa]")
-
-_SPREADSHEET = "in a spreadsheet program save it as 'CSV UTF-8 (comma delimited)'"
-_SIGNATURES = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),  # before UTF-16: it begins with the same two bytes
-    (codecs.BOM_UTF32_BE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
-_KNOWN_AS = {"CP932": "Shift-JIS (CP932)", "WINDOWS-1252": "Latin-1 (Windows-1252)"}
-_CONTAINERS = (
-    (b"\x1f\x8b", "a gzip file: unpack it"),
-    (b"PK\x03\x04", f"a zip file or an Excel workbook: unpack it, or {_SPREADSHEET}"),
-    (b"\xd0\xcf\x11\xe0", f"an Excel workbook: {_SPREADSHEET}"),
-)
 
 
 class _Lines:
@@ -133,7 +116,7 @@ def check_header(
     if error := _preamble_error(path, row or 1, header, set(wanted)):
         raise error
     if "\0" in "".join(header):
-        remedy = _advice(path, b"")
+        remedy = encodings.advise(path, 0, table=True)
         raise row_error(str(path), "there are NUL characters in the header.", remedy, row=row)
     if len(header) == 1:
         for separator, plural in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
@@ -141,9 +124,7 @@ def check_header(
                 raise _separator_error(path, row, header[0], separator, plural)
 
 
-def _preamble_error(
-    path: Path, row: int, header: list[str], wanted: set[str]
-) -> InputError | None:
+def _preamble_error(path: Path, row: int, header: list[str], wanted: set[str]) -> InputError | None:
     """Return the error of a file that begins with a line for Excel, a comment or a title, or None.
     `row`: of the first row that is not blank."""
     below = _header_below(path, row, wanted)
@@ -196,12 +177,8 @@ def _open_error(path: Path, error: OSError) -> InputError:
 
 def _separator_error(path: Path, row: int, header: str, separator: str, plural: str) -> InputError:
     what = f"the header is one column, {shorten(header)!r}: cells seem separated by {plural}."
-    remedy = (
-        f"Commas are expected: {_SPREADSHEET}, or convert it in Python:\n"
-        "import csv\n"
-        "csv.writer(open('commas.csv', 'w', encoding='utf-8', newline='')).writerows(\n"
-        f"    csv.reader(open({str(path)!r}, encoding='utf-8-sig', newline=''),"
-        f" delimiter={separator!r}))"
+    remedy = "Commas are expected. Convert the file in Python:\n" + encodings.conversion(
+        path, separator=separator
     )
     return row_error(str(path), what, remedy, row=row)
 
@@ -240,64 +217,20 @@ def _encoding_error(path: Path) -> InputError:
                 offset += error.start
                 break
             offset += len(line)
-        binary.seek(max(0, offset - 65_536))
-        sample = binary.read(131_072)
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
         row, column = next(
             (row, column)
             for row, cells in enumerate(csv.reader(_through_wrong_line(file)), start=1)
             for column, cell in enumerate(cells, start=1)
-            if _NOT_UTF8.search(cell)
+            if encodings.NOT_UTF8.search(cell)
         )
     what = f"column {column} is not UTF-8 text, from byte {offset} of the file on (0x{wrong:02x})."
-    return row_error(str(path), what, _advice(path, sample), row=row)
+    return row_error(str(path), what, encodings.advise(path, offset, table=True), row=row)
 
 
 def _through_wrong_line(lines: Iterable[str]) -> Iterator[str]:
     """Ends after the first line with a byte that is not UTF-8: its row may never end."""
     for line in lines:
         yield line
-        if _NOT_UTF8.search(line):
+        if encodings.NOT_UTF8.search(line):
             return
-
-
-def _advice(path: Path, sample: bytes) -> str:
-    """Says what a file that is no UTF-8 text might be, and how to make it so.
-
-    `sample`: its bytes around the first that is wrong; empty if all of it can be decoded.
-    """
-    with path.open("rb") as file:
-        start = file.read(4)
-    for signature, kind in _CONTAINERS:
-        if start.startswith(signature):
-            return f"It looks like {kind}."
-    encoding = next((name for bom, name in _SIGNATURES if start.startswith(bom)), None)
-    if encoding is None and b"\0" in start:
-        encoding = "UTF-16BE" if start.startswith(b"\0") else "UTF-16LE"
-    encoding = encoding or _likely_encoding(sample)
-    if encoding == "UTF-8":
-        return "The text around it is UTF-8, so this place is damaged: write it anew."
-    looks = "is none that is known here"
-    if encoding:
-        looks = f"looks like {_KNOWN_AS.get(encoding, encoding)}"
-    return (
-        f"The encoding {looks}.\n"
-        f"UTF-8 is expected: {_SPREADSHEET}, or convert it:\n"
-        f"iconv -f {encoding or 'ENCODING'} -t UTF-8 {shlex.quote(str(path))} > utf8.csv"
-    )
-
-
-def _likely_encoding(sample: bytes) -> str | None:
-    """Guesses the encoding, by the name iconv has for it, of bytes that are not all UTF-8."""
-    high = [character for character in sample.decode(errors="surrogateescape") if character > "~"]
-    broken = sum(1 for character in high if _NOT_UTF8.match(character))
-    if 2 * broken < len(high):
-        return "UTF-8"
-    kana = {
-        name: len(_KANA.findall(sample.decode(codec, errors="ignore")))
-        for name, codec in (("CP932", "cp932"), ("EUC-JP", "euc_jp"))
-    }
-    if any(kana.values()):
-        return max(kana, key=kana.__getitem__)
-    # Scripts other than Latin have a byte over 127 for nearly every letter.
-    return "WINDOWS-1252" if 3 * len(high) < len(sample) else None
