@@ -11,16 +11,12 @@ from typing import Any, TextIO, TypeVar, overload
 
 from tfx_transformer import bundle, flags
 from tfx_transformer.arguments import refuse_files
-from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.text import TextGenerator
-from tfx_transformer.prediction.classification import Classification, Labels, read_labels
+from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier
-from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder
-from tfx_transformer.runtime.causal import CausalEngine
-from tfx_transformer.runtime.encoder import EncoderEngine
-from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
+from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
+from tfx_transformer.runtime.tasks import TASKS, Model, Parts, describe, rows_of
 
 __all__ = [
     "Classification",
@@ -34,14 +30,6 @@ __all__ = [
     "rows_of",
 ]
 
-ENGINES = {
-    "causal": CausalEngine,
-    "seq2seq": Seq2SeqEngine,
-    "classification": EncoderEngine,
-    "embedding": EncoderEngine,
-}
-
-Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
 M = TypeVar("M", TextGenerator, TextClassifier, ImageClassifier, TextEmbedder)
 
 
@@ -95,12 +83,11 @@ def load(
 def _load(path: Path, variant: str | None, threads: int | None) -> Model:
     bundle.verify(path)
     values = bundle.read_config(path)
-    if (task := values.get("task")) not in ENGINES:
+    if (task := values.get("task")) not in TASKS:
         raise InputError(
-            f"{path}: a model of task {task!r} answers nothing; those of {', '.join(ENGINES)} do.\n"
+            f"{path}: a model of task {task!r} answers nothing; those of {', '.join(TASKS)} do.\n"
             "  A masked model is a base: fine-tune it first."
         )
-    config = TransformerConfig.from_dict(values["architecture"])
     present = [name for name, file in bundle.LITERT.items() if (path / file).is_file()]
     if variant is None and present:
         variant = present[0]
@@ -110,39 +97,7 @@ def _load(path: Path, variant: str | None, threads: int | None) -> Model:
             f"{', '.join(present) or 'none'}.\n"
             f"  Make one: tfx-transformer export {path} --to litert"
         )
-    file = path / bundle.LITERT[variant]
-    if task in ("classification", "embedding"):
-        return _encoder(file, config, values, path, threads)
-    engine = ENGINES[task](file, config, threads)
-    tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
-    # A prompt that fills the context leaves no room for an answer.
-    longest = engine.config.max_sequence_length - (task == "causal")
-    return TextGenerator(engine, new_encoder(task, tokenizer), longest)
-
-
-def _encoder(
-    file: Path, config: TransformerConfig, values: dict, path: Path, threads: int | None
-) -> Model:
-    labels = None
-    if values["task"] == "classification":
-        labels = Labels(read_labels(values, config.num_classes, path), config.multi_label)
-        width = config.num_classes
-    elif config.projections:
-        width = config.projections[-1]["width"]
-    else:
-        width = config.hidden_dim
-    engine = EncoderEngine(file, config, threads, width)
-    if config.image_size:
-        if labels is None:
-            raise InputError(
-                f"{path}: a model of images with the task {values['task']!r} answers nothing.\n"
-                "  Expected a classifier."
-            )
-        return ImageClassifier(engine, labels, config)
-    tokenizer = bundle.read_tokenizer(path, config.vocabulary_size)
-    if labels is None:
-        return TextEmbedder(engine, tokenizer, config)
-    return TextClassifier(engine, tokenizer, labels, config.max_sequence_length)
+    return TASKS[task].load(Parts(path, values, path / bundle.LITERT[variant], threads))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -164,20 +119,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = Path(sys.argv[0]).resolve().parent
         given = chosen.texts or _lines(sys.stdin)
         model = load(path, chosen.variant)
-        if not isinstance(model, ImageClassifier):
+        values = bundle.read_config(path)
+        if not values["architecture"].get("image_size"):
             remedy = "Give the texts themselves; tfx-transformer reads those of a table (--csv)."
             refuse_files(chosen.texts, remedy, chosen.as_text)
-        if isinstance(model, TextGenerator):
-            answers = shown = model.generate(given, beams=chosen.beams)
-        elif isinstance(model, TextEmbedder):
-            answers = model.embed(given, prompt=chosen.prompt).tolist()
-            shown = [" ".join(f"{x:.6f}" for x in vector) for vector in answers]
-        else:
-            given = rows_of(given, bundle.read_config(path))
-            found = model.classify(given)
-            answers, shown = [c._asdict() for c in found], map(describe, found)
-        print("\n".join(shown))
-        pairs = zip(given, answers, strict=True)
+        found = TASKS[values["task"]].answer(model, given, values, chosen)
+        print("\n".join(found.shown))
+        pairs = zip(found.inputs, found.answers, strict=True)
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
     flags.guarded(answer, chosen)
@@ -198,33 +146,3 @@ def _lines(stream: TextIO) -> list[str]:
     if not lines:
         raise InputError("standard input is empty.\n  Give one text a line.")
     return lines
-
-
-def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
-    """Texts one after the other as rows of as many as a bundle's classifier reads of each.
-
-    Args:
-        config: of `bundle.read_config`.
-
-    Raises:
-        InputError: the last row is not complete.
-    """
-    columns = config.get("text_columns", 1)
-    if columns == 1:
-        return list(texts)
-    if len(texts) % columns:
-        named = f" ({', '.join(config['columns'])})" if config.get("columns") else ""
-        raise InputError(
-            f"the classifier reads {columns} texts of each row{named}; {len(texts)} are given.\n"
-            '  Give the texts of a row one after the other, "" for an empty one.'
-        )
-    return [tuple(texts[i : i + columns]) for i in range(0, len(texts), columns)]
-
-
-def describe(found: Classification) -> str:
-    """A classification on one line, such as "sport  97.1 %"."""
-    sure = len(found.labels) == 1 and found.labels[0] == found.label
-    if sure or len(found.probabilities) == 1:  # a score is told, however small
-        return f"{found.label}  {100 * found.probability:.1f} %"
-    chosen = [f"{name}  {100 * found.probabilities[name]:.1f} %" for name in found.labels]
-    return ", ".join(chosen) or "none"

@@ -1,0 +1,155 @@
+"""What answers for each task of a bundle: one row a task.
+
+A new task is a row here, and the code that is new about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfx_transformer import bundle
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.prediction.classification import Classification, Labels, read_labels
+from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder
+from tfx_transformer.runtime.causal import CausalEngine
+from tfx_transformer.runtime.encoder import EncoderEngine
+from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
+
+Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
+
+
+class Parts(NamedTuple):
+    """What a model that answers is made of.
+
+    path: of the bundle; values: its config.json; file: the TFLite file to run; threads: of LiteRT,
+    None: one per core.
+    """
+
+    path: Path
+    values: dict[str, Any]
+    file: Path
+    threads: int | None = None
+
+    @property
+    def config(self) -> TransformerConfig:
+        """The architecture."""
+        return TransformerConfig.from_dict(self.values["architecture"])
+
+
+class Answers(NamedTuple):
+    """Answers to some inputs.
+
+    inputs: what was asked, one for each answer; answers: JSON values; shown: a line for each.
+    """
+
+    inputs: Sequence[Any]
+    answers: Sequence[Any]
+    shown: Sequence[str]
+
+
+class Task(NamedTuple):
+    """How bundles of a task answer.
+
+    load: what answers, from the parts of a bundle; answer: (what answers, texts or images of the
+    command line, config.json, options of `run.pyz`) -> answers.
+    """
+
+    load: Callable[[Parts], Model]
+    answer: Callable[[Any, Sequence[str], dict[str, Any], Any], Answers]
+
+
+def _load_causal(parts: Parts) -> TextGenerator:
+    return _generator(parts, CausalEngine(parts.file, parts.config, parts.threads))
+
+
+def _load_seq2seq(parts: Parts) -> TextGenerator:
+    return _generator(parts, Seq2SeqEngine(parts.file, parts.config, parts.threads))
+
+
+def _generator(parts: Parts, engine: CausalEngine | Seq2SeqEngine) -> TextGenerator:
+    tokenizer = bundle.read_tokenizer(parts.path, parts.config.vocabulary_size)
+    return TextGenerator(engine, new_encoder(parts.values["task"], tokenizer))
+
+
+def _load_classifier(parts: Parts) -> TextClassifier | ImageClassifier:
+    config = parts.config
+    names = read_labels(parts.values, config.num_classes, parts.path)
+    labels = Labels(names, config.multi_label)
+    engine = EncoderEngine(parts.file, config, parts.threads, config.num_classes)
+    if config.image_size:
+        return ImageClassifier(engine, labels, config)
+    tokenizer = bundle.read_tokenizer(parts.path, config.vocabulary_size)
+    return TextClassifier(engine, tokenizer, labels, config.max_sequence_length)
+
+
+def _load_embedder(parts: Parts) -> TextEmbedder:
+    config = parts.config
+    if config.image_size:
+        raise InputError(
+            f"{parts.path}: a model of images with the task 'embedding' answers nothing.\n"
+            "  Expected a classifier."
+        )
+    width = config.projections[-1]["width"] if config.projections else config.hidden_dim
+    engine = EncoderEngine(parts.file, config, parts.threads, width)
+    return TextEmbedder(engine, bundle.read_tokenizer(parts.path, config.vocabulary_size), config)
+
+
+def _write(model: TextGenerator, texts, values, options) -> Answers:
+    written = model.generate(texts, beams=options.beams)
+    return Answers(texts, written, written)
+
+
+def _classify(model: TextClassifier | ImageClassifier, texts, values, options) -> Answers:
+    rows = rows_of(texts, values)
+    found = model.classify(rows)
+    return Answers(rows, [one._asdict() for one in found], list(map(describe, found)))
+
+
+def _embed(model: TextEmbedder, texts, values, options) -> Answers:
+    vectors = model.embed(texts, prompt=options.prompt).tolist()
+    return Answers(texts, vectors, [" ".join(f"{x:.6f}" for x in vector) for vector in vectors])
+
+
+TASKS = {
+    "causal": Task(_load_causal, _write),
+    "seq2seq": Task(_load_seq2seq, _write),
+    "classification": Task(_load_classifier, _classify),
+    "embedding": Task(_load_embedder, _embed),
+}
+
+
+def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
+    """Return texts one after the other as rows of as many as a bundle's classifier reads of each.
+
+    Args:
+        texts: from a command line.
+        config: of `bundle.read_config`.
+
+    Raises:
+        InputError: the last row is not complete.
+    """
+    columns = config.get("text_columns", 1)
+    if columns == 1:
+        return list(texts)
+    if len(texts) % columns:
+        named = f" ({', '.join(config['columns'])})" if config.get("columns") else ""
+        raise InputError(
+            f"the classifier reads {columns} texts of each row{named}; {len(texts)} are given.\n"
+            '  Give the texts of a row one after the other, "" for an empty one.'
+        )
+    return [tuple(texts[i : i + columns]) for i in range(0, len(texts), columns)]
+
+
+def describe(found: Classification) -> str:
+    """Return a classification as one line, such as "sport  97.1 %"."""
+    sure = len(found.labels) == 1 and found.labels[0] == found.label
+    if sure or len(found.probabilities) == 1:  # a score is shown, however small
+        return f"{found.label}  {100 * found.probability:.1f} %"
+    chosen = [f"{name}  {100 * found.probabilities[name]:.1f} %" for name in found.labels]
+    return ", ".join(chosen) or "none"
