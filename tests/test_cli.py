@@ -15,7 +15,7 @@ from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, cli, resources, runtime
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.models.saving import load
 from tfx_transformer.text.tokenizer import Tokenizer
 

@@ -13,7 +13,7 @@ from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litert import _check_operations, operation_names
-from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer

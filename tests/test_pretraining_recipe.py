@@ -19,7 +19,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import blocks, read_corpus
 from tfx_transformer.data.masking import masked as masked_batches
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.saved_model import SavedModelGenerator
+from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, parameters, save
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM

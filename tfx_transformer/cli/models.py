@@ -341,7 +341,7 @@ def _generator(chosen: argparse.Namespace):
 
         return text_generator(*load(chosen.bundle))
     from tfx_transformer import bundle
-    from tfx_transformer.export.saved_model import SavedModelGenerator
+    from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 
     @bundle.whole
     def open_saved_model(path: str) -> SavedModelGenerator:

@@ -17,6 +17,7 @@ from tfx_transformer.export.litert import Conversion, calibration_images, litert
 from tfx_transformer.export.litertlm import litertlm, write_litertlm
 from tfx_transformer.export.saved_model import saved_model, write_saved_model
 from tfx_transformer.export.standalone import write_run_pyz
+from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.transformers import transformers
 from tfx_transformer.export.verify import verify
 from tfx_transformer.models.saving import load
@@ -51,16 +52,16 @@ def everything(
             verified, as is any other error.
     """
     config = bundle.read_config(path)
-    if config["task"] == "masked":
-        print("A masked model is a base: fine-tune it with --base. It is not exported.")
+    if config["task"] not in TASKS:
+        print(f"A {config['task']} model is a base: fine-tune it with --base. It is not exported.")
         return {}
-    causal = config["task"] == "causal"
+    more = TASKS[config["task"]].also
     wanted = [bundle.SAVED_MODEL, bundle.LITERT["float32"], bundle.LITERT["int8"]]
-    wanted += [bundle.LITERTLM] * causal + [bundle.LITERT["full_int8"]] * bool(calibration)
+    wanted += [*more] + [bundle.LITERT["full_int8"]] * bool(calibration)
     missing = [name for name in wanted if not Path(path, name).exists()]
     if only_missing is False or (only_missing is None and not missing and "verified" in config):
         missing = wanted
-    also = ", .litertlm" if causal else ""
+    also = "".join(f", {name}" for name in more)
     print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
     if len(missing) < len(wanted):
         print(f"  there already: {', '.join(name for name in wanted if name not in missing)}")

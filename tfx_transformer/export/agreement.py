@@ -101,3 +101,10 @@ def check(results: Mapping[str, Mapping[str, Any]]) -> None:
             "  Export it again; in another format or precision (--to, --quantize) if that does not "
             "help."
         )
+
+
+def variant_of(name: str, config: dict[str, Any]) -> str:
+    """Return the name of the number format of an export's weights."""
+    if name == "LiteRT-LM":
+        return config.get("litertlm", {}).get("variant", "int8")
+    return name.removeprefix("TFLite ") if name.startswith("TFLite ") else "float32"

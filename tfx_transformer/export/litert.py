@@ -18,8 +18,9 @@ from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import compact, gpu_graph
 from tfx_transformer.export.converter import Converter
-from tfx_transformer.export.signatures import ROWS, signatures
+from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.standalone import write_run_pyz
+from tfx_transformer.export.tasks import task_of
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.images import read_image, resize
 from tfx_transformer.models.saving import load
@@ -116,7 +117,7 @@ class Conversion:
         files: the file to write for each of None (float32), "int8" and "int4", or for "full_int8"
             alone; see `litert`.
         converter: of `converter`.
-        beams, context, rows: see `signatures`.
+        beams, context, rows: see `tasks.Task`.
         images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
 
     Raises:
@@ -138,7 +139,7 @@ class Conversion:
         if "int4" in files:
             _check_four_bits(model.config)
         self.model, self.files, self.converter, self.images = model, dict(files), converter, images
-        self.table = signatures(model, beams, context, rows)
+        self.table = task_of(model).signatures(model, beams, context, rows)
         if images is not None:  # the converter learns the scales of one signature only
             self.table = {"run_1": self.table["run_1"]}
         # Beside the files: whoever removes an unfinished bundle removes this too.

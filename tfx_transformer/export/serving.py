@@ -12,8 +12,8 @@ from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.prediction.classification import read_labels
 
 
-def encoder_serving(model, tokenizer, config: dict):
-    """The endpoint of a `Classifier` or an `Embedder`.
+def classifier_serving(model, tokenizer, config: dict):
+    """The endpoint of a `Classifier`.
 
     Args:
         model, tokenizer: of the bundle.
@@ -22,26 +22,42 @@ def encoder_serving(model, tokenizer, config: dict):
     Returns: what the archive must track beside the model, the function, and its inputs, each string
         (batch,): `images`, or `texts`, or of several texts a row one for each, see `input_names`.
         The function returns a dictionary: "probabilities" float32 (batch, classes) and "labels"
-        string (batch,), the most probable; or "embeddings" float32 (batch, width), of texts behind
-        the model's default prompt. Where a checkpoint's tokenizer cannot run in a graph, the input
-        is `token_ids`, int32 (batch, length): rows as `text.framing.frame` makes them, filled up
-        with padding.
+        string (batch,), the most probable. Where a checkpoint's tokenizer cannot run in a graph,
+        the input is `token_ids`, int32 (batch, length): rows as `text.framing.frame` makes them,
+        filled up with padding.
 
     Raises:
         InputError: the classes have no names.
     """
-    size, names = model.config.image_size, []
-    if model.task == "classification":
-        names = read_labels(config, model.config.num_classes, "the bundle")
+    names = read_labels(config, model.config.num_classes, "the bundle")
 
     def answer(inputs):
         output = tf.cast(model(inputs, training=False), tf.float32)
-        if model.task == "embedding":
-            return {"embeddings": output}
         best = tf.argmax(output, axis=1)
         probabilities = tf.sigmoid(output) if model.config.multi_label else tf.nn.softmax(output)
         return {"probabilities": probabilities, "labels": tf.gather(tf.constant(names), best)}
 
+    return _serving(model, tokenizer, config, answer)
+
+
+def embedder_serving(model, tokenizer, config: dict):
+    """The endpoint of an `Embedder`, as `classifier_serving`: "embeddings" float32 (batch, width),
+    of texts behind the model's default prompt."""
+
+    def answer(inputs):
+        return {"embeddings": tf.cast(model(inputs, training=False), tf.float32)}
+
+    return _serving(model, tokenizer, config, answer, start=model.config.prompt())
+
+
+def _serving(model, tokenizer, config: dict, answer, start: str = ""):
+    """The endpoint of an encoder-only model.
+
+    Args:
+        answer: what the model reads -> what the endpoint returns.
+        start: what is put before each text.
+    """
+    size = model.config.image_size
     if size:
 
         def serve_images(images):
@@ -59,7 +75,6 @@ def encoder_serving(model, tokenizer, config: dict):
         return [], serve_ids, [tf.TensorSpec([None, None], tf.int32, "token_ids")]
 
     words = GraphTokenizer(tokenizer)
-    start = model.config.prompt() if model.task == "embedding" else ""
 
     def serve_texts(*texts):
         if start:

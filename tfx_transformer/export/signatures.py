@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfx_transformer.errors import InputError
 from tfx_transformer.models.decoding import reorder
 
 # Lengths that an encoder is exported for; a text runs in the shortest that holds it.
@@ -24,31 +23,10 @@ PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 ROWS = 8
 
 
-def signatures(
+def encoder_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
-    """The functions of a model as name -> (function, input signature), static shapes only.
-
-    Args:
-        model: `CausalLM`, `Seq2SeqLM`, `Classifier` or `Embedder`.
-        beams: also a decode step for this many beams; `Seq2SeqLM` only.
-        context: slots of the cache; None: the model's `max_sequence_length`. `CausalLM` only.
-        rows: also a decode step for this many texts, if more than one; `CausalLM` only.
-
-    Raises:
-        InputError: a model of another task.
-    """
-    if model.task == "masked":
-        raise InputError("a masked model is a base and answers nothing.\n  Fine-tune it.")
-    if model.task in ("classification", "embedding"):
-        return encoder_signatures(model)
-    if model.task == "causal":
-        return causal_signatures(model, context or model.config.max_sequence_length, rows)
-    return seq2seq_signatures(model, beams)
-
-
-def encoder_signatures(model) -> dict[str, tuple]:
-    """The functions of a `Classifier` or an `Embedder`.
+    """The functions of a `Classifier` or an `Embedder`; only `model` counts, see `tasks.Task`.
 
     `run_<rows>x<length>`: token_ids int32 (rows, length); of images `run_<rows>`: images float32
         (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or vectors.
@@ -73,8 +51,11 @@ def encoder_signatures(model) -> dict[str, tuple]:
     }
 
 
-def causal_signatures(model, context: int, rows: int) -> dict[str, tuple]:
-    """The functions of a `CausalLM`, those for one text named and shaped as LiteRT-LM expects them.
+def causal_signatures(
+    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+) -> dict[str, tuple]:
+    """The functions of a `CausalLM`, those for one text named and shaped as LiteRT-LM expects them;
+    `beams` does not count, see `tasks.Task`.
 
     `prefill_<length>`: tokens int32 (1, length), input_pos int32 (length,) and the cache
         kv_cache_k_<i>, kv_cache_v_<i> of every block, float32 (1, num_key_value_heads, context,
@@ -85,6 +66,7 @@ def causal_signatures(model, context: int, rows: int) -> dict[str, tuple]:
         (rows, 1, vocabulary_size).
     """
     config = model.config
+    context = context or config.max_sequence_length
 
     def inputs(length: int) -> dict[str, tf.TensorSpec]:
         return {
@@ -128,8 +110,10 @@ def causal_signatures(model, context: int, rows: int) -> dict[str, tuple]:
     return table
 
 
-def seq2seq_signatures(model, beams: int = 1) -> dict[str, tuple]:
-    """The functions of a `Seq2SeqLM`.
+def seq2seq_signatures(
+    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+) -> dict[str, tuple]:
+    """The functions of a `Seq2SeqLM`; only `model` and `beams` count, see `tasks.Task`.
 
     `encode_<length>`: encoder_token_ids int32 (1, length) -> memory float32 (1, length,
         hidden_dim). `prefill`: memory (1, S, hidden_dim) -> the cross-attention cache

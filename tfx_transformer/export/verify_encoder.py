@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -21,7 +21,21 @@ from tfx_transformer.text.tokenizer import Tokenizer
 _ROUNDING = 1e-5
 
 
+class Reading(NamedTuple):
+    """How the outputs of a task are found and compared.
+
+    output: (what answers, inputs) -> float32 (inputs, width); compare: (Keras's output, an
+    export's) -> what `verify_encoder` returns; prompted: (what answers, inputs) -> inputs behind
+    the model's prompt.
+    """
+
+    output: Callable[[Any, Sequence], np.ndarray]
+    compare: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
+    prompted: Callable[[Any, Sequence], Sequence]
+
+
 def verify_encoder(
+    reading: Reading,
     path: Path,
     inputs: Sequence,
     model: keras.Model,
@@ -31,6 +45,7 @@ def verify_encoder(
     """Runs exports of a bundle on texts or images and compares them with Keras.
 
     Args:
+        reading: of the task.
         path: the bundle's folder.
         inputs: texts or image files.
         model, tokenizer: of the bundle.
@@ -42,20 +57,20 @@ def verify_encoder(
     """
     config = bundle.read_config(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
-    expected = _output(answering, inputs)
+    expected = reading.output(answering, inputs)
     results = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
         # Where ids go in, whoever makes them puts the prompt before the text.
         by_ids = tokenizer is not None and not tokenizer.is_plain
-        given = answering.prompted(inputs) if model.task == "embedding" and by_ids else inputs
+        given = reading.prompted(answering, inputs) if by_ids else inputs
         results["SavedModel"] = tried(
-            lambda: _compare(model.task, expected, _served(path, given, tokenizer))
+            lambda: reading.compare(expected, _served(path, given, tokenizer))
         )
     for variant, file in bundle.LITERT.items():
         if file in files and (path / file).is_file():
             results[f"TFLite {variant}"] = tried(
-                lambda variant=variant: _compare(
-                    model.task, expected, _output(runtime.load(path, variant), inputs)
+                lambda variant=variant: reading.compare(
+                    expected, reading.output(runtime.load(path, variant), inputs)
                 )
             )
     return results
@@ -71,12 +86,6 @@ def tried(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except Exception as error:
         why = " ".join(str(error).split()) or type(error).__name__
         return {"error": why, "summary": f"could not be run: {why}"}
-
-
-def _output(answering, inputs: Sequence) -> np.ndarray:
-    if hasattr(answering, "embed"):
-        return answering.embed(inputs)
-    return answering.probabilities(inputs)
 
 
 def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) -> np.ndarray:
@@ -99,18 +108,19 @@ def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) 
     return np.concatenate(results)
 
 
-def _compare(task: str, expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+def _compare_vectors(expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     count = len(expected)
-    if task == "embedding":
-        lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(output, axis=1)
-        cosines = (expected * output).sum(axis=1) / np.maximum(lengths, 1e-12)
-        rounding = _ROUNDING * np.maximum(np.linalg.norm(expected, axis=1), 1)
-        equal = int((np.abs(expected - output).max(axis=1) <= rounding).sum())
-        smallest = float(f"{cosines.min():.6f}")
-        summary = (
-            f"{equal} of {count} vectors identical to Keras; the smallest cosine is {smallest}"
-        )
-        return {"identical": equal, "of": count, "smallest_cosine": smallest, "summary": summary}
+    lengths = np.linalg.norm(expected, axis=1) * np.linalg.norm(output, axis=1)
+    cosines = (expected * output).sum(axis=1) / np.maximum(lengths, 1e-12)
+    rounding = _ROUNDING * np.maximum(np.linalg.norm(expected, axis=1), 1)
+    equal = int((np.abs(expected - output).max(axis=1) <= rounding).sum())
+    smallest = float(f"{cosines.min():.6f}")
+    summary = f"{equal} of {count} vectors identical to Keras; the smallest cosine is {smallest}"
+    return {"identical": equal, "of": count, "smallest_cosine": smallest, "summary": summary}
+
+
+def _compare_labels(expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+    count = len(expected)
     equal = int((expected.argmax(axis=1) == output.argmax(axis=1)).sum())
     largest = float(f"{np.abs(expected - output).max():.2g}")
     return {
@@ -120,3 +130,15 @@ def _compare(task: str, expected: np.ndarray, output: np.ndarray) -> dict[str, A
         "summary": f"{equal} of {count} labels identical to Keras; "
         f"probabilities differ by at most {largest:g}",
     }
+
+
+CLASSIFIER = Reading(
+    lambda answering, inputs: answering.probabilities(inputs),
+    _compare_labels,
+    lambda answering, inputs: inputs,
+)
+EMBEDDER = Reading(
+    lambda answering, inputs: answering.embed(inputs),
+    _compare_vectors,
+    lambda answering, inputs: answering.prompted(inputs),
+)

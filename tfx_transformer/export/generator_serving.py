@@ -1,0 +1,101 @@
+"""What a SavedModel of a model that writes does: strings in, the greedy answers out, in core
+TensorFlow operations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.export.graph_tokenizer import GraphTokenizer
+from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.generation.encoders import (
+    ChatEncoder,
+    ContinuationEncoder,
+    Encoder,
+    new_encoder,
+)
+from tfx_transformer.models.decoding import generate
+
+
+def generator_serving(model, tokenizer, config: dict):
+    """The endpoint of a model that writes, as `serving.classifier_serving`."""
+    if not tokenizer.is_plain:
+        return _id_serving(model)
+    config = model.config
+    words = GraphTokenizer(tokenizer)
+    prompts = _prompts(new_encoder(model.task, tokenizer), config.max_sequence_length)
+
+    def serve(texts):
+        prompt_ids = prompts(words.encode(texts))
+        lengths = tf.cast(prompt_ids.row_lengths(), tf.int32)
+        token_ids = prompt_ids.to_tensor(config.padding_id)
+        return {"texts": words.decode(_greedy(model, token_ids, lengths))}
+
+    return [words], serve, [tf.TensorSpec([None], tf.string, name="texts")]
+
+
+def _id_serving(model):
+    """The endpoint of a model whose texts become ids outside: `token_ids` int32 (batch, length),
+    filled up with padding, and `lengths` int32 (batch,) -> `token_ids` int32 (batch, limit), the
+    greedy answers."""
+
+    def serve(token_ids, lengths):
+        return {"token_ids": _greedy(model, token_ids, lengths)}
+
+    specs = [tf.TensorSpec([None, None], tf.int32, "token_ids")]
+    return [], serve, [*specs, tf.TensorSpec([None], tf.int32, "lengths")]
+
+
+def _greedy(model, token_ids, lengths):
+    """int32 (batch, limit): the answers to prompts of these lengths."""
+    limits = tf.zeros_like(lengths) + model.room(lengths)
+    # Without any text there is no longest answer either.
+    longest = tf.maximum(tf.reduce_max(limits), 1)
+    unused = tf.zeros([longest, tf.shape(lengths)[0]])
+    rows = generate(model, token_ids, lengths, unused, GenerationOptions())
+    # A long prompt leaves less room than its neighbours have.
+    beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
+    return tf.where(beyond, model.config.padding_id, rows)
+
+
+def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
+    """What `encoder.encode` does, for ids in the graph: cut to fit, and framed.
+
+    Raises:
+        InputError: a chat template that does more than frame a message.
+    """
+    if isinstance(encoder, ContinuationEncoder):
+
+        def continuation(ids):
+            # One slot is for the answer. What follows depends most on the end of a text.
+            ids = ids[:, -(context - 1) :]
+            empty = ids.row_lengths()[:, None] == 0
+            ends = tf.fill([ids.nrows(), 1], encoder.end_id)
+            return tf.concat([tf.ragged.boolean_mask(ends, empty), ids], axis=1)
+
+        return continuation
+    before, after = _frame(encoder)
+    longest = context - before.shape[0] - after.shape[0] - isinstance(encoder, ChatEncoder)
+
+    def framed(ids):
+        sides = [tf.tile([side], [ids.nrows(), 1]) for side in (before, after)]
+        return tf.concat([sides[0], ids[:, :longest], sides[1]], axis=1)
+
+    return framed
+
+
+def _frame(encoder: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
+    """The ids before and after those of the text in every prompt."""
+    probes = ("a", "b")
+    a, b = (encoder.encode(probe) for probe in probes)
+    place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
+    before, after = a[:place], a[place + 1 :]
+    for probe in (*probes, "Two words.", " x\n", "犬"):
+        if encoder.encode(probe) != [*before, *encoder.tokenizer.encode(probe), *after]:
+            raise InputError(
+                "the chat template does more than put tokens before and after a message, which a "
+                "SavedModel cannot do.\n  Export to litert instead."
+            )
+    return tuple(tf.constant(side, tf.int32, shape=[len(side)]) for side in (before, after))

@@ -1,0 +1,72 @@
+"""What is exported of each task, and how it is compared with the model: one row a task.
+
+A new task is a row here, and the code that is new about it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tfx_transformer import bundle
+from tfx_transformer.errors import InputError
+from tfx_transformer.export.generator_serving import generator_serving
+from tfx_transformer.export.serving import classifier_serving, embedder_serving
+from tfx_transformer.export.signatures import (
+    causal_signatures,
+    encoder_signatures,
+    seq2seq_signatures,
+)
+from tfx_transformer.export.verify_encoder import CLASSIFIER, EMBEDDER, verify_encoder
+from tfx_transformer.export.verify_generator import CAUSAL, SEQ2SEQ, verify_generator
+from tfx_transformer.models.base import TransformerModel
+
+
+class Task(NamedTuple):
+    """How models of a task are exported.
+
+    signatures: (model, beams, context, rows) -> the functions of a TFLite file, as name ->
+        (function, input signature), with static shapes only. beams: also a decode step for this
+        many beams, of an encoder-decoder; context: slots of the cache, None: the model's
+        `max_sequence_length`, and rows: also a decode step for this many texts, of a decoder-only
+        model.
+    serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
+    verify: (bundle's folder, inputs, model, tokenizer, names of files) -> results of each export.
+    also: names of further files that `everything` makes.
+    """
+
+    signatures: Callable[..., dict[str, tuple]]
+    serving: Callable[..., tuple]
+    verify: Callable[..., dict[str, dict[str, Any]]]
+    also: tuple[str, ...] = ()
+
+
+TASKS = {
+    "causal": Task(
+        causal_signatures,
+        generator_serving,
+        functools.partial(verify_generator, CAUSAL),
+        (bundle.LITERTLM,),
+    ),
+    "seq2seq": Task(
+        seq2seq_signatures, generator_serving, functools.partial(verify_generator, SEQ2SEQ)
+    ),
+    "classification": Task(
+        encoder_signatures, classifier_serving, functools.partial(verify_encoder, CLASSIFIER)
+    ),
+    "embedding": Task(
+        encoder_signatures, embedder_serving, functools.partial(verify_encoder, EMBEDDER)
+    ),
+}
+
+
+def task_of(model: TransformerModel) -> Task:
+    """Return the row of a model's task.
+
+    Raises:
+        InputError: models of its task are not exported.
+    """
+    if model.task not in TASKS:
+        raise InputError(f"a {model.task} model is a base and answers nothing.\n  Fine-tune it.")
+    return TASKS[model.task]

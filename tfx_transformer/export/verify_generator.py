@@ -1,0 +1,223 @@
+"""Does an export of a model that writes answer as the trained one? Compared on real sentences."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable, Container, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from tfx_transformer import bundle, runtime
+from tfx_transformer.export.agreement import variant_of
+from tfx_transformer.export.saved_model_generator import SavedModelGenerator
+from tfx_transformer.export.verify_encoder import tried
+from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.models.decoding import pad_source, text_generator
+from tfx_transformer.runtime import litertlm
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# LiteRT-LM begins a session for each text, which takes longer than a short answer.
+_LITERTLM_TEXTS = 50
+# Sentences whose logits are compared step by step; answers are compared on all. Of a large
+# vocabulary fewer, so that their logits take 256 MB at most.
+_LOGIT_SENTENCES = 20
+_LOGITS = 2**26
+
+Written = tuple[list[int], list[int]]
+
+
+class Stepping(NamedTuple):
+    """How the logits of a task's answers are found, step by step.
+
+    expected: (model, the ids of prompts and of answers) -> float32 (steps, vocabulary_size) of each
+    answer, by Keras; steps: (engine of a TFLite file, prompt, answer) -> float32
+    (1, vocabulary_size) after each step; shares_context: whether prompt and answer share a cache,
+    which an export may have made shorter.
+    """
+
+    expected: Callable[[keras.Model, Sequence[Written]], list[np.ndarray]]
+    steps: Callable[[Any, list[int], list[int]], Iterator[np.ndarray]]
+    shares_context: bool
+
+
+def verify_generator(
+    stepping: Stepping,
+    path: Path,
+    texts: list[str],
+    model: keras.Model,
+    tokenizer: Tokenizer,
+    files: Container[str],
+) -> dict[str, dict[str, Any]]:
+    """Run exports of a model that writes on texts, and compare them with Keras; see
+    `verify.verify`."""
+    keras_generator = text_generator(model, tokenizer)
+    expected = keras_generator.generate(texts, truncate=True)
+    results: dict[str, dict[str, Any]] = {}
+    if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
+        results["SavedModel"] = tried(
+            lambda: _agreement(expected, SavedModelGenerator(path).generate(texts))
+        )
+    size = model.config.max_sequence_length * model.config.vocabulary_size
+    count = max(1, min(_LOGIT_SENTENCES, _LOGITS // size))
+    written = [
+        (keras_generator.encode(text, truncate=True), tokenizer.encode(answer))
+        for text, answer in zip(texts[:count], expected, strict=False)
+    ]
+    logits = stepping.expected(model, written)
+    answers: dict[str, list[str]] = {}
+
+    def verify_tflite(variant: str) -> dict[str, Any]:
+        generator = runtime.load(path, variant)
+        answers[variant] = generator.generate(texts, truncate=True)
+        same = _comparable(stepping, keras_generator, generator, texts, expected)
+        agreement = _agreement(expected, answers[variant], same)
+        return agreement | _logit_difference(stepping, logits, generator, written)
+
+    def verify_litertlm(variant: str) -> dict[str, Any]:
+        generator, few = litertlm.load(path), texts[:_LITERTLM_TEXTS]
+        found = generator.generate(few, truncate=True)
+        # A prompt that is cut inside a character it reads in another way than the others do.
+        same = [
+            i
+            for i in _comparable(stepping, keras_generator, generator, few, expected)
+            if generator.encode(few[i], True) == keras_generator.encode(few[i], True)
+        ]
+        result = _agreement(expected, found, same)
+        if variant not in answers and (path / bundle.LITERT[variant]).is_file():
+            answers[variant] = runtime.load(path, variant).generate(few, truncate=True)
+        if variant in answers:  # a file of the same weights
+            by_tflite = _agreement(answers[variant], found, same)
+            result["identical_to_tflite"] = by_tflite["identical"]
+        return result
+
+    for variant, file in bundle.LITERT.items():
+        if file in files and (path / file).is_file():
+            results[f"TFLite {variant}"] = tried(functools.partial(verify_tflite, variant))
+    packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
+    if packed and importlib.util.find_spec("litert_lm"):
+        variant = variant_of("LiteRT-LM", bundle.read_config(path))
+        results["LiteRT-LM"] = tried(functools.partial(verify_litertlm, variant))
+    for result in results.values():
+        if "summary" not in result:
+            result["summary"] = _sentence(result)
+    return results
+
+
+def _comparable(
+    stepping: Stepping,
+    keras_generator: TextGenerator,
+    generator: TextGenerator,
+    texts: Sequence[str],
+    expected: Sequence[str],
+) -> list[int]:
+    """Return the places of the texts for which an export has room, with their answers: it may have
+    a shorter context."""
+    context = generator.engine.config.max_sequence_length
+    engine = keras_generator.engine
+    if not stepping.shares_context or context == engine.config.max_sequence_length:
+        return list(range(len(texts)))
+    count = keras_generator.tokenizer.count
+    return [
+        i
+        for i, text in enumerate(texts)
+        if len(keras_generator.encode(text, truncate=True)) + count(expected[i]) < context
+    ]
+
+
+def _agreement(
+    expected: Sequence[str], answers: Sequence[str], places: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Count equal answers; places: of those to compare, None: all."""
+    places = range(len(expected)) if places is None else places
+    return {"identical": sum(expected[i] == answers[i] for i in places), "of": len(places)}
+
+
+def _logit_difference(
+    stepping: Stepping,
+    expected: Sequence[np.ndarray],
+    generator: TextGenerator,
+    written: Sequence[Written],
+) -> dict[str, float]:
+    """Largest difference of any logit over the steps of given answers, and the logits' standard
+    deviation for scale.
+
+    Args:
+        expected: float32 (steps, vocabulary_size) of each answer, by Keras.
+        generator: of a TFLite file.
+        written: the ids of a prompt and of its answer.
+    """
+    if not expected:
+        return {}
+    largest = 0.0
+    for ours, (prompt, answer) in zip(expected, written, strict=True):
+        for step, theirs in zip(
+            ours, stepping.steps(generator.engine, prompt, answer), strict=False
+        ):
+            largest = max(largest, float(np.abs(step - theirs).max()))
+    return {
+        "largest_logit_difference": float(f"{largest:.2g}"),
+        "logit_deviation": float(f"{np.std(np.concatenate(expected)):.3g}"),
+    }
+
+
+def _seq2seq_steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.ndarray]:
+    """Yield the logits after the start of the answer, and after every token of it."""
+    steps = engine.start(prompt)
+    for index, token in enumerate([engine.config.start_id, *answer]):
+        yield steps.step(np.array([token], "int32"), index, None)[0]
+
+
+def _causal_steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.ndarray]:
+    """Yield the logits after the last token of the prompt, and after every token of the answer."""
+    if len(prompt) > engine.config.max_sequence_length:  # exported for a shorter context
+        return
+    session = engine.session()
+    *before, last = prompt
+    if before:
+        session.extend(before, 0)
+    room = engine.config.max_sequence_length - len(before)
+    for position, token in enumerate([last, *answer][:room], start=len(before)):
+        yield session.step(np.array([token], "int32"), position)
+
+
+def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
+    """Return the logits of every step of each answer, float32 (steps, vocabulary_size), by one
+    forward pass: what a cached step computes, to rounding."""
+    config = model.config
+    rows = [[config.start_id, *answer][: config.max_sequence_length] for _, answer in written]
+    inputs = {
+        "encoder_token_ids": pad_source([prompt for prompt, _ in written], config.padding_id),
+        "decoder_token_ids": pad_source(rows, config.padding_id),
+    }
+    logits = np.asarray(model(inputs, training=False), "float32")
+    return [logits[i, : len(row)] for i, row in enumerate(rows)]
+
+
+def _causal_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
+    """As `_seq2seq_logits`, from the last token of the prompt on."""
+    config = model.config
+    rows = [[*prompt, *answer][: config.max_sequence_length] for prompt, answer in written]
+    inputs = {"token_ids": pad_source(rows, config.padding_id)}
+    logits = np.asarray(model(inputs, training=False), "float32")
+    return [
+        logits[i, len(prompt) - 1 : len(row)]
+        for i, (row, (prompt, _)) in enumerate(zip(rows, written, strict=True))
+    ]
+
+
+SEQ2SEQ = Stepping(_seq2seq_logits, _seq2seq_steps, shares_context=False)
+CAUSAL = Stepping(_causal_logits, _causal_steps, shares_context=True)
+
+
+def _sentence(result: dict[str, Any]) -> str:
+    text = f"{result['identical']} of {result['of']} answers identical to Keras"
+    if "largest_logit_difference" in result:
+        text += (
+            f"; logits differ by at most {result['largest_logit_difference']:g} "
+            f"(their standard deviation is {result['logit_deviation']:g})"
+        )
+    return text
