@@ -10,17 +10,9 @@ from typing import Any
 from tfx_transformer import flags
 from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, add_columns, check
-from tfx_transformer.cli.engines import add_engine, add_texts
-from tfx_transformer.cli.models import (
-    ENGINES,
-    FORMATS,
-    GENERATION,
-    chat,
-    evaluate,
-    export,
-    generate,
-    info,
-)
+from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
+from tfx_transformer.cli.evaluate import evaluate
+from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
 from tfx_transformer.cli.tokens import add_tokens_verb
 from tfx_transformer.cli.vectors import add_vector_verbs
@@ -78,7 +70,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one = verb("generate", generate)
     one.add_argument("bundle")
     add_texts(one, "source or instruction")
-    add_engine(one, "litert", ENGINES)
+    add_engine(one, "litert", WRITING_ENGINES)
     _add_generation(one)
 
     add_classify_verb(verb)
@@ -93,7 +85,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one.add_argument("bundle")
     one.add_argument("file", metavar="FILE")
     add_columns(one, ("pairs", "instructions", "labels", "images", "text"))
-    add_engine(one, "keras", ENGINES)
+    add_engine(one, "keras", WRITING_ENGINES)
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"
     )

@@ -4,11 +4,28 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from tfx_transformer.errors import InputError
 
-# What runs encoder-only models; models that write have more.
+# What runs encoder-only models, and models that write.
 ENGINES = ("litert", "keras")
+WRITING_ENGINES = (*ENGINES, "saved_model", "litertlm")
+# The flags of generation: type, default and help.
+GENERATION = {
+    "max_new_tokens": (int, None, "most tokens to write [as many as the model can]"),
+    "beams": (int, 1, "width of beam search [1: none]"),
+    "length_penalty": (float, 1.0, "exponent of the length that beam scores are divided by [1]"),
+    "temperature": (
+        float,
+        None,
+        "0 takes the most probable token, above 0 draws [0; with --top-k or --top-p 1]",
+    ),
+    "top_k": (int, 0, "draw among the k most probable tokens [0: all]"),
+    "top_p": (float, 1.0, "draw among the most probable that reach p together [1: all]"),
+    "repetition_penalty": (float, 1.0, "above 1 avoids tokens already written [1]"),
+    "seed": (int, 0, "of the draws [0]"),
+}
 # TFLite files: the keys of `bundle.LITERT`, whose import would delay --help.
 VARIANTS = ("float32", "int8", "int4", "full_int8")
 
@@ -52,3 +69,38 @@ def add_engine(
     """Adds --engine and --variant."""
     parser.add_argument("--engine", choices=engines, default=default, help=f"[{default}]")
     parser.add_argument("--variant", choices=VARIANTS, help="which TFLite file")
+
+
+def open_generator(chosen: argparse.Namespace):
+    """Return what answers texts: the bundle on the chosen engine."""
+    if chosen.variant and chosen.engine != "litert":
+        raise InputError(
+            f"--variant chooses a TFLite file; --engine {chosen.engine} has none.\n  Drop it."
+        )
+    if chosen.engine == "litert":
+        from tfx_transformer import runtime
+
+        return runtime.load(chosen.bundle, chosen.variant)
+    if chosen.engine == "litertlm":
+        from tfx_transformer.runtime import litertlm
+
+        return litertlm.load(chosen.bundle)
+    if chosen.engine == "keras":
+        from tfx_transformer.models.decoding import text_generator
+        from tfx_transformer.models.saving import load
+
+        return text_generator(*load(chosen.bundle))
+    from tfx_transformer import bundle
+    from tfx_transformer.export.saved_model_generator import SavedModelGenerator
+
+    @bundle.whole
+    def open_saved_model(path: str) -> SavedModelGenerator:
+        bundle.verify(path)
+        return SavedModelGenerator(path)
+
+    return open_saved_model(chosen.bundle)
+
+
+def generation_options(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Return the options of generation that were given, and the defaults of the others."""
+    return {name: getattr(chosen, name) for name in GENERATION} | {"stop": tuple(chosen.stop)}
