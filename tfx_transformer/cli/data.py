@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.arguments import is_image_name
-from tfx_transformer.cli.propose import propose
 from tfx_transformer.errors import InputError
 
 # The flags by which a kind of data names its columns, and what they are called by default.
@@ -57,6 +56,8 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
     given = fill_columns(chosen)
     kind = chosen.kind or _kind(Path(chosen.file), given, chosen)
     if kind is None:
+        from tfx_transformer.cli.propose import propose
+
         return propose(Path(chosen.file))
     check_given(kind, given)
     summary, bad_rows = _CHECKS[kind](chosen)
