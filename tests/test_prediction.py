@@ -246,7 +246,8 @@ def test_a_classifier_of_images_needs_no_tokenizer(settings, tmp_path):
         ({"image_size": 0}, "vocabulary_size is 0"),
         ({"vocabulary_size": 2_000_000}, "vocabulary_size is 2000000"),
         ({"conv_layers": 2_000_000_000}, "conv_layers is 2000000000"),
-        ({"hidden_dim": 32_766}, "needs .* or more"),
+        ({"hidden_dim": 32_766, "embedding_dim": 32_766}, "needs .* or more"),
+        ({"hidden_dim": 32_766}, "embedding_dim is 24"),
     ],
 )
 def test_a_hostile_architecture_builds_nothing(changes, message, tmp_path, monkeypatch):
