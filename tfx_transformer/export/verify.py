@@ -11,7 +11,7 @@ import keras
 
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.export.agreement import is_good, remove, variant_of
+from tfx_transformer.export.agreement import FILES, is_good, remove, variant_of
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.verify_gpu import compare_gpu, sentence
 from tfx_transformer.models.saving import annotate, load
@@ -66,7 +66,12 @@ def verify(
     if removed:
         remove(path, removed)
         print(f"  {', '.join(removed)}: removed from {path}; the model itself is as it was")
-    annotate(path, verified=config.get("verified", {}) | results)
+    known = {
+        name: result
+        for name, result in config.get("verified", {}).items()
+        if result.get("removed") or (path / FILES[name]).exists()
+    }
+    annotate(path, verified=known | results)
     return results
 
 
