@@ -1,5 +1,6 @@
 """Flags made from a documented function: types, choices, groups, files of settings, messages."""
 
+import argparse
 import json
 from pathlib import Path
 from typing import Literal
@@ -150,3 +151,22 @@ def test_the_settings_that_a_run_leaves_repeat_it(path, tmp_path):
     settings, _ = parse(main, parser, ["--name=other", "--seed=3", "--overwrite"])
     (tmp_path / "settings.json").write_text(json.dumps(settings, default=str))
     assert parse(main, parser, ["--config", str(tmp_path / "settings.json")])[0] == settings
+
+
+def flags_of(name, parser):
+    """Yield every argument of a verb and of the kinds below it: (verb, argument)."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for kind, below in action.choices.items():
+                yield from flags_of(f"{name} {kind}".strip(), below)
+        elif action.help != argparse.SUPPRESS:
+            yield name, action
+
+
+def test_every_argument_of_a_verb_is_explained():
+    silent = [
+        f"{verb}: {action.dest}"
+        for verb, action in flags_of("", cli.parser())
+        if len((action.help or "").partition("[")[0].split()) < 2
+    ]
+    assert not silent

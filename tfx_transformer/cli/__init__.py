@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfx_transformer import flags
+from tfx_transformer import __version__, flags
 from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, add_columns, check
 from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
@@ -29,13 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # A recipe's flags are its own, --json among them.
         chosen = argparse.Namespace(debug="--debug" in arguments, json=False)
         flags.guarded(lambda: flags.run(recipe_main(arguments[1]), arguments[2:]), chosen)
-    chosen = parser().parse_args(arguments)
+    chosen = parser().parse_args(arguments or ["--help"])
     flags.guarded(lambda: chosen.action(chosen), chosen)
 
 
 def parser() -> argparse.ArgumentParser:
     """Every verb with its arguments; each sets `action`."""
     top = argparse.ArgumentParser(prog="tfx-transformer", description=DESCRIPTION)
+    top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
 
     def verb(name: str, action: Callable[[argparse.Namespace], Any]) -> argparse.ArgumentParser:
@@ -49,10 +50,10 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("recipe", help="its name, or the path of a copy")
     verb("recipes", list_recipes)
     one = verb("copy", copy_recipe)
-    one.add_argument("recipe")
+    one.add_argument("recipe", help="name of the recipe")
 
     one = verb("check", check)
-    one.add_argument("file", metavar="FILE|FOLDER")
+    one.add_argument("file", metavar="FILE|FOLDER", help="training data, as a recipe takes it")
     one.add_argument("--kind", choices=KINDS, help="what it holds [by the flags, or its header]")
     add_columns(one, KINDS)
     one.add_argument("--bundle", help="count with this bundle's tokenizer; else one is trained")
@@ -68,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 def _add_model_verbs(verb: Callable) -> None:
     """The verbs that use a bundle; verb: makes the parser of a name and an action."""
     one = verb("generate", generate)
-    one.add_argument("bundle")
+    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
     add_texts(one, "source or instruction")
     add_engine(one, "litert", WRITING_ENGINES)
     _add_generation(one)
@@ -76,14 +77,14 @@ def _add_model_verbs(verb: Callable) -> None:
     add_classify_verb(verb)
 
     one = verb("chat", chat)
-    one.add_argument("bundle")
+    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
     one.add_argument("--system", default="", help="what the model is told before")
     add_engine(one)
     _add_generation(one)
 
     one = verb("evaluate", evaluate)
-    one.add_argument("bundle")
-    one.add_argument("file", metavar="FILE")
+    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
+    one.add_argument("file", metavar="FILE", help="table or text to score the bundle on")
     add_columns(one, ("pairs", "instructions", "labels", "images", "text"))
     add_engine(one, "keras", WRITING_ENGINES)
     one.add_argument(
@@ -101,7 +102,12 @@ def _add_model_verbs(verb: Callable) -> None:
     one.add_argument(
         "--to", default="saved_model,litert", help=f"{', '.join(FORMATS)} [saved_model,litert]"
     )
-    one.add_argument("--quantize", choices=("none", "int8", "int4"), default="none")
+    one.add_argument(
+        "--quantize",
+        choices=("none", "int8", "int4"),
+        default="none",
+        help="number format of the weights; none is float32 [none]",
+    )
     one.add_argument("--beams", type=int, default=4, help="width of exported beam search [4]")
     one.add_argument(
         "--context", type=int, help="tokens of prompt and answer of a decoder-only model [all]"

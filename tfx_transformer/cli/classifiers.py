@@ -14,7 +14,7 @@ from tfx_transformer.errors import InputError
 def add_classify_verb(verb) -> None:
     """`classify` with its arguments; verb: see `cli.parser`."""
     one = verb("classify", classify)
-    one.add_argument("bundle")
+    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
     one.add_argument(
         "inputs",
         nargs="*",

@@ -32,7 +32,7 @@ VARIANTS = ("float32", "int8", "int4", "full_int8")
 
 def add_texts(parser: argparse.ArgumentParser, default: str) -> None:
     """Adds texts, or a file of them by --csv and --column, and --as-text; default: in words."""
-    parser.add_argument("texts", nargs="*", metavar="TEXT")
+    parser.add_argument("texts", nargs="*", metavar="TEXT", help="texts to answer")
     parser.add_argument("--csv", metavar="FILE.csv", help="read a column of it instead")
     parser.add_argument("--column", help=f"of the texts in --csv [{default}]")
     add_as_text(parser)
@@ -67,8 +67,12 @@ def add_engine(
     parser: argparse.ArgumentParser, default: str = "litert", engines: Sequence[str] = ENGINES
 ) -> None:
     """Adds --engine and --variant."""
-    parser.add_argument("--engine", choices=engines, default=default, help=f"[{default}]")
-    parser.add_argument("--variant", choices=VARIANTS, help="which TFLite file")
+    parser.add_argument(
+        "--engine", choices=engines, default=default, help=f"what runs the model [{default}]"
+    )
+    parser.add_argument(
+        "--variant", choices=VARIANTS, help="which TFLite file runs [the first that is there]"
+    )
 
 
 def open_generator(chosen: argparse.Namespace):

@@ -31,7 +31,7 @@ def add_tokens_verb(
 ) -> None:
     """Adds the verb; `verb` makes the parser of a name and an action."""
     one = verb("tokens", tokens)
-    one.add_argument("texts", nargs="*", metavar="TEXT|FILE")
+    one.add_argument("texts", nargs="*", metavar="TEXT|FILE", help="texts or files to count")
     one.add_argument("--csv", metavar="FILE.csv", help="count a column of it instead")
     one.add_argument("--column", default="text", help="of the texts in --csv [text]")
     one.add_argument("--parallel", metavar="COLUMN", help="that says the same: tells the ratio")

@@ -29,15 +29,15 @@ Verb = Callable[[str, Callable[[argparse.Namespace], Any]], argparse.ArgumentPar
 def add_vector_verbs(verb: Verb) -> None:
     """Adds embed, similar and vectors; `verb` makes the parser of a name and an action."""
     one = verb("embed", embed)
-    one.add_argument("bundle")
+    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
     add_texts(one, "text")
     one.add_argument("--save", metavar="FILE", help="write the vectors there: .npy or .csv")
     one.add_argument("--prompt", metavar="NAME", help="put this prompt of the embedder before each")
     add_engine(one)
 
     one = verb("similar", similar)
-    one.add_argument("bundle", nargs="?")
-    one.add_argument("texts", nargs="*", metavar="TEXT")
+    one.add_argument("bundle", nargs="?", help="folder of a bundle, such as saved_models/en_ja")
+    one.add_argument("texts", nargs="*", metavar="TEXT", help="texts to compare")
     one.add_argument("--csv", metavar="FILE.csv", help="search a column of it, or score its pairs")
     one.add_argument("--column", default="text", help="of the texts to search [text]")
     add_as_text(one)
@@ -288,16 +288,21 @@ def _embedding_table(path: str):
 
 
 def _add_words(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("words", nargs="+", metavar="WORD")
+    parser.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
+    parser.add_argument("words", nargs="+", metavar="WORD", help="words to draw")
     parser.add_argument("--no-space", action="store_true", help="as words that begin a text")
 
 
 def _add_documents(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE.csv")
+    parser.add_argument("file", metavar="FILE.csv", help="table with a document in each row")
     parser.add_argument("--column", default="text", help="of the texts [text]")
     parser.add_argument("--group", metavar="COLUMN", help="whose values get a colour each")
-    parser.add_argument("--weighting", choices=("count", "tf_idf"), default="tf_idf")
+    parser.add_argument(
+        "--weighting",
+        choices=("count", "tf_idf"),
+        default="tf_idf",
+        help="how words are weighed [tf_idf]",
+    )
     parser.add_argument(
         "--max-words", type=int, default=10_000, help="the most frequent ones [10000]"
     )
@@ -307,27 +312,31 @@ def _add_documents(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_images(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", metavar="FOLDER|FILE.csv")
+    parser.add_argument(
+        "path", metavar="FOLDER|FILE.csv", help="images, as image_classification takes them"
+    )
     parser.add_argument("--bundle", help="make the vectors by this bundle's encoder")
 
 
 def _add_states(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("text", metavar="TEXT")
+    parser.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
+    parser.add_argument("text", metavar="TEXT", help="text that the model reads")
     parser.add_argument("--cache", metavar="FILE.png", help="draw the cache while it answers")
     parser.add_argument("--steps", type=int, default=16, help="of the answer [16]")
 
 
 def _add_attention(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("text", metavar="TEXT")
+    parser.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
+    parser.add_argument("text", metavar="TEXT", help="text that the model reads")
     parser.add_argument("--layer", type=int, help="one of them, from 1 [the mean of all]")
     parser.add_argument("--head", type=int, help="one of them, from 1 [the mean of all]")
 
 
 def _add_weights(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle")
-    parser.add_argument("other", nargs="?", metavar="OTHER_BUNDLE")
+    parser.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
+    parser.add_argument(
+        "other", nargs="?", metavar="OTHER_BUNDLE", help="bundle to compare it with"
+    )
 
 
 KINDS = {
