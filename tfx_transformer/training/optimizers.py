@@ -11,6 +11,7 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.models.skipping import SkipsBadSteps
 
 
 @serializable
@@ -38,7 +39,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @serializable
-class AdamW(keras.optimizers.AdamW):
+class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
     """Keras' AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and embeddings.
 
     Keras forgets `exclude_from_weight_decay` when a model is saved; this class does not.
