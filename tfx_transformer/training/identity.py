@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,25 +104,6 @@ class Identity:
         if value in ("", None):
             return None
         return _normal(value) if name in self._paths and isinstance(value, str) else value
-
-
-def content_of(read: Any) -> str:
-    """Return a digest of examples that were read from memory, in their order.
-
-    Args:
-        read: such as `data.Pairs`; where the rows are, and by what names, does not count.
-    """
-    total = hashlib.sha256()
-    if hasattr(read, "array"):  # a corpus
-        total.update(read.array())
-        return total.hexdigest()
-    for field in dataclasses.fields(read):
-        if field.name in ("path", "columns", "rows", "bad_rows"):
-            continue
-        values = read.digests() if field.name == "files" else getattr(read, field.name)
-        for value in values if isinstance(values, Sequence) else [values]:
-            total.update(json.dumps(value, default=str).encode() + b"\n")
-    return total.hexdigest()
 
 
 def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
