@@ -1,4 +1,4 @@
-"""What `fit` needs around it: optimizer and schedule, callbacks, and the record of a run."""
+"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves."""
 
 from tfx_transformer.training.augmentation import augmented
 from tfx_transformer.training.callbacks import (

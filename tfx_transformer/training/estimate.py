@@ -1,4 +1,4 @@
-"""What a training run may cost: parameters, memory, time. Said before it begins."""
+"""The parameters, memory and time of a training, estimated before it begins."""
 
 from __future__ import annotations
 
@@ -77,20 +77,20 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
 
 
 def _operations_per_second() -> float:
-    """Of float32 matrix products on this machine."""
+    """Return the operations a second of float32 matrix products on this machine."""
     size = 768
     matrix = keras.ops.ones((size, size), "float32")
     return 2 * size**3 / _seconds(keras.ops.matmul, matrix)
 
 
 def _sums_per_second() -> float:
-    """Of the float32 numbers of two arrays that no cache holds."""
+    """Return the sums a second of float32 numbers of two arrays that no cache holds."""
     size = 8_000_000
     return size / _seconds(keras.ops.add, keras.ops.ones((size,), "float32"))
 
 
 def _seconds(operation: Callable[[Any, Any], Any], value: Any) -> float:
-    """For the operation of a value with itself: the best of a few short trials."""
+    """Return the time of an operation of a value with itself: the best of a few short trials."""
     np.asarray(operation(value, value))
     best = float("inf")
     for _ in range(4):

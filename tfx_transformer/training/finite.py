@@ -12,11 +12,12 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfx_transformer.console import shortened, width
 from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import counted
 from tfx_transformer.training.optimizers import AdamW
-from tfx_transformer.training.terminal import COLUMNS, cut, width
+from tfx_transformer.training.terminal import COLUMNS
 
 # So many steps in a row whose gradient is not finite are more than one bad example.
 LIMIT = 3
@@ -70,7 +71,7 @@ class Guard(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.where, self.made = where, made
-        self.short = short or (lambda step, columns: cut(where(step), columns))
+        self.short = short or (lambda step, columns: shortened(where(step), columns))
         self.reported = 0
         self.losses: collections.deque[float] = collections.deque(maxlen=_WINDOW)
         # On a CPU a step is over when `fit` comes here.
@@ -191,7 +192,7 @@ def stopped(where: str, why: str) -> InputError:
 
 
 class Places:
-    """Where the batches of a training are in its data, in words.
+    """The batches of a training in words: their step, and the rows of the data.
 
     Args:
         path: of the file.
@@ -217,12 +218,12 @@ class Places:
     def short(self, step: int, columns: int) -> str:
         """A batch and as many of its rows, at most five, as fit into some columns of a line."""
         names = self.names(step)
-        file = cut(Path(self.path).name, _FILE)
+        file = shortened(Path(self.path).name, _FILE)
         texts = [
             f"{self._step(step)} ({file}, {_some(names, most)})" for most in range(_FEW_ROWS, 0, -1)
         ]
-        texts.append(self._step(step))
-        return next((text for text in texts if width(text) <= columns), cut(texts[-1], columns))
+        alone = shortened(self._step(step), columns)
+        return next((text for text in texts if width(text) <= columns), alone)
 
     def _step(self, step: int) -> str:
         epoch, index = divmod(step, len(self.source))

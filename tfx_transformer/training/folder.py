@@ -53,7 +53,7 @@ _held: dict[Path, files.Lock] = {}
 
 
 def check_name(name: str, flag: str = "name") -> None:
-    """Refuse what is not the name of a folder: a path, blanks, what no terminal shows as it is.
+    """Raise if a name is not one of a folder: a path, blanks, characters that no terminal shows.
 
     Raises:
         InputError: the name is not one.

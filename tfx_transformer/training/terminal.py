@@ -1,8 +1,7 @@
-"""What a run says in the terminal: results and scores in one line, times, texts cut to a line."""
+"""The lines of a run in the terminal: its result and scores, times, texts on one line."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,22 +78,6 @@ def one_line(text: str, longest: int = 100) -> str:
     """Return a text on one line, cut to so many characters."""
     text = " ⏎ ".join(text.splitlines())
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def width(text: str) -> int:
-    """Return the columns of a terminal that a text takes."""
-    return sum(
-        2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text
-    )
-
-
-def cut(text: str, columns: int) -> str:
-    """Return a text that takes at most so many columns, its end replaced by "…"."""
-    if width(text) <= columns:
-        return text
-    while text and width(text) > columns - 1:
-        text = text[:-1]
-    return f"{text}…"
 
 
 def duration(seconds: float) -> str:
