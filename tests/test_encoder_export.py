@@ -20,6 +20,7 @@ from tiny_models import CONVOLUTIONS, PATCHES, tiny_encoder
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import standalone
 from tfx_transformer.export.litert import convert, operation_names
 from tfx_transformer.export.signatures import encoder_signatures
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
@@ -383,6 +384,23 @@ OTHERS = (*TRAINING, "sklearn", "scipy")
 
 def run_pyz(made, *arguments, cwd, blocked=OTHERS):
     return python(RUN_PYZ, made.path / "run.pyz", *arguments, cwd=cwd, blocked=blocked)
+
+
+@pytest.mark.parametrize(
+    ("module", "line"),
+    [
+        ("ai_edge_litert", "pip install ai-edge-litert numpy tiktoken"),
+        ("tokenizers", "pip install ai-edge-litert numpy tiktoken tokenizers"),
+    ],
+)
+def test_run_pyz_names_what_to_install_when_it_is_missed(monkeypatch, capsys, module, line):
+    def main():
+        raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+
+    monkeypatch.setattr(runtime, "main", main)
+    with pytest.raises(SystemExit, match="2"):
+        exec(standalone._MAIN, {})
+    assert capsys.readouterr().err == f"run.pyz needs the package {module}.\n  {line}\n"
 
 
 def test_run_pyz_labels_texts(text_classifier, tmp_path):

@@ -5,12 +5,14 @@ What `transformers` answered stands in tokenizers/, made by make_tokenizers.py.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import sentencepiece
 import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,7 +26,7 @@ from tfx_transformer.generation.text import Writer
 from tfx_transformer.text.byte_level import ByteLevelTokenizer
 from tfx_transformer.text.framing import frame, segments
 from tfx_transformer.text.prompts import ChatTemplate
-from tfx_transformer.text.sentencepiece import read_model
+from tfx_transformer.text.sentencepiece import normalizer, read_model
 from tfx_transformer.text.splitters import tokenizer_splitter, tokens_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -202,7 +204,6 @@ def test_ten_thousand_texts(name):
 
 
 def test_ten_thousand_texts_of_marian():
-    sentencepiece = pytest.importorskip("sentencepiece")
     tokenizer, folder = read("marian"), FOLDER / "marian"
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
     ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
@@ -339,11 +340,21 @@ def test_files_that_are_cut_off_are_refused(name, tmp_path):
 @settings(deadline=None, max_examples=200)
 def test_any_bytes_are_no_sentencepiece_model(data, place):
     good = (FOLDER / "t5" / "spiece.model").read_bytes()
-    for hostile in (data, good[: place % len(good)] + data):
-        try:
-            read_model(hostile)
-        except ValueError:
-            continue
+    cut = place % len(good)
+    for hostile in (data, good[:cut] + data, good[:cut] + data + good[cut + len(data) :]):
+        for read in (read_model, lambda hostile: normalizer(hostile)("Ab ﬁ e\u0301\u3000")):
+            with contextlib.suppress(ValueError):
+                read(hostile)
+
+
+@pytest.mark.parametrize("file", ["source.spm", "target.spm"])
+def test_a_map_of_characters_that_leads_astray_is_refused(file):
+    """Its first unit says where the trie goes on; the replacements begin behind its size."""
+    data = (FOLDER / "marian" / file).read_bytes()
+    charsmap = read_model(data).charsmap
+    for wrong in (b"\xff" * len(charsmap), charsmap[:4] + b"\xff" * (len(charsmap) - 4)):
+        with pytest.raises(ValueError, match="SentencePiece refuses it"):
+            normalizer(data.replace(charsmap, wrong))
 
 
 def test_no_tokenizer_in_a_folder(tmp_path):

@@ -35,13 +35,16 @@ if sys.version_info < (3, 11):
     sys.exit("run.pyz needs Python 3.11 or newer; this is %d.%d." % sys.version_info[:2])
 try:
     from tfx_transformer.runtime import main
+
+    main()
 except ModuleNotFoundError as error:
-    if (error.name or "").startswith("tfx_transformer"):
+    name = error.name or ""
+    if name.startswith("tfx_transformer"):
         raise
-    sys.stderr.write("run.pyz needs the package %s.\\n" % error.name)
-    sys.stderr.write("  pip install ai-edge-litert numpy tiktoken\\n")
+    sys.stderr.write("run.pyz needs the package %s.\\n" % name)
+    extra = " " + name if name in ("tokenizers", "sentencepiece") else ""
+    sys.stderr.write("  pip install ai-edge-litert numpy tiktoken%s\\n" % extra)
     sys.exit(2)
-main()
 """
 
 

@@ -189,7 +189,7 @@ def byte_fallback(model: sentencepiece.Model, settings: Mapping[str, Any]) -> di
 
 def marian(model: sentencepiece.Model, vocabulary: Mapping[str, int]) -> dict[str, Any]:
     """One side of Marian: pieces of SentencePiece with the ids of `vocab.json`, for texts that its
-    own `sentencepiece.Normalizer` has normalized.
+    own `sentencepiece.normalizer` has normalized.
 
     The model may hold pieces that `vocab.json` does not: their ids follow behind those of the
     vocabulary, and mean the unknown one. Tokens that are no pieces get a name with a space, which

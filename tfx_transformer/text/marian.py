@@ -37,13 +37,15 @@ class MarianTokenizer(HuggingFaceTokenizer):
 
     Raises:
         ValueError: a model cannot be read.
+        InputError: the package `sentencepiece` is not installed.
     """
 
     def __init__(self, files: MarianFiles, tokens: Conventions, side: str = "source") -> None:
         self._files, self._ids = files, files.vocabulary
         self._unknown = files.vocabulary["<unk>"]
-        model = sentencepiece.read_model(getattr(files, side))
-        self._normalized = sentencepiece.Normalizer(model)
+        data = getattr(files, side)
+        model = sentencepiece.read_model(data)
+        self._normalized = sentencepiece.normalizer(data)
         super().__init__(checkpoint_files.marian(model, files.vocabulary), tokens, "")
         # The runner has ids beyond those of the vocabulary, and other names for what no text is.
         self.vocabulary_size = 1 + max(files.vocabulary.values())

@@ -1,19 +1,22 @@
 """SentencePiece model files: their pieces, and how they normalize a text (Kudo & Richardson 2018).
 
-The fields are those of `sentencepiece_model.proto`; what is not needed here is skipped.
+The fields are those of `sentencepiece_model.proto`; what is not needed here is skipped. They are
+read here, because the package `sentencepiece` shows neither the kind of the model nor its map of
+characters, and its protocol buffers cannot be loaded into a process beside those of `transformers`,
+which have the same name.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
+
+from tfx_transformer.errors import InputError
 
 # Kinds of pieces.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
-
-SPACE = "▁"
 
 # XLM-V, the largest of real models, has 901,629 pieces in 18 MB; pieces have 16 characters, those a
 # user defines some more.
@@ -31,8 +34,8 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a file says. kind: `UNIGRAM` or `BPE`. charsmap: how characters are replaced, see
-    `Normalizer`; may be empty."""
+    """What a file says. kind: `UNIGRAM` or `BPE`. charsmap: how characters are replaced, as
+    `tokenizers` has it in "precompiled_charsmap"; may be empty."""
 
     pieces: list[Piece]
     kind: int
@@ -40,7 +43,6 @@ class Model(NamedTuple):
     unknown_id: int
     charsmap: bytes
     dummy_prefix: bool
-    no_extra_spaces: bool
 
 
 def read_model(data: bytes) -> Model:
@@ -49,7 +51,7 @@ def read_model(data: bytes) -> Model:
     Raises:
         ValueError: it is none.
     """
-    pieces, trainer, normalizer = [], {}, {}
+    pieces, trainer, normalization = [], {}, {}
     for field, value in _fields(data):
         if field == 1:
             piece = dict(_fields(_bytes(value)))
@@ -61,7 +63,7 @@ def read_model(data: bytes) -> Model:
         elif field == 2:
             trainer = dict(_fields(_bytes(value)))
         elif field == 3:
-            normalizer = dict(_fields(_bytes(value)))
+            normalization = dict(_fields(_bytes(value)))
     if not pieces:
         raise ValueError("there are no pieces")
     unknown = [i for i, piece in enumerate(pieces) if piece.kind == UNKNOWN]
@@ -72,9 +74,8 @@ def read_model(data: bytes) -> Model:
         kind=trainer.get(3, UNIGRAM),
         byte_fallback=bool(trainer.get(35, 0)),
         unknown_id=unknown[0],
-        charsmap=_bytes(normalizer.get(2, b"")),
-        dummy_prefix=bool(normalizer.get(3, 1)),
-        no_extra_spaces=bool(normalizer.get(4, 1)),
+        charsmap=_bytes(normalization.get(2, b"")),
+        dummy_prefix=bool(normalization.get(3, 1)),
     )
 
 
@@ -124,78 +125,24 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise ValueError("a number does not end")
 
 
-class Normalizer:
-    """Texts as SentencePiece cuts them: characters replaced, spaces as `▁`.
+def normalizer(data: bytes) -> Callable[[str], str]:
+    """Return what SentencePiece makes of a text before it cuts it: characters replaced as the model
+    says, extra spaces left out, `▁` for a space.
 
-    The longest stretch that `charsmap` knows is replaced at each place. `charsmap` is a double
-    array trie of UTF-8 (Darts: a unit holds offset, label and whether a value follows) behind its
-    size in bytes, then the replacements, each ended by NUL; a value is where one begins.
+    Args:
+        data: a serialized `ModelProto`.
 
     Raises:
-        ValueError: `charsmap` is cut off.
+        ValueError: SentencePiece refuses it.
+        InputError: the package is not installed.
     """
-
-    def __init__(self, model: Model) -> None:
-        data = model.charsmap
-        size = int.from_bytes(data[:4], "little") if data else 0
-        if size % 4 or 4 + size > len(data) + 4 * (not data):
-            raise ValueError("the map of characters is cut off")
-        self._units = struct.unpack(f"<{size // 4}I", data[4 : 4 + size])
-        self._replacements = data[4 + size :]
-        self._dummy_prefix = model.dummy_prefix
-        self._no_extra_spaces = model.no_extra_spaces
-        self._plain: set[str] = set()  # characters that begin nothing that is replaced
-
-    def __call__(self, text: str) -> str:
-        """The text with characters replaced, extra spaces left out and `▁` before it and for every
-        space, as far as the model wants these."""
-        parts, after_space = [], self._no_extra_spaces
-        for part in self._replaced(text):
-            if after_space:
-                part = part.lstrip(" ")
-            if part:
-                parts.append(part)
-                after_space = self._no_extra_spaces and part.endswith(" ")
-        normalized = "".join(parts).replace(" ", SPACE)
-        if self._no_extra_spaces:
-            normalized = normalized.rstrip(SPACE)
-        # What is empty but for spaces has no prefix, and what is taken from the end may be it.
-        return f"{SPACE}{normalized}" if normalized and self._dummy_prefix else normalized
-
-    def _replaced(self, text: str) -> Iterator[str]:
-        at = 0
-        while at < len(text):
-            character = text[at]
-            if character in self._plain:
-                yield character
-                at += 1
-                continue
-            length, replacement = self._longest(text, at)
-            yield replacement if length else character
-            at += length or 1
-
-    def _longest(self, text: str, at: int) -> tuple[int, str]:
-        """The longest stretch from a place on that is replaced, in characters, and by what."""
-        units = self._units
-        if not units:
-            return 0, ""
-        found, value, node = 0, 0, _offset(units[0])
-        for length, character in enumerate(text[at : at + 64], start=1):
-            for byte in character.encode():
-                place = node ^ byte
-                if place >= len(units) or units[place] & 0x800000FF != byte:
-                    if length == 1:
-                        self._plain.add(character)
-                    return found, self._replacement(value) if found else ""
-                unit = units[place]
-                node = place ^ _offset(unit)
-            if unit >> 8 & 1 and node < len(units):
-                found, value = length, units[node] & 0x7FFFFFFF
-        return found, self._replacement(value) if found else ""
-
-    def _replacement(self, start: int) -> str:
-        return self._replacements[start : self._replacements.index(0, start)].decode("utf-8")
-
-
-def _offset(unit: int) -> int:
-    return unit >> 10 << ((unit & 0x200) >> 6)
+    try:
+        import sentencepiece
+    except ImportError as error:
+        raise InputError(
+            "this tokenizer needs SentencePiece.\n  pip install sentencepiece"
+        ) from error
+    try:
+        return sentencepiece.SentencePieceProcessor(model_proto=data).normalize
+    except RuntimeError as error:
+        raise ValueError(f"SentencePiece refuses it: {error}") from error
