@@ -1,6 +1,7 @@
 """The command: what each verb answers, and how it says what is wrong with its input."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -498,6 +499,26 @@ def test_a_fault_of_the_program_says_so(command, monkeypatch):
         "RuntimeError: the moon is full\n  This is a fault of the program, not of the input. "
         "Run it again with --debug for the traceback.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(errno.EIO, "Input/output error", "a.csv"), "a.csv: Input/output error.\n  Check"),
+        (OSError(errno.ENAMETOOLONG, "File name too long"), "File name too long.\n  Check"),
+        (MemoryError(), "there is not enough memory.\n  Make batches"),
+        (RuntimeError("OOM when allocating tensor with shape[9]"), "there is not enough memory.\n"),
+    ],
+)
+def test_what_the_system_refuses_is_not_a_fault_of_the_program(
+    command, monkeypatch, error, message
+):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(resources, "recipes", refuse)
+    status, _, errors = command("recipes")
+    assert status == 2 and errors.startswith(message)
 
 
 def test_debug_lets_every_error_through(monkeypatch):

@@ -470,3 +470,11 @@ def test_check_needs_two_labels(refused):
     write_csv("my.csv", [("the cat", "猫"), ("a dog", "猫")])
     errors = refused("check", "my.csv", "--kind", "labels")
     assert errors.startswith("my.csv: '猫' is the only label.\n")
+
+
+def test_a_classifier_and_an_embedder_do_not_write(command, text_classifier, text_embedder):
+    for made in (text_classifier, text_embedder):
+        for verb in ("generate", "chat"):
+            status, _, errors = command(verb, made.path, *["Hi"] * (verb == "generate"))
+            assert status == 2
+            assert errors.startswith(f"{made.path}: this model does not write texts.\n  A classif")

@@ -48,6 +48,10 @@ DEFAULTS = {
 }
 
 
+# 2^100 values to whoever writes them down.
+BOMB = "shape:\n- &a0 [x]\n" + "".join(f"- &a{i + 1} [*a{i}, *a{i}]\n" for i in range(100))
+
+
 def parsed(*arguments):
     parser = make_parser(bake, "bake")
     parser.add_argument("--config")
@@ -116,6 +120,10 @@ def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
         ("- 3", "holds list"),
         ("a: [", "is neither YAML nor JSON"),
         ("a: !!python/object/apply:os.getcwd []", "is neither YAML nor JSON"),
+        ("shape: \"a\\0b\"", "s.yaml, shape: the text holds a NUL character"),
+        ('{"shape": "\\ud800"}', "s.yaml, shape: the text holds a NUL character, or half"),
+        ("shape: {a: 1}", "s.yaml, shape: this is a table, or a list in a list"),
+        (BOMB, "s.yaml, shape: this is a table, or a list in a list"),
         ("x" * 1024 * 1025, "larger than any file of settings"),
     ],
 )

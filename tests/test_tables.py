@@ -664,7 +664,7 @@ CHOSEN = {
     "20_nul_byte.csv": "row 6: column 'source' holds a NUL",
     "22_header_only.csv": "no row below it",
     "23_empty.csv": "the file is empty",
-    "26_comment_first.csv": "row 1: there is no column 'source'",
+    "26_comment_first.csv": "row 1: this is a comment, not the header",
     "30_invalid_utf8.csv": "row 6: column 1 is not UTF-8",
     "33_wrong_columns.csv": "'foo', 'bar'",
     "37_gzipped.csv.gz": "a packed file (gzip)",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -141,6 +142,7 @@ def _as_arguments(
             nearest = difflib.get_close_matches(name, names, n=1)
             hint = f"The nearest is {nearest[0]!r}." if nearest else f"See: {parser.prog} --help"
             raise InputError(f"{file}: there is no setting {key!r}.\n  {hint}")
+        _check_value(f"{file}, {key}", value)
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             argument = [flag if value else f"--no-{flag[2:]}"]
@@ -156,6 +158,19 @@ def _as_arguments(
             raise InputError(f"{file}, {key}: {error}") from error
         arguments += argument
     return arguments
+
+
+def _check_value(where: str, value: Any) -> None:
+    """Raise if a setting is not a value, or a list of values, that a command line can hold."""
+    values = value if isinstance(value, list) else [value]
+    if any(isinstance(item, list | dict | set | bytes) for item in values):
+        raise InputError(f"{where}: this is a table, or a list in a list.\n  Expected a value.")
+    for text in values:
+        if isinstance(text, str) and ("\0" in text or re.search("[\ud800-\udfff]", text)):
+            raise InputError(
+                f"{where}: the text holds a NUL character, or half a character.\n"
+                "  Write it without."
+            )
 
 
 def _add_flag(group, name: str, kind: Any, default: Any, text: str) -> None:

@@ -26,6 +26,9 @@ _NO_ROOM = (
     "Permission denied",
 )
 
+# What TensorFlow says.
+_NO_MEMORY = ("OOM when allocating tensor", "failed to allocate memory")
+
 # Packages whose modules have other names.
 _PACKAGES = {"PIL": "pillow", "ai_edge_litert": "ai-edge-litert", "litert_lm": "litert-lm"}
 _OURS = "tfx_transformer"
@@ -125,6 +128,15 @@ def _report(error: BaseException) -> tuple[str, int]:
             f"a file could not be written or read: {error}\n"
             "  Make room, or start where you may write. Then repeat the command."
         ), 2
+    if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
+        return (
+            "there is not enough memory.\n"
+            "  Make batches, lengths, the model or the input smaller, or close other programs."
+        ), 2
+    if isinstance(error, OSError) and error.strerror:  # of the system, not of this program
+        name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
+        where = f"{name[:200]}: " if name else ""
+        return f"{where}{error.strerror}.\n  Check the files that the command names.", 2
     return (
         f"{type(error).__name__}: {error}\n  This is a fault of the program, not of the input. "
         "Run it again with --debug for the traceback."

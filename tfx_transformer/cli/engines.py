@@ -76,7 +76,11 @@ def add_engine(
 
 
 def open_generator(chosen: argparse.Namespace):
-    """Return what answers texts: the bundle on the chosen engine."""
+    """Return what answers texts: the bundle on the chosen engine.
+
+    Raises:
+        InputError: its model does not write texts, or has no such engine.
+    """
     if chosen.variant and chosen.engine != "litert":
         raise InputError(
             f"--variant chooses a TFLite file; --engine {chosen.engine} has none.\n  Drop it."
@@ -84,7 +88,13 @@ def open_generator(chosen: argparse.Namespace):
     if chosen.engine == "litert":
         from tfx_transformer import runtime
 
-        return runtime.load(chosen.bundle, chosen.variant)
+        model = runtime.load(chosen.bundle, chosen.variant)
+        if not isinstance(model, runtime.TextGenerator):
+            raise InputError(
+                f"{chosen.bundle}: this model does not write texts.\n"
+                "  A classifier answers `classify`, an embedder `embed` and `similar`."
+            )
+        return model
     if chosen.engine == "litertlm":
         from tfx_transformer.runtime import litertlm
 

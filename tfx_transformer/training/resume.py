@@ -1,5 +1,4 @@
-"""Checkpoints while a model trains, and a training that goes on from one: at the very step, to the
-very same weights."""
+"""A training that goes on where it was interrupted: at the very step, to the very same weights."""
 
 from __future__ import annotations
 
@@ -8,15 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
-from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
-from tfx_transformer.training.callbacks import ResumableCallback
+from tfx_transformer.training.callbacks import BestWeights, Progress
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -36,11 +34,11 @@ class Resume(keras.callbacks.Callback):
 
     Args:
         store: of the run.
-        callbacks: the other ones of `fit`, which are called before this one. What each
-            `ResumableCallback` among them knows is kept.
+        callbacks: the other ones of `fit`, which stand before this one. State is kept of those
+            that have `state() -> JSON value` and `restore(value)`.
         source: of the training batches.
         steps: of an epoch.
-        kept: JSON values that are written into each checkpoint.
+        about: JSON values that are kept in each checkpoint.
         minutes: after which one is written within an epoch; 0: none.
     """
 
@@ -48,14 +46,14 @@ class Resume(keras.callbacks.Callback):
         self,
         store: Checkpoints,
         callbacks: Sequence[keras.callbacks.Callback],
-        source: Source,
+        source,
         steps: int,
-        kept: Mapping[str, Any],
+        about: dict[str, Any],
         minutes: float = 5,
     ) -> None:
         super().__init__()
         self.store, self.callbacks, self.source = store, list(callbacks), source
-        self.steps, self.kept, self.minutes = steps, kept, minutes
+        self.steps, self.about, self.minutes = steps, about, minutes
         self.first = self.step = 0  # steps made when fit began, and by now
         self.saved: int | None = None
         self.signal: int | None = None
@@ -64,12 +62,11 @@ class Resume(keras.callbacks.Callback):
 
     @property
     def epoch(self) -> int:
-        """The epoch that `fit` begins with, counted from 0: one whose last step is made still has
-        to be validated."""
+        """Where `fit` begins, counted from 0: an epoch whose last step is made is validated yet."""
         return max(self.first - 1, 0) // self.steps
 
     def begin(self, model: keras.Model) -> bool:
-        """Set the model to the newest checkpoint; return True if there was one.
+        """Sets the model to the newest checkpoint; returns whether there was one.
 
         Raises:
             InputError: it belongs to another model.
@@ -87,14 +84,14 @@ class Resume(keras.callbacks.Callback):
         return found is not None
 
     def place(self) -> str:
-        """Return, in words, where it goes on."""
+        """Where it goes on, in words."""
         made = self.first - self.epoch * self.steps
         path = self.store.path(self.first)
         return f"epoch {self.epoch + 1}, step {made} of {self.steps} ({path})"
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Pass over steps made before and handle signals, while `fit` runs in the block."""
+        """While `fit` runs: passes over steps made before, and minds signals."""
         model = self.model
         model.make_train_function()
         train = model.train_function
@@ -121,11 +118,13 @@ class Resume(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.model.history.history.update(self.state.get("history", {}))
         self.model.history.epoch = list(range(self.epoch))
-        states = self.state.get("callbacks", {})
-        for index, callback in self._resumable():
-            callback.resume(self.first, self.best)
-            if index in states:
-                callback.restore(states[index])
+        for index, callback in enumerate(self.callbacks):
+            if str(index) in self.state.get("callbacks", {}):
+                callback.restore(self.state["callbacks"][str(index)])
+            if isinstance(callback, BestWeights):
+                callback.best_weights = self.best or None
+            if isinstance(callback, Progress):
+                callback.made = self.first
         self.written = time.monotonic()
         if self.saved is None:
             self._save()
@@ -152,7 +151,7 @@ class Resume(keras.callbacks.Callback):
             self._leave()
 
     def _on_signal(self, number, frame):
-        """Leave at once if nothing is to be saved, else after the step or what is being written."""
+        """The step is finished first, and what is being written; else there is nothing to save."""
         self.signal = number
         if self.saved == self.step and not self.writing:
             self._leave()
@@ -160,16 +159,16 @@ class Resume(keras.callbacks.Callback):
     def _leave(self):
         self._stay_ended()
         name = signal.Signals(self.signal).name
-        saved = f"saved in {self.store.path(self.step)}. The same command goes on from there."
+        kept = f"saved in {self.store.path(self.step)}. The same command goes on from there."
         if self.saved != self.step:
-            saved = "not saved: see above. The same command goes on from the checkpoint before."
-        print(f"\nEnded by {name}; {saved}", file=sys.stderr)
+            kept = "not saved: see above. The same command goes on from the checkpoint before."
+        print(f"\nEnded by {name}; {kept}", file=sys.stderr)
         self.ended = True
         raise SystemExit(128 + self.signal)
 
     def _stay_ended(self):
-        """Raise `SystemExit` again: where a signal interrupts TensorFlow as it traces a function,
-        it may be caught there, and becomes another error or none."""
+        """Where a signal interrupts TensorFlow as it traces a function, `SystemExit` may be caught
+        there, and what comes of it is another error or none."""
         if self.ended:
             raise SystemExit(128 + self.signal)
 
@@ -201,23 +200,21 @@ class Resume(keras.callbacks.Callback):
         arrays = {name: _as_array(v) for name, v in self._variables().items()}
         metrics = enumerate(self.model.metrics_variables)
         arrays |= {f"metrics/{i}": _as_array(v) for i, v in metrics}
-        for _, callback in self._resumable():
-            arrays |= {f"best/{i}": array for i, array in enumerate(callback.arrays())}
+        for callback in self.callbacks:
+            if isinstance(callback, BestWeights) and callback.best_weights:
+                arrays |= {f"best/{i}": w for i, w in enumerate(callback.best_weights)}
         return arrays
 
-    def _resumable(self) -> Iterator[tuple[str, ResumableCallback]]:
-        """Each callback that goes on, by its place among all of them."""
-        for index, callback in enumerate(self.callbacks):
-            if isinstance(callback, ResumableCallback):
-                yield str(index), callback
-
     def _state(self) -> dict[str, Any]:
-        states = {index: callback.state() for index, callback in self._resumable()}
         return {
             "step": self.step,
             "history": self.model.history.history,
-            "callbacks": {index: state for index, state in states.items() if state is not None},
-            **self.kept,
+            "callbacks": {
+                str(index): callback.state()
+                for index, callback in enumerate(self.callbacks)
+                if hasattr(callback, "state")
+            },
+            **self.about,
         }
 
     def _assign(self, found: Checkpoint) -> None:
@@ -231,7 +228,7 @@ class Resume(keras.callbacks.Callback):
         if shapes != held:
             raise InputError(
                 f"{found.path} holds the state of another model.\n"
-                "  To start over, pass --overwrite or choose another --name."
+                "  To begin anew pass --overwrite, or choose another --name."
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
@@ -248,7 +245,7 @@ def _as_array(variable: keras.Variable) -> np.ndarray:
 
 
 def _build_metrics(model: keras.Model, batch) -> None:
-    """Make the variables of all metrics, which otherwise the first step makes."""
+    """Makes the variables of all metrics, which else the first step does."""
     x, y, weights = (*batch, None)[:3]
     model.compute_metrics(x, y, model(x, training=False), weights)
     model.reset_metrics()
