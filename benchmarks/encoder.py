@@ -1,31 +1,37 @@
-"""Speed of an embedder of MiniLM's shape: this repository's rows for the peers' `b3_encoder.py`.
+"""Speed of an embedder.
 
-6 layers of 384, 12 heads, 30,522 tokens, post-norm with learned positions; texts of 16 and 128
-tokens, 1 and 32 a call, no padding. The weights are random: the peers' `cos` does not apply. Our
-rows count the whole call from strings: tokenization, mean pooling, normalization. The tokenizer is
-trained so that every word is one token, and the texts are words.
+MiniLM's shape, 6 layers of 384, 12 heads, 30,522 tokens, with random weights and no padding. Our
+rows count the whole call from strings to vectors: tokenization, mean pooling, normalization. The
+others begin with ids and end with the last hidden states.
 
-    cd "$TFX_PEERS" && python b3_encoder.py --extra .../benchmarks/encoder.py [--only tfx]
+    python -m benchmarks encoder --rounds 3
 
-    tfx-keras                    `tfx.predictor`, one graph for all shapes
-    tfx-litert-float32, -int8    `TextEmbedder` on the exported file
+It takes about 10 minutes on 2 cores. Expect LiteRT int8 to lead by several times.
 
-Environment:
-    TFX_PEERS     folder with the peer benchmarks (harness.py, b3_encoder.py), prepared.
-    TFX_PYTHON    Python of the environment that runs these systems; default: the peers' own.
+Left out: ONNX Runtime and LiteRT files of keras-hub's model, which need conversions of their own.
 """
 
-import os
-import pathlib
+from __future__ import annotations
+
+import functools
 import random
-from typing import Any
 
-import harness
-from common import cache, keras_env
+from benchmarks import shapes
+from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
-REPOSITORY = str(pathlib.Path(__file__).resolve().parents[1])
-VOCABULARY = 30_522
+UNIT = "texts/s"
+LAYERS, HEADS, WIDTH, VOCABULARY, LONGEST = 6, 12, 384, 30_522, 128
 WORDS = 2_000
+
+CASES = tuple(
+    Case(
+        f"{rows}x{length}",
+        f"{rows} {'text' if rows == 1 else 'texts'} of {length} tokens a call",
+        {"rows": rows, "length": length},
+    )
+    for length in (16, 128)
+    for rows in (1, 32)
+)
 
 
 def words() -> list[str]:
@@ -35,12 +41,12 @@ def words() -> list[str]:
     return sorted({"".join(drawn.choices(letters, k=6)) for _ in range(WORDS)})
 
 
-def texts(case: dict[str, Any], tokenizer) -> list[str]:
-    """As many texts as the case asks for, each of as many tokens, start and end included."""
+def texts(settings: Settings, tokenizer) -> list[str]:
+    """Texts of as many tokens as the case says, start and end included."""
     drawn = random.Random(1)
-    known = words()
-    made = [" ".join(drawn.choices(known, k=case["seq"] - 2)) for _ in range(case["batch"])]
-    assert all(tokenizer.count(text) == case["seq"] - 2 for text in made)
+    known, length = words(), settings["length"] - 2
+    made = [" ".join(drawn.choices(known, k=length)) for _ in range(settings["rows"])]
+    assert all(tokenizer.count(text) == length for text in made)
     return made
 
 
@@ -52,68 +58,147 @@ def new_tokenizer():
     return Tokenizer.train([*known, *(f"x {word}" for word in known)] * 3, 60_000)
 
 
-def new_model():
-    import keras
+def config():
+    from tfx_transformer import TransformerConfig
 
-    from tfx_transformer import Embedder, TransformerConfig
-
-    keras.utils.set_random_seed(0)
-    return Embedder(
-        TransformerConfig.of_size(
-            "tiny",
-            VOCABULARY,
-            "bert",
-            num_layers=6,
-            num_heads=12,
-            hidden_dim=384,
-            max_sequence_length=128,
-        )
+    return TransformerConfig.of_size(
+        "tiny",
+        VOCABULARY,
+        "bert",
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        max_sequence_length=LONGEST,
     )
 
 
-def timed(case: dict[str, Any], embedder, bytes_per_weight: float):
-    given = texts(case, embedder.tokenizer)
+def new_model():
+    import keras
 
-    def step():
-        vectors = embedder.embed(given)
-        assert vectors.shape == (case["batch"], 384)
-        return case["batch"]
+    from tfx_transformer import Embedder
 
-    return step, {"bytes_per_weight": bytes_per_weight}
+    keras.utils.set_random_seed(0)
+    return Embedder(config())
 
 
-def keras_system(case: dict[str, Any]):
+def timed(settings: Settings, embedder):
+    given = texts(settings, embedder.tokenizer)
+
+    def step() -> int:
+        assert embedder.embed(given).shape == (len(given), WIDTH)
+        return len(given)
+
+    return step
+
+
+def keras_predictor(settings: Settings):
+    """`tfx.predictor`, one graph for all shapes."""
     from tfx_transformer import predictor
 
-    return timed(case, predictor(new_model(), new_tokenizer()), 4)
+    return timed(settings, predictor(new_model(), new_tokenizer()))
 
 
-def litert_system(case: dict[str, Any], variant: str):
+def litert_embedder(settings: Settings, variant: str):
+    """`TextEmbedder` on the exported file, which is made once."""
     from tfx_transformer.export.litert import convert
     from tfx_transformer.prediction import TextEmbedder
     from tfx_transformer.runtime.encoder import EncoderEngine
 
-    file, model = cache("tfx", f"encoder-{variant}.tflite"), new_model()
-    if not os.path.exists(file):
-        convert(model, file, None if variant == "float32" else variant)
-    engine = EncoderEngine(file, model.config, threads=harness.THREADS)
-    embedder = TextEmbedder(engine, new_tokenizer(), model.config.max_sequence_length)
-    return timed(case, embedder, 4 if variant == "float32" else 1)
+    file = shapes.work_file(settings, f"encoder-{variant}.tflite")
+    if not file.exists():
+        convert(new_model(), file, None if variant == "float32" else variant)
+    engine = EncoderEngine(file, config(), threads=settings["threads"])
+    return timed(settings, TextEmbedder(engine, new_tokenizer(), LONGEST))
 
 
-def register(name: str, packages: list[str], build) -> None:
-    harness.system(
-        name,
-        packages,
-        env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
-        python=os.environ.get("TFX_PYTHON"),
-    )(build)
+def keras_hub_model(settings: Settings, jit_compile: bool):
+    """`BertBackbone` as one `tf.function`: `predict` costs 40 to 60 ms a call before any work."""
+    import keras
+    import keras_hub
+    import numpy as np
+    import tensorflow as tf
 
-
-register("tfx-keras", ["tfx_transformer", "keras", "tensorflow"], keras_system)
-for _variant in ("float32", "int8"):
-    register(
-        f"tfx-litert-{_variant}",
-        ["tfx_transformer", "ai-edge-litert"],
-        lambda case, variant=_variant: litert_system(case, variant),
+    keras.utils.set_random_seed(0)
+    model = keras_hub.models.BertBackbone(
+        vocabulary_size=VOCABULARY,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        intermediate_dim=4 * WIDTH,
+        dropout=0.0,
+        max_sequence_length=LONGEST,
     )
+    run = tf.function(lambda inputs: model(inputs)["sequence_output"], jit_compile=jit_compile)
+    ids = shapes.random_ids(settings["rows"], settings["length"], VOCABULARY)
+    inputs = {
+        "token_ids": tf.constant(ids),
+        "segment_ids": tf.zeros_like(ids),
+        "padding_mask": tf.constant(np.ones_like(ids)),
+    }
+
+    def step() -> int:
+        assert run(inputs).numpy().shape == (*ids.shape, WIDTH)
+        return len(ids)
+
+    return step
+
+
+def transformers_model(settings: Settings):
+    """Hugging Face's `BertModel`."""
+    torch = shapes.torch_with(settings["threads"])
+    import transformers
+
+    shape = transformers.BertConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=WIDTH,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * WIDTH,
+        max_position_embeddings=LONGEST,
+    )
+    model = transformers.BertModel(shape, add_pooling_layer=False).eval()
+    ids = torch.from_numpy(
+        shapes.random_ids(settings["rows"], settings["length"], VOCABULARY)
+    ).long()
+
+    def step() -> int:
+        with torch.inference_mode():
+            assert model(ids).last_hidden_state.shape == (*ids.shape, WIDTH)
+        return len(ids)
+
+    return step
+
+
+SYSTEMS = (
+    *(
+        System(
+            f"tfx-litert-{variant}",
+            f"**ours, LiteRT {variant}**",
+            functools.partial(litert_embedder, variant=variant),
+            (*OURS, "ai-edge-litert"),
+            KERAS,
+        )
+        for variant in ("int8", "float32")
+    ),
+    System("tfx-keras", "**ours, Keras, float32**", keras_predictor, OURS, KERAS),
+    System(
+        "keras-hub-xla",
+        "keras-hub, TensorFlow, XLA",
+        functools.partial(keras_hub_model, jit_compile=True),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "keras-hub",
+        "keras-hub, TensorFlow",
+        functools.partial(keras_hub_model, jit_compile=False),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "torch-transformers",
+        "Hugging Face, PyTorch",
+        transformers_model,
+        ("torch", "transformers"),
+    ),
+)

@@ -1,118 +1,184 @@
-"""Generation speed of a decoder-only model: this repository's rows for the peers' `b2_generate.py`.
+"""Generation speed of a decoder-only model.
 
-The shapes, the prompts and the unit are the peers': prompts of 64 ids, 128 new ones, greedy, 1 and
-8 texts a call, GPT-2's architecture in several sizes. The weights are random, and the end of text
-is made so improbable that no text stops early.
+GPT-2's architecture with random weights; prompts of 64 ids, 128 new ones, greedy. A timing is a
+whole call, the prompt included. Our exports have a context of 256 tokens.
 
-    cd "$TFX_PEERS" && python b2_generate.py --extra .../benchmarks/generate.py [--only tfx]
+    python -m benchmarks generate --rounds 3
 
-    tfx-keras, tfx-keras-xla             the compiled decode loop of `KerasEngine`
-    tfx-litert-float32, -int8, -int4     `CausalEngine` on the exported file; 8 texts run together
+It takes about 25 minutes on 2 cores, most of them to export GPT-2 small. Expect int4 and int8 by
+LiteRT several times faster than float32 by anything: a step reads all weights once.
 
-Environment:
-    TFX_PEERS     folder with the peer benchmarks (harness.py, b2_generate.py), prepared.
-    TFX_PYTHON    Python of the environment that runs these systems; default: the peers' own.
+Left out: ONNX Runtime, CTranslate2 and llama.cpp, each of which needs a conversion of its own.
 """
 
-import os
-import pathlib
-from typing import Any
+from __future__ import annotations
 
-import harness
+import functools
+
 import numpy as np
-from b2_generate import NEW, prompt
-from common import GPT, cache, gpt_positions, keras_env
 
-REPOSITORY = str(pathlib.Path(__file__).resolve().parents[1])
-CONTEXT = 256  # of the exported files; the peers' caches grow with the text
-SPECIAL = 3  # padding, start, end: the first ids
+from benchmarks import shapes
+from benchmarks.tables import KERAS, OURS, Case, Settings, System
+
+UNIT = "new tokens/s"
+PROMPT, NEW, CONTEXT = 64, 128, 256
 BYTES_PER_WEIGHT = {"float32": 4, "int8": 1, "int4": 0.5625}
 
+CASES = tuple(
+    Case(f"{name}-b{rows}", f"{title}, batch {rows}", {"gpt": name, "rows": rows})
+    for name, title in (
+        ("small", "6 layers of 384, vocabulary 8,192"),
+        ("gpt2-small", "GPT-2 small, 12 layers of 768, vocabulary 50,257"),
+    )
+    for rows in (1, 8)
+)
 
-def new_model(size: str):
-    """A `CausalLM` of the peers' shape that never writes a special id."""
+
+def prompts(settings: Settings) -> np.ndarray:
+    """int32 (rows, PROMPT)."""
+    vocabulary = shapes.GPTS[settings["gpt"]].vocabulary
+    return shapes.random_ids(settings["rows"], PROMPT, vocabulary, seed=1)
+
+
+def new_model(settings: Settings):
     import keras
 
-    from tfx_transformer import CausalLM, TransformerConfig
+    from tfx_transformer import CausalLM
 
     keras.utils.set_random_seed(0)
-    shape = GPT[size]
-    model = CausalLM(
-        TransformerConfig.of_size(
-            "tiny",
-            shape["vocab"],
-            "gpt2",
-            num_layers=shape["layers"],
-            num_heads=shape["heads"],
-            hidden_dim=shape["d"],
-            max_sequence_length=gpt_positions(size),
-        )
-    )
-    # A small row in the tied table is a logit near 0, far below the best of thousands of others.
-    table = model.embedding.embeddings.numpy()
-    table[:SPECIAL] *= 1e-3
-    model.embedding.embeddings.assign(table)
+    model = CausalLM(shapes.GPTS[settings["gpt"]].config())
+    shapes.never_special(model, 1e-3)
     return model
 
 
-def timed(case: dict[str, Any], engine, bytes_per_weight: float):
-    """One call of `engine.generate_ids` on the peers' prompts, checked to be full length."""
+def timed(settings: Settings, engine):
+    """A call of `engine.generate_ids`, checked to be of full length."""
     from tfx_transformer.generation import GenerationOptions
 
-    ids = np.maximum(prompt(case), SPECIAL)  # the peers' ids begin at 1
-    options = GenerationOptions(max_new_tokens=NEW)
+    ids, options = prompts(settings), GenerationOptions(max_new_tokens=NEW)
 
-    def step():
+    def step() -> int:
         written = engine.generate_ids(ids, options)
-        assert written.shape == (case["batch"], NEW) and written.min() >= SPECIAL
+        assert written.shape == (len(ids), NEW) and written.min() >= shapes.SPECIAL
         return written.size
 
-    return step, {"bytes_per_weight": bytes_per_weight}
+    return step
 
 
-def keras_system(case: dict[str, Any], jit_compile: bool):
+def keras_engine(settings: Settings, jit_compile: bool):
+    """The compiled loop of `KerasEngine`."""
     from tfx_transformer.models.decoding import KerasEngine
 
-    return timed(case, KerasEngine(new_model(case["gpt"]), jit_compile=jit_compile), 4)
+    return timed(settings, KerasEngine(new_model(settings), jit_compile=jit_compile))
 
 
-def litert_file(size: str, variant: str) -> str:
-    """The exported model, made once; cached beside the peers' checkpoints."""
+def litert_engine(settings: Settings, variant: str):
+    """`CausalEngine` on the exported file, which is made once."""
     from tfx_transformer.export.litert import convert
-
-    file = cache("tfx", f"generate-{size}-{variant}.tflite")
-    if not os.path.exists(file):
-        quantize = None if variant == "float32" else variant
-        convert(new_model(size), file, quantize, context=CONTEXT)
-    return file
-
-
-def litert_system(case: dict[str, Any], variant: str):
     from tfx_transformer.runtime.causal import CausalEngine
 
-    config = new_model(case["gpt"]).config
-    engine = CausalEngine(litert_file(case["gpt"], variant), config, threads=harness.THREADS)
-    return timed(case, engine, BYTES_PER_WEIGHT[variant])
+    file = shapes.work_file(settings, f"generate-{settings['gpt']}-{variant}.tflite")
+    if not file.exists():
+        quantize = None if variant == "float32" else variant
+        convert(new_model(settings), file, quantize, context=CONTEXT)
+    config = shapes.GPTS[settings["gpt"]].config()
+    return timed(settings, CausalEngine(file, config, threads=settings["threads"]))
 
 
-def register(name: str, packages: list[str], build) -> None:
-    harness.system(
-        name,
-        packages,
-        env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
-        python=os.environ.get("TFX_PYTHON"),
-    )(build)
+def keras_hub_model(settings: Settings, jit_compile: bool | str):
+    """`GPT2CausalLM.generate` on ids."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    backbone = shapes.GPTS[settings["gpt"]].keras_hub_backbone()
+    model = keras_hub.models.GPT2CausalLM(backbone, preprocessor=None)
+    model.compile(sampler="greedy", jit_compile=jit_compile)
+    ids = np.pad(prompts(settings), ((0, 0), (0, NEW)))
+    inputs = {"token_ids": ids, "padding_mask": np.arange(PROMPT + NEW)[None] < PROMPT}
+    inputs["padding_mask"] = np.repeat(inputs["padding_mask"], len(ids), axis=0).astype("int32")
+
+    def step() -> int:
+        written = model.generate(inputs, stop_token_ids=None)["token_ids"]
+        assert written.shape == ids.shape
+        return len(ids) * NEW
+
+    return step
 
 
-for _name, _jit in (("tfx-keras", False), ("tfx-keras-xla", True)):
-    register(
-        _name,
-        ["tfx_transformer", "keras", "tensorflow"],
-        lambda case, jit=_jit: keras_system(case, jit),
-    )
-for _variant in BYTES_PER_WEIGHT:
-    register(
-        f"tfx-litert-{_variant}",
-        ["tfx_transformer", "ai-edge-litert"],
-        lambda case, variant=_variant: litert_system(case, variant),
-    )
+def transformers_model(settings: Settings):
+    """Hugging Face's `generate` with its dynamic cache."""
+    torch = shapes.torch_with(settings["threads"])
+    model = shapes.GPTS[settings["gpt"]].transformers_model().eval()
+    ids = torch.from_numpy(prompts(settings)).long()
+    length = {"max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "pad_token_id": 0}
+
+    def step() -> int:
+        with torch.inference_mode():
+            written = model.generate(ids, attention_mask=torch.ones_like(ids), **length)
+        assert written.shape == (len(ids), PROMPT + NEW)
+        return len(ids) * NEW
+
+    return step
+
+
+def share(settings: Settings, system: str) -> tuple[str, float]:
+    """A step reads all weights and writes a token of each text."""
+    variant = system.rpartition("-")[2]
+    size = shapes.GPTS[settings["gpt"]].weights * BYTES_PER_WEIGHT.get(variant, 4)
+    return "memory", size / settings["rows"] / 1e9
+
+
+SYSTEMS = (
+    *(
+        System(
+            f"tfx-litert-{variant}",
+            f"**ours, LiteRT {variant}**",
+            functools.partial(litert_engine, variant=variant),
+            (*OURS, "ai-edge-litert"),
+            KERAS,
+        )
+        for variant in ("int4", "int8", "float32")
+    ),
+    System(
+        "tfx-keras-xla",
+        "**ours, Keras, XLA**",
+        functools.partial(keras_engine, jit_compile=True),
+        OURS,
+        KERAS,
+    ),
+    System(
+        "tfx-keras",
+        "**ours, Keras**",
+        functools.partial(keras_engine, jit_compile=False),
+        OURS,
+        KERAS,
+    ),
+    System(
+        "keras-hub-xla",
+        "keras-hub, TensorFlow, XLA",
+        functools.partial(keras_hub_model, jit_compile=True),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "keras-hub",
+        "keras-hub, TensorFlow",
+        functools.partial(keras_hub_model, jit_compile=False),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "keras-hub-jax",
+        "keras-hub, JAX",
+        functools.partial(keras_hub_model, jit_compile="auto"),
+        ("keras-hub", "keras", "jax"),
+        {"KERAS_BACKEND": "jax"},
+    ),
+    System(
+        "torch-transformers",
+        "Hugging Face, PyTorch",
+        transformers_model,
+        ("torch", "transformers"),
+    ),
+)

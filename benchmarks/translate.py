@@ -1,110 +1,227 @@
-"""Decoding speed of an encoder-decoder: this repository's rows for the peers' `b4_seq2seq.py`.
+"""Decoding speed of an encoder-decoder.
 
-The shape, the source ids and the unit are the peers': 6 + 6 blocks, 512 wide, vocabulary 32,000,
-32 source ids to exactly 32 target ids; greedy and 4 beams, 1 and 16 texts a call. The weights are
-random, and the end of text is made so improbable that no text stops early.
+6 + 6 layers of 512, vocabulary 32,000, random weights; 32 source ids to exactly 32 target ids. A
+timing is a whole call, the encoder included; target tokens of the best text count. Ours is pre-norm
+with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike.
 
-    cd "$TFX_PEERS" && python b4_seq2seq.py --extra .../benchmarks/translate.py [--only tfx]
+    python -m benchmarks translate --rounds 3
 
-    tfx-keras, tfx-keras-xla              the compiled decode loop of `KerasEngine`
-    tfx-litert-float32, tfx-litert-int8   `Seq2SeqEngine` on the exported file; it runs texts one
-                                          after the other, so 16 texts are 16 calls
+It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead with one text, and Keras with XLA
+with 16: the LiteRT engine runs texts one after the other.
 
-Environment:
-    TFX_PEERS     folder with the peer benchmarks (harness.py, b4_seq2seq.py), prepared.
-    TFX_PYTHON    Python of the environment that runs these systems; default: the peers' own.
+Left out: CTranslate2, which needs a conversion of its own.
 """
 
-import os
-import pathlib
-from typing import Any
+from __future__ import annotations
 
-import harness
+import functools
+
 import numpy as np
-from b4_seq2seq import SRC, TGT, source
-from common import MARIAN, cache, keras_env
 
-REPOSITORY = str(pathlib.Path(__file__).resolve().parents[1])
-SPECIAL = 3  # padding, start, end: the first ids
+from benchmarks import shapes
+from benchmarks.tables import KERAS, OURS, Case, Settings, System
+
+UNIT = "target tokens/s"
+LAYERS, HEADS, WIDTH, INNER, VOCABULARY = 6, 8, 512, 2048, 32_000
+SOURCE = TARGET = 32
+
+CASES = tuple(
+    Case(
+        f"b{rows}-{'greedy' if beams == 1 else f'beams{beams}'}",
+        f"batch {rows}, {'greedy' if beams == 1 else f'{beams} beams'}",
+        {"rows": rows, "beams": beams},
+    )
+    for rows in (1, 16)
+    for beams in (1, 4)
+)
+
+
+def sources(settings: Settings) -> np.ndarray:
+    """int32 (rows, SOURCE)."""
+    return shapes.random_ids(settings["rows"], SOURCE, VOCABULARY - 3, seed=2)
+
+
+def config():
+    from tfx_transformer import TransformerConfig
+
+    return TransformerConfig(
+        vocabulary_size=VOCABULARY,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        intermediate_dim=INNER,
+        max_sequence_length=max(SOURCE, TARGET),
+    )
 
 
 def new_model():
-    """A `Seq2SeqLM` of the peers' shape that never writes a special id."""
     import keras
 
-    from tfx_transformer import Seq2SeqLM, TransformerConfig
+    from tfx_transformer import Seq2SeqLM
 
     keras.utils.set_random_seed(0)
-    model = Seq2SeqLM(
-        TransformerConfig(
-            vocabulary_size=MARIAN["vocab"],
-            num_layers=MARIAN["layers"],
-            num_heads=MARIAN["heads"],
-            hidden_dim=MARIAN["d"],
-            intermediate_dim=MARIAN["ffn"],
-            max_sequence_length=max(SRC, TGT),
-        )
-    )
-    # A zero row in the tied table is a logit of 0, far below the best of 32,000 random ones.
-    table = model.embedding.embeddings.numpy()
-    table[:SPECIAL] = 0
-    model.embedding.embeddings.assign(table)
+    model = Seq2SeqLM(config())
+    shapes.never_special(model, 0)
     return model
 
 
-def timed(case: dict[str, Any], engine, options, bytes_per_weight: int):
-    """One call of `engine.generate_ids` on the peers' source ids, checked to be full length."""
-    ids = np.maximum(source(case), SPECIAL)  # the peers' ids begin at 1
+def timed(settings: Settings, engine):
+    """A call of `engine.generate_ids`, checked to be of full length."""
+    from tfx_transformer.generation import GenerationOptions
 
-    def step():
+    ids = sources(settings)
+    options = GenerationOptions(max_new_tokens=TARGET, beams=settings["beams"])
+
+    def step() -> int:
         written = engine.generate_ids(ids, options)
-        assert written.shape == (case["batch"], TGT) and written.min() >= SPECIAL
+        assert written.shape == (len(ids), TARGET) and written.min() >= shapes.SPECIAL
         return written.size
 
-    return step, {"bytes_per_weight": bytes_per_weight}
+    return step
 
 
-def keras_system(case: dict[str, Any], jit_compile: bool):
-    from tfx_transformer.generation import GenerationOptions
+def keras_engine(settings: Settings, jit_compile: bool):
+    """The compiled loop of `KerasEngine`."""
     from tfx_transformer.models.decoding import KerasEngine
 
-    options = GenerationOptions(max_new_tokens=TGT, beams=case["beams"])
-    return timed(case, KerasEngine(new_model(), jit_compile=jit_compile), options, 4)
+    return timed(settings, KerasEngine(new_model(), jit_compile=jit_compile))
 
 
-for _name, _jit in (("tfx-keras", False), ("tfx-keras-xla", True)):
-    harness.system(
-        _name,
-        ["tfx_transformer", "keras", "tensorflow"],
-        env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
-        python=os.environ.get("TFX_PYTHON"),
-    )(lambda case, jit=_jit: keras_system(case, jit))
-
-
-def litert_file(variant: str) -> str:
-    """The exported model, made once; cached beside the peers' checkpoints."""
+def litert_engine(settings: Settings, variant: str):
+    """`Seq2SeqEngine` on the exported file, which is made once."""
     from tfx_transformer.export.litert import convert
-
-    file = cache("tfx", f"translate-{variant}.tflite")
-    if not os.path.exists(file):
-        convert(new_model(), file, None if variant == "float32" else variant, beams=4)
-    return file
-
-
-def litert_system(case: dict[str, Any], variant: str):
-    from tfx_transformer.generation import GenerationOptions
     from tfx_transformer.runtime import Seq2SeqEngine
 
-    config = new_model().config
-    engine = Seq2SeqEngine(litert_file(variant), config, threads=harness.THREADS)
-    options = GenerationOptions(max_new_tokens=TGT, beams=case["beams"])
-    return timed(case, engine, options, 4 if variant == "float32" else 1)
+    file = shapes.work_file(settings, f"translate-{variant}.tflite")
+    if not file.exists():
+        convert(new_model(), file, None if variant == "float32" else variant, beams=4)
+    return timed(settings, Seq2SeqEngine(file, config(), threads=settings["threads"]))
 
 
-for _variant in ("float32", "int8"):
-    harness.system(
-        f"tfx-litert-{_variant}",
-        ["tfx_transformer", "ai-edge-litert"],
-        env={**keras_env("tensorflow"), "PYTHONPATH": REPOSITORY},
-        python=os.environ.get("TFX_PYTHON"),
-    )(lambda case, variant=_variant: litert_system(case, variant))
+def keras_hub_model(settings: Settings, jit_compile: bool):
+    """`BartSeq2SeqLM.generate` on ids."""
+    import keras
+    import keras_hub
+
+    keras.utils.set_random_seed(0)
+    backbone = keras_hub.models.BartBackbone(
+        vocabulary_size=VOCABULARY,
+        num_layers=LAYERS,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        intermediate_dim=INNER,
+        dropout=0.0,
+        max_sequence_length=128,
+    )
+    model = keras_hub.models.BartSeq2SeqLM(backbone, preprocessor=None)
+    beams = settings["beams"]
+    sampler = keras_hub.samplers.BeamSampler(num_beams=beams) if beams > 1 else "greedy"
+    model.compile(sampler=sampler, jit_compile=jit_compile)
+    ids = sources(settings)
+    begun = np.zeros((len(ids), TARGET + 1), "int32")
+    begun[:, 0] = 1
+    inputs = {
+        "encoder_token_ids": ids,
+        "encoder_padding_mask": np.ones_like(ids),
+        "decoder_token_ids": begun,
+        "decoder_padding_mask": begun.copy(),
+    }
+
+    def step() -> int:
+        written = model.generate(inputs, stop_token_ids=None)["decoder_token_ids"]
+        assert written.shape == begun.shape
+        return len(ids) * TARGET
+
+    return step
+
+
+def transformers_model(settings: Settings):
+    """Hugging Face's `MarianMTModel.generate`."""
+    torch = shapes.torch_with(settings["threads"])
+    import transformers
+
+    sizes = {}
+    for side in ("encoder", "decoder"):
+        sizes |= {
+            f"{side}_layers": LAYERS,
+            f"{side}_attention_heads": HEADS,
+            f"{side}_ffn_dim": INNER,
+        }
+    shape = transformers.MarianConfig(
+        vocab_size=VOCABULARY,
+        d_model=WIDTH,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        eos_token_id=1,
+        decoder_start_token_id=0,
+        forced_eos_token_id=None,
+        **sizes,
+    )
+    model = transformers.MarianMTModel(shape).eval()
+    ids = torch.from_numpy(sources(settings)).long()
+    length = {"max_new_tokens": TARGET, "min_new_tokens": TARGET, "do_sample": False}
+
+    def step() -> int:
+        with torch.inference_mode():
+            written = model.generate(
+                ids, attention_mask=torch.ones_like(ids), num_beams=settings["beams"], **length
+            )
+        assert written.shape == (len(ids), TARGET + 1)
+        return len(ids) * TARGET
+
+    return step
+
+
+def share(settings: Settings, system: str) -> tuple[str, float]:
+    """A step reads the decoder's weights and the table once, and writes a token of each text."""
+    weights = LAYERS * (6 * WIDTH**2 + 2 * WIDTH * INNER) + VOCABULARY * WIDTH
+    size = weights * (1 if "int8" in system else 4)
+    return "memory", size / settings["rows"] / 1e9
+
+
+SYSTEMS = (
+    *(
+        System(
+            f"tfx-litert-{variant}",
+            f"**ours, LiteRT {variant}**",
+            functools.partial(litert_engine, variant=variant),
+            (*OURS, "ai-edge-litert"),
+            KERAS,
+        )
+        for variant in ("int8", "float32")
+    ),
+    System(
+        "tfx-keras-xla",
+        "**ours, Keras, XLA**",
+        functools.partial(keras_engine, jit_compile=True),
+        OURS,
+        KERAS,
+    ),
+    System(
+        "tfx-keras",
+        "**ours, Keras**",
+        functools.partial(keras_engine, jit_compile=False),
+        OURS,
+        KERAS,
+    ),
+    System(
+        "keras-hub-xla",
+        "keras-hub BART, TensorFlow, XLA",
+        functools.partial(keras_hub_model, jit_compile=True),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "keras-hub",
+        "keras-hub BART, TensorFlow",
+        functools.partial(keras_hub_model, jit_compile=False),
+        ("keras-hub", *OURS),
+        KERAS,
+    ),
+    System(
+        "torch-transformers",
+        "Hugging Face Marian, PyTorch",
+        transformers_model,
+        ("torch", "transformers"),
+    ),
+)

@@ -1,0 +1,168 @@
+"""Measure this repository's models beside others, and print the tables of benchmarks/README.md.
+
+    python -m benchmarks list              the tables, their cases and systems
+    python -m benchmarks generate          one table; several names are possible
+    python -m benchmarks all --data DATA   every table
+    python -m benchmarks all --quick       one short round: shows that everything runs
+
+Every timing is kept in the file of results, and a row that is finished is not measured again:
+an interrupted command goes on where it was. A system whose package is not installed is a row that
+says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmarks import harness, report, tables
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("names", nargs="+", metavar="NAME", help="a table, all, or list: print what there is")
+    add("--quick", action="store_true", help="one short round; not a measurement")
+    add("--rounds", type=positive(int), default=5, help="timings of each system [5]")
+    add("--seconds", type=positive(float), default=1.0, help="shortest time of a timing [1]")
+    add("--only", type=parts, default=[], metavar="PART,...", help="systems with this in the name")
+    add("--cases", type=parts, default=[], metavar="PART,...", help="cases with this in the name")
+    add("--data", type=folder, metavar="FOLDER", help="data that the repository does not hold")
+    add(
+        "--results",
+        type=Path,
+        default=Path("runs/benchmarks/results.jsonl"),
+        metavar="FILE.jsonl",
+        help="what was measured, which is added to [runs/benchmarks/results.jsonl]",
+    )
+    add(
+        "--python",
+        type=pair,
+        action="append",
+        default=[],
+        metavar="PART=PATH",
+        help="interpreter for systems with PART in the name, such as torch=/path/to/python",
+    )
+    add("--threads", type=positive(int), default=os.cpu_count(), help="of each system [all cores]")
+    add("--json", action="store_true", help="list as JSON")
+    return parser
+
+
+def positive(kind: type):
+    """A parser of numbers above 0."""
+
+    def parse(text: str):
+        value = kind(text)
+        if not 0 < value < 1e9:
+            raise ValueError
+        return value
+
+    parse.__name__ = f"{kind.__name__} above 0"
+    return parse
+
+
+def parts(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def folder(text: str) -> Path:
+    if not Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"there is not a folder {text}")
+    return Path(text)
+
+
+def pair(text: str) -> tuple[str, str]:
+    part, equals, path = text.partition("=")
+    if not (part and equals and path):
+        raise argparse.ArgumentTypeError(f"{text!r} is not PART=PATH")
+    return part, path
+
+
+def listing(found: list[tables.Table]) -> list[dict]:
+    """The tables as JSON values."""
+    return [
+        {
+            "name": table.name,
+            "title": table.title,
+            "about": table.about,
+            "unit": table.unit,
+            "cases": [
+                {"name": case.name, "title": case.title, "data": list(case.data)}
+                for case in table.cases
+            ],
+            "systems": [
+                {"name": system.name, "title": system.title, "packages": list(system.packages)}
+                for system in table.systems
+            ],
+        }
+        for table in found
+    ]
+
+
+def show(found: list[tables.Table]) -> None:
+    for table in found:
+        print(f"{table.name:<20} {table.title}")
+        print(f"{'':<20} cases: {', '.join(case.name for case in table.cases)}")
+        print(f"{'':<20} systems: {', '.join(system.name for system in table.systems)}")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    reader = parser()
+    given = reader.parse_args(arguments)
+    unknown = [name for name in given.names if name not in (*tables.TABLES, "all", "list")]
+    if unknown:
+        known = ", ".join(("list", "all", *tables.TABLES))
+        reader.error(f"there is not a table {unknown[0]!r}; choose from {known}")
+    if "list" in given.names and len(given.names) > 1:
+        reader.error("list has no other names beside it")
+    every = given.names[0] in ("all", "list")
+    names = tables.TABLES if every else tuple(dict.fromkeys(given.names))
+    found = [tables.load(f"benchmarks.{name}") for name in names]
+    if "list" in given.names:
+        if given.json:
+            print(json.dumps(listing(found), ensure_ascii=False, indent=1))
+        else:
+            show(found)
+        return 0
+
+    options = harness.Options(
+        results=given.results,
+        rounds=1 if given.quick else given.rounds,
+        seconds=0.1 if given.quick else given.seconds,
+        quick=given.quick,
+        data=given.data,
+        only=given.only,
+        cases=given.cases,
+        python=dict(given.python),
+        threads=given.threads,
+    )
+    try:
+        results = harness.Results(given.results)
+        results.begin()
+    except ValueError as error:
+        print(f"{error}", file=sys.stderr)
+        return 2
+    for table in found:
+        harness.measure(table, options, results, lambda line: print(line, file=sys.stderr))
+        print(report.render(table, options, results) + "\n", flush=True)
+    if given.quick:
+        print("One short round each: it shows that everything runs, and is not a measurement.\n")
+    print(report.machines(results))
+    failed = report.failures(results)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

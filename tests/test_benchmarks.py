@@ -1,0 +1,269 @@
+"""The benchmarks measure in turn, go on where they were, and print what README.md shows.
+
+Two benchmarks of fake systems are written into a folder; nothing here looks at a time.
+"""
+
+import json
+import os
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "benchmarks" / "README.md"
+
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from benchmarks import __main__ as command  # noqa: E402
+from benchmarks import harness, machine, report, tables  # noqa: E402
+
+# Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
+TIMED = '''"""Two fakes.
+
+    python -m benchmarks fake_timed
+"""
+
+import functools
+import os
+
+from benchmarks.tables import Case, System
+
+UNIT = "steps/s"
+
+
+def build(settings, name):
+    def step():
+        with open(settings["journal"], "a", encoding="utf-8") as file:
+            file.write(f"{name} {os.getpid()} {os.environ.get('FAKE', '')}\\n")
+        if name == "breaks" and open(settings["journal"]).read().count("breaks ") > 1:
+            raise ValueError("fake | fault")
+        print("a library prints")
+        return 10 if name == "fast" else 1
+
+    return step
+
+
+SYSTEMS = tuple(
+    System(name, name.title(), functools.partial(build, name=name), packages, {"FAKE": name})
+    for name, packages in (
+        ("slow", ()),
+        ("fast", ("numpy",)),
+        ("absent", ("no-such-package", "numpy")),
+        ("breaks", ()),
+    )
+)
+CASES = (
+    Case("one", "Case one", {"journal": "JOURNAL"}),
+    Case("two", "Case two", {"journal": "JOURNAL"}, ("there.csv", "elsewhere/file.csv")),
+)
+
+
+def share(settings, system):
+    return "memory", 0.5
+'''
+SCORED = '''"""A fake table of scores."""
+
+from benchmarks.tables import Case, System
+
+UNIT = None
+
+
+def build(settings):
+    with open("JOURNAL", "a", encoding="utf-8") as file:
+        file.write("scored\\n")
+    return {"right, %": 93.75, "words": 12345.6, "file": "x"}
+
+
+def fail(settings):
+    return {}["lost"]
+
+
+SYSTEMS = (System("good", "Good", build), System("bad", "Bad", fail))
+CASES = (Case("one", "Case one", {}),)
+'''
+
+
+@pytest.fixture(scope="module")
+def fakes(tmp_path_factory):
+    """The folder with the modules `fake_timed` and `fake_scored`, which workers find too."""
+    folder = tmp_path_factory.mktemp("fakes")
+    for name, source in (("fake_timed", TIMED), ("fake_scored", SCORED)):
+        source = source.replace("JOURNAL", str(folder / f"{name}.txt"))
+        (folder / f"{name}.py").write_text(source, encoding="utf-8")
+    patch = pytest.MonkeyPatch()
+    patch.syspath_prepend(str(folder))
+    patch.setenv("PYTHONPATH", str(folder))
+    yield folder
+    patch.undo()
+
+
+def options(folder: Path, **values) -> harness.Options:
+    return harness.Options(folder / "results.jsonl", seconds=1e-6, threads=1, **values)
+
+
+def measured(name: str, chosen: harness.Options) -> harness.Results:
+    results = harness.Results(chosen.results)
+    results.begin()
+    harness.measure(tables.load(name), chosen, results)
+    return results
+
+
+def journal(path: Path) -> list[list[str]]:
+    return [line.split() for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_systems_are_timed_in_turn_and_finished_rows_are_kept(fakes, tmp_path):
+    lines = fakes / "fake_timed.txt"
+    chosen = options(tmp_path, rounds=2, cases=["one"])
+    results = measured("fake_timed", chosen)
+
+    steps = journal(lines)
+    assert [step[0] for step in steps] == [
+        *("slow", "fast", "breaks"),  # once each, untimed
+        *("slow", "fast", "breaks"),  # which breaks, and is left alone from now on
+        *("slow", "fast"),
+    ]
+    assert all(name == environment for name, _, environment in steps)
+    assert len({(name, pid) for name, pid, _ in steps}) == len({pid for _, pid, _ in steps}) == 3
+    assert len({str(os.getpid()), *(pid for _, pid, _ in steps)}) == 4
+
+    values = [line for line in results.lines if "value" in line]
+    order = ["slow", "fast", "limit-gemm", "limit-memory"]
+    assert [line["system"] for line in values] == order * 2
+    assert [line["round"] for line in values] == [0] * 4 + [1] * 4
+    assert report.failures(results) == ["fake_timed one: breaks: ValueError: fake | fault"]
+
+    # Nothing is left to do for the finished ones; the broken one is tried again.
+    lines.unlink()
+    again = measured("fake_timed", chosen)
+    assert {step[0] for step in journal(lines)} == {"breaks"}
+    lines.unlink()
+    finished = [line for line in again.lines if line.get("system") in ("slow", "fast")]
+    assert [line["round"] for line in finished if "value" in line] == [0, 0, 1, 1]
+
+    # One round more is one timing more of each, and quick ones are kept apart.
+    more = options(tmp_path, rounds=3, cases=["one"], only=["slow", "fast"])
+    measured("fake_timed", more)
+    assert [step[0] for step in journal(lines)] == ["slow", "fast"] * 2
+    lines.unlink()
+    quick = options(tmp_path, rounds=1, cases=["one"], only=["slow"], quick=True)
+    measured("fake_timed", quick)
+    assert [step[0] for step in journal(lines)] == ["slow"] * 2
+    assert "Fast" not in report.render(
+        tables.load("fake_timed"), quick, harness.Results(quick.results)
+    )
+
+    text = report.render(tables.load("fake_timed"), chosen, harness.Results(chosen.results))
+    rows = [line.split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    assert [row[0].strip("| ") for row in rows[2:]] == ["Fast", "Slow", "Absent", "Breaks"]
+    assert rows[2][3] == "1.00" and float(rows[3][3].strip("~")) < 1
+    assert "%" in rows[2][4] and "(memory)" in rows[2][4]
+    assert rows[4][1] == "not installed: `pip install no-such-package`"
+    assert rows[5][1] == "failed: ValueError: fake \\| fault"
+    assert len({len(row) for row in rows}) == 1
+    assert "Case two: skipped" not in text
+
+
+def test_a_case_without_its_data_says_so(fakes, tmp_path):
+    table = tables.load("fake_timed")
+    bare = options(tmp_path, cases=["two"])
+    assert "Case two: skipped: give the folder" in report.render(
+        table, bare, measured("fake_timed", bare)
+    )
+    (tmp_path / "there.csv").touch()
+    some = options(tmp_path, cases=["two"], data=tmp_path)
+    assert report.render(table, some, measured("fake_timed", some)).endswith(
+        "Case two: skipped: the folder of `--data` has no elsewhere/file.csv."
+    )
+
+
+def test_scores_are_measured_once(fakes, tmp_path):
+    chosen = options(tmp_path)
+    for _ in range(2):
+        results = measured("fake_scored", chosen)
+    assert journal(fakes / "fake_scored.txt") == [["scored"]]
+    text = report.render(tables.load("fake_scored"), chosen, results)
+    assert "| system | right, % | words | file |" in text
+    assert "| Good | 93.75 | 12,346 | x |" in text
+    assert "| Bad | failed: KeyError: 'lost' |  |  |" in text
+
+
+def test_results_survive_an_interruption_and_refuse_what_they_cannot_compare(tmp_path):
+    path = tmp_path / "results.jsonl"
+    results = harness.Results(path)
+    results.begin()
+    results.add(table="a", case="b", system="c", quick=False, round=0, value=1.5)
+    whole = path.read_bytes()
+    for cut in (1, 10, len(whole.splitlines()[1])):
+        path.write_bytes(whole + whole.splitlines()[1][:cut])
+        read = harness.Results(path)
+        assert read.lines == results.lines and path.read_bytes() == whole
+    for wrong in ("{", "[]", "3", '{"run": "x"}', '{"value": 1}'):
+        path.write_text(whole.decode() + wrong + "\n", encoding="utf-8")
+        with pytest.raises(ValueError, match=r"results\.jsonl, line 3 is not a result"):
+            harness.Results(path)
+    other = machine.describe() | {"cores": 999}
+    path.write_text(json.dumps({"run": 1, "machine": other}) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="another machine"):
+        harness.Results(path).begin()
+
+
+def test_a_ratio_is_of_the_same_round():
+    # Round by round 0.5, 0.25, 1; the ratio of the medians would be 4 / 8.
+    fastest = {(1, 0): 8.0, (1, 1): 16.0, (1, 2): 4.0}
+    assert report.ratio({(1, 0): 4.0, (1, 1): 4.0, (1, 2): 4.0}, fastest) == "0.50"
+    assert report.ratio({(1, 1): 4.0, (1, 2): 3.0}, fastest) == "0.50"
+    assert report.ratio({(2, 0): 4.0, (2, 1): 4.0}, fastest) == "~0.50"
+    assert [report.number(value) for value in (0.12345, 12.345, 100.4, 12345.6, 3, "x")] == [
+        *("0.1235", "12.35", "100", "12,346", "3", "x")
+    ]
+
+
+def test_the_list_names_every_table(capsys):
+    assert command.main(["list", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [table["name"] for table in listed] == list(tables.TABLES)
+    for table in listed:
+        assert f"python -m benchmarks {table['name']}" in table["about"], "its command"
+        assert re.search(r"takes .*\d+ .*minutes|takes \d+ ", table["about"]), "its duration"
+        assert "Expect" in table["about"]
+        names = [part["name"] for kind in ("cases", "systems") for part in table[kind]]
+        assert names and len(set(names)) == len(names)
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")}
+    assert set(tables.TABLES) <= modules
+    assert command.main(["list"]) == 0
+    assert capsys.readouterr().out.count("systems:") == len(listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["nothing"], "there is not a table 'nothing'; choose from list, all, generate"),
+        (["all", "--rounds", "0"], "--rounds"),
+        (["all", "--data", "no such folder"], "there is not a folder no such folder"),
+        (["all", "--python", "torch"], "'torch' is not PART=PATH"),
+        (["list", "all"], "list has no other names"),
+        (["all", "--seconds", "nan"], "--seconds"),
+    ],
+)
+def test_wrong_arguments_are_refused(arguments, expected, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command.main(arguments)
+    assert ended.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_readme_commands_parse(tmp_path):
+    text = README.read_text(encoding="utf-8")
+    commands = re.findall(r"python -m benchmarks ([^`\n]+)", text)
+    named = set()
+    for line in commands:
+        arguments = shlex.split(line.replace("DATA", str(tmp_path)), comments=True)
+        given = command.parser().parse_args(arguments)
+        assert set(given.names) <= {*tables.TABLES, "all", "list"}, line
+        named |= set(given.names)
+    assert named >= set(tables.TABLES), "every table has its command"
