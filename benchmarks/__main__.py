@@ -113,25 +113,49 @@ def show(found: list[tables.Table]) -> None:
         print(f"{'':<20} systems: {', '.join(system.name for system in table.systems)}")
 
 
-def main(arguments: list[str] | None = None) -> int:
-    reader = parser()
-    given = reader.parse_args(arguments)
-    unknown = [name for name in given.names if name not in (*tables.TABLES, "all", "list")]
+def chosen_tables(reader: argparse.ArgumentParser, names: list[str]) -> list[tables.Table]:
+    """The tables of these names; exits with a message if there is none of a name."""
+    unknown = [name for name in names if name not in (*tables.TABLES, "all", "list")]
     if unknown:
         known = ", ".join(("list", "all", *tables.TABLES))
         reader.error(f"there is not a table {unknown[0]!r}; choose from {known}")
-    if "list" in given.names and len(given.names) > 1:
+    if "list" in names and len(names) > 1:
         reader.error("list has no other names beside it")
-    every = given.names[0] in ("all", "list")
-    names = tables.TABLES if every else tuple(dict.fromkeys(given.names))
-    found = [tables.load(f"benchmarks.{name}") for name in names]
+    if "all" in names or "list" in names:
+        names = tables.TABLES
+    return [tables.load(f"benchmarks.{name}") for name in dict.fromkeys(names)]
+
+
+def run(found: list[tables.Table], options: harness.Options) -> int:
+    """Measure and print the tables; the exit status: 1 if a system failed, 2 for a bad file."""
+    try:
+        results = harness.Results(options.results)
+        results.begin()
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for table in found:
+        harness.measure(table, options, results, lambda line: print(line, file=sys.stderr))
+        print(report.render(table, options, results) + "\n", flush=True)
+    if options.quick:
+        print("One short round each: it shows that everything runs, and is not a measurement.\n")
+    print(report.machines(results))
+    failed = report.failures(results)
+    for line in failed:
+        print(line, file=sys.stderr)
+    return 1 if failed else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    reader = parser()
+    given = reader.parse_args(arguments)
+    found = chosen_tables(reader, given.names)
     if "list" in given.names:
         if given.json:
             print(json.dumps(listing(found), ensure_ascii=False, indent=1))
         else:
             show(found)
         return 0
-
     options = harness.Options(
         results=given.results,
         rounds=1 if given.quick else given.rounds,
@@ -143,22 +167,10 @@ def main(arguments: list[str] | None = None) -> int:
         python=dict(given.python),
         threads=given.threads,
     )
-    try:
-        results = harness.Results(given.results)
-        results.begin()
-    except ValueError as error:
-        print(f"{error}", file=sys.stderr)
-        return 2
-    for table in found:
-        harness.measure(table, options, results, lambda line: print(line, file=sys.stderr))
-        print(report.render(table, options, results) + "\n", flush=True)
-    if given.quick:
-        print("One short round each: it shows that everything runs, and is not a measurement.\n")
-    print(report.machines(results))
-    failed = report.failures(results)
-    for line in failed:
-        print(line, file=sys.stderr)
-    return 1 if failed else 0
+    found = [table for table in found if any(map(options.wants_case, table.cases))]
+    if not any(options.wants(system) for table in found for system in table.systems):
+        reader.error("no case and system has such names; see python -m benchmarks list")
+    return run(found, options)
 
 
 if __name__ == "__main__":

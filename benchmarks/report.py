@@ -97,7 +97,7 @@ def _scored(table: Table, case: Case, options: Options, results: Results) -> Ite
     for system in table.systems:
         for line in results.of(table.name, case.name, system.name, options.quick):
             scores.setdefault(system.name, {}).update(line.get("scores", {}))
-    columns = list(dict.fromkeys(name for found in scores.values() for name in found))
+    columns = list(dict.fromkeys(name for found in scores.values() for name in found)) or [""]
     yield from _line("system", *columns)
     yield from _line(*["---"] * (1 + len(columns)))
     for system in table.systems:

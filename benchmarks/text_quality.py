@@ -15,6 +15,8 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks import commands
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
@@ -145,7 +147,8 @@ def tfidf(settings: Settings) -> dict[str, float]:
     train, test = (data.read_labelled_texts(str(path)) for path in files(settings))
     names = sorted(set(train.labels) | set(test.labels))
     ids = [[names.index(label) for label in read.labels] for read in (train, test)]
-    found = tfidf_baseline(train.texts, ids[0], test.texts, ids[1])
+    texts = [[text for (text,) in read.texts] for read in (train, test)]
+    found = tfidf_baseline(texts[0], np.array(ids[0]), texts[1], np.array(ids[1]))
     return {"right, %": 100 * found["accuracy"], "macro-F1, %": 100 * found["macro_f1"]}
 
 

@@ -248,6 +248,8 @@ def test_the_list_names_every_table(capsys):
         (["all", "--python", "torch"], "'torch' is not PART=PATH"),
         (["list", "all"], "list has no other names"),
         (["all", "--seconds", "nan"], "--seconds"),
+        (["all", "--cases", "nothing"], "no case and system has such names"),
+        (["encoder", "--only", "nothing"], "no case and system has such names"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments, expected, capsys):
