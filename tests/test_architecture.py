@@ -5,6 +5,7 @@ to see where it points. Two tests start a process and look at what was really im
 """
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -316,3 +317,11 @@ def test_names_are_resolved_to_modules():
     assert resolve("tfx_transformer.bundle") == "bundle"
     assert resolve("tfx_transformer.Tokenizer") == "__init__"
     assert resolve("numpy") is None
+
+
+def test_the_guards_that_security_names_are_there():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    table = text.partition("## What guards what")[2].partition("\n## ")[0]
+    files = set(re.findall(r"`([\w/]+\.py)`", table))
+    assert len(files) > 20
+    assert not [f for f in files if not ((ROOT / PACKAGE / f).is_file() or (ROOT / f).is_file())]

@@ -17,6 +17,7 @@ libFuzzer makes them: it keeps those that reach new code, and a target ends at i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import resource
@@ -29,13 +30,14 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tfx_transformer import bundle
+from tfx_transformer import bundle, flag_parser
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.conversations import read_instructions
 from tfx_transformer.data.tables import read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import read_image
 from tfx_transformer.prediction.classification import read_labels
+from tfx_transformer.text import sentencepiece
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # What a process of Atheris does: only modules imported in its block are measured.
@@ -67,6 +69,8 @@ TOKENS = {
         b"\\p{L}",
     ],
     "weights": [b'"', b"{", b"[", b'"F32"', b'"BF16"', b'"shape"', b'"data_offsets"', b"\0"],
+    "sentencepiece": [b"\n", b"\x12", b"\x1a", b"\xff\xff\xff\xff\x0f", b"\0", b"\x80"],
+    "settings": [b"&a ", b"*a", b"[", b"{", b"\n", b": ", b"!!python/none", b'"\\0"', b'"\\ud800"'],
     "image": [b"\xff\xd8", b"\xff\xd9", b"IHDR", b"IDAT", b"\0\0\0\0", b"\xff\xff\xff\xff"],
 }
 
@@ -88,12 +92,37 @@ def read_weights(path: Path) -> None:
     saving.read_shapes(path)
 
 
+def read_sentencepiece(path: Path) -> None:
+    data = path.read_bytes()
+    for read in (sentencepiece.read_model, lambda data: sentencepiece.normalizer(data)("ﬁ a")):
+        with contextlib.suppress(ValueError):  # which `Tokenizer.from_pretrained` expects
+            read(data)
+
+
+def read_flags(path: Path) -> None:
+    def main(epochs: int = 3, rate: float = 0.1, csv: Path | None = None, cut: bool = True):
+        """Train.
+
+        Training arguments:
+            epochs: Passes.
+            rate: Of learning.
+            csv: File.
+            cut: Cut.
+        """
+
+    parser = flag_parser.make_parser(main, "train")
+    parser.add_argument("--config")
+    flag_parser.parse(main, parser, ["--config", str(path)])
+
+
 TARGETS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "csv": ("file.csv", read_csv),
     "jsonl": ("file.jsonl", lambda path: read_instructions(path, skip_bad_rows=True)),
     "config": ("config.json", read_config),
     "tokenizer": ("tokenizer.json", Tokenizer.load),
     "weights": ("model.safetensors", read_weights),
+    "sentencepiece": ("source.spm", read_sentencepiece),
+    "settings": ("settings.yaml", read_flags),
     "image": ("image.png", read_image),
 }
 
@@ -114,6 +143,11 @@ def examples(target: str) -> list[bytes]:
         return [Tokenizer.train(["the cat sat on the mat"], 262).to_json().encode()]
     if target == "weights":
         return [_safetensors()]
+    if target == "sentencepiece":
+        folder = Path(__file__).parents[1] / "conformance" / "tokenizers" / "marian"
+        return [file.read_bytes() for file in sorted(folder.glob("*.spm"))]
+    if target == "settings":
+        return [b"epochs: 20\nrate: 1e-3\ncsv: my.csv\ncut: false\n", b'{"epochs": 3, "csv": null}']
     return _images()
 
 
