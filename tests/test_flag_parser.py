@@ -124,6 +124,7 @@ def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
         ('{"shape": "\\ud800"}', "s.yaml, shape: the text holds a NUL character, or half"),
         ("shape: {a: 1}", "s.yaml, shape: this is a table, or a list in a list"),
         (BOMB, "s.yaml, shape: this is a table, or a list in a list"),
+        ("shape: [" + "x," * 40_000 + "x]", "JSON is expected of more than 65,536 characters"),
         ("x" * 1024 * 1025, "larger than any file of settings"),
     ],
 )
@@ -133,6 +134,12 @@ def test_a_wrong_file_of_settings_is_named(tmp_path, text, message):
     with pytest.raises(InputError) as caught:
         parsed("--config", str(file))
     assert str(file) in str(caught.value) and message in str(caught.value)
+
+
+def test_a_long_list_of_settings_is_read_as_json(tmp_path):
+    shape = [f"{number:09}.txt" for number in range(20_000)]
+    (tmp_path / "s.json").write_text(json.dumps({"shape": shape}, indent=1))
+    assert parsed("--config", str(tmp_path / "s.json"))["shape"] == ",".join(shape)
 
 
 def test_a_missing_file_of_settings_is_named():
