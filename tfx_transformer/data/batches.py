@@ -106,6 +106,10 @@ class Source:
     def __len__(self) -> int:
         return len(self.plan)
 
+    def tokens(self) -> int:
+        """Tokens of all examples, padding not counted."""
+        return int(self.plan.lengths.sum())
+
     def examples(self, step: int) -> np.ndarray:
         """What the plan calls the examples of a batch, counted over all epochs from 0."""
         epoch, index = divmod(step, len(self.plan))

@@ -96,7 +96,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror}.\n"
-                "  Free what it needs, or start where you may write."
+                "  Make room there and let it be written to, or start in another folder."
             ) from error
 
     def release(self) -> None:

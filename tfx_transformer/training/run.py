@@ -185,7 +185,7 @@ class Run:
         """
         tokens = batch_tokens * steps
         if batches is not None:
-            tokens = int(batches.source.plan.lengths.sum()) * steps / len(batches)
+            tokens = batches.source.tokens() * steps / len(batches)
         cost = estimate(model, batch_tokens, tokens, steps)
         print("\n".join(cost.lines()))
         self._write_json("cost.json", cost.to_dict())
