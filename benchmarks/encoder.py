@@ -108,7 +108,7 @@ def litert_embedder(settings: Settings, variant: str):
     if not file.exists():
         convert(new_model(), file, None if variant == "float32" else variant)
     engine = EncoderEngine(file, config(), threads=settings["threads"])
-    return timed(settings, TextEmbedder(engine, new_tokenizer(), LONGEST))
+    return timed(settings, TextEmbedder(engine, new_tokenizer(), config()))
 
 
 def keras_hub_model(settings: Settings, jit_compile: bool):

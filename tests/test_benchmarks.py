@@ -3,6 +3,8 @@
 Two benchmarks of fake systems are written into a folder; nothing here looks at a time.
 """
 
+import ast
+import importlib.util
 import json
 import os
 import re
@@ -269,3 +271,44 @@ def test_readme_commands_parse(tmp_path):
         assert set(given.names) <= {*tables.TABLES, "all", "list"}, line
         named |= set(given.names)
     assert named >= set(tables.TABLES), "every table has its command"
+
+
+def test_what_the_benchmarks_import_from_the_package_is_there():
+    names = [
+        (path.name, found.module, alias.name)
+        for path in sorted((ROOT / "benchmarks").glob("*.py"))
+        for found in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(found, ast.ImportFrom) and (found.module or "").startswith("tfx_transformer")
+        for alias in found.names
+    ]
+    assert len(names) > 20
+    for file, module, name in names:
+        found = importlib.import_module(module)
+        if not hasattr(found, name):
+            assert importlib.util.find_spec(f"{module}.{name}"), f"{file}: {module}.{name}"
+
+
+@pytest.mark.parametrize(
+    ("table", "setting", "recipe"),
+    [
+        ("translation_quality", "train", "translation"),
+        ("text_quality", "train", "text_classification"),
+        ("text_quality", "reader", "pretraining"),
+        ("image_quality", "train", "image_classification"),
+        ("finetuning", "before", "pretraining"),
+        ("finetuning", "after", "instruction_finetuning"),
+    ],
+)
+def test_flags_of_the_trainings_are_parameters_of_the_recipe(table, setting, recipe):
+    source = (ROOT / "recipes" / f"{recipe}.py").read_text(encoding="utf-8")
+    functions = [n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef)]
+    [main] = [function for function in functions if function.name == "main"]
+    parameters = {argument.arg for argument in main.args.args} - {"name", "minutes"}
+    seen = 0
+    for case in tables.load(f"benchmarks.{table}").cases:
+        given = case.settings.get(setting, ())
+        assert len(given) % 2 == 0
+        for flag in given[::2]:
+            assert flag.removeprefix("--").replace("-", "_") in parameters, (case.name, flag)
+            seen += 1
+    assert seen > 5
