@@ -77,6 +77,8 @@ def torch_training(settings: Settings) -> dict[str, float]:
     texts = [Path(settings["data"], name).read_text(encoding="utf-8") for name in FILES]
     alphabet = {character: index for index, character in enumerate(sorted(set("".join(texts))))}
     train, held_out = (torch.tensor([alphabet[c] for c in text]) for text in texts)
+    if settings["quick"]:
+        held_out = held_out[:1000]
     model = new_torch_model(torch, len(alphabet))
     optimizer = torch.optim.AdamW(
         model.parameters(), RATE, (0.9, 0.99), weight_decay=0.1, fused=True
