@@ -548,6 +548,18 @@ def test_what_a_place_reads_in_an_encoding_is_shown(write):
     assert "Il est né en été.'" in message
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_refused_before_it_is_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.csv")  # opening it would wait for who writes
+    assert "this is a pipe" in message_of(tmp_path / "pipe.csv")
+
+
+@pytest.mark.parametrize("name", ["a\0b.csv", "a\ud800.csv"])
+def test_a_name_that_no_file_has(name):
+    with pytest.raises(InputError, match="no file has this name"):
+        read_table(name, PAIR)
+
+
 def test_a_conversion_writes_over_nothing(write, converted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     first = message_of(write(FRENCH.encode("cp1252")))

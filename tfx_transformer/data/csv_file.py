@@ -25,6 +25,7 @@ import difflib
 import itertools
 import os
 import re
+import stat
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
@@ -76,9 +77,15 @@ class CsvFile:
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         path = self.path
         try:
-            file = path.open(encoding="utf-8-sig", newline="")
+            is_pipe = stat.S_ISFIFO(os.stat(path).st_mode)
+            file = None if is_pipe else path.open(encoding="utf-8-sig", newline="")
         except OSError as error:
             raise _open_error(path, error) from error
+        except ValueError as error:  # a NUL character, or half a character
+            raise row_error(repr(str(path)), "no file has this name.", "Check the path.") from error
+        if file is None:
+            what = "this is a pipe, which can be read only once."
+            raise row_error(str(path), what, "Write it to a file, and name that.")
         row = lines = 0
         header: list[str] = []
         with file:
