@@ -3,6 +3,7 @@
 import io
 import sys
 import types
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 from tfx_transformer import training
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
-from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving, duration
+from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving
+from tfx_transformer.training.terminal import duration, result_line, written_scores_line
 
 
 @pytest.fixture
@@ -42,6 +44,16 @@ class Terminal(io.StringIO):
 )
 def test_duration(seconds, text):
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("epochs", "counted"), [(1, "1 epoch"), (7, "7 epochs")])
+def test_the_result_in_one_line(epochs, counted):
+    training = {"epochs": epochs, "seconds": 63.2, "best_epoch": 1}
+    scores = written_scores_line({"exact_match": 0.5, "bleu": 61.2})
+    assert result_line(training, scores, Path("runs/r")) == (
+        f"{counted} in 1 min 03 s, the best was epoch 1. Held out: BLEU 61.2, 50.0 % exactly right."
+        " Pictures are in runs/r/"
+    )
 
 
 def test_one_line_stays_of_each_epoch(clock, capsys):

@@ -636,7 +636,7 @@ def test_figures(template):
     assert first.lines() == [
         "training    train.csv",
         "  rows      5 ('q', 'a'), up to 2 answers each, 1 bad ones left out",
-        "  tokens    32, 43.8 % bear loss; per row: half ≤ 9, 95 % ≤ 16, longest 16",
+        "  tokens    32, 43.8 % count in the loss; per row: half ≤ 9, 95 % ≤ 16, longest 16",
         "  truncated 1 rows (20.0 %)",
         "  unusable  1 rows (20.0 %)",
         "  packed    3 rows, 63.6 % full; unpacked 73.7 %",

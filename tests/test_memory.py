@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from tfx_transformer import data
+from tfx_transformer.data.contents import content_of
 from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import pixels_of
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training import Run
-from tfx_transformer.training.identity import content_of
 
 SOURCES = ["a cat", "two dogs", "NA", "a cat", "null", "three, birds", "one fox"]
 TARGETS = ["neko", "inu", "001", "neko", '"quoted"', "tori\ntori", "kitsune"]

@@ -60,7 +60,7 @@ def test_names_that_are_good(name):
 
 def finished_run(root, overwrite=False):
     run = Run("r", {"overwrite": overwrite, "epochs": 3}, root=root)
-    run._write_json("result.json", {})
+    run._record.result({})
     return run.done(run)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from typing import Any, TextIO
 
 # Control characters, of which terminals take commands; what reverses the direction of writing, so
@@ -25,6 +26,22 @@ def as_json(value: Any, stream: TextIO) -> str:
     except UnicodeEncodeError:
         return json.dumps(value)
     return _STEERING.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def width(text: str) -> int:
+    """Return the columns that a text fills: a kanji two, an accent that combines none."""
+    return sum(
+        2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text
+    )
+
+
+def shortened(text: str, columns: int) -> str:
+    """Return a text, or its beginning and "…", in at most so many columns."""
+    if width(text) <= columns:
+        return text
+    while width(text) >= columns:
+        text = text[: min(len(text) - 1, columns)]
+    return text + "…"
 
 
 class Console:

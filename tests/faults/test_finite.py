@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import unicodedata
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_config
 
 from tfx_transformer import training
-from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.batches import BatchPlan, Source, tf_dataset
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.training import Run, finite
@@ -192,6 +193,40 @@ def test_losses_that_are_often_high_are_no_spikes(capsys):
     assert told_of_losses(losses, capsys) == ""
     losses[150] = 3.0
     assert told_of_losses(losses, capsys).startswith("  1 loss spike, the highest 3 where 0.25 ")
+
+
+def places(path, rows, size=32) -> finite.Places:
+    """The places of batches of neighbouring rows."""
+    plan = BatchPlan(np.ones(len(rows)), size, shuffle=False)
+    return finite.Places(path, Source(plan, None, None, lambda index: [index]), rows)
+
+
+def test_a_loss_spike_is_one_line_with_few_rows():
+    line = "  2 loss spikes, the highest 9 where 2.01 is usual: "
+    room = 100 - len(line)
+    few = places("data/en_ja.csv", list(range(2, 66)), size=3)
+    assert few.short(1, room) == "epoch 1, step 2 (en_ja.csv, row 5, row 6, row 7)"
+    many = places("data/en_ja.csv", list(range(2, 66)))
+    assert many.short(1, room) == "epoch 1, step 2 (en_ja.csv, row 34 and 31 more)"
+    assert many.short(1, 80) == (
+        "epoch 1, step 2 (en_ja.csv, row 34, row 35, row 36, row 37, row 38 and 27 more)"
+    )
+    assert many.of(1).count("row ") == 20, "the line of a skipped step has room"
+
+
+@pytest.mark.parametrize(
+    "path", ["a.csv", "x/" * 40 + "y" * 200 + ".csv", "会話" * 30 + ".jsonl", ""]
+)
+@pytest.mark.parametrize(
+    "rows", [range(64), [10**12] * 64, [("page 7 of the report", i) for i in range(64)]]
+)
+def test_a_loss_spike_fits_its_line(path, rows):
+    for step in (0, 1, 987_654):
+        for columns in (20, 41, 60, 100):
+            text = places(path, list(rows)).short(step, columns)
+            wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+            assert len(text) + wide <= columns and text.count("row ") <= 5
+            assert text.startswith("epoch ") and "\n" not in text
 
 
 @pytest.mark.parametrize("score", [NAN, INFINITE, -INFINITE])

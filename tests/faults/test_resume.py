@@ -25,6 +25,7 @@ from tfx_transformer.data.labelled_images import labelled_images, read_labelled_
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Run
 from tfx_transformer.training.checkpoints import KEPT, Checkpoints
+from tfx_transformer.training.fit import fit
 
 FILES = ("arrays.safetensors", "config.json", "SHA256SUMS")
 
@@ -279,6 +280,57 @@ def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(tmp
     output = capsys.readouterr().out
     assert "step_20: arrays.safetensors does not have the checksum" in output
     assert "Goes on from epoch 1, step 0 of 20" in output
+
+
+class Counts(training.ResumableCallback):
+    """How many epochs it saw, and what it began with."""
+
+    def __init__(self):
+        super().__init__()
+        self.epochs, self.made = 0, None
+
+    def state(self):
+        return {"epochs": self.epochs}
+
+    def restore(self, state):
+        self.epochs = state["epochs"]
+
+    def resume(self, made, arrays):
+        self.made = made
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epochs += 1
+
+
+def fit_a_line(folder, *callbacks, optimizer=None):
+    """Three epochs of five steps on y = 2 x, without the folder of a run; the model."""
+    keras.utils.set_random_seed(1)
+    x = np.linspace(-1, 1, 13, dtype="float32")[:, None]
+    batches = tf_dataset(BatchPlan(np.ones(13), 3, seed=1), lambda i: (x[i], 2 * x[i]))
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dropout(0.1), keras.layers.Dense(1)])
+    model.compile(optimizer or training.adamw(1e-2), "mse")
+    fit(model, batches, batches, 3, callbacks, steps=5, checkpoints=Checkpoints(folder))
+    return model
+
+
+def test_fit_goes_on_without_a_run_and_callbacks_go_on_with_it(tmp_path):
+    straight = fit_a_line(tmp_path / "a", Counts())
+    with pytest.raises(KeyboardInterrupt):
+        fit_a_line(tmp_path / "b", Counts(), Dies(8))
+    counts, progress, plain = Counts(), training.Progress(13), keras.callbacks.Callback()
+    again = fit_a_line(tmp_path / "b", counts, plain, progress)
+    assert (counts.epochs, counts.made, progress.made) == (3, 5, 5)
+    assert again.history.history == straight.history.history
+    for one, other in zip(straight.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    state = json.loads((tmp_path / "b" / "step_15" / "config.json").read_text("utf-8"))
+    assert state["callbacks"] == {"0": {"epochs": 2}}, "before the last validation"
+
+
+def test_fit_needs_an_optimizer_that_skips_bad_steps(tmp_path):
+    with pytest.raises(InputError, match=r"is Adam\.[\s\S]*training\.adamw"):
+        fit_a_line(tmp_path, optimizer=keras.optimizers.Adam())
+    assert list(tmp_path.iterdir()) == []
 
 
 class Swallows(keras.callbacks.Callback):

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from tfx_transformer.cli.terminal import shortened
+from tfx_transformer.console import shortened
 
 # Rows that are looked at.
 _ROWS = 1_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from collections.abc import Iterable, Sequence
 
+from tfx_transformer.console import shortened, width
 from tfx_transformer.text.counting import Sample
 from tfx_transformer.text.splitters import visible
 
@@ -22,26 +22,10 @@ def has_colours() -> bool:
     return sys.stdout.isatty() and not refused
 
 
-def width(text: str) -> int:
-    """Columns that a text fills: a kanji two, an accent that combines none."""
-    return sum(
-        2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text
-    )
-
-
 def padded(text: str, columns: int, *, right: bool = False) -> str:
     """The text with spaces behind it, or before it, up to `columns`."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
-
-
-def shortened(text: str, columns: int) -> str:
-    """The text, or its beginning and "…", in at most `columns`."""
-    if width(text) <= columns:
-        return text
-    while width(text) >= columns:
-        text = text[: min(len(text) - 1, columns)]
-    return text + "…"
 
 
 def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:

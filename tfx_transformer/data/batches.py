@@ -62,6 +62,14 @@ class BatchPlan:
             batches += [pool[i : i + size] for i in range(0, len(pool), size)]
         return [batches[i] for i in random.permutation(len(batches))]
 
+    def index(self, example: int) -> int:
+        """Index of an example, as it is called in `order`, among all examples."""
+        return example % len(self.lengths)
+
+    def name(self, example: int) -> str:
+        """The name of an example that has no row: such as "example 12", counted from 1."""
+        return f"example {self.index(example) + 1}"
+
 
 class FreshPlan(BatchPlan):
     """Which examples stand in which batch, each numbered anew in every epoch: epoch * examples +
@@ -114,6 +122,20 @@ class Source:
         """What the plan calls the examples of a batch, counted over all epochs from 0."""
         epoch, index = divmod(step, len(self.plan))
         return self.plan.order(epoch)[index]
+
+    def names(self, step: int, rows: Sequence[Any] | None) -> list[str]:
+        """Names of the examples of a batch: "row 12", "row 12 + row 15" of one packed of several,
+        and where there are no rows those of the plan.
+
+        Args:
+            step: of the batch, counted over all epochs from 0.
+            rows: of the file, for each index that `members` returns; None: there are none.
+        """
+        examples = map(int, self.examples(step))
+        if rows is None:
+            return [self.plan.name(example) for example in examples]
+        members = (self.members(self.plan.index(example)) for example in examples)
+        return [" + ".join(f"row {rows[m]}" for m in several) for several in members]
 
 
 @contextlib.contextmanager

@@ -73,6 +73,11 @@ class TokenFile:
         )
 
     @property
+    def rows(self) -> None:
+        """None: what is trained on are stretches of ids, not rows of a file."""
+        return None
+
+    @property
     def bytes_per_token(self) -> float:
         return self.bytes / self.tokens
 
@@ -248,6 +253,10 @@ class BlockPlan(BatchPlan):
         random = np.random.default_rng([self.seed, epoch, self.length])
         offset = random.integers(self.offsets)
         return [offset + self.length * indices for indices in super().order(epoch)]
+
+    def name(self, example: int) -> str:
+        """The name of a block: its first token, such as "token 120", counted from 0."""
+        return f"token {example}"
 
 
 def blocks(

@@ -28,6 +28,14 @@ class CorpusSummary:
     steps: int
     bad_rows: int
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """No panels: all blocks are of one length.
+
+        Args:
+            max_length: of the model.
+        """
+        return {}, max_length
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 

@@ -41,6 +41,14 @@ class LabelledImagesSummary:
         by_pixels = sorted(self.sizes, key=lambda size: size[0] * size[1])
         return [by_pixels[0], by_pixels[len(by_pixels) // 2], by_pixels[-1]]
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """No panels: images have no length in tokens.
+
+        Args:
+            max_length: of the model.
+        """
+        return {}, max_length
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 

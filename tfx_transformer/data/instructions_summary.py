@@ -1,4 +1,4 @@
-"""What was read of instructions: rows, tokens, what bears loss, what is cut, what packing saves."""
+"""What was read of instructions: rows, tokens, those in the loss, what is cut and packed."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class InstructionsSummary:
     """Figures of one set of conversations.
 
     turns: answers in the conversation that has most; tokens: of the conversations that can be used,
-    as they are cut; loss_tokens: those of them that bear loss; truncated: rows that are cut;
-    unusable: rows left out because no answer begins in time; overlap: rows whose first prompt
+    as they are cut; loss_tokens: those of them that count in the loss; truncated: rows that are
+    cut; unusable: rows left out because no answer begins in time; overlap: rows whose first prompt
     training shows too; packed_rows: rows after packing; efficiency: share of a batch's slots that
     hold tokens, {"packed", "unpacked"}; lengths: tokens of each conversation, before it is cut. A
     conversation that makes several examples is as long as the longest of them.
@@ -51,6 +51,14 @@ class InstructionsSummary:
         """Length of a conversation at each of `PERCENTILES`."""
         return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """The lengths to draw, for each panel of the picture, and the most that a model reads.
+
+        Args:
+            max_length: not used; the figures have their own.
+        """
+        return {"conversation": self.lengths}, self.max_length
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
@@ -65,7 +73,7 @@ class InstructionsSummary:
         lines = [
             f"{self.name:<11} {self.path}",
             f"  rows      {self.rows:,}{named}{turns}{left_out}",
-            f"  tokens    {self.tokens:,}, {share:.1f} % bear loss; per row: half ≤ {half},"
+            f"  tokens    {self.tokens:,}, {share:.1f} % count in the loss; per row: half ≤ {half},"
             f" 95 % ≤ {most}, longest {longest}",
             f"  truncated {share_of(self.truncated, self.rows)}",
             f"  unusable  {share_of(self.unusable, self.rows)}",

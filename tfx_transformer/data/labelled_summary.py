@@ -53,6 +53,14 @@ class LabelledTextsSummary:
         """The labels of a single example: it is not held out, so nothing measures them."""
         return [name for name, count in self.labels.items() if count == 1]
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """The lengths to draw, for each panel of the picture, and the most that a model reads.
+
+        Args:
+            max_length: not used; the figures have their own.
+        """
+        return {"text": self.lengths}, self.max_length
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 

@@ -40,6 +40,14 @@ class SentencePairsSummary:
         """All tokens of both columns, starts and ends included."""
         return sum(sum(lengths) + 2 * len(lengths) for lengths in self.lengths.values())
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """The lengths to draw, for each panel of the picture, and the most that a model reads.
+
+        Args:
+            max_length: of the model.
+        """
+        return self.lengths, max_length - 1
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 

@@ -37,6 +37,14 @@ class PairsSummary:
         measured = sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
         return round(measured * self.rows / len(self.lengths["source"]))
 
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """The lengths to draw, for each panel of the picture, and the most that a model reads.
+
+        Args:
+            max_length: of the model.
+        """
+        return self.lengths, max_length - 1
+
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 

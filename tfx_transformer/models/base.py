@@ -12,6 +12,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.models import inputs, lora
+from tfx_transformer.models.skipping import SkipsBadSteps
 from tfx_transformer.models.summary import described
 from tfx_transformer.models.transformer import TransformerStack
 
@@ -36,7 +37,7 @@ class TransformerModel(keras.Model):
         may_read: names of inputs that a dictionary may hold besides.
 
     Raises:
-        InputError: `dtype` is no dtype policy.
+        InputError: `dtype` is not a dtype policy.
     """
 
     task = ""
@@ -60,6 +61,11 @@ class TransformerModel(keras.Model):
     def first_stack(self) -> TransformerStack:
         """The stack that reads the text or the image: the decoder where there is no encoder."""
         raise NotImplementedError
+
+    @property
+    def readings(self) -> int:
+        """How often a training step reads its batch."""
+        return 1
 
     def embedded_content(self, content: Tensor) -> Tensor:
         """Return what the first stack reads.
@@ -193,15 +199,16 @@ class TransformerModel(keras.Model):
             )
 
     def train_step(self, *arguments):
-        """As Keras does it. What a batch measures whose gradient is not finite, and which
-        `training.AdamW` leaves out, is left out of the metrics too."""
-        bad_steps = getattr(self.optimizer, "bad_steps", None)
-        if keras.backend.backend() != "tensorflow" or bad_steps is None:
+        """Train on one batch, as Keras does. A batch that the optimizer skips, because its gradient
+        is not finite, does not count in the metrics either."""
+        optimizer = self.optimizer
+        skips = isinstance(optimizer, SkipsBadSteps) and optimizer.built
+        if keras.backend.backend() != "tensorflow" or not skips:
             return super().train_step(*arguments)
         before = [(variable, ops.copy(variable.value)) for variable in self.metrics_variables]
         super().train_step(*arguments)
         for variable, old in before:
-            variable.assign(ops.where(bad_steps > 0, old, variable.value))
+            variable.assign(ops.where(optimizer.bad_steps > 0, old, variable.value))
         return self.get_metrics_result()
 
     def compile_from_config(self, config):

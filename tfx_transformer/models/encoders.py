@@ -297,6 +297,11 @@ class Classifier(EncoderModel):
             width *= config.class_tokens
         self.logits.build((None, width))
 
+    @property
+    def readings(self) -> int:
+        """2 if it was compiled with `consistency`, which compares two readings of a batch."""
+        return 2 if self.consistency else 1
+
     def _add_pooler(self):
         """The projection before the classes, and its norm, where the configuration has them."""
         config, part = self.config, {"dtype": self.dtype_policy}

@@ -16,7 +16,6 @@ from tfx_transformer.models.saving import parameters
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Tasks whose models read a text without a frame around it; the others are encoders.
 
 class CacheStates(NamedTuple):
     """How large the keys and values are that a generation has in its cache, step by step.

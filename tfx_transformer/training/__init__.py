@@ -1,7 +1,12 @@
-"""What `fit` needs around it: optimizer and schedule, callbacks, and the record of a run."""
+"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves."""
 
 from tfx_transformer.training.augmentation import augmented
-from tfx_transformer.training.callbacks import Previews, Progress, TimeLimit
+from tfx_transformer.training.callbacks import (
+    Previews,
+    Progress,
+    ResumableCallback,
+    TimeLimit,
+)
 from tfx_transformer.training.classification import ClassifierRun
 from tfx_transformer.training.embedding import EmbedderRun
 from tfx_transformer.training.objectives import objective
@@ -15,6 +20,7 @@ __all__ = [
     "InverseSquareRoot",
     "Previews",
     "Progress",
+    "ResumableCallback",
     "Run",
     "TimeLimit",
     "adamw",

@@ -14,7 +14,7 @@ from tfx_transformer.data.batches import Source
 
 # An image is shifted by at most this share of its width and height.
 _SHIFT = 1 / 8
-# Light: what tells a dog from a cat is shape and texture.
+# Light, because a dog differs from a cat by shape and texture.
 _BRIGHTNESS = 0.1
 _CONTRAST = 0.2
 # A rectangle is erased from this share of the images; its sides, as shares of the image's.
@@ -25,7 +25,7 @@ _DRAWS = 64
 
 
 def augmented(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5) -> Batches:
-    """The batches of `data.labelled_images`, their images changed anew in every epoch.
+    """Return the batches of `data.labelled_images`, their images changed anew in every epoch.
 
     Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made
     a little lighter or darker, and of some a rectangle is erased. In some batches each image is
@@ -54,7 +54,7 @@ def augmented(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5
 
 
 def _from_step(source: Source, image_size: int, seed: int, mix: float, step: int):
-    """Augmented batches from any step on: what is drawn for a batch is a function of its number."""
+    """Return augmented batches from any step on; what is drawn is a function of the step."""
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
 
@@ -70,7 +70,7 @@ def _from_step(source: Source, image_size: int, seed: int, mix: float, step: int
 
 
 def _changes(image_size: int, seed: int, mix: float):
-    """A function that changes a batch, and the generators of all its random numbers."""
+    """Return a function that changes a batch, and the generators of all its random numbers."""
     # Layers with equal seeds would draw equal numbers: only images that are flipped would be lit.
     seeds = iter(np.random.SeedSequence(seed).generate_state(7).tolist())
     options = {"dtype": "float32"}  # whatever the precision of the model
@@ -105,7 +105,7 @@ def _changes(image_size: int, seed: int, mix: float):
 
 
 def _erase(images, generator):
-    """Fills a rectangle of some images with one random colour (Zhong et al. 2020).
+    """Fill a rectangle of some images with one random colour (Zhong et al. 2020).
 
     `keras.layers.RandomErasing` makes mask and filling for every channel of every pixel, which took
     3.5 ms for 64 images of 32 x 32 on one core, more than all other changes; this takes 0.5 ms.
@@ -125,13 +125,13 @@ def _erase(images, generator):
 
 
 def _inside(length: int, start, side):
-    """bool (batch, length): whether the middle of a pixel is in the stretch; all in shares."""
+    """Return bool (batch, length): True for a pixel whose middle is in the stretch, in shares."""
     middle = (ops.arange(length, dtype="float32") + 0.5) / length
     return (middle >= start) & (middle < start + side)
 
 
 def _mix(layers, generator, images, labels, weights):
-    """A batch mixed by one of two layers.
+    """Return a batch mixed by one of two layers.
 
     The loss of a mixed image is to be that of its parts, each with its own weight:
     sum_i p_i w_i L(y_i) = w L(y) with w = sum_i p_i w_i and y = sum_i p_i w_i y_i / w. As the

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from itertools import zip_longest
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,10 +16,35 @@ import numpy as np
 from tfx_transformer.console import harmless, write_as_is
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
+from tfx_transformer.training.terminal import duration, one_line, shown
 
 
-class Progress(keras.callbacks.Callback):
-    """One line that says step, loss, tokens per second and time left; one that stays per epoch.
+class ResumableCallback(keras.callbacks.Callback):
+    """A callback that goes on where an interrupted training was: what it knows is kept in
+    checkpoints."""
+
+    def state(self) -> Any:
+        """What it knows, as JSON values; None: nothing."""
+        return None
+
+    def arrays(self) -> list[np.ndarray]:
+        """What it knows in arrays. At most one of the callbacks of a training has some."""
+        return []
+
+    def restore(self, state: Any) -> None:
+        """Take over what `state` returned."""
+
+    def resume(self, made: int, arrays: list[np.ndarray]) -> None:
+        """Begin after some steps, at the beginning of training and before `restore`.
+
+        Args:
+            made: steps made before this `fit`; 0: it begins at the first one.
+            arrays: of the checkpoint; none: it has none, or there is none.
+        """
+
+
+class Progress(ResumableCallback):
+    """Shows one line of step, loss, tokens per second and time left; one line an epoch stays.
 
     Args:
         tokens_per_epoch: tokens that one epoch trains on, padding not counted.
@@ -31,6 +57,10 @@ class Progress(keras.callbacks.Callback):
         self.unit = unit
         self.lively = sys.stderr.isatty()
         self.made = 0  # steps made before this `fit`, which goes on after them
+
+    def resume(self, made: int, arrays: list[np.ndarray]) -> None:
+        """Count speed and time left from these steps on."""
+        self.made = made
 
     def on_train_begin(self, logs=None):
         self.begin = self.shown = time.monotonic()
@@ -90,8 +120,8 @@ class Progress(keras.callbacks.Callback):
             sys.stderr.flush()
 
 
-class Previews(keras.callbacks.Callback):
-    """After each epoch, shows what the model writes for a few texts, where that has changed.
+class Previews(ResumableCallback):
+    """Shows, after each epoch, what the model writes for a few texts, where that has changed.
 
     Args:
         generate: texts to texts, by the model that is trained.
@@ -114,7 +144,7 @@ class Previews(keras.callbacks.Callback):
         return self.history
 
     def restore(self, state: list[dict]) -> None:
-        """Goes on from a checkpoint."""
+        """Go on from a checkpoint."""
         self.history = list(state)
 
     def on_epoch_end(self, epoch, logs=None):
@@ -134,7 +164,7 @@ class Previews(keras.callbacks.Callback):
         sys.stdout.flush()
 
 
-class TimeLimit(keras.callbacks.Callback):
+class TimeLimit(ResumableCallback):
     """Stops training after some minutes, at the end of the epoch that would be the last to fit.
 
     Args:
@@ -150,7 +180,7 @@ class TimeLimit(keras.callbacks.Callback):
         return time.monotonic() - self.begin
 
     def restore(self, state: float) -> None:
-        """Goes on from a checkpoint."""
+        """Go on from a checkpoint."""
         self.begin = time.monotonic() - state
 
     def on_train_begin(self, logs=None):
@@ -163,7 +193,7 @@ class TimeLimit(keras.callbacks.Callback):
 
 
 class HeldOutScore(keras.callbacks.Callback):
-    """After each epoch, adds a score of held-out examples to what is known of it.
+    """Adds, after each epoch, a score of held-out examples to its logs.
 
     Args:
         name: of the score; it becomes `val_<name>`.
@@ -178,9 +208,9 @@ class HeldOutScore(keras.callbacks.Callback):
         logs[f"val_{self.name}"] = self.score()
 
 
-class BestWeights(keras.callbacks.EarlyStopping):
-    """Ends training when a score no longer gets better; the model has the weights of the best
-    epoch then. An epoch whose score is not a finite number is never the best. Of scores that
+class BestWeights(ResumableCallback, keras.callbacks.EarlyStopping):
+    """Ends training when a score no longer gets better, and gives the model the weights of the best
+    epoch. An epoch whose score is not a finite number is never the best. Of scores that
     differ by less than one held-out example, the one with the lower validation loss is better.
 
     Args:
@@ -195,12 +225,20 @@ class BestWeights(keras.callbacks.EarlyStopping):
         self.grain, self.best_loss = grain, math.inf
 
     def state(self) -> dict:
-        """For a checkpoint, beside `best_weights`."""
+        """The best score and its epoch, and how many epochs ago it was."""
         names = ("wait", "best", "best_loss", "best_epoch")
         return {name: getattr(self, name) for name in names}
 
+    def arrays(self) -> list[np.ndarray]:
+        """The best weights."""
+        return self.best_weights or []
+
+    def resume(self, made: int, arrays: list[np.ndarray]) -> None:
+        """Take over the best weights of a checkpoint."""
+        self.best_weights = arrays or None
+
     def restore(self, state: dict) -> None:
-        """Goes on from a checkpoint."""
+        """Go on from a checkpoint."""
         for name, value in state.items():
             setattr(self, name, value)
 
@@ -227,7 +265,7 @@ class BestWeights(keras.callbacks.EarlyStopping):
 
 
 def in_grains(score, grain: float):
-    """A score, or a NumPy array of them, as a number of grains; grain 0: as it is."""
+    """Return a score, or a NumPy array of them, as a number of grains; grain 0: as it is."""
     return np.round(score / grain) if grain else score
 
 
@@ -236,7 +274,7 @@ def _to_numpy(variable):
 
 
 class WorthSaving(keras.callbacks.Callback):
-    """Refuses, at the end of training, a model that is not worth saving.
+    """Raises, at the end of training, if the model is not worth saving.
 
     Raises:
         InputError: no epoch was trained, or none has a validation loss that is a number.
@@ -249,24 +287,3 @@ class WorthSaving(keras.callbacks.Callback):
                 "training came to nothing: no epoch has a validation loss that is a number.\n"
                 "  Train for one epoch or more, with a lower learning rate."
             )
-
-
-def shown(text: Prompt) -> str:
-    """What of a prompt is shown to people: the text, or the last message of a conversation."""
-    return text if isinstance(text, str) else text[-1]["content"]
-
-
-def one_line(text: str, longest: int = 100) -> str:
-    """A text on one line of a terminal."""
-    text = " ⏎ ".join(text.splitlines())
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def duration(seconds: float) -> str:
-    """Such as "45 s", "3 min 20 s" or "1 h 05 min"."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

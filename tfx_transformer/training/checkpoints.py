@@ -27,7 +27,7 @@ _NAME = re.compile(r"step_(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What stands in one: arrays by name, and JSON values."""
+    """The content of one: arrays by name, and JSON values."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -57,14 +57,14 @@ class Checkpoints:
         return sorted(int(name[1]) for name in names if name)
 
     def path(self, step: int) -> Path:
-        """Where that of a step stands."""
+        """The folder of the one of a step."""
         return self.folder / f"step_{step}"
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Writes one, and removes all but the last `KEPT`.
+        """Write one, and remove all but the last `KEPT`.
 
         Raises:
-            InputError: it cannot be written, such as for want of room; those before are kept.
+            InputError: it cannot be written, such as on a full disk; those before are kept.
         """
         path = self.path(step)
         if path.exists():
@@ -80,7 +80,7 @@ class Checkpoints:
             self._remove(old)
 
     def newest(self) -> Checkpoint | None:
-        """The last one that is whole; says which are not. None if there is none at all.
+        """Return the last one that is whole, and print which are not; None if there is not any.
 
         Raises:
             InputError: there are some, and none is whole.
@@ -93,27 +93,27 @@ class Checkpoints:
                 damages.append(str(error).splitlines()[0])
                 continue
             for damage in damages:
-                print(f"A checkpoint is damaged and left out: {damage}")
+                print(f"A damaged checkpoint is skipped: {damage}")
             for later in self.steps():
                 if later > step:
                     self._remove(later)
             return found
         if damages:
             raise InputError(
-                "no checkpoint is whole:\n  " + "\n  ".join(damages) + "\n"
-                "  To begin anew pass --overwrite, or choose another --name."
+                "all checkpoints are damaged:\n  " + "\n  ".join(damages) + "\n"
+                "  To start over, pass --overwrite or choose another --name."
             )
         return None
 
     def peek(self) -> dict[str, Any] | None:
-        """The JSON values of the newest one that can be read, unverified."""
+        """Return the JSON values of the newest one that can be read, unverified."""
         for step in reversed(self.steps()):
             with contextlib.suppress(InputError):
                 return json_files.read_object(self.path(step) / bundle.CONFIG)
         return None
 
     def clear(self) -> None:
-        """Removes all, the newest last; nothing else that is in the folder."""
+        """Remove all, the newest last; nothing else that is in the folder."""
         for step in self.steps():
             self._remove(step)
         with contextlib.suppress(OSError):  # something of the user's is in it

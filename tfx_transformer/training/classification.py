@@ -1,16 +1,12 @@
-"""What a classifier's run leaves beside metrics: scores of every class, baselines, pictures, the
-surest mistakes."""
+"""The run of a classifier: scores of every class, baselines, pictures, its surest mistakes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
-import pandas
 
-from tfx_transformer import pictures
 from tfx_transformer.data.labelled_images import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
@@ -20,21 +16,18 @@ from tfx_transformer.evaluation.baselines import (
     tfidf_baseline,
 )
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
-from tfx_transformer.evaluation.mistakes import (
-    as_text,
-    most_confident_mistakes,
-    write_mistakes,
-)
+from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
+from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_line
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
 
 
 class ClassifierRun(Run):
-    """The record of one training of a classifier; arguments as of `Run`."""
+    """One training run of a classifier; arguments as of `Run`."""
 
     def watch(
         self,
@@ -44,7 +37,7 @@ class ClassifierRun(Run):
         minutes: float = 0,
         average: bool = False,
     ) -> list[keras.callbacks.Callback]:
-        """The callbacks of `fit`: progress, early stopping on the macro-F1 of held-out examples
+        """Return callbacks of `fit`: progress, early stopping on the macro-F1 of held-out examples
         with the best weights kept, a limit on time if `minutes` is not 0.
 
         Args:
@@ -52,8 +45,12 @@ class ClassifierRun(Run):
             held_out: examples that training does not show.
             patience: epochs without a better macro-F1 after which training ends.
             minutes: limit of training and validation together.
-            average: whether the optimizer keeps a moving average of the weights: that is what is
+            average: True if the optimizer keeps a moving average of the weights: that is what is
                 judged and kept then.
+
+        Raises:
+            InputError: a limit is out of range, or the model reads texts and the data are images,
+                or the other way round.
         """
         self.grain = 1 / max(len(held_out), 1)
         ends = self.ends("val_macro_f1", patience, minutes)
@@ -71,7 +68,7 @@ class ClassifierRun(Run):
 
         def macro_f1() -> float:
             probabilities = predictor.probabilities(self.held_out)
-            if not np.isfinite(probabilities).all():  # diverged: `WorthSaving` has a word for it
+            if not np.isfinite(probabilities).all():  # diverged, which `WorthSaving` reports
                 return 0.0
             return score(probabilities, self.truth, names)["macro_f1"]
 
@@ -81,8 +78,8 @@ class ClassifierRun(Run):
         return [*swap, *shown, *ends]
 
     def report(self, model: keras.Model, train: LabelledTexts | LabelledImages) -> dict[str, Any]:
-        """Writes metrics, scores, pictures and mistakes on the held-out examples, and returns what
-        the run came to.
+        """Write metrics, scores, pictures and mistakes on the held-out examples, and return the
+        result of the run.
 
         Args:
             model: that was trained.
@@ -92,28 +89,24 @@ class ClassifierRun(Run):
         Returns: "training", "scores", "data" and "example" as `Run.finish`; of texts also
             "text_columns", how many a row has, and of several their "columns".
         """
-        _, training = self._finish_metrics(model, "val_macro_f1")
+        _, training = self._write_metrics(model, "val_macro_f1")
         names, truth = self.predictor.labels.names, self.truth
         probabilities = self.predictor.probabilities(self.held_out)
-        shown = [as_text(item) for item in self.held_out]
         if self.predictor.labels.multi_label:
             scores = score_multi_label(probabilities, truth, names)
         else:
             scores = score_labels(probabilities, truth, names)
-            predicted = probabilities.argmax(axis=1)
-            pictures.confusion_matrix(self._folder.file("confusion.png"), truth, predicted, names)
-            pictures.calibration(self._folder.file("calibration.png"), probabilities, truth)
-            mistakes = most_confident_mistakes(shown, probabilities, truth, names)
-            write_mistakes(self._folder.file("mistakes.csv"), mistakes)
-        table = pandas.DataFrame(scores["per_class"]).T
-        self._write_table("classes.csv", table, index=True, index_label="label")
+            self._pictures.labels(probabilities, truth, names)
+            texts = [as_text(item) for item in self.held_out]
+            self._record.mistakes(most_confident_mistakes(texts, probabilities, truth, names))
+        self._record.classes(scores["per_class"])
         others = {} if self.predictor.labels.multi_label else self._baselines(train)
-        self._print_result(training, _sentence(scores))
+        print(result_line(training, label_scores_line(scores), self.folder))
         for name, found in others.items():
-            print(f"  {name + ':':<36} {_sentence(found)}")
-        self._write_json("result.json", training | scores | {"baselines": others})
+            print(baseline_line(name, found))
+        self._record.result(training | scores | {"baselines": others})
         kept = {name: value for name, value in scores.items() if name != "per_class"}
-        result = {"training": training, "scores": kept} | self._for_the_bundle()
+        result = self._result(training, kept)
         if isinstance(self.predictor, ImageClassifier):
             return result
         self.draw_self_attention(model, self.predictor.tokenizer, self.held_out)
@@ -121,7 +114,7 @@ class ClassifierRun(Run):
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 
     def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, dict[str, Any]]:
-        """What always the most frequent label, and a linear classifier, reach."""
+        """Return the scores of the majority-class baseline and of a linear classifier."""
         names = self.predictor.labels.names
         ids = train.targets(names)
         found = {"always the most frequent label": majority_baseline(ids, self.truth, names)}
@@ -134,16 +127,3 @@ class ClassifierRun(Run):
         before, after = sets
         found[name] = baseline(before, ids, after, self.truth)
         return found
-
-
-def _sentence(scores: Mapping[str, Any]) -> str:
-    """Such as "accuracy 91.2 %, macro-F1 90.8 %"."""
-    names = {
-        "accuracy": "accuracy",
-        "exact_match": "all labels right",
-        "macro_f1": "macro-F1",
-        "micro_f1": "micro-F1",
-        "calibration_error": "calibration error",
-    }
-    found = (f"{text} {100 * scores[name]:.1f} %" for name, text in names.items() if name in scores)
-    return ", ".join(found)

@@ -1,4 +1,4 @@
-"""What an embedder's run leaves beside metrics: how well its cosines agree with what is known."""
+"""The run of an embedder: how well its cosines agree with what is known of held-out pairs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from tfx_transformer.data.sentence_pairs import SentencePairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
+from tfx_transformer.training.terminal import result_line, vector_scores_line
 from tfx_transformer.vectors import spearman
 
 
 class EmbedderRun(Run):
-    """The record of one training of an embedder; arguments as of `Run`."""
+    """One training run of an embedder; arguments as of `Run`."""
 
     def watch(
         self, embedder, held_out: SentencePairs, patience: int = 5, minutes: float = 0
     ) -> list[keras.callbacks.Callback]:
-        """The callbacks of `fit`: progress, early stopping on held-out pairs with the best weights
-        kept, a limit on time if `minutes` is not 0.
+        """Return callbacks of `fit`: progress, early stopping on held-out pairs with the best
+        weights kept, a limit on time if `minutes` is not 0.
 
         Scored pairs are judged by Spearman's correlation of the cosines with the scores, others by
         how often the text that belongs to a first text is the nearest of all second texts.
@@ -47,24 +48,23 @@ class EmbedderRun(Run):
         return [score, Progress(self.tokens_per_epoch), *ends]
 
     def scores(self) -> dict[str, float]:
-        """Of the held-out pairs: "spearman" if they are scored; else "found", the share of first
-        texts whose own second text is the nearest, and the "mean_reciprocal_rank" of it."""
+        """Return "spearman" of the held-out pairs if they are scored; else "found", the share of
+        first texts whose own second text is the nearest, and "mean_reciprocal_rank" of it."""
         first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
         if self.held_out.scores:
             return {"spearman": float(spearman((first * second).sum(axis=1), self.held_out.scores))}
         cosines = first @ second.T
         own = np.diagonal(cosines)[:, None]
-        # Equal texts stand among the second ones: none of them is nearer than the own one. Where
-        # training has diverged all are.
+        # A second text that equals the own one is not nearer. Where training has diverged all are.
         ranks = 1 + (~(cosines <= own + 1e-6)).sum(axis=1)
         found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
         return {name: float(np.mean(values)) for name, values in found.items()}
 
     def report(self, model: keras.Model) -> dict[str, Any]:
-        """Writes metrics and scores, and returns what the run came to, as `Run.finish`."""
-        _, training = self._finish_metrics(model, f"val_{self.measure}")
+        """Write metrics and scores, and return the result of the run, as `Run.finish`."""
+        _, training = self._write_metrics(model, f"val_{self.measure}")
         scores = {name: round(value, 4) for name, value in self.scores().items()}
-        self._print_result(training, ", ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-        self._write_json("result.json", training | scores)
+        print(result_line(training, vector_scores_line(scores), self.folder))
+        self._record.result(training | scores)
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
-        return {"training": training, "scores": scores} | self._for_the_bundle()
+        return self._result(training, scores)

@@ -1,4 +1,4 @@
-"""What a training run may cost: parameters, memory, time. Said before it begins."""
+"""The parameters, memory and time of a training, estimated before it begins."""
 
 from __future__ import annotations
 
@@ -11,17 +11,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.models.lora import trainable_summary
-from tfx_transformer.models.transformer import TransformerStack
+from tfx_transformer.models.work import training_work
 
 # Share of the measured speed of matrix products that a training step reaches on a CPU: what
-# small models came to on the machines that benchmarks/README.md tells of.
+# small models reached on the machines of benchmarks/README.md.
 _EFFICIENCY = 0.35
 # Sums of two arrays that take as long as AdamW's update of one, which reads and writes weights,
 # moments and their average several times: what large tables cost.
 _PASSES = 24
-# What the paths of tables begin with that only encoder-only models have.
-_TABLES = ("ngrams/", "segments/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +46,7 @@ class Cost:
 
 
 def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -> Cost:
-    """The cost of training a model.
+    """Return the cost of training a model.
 
     Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
     of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
@@ -57,7 +54,7 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
     multiplies matrices; tables in which an encoder looks up its tokens are not multiplied, and
     convolutions are at every pixel that they see. Each step then updates all that is trained, at a
     share of the speed at which the machine adds. A `Classifier` that was compiled with
-    `consistency` reads all twice.
+    `consistency` reads every batch twice.
 
     Args:
         model: built.
@@ -65,68 +62,35 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
         tokens: tokens of the whole training.
         steps: of the whole training.
     """
-    config = model.config
-    if getattr(model, "consistency", 0):
-        batch_tokens, tokens = 2 * batch_tokens, 2 * tokens
-    counts = trainable_summary(model)
-    trained, frozen = counts["trained"], counts["frozen"]
-    # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
-    stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
-    layers = sum(len(stack.blocks) for stack in stacks)
-    width = 12 * config.hidden_dim + 3 * config.intermediate_dim
-    kernels, maps = _convolutions(model)
-    outside = 3 * (config.vocabulary_size + maps)
-    activations = math.ceil(4 * batch_tokens * (layers * width + outside))
-    operations = (6 * (trained - _looked_up(model) + kernels) + 4 * frozen) * tokens
+    work = training_work(model)
+    batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
+    operations = (6 * work.multiplied + 4 * work.frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
-    updating = steps * trained * _PASSES / _sums_per_second()
+    updating = steps * work.trained * _PASSES / _sums_per_second()
+    activations = math.ceil(4 * batch_tokens * work.kept)
     return Cost(
-        trained=trained,
-        frozen=frozen,
-        memory=counts["trained_bytes"] + counts["frozen_bytes"] + 3 * 4 * trained + activations,
+        trained=work.trained,
+        frozen=work.frozen,
+        memory=work.parameter_bytes + 3 * 4 * work.trained + activations,
         seconds=multiplying + updating,
     )
 
 
-def _looked_up(model: keras.Model) -> int:
-    """How many of the trained parameters no matrix is multiplied with."""
-    tables = _TABLES
-    if not (model.scores_tokens or model.config.image_size):
-        tables += ("embedding/",)
-    looked_up = (w for w in model.trainable_variables if w.path.startswith(tables))
-    return sum(math.prod(table.shape) for table in looked_up)
-
-
-def _convolutions(model: keras.Model) -> tuple[float, float]:
-    """Per token of an image: what its convolutions multiply beyond their parameters once, and how
-    many numbers they make."""
-    config = model.config
-    if not (config.image_size and config.conv_layers):
-        return 0.0, 0.0
-    kernels, numbers, side = 0.0, 0.0, config.image_size
-    for convolution in model.embedding.convolutions:
-        pixels = side**2 / config.max_sequence_length
-        kernels += math.prod(convolution.kernel.shape) * (pixels - 1)
-        numbers += convolution.filters * pixels
-        side = -(-side // 2)
-    return kernels, numbers
-
-
 def _operations_per_second() -> float:
-    """Of float32 matrix products on this machine."""
+    """Return the operations a second of float32 matrix products on this machine."""
     size = 768
     matrix = keras.ops.ones((size, size), "float32")
     return 2 * size**3 / _seconds(keras.ops.matmul, matrix)
 
 
 def _sums_per_second() -> float:
-    """Of the float32 numbers of two arrays that no cache holds."""
+    """Return the sums a second of float32 numbers of two arrays that no cache holds."""
     size = 8_000_000
     return size / _seconds(keras.ops.add, keras.ops.ones((size,), "float32"))
 
 
 def _seconds(operation: Callable[[Any, Any], Any], value: Any) -> float:
-    """For the operation of a value with itself: the best of a few short trials."""
+    """Return the time of an operation of a value with itself: the best of a few short trials."""
     np.asarray(operation(value, value))
     best = float("inf")
     for _ in range(4):

@@ -5,12 +5,19 @@ from __future__ import annotations
 import collections
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
+from tfx_transformer.console import shortened, width
+from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import counted
+from tfx_transformer.training.optimizers import AdamW
+from tfx_transformer.training.terminal import COLUMNS
 
 # So many steps in a row whose gradient is not finite are more than one bad example.
 LIMIT = 3
@@ -22,14 +29,17 @@ _WINDOW, _FEW = 100, 30
 # A spike is as many deviations above the median, and half as much again as what this share of the
 # losses is below: when training has learned all but some examples, losses are low or high.
 _DEVIATIONS, _RATIO, _ORDINARY = 8.0, 1.5, 0.95
-# How many single steps that were left out are told.
-_TOLD = 20
+# How many single steps that were skipped are reported.
+_REPORTED = 20
+# Rows of a batch that are listed, and in a line that must be short; columns of the file's name
+# there.
+_ROWS, _FEW_ROWS, _FILE = 20, 5, 24
 # On a GPU each look at a number waits for all that is under way.
 _STRIDE = 16
 
 
 class NumbersGoneWrong(Exception):
-    """Steps in a row had no finite gradient.
+    """Raised from `fit` when steps in a row had no finite gradient.
 
     Args:
         step: the last of them, counted from 0 over all epochs.
@@ -41,21 +51,28 @@ class NumbersGoneWrong(Exception):
 
 
 class Guard(keras.callbacks.Callback):
-    """Reports steps that were not applied and losses that jump, and ends `fit` after `LIMIT` of the
-    former in a row. The optimizer (`AdamW`) is what does not apply them.
+    """Reports skipped steps and jumps of the loss; ends `fit` after `LIMIT` skipped steps in a row.
+    The optimizer (`AdamW`) is what skips steps whose gradient is not finite.
 
     Args:
         where: step, counted from 0 over all epochs -> in words, the batch and its rows of the file.
         made: steps made before this `fit`.
+        short: (step, columns) -> the same in at most so many columns; None: `where`, cut.
 
     Raises:
         NumbersGoneWrong: from `fit`.
     """
 
-    def __init__(self, where: Callable[[int], str], made: int = 0) -> None:
+    def __init__(
+        self,
+        where: Callable[[int], str],
+        made: int = 0,
+        short: Callable[[int, int], str] | None = None,
+    ) -> None:
         super().__init__()
         self.where, self.made = where, made
-        self.told = 0
+        self.short = short or (lambda step, columns: shortened(where(step), columns))
+        self.reported = 0
         self.losses: collections.deque[float] = collections.deque(maxlen=_WINDOW)
         # On a CPU a step is over when `fit` comes here.
         self.stride = _STRIDE if _on_a_gpu() else 1
@@ -69,10 +86,10 @@ class Guard(keras.callbacks.Callback):
         if step < self.made or not (last or (batch + 1) % self.stride == 0):
             return
         bad = int(_adamw(self.model.optimizer).bad_steps)
-        self.told += bad > 0
-        if bad and self.told <= _TOLD:
-            more = " (more of them are not told)" if self.told == _TOLD else ""
-            print(f"The gradient is not finite; a step is left out: {self.where(step)}{more}")
+        self.reported += bad > 0
+        if bad and self.reported <= _REPORTED:
+            more = " (later ones are not reported)" if self.reported == _REPORTED else ""
+            print(f"The gradient is not finite; skipped {self.where(step)}{more}")
         if bad >= LIMIT:
             raise NumbersGoneWrong(step)
         if not bad and self.stride == 1 and not last:  # the last batch may be a small one
@@ -81,14 +98,18 @@ class Guard(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.spikes:
             loss, usual, step = max(self.spikes)
-            count = len(self.spikes)
-            print(
-                f"  {count} loss spike{'s' if count > 1 else ''}, the highest {loss:.3g} where "
-                f"{usual:.3g} is usual: {self.where(step)}"
+            line = (
+                f"  {counted(len(self.spikes), 'loss spike')}, the highest {loss:.3g} where "
+                f"{usual:.3g} is usual: "
             )
+            print(line + self.short(step, COLUMNS - width(line)))
 
     def _compare(self, step: int, mean: float) -> None:
-        """mean: of the losses of the epoch so far, of which `fit` tells."""
+        """Note a spike if the loss of a step is far above those before.
+
+        Args:
+            mean: of the losses of the epoch so far, which is what `fit` reports.
+        """
         self.count += 1
         before, self.total = self.total, mean * self.count
         if self.count == 1 and step > self.first:  # the epoch began in another process
@@ -105,13 +126,27 @@ class Guard(keras.callbacks.Callback):
         self.losses.append(loss)
 
 
+def check_optimizer(optimizer: keras.optimizers.Optimizer | None) -> None:
+    """Raise if an optimizer does not skip steps whose gradient is not finite.
+
+    Raises:
+        InputError: it is not an `AdamW`, or the model was not compiled.
+    """
+    if not isinstance(_adamw(optimizer), AdamW):
+        found = "none" if optimizer is None else type(optimizer).__name__
+        raise InputError(
+            f"the optimizer of the model is {found}.\n"
+            "  Expected AdamW: compile the model with tfx_transformer.training.adamw(...)."
+        )
+
+
 def rate_of(optimizer: keras.optimizers.Optimizer) -> float:
-    """The factor on the learning rate: 1, halved whenever the training went back."""
+    """Return the factor on the learning rate: 1, halved whenever the training went back."""
     return float(_adamw(optimizer).rate)
 
 
 def lower_rate(optimizer: keras.optimizers.Optimizer, before: float) -> bool:
-    """Halves the factor on the learning rate, or returns False if that was done `ROLLBACKS` times.
+    """Halve the factor on the learning rate; return False if that was done `ROLLBACKS` times.
 
     Args:
         before: the factor when the numbers went wrong; the checkpoint may have an older one.
@@ -124,7 +159,7 @@ def lower_rate(optimizer: keras.optimizers.Optimizer, before: float) -> bool:
 
 
 def cause(model: keras.Model, batch, rows: list[str]) -> str:
-    """What is not a finite number, in words: a weight, an input, or the loss of some rows.
+    """Return, in words, what is not a finite number: a weight, an input, or the loss of some rows.
 
     Args:
         batch: NumPy arrays, of which the gradient was not finite.
@@ -139,56 +174,73 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
         finite = np.isfinite(np.asarray(array, "float64")).reshape(len(array), -1).all(axis=1)
         if not finite.all():
             bad = [row for row, good in zip(rows, finite, strict=False) if not good]
-            return f"{name} hold a number that is not finite" + (f": {_some(bad)}" if bad else "")
+            where = f": {_some(bad, _ROWS)}" if bad else ""
+            return f"{name} hold a number that is not finite{where}"
     loss = model.compute_loss(None, labels, model(inputs, training=False), weights, training=False)
     if not math.isfinite(float(loss)):
         return "the loss is not a finite number, though weights and inputs are"
-    return "the loss is a finite number and its gradient is none: the rate is too high"
+    return "the loss is a finite number but its gradient is not: the rate is too high"
 
 
 def stopped(where: str, why: str) -> InputError:
-    """The error that ends a training whose numbers went wrong again and again."""
+    """Return the error that ends a training whose numbers went wrong again and again."""
     return InputError(
         f"training stopped: {LIMIT} steps in a row had no finite gradient, at lower and lower "
         f"rates too.\n  Last: {where}\n  Cause: {why}.\n"
-        "  Correct these rows, or choose a lower --learning-rate, and begin anew with --overwrite."
+        "  Correct these rows, or choose a lower --learning-rate, and start over with --overwrite."
     )
 
 
-def place(path: str, source, rows: list[int] | None, step: int) -> str:
-    """Such as "epoch 2, step 17 (data.csv, rows 3, 9, 12)".
+class Places:
+    """The batches of a training in words: their step, and the rows of the data.
 
     Args:
         path: of the file.
         source: `data.batches.Source` of the training batches.
-        rows: of the file, for each example; None: unknown.
-        step: counted from 0 over all epochs.
+        rows: of the file, for each example; None: they have none.
     """
-    epoch, index = divmod(step, len(source))
-    return f"epoch {epoch + 1}, step {index + 1} ({path}, {_some(names(source, rows, step))})"
+
+    def __init__(self, path: str, source: Source, rows: Sequence[Any] | None) -> None:
+        self.path, self.source, self.rows = path, source, rows
+
+    def names(self, step: int) -> list[str]:
+        """Names of the examples of a batch; see `data.batches.Source.names`."""
+        return self.source.names(step, self.rows)
+
+    def of(self, step: int) -> str:
+        """A batch and its rows, such as "epoch 2, step 17 (data.csv, row 3, row 9, row 12)".
+
+        Args:
+            step: counted from 0 over all epochs.
+        """
+        return f"{self._step(step)} ({self.path}, {_some(self.names(step), _ROWS)})"
+
+    def short(self, step: int, columns: int) -> str:
+        """A batch and as many of its rows, at most five, as fit into some columns of a line."""
+        names = self.names(step)
+        file = shortened(Path(self.path).name, _FILE)
+        texts = [
+            f"{self._step(step)} ({file}, {_some(names, most)})" for most in range(_FEW_ROWS, 0, -1)
+        ]
+        alone = shortened(self._step(step), columns)
+        return next((text for text in texts if width(text) <= columns), alone)
+
+    def _step(self, step: int) -> str:
+        epoch, index = divmod(step, len(self.source))
+        return f"epoch {epoch + 1}, step {index + 1}"
 
 
-def names(source, rows: list[int] | None, step: int) -> list[str]:
-    """What each example of a batch is called: "row 12" of a file, or several where they are packed,
-    else their number."""
-    count = len(source.plan.lengths)
-    examples = source.examples(step)
-    if hasattr(source.plan, "offsets"):  # blocks of one long text
-        return [f"token {i}" for i in examples]
-    if rows is not None:
-        members = (source.members(i % count) for i in examples)
-        return [" + ".join(f"row {rows[m]}" for m in several) for several in members]
-    return [f"example {i % count + 1}" for i in examples]
-
-
-def _some(rows: list[str], most: int = 20) -> str:
-    """Such as "row 3, row 9 and 12 more"."""
+def _some(rows: list[str], most: int) -> str:
+    """Return the first names of a list, such as "row 3, row 9 and 12 more"."""
     more = f" and {len(rows) - most} more" if len(rows) > most else ""
     return ", ".join(rows[:most]) + more
 
 
-def _adamw(optimizer):
-    return getattr(optimizer, "inner_optimizer", optimizer)
+def _adamw(optimizer: Any) -> Any:
+    """Return the optimizer that applies the gradients, which one that scales losses has in it."""
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return optimizer.inner_optimizer
+    return optimizer
 
 
 def _on_a_gpu() -> bool:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
+
+import pandas
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
@@ -50,7 +53,7 @@ _held: dict[Path, files.Lock] = {}
 
 
 def check_name(name: str, flag: str = "name") -> None:
-    """Refuse what is not the name of a folder: a path, blanks, what no terminal shows as it is.
+    """Raise if a name is not one of a folder: a path, blanks, characters that no terminal shows.
 
     Raises:
         InputError: the name is not one.
@@ -136,6 +139,19 @@ class RunFolder:
             self._written.append(name)
             self._write_manifest()
         return self.path / name
+
+    def write_json(self, name: str, values: Any) -> None:
+        """Write values as JSON; others than JSON's as their text."""
+        text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
+        files.write(self.file(name), text)
+
+    def write_table(self, name: str, table: pandas.DataFrame, **options: Any) -> None:
+        """Write a table as CSV, without its index.
+
+        Args:
+            options: of `pandas.DataFrame.to_csv`.
+        """
+        files.write(self.file(name), table.to_csv(**{"index": False} | options))
 
     def _write_manifest(self) -> None:
         text = json.dumps({"files": self._written}, ensure_ascii=False, indent=1)

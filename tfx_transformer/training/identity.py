@@ -1,14 +1,13 @@
-"""What makes two trainings the same one: settings, files, model."""
+"""The identity of a training: its settings, files and model."""
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import inspect
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ _FIRST_FIELDS = frozenset(
 
 
 class Identity:
-    """What a training depends on, and what of it has changed since it was interrupted.
+    """All that a training depends on, and what of it has changed since it was interrupted.
 
     Args:
         settings: of the run.
@@ -100,30 +99,11 @@ class Identity:
         return found
 
     def _comparable(self, name: str, value: Any) -> Any:
-        """A value as it is compared: "" and None are both no value, and paths are told by where
-        they lead."""
+        """Return a value as it is compared: "" and None are both no value, "./a" and "a" are one
+        path."""
         if value in ("", None):
             return None
         return _normal(value) if name in self._paths and isinstance(value, str) else value
-
-
-def content_of(read: Any) -> str:
-    """Return a digest of examples that were read from memory, in their order.
-
-    Args:
-        read: such as `data.Pairs`; where the rows are, and by what names, does not count.
-    """
-    total = hashlib.sha256()
-    if hasattr(read, "array"):  # a corpus
-        total.update(read.array())
-        return total.hexdigest()
-    for field in dataclasses.fields(read):
-        if field.name in ("path", "columns", "rows", "bad_rows"):
-            continue
-        values = read.digests() if field.name == "files" else getattr(read, field.name)
-        for value in values if isinstance(values, Sequence) else [values]:
-            total.update(json.dumps(value, default=str).encode() + b"\n")
-    return total.hexdigest()
 
 
 def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
@@ -141,7 +121,7 @@ def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
 
 
 def _is_same(before: Any, now: Mapping[str, Any]) -> bool:
-    """Whether two descriptions by `model_of` are of one training.
+    """Return True if two descriptions by `model_of` are of one training.
 
     Fields of an architecture that an earlier version did not have yet count by their defaults; new
     options of an optimizer do not count.
@@ -161,7 +141,7 @@ def _is_same(before: Any, now: Mapping[str, Any]) -> bool:
 
 
 def _first_digest(model: keras.Model, steps: int, epochs: int) -> str:
-    """Return what version 0.1 knew a model by; "": it had no such models."""
+    """Return the digest by which version 0.1 knew a model; "": it had no such models."""
     first = {name: value for name, value in model.config.to_dict().items() if name in _FIRST_FIELDS}
     if TransformerConfig.from_dict(first) != model.config:
         return ""
@@ -182,7 +162,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_path(hint: Any) -> bool:
-    """Whether a type is a path, or may be one."""
+    """Return True if a type is a path, or may be one."""
     if isinstance(hint, type):
         return issubclass(hint, os.PathLike)
     return any(map(_is_path, typing.get_args(hint)))
@@ -211,7 +191,7 @@ def _digest(path: Path) -> str:
 
 
 def _unnamed(config):
-    """Without the names that Keras gives: they count what a process has made."""
+    """Return a configuration without the names that Keras counts up in a process."""
     if not isinstance(config, dict):
         return config
     return {key: _unnamed(value) for key, value in config.items() if key != "name"}

@@ -1,4 +1,4 @@
-"""What a model is pre-trained to do: to continue texts, or to tell what is hidden in them."""
+"""The objectives of pre-training: to continue texts, or to fill in hidden tokens."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Objective:
 
     @property
     def task(self) -> str:
-        """What a bundle calls the model."""
+        """The name of the model's kind in a bundle."""
         return self.model.task
 
     def writer(self, model: keras.Model, tokenizer: Tokenizer):
-        """The model's `TextGenerator`; None if it writes no text."""
+        """Return the model's `TextGenerator`; None if it writes no text."""
         return text_generator(model, tokenizer) if self.model is CausalLM else None
 
 
@@ -67,7 +67,7 @@ _OBJECTIVES = {
 
 
 def objective(name: str) -> Objective:
-    """The objective "causal" (Radford et al. 2018) or "masked" (Devlin et al. 2019).
+    """Return the objective "causal" (Radford et al. 2018) or "masked" (Devlin et al. 2019).
 
     Raises:
         InputError: another name.

@@ -11,6 +11,7 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.models.skipping import SkipsBadSteps
 
 
 @serializable
@@ -38,7 +39,7 @@ class InverseSquareRoot(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @serializable
-class AdamW(keras.optimizers.AdamW):
+class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
     """Keras' AdamW (Loshchilov & Hutter 2019) without decay of biases, norms and embeddings.
 
     Keras forgets `exclude_from_weight_decay` when a model is saved; this class does not.
@@ -112,7 +113,7 @@ class AdamW(keras.optimizers.AdamW):
 
 
 def _finite(gradients):
-    """bool (): whether the norm of all gradients together is a finite number, on all replicas."""
+    """Return bool (): True if the norm of all gradients, on all replicas, is a finite number."""
     # The gradient of a table that is looked up in holds the rows that were: its `values`.
     values = [getattr(g, "values", g) for g in gradients if g is not None]
     squares = sum(ops.sum(ops.square(ops.cast(value, "float32"))) for value in values)
@@ -125,7 +126,7 @@ def _finite(gradients):
 
 
 def _strategy():
-    """The strategy of TensorFlow that distributes the training, or None."""
+    """Return the strategy of TensorFlow that distributes the training, or None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -134,7 +135,7 @@ def _strategy():
 
 
 def _assign(variables, values):
-    """Assigns to each variable, under a strategy to its copy on every replica."""
+    """Assign to each variable, under a strategy to its copy on every replica."""
     if _strategy() is None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -150,7 +151,7 @@ def _assign(variables, values):
 
 
 def _depth(path: str) -> int | None:
-    """0 of a weight of the embeddings, 1 of the first block, and so on; None of the read-out."""
+    """Return 0 for a weight of the embeddings, 1 for the first block, …; None for the read-out."""
     if path.startswith(("embedding/", "ngrams/")):
         return 0
     block = re.search(r"/block_(\d+)/", path)
@@ -170,7 +171,7 @@ def adamw(
     layer_decay: float = 1.0,
     average: float = 0.0,
 ) -> keras.optimizers.Optimizer:
-    """`AdamW` with warm-up, decay of the rate and clipping of the global norm.
+    """Return `AdamW` with warm-up, decay of the rate and clipping of the global norm.
 
     Args:
         learning_rate: highest rate.
@@ -210,7 +211,7 @@ def adamw(
 
 
 def _schedule(learning_rate: float, warmup_steps: int, decay: str, total_steps: int | None):
-    """The rate as a schedule, or as the number it always is."""
+    """Return the rate as a schedule, or as the number it always is."""
     if decay == "cosine":
         if total_steps is None:
             raise ValueError("adamw: decay='cosine' needs total_steps.")

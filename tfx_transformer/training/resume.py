@@ -1,4 +1,5 @@
-"""A training that goes on where it was interrupted: at the very step, to the very same weights."""
+"""Checkpoints while a model trains, and a training that goes on from one: at the very step, to the
+very same weights."""
 
 from __future__ import annotations
 
@@ -7,14 +8,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
+from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
-from tfx_transformer.training.callbacks import BestWeights, Progress
+from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -34,11 +36,11 @@ class Resume(keras.callbacks.Callback):
 
     Args:
         store: of the run.
-        callbacks: the other ones of `fit`, which stand before this one. State is kept of those
-            that have `state() -> JSON value` and `restore(value)`.
+        callbacks: the other ones of `fit`, which are called before this one. What each
+            `ResumableCallback` among them knows is kept.
         source: of the training batches.
         steps: of an epoch.
-        about: JSON values that are kept in each checkpoint.
+        kept: JSON values that are written into each checkpoint.
         minutes: after which one is written within an epoch; 0: none.
     """
 
@@ -46,14 +48,14 @@ class Resume(keras.callbacks.Callback):
         self,
         store: Checkpoints,
         callbacks: Sequence[keras.callbacks.Callback],
-        source,
+        source: Source,
         steps: int,
-        about: dict[str, Any],
+        kept: Mapping[str, Any],
         minutes: float = 5,
     ) -> None:
         super().__init__()
         self.store, self.callbacks, self.source = store, list(callbacks), source
-        self.steps, self.about, self.minutes = steps, about, minutes
+        self.steps, self.kept, self.minutes = steps, kept, minutes
         self.first = self.step = 0  # steps made when fit began, and by now
         self.saved: int | None = None
         self.signal: int | None = None
@@ -62,11 +64,12 @@ class Resume(keras.callbacks.Callback):
 
     @property
     def epoch(self) -> int:
-        """Where `fit` begins, counted from 0: an epoch whose last step is made is validated yet."""
+        """The epoch that `fit` begins with, counted from 0: one whose last step is made still has
+        to be validated."""
         return max(self.first - 1, 0) // self.steps
 
     def begin(self, model: keras.Model) -> bool:
-        """Sets the model to the newest checkpoint; returns whether there was one.
+        """Set the model to the newest checkpoint; return True if there was one.
 
         Raises:
             InputError: it belongs to another model.
@@ -84,14 +87,14 @@ class Resume(keras.callbacks.Callback):
         return found is not None
 
     def place(self) -> str:
-        """Where it goes on, in words."""
+        """Return, in words, where it goes on."""
         made = self.first - self.epoch * self.steps
         path = self.store.path(self.first)
         return f"epoch {self.epoch + 1}, step {made} of {self.steps} ({path})"
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """While `fit` runs: passes over steps made before, and minds signals."""
+        """Pass over steps made before and handle signals, while `fit` runs in the block."""
         model = self.model
         model.make_train_function()
         train = model.train_function
@@ -118,13 +121,11 @@ class Resume(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         self.model.history.history.update(self.state.get("history", {}))
         self.model.history.epoch = list(range(self.epoch))
-        for index, callback in enumerate(self.callbacks):
-            if str(index) in self.state.get("callbacks", {}):
-                callback.restore(self.state["callbacks"][str(index)])
-            if isinstance(callback, BestWeights):
-                callback.best_weights = self.best or None
-            if isinstance(callback, Progress):
-                callback.made = self.first
+        states = self.state.get("callbacks", {})
+        for index, callback in self._resumable():
+            callback.resume(self.first, self.best)
+            if index in states:
+                callback.restore(states[index])
         self.written = time.monotonic()
         if self.saved is None:
             self._save()
@@ -151,7 +152,7 @@ class Resume(keras.callbacks.Callback):
             self._leave()
 
     def _on_signal(self, number, frame):
-        """The step is finished first, and what is being written; else there is nothing to save."""
+        """Leave at once if nothing is to be saved, else after the step or what is being written."""
         self.signal = number
         if self.saved == self.step and not self.writing:
             self._leave()
@@ -159,16 +160,16 @@ class Resume(keras.callbacks.Callback):
     def _leave(self):
         self._stay_ended()
         name = signal.Signals(self.signal).name
-        kept = f"saved in {self.store.path(self.step)}. The same command goes on from there."
+        saved = f"saved in {self.store.path(self.step)}. The same command goes on from there."
         if self.saved != self.step:
-            kept = "not saved: see above. The same command goes on from the checkpoint before."
-        print(f"\nEnded by {name}; {kept}", file=sys.stderr)
+            saved = "not saved: see above. The same command goes on from the checkpoint before."
+        print(f"\nEnded by {name}; {saved}", file=sys.stderr)
         self.ended = True
         raise SystemExit(128 + self.signal)
 
     def _stay_ended(self):
-        """Where a signal interrupts TensorFlow as it traces a function, `SystemExit` may be caught
-        there, and what comes of it is another error or none."""
+        """Raise `SystemExit` again: where a signal interrupts TensorFlow as it traces a function,
+        it may be caught there, and becomes another error or none."""
         if self.ended:
             raise SystemExit(128 + self.signal)
 
@@ -200,21 +201,23 @@ class Resume(keras.callbacks.Callback):
         arrays = {name: _as_array(v) for name, v in self._variables().items()}
         metrics = enumerate(self.model.metrics_variables)
         arrays |= {f"metrics/{i}": _as_array(v) for i, v in metrics}
-        for callback in self.callbacks:
-            if isinstance(callback, BestWeights) and callback.best_weights:
-                arrays |= {f"best/{i}": w for i, w in enumerate(callback.best_weights)}
+        for _, callback in self._resumable():
+            arrays |= {f"best/{i}": array for i, array in enumerate(callback.arrays())}
         return arrays
 
+    def _resumable(self) -> Iterator[tuple[str, ResumableCallback]]:
+        """Each callback that goes on, by its place among all of them."""
+        for index, callback in enumerate(self.callbacks):
+            if isinstance(callback, ResumableCallback):
+                yield str(index), callback
+
     def _state(self) -> dict[str, Any]:
+        states = {index: callback.state() for index, callback in self._resumable()}
         return {
             "step": self.step,
             "history": self.model.history.history,
-            "callbacks": {
-                str(index): callback.state()
-                for index, callback in enumerate(self.callbacks)
-                if hasattr(callback, "state")
-            },
-            **self.about,
+            "callbacks": {index: state for index, state in states.items() if state is not None},
+            **self.kept,
         }
 
     def _assign(self, found: Checkpoint) -> None:
@@ -228,7 +231,7 @@ class Resume(keras.callbacks.Callback):
         if shapes != held:
             raise InputError(
                 f"{found.path} holds the state of another model.\n"
-                "  To begin anew pass --overwrite, or choose another --name."
+                "  To start over, pass --overwrite or choose another --name."
             )
         for name, variable in variables.items():
             variable.assign(arrays[name])
@@ -245,7 +248,7 @@ def _as_array(variable: keras.Variable) -> np.ndarray:
 
 
 def _build_metrics(model: keras.Model, batch) -> None:
-    """Makes the variables of all metrics, which else the first step does."""
+    """Make the variables of all metrics, which otherwise the first step makes."""
     x, y, weights = (*batch, None)[:3]
     model.compute_metrics(x, y, model(x, training=False), weights)
     model.reset_metrics()

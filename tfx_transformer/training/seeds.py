@@ -6,10 +6,10 @@ import keras
 
 
 def set_random_seed(seed: int) -> None:
-    """Seeds Python, NumPy and Keras; on a CPU operations of TensorFlow then have one order each, so
+    """Seed Python, NumPy and Keras; on a CPU operations of TensorFlow then have one order each, so
     that two trainings with the same seed end with the same weights, bit for bit.
 
-    On a GPU some operations have no such order, so there nothing is asked for.
+    On a GPU some operations have no such order, so it is not asked for there.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":

@@ -1,0 +1,79 @@
+"""What a training step of a model multiplies and keeps, counted from its parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import keras
+
+from tfx_transformer.models.lora import trainable_summary
+from tfx_transformer.models.transformer import TransformerStack
+
+# What the paths of tables begin with that only encoder-only models have.
+_TABLES = ("ngrams/", "segments/")
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What a training step of a model does.
+
+    trained, frozen: parameters; parameter_bytes: all of them; multiplied: trained parameters that a
+    token is multiplied with, and a table in which it is looked up does not count; a convolution
+    counts once for every pixel of an image that it sees, divided by the tokens of the image; kept:
+    numbers of a token that the backward pass needs; readings: how often a batch is read.
+    """
+
+    trained: int
+    frozen: int
+    parameter_bytes: int
+    multiplied: float
+    kept: float
+    readings: int
+
+
+def training_work(model: keras.Model) -> Work:
+    """Return what a training step of a model does, per token of its batch.
+
+    Args:
+        model: a `TransformerModel`.
+    """
+    config = model.config
+    counts = trainable_summary(model)
+    stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
+    layers = sum(len(stack.blocks) for stack in stacks)
+    # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
+    width = 12 * config.hidden_dim + 3 * config.intermediate_dim
+    kernels, maps = _convolutions(model)
+    return Work(
+        trained=counts["trained"],
+        frozen=counts["frozen"],
+        parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
+        multiplied=counts["trained"] - _looked_up(model) + kernels,
+        kept=layers * width + 3 * (config.vocabulary_size + maps),
+        readings=model.readings,
+    )
+
+
+def _looked_up(model: keras.Model) -> int:
+    """Return how many of the trained parameters no matrix is multiplied with."""
+    tables = _TABLES
+    if not (model.scores_tokens or model.config.image_size):
+        tables += ("embedding/",)
+    looked_up = (w for w in model.trainable_variables if w.path.startswith(tables))
+    return sum(math.prod(table.shape) for table in looked_up)
+
+
+def _convolutions(model: keras.Model) -> tuple[float, float]:
+    """Return, per token of an image, what its convolutions multiply beyond their parameters once,
+    and how many numbers they make."""
+    config = model.config
+    if not (config.image_size and config.conv_layers):
+        return 0.0, 0.0
+    kernels, numbers, side = 0.0, 0.0, config.image_size
+    for convolution in model.embedding.convolutions:
+        pixels = side**2 / config.max_sequence_length
+        kernels += math.prod(convolution.kernel.shape) * (pixels - 1)
+        numbers += convolution.filters * pixels
+        side = -(-side // 2)
+    return kernels, numbers

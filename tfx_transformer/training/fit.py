@@ -1,0 +1,99 @@
+"""`fit` that goes on where it was interrupted, and back where numbers went wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+
+from tfx_transformer.annotations import Batches
+from tfx_transformer.errors import InputError
+from tfx_transformer.training import finite
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.resume import Resume
+
+
+def fit(
+    model: keras.Model,
+    batches: Batches,
+    checks: Batches,
+    epochs: int,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    *,
+    steps: int,
+    checkpoints: Checkpoints,
+    kept: Mapping[str, Any] | None = None,
+    save_minutes: float = 5,
+    path: str = "",
+    rows: Sequence[Any] | None = None,
+) -> None:
+    """Train a model, from the newest checkpoint if there is one.
+
+    The weights it ends with, and the history, are those of a training that was never interrupted.
+    After steps in a row without a finite gradient it goes back to the newest checkpoint and on at
+    half the learning rate; when that has happened too often it ends with the cause.
+
+    Args:
+        model: compiled with `adamw`, and always made in the same way.
+        batches: of `data`, see `data.batches.Source`.
+        checks: batches of the validation.
+        epochs: to train for.
+        callbacks: of `keras.Model.fit`; what a `ResumableCallback` knows is kept in checkpoints.
+        steps: of an epoch.
+        checkpoints: where they are written and read. They are removed if the training ends and came
+            to nothing.
+        kept: JSON values that are written into each checkpoint.
+        save_minutes: how often one is written within an epoch; 0: never.
+        path: of the training data, for messages.
+        rows: of each example in that file, for messages; None: they have none.
+
+    Raises:
+        InputError: the model has another optimizer, no checkpoint can be read or the newest one is
+            of another model, the first one cannot be written, or the numbers go wrong again and
+            again.
+        SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
+    """
+    finite.check_optimizer(model.optimizer)
+    source = batches.source
+    resume = Resume(checkpoints, callbacks, source, steps, kept or {}, save_minutes)
+    if resume.begin(model):
+        print(f"Goes on from {resume.place()}.")
+    places = finite.Places(path, source, rows)
+    while True:
+        guard = finite.Guard(places.of, resume.first, places.short)
+        try:
+            with resume.fitting():
+                model.fit(
+                    source.from_step(resume.first),
+                    validation_data=checks,
+                    initial_epoch=resume.epoch,
+                    epochs=epochs,
+                    steps_per_epoch=steps,
+                    callbacks=[guard, *callbacks, resume],
+                    verbose=0,
+                )
+            return
+        except InputError:  # it has ended, and come to nothing
+            checkpoints.clear()
+            raise
+        except finite.NumbersGoneWrong as wrong:
+            _go_back(model, resume, places, wrong)
+
+
+def _go_back(
+    model: keras.Model, resume: Resume, places: finite.Places, wrong: finite.NumbersGoneWrong
+) -> None:
+    """Set the model to the newest checkpoint, with half the learning rate.
+
+    Raises:
+        InputError: the rate was halved often enough.
+    """
+    source = resume.source
+    batch = source.batch(source.examples(wrong.step))
+    why = finite.cause(model, batch, places.names(wrong.step))
+    rate = finite.rate_of(model.optimizer)
+    resume.begin(model)
+    if not finite.lower_rate(model.optimizer, rate):
+        raise finite.stopped(places.of(wrong.step), why) from wrong
+    print(f"Back to {resume.place()}, at half the rate: {why}.")

@@ -1,0 +1,90 @@
+"""The lines of a run in the terminal: its result and scores, times, texts on one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.generation.text import Prompt
+from tfx_transformer.reprs import counted
+
+# Columns of a line that is written to stay.
+COLUMNS = 100
+
+# Scores of texts that a model wrote, and of labels that it chose.
+_WRITTEN = {
+    "bleu": "BLEU {}",
+    "chrf": "chrF {}",
+    "token_f1": "token F1 {:.3f}",
+    "bits_per_byte": "{:.3f} bits per byte",
+    "perplexity": "perplexity {:.2f}",
+}
+_LABELS = {
+    "accuracy": "accuracy",
+    "exact_match": "all labels right",
+    "macro_f1": "macro-F1",
+    "micro_f1": "micro-F1",
+    "calibration_error": "calibration error",
+}
+
+
+def result_line(training: Mapping[str, Any], scores: str, folder: Path) -> str:
+    """Return what a training reached, such as "1 epoch in 45 s, the best was epoch 1. …".
+
+    Args:
+        training: "epochs", "seconds" and "best_epoch".
+        scores: of held-out examples, in words.
+        folder: of the run.
+    """
+    return (
+        f"{counted(training['epochs'], 'epoch')} in {duration(training['seconds'])}, the best was "
+        f"epoch {training['best_epoch']}. Held out: {scores}. Pictures are in {folder}/"
+    )
+
+
+def written_scores_line(scores: Mapping[str, Any]) -> str:
+    """Return the scores of written texts in one line, such as "BLEU 61.2, 94.7 % exactly right"."""
+    parts = [text.format(scores[name]) for name, text in _WRITTEN.items() if name in scores]
+    if "exact_match" in scores:
+        parts.append(f"{100 * scores['exact_match']:.1f} % exactly right")
+    return ", ".join(parts)
+
+
+def label_scores_line(scores: Mapping[str, Any]) -> str:
+    """Return the scores of labels in one line, such as "accuracy 91.2 %, macro-F1 90.8 %"."""
+    found = (
+        f"{text} {100 * scores[name]:.1f} %" for name, text in _LABELS.items() if name in scores
+    )
+    return ", ".join(found)
+
+
+def vector_scores_line(scores: Mapping[str, float]) -> str:
+    """Return the scores of vectors in one line, such as "spearman 0.812"."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
+
+
+def baseline_line(name: str, scores: Mapping[str, Any]) -> str:
+    """Return what a simpler classifier reaches, indented below the result."""
+    return f"  {name + ':':<36} {label_scores_line(scores)}"
+
+
+def shown(text: Prompt) -> str:
+    """Return what people see of a prompt: the text, or the last message of a conversation."""
+    return text if isinstance(text, str) else text[-1]["content"]
+
+
+def one_line(text: str, longest: int = 100) -> str:
+    """Return a text on one line, cut to so many characters."""
+    text = " ⏎ ".join(text.splitlines())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as "45 s", "3 min 20 s" or "1 h 05 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
