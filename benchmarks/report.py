@@ -28,15 +28,22 @@ def render(table: Table, options: Options, results: Results) -> str:
 
 
 def machines(results: Results) -> str:
-    """The machine and its versions, a line for each that differ in anything but the load."""
+    """The machine and its versions, a line for each that differ in anything but the load.
+
+    Runs that measured nothing are left out.
+    """
+    measured = {line["run"] for line in results.lines if "machine" not in line}
     lines = {}
-    for found in results.machines():
-        versions = " ".join(f"{name} {number}" for name, number in found["versions"].items())
-        lines[
-            f"{found['cores']} cores of {found['processor']}, {found['system']}, Python "
-            f"{found['python']}, {versions}; commit {found['commit']}, {found['date']}"
-        ] = found["load"]
-    return "\n".join(f"{line}; load {load} at the beginning." for line, load in lines.items())
+    for line in results.lines:
+        if "machine" in line and line["run"] in measured:
+            found = line["machine"]
+            versions = " ".join(f"{name} {number}" for name, number in found["versions"].items())
+            text = (
+                f"{found['cores']} cores of {found['processor']}, {found['system']}, Python "
+                f"{found['python']}, {versions}; commit {found['commit']}, {found['date']}"
+            )
+            lines[text] = found["load"]
+    return "\n".join(f"{text}; load {load} at the beginning." for text, load in lines.items())
 
 
 def _timed(table: Table, case: Case, options: Options, results: Results) -> Iterator[str]:

@@ -214,6 +214,16 @@ def test_results_survive_an_interruption_and_refuse_what_they_cannot_compare(tmp
         harness.Results(path).begin()
 
 
+def test_the_machine_of_a_run_without_measurements_is_not_shown(tmp_path):
+    results = harness.Results(tmp_path / "results.jsonl")
+    for commit in ("first", "second", "third"):
+        results.run += 1
+        results.add(machine=machine.describe() | {"commit": commit})
+        if commit != "second":
+            results.add(table="a", case="b", system="c", quick=False, round=0, value=1.5)
+    assert re.findall(r"commit (\w+)", report.machines(results)) == ["first", "third"]
+
+
 def test_a_ratio_is_of_the_same_round():
     # Round by round 0.5, 0.25, 1; the ratio of the medians would be 4 / 8.
     fastest = {(1, 0): 8.0, (1, 1): 16.0, (1, 2): 4.0}
