@@ -55,6 +55,11 @@ class Console:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
+    @property
+    def stream(self) -> TextIO:
+        """The stream that is written to."""
+        return self._stream
+
     def write(self, text: str) -> int:
         """Write a text; only line ends and tabs steer the terminal."""
         self.write_as_is(harmless(text))

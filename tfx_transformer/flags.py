@@ -206,7 +206,9 @@ def hush() -> None:
     """
     import warnings
 
-    if isinstance(sys.stderr, _Hushed):
+    # A command within a command has the console of the outer one: descriptor 2 leads nowhere there.
+    stream = sys.stderr.stream if isinstance(sys.stderr, Console) else sys.stderr
+    if isinstance(stream, _Hushed):
         return
     sys.stderr = _Hushed(os.fdopen(os.dup(2), "wb"), errors="backslashreplace", line_buffering=True)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
