@@ -1,6 +1,7 @@
-# make demo    trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test    checks the code style and runs every test with coverage
-# make soak    kills small trainings at random moments and mutates files, for an hour or more
+# make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
+# make test      checks the code style and runs every test with coverage
+# make test-all  every variant too: all families by Keras and as TFLite files, GPUs, published weights
+# make soak      kills small trainings at random moments and mutates files, for an hour or more
 #
 # All need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
 # make test PYTHON=/path/to/python3
@@ -15,7 +16,7 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	sys.argv = sys.argv[1:]; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
-.PHONY: demo soak test
+.PHONY: demo soak test test-all
 
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite
@@ -30,6 +31,9 @@ demo: $(ENVIRONMENT)
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+
+test-all: $(ENVIRONMENT)
+	ALL_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40
