@@ -11,9 +11,10 @@ import pytest
 
 from tfx_transformer import training
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import duration
 from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
 from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving
-from tfx_transformer.training.terminal import duration, result_line, written_scores_line
+from tfx_transformer.training.terminal import result_line, written_scores_line
 
 
 @pytest.fixture

@@ -51,3 +51,13 @@ def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> 
     if len(read) > _SHOWN:
         lines.append("  …")
     return "\n".join(lines)
+
+
+def duration(seconds: float) -> str:
+    """Return a time such as "45 s", "3 min 20 s" or "1 h 05 min"."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -13,6 +13,7 @@ from tfx_transformer.cli.data import KINDS, add_columns, check
 from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
 from tfx_transformer.cli.evaluate import evaluate
 from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
+from tfx_transformer.cli.predict import add_predict_verb
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
 from tfx_transformer.cli.tokens import add_tokens_verb
 from tfx_transformer.cli.vectors import add_vector_verbs
@@ -75,6 +76,7 @@ def _add_model_verbs(verb: Callable) -> None:
     _add_generation(one)
 
     add_classify_verb(verb)
+    add_predict_verb(verb)
 
     one = verb("chat", chat)
     one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")

@@ -183,7 +183,7 @@ def _stream(
         required = [position[role] for role in columns if role not in allow_empty]
         records: Iterator[Row] = rows
         if source.path is not None and required and len(header) > 1:
-            records = _without_blank_end(rows)
+            records = without_blank_end(rows)
         for first in records:
             empty: dict[str, list[Any]] = {role: [] for role in columns}
             path = source.path or source.name
@@ -230,6 +230,21 @@ def read_header(path: TableData, columns: dict[str, str] | None = None) -> list[
     return opened.header
 
 
+def find_columns(path: TableData, columns: dict[str, str]) -> tuple[list[str], dict[str, int]]:
+    """Return the headers of a table, and the place of each wanted column among them.
+
+    Args:
+        path, columns: as for `stream_table`.
+
+    Raises:
+        InputError: a column is missing or there twice, or see `read_header`.
+    """
+    source = _source(path, columns)
+    header, row, rows = _open(source, columns)
+    rows.close()
+    return header, {role: _find_column(source, row, header, role, columns) for role in columns}
+
+
 def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> None:
     """Write bad rows as CSV: row, column, reason, values (a JSON list of the cells)."""
     with (
@@ -243,7 +258,7 @@ def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> 
             writer.writerow([bad.row, bad.column, bad.reason, values])
 
 
-def _without_blank_end(rows: Iterable[Row]) -> Iterator[Row]:
+def without_blank_end(rows: Iterable[Row]) -> Iterator[Row]:
     """The rows of a file but the last ones, if their cells are all blank."""
     blank: list[Row] = []
     for row in rows:

@@ -16,7 +16,8 @@ import numpy as np
 from tfx_transformer.console import harmless, write_as_is
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
-from tfx_transformer.training.terminal import duration, one_line, shown
+from tfx_transformer.reprs import duration
+from tfx_transformer.training.terminal import one_line, shown
 
 
 class ResumableCallback(keras.callbacks.Callback):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.generation.text import Prompt
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import counted, duration
 
 # Columns of a line that is written to stay.
 COLUMNS = 100
@@ -78,13 +78,3 @@ def one_line(text: str, longest: int = 100) -> str:
     """Return a text on one line, cut to so many characters."""
     text = " ⏎ ".join(text.splitlines())
     return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def duration(seconds: float) -> str:
-    """Return a time such as "45 s", "3 min 20 s" or "1 h 05 min"."""
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02d} s"
-    return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"

@@ -1,0 +1,182 @@
+"""The verb predict: every row of a table answered, none lost, and an interrupted one goes on."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from tfx_transformer import bundle, runtime
+from tfx_transformer.prediction.classification import Labels
+
+NAMES = ["even", "odd"]
+ARCHITECTURE = {"vocabulary_size": 300, "num_layers": 1, "num_heads": 1, "hidden_dim": 8}
+
+
+class Reader:
+    """Labels a text by its length, writes it backwards, or counts its letters; like the answers of
+    `runtime.load`."""
+
+    def __init__(self, dies_after=None):
+        self.labels, self.batches, self.dies_after = Labels(NAMES), [], dies_after
+
+    def _count(self, inputs):
+        self.batches.append(len(inputs))
+        if self.dies_after is not None and len(self.batches) > self.dies_after:
+            raise KeyboardInterrupt
+
+    def classify(self, inputs):
+        self._count(inputs)
+        texts = ["".join(row) if isinstance(row, tuple) else row for row in inputs]
+        odd = np.array([len(text) % 2 for text in texts])
+        probabilities = np.where(odd[:, None] == [0, 1], 0.75, 0.25)
+        probabilities[np.array([len(text) for text in texts]) > 9] = 0.5
+        return self.labels.classifications(probabilities)
+
+    def generate(self, texts, truncate):
+        self._count(texts)
+        return [text[::-1] for text in texts]
+
+    def embed(self, texts):
+        self._count(texts)
+        return np.array([[len(text), 0.25] for text in texts])
+
+
+@pytest.fixture
+def answers(tmp_path, monkeypatch):
+    """Makes a bundle of a task and lets a reader answer for it; returns the reader."""
+
+    def make(task="classification", reader=None, **details):
+        folder = tmp_path / "saved"
+        folder.mkdir(exist_ok=True)
+        architecture = ARCHITECTURE | {"image_size": 0}
+        config = {"format": 1, "task": task, "architecture": architecture, **details}
+        bundle.write_config(folder, config)
+        found = reader or Reader()
+        monkeypatch.setattr(runtime, "load", lambda *_: found)
+        return found
+
+    return make
+
+
+def write(path, *rows):
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(rows)
+
+
+def read(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_every_row_gets_its_label_and_keeps_its_cells(command, answers):
+    answers()
+    write("in.csv", ("id", "text", "note"), (1, "abc", "x, y"), (2, "abcd", 'a "b"'), (3, "猫", ""))
+    status, output, errors = command("predict", "saved", "in.csv", "--save=out.csv")
+    assert (status, output, errors) == (0, "out.csv: 3 rows\n", "")
+    assert read("out.csv") == [
+        ["id", "text", "note", "predicted", "probability"],
+        ["1", "abc", "x, y", "odd", "0.7500"],
+        ["2", "abcd", 'a "b"', "even", "0.7500"],
+        ["3", "猫", "", "odd", "0.7500"],
+    ]
+
+
+def test_labels_below_a_probability_are_left_open(command, answers):
+    answers()
+    write("in.csv", ("text",), ("abc",), ("abcdefghijk",))
+    command("predict", "saved", "in.csv", "--save=out.csv", "--unsure=0.7")
+    assert [row[1:] for row in read("out.csv")[1:]] == [["odd", "0.7500"], ["", "0.5000"]]
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "new", "cells"),
+    [
+        ("seq2seq", "source", "answer", ["cba", "!ed"]),
+        ("causal", "instruction", "answer", ["cba", "!ed"]),
+        ("embedding", "text", "vector", ["[3.0, 0.25]", "[3.0, 0.25]"]),
+    ],
+)
+def test_other_tasks(command, answers, task, column, new, cells):
+    answers(task)
+    write("in.csv", (column,), ("abc",), ("de!",))
+    assert command("predict", "saved", "in.csv", "--save=out.csv")[0] == 0
+    assert read("out.csv") == [[column, new], ["abc", cells[0]], ["de!", cells[1]]]
+
+
+def test_rows_that_cannot_be_read_are_kept_and_listed(command, answers):
+    answers(text_columns=2, columns=["a", "b"])
+    rows = [("x", "y"), ("", ""), ("z",), ("u", "v", "w"), ("", "q"), ("", "")]
+    write("in.csv", ("a", "b"), *rows)
+    status, output, _ = command("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=2")
+    assert status == 0 and "3 of them could not be read" in output
+    assert read("out.csv")[1:] == [
+        ["x", "y", "even", "0.7500"],
+        ["", "", "", ""],
+        ["z", "", "", ""],
+        ["u", "v", "", ""],
+        ["", "q", "odd", "0.7500"],
+    ], "the last row is commas only, as spreadsheets leave them"
+    bad = read("out.bad_rows.csv")[1:]
+    assert [(row[0], json.loads(row[3])) for row in bad] == [
+        ("3", ["", ""]),
+        ("4", ["z"]),
+        ("5", ["u", "v", "w"]),
+    ]
+
+
+@pytest.mark.parametrize("cut", [0, 7])
+def test_an_interrupted_command_goes_on(command, answers, cut):
+    table = [(n, "x" * (n % 7 + 1)) for n in range(23)]
+    write("in.csv", ("id", "text"), *table)
+    answers()
+    command("predict", "saved", "in.csv", "--save=whole.csv")
+    answers(reader=Reader(dies_after=2))
+    flags = ("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=5")
+    assert command(*flags)[0] == 130
+    with open("out.csv.part", "a", encoding="utf-8") as file:
+        file.write("half a row"[:cut])  # what a kill may leave
+    again = answers()
+    status, output, _ = command(*flags)
+    assert (status, output) == (0, "Goes on after 10 rows.\nout.csv: 23 rows\n")
+    assert again.batches == [5, 5, 3], "the first ten rows are not answered again"
+    assert read("out.csv") == read("whole.csv")
+
+
+def test_another_table_begins_anew(command, answers):
+    write("in.csv", ("text",), *[("x",)] * 9)
+    answers(reader=Reader(dies_after=1))
+    flags = ("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=3")
+    assert command(*flags)[0] == 130
+    write("in.csv", ("text",), *[("xy",)] * 9)
+    again = answers()
+    assert command(*flags)[:2] == (0, "out.csv: 9 rows\n")
+    assert again.batches == [3, 3, 3]
+    assert {row[1] for row in read("out.csv")[1:]} == {"even"}
+
+
+@pytest.mark.parametrize(
+    ("header", "flags", "message"),
+    [
+        (("body",), [], "there is no column 'text'"),
+        (("text", "predicted"), [], "there is a column 'predicted' already"),
+        (("text",), ["--unsure=2"], "--unsure is 2.0"),
+        (("text",), ["--column=a,b"], "--column names 2 columns; the model reads 1"),
+        (("text",), ["--save=there.csv"], "there.csv exists already"),
+        (("text",), ["--save=no/out.csv"], "there is no folder no"),
+    ],
+)
+def test_what_cannot_be_predicted_is_named(command, answers, header, flags, message):
+    answers()
+    write("in.csv", header, ["x"] * len(header))
+    write("there.csv", ("kept",))
+    status, _, errors = command("predict", "saved", "in.csv", "--save=out.csv", *flags)
+    assert status == 2 and message in errors
+    assert read("there.csv") == [["kept"]]
+
+
+def test_a_base_answers_nothing(command, answers):
+    answers("masked")
+    write("in.csv", ("text",), ("x",))
+    status, _, errors = command("predict", "saved", "in.csv", "--save=out.csv")
+    assert status == 2 and "answers nothing" in errors
