@@ -58,6 +58,69 @@ ENCODERS = {
     "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
     "convolutions": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | CONVOLUTIONS),
 }
+# Widths that are mostly not multiples of 4, 8 or 16, each with other parts of a model.
+WIDE = {"num_layers": 1, "hidden_dim": 48, "intermediate_dim": 53, "max_sequence_length": 23}
+ODD = {"num_layers": 1, "hidden_dim": 33, "intermediate_dim": 47, "vocabulary_size": 211}
+LLAMA = WIDE | VARIANTS["llama"]
+CAUSAL_WIDTHS = {
+    **{
+        f"heads of {width}": LLAMA | {"num_heads": 6, "num_key_value_heads": 3, "head_dim": width}
+        for width in (6, 10, 12, 20, 24, 40)
+    },
+    "rotary, a key head for all": WIDE
+    | {"num_heads": 5, "num_key_value_heads": 1, "head_dim": 10, "position": "rotary"},
+    "features that are not rotated": WIDE
+    | {"num_heads": 6, "position": "rotary", "rotary_dim": 2, "parallel_residual": True},
+    "learned": ODD | {"num_heads": 3, "position": "learned"},
+    "relative": ODD | {"num_heads": 3, "position": "relative", "max_sequence_length": 31},
+    "sinusoidal": WIDE | {"num_heads": 2, "hidden_dim": 50, "vocabulary_size": 997},
+    "a window, query and key norm": LLAMA
+    | {"num_heads": 4, "num_key_value_heads": 2, "query_key_norm": True, "sliding_window": 7},
+    "soft caps and sandwich": LLAMA
+    | {
+        "num_heads": 6,
+        "num_key_value_heads": 2,
+        "hidden_dim": 36,
+        "head_dim": 10,
+        "attention_softcap": 3.0,
+        "logit_softcap": 5.0,
+        "sandwich_norm": True,
+        "max_sequence_length": 40,
+    },
+}
+ENCODER_WIDTHS = {
+    "relative scores": ODD | {"num_heads": 3, "position": "learned", "relative_scores": True},
+    "rotary window": ODD
+    | {"num_heads": 3, "head_dim": 6, "position": "rotary", "sliding_window": 4},
+    "table of another width": ODD
+    | {"num_heads": 3, "position": "learned", "embedding_dim": 23, "num_segments": 2},
+    "causal encoder": WIDE
+    | {"num_heads": 4, "position": "rotary", "causal_encoder": True, "pooling": "last"},
+    "projection": ODD
+    | {
+        "num_heads": 3,
+        "position": "relative",
+        "projections": ({"width": 7, "activation": "tanh", "use_bias": True},),
+    },
+}
+SEQ2SEQ_WIDTHS = {
+    "T5": T5 | ODD | {"num_heads": 3, "num_key_value_heads": 1, "head_dim": 7},
+    "rotary": WIDE | {"num_heads": 4, "num_key_value_heads": 2, "position": "rotary"},
+    "fairseq": WIDE | {"num_heads": 4, "hidden_dim": 36, "position": "sinusoidal_fairseq"},
+}
+WIDTHS = {
+    **{
+        f"decoder, {n}": lambda s=s: (tiny_causal(**s), {"rows": 3})
+        for n, s in CAUSAL_WIDTHS.items()
+    },
+    **{
+        f"encoder, {n}": lambda s=s: (tiny_encoder(Embedder, **s), {})
+        for n, s in ENCODER_WIDTHS.items()
+    },
+    **{
+        f"both, {n}": lambda s=s: (tiny_model(**s), {"beams": 3}) for n, s in SEQ2SEQ_WIDTHS.items()
+    },
+}
 # Two in each run; the others take minutes.
 DEFAULT = ("translator", "llama")
 
@@ -169,6 +232,17 @@ def test_encoders_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     convert(model, file)
     found = verify_gpu.compare_gpu(file, model.config)
     assert found["largest_difference"] < 1e-3, found
+    assert found["operations_on_cpu"] == 0 < found["operations"]
+
+
+@pytest.mark.skipif(not LONG, reason="takes minutes: ALL_TESTS=1")
+@pytest.mark.parametrize("kind", WIDTHS)
+def test_any_width_is_computed_as_on_the_cpu(kind, swiftshader, tmp_path):
+    model, settings = WIDTHS[kind]()
+    file = tmp_path / "model.tflite"
+    convert(model, file, **settings)
+    found = verify_gpu.compare_gpu(file, model.config)
+    assert found["largest_difference"] < 1e-2, found
     assert found["operations_on_cpu"] == 0 < found["operations"]
 
 

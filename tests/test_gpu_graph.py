@@ -2,12 +2,14 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from tfx_transformer.export import compact, gpu_graph
+from tfx_transformer.layers.attention import MultiHeadAttention
 
 RANDOM = np.random.default_rng(7)
 CACHE = RANDOM.normal(size=(3, 2, 5, 7)).astype("float32")
@@ -81,6 +83,28 @@ def test_a_fault_is_seen_and_mended(kind):
     assert gpu_graph.problems(model) == []
     expected = np.asarray(function(*map(tf.constant, arrays)))
     np.testing.assert_allclose(answer(model, arrays), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "rotated"), [(10, 10), (11, 6)])
+def test_attention_of_any_width_is_mended(width, rotated):
+    # A step of two rows, whose halves of rotated features have 5 or 3 numbers.
+    settings = {"causal": True, "rope_theta": 100.0, "rotary_dim": rotated, "sliding_window": 4}
+    keras.utils.set_random_seed(5)
+    attention = MultiHeadAttention(33, 6, 3, width, softcap=3.0, query_key_norm=True, **settings)
+    attention.build((2, 1, 33))
+
+    def step(x, key, value, position):
+        return attention(x, cache=(key, value), position=position)[0]
+
+    shapes = (2, 1, 33), (2, 3, 7, width), (2, 3, 7, width)
+    arrays = [RANDOM.normal(size=shape).astype("float32") for shape in shapes]
+    arrays.append(np.array([5, 2], "int32"))
+    model = converted(step, arrays)
+    assert [line for line in gpu_graph.problems(model) if "ranks differ" in line]
+    gpu_graph.adapt(model)
+    assert gpu_graph.problems(model) == []
+    expected = np.asarray(step(*map(tf.constant, arrays)))
+    np.testing.assert_allclose(answer(model, arrays), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
