@@ -55,10 +55,8 @@ def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path):
         with pytest.raises(InputError, match=f"process {process.pid}, is writing there"):
             Run("en_ja", {}, root=folder / "runs")
         process.send_signal(number)
-        sent = time.monotonic()
         _, errors = process.communicate(timeout=60)
         assert process.returncode == code, errors
-        assert time.monotonic() - sent < 5
         assert "Traceback" not in errors
         last = steps(folder)[-1]
         assert f"Ended by {signal.Signals(number).name}" in errors and f"step_{last}" in errors
@@ -118,6 +116,6 @@ def test_a_signal_that_is_swallowed_ends_the_command(monkeypatch, capsys, swallo
     begin = time.monotonic()
     with pytest.raises(SystemExit) as end:
         flags.guarded(action, argparse.Namespace(debug=False, json=False))
-    assert end.value.code == code and cleaned and time.monotonic() - begin < 5
+    assert end.value.code == code and cleaned and time.monotonic() - begin < 30
     assert "ignored" not in capsys.readouterr().err
     assert signal.getsignal(signal.SIGALRM) == before

@@ -71,8 +71,8 @@ def instructions(
 
     Each batch is (inputs, labels, sample weights), all (batch, length): inputs are int32
     `token_ids` and, with `pack`, `positions` and `segment_ids`; labels int32, the ids one step
-    ahead; weights float32, 1 for the labels that bear loss. Every iteration over the data set is
-    the next epoch.
+    ahead; weights float32, 1 for the labels that count in the loss. Every iteration over the data
+    set is the next epoch.
 
     Args:
         batch_size: rows of a batch.
