@@ -34,7 +34,7 @@ NEEDED = {
     "trained": ("tests/test_cli.py", "tests/test_export.py"),
     "encoder_bundles": (
         "tests/test_cli_classify.py",
-        "tests/faults/test_models.py",
+        "tests/faults/test_hostile_models.py",
         "tests/test_encoder_export.py",
         "tests/test_text_columns.py",
     ),

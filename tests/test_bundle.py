@@ -550,7 +550,7 @@ def test_any_json_is_a_configuration_or_an_input_error(tmp_path_factory, value):
         ({"num_layers": 256, "intermediate_dim": 262_144}, "needs .* or more"),
         ({"num_decoder_layers": 256, "intermediate_dim": 262_144}, "needs .* or more"),
         ({"position": "learned", "max_sequence_length": 1_048_576}, "needs .* or more"),
-        ({"hidden_dim": 32_766}, r"no embedding table of shape \(270, 32766\)"),
+        ({"hidden_dim": 32_766}, "needs .* or more"),
         ({"vocabulary_size": 2_000_000}, r"no embedding table of shape \(2000000, 18\)"),
     ],
 )

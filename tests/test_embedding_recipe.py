@@ -203,7 +203,7 @@ def test_scored_pairs_are_judged_by_rank(recipe, scored):
 def test_scores_of_both_files_are_on_the_scale_of_training(recipe, scored, monkeypatch):
     given = {}
 
-    def fit(model, x, validation_data, steps_per_epoch, **_):
+    def fit(model, x, y=None, *, validation_data, steps_per_epoch, **_):
         given.update(training=x.take(steps_per_epoch), validation=validation_data)
         raise InterruptedError
 

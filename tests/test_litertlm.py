@@ -351,7 +351,7 @@ def test_a_bundle_without_the_file(copy):
         load_litertlm(copy)
     with bundle.updating(copy) as folder:
         (folder / bundle.LITERTLM).write_bytes(b"LITERTLM")
-    with pytest.raises(InputError, match="cannot be read by LiteRT-LM"):
+    with pytest.raises(InputError, match="is not a file for LiteRT-LM"):
         load_litertlm(copy)
 
 

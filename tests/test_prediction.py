@@ -211,7 +211,9 @@ def test_a_loaded_encoder_computes_the_same(task, new, tokenizer, tmp_path):
     again, words = saving.load(tmp_path / "b", task=model.task)
     assert type(again) is task and again.config == model.config
     assert words.to_json() == tokenizer.to_json()
-    inputs = {"token_ids": IDS, "masked_positions": np.array([[2], [4]], "int32")}
+    inputs = {"token_ids": IDS}
+    if task is MaskedLM:
+        inputs["masked_positions"] = np.array([[2], [4]], "int32")
     np.testing.assert_array_equal(again(inputs), model(inputs))
     config = json.loads((tmp_path / "b" / "config.json").read_text("utf-8"))
     assert config["task"] == model.task and config.get("labels", []) == labels.get("labels", [])

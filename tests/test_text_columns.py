@@ -65,7 +65,12 @@ def test_columns_that_cannot_name_an_input(columns):
 @pytest.mark.parametrize("around", [((1,), (2,), (2,)), ((), (7, 7), (9,)), ((), (), ())])
 def test_rows_are_cut_in_the_graph_as_outside_of_it(around, lengths, count, longest):
     # The texts are ids already.
-    spelled = types.SimpleNamespace(frame=Frame(*around), end_id=2, encode=list)
+    spelled = types.SimpleNamespace(
+        frame=Frame(*around),
+        end_id=2,
+        encode=list,
+        encode_first=lambda ids, count: list(ids)[: max(count, 0)],
+    )
     if longest <= spelled.frame.size(count):
         longest = spelled.frame.size(count) + 1
     rows = [[list(range(20 * i, 20 * i + n)) for i, n in enumerate(r[:count], 1)] for r in lengths]

@@ -17,7 +17,6 @@ libFuzzer makes them: it keeps those that reach new code, and a target ends at i
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import resource
@@ -95,8 +94,10 @@ def read_weights(path: Path) -> None:
 def read_sentencepiece(path: Path) -> None:
     data = path.read_bytes()
     for read in (sentencepiece.read_model, lambda data: sentencepiece.normalizer(data)("ﬁ a")):
-        with contextlib.suppress(ValueError):  # which `Tokenizer.from_pretrained` expects
+        try:
             read(data)
+        except ValueError as error:  # which `Tokenizer.from_pretrained` expects
+            raise InputError(f"{path} is damaged: {error}") from error
 
 
 def read_flags(path: Path) -> None:
