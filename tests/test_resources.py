@@ -129,3 +129,12 @@ def _files(folder: Path) -> set[str]:
     """All files that belong to the project; Python leaves compiled ones beside them."""
     files = (path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix() for path in files if path.suffix != ".pyc"}
+
+
+def test_the_same_sources_make_the_same_run_pyz(tmp_path):
+    from tfx_transformer.export.standalone import write_run_pyz
+
+    write_run_pyz(tmp_path)
+    with zipfile.ZipFile(tmp_path / "run.pyz") as archive:
+        years = {entry.date_time[0] for entry in archive.infolist()}
+    assert years <= {1999, 2000}, "by the clock of the place where it is made"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import zipapp
@@ -26,6 +27,8 @@ PARTS = (
     "generation",
 )
 
+# When its files were written, in seconds: the beginning of 2000.
+_WRITTEN = 946_684_800
 
 # What runs first, where packages may be missing and Python may be old.
 _MAIN = """\
@@ -61,6 +64,8 @@ def write_run_pyz(folder: Path) -> None:
             else:
                 shutil.copy(package / part, target / part)
         (target.parent / "__main__.py").write_text(_MAIN, encoding="utf-8")
+        for file in target.parent.rglob("*"):  # the same sources make the same bytes
+            os.utime(file, (_WRITTEN, _WRITTEN))
         made = Path(temporary, "run.pyz")
         zipapp.create_archive(
             target.parent, made, interpreter="/usr/bin/env python3", compressed=True
