@@ -122,10 +122,10 @@ def test_what_configurations_expect_is_what_is_exported():
     """Of every task, as `export.signatures` declares inputs; outputs are compared at every load."""
     from tiny_models import tiny_model
 
-    from tfx_transformer.export.signatures import signatures
+    from tfx_transformer.export.tasks import task_of
 
     model = tiny_model(num_key_value_heads=2)
-    table = signatures(model, beams=3)
+    table = task_of(model).signatures(model, beams=3)
     lengths = [int(name.removeprefix("encode_")) for name in table if name.startswith("encode_")]
     expected = interface.seq2seq(model.config, lengths, 3)
     assert table.keys() == expected.keys()
