@@ -56,7 +56,7 @@ def bundle(settings: Settings, recipe: str, name: str, *arguments: str) -> str:
 
 
 def minutes(folder: str) -> float:
-    """How long the training of a bundle took, without exports."""
+    """The time that the training of a bundle took, without exports."""
     config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     return round(config["training"]["seconds"] / 60, 1)
 

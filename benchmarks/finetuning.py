@@ -1,4 +1,4 @@
-"""What instruction fine-tuning changes.
+"""The effect of instruction fine-tuning.
 
 A model is pre-trained on a text and then fine-tuned; both answer the test file, with the template
 of the fine-tuned one, by Keras, greedily. Perplexity and token accuracy are of the answers' tokens,

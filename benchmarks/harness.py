@@ -39,7 +39,7 @@ THREADS = (
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How to measure.
+    """The rules of a measurement.
 
     Args:
         results: the file of results; folders for work and logs are made beside it.
@@ -74,7 +74,7 @@ class Options:
         return not self.cases or any(part in case.name for part in self.cases)
 
     def settings(self, case: Case) -> dict[str, Any]:
-        """What the systems of a case get."""
+        """The settings that the systems of a case get."""
         return {
             **case.settings,
             "work": str(self.work.resolve()),

@@ -64,5 +64,5 @@ def describe() -> dict[str, Any]:
 
 
 def hardware(described: dict[str, Any]) -> tuple:
-    """What two runs must share to be compared."""
+    """The facts that two runs must share to be compared."""
     return described["processor"], described["cores"], described["system"]

@@ -129,7 +129,7 @@ def _why(table: Table, case: Case, system: str, options: Options, results: Resul
 
 
 def failures(results: Results) -> list[str]:
-    """What failed in the latest run."""
+    """The failures of the latest run."""
     return [
         f"{line['table']} {line['case']}: {line['system']}: {line['error']}"
         for line in results.lines

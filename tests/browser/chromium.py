@@ -44,7 +44,7 @@ SWIFTSHADER = (
 
 @dataclasses.dataclass
 class Report:
-    """What a page said.
+    """The result of a page.
 
     Attributes:
         device: of WebGPU; None if there is none.

@@ -170,7 +170,7 @@ def use_litertlm(path: Path) -> None:
 
 
 def outcome(action: Callable[[], object], seconds: int = SECONDS) -> Outcome:
-    """What an action comes to, in a process of its own."""
+    """Run an action in a process of its own, and return its result."""
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
