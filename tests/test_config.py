@@ -72,3 +72,23 @@ def test_a_configuration_of_the_first_version_is_read():
     config = TransformerConfig.of_size("nano", 300)
     first = {name: value for name, value in config.to_dict().items() if name in _FIRST_FIELDS}
     assert len(first) == 50 and TransformerConfig.from_dict(first) == config
+
+
+# JSON values of every kind, and some that only look right.
+_VALUES = (
+    *(None, True, 0, 1, -1, 2**70, 1.5, float("nan"), float("inf"), "", "mean", [], {}, [1], ["a"]),
+    *([[1]], [{}], [None], {"a": 1}, {"a": []}, [{"width": []}], {"rope_type": {}}, {"size": []}),
+)
+
+
+@pytest.mark.parametrize("base", [{}, {"style": "llama"}], ids=["plain", "llama"])
+def test_any_value_of_any_field_is_taken_or_refused(base):
+    values = TransformerConfig.of_size("nano", 300, **base).to_dict()
+    refused = 0
+    for name in values:
+        for value in _VALUES:
+            try:
+                TransformerConfig.from_dict(values | {name: value})
+            except InputError:
+                refused += 1
+    assert refused > 10 * len(values)

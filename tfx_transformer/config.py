@@ -584,7 +584,7 @@ def check_rope_scaling(scaling: Any) -> None:
         InputError: it names the kind or the number that is missing.
     """
     kind = scaling.get("rope_type") if isinstance(scaling, dict) else None
-    if kind not in _ROPE_SCALING:
+    if not isinstance(kind, str) or kind not in _ROPE_SCALING:
         raise InputError(
             f"TransformerConfig: rope_scaling is {scaling!r}.\n"
             f"  Expected an object whose rope_type is one of {', '.join(_ROPE_SCALING)}."
@@ -663,7 +663,7 @@ def check_prompts(prompts: Any, default: Any) -> None:
             "TransformerConfig: prompts is not an object of texts by name.\n"
             f"  Expected {_MOST_PROMPTS} at most, each of {_LONGEST_PROMPT:,} characters at most."
         )
-    if default is not None and default not in prompts:
+    if default is not None and not (isinstance(default, str) and default in prompts):
         raise InputError(
             f"TransformerConfig: default_prompt is {default!r}.\n"
             f"  Expected one of the prompts: {', '.join(prompts) or 'there are none'}."
