@@ -1,4 +1,4 @@
-"""What of the user's data and machine is in a bundle: labels and vocabulary, and nothing else."""
+"""The user's data and machine in a bundle: labels and vocabulary, and nothing else."""
 
 import getpass
 import json
@@ -38,7 +38,7 @@ def leaks(path: Path, rows: Iterable[str], folder: Path) -> list[str]:
 
 
 def rare(name: str) -> bool:
-    """Whether a name of a user or machine is none that programs use as a word."""
+    """Return True if a name of a user or machine is not a word that programs use."""
     return len(name) > 5
 
 

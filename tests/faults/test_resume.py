@@ -283,7 +283,7 @@ def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(tmp
 
 
 class Counts(training.ResumableCallback):
-    """How many epochs it saw, and what it began with."""
+    """The number of epochs it saw, and what it began with."""
 
     def __init__(self):
         super().__init__()

@@ -64,7 +64,7 @@ def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path):
 
 
 class Destructor:
-    """What a signal interrupts while an object is removed: Python ignores the exception there."""
+    """An object whose removal a signal interrupts: Python ignores the exception there."""
 
     def __init__(self, number):
         self.number = number

@@ -18,8 +18,10 @@ from tfx_transformer import files, json_files
 from tfx_transformer.cli.engines import VARIANTS
 from tfx_transformer.errors import InputError
 
-# Seconds between two lines of progress.
+# Seconds between two lines of progress, and between two notes of what is written: to flush a file
+# can take longer than to answer a batch.
 _PAUSE = 2.0
+_NOTED = 1.0
 _MAX_STATE_BYTES = 1024 * 1024
 
 
@@ -114,14 +116,15 @@ def predict(chosen: argparse.Namespace) -> dict[str, Any]:
         print(f"Goes on after {done:,} rows.")
     progress = _Progress(table, done)
     rows = itertools.islice(table.rows(), done, None)
-    while batch := list(itertools.islice(rows, chosen.batch_size)):
-        good = [row.input for row in batch if row.problem is None]
-        found = iter(prediction.answer(model, good, chosen) if good else ())
-        empty = [""] * len(prediction.names)
-        output.write(
-            [*row.cells, *(next(found) if row.problem is None else empty)] for row in batch
-        )
-        progress.show(len(batch), batch[-1].end)
+    empty = [""] * len(prediction.names)
+    try:
+        while batch := list(itertools.islice(rows, chosen.batch_size)):
+            good = [row.input for row in batch if row.is_good]
+            found = iter(prediction.answer(model, good, chosen) if good else ())
+            output.write([*row.cells, *(next(found) if row.is_good else empty)] for row in batch)
+            progress.show(len(batch), batch[-1].end)
+    finally:
+        output.note()
     output.close()
     return _report(chosen, table, progress.count)
 
@@ -157,12 +160,12 @@ def _columns(
 
 
 class _Row(NamedTuple):
-    """A row of the input: its cells, one for each header; what the model reads; why it cannot be
-    read, or None; the byte of the file after it."""
+    """A row of the input: its cells, one for each header; what the model reads; whether it can be
+    read; the byte of the file after it."""
 
     cells: list[str]
     input: Any
-    problem: tuple[Any, str | None, str] | None
+    is_good: bool
     end: int
 
 
@@ -198,10 +201,8 @@ class _Input:
 
         for row in without_blank_end(CsvFile(self.path).open().rows):
             width = len(self.header)
-            problem = self._problem(row.cells)
             cells = [*row.cells, *[""] * width][:width]
-            found = None if problem is None else (row.name, *problem)
-            yield _Row(cells, self._input(cells), found, row.end)
+            yield _Row(cells, self._input(cells), self._problem(row.cells) is None, row.end)
 
     def bad_rows(self) -> Iterator[Any]:
         """Yield the rows that cannot be read, as `tables.BadRow`."""
@@ -235,8 +236,8 @@ class _Input:
 class _Output:
     """The table that is written, beside its place until it is complete: `OUT.csv.part`.
 
-    After each batch `OUT.csv.part.json` says how much of it is whole, so that a command that was
-    interrupted goes on there when it is repeated.
+    Every second, and at the end, `OUT.csv.part.json` says how much of it is whole, so that a
+    command that was interrupted goes on there when it is repeated.
 
     Args:
         path: of the table.
@@ -258,6 +259,7 @@ class _Output:
         self.part = path.with_name(path.name + ".part")
         self.state = path.with_name(path.name + ".part.json")
         self.rows = 0
+        self._last = time.monotonic()
 
     def open(self, names: Sequence[str], signature: list[int]) -> int:
         """Write the header, or go on where an interrupted command with the same bundle, table and
@@ -276,10 +278,16 @@ class _Output:
         return self.rows
 
     def write(self, rows: Iterator[list[str]]) -> None:
-        """Append rows, and note how much is whole."""
+        """Append rows, and note from time to time how much is whole."""
         for cells in rows:
             self._writer.writerow(cells)
             self.rows += 1
+        if time.monotonic() - self._last > _NOTED:
+            self.note()
+
+    def note(self) -> None:
+        """Flush what is written to disk, and note how much that is."""
+        self._last = time.monotonic()
         self._file.flush()
         os.fsync(self._file.fileno())
         state = self.identity | {"rows": self.rows, "bytes": self._file.tell()}
