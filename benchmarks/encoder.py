@@ -100,7 +100,7 @@ def keras_predictor(settings: Settings):
 
 def litert_embedder(settings: Settings, variant: str):
     """`TextEmbedder` on the exported file, which is made once."""
-    from tfx_transformer.export.litert import convert
+    from tfx_transformer.export.to_litert import convert
     from tfx_transformer.prediction import TextEmbedder
     from tfx_transformer.runtime.encoder import EncoderEngine
 

@@ -74,7 +74,7 @@ def keras_engine(settings: Settings, jit_compile: bool):
 
 def litert_engine(settings: Settings, variant: str):
     """`CausalEngine` on the exported file, which is made once."""
-    from tfx_transformer.export.litert import convert
+    from tfx_transformer.export.to_litert import convert
     from tfx_transformer.runtime.causal import CausalEngine
 
     file = shapes.work_file(settings, f"generate-{settings['gpt']}-{variant}.tflite")

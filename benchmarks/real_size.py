@@ -146,7 +146,7 @@ def stage_lora(folder: Path) -> dict:
 
 
 def stage_export(folder: Path) -> dict:
-    from tfx_transformer.export.litert import convert
+    from tfx_transformer.export.to_litert import convert
 
     model, _ = load(folder)
     begin, file = time.monotonic(), folder / "model.int8.tflite"

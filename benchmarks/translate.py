@@ -89,7 +89,7 @@ def keras_engine(settings: Settings, jit_compile: bool):
 
 def litert_engine(settings: Settings, variant: str):
     """`Seq2SeqEngine` on the exported file, which is made once."""
-    from tfx_transformer.export.litert import convert
+    from tfx_transformer.export.to_litert import convert
     from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
     file = shapes.work_file(settings, f"translate-{variant}.tflite")

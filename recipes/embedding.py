@@ -122,9 +122,9 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
-    config = tfx.fine_tuned(config, pooling=pooling, dropout=dropout)
+    config = tfx.config_for_fine_tuning(config, pooling=pooling, dropout=dropout)
     model = tfx.Embedder(config, dtype=precision)
-    tfx.take_over(model, base_model)
+    tfx.copy_weights(model, base_model)
 
     length = config.max_sequence_length
     run = tfx.training.EmbedderRun(name, settings, recipe=main)
@@ -153,9 +153,9 @@ def main(
 
     run.save(bundle, model, tokenizer)
     result = run.report(model)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.first)
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -126,14 +126,14 @@ def main(
             patch_size=patch_size,
             pooling=pooling,
         )
-    config = tfx.fine_tuned(
+    config = tfx.config_for_fine_tuning(
         config,
         num_classes=len(labels),
         dropout=dropout,
         stochastic_depth=stochastic_depth,
     )
     model = tfx.Classifier(config, dtype=precision)
-    tfx.take_over(model, base_model)
+    tfx.copy_weights(model, base_model)
 
     run = tfx.training.ClassifierRun(name, settings, recipe=main)
     run.show_data(tfx.data.describe_labelled_images(train, held_out, labels), train, held_out)
@@ -158,15 +158,15 @@ def main(
     model.compile(optimizer, label_smoothing=label_smoothing)
     predictor = tfx.predictor(model, labels=labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
-    batches = tfx.training.augmented(batches, image_size, seed, mix)
+    batches = tfx.training.augment_images(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
 
     run.save(bundle, model, labels=labels)
     result = run.report(model, train)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     calibration = train.files[:: 1 + len(train) // 200]
     verified = tfx.export.everything(bundle, held_out.files, calibration=calibration)
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

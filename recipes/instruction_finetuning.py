@@ -149,9 +149,9 @@ def main(
 
     run.save(bundle, run.without_adapters(model), tokenizer)
     result = run.finish(model, writer, prompts, answers, tfx.score_answers)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.first_prompts())
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -99,16 +99,16 @@ def main(
     text = text or tfx.resources.dataset_path("pretraining.txt")
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
-        model, words = tfx.from_pretrained(base, precision, goal.task, context)
+        model, text_tokenizer = tfx.from_pretrained(base, precision, goal.task, context)
     else:
         if tokenizer:
-            words = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json")
+            text_tokenizer = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json")
         else:
             texts = tfx.data.sample_texts(text, **columns)
-            words = tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens)
+            text_tokenizer = tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens)
         config = tfx.TransformerConfig.of_size(
             size,
-            words.vocabulary_size,
+            text_tokenizer.vocabulary_size,
             style or None,
             num_layers=layers,
             num_heads=heads,
@@ -121,7 +121,7 @@ def main(
 
     run = tfx.training.Run(name, settings, recipe=main)
     train, held_out = tfx.data.read_corpus(
-        text, words, run.folder, **columns, validation=validation, share=share
+        text, text_tokenizer, run.folder, **columns, validation=validation, share=share
     )
     length = model.config.max_sequence_length
     blocks = {"length": length, "batch_size": batch_size}
@@ -129,23 +129,23 @@ def main(
     run.tokens_per_epoch = validate_every * batch_size * length
     run.show_cost(model, batch_size * length, steps)
 
-    batches = goal.batches(train, words, **blocks, seed=seed)
-    checks = goal.batches(held_out, words, **blocks, shuffle=False)
+    batches = goal.batches(train, text_tokenizer, **blocks, seed=seed)
+    checks = goal.batches(held_out, text_tokenizer, **blocks, shuffle=False)
 
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
     measures = goal.measures(held_out)
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
-    writer = goal.writer(model, words)
-    prompts = goal.prompts(held_out, words)
+    writer = goal.writer(model, text_tokenizer)
+    prompts = goal.prompts(held_out, text_tokenizer)
     callbacks = run.callbacks(writer, prompts, patience=patience, minutes=minutes, previews=1)
     epochs = tfx.training.rounds(steps, validate_every)
     run.fit(model, batches, checks, epochs, callbacks, steps_per_epoch=validate_every)
 
-    run.save(bundle, model, words)
+    run.save(bundle, model, text_tokenizer)
     result = run.finish(model, writer, prompts)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, prompts)
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
-    config = tfx.fine_tuned(
+    config = tfx.config_for_fine_tuning(
         config,
         num_classes=len(labels),
         multi_label=multi_label,
@@ -137,7 +137,7 @@ def main(
         dropout=dropout,
     )
     model = tfx.Classifier(config, dtype=precision)
-    tfx.take_over(model, base_model)
+    tfx.copy_weights(model, base_model)
     if method != "full":
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
 
@@ -176,9 +176,9 @@ def main(
     plain_model = run.without_adapters(model)
     run.save(bundle, plain_model, tokenizer, labels=labels)
     result = run.report(model, train)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.texts)
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

@@ -122,9 +122,9 @@ def main(
     run.save(bundle, model, tokenizer)
     result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)
     run.draw_attention(model, translator, sentence)
-    tfx.annotate(bundle, **result)
+    tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.source)
-    return run.done(result | {"verified": verified})
+    return run.close(result | {"verified": verified})
 
 
 if __name__ == "__main__":

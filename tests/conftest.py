@@ -107,7 +107,7 @@ def one_converter():
                 super().__exit__(*error)
 
     atexit.register(lambda: [one._process.kill() for one in Shared.open])
-    export.Converter = sys.modules["tfx_transformer.export.litert"].Converter = Shared
+    export.Converter = sys.modules["tfx_transformer.export.to_litert"].Converter = Shared
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ FLOORS = {
     "files": 0,
     "json_files": 0,
     "registration": 0,
+    "renamed": 0,
     "resources": 0,
     "config": 0,
     "flags": 0,

@@ -16,8 +16,8 @@ from tfx_transformer import bundle, runtime
 from tfx_transformer.data import read_instructions
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation import score_answers
-from tfx_transformer.export.litert import operation_names
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
+from tfx_transformer.export.to_litert import operation_names
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.chat import Chat
 from tfx_transformer.models.decoding import text_generator

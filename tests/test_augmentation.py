@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfx_transformer.training import augmented
+from tfx_transformer.training import augment_images
 
 SIZE = 16
 CLASSES = 5
@@ -50,7 +50,7 @@ def no_erasing(monkeypatch):
 
 def test_the_data_set_is_of_the_same_kind():
     batches = batches_of(flat(23))
-    changed = augmented(batches, SIZE)
+    changed = augment_images(batches, SIZE)
     assert len(changed) == len(batches) == 3
     assert not changed.options().autotune.enabled
     inputs, labels, weights = changed.element_spec
@@ -64,7 +64,7 @@ def test_another_epoch_is_other_images_and_another_run_the_same(mix):
     images = np.random.default_rng(0).uniform(0, 255, (23, SIZE, SIZE, 3))
 
     def two_epochs(seed):
-        dataset = augmented(batches_of(images), SIZE, seed, mix)
+        dataset = augment_images(batches_of(images), SIZE, seed, mix)
         return [epoch(dataset) for _ in range(2)]
 
     one, same, other = two_epochs(3), two_epochs(3), two_epochs(4)
@@ -83,7 +83,7 @@ def test_a_precision_of_the_model_is_not_that_of_its_images():
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        pixels, labels, _ = epoch(augmented(batches_of(flat(5)), SIZE, mix=1.0))
+        pixels, labels, _ = epoch(augment_images(batches_of(flat(5)), SIZE, mix=1.0))
     finally:
         keras.config.set_dtype_policy("float32")
     assert (pixels.dtype, labels.dtype) == ("float32", "float32")
@@ -95,7 +95,7 @@ def test_a_precision_of_the_model_is_not_that_of_its_images():
 def test_images_are_flipped_and_shifted_by_whole_pixels(no_light, no_erasing):
     """Against NumPy: each result is one of the 2 x 5 x 5 that padding and cropping can make."""
     images = np.random.default_rng(0).integers(0, 256, (101, SIZE, SIZE, 3))
-    changed, labels, _ = epoch(augmented(batches_of(images), SIZE, mix=0.0))
+    changed, labels, _ = epoch(augment_images(batches_of(images), SIZE, mix=0.0))
     margin = SIZE // 8
     seen = set()
     for image, result in zip(images, changed, strict=True):
@@ -117,7 +117,7 @@ def test_images_are_flipped_and_shifted_by_whole_pixels(no_light, no_erasing):
 def test_flips_do_not_decide_about_light(no_erasing):
     """Layers with one seed would draw the same numbers."""
     gradient = np.tile(np.linspace(80, 170, SIZE)[None, None, :, None], (400, SIZE, 1, 3))
-    changed, _, _ = epoch(augmented(batches_of(gradient), SIZE, mix=0.0))
+    changed, _, _ = epoch(augment_images(batches_of(gradient), SIZE, mix=0.0))
     flipped = changed[:, :, 0].mean(axis=(1, 2)) > changed[:, :, -1].mean(axis=(1, 2))
     lighter = changed.mean(axis=(1, 2, 3)) > 125
     assert 0.4 < flipped.mean() < 0.6
@@ -128,7 +128,7 @@ def test_flips_do_not_decide_about_light(no_erasing):
 def test_light_is_changed_a_little(no_erasing):
     images = np.full((200, SIZE, SIZE, 3), 100.0)
     images[:, SIZE // 2 :] = 140
-    changed, _, _ = epoch(augmented(batches_of(images), SIZE, mix=0.0))
+    changed, _, _ = epoch(augment_images(batches_of(images), SIZE, mix=0.0))
     top, bottom = changed[:, 0, 0, 0], changed[:, -1, 0, 0]
     brightness = (top + bottom) / 2 - 120
     contrast = (bottom - top) / 40
@@ -142,7 +142,7 @@ def test_light_is_changed_a_little(no_erasing):
 
 def test_a_rectangle_of_one_colour_is_erased(no_light):
     images = np.zeros((600, SIZE, SIZE, 3))
-    changed, _, _ = epoch(augmented(batches_of(images, batch_size=50), SIZE, mix=0.0))
+    changed, _, _ = epoch(augment_images(batches_of(images, batch_size=50), SIZE, mix=0.0))
     erased = changed.max(axis=-1) > 0
     touched = erased.any(axis=(1, 2))
     # 150 are expected of 600, with a standard deviation of 10.6.
@@ -177,7 +177,7 @@ def test_labels_are_mixed_as_the_pixels(only_mixing):
     count = 660
     labels = np.eye(CLASSES)[np.arange(count) % CLASSES]
     images = np.ones((count, SIZE, SIZE, 3)) * grey_of_class(labels)[:, None, None, None]
-    changed, mixed, _ = epoch(augmented(batches_of(images, labels), SIZE, mix=1.0))
+    changed, mixed, _ = epoch(augment_images(batches_of(images, labels), SIZE, mix=1.0))
     # A batch of mixup has no edges; one of CutMix has no greys but those of the classes.
     batches = changed.reshape(-1, 11, SIZE * SIZE, 3)
     blended = np.ptp(batches, axis=2).max(axis=(1, 2)) < 1e-3
@@ -196,10 +196,10 @@ def test_labels_are_mixed_as_the_pixels(only_mixing):
 def test_the_share_of_mixed_batches(only_mixing):
     # Every image its own class, so that a mixed batch shows.
     images, labels = flat(1100), np.tile(np.eye(11), (100, 1))
-    _, mixed, _ = epoch(augmented(batches_of(images, labels), SIZE, mix=0.3))
+    _, mixed, _ = epoch(augment_images(batches_of(images, labels), SIZE, mix=0.3))
     soft = (np.abs(mixed.max(axis=1) - 1) > 1e-3).reshape(100, 11).any(axis=1)
     assert 15 < soft.sum() < 45
-    _, mixed, _ = epoch(augmented(batches_of(images, labels), SIZE, mix=0.0))
+    _, mixed, _ = epoch(augment_images(batches_of(images, labels), SIZE, mix=0.0))
     assert np.array_equal(mixed, labels)
 
 
@@ -208,8 +208,10 @@ def test_the_loss_of_a_mixed_image_is_that_of_its_parts():
     count = 110
     labels = np.eye(CLASSES)[np.arange(count) % CLASSES]
     class_weights = np.array([0.25, 3.0, 1.0, 0.5, 7.0])
-    plain = augmented(batches_of(flat(count), labels), SIZE, mix=1.0)
-    weighted = augmented(batches_of(flat(count), labels, labels @ class_weights), SIZE, mix=1.0)
+    plain = augment_images(batches_of(flat(count), labels), SIZE, mix=1.0)
+    weighted = augment_images(
+        batches_of(flat(count), labels, labels @ class_weights), SIZE, mix=1.0
+    )
     images, shares, _ = epoch(plain)
     same_images, mixed, weights = epoch(weighted)
     assert np.array_equal(images, same_images)
@@ -221,5 +223,7 @@ def test_the_loss_of_a_mixed_image_is_that_of_its_parts():
 
 
 def test_a_weight_of_nothing_stays_nothing():
-    _, labels, weights = epoch(augmented(batches_of(flat(22), weights=np.zeros(22)), SIZE, mix=1.0))
+    _, labels, weights = epoch(
+        augment_images(batches_of(flat(22), weights=np.zeros(22)), SIZE, mix=1.0)
+    )
     assert not weights.any() and np.isfinite(labels).all()

@@ -14,7 +14,7 @@ from test_gpu import ENCODERS, GENERATORS
 
 from tfx_transformer.export.compare_gpu import difference, values
 from tfx_transformer.export.converter import Converter
-from tfx_transformer.export.litert import Conversion
+from tfx_transformer.export.to_litert import Conversion
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine

@@ -90,11 +90,11 @@ def change_config(path, **changes):
 
 def test_a_loaded_model_computes_the_same(saved):
     path, model, tokenizer = saved
-    again, words = load(path)
+    again, its_tokenizer = load(path)
     np.testing.assert_array_equal(model(INPUTS), again(INPUTS))
     assert again.config == model.config
-    assert words.to_json() == tokenizer.to_json()
-    assert words.encode("the cat 猫") == tokenizer.encode("the cat 猫")
+    assert its_tokenizer.to_json() == tokenizer.to_json()
+    assert its_tokenizer.encode("the cat 猫") == tokenizer.encode("the cat 猫")
 
 
 def test_other_weights_compute_something_else(saved):

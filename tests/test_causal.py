@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from tiny_models import VARIANTS, perturbed, tiny_causal, tiny_config
 
-from tfx_transformer.export.litert import convert
+from tfx_transformer.export.to_litert import convert
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.tasks import CausalLM

@@ -11,11 +11,11 @@ from tiny_models import tiny_causal
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.chat import Chat
-from tfx_transformer.generation.encoders import (
-    ChatEncoder,
-    ContinuationEncoder,
-    SourceEncoder,
-    new_encoder,
+from tfx_transformer.generation.preprocessors import (
+    ChatPreprocessor,
+    ContinuationPreprocessor,
+    SourcePreprocessor,
+    new_preprocessor,
 )
 from tfx_transformer.generation.text import TextGenerator, Writer
 from tfx_transformer.models.decoding import text_generator
@@ -51,18 +51,18 @@ def generator(tokenizer):
 def test_each_task_has_its_prompt(tokenizer):
     plain = Tokenizer.from_json(tokenizer.to_json())
     ids = plain.encode("the cat")
-    assert new_encoder("seq2seq", plain).encode("the cat") == [*ids, END]
-    assert new_encoder("causal", plain).encode("the cat") == ids
-    assert new_encoder("causal", plain).encode("") == [END], "as documents begin"
-    assert new_encoder("causal", tokenizer).encode("the cat") == [USER, *ids, END, ASSISTANT]
+    assert new_preprocessor("seq2seq", plain).encode("the cat") == [*ids, END]
+    assert new_preprocessor("causal", plain).encode("the cat") == ids
+    assert new_preprocessor("causal", plain).encode("") == [END], "as documents begin"
+    assert new_preprocessor("causal", tokenizer).encode("the cat") == [USER, *ids, END, ASSISTANT]
 
 
 def test_what_is_kept_of_a_long_text(tokenizer):
     text = "the cat sat on the cat"
     ids = tokenizer.encode(text)
-    assert SourceEncoder(tokenizer).encode(text, 3) == [*ids[:3], END]
-    assert ContinuationEncoder(tokenizer).encode(text, 3) == ids[-3:]
-    chat = new_encoder("causal", tokenizer)
+    assert SourcePreprocessor(tokenizer).encode(text, 3) == [*ids[:3], END]
+    assert ContinuationPreprocessor(tokenizer).encode(text, 3) == ids[-3:]
+    chat = new_preprocessor("causal", tokenizer)
     assert chat.encode(text, 3) == [USER, *ids[:3], END, ASSISTANT]
     talk = [
         {"role": "user", "content": "a"},
@@ -75,7 +75,9 @@ def test_what_is_kept_of_a_long_text(tokenizer):
 
 @given(st.text(max_size=60), st.integers(6, 19))
 def test_a_cut_prompt_fits(tokenizer, text, longest):
-    generator = TextGenerator(None, ChatEncoder(new_encoder("causal", tokenizer).template), longest)
+    generator = TextGenerator(
+        None, ChatPreprocessor(new_preprocessor("causal", tokenizer).template), longest
+    )
     ids = generator.encode(text, truncate=True)
     assert len(ids) <= longest
     assert ids[0] == USER and ids[-2:] == [END, ASSISTANT]
@@ -174,7 +176,7 @@ def test_a_template_that_changes_earlier_turns_is_read_again(generator, tokenize
         "(message.content[1:] if message.role == 'assistant' and not loop.last"
         " else message.content)",
     )
-    changing = ChatEncoder(ChatTemplate(text, tokenizer))
+    changing = ChatPreprocessor(ChatTemplate(text, tokenizer))
     chat = Chat(TextGenerator(generator.engine, changing, 60), system="猫")
     recording = chat._session = Recording(chat._session)
     answers, kept = [], []
@@ -200,7 +202,7 @@ def test_a_template_that_changes_earlier_turns_is_read_again(generator, tokenize
 
 def test_an_interrupted_answer_leaves_a_conversation_that_goes_on(generator, tokenizer):
     text = CHAT_TEMPLATE.replace("message.content", "message.content[loop.revindex0:]")
-    changing = ChatEncoder(ChatTemplate(text, tokenizer))
+    changing = ChatPreprocessor(ChatTemplate(text, tokenizer))
     chat = Chat(TextGenerator(generator.engine, changing, 60))
     chat.say("the cat", max_new_tokens=5)
     asked = [*chat.messages, {"role": "user", "content": "sat on"}]
@@ -225,7 +227,7 @@ def test_a_full_conversation_says_so_and_stays(generator):
 
 
 def test_chat_needs_a_template(tokenizer, generator):
-    plain = TextGenerator(generator.engine, ContinuationEncoder(tokenizer), 60)
+    plain = TextGenerator(generator.engine, ContinuationPreprocessor(tokenizer), 60)
     with pytest.raises(InputError, match="no chat template"):
         Chat(plain)
     with pytest.raises(InputError, match="without beams"):

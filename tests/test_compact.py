@@ -10,7 +10,7 @@ from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder
 
 from tfx_transformer import Classifier, TransformerConfig
 from tfx_transformer.export import compact
-from tfx_transformer.export.litert import convert
+from tfx_transformer.export.to_litert import convert
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 
@@ -19,7 +19,7 @@ WORDS, PAIRS, LONGEST = 1009, 211, 19
 
 def as_converted(model, path, quantize, **settings):
     """The file as the converter (in this process) and the quantizer leave it."""
-    script = importlib.import_module("tfx_transformer.export.litert")
+    script = importlib.import_module("tfx_transformer.export.to_litert")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(script, "finished", bytes)
         convert(model, path, quantize, **settings)

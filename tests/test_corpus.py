@@ -19,11 +19,11 @@ from tfx_transformer.data.corpus import (
     BlockPlan,
     Piece,
     TokenFile,
-    beginnings,
     blocks,
     hold_out,
     read_corpus,
     read_documents,
+    sample_prefixes,
     sample_texts,
     write_tokens,
 )
@@ -598,7 +598,7 @@ def test_beginnings_are_of_the_text(letters, write, tmp_path):
     lines = [f"{word} stands here and goes on to the end of its line" for word in "abcdefgh"]
     text = "\n".join(lines)
     tokens = write_tokens(read_documents(write("a.txt", text)), letters, tmp_path / "ids")
-    found = beginnings(tokens, letters, count=5, length=9)
+    found = sample_prefixes(tokens, letters, count=5, length=9)
     assert 1 < len(found) <= 5 and len(set(found)) == len(found)
     for beginning in found:
         assert beginning in text and 0 < len(letters.encode(beginning)) <= 9

@@ -21,8 +21,8 @@ from tiny_models import CONVOLUTIONS, PATCHES, tiny_encoder
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import standalone
-from tfx_transformer.export.litert import convert, operation_names
 from tfx_transformer.export.signatures import encoder_signatures
+from tfx_transformer.export.to_litert import convert, operation_names
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import save

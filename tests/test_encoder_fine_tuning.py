@@ -17,8 +17,14 @@ from tiny_models import (
 )
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM, fine_tuned, take_over
-from tfx_transformer.models.lora import add_adapters, load_adapters, merged, save_adapters
+from tfx_transformer.models.encoders import (
+    Classifier,
+    Embedder,
+    MaskedLM,
+    config_for_fine_tuning,
+    copy_weights,
+)
+from tfx_transformer.models.lora import add_adapters, load_adapters, merge_adapters, save_adapters
 
 # Bases
 
@@ -35,9 +41,9 @@ from tfx_transformer.models.lora import add_adapters, load_adapters, merged, sav
 )
 def test_embedding_and_encoder_are_taken_over(base, task):
     base = base(position="learned", embedding_norm=True, dropout=0.3)
-    model = perturbed(task(fine_tuned(base.config, num_classes=3, dropout=0.0)), seed=5)
+    model = perturbed(task(config_for_fine_tuning(base.config, num_classes=3, dropout=0.0)), seed=5)
     before, theirs = values(model), values(base)
-    take_over(model, base)
+    copy_weights(model, base)
     for path, value in values(model).items():
         encodes = path.startswith(("embedding/", "encoder/"))
         expected = theirs if encodes else before
@@ -48,8 +54,8 @@ def test_embedding_and_encoder_are_taken_over(base, task):
 
 def test_images_are_taken_over():
     base = tiny_encoder(Classifier, seed=1, num_classes=7, **CONVOLUTIONS)
-    model = Classifier(fine_tuned(base.config, num_classes=3))
-    take_over(model, base)
+    model = Classifier(config_for_fine_tuning(base.config, num_classes=3))
+    copy_weights(model, base)
     inputs = CASES["convolutions"][2]
     np.testing.assert_array_equal(model.encode(inputs)[0], base.encode(inputs)[0])
 
@@ -57,7 +63,7 @@ def test_images_are_taken_over():
 def test_without_a_base_all_is_new():
     model = tiny_encoder(Embedder)
     before = values(model)
-    take_over(model, None)
+    copy_weights(model, None)
     assert all(np.array_equal(before[path], value) for path, value in values(model).items())
 
 
@@ -73,12 +79,14 @@ def test_without_a_base_all_is_new():
 )
 def test_a_base_of_another_shape_is_refused(base, message):
     with pytest.raises(InputError, match=message):
-        take_over(tiny_encoder(Embedder), base())
+        copy_weights(tiny_encoder(Embedder), base())
 
 
 def test_fine_tuned_overrides_what_is_given():
     config = tiny_config(dropout=0.3)
-    changed = fine_tuned(config, num_classes=3, dropout=None, multi_label=False, pooling="first")
+    changed = config_for_fine_tuning(
+        config, num_classes=3, dropout=None, multi_label=False, pooling="first"
+    )
     assert changed == tiny_config(dropout=0.3, num_classes=3, pooling="first")
     assert config.num_classes == 0
 
@@ -109,7 +117,7 @@ def test_the_read_out_is_trained_in_full(base_dtype, tmp_path):
     assert np.abs(model(TEXTS) - fresh(TEXTS)).max() > 0.1
     load_adapters(file, fresh)
     np.testing.assert_allclose(fresh(TEXTS), model(TEXTS), atol=1e-6)
-    np.testing.assert_allclose(merged(model)(TEXTS), model(TEXTS), atol=1e-5)
+    np.testing.assert_allclose(merge_adapters(model)(TEXTS), model(TEXTS), atol=1e-5)
 
 
 def test_the_read_out_gets_no_adapter():

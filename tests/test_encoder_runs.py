@@ -150,7 +150,7 @@ def test_a_report_of_several_labels(tmp_path, capsys, drawn):
     assert json.loads((tmp_path / "r" / "result.json").read_text("utf-8"))["baselines"] == {}
     assert result["text_columns"] == 1 and "example" not in result
     assert "columns" not in result and len(drawn) == 1
-    run.done(result)
+    run.close(result)
     left = {path.name for path in (tmp_path / "r").iterdir()}
     written = {"settings.json", "metrics.csv", "loss.png", "classes.csv", "result.json"}
     assert left == written | {"files.json"}

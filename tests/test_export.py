@@ -12,8 +12,8 @@ from trained import BEAMS, MAX_LENGTH
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.converter import Converter
-from tfx_transformer.export.litert import _check_operations, operation_names
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
+from tfx_transformer.export.to_litert import _check_operations, operation_names
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer

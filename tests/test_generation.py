@@ -16,8 +16,8 @@ from tiny_models import perturbed, tiny_config, tiny_model
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop, numpy_ops
 from tfx_transformer.generation.beam import BeamSearch
-from tfx_transformer.generation.encoders import SourceEncoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import SourcePreprocessor
 from tfx_transformer.generation.sampling import (
     Sampler,
     draw,
@@ -552,7 +552,7 @@ class Echo:
 def test_texts_come_back_in_order(tokenizer):
     texts = ["a cat", "", "猫が好きです、猫が好きです", "x", "the cat sat on the 猫 🙂", "yy"]
     engine = Echo()
-    generator = TextGenerator(engine, SourceEncoder(tokenizer), 100, batch_size=2)
+    generator = TextGenerator(engine, SourcePreprocessor(tokenizer), 100, batch_size=2)
     assert generator.generate(texts) == texts
     assert generator.generate("x") == "x"
     assert generator.generate([]) == []
@@ -562,7 +562,7 @@ def test_texts_come_back_in_order(tokenizer):
 
 
 def test_what_is_too_long_is_refused_or_cut(tokenizer):
-    generator = TextGenerator(Echo(), SourceEncoder(tokenizer), 5)
+    generator = TextGenerator(Echo(), SourcePreprocessor(tokenizer), 5)
     assert generator.generate("zzzz") == "zzzz"
     with pytest.raises(InputError, match="'zzzzz'.* 6 tokens; the model reads 5"):
         generator.generate(["a", "zzzzz"])
@@ -570,7 +570,7 @@ def test_what_is_too_long_is_refused_or_cut(tokenizer):
 
 
 def test_streaming_is_of_one_text_without_beams(tokenizer):
-    generator = TextGenerator(Echo(), SourceEncoder(tokenizer), 100)
+    generator = TextGenerator(Echo(), SourcePreprocessor(tokenizer), 100)
     for texts, options in [(["a", "b"], {}), ("a", {"beams": 2})]:
         with pytest.raises(InputError, match="streaming needs one text"):
             generator.generate(texts, stream=print, **options)
@@ -583,7 +583,7 @@ def test_pieces_make_the_text(tokenizer, data):
     text = st.text(st.sampled_from("猫🙂é a")).map(tokenizer.encode)
     row = data.draw(st.lists(st.one_of(text, st.lists(ids, max_size=2)), min_size=1))
     row = list(itertools.chain(*row)) or [END]
-    generator = TextGenerator(Echo([row]), SourceEncoder(tokenizer), 100)
+    generator = TextGenerator(Echo([row]), SourcePreprocessor(tokenizer), 100)
     pieces = []
     whole = generator.generate("", stream=pieces.append)
     until_end = row[: row.index(END)] if END in row else row
@@ -597,7 +597,9 @@ def test_pieces_make_the_text(tokenizer, data):
 def test_characters_are_streamed_whole(tokenizer):
     row = [tokenizer.ranks[bytes([byte])] for byte in "é猫🙂".encode()]
     pieces = []
-    TextGenerator(Echo([row]), SourceEncoder(tokenizer), 100).generate("", stream=pieces.append)
+    TextGenerator(Echo([row]), SourcePreprocessor(tokenizer), 100).generate(
+        "", stream=pieces.append
+    )
     assert pieces == ["é", "猫", "🙂"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tiny_models import CONVOLUTIONS, PATCHES, VARIANTS, tiny_causal, tiny_encoder, tiny_model
 
 from tfx_transformer.export import verify_gpu
-from tfx_transformer.export.litert import convert
+from tfx_transformer.export.to_litert import convert
 from tfx_transformer.models.encoders import Classifier, Embedder
 
 DRIVER = "/usr/lib/chromium/vk_swiftshader_icd.json"

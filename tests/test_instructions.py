@@ -18,11 +18,11 @@ from tfx_transformer.data.conversations import (
     read_instructions,
     split_conversations,
 )
-from tfx_transformer.data.instructions import encode_conversation, instructions
+from tfx_transformer.data.instruction_batches import encode_conversation, instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
-from tfx_transformer.data.pairs import Pairs, split_pairs
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow
+from tfx_transformer.data.translation_pair import Pairs, split_pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer

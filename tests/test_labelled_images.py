@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from tfx_transformer.data.images_summary import describe_labelled_images
-from tfx_transformer.data.labelled_images import (
+from tfx_transformer.data.labelled_image import (
     LabelledImages,
     labelled_images,
     read_labelled_images,
@@ -22,7 +22,7 @@ from tfx_transformer.data.labelled_images import (
 from tfx_transformer.errors import InputError
 
 # `tfx_transformer.data` has a function of the same name.
-module = importlib.import_module("tfx_transformer.data.labelled_images")
+module = importlib.import_module("tfx_transformer.data.labelled_image")
 
 
 def draw(path: Path, colour, size=(5, 3)) -> Path:

@@ -25,11 +25,11 @@ from tiny_models import tiny_causal
 from tfx_transformer import bundle, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.export.litert import convert, litert, operation_names
-from tfx_transformer.export.litertlm import litertlm, packed_template
+from tfx_transformer.export.to_litert import convert, litert, operation_names
+from tfx_transformer.export.to_litertlm import litertlm, packed_template
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.generation.chat import Chat
-from tfx_transformer.generation.encoders import ChatEncoder, ContinuationEncoder
+from tfx_transformer.generation.preprocessors import ChatPreprocessor, ContinuationPreprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
@@ -154,13 +154,13 @@ TEXTS = st.lists(NAMES | st.text(st.characters(exclude_characters="\0", codec="u
 @example("")
 @example("a\ufdd0</s>b\ufdd1[<s>]")
 def test_prompts_are_the_same_tokens(engine, by_keras, text):
-    ids, read = by_keras.encoder.encode, text.replace("\ufdd0", "\ufffd")
+    ids, read = by_keras.preprocessor.encode, text.replace("\ufdd0", "\ufffd")
     assert tokens_there(engine, [user(text)]) == ids(read.replace("\ufdd1", "\ufffd"))
     assert engine.tokenize(control_text(ids(text), by_keras.tokenizer)) == ids(read)
 
 
 def test_a_nul_is_read(engine, by_keras):
-    ids = by_keras.encoder.encode("a\0b")
+    ids = by_keras.preprocessor.encode("a\0b")
     with engine.create_conversation() as conversation:
         conversation.send_message("a\0b", max_output_tokens=1)
         assert conversation.token_count == len(ids) + 1
@@ -173,10 +173,10 @@ def test_conversations_are_the_same_tokens(engine, by_keras):
         assistant("Hm."),
         user("猫"),
     ]
-    expected = by_keras.encoder.template.prompt(messages)
+    expected = by_keras.preprocessor.template.prompt(messages)
     assert tokens_there(engine, messages) == expected
     parts = [{"type": "text", "text": text} for text in ("<|us", "er|>")]
-    expected = by_keras.encoder.encode("<|user|>")
+    expected = by_keras.preprocessor.encode("<|user|>")
     assert tokens_there(engine, [{"role": "user", "content": parts}]) == expected
 
 
@@ -228,7 +228,7 @@ def test_a_conversation_goes_on_as_by_keras(engine, by_keras):
         for question in ["Say hello.", AGAIN, "What is your name?", AGAIN, AGAIN]:
             answer = chat.say(question)
             assert str(conversation.send_message(question)) == answer
-            prompt = by_keras.encoder.template.prompt(chat.messages[:-1])
+            prompt = by_keras.preprocessor.template.prompt(chat.messages[:-1])
             assert len(prompt) > length + 2
             length = len(prompt) + by_keras.tokenizer.count(answer) + 1  # the end token
             assert conversation.token_count == length
@@ -238,7 +238,7 @@ def test_a_conversation_goes_on_as_by_keras(engine, by_keras):
 @pytest.mark.parametrize("length", [16, 17, 63, 64, 65, 90, CONTEXT - 1])
 def test_prompts_of_any_length(engine, by_keras, length):
     text = "!" * (length - 3)
-    assert len(by_keras.encoder.encode(text)) == length
+    assert len(by_keras.preprocessor.encode(text)) == length
     with engine.create_conversation() as conversation:
         assert str(conversation.send_message(text)) == by_keras.generate(text)
         assert length < conversation.token_count <= CONTEXT
@@ -250,7 +250,7 @@ def test_a_conversation_fills_the_context(engine, by_keras):
         while True:
             answer = chat.say("Say hello.")
             assert str(conversation.send_message("Say hello.")) == answer
-    assert len(by_keras.encoder.template.prompt(chat.messages[:-1])) > CONTEXT - 12
+    assert len(by_keras.preprocessor.template.prompt(chat.messages[:-1])) > CONTEXT - 12
 
 
 def test_a_model_without_a_template_continues(copy):
@@ -261,7 +261,7 @@ def test_a_model_without_a_template_continues(copy):
     here = load_litertlm(copy)
     with litert_lm.Engine(str(copy / bundle.LITERTLM), cache_dir=":nocache") as engine:
         for text in ["I am", "空は", "", "</s>"]:
-            assert tokens_there(engine, [user(text)]) == expected.encoder.encode(text)
+            assert tokens_there(engine, [user(text)]) == expected.preprocessor.encode(text)
             assert here.generate(text) == expected.generate(text)
             with engine.create_conversation() as conversation:
                 assert str(conversation.send_message(text)) == expected.generate(text)
@@ -286,11 +286,11 @@ def test_the_runtime_answers_as_keras(by_litertlm, by_keras, options):
 WIDE = ["猫" * 200, "👋🏽🙂" * 60, "e\u0301a\u0308" * 90, "ก็ำ" * 70, "🇯🇵" * 60, "x\ufffdé" * 70]
 
 
-@pytest.mark.parametrize("encoder", [ChatEncoder, ContinuationEncoder])
+@pytest.mark.parametrize("encoder", [ChatPreprocessor, ContinuationPreprocessor])
 def test_a_prompt_cut_inside_a_character(by_litertlm, by_keras, engine, encoder):
     """Its bytes are left out, so that the text is that of the ids, and no longer."""
-    chat = encoder is ChatEncoder
-    made = by_keras.encoder if chat else ContinuationEncoder(by_keras.tokenizer)
+    chat = encoder is ChatPreprocessor
+    made = by_keras.preprocessor if chat else ContinuationPreprocessor(by_keras.tokenizer)
     left_out = 0
     for number, longest in enumerate((17, 19, 23, 31, 32, 33, 64, CONTEXT - 1)):
         generator = LiteRTLMGenerator(by_litertlm.engine, made, longest)
@@ -462,7 +462,7 @@ def test_it_is_served(ask, by_keras):
         message = result["choices"][0]["message"]
         assert message == assistant(expected)
         usage = result["usage"]
-        assert usage["prompt_tokens"] == len(by_keras.encoder.encode(messages))
+        assert usage["prompt_tokens"] == len(by_keras.preprocessor.encode(messages))
         assert usage["completion_tokens"] == by_keras.tokenizer.count(expected) + 1
         events = ask(messages, stream=True).split("\n\n")
         chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
@@ -497,7 +497,7 @@ def test_many_answers_at_a_time(int4, variant):
 
 
 def test_int4_logits(int4, by_keras):
-    ids = np.array(by_keras.encoder.encode("Say hello."), "int32")
+    ids = np.array(by_keras.preprocessor.encode("Say hello."), "int32")
     session = runtime.load(int4, "int4").engine.session()
     logits = np.concatenate([session.step(ids[i : i + 1], i) for i in range(len(ids))])
     expected = np.asarray(by_keras.engine.model({"token_ids": ids[None]}, training=False))[0]

@@ -23,7 +23,7 @@ from tfx_transformer.models import lora
 from tfx_transformer.models.lora import (
     add_adapters,
     load_adapters,
-    merged,
+    merge_adapters,
     save_adapters,
     trainable_summary,
 )
@@ -342,7 +342,7 @@ def test_merged_answers_as_adapted(new_model, kind, base_dtype):
     paths = [w.path for w in model.weights]
     add_adapters(model, rank=3, kind=kind, base_dtype=base_dtype)
     perturb_adapters(model)
-    plain = merged(model)
+    plain = merge_adapters(model)
     assert type(plain) is type(model) and plain.config == model.config
     assert [w.path for w in plain.trainable_weights] == paths
     assert {w.dtype for w in plain.weights} == {"float32"}
@@ -352,7 +352,7 @@ def test_merged_answers_as_adapted(new_model, kind, base_dtype):
 def test_merged_of_a_mixed_model_is_float32():
     model = Seq2SeqLM(tiny_config(num_layers=1), dtype="mixed_bfloat16")
     add_adapters(model, base_dtype="int8")
-    plain = merged(model)
+    plain = merge_adapters(model)
     assert plain.dtype_policy.name == "float32"
     np.testing.assert_allclose(logits_of(plain), logits_of(model), atol=0.1)
 

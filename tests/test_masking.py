@@ -13,7 +13,7 @@ from tokenizers import Regex, pre_tokenizers
 
 from tfx_transformer.data.batches import FreshPlan
 from tfx_transformer.data.corpus import Piece, TokenFile, write_tokens
-from tfx_transformer.data.masking import Masker, masked, rows
+from tfx_transformer.data.masking import Masker, mask_tokens, rows
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import MASK_TOKEN, SPECIAL_TOKENS, Tokenizer
 
@@ -106,7 +106,7 @@ def test_rows_are_documents_between_start_and_end(corpus, tokenizer):
     texts = numbered(41)
     length = 13
     read = read_epoch(
-        masked(corpus(*texts), tokenizer, length=length, shuffle=False), tokenizer, 13
+        mask_tokens(corpus(*texts), tokenizer, length=length, shuffle=False), tokenizer, 13
     )
     expected = []
     for ids in map(tokenizer.encode, texts):
@@ -118,7 +118,9 @@ def test_rows_are_documents_between_start_and_end(corpus, tokenizer):
 
 @pytest.mark.parametrize("shuffle", [False, True])
 def test_every_row_is_seen_once_an_epoch(corpus, tokenizer, shuffle):
-    dataset = masked(corpus(*numbered(41)), tokenizer, length=31, batch_size=7, shuffle=shuffle)
+    dataset = mask_tokens(
+        corpus(*numbered(41)), tokenizer, length=31, batch_size=7, shuffle=shuffle
+    )
     first, second = ([row for row, _, _ in read_epoch(dataset, tokenizer, 31)] for _ in range(2))
     assert sorted(first) == sorted(second)
     assert (first == second) == (not shuffle)
@@ -126,7 +128,7 @@ def test_every_row_is_seen_once_an_epoch(corpus, tokenizer, shuffle):
 
 def test_a_document_of_one_token(corpus, tokenizer):
     a, b = (tokenizer.encode(text)[0] for text in "ab")
-    [(inputs, labels, weights)] = masked(corpus("a", "", "b"), tokenizer, shuffle=False)
+    [(inputs, labels, weights)] = mask_tokens(corpus("a", "", "b"), tokenizer, shuffle=False)
     assert inputs["token_ids"].shape == (2, 4)
     assert inputs["masked_positions"].numpy().tolist() == [[1, 0, 0, 0]] * 2
     assert labels.numpy().tolist() == [[a, 0, 0, 0], [b, 0, 0, 0]]
@@ -141,7 +143,7 @@ def test_masks_are_a_function_of_seed_epoch_and_row(corpus, tokenizer, whole_wor
     tokens = corpus(*numbered(43))
 
     def epochs(seed, batch_size):
-        dataset = masked(
+        dataset = mask_tokens(
             tokens, tokenizer, seed=seed, batch_size=batch_size, whole_words=whole_words
         )
         return [sorted(read_epoch(dataset, tokenizer, 128)) for _ in range(2)]
@@ -154,7 +156,7 @@ def test_masks_are_a_function_of_seed_epoch_and_row(corpus, tokenizer, whole_wor
 
 
 def test_validation_has_the_same_masks_every_time(corpus, tokenizer):
-    dataset = masked(corpus(*numbered(11)), tokenizer, batch_size=3, shuffle=False)
+    dataset = mask_tokens(corpus(*numbered(11)), tokenizer, batch_size=3, shuffle=False)
     assert read_epoch(dataset, tokenizer, 128) == read_epoch(dataset, tokenizer, 128)
 
 
@@ -302,7 +304,7 @@ def test_what_has_very_many_tokens_is_chosen_in_parts(tokenizer):
 def test_a_tokenizer_without_mask_is_refused(corpus):
     plain = Tokenizer.train(["the cat"], 260)
     with pytest.raises(InputError, match=re.escape(f'extra_special_tokens=["{MASK_TOKEN}"]')):
-        masked(corpus("the cat"), plain)
+        mask_tokens(corpus("the cat"), plain)
 
 
 @pytest.mark.parametrize(
@@ -317,9 +319,9 @@ def test_a_tokenizer_without_mask_is_refused(corpus):
 )
 def test_settings_out_of_range(corpus, tokenizer, settings, message):
     with pytest.raises(InputError, match=message):
-        masked(corpus("the cat"), tokenizer, **settings)
+        mask_tokens(corpus("the cat"), tokenizer, **settings)
 
 
 def test_a_file_without_text(corpus, tokenizer):
     with pytest.raises(InputError, match="corpus.txt: there is no text to mask"):
-        masked(corpus("", ""), tokenizer)
+        mask_tokens(corpus("", ""), tokenizer)

@@ -74,7 +74,7 @@ def test_a_bad_number_of_buckets_is_named():
 def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
     from ai_edge_litert.interpreter import Interpreter
 
-    from tfx_transformer.export.litert import convert, operation_names
+    from tfx_transformer.export.to_litert import convert, operation_names
 
     model = classifier(ngram_buckets=BUCKETS)
     model.ngrams.embeddings.assign(keras.random.normal((BUCKETS, 64), stddev=0.1, seed=5))

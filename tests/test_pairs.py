@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
-from tfx_transformer.data.pairs import Pairs, pairs, read_pairs, split_pairs
+from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 

@@ -208,9 +208,9 @@ def test_a_loaded_encoder_computes_the_same(task, new, tokenizer, tmp_path):
     model = new(task, num_classes=3, position="learned", embedding_norm=True)
     labels = {"labels": NAMES} if task is Classifier else {}
     saving.save(tmp_path / "b", model, tokenizer, **labels)
-    again, words = saving.load(tmp_path / "b", task=model.task)
+    again, its_tokenizer = saving.load(tmp_path / "b", task=model.task)
     assert type(again) is task and again.config == model.config
-    assert words.to_json() == tokenizer.to_json()
+    assert its_tokenizer.to_json() == tokenizer.to_json()
     inputs = {"token_ids": IDS}
     if task is MaskedLM:
         inputs["masked_positions"] = np.array([[2], [4]], "int32")
@@ -225,8 +225,8 @@ def test_a_loaded_encoder_computes_the_same(task, new, tokenizer, tmp_path):
 def test_a_classifier_of_images_needs_no_tokenizer(settings, tmp_path):
     model = tiny_encoder(Classifier, num_classes=3, **settings)
     saving.save(tmp_path / "b", model, labels=NAMES)
-    again, words = saving.load(tmp_path / "b")
-    assert words is None and again.config == model.config
+    again, its_tokenizer = saving.load(tmp_path / "b")
+    assert its_tokenizer is None and again.config == model.config
     shown = {"images": COLOURS[:, : model.config.image_size, : model.config.image_size]}
     np.testing.assert_array_equal(again(shown), model(shown))
     assert not (tmp_path / "b" / "tokenizer.json").exists()

@@ -132,8 +132,8 @@ def test_sentence_transformers_tell_pooling_and_length(folder):
 
 def test_an_encoder_of_any_task_begins_a_classifier(folder):
     base = tfx.Embedder.from_pretrained(folder("bert"))  # its masked head is left
-    model = tfx.Classifier(tfx.fine_tuned(base.config, num_classes=3))
-    tfx.take_over(model, base)
+    model = tfx.Classifier(tfx.config_for_fine_tuning(base.config, num_classes=3))
+    tfx.copy_weights(model, base)
     ids = {"token_ids": np.array([[5, 7, 11, 2, 13, 2, 0]], "int32")}
     ours, theirs = (np.asarray(m.encode(ids)[0]) for m in (model, base))
     np.testing.assert_array_equal(ours, theirs)

@@ -17,7 +17,7 @@ from test_export import RUN_PYZ, TRAINING, python
 from tfx_transformer import bundle, cli, export, resources, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import blocks, read_corpus
-from tfx_transformer.data.masking import masked as masked_batches
+from tfx_transformer.data.masking import mask_tokens as masked_batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.models.decoding import text_generator

@@ -13,7 +13,7 @@ import pytest
 from tfx_transformer import bundle, export
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.saving import annotate, is_saved, load, save
+from tfx_transformer.models.saving import is_saved, load, save, update_config
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training import Run
@@ -80,7 +80,7 @@ def exports(monkeypatch):
 
     def verify(path, inputs, model=None):
         found = {name: {"identical": 1, "of": 1, "summary": ""} for name in present(path)}
-        annotate(path, verified=found)
+        update_config(path, verified=found)
         return found
 
     monkeypatch.setattr(export, "Converter", Converter)
@@ -154,7 +154,7 @@ def test_a_failing_verification_leaves_the_exports(path, exports, monkeypatch):
 
 def test_a_model_is_known_again(path, made):
     model, tokenizer = made
-    annotate(path, scores={"bleu": 1.0})
+    update_config(path, scores={"bleu": 1.0})
     assert is_saved(path, model, tokenizer) and is_saved(path, *load(path))
     assert not is_saved(path, make(seed=1)[0], tokenizer), "other weights"
     assert not is_saved(path, model, make(text="a dog ran")[1]), "another vocabulary"
@@ -172,7 +172,7 @@ def test_only_a_run_that_goes_on_leaves_its_bundle(made, tmp_path, capsys):
         return Run("r", settings, root=tmp_path / "runs")
 
     run().save(path, model, tokenizer)
-    annotate(path, scores={"bleu": 1.0})
+    update_config(path, scores={"bleu": 1.0})
     goes_on = run()
     goes_on.checkpoints.save(3, {"x": np.ones(3)}, {"step": 3, "settings": {}})
     goes_on = run()
@@ -182,7 +182,7 @@ def test_only_a_run_that_goes_on_leaves_its_bundle(made, tmp_path, capsys):
     assert bundle.read_config(path)["scores"] == {"bleu": 1.0}
     goes_on.save(path, make(seed=1)[0], tokenizer)
     assert "scores" not in bundle.read_config(path)
-    goes_on.done({})
+    goes_on.close({})
     with pytest.raises(InputError, match="exists already"):
         run().save(path, model, tokenizer)
     run(overwrite=True).save(path, model, tokenizer)
@@ -198,7 +198,7 @@ def finish(path, source):
     if not (path.exists() and (path / bundle.WEIGHTS).read_bytes() == weights.read_bytes()):
         with bundle.writing(path, overwrite=True) as folder:
             shutil.copytree(source, folder, dirs_exist_ok=True)
-    annotate(path, scores={"bleu": 1.0})
+    update_config(path, scores={"bleu": 1.0})
     export.everything(path, [])
 
 

@@ -61,7 +61,7 @@ def test_names_that_are_good(name):
 def finished_run(root, overwrite=False):
     run = Run("r", {"overwrite": overwrite, "epochs": 3}, root=root)
     run._record.result({})
-    return run.done(run)
+    return run.close(run)
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
@@ -75,7 +75,7 @@ def test_what_the_user_put_there_stays(tmp_path, overwrite):
     assert tree(tmp_path / "r").keys() == mine | {"settings.json", "files.json", "result.json"}
     run = Run("r", {"overwrite": overwrite}, root=tmp_path)
     assert not (tmp_path / "r" / "result.json").exists(), "of the run before"
-    run.done({})
+    run.close({})
 
 
 def test_of_an_earlier_version_only_known_names_go(tmp_path):

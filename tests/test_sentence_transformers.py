@@ -285,7 +285,7 @@ def test_a_base_keeps_its_projections(folder):
     path = folder("Pooling", "Dense", "Normalize")
     dense(path, 2, WIDTH, 7, "activation.Tanh")
     base, _ = from_pretrained(path)
-    model = tfx.Embedder(tfx.fine_tuned(base.config, dropout=0.0))
-    tfx.take_over(model, base)
+    model = tfx.Embedder(tfx.config_for_fine_tuning(base.config, dropout=0.0))
+    tfx.copy_weights(model, base)
     ids = {"token_ids": np.array([[2, 5, 6, 3]], "int32")}
     np.testing.assert_array_equal(np.asarray(model(ids)), np.asarray(base(ids)))

@@ -17,7 +17,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export import serving
 from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.models.predicting import predictor
-from tfx_transformer.models.saving import annotate, save
+from tfx_transformer.models.saving import save, update_config
 from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.framing import frame
 
@@ -91,7 +91,7 @@ def test_rows_are_cut_in_the_graph_as_outside_of_it(around, lengths, count, long
 def of_two(text_classifier, tmp_path):
     """The path of a bundle that reads two texts a row."""
     path = text_classifier.copy(tmp_path)
-    annotate(path, text_columns=2, columns=["title", "body"], example=["the cat", "it's"])
+    update_config(path, text_columns=2, columns=["title", "body"], example=["the cat", "it's"])
     return path
 
 

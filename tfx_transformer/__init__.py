@@ -11,7 +11,7 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-from tfx_transformer import registration
+from tfx_transformer import registration, renamed
 
 __version__ = "0.1.0"
 
@@ -29,8 +29,8 @@ _MODULE_OF = {
     "Classifier": "models.encoders",
     "Embedder": "models.encoders",
     "MaskedLM": "models.encoders",
-    "fine_tuned": "models.encoders",
-    "take_over": "models.encoders",
+    "config_for_fine_tuning": "models.encoders",
+    "copy_weights": "models.encoders",
     "predictor": "models.predicting",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
@@ -44,10 +44,10 @@ _MODULE_OF = {
     "score_texts": "evaluation",
     "add_adapters": "models.lora",
     "load_adapters": "models.lora",
-    "merged": "models.lora",
+    "merge_adapters": "models.lora",
     "save_adapters": "models.lora",
     "save": "models.saving",
-    "annotate": "models.saving",
+    "update_config": "models.saving",
     "load": "models.saving",
     "from_pretrained": "models.pretrained",
     "text_generator": "models.decoding",
@@ -65,6 +65,14 @@ _MODULES = (
     "training",
     "vectors",
 )
+
+# Old names, which still work, and what they are called now.
+_RENAMED = {
+    "annotate": "update_config",
+    "fine_tuned": "config_for_fine_tuning",
+    "merged": "merge_adapters",
+    "take_over": "copy_weights",
+}
 
 if TYPE_CHECKING:
     # What `__getattr__` finds, for type checkers and editors; a test holds that the two agree.
@@ -89,11 +97,11 @@ if TYPE_CHECKING:
     from tfx_transformer.models.encoders import Classifier as Classifier
     from tfx_transformer.models.encoders import Embedder as Embedder
     from tfx_transformer.models.encoders import MaskedLM as MaskedLM
-    from tfx_transformer.models.encoders import fine_tuned as fine_tuned
-    from tfx_transformer.models.encoders import take_over as take_over
+    from tfx_transformer.models.encoders import config_for_fine_tuning as config_for_fine_tuning
+    from tfx_transformer.models.encoders import copy_weights as copy_weights
     from tfx_transformer.models.lora import add_adapters as add_adapters
     from tfx_transformer.models.lora import load_adapters as load_adapters
-    from tfx_transformer.models.lora import merged as merged
+    from tfx_transformer.models.lora import merge_adapters as merge_adapters
     from tfx_transformer.models.lora import save_adapters as save_adapters
     from tfx_transformer.models.losses import BitsPerByte as BitsPerByte
     from tfx_transformer.models.losses import InBatchContrast as InBatchContrast
@@ -103,9 +111,9 @@ if TYPE_CHECKING:
     from tfx_transformer.models.losses import TokenCrossentropy as TokenCrossentropy
     from tfx_transformer.models.predicting import predictor as predictor
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
-    from tfx_transformer.models.saving import annotate as annotate
     from tfx_transformer.models.saving import load as load
     from tfx_transformer.models.saving import save as save
+    from tfx_transformer.models.saving import update_config as update_config
     from tfx_transformer.models.tasks import CausalLM as CausalLM
     from tfx_transformer.models.tasks import Seq2SeqLM as Seq2SeqLM
     from tfx_transformer.models.transformer import TransformerStack as TransformerStack
@@ -122,6 +130,9 @@ __all__ = [*_MODULE_OF, *_MODULES]
 
 
 def _resolve(name: str) -> Any:
+    if name in _RENAMED:
+        renamed.warn(f"{__name__}.{name}", _RENAMED[name])
+        name = _RENAMED[name]
     if name not in __all__:
         raise AttributeError(_unknown(name), name=name)
     path = _MODULE_OF.get(name, name)

@@ -13,10 +13,11 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
+from tfx_transformer.renamed import old_names
 from tfx_transformer.text.prompts import MAX_TEMPLATE_BYTES
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -24,6 +25,9 @@ try:
     import fcntl
 except ImportError:  # Windows: see `_locked`
     fcntl = None
+
+if not TYPE_CHECKING:  # a checker that sees it accepts every name
+    __getattr__ = old_names(__name__, {"whole": "consistent_read"})
 
 Read = TypeVar("Read", bound=Callable[..., Any])
 
@@ -162,7 +166,7 @@ def _publish(folder: Path, path: Path, check: Callable[[], None]) -> None:
     files.sync(path.parent)
 
 
-def whole(read: Read) -> Read:
+def consistent_read(read: Read) -> Read:
     """Decorate a function that reads the bundle at its first argument, `path`: all that it reads is
     of one bundle, even if that is replaced meanwhile.
 
@@ -259,7 +263,7 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
         )
 
 
-@whole
+@consistent_read
 def _copy(path: Path, folder: Path) -> tuple[int, ...] | None:
     """Make a copy of a verified bundle in an empty folder; return the identity of the bundle."""
     for left in folder.iterdir():  # of a bundle that was replaced
@@ -309,7 +313,7 @@ def write_config(folder: Path, config: dict[str, Any]) -> None:
     files.write(folder / CONFIG, text)
 
 
-@whole
+@consistent_read
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """The `config.json` of a bundle.
 
@@ -349,7 +353,7 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
         files.write(folder / CHAT_TEMPLATE, tokenizer.chat_template)
 
 
-@whole
+@consistent_read
 def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) -> Tokenizer:
     """The tokenizer of a bundle, with its chat template.
 
@@ -377,7 +381,7 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
     return tokenizer
 
 
-@whole
+@consistent_read
 def verify(path: str | os.PathLike) -> None:
     """Checks every file of a bundle against `SHA256SUMS`.
 
@@ -447,4 +451,3 @@ def _write_sums(folder: Path) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-

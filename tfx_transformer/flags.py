@@ -12,10 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.console import Console, as_json
 from tfx_transformer.errors import InputError
+from tfx_transformer.renamed import old_names
+
+if not TYPE_CHECKING:  # a checker that sees it accepts every name
+    __getattr__ = old_names(__name__, {"guarded": "run_action", "muted": "silence"})
 
 # What the system says where nothing can be written, in the words that all libraries repeat.
 _NO_ROOM = (
@@ -60,7 +64,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
         settings, _ = parse(main, parser, arguments)
         return main(**settings)
 
-    guarded(action, asked)
+    run_action(action, asked)
 
 
 def _command(main: Callable[..., Any]) -> str:
@@ -84,7 +88,7 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks and library logs")
 
 
-def guarded(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
+def run_action(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
     """Runs a command and exits: 0 if it went well, 2 with one message on bad input, 130 after
     SIGINT, 143 after SIGTERM.
 
@@ -231,7 +235,7 @@ def quiet_start() -> Iterator[None]:
     logger = logging.getLogger("tensorflow")
     level = logger.level or logging.ERROR
     quiet_environment()
-    with muted():
+    with silence():
         yield
     if "tensorflow" in sys.modules:
         sys.modules["tensorflow"].get_logger()  # in a notebook its first call chooses a level
@@ -243,12 +247,12 @@ class _Hushed(io.TextIOWrapper):
 
 
 _muting = threading.Lock()
-_muters = 0  # blocks of `muted` that run now, in any thread
+_muters = 0  # blocks of `silence` that run now, in any thread
 _unmuted = -1  # a copy of file descriptor 2 from before the first of them
 
 
 @contextlib.contextmanager
-def muted():
+def silence():
     """Discards what libraries write to standard error from C++ while they start up.
 
     File descriptor 2 belongs to the whole process: the first of several threads leads it nowhere,

@@ -17,7 +17,7 @@ from cases import CASES
 from weights import OLD_ROPE, tensor, uniform, write_checkpoint
 
 import tfx_transformer as tfx
-from tfx_transformer.export.litert import convert
+from tfx_transformer.export.to_litert import convert
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime.causal import CausalEngine

@@ -21,7 +21,7 @@ from nasty_texts import nasty_texts
 from tfx_transformer import bundle
 from tfx_transformer.data.masking import Masker
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.encoders import ContinuationEncoder
+from tfx_transformer.generation.preprocessors import ContinuationPreprocessor
 from tfx_transformer.generation.text import Writer
 from tfx_transformer.text.byte_level import ByteLevelTokenizer
 from tfx_transformer.text.framing import frame, segments
@@ -277,7 +277,7 @@ def test_a_bundle_gives_the_same_tokenizer_back(name, tmp_path):
 
 
 def test_a_continuation_begins_with_the_prefix():
-    llama, qwen = ContinuationEncoder(read("llama3")), ContinuationEncoder(read("qwen"))
+    llama, qwen = ContinuationPreprocessor(read("llama3")), ContinuationPreprocessor(read("qwen"))
     assert llama.encode("a cat", keep=1) == [
         llama.tokenizer.start_id,
         *llama.tokenizer.encode("a cat")[-1:],

@@ -52,7 +52,7 @@ def start(recipe: str, folder: Path) -> int:
     sys.stderr = sys.stdout
     chosen = argparse.Namespace(json=False, debug=False)
     main = cli.recipe_main(recipe)
-    flags.guarded(lambda: main(**COMMON, **RECIPES[recipe], **data(recipe)), chosen)
+    flags.run_action(lambda: main(**COMMON, **RECIPES[recipe], **data(recipe)), chosen)
 
 
 def data(recipe: str) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Process:
                 os.dup2(log, descriptor)
             sys.stderr = sys.stdout  # so that `guarded` opens descriptor 2 anew
             chosen = argparse.Namespace(json=False, debug=False)
-            flags.guarded(lambda: small_runs.train(kind, folder, [Beats(writing)]), chosen)
+            flags.run_action(lambda: small_runs.train(kind, folder, [Beats(writing)]), chosen)
         os.close(writing)
 
     def alive(self) -> bool:

@@ -23,17 +23,22 @@ def causal(run: tfx.training.Run, extra: Sequence[keras.callbacks.Callback], pre
     story = Path(tfx.resources.dataset_path("pretraining.txt")).read_text("utf-8")[:12_000]
     if not text.exists():
         text.write_text(story, "utf-8")
-    words = tfx.Tokenizer.train([story], 300)
-    train, held_out = tfx.data.read_corpus(text, words, run.folder)
+    tokenizer = tfx.Tokenizer.train([story], 300)
+    train, held_out = tfx.data.read_corpus(text, tokenizer, run.folder)
     config = tfx.TransformerConfig.of_size(
-        "nano", words.vocabulary_size, "llama", num_layers=1, max_sequence_length=16, dropout=0.2
+        "nano",
+        tokenizer.vocabulary_size,
+        "llama",
+        num_layers=1,
+        max_sequence_length=16,
+        dropout=0.2,
     )
     model = tfx.CausalLM(config, dtype=precision)
     model.compile(tfx.training.adamw(3e-3, 5))
     options = {"length": 16, "batch_size": 8}
     blocks = tfx.training.objective("causal").batches
-    batches = blocks(train, words, **options, seed=1)
-    checks = blocks(held_out, words, **options, shuffle=False)
+    batches = blocks(train, tokenizer, **options, seed=1)
+    checks = blocks(held_out, tokenizer, **options, shuffle=False)
     run.file, run.files = str(text), [str(text)]
     watch = [*run.callbacks(None, patience=3), *extra]
     run.fit(model, batches, checks, EPOCHS, watch, steps_per_epoch=20)
@@ -44,15 +49,15 @@ def seq2seq(run: tfx.training.Run, extra: Sequence[keras.callbacks.Callback], pr
     """A translator."""
     pairs = tfx.data.read_pairs(tfx.resources.dataset_path("en_ja.csv")).take(range(0, 2100, 13))
     train, held_out = tfx.data.split_pairs(pairs, 0.1, 1)
-    words = tfx.Tokenizer.train(train.texts(), 300)
+    tokenizer = tfx.Tokenizer.train(train.texts(), 300)
     config = tfx.TransformerConfig.of_size(
-        "nano", words.vocabulary_size, num_layers=1, max_sequence_length=24, dropout=0.2
+        "nano", tokenizer.vocabulary_size, num_layers=1, max_sequence_length=24, dropout=0.2
     )
     model = tfx.Seq2SeqLM(config, dtype=precision)
     model.compile(tfx.training.adamw(3e-3, 5))
     options = {"batch_size": 8, "max_length": 24, "seed": 1}
-    batches = tfx.data.pairs(train, words, **options)
-    checks = tfx.data.pairs(held_out, words, **options, shuffle=False)
+    batches = tfx.data.pairs(train, tokenizer, **options)
+    checks = tfx.data.pairs(held_out, tokenizer, **options, shuffle=False)
     run.file, run.files, run.rows = train.path, [train.path], train.rows
     watch = [*run.callbacks(None, patience=3), *extra]
     run.fit(model, batches, checks, EPOCHS, watch)
@@ -66,18 +71,22 @@ def classifier(
     texts = tfx.data.read_labelled_texts(tfx.resources.dataset_path("labelled_text.csv"))
     train, held_out = tfx.data.split_labelled_texts(texts.take(range(0, len(texts), 9)), 0.2, 1)
     names = tfx.data.label_names(train.labels, train.path)
-    words = tfx.Tokenizer.train(train.flat_texts(), 300)
+    tokenizer = tfx.Tokenizer.train(train.flat_texts(), 300)
     config = tfx.TransformerConfig.of_size(
-        "nano", words.vocabulary_size, num_layers=1, max_sequence_length=24, num_classes=len(names),
+        "nano",
+        tokenizer.vocabulary_size,
+        num_layers=1,
+        max_sequence_length=24,
+        num_classes=len(names),
         ngram_buckets=97,
-    )  # fmt: skip
+    )
     model = tfx.Classifier(config, dtype=precision)
     model.compile(tfx.training.adamw(3e-3, 5, average=0.9))
     options = {"batch_size": 8, "max_length": 24, "seed": 1}
-    batches = tfx.data.labelled_texts(train, words, names, **options, token_dropout=0.1)
-    checks = tfx.data.labelled_texts(held_out, words, names, **options, shuffle=False)
+    batches = tfx.data.labelled_texts(train, tokenizer, names, **options, token_dropout=0.1)
+    checks = tfx.data.labelled_texts(held_out, tokenizer, names, **options, shuffle=False)
     run.file, run.files, run.rows = train.path, [train.path], train.rows
-    watch = run.watch(tfx.predictor(model, words, names), held_out, 3, average=True)
+    watch = run.watch(tfx.predictor(model, tokenizer, names), held_out, 3, average=True)
     run.fit(model, batches, checks, EPOCHS, [*watch, *extra])
     return model
 
@@ -95,7 +104,7 @@ def images(run: tfx.training.Run, extra: Sequence[keras.callbacks.Callback], pre
     model.compile(tfx.training.adamw(3e-3, 5, average=0.9), label_smoothing=0.1)
     options = {"image_size": 16, "batch_size": 8}
     batches = tfx.data.labelled_images(train, names, **options, seed=1)
-    batches = tfx.training.augmented(batches, 16, seed=1)
+    batches = tfx.training.augment_images(batches, 16, seed=1)
     checks = tfx.data.labelled_images(held_out, names, **options, shuffle=False)
     watch = run.watch(tfx.predictor(model, labels=names), held_out, 3, average=True)
     run.fit(model, batches, checks, EPOCHS, [*watch, *extra])
@@ -125,4 +134,4 @@ def train(
         digest.update(np.asarray(weight.value).tobytes())
     result = {"weights": digest.hexdigest(), "history": model.history.history}
     (folder / "result.json").write_text(json.dumps(result), "utf-8")
-    return run.done(result)
+    return run.close(result)

@@ -57,7 +57,7 @@ def swap(path: Path, sources: list[Path], without_exchange: bool) -> None:
                     shutil.copyfile(source / name, folder / name)
 
 
-@bundle.whole
+@bundle.consistent_read
 def read(path: Path) -> set[int]:
     """Return the marks of all files of a bundle."""
     bundle.verify(path)

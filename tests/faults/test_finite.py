@@ -123,7 +123,7 @@ def train(folder, bad=(), extra=(), **settings):
     run.file, run.rows = "my.csv", list(range(101, 101 + EXAMPLES))
     model.compile(training.adamw(1e-2))
     run.fit(model, batches, checks, EPOCHS, [*run.ends("val_loss", 5, 0), *extra])
-    run.done({})
+    run.close({})
     return model
 
 

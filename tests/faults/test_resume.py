@@ -21,7 +21,7 @@ import safetensors.numpy
 
 from tfx_transformer import resources, training
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
-from tfx_transformer.data.labelled_images import labelled_images, read_labelled_images
+from tfx_transformer.data.labelled_image import labelled_images, read_labelled_images
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import Run
 from tfx_transformer.training.checkpoints import KEPT, Checkpoints
@@ -203,7 +203,7 @@ def test_two_runs_at_once(tmp_path):
     other.kill()
     other.wait()
     run = Run("r", {}, root=tmp_path)
-    assert run.done({"a": 1}) == {"a": 1} and not (tmp_path / "r" / "lock").exists()
+    assert run.close({"a": 1}) == {"a": 1} and not (tmp_path / "r" / "lock").exists()
 
 
 def test_a_folder_where_nothing_may_be_written(tmp_path):
@@ -230,7 +230,7 @@ def test_augmented_batches_go_on_from_any_step():
     examples = read_labelled_images(resources.dataset_path("images/train")).take(range(13))
     names = sorted(set(label for (label,) in examples.labels))
     batches = labelled_images(examples, names, image_size=8, batch_size=3, seed=2)
-    source = training.augmented(batches, 8, seed=3).source
+    source = training.augment_images(batches, 8, seed=3).source
 
     def images(step, count):
         return [x["images"].numpy() for x, *_ in source.from_step(step).take(count)]

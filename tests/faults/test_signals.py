@@ -115,7 +115,7 @@ def test_a_signal_that_is_swallowed_ends_the_command(monkeypatch, capsys, swallo
 
     begin = time.monotonic()
     with pytest.raises(SystemExit) as end:
-        flags.guarded(action, argparse.Namespace(debug=False, json=False))
+        flags.run_action(action, argparse.Namespace(debug=False, json=False))
     assert end.value.code == code and cleaned and time.monotonic() - begin < 30
     assert "ignored" not in capsys.readouterr().err
     assert signal.getsignal(signal.SIGALRM) == before

@@ -11,10 +11,10 @@ from tfx_transformer import __version__, flags
 from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, add_columns, check
 from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
-from tfx_transformer.cli.evaluate import evaluate
 from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
 from tfx_transformer.cli.predict import add_predict_verb
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
+from tfx_transformer.cli.scoring import evaluate
 from tfx_transformer.cli.tokens import add_tokens_verb
 from tfx_transformer.cli.vectors import add_vector_verbs
 
@@ -29,9 +29,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         # A recipe's flags are its own, --json among them.
         chosen = argparse.Namespace(debug="--debug" in arguments, json=False)
-        flags.guarded(lambda: flags.run(recipe_main(arguments[1]), arguments[2:]), chosen)
+        flags.run_action(lambda: flags.run(recipe_main(arguments[1]), arguments[2:]), chosen)
     chosen = parser().parse_args(arguments or ["--help"])
-    flags.guarded(lambda: chosen.action(chosen), chosen)
+    flags.run_action(lambda: chosen.action(chosen), chosen)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -130,7 +130,7 @@ def classifier(chosen: argparse.Namespace):
     from tfx_transformer.models.saving import load
     from tfx_transformer.prediction.classification import read_labels
 
-    @bundle.whole
+    @bundle.consistent_read
     def open_keras_model(path: str):
         model, tokenizer = load(path)
         names = read_labels(bundle.read_config(path), model.config.num_classes, path)

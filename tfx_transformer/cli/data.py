@@ -68,8 +68,8 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_pairs(chosen: argparse.Namespace):
-    from tfx_transformer.data.pairs import read_pairs
     from tfx_transformer.data.summary import describe_pairs
+    from tfx_transformer.data.translation_pair import read_pairs
 
     pairs = read_pairs(
         chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows

@@ -107,7 +107,7 @@ def open_generator(chosen: argparse.Namespace):
     from tfx_transformer import bundle
     from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 
-    @bundle.whole
+    @bundle.consistent_read
     def open_saved_model(path: str) -> SavedModelGenerator:
         bundle.verify(path)
         return SavedModelGenerator(path)

@@ -111,7 +111,7 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
         print("\n".join(description.lines()))
         return description.to_dict()
 
-    @bundle.whole
+    @bundle.consistent_read
     def read(path: str) -> tuple[dict[str, Any], str, dict[str, int]]:
         bundle.verify(path)
         sizes = {

@@ -122,7 +122,7 @@ def images(chosen: argparse.Namespace) -> dict[str, Any]:
     """make vectors of labelled images: of their pixels, or by a bundle's encoder"""
     import numpy as np
 
-    from tfx_transformer.data.labelled_images import read_labelled_images
+    from tfx_transformer.data.labelled_image import read_labelled_images
     from tfx_transformer.images import read_image, resize
 
     found = read_labelled_images(chosen.path)

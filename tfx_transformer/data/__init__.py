@@ -1,5 +1,7 @@
 """Files to batches: guarded readers, pairs, instructions, corpora, and what was read in a table."""
 
+from typing import TYPE_CHECKING
+
 from tfx_transformer.data.conversations import (
     Conversations,
     add_turns,
@@ -8,19 +10,19 @@ from tfx_transformer.data.conversations import (
 )
 from tfx_transformer.data.corpus import (
     TokenFile,
-    beginnings,
     blocks,
     hold_out,
     read_corpus,
     read_documents,
+    sample_prefixes,
     sample_texts,
     write_tokens,
 )
 from tfx_transformer.data.corpus_summary import describe_corpora
 from tfx_transformer.data.images_summary import describe_labelled_images
-from tfx_transformer.data.instructions import instructions
+from tfx_transformer.data.instruction_batches import instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
-from tfx_transformer.data.labelled_images import (
+from tfx_transformer.data.labelled_image import (
     LabelledImages,
     labelled_images,
     read_labelled_images,
@@ -40,9 +42,8 @@ from tfx_transformer.data.labels import (
     label_names,
     split_stratified,
 )
-from tfx_transformer.data.masking import masked
-from tfx_transformer.data.pairs import Pairs, pairs, read_pairs, split_pairs
-from tfx_transformer.data.sentence_pairs import (
+from tfx_transformer.data.masking import mask_tokens
+from tfx_transformer.data.sentence_pair import (
     SentencePairs,
     read_sentence_pairs,
     sentence_pairs,
@@ -51,6 +52,11 @@ from tfx_transformer.data.sentence_pairs import (
 from tfx_transformer.data.sentence_pairs_summary import describe_sentence_pairs
 from tfx_transformer.data.summary import describe_pairs
 from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
+from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
+from tfx_transformer.renamed import old_names
+
+if not TYPE_CHECKING:  # a checker that sees it accepts every name
+    __getattr__ = old_names(__name__, {"masked": "mask_tokens", "beginnings": "sample_prefixes"})
 
 __all__ = [
     "Conversations",
@@ -60,7 +66,7 @@ __all__ = [
     "SentencePairs",
     "TokenFile",
     "add_turns",
-    "beginnings",
+    "sample_prefixes",
     "blocks",
     "class_weights",
     "describe_corpora",
@@ -76,7 +82,7 @@ __all__ = [
     "label_names",
     "labelled_images",
     "labelled_texts",
-    "masked",
+    "mask_tokens",
     "pairs",
     "read_corpus",
     "read_documents",

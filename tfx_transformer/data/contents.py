@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tfx_transformer.data.corpus import TokenFile
-from tfx_transformer.data.labelled_images import LabelledImages
+from tfx_transformer.data.labelled_image import LabelledImages
 
 # Where the examples are, and by what names: not what they are.
 _PLACES = {"path", "columns", "rows", "bad_rows"}

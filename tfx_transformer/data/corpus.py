@@ -318,7 +318,7 @@ def read_corpus(
     return training, written(validation, "validation.bin")
 
 
-def beginnings(
+def sample_prefixes(
     tokens: TokenFile, tokenizer: Tokenizer, count: int = 20, length: int = 16
 ) -> list[str]:
     """Texts to continue: stretches of `length` ids from evenly spaced places, each from the

@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from tfx_transformer.data.labelled_images import LabelledImages, in_threads, size_of
+from tfx_transformer.data.labelled_image import LabelledImages, in_threads, size_of
 from tfx_transformer.data.labels import alike_labels, alike_line
 
 # More labels than these are counted, but not all of them named.

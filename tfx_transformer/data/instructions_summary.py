@@ -12,7 +12,7 @@ import numpy as np
 
 from tfx_transformer.data.batches import BatchPlan
 from tfx_transformer.data.conversations import Conversations
-from tfx_transformer.data.instructions import encode_conversations
+from tfx_transformer.data.instruction_batches import encode_conversations
 from tfx_transformer.data.packing import pack, padded_length
 from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.prompts import ChatTemplate

@@ -155,7 +155,7 @@ def rows(tokens: TokenFile, end_id: int, room: int) -> tuple[np.ndarray, np.ndar
     return begins + first, last - first
 
 
-def masked(
+def mask_tokens(
     tokens: TokenFile,
     tokenizer: Tokenizer,
     *,

@@ -7,7 +7,7 @@ import dataclasses
 
 import numpy as np
 
-from tfx_transformer.data.sentence_pairs import SentencePairs
+from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.data.summary import PERCENTILES, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from tfx_transformer.data.file_rows import hashes, sample, zipped
-from tfx_transformer.data.pairs import Pairs
+from tfx_transformer.data.translation_pair import Pairs
 from tfx_transformer.text.tokenizer import Tokenizer
 
 PERCENTILES = (50, 95, 99, 100)

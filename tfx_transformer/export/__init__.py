@@ -13,13 +13,13 @@ from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
 from tfx_transformer.export.converter import Converter
-from tfx_transformer.export.litert import Conversion, calibration_images, litert
-from tfx_transformer.export.litertlm import litertlm, write_litertlm
-from tfx_transformer.export.saved_model import saved_model, write_saved_model
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
-from tfx_transformer.export.transformers import transformers
-from tfx_transformer.export.verify import verify
+from tfx_transformer.export.to_litert import Conversion, calibration_images, litert
+from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
+from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
+from tfx_transformer.export.to_transformers import transformers
+from tfx_transformer.export.verification import verify
 from tfx_transformer.models.saving import load
 
 __all__ = ["agreement", "everything", "litert", "litertlm", "saved_model", "transformers", "verify"]

@@ -10,11 +10,11 @@ import tensorflow as tf
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.generation import GenerationOptions
-from tfx_transformer.generation.encoders import (
-    ChatEncoder,
-    ContinuationEncoder,
-    Encoder,
-    new_encoder,
+from tfx_transformer.generation.preprocessors import (
+    ChatPreprocessor,
+    ContinuationPreprocessor,
+    Preprocessor,
+    new_preprocessor,
 )
 from tfx_transformer.models.decoding import generate
 
@@ -24,16 +24,16 @@ def generator_serving(model, tokenizer, config: dict):
     if not tokenizer.is_plain:
         return _id_serving(model)
     config = model.config
-    words = GraphTokenizer(tokenizer)
-    prompts = _prompts(new_encoder(model.task, tokenizer), config.max_sequence_length)
+    graph_tokenizer = GraphTokenizer(tokenizer)
+    prompts = _prompts(new_preprocessor(model.task, tokenizer), config.max_sequence_length)
 
     def serve(texts):
-        prompt_ids = prompts(words.encode(texts))
+        prompt_ids = prompts(graph_tokenizer.encode(texts))
         lengths = tf.cast(prompt_ids.row_lengths(), tf.int32)
         token_ids = prompt_ids.to_tensor(config.padding_id)
-        return {"texts": words.decode(_greedy(model, token_ids, lengths))}
+        return {"texts": graph_tokenizer.decode(_greedy(model, token_ids, lengths))}
 
-    return [words], serve, [tf.TensorSpec([None], tf.string, name="texts")]
+    return [graph_tokenizer], serve, [tf.TensorSpec([None], tf.string, name="texts")]
 
 
 def _id_serving(model):
@@ -60,24 +60,28 @@ def _greedy(model, token_ids, lengths):
     return tf.where(beyond, model.config.padding_id, rows)
 
 
-def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
-    """What `encoder.encode` does, for ids in the graph: cut to fit, and framed.
+def _prompts(
+    preprocessor: Preprocessor, context: int
+) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
+    """What `preprocessor.encode` does, for ids in the graph: cut to fit, and framed.
 
     Raises:
         InputError: a chat template that does more than frame a message.
     """
-    if isinstance(encoder, ContinuationEncoder):
+    if isinstance(preprocessor, ContinuationPreprocessor):
 
         def continuation(ids):
             # One slot is for the answer. What follows depends most on the end of a text.
             ids = ids[:, -(context - 1) :]
             empty = ids.row_lengths()[:, None] == 0
-            ends = tf.fill([ids.nrows(), 1], encoder.end_id)
+            ends = tf.fill([ids.nrows(), 1], preprocessor.end_id)
             return tf.concat([tf.ragged.boolean_mask(ends, empty), ids], axis=1)
 
         return continuation
-    before, after = _frame(encoder)
-    longest = context - before.shape[0] - after.shape[0] - isinstance(encoder, ChatEncoder)
+    before, after = _frame(preprocessor)
+    longest = (
+        context - before.shape[0] - after.shape[0] - isinstance(preprocessor, ChatPreprocessor)
+    )
 
     def framed(ids):
         sides = [tf.tile([side], [ids.nrows(), 1]) for side in (before, after)]
@@ -86,14 +90,14 @@ def _prompts(encoder: Encoder, context: int) -> Callable[[tf.RaggedTensor], tf.R
     return framed
 
 
-def _frame(encoder: Encoder) -> tuple[tf.Tensor, tf.Tensor]:
+def _frame(preprocessor: Preprocessor) -> tuple[tf.Tensor, tf.Tensor]:
     """The ids before and after those of the text in every prompt."""
     probes = ("a", "b")
-    a, b = (encoder.encode(probe) for probe in probes)
+    a, b = (preprocessor.encode(probe) for probe in probes)
     place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))
     before, after = a[:place], a[place + 1 :]
     for probe in (*probes, "Two words.", " x\n", "犬"):
-        if encoder.encode(probe) != [*before, *encoder.tokenizer.encode(probe), *after]:
+        if preprocessor.encode(probe) != [*before, *preprocessor.tokenizer.encode(probe), *after]:
             raise InputError(
                 "the chat template does more than put tokens before and after a message, which a "
                 "SavedModel cannot do.\n  Export to litert instead."

@@ -13,7 +13,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import saved_model_file
 from tfx_transformer.generation import GenerationOptions
-from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import Prompt, TextGenerator, before_stop, is_one_prompt
 from tfx_transformer.models.decoding import pad_source
 
@@ -54,7 +54,7 @@ class SavedModelGenerator:
         if not tokenizer.is_plain:
             config = bundle.read_config(path)
             engine = _IdEngine(self.model, TransformerConfig.from_dict(config["architecture"]))
-            self._by_ids = TextGenerator(engine, new_encoder(config["task"], tokenizer))
+            self._by_ids = TextGenerator(engine, new_preprocessor(config["task"], tokenizer))
 
     def generate(
         self, texts: Prompt | Sequence[Prompt], truncate: bool = True, **options

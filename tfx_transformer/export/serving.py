@@ -74,16 +74,22 @@ def _serving(model, tokenizer, config: dict, answer, start: str = ""):
 
         return [], serve_ids, [tf.TensorSpec([None, None], tf.int32, "token_ids")]
 
-    words = GraphTokenizer(tokenizer)
+    graph_tokenizer = GraphTokenizer(tokenizer)
 
     def serve_texts(*texts):
         if start:
             texts = (tf.strings.join([start, texts[0]]), *texts[1:])
-        ids = framed(list(map(words.encode, texts)), tokenizer, model.config.max_sequence_length)
+        ids = framed(
+            list(map(graph_tokenizer.encode, texts)), tokenizer, model.config.max_sequence_length
+        )
         return answer({"token_ids": ids.to_tensor(model.config.padding_id)})
 
     names_of_inputs = input_names(config)
-    return [words], serve_texts, [tf.TensorSpec([None], tf.string, n) for n in names_of_inputs]
+    return (
+        [graph_tokenizer],
+        serve_texts,
+        [tf.TensorSpec([None], tf.string, n) for n in names_of_inputs],
+    )
 
 
 def input_names(config: dict) -> list[str]:

@@ -140,5 +140,5 @@ CLASSIFIER = Reading(
 EMBEDDER = Reading(
     lambda answering, inputs: answering.embed(inputs),
     _compare_vectors,
-    lambda answering, inputs: answering.prompted(inputs),
+    lambda answering, inputs: answering.add_prompts(inputs),
 )

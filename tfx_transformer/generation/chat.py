@@ -7,8 +7,8 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import ChatEncoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import ChatPreprocessor
 from tfx_transformer.generation.text import TextGenerator, Writer
 from tfx_transformer.reprs import counted, short
 
@@ -29,7 +29,7 @@ class Chat:
     """
 
     def __init__(self, generator: TextGenerator, system: str = "") -> None:
-        if not isinstance(generator.encoder, ChatEncoder):
+        if not isinstance(generator.preprocessor, ChatPreprocessor):
             raise InputError(
                 "this model has no chat template.\n"
                 "  Chat needs one from: tfx-transformer run instruction_finetuning"
@@ -86,7 +86,7 @@ class Chat:
 
     def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
         """How many tokens of the cache stay, and the ids that the model has to read after them."""
-        template = self.generator.encoder.template
+        template = self.generator.preprocessor.template
         if self._answered:
             new = template.continuation(messages, self._answered)
             if new is not None:

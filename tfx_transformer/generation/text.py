@@ -11,8 +11,9 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import ChatEncoder, Encoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import ChatPreprocessor, Preprocessor
+from tfx_transformer.renamed import old_attribute
 from tfx_transformer.reprs import counted
 from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -42,7 +43,7 @@ class TextGenerator:
 
     Args:
         engine: runs the model.
-        encoder: makes the prompts.
+        preprocessor: makes the prompts.
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration less what the answer needs of it.
         batch_size: most texts that run together; texts of similar length do.
@@ -51,17 +52,19 @@ class TextGenerator:
     def __init__(
         self,
         engine: Engine,
-        encoder: Encoder,
+        preprocessor: Preprocessor,
         max_prompt_tokens: int | None = None,
         batch_size: int = 64,
     ) -> None:
         if max_prompt_tokens is None:
-            max_prompt_tokens = engine.config.max_sequence_length - encoder.answer_slots
+            max_prompt_tokens = engine.config.max_sequence_length - preprocessor.answer_slots
         self.engine = engine
-        self.encoder = encoder
-        self.tokenizer = encoder.tokenizer
+        self.preprocessor = preprocessor
+        self.tokenizer = preprocessor.tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
+
+    encoder = old_attribute("TextGenerator.encoder", "preprocessor")
 
     @overload
     def generate(
@@ -141,15 +144,15 @@ class TextGenerator:
         """
         most = self.max_prompt_tokens if most is None else most
         whole = text if isinstance(text, str) else clean_messages(text)
-        text = self.encoder.shortened(whole, most + 1)
-        ids = self.encoder.encode(text)
+        text = self.preprocessor.shorten(whole, most + 1)
+        ids = self.preprocessor.encode(text)
         excess = len(ids) - most
         if excess <= 0:
             return ids
         content = text if isinstance(text, str) else text[-1]["content"]
         keep = self.tokenizer.count(content) - excess
-        if truncate and keep < 1 and isinstance(self.encoder, ChatEncoder):
-            shorter = self.encoder.without_oldest(text)
+        if truncate and keep < 1 and isinstance(self.preprocessor, ChatPreprocessor):
+            shorter = self.preprocessor.without_oldest(text)
             if shorter is not None:
                 return self.encode(shorter, truncate, most)
         if not truncate or keep < 1:
@@ -160,14 +163,14 @@ class TextGenerator:
             )
         # A cut inside a character can cost tokens more than it saves.
         while len(ids) > most:
-            ids = self.encoder.encode(text, keep)
+            ids = self.preprocessor.encode(text, keep)
             keep -= 1
         return ids
 
     def decode(self, row: np.ndarray) -> str:
         """The text of a row of `generate_ids`."""
         ids = row.tolist()
-        end = self.encoder.end_id
+        end = self.preprocessor.end_id
         return self.tokenizer.decode(ids[: ids.index(end)] if end in ids else ids)
 
 

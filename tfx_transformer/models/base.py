@@ -15,6 +15,7 @@ from tfx_transformer.models import inputs, lora
 from tfx_transformer.models.skipping import SkipsBadSteps
 from tfx_transformer.models.summary import described
 from tfx_transformer.models.transformer import TransformerStack
+from tfx_transformer.renamed import old_method
 
 # Place of `shuffle` among the arguments of `keras.Model.fit` behind x and y.
 _SHUFFLE = 6
@@ -67,7 +68,7 @@ class TransformerModel(keras.Model):
         """How often a training step reads its batch."""
         return 1
 
-    def embedded_content(self, content: Tensor) -> Tensor:
+    def embed_content(self, content: Tensor) -> Tensor:
         """Return what the first stack reads.
 
         Args:
@@ -77,6 +78,8 @@ class TransformerModel(keras.Model):
         Returns: float (batch, length, embedding_dim).
         """
         return self.embedding(content)
+
+    embedded_content = old_method("TransformerModel.embedded_content", "embed_content")
 
     def by_name(self, given: Any) -> dict[str, Any]:
         """The inputs under the names that the model reads, of what Keras takes for inputs.

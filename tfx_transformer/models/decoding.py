@@ -12,8 +12,8 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -125,7 +125,7 @@ def text_generator(
     model: keras.Model, tokenizer: Tokenizer, jit_compile: bool = False
 ) -> TextGenerator:
     """Strings in, strings out, by a Keras model; see `generation.text.TextGenerator`."""
-    return TextGenerator(KerasEngine(model, jit_compile), new_encoder(model.task, tokenizer))
+    return TextGenerator(KerasEngine(model, jit_compile), new_preprocessor(model.task, tokenizer))
 
 
 def cross_attention(

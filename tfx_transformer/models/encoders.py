@@ -26,6 +26,7 @@ from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models import losses
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.transformer import TransformerStack
+from tfx_transformer.renamed import old_method
 
 
 class EncoderModel(TransformerModel):
@@ -91,9 +92,9 @@ class EncoderModel(TransformerModel):
         """The encoder."""
         return self.encoder
 
-    def embedded_content(self, content: Tensor) -> Tensor:
+    def embed_content(self, content: Tensor) -> Tensor:
         """Return what the encoder reads: see `TransformerModel`."""
-        return self.embedded({"images" if self.config.image_size else "token_ids": content})[0]
+        return self.embed_inputs({"images" if self.config.image_size else "token_ids": content})[0]
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -117,12 +118,15 @@ class EncoderModel(TransformerModel):
         norm = {"epsilon": config.norm_epsilon, "name": "pooled_norm", "dtype": self.dtype_policy}
         return new_norm(config.norm, config.norm_bias, **norm)
 
-    def pooled(self, x: Tensor, mask: Tensor) -> Tensor:
+    def pool(self, x: Tensor, mask: Tensor) -> Tensor:
         """The one vector of a text or an image, float (batch, hidden_dim)."""
         x = self.pooling(x, mask)
         return x if self.pooled_norm is None else self.pooled_norm(x)
 
-    def embedded(self, inputs: Mapping[str, Tensor]) -> Any:
+    pooled = old_method("EncoderModel.pooled", "pool")
+    embedded = old_method("EncoderModel.embedded", "embed_inputs")
+
+    def embed_inputs(self, inputs: Mapping[str, Tensor]) -> Any:
         """What the encoder reads: the embedding, with n-grams, segments and class tokens where the
         model has them.
 
@@ -164,7 +168,7 @@ class EncoderModel(TransformerModel):
         Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
             length), None of images; then the hidden states if requested.
         """
-        x, mask = self.embedded(inputs)
+        x, mask = self.embed_inputs(inputs)
         result = self.encoder(
             x,
             attention_mask=None if mask is None else ops.expand_dims(mask, 1),
@@ -317,7 +321,7 @@ class Classifier(EncoderModel):
 
     def call(self, inputs, training=None):
         x, mask = self.encode(self.by_name(inputs), training=training)
-        x = self.pooled(x, mask)
+        x = self.pool(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
         if self.pooler_norm is not None:
@@ -449,7 +453,7 @@ class Embedder(EncoderModel):
         """float (batch, width), each of length 1 if the model normalizes, of int (batch,
         length)."""
         x, mask = self.encode({"token_ids": token_ids}, training=training)
-        x = self.pooled(x, mask)
+        x = self.pool(x, mask)
         for projection in self.projections:
             x = projection(x)
         return _of_length_one(x) if self.config.normalize else x
@@ -470,11 +474,11 @@ _BEHIND = ("pooler/", "pooler_norm/", "projection_")
 _ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_BEHIND)
 
 
-def take_over(model: EncoderModel, base: keras.Model | None) -> None:
+def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
     """Sets embedding and encoder of a new model to those of a trained one; the read-out stays new.
 
     Args:
-        model: what is to be fine-tuned, made from `fine_tuned(base.config, …)`.
+        model: what is to be fine-tuned, made from `config_for_fine_tuning(base.config, …)`.
         base: a model with an encoder: `MaskedLM`, `Embedder`, `Classifier` or `Seq2SeqLM`; None:
             the new model begins from scratch.
 
@@ -497,7 +501,9 @@ def take_over(model: EncoderModel, base: keras.Model | None) -> None:
         weight.assign(theirs[path].value)
 
 
-def fine_tuned(config: TransformerConfig | dict[str, Any], **overrides: Any) -> TransformerConfig:
+def config_for_fine_tuning(
+    config: TransformerConfig | dict[str, Any], **overrides: Any
+) -> TransformerConfig:
     """The configuration of a model that takes over the encoder of another: fields not None are
     overridden."""
     given = {name: value for name, value in overrides.items() if value is not None}

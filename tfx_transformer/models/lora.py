@@ -56,7 +56,7 @@ def add_adapters(
     if _adapted(model):
         raise InputError(
             "add_adapters: the model has adapters already.\n"
-            "  `merged` makes a plain model of it, which can be given others."
+            "  `merge_adapters` makes a plain model of it, which can be given others."
         )
     names = {layer.name for layer in _linears(model)}
     unknown = [name for name in targets if name not in names and name not in TARGETS]
@@ -104,7 +104,7 @@ def trainable_summary(model: keras.Model) -> dict[str, int]:
     return summary
 
 
-def merged(model: keras.Model) -> keras.Model:
+def merge_adapters(model: keras.Model) -> keras.Model:
     """A plain float32 model that answers as an adapted one: each kernel is what W and its adapter
     amount to (see `Linear`); what is stored as bfloat16 or int8 is float32 again."""
     plain = type(model)(model.config, dtype="float32")

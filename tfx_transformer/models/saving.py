@@ -55,7 +55,7 @@ def save(
         files.write(folder / "README.md", model_card(Path(path).name, config))
 
 
-@bundle.whole
+@bundle.consistent_read
 def is_saved(
     path: str | os.PathLike,
     model: keras.Model,
@@ -106,7 +106,7 @@ def _config(
     }
 
 
-def annotate(path: str | os.PathLike, **details: Any) -> None:
+def update_config(path: str | os.PathLike, **details: Any) -> None:
     """Adds details, JSON values, to the `config.json` and the README of a bundle."""
     path = Path(path)
     with bundle.updating(path) as folder:
@@ -151,7 +151,7 @@ def load(
 ) -> tuple[TransformerModel, Tokenizer | Any]: ...
 
 
-@bundle.whole
+@bundle.consistent_read
 def load(
     path: str | os.PathLike, dtype: str = "float32", task: str | None = None
 ) -> tuple[TransformerModel, Tokenizer | Any]:

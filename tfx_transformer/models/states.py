@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.models.decoding import compiled, pad_source
 from tfx_transformer.models.saving import parameters
 from tfx_transformer.text.framing import frame
@@ -34,7 +34,7 @@ def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
     longest = model.config.max_sequence_length
     if not model.writes:
         return frame(tokenizer, text, longest)
-    return new_encoder(model.task, tokenizer).encode(text)[:longest]
+    return new_preprocessor(model.task, tokenizer).encode(text)[:longest]
 
 
 def token_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
@@ -55,7 +55,7 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
     Returns: num_layers + 1 arrays, float32 (length, hidden_dim): what the first block reads, then
         what each block writes.
     """
-    x = model.embedded_content(np.asarray(content)[None])
+    x = model.embed_content(np.asarray(content)[None])
     _, states = model.first_stack(x, return_hidden_states=True, training=False)
     return [np.asarray(ops.cast(state[0], "float32")) for state in states]
 
@@ -72,7 +72,7 @@ def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> n
     Returns: float32 (num_layers, num_heads, length, length); row i is where token i looks, and sums
         to 1.
     """
-    x = model.embedded_content(np.asarray(content)[None])
+    x = model.embed_content(np.asarray(content)[None])
     _, scores = model.first_stack(x, return_attention_scores=True, training=False)
     return np.stack([np.asarray(ops.cast(score[0], "float32")) for score in scores])
 
@@ -93,7 +93,7 @@ def mean_states(
     def mean_of(token_ids):
         mask = ops.not_equal(token_ids, padding_id)
         x = model.first_stack(
-            model.embedded_content(token_ids),
+            model.embed_content(token_ids),
             attention_mask=ops.expand_dims(mask, 1),
             training=False,
         )
@@ -141,8 +141,8 @@ def cache_states(
     """
     if not model.writes:
         raise InputError(f"a model of task {model.task!r} writes nothing and has no cache.")
-    encoder = new_encoder(model.task, tokenizer)
-    prompt_ids = encoder.encode(prompt)
+    preprocessor = new_preprocessor(model.task, tokenizer)
+    prompt_ids = preprocessor.encode(prompt)
     limit = min(steps, model.room(len(prompt_ids)))
     if limit < 1 or len(prompt_ids) > model.config.max_sequence_length:
         raise InputError(
@@ -159,7 +159,7 @@ def cache_states(
         keys.append([_slot_norms(key) for key, _ in cache])
         values.append([_slot_norms(value) for _, value in cache])
         ids = np.argmax(np.asarray(logits), axis=-1).astype("int32")
-        if int(ids[0]) == encoder.end_id:
+        if int(ids[0]) == preprocessor.end_id:
             break
         written.append(int(ids[0]))
     before = prompt_ids[:-1] if model.prompt_in_cache else []

@@ -10,6 +10,7 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.classification import Classification, Labels
+from tfx_transformer.renamed import old_method
 from tfx_transformer.reprs import counted
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -126,13 +127,15 @@ class TextEmbedder(_TextReader):
         Raises:
             InputError: the model has no prompt of this name.
         """
-        rows = self.prompted([texts] if isinstance(texts, str) else texts, prompt)
+        rows = self.add_prompts([texts] if isinstance(texts, str) else texts, prompt)
         vectors = self._run(rows)
         return vectors[0] if isinstance(texts, str) else vectors
 
-    def prompted(self, texts: Sequence[Text], prompt: str | None = None) -> list[Text]:
+    def add_prompts(self, texts: Sequence[Text], prompt: str | None = None) -> list[Text]:
         """Each text behind the prompt, as the model reads it; arguments as of `embed`."""
         start = self.config.prompt(prompt)
         if not start:
             return list(texts)
         return [start + t if isinstance(t, str) else (start + t[0], *t[1:]) for t in texts]
+
+    prompted = old_method("TextEmbedder.prompted", "add_prompts")

@@ -79,7 +79,7 @@ def load(
     return model
 
 
-@bundle.whole
+@bundle.consistent_read
 def _load(path: Path, variant: str | None, threads: int | None) -> Model:
     bundle.verify(path)
     values = bundle.read_config(path)
@@ -128,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pairs = zip(found.inputs, found.answers, strict=True)
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
-    flags.guarded(answer, chosen)
+    flags.run_action(answer, chosen)
 
 
 def _lines(stream: TextIO) -> list[str]:

@@ -46,7 +46,7 @@ class CausalEngine:
             expected[f"decode_{rows}"] = interface.causal_rows(config, context, rows)
         interface.check(file, self.model.signatures, expected)
         self.decoder = Signature(self.model, "decode")
-        with flags.muted():  # the first buffer starts LiteRT's buffer environment
+        with flags.silence():  # the first buffer starts LiteRT's buffer environment
             self.decoder.input_buffer("tokens")
         self.prefills = {n: Signature(self.model, f"prefill_{n}") for n in lengths}
         decoders = (Signature(self.model, f"decode_{rows}") for rows in heights)

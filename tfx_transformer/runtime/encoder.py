@@ -89,7 +89,7 @@ class EncoderEngine:
 
     def _run(self, size: tuple[int, int], batch: np.ndarray) -> np.ndarray:
         if size not in self._ready:
-            with flags.muted():  # the first buffer starts LiteRT's buffer environment
+            with flags.silence():  # the first buffer starts LiteRT's buffer environment
                 self._ready[size] = _Ready(Signature(self.model, _name(*size)))
         return self._ready[size].run(batch)
 

@@ -14,8 +14,8 @@ from tfx_transformer import bundle, flags
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
-from tfx_transformer.generation.encoders import new_encoder
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.runtime import litertlm_file
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 CONTROL, REPLACEMENT = "\ufdd0", "\ufffd"
 
 
-@bundle.whole
+@bundle.consistent_read
 def load(path: str | os.PathLike) -> TextGenerator:
     """What answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
 
@@ -53,8 +53,8 @@ def load(path: str | os.PathLike) -> TextGenerator:
         config = dataclasses.replace(config, max_sequence_length=context)
     tokenizer = bundle.read_tokenizer(path)
     engine = LiteRTLMEngine(path / bundle.LITERTLM, config, tokenizer)
-    encoder = new_encoder("causal", tokenizer)
-    return LiteRTLMGenerator(engine, encoder, config.max_sequence_length - 1)
+    preprocessor = new_preprocessor("causal", tokenizer)
+    return LiteRTLMGenerator(engine, preprocessor, config.max_sequence_length - 1)
 
 
 class LiteRTLMGenerator(TextGenerator):
@@ -97,11 +97,11 @@ class LiteRTLMEngine:
         except ImportError as error:
             raise InputError("LiteRT-LM is not installed.\n  pip install litert-lm") from error
         self.file, self.config, self.tokenizer = file, config, tokenizer
-        with flags.muted():
+        with flags.silence():
             litertlm_file.check(file)
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
         try:
-            with flags.muted():
+            with flags.silence():
                 # The default cache is a file beside the model, where only a bundle's files belong.
                 self.engine = litert_lm.Engine(str(file), cache_dir=":nocache")
         except RuntimeError as error:

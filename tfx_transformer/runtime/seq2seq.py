@@ -43,7 +43,7 @@ class Seq2SeqEngine:
         interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
         self.prefill = Signature(self.model, "prefill")
-        with flags.muted():  # the first buffer starts LiteRT's buffer environment
+        with flags.silence():  # the first buffer starts LiteRT's buffer environment
             self.prefill.input_buffer("memory")
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)

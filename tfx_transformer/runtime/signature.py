@@ -123,7 +123,7 @@ def compile_file(file: str | os.PathLike, threads: int | None = None) -> Compile
     Raises:
         InputError: LiteRT cannot read the file, or should not: see `read_signatures`.
     """
-    with flags.muted():
+    with flags.silence():
         signatures = read_signatures(file)
         from ai_edge_litert.compiled_model import CompiledModel
         from ai_edge_litert.hardware_accelerator import HardwareAccelerator

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.encoders import new_encoder
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.prediction.classification import Classification, Labels, read_labels
 from tfx_transformer.prediction.image import ImageClassifier
@@ -74,7 +74,7 @@ def _load_seq2seq(parts: Parts) -> TextGenerator:
 
 def _generator(parts: Parts, engine: CausalEngine | Seq2SeqEngine) -> TextGenerator:
     tokenizer = bundle.read_tokenizer(parts.path, parts.config.vocabulary_size)
-    return TextGenerator(engine, new_encoder(parts.values["task"], tokenizer))
+    return TextGenerator(engine, new_preprocessor(parts.values["task"], tokenizer))
 
 
 def _load_classifier(parts: Parts) -> TextClassifier | ImageClassifier:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.renamed import old_method
 from tfx_transformer.reprs import short
 from tfx_transformer.text.messages import (
     Message,
@@ -119,7 +120,7 @@ class ChatTemplate:
             return self
         return ChatTemplate(self.text, self.tokenizer, self.special.ids[written[0]])
 
-    def rendered(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
         """The text that the template writes for messages, special tokens and contents alike.
 
         Raises:
@@ -134,6 +135,8 @@ class ChatTemplate:
                 f"{self.source}the chat template fails on this conversation: {_detail(error)}\n"
                 "  Change the messages, or the template."
             ) from error
+
+    rendered = old_method("ChatTemplate.rendered", "render")
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Ids of a conversation up to where its next answer begins.
@@ -238,7 +241,7 @@ class _Conversation:
 
     def text(self, count: int, add_generation_prompt: bool = False) -> str:
         """The first `count` messages as the template writes them."""
-        return self._template.rendered(self._messages[:count], add_generation_prompt)
+        return self._template.render(self._messages[:count], add_generation_prompt)
 
     def question(self) -> str:
         """The text of all messages up to where the next answer begins."""

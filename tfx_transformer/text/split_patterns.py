@@ -62,7 +62,7 @@ def check(pattern: str) -> None:
         ValueError: it makes tiktoken panic, takes too long, or leaves characters out.
     """
     ranks = {bytes([byte]): byte for byte in range(256)}
-    with flags.muted():  # a panic is written to standard error, too
+    with flags.silence():  # a panic is written to standard error, too
         encoding = tiktoken.Encoding(
             "tried", pat_str=pattern, mergeable_ranks=ranks, special_tokens={}
         )

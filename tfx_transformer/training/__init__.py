@@ -1,6 +1,9 @@
 """Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves."""
 
-from tfx_transformer.training.augmentation import augmented
+from typing import TYPE_CHECKING
+
+from tfx_transformer.renamed import old_names
+from tfx_transformer.training.augmentation import augment_images
 from tfx_transformer.training.callbacks import (
     Previews,
     Progress,
@@ -14,6 +17,9 @@ from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
 from tfx_transformer.training.run import Run, new_bundle_path, rounds
 from tfx_transformer.training.seeds import set_random_seed
 
+if not TYPE_CHECKING:  # a checker that sees it accepts every name
+    __getattr__ = old_names(__name__, {"augmented": "augment_images"})
+
 __all__ = [
     "ClassifierRun",
     "EmbedderRun",
@@ -24,7 +30,7 @@ __all__ = [
     "Run",
     "TimeLimit",
     "adamw",
-    "augmented",
+    "augment_images",
     "new_bundle_path",
     "objective",
     "rounds",

@@ -24,7 +24,7 @@ _SIDES = (0.15, 0.6)
 _DRAWS = 64
 
 
-def augmented(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5) -> Batches:
+def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5) -> Batches:
     """Return the batches of `data.labelled_images`, their images changed anew in every epoch.
 
     Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.data.labelled_images import LabelledImages, decode_images
+from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (

@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 
 from tfx_transformer import pictures
-from tfx_transformer.data.pairs import encode_source
+from tfx_transformer.data.translation_pair import encode_source
 from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import cross_attention

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.data.sentence_pairs import SentencePairs
+from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run

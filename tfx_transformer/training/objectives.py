@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 
-from tfx_transformer.data.corpus import TokenFile, beginnings, blocks
-from tfx_transformer.data.masking import masked
+from tfx_transformer.data.corpus import TokenFile, blocks, sample_prefixes
+from tfx_transformer.data.masking import mask_tokens
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.encoders import MaskedLM
@@ -53,12 +53,12 @@ _OBJECTIVES = {
         lambda tokens, tokenizer, **options: blocks(tokens, **options),
         lambda held_out: [TokenAccuracy(), BitsPerByte(held_out.bytes_per_token)],
         jit_compile=True,
-        prompts=beginnings,
+        prompts=sample_prefixes,
     ),
     "masked": Objective(
         MaskedLM,
         (MASK_TOKEN,),
-        masked,
+        mask_tokens,
         lambda held_out: [TokenAccuracy(), Perplexity()],
         jit_compile=False,
         prompts=lambda held_out, tokenizer: [],

@@ -17,8 +17,9 @@ from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt, TextGenerator
-from tfx_transformer.models.lora import has_adapters, merged, save_adapters
+from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
 from tfx_transformer.models.saving import is_saved, save
+from tfx_transformer.renamed import old_method
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.callbacks import (
     BestWeights,
@@ -253,7 +254,7 @@ class Run:
             )
         self.checkpoints.clear()
 
-    def done(self, result: dict[str, Any]) -> dict[str, Any]:
+    def close(self, result: dict[str, Any]) -> dict[str, Any]:
         """End the run: remove its checkpoints, and let others write to its folder.
 
         Args:
@@ -262,6 +263,8 @@ class Run:
         self.checkpoints.clear()
         self._folder.release()
         return result
+
+    done = old_method("Run.done", "close")
 
     def callbacks(
         self,
@@ -340,7 +343,7 @@ class Run:
         path = self._folder.file("adapters.safetensors")
         save_adapters(path, model)
         print(f"The adapters alone are in {path} ({path.stat().st_size / 1e6:.2f} MB)")
-        return merged(model)
+        return merge_adapters(model)
 
     def finish(
         self,

@@ -14,7 +14,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.export.agreement import FILES, is_good, remove, variant_of
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.verify_gpu import compare_gpu, sentence
-from tfx_transformer.models.saving import annotate, load
+from tfx_transformer.models.saving import load, update_config
 
 # Names in a bundle of all that can be verified.
 EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM)
@@ -71,7 +71,7 @@ def verify(
         for name, result in config.get("verified", {}).items()
         if result.get("removed") or (path / FILES[name]).exists()
     }
-    annotate(path, verified=known | results)
+    update_config(path, verified=known | results)
     return results
 
 

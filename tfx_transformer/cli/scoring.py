@@ -102,7 +102,7 @@ def _score_answers(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[s
     if chosen.engine == "keras":
         batches = data.instructions(
             read,
-            generator.encoder.template,
+            generator.preprocessor.template,
             max_length=generator.engine.config.max_sequence_length,
             pack=False,
             shuffle=False,

@@ -17,8 +17,8 @@ from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
-from tfx_transformer.export.litert import litert
 from tfx_transformer.export.signatures import ROWS
+from tfx_transformer.export.to_litert import litert
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -95,11 +95,11 @@ def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConf
     """Writes the file. The builder takes files, and reads them only in the end."""
     builder = litertlm_builder.LitertLmFileBuilder()
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        words, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
-        words.write_text(packed_tokenizer(tokenizer), encoding="utf-8")
+        tokenizer_file, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
+        tokenizer_file.write_text(packed_tokenizer(tokenizer), encoding="utf-8")
         metadata.write_bytes(_metadata(tokenizer, config))
         builder.add_tflite_model(str(model), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
-        builder.add_hf_tokenizer(str(words))
+        builder.add_hf_tokenizer(str(tokenizer_file))
         builder.add_llm_metadata(str(metadata))
         with files.replacing(file) as unfinished, unfinished.open("wb") as stream:
             builder.build(stream, validate_metadata=True)

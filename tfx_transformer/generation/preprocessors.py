@@ -10,7 +10,7 @@ from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
-class Encoder(Protocol):
+class Preprocessor(Protocol):
     """Makes prompts.
 
     Attributes:
@@ -27,12 +27,12 @@ class Encoder(Protocol):
     def encode(self, text: Any, keep: int | None = None) -> list[int]:
         """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
 
-    def shortened(self, text: Any, count: int) -> Any:
+    def shorten(self, text: Any, count: int) -> Any:
         """The text without what is beyond the first (or last) `count` tokens, if it is very long:
         then it still has more than these, and they are the same."""
 
 
-class SourceEncoder:
+class SourcePreprocessor:
     """What an encoder-decoder reads: the text and the end token."""
 
     answer_slots = 0
@@ -45,12 +45,12 @@ class SourceEncoder:
         """Ids of the text's beginning, and the end."""
         return [*self.tokenizer.encode(text)[:keep], self.end_id]
 
-    def shortened(self, text: str, count: int) -> str:
+    def shorten(self, text: str, count: int) -> str:
         """See `Encoder`."""
         return self.tokenizer.beginning(text, count)
 
 
-class ContinuationEncoder:
+class ContinuationPreprocessor:
     """What a decoder-only model without a template continues: the text itself."""
 
     answer_slots = 1
@@ -66,12 +66,12 @@ class ContinuationEncoder:
         kept = ids[len(ids) - keep if keep is not None else 0 :]
         return [*self.tokenizer.prefix, *kept] or [self.end_id]
 
-    def shortened(self, text: str, count: int) -> str:
+    def shorten(self, text: str, count: int) -> str:
         """See `Encoder`."""
         return self.tokenizer.ending(text, count)
 
 
-class ChatEncoder:
+class ChatPreprocessor:
     """What a chat model answers: a message, or a whole conversation, in its template."""
 
     answer_slots = 1
@@ -97,7 +97,7 @@ class ChatEncoder:
         messages[-1] = {**messages[-1], "content": self.tokenizer.decode(ids[:keep])}
         return self.template.prompt(messages)
 
-    def shortened(self, text: str | Sequence[Message], count: int) -> str | list[Message]:
+    def shorten(self, text: str | Sequence[Message], count: int) -> str | list[Message]:
         """See `Encoder`; of a conversation every message."""
         if isinstance(text, str):
             return self.tokenizer.beginning(text, count)
@@ -117,20 +117,24 @@ class ChatEncoder:
         return [*text[:told], *text[later[0] :]] if later else None
 
 
-def new_encoder(task: str, tokenizer: Tokenizer) -> Encoder:
-    """The encoder of a model that writes, given its task and its tokenizer with or without a
-    template."""
-    return ENCODERS[task](tokenizer)
+def new_preprocessor(task: str, tokenizer: Tokenizer) -> Preprocessor:
+    """Return the preprocessor of a model that writes.
+
+    Args:
+        task: of the model.
+        tokenizer: of the model, with or without a chat template.
+    """
+    return PREPROCESSORS[task](tokenizer)
 
 
-def _decoder_only(tokenizer: Tokenizer) -> Encoder:
+def _decoder_only(tokenizer: Tokenizer) -> Preprocessor:
     if tokenizer.chat_template is None:
-        return ContinuationEncoder(tokenizer)
-    return ChatEncoder(ChatTemplate.of(tokenizer))
+        return ContinuationPreprocessor(tokenizer)
+    return ChatPreprocessor(ChatTemplate.of(tokenizer))
 
 
 # What makes the prompts of each task that writes.
-ENCODERS: dict[str, Callable[[Tokenizer], Encoder]] = {
-    "seq2seq": SourceEncoder,
+PREPROCESSORS: dict[str, Callable[[Tokenizer], Preprocessor]] = {
+    "seq2seq": SourcePreprocessor,
     "causal": _decoder_only,
 }
