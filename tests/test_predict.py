@@ -2,11 +2,14 @@
 
 import csv
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tfx_transformer import bundle, runtime
+from tfx_transformer import bundle, files, runtime
+from tfx_transformer.cli import predict
 from tfx_transformer.prediction.classification import Labels
 
 NAMES = ["even", "odd"]
@@ -143,6 +146,43 @@ def test_an_interrupted_command_goes_on(command, answers, cut):
     assert read("out.csv") == read("whole.csv")
 
 
+def test_a_signal_between_two_rows_answers_none_twice(command, answers, monkeypatch):
+    """It may come when some rows of a batch are made into cells, and others not yet."""
+    write("in.csv", ("text",), *[("x" * (n % 7 + 1),) for n in range(23)])
+    answers()
+    command("predict", "saved", "in.csv", "--save=whole.csv")
+    flags = ("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=5")
+    cells = predict._labels
+
+    def interrupted(*arguments):
+        yield from cells(*arguments)[:3]
+        raise KeyboardInterrupt
+
+    labels = predict.PREDICTIONS["classification"]
+    for _ in range(2):
+        broken = labels._replace(answer=interrupted)
+        monkeypatch.setitem(predict.PREDICTIONS, "classification", broken)
+        assert command(*flags)[0] == 130
+        monkeypatch.setitem(predict.PREDICTIONS, "classification", labels)
+        answers(reader=Reader(dies_after=1))
+        assert command(*flags)[0] == 130, "one batch more"
+    again = answers()
+    assert command(*flags)[:2] == (0, "Goes on after 10 rows.\nout.csv: 23 rows\n")
+    assert again.batches == [5, 5, 3], "a batch is answered whole"
+    assert read("out.csv") == read("whole.csv")
+
+
+def test_one_command_at_a_time_writes_a_table(command, answers):
+    answers()
+    write("in.csv", ("text",), ("x",))
+    lock = files.Lock(Path("out.csv.part.lock")).hold()
+    status, _, errors = command("predict", "saved", "in.csv", "--save=out.csv")
+    assert status == 2 and "is writing it now" in errors
+    lock.release()
+    assert command("predict", "saved", "in.csv", "--save=out.csv")[0] == 0
+    assert sorted(os.listdir()) == ["in.csv", "out.csv", "saved"], "nothing is left behind"
+
+
 def test_another_table_begins_anew(command, answers):
     write("in.csv", ("text",), *[("x",)] * 9)
     answers(reader=Reader(dies_after=1))
@@ -164,6 +204,7 @@ def test_another_table_begins_anew(command, answers):
         (("text",), ["--column=a,b"], "--column names 2 columns; the model reads 1"),
         (("text",), ["--save=there.csv"], "there.csv exists already"),
         (("text",), ["--save=no/out.csv"], "there is no folder no"),
+        (("text",), ["--save=./in.csv", "--overwrite"], "that is the table to read"),
     ],
 )
 def test_what_cannot_be_predicted_is_named(command, answers, header, flags, message):

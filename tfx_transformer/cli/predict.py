@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,6 +94,10 @@ def predict(chosen: argparse.Namespace) -> dict[str, Any]:
             f"--unsure is {chosen.unsure} and --batch-size is {chosen.batch_size}.\n"
             "  Expected a probability from 0 to 1, and 1 row or more."
         )
+    if os.path.realpath(chosen.file) == os.path.realpath(chosen.save):
+        raise InputError(
+            f"--save {chosen.save}: that is the table to read.\n  Choose another name."
+        )
     config = bundle.read_config(chosen.bundle)
     if config["task"] not in PREDICTIONS:
         raise InputError(
@@ -117,15 +122,12 @@ def predict(chosen: argparse.Namespace) -> dict[str, Any]:
     progress = _Progress(table, done)
     rows = itertools.islice(table.rows(), done, None)
     empty = [""] * len(prediction.names)
-    try:
+    with output:
         while batch := list(itertools.islice(rows, chosen.batch_size)):
             good = [row.input for row in batch if row.is_good]
             found = iter(prediction.answer(model, good, chosen) if good else ())
             output.write([*row.cells, *(next(found) if row.is_good else empty)] for row in batch)
             progress.show(len(batch), batch[-1].end)
-    finally:
-        output.note()
-    output.close()
     return _report(chosen, table, progress.count)
 
 
@@ -258,46 +260,74 @@ class _Output:
         self.path, self.identity = path, identity
         self.part = path.with_name(path.name + ".part")
         self.state = path.with_name(path.name + ".part.json")
-        self.rows = 0
+        # Rows and bytes of the batches that are written, in one value: a signal may come at any
+        # moment, and rows and bytes then belong together.
+        self._whole = 0, 0
         self._last = time.monotonic()
 
     def open(self, names: Sequence[str], signature: list[int]) -> int:
         """Write the header, or go on where an interrupted command with the same bundle, table and
-        flags was; return the rows that are written already."""
+        flags was; return the rows that are written already.
+
+        Raises:
+            InputError: another command is writing this table.
+        """
         self.identity |= {"table": signature, "names": list(names)}
+        try:
+            self._lock = files.Lock(self.part.with_name(self.part.name + ".lock")).hold()
+        except files.Held as held:
+            raise InputError(
+                f"{self.path}: another command, process {held.process}, is writing it now.\n"
+                "  Wait for its end, or choose another name."
+            ) from held
         known = self._read_state()
         if known is not None:
-            self._file = self.part.open("r+", encoding="utf-8", newline="")
+            self._file = self.part.open("r+b")
             self._file.truncate(known["bytes"])
             self._file.seek(0, os.SEEK_END)
-            self.rows = known["rows"]
+            self._whole = known["rows"], known["bytes"]
         else:
-            self._file = self.part.open("w", encoding="utf-8", newline="")
-            csv.writer(self._file).writerow(names)
-        self._writer = csv.writer(self._file)
-        return self.rows
+            self._file = self.part.open("wb")
+            self._append([names], 0)
+        return self._whole[0]
 
-    def write(self, rows: Iterator[list[str]]) -> None:
-        """Append rows, and note from time to time how much is whole."""
-        for cells in rows:
-            self._writer.writerow(cells)
-            self.rows += 1
+    def write(self, rows: Iterable[list[str]]) -> None:
+        """Append a batch of rows, and note from time to time how much is whole."""
+        rows = list(rows)
+        self._append(rows, len(rows))
         if time.monotonic() - self._last > _NOTED:
             self.note()
 
+    def _append(self, lines: Sequence[Sequence[str]], rows: int) -> None:
+        """Write lines, and then count them: a signal between the two leaves what the next command
+        cuts off, and never a batch of which a part is answered again."""
+        text = io.StringIO(newline="")
+        csv.writer(text).writerows(lines)
+        content = text.getvalue().encode()
+        self._file.write(content)
+        self._whole = self._whole[0] + rows, self._whole[1] + len(content)
+
     def note(self) -> None:
-        """Flush what is written to disk, and note how much that is."""
+        """Flush what is written to disk, and note how much of it is whole."""
         self._last = time.monotonic()
+        rows, size = self._whole
         self._file.flush()
         os.fsync(self._file.fileno())
-        state = self.identity | {"rows": self.rows, "bytes": self._file.tell()}
-        files.write(self.state, json.dumps(state))
+        files.write(self.state, json.dumps(self.identity | {"rows": rows, "bytes": size}))
 
-    def close(self) -> None:
-        """Move the table to its place."""
-        self._file.close()
-        os.replace(self.part, self.path)
-        self.state.unlink(missing_ok=True)
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Note what is written, and unless there was an error move the table to its place."""
+        try:
+            self.note()
+            self._file.close()
+            if kind is None:
+                os.replace(self.part, self.path)
+                self.state.unlink(missing_ok=True)
+        finally:
+            self._lock.release()
 
     def _read_state(self) -> dict[str, Any] | None:
         """Return what an interrupted command with the same identity noted, or None."""

@@ -5,14 +5,26 @@ them, so that importing this costs nothing.
 """
 
 from tfx_transformer.evaluation.baselines import majority_baseline, pixel_baseline, tfidf_baseline
+from tfx_transformer.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    macro_f1_interval,
+    mean_interval,
+    proportion_interval,
+)
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
 from tfx_transformer.evaluation.mistakes import most_confident_mistakes
 from tfx_transformer.evaluation.texts import score_answers, score_texts, token_f1
 
 __all__ = [
+    "Interval",
+    "bootstrap_interval",
+    "macro_f1_interval",
     "majority_baseline",
+    "mean_interval",
     "most_confident_mistakes",
     "pixel_baseline",
+    "proportion_interval",
     "score_answers",
     "score_labels",
     "score_multi_label",

@@ -1,0 +1,100 @@
+"""Confidence intervals of scores: how far a score of so few examples may be from the true one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+# The normal quantile of a two-sided interval of 95 %.
+_Z = 1.959963984540054
+# Numbers that resampling draws at most: many examples need few resamples.
+_DRAWS = 20_000_000
+_RESAMPLES = 1000
+_FEWEST = 100
+
+
+class Interval(NamedTuple):
+    """A confidence interval of 95 %, on the scale of its score."""
+
+    low: float
+    high: float
+
+
+def proportion_interval(hits: int, count: int) -> Interval:
+    """Return Wilson's interval of a share (Wilson 1927; Brown et al. 2001, equation 4).
+
+    (p + z²/2n ± z √(p(1 - p)/n + z²/4n²)) / (1 + z²/n),  p = hits / count, n = count, z = 1.96
+
+    Args:
+        hits: examples that are right.
+        count: all examples.
+
+    Raises:
+        ValueError: there is no example, or there are more hits than examples.
+    """
+    if not 0 <= hits <= count or not count:
+        raise ValueError(
+            f"{hits} hits of {count} examples.\n  Expected 0 ≤ hits ≤ count, count > 0."
+        )
+    share, square = hits / count, _Z**2 / count
+    middle = share + square / 2
+    half = _Z * np.sqrt(share * (1 - share) / count + square / (4 * count))
+    low, high = ((middle + side * half) / (1 + square) for side in (-1, 1))
+    return Interval(float(max(low, 0.0)), float(min(high, 1.0)))
+
+
+def bootstrap_interval(
+    score: Callable[[np.ndarray], float], count: int, seed: int = 0
+) -> Interval | None:
+    """Return the percentile interval of a score over resampled examples (Efron 1979).
+
+    Args:
+        score: int (count,), indices of examples, some repeated -> their score.
+        count: all examples.
+        seed: draws the resamples, of which there are 1,000, or fewer where there are more than
+            20,000 examples.
+
+    Returns: None if there are fewer than two examples, or a resample has no score.
+    """
+    if count < 2:
+        return None
+    random = np.random.default_rng(seed)
+    resamples = int(np.clip(_DRAWS // count, _FEWEST, _RESAMPLES))
+    scores = [score(random.integers(0, count, count)) for _ in range(resamples)]
+    return _percentiles(np.asarray(scores))
+
+
+def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
+    """Return the bootstrap interval of a mean over examples."""
+    values = np.asarray(values, np.float64)
+    return bootstrap_interval(lambda chosen: values[chosen].mean(), len(values), seed)
+
+
+def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:
+    """Return the bootstrap interval of macro-F1.
+
+    Args:
+        counts: int (C, C), how often each label (row) was predicted as each label (column).
+
+    Returns: None if there are fewer than two examples.
+    """
+    counts = np.asarray(counts)
+    total, classes = int(counts.sum()), len(counts)
+    if total < 2:
+        return None
+    # Drawing examples with replacement draws the cells of this matrix from a multinomial.
+    resamples = int(np.clip(_DRAWS // classes**2, _FEWEST, _RESAMPLES))
+    shares = counts.ravel() / total
+    drawn = np.random.default_rng(seed).multinomial(total, shares, resamples)
+    drawn = drawn.reshape(-1, classes, classes)
+    hits = np.diagonal(drawn, axis1=1, axis2=2)
+    both = drawn.sum(axis=1) + drawn.sum(axis=2)
+    return _percentiles((2 * hits / np.maximum(both, 1)).mean(axis=1))
+
+
+def _percentiles(scores: np.ndarray) -> Interval | None:
+    if not np.isfinite(scores).all():
+        return None
+    return Interval(*np.percentile(scores, [2.5, 97.5]).tolist())
