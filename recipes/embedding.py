@@ -152,7 +152,7 @@ def main(
     run.fit(model, batches, checks, epochs, callbacks)
 
     run.save(bundle, model, tokenizer)
-    result = run.report(model)
+    result = run.report(model, train)
     tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.first)
     return run.close(result | {"verified": verified})

@@ -37,6 +37,7 @@ FLOORS = {
     "pictures": 0,
     "text": 0,
     "vectors": 0,
+    "wording": 0,  # the texts that a run, its card and its report end with
     "images": 0,
     "data": 1,
     "generation": 1,

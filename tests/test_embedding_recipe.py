@@ -166,7 +166,7 @@ def test_the_scores_are_those_of_the_bundle(finished, path, held_out):
     for key in ("training", "scores", "data", "verified"):
         assert config[key] == json.loads(json.dumps(result[key]))
     written = read_json(finished[0] / "runs" / "mine" / "result.json")
-    assert written == result["training"] | result["scores"]
+    assert written == result["training"] | result["scores"] | {"conclusion": result["conclusion"]}
 
 
 def test_metrics_and_the_best_epoch(finished):

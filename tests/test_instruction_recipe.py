@@ -173,7 +173,7 @@ def test_it_has_learned_and_told_so(folder, finished):
     for key in ("training", "scores", "data"):
         assert config[key] == json.loads(json.dumps(result[key]))
     written = read_json(folder / "runs" / "mine" / "result.json")
-    assert written == result["training"] | result["scores"]
+    assert written == result["training"] | result["scores"] | {"conclusion": result["conclusion"]}
 
 
 def test_samples_are_what_the_bundle_answers(folder, finished):

@@ -232,7 +232,7 @@ def test_the_result_is_told_three_times_alike(finished, path):
     for key in ("training", "scores", "data", "verified"):
         assert config[key] == json.loads(json.dumps(result[key]))
     written = read_json(folder / "runs" / "mine" / "result.json")
-    assert written == result["training"] | result["scores"]
+    assert written == result["training"] | result["scores"] | {"conclusion": result["conclusion"]}
     bits = f"- bits_per_byte: {result['scores']['bits_per_byte']}\n"
     assert bits in (path / "README.md").read_text("utf-8")
 

@@ -7,6 +7,13 @@ import re
 import unicodedata
 from typing import Any, TextIO
 
+# What a line is not broken in: a word, a run of katakana, or another Japanese character, with the
+# signs that close it or open it, and the blanks after it.
+_PIECES = re.compile(
+    r"[「（『]*(?:[\u30a0-\u30ff]+|[\u3005-\u309f\u3400-\u9fff]"
+    r"|[^\s\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+)[、。）」』っゃゅょ〜]*\s*|\s+|."
+)
+
 # Control characters, of which terminals take commands; what reverses the direction of writing, so
 # that a text reads otherwise than it is; line ends that are none to most programs. Not \n and \t.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -42,6 +49,18 @@ def shortened(text: str, columns: int) -> str:
     while width(text) >= columns:
         text = text[: min(len(text) - 1, columns)]
     return text + "…"
+
+
+def wrapped(text: str, columns: int) -> list[str]:
+    """Return a text as lines of at most so many columns, broken at spaces and between Japanese
+    characters; no line begins with what closes, such as a full stop."""
+    lines = [""]
+    for piece in _PIECES.findall(text):
+        room = width(lines[-1]) + width(piece.rstrip())
+        if lines[-1] and room > columns:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return [line.rstrip() for line in lines]
 
 
 class Console:

@@ -243,6 +243,13 @@ class DocumentVectors:
         a, b = (normalize(self._vectorizer.transform(texts)) for texts in (first, second))
         return np.asarray(a.multiply(b).sum(axis=1)).ravel()
 
+    def all_cosines(self, first: Sequence[str], second: Sequence[str]) -> np.ndarray:
+        """The cosine of each first text with each second one, float64 (n, m); see `cosines`."""
+        from sklearn.preprocessing import normalize
+
+        a, b = (normalize(self._vectorizer.transform(texts)) for texts in (first, second))
+        return (a @ b.T).toarray()
+
 
 def word_vectors(
     table: np.ndarray, tokenizer: Tokenizer, words: Sequence[str], leading_space: bool = True

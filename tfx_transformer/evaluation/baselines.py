@@ -29,8 +29,14 @@ def majority_baseline(
 
     Returns: label (the first of equally frequent ones), accuracy, macro_f1.
     """
-    most = int(np.bincount(train_ids, minlength=len(names)).argmax())
-    return {"label": names[most]} | _scores(np.full(len(test_ids), most), test_ids, len(names))
+    most = majority_id(train_ids)
+    scores = predicted_scores(np.full(len(test_ids), most), test_ids, len(names))
+    return {"label": names[most]} | scores
+
+
+def majority_id(train_ids: np.ndarray) -> int:
+    """The most frequent class of the training examples, the first of equally frequent ones."""
+    return int(np.bincount(train_ids).argmax())
 
 
 def tfidf_baseline(
@@ -39,7 +45,24 @@ def tfidf_baseline(
     test_texts: Sequence[str],
     test_ids: np.ndarray,
 ) -> dict[str, float]:
-    """TF-IDF and logistic regression (C=10), by scikit-learn.
+    """The scores of `tfidf_labels`.
+
+    Args:
+        train_texts, train_ids, test_texts: of `tfidf_labels`.
+        test_ids: int (m,), ids from 0 to C - 1.
+
+    Returns: accuracy, macro_f1.
+
+    Raises: ValueError as `tfidf_labels`.
+    """
+    predicted = tfidf_labels(train_texts, train_ids, test_texts)
+    return predicted_scores(predicted, test_ids, 1 + int(np.max(train_ids)))
+
+
+def tfidf_labels(
+    train_texts: Sequence[str], train_ids: np.ndarray, test_texts: Sequence[str]
+) -> np.ndarray:
+    """What TF-IDF and logistic regression (C=10), by scikit-learn, predict: int (m,).
 
     Terms are single words and pairs of words, or one to three characters where texts are written
     without spaces, or both where a twentieth or more of the texts are of either kind; they count
@@ -47,9 +70,7 @@ def tfidf_baseline(
 
     Args:
         train_texts, test_texts: n and m texts, not all empty.
-        train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1, two or more in training.
-
-    Returns: accuracy, macro_f1.
+        train_ids: int (n,), ids from 0 to C - 1, two or more of them.
 
     Raises: ValueError if the training examples are all of one class.
     """
@@ -66,7 +87,7 @@ def tfidf_baseline(
     except ValueError:  # no term at all: texts such as "7" or "?", or of one kanji each
         vectorizer = TfidfVectorizer(analyzer="char")
         train = vectorizer.fit_transform(train_texts)
-    return _logistic_regression(train, train_ids, vectorizer.transform(test_texts), test_ids, C=10)
+    return _logistic_regression(train, train_ids, vectorizer.transform(test_texts), C=10)
 
 
 def pixel_baseline(
@@ -76,15 +97,31 @@ def pixel_baseline(
     test_ids: np.ndarray,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Logistic regression (C=0.001) on the pixels of 3,000 training images at most.
+    """The scores of `pixel_labels`.
+
+    Args:
+        train_images, train_ids, test_images, seed: of `pixel_labels`.
+        test_ids: int (m,), ids from 0 to C - 1.
+
+    Returns: accuracy, macro_f1.
+
+    Raises: ValueError as `pixel_labels`.
+    """
+    predicted = pixel_labels(train_images, train_ids, test_images, seed)
+    return predicted_scores(predicted, test_ids, 1 + int(np.max(train_ids)))
+
+
+def pixel_labels(
+    train_images: np.ndarray, train_ids: np.ndarray, test_images: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """What logistic regression (C=0.001) on the pixels of 3,000 training images at most predicts:
+    int (m,).
 
     Args:
         train_images, test_images: 0 to 255, (n, height, width, channels) and (m, …) of one small
             size: 32 x 32 is 3,072 numbers an image.
-        train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1, two or more in training.
+        train_ids: int (n,), ids from 0 to C - 1, two or more of them.
         seed: draws the training images, where there are more.
-
-    Returns: accuracy, macro_f1.
 
     Raises: ValueError if the training examples are all of one class.
     """
@@ -93,16 +130,16 @@ def pixel_baseline(
         np.asarray(images, dtype=np.float32).reshape(len(images), -1) / 255
         for images in (np.asarray(train_images)[chosen], test_images)
     )
-    return _logistic_regression(train, np.asarray(train_ids)[chosen], test, test_ids, C=1e-3)
+    return _logistic_regression(train, np.asarray(train_ids)[chosen], test, C=1e-3)
 
 
-def _logistic_regression(train, train_ids, test, test_ids, *, C: float) -> dict[str, float]:
-    from sklearn.linear_model import LogisticRegression
-
-    model = LogisticRegression(C=C, max_iter=1000).fit(train, train_ids)
-    return _scores(model.predict(test), test_ids, 1 + int(np.max(train_ids)))
-
-
-def _scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
+def predicted_scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
+    """The accuracy and macro F1 of predicted classes, int (m,)."""
     scores = score_labels(np.eye(classes)[predicted], truth, range(classes))
     return {name: scores[name] for name in ("accuracy", "macro_f1")}
+
+
+def _logistic_regression(train, train_ids, test, *, C: float) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=C, max_iter=1000).fit(train, train_ids).predict(test)

@@ -45,6 +45,26 @@ def proportion_interval(hits: int, count: int) -> Interval:
     return Interval(float(max(low, 0.0)), float(min(high, 1.0)))
 
 
+def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Return the interval of the difference of two shares of the same examples, ours minus theirs.
+
+    The hybrid score interval of Newcombe (1998, Statistics in Medicine 17, 2635), method 10 without
+    its correction for continuity. Unlike a bootstrap's it holds for a few examples too.
+
+    Args:
+        ours, theirs: bool (n,), which examples are right, one or more.
+    """
+    ours, theirs = np.asarray(ours, bool), np.asarray(theirs, bool)
+    p, q = float(ours.mean()), float(theirs.mean())
+    p_low, p_high = proportion_interval(int(ours.sum()), len(ours))
+    q_low, q_high = proportion_interval(int(theirs.sum()), len(theirs))
+    spread = np.sqrt(p * (1 - p) * q * (1 - q))
+    phi = float((np.mean(ours & theirs) - p * q) / spread) if spread else 0.0
+    below = _third_side(p - p_low, q_high - q, phi)
+    above = _third_side(p_high - p, q - q_low, phi)
+    return Interval(max(p - q - below, -1.0), min(p - q + above, 1.0))
+
+
 def bootstrap_interval(
     score: Callable[[np.ndarray], float], count: int, seed: int = 0
 ) -> Interval | None:
@@ -92,6 +112,30 @@ def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:
     hits = np.diagonal(drawn, axis1=1, axis2=2)
     both = drawn.sum(axis=1) + drawn.sum(axis=2)
     return _percentiles((2 * hits / np.maximum(both, 1)).mean(axis=1))
+
+
+def bleu_interval(
+    written: Sequence[str], references: Sequence[str], tokenize: str
+) -> Interval | None:
+    """Return the interval of BLEU by sacrebleu's bootstrap (Koehn 2004), within 0 and 100; None if
+    there are fewer than two texts.
+
+    Args:
+        written, references, tokenize: of `texts.score_texts`.
+    """
+    import sacrebleu
+
+    if len(written) < 2:
+        return None
+    metric = sacrebleu.metrics.BLEU(tokenize=tokenize)
+    found = metric.corpus_score(written, [references], n_bootstrap=_RESAMPLES)
+    half = float(found._ci)  # of the width, as "±" in what sacrebleu prints
+    return Interval(max(found.score - half, 0.0), min(found.score + half, 100.0))
+
+
+def _third_side(a: float, b: float, cosine: float) -> float:
+    """Return the third side of a triangle with sides a and b and this cosine between them."""
+    return float(np.sqrt(max(a * a - 2 * cosine * a * b + b * b, 0.0)))
 
 
 def _percentiles(scores: np.ndarray) -> Interval | None:

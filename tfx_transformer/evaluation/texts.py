@@ -86,6 +86,14 @@ def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str
     }
 
 
+def answer_f1s(written: Sequence[str], references: Sequence[str]) -> list[float]:
+    """Return the token F1 of each answer, whose mean `score_answers` gives."""
+    return [
+        token_f1(_without_reasoning(a), _without_reasoning(b))
+        for a, b in zip(written, references, strict=True)
+    ]
+
+
 def _without_reasoning(answer: str) -> str:
     _, end, rest = answer.partition("</think>")
     return rest.lstrip("\n") if end else answer

@@ -11,10 +11,12 @@ from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
-    majority_baseline,
-    pixel_baseline,
-    tfidf_baseline,
+    majority_id,
+    pixel_labels,
+    predicted_scores,
+    tfidf_labels,
 )
+from tfx_transformer.evaluation.conclusion import base_for, conclude_labels
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.prediction.image import ImageClassifier
@@ -24,6 +26,13 @@ from tfx_transformer.training.terminal import baseline_line, label_scores_line, 
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
+
+# Names of the simpler methods in records and in the terminal.
+_BASELINES = {
+    "majority": "always the most frequent label",
+    "tfidf": "TF-IDF + logistic regression",
+    "pixels": "logistic regression on pixels",
+}
 
 
 class ClassifierRun(Run):
@@ -100,11 +109,11 @@ class ClassifierRun(Run):
             texts = [as_text(item) for item in self.held_out]
             self._record.mistakes(most_confident_mistakes(texts, probabilities, truth, names))
         self._record.classes(scores["per_class"])
-        others = {} if self.predictor.labels.multi_label else self._baselines(train)
+        others = self._conclude(probabilities, train)
         print(result_line(training, label_scores_line(scores), self.folder))
         for name, found in others.items():
             print(baseline_line(name, found))
-        self._record.result(training | scores | {"baselines": others})
+        self._record_result(training | scores | {"baselines": others})
         kept = {name: value for name, value in scores.items() if name != "per_class"}
         result = self._result(training, kept)
         if isinstance(self.predictor, ImageClassifier):
@@ -113,17 +122,37 @@ class ClassifierRun(Run):
         result["text_columns"] = len(self.columns)
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 
-    def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, dict[str, Any]]:
-        """Return the scores of the majority-class baseline and of a linear classifier."""
+    def _conclude(
+        self, probabilities: np.ndarray, train: LabelledTexts | LabelledImages
+    ) -> dict[str, dict[str, Any]]:
+        """Note the conclusion, and return the scores of the majority-class baseline and of a linear
+        classifier; of none where several labels hold at once."""
+        is_image = isinstance(self.predictor, ImageClassifier)
+        options = {"unit": "image" if is_image else "row"}
+        if not self.settings.get("base"):
+            texts = None if is_image else list(map(as_text, train.inputs))
+            options["base"] = base_for(texts)
+        if self.predictor.labels.multi_label:
+            right = ((probabilities >= 0.5) == (self.truth != 0)).all(axis=1)
+            self.conclusion = conclude_labels(right, {}, several=True, **options)
+            return {}
         names = self.predictor.labels.names
-        ids = train.targets(names)
-        found = {"always the most frequent label": majority_baseline(ids, self.truth, names)}
-        if isinstance(self.predictor, ImageClassifier):
-            sets = (decode_images(files, _PIXELS) for files in (train.inputs, self.held_out))
-            name, baseline = "logistic regression on pixels", pixel_baseline
-        else:
-            sets = (list(map(as_text, texts)) for texts in (train.inputs, self.held_out))
-            name, baseline = "TF-IDF + logistic regression", tfidf_baseline
-        before, after = sets
-        found[name] = baseline(before, ids, after, self.truth)
+        predicted = self._baselines(train)
+        right = {name: ids == self.truth for name, ids in predicted.items()}
+        ours = probabilities.argmax(axis=1) == self.truth
+        self.conclusion = conclude_labels(ours, right, **options)
+        found = {}
+        for name, ids in predicted.items():
+            label = {"label": names[ids[0]]} if name == "majority" else {}
+            found[_BASELINES[name]] = label | predicted_scores(ids, self.truth, len(names))
         return found
+
+    def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, np.ndarray]:
+        """Return the classes that simpler methods predict of the held-out examples, int (n,)."""
+        ids = train.targets(self.predictor.labels.names)
+        found = {"majority": np.full(len(self.truth), majority_id(ids))}
+        if isinstance(self.predictor, ImageClassifier):
+            before, after = (decode_images(f, _PIXELS) for f in (train.inputs, self.held_out))
+            return found | {"pixels": pixel_labels(before, ids, after)}
+        before, after = (list(map(as_text, texts)) for texts in (train.inputs, self.held_out))
+        return found | {"tfidf": tfidf_labels(before, ids, after)}

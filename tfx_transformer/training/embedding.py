@@ -9,10 +9,11 @@ import numpy as np
 
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import result_line, vector_scores_line
-from tfx_transformer.vectors import spearman
+from tfx_transformer.vectors import DocumentVectors, spearman
 
 
 class EmbedderRun(Run):
@@ -50,21 +51,60 @@ class EmbedderRun(Run):
     def scores(self) -> dict[str, float]:
         """Return "spearman" of the held-out pairs if they are scored; else "found", the share of
         first texts whose own second text is the nearest, and "mean_reciprocal_rank" of it."""
-        first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
+        first, second = self._vectors()
         if self.held_out.scores:
             return {"spearman": float(spearman((first * second).sum(axis=1), self.held_out.scores))}
-        cosines = first @ second.T
-        own = np.diagonal(cosines)[:, None]
-        # A second text that equals the own one is not nearer. Where training has diverged all are.
-        ranks = 1 + (~(cosines <= own + 1e-6)).sum(axis=1)
+        ranks = _ranks(first @ second.T)
         found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
         return {name: float(np.mean(values)) for name, values in found.items()}
 
-    def report(self, model: keras.Model) -> dict[str, Any]:
-        """Write metrics and scores, and return the result of the run, as `Run.finish`."""
+    def report(self, model: keras.Model, train: SentencePairs | None = None) -> dict[str, Any]:
+        """Write metrics and scores, and return the result of the run, as `Run.finish`.
+
+        Args:
+            model: that was trained.
+            train: the pairs of the training, for what TF-IDF reaches; None: that is not measured.
+        """
         _, training = self._write_metrics(model, f"val_{self.measure}")
         scores = {name: round(value, 4) for name, value in self.scores().items()}
+        self._conclude(train)
         print(result_line(training, vector_scores_line(scores), self.folder))
-        self._record.result(training | scores)
+        self._record_result(training | scores)
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
         return self._result(training, scores)
+
+    def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
+        first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
+        return first, second
+
+    def _conclude(self, train: SentencePairs | None) -> None:
+        """Note the conclusion."""
+        first, second = self._vectors()
+        scores = self.held_out.scores
+        ours = (first * second).sum(axis=1) if scores else _ranks(first @ second.T) == 1
+        base = "" if self.settings.get("base") else base_for(self.held_out.first)
+        self.conclusion = conclude_pairs(ours, self._tfidf(train), scores, spearman, base)
+
+    def _tfidf(self, train: SentencePairs | None) -> np.ndarray | None:
+        """Return what TF-IDF says of the held-out pairs: cosines of scored ones, else whether the
+        own text is the nearest; None if the texts of the training hold no word."""
+        try:
+            vectors = None if train is None else DocumentVectors.fit(train.texts(), "tf_idf")
+        except InputError:
+            vectors = None
+        if vectors is None:
+            return None
+        if self.held_out.scores:
+            return vectors.cosines(self.held_out.first, self.held_out.second)
+        return _ranks(vectors.all_cosines(self.held_out.first, self.held_out.second)) == 1
+
+
+def _ranks(cosines: np.ndarray) -> np.ndarray:
+    """Return at which place each first text finds its own second text, from 1: int (n,).
+
+    Args:
+        cosines: (n, n), of each first text with each second one.
+    """
+    own = np.diagonal(cosines)[:, None]
+    # A second text that equals the own one is not nearer. Where training has diverged all are.
+    return 1 + (~(cosines <= own + 1e-6)).sum(axis=1)

@@ -16,6 +16,7 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
 from tfx_transformer.models.saving import is_saved, save
@@ -29,6 +30,7 @@ from tfx_transformer.training.callbacks import (
     WorthSaving,
 )
 from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.closing import ending
 from tfx_transformer.training.drawing import RunPictures
 from tfx_transformer.training.estimate import estimate
 from tfx_transformer.training.fit import fit
@@ -99,6 +101,8 @@ class Run:
         rows: of the training data, for messages; None: they have none.
         tokens_per_epoch: tokens, or images, that one epoch trains on.
         grain: of the score that is judged; see `BestWeights`.
+        conclusion: what held-out examples say of the model; None: nothing yet.
+        bundle: path of the trained model; None: it is not saved yet.
     """
 
     def __init__(
@@ -132,6 +136,8 @@ class Run:
         self.tokens_per_epoch = 0
         self.grain = 0.0
         self.previews: Previews | None = None
+        self.conclusion: Conclusion | None = None
+        self.bundle: Path | None = None
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -255,13 +261,15 @@ class Run:
         self.checkpoints.clear()
 
     def close(self, result: dict[str, Any]) -> dict[str, Any]:
-        """End the run: remove its checkpoints, and let others write to its folder.
+        """End the run: remove its checkpoints, let others write to its folder, and print the
+        conclusion and the next commands.
 
         Args:
             result: is returned.
         """
         self.checkpoints.clear()
         self._folder.release()
+        print("\n".join(ending(self.conclusion, self.bundle, self.settings)), flush=True)
         return result
 
     done = old_method("Run.done", "close")
@@ -330,6 +338,7 @@ class Run:
         Args:
             path, model, tokenizer, details: of `models.saving.save`.
         """
+        self.bundle = Path(path)
         if self.goes_on and is_saved(path, model, tokenizer, **details):
             print(f"{path} holds the trained model already.")
             return
@@ -379,9 +388,17 @@ class Run:
                 scores[name] = round(float(best[f"val_{name}"]), 4)
         if score is not None:
             scores |= score(written, references)
+        self.conclusion = conclude_texts(scores, written, references)
         print(result_line(training, written_scores_line(scores), self.folder))
-        self._record.result(training | scores)
+        self._record_result(training | scores)
         return self._result(training, scores)
+
+    def _record_result(self, figures: dict[str, Any]) -> None:
+        """Write result.json: figures, and the conclusion."""
+        self._record.result(figures | self._concluded())
+
+    def _concluded(self) -> dict[str, Any]:
+        return {} if self.conclusion is None else {"conclusion": self.conclusion.to_dict()}
 
     def _write_metrics(
         self, model: keras.Model, judged: str
@@ -403,9 +420,11 @@ class Run:
         }
 
     def _result(self, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-        """Return what the bundle keeps of the run: training and scores, the name of the data's file
-        and the example that the user gave. No path of this machine and no row goes into it."""
+        """Return what the bundle keeps of the run: training, scores and the conclusion, the name of
+        the data's file and the example that the user gave. No path of this machine and no row goes
+        into it."""
         result = {"training": training, "scores": scores, "data": {"file": Path(self.file).name}}
+        result |= self._concluded()
         example = self.settings.get("example")
         return result | ({"example": example} if example else {})
 

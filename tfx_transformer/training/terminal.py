@@ -10,7 +10,7 @@ from tfx_transformer.generation.text import Prompt
 from tfx_transformer.reprs import counted, duration
 
 # Columns of a line that is written to stay.
-COLUMNS = 100
+COLUMNS = 79
 
 # Scores of texts that a model wrote, and of labels that it chose.
 _WRITTEN = {

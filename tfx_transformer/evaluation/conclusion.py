@@ -1,0 +1,299 @@
+"""Is a trained model worth using? Its held-out score with an interval, beside a simpler method.
+
+Every comparison is of the same held-out rows. A model is better, or worse, if the 95 % interval of
+the difference leaves zero out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tfx_transformer import wording
+from tfx_transformer.evaluation.intervals import (
+    Interval,
+    bleu_interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+)
+from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
+
+Verdict = Literal["better", "no better", "worse", "no baseline"]
+
+# Scores from 0 to 1 that are shown as percentages, and decimals of the others.
+_PERCENT = ("accuracy", "exact_match", "found")
+_DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
+
+# Width of an interval from which on few rows are held out, as a share of the scale.
+_WIDE = 0.2
+
+# What models of texts with spaces, without them, and of images begin with.
+_BASES = {
+    "spaced": "hf://sentence-transformers/all-MiniLM-L6-v2",
+    "unspaced": "hf://FacebookAI/xlm-roberta-base",
+    "images": "hf://google/vit-base-patch16-224",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Conclusion:
+    """What held-out examples say of a model.
+
+    Attributes:
+        measure: name of the score, such as "accuracy"; more is better where there is a baseline.
+        score: its value.
+        count: held-out examples.
+        unit: of them: "row", "image", "pair" or "text".
+        interval: 95 % interval of the score; None: it has none.
+        baseline: name of the best simpler method, as in `wording.TEXTS`; None: none was measured.
+        baseline_score: what it reaches on the same examples.
+        difference: 95 % interval of the score minus the baseline's.
+        base: the checkpoint to begin with instead; "": the model has begun with one.
+        silence: why there is no baseline, a name in `wording.TEXTS`.
+    """
+
+    measure: str
+    score: float
+    count: int
+    unit: str
+    interval: Interval | None = None
+    baseline: str | None = None
+    baseline_score: float | None = None
+    difference: Interval | None = None
+    base: str = ""
+    silence: str = "no baseline"
+
+    @property
+    def verdict(self) -> Verdict:
+        """The model against the baseline."""
+        if self.difference is None:
+            return "no baseline"
+        low, high = self.difference
+        if low > 0:
+            return "better"
+        return "worse" if high < 0 else "no better"
+
+    def sentences(self, language: str | None = None) -> list[str]:
+        """Return the conclusion, what follows from it, and what it does not show.
+
+        Args:
+            language: "en" or "ja"; None: see `wording`.
+        """
+        found = [self._comparison(language)] if self.baseline else self._alone(language)
+        if self.verdict in ("no better", "worse"):
+            found.append(self._remedy(language))
+        if self._is_uncertain():
+            found.append(wording.say("hold out more", language))
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures, the verdict, and the sentences by language, as JSON values."""
+        figures = dataclasses.asdict(self) | {"verdict": self.verdict}
+        figures |= {"sentences": {code: self.sentences(code) for code in wording.LANGUAGES}}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in figures.items()}
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> Conclusion:
+        """Return what `to_dict` was of."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        known = {name: figures[name] for name in names if name in figures}
+        pairs = {n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}
+        return cls(**pairs)
+
+    def _comparison(self, language: str | None) -> str:
+        low, high = self.difference
+        difference = self.score - self.baseline_score
+        is_signed = self.verdict == "no better"
+        if self.verdict == "worse":
+            low, high, difference = -high, -low, -difference
+        return wording.say(
+            self.verdict,
+            language,
+            baseline=wording.say(self.baseline, language),
+            measure=wording.say(self.measure, language),
+            difference=self._distance(difference, language, is_signed),
+            low=self._number(low),
+            high=self._number(high),
+            score=self._value(self.score),
+            other=self._value(self.baseline_score),
+            held_out=wording.examples(self.count, self.unit, language),
+        )
+
+    def _alone(self, language: str | None) -> list[str]:
+        """The score, where there is nothing to compare it with."""
+        measure = wording.say(self.measure, language)
+        fields = {"measure": measure[0].upper() + measure[1:], "score": self._value(self.score)}
+        fields["held_out"] = wording.examples(self.count, self.unit, language)
+        if self.interval is None:
+            score = wording.say("score without interval", language, **fields)
+        else:
+            low, high = map(self._number, self.interval)
+            score = wording.say("score", language, **fields, low=low, high=high)
+        return [score, wording.say(self.silence, language)]
+
+    def _remedy(self, language: str | None) -> str:
+        """What to do where a simpler method is as good."""
+        parts = []
+        if self.baseline != "majority":
+            baseline = wording.say(f"{self.baseline}, short", language)
+            parts.append(wording.say("take the simple", language, baseline=baseline))
+        parts.append(wording.say("more rows", language))
+        if self.base:
+            parts.append(wording.say("other base", language, base=self.base))
+        else:
+            parts.append(wording.say("other settings", language))
+        return wording.alternatives(parts, language)
+
+    def _is_uncertain(self) -> bool:
+        if self.interval is None:
+            return False
+        scale = 100 if self.measure == "bleu" else 1
+        return self.interval[1] - self.interval[0] > _WIDE * scale
+
+    def _number(self, value: float, sign: str = "") -> str:
+        if self.measure in _PERCENT:
+            return f"{100 * value:{sign}.1f}"
+        return f"{value:{sign}.{_DECIMALS[self.measure]}f}"
+
+    def _value(self, value: float) -> str:
+        return self._number(value) + " %" * (self.measure in _PERCENT)
+
+    def _distance(self, value: float, language: str | None, is_signed: bool) -> str:
+        number = self._number(value, "+" * is_signed)
+        if self.measure in _PERCENT:
+            return wording.say("points", language, number=number)
+        return number
+
+
+def conclude_labels(
+    right: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    unit: str = "row",
+    base: str = "",
+    several: bool = False,
+) -> Conclusion:
+    """Return the conclusion on a classifier.
+
+    Args:
+        right: bool (n,), which held-out rows it labels right.
+        baselines: the same of each simpler method, by its name in `wording.TEXTS`.
+        unit: "row" or "image".
+        base: of `Conclusion`.
+        several: True if a row may have several labels, all of which must be right.
+    """
+    measure = "exact_match" if several else "accuracy"
+    silence = "no baseline of labels" if several else "no baseline"
+    return _conclude_shares(measure, right, baselines, unit, base, silence)
+
+
+def conclude_pairs(
+    ours: np.ndarray,
+    theirs: np.ndarray | None,
+    scores: Sequence[float] | None,
+    correlation: Callable[[np.ndarray, np.ndarray], float],
+    base: str = "",
+) -> Conclusion | None:
+    """Return the conclusion on an embedder, or None if the cosines have no correlation.
+
+    Args:
+        ours: of scored pairs float (n,), cosines; of others bool (n,), whether the text that
+            belongs to the first one is the nearest.
+        theirs: the same by TF-IDF; None: not measured.
+        scores: of the pairs, n; None: they have none.
+        correlation: (cosines, scores) -> Spearman's correlation.
+        base: of `Conclusion`.
+    """
+    others = {} if theirs is None else {"tfidf_cosine": np.asarray(theirs)}
+    if scores is None:
+        return _conclude_shares("found", np.asarray(ours), others, "pair", base)
+    known = np.asarray(scores, dtype=float)
+    count = len(known)
+    score = float(correlation(ours, known))
+    if not math.isfinite(score):
+        return None
+    interval = bootstrap_interval(lambda rows: correlation(ours[rows], known[rows]), count)
+    alone = Conclusion("spearman", score, count, "pair", interval, base=base)
+    if theirs is None or not math.isfinite(other := float(correlation(theirs, known))):
+        return alone
+    difference = bootstrap_interval(
+        lambda rows: correlation(ours[rows], known[rows]) - correlation(theirs[rows], known[rows]),
+        count,
+    )
+    if difference is None:
+        return alone
+    return dataclasses.replace(
+        alone, baseline="tfidf_cosine", baseline_score=other, difference=difference
+    )
+
+
+def conclude_texts(
+    scores: Mapping[str, Any],
+    written: Sequence[str] = (),
+    references: Sequence[str] = (),
+) -> Conclusion | None:
+    """Return the conclusion on a model that writes texts, or None if nothing was scored. No simpler
+    method is measured.
+
+    Args:
+        scores: of `texts.score_texts` or `texts.score_answers`; or "bits_per_byte" or "perplexity"
+            of a held-out text.
+        written, references: what was scored, side by side.
+    """
+    count = len(references)
+    if "bleu_tokenize" in scores and count:
+        interval = bleu_interval(written, references, scores["bleu_tokenize"])
+        return Conclusion("bleu", scores["bleu"], count, "row", interval)
+    if "token_f1" in scores and count:
+        values = np.array(answer_f1s(written, references))
+        interval = mean_interval(values)
+        return Conclusion("token_f1", scores["token_f1"], count, "row", interval)
+    for measure in ("bits_per_byte", "perplexity"):
+        if measure in scores:
+            silence = "no baseline of a base"
+            return Conclusion(measure, scores[measure], 1, "text", silence=silence)
+    return None
+
+
+def base_for(texts: Sequence[str] | None) -> str:
+    """Return the name of a checkpoint for a model of such texts to begin with; None: of images."""
+    if texts is None:
+        return _BASES["images"]
+    return _BASES["unspaced" if unspaced_share(texts) > 0.5 else "spaced"]
+
+
+def _conclude_shares(
+    measure: str,
+    right: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    unit: str,
+    base: str,
+    silence: str = "no baseline",
+) -> Conclusion:
+    right = np.asarray(right, dtype=bool)
+    count = len(right)
+    known = Conclusion(
+        measure,
+        float(right.mean()),
+        count,
+        unit,
+        proportion_interval(int(right.sum()), count),
+        base=base,
+        silence=silence,
+    )
+    if not baselines:
+        return known
+    # Of equal ones the last: the linear model rather than the majority.
+    best = max(reversed(baselines), key=lambda name: np.mean(baselines[name]))
+    theirs = np.asarray(baselines[best], dtype=bool)
+    return dataclasses.replace(
+        known,
+        baseline=best,
+        baseline_score=float(theirs.mean()),
+        difference=paired_difference(right, theirs),
+    )
