@@ -208,7 +208,7 @@ def test_a_text_cannot_steer_the_terminal(in_a_terminal):
 
 def test_columns_meet_below_wide_characters():
     rows = [["name", "言語", "n"], ["猫", "日本語", "1"], ["e\u0301", "other", "1,234"]]
-    lines = terminal.aligned(rows, words=2)
+    lines = terminal.align(rows, words=2)
     assert lines == ["name  言語        n", "猫    日本語      1", "e\u0301     other   1,234"]
     assert {terminal.width(line) for line in lines} == {19}
 
@@ -216,7 +216,7 @@ def test_columns_meet_below_wide_characters():
 @given(st.text(max_size=50), st.integers(1, 30))
 @example("日本語日本語", 5)
 def test_a_shortened_text_fits_and_is_its_beginning(text, columns):
-    short = terminal.shortened(text, columns)
+    short = terminal.shorten(text, columns)
     assert terminal.width(short) <= columns
     assert short == text or (short[-1] == "…" and text.startswith(short[:-1]))
 

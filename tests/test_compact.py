@@ -30,7 +30,7 @@ def both(model, folder, quantize, **settings):
     """A file as it is converted, and the same compacted."""
     before = as_converted(model, folder / "before.tflite", quantize, **settings)
     after = folder / "after.tflite"
-    after.write_bytes(compact.compacted(before.read_bytes()))
+    after.write_bytes(compact.make_compact(before.read_bytes()))
     return before, after
 
 
@@ -115,7 +115,7 @@ def test_nothing_is_lost(kind, request, tmp_path, monkeypatch):
     before = request.getfixturevalue(kind)[0]
     monkeypatch.setattr(compact, "_NARROW", 0)
     after = tmp_path / "after.tflite"
-    after.write_bytes(compact.compacted(before.read_bytes()))
+    after.write_bytes(compact.make_compact(before.read_bytes()))
     assert content(after) == content(before)
     assert after.stat().st_size < before.stat().st_size
 
@@ -123,7 +123,7 @@ def test_nothing_is_lost(kind, request, tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", ["int8", "images"])
 def test_to_compact_again_changes_nothing(kind, request):
     after = request.getfixturevalue(kind)[1].read_bytes()
-    assert compact.compacted(after) == after
+    assert compact.make_compact(after) == after
 
 
 def outer_names(file):
@@ -197,7 +197,7 @@ def test_int4_data_behind_the_tables_is_moved_into_them(int4):
 def test_data_of_large_models_follows_the_tables(int8, nano, tmp_path, monkeypatch):
     monkeypatch.setattr(compact, "_MOST_INSIDE", 0)
     file = tmp_path / "outside.tflite"
-    file.write_bytes(compact.packed(compact.unpacked(int8[0].read_bytes())))
+    file.write_bytes(compact.pack(compact.unpack(int8[0].read_bytes())))
     behind = [buffer for buffer in unpacked(file).buffers if buffer.offset > 1]
     assert len(behind) > 5 and not [buffer for buffer in behind if buffer.offset % 16]
     assert content(file) == content(int8[0])

@@ -62,11 +62,11 @@ def converted(function, arrays):
     specs = [tf.TensorSpec(array.shape, array.dtype) for array in arrays]
     concrete = tf.function(function, input_signature=specs).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete])
-    return compact.unpacked(bytes(converter.convert()))
+    return compact.unpack(bytes(converter.convert()))
 
 
 def answer(model, arrays):
-    interpreter = Interpreter(model_content=compact.packed(model))
+    interpreter = Interpreter(model_content=compact.pack(model))
     interpreter.allocate_tensors()
     for details, array in zip(interpreter.get_input_details(), arrays, strict=True):
         interpreter.set_tensor(details["index"], array)

@@ -110,9 +110,9 @@ def test_all_engines_prepare_alike(name, tmp_path, command):
     if name == "vit":
         found = runtime.load("saved_models/mine").probabilities([file])
     else:
-        from tfx_transformer.export.verify_encoder import _served
+        from tfx_transformer.export.verify_encoder import _run_saved_model
 
-        found = _served(Path("saved_models/mine"), [file])
+        found = _run_saved_model(Path("saved_models/mine"), [file])
     np.testing.assert_allclose(found, expected, atol=2e-3 if name == "deit" else 1e-5)
     again = from_pretrained("saved_models/mine/transformers")[0]
     np.testing.assert_allclose(

@@ -144,7 +144,7 @@ def test_a_thousand_labels_are_colours_and_every_so_many_names():
     ],
 )
 def test_long_labels_lose_their_middle(name, label):
-    assert labels._short(name) == label
+    assert labels._shorten(name) == label
 
 
 def test_numbers_have_contrast_to_their_cells():

@@ -78,7 +78,7 @@ def test_rows_are_cut_in_the_graph_as_outside_of_it(around, lengths, count, long
         tf.ragged.constant(list(column), tf.int32, ragged_rank=1)
         for column in zip(*rows, strict=True)
     ]
-    found = serving.framed(columns, spelled, longest)
+    found = serving.frame_rows(columns, spelled, longest)
     empty = [] if around[2] else [[]]  # without a frame an empty text would be nothing
     for ids, row in zip(found.to_list(), rows, strict=True):
         assert ids in (frame(spelled, row, longest), *empty)

@@ -128,19 +128,19 @@ def _remove_abandoned(path: Path) -> None:
         except (files.Held, OSError):  # its writer is alive, or somebody else
             continue
         folder = file.with_name(file.name.removesuffix(".lock") + _UNFINISHED)
-        if not path.exists() and _old(folder).is_dir():
-            os.rename(_old(folder), path)
+        if not path.exists() and _replaced_folder(folder).is_dir():
+            os.rename(_replaced_folder(folder), path)
         _remove(folder)
         lock.release()
 
 
 def _remove(folder: Path) -> None:
     """Remove a temporary folder, and the bundle that it was to replace."""
-    for left in (folder, _old(folder)):
+    for left in (folder, _replaced_folder(folder)):
         shutil.rmtree(left, ignore_errors=True)  # which follows no links
 
 
-def _old(folder: Path) -> Path:
+def _replaced_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + "-old")
 
 
@@ -161,7 +161,7 @@ def _publish(folder: Path, path: Path, check: Callable[[], None]) -> None:
         with _locked(path, exclusive=True):
             check()
             if not files.exchange(folder, path):
-                os.rename(path, _old(folder))
+                os.rename(path, _replaced_folder(folder))
                 os.rename(folder, path)
     files.sync(path.parent)
 

@@ -42,7 +42,7 @@ def width(text: str) -> int:
     )
 
 
-def shortened(text: str, columns: int) -> str:
+def shorten(text: str, columns: int) -> str:
     """Return a text, or its beginning and "…", in at most so many columns."""
     if width(text) <= columns:
         return text

@@ -115,7 +115,7 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _MAX_SETTINGS_BYTES:
             raise InputError(f"{path} is larger than any file of settings (1 MiB).")
-        settings = _parsed(path.read_text(encoding="utf-8"))
+        settings = _read_value(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
             f"--config {path} cannot be read: {error.strerror}.\n"
@@ -133,7 +133,7 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     return settings
 
 
-def _parsed(text: str) -> Any:
+def _read_value(text: str) -> Any:
     """The value of a JSON or YAML text; ValueError and others if it is neither."""
     try:
         return json.loads(text)

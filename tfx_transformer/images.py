@@ -62,7 +62,7 @@ def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
         InputError: there is no such file, it is empty or no image, damaged or cut short, or larger
             than allowed.
     """
-    with _opened(source, max_pixels) as image:
+    with _opening(source, max_pixels) as image:
         image.load()
         return _upright(image)
 
@@ -90,13 +90,13 @@ def pixels_of(image: Any) -> np.ndarray:
 
 def image_size(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height as the header of an image file has them; arguments as for `read_image`."""
-    with _opened(source, max_pixels) as image:
+    with _opening(source, max_pixels) as image:
         return image.size
 
 
 def check_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> None:
     """Raises what `read_image` would, at a fraction of its cost for a large JPEG."""
-    with _opened(source, max_pixels) as image:
+    with _opening(source, max_pixels) as image:
         # A JPEG is read to its end, but only an eighth of its width and height is computed.
         image.draft("RGB", (1, 1))
         image.load()
@@ -118,7 +118,7 @@ def resize(image: np.ndarray, size: int, how: Mapping[str, Any] | None = None) -
             is cropped.
     """
     if how is not None:
-        return _cropped(_by_pillow(image, how), size)
+        return _crop(_by_pillow(image, how), size)
     height, width = image.shape[:2]
     if height == width == size:
         return image.astype("float32")
@@ -149,7 +149,7 @@ def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
     return np.asarray(rows.resize((width, height), kind))
 
 
-def _cropped(image: np.ndarray, size: int) -> np.ndarray:
+def _crop(image: np.ndarray, size: int) -> np.ndarray:
     """float32 (size, size, 3): the centre."""
     top, left = ((length - size) // 2 for length in image.shape[:2])
     return image[top : top + size, left : left + size].astype("float32")
@@ -243,7 +243,7 @@ def _orientation(image) -> int | None:
 
 
 @contextlib.contextmanager
-def _opened(source: str | os.PathLike | bytes, max_pixels: int):
+def _opening(source: str | os.PathLike | bytes, max_pixels: int):
     """A Pillow image whose header is read; what fails in the `with` block is an InputError too."""
     try:
         from PIL import Image, UnidentifiedImageError

@@ -10,21 +10,21 @@ _SHOWN = 3
 _LONGEST = 60
 
 
-def short(text: str, longest: int = _LONGEST) -> str:
+def short_repr(text: str, longest: int = _LONGEST) -> str:
     """A text in quotes, on one line and no longer than so many characters."""
     return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
-def counted(number: int, noun: str) -> str:
+def quantity(number: int, noun: str) -> str:
     """Such as "1 row" and "1,940 rows"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
+def short_list(names: Iterable[str], most: int = 5) -> str:
     """The first of some names, and how many there are beside them."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(short(name, 30) for name in names[:most]) + more
+    return ", ".join(short_repr(name, 30) for name in names[:most]) + more
 
 
 def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> str:
@@ -36,13 +36,13 @@ def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> 
         columns: what was read of each row, or "".
         line: index of an example -> the example on one line.
     """
-    facts = f"{type(read).__name__}: {counted(len(read), noun)}"
+    facts = f"{type(read).__name__}: {quantity(len(read), noun)}"
     if read.path:
         facts += f" of {read.path}"
     if columns:
         facts += f" ({columns})"
     if read.bad_rows:
-        facts += f", {counted(len(read.bad_rows), 'bad row')} skipped"
+        facts += f", {quantity(len(read.bad_rows), 'bad row')} skipped"
     lines = [facts]
     try:
         lines += [f"  row {read.rows[i]}: {line(i)}" for i in range(min(len(read), _SHOWN))]

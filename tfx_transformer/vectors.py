@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted, listed
+from tfx_transformer.reprs import quantity, short_list
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Kanji, kana and their marks: scripts that Japanese and Chinese write without spaces.
@@ -197,7 +197,7 @@ class DocumentVectors:
         self.words: list[str] = vectorizer.get_feature_names_out().tolist()
 
     def __repr__(self) -> str:
-        return f"DocumentVectors: {counted(len(self.words), 'word')}, {listed(self.words)}"
+        return f"DocumentVectors: {quantity(len(self.words), 'word')}, {short_list(self.words)}"
 
     @classmethod
     def fit(

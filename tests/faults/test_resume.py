@@ -45,7 +45,7 @@ def test_the_last_ones_are_kept(tmp_path):
     store = saved(tmp_path)
     assert store.steps() == [7, 11] and KEPT == 2
     assert sorted(os.listdir(tmp_path)) == ["step_11", "step_7"]
-    found = store.newest()
+    found = store.load_newest()
     assert found.state["step"] == 11 and (found.arrays["x"] == 11).all()
 
 
@@ -80,7 +80,7 @@ DAMAGE = [truncate, empty, flip, lengthen, Path.unlink, link]
 def test_a_damaged_one_is_named_and_the_one_before_taken(tmp_path, capsys, name, damage):
     store = saved(tmp_path / "checkpoints")
     damage(store.path(11) / name)
-    assert store.newest().state["step"] == 7
+    assert store.load_newest().state["step"] == 7
     told = capsys.readouterr().out
     assert "damaged" in told and "step_11" in told
     assert name in told or name == "SHA256SUMS", "a wrong sum is told of the file that has it"
@@ -94,7 +94,7 @@ def test_if_none_is_whole_training_stops_and_names_them(tmp_path, name, damage):
     for step in store.steps():
         damage(store.path(step) / name)
     with pytest.raises(InputError, match=r"step_11[\s\S]*step_7[\s\S]*--overwrite"):
-        store.newest()
+        store.load_newest()
     assert store.steps() == [7, 11], "nothing is removed"
 
 
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_written_the_old_ones_stay(tmp_path, monkeypatch, c
     with pytest.raises(InputError, match=os.strerror(code)):
         store.save(15, {}, {})
     assert sorted(os.listdir(tmp_path)) == ["step_11", "step_7"], "and nothing half-written"
-    assert store.newest().state["step"] == 11
+    assert store.load_newest().state["step"] == 11
 
 
 def test_a_file_that_may_not_grow(tmp_path):
@@ -168,7 +168,7 @@ def test_a_disk_that_is_full_or_read_only(small_disk):
     lock_disk()
     with pytest.raises(InputError, match="cannot be written: Read-only file system"):
         store.save(7, arrays, {"step": 7, "settings": {}})
-    assert os.listdir(disk / "c") == ["step_3"] and store.newest().state["step"] == 3
+    assert os.listdir(disk / "c") == ["step_3"] and store.load_newest().state["step"] == 3
 
 
 # Folders

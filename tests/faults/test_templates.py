@@ -116,12 +116,12 @@ class Both:
 
     def __init__(self, text: str) -> None:
         self.environment = sandbox.ChatEnvironment(NAMES)
-        self.template = self.environment.compiled(text)
+        self.template = self.environment.compile_template(text)
         self.plain = plain(text)
 
     def compared(self, messages: list[Mapping], **variables) -> str:
         """What both say; returns it, or the name of the error that both raise."""
-        found = said(self.environment.rendered, self.template, messages, **variables)
+        found = said(self.environment.render_template, self.template, messages, **variables)
         assert found == said(self.plain.render, messages=messages, **variables)
         return found[0] or found[1]
 

@@ -8,7 +8,7 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
-from tfx_transformer.console import shortened
+from tfx_transformer.console import shorten
 
 # Rows that are looked at.
 _ROWS = 1_000
@@ -72,7 +72,7 @@ def propose(path: Path) -> dict[str, Any]:
     found = commands(path, columns)
     print(f"{path}\n  columns, in the first {columns[0].rows:,} rows:")
     for column in columns:
-        examples = [shortened(" ".join(text.split()), _EXAMPLE) for text in column.examples]
+        examples = [shorten(" ".join(text.split()), _EXAMPLE) for text in column.examples]
         counts = f"{column.distinct:,} different, {column.filled:,} filled"
         print(f"  {column.name!r}: {counts}: {' | '.join(examples)}")
     if found:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from tfx_transformer.console import shortened, width
+from tfx_transformer.console import shorten, width
 from tfx_transformer.text.counting import Sample
 from tfx_transformer.text.splitters import visible
 
@@ -22,19 +22,17 @@ def has_colours() -> bool:
     return sys.stdout.isatty() and not refused
 
 
-def padded(text: str, columns: int, *, right: bool = False) -> str:
+def pad(text: str, columns: int, *, right: bool = False) -> str:
     """The text with spaces behind it, or before it, up to `columns`."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
 
 
-def aligned(rows: Sequence[Sequence[str]], words: int) -> list[str]:
+def align(rows: Sequence[Sequence[str]], words: int) -> list[str]:
     """A table as lines: the first `words` columns are words, those after them numbers."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join(
-            padded(cell, widths[n], right=n >= words) for n, cell in enumerate(cells)
-        ).rstrip()
+        "  ".join(pad(cell, widths[n], right=n >= words) for n, cell in enumerate(cells)).rstrip()
         for cells in rows
     ]
 
@@ -48,11 +46,11 @@ def sample_lines(
     for lines as long as they come.
     """
     size = f"  {sample.language}, {sample.characters:,} characters, {sample.bytes:,} bytes"
-    lines = [shortened(visible(sample.label), (columns or 100) - width(size)) + size]
+    lines = [shorten(visible(sample.label), (columns or 100) - width(size)) + size]
     name_width = max(map(width, names))
     count_width = max(len(f"{count:,}") for count in sample.counts)
     for name, tokens, count in zip(names, sample.tokens, sample.counts, strict=True):
-        start = f"  {padded(name, name_width)}  {count:>{count_width},}  "
+        start = f"  {pad(name, name_width)}  {count:>{count_width},}  "
         room = columns and max(columns - width(start), 20)
         shown = token_lines([token.shown() for token in tokens[:limit]], colours, room)
         if count > limit:

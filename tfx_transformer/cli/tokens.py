@@ -186,14 +186,14 @@ def _count_column(chosen: argparse.Namespace, splitters: list[Splitter]) -> _Cou
 def _print(
     names: list[str], samples: list[Sample], rows: list[list[str]], notes: list[str]
 ) -> None:
-    from tfx_transformer.cli.terminal import aligned, has_colours, sample_lines
+    from tfx_transformer.cli.terminal import align, has_colours, sample_lines
 
     colours = has_colours()
     columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for sample in samples:
         lines = sample_lines(names, sample, SHOWN_TOKENS, colours, columns)
         write_as_is("\n".join(lines) + "\n\n", sys.stdout)
-    print("\n".join(aligned(rows, words=2)))
+    print("\n".join(align(rows, words=2)))
     for note in notes:
         print(note)
 

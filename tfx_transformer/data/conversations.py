@@ -31,7 +31,7 @@ from tfx_transformer.data.sources import TableData, in_memory, is_table, row_err
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import short
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.messages import message_texts
 
 # A longer line is more likely a file without line ends than one conversation.
@@ -43,8 +43,8 @@ _BLANKS = " \t\r\n"
 
 def _shown(messages: Messages) -> str:
     """A conversation on one line: its first two messages, and how many more there are."""
-    said = [f"{m['role']} {short(str(m.get('content') or ''), 40)}" for m in messages[:2]]
-    more = f", {reprs.counted(len(messages) - 2, 'more message')}" if len(messages) > 2 else ""
+    said = [f"{m['role']} {short_repr(str(m.get('content') or ''), 40)}" for m in messages[:2]]
+    more = f", {reprs.quantity(len(messages) - 2, 'more message')}" if len(messages) > 2 else ""
     return ", ".join(said) + more
 
 

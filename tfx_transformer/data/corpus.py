@@ -23,7 +23,7 @@ from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.sources import TableData, is_table, row_error
 from tfx_transformer.data.tables import BadRow, read_header, read_table, stream_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | TableData"
@@ -67,8 +67,8 @@ class TokenFile:
     def __repr__(self) -> str:
         files = f"{self.files[0]}" + f" and {len(self.files) - 1:,} more" * (len(self.files) > 1)
         return (
-            f"TokenFile: {counted(self.tokens, 'token')} of {files}"
-            f" ({counted(self.documents, 'document')}, {self.bytes:,} bytes)\n"
+            f"TokenFile: {quantity(self.tokens, 'token')} of {files}"
+            f" ({quantity(self.documents, 'document')}, {self.bytes:,} bytes)\n"
             f"  {self.path}, {self.dtype}, from token {self.start:,}"
         )
 

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Generic, TypeVar, overload
 import numpy as np
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -92,7 +92,7 @@ class FileRows(Sequence[T], Generic[T]):
         self._hashes, self._lengths, self._indices = hashes, lengths, indices
 
     def __repr__(self) -> str:
-        return f"FileRows: {counted(len(self), 'row')} that stay in {self._file.path}"
+        return f"FileRows: {quantity(len(self), 'row')} that stay in {self._file.path}"
 
     def __len__(self) -> int:
         return len(self._hashes if self._indices is None else self._indices)

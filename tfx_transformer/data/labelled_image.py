@@ -55,7 +55,7 @@ class LabelledImages:
             file = self.files[i]
             held = isinstance(file, np.ndarray)
             shown = f"{file.shape[1]} × {file.shape[0]} pixels" if held else str(file)
-            return f"{shown} → {reprs.listed(self.labels[i])}"
+            return f"{shown} → {reprs.short_list(self.labels[i])}"
 
         return reprs.examples(self, "image", "", line)
 

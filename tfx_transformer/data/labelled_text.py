@@ -18,7 +18,7 @@ from tfx_transformer.data.labels import example_weights, label_ids, label_matrix
 from tfx_transformer.data.sources import Problem, TableData, as_label, is_table
 from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import short
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -43,7 +43,9 @@ class LabelledTexts:
             self,
             "row",
             columns,
-            lambda i: f"{', '.join(map(short, self.texts[i]))} → {reprs.listed(self.labels[i])}",
+            lambda i: (
+                f"{', '.join(map(short_repr, self.texts[i]))} → {reprs.short_list(self.labels[i])}"
+            ),
         )
 
     @property

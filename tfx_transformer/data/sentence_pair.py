@@ -16,7 +16,7 @@ from tfx_transformer.data.contrast_plan import ContrastPlan
 from tfx_transformer.data.sources import Problem, TableData, as_number
 from tfx_transformer.data.tables import BadRow, Check, read_table
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import short
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -44,7 +44,7 @@ class SentencePairs:
     def __repr__(self) -> str:
         def line(i: int) -> str:
             score = "" if self.scores is None else f"  {self.scores[i]:.3g}"
-            return f"{short(self.first[i])} ↔ {short(self.second[i])}{score}"
+            return f"{short_repr(self.first[i])} ↔ {short_repr(self.second[i])}{score}"
 
         return reprs.examples(self, "row", " ↔ ".join(map(repr, self.columns.values())), line)
 

@@ -37,7 +37,7 @@ from tfx_transformer.data.sources import (
     show,
 )
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,9 +71,9 @@ class Table:
     header: list[str]
 
     def __repr__(self) -> str:
-        skipped = f", {counted(len(self.bad_rows), 'bad row')} skipped" if self.bad_rows else ""
+        skipped = f", {quantity(len(self.bad_rows), 'bad row')} skipped" if self.bad_rows else ""
         used = ", ".join(f"{role}: {name!r}" for role, name in self.used.items())
-        return f"Table: {counted(len(self.rows), 'row')} of {self.path} ({used}){skipped}"
+        return f"Table: {quantity(len(self.rows), 'row')} of {self.path} ({used}){skipped}"
 
 
 # Finds out why a row, role -> its cell, cannot be used; None if it can.

@@ -15,7 +15,7 @@ from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
 from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
-from tfx_transformer.reprs import short
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -36,7 +36,10 @@ class Pairs:
     def __repr__(self) -> str:
         columns = " → ".join(repr(self.columns[role]) for role in self.columns)
         return reprs.examples(
-            self, "row", columns, lambda i: f"{short(self.source[i])} → {short(self.target[i])}"
+            self,
+            "row",
+            columns,
+            lambda i: f"{short_repr(self.source[i])} → {short_repr(self.target[i])}",
         )
 
     def texts(self) -> list[str]:

@@ -53,7 +53,7 @@ def score_labels(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[s
     Raises: ValueError if there is no example, the shapes disagree, a value is no probability or
         an id is no class.
     """
-    probabilities, truth = checked(probabilities, truth)
+    probabilities, truth = validate(probabilities, truth)
     classes = probabilities.shape[1]
     _check_names(names, classes)
     predicted = probabilities.argmax(axis=1)
@@ -119,7 +119,7 @@ def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> Calibratio
 
     Args: as for `score_labels`. Raises: likewise.
     """
-    probabilities, truth = checked(probabilities, truth)
+    probabilities, truth = validate(probabilities, truth)
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == truth
     inner_edges = np.linspace(0, 1, BINS + 1)[1:-1]
@@ -131,7 +131,7 @@ def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> Calibratio
         return CalibrationBins(count, total / count, hits / count)
 
 
-def checked(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def validate(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """float64 (n, C) and int (n,), or the ValueError that `score_labels` promises."""
     probabilities, truth = _checked_probabilities(probabilities), np.asarray(truth)
     if truth.shape != probabilities.shape[:1]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tfx_transformer import files
-from tfx_transformer.evaluation.labels import checked
+from tfx_transformer.evaluation.labels import validate
 
 
 def most_confident_mistakes(
@@ -30,7 +30,7 @@ def most_confident_mistakes(
 
     Raises: ValueError as `score_labels` does, or if the inputs are not n.
     """
-    probabilities, truth = checked(probabilities, truth)
+    probabilities, truth = validate(probabilities, truth)
     if len(inputs) != len(truth):
         raise ValueError(f"{len(inputs)} inputs do not fit the truth of {len(truth)} examples.")
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)

@@ -22,14 +22,14 @@ _MOST_INSIDE = 2**31 - 2**27
 _OPS = schema.BuiltinOperator
 
 
-def compacted(content: bytes) -> bytes:
+def make_compact(content: bytes) -> bytes:
     """The same model in fewer bytes: see `compact`."""
-    model = unpacked(content)
+    model = unpack(content)
     compact(model)
-    return packed(model)
+    return pack(model)
 
 
-def unpacked(content: bytes):
+def unpack(content: bytes):
     """A TFLite file as a tree of objects, an `ai_edge_litert.schema_py_generated.ModelT`."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     for buffer in model.buffers:
@@ -61,7 +61,7 @@ def without_signatures(content: bytes, names: Collection[str]) -> bytes:
     Raises:
         ValueError: an operation calls another subgraph, whose number would change.
     """
-    model = unpacked(content)
+    model = unpack(content)
     options = (o.builtinOptions for graph in model.subgraphs for o in graph.operators)
     if any(name.endswith("SubgraphIndex") for one in options if one for name in vars(one)):
         raise ValueError("an operation calls another subgraph")
@@ -77,7 +77,7 @@ def without_signatures(content: bytes, names: Collection[str]) -> bytes:
         if number not in used:
             buffer.data = None
     _share_buffers(model)
-    return packed(model)
+    return pack(model)
 
 
 def _look_scales_up(model) -> None:
@@ -201,21 +201,21 @@ def _share_buffers(model) -> None:
         entry.buffer = numbers[entry.buffer]
 
 
-def packed(model) -> bytes:
+def pack(model) -> bytes:
     """The file of an unpacked model.
 
     Data that other data begins with is given by its place there, known when all the rest is packed;
     so is the data of a model that is too large for places of 32 bits, which follows the tables.
     """
     if sum(np.size(buffer.data) for buffer in model.buffers) > _MOST_INSIDE:
-        return _packed_outside(model)
+        return _pack_outside(model)
     longer = _longer(model.buffers)
     for short in longer:
         _set_aside(model.buffers[short], 2 + short)
-    content, builder = _written(model)
+    content, builder = _write(model)
     for short, long in longer.items():
         model.buffers[short].offset = builder.place(model.buffers[long].data)
-    return _written(model)[0] if longer else content
+    return _write(model)[0] if longer else content
 
 
 def _set_aside(buffer, placeholder: int) -> np.ndarray:
@@ -225,14 +225,14 @@ def _set_aside(buffer, placeholder: int) -> np.ndarray:
     return data
 
 
-def _packed_outside(model) -> bytes:
+def _pack_outside(model) -> bytes:
     """The tables, then the data of all larger buffers, each at a multiple of 16."""
     data = {
         number: _set_aside(buffer, 2 + number)
         for number, buffer in enumerate(model.buffers)
         if np.size(buffer.data) >= _LONG
     }
-    parts = [_written(model)[0]]
+    parts = [_write(model)[0]]
     end = len(parts[0])
     for number, values in data.items():
         parts.append(bytes(-end % 16))
@@ -240,7 +240,7 @@ def _packed_outside(model) -> bytes:
         model.buffers[number].offset = end
         parts.append(values)
         end += len(values)
-    parts[0] = _written(model)[0]
+    parts[0] = _write(model)[0]
     return b"".join(parts)
 
 
@@ -261,7 +261,7 @@ def _longer(buffers) -> dict[int, int]:
     return found
 
 
-def _written(model) -> tuple[bytes, _SharingBuilder]:
+def _write(model) -> tuple[bytes, _SharingBuilder]:
     size = sum(np.size(buffer.data) for buffer in model.buffers)
     builder = _SharingBuilder(size + 2**20)  # growing would copy it
     builder.Finish(model.Pack(builder), b"TFL3")

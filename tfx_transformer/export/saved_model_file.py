@@ -102,7 +102,7 @@ def check(folder: Path) -> None:
         name = file.relative_to(folder).as_posix()
         known = name in (GRAPH, "fingerprint.pb") or name.startswith("variables/variables.")
         if file.is_file() and not known:
-            raise _refused(folder, f"the file {name}")
+            raise _refusal(folder, f"the file {name}")
     try:
         content = (folder / GRAPH).read_bytes()
         model = saved_model_pb2.SavedModel.FromString(content)
@@ -111,21 +111,21 @@ def check(folder: Path) -> None:
             f"{folder / GRAPH} cannot be read: {error}.\n  Copy the whole folder again."
         ) from error
     if len(model.meta_graphs) != 1 or not model.meta_graphs[0].object_graph_def.nodes:
-        raise _refused(folder, "graphs of an older TensorFlow")
+        raise _refusal(folder, "graphs of an older TensorFlow")
     (graph,) = model.meta_graphs
     if graph.asset_file_def:
-        raise _refused(folder, "files that it reads")
+        raise _refusal(folder, "files that it reads")
     objects = graph.object_graph_def
     for node in objects.nodes:
         kind = node.WhichOneof("kind")
         name = node.user_object.identifier if kind == "user_object" else kind
         if kind == "asset" or (kind == "user_object" and name not in _OBJECTS):
-            raise _refused(folder, f"an object of the kind {name}")
+            raise _refusal(folder, f"an object of the kind {name}")
     parts = {field.name: value for field, value in graph.graph_def.ListFields()}
     functions = {}
     if "library" in parts:
         functions = {f.signature.name: f.node_def for f in parts["library"].function}
-    called = _reached(functions, objects)
+    called = _reachable_functions(functions, objects)
     for name, nodes in functions.items():
         allowed = _OPERATIONS if name in called else _OPERATIONS | _SAVING
         _check_operations(folder, nodes, allowed)
@@ -134,10 +134,10 @@ def check(folder: Path) -> None:
 
 def _check_operations(folder: Path, nodes, allowed: frozenset[str]) -> None:
     if others := sorted({node.op for node in nodes} - allowed):
-        raise _refused(folder, f"the operation{'s' * (len(others) > 1)} {', '.join(others[:9])}")
+        raise _refusal(folder, f"the operation{'s' * (len(others) > 1)} {', '.join(others[:9])}")
 
 
-def _reached(functions, objects) -> set[str]:
+def _reachable_functions(functions, objects) -> set[str]:
     """Names of the functions that a loaded model can run."""
     waiting = [*objects.concrete_functions]
     for node in objects.nodes:
@@ -148,11 +148,11 @@ def _reached(functions, objects) -> set[str]:
         name = waiting.pop()
         if name in functions and name not in reached:
             reached.add(name)
-            waiting += [called for node in functions[name] for called in _called(node)]
+            waiting += [called for node in functions[name] for called in _functions_called(node)]
     return reached
 
 
-def _called(node) -> Iterator[str]:
+def _functions_called(node) -> Iterator[str]:
     """Names of the functions in an operation's attributes."""
     yield node.op
     for value in node.attr.values():
@@ -160,7 +160,7 @@ def _called(node) -> Iterator[str]:
         yield from (function.name for function in value.list.func)
 
 
-def _refused(folder: Path, what: str) -> InputError:
+def _refusal(folder: Path, what: str) -> InputError:
     return InputError(
         f"{folder} holds {what}, which no SavedModel of this program does.\n"
         "  A SavedModel is a program: it is not loaded. Make a new one of the bundle's weights:\n"

@@ -77,11 +77,11 @@ class SavedModelGenerator:
         if self._by_ids is not None:
             answers = self._by_ids.generate(texts, truncate=truncate)
         else:
-            answers = self._served(texts)
+            answers = self._serve(texts)
         answers = [before_stop(answer, stop) for answer in answers]
         return answers[0] if single else answers
 
-    def _served(self, texts: Sequence[str]) -> list[str]:
+    def _serve(self, texts: Sequence[str]) -> list[str]:
         answers: list[str] = []
         for start in range(0, len(texts), self.batch_size):
             batch = self.model.serve(tf.constant(texts[start : start + self.batch_size]))

@@ -79,7 +79,7 @@ def _serving(model, tokenizer, config: dict, answer, start: str = ""):
     def serve_texts(*texts):
         if start:
             texts = (tf.strings.join([start, texts[0]]), *texts[1:])
-        ids = framed(
+        ids = frame_rows(
             list(map(graph_tokenizer.encode, texts)), tokenizer, model.config.max_sequence_length
         )
         return answer({"token_ids": ids.to_tensor(model.config.padding_id)})
@@ -104,7 +104,7 @@ def input_names(config: dict) -> list[str]:
     return [f"text_{number}" for number in range(1, count + 1)]
 
 
-def framed(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf.RaggedTensor:
+def frame_rows(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf.RaggedTensor:
     """What `text.framing.frame` makes of each row, for ids in the graph.
 
     Where the texts of a row are too long, one level cuts all that are above it; what room is left

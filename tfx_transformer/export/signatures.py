@@ -77,18 +77,18 @@ def causal_signatures(
 
     def prefill(inputs):
         cache = _pairs("kv_cache", inputs)
-        return _named("kv_cache", model.prefill(inputs["tokens"], cache, inputs["input_pos"][0]))
+        return _by_name("kv_cache", model.prefill(inputs["tokens"], cache, inputs["input_pos"][0]))
 
     def decode(inputs):
         cache = _pairs("kv_cache", inputs)
         logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"][0], cache)
-        return {"logits": logits[:, None], **_named("kv_cache", cache)}
+        return {"logits": logits[:, None], **_by_name("kv_cache", cache)}
 
     def decode_rows(inputs):
         apart = [[inputs[f"{name}_{row}"] for row in range(rows)] for name in names]
         cache = list(zip(apart[::2], apart[1::2], strict=True))
         logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"], cache)
-        new = _named("kv_cache", cache)
+        new = _by_name("kv_cache", cache)
         caches = {f"{name}_{row}": new[name][row] for name in names for row in range(rows)}
         return {"logits": logits[:, None], **caches}
 
@@ -132,7 +132,7 @@ def seq2seq_signatures(
         return {"memory": tf.pad(memory, [[0, 0], [0, padding], [0, 0]])}
 
     def prefill(inputs):
-        return _named("memory", model.project_memory(inputs["memory"]))
+        return _by_name("memory", model.project_memory(inputs["memory"]))
 
     def decode(inputs):
         cache = _pairs("kv_cache", inputs)
@@ -141,7 +141,7 @@ def seq2seq_signatures(
         mask = tf.range(longest)[None, None, :] < inputs["source_length"]
         context = (_pairs("memory", inputs), mask)
         logits, cache = model.step(inputs["tokens"][:, 0], inputs["input_pos"][0], context, cache)
-        return {"logits": logits[:, None], **_named("kv_cache", cache)}
+        return {"logits": logits[:, None], **_by_name("kv_cache", cache)}
 
     def decode_inputs(rows: int) -> dict[str, tf.TensorSpec]:
         return {
@@ -176,7 +176,7 @@ def _names(kind: str, layers) -> list[str]:
     return [f"{kind}_{part}_{layer}" for layer in layers for part in "kv"]
 
 
-def _named(kind: str, pairs) -> dict[str, tf.Tensor]:
+def _by_name(kind: str, pairs) -> dict[str, tf.Tensor]:
     flat = [tensor for pair in pairs for tensor in pair]
     return dict(zip(_names(kind, range(len(pairs))), flat, strict=True))
 

@@ -162,7 +162,7 @@ class Conversion:
                 for quantize, file in self.files.items():
                     _check_operations(self._converted(quantize))
                     content = self._converted(quantize).read_bytes()
-                    files.write(file, finished(content))
+                    files.write(file, finish(content))
         finally:
             self._folder.cleanup()
 
@@ -194,18 +194,18 @@ class Conversion:
         return request
 
 
-def finished(content: bytes) -> bytes:
+def finish(content: bytes) -> bytes:
     """Return a converted file in the form that GPUs compute rightly, and in fewer bytes.
 
     Raises:
         RuntimeError: a GPU would answer wrongly all the same.
     """
-    model = compact.unpacked(content)
+    model = compact.unpack(content)
     gpu_graph.adapt(model)
     compact.compact(model)
     if faults := gpu_graph.problems(model):
         raise RuntimeError("a GPU would answer wrongly:\n  " + "\n  ".join(faults[:9]))
-    return compact.packed(model)
+    return compact.pack(model)
 
 
 def _check_four_bits(config) -> None:

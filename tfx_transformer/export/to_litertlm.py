@@ -153,9 +153,9 @@ def packed_template(tokenizer: Tokenizer) -> str:
     expect: LiteRT-LM's are lists of parts.
     """
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
-    broken = "".join(_replaced(name, _BREAK.join(name)) for name in names)
-    marked = "".join(_replaced(name, CONTROL + _BREAK.join(name)) for name in names)
-    cleaned = _replaced(CONTROL, REPLACEMENT) + _replaced(_BREAK, REPLACEMENT)
+    broken = "".join(_replace_filter(name, _BREAK.join(name)) for name in names)
+    marked = "".join(_replace_filter(name, CONTROL + _BREAK.join(name)) for name in names)
+    cleaned = _replace_filter(CONTROL, REPLACEMENT) + _replace_filter(_BREAK, REPLACEMENT)
     named = "".join(
         f"{{% set {role} = {json.dumps(name)} %}}" for role, name in tokenizer.names.items()
     )
@@ -172,13 +172,13 @@ def packed_template(tokenizer: Tokenizer) -> str:
         f"{named}"
         # Next to a block, blanks and line ends of the own template would be trimmed.
         f"{{% set prompt %}}{{{{ '' }}}}{own.removesuffix(chr(10))}{{{{ '' }}}}{{% endset %}}"
-        f"{{{{ prompt{marked}{_replaced(_BREAK, '')} }}}}"
+        f"{{{{ prompt{marked}{_replace_filter(_BREAK, '')} }}}}"
     )
 
 
 def _continuation(tokenizer: Tokenizer) -> str:
     """The template of a model without one: what begins a text, then the text; see
-    `generation.encoders.ContinuationEncoder`."""
+    `generation.preprocessors.ContinuationPreprocessor`."""
     if not tokenizer.prefix:
         return _CONTINUATION % " or eos_token"
     names = {index: name for name, index in tokenizer.special_tokens.items()}
@@ -186,6 +186,6 @@ def _continuation(tokenizer: Tokenizer) -> str:
     return f"{{{{ {json.dumps(start)} }}}}" + _CONTINUATION % ""
 
 
-def _replaced(old: str, new: str) -> str:
+def _replace_filter(old: str, new: str) -> str:
     """A Jinja filter."""
     return f" | replace({json.dumps(old)}, {json.dumps(new)})"

@@ -63,12 +63,12 @@ def verify_encoder(
         # Where ids go in, whoever makes them puts the prompt before the text.
         by_ids = tokenizer is not None and not tokenizer.is_plain
         given = reading.prompted(answering, inputs) if by_ids else inputs
-        results["SavedModel"] = tried(
-            lambda: reading.compare(expected, _served(path, given, tokenizer))
+        results["SavedModel"] = try_export(
+            lambda: reading.compare(expected, _run_saved_model(path, given, tokenizer))
         )
     for variant, file in bundle.LITERT.items():
         if file in files and (path / file).is_file():
-            results[f"TFLite {variant}"] = tried(
+            results[f"TFLite {variant}"] = try_export(
                 lambda variant=variant: reading.compare(
                     expected, reading.output(runtime.load(path, variant), inputs)
                 )
@@ -76,7 +76,7 @@ def verify_encoder(
     return results
 
 
-def tried(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """The result of a verification, or why the export could not be run: any engine may fail in any
     way, and a model that was trained is worth more than its exports."""
     try:
@@ -88,7 +88,9 @@ def tried(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return {"error": why, "summary": f"could not be run: {why}"}
 
 
-def _served(path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64) -> np.ndarray:
+def _run_saved_model(
+    path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64
+) -> np.ndarray:
     """What the SavedModel returns for texts, or for image files."""
     served = saved_model_file.load(path / bundle.SAVED_MODEL)
     by_ids = tokenizer is not None and not tokenizer.is_plain

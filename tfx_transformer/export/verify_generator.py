@@ -14,7 +14,7 @@ import numpy as np
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.agreement import variant_of
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
-from tfx_transformer.export.verify_encoder import tried
+from tfx_transformer.export.verify_encoder import try_export
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.runtime import litertlm
@@ -58,7 +58,7 @@ def verify_generator(
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
-        results["SavedModel"] = tried(
+        results["SavedModel"] = try_export(
             lambda: _agreement(expected, SavedModelGenerator(path).generate(texts))
         )
     size = model.config.max_sequence_length * model.config.vocabulary_size
@@ -96,11 +96,11 @@ def verify_generator(
 
     for variant, file in bundle.LITERT.items():
         if file in files and (path / file).is_file():
-            results[f"TFLite {variant}"] = tried(functools.partial(verify_tflite, variant))
+            results[f"TFLite {variant}"] = try_export(functools.partial(verify_tflite, variant))
     packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
     if packed and importlib.util.find_spec("litert_lm"):
         variant = variant_of("LiteRT-LM", bundle.read_config(path))
-        results["LiteRT-LM"] = tried(functools.partial(verify_litertlm, variant))
+        results["LiteRT-LM"] = try_export(functools.partial(verify_litertlm, variant))
     for result in results.values():
         if "summary" not in result:
             result["summary"] = _sentence(result)

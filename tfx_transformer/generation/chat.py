@@ -10,7 +10,7 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import ChatPreprocessor
 from tfx_transformer.generation.text import TextGenerator, Writer
-from tfx_transformer.reprs import counted, short
+from tfx_transformer.reprs import quantity, short_repr
 
 
 class Chat:
@@ -42,8 +42,10 @@ class Chat:
         self._answered = 0  # messages whose tokens are in the cache or pending
 
     def __repr__(self) -> str:
-        said = [f"  {m['role']}: {short(str(m.get('content') or ''))}" for m in self.messages[-3:]]
-        return "\n".join([f"Chat: {counted(len(self.messages), 'message')}", *said])
+        said = [
+            f"  {m['role']}: {short_repr(str(m.get('content') or ''))}" for m in self.messages[-3:]
+        ]
+        return "\n".join([f"Chat: {quantity(len(self.messages), 'message')}", *said])
 
     def say(self, text: str, stream: Callable[[str], None] | None = None, **options: Any) -> str:
         """The answer to a message.

@@ -14,7 +14,7 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import ChatPreprocessor, Preprocessor
 from tfx_transformer.renamed import old_attribute
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -133,7 +133,7 @@ class TextGenerator:
     def __repr__(self) -> str:
         return (
             f"TextGenerator: {type(self.engine).__name__}, prompts of up to "
-            f"{counted(self.max_prompt_tokens, 'token')}\n  {self.tokenizer!r}"
+            f"{quantity(self.max_prompt_tokens, 'token')}\n  {self.tokenizer!r}"
         )
 
     def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:

@@ -204,7 +204,7 @@ class RotaryPositions(keras.layers.Layer):
         kept = []
         if head_dim < x.shape[-1]:
             x, *kept = ops.split(x, [head_dim], axis=-1)
-        frequencies, factor = _scaled(_frequencies(head_dim, self.theta), self.theta, self.scaling)
+        frequencies, factor = _scale(_frequencies(head_dim, self.theta), self.theta, self.scaling)
         angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
         angles = ops.reshape(angles, (-1, 1, length, head_dim // 2))
         cos, sin = ops.cos(angles), ops.sin(angles)
@@ -227,7 +227,7 @@ def _frequencies(width: int, base: float, inclusive: bool = False) -> np.ndarray
     return (base ** (-np.arange(0, width, 2, dtype="float64") / steps)).astype("float32")
 
 
-def _scaled(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, float]:
+def _scale(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, float]:
     """Frequencies of a stretched context, and the factor on cosine and sine."""
     if scaling is None:
         return frequencies, 1.0

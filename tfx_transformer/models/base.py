@@ -13,7 +13,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.models import inputs, lora
 from tfx_transformer.models.skipping import SkipsBadSteps
-from tfx_transformer.models.summary import described
+from tfx_transformer.models.summary import describing
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.renamed import old_method
 
@@ -141,7 +141,7 @@ class TransformerModel(keras.Model):
 
     def summary(self, *arguments: Any, **options: Any) -> None:
         """`keras.Model.summary`; with `expand_nested=True` of the parts of every layer too."""
-        with described(self, self.input_signature()):
+        with describing(self, self.input_signature()):
             super().summary(*arguments, **options)
 
     def export(

@@ -66,8 +66,8 @@ class KerasEngine:
         """An empty cache of the model's whole context, for one text; `CausalLM` only."""
         if self._extend is None:
             model = self.model
-            self._extend = compiled(model.prefill, None)
-            self._decode = compiled(
+            self._extend = compile_function(model.prefill, None)
+            self._decode = compile_function(
                 lambda ids, position, cache: model.step(ids, 0, position, cache), None
             )
         return KerasSession(self.model, self._extend, self._decode)
@@ -77,7 +77,7 @@ class KerasEngine:
         options = dataclasses.replace(options, seed=0, max_new_tokens=None, stop=())
         key = (options, lengths.ndim)
         if key not in self._loops:
-            self._loops[key] = compiled(
+            self._loops[key] = compile_function(
                 lambda *arrays: generate(self.model, *arrays, options),
                 [("int32", 2), ("int32", lengths.ndim), ("float32", 2)],
                 self.jit_compile,
@@ -87,12 +87,12 @@ class KerasEngine:
     def _generate_by_steps(self, token_ids, lengths, options, draws, on_ids) -> np.ndarray:
         model, key = self.model, (lengths.ndim, options.beams)
         if key not in self._begin:
-            self._begin[key] = compiled(
+            self._begin[key] = compile_function(
                 lambda ids, lengths, limit: model.begin(ids, lengths, limit, options.beams),
                 [("int32", 2), ("int32", lengths.ndim), ("int32", 0)],
             )
         if self._step is None:
-            self._step = compiled(model.step, None)
+            self._step = compile_function(model.step, None)
         first_ids, context, cache = self._begin[key](token_ids, lengths, np.int32(len(draws)))
 
         def step(ids, index, cache):
@@ -204,7 +204,7 @@ def generate(
     return strategy.result(state)
 
 
-def compiled(function: Callable, arguments: Any, jit_compile: bool = False) -> Callable:
+def compile_function(function: Callable, arguments: Any, jit_compile: bool = False) -> Callable:
     """The function as one graph where the backend has graphs.
 
     Args:

@@ -26,7 +26,7 @@ def by_name(given: Any, required: tuple[str, ...], optional: tuple[str, ...] = (
             the names are listed.
     """
     if not isinstance(given, Mapping):
-        given = _named(given, required, optional)
+        given = _by_position(given, required, optional)
     missing = [name for name in required if name not in given]
     unknown = [str(name) for name in given if name not in (*required, *optional)]
     if missing or unknown:
@@ -34,9 +34,9 @@ def by_name(given: Any, required: tuple[str, ...], optional: tuple[str, ...] = (
         problems += [f"{', '.join(unknown)} not known"] if unknown else []
         raise InputError(
             f"the inputs are {', '.join(map(str, given)) or 'empty'}: {'; '.join(problems)}.\n"
-            f"  Expected a dictionary with {_listed(required, optional)}."
+            f"  Expected a dictionary with {_list_names(required, optional)}."
         )
-    return {name: _checked(name, value) for name, value in given.items()}
+    return {name: _check(name, value) for name, value in given.items()}
 
 
 def rows(values: Any) -> Any:
@@ -58,7 +58,7 @@ def rows(values: Any) -> Any:
         ) from error
 
 
-def _named(given, required, optional):
+def _by_position(given, required, optional):
     parts = given if isinstance(given, list | tuple) else None
     if len(required) == 1:
         if parts is not None and len(parts) == 1 and _rank(parts[0]) == _expected_rank(required[0]):
@@ -70,11 +70,11 @@ def _named(given, required, optional):
     raise InputError(
         f"the model reads {len(required)} inputs, and was given one.\n"
         f"  Expected ({', '.join(required)}), a tuple of arrays, or a dictionary with "
-        f"{_listed(required, optional)}; in a data set ((…, …), labels)."
+        f"{_list_names(required, optional)}; in a data set ((…, …), labels)."
     )
 
 
-def _checked(name, value):
+def _check(name, value):
     value = rows(value)
     rank, expected = _rank(value), _expected_rank(name)
     if rank not in (None, expected):
@@ -115,6 +115,6 @@ def _is_numbers(values) -> bool:
     return isinstance(values, int | float | np.number) or getattr(values, "ndim", None) == 1
 
 
-def _listed(required, optional) -> str:
+def _list_names(required, optional) -> str:
     text = " and ".join(map(repr, required))
     return text + (f" (optional: {', '.join(map(repr, optional))})" if optional else "")

@@ -53,7 +53,7 @@ def add_adapters(
     """
     targets = sorted(set(targets))
     _check_settings("add_adapters", kind, rank, alpha, targets, base_dtype)
-    if _adapted(model):
+    if _adapted_layers(model):
         raise InputError(
             "add_adapters: the model has adapters already.\n"
             "  `merge_adapters` makes a plain model of it, which can be given others."
@@ -79,12 +79,12 @@ def add_adapters(
 
 def has_adapters(model: keras.Model) -> bool:
     """Whether `add_adapters` gave the model any."""
-    return bool(_adapted(model))
+    return bool(_adapted_layers(model))
 
 
 def settings_of(model: keras.Model) -> dict[str, Any] | None:
     """The arguments that gave a model its adapters, for `add_adapters`; None without any."""
-    layers = _adapted(model)
+    layers = _adapted_layers(model)
     if not layers:
         return None
     stored = str(keras.backend.standardize_dtype(_linears(model)[0].stored_dtype))
@@ -128,7 +128,7 @@ def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
         InputError: there are no adapters, or the file cannot be written.
     """
     path = Path(path)
-    layers = _adapted(model)
+    layers = _adapted_layers(model)
     if not layers:
         raise InputError(f"{path}: the model has no adapters to save.\n  See `add_adapters`.")
     weights = [w for layer in layers for w in layer.adapter_weights] + _read_out(model)
@@ -153,7 +153,7 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
     settings = {name: facts.get(name) for name in ("kind", "rank", "alpha", "targets")}
     _check_settings(str(path), **settings)
     # Compared before anything is built: a hostile rank allocates nothing.
-    adapted = _adapted(model)
+    adapted = _adapted_layers(model)
     expected = _base(model) | (_settings(adapted) if adapted else settings)
     expected |= _adapter_shapes(model, expected)
     problems = list(_differences(expected, facts | {k: t.shape for k, t in tensors.items()}))
@@ -161,7 +161,7 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
         raise InputError(f"{path} does not fit the model:\n  " + "\n  ".join(problems[:20]))
     if not adapted:
         add_adapters(model, **settings)
-    adapters = [w for layer in _adapted(model) for w in layer.adapter_weights]
+    adapters = [w for layer in _adapted_layers(model) for w in layer.adapter_weights]
     for weight in adapters + _read_out(model):
         weight.assign(tensors[weight.path])
 
@@ -172,7 +172,7 @@ def _linears(model: keras.Model) -> list[Linear]:
     return [layer for layer in linears if not f"{layer.path}/".startswith(model.read_out)]
 
 
-def _adapted(model: keras.Model) -> list[Linear]:
+def _adapted_layers(model: keras.Model) -> list[Linear]:
     return [layer for layer in _linears(model) if layer.adapter_weights]
 
 

@@ -7,7 +7,7 @@ from typing import overload
 
 import numpy as np
 
-from tfx_transformer.models.decoding import compiled, pad_source
+from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.encoders import EncoderModel
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
@@ -26,7 +26,7 @@ class EncoderEngine:
         self.model = model
         name = "images" if model.config.image_size else "token_ids"
         kinds = [("float32", 4)] if model.config.image_size else [("int32", 2)]
-        self._run = compiled(lambda batch: model({name: batch}, training=False), kinds)
+        self._run = compile_function(lambda batch: model({name: batch}, training=False), kinds)
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """See `prediction.text.TextEngine`."""

@@ -11,7 +11,7 @@ from keras import ops
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.preprocessors import new_preprocessor
-from tfx_transformer.models.decoding import compiled, pad_source
+from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.saving import parameters
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -100,7 +100,7 @@ def mean_states(
         weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
         return ops.sum(ops.cast(x, "float32") * weights, axis=1) / ops.sum(weights, axis=1)
 
-    read = compiled(mean_of, [("int32", 2)])
+    read = compile_function(mean_of, [("int32", 2)])
     order = np.argsort([len(ids) for ids in texts], kind="stable")  # little padding in a batch
     vectors = np.empty((len(texts), model.config.hidden_dim), "float32")
     for start in range(0, len(texts), batch_size):
@@ -118,7 +118,7 @@ def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -
 
     Returns: float32 (n, hidden_dim).
     """
-    read = compiled(lambda batch: model.encode({"images": batch})[0], [("float32", 4)])
+    read = compile_function(lambda batch: model.encode({"images": batch})[0], [("float32", 4)])
     batches = [images[start : start + batch_size] for start in range(0, len(images), batch_size)]
     return np.concatenate([np.asarray(read(b), "float32").mean(axis=1) for b in batches])
 

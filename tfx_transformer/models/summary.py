@@ -9,7 +9,7 @@ import keras
 
 
 @contextlib.contextmanager
-def described(model: keras.Model, signature: Mapping[str, keras.InputSpec]) -> Iterator[None]:
+def describing(model: keras.Model, signature: Mapping[str, keras.InputSpec]) -> Iterator[None]:
     """Lets Keras see the parts of every layer, and the shape of what each returns, in the block.
 
     Keras describes layers that are models, or nodes of a graph; of others it knows no parts, and

@@ -49,13 +49,13 @@ def training_work(model: keras.Model) -> Work:
         trained=counts["trained"],
         frozen=counts["frozen"],
         parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
-        multiplied=counts["trained"] - _looked_up(model) + kernels,
+        multiplied=counts["trained"] - _table_parameters(model) + kernels,
         kept=layers * width + 3 * (config.vocabulary_size + maps),
         readings=model.readings,
     )
 
 
-def _looked_up(model: keras.Model) -> int:
+def _table_parameters(model: keras.Model) -> int:
     """Return how many of the trained parameters no matrix is multiplied with."""
     tables = _TABLES
     if not (model.scores_tokens or model.config.image_size):

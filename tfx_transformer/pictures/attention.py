@@ -15,7 +15,7 @@ from tfx_transformer.pictures.canvas import (
     drawable,
     em_width,
     new_figure,
-    shortened,
+    shorten,
     token_label,
     write,
 )
@@ -99,7 +99,7 @@ def _attention_figure(
     figure = new_figure(width, height)
     axes = figure.add_subplot()
     widest = 6 * (width - 1.2)  # of the title: six font sizes are an inch
-    axes.set_title(shortened(drawable(title), widest), pad=14)
+    axes.set_title(shorten(drawable(title), widest), pad=14)
     axes.spines[:].set_visible(False)
     image = axes.imshow(weights, cmap="Blues", vmin=0, vmax=weights.max(), aspect="auto")
     axes.xaxis.tick_top()

@@ -117,7 +117,7 @@ def em_width(text: str) -> float:
     return sum(1.0 if east_asian_width(character) in "WF" else 0.62 for character in text)
 
 
-def shortened(text: str, widest: float) -> str:
+def shorten(text: str, widest: float) -> str:
     """A text as long as it may be, in font sizes (see `em_width`); "…" stands for the rest."""
     if em_width(text) <= widest:
         return text
@@ -148,12 +148,12 @@ def drawable(text: str) -> str:
     """The text with every character that has no picture of its own spelled out."""
     _, glyphs = fonts()
     return "".join(
-        character if character.isprintable() and ord(character) in glyphs else _spelled(character)
+        character if character.isprintable() and ord(character) in glyphs else _spell(character)
         for character in text
     )
 
 
-def _spelled(character: str) -> str:
+def _spell(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # a byte that "surrogateescape" carried through
         return f"\\x{code - 0xDC00:02x}"

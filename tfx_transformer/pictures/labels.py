@@ -77,7 +77,7 @@ def calibration(
 
 def _confusion_figure(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:
     counts = _counts(np.asarray(truth), np.asarray(predicted), len(names))
-    labels = [_short(drawable(name)) for name in names]
+    labels = [_shorten(drawable(name)) for name in names]
     cell = min(11.5 / len(names), 0.85 if len(names) <= 4 else 0.62)  # inches
     font = float(np.clip(50 * cell, 6, 10))
     side = cell * len(names) + max(map(em_width, labels)) * font / 72
@@ -144,7 +144,7 @@ def _draw_lines(axes: Axes, classes: int) -> None:
         )
 
 
-def _short(label: str) -> str:
+def _shorten(label: str) -> str:
     """The label, or its beginning and end: labels that differ at one end stay different."""
     if em_width(label) <= LONGEST_LABEL:
         return label

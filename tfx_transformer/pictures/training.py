@@ -190,7 +190,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
         line = 0.2 / (height - 0.7)  # the height of one line of text, as a part of the panel's
         axes.set_ylim(0, max(axes.dataLim.ymax, 1) / (0.97 - 3 * line))  # the words stand above
         axes.set_title(drawable(name))
-        axes.set_title(_counted(values, edges[-1]), loc="right", fontsize=9.5, color=QUIET)
+        axes.set_title(_count_texts(values, edges[-1]), loc="right", fontsize=9.5, color=QUIET)
         _mark_lengths(axes, values, limit, edges[-1], line)
     panels[-1].set_xlim(edges[0], edges[-1])
     panels[-1].set_xlabel("tokens per text")
@@ -210,7 +210,7 @@ def _longest_shown(columns: Sequence[np.ndarray], limit: int | None) -> int:
     return end
 
 
-def _counted(values: np.ndarray, end: float) -> str:
+def _count_texts(values: np.ndarray, end: float) -> str:
     words = "1 text" if values.size == 1 else f"{values.size:,} texts"
     if values.size:
         words += f", longest {values.max():,}"

@@ -18,7 +18,7 @@ from tfx_transformer.pictures.canvas import (
     drawable,
     em_width,
     new_figure,
-    shortened,
+    shorten,
     write,
 )
 from tfx_transformer.pictures.grid import draw_cells, every, side, write_numbers
@@ -204,7 +204,7 @@ def _free_place(axes: Axes, point, size, taken: np.ndarray):
 
 def name_label(name: str) -> str:
     """A name as it can be read beside a point: one line, nothing invisible, not too wide."""
-    return shortened(drawable(" ".join(name.split())), _WIDEST_NAME)
+    return shorten(drawable(" ".join(name.split())), _WIDEST_NAME)
 
 
 def _matrix_figure(matrix: np.ndarray, names: Sequence[str], title: str) -> Figure:

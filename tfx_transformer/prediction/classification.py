@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted, listed
+from tfx_transformer.reprs import quantity, short_list
 
 # Labels that are shown of many.
 _SHOWN = 5
@@ -47,7 +47,7 @@ class Labels:
 
     def __repr__(self) -> str:
         several = ", of which any number may be right" if self.multi_label else ""
-        return f"{counted(len(self.names), 'label')}: {listed(self.names)}{several}"
+        return f"{quantity(len(self.names), 'label')}: {short_list(self.names)}{several}"
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """float32 (n, classes): sigmoid if `multi_label`, else softmax."""

@@ -11,7 +11,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.classification import Classification, Labels
 from tfx_transformer.renamed import old_method
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ class _TextReader:
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}: {type(self.engine).__name__}, texts of up to "
-            f"{counted(self.max_length, 'token')}\n  {self.tokenizer!r}"
+            f"{quantity(self.max_length, 'token')}\n  {self.tokenizer!r}"
         )
 
     def _run(self, texts: Sequence[Text]) -> np.ndarray:

@@ -61,7 +61,7 @@ def read_signatures(file: str | os.PathLike) -> dict[str, Interface]:
         InputError: the file is damaged, or has what no file of `export.litert` has.
     """
     with (
-        _checked(file, model_path=os.fspath(file)),
+        _verifying(file, model_path=os.fspath(file)),
         open(file, "rb") as opened,
         mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
@@ -74,12 +74,12 @@ def check_content(content: bytes, name: str) -> dict[str, Interface]:
     Args:
         name: of that part, for errors.
     """
-    with _checked(name, model_content=content):
+    with _verifying(name, model_content=content):
         return _signatures(content)
 
 
 @contextlib.contextmanager
-def _checked(name: str | os.PathLike, **model) -> Iterator[None]:
+def _verifying(name: str | os.PathLike, **model) -> Iterator[None]:
     """Lets LiteRT's interpreter verify a model, and names it where the block finds a fault."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 

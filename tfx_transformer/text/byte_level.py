@@ -78,7 +78,7 @@ def byte_level(tree: Mapping[str, Any]) -> ByteLevel | None:
     if any(token.get(flag) for token in ordinary for flag in flags):
         return None
     contents = {token["content"]: token["id"] for token in added}
-    spelled = _spelled(name for name in model["vocab"] if name not in contents)
+    spelled = _spellings(name for name in model["vocab"] if name not in contents)
     ids = {token: model["vocab"][name] for name, token in spelled.items()}
     pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
     if not spelled.keys() >= {side for pair in pairs for side in pair}:
@@ -239,7 +239,7 @@ def _with_rest(pattern: str) -> str:
     return whole
 
 
-def _spelled(names: Iterable[str]) -> dict[str, bytes]:
+def _spellings(names: Iterable[str]) -> dict[str, bytes]:
     """The bytes of all tokens that are spelled with one character a byte."""
     spelled = {}
     for name in names:

@@ -59,7 +59,7 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
         path, tree = _old_files(folder, settings, architecture)
         tree = _lowering(tree) if lower else tree
         text = json.dumps(tree, ensure_ascii=False)
-        tokenizer = _checked(path, lambda: _build(tree, text, settings, architecture))
+        tokenizer = _check(path, lambda: _build(tree, text, settings, architecture))
     tokenizer.chat_template, tokenizer.chat_template_file = _chat_template(folder, settings)
     return tokenizer
 
@@ -77,14 +77,14 @@ def _from_tree_file(
 ) -> Tokenizer:
     text = read_text(path)
     if lower:
-        text = _checked(path, lambda: json.dumps(_lowering(parse(text, path)), ensure_ascii=False))
+        text = _check(path, lambda: json.dumps(_lowering(parse(text, path)), ensure_ascii=False))
     if not path.with_name(SETTINGS).is_file():
         try:
             return Tokenizer.from_json(text)  # one of ours has no settings
         except InputError:
             pass
 
-    return _checked(path, lambda: _build(parse(text, path), text, settings, architecture))
+    return _check(path, lambda: _build(parse(text, path), text, settings, architecture))
 
 
 def _lowering(tree: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def _build(
     return HuggingFaceTokenizer(tree, tokens, text)
 
 
-def _checked(path: Path, build: Callable[[], Any]) -> Any:
+def _check(path: Path, build: Callable[[], Any]) -> Any:
     """What `build` makes of a file; whatever is wrong with that names it."""
     try:
         return build()
@@ -180,7 +180,7 @@ def _old_files(
                     "writes.",
                     path,
                 )
-            return path, _checked(path, functools.partial(read, path))
+            return path, _check(path, functools.partial(read, path))
     raise InputError(
         f"{folder} has no tokenizer.\n"
         "  Looked for tokenizer.json; vocab.txt; vocab.json and merges.txt; "
@@ -245,4 +245,4 @@ def _marian(
         tokens = marian_conventions(files.vocabulary, settings, architecture)
         return MarianTokenizer(files, tokens)
 
-    return _checked(folder / SOURCE, build)
+    return _check(folder / SOURCE, build)

@@ -153,7 +153,7 @@ def _stated_ids(
 def _frame(
     processor: Mapping[str, Any] | None, settings: Mapping[str, Any], ids: Mapping[str, int]
 ) -> Frame:
-    frame = _processed(processor)
+    frame = _frame_of_processor(processor)
     if frame.segments or not {"add_bos_token", "add_eos_token"} & settings.keys():
         return frame
     # As `transformers`: once one of the two is stated, both rule, whatever the processor says.
@@ -162,7 +162,7 @@ def _frame(
     return Frame(bos, (*eos, *bos), eos)
 
 
-def _processed(processor: Mapping[str, Any] | None) -> Frame:
+def _frame_of_processor(processor: Mapping[str, Any] | None) -> Frame:
     """The frame that a `post_processor` of `tokenizers` puts around texts."""
     kind = processor["type"] if processor else None
     if kind in (None, "ByteLevel"):
@@ -173,14 +173,16 @@ def _processed(processor: Mapping[str, Any] | None) -> Frame:
             return Frame(cls, sep, sep, segments=True)
         return Frame(cls, sep * 2, sep)
     if kind == "Sequence":
-        frames = [frame for step in processor["processors"] if any(frame := _processed(step))]
+        frames = [
+            frame for step in processor["processors"] if any(frame := _frame_of_processor(step))
+        ]
         return frames[0] if frames else Frame()
     if kind == "TemplateProcessing":
-        return _templated(processor)
+        return _frame_of_template(processor)
     raise ValueError(f"post_processor is of the kind {kind!r}")
 
 
-def _templated(processor: Mapping[str, Any]) -> Frame:
+def _frame_of_template(processor: Mapping[str, Any]) -> Frame:
     def ids(parts: list[Mapping[str, Any]]) -> tuple[int, ...]:
         names = [part["SpecialToken"]["id"] for part in parts]
         return tuple(i for name in names for i in processor["special_tokens"][name]["ids"])

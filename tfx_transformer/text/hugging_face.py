@@ -39,7 +39,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, tree: dict[str, Any], conventions: Conventions, text: str) -> None:
         vocabulary = vocabulary_of(tree)
-        self._tree = _hidden(tree, conventions.special_tokens)
+        self._tree = _hide_special(tree, conventions.special_tokens)
         self._runner = _runner(self._tree)
         self._later = self._runner
         later = _without_first_space(self._tree)
@@ -185,7 +185,7 @@ def vocabulary_of(tree: Mapping[str, Any]) -> dict[str, int]:
     return ids
 
 
-def _hidden(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
+def _hide_special(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
     """What encodes texts of a `tokenizer.json`, its special tokens under names with a space."""
 
     def hidden(name: str) -> str:

@@ -55,7 +55,7 @@ def message_texts(message: Message) -> list[str]:
 
 def map_texts(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
     """Return the message with every text in it changed."""
-    return {key: value if key == "role" else _mapped(value, change)
+    return {key: value if key == "role" else _map(value, change)
             for key, value in message.items()}  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _clean(message: object, number: int) -> dict[str, Any]:
         cleaned["content"] = ""
     if "content" not in cleaned:
         raise refuse("has no content")
-    content = _joined(cleaned["content"])
+    content = _join(cleaned["content"])
     if content is None:
         kind = type(cleaned["content"]).__name__
         parts = isinstance(cleaned["content"], list | tuple)
@@ -123,7 +123,7 @@ def _clean(message: object, number: int) -> dict[str, Any]:
     return cleaned | {"content": content}
 
 
-def _joined(content: object) -> str | None:
+def _join(content: object) -> str | None:
     """The text of a content, or of its parts; None if there is something else in it."""
     if isinstance(content, str):
         return content
@@ -174,12 +174,12 @@ def _texts(value: object) -> Iterator[str]:
             yield from _texts(inner)
 
 
-def _mapped(value: Any, change: Callable[[str], str]) -> Any:
+def _map(value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {change(str(key)) if key not in _NAMES else key: _mapped(inner, change)
+        return {change(str(key)) if key not in _NAMES else key: _map(inner, change)
                 for key, inner in value.items()}  # fmt: skip
     if isinstance(value, list | tuple):
-        return [_mapped(inner, change) for inner in value]
+        return [_map(inner, change) for inner in value]
     return value

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_method
-from tfx_transformer.reprs import short
+from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.messages import (
     Message,
     clean_messages,
@@ -66,7 +66,7 @@ class ChatTemplate:
     """
 
     def __repr__(self) -> str:
-        return f"ChatTemplate: {short(self.text)}, answers end with {self.end_token!r}"
+        return f"ChatTemplate: {short_repr(self.text)}, answers end with {self.end_token!r}"
 
     def __init__(self, text: str, tokenizer: Tokenizer, end_id: int | None = None) -> None:
         self.text = text
@@ -129,7 +129,7 @@ class ChatTemplate:
         variables = {"add_generation_prompt": add_generation_prompt, "tools": None}
         environment = self._compiled.environment
         try:
-            return environment.rendered(self._compiled, messages, documents=None, **variables)
+            return environment.render_template(self._compiled, messages, documents=None, **variables)
         except Exception as error:  # a template is a program: it can fail in any way
             raise InputError(
                 f"{self.source}the chat template fails on this conversation: {_detail(error)}\n"
@@ -355,7 +355,7 @@ def _compile(text: str, names: Mapping[str, str], source: str):
         )
     environment = ChatEnvironment(dict(names, raise_exception=raise_exception, strftime_now=_now))
     try:
-        return environment.compiled(text)
+        return environment.compile_template(text)
     except Exception as error:  # hostile text can make the compiler fail in any way
         where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
         raise InputError(

@@ -138,7 +138,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.filters = self._paying_filters(self.filters)
         self.tests = self._paying_tests(self.tests)
 
-    def compiled(self, text: str) -> Template:
+    def compile_template(self, text: str) -> Template:
         """A template that pays for what it does.
 
         Raises:
@@ -148,8 +148,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         tree.set_environment(self)
         return self.from_string(tree)
 
-    def rendered(self, template: Template, messages: Sequence[Mapping], **variables: Any) -> str:
-        """What a template of `compiled` writes for a conversation.
+    def render_template(
+        self, template: Template, messages: Sequence[Mapping], **variables: Any
+    ) -> str:
+        """What a template of `compile_template` writes for a conversation.
 
         Raises:
             TooCostlyError: it takes more than it is allowed.

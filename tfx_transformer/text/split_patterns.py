@@ -73,11 +73,11 @@ def check(pattern: str) -> None:
             except BaseException as error:
                 if not _is_panic(error):
                     raise
-                raise ValueError(f"the split pattern fails on {_shown(text)}") from error
+                raise ValueError(f"the split pattern fails on {_show(text)}") from error
             if data != text.encode():
-                raise ValueError(f"the split pattern does not match all of {_shown(text)}")
+                raise ValueError(f"the split pattern does not match all of {_show(text)}")
             if time.thread_time() - began > _SECONDS + _SECONDS_A_CHARACTER * len(text):
-                raise ValueError(f"the split pattern takes too long on {_shown(text)}")
+                raise ValueError(f"the split pattern takes too long on {_show(text)}")
 
 
 def encode(encoding: tiktoken.Encoding, text: str, known: bool) -> list[int]:
@@ -131,12 +131,12 @@ def _is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
-def _shown(text: str) -> str:
+def _show(text: str) -> str:
     return repr(text if len(text) <= 24 else f"{text[:24]}…")
 
 
 def _unusable(what: str, text: str) -> InputError:
     return InputError(
-        f"the tokenizer's split pattern {what} {_shown(text)}.\n"
+        f"the tokenizer's split pattern {what} {_show(text)}.\n"
         "  Its tokenizer.json is damaged, or not made for use: copy it again, or do without."
     )

@@ -16,7 +16,7 @@ import tiktoken
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import listed
+from tfx_transformer.reprs import short_list
 from tfx_transformer.text import split_patterns
 from tfx_transformer.text.conventions import Conventions, Frame
 
@@ -107,7 +107,7 @@ class Tokenizer:
         chat = ", with a chat template" if self.chat_template else ""
         return (
             f"{type(self).__name__}: {self.vocabulary_size:,} tokens{chat}\n"
-            f"  special tokens: {listed(self.special_tokens)}"
+            f"  special tokens: {short_list(self.special_tokens)}"
         )
 
     def _adopt(self, conventions: Conventions, highest_id: int) -> None:

@@ -17,7 +17,7 @@ from tfx_transformer.console import harmless, write_as_is
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
 from tfx_transformer.reprs import duration
-from tfx_transformer.training.terminal import one_line, shown
+from tfx_transformer.training.terminal import one_line, visible_text
 
 
 class ResumableCallback(keras.callbacks.Callback):
@@ -153,7 +153,7 @@ class Previews(ResumableCallback):
             return
         before = [row["written"] for row in self.history[-len(self.texts) :]]
         written = self.generate(self.texts)
-        rows = zip_longest(map(shown, self.texts), written, self.references, fillvalue="")
+        rows = zip_longest(map(visible_text, self.texts), written, self.references, fillvalue="")
         for index, (source, text, reference) in enumerate(rows):
             if not before or text != before[index]:
                 wrong = reference and text != reference

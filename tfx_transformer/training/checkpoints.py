@@ -79,7 +79,7 @@ class Checkpoints:
         for old in self.steps()[:-KEPT]:
             self._remove(old)
 
-    def newest(self) -> Checkpoint | None:
+    def load_newest(self) -> Checkpoint | None:
         """Return the last one that is whole, and print which are not; None if there is not any.
 
         Raises:

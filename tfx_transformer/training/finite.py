@@ -12,10 +12,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.console import shortened, width
+from tfx_transformer.console import shorten, width
 from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 from tfx_transformer.training.optimizers import AdamW
 from tfx_transformer.training.terminal import COLUMNS
 
@@ -71,7 +71,7 @@ class Guard(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.where, self.made = where, made
-        self.short = short or (lambda step, columns: shortened(where(step), columns))
+        self.short = short or (lambda step, columns: shorten(where(step), columns))
         self.reported = 0
         self.losses: collections.deque[float] = collections.deque(maxlen=_WINDOW)
         # On a CPU a step is over when `fit` comes here.
@@ -99,7 +99,7 @@ class Guard(keras.callbacks.Callback):
         if self.spikes:
             loss, usual, step = max(self.spikes)
             line = (
-                f"  {counted(len(self.spikes), 'loss spike')}, the highest {loss:.3g} where "
+                f"  {quantity(len(self.spikes), 'loss spike')}, the highest {loss:.3g} where "
                 f"{usual:.3g} is usual: "
             )
             print(line + self.short(step, COLUMNS - width(line)))
@@ -182,7 +182,7 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
     return "the loss is a finite number but its gradient is not: the rate is too high"
 
 
-def stopped(where: str, why: str) -> InputError:
+def stop_error(where: str, why: str) -> InputError:
     """Return the error that ends a training whose numbers went wrong again and again."""
     return InputError(
         f"training stopped: {LIMIT} steps in a row had no finite gradient, at lower and lower "
@@ -218,11 +218,11 @@ class Places:
     def short(self, step: int, columns: int) -> str:
         """A batch and as many of its rows, at most five, as fit into some columns of a line."""
         names = self.names(step)
-        file = shortened(Path(self.path).name, _FILE)
+        file = shorten(Path(self.path).name, _FILE)
         texts = [
             f"{self._step(step)} ({file}, {_some(names, most)})" for most in range(_FEW_ROWS, 0, -1)
         ]
-        alone = shortened(self._step(step), columns)
+        alone = shorten(self._step(step), columns)
         return next((text for text in texts if width(text) <= columns), alone)
 
     def _step(self, step: int) -> str:

@@ -95,5 +95,5 @@ def _go_back(
     rate = finite.rate_of(model.optimizer)
     resume.begin(model)
     if not finite.lower_rate(model.optimizer, rate):
-        raise finite.stopped(places.of(wrong.step), why) from wrong
+        raise finite.stop_error(places.of(wrong.step), why) from wrong
     print(f"Back to {resume.place()}, at half the rate: {why}.")

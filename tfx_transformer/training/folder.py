@@ -114,7 +114,7 @@ class RunFolder:
         Raises:
             InputError: something that no run wrote has the name of a file that runs write.
         """
-        recorded = self._recorded()
+        recorded = self._read_manifest()
         for name in sorted(_KNOWN | {MANIFEST}):
             path = self.path / name
             foreign = name not in recorded and name != MANIFEST
@@ -160,7 +160,7 @@ class RunFolder:
     def _has_checkpoints(self) -> bool:
         return any((self.path / CHECKPOINTS).glob("step_*"))
 
-    def _recorded(self) -> set[str]:
+    def _read_manifest(self) -> set[str]:
         """The names of files in the folder that earlier runs wrote."""
         try:
             names = json_files.read_object(self.path / MANIFEST).get("files")

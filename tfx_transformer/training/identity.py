@@ -113,7 +113,7 @@ def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
         "architecture": model.config.to_dict(),
         "weights": hashlib.sha256("\n".join(weights).encode()).hexdigest(),
         "precision": str(model.dtype_policy.name),
-        "optimizer": _unnamed(model.optimizer.get_config()),
+        "optimizer": _without_names(model.optimizer.get_config()),
         "steps": (steps, epochs),
         "digest": _first_digest(model, steps, epochs),
     }
@@ -149,7 +149,7 @@ def _first_digest(model: keras.Model, steps: int, epochs: int) -> str:
         "architecture": first,
         "weights": [(list(w.shape), str(w.dtype)) for w in model.trainable_variables],
         "precision": str(model.dtype_policy.name),
-        "optimizer": _unnamed(model.optimizer.get_config()),
+        "optimizer": _without_names(model.optimizer.get_config()),
         "steps": (steps, epochs),
     }
     text = json.dumps(about, sort_keys=True, default=str)
@@ -190,8 +190,8 @@ def _digest(path: Path) -> str:
     return total.hexdigest()
 
 
-def _unnamed(config):
+def _without_names(config):
     """Return a configuration without the names that Keras counts up in a process."""
     if not isinstance(config, dict):
         return config
-    return {key: _unnamed(value) for key, value in config.items() if key != "name"}
+    return {key: _without_names(value) for key, value in config.items() if key != "name"}

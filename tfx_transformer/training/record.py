@@ -15,7 +15,7 @@ from tfx_transformer.generation.text import Prompt
 from tfx_transformer.training.callbacks import in_grains
 from tfx_transformer.training.estimate import Cost
 from tfx_transformer.training.folder import RunFolder
-from tfx_transformer.training.terminal import shown
+from tfx_transformer.training.terminal import visible_text
 
 
 class Summary(Protocol):
@@ -85,7 +85,7 @@ class Record:
         Args:
             references: what should come out; none: that is not known.
         """
-        table = {"source": map(shown, texts), "written": written}
+        table = {"source": map(visible_text, texts), "written": written}
         if references:
             table["reference"] = references
         self._folder.write_table("samples.csv", pandas.DataFrame(table))

@@ -77,7 +77,7 @@ class Resume(keras.callbacks.Callback):
         self.set_model(model)
         model.optimizer.build(model.trainable_variables)
         _build_metrics(model, self.source.batch(self.source.examples(0)))
-        found = self.store.newest()
+        found = self.store.load_newest()
         self.first = self.step = found.state["step"] if found else 0
         self.state = found.state if found else {}
         self.saved = self.first if found else None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.generation.text import Prompt
-from tfx_transformer.reprs import counted, duration
+from tfx_transformer.reprs import duration, quantity
 
 # Columns of a line that is written to stay.
 COLUMNS = 79
@@ -38,7 +38,7 @@ def result_line(training: Mapping[str, Any], scores: str, folder: Path) -> str:
         folder: of the run.
     """
     return (
-        f"{counted(training['epochs'], 'epoch')} in {duration(training['seconds'])}, the best was "
+        f"{quantity(training['epochs'], 'epoch')} in {duration(training['seconds'])}, the best was "
         f"epoch {training['best_epoch']}. Held out: {scores}. Pictures are in {folder}/"
     )
 
@@ -69,7 +69,7 @@ def baseline_line(name: str, scores: Mapping[str, Any]) -> str:
     return f"  {name + ':':<36} {label_scores_line(scores)}"
 
 
-def shown(text: Prompt) -> str:
+def visible_text(text: Prompt) -> str:
     """Return what people see of a prompt: the text, or the last message of a conversation."""
     return text if isinstance(text, str) else text[-1]["content"]
 

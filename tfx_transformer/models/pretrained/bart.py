@@ -17,7 +17,7 @@ from tfx_transformer.models.pretrained.family import (
     need,
     positions_from,
     refuse_other,
-    reshaped,
+    reshape,
     their_activation,
 )
 from tfx_transformer.models.pretrained.seq2seq import BART_FEED_FORWARD, bart_attention
@@ -61,7 +61,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     table: list[Tensor | Group] = [
         *layer("embedding", "model.shared", "table"),
         Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
-        reshaped("logits_bias", "final_logits_bias"),
+        reshape("logits_bias", "final_logits_bias"),
     ]
     for side, block in (("encoder", own), ("decoder", [*own, *cross])):
         theirs = f"model.{side}."

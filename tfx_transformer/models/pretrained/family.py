@@ -141,7 +141,7 @@ def layers(ours: str, theirs: str, rows: Iterable[tuple[str, str, str]]) -> list
     return [t for a, b, kind in rows for t in layer(ours + a, theirs + b, kind)]
 
 
-def reshaped(ours: str, theirs: str, ahead: int = 1) -> Group:
+def reshape(ours: str, theirs: str, ahead: int = 1) -> Group:
     """A variable that stands in a checkpoint with dimensions of 1 ahead of its own."""
     return Group(
         (ours,),
@@ -161,7 +161,7 @@ def positions_from(first: int, stack: str, theirs: str) -> Group:
     )
 
 
-def fused(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
+def fuse(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
     """Linear layers of ours that stand in a checkpoint as one, their outputs side by side.
 
     Args:

@@ -14,7 +14,7 @@ from tfx_transformer.models.pretrained.families import has_head
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor
 from tfx_transformer.models.pretrained.names import (
     COPIES,
-    bare,
+    bare_name,
     by_bare_name,
     left_over,
     names_of,
@@ -76,16 +76,16 @@ def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint
     tensors = by_bare_name(checkpoint, family, model.task)
     if not has_head(family, checkpoint.config):
         places = _with_new_read_out(places, family, tensors)
-    left_out = {name for name in family.optional if bare(name, family) not in tensors}
+    left_out = {name for name in family.optional if bare_name(name, family) not in tensors}
     places = [place for place in places if not left_out.intersection(names_of([place]))]
-    missing = [n for n in names_of(places) if bare(n, family) not in tensors]
+    missing = [n for n in names_of(places) if bare_name(n, family) not in tensors]
     problems = [f"{name} is missing" for name in missing]
     problems += _without_place(model, family, checkpoint, places, tensors)
     if problems:
         raise _misfit(checkpoint, problems)
     for place in places:
         theirs = (place.theirs,) if isinstance(place, Tensor) else place.theirs
-        stored = [tensors[bare(name, family)] for name in theirs]
+        stored = [tensors[bare_name(name, family)] for name in theirs]
         for index, path in enumerate((place.ours,) if isinstance(place, Tensor) else place.ours):
             expected = tuple(variables[path].shape)
             cut = path.endswith("positions/embeddings") and _may_be_cut(model.config)
@@ -149,7 +149,7 @@ def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
     kept: list[Tensor | Group] = []
     for place in places:
         ours = (place.ours,) if isinstance(place, Tensor) else place.ours
-        if all(bare(name, family) in tensors for name in names_of([place])):
+        if all(bare_name(name, family) in tensors for name in names_of([place])):
             kept.append(place)
         elif ours == ("embedding/reverse_embeddings",):
             table = next(p.theirs for p in places if p.ours == "embedding/embeddings")
@@ -161,9 +161,9 @@ def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
 
 def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensors) -> list[str]:
     """What is wrong with tensors that the model does not begin with."""
-    used = {bare(name, family) for name in names_of(places)}
+    used = {bare_name(name, family) for name in names_of(places)}
     layout = family.layout(checkpoint.config, model.task)
-    theirs = {p.ours: bare(p.theirs, family) for p in layout if isinstance(p, Tensor)}
+    theirs = {p.ours: bare_name(p.theirs, family) for p in layout if isinstance(p, Tensor)}
     if model.config.tie_embeddings:
         used.add(theirs.get("embedding/reverse_embeddings", ""))  # the same numbers: `config_of`
     problems = [

@@ -11,7 +11,7 @@ from tfx_transformer.models.pretrained.family import (
     Group,
     Tensor,
     activation,
-    fused,
+    fuse,
     layer,
     layers,
     need,
@@ -109,9 +109,9 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
         ours, theirs = f"encoder/block_{i}/", f"model.layers.{i}."
         table += layers(ours, theirs, _BLOCK)
         heads = [f"{ours}attention/{part}" for part in ("query", "key", "value")]
-        table += fused(heads, theirs + "attn.Wqkv", [width] * 3)
+        table += fuse(heads, theirs + "attn.Wqkv", [width] * 3)
         both = [f"{ours}feed_forward/{part}" for part in ("gate", "expand")]
-        table += fused(both, theirs + "mlp.Wi", [inner] * 2)
+        table += fuse(both, theirs + "mlp.Wi", [inner] * 2)
     return table
 
 

@@ -53,7 +53,7 @@ _OWN = {
 }
 
 
-def bare(name: str, family: Family) -> str:
+def bare_name(name: str, family: Family) -> str:
     """A name without the prefix that the tensors of a model with a head have."""
     return name.removeprefix(family.prefix)
 
@@ -83,18 +83,18 @@ def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str,
             raise InputError(f"{folder}: {name} and {older[new]} are the same tensor.")
         modern[new], older[new] = tensor, name
     expected = names_of(family.layout(checkpoint.config, task))
-    ahead = _ahead(modern, {bare(name, family) for name in expected})
+    ahead = _ahead(modern, {bare_name(name, family) for name in expected})
     if family.prefix and ahead.endswith(family.prefix):
         ahead = ahead.removesuffix(family.prefix)
     found: dict[str, StoredTensor] = {}
     for name, tensor in modern.items():
-        short = bare(name.removeprefix(ahead), family)
+        short = bare_name(name.removeprefix(ahead), family)
         if short in found:
             raise InputError(f"{folder}: {short} stands there twice, with and without a prefix.")
         found[short] = tensor
     for used, other in family.same.items():
-        if bare(used, family) in found:
-            found[bare(other, family)] = found.pop(bare(used, family))
+        if bare_name(used, family) in found:
+            found[bare_name(other, family)] = found.pop(bare_name(used, family))
     return found
 
 
@@ -102,7 +102,7 @@ def has_own_head(checkpoint: Checkpoint, family: Family, task: str) -> bool:
     """Whether the vocabulary is read out by numbers other than the embedding table's, which then
     count whatever `tie_word_embeddings` says, as in transformers 5."""
     theirs = {
-        place.ours: bare(place.theirs, family)
+        place.ours: bare_name(place.theirs, family)
         for place in family.layout(checkpoint.config, task)
         if isinstance(place, Tensor)
     }
@@ -126,7 +126,7 @@ def same_numbers(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bo
 def left_over(family: Family, task: str, used: Iterable[str], tensors: Iterable[str]) -> list[str]:
     """Bare names of tensors that would be lost: neither used, nor computed, nor of the head of
     another task."""
-    heads = (*_HEADS, *(bare(head, family) for head in family.heads))
+    heads = (*_HEADS, *(bare_name(head, family) for head in family.heads))
     lost = []
     for name in sorted(set(tensors) - set(used)):
         other_head = name.startswith(heads) and not name.startswith(_OWN.get(task, ()))

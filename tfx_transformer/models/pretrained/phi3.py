@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.models.pretrained.family import Family, Group, Tensor, fused
+from tfx_transformer.models.pretrained.family import Family, Group, Tensor, fuse
 from tfx_transformer.models.pretrained.llama import (
     DECODER_TASKS,
     LLAMA_BLOCK,
@@ -69,9 +69,9 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
         ours, theirs = f"{stack_of(task)}/block_{i}/", f"model.layers.{i}."
         parts = [f"{ours}attention/{part}" for part in ("query", "key", "value")]
         sizes = [heads * width, pairs * width, pairs * width]
-        table += fused(parts, theirs + "self_attn.qkv_proj", sizes)
+        table += fuse(parts, theirs + "self_attn.qkv_proj", sizes)
         both = [f"{ours}feed_forward/{part}" for part in ("gate", "expand")]
-        table += fused(both, theirs + "mlp.gate_up_proj", [inner] * 2)
+        table += fuse(both, theirs + "mlp.gate_up_proj", [inner] * 2)
     return table
 
 

@@ -17,7 +17,7 @@ from tfx_transformer.models.pretrained.family import (
     layers,
     need,
     refuse_other,
-    reshaped,
+    reshape,
     their_activation,
 )
 from tfx_transformer.models.pretrained.preprocessor import Preprocessing, preprocessor_config
@@ -114,7 +114,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     table = [
         _patches(config, prefix),
         _class_tokens(config, prefix),
-        reshaped("encoder/positions/embeddings", prefix + "embeddings.position_embeddings"),
+        reshape("encoder/positions/embeddings", prefix + "embeddings.position_embeddings"),
         *layer("encoder/final_norm", prefix + "layernorm", "layer_norm"),
         *([_two_heads()] if _has_teacher(config) else layer("logits", "classifier", "linear")),
     ]
