@@ -21,7 +21,7 @@ def as_converted(model, path, quantize, **settings):
     """The file as the converter (in this process) and the quantizer leave it."""
     script = importlib.import_module("tfx_transformer.export.to_litert")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "finished", bytes)
+        patch.setattr(script, "finish", bytes)
         convert(model, path, quantize, **settings)
     return path
 

@@ -129,7 +129,9 @@ class ChatTemplate:
         variables = {"add_generation_prompt": add_generation_prompt, "tools": None}
         environment = self._compiled.environment
         try:
-            return environment.render_template(self._compiled, messages, documents=None, **variables)
+            return environment.render_template(
+                self._compiled, messages, documents=None, **variables
+            )
         except Exception as error:  # a template is a program: it can fail in any way
             raise InputError(
                 f"{self.source}the chat template fails on this conversation: {_detail(error)}\n"
