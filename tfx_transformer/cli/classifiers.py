@@ -110,9 +110,11 @@ def classifier(chosen: argparse.Namespace):
         InputError: the bundle is no classifier, or the engine runs none.
     """
     from tfx_transformer import bundle
+    from tfx_transformer.runtime.tasks import TASKS
 
     config = bundle.read_config(chosen.bundle)
-    if config["task"] != "classification":
+    row = TASKS.get(config["task"])
+    if row is None or row.verb != "classify":
         raise InputError(
             f"{chosen.bundle}: its task is {config['task']!r}.\n  Expected a classifier."
         )

@@ -171,21 +171,39 @@ def _scored_pairs(chosen: argparse.Namespace) -> tuple[list[str], list[str], lis
 
 
 def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
-    """What makes vectors of texts by the bundle that was chosen, and what to call it.
+    """Return what makes vectors of texts by the bundle that was chosen, and what to call it.
 
     A bundle of another task than embedding was not trained to give one vector for a text; the mean
     of its last states serves, by Keras.
     """
     from tfx_transformer import bundle
+    from tfx_transformer.runtime.tasks import TASKS
 
     config = bundle.read_config(chosen.bundle)
     if config["architecture"].get("image_size"):
         raise InputError(f"{chosen.bundle} reads images, not texts.\n  Choose another bundle.")
-    prompt = getattr(chosen, "prompt", None)
-    if config.get("task") == "embedding":
-        embed = functools.partial(_trained_embedder(chosen), prompt=prompt)
-        return embed, "by the embedder"
-    if prompt is not None:
+    row = TASKS.get(config["task"])
+    if row is not None and row.verb == "embed":
+        return _trained_embedder(chosen)
+    return _mean_of_states(chosen)
+
+
+def _trained_embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
+    if chosen.engine == "keras":
+        from tfx_transformer.models.predicting import predictor
+        from tfx_transformer.models.saving import load
+
+        model = predictor(*load(chosen.bundle))
+    else:
+        from tfx_transformer import runtime
+
+        model = runtime.load(chosen.bundle, chosen.variant)
+    embed = functools.partial(model.embed, prompt=getattr(chosen, "prompt", None))
+    return embed, "by the embedder"
+
+
+def _mean_of_states(chosen: argparse.Namespace) -> tuple[Embed, str]:
+    if getattr(chosen, "prompt", None) is not None:
         raise InputError(
             f"{chosen.bundle} is not an embedder, so it has no prompts.\n  Drop --prompt."
         )
@@ -200,17 +218,6 @@ def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
 
     part = model.first_stack.name
     return mean_of, f"mean of the {part}'s last states ({model.task}, not trained to embed)"
-
-
-def _trained_embedder(chosen: argparse.Namespace) -> Embed:
-    if chosen.engine == "keras":
-        from tfx_transformer.models.predicting import predictor
-        from tfx_transformer.models.saving import load
-
-        return predictor(*load(chosen.bundle)).embed
-    from tfx_transformer import runtime
-
-    return runtime.load(chosen.bundle, chosen.variant).embed
 
 
 def read_column(file: str, column: str) -> list[str]:

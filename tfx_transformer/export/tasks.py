@@ -34,12 +34,14 @@ class Task(NamedTuple):
     serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
     verify: (bundle's folder, inputs, model, tokenizer, names of files) -> results of each export.
     also: names of further files that `everything` makes.
+    has_context: True if the context of a TFLite file may be shorter than the model's.
     """
 
     signatures: Callable[..., dict[str, tuple]]
     serving: Callable[..., tuple]
     verify: Callable[..., dict[str, dict[str, Any]]]
     also: tuple[str, ...] = ()
+    has_context: bool = False
 
 
 TASKS = {
@@ -47,7 +49,8 @@ TASKS = {
         causal_signatures,
         generator_serving,
         functools.partial(verify_generator, CAUSAL),
-        (bundle.LITERTLM,),
+        also=(bundle.LITERTLM,),
+        has_context=True,
     ),
     "seq2seq": Task(
         seq2seq_signatures, generator_serving, functools.partial(verify_generator, SEQ2SEQ)

@@ -61,7 +61,7 @@ def litert(
     with Converter() as converter:
         model, _ = load(path)
         longest = model.config.max_sequence_length
-        if context is not None and (model.task != "causal" or not 2 <= context <= longest):
+        if context is not None and not (task_of(model).has_context and 2 <= context <= longest):
             raise InputError(
                 f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
             )

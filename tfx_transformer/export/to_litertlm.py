@@ -18,6 +18,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
 from tfx_transformer.export.signatures import ROWS
+from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.to_litert import litert
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -51,7 +52,8 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
             f"variant is {variant!r}.\n  Expected one of {', '.join(map(repr, bundle.LITERT))}."
         )
     values = bundle.read_config(path)
-    if values.get("task") != "causal":
+    row = TASKS.get(values.get("task", ""))
+    if row is None or bundle.LITERTLM not in row.also:
         raise InputError(
             f"{path}: LiteRT-LM runs decoder-only models; this one's task is "
             f"{values.get('task')!r}.\n  Export it --to litert."

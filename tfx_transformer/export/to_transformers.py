@@ -14,6 +14,7 @@ from tfx_transformer import bundle, files
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.saving import save_pretrained
 from tfx_transformer.models.saving import load, parameters
+from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -34,16 +35,16 @@ def transformers(path: str | os.PathLike) -> None:
         target.mkdir()
         save_pretrained(target, model, labels)
         if tokenizer is not None:
-            _write_tokenizer(target, tokenizer, model.task)
+            _write_tokenizer(target, tokenizer, model.text_frame(tokenizer))
         _check(target, model)
 
 
-def _write_tokenizer(target: Path, tokenizer: Tokenizer, task: str) -> None:
+def _write_tokenizer(target: Path, tokenizer: Tokenizer, frame: Frame | None) -> None:
     bundle.write_tokenizer(target, tokenizer)
     if tokenizer.settings is not None:
         return  # a checkpoint's own files
     tree = json.loads((target / bundle.TOKENIZER).read_text(encoding="utf-8"))
-    tree["post_processor"] = _template(tokenizer, task)
+    tree["post_processor"] = _template(tokenizer, frame)
     files.write(target / bundle.TOKENIZER, json.dumps(tree, ensure_ascii=False))
     names = {index: name for name, index in tokenizer.special_tokens.items()}
     settings: dict[str, Any] = {
@@ -59,12 +60,11 @@ def _write_tokenizer(target: Path, tokenizer: Tokenizer, task: str) -> None:
     files.write(target / "tokenizer_config.json", text)
 
 
-def _template(tokenizer: Tokenizer, task: str) -> dict[str, Any] | None:
-    """What frames a text, as `tokenizers` says it; a model that continues texts reads them bare."""
-    if task == "causal":
+def _template(tokenizer: Tokenizer, frame: Frame | None) -> dict[str, Any] | None:
+    """Return the `post_processor` of `tokenizers` that frames texts; None: nothing does."""
+    if frame is None:
         return None
     names = {index: name for name, index in tokenizer.special_tokens.items()}
-    frame = tokenizer.frame
 
     def special(ids) -> list[dict]:
         return [{"SpecialToken": {"id": names[i], "type_id": 0}} for i in ids]
@@ -73,8 +73,6 @@ def _template(tokenizer: Tokenizer, task: str) -> dict[str, Any] | None:
         return [{"Sequence": {"id": letter, "type_id": 0}}]
 
     before, between, after = map(special, (frame.before, frame.between, frame.after))
-    if task == "seq2seq":
-        before, between, after = [], [], special([tokenizer.end_id])
     used = {*frame.before, *frame.between, *frame.after, tokenizer.end_id}
     return {
         "type": "TemplateProcessing",

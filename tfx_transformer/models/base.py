@@ -16,6 +16,8 @@ from tfx_transformer.models.skipping import SkipsBadSteps
 from tfx_transformer.models.summary import describing
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.renamed import old_method
+from tfx_transformer.text.conventions import Frame
+from tfx_transformer.text.tokenizer import Tokenizer
 
 # Place of `shuffle` among the arguments of `keras.Model.fit` behind x and y.
 _SHUFFLE = 6
@@ -31,6 +33,10 @@ class TransformerModel(keras.Model):
         task: what a bundle calls this kind of model.
         read_out: what the paths of weights begin with that are new to every task.
         writes: True if it writes text, token by token.
+        has_classes: True if it scores classes that have names.
+        makes_vectors: True if it gives a vector of each text.
+        may_read_images: True if it may read images instead of texts.
+        stacks: the fields of the configuration that count its blocks.
         scores_tokens: True if it gives logits over the vocabulary, so that the embedding table is
             multiplied with, not only looked up.
         reads: names of its inputs; of one input the array alone may be given, of several a tuple,
@@ -46,6 +52,10 @@ class TransformerModel(keras.Model):
     may_read: tuple[str, ...] = ()
     read_out: tuple[str, ...] = ()
     writes = False
+    has_classes = False
+    makes_vectors = False
+    may_read_images = False
+    stacks: tuple[str, ...] = ("num_layers",)
     scores_tokens = True
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -62,6 +72,26 @@ class TransformerModel(keras.Model):
     def first_stack(self) -> TransformerStack:
         """The stack that reads the text or the image: the decoder where there is no encoder."""
         raise NotImplementedError
+
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """Return how many parameters a model of this configuration has at least.
+
+        Counted are learned positions, patches, and in each block queries, outputs and a
+        feed-forward layer. No model has more than about twice as many, so that what a file of
+        weights holds bounds what a hostile configuration can allocate.
+        """
+        square = config.hidden_dim * config.num_heads * config.head_dim
+        feed_forward = 2 * config.hidden_dim * config.intermediate_dim
+        vectors = config.max_sequence_length if config.position == "learned" else 0
+        if config.image_size and not config.conv_layers:
+            vectors += 3 * config.patch_size**2
+        return config.num_layers * (2 * square + feed_forward) + vectors * config.hidden_dim
+
+    @staticmethod
+    def text_frame(tokenizer: Tokenizer) -> Frame | None:
+        """Return the ids around the texts that the model reads; None: it reads them bare."""
+        return tokenizer.frame
 
     @property
     def readings(self) -> int:

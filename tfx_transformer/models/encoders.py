@@ -87,6 +87,12 @@ class EncoderModel(TransformerModel):
             dtype=self.dtype_policy,
         )
 
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; an encoder of texts may have a table of pairs of tokens."""
+        pairs = 0 if config.image_size else config.ngram_buckets
+        return super().fewest_parameters(config) + pairs * config.hidden_dim
+
     @property
     def first_stack(self) -> TransformerStack:
         """The encoder."""
@@ -275,9 +281,16 @@ class Classifier(EncoderModel):
     """
 
     task = "classification"
+    has_classes = True
+    may_read_images = True
     scores_tokens = False
     consistency = 0.0
     read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
+
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; the classes have a vector each."""
+        return super().fewest_parameters(config) + config.num_classes * config.hidden_dim
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -414,8 +427,18 @@ class Embedder(EncoderModel):
     """
 
     task = "embedding"
+    makes_vectors = True
     scores_tokens = False
     may_read = ("pair_token_ids",)
+
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; the projections are counted whole."""
+        count, width = super().fewest_parameters(config), config.hidden_dim
+        for projection in config.projections:
+            count += width * projection["width"]
+            width = projection["width"]
+        return count
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)

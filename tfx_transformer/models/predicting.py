@@ -64,7 +64,7 @@ def predictor(
         labels: names of the classes, of a `Classifier`.
     """
     engine, config = EncoderEngine(model), model.config
-    if model.task == "embedding":
+    if model.makes_vectors:
         return TextEmbedder(engine, tokenizer, config)
     names = Labels(labels, config.multi_label)
     if config.image_size:

@@ -179,11 +179,11 @@ def load(
             f"{path}: its task is {config['task']!r}.\n  Expected a bundle of task {task!r}."
         )
     architecture = TransformerConfig.from_dict(config["architecture"])
-    if architecture.image_size and config["task"] != "classification":
+    if architecture.image_size and not TASKS[config["task"]].may_read_images:
         raise InputError(f"{path}: a model of task {config['task']!r} reads no images.")
     weights = path / bundle.WEIGHTS
     shapes = read_shapes(weights)
-    _check_sizes(path, shapes, architecture, config["task"])
+    _check_sizes(path, shapes, architecture, TASKS[config["task"]])
     tokenizer = None
     if not architecture.image_size:
         tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
@@ -219,9 +219,7 @@ def parameters(model: keras.Model) -> dict[str, keras.Variable]:
 def model_card(name: str, config: dict[str, Any]) -> str:
     """The bundle's README: what the model is, how to run it, how it was checked."""
     architecture = config["architecture"]
-    layers = f"{architecture['num_layers']}"
-    if config["task"] == "seq2seq":
-        layers += f" + {architecture['num_decoder_layers']}"
+    layers = " + ".join(str(architecture[name]) for name in TASKS[config["task"]].stacks)
     needs, reads = (
         "tiktoken",
         (
@@ -272,27 +270,33 @@ def _example(config: Mapping[str, Any]) -> list[str]:
 
 
 def _check_sizes(
-    path: Path, shapes: Mapping[str, tuple[int, ...]], architecture: TransformerConfig, task: str
+    path: Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    architecture: TransformerConfig,
+    cls: type[TransformerModel],
 ) -> None:
     """Refuses an architecture of another size than the weights, before anything is built: a wrong
     configuration allocates nothing."""
     shape = (architecture.vocabulary_size, architecture.embedding_dim)
     if not architecture.image_size and shapes.get("embedding/embeddings") != shape:
         raise InputError(f"{path}: {bundle.WEIGHTS} holds no embedding table of shape {shape}.")
-    check_size(architecture, task, sum(map(math.prod, shapes.values())), path)
+    check_size(architecture, cls, sum(map(math.prod, shapes.values())), path)
 
 
-def check_size(architecture: TransformerConfig, task: str, held: int, path: Path) -> None:
+def check_size(
+    architecture: TransformerConfig, cls: type[TransformerModel], held: int, path: Path
+) -> None:
     """Refuses an architecture that needs more numbers than a file of weights holds.
 
     Args:
+        cls: of the model that is to be built.
         held: how many numbers the file holds.
         path: of the folder with the file.
 
     Raises:
         InputError: both counts are named.
     """
-    least = _fewest_parameters(architecture, task)
+    least = cls.fewest_parameters(architecture)
     if held < least:
         raise InputError(
             f"{path}: {bundle.WEIGHTS} holds {held:,} numbers; "
@@ -312,28 +316,6 @@ def _check_shapes(model: keras.Model, shapes: Mapping[str, tuple[int, ...]], sou
     ]
     if problems:
         raise InputError(f"{source} does not fit the model:\n  " + "\n  ".join(problems[:20]))
-
-
-def _fewest_parameters(config: TransformerConfig, task: str) -> int:
-    """Parameters that no model of this configuration has fewer of: learned positions, patches,
-    classes, pairs of tokens, and in each block queries, outputs (twice with cross-attention) and a
-    feed-forward layer. It has about twice as many at most, so what a file of weights holds bounds
-    what a hostile configuration can allocate."""
-    square = config.hidden_dim * config.num_heads * config.head_dim
-    feed_forward = 2 * config.hidden_dim * config.intermediate_dim
-    encoder = config.num_layers * (2 * square + feed_forward)
-    decoder = config.num_decoder_layers * (4 * square + feed_forward) * (task == "seq2seq")
-    learned = config.position == "learned"
-    vectors = learned * config.max_sequence_length + config.num_classes * (task == "classification")
-    if config.image_size and not config.conv_layers:
-        vectors += 3 * config.patch_size**2
-    if task not in ("causal", "seq2seq") and not config.image_size:
-        vectors += config.ngram_buckets
-    projected, width = 0, config.hidden_dim
-    for projection in config.projections if task == "embedding" else ():
-        projected += width * projection["width"]
-        width = projection["width"]
-    return encoder + decoder + vectors * config.hidden_dim + projected
 
 
 @contextlib.contextmanager

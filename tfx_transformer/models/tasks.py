@@ -14,6 +14,8 @@ from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
 from tfx_transformer.models.transformer import TransformerStack
+from tfx_transformer.text.conventions import Frame
+from tfx_transformer.text.tokenizer import Tokenizer
 
 
 class LanguageModel(TransformerModel):
@@ -113,6 +115,11 @@ class CausalLM(LanguageModel):
     task = "causal"
     prompt_in_cache = True
     may_read = ("positions", "segment_ids")
+
+    @staticmethod
+    def text_frame(tokenizer: Tokenizer) -> None:
+        """Return None: it continues texts, so nothing is put around them."""
+        return None
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -256,7 +263,21 @@ class Seq2SeqLM(LanguageModel):
 
     task = "seq2seq"
     reads = ("encoder_token_ids", "decoder_token_ids")
+    stacks = ("num_layers", "num_decoder_layers")
     label_smoothing = 0.1
+
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; blocks of the decoder attend twice."""
+        square = config.hidden_dim * config.num_heads * config.head_dim
+        feed_forward = 2 * config.hidden_dim * config.intermediate_dim
+        decoder = config.num_decoder_layers * (4 * square + feed_forward)
+        return super().fewest_parameters(config) + decoder
+
+    @staticmethod
+    def text_frame(tokenizer: Tokenizer) -> Frame:
+        """Return the frame of a source: the end token behind it."""
+        return Frame(after=(tokenizer.end_id,))
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)

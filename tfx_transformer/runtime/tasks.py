@@ -57,11 +57,13 @@ class Task(NamedTuple):
     """How bundles of a task answer.
 
     load: what answers, from the parts of a bundle; answer: (what answers, texts or images of the
-    command line, config.json, options of `run.pyz`) -> answers.
+    command line, config.json, options of `run.pyz`) -> answers; verb: of the command line that
+    asks such a bundle.
     """
 
     load: Callable[[Parts], Model]
     answer: Callable[[Any, Sequence[str], dict[str, Any], Any], Answers]
+    verb: str
 
 
 def _load_causal(parts: Parts) -> TextGenerator:
@@ -117,10 +119,10 @@ def _embed(model: TextEmbedder, texts, values, options) -> Answers:
 
 
 TASKS = {
-    "causal": Task(_load_causal, _write),
-    "seq2seq": Task(_load_seq2seq, _write),
-    "classification": Task(_load_classifier, _classify),
-    "embedding": Task(_load_embedder, _embed),
+    "causal": Task(_load_causal, _write, "generate"),
+    "seq2seq": Task(_load_seq2seq, _write, "generate"),
+    "classification": Task(_load_classifier, _classify, "classify"),
+    "embedding": Task(_load_embedder, _embed, "embed"),
 }
 
 

@@ -43,7 +43,7 @@ class Objective:
 
     def writer(self, model: keras.Model, tokenizer: Tokenizer):
         """Return the model's `TextGenerator`; None if it writes no text."""
-        return text_generator(model, tokenizer) if self.model is CausalLM else None
+        return text_generator(model, tokenizer) if self.model.writes else None
 
 
 _OBJECTIVES = {

@@ -12,9 +12,10 @@ from typing import Any, Literal, overload
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.json_files import read_object
 from tfx_transformer.models.base import TransformerModel
-from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.encoders import Classifier, Embedder, EncoderModel, MaskedLM
 from tfx_transformer.models.pretrained.adapter import (
     apply_adapter,
     base_of,
@@ -37,11 +38,7 @@ from tfx_transformer.models.pretrained.sentence import (
 )
 from tfx_transformer.models.saving import TASKS, load
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
-from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
-
-# Tasks that a checkpoint made for another one may begin.
-_READING = ("masked", "classification", "embedding")
 
 # Most classes that a checkpoint may count without naming them.
 _MOST_LABELS = 100_000
@@ -163,28 +160,27 @@ def config_of(
     sentence: Sentence | None = None,
 ) -> TransformerConfig:
     """The architecture of a checkpoint as one of our models; `sentence`: what is around it."""
-    values = checkpoint.config
-    fields = {**_special_ids(values), **family.fields(values, task)}
+    values, model = checkpoint.config, TASKS[task]
+    fields = {**_special_ids(values), **family.read(values, task)}
     if tokenizer is not None:
         fields |= {
             "padding_id": tokenizer.padding_id,
             "start_id": tokenizer.start_id,
             "end_id": tokenizer.end_id,
         }
-        if task == "causal" and tokenizer.chat_template is not None:
-            # Answers may end otherwise than texts do (Gemma).
-            fields["end_id"] = ChatTemplate.of(tokenizer).end_id
-    if task == "classification":
+        if model.writes:  # answers may end otherwise than texts do (Gemma)
+            fields["end_id"] = new_preprocessor(task, tokenizer).end_id
+    if model.has_classes:
         fields["num_classes"] = len(labels_of(values, checkpoint.folder))
         # One number is a score, from 0 to 1 as that of a label of its own.
         one = fields["num_classes"] == 1
         fields["multi_label"] = one or values.get("problem_type") == "multi_label_classification"
-    if task in ("classification", "embedding"):
+    if not model.scores_tokens:
         fields["tie_embeddings"] = True  # nothing reads the vocabulary out
     elif has_own_head(checkpoint, family, task):
         fields["tie_embeddings"] = False
     limits = [fields.get("max_sequence_length"), max_length]
-    if task == "embedding" and sentence is not None:
+    if model.makes_vectors and sentence is not None:
         fields |= sentence.fields
         limits.append(sentence.max_length)
         values["projections"] = projections_of(fields)
@@ -242,11 +238,11 @@ class Source:
         config = read_config(folder)
         family = family_of(config, folder)
         own = task_of(family, config)
-        if sentence is not None and "embedding" not in family.serves:
+        if sentence is not None and Embedder.task not in family.serves:
             raise InputError(
                 f"{path / MODULES}: an embedder around a {config['model_type']} is not known."
             )
-        return cls(folder, config, family, own if sentence is None else "embedding", sentence)
+        return cls(folder, config, family, own if sentence is None else Embedder.task, sentence)
 
     def checkpoint(self, headers_of: HeadersOf | None = None) -> Checkpoint:
         """Its weights, of which the headers are read; `headers_of`: see `Checkpoint`."""
@@ -266,7 +262,7 @@ class Source:
     @property
     def lacks_head(self) -> bool:
         """Whether what reads the model out is new, and to be trained."""
-        return self.own != "embedding" and not has_head(self.family, self.config)
+        return not TASKS[self.own].makes_vectors and not has_head(self.family, self.config)
 
 
 def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
@@ -274,15 +270,16 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
     family, own = source.family, source.own
     checkpoint = source.checkpoint()
     task = task or own
-    if task != own and not (task in family.serves and task in _READING):
+    model_class = TASKS.get(task)
+    if task != own and not (task in family.serves and issubclass(model_class, EncoderModel)):
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
-    if task == "classification" and own != task:
+    if task != own and model_class.has_classes:
         raise InputError(
             f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
         )
     tokenizer = source.tokenizer()
     config = config_of(checkpoint, family, task, tokenizer, max_length, source.sentence)
-    model = new_model(TASKS[task], config, dtype, family, checkpoint)
+    model = new_model(model_class, config, dtype, family, checkpoint)
     if task == own and source.lacks_head:
         warnings.warn(f"{path}: {no_head(source.config)}", stacklevel=3)
     return model, tokenizer
@@ -309,7 +306,7 @@ def import_details(source: str, task: str) -> dict[str, Any]:
             "own names, which cannot be given here.\n"
             "  Fine-tune it on pairs of two languages: recipes/translation.py --base."
         )
-    if task != "classification":
+    if not TASKS[task].has_classes:
         return {}
     labels = labels_of(read.config, path)
     one = len(labels) == 1 and read.config.get("problem_type") != "regression"

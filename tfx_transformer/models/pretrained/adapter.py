@@ -19,6 +19,7 @@ from tfx_transformer.json_files import read_object
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor, read_header
 from tfx_transformer.models.pretrained.hub import ADAPTER, ADAPTER_WEIGHTS, base_folder
 from tfx_transformer.models.pretrained.refusals import no_weights
+from tfx_transformer.models.saving import TASKS
 
 _PARTS = re.compile(
     r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
@@ -104,7 +105,7 @@ def check_task(folder: Path, own: str) -> None:
         InputError: the tasks differ; the message says how to merge.
     """
     task = read_object(folder / ADAPTER).get("task_type")
-    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and own != "classification":
+    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not TASKS[own].has_classes:
         raise InputError(
             f"{folder}: the adapter is for the task {task}, its base for {own!r}: the head is in "
             "the adapter.\n  merge_and_unload() of PEFT, then save_pretrained, makes a whole "

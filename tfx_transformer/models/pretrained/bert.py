@@ -40,7 +40,7 @@ def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
     vocabulary_size, layers, heads, width = need(config, *names)
     inner, longest = need(config, "intermediate_size", "max_position_embeddings")
-    fields = {
+    return {
         "vocabulary_size": vocabulary_size,
         "num_layers": layers,
         "num_heads": heads,
@@ -57,9 +57,18 @@ def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "dropout": config.get("hidden_dropout_prob", 0.1),
         "padding_id": config.get("pad_token_id", 0),
     }
-    if task == "classification":
-        fields |= {"pooling": "first", "pooler": True}
-    return fields
+
+
+def exact_gelu_head(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a model that fills in masked tokens unless its activation is the exact GELU, which
+    the heads of some families always have."""
+    refuse_other(config, hidden_act="gelu")
+    return {}
+
+
+def classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what reads out a classifier of the family."""
+    return {"pooling": "first", "pooler": True}
 
 
 def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
@@ -172,6 +181,7 @@ BERT = Family(
     fields=_bert_fields,
     layout=_bert_layout,
     to_config=_bert_config,
+    for_task={"classification": classifier_fields},
     prefix="bert.",
     heads=("bert.pooler.",),
     same={"cls.predictions.decoder.bias": "cls.predictions.bias"},
@@ -187,6 +197,7 @@ ROBERTA = Family(
     fields=_roberta_fields,
     layout=_roberta_layout,
     to_config=_roberta_config,
+    for_task={"classification": classifier_fields},
     prefix="roberta.",
     heads=("roberta.pooler.",),
     same={"lm_head.decoder.bias": "lm_head.bias"},

@@ -121,7 +121,7 @@ def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> 
         vocabulary_size=config.vocabulary_size,
         tokenizer=None if tokenizer is None else _kind(tokenizer),
         chat=tokenizer is not None and tokenizer.chat_template is not None,
-        labels=labels_of(values, folder) if task == "classification" else [],
+        labels=labels_of(values, folder) if TASKS[task].has_classes else [],
         licence=licence_of(folder),
         uses=_USES["images" if image else task],
         memory=_memory(parameters, config.vocabulary_size * config.hidden_dim),

@@ -32,7 +32,7 @@ _EPSILON = 1e-12
 def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     names = ("vocab_size", "n_layers", "n_heads", "dim", "hidden_dim", "max_position_embeddings")
     vocabulary_size, layers, heads, width, inner, longest = need(config, *names)
-    fields = {
+    return {
         "vocabulary_size": vocabulary_size,
         "num_layers": layers,
         "num_heads": heads,
@@ -49,9 +49,10 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "dropout": config.get("dropout", 0.1),
         "padding_id": config.get("pad_token_id", 0),
     }
-    if task == "classification":
-        fields |= {"pooling": "first", "pooler": True, "pooler_activation": "relu"}
-    return fields
+
+
+def _classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"pooling": "first", "pooler": True, "pooler_activation": "relu"}
 
 
 def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
@@ -100,6 +101,7 @@ DISTILBERT = Family(
     fields=_fields,
     layout=_layout,
     to_config=_config,
+    for_task={"classification": _classifier_fields},
     prefix="distilbert.",
     heads=("vocab_",),
 )

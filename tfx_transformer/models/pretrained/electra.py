@@ -10,20 +10,25 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.models.pretrained.bert import BERT_BLOCK, encoder_config, encoder_fields
-from tfx_transformer.models.pretrained.family import Family, Tensor, layer, layers, refuse_other
+from tfx_transformer.models.pretrained.bert import (
+    BERT_BLOCK,
+    classifier_fields,
+    encoder_config,
+    encoder_fields,
+    exact_gelu_head,
+)
+from tfx_transformer.models.pretrained.family import Family, Tensor, layer, layers
 
 
 def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    fields = encoder_fields(config, task) | {
+    return encoder_fields(config, task) | {
         "num_segments": config.get("type_vocab_size", 2),
         "embedding_dim": config.get("embedding_size", 128),
     }
-    if task == "classification":
-        fields["pooler_activation"] = "gelu"
-    if task == "masked":  # the head always has this one
-        refuse_other(config, hidden_act="gelu")
-    return fields
+
+
+def _classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    return classifier_fields(config) | {"pooler_activation": "gelu"}
 
 
 def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
@@ -65,6 +70,7 @@ ELECTRA = Family(
     fields=_fields,
     layout=_layout,
     to_config=_config,
+    for_task={"masked": exact_gelu_head, "classification": _classifier_fields},
     prefix="electra.",
     heads=("generator_", "discriminator_predictions."),
 )

@@ -57,6 +57,8 @@ class Family:
         model_types: what config.json calls it.
         tasks: ending of the architecture's name, such as "ForCausalLM" -> task.
         fields: (config.json, task) -> fields of `TransformerConfig`.
+        for_task: task -> (config.json) -> the fields that only models of this task have, or other
+            values of `fields`; it refuses what only they cannot be.
         layout: (config.json, task) -> `Tensor` and `Group` of every variable that a model of the
             family may have. Of an image model, config["preprocessor"] is preprocessor_config.json.
             The places of an embedder's projections, which no family has, are config["projections"].
@@ -85,6 +87,19 @@ class Family:
     renamed: tuple[tuple[str, str], ...] = ()
     optional: tuple[str, ...] = ()
     only_bases: tuple[str, ...] = ()
+    for_task: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = dataclasses.field(
+        default_factory=dict
+    )
+
+    def read(self, config: Mapping[str, Any], task: str) -> dict[str, Any]:
+        """Return the fields of `TransformerConfig` of a checkpoint's config.json.
+
+        Raises:
+            InputError: the checkpoint computes something that is not implemented.
+        """
+        fields = self.fields(config, task)
+        further = self.for_task.get(task)
+        return fields if further is None else fields | further(config)
 
     @property
     def serves(self) -> frozenset[str]:

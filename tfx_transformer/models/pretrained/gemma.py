@@ -9,6 +9,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor, refuse_other
 from tfx_transformer.models.pretrained.llama import (
+    AS_EMBEDDER,
     DECODER_TASKS,
     LLAMA_BLOCK,
     decoder_config,
@@ -107,8 +108,6 @@ def _third_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     config = _text(config)
     refuse_other(config, final_logit_softcapping=None, attn_logit_softcapping=None)
     both_sides = bool(config.get("use_bidirectional_attention"))
-    if task != "embedding":
-        refuse_other(config, use_bidirectional_attention=False)
     types = _types(config, config.get("sliding_window_pattern", 6))
     both = config.get("rope_parameters") or {}
     if "full_attention" in both:
@@ -119,12 +118,21 @@ def _third_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     window = config.get("sliding_window", 4096)
     if both_sides and window:  # theirs counts the tokens on both sides
         window = window // 2 + 1
-    fields = (
+    return (
         _sandwich(config, task)
         | windows({**config, "layer_types": types}, window)
         | {"query_key_norm": True, "local_rope_theta": float(local)}
     )
-    return fields | ({"causal_encoder": not both_sides} if task == "embedding" else {})
+
+
+def _third_writer(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a model that writes and would see what comes after."""
+    refuse_other(_text(config), use_bidirectional_attention=False)
+    return {}
+
+
+def _third_embedder(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"causal_encoder": not _text(config).get("use_bidirectional_attention")}
 
 
 def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
@@ -154,11 +162,18 @@ def _second_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     }
 
 
+# Whether a token sees those after it, by task.
+_SEES_BOTH_SIDES = {
+    "causal": lambda config: False,
+    "embedding": lambda config: not config.causal_encoder,
+}
+
+
 def _third_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     values = _sandwich_config(config, task)
     local = {"rope_theta": config.local_rope_theta, "rope_type": "default"}
     rope = {"full_attention": values["rope_parameters"], "sliding_attention": local}
-    both_sides = task == "embedding" and not config.causal_encoder
+    both_sides = _SEES_BOTH_SIDES[task](config)
     if both_sides and config.sliding_window:
         values["sliding_window"] = 2 * (config.sliding_window - 1)
     return values | {
@@ -177,6 +192,7 @@ GEMMA = Family(
     to_config=_first_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )
 GEMMA2 = Family(
     model_types=("gemma2",),
@@ -186,6 +202,7 @@ GEMMA2 = Family(
     to_config=_second_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )
 GEMMA3 = Family(
     model_types=("gemma3_text", "gemma3"),
@@ -195,6 +212,7 @@ GEMMA3 = Family(
     to_config=_third_config,
     prefix="model.",
     also=("embedding",),
+    for_task={"causal": _third_writer, "embedding": _third_embedder},
     heads=("vision_tower.", "multi_modal_projector."),
     renamed=(
         ("language_model.lm_head.", "lm_head."),

@@ -62,8 +62,6 @@ def decoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "tie_embeddings": config.get("tie_word_embeddings", False),
         "dropout": 0.0,
     }
-    if task == "embedding":
-        fields["causal_encoder"] = True
     return fields | rotary_fields(rope_parameters(config))
 
 
@@ -129,7 +127,7 @@ def decoder_layout(
         block: rows of `layers`, the same for each block.
         norm: kind of the last norm.
     """
-    stack = stack_of(task)
+    stack = STACKS[task]
     table: list[Tensor | Group] = [
         *layer("embedding", "model.embed_tokens", "table"),
         Tensor("embedding/reverse_embeddings", "lm_head.weight", "transposed"),
@@ -138,11 +136,6 @@ def decoder_layout(
     for i in range(config["num_hidden_layers"]):
         table += layers(f"{stack}/block_{i}/", f"model.layers.{i}.", block)
     return table
-
-
-def stack_of(task: str) -> str:
-    """What the stack is called: an embedder reads with what otherwise writes."""
-    return "encoder" if task == "embedding" else "decoder"
 
 
 def decoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
@@ -201,6 +194,9 @@ def _qwen_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 DECODER_TASKS = {"ForCausalLM": "causal", "Model": "causal"}
+# An embedder reads with the stack that otherwise writes: a token still sees none after it.
+STACKS = {"causal": "decoder", "embedding": "encoder"}
+AS_EMBEDDER = {"embedding": lambda config: {"causal_encoder": True}}
 
 LLAMA = Family(
     model_types=("llama",),
@@ -210,6 +206,7 @@ LLAMA = Family(
     to_config=decoder_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )
 MISTRAL = Family(
     model_types=("mistral",),
@@ -219,6 +216,7 @@ MISTRAL = Family(
     to_config=_mistral_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )
 QWEN = Family(
     model_types=("qwen2", "qwen3"),
@@ -228,4 +226,5 @@ QWEN = Family(
     to_config=_qwen_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )

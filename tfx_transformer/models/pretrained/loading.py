@@ -43,9 +43,7 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
         InputError: a tensor is missing, of another shape, or has no place in the model; all of them
             are named.
     """
-    check_size(
-        config, cls.task, sum(t.size for t in checkpoint.tensors.values()), checkpoint.folder
-    )
+    check_size(config, cls, sum(t.size for t in checkpoint.tensors.values()), checkpoint.folder)
     # Keras initializes what was made in such a scope when it ends.
     with keras.StatelessScope():
         model = cls(config, dtype=dtype)
@@ -60,7 +58,7 @@ def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> None:
         cls, config, family, checkpoint: as of `new_model`.
     """
     held = sum(tensor.size for tensor in checkpoint.tensors.values())
-    check_size(config, cls.task, held, checkpoint.folder)
+    check_size(config, cls, held, checkpoint.folder)
     # The variables of this model are dropped before Keras takes memory for them.
     waiting = global_state.get_global_attribute("uninitialized_variables", [])
     try:

@@ -34,14 +34,12 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     inner, longest = need(config, "intermediate_size", "max_position_embeddings")
     refuse_other(config, decoder_bias=True)
     name = config.get("hidden_activation", "gelu")
-    if task in ("masked", "classification"):
-        refuse_other(config, classifier_activation=name)
     types = config.get("layer_types")
     if types is None:
         every = config.get("global_attn_every_n_layers", 3)
         types = ["sliding_attention" if i % every else "full_attention" for i in range(count)]
     theta, local_theta = _wavelengths(config)
-    fields = {
+    return {
         "vocabulary_size": vocabulary_size,
         "num_layers": count,
         "num_heads": heads,
@@ -68,11 +66,21 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "dropout": config.get("mlp_dropout", 0.0),
         "padding_id": config.get("pad_token_id", 50_283),
     }
-    if task == "classification":
-        pooling = _POOLING[config.get("classifier_pooling", "cls")]
-        head = {"pooler": True, "pooler_activation": activation(name), "pooler_norm": True}
-        fields |= {"pooling": pooling, **head}
-    return fields
+
+
+def _one_activation(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse a head with another activation than the blocks have."""
+    refuse_other(config, classifier_activation=config.get("hidden_activation", "gelu"))
+    return {}
+
+
+def _classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    return _one_activation(config) | {
+        "pooling": _POOLING[config.get("classifier_pooling", "cls")],
+        "pooler": True,
+        "pooler_activation": activation(config.get("hidden_activation", "gelu")),
+        "pooler_norm": True,
+    }
 
 
 def _wavelengths(config: Mapping[str, Any]) -> tuple[float, float]:
@@ -176,6 +184,7 @@ MODERNBERT = Family(
     fields=_fields,
     layout=_layout,
     to_config=_config,
+    for_task={"masked": _one_activation, "classification": _classifier_fields},
     prefix="model.",
     heads=("head.", "decoder."),
 )

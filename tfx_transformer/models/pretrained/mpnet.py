@@ -6,7 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.models.pretrained.bert import BERT_BLOCK, encoder_config, encoder_fields
+from tfx_transformer.models.pretrained.bert import (
+    BERT_BLOCK,
+    classifier_fields,
+    encoder_config,
+    encoder_fields,
+    exact_gelu_head,
+)
 from tfx_transformer.models.pretrained.family import (
     Family,
     Group,
@@ -38,8 +44,6 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "padding_id": config.get("pad_token_id", 1),
     }
     fields["max_sequence_length"] -= _FIRST_POSITION
-    if task == "masked":  # the head always has this one
-        refuse_other(config, hidden_act="gelu")
     return fields
 
 
@@ -80,6 +84,7 @@ MPNET = Family(
     fields=_fields,
     layout=_layout,
     to_config=_config,
+    for_task={"masked": exact_gelu_head, "classification": classifier_fields},
     prefix="mpnet.",
     heads=("mpnet.pooler.",),
     same={"lm_head.decoder.bias": "lm_head.bias"},

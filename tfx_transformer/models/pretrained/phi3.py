@@ -9,14 +9,15 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor, fuse
 from tfx_transformer.models.pretrained.llama import (
+    AS_EMBEDDER,
     DECODER_TASKS,
     LLAMA_BLOCK,
+    STACKS,
     decoder_config,
     decoder_fields,
     decoder_layout,
     partial_rotary_factor,
     rope_parameters,
-    stack_of,
     windows,
 )
 
@@ -66,7 +67,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     pairs = config.get("num_key_value_heads") or heads
     table = decoder_layout(config, task, _BLOCK)
     for i in range(config["num_hidden_layers"]):
-        ours, theirs = f"{stack_of(task)}/block_{i}/", f"model.layers.{i}."
+        ours, theirs = f"{STACKS[task]}/block_{i}/", f"model.layers.{i}."
         parts = [f"{ours}attention/{part}" for part in ("query", "key", "value")]
         sizes = [heads * width, pairs * width, pairs * width]
         table += fuse(parts, theirs + "self_attn.qkv_proj", sizes)
@@ -99,4 +100,5 @@ PHI3 = Family(
     to_config=_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )

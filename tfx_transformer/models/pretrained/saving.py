@@ -18,7 +18,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.families import FAMILIES
 from tfx_transformer.models.pretrained.family import Family, Tensor
 from tfx_transformer.models.pretrained.sentence import STEM, projections_of, write_sentence
-from tfx_transformer.models.saving import parameters
+from tfx_transformer.models.saving import TASKS, parameters
 
 # What a configuration holds beside the architecture: rates of training, and ids, which
 # config.json tells in words of its own.
@@ -64,7 +64,7 @@ def save_pretrained(
             config["problem_type"] = "multi_label_classification"
     places = projections_of(model.config.to_dict())
     tensors = _tensors(family, {**config, "projections": places}, model)
-    if name.endswith("Model") and model.task == "embedding":
+    if name.endswith("Model") and model.makes_vectors:
         dense = {n: tensors.pop(n) for n in list(tensors) if n.startswith(STEM)}
         tensors = {key.removeprefix(family.prefix): array for key, array in tensors.items()}
         write_sentence(folder, model.config, dense)
@@ -91,7 +91,7 @@ def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, 
         if config.pooling == "class_tokens":
             values["architectures"] = ["WithTeacher"]
         try:
-            told = TransformerConfig(**family.fields(values, task), **_ids(config))
+            told = TransformerConfig(**family.read(values, task), **_ids(config))
         except InputError:
             continue
         different = _differences(config, told, task)
@@ -112,8 +112,9 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
-    left_out = _NO_ARCHITECTURE + _SENTENCE + (_READ_OUT if task != "classification" else ())
-    if task != "seq2seq":
+    model = TASKS[task]
+    left_out = _NO_ARCHITECTURE + _SENTENCE + (() if model.has_classes else _READ_OUT)
+    if "num_decoder_layers" not in model.stacks:
         left_out += ("num_decoder_layers",)
     if config.position != "relative" and not config.relative_scores:
         left_out += ("relative_buckets", "relative_distance")

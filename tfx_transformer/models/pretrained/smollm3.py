@@ -8,6 +8,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.family import Family
 from tfx_transformer.models.pretrained.llama import (
+    AS_EMBEDDER,
     DECODER_TASKS,
     LLAMA,
     decoder_config,
@@ -53,4 +54,5 @@ SMOLLM3 = Family(
     to_config=_config,
     prefix="model.",
     also=("embedding",),
+    for_task=AS_EMBEDDER,
 )
