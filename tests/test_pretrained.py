@@ -366,8 +366,16 @@ def test_backbones_of_keras_hub_compute_the_same(name):
     np.testing.assert_allclose(np.asarray(actual), np.asarray(expected), atol=1e-5)
 
 
+def test_a_masked_model_begins_with_a_backbone_and_a_new_head():
+    source = backbone("BertBackbone")
+    model, _ = tfx.from_pretrained(source, task="masked")
+    np.testing.assert_array_equal(model.embedding.embeddings, source.token_embedding.embeddings)
+    np.testing.assert_array_equal(model.bias, np.zeros(31))
+    np.testing.assert_array_equal(model.transform_norm.gamma, np.ones(16))
+
+
 def test_other_backbones_are_refused():
-    with pytest.raises(InputError, match="Dense is no source of a model"):
+    with pytest.raises(InputError, match="Dense is not a source of a model"):
         tfx.from_pretrained(keras.layers.Dense(3))
     with pytest.raises(InputError, match="cannot become a model of task 'masked'"):
         tfx.from_pretrained(backbone("GPT2Backbone"), task="masked")

@@ -1,10 +1,15 @@
-"""Backbones of keras-hub (formerly keras-nlp): their configuration and weights in our stack."""
+"""Backbones of keras-hub (formerly keras-nlp): their configuration and weights in our stack.
+
+A backbone is a checkpoint in memory: its `get_config()` is what config.json is elsewhere, and each
+of its families is a row as those of Hugging Face are.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +18,41 @@ import numpy as np
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.saving import TASKS, parameters
+from tfx_transformer.models.pretrained.checkpoint import StoredTensor
+from tfx_transformer.models.pretrained.family import Family, Group, Tensor
+from tfx_transformer.models.pretrained.loading import new_model
+from tfx_transformer.models.saving import TASKS
 from tfx_transformer.text.tokenizer import Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class _Weight(StoredTensor):
+    """A weight of a backbone, in memory."""
+
+    variable: Any
+
+    def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """See `StoredTensor`."""
+        return np.asarray(self.variable.value, "float32")[: self.shape[0]][start:stop]
+
+
+class _Backbone:
+    """A backbone as a `Checkpoint`."""
+
+    def __init__(self, backbone: keras.Model, name: str) -> None:
+        self.folder = Path(name)  # what messages call it
+        tied = backbone.token_embedding.tie_weights
+        self.config = backbone.get_config() | {"model_type": name, "tie_word_embeddings": tied}
+        self.tensors = {
+            weight.path: _Weight(self.folder, 0, np.dtype("float32"), tuple(weight.shape), weight)
+            for weight in backbone.weights
+        }
 
 
 def from_backbone(
     source: keras.Model, dtype: str = "float32", task: str | None = None
 ) -> tuple[keras.Model, Tokenizer | None]:
-    """A model with the weights of a `keras_hub.models.Backbone`, or of the backbone of a task.
+    """Return a model with the weights of a `keras_hub.models.Backbone`, or of that of a task.
 
     Args:
         source: GPT2Backbone, BertBackbone, LlamaBackbone or Llama3Backbone, or a task around one.
@@ -31,36 +63,30 @@ def from_backbone(
     Returns: the model, and the tokenizer of the task's preprocessor, None without one.
 
     Raises:
-        InputError: it is no such backbone.
+        InputError: the source is not such a backbone.
     """
     backbone = getattr(source, "backbone", source)
-    family = _FAMILIES.get(type(backbone).__name__)
+    name = type(backbone).__name__
+    family = next((row for row in FAMILIES if name in row.model_types), None)
     if family is None:
+        known = ", ".join(kind for row in FAMILIES for kind in row.model_types)
         raise InputError(
-            f"{type(backbone).__name__} is no source of a model.\n"
-            f"  Expected a path, or a keras-hub model of {', '.join(_FAMILIES)}."
+            f"{name} is not a source of a model.\n"
+            f"  Expected a path, or a keras-hub model of {known}."
         )
-    task = task or family.tasks[0]
-    if task not in family.tasks:
+    tasks = list(family.tasks.values())
+    task = task or tasks[0]
+    if task not in tasks:
         raise InputError(
-            f"{type(backbone).__name__} cannot become a model of task {task!r}.\n"
-            f"  Expected {' or '.join(family.tasks)}."
+            f"{name} cannot become a model of task {task!r}.\n  Expected {' or '.join(tasks)}."
         )
     tokenizer = _tokenizer(getattr(source, "preprocessor", None))
     ids = {"padding_id": 0, "start_id": 1, "end_id": 2}
     if tokenizer is not None:
         ids = {name: getattr(tokenizer, name) for name in ids}
-    model = TASKS[task](TransformerConfig(**ids, **family.fields(backbone)), dtype=dtype)
-    stored = {weight.path: weight for weight in backbone.weights}
-    for path, variable in parameters(model).items():
-        name = family.name_of(path)
-        if name in stored:
-            # Heads and head_dim are two axes there and one here.
-            array = np.asarray(stored[name].value, "float32").reshape(variable.shape)
-            variable.assign(array)
-        elif path.split("/")[0] in ("embedding", "encoder", "decoder", "segments"):
-            raise InputError(f"{type(backbone).__name__} has no weight {name}.")
-    return model, tokenizer
+    checkpoint = _Backbone(backbone, name)
+    config = TransformerConfig(**ids, **family.read(checkpoint.config, task))
+    return new_model(TASKS[task], config, dtype, family, checkpoint), tokenizer
 
 
 def from_preset(
@@ -87,103 +113,126 @@ def from_preset(
     return model, tokenizer
 
 
-class _Family:
-    """A backbone's tasks, its configuration as ours, and the names of its weights.
+def _attention(ours: str, theirs: str) -> list[Tensor | Group]:
+    """Return the places of an attention layer: heads and head_dim are two axes there, one here."""
 
-    Args:
-        tasks: that a model of it can have.
-        fields: backbone -> fields of `TransformerConfig`.
-        layers: the beginning of our path -> of theirs; "{i}" is the number of a block.
-    """
+    def by_head(part: str, name: str) -> list[Tensor | Group]:
+        return [
+            _reshaped(f"{ours}/{part}/kernel", f"{theirs}/{name}/kernel", (0, -1)),
+            _reshaped(f"{ours}/{part}/bias", f"{theirs}/{name}/bias", (-1,)),
+        ]
 
-    def __init__(
-        self,
-        tasks: tuple[str, ...],
-        fields: Callable[[Any], dict[str, Any]],
-        layers: Mapping[str, str],
-    ) -> None:
-        self.tasks = tasks
-        self.fields = fields
-        self.layers = layers
-
-    def name_of(self, path: str) -> str:
-        """The weight of the backbone that a variable of ours takes over."""
-        layer, _, variable = path.rpartition("/")
-        parts = layer.split("/")
-        if len(parts) > 1 and parts[1].startswith("block_"):
-            ours = "/".join([parts[0], "block_{i}", *parts[2:]])
-            theirs = self.layers.get(ours, "").format(i=parts[1].removeprefix("block_"))
-        else:
-            theirs = self.layers.get(layer, "")
-        return f"{theirs}/{variable}"
+    table = [place for part in ("query", "key", "value") for place in by_head(part, part)]
+    output, name = f"{ours}/output_projection", f"{theirs}/attention_output"
+    table.append(_reshaped(f"{output}/kernel", f"{name}/kernel", (-1, 2)))
+    return [*table, Tensor(f"{output}/bias", f"{name}/bias")]
 
 
-def _block(stack: str, attention: str, attention_norm: str, feed_forward_norm: str) -> dict:
-    ours, theirs = f"{stack}/block_{{i}}/", "transformer_layer_{i}/"
-    rows = {
-        "attention/query": f"{attention}/query",
-        "attention/key": f"{attention}/key",
-        "attention/value": f"{attention}/value",
-        "attention/output_projection": f"{attention}/attention_output",
-        "attention_norm": attention_norm,
-        "feed_forward/expand": "feedforward_intermediate_dense",
-        "feed_forward/gate": "feedforward_gate_dense",
-        "feed_forward/contract": "feedforward_output_dense",
-        "feed_forward_norm": feed_forward_norm,
-    }
-    return {ours + a: theirs + b for a, b in rows.items()}
+def _reshaped(ours: str, theirs: str, axes: tuple[int, ...]) -> Group:
+    """Return the place of a variable with these axes of theirs; -1 are all others, as one."""
+
+    def load(arrays):
+        shape = arrays[0].shape
+        return [arrays[0].reshape([-1 if axis < 0 else shape[axis] for axis in axes])]
+
+    return Group((ours,), (theirs,), load, _no_way_back)
 
 
-def _gpt2_fields(backbone) -> dict[str, Any]:
-    return {
-        "vocabulary_size": backbone.vocabulary_size,
-        "num_layers": backbone.num_layers,
-        "num_heads": backbone.num_heads,
-        "hidden_dim": backbone.hidden_dim,
-        "intermediate_dim": backbone.intermediate_dim,
-        "max_sequence_length": backbone.max_sequence_length,
-        "dropout": float(backbone.dropout),
+def _layers(rows: Mapping[str, str]) -> list[Tensor | Group]:
+    """Return the places of whole layers, whose variables have the same names here and there."""
+    names = ("embeddings", "kernel", "bias", "gamma", "beta", "scale")
+    return [Tensor(f"{a}/{name}", f"{b}/{name}") for a, b in rows.items() for name in names]
+
+
+def _blocks(
+    config: Mapping[str, Any], stack: str, attention: str, attention_norm: str, forward_norm: str
+) -> list[Tensor | Group]:
+    table = []
+    for i in range(config["num_layers"]):
+        ours, theirs = f"{stack}/block_{i}/", f"transformer_layer_{i}/"
+        table += _attention(f"{ours}attention", theirs + attention)
+        table += _layers(
+            {
+                f"{ours}attention_norm": theirs + attention_norm,
+                f"{ours}feed_forward/expand": f"{theirs}feedforward_intermediate_dense",
+                f"{ours}feed_forward/gate": f"{theirs}feedforward_gate_dense",
+                f"{ours}feed_forward/contract": f"{theirs}feedforward_output_dense",
+                f"{ours}feed_forward_norm": theirs + forward_norm,
+            }
+        )
+    return table
+
+
+def _no_way_back(*_: Any) -> Any:
+    raise InputError("a model is not saved as one of keras-hub.\n  Export it --to transformers.")
+
+
+def _gpt2_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    names = ("vocabulary_size", "num_layers", "num_heads", "hidden_dim", "intermediate_dim")
+    return {name: config[name] for name in names} | {
+        "max_sequence_length": config["max_sequence_length"],
+        "dropout": float(config["dropout"]),
         "position": "learned",
         "activation": "gelu_tanh",
         "scale_embedding": False,
     }
 
 
-def _bert_fields(backbone) -> dict[str, Any]:
+def _gpt2_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
+    norms = ("self_attention_layer_norm", "feedforward_layer_norm")
+    rows = {
+        "embedding": "token_embedding",
+        "decoder/positions": "position_embedding",
+        "decoder/final_norm": "layer_norm",
+    }
+    return _layers(rows) + _blocks(config, "decoder", "self_attention", *norms)
+
+
+def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     # keras-hub computes the approximate GELU, whatever the checkpoint was trained with.
-    return _gpt2_fields(backbone) | {
-        "num_segments": backbone.num_segments,
+    return _gpt2_fields(config, task) | {
+        "num_segments": config["num_segments"],
         "norm_first": False,
         "embedding_norm": True,
         "norm_epsilon": 1e-12,
     }
 
 
-def _llama_fields(backbone) -> dict[str, Any]:
-    fields = {
-        "vocabulary_size": backbone.vocabulary_size,
-        "num_layers": backbone.num_layers,
-        "num_heads": backbone.num_query_heads,
-        "num_key_value_heads": backbone.num_key_value_heads,
-        "hidden_dim": backbone.hidden_dim,
-        "intermediate_dim": backbone.intermediate_dim,
-        "dropout": float(backbone.dropout),
+# Of a model that fills in masked tokens; a backbone has no head, so these begin anew.
+_HEAD = [Tensor("bias", "new/bias"), *_layers({"transform": "new", "transform_norm": "new"})]
+
+
+def _bert_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
+    norms = ("self_attention_layer_norm", "feedforward_layer_norm")
+    rows = {
+        "embedding": "token_embedding",
+        "segments": "segment_embedding",
+        "encoder/positions": "position_embedding",
+        "encoder/embedding_norm": "embeddings_layer_norm",
+    }
+    return _layers(rows) + _blocks(config, "encoder", "self_attention_layer", *norms) + _HEAD
+
+
+def _llama_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
+    names = ("vocabulary_size", "num_layers", "num_key_value_heads", "hidden_dim")
+    return {name: config[name] for name in (*names, "intermediate_dim")} | {
+        "num_heads": config["num_query_heads"],
+        "dropout": float(config["dropout"]),
         "max_sequence_length": 2048,
         "position": "rotary",
-        "rope_theta": float(backbone.rope_max_wavelength),
+        "rope_theta": float(config["rope_max_wavelength"]),
         "norm": "rms_norm",
-        "norm_epsilon": backbone.layer_norm_epsilon,
+        "norm_epsilon": config["layer_norm_epsilon"],
         "activation": "silu",
         "gated": True,
         "use_bias": False,
         "scale_embedding": False,
-        "tie_embeddings": backbone.token_embedding.tie_weights,
+        "tie_embeddings": config["tie_word_embeddings"],
+        **_rope_scaling(config),
     }
-    return fields | _rope_scaling(backbone)
 
 
-def _rope_scaling(backbone) -> dict[str, Any]:
-    config = backbone.get_config()
+def _rope_scaling(config: Mapping[str, Any]) -> dict[str, Any]:
     if config.get("rope_frequency_adjustment_factor"):  # Llama 3.1
         length = config["rope_pretraining_sequence_length"]
         return {
@@ -201,47 +250,38 @@ def _rope_scaling(backbone) -> dict[str, Any]:
     return {}
 
 
-_LLAMA = _Family(
-    ("causal",),
-    _llama_fields,
-    {
-        "embedding": "token_embedding",
-        "decoder/final_norm": "sequence_output_layernorm",
-        **_block("decoder", "self_attention", "self_attention_layernorm", "feedforward_layernorm"),
-    },
+def _llama_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
+    rows = {"embedding": "token_embedding", "decoder/final_norm": "sequence_output_layernorm"}
+    reverse = Tensor("embedding/reverse_embeddings", "token_embedding/reverse_embeddings")
+    norms = ("self_attention_layernorm", "feedforward_layernorm")
+    return [*_layers(rows), reverse, *_blocks(config, "decoder", "self_attention", *norms)]
+
+
+FAMILIES = (
+    Family(
+        model_types=("GPT2Backbone",),
+        tasks={"Backbone": "causal"},
+        fields=_gpt2_fields,
+        layout=_gpt2_layout,
+        to_config=_no_way_back,
+    ),
+    Family(
+        model_types=("BertBackbone",),
+        tasks={"Backbone": "embedding", "MaskedLM": "masked"},
+        fields=_bert_fields,
+        layout=_bert_layout,
+        to_config=_no_way_back,
+        heads=("pooled_dense/",),
+        optional=tuple(place.theirs for place in _HEAD),
+    ),
+    Family(
+        model_types=("LlamaBackbone", "Llama3Backbone"),
+        tasks={"Backbone": "causal"},
+        fields=_llama_fields,
+        layout=_llama_layout,
+        to_config=_no_way_back,
+    ),
 )
-_FAMILIES = {
-    "GPT2Backbone": _Family(
-        ("causal",),
-        _gpt2_fields,
-        {
-            "embedding": "token_embedding",
-            "decoder/positions": "position_embedding",
-            "decoder/final_norm": "layer_norm",
-            **_block(
-                "decoder", "self_attention", "self_attention_layer_norm", "feedforward_layer_norm"
-            ),
-        },
-    ),
-    "BertBackbone": _Family(
-        ("embedding", "masked"),
-        _bert_fields,
-        {
-            "embedding": "token_embedding",
-            "segments": "segment_embedding",
-            "encoder/positions": "position_embedding",
-            "encoder/embedding_norm": "embeddings_layer_norm",
-            **_block(
-                "encoder",
-                "self_attention_layer",
-                "self_attention_layer_norm",
-                "feedforward_layer_norm",
-            ),
-        },
-    ),
-    "LlamaBackbone": _LLAMA,
-    "Llama3Backbone": _LLAMA,
-}
 
 
 def _tokenizer(preprocessor) -> Tokenizer | None:
