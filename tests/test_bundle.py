@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,13 +17,14 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tfx_transformer import bundle, files
+from tfx_transformer import bundle, files, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.saving import load, model_card, save
 from tfx_transformer.models.tasks import Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
+TOKENIZERS = Path(__file__).parent / "conformance" / "tokenizers"
 INPUTS = {
     "encoder_token_ids": np.array([[70, 80, 90, 2, 0], [5, 6, 7, 8, 2]], "int32"),
     "decoder_token_ids": np.array([[1, 100, 101], [1, 102, 0]], "int32"),
@@ -330,7 +332,7 @@ def test_two_updates_at_once_lose_no_file(copy):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tfx_transformer import bundle, files
+from tfx_transformer import bundle, files, runtime
 path = Path(sys.argv[1])
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -473,6 +475,95 @@ def test_sums_may_hold_anything(saved, data):
     (folder / "SHA256SUMS").write_bytes(data)
     with pytest.raises(InputError):
         bundle.verify(folder)
+
+
+# What is hashed
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """The files that are hashed, in order."""
+    names, real = [], bundle._digest
+    monkeypatch.setattr(bundle, "_digest", lambda path: names.append(path) or real(path))
+    return names
+
+
+def with_exports(path):
+    """Add files of exports, which are none."""
+    (path / "saved_model").mkdir()
+    for name in ("model.tflite", "model.int8.tflite", "model.litertlm", "saved_model/graph.pb"):
+        (path / name).write_bytes(b"no model")
+    reseal(path)
+    return path
+
+
+def test_loading_hashes_what_it_opens_and_each_file_once(copy, hashed):
+    load(with_exports(copy))
+    names = [path.name for path in hashed]
+    assert sorted(names) == ["config.json", "model.safetensors", "tokenizer.json"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "file"), [(None, "model.tflite"), ("int8", "model.int8.tflite"), ("int4", None)]
+)
+def test_the_runtime_hashes_the_one_model_that_it_runs(copy, hashed, variant, file):
+    with pytest.raises(InputError):  # no model is in them
+        runtime.load(with_exports(copy), variant)
+    assert {path.name for path in hashed} == {"config.json", "tokenizer.json", file} - {None}
+    assert len(hashed) == len(set(hashed))
+
+
+def test_all_files_of_a_folder_that_is_opened_are_hashed(copy, hashed):
+    bundle.verify(with_exports(copy), ["saved_model", "config.json", "not there"])
+    assert sorted(path.name for path in hashed) == ["config.json", "graph.pb"]
+
+
+def test_damage_is_noticed_before_a_file_is_opened_and_not_elsewhere(copy):
+    with_exports(copy)
+    with (copy / "model.tflite").open("ab") as file:
+        file.write(b"!")
+    model, _ = load(copy)
+    assert model.task == "seq2seq"
+    for reading in (runtime.load, bundle.verify):
+        with pytest.raises(InputError, match="model.tflite does not have the checksum"):
+            reading(copy)
+    with pytest.raises(InputError, match="holds no int4 file"):
+        runtime.load(copy, "int4")
+
+
+def test_an_update_hashes_only_what_is_new(copy, hashed):
+    there = sorted(path.name for path in copy.iterdir() if path.name != "SHA256SUMS")
+    length = len((copy / "README.md").read_bytes())
+    with bundle.updating(copy) as folder:
+        assert sorted(path.name for path in hashed) == there, "the copy is verified"
+        hashed.clear()
+        files.write(folder / "new.txt", "new")
+        files.write(folder / "README.md", "!" * length)
+    assert sorted(path.name for path in hashed) == ["README.md", "new.txt"]
+    bundle.verify(copy)
+
+
+def test_every_file_of_a_tokenizer_is_known(tmp_path):
+    """What reading a tokenizer opens is what `TOKENIZER_FILES` has hashed."""
+    opened = []
+
+    def watch(event, arguments):
+        if opened is not None and event == "open" and isinstance(arguments[0], str | os.PathLike):
+            opened.append(Path(arguments[0]))
+
+    sys.addaudithook(watch)  # for ever
+    known = set()
+    for folder in sorted(path for path in TOKENIZERS.iterdir() if path.is_dir()):
+        path = tmp_path / folder.name
+        path.mkdir()
+        bundle.write_tokenizer(path, Tokenizer.from_pretrained(folder))
+        opened.clear()
+        bundle.read_tokenizer(path)
+        names = {file.name for file in opened if file.parent == path}
+        assert names and names <= set(bundle.TOKENIZER_FILES), folder.name
+        known |= names
+    opened = None
+    assert {"tokenizer.json", "source.spm"} <= known, "an ordinary one and Marian's"
 
 
 # Reading the configuration

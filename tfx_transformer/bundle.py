@@ -11,7 +11,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -46,6 +46,17 @@ LITERT = {
 }
 LITERTLM = "model.litertlm"
 SUMS = "SHA256SUMS"
+# Every file that reading a tokenizer may open: our own, a checkpoint's, Marian's.
+TOKENIZER_FILES = (
+    TOKENIZER,
+    CHAT_TEMPLATE,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+)
 
 # What `litert-lm run` leaves beside the model it runs: no part of a bundle, and never read here.
 _CACHE = ".xnnpack_cache"
@@ -144,8 +155,9 @@ def _replaced_folder(folder: Path) -> Path:
     return folder.with_name(folder.name + "-old")
 
 
-def _seal(folder: Path) -> None:
-    _write_sums(folder)
+def _seal(folder: Path, known: Mapping[tuple, str] | None = None) -> None:
+    """Write the sums of a folder and let everybody read it; known: see `_write_sums`."""
+    _write_sums(folder, known or {})
     folder.chmod(0o755)  # temporary folders and safetensors are for the owner only
     for name in _files(folder):
         (folder / name).chmod(0o644)
@@ -264,19 +276,24 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
 
 
 @consistent_read
-def _copy(path: Path, folder: Path) -> tuple[int, ...] | None:
-    """Make a copy of a verified bundle in an empty folder; return the identity of the bundle."""
+def _copy(path: Path, folder: Path) -> tuple[tuple[int, ...] | None, dict[tuple, str]]:
+    """Make a copy of a verified bundle in an empty folder.
+
+    Returns: the identity of the bundle, and the digests of the copies by `_content`.
+    """
     for left in folder.iterdir():  # of a bundle that was replaced
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     verify(path)
-    for file in _files(path):
+    known = {}
+    for file, digest in _listed_sums(path).items():
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(path / file, target)
         except OSError:  # a file system without hard links
             shutil.copyfile(path / file, target)
-    return _identity(path)
+        known[_content(target)] = digest
+    return _identity(path), known
 
 
 def _exists(path: Path) -> InputError:
@@ -293,7 +310,7 @@ def updating(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = Path(path)
     with _temporary(path) as folder:
-        before = _copy(path, folder)
+        before, known = _copy(path, folder)
 
         def check() -> None:
             if _identity(path) != before:
@@ -303,7 +320,7 @@ def updating(path: str | os.PathLike) -> Iterator[Path]:
                 )
 
         yield folder
-        _seal(folder)
+        _seal(folder, known)
         _publish(folder, path, check)
 
 
@@ -382,8 +399,14 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
 
 
 @consistent_read
-def verify(path: str | os.PathLike) -> None:
-    """Checks every file of a bundle against `SHA256SUMS`.
+def verify(path: str | os.PathLike, opens: Iterable[str] | None = None) -> None:
+    """Check a bundle against `SHA256SUMS`: which files it has, and the sums of some or all of them.
+
+    Args:
+        path: the bundle's folder.
+        opens: names of the files that are going to be opened, and of folders such as
+            "saved_model", of which every file counts; names that the bundle lacks are left out.
+            Only these are hashed. None: all files.
 
     Raises:
         InputError: a file is missing, unlisted, changed, a link or device, or of a kind that holds
@@ -391,6 +414,23 @@ def verify(path: str | os.PathLike) -> None:
             and is never opened.
     """
     path = Path(path)
+    expected = _listed_sums(path)
+    chosen = None if opens is None else set(opens)
+    for name, digest in expected.items():
+        is_opened = chosen is None or name in chosen or name.partition("/")[0] in chosen
+        if is_opened and _digest(path / name) != digest:
+            raise InputError(
+                f"{path}: {name} does not have the checksum in {SUMS}.\n"
+                "  The file was changed or damaged; copy the folder again."
+            )
+
+
+def _listed_sums(path: Path) -> dict[str, str]:
+    """Return the digest of each file of a bundle by its name, as `SHA256SUMS` lists them.
+
+    Raises:
+        InputError: see `verify`; sums are not compared.
+    """
     if not (path / CONFIG).is_file():
         raise InputError(_no_bundle(path))
     present = set(_files(path))
@@ -404,7 +444,7 @@ def verify(path: str | os.PathLike) -> None:
         raise InputError(f"{path}: {SUMS} is missing, so the bundle cannot be verified.")
     if (path / SUMS).stat().st_size > _MAX_SUMS_BYTES:
         raise InputError(f"{path}: {SUMS} is larger than any list of sums (1 MiB).")
-    expected = {}
+    expected: dict[str, str] = {}
     for line in (path / SUMS).read_text(encoding="utf-8", errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         if name in expected:
@@ -413,12 +453,7 @@ def verify(path: str | os.PathLike) -> None:
     for name in sorted(present ^ expected.keys()):
         problem = "is missing" if name in expected else f"is not listed in {SUMS}"
         raise InputError(f"{path}: {name} {problem}.\n  Copy the whole folder again.")
-    for name, digest in expected.items():
-        if _digest(path / name) != digest:
-            raise InputError(
-                f"{path}: {name} does not have the checksum in {SUMS}.\n"
-                "  The file was changed or damaged; copy the folder again."
-            )
+    return expected
 
 
 def _no_bundle(path: Path) -> str:
@@ -441,11 +476,23 @@ def _files(path: Path) -> list[str]:
     return sorted(name for name in names if name != SUMS and not name.endswith(_CACHE))
 
 
-def _write_sums(folder: Path) -> None:
-    lines = [f"{_digest(folder / name)}  {name}\n" for name in _files(folder)]
-    for name in _files(folder):
+def _write_sums(folder: Path, known: Mapping[tuple, str]) -> None:
+    """Write `SHA256SUMS`. Each file is hashed once, when it is new.
+
+    Args:
+        known: digests of files that were verified, by `_content`.
+    """
+    names = _files(folder)
+    sums = {name: known.get(_content(folder / name)) or _digest(folder / name) for name in names}
+    for name in names:
         files.sync(folder / name)
-    files.write(folder / SUMS, "".join(lines))
+    files.write(folder / SUMS, "".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+
+
+def _content(path: Path) -> tuple[int, ...]:
+    """Return what tells a file's content from what it was before, without reading it."""
+    status = path.stat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _digest(path: Path) -> str:

@@ -109,7 +109,7 @@ def open_generator(chosen: argparse.Namespace):
 
     @bundle.consistent_read
     def open_saved_model(path: str) -> SavedModelGenerator:
-        bundle.verify(path)
+        bundle.verify(path, [bundle.CONFIG, *bundle.TOKENIZER_FILES, bundle.SAVED_MODEL])
         return SavedModelGenerator(path)
 
     return open_saved_model(chosen.bundle)

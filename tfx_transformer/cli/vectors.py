@@ -79,8 +79,7 @@ def words(chosen: argparse.Namespace) -> dict[str, Any]:
     from tfx_transformer import bundle
     from tfx_transformer.vectors import cosine, nearest, word_vectors
 
-    table = _embedding_table(chosen.bundle)
-    tokenizer = bundle.read_tokenizer(chosen.bundle, len(table))
+    table, tokenizer = bundle.consistent_read(_embedding_table)(chosen.bundle)
     found = word_vectors(table, tokenizer, chosen.words, not chosen.no_space)
     indices, _ = nearest(found, found, 4)
     cosines = cosine(found, found)
@@ -275,16 +274,18 @@ def _spread(count: int) -> list[int]:
 
 
 def _embedding_table(path: str):
-    """float32 (vocabulary, hidden_dim), read without building the model."""
+    """Return float32 (vocabulary, hidden_dim), read without building the model, and the
+    tokenizer."""
     import safetensors
 
     from tfx_transformer import bundle
 
-    bundle.verify(path)
+    bundle.verify(path, [bundle.WEIGHTS, *bundle.TOKENIZER_FILES])
     with safetensors.safe_open(f"{path}/{bundle.WEIGHTS}", "numpy") as file:
         if TABLE not in file.keys():  # noqa: SIM118, not a dictionary
             raise InputError(f"{path} holds no word vectors.\n  Choose a bundle that reads texts.")
-        return file.get_tensor(TABLE)
+        table = file.get_tensor(TABLE)
+    return table, bundle.read_tokenizer(path, len(table))
 
 
 def _add_words(parser: argparse.ArgumentParser) -> None:

@@ -25,6 +25,9 @@ from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
+# The files of a bundle that a Keras model is made of.
+_OPENED = (bundle.CONFIG, bundle.WEIGHTS, *bundle.TOKENIZER_FILES)
+
 TASKS = {model.task: model for model in (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder)}
 
 
@@ -69,7 +72,7 @@ def is_saved(
     """
     path = Path(path)
     try:
-        bundle.verify(path)
+        bundle.verify(path, _OPENED)
         config = bundle.read_config(path)
         ours = json.loads(json.dumps(_config(model, tokenizer, details)))
         if any(config.get(name) != value for name, value in ours.items()):
@@ -168,7 +171,7 @@ def load(
         InputError: the bundle is damaged, or its weights do not fit its configuration.
     """
     path = Path(path)
-    bundle.verify(path)
+    bundle.verify(path, _OPENED)
     config = bundle.read_config(path)
     if config.get("task") not in TASKS:
         raise InputError(

@@ -70,7 +70,7 @@ def load(
         InputError: the bundle is damaged, holds no TFLite file of this variant, or answers as
             another `kind` does.
     """
-    model = _load(Path(path), variant, threads)
+    model, _ = _load(Path(path), variant, threads)
     if kind is not None and not isinstance(model, kind):
         raise InputError(
             f"{path}: the bundle is loaded as {type(model).__name__}, not as {kind.__name__}.\n"
@@ -80,24 +80,27 @@ def load(
 
 
 @bundle.consistent_read
-def _load(path: Path, variant: str | None, threads: int | None) -> Model:
-    bundle.verify(path)
+def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, dict[str, Any]]:
+    """Return what answers for a bundle, and its config.json; only what they need is hashed."""
+    present = [name for name, file in bundle.LITERT.items() if (path / file).is_file()]
+    if variant is None and present:
+        variant = present[0]
+    models = [bundle.LITERT[variant]] if variant in present else []
+    bundle.verify(path, [bundle.CONFIG, *bundle.TOKENIZER_FILES, *models])
     values = bundle.read_config(path)
     if (task := values.get("task")) not in TASKS:
         raise InputError(
             f"{path}: a model of task {task!r} answers nothing; those of {', '.join(TASKS)} do.\n"
             "  A masked model is a base: fine-tune it first."
         )
-    present = [name for name, file in bundle.LITERT.items() if (path / file).is_file()]
-    if variant is None and present:
-        variant = present[0]
     if variant not in present:
         raise InputError(
             f"{path} holds no {variant or 'TFLite'} file for LiteRT; it holds: "
             f"{', '.join(present) or 'none'}.\n"
             f"  Make one: tfx-transformer export {path} --to litert"
         )
-    return TASKS[task].load(Parts(path, values, path / bundle.LITERT[variant], threads))
+    parts = Parts(path, values, path / bundle.LITERT[variant], threads)
+    return TASKS[task].load(parts), values
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -118,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     def answer() -> dict[str, list[dict[str, Any]]]:
         path = Path(sys.argv[0]).resolve().parent
         given = chosen.texts or _lines(sys.stdin)
-        model = load(path, chosen.variant)
-        values = bundle.read_config(path)
+        model, values = _load(path, chosen.variant, threads=None)
         if not values["architecture"].get("image_size"):
             remedy = "Give the texts themselves; tfx-transformer reads those of a table (--csv)."
             refuse_files(chosen.texts, remedy, chosen.as_text)

@@ -38,7 +38,7 @@ def load(path: str | os.PathLike) -> TextGenerator:
             installed or cannot read it.
     """
     path = Path(path)
-    bundle.verify(path)
+    bundle.verify(path, [bundle.CONFIG, *bundle.TOKENIZER_FILES, bundle.LITERTLM])
     if not (path / bundle.LITERTLM).is_file():
         raise InputError(
             f"{path} holds no {bundle.LITERTLM}.\n"
