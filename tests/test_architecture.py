@@ -81,7 +81,7 @@ FRAMEWORK_IN = {
     # Batches reach Keras as a tf.data.Dataset; what is in them is made by NumPy.
     "data.batches": "tf_dataset",
     # Generation is one compiled graph on the backend that has graphs.
-    "models.decoding": "compiled",
+    "models.decoding": "compile_function",
     # A preset is fetched by the package whose it is.
     "models.pretrained.keras_hub": "from_preset",
 }
@@ -327,3 +327,47 @@ def test_the_guards_that_security_names_are_there():
     files = set(re.findall(r"`([\w/]+\.py)`", table))
     assert len(files) > 20
     assert not [f for f in files if not ((ROOT / PACKAGE / f).is_file() or (ROOT / f).is_file())]
+
+
+TASKS = {"causal", "seq2seq", "masked", "classification", "embedding"}
+
+
+def names_of_tasks_compared(source: str) -> list[int]:
+    """Lines where something is compared with the name of a task.
+
+    >>> names_of_tasks_compared('if model.task == "causal":\\n    pass')
+    [1]
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Compare | ast.MatchValue):
+            parts = [part for part in ast.walk(node) if isinstance(part, ast.Constant)]
+            if any(isinstance(part.value, str) and part.value in TASKS for part in parts):
+                found.append(node.lineno)
+    return found
+
+
+@pytest.mark.parametrize("module", modules())
+def test_nobody_compares_the_name_of_a_task(module):
+    """What a task has of its own is in its row: of a model, in attributes of its class; of a stage,
+    in a table by task, such as `runtime.tasks.TASKS`."""
+    assert not names_of_tasks_compared(modules()[module].read_text(encoding="utf-8"))
+
+
+def test_comparisons_are_seen():
+    source = 'x == "causal"\ny in ("masked", "b")\nz = {"causal": 1}["causal"]\nz.get("masked")'
+    assert names_of_tasks_compared(source) == [1, 2]
+    assert names_of_tasks_compared('match x:\n    case "embedding":\n        pass') == [2]
+
+
+def test_the_tables_have_the_tasks_that_there_are():
+    import tfx_transformer.export.tasks
+    import tfx_transformer.models.saving
+    from tfx_transformer.cli import predict, scoring
+    from tfx_transformer.runtime import tasks
+
+    assert tfx_transformer.models.saving.TASKS.keys() == TASKS
+    answering = TASKS - {"masked"}
+    assert tasks.TASKS.keys() == tfx_transformer.export.tasks.TASKS.keys() == answering
+    assert predict.PREDICTIONS.keys() == answering
+    assert scoring.KINDS.keys() <= answering
