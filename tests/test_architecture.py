@@ -233,6 +233,19 @@ def test_a_bundle_runs_without_the_rest():
     assert not heavy
 
 
+def test_run_pyz_has_what_it_needs():
+    """Of the files and folders that the runtime reaches, all but what only a recipe's command
+    imports."""
+    source = (ROOT / PACKAGE / "export" / "standalone.py").read_text(encoding="utf-8")
+    (parts,) = (
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PARTS"
+    )
+    reached = {module.partition(".")[0] for module in reachable("runtime.__init__")}
+    assert {part.removesuffix(".py") for part in parts} == reached - {"flag_parser"}
+
+
 @pytest.mark.parametrize(
     "source",
     [

@@ -18,6 +18,7 @@ PARTS = (
     "json_files.py",
     "reprs.py",
     "registration.py",
+    "renamed.py",
     "config.py",
     "bundle.py",
     "images.py",
