@@ -46,10 +46,9 @@ def next_commands(path: Path, settings: Settings) -> list[list[str]]:
 
 def _kind(config: Mapping[str, Any]) -> str:
     """The task of a bundle, and what it works on where that makes a difference."""
-    task = config["task"]
-    if task == "classification" and config["architecture"].get("image_size"):
+    if config["architecture"].get("image_size"):
         return "images"
-    return "chat" if task == "causal" and config.get("chat") else task
+    return "chat" if config.get("chat") else config["task"]
 
 
 def _columns(settings: Settings, **defaults: str) -> list[str]:
