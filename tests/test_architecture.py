@@ -101,6 +101,12 @@ def modules() -> dict[str, Path]:
     return {".".join(file.relative_to(folder).with_suffix("").parts): file for file in files}
 
 
+def sources() -> list[Path]:
+    """Every file of Python in the repository."""
+    folders = (PACKAGE, "recipes", "tests", "benchmarks", "docs")
+    return [p.relative_to(ROOT) for f in folders for p in sorted((ROOT / f).rglob("*.py"))]
+
+
 def resolve(target: str) -> str | None:
     """The module of ours that a dotted name means, or None if it is none of ours."""
     head, _, name = target.partition(".")
@@ -192,6 +198,50 @@ def test_imports_go_down(module):
 @pytest.mark.parametrize("module", modules())
 def test_imports_are_absolute(module):
     assert not [found for found in module_imports(module) if found.target.startswith(".")]
+
+
+@cache
+def defined(module: str) -> set[str]:
+    """The names that a module has when it is imported."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return names
+
+
+def missing_names(source: str) -> list[str]:
+    """What a source imports of our modules and is not there."""
+    missing = []
+    for found in imports_of(source):
+        module = resolve(found.target)
+        if module is None:
+            continue
+        package = (
+            f"{PACKAGE}.{module}".removesuffix(".__init__").removesuffix("__init__").rstrip(".")
+        )
+        name = found.target.removeprefix(package).removeprefix(".").partition(".")[0]
+        if name and name not in defined(module):
+            missing.append(f"line {found.line}: {found.target}")
+    return missing
+
+
+@pytest.mark.parametrize("path", sources(), ids=str)
+def test_imported_names_are_there(path):
+    """Imports inside functions too, which a test may never reach."""
+    assert not missing_names((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_missing_names_are_seen():
+    source = "def f():\n    from tfx_transformer.errors import InputError, WrongError\n"
+    source += "import tfx_transformer.datas\nfrom tfx_transformer.data import pairs, pears\n"
+    source += "import tfx_transformer as tfx\nfrom tfx_transformer import data, dates, Tokenizer"
+    names = [line.rpartition(".")[2] for line in missing_names(source)]
+    assert names == ["WrongError", "datas", "pears", "dates"]
 
 
 def frameworks(module: str, refused: set[str]) -> list[Import]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import counted
+from tfx_transformer.reprs import quantity
 
 LANGUAGES = ("en", "ja")
 _LOCALE = ("LC_ALL", "LC_MESSAGES", "LANG")
@@ -157,7 +157,7 @@ def examples(count: int, unit: str, in_language: str | None = None) -> str:
     noun = say(unit, in_language)
     if (in_language or language()) == "ja":
         return say("held out", in_language, examples=f"{count:,}{noun}")
-    return counted(count, f"held-out {noun}")
+    return quantity(count, f"held-out {noun}")
 
 
 def alternatives(parts: Sequence[str], in_language: str | None = None) -> str:
