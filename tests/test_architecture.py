@@ -44,6 +44,7 @@ FLOORS = {
     "prediction": 1,
     "bundle": 2,
     "runtime": 2,
+    "report": 2,  # pictures and tables of what a run has recorded; needs no framework
     "layers": 3,
     "models": 4,
     "training": 5,

@@ -9,6 +9,7 @@ import numpy as np
 import pandas
 import pytest
 from leaks import leaks
+from pages import report_of
 from scipy.stats import rankdata, spearmanr
 from tiny_models import tiny_causal, tiny_encoder
 
@@ -118,11 +119,16 @@ def test_the_folders_hold_what_they_should(finished, path):
         "bad_rows.csv",
         "cost.json",
         "data.json",
+        "evaluation.json",
+        "exports.json",
         "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
+        "pairs.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "settings.json",
     ]
     assert sorted(os.listdir(path)) == [
@@ -137,6 +143,17 @@ def test_the_folders_hold_what_they_should(finished, path):
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
+
+
+def test_the_report(finished, path):
+    folder, result = finished
+    scores = {"partners found": f"{100 * result['scores']['found']:.1f} %"}
+    page = report_of(folder / "runs" / "mine", path, scores)
+    pairs = pandas.read_csv(folder / "runs" / "mine" / "pairs.csv")
+    assert (pairs["rank"] == 1).mean() == pytest.approx(result["scores"]["found"], abs=1e-4)
+    assert ((pairs["nearest"] == pairs["second"]) >= (pairs["rank"] == 1)).all()
+    shown = page.rows("Samples")
+    assert [cells[1] for cells in shown.values()] == pairs["rank"].astype(str).tolist()[:20]
 
 
 def test_data_is_what_was_read(finished, held_out):

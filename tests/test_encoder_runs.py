@@ -153,6 +153,7 @@ def test_a_report_of_several_labels(tmp_path, capsys, drawn):
     run.close(result)
     left = {path.name for path in (tmp_path / "r").iterdir()}
     written = {"settings.json", "metrics.csv", "loss.png", "classes.csv", "result.json"}
+    written |= {"evaluation.json", "run.json", "report.html"}
     assert left == written | {"files.json"}
     assert "all labels right 66.7 %" in capsys.readouterr().out
 

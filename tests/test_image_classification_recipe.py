@@ -11,6 +11,7 @@ import numpy as np
 import pandas
 import pytest
 from leaks import leaks
+from pages import report_of
 from PIL import Image, ImageDraw
 from sklearn.metrics import accuracy_score, f1_score
 from tiny_models import tiny_encoder
@@ -130,11 +131,15 @@ def test_the_folders_hold_what_they_should(finished, path):
         "confusion.png",
         "cost.json",
         "data.json",
+        "evaluation.json",
+        "exports.json",
         "files.json",
         "loss.png",
         "metrics.csv",
         "mistakes.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "settings.json",
     ]
     assert sorted(os.listdir(path)) == [
@@ -148,6 +153,16 @@ def test_the_folders_hold_what_they_should(finished, path):
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
+
+
+def test_the_report(finished, path):
+    folder, result = finished
+    accuracy = f"{100 * result['scores']['accuracy']:.1f} %"
+    page = report_of(folder / "runs" / "mine", path, {"accuracy": accuracy})
+    with (folder / "runs" / "mine" / "mistakes.csv").open(encoding="utf-8") as file:
+        mistakes = list(csv.DictReader(file))
+    thumbnails = [a for a in page.all("img") if a["src"].startswith("data:image/jpeg")]
+    assert len(thumbnails) == len(mistakes), "the paths are relative to where the recipe ran"
 
 
 def test_data_is_what_was_read(finished):

@@ -13,6 +13,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaks import leaks
+from pages import report_of
 
 from tfx_transformer import bundle, cli, pictures, resources
 from tfx_transformer.config import TransformerConfig
@@ -120,12 +121,16 @@ def test_the_folders_hold_what_they_should(folder, finished):
         "bad_rows.csv",
         "cost.json",
         "data.json",
+        "evaluation.json",
+        "exports.json",
         "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
         "previews.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "samples.csv",
         "settings.json",
     ]
@@ -139,6 +144,14 @@ def test_the_folders_hold_what_they_should(folder, finished):
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
+
+
+def test_the_report(folder, finished):
+    found = finished[0]["scores"]
+    scores = {"token F1": f"{found['token_f1']:.3f}", "chrF": f"{found['chrf']:.1f}"}
+    page = report_of(folder / "runs" / "mine", folder / "saved_models" / "mine", scores)
+    samples = pandas.read_csv(folder / "runs" / "mine" / "samples.csv", keep_default_na=False)
+    assert all(text in page.text() for text in samples["reference"][:20])
 
 
 def test_data_is_what_was_read(folder, finished, read):

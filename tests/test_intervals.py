@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import sacrebleu
 from sklearn.metrics import f1_score
 
 from tfx_transformer.evaluation import (
@@ -10,6 +11,7 @@ from tfx_transformer.evaluation import (
     mean_interval,
     proportion_interval,
 )
+from tfx_transformer.evaluation.intervals import bleu_interval, chrf_interval
 
 
 @pytest.mark.parametrize(
@@ -57,3 +59,28 @@ def test_of_macro_f1_by_resampled_examples():
     assert found == pytest.approx(np.percentile(scores, [2.5, 97.5]), abs=0.015)
     assert found == macro_f1_interval(counts), "the same seed draws the same"
     assert macro_f1_interval(np.array([[1, 0], [0, 0]])) is None
+
+
+WRITTEN = ["the cat sat on the mat", "a dog barks", "it rains in the north today", "no"] * 7
+REFERENCES = ["the cat sat on a mat", "the dog barks", "it rains in the south today", "yes"] * 7
+
+
+@pytest.mark.parametrize(
+    ("found", "metric"),
+    [
+        (bleu_interval(WRITTEN, REFERENCES, "13a"), sacrebleu.metrics.BLEU()),
+        (chrf_interval(WRITTEN, REFERENCES), sacrebleu.metrics.CHRF()),
+    ],
+    ids=["bleu", "chrf"],
+)
+def test_of_corpus_scores_as_sacrebleu(found, metric):
+    score = metric.corpus_score(WRITTEN, [REFERENCES], n_bootstrap=1000)
+    assert (found.high - found.low) / 2 == pytest.approx(score._ci, rel=0.05)
+    assert found.low < score.score < found.high
+
+
+def test_of_corpus_scores_that_are_all_the_same():
+    """sacrebleu's own interval fails on a mixture of float and float32."""
+    assert chrf_interval(["", "x", ""], ["猫", "犬", "x"]).low == 0
+    assert chrf_interval(["a b"] * 3, ["a b"] * 3) == (100, 100)
+    assert bleu_interval(["a"], ["a"], "13a") is None

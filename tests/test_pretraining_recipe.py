@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaks import leaks
+from pages import report_of
 from test_export import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import bundle, cli, export, resources, runtime
@@ -156,11 +157,15 @@ def test_the_folders_hold_what_they_should(finished):
     assert sorted(os.listdir(folder / "runs" / "mine")) == [
         "cost.json",
         "data.json",
+        "evaluation.json",
+        "exports.json",
         "files.json",
         "loss.png",
         "metrics.csv",
         "previews.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "samples.csv",
         "settings.json",
         "training.bin",
@@ -177,6 +182,13 @@ def test_the_folders_hold_what_they_should(finished):
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
+
+
+def test_the_report(finished, path):
+    folder, result = finished
+    scores = {"bits per byte (lower is better)": f"{result['scores']['bits_per_byte']:.3f}"}
+    page = report_of(folder / "runs" / "mine", path, scores)
+    assert "How the model continues held-out texts." in page.text()
 
 
 def test_the_model_is_a_plain_decoder(path):
@@ -419,10 +431,13 @@ def test_a_masked_model_is_a_base(finished, masked):
     assert sorted(os.listdir(finished[0] / "runs" / "masked")) == [
         "cost.json",
         "data.json",
+        "evaluation.json",
         "files.json",
         "loss.png",
         "metrics.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "settings.json",
         "training.bin",
     ]

@@ -10,7 +10,8 @@ import pandas
 import pytest
 import safetensors.numpy
 from leaks import leaks
-from sklearn.metrics import accuracy_score, f1_score, log_loss
+from pages import report_of
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from test_export import RUN_PYZ, TRAINING, python
 from tiny_models import tiny_causal
 
@@ -142,12 +143,17 @@ def test_the_folders_hold_what_they_should(finished, path):
         "confusion.png",
         "cost.json",
         "data.json",
+        "evaluation.json",
+        "explanations.json",
+        "exports.json",
         "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
         "mistakes.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "settings.json",
     ]
     assert sorted(os.listdir(path)) == [
@@ -166,6 +172,30 @@ def test_the_folders_hold_what_they_should(finished, path):
         assert data.startswith(b"\x89PNG") and len(data) > 5_000, picture.name
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()
+
+
+def test_the_report(finished, path, probabilities, held_out):
+    folder, result = finished
+    found = {name: result["scores"][name] for name in ("accuracy", "macro_f1")}
+    scores = {"accuracy": f"{100 * found['accuracy']:.1f} %"}
+    scores["macro-F1"] = f"{100 * found['macro_f1']:.1f} %"
+    page = report_of(folder / "runs" / "mine", path, scores)
+    truth = [label for _, label in held_out]
+    predicted = [NAMES[i] for i in probabilities.argmax(axis=1)]
+    expected = confusion_matrix(truth, predicted, labels=NAMES)
+    matrix = page.rows("Confusion matrix")
+    assert [[int(cell or 0) for cell in matrix[name]] for name in NAMES] == expected.tolist()
+    table = folder / "runs" / "mine" / "mistakes.csv"
+    mistakes = pandas.read_csv(table, keep_default_na=False).to_dict("records")
+    assert len(mistakes) >= 3
+    for row in mistakes[:12]:
+        assert row["input"] in page.text() and row["predicted"] in page.text()
+    # The word that decided is a word of the kind that was predicted.
+    explained = read_json(folder / "runs" / "mine" / "explanations.json")
+    decided = [max(row["pieces"], key=lambda piece: piece["weight"])["text"] for row in explained]
+    known = [[word for words in KINDS[row["predicted"]] for word in words] for row in explained]
+    right = sum(word in words for word, words in zip(decided, known, strict=True))
+    assert right >= len(explained) / 2
 
 
 def test_data_is_what_was_read(finished, held_out):

@@ -9,6 +9,7 @@ import pandas
 import pytest
 import sacrebleu
 from leaks import leaks
+from pages import report_of
 
 from tfx_transformer import bundle, cli, resources, runtime
 from tfx_transformer.data import read_pairs, split_pairs
@@ -69,12 +70,16 @@ def test_the_folders_hold_what_they_should(finished):
         "attention.png",
         "bad_rows.csv",
         "data.json",
+        "evaluation.json",
+        "exports.json",
         "files.json",
         "lengths.png",
         "loss.png",
         "metrics.csv",
         "previews.csv",
+        "report.html",
         "result.json",
+        "run.json",
         "samples.csv",
         "settings.json",
     ]
@@ -93,6 +98,18 @@ def test_the_folders_hold_what_they_should(finished):
     for picture in (folder / "runs" / "mine").glob("*.png"):
         data = picture.read_bytes()
         assert data.startswith(b"\x89PNG") and len(data) > 5_000
+
+
+def test_the_report(finished):
+    folder, result = finished
+    found = result["scores"]
+    scores = {"BLEU": f"{found['bleu']:.1f}", "chrF": f"{found['chrf']:.1f}"}
+    scores["exact match"] = f"{100 * found['exact_match']:.1f} %"
+    page = report_of(folder / "runs" / "mine", folder / "saved_models" / "mine", scores)
+    with (folder / "runs" / "mine" / "samples.csv").open(encoding="utf-8") as file:
+        samples = list(csv.DictReader(file))
+    for row in samples[:16]:
+        assert row["source"] in page.text() and row["reference"] in page.text()
 
 
 def test_settings_are_the_flags(finished):

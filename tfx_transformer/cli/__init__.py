@@ -14,6 +14,7 @@ from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine,
 from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
 from tfx_transformer.cli.predict import add_predict_verb
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
+from tfx_transformer.cli.report import add_report_verb
 from tfx_transformer.cli.scoring import evaluate
 from tfx_transformer.cli.tokens import add_tokens_verb
 from tfx_transformer.cli.vectors import add_vector_verbs
@@ -64,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     add_vector_verbs(verb)
 
     _add_model_verbs(verb)
+    add_report_verb(verb)
     return top
 
 

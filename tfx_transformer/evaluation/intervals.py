@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -117,20 +117,35 @@ def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:
 def bleu_interval(
     written: Sequence[str], references: Sequence[str], tokenize: str
 ) -> Interval | None:
-    """Return the interval of BLEU by sacrebleu's bootstrap (Koehn 2004), within 0 and 100; None if
-    there are fewer than two texts.
+    """Return the bootstrap interval (Koehn 2004) of BLEU, within 0 and 100; None if there are fewer
+    than two texts.
 
     Args:
         written, references, tokenize: of `texts.score_texts`.
     """
     import sacrebleu
 
+    return _corpus_interval(sacrebleu.metrics.BLEU(tokenize=tokenize), written, references)
+
+
+def chrf_interval(written: Sequence[str], references: Sequence[str]) -> Interval | None:
+    """Return the interval of chrF, as `bleu_interval`."""
+    import sacrebleu
+
+    return _corpus_interval(sacrebleu.metrics.CHRF(), written, references)
+
+
+def _corpus_interval(
+    metric: Any, written: Sequence[str], references: Sequence[str]
+) -> Interval | None:
+    from sacrebleu.significance import _bootstrap_resample
+
     if len(written) < 2:
         return None
-    metric = sacrebleu.metrics.BLEU(tokenize=tokenize)
-    found = metric.corpus_score(written, [references], n_bootstrap=_RESAMPLES)
-    half = float(found._ci)  # of the width, as "±" in what sacrebleu prints
-    return Interval(max(found.score - half, 0.0), min(found.score + half, 100.0))
+    # `corpus_score(n_bootstrap=…)` fails where some scores are float32 and others 0.0.
+    statistics = metric._extract_corpus_statistics(written, [references])
+    _, scores = _bootstrap_resample(statistics, metric, _RESAMPLES)
+    return _percentiles(np.array([float(score.score) for score in scores]))
 
 
 def _third_side(a: float, b: float, cosine: float) -> float:

@@ -101,10 +101,9 @@ class ClassifierRun(Run):
         _, training = self._write_metrics(model, "val_macro_f1")
         names, truth = self.predictor.labels.names, self.truth
         probabilities = self.predictor.probabilities(self.held_out)
-        if self.predictor.labels.multi_label:
-            scores = score_multi_label(probabilities, truth, names)
-        else:
-            scores = score_labels(probabilities, truth, names)
+        score = score_multi_label if self.predictor.labels.multi_label else score_labels
+        scores = score(probabilities, truth, names)
+        if not self.predictor.labels.multi_label:
             self._pictures.labels(probabilities, truth, names)
             texts = [as_text(item) for item in self.held_out]
             self._record.mistakes(most_confident_mistakes(texts, probabilities, truth, names))
@@ -114,11 +113,15 @@ class ClassifierRun(Run):
         for name, found in others.items():
             print(baseline_line(name, found))
         self._record_result(training | scores | {"baselines": others})
+        found = (self.held_out, truth, probabilities, scores)
+        self._report.labels(self.predictor, *found, score, others)
         kept = {name: value for name, value in scores.items() if name != "per_class"}
         result = self._result(training, kept)
         if isinstance(self.predictor, ImageClassifier):
+            self._report.write()
             return result
         self.draw_self_attention(model, self.predictor.tokenizer, self.held_out)
+        self._report.write()
         result["text_columns"] = len(self.columns)
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 

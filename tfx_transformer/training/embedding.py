@@ -51,12 +51,7 @@ class EmbedderRun(Run):
     def scores(self) -> dict[str, float]:
         """Return "spearman" of the held-out pairs if they are scored; else "found", the share of
         first texts whose own second text is the nearest, and "mean_reciprocal_rank" of it."""
-        first, second = self._vectors()
-        if self.held_out.scores:
-            return {"spearman": float(spearman((first * second).sum(axis=1), self.held_out.scores))}
-        ranks = _ranks(first @ second.T)
-        found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
-        return {name: float(np.mean(values)) for name, values in found.items()}
+        return _scores(*self._vectors(), self.held_out.scores)
 
     def report(self, model: keras.Model, train: SentencePairs | None = None) -> dict[str, Any]:
         """Write metrics and scores, and return the result of the run, as `Run.finish`.
@@ -66,20 +61,24 @@ class EmbedderRun(Run):
             train: the pairs of the training, for what TF-IDF reaches; None: that is not measured.
         """
         _, training = self._write_metrics(model, f"val_{self.measure}")
-        scores = {name: round(value, 4) for name, value in self.scores().items()}
-        self._conclude(train)
+        vectors = self._vectors()
+        found = _scores(*vectors, self.held_out.scores)
+        scores = {name: round(value, 4) for name, value in found.items()}
+        self._conclude(train, *vectors)
         print(result_line(training, vector_scores_line(scores), self.folder))
         self._record_result(training | scores)
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
+        self._write_report(scores, *vectors)
         return self._result(training, scores)
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
         return first, second
 
-    def _conclude(self, train: SentencePairs | None) -> None:
+    def _conclude(
+        self, train: SentencePairs | None, first: np.ndarray, second: np.ndarray
+    ) -> None:
         """Note the conclusion."""
-        first, second = self._vectors()
         scores = self.held_out.scores
         ours = (first * second).sum(axis=1) if scores else _ranks(first @ second.T) == 1
         base = "" if self.settings.get("base") else base_for(self.held_out.first)
@@ -97,6 +96,36 @@ class EmbedderRun(Run):
         if self.held_out.scores:
             return vectors.cosines(self.held_out.first, self.held_out.second)
         return _ranks(vectors.all_cosines(self.held_out.first, self.held_out.second)) == 1
+
+    def _write_report(
+        self, scores: dict[str, float], first: np.ndarray, second: np.ndarray
+    ) -> None:
+        """Write the pairs with what the model makes of them, and the report."""
+        pairs = {"first": self.held_out.first, "second": self.held_out.second}
+        if self.held_out.scores:
+            each = (first * second).sum(axis=1)
+            pairs |= {"score": self.held_out.scores, "cosine": each.round(4)}
+        else:
+            each = _ranks(first @ second.T)
+            nearest = (first @ second.T).argmax(axis=1)
+            pairs |= {"nearest": [self.held_out.second[i] for i in nearest], "rank": each}
+        self._record.pairs(pairs)
+        baselines = {}
+        if self.conclusion is not None and self.conclusion.baseline_score is not None:
+            reached = {self.conclusion.measure: self.conclusion.baseline_score}
+            baselines["TF-IDF cosines"] = reached
+        read = (self.held_out.first, self.held_out.second, self.held_out.scores)
+        self._report.vectors(self.embedder, *read, scores, _scores, each, baselines)
+        self._report.write()
+
+
+def _scores(first: np.ndarray, second: np.ndarray, ratings: Any) -> dict[str, float]:
+    """Return the scores of vectors of pairs; see `EmbedderRun.scores`."""
+    if ratings:
+        return {"spearman": float(spearman((first * second).sum(axis=1), ratings))}
+    ranks = _ranks(first @ second.T)
+    found = {"found": ranks == 1, "mean_reciprocal_rank": 1 / ranks}
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _ranks(cosines: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import pandas
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
+from tfx_transformer.report import REPORT, is_ours
 
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
@@ -18,8 +19,8 @@ CHECKPOINTS = "checkpoints"
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
 
-# What runs write. Earlier versions had no manifest.
-_KNOWN = frozenset(
+# What runs of the first version wrote, which had no manifest.
+_FIRST = frozenset(
     {
         _SETTINGS,
         "adapters.safetensors",
@@ -42,6 +43,16 @@ _KNOWN = frozenset(
         "validation.bin",
     }
 )
+# What runs write.
+_KNOWN = _FIRST | {
+    "evaluation.json",
+    "explanations.json",
+    "exports.json",
+    "mistakes.png",
+    "pairs.csv",
+    REPORT,
+    "run.json",
+}
 # What a killed process may leave of them: see `files.replacing`.
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
 
@@ -115,6 +126,8 @@ class RunFolder:
             InputError: something that no run wrote has the name of a file that runs write.
         """
         recorded = self._read_manifest()
+        if is_ours(self.path / REPORT):  # it may have been made again, after the run
+            recorded.add(REPORT)
         for name in sorted(_KNOWN | {MANIFEST}):
             path = self.path / name
             foreign = name not in recorded and name != MANIFEST
@@ -168,7 +181,8 @@ class RunFolder:
             names = None
         if not isinstance(names, list):
             was_run = (self.path / _SETTINGS).is_file() or self._has_checkpoints()
-            return set(_KNOWN) if was_run else set()
+            known = _KNOWN if (self.path / MANIFEST).is_file() else _FIRST
+            return set(known) if was_run else set()
         kept = {LOCK, CHECKPOINTS, MANIFEST}
         plain = {n for n in names if isinstance(n, str) and n == Path(n).name and n not in kept}
         return plain | {"training.bin", "validation.bin"}  # see `data.read_corpus`

@@ -90,6 +90,11 @@ class Record:
             table["reference"] = references
         self._folder.write_table("samples.csv", pandas.DataFrame(table))
 
+    def pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
+        """Write pairs.csv, held-out pairs of texts with what an embedder makes of them: the second
+        text that is the nearest and the rank of the own one, or score and cosine."""
+        self._folder.write_table("pairs.csv", pandas.DataFrame(pairs))
+
     def classes(self, scores: Mapping[str, Mapping[str, float]]) -> None:
         """Write classes.csv, one row of scores for each label."""
         table = pandas.DataFrame(scores).T

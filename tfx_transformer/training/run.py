@@ -37,6 +37,7 @@ from tfx_transformer.training.fit import fit
 from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name
 from tfx_transformer.training.identity import Identity, model_of
 from tfx_transformer.training.record import Record, Summary, best_epoch
+from tfx_transformer.training.reporting import RunReport
 from tfx_transformer.training.terminal import result_line, written_scores_line
 
 # Samples that are written and scored at the end; `evaluate` does so for a whole test file.
@@ -127,6 +128,7 @@ class Run:
         self._folder.clear()
         self._record = Record(self._folder)
         self._pictures = RunPictures(self._folder)
+        self._report = RunReport(self._folder, settings, recipe)
         self._record.settings(settings)
         self.begin = time.monotonic()
         self.file = ""
@@ -261,13 +263,14 @@ class Run:
         self.checkpoints.clear()
 
     def close(self, result: dict[str, Any]) -> dict[str, Any]:
-        """End the run: remove its checkpoints, let others write to its folder, and print the
-        conclusion and the next commands.
+        """End the run: remove its checkpoints, write its report, let others write to its folder,
+        and print the conclusion and the next commands.
 
         Args:
-            result: is returned.
+            result: is returned; "verified" in it is what the exports were found to be.
         """
         self.checkpoints.clear()
+        self._report.write(result.get("verified", {}))
         self._folder.release()
         print("\n".join(ending(self.conclusion, self.bundle, self.settings)), flush=True)
         return result
@@ -339,6 +342,7 @@ class Run:
             path, model, tokenizer, details: of `models.saving.save`.
         """
         self.bundle = Path(path)
+        self._report.saved(Path(path), model)
         if self.goes_on and is_saved(path, model, tokenizer, **details):
             print(f"{path} holds the trained model already.")
             return
@@ -391,6 +395,8 @@ class Run:
         self.conclusion = conclude_texts(scores, written, references)
         print(result_line(training, written_scores_line(scores), self.folder))
         self._record_result(training | scores)
+        self._report.texts(generator, texts, written, references, scores, score)
+        self._report.write()
         return self._result(training, scores)
 
     def _record_result(self, figures: dict[str, Any]) -> None:

@@ -1,0 +1,212 @@
+"""The sections of a report that show rows of the data: mistakes and samples."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
+from tfx_transformer.report.records import Records, number
+from tfx_transformer.report.texts import Say
+
+_MISTAKES = 12
+_IMAGE_MISTAKES = 24
+_SAMPLES = 20
+# Width and height of a thumbnail in pixels: twice its place on the page, at most.
+_THUMBNAIL = 240
+# Changes of the probability from which on a word has a colour, and a stronger one.
+_LEVELS = (0.03, 0.1, 0.3)
+_WORDS_NAMED = 3
+
+
+def mistakes_section(records: Records, say: Say) -> Html | None:
+    """Return the most confident mistakes, with words or thumbnails; None: that was not looked
+    at."""
+    if not (records.folder / "mistakes.csv").is_file():
+        return None
+    mistakes = records.table("mistakes.csv")
+    if not mistakes:
+        return tag("p", say("no mistakes"))
+    explained = [row for row in records.rows("explanations.json") if _is_explained(row)]
+    notes = [tag("p", say("mistakes note"))]
+    if explained:
+        notes.append(tag("p", say("words note")))
+        cards = [_text_card(row, say) for row in explained[:_MISTAKES]]
+        made = tag("ul", *cards, class_="cards")
+    elif (records.folder / "lengths.png").is_file():  # texts, without explanations
+        made = tag("ul", *(_plain_card(row, say) for row in mistakes[:_MISTAKES]), class_="cards")
+    else:
+        cards = [_image_card(row, say) for row in mistakes[:_IMAGE_MISTAKES]]
+        made = tag("ul", *cards, class_="cards small")
+    return join(*notes, made, tag("p", say("all mistakes", file="mistakes.csv"), class_="quiet"))
+
+
+def _is_explained(row: dict[str, Any]) -> bool:
+    texts, pieces = row.get("texts"), row.get("pieces")
+    return (
+        isinstance(texts, list)
+        and all(isinstance(text, str) for text in texts)
+        and isinstance(pieces, list)
+        and all(isinstance(piece, dict) for piece in pieces)
+    )
+
+
+def _text_card(row: dict[str, Any], say: Say) -> Html:
+    texts = [
+        tag("p", _marked(text, [p for p in row["pieces"] if p.get("column") == column]))
+        for column, text in enumerate(row["texts"])
+        if text.strip() or len(row["texts"]) == 1
+    ]
+    strongest = sorted(row["pieces"], key=lambda piece: -(number(piece.get("weight")) or 0))
+    named = [
+        join(
+            tag("strong", user_text(str(piece.get("text", "")), 40)),
+            f" ({say('without', points=_points(-(number(piece.get('weight')) or 0)))})",
+        )
+        for piece in strongest[:_WORDS_NAMED]
+        if (number(piece.get("weight")) or 0) >= _LEVELS[0]
+    ]
+    words = None
+    if named:
+        listed = [join(", " if i else "", name) for i, name in enumerate(named)]
+        words = tag("p", f"{say('mattered')}: ", *listed, class_="quiet")
+    return tag("li", _verdict(row, say), *texts, words)
+
+
+def _plain_card(row: dict[str, Any], say: Say) -> Html:
+    return tag("li", _verdict(row, say), tag("p", user_text(str(row.get("input", "")))))
+
+
+def _verdict(row: dict[str, Any], say: Say) -> Html:
+    probability = number(row.get("probability"))
+    sure = None
+    if probability is not None:
+        sure = tag("span", f"{100 * probability:.1f} %", class_="sure")
+    return tag(
+        "dl",
+        tag("dt", say("predicted")),
+        tag("dd", sure, tag("strong", user_text(str(row.get("predicted", "")), 80), class_="bad")),
+        tag("dt", say("expected label")),
+        tag("dd", user_text(str(row.get("label", "")), 80)),
+    )
+
+
+def _marked(text: str, pieces: list[dict[str, Any]]) -> Html:
+    """Return a text in which the pieces that mattered are marked."""
+    parts: list[Any] = []
+    end = 0
+    for piece in pieces:
+        start, word = piece.get("start"), piece.get("text")
+        weight = number(piece.get("weight"))
+        fits = isinstance(start, int) and isinstance(word, str) and weight is not None
+        if not fits or start < end or text[start : start + len(word)] != word:
+            continue
+        level = sum(abs(weight) >= limit for limit in _LEVELS)
+        if not level:
+            continue
+        parts.append(text[end:start])
+        kind = "f" if weight > 0 else "a"
+        parts.append(tag("mark", word, class_=f"{kind}{level}", title=f"{_points(weight)}"))
+        end = start + len(word)
+    parts.append(text[end:])
+    whole = user_text(text, len(text) + 1)  # for its language
+    opened = whole.partition(">")[0] + ">"
+    return Html(f"{opened}{join(*parts)}</bdi>")
+
+
+def _points(weight: float) -> str:
+    return f"{100 * weight:+.0f}".replace("-", "−")
+
+
+def _image_card(row: dict[str, Any], say: Say) -> Html:
+    label, predicted = str(row.get("label", "")), str(row.get("predicted", ""))
+    seen = say("mistake picture", label=label, predicted=predicted)
+    thumbnail = _thumbnail(Path(str(row.get("input", ""))))
+    shown: Html = tag("p", say("gone"), class_="quiet")
+    if thumbnail:
+        shown = picture(thumbnail, seen, "jpeg")
+    name = Path(str(row.get("input", ""))).name
+    return tag("li", shown, _verdict(row, say), tag("p", user_text(name, 60), class_="quiet"))
+
+
+def _thumbnail(file: Path) -> bytes:
+    """Return a small JPEG of an image file; empty: it is gone, or cannot be read any more."""
+    from PIL import Image
+
+    from tfx_transformer.images import read_image
+
+    with contextlib.suppress(InputError, OSError, ValueError):
+        image = Image.fromarray(read_image(file))
+        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        content = io.BytesIO()
+        image.save(content, "JPEG", quality=85)
+        return content.getvalue()
+    return b""
+
+
+def samples_section(records: Records, say: Say) -> Html | None:
+    """Return what the model makes of held-out examples, beside what was expected; None: nothing
+    was written."""
+    if pairs := records.table("pairs.csv"):
+        return _pairs(pairs, say)
+    samples = records.table("samples.csv")
+    if not samples:
+        return None
+    has_references = "reference" in samples[0]
+    cards = [_sample_card(row, has_references, say) for row in samples[:_SAMPLES]]
+    return join(
+        tag("p", say("samples note" if has_references else "continuations note")),
+        tag("ul", *cards, class_="cards"),
+        _shown_of(len(cards), len(samples), "samples.csv", say),
+    )
+
+
+def _sample_card(row: dict[str, str], has_references: bool, say: Say) -> Html:
+    written, expected = row.get("written", ""), row.get("reference", "")
+    items = [
+        tag("dt", say("input")),
+        tag("dd", user_text(row.get("source", ""))),
+        tag("dt", say("output")),
+        tag("dd", user_text(written) if written else tag("em", say("empty"))),
+    ]
+    if has_references and written == expected:
+        items.append(tag("dd", f"✓ {say('same')}", class_="good"))
+    elif has_references:
+        items += [tag("dt", say("expected")), tag("dd", user_text(expected))]
+    return tag("li", tag("dl", *items))
+
+
+def _pairs(pairs: list[dict[str, str]], say: Say) -> Html:
+    shown = pairs[:_SAMPLES]
+    if "rank" in pairs[0]:
+        header = [say("first"), say("nearest"), say("rank"), say("expected")]
+        rows = []
+        for row in shown:
+            is_right = row.get("rank") == "1"
+            expected: Any = user_text(row.get("second", ""), 200)
+            if is_right:
+                expected = tag("span", f"✓ {say('same')}", class_="good")
+            cells = [user_text(row.get(name, ""), 200) for name in ("first", "nearest")]
+            rows.append([*cells, row.get("rank", ""), expected])
+        note = say("pairs note")
+    else:
+        header = [say("first"), say("second"), say("rating"), say("cosine")]
+        rows = [
+            [user_text(row.get("first", ""), 200), user_text(row.get("second", ""), 200)]
+            + [row.get("score", ""), row.get("cosine", "")]
+            for row in shown
+        ]
+        note = say("rated note")
+    return join(
+        tag("p", note),
+        table(say("samples"), header, rows, numbers=False),
+        _shown_of(len(shown), len(pairs), "pairs.csv", say),
+    )
+
+
+def _shown_of(shown: int, whole: int, file: str, say: Say) -> Html:
+    text = say("sample of", shown=f"{shown:,}", whole=f"{whole:,}", file=file)
+    return tag("p", text, class_="quiet")

@@ -1,0 +1,170 @@
+"""The sections of a report on the conclusion and the scores of a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
+from tfx_transformer.report.measures import (
+    baselines_of,
+    best_baseline,
+    first_measure,
+    lower_is_better,
+    scores_of,
+    value_text,
+)
+from tfx_transformer.report.records import Records, number
+from tfx_transformer.report.texts import Say
+
+# Labels whose confusion matrix is a table; of more it is a picture.
+_MATRIX_LABELS = 16
+_CLASSES_SHOWN = 60
+
+
+def conclusion_section(records: Records, say: Say, language: str) -> Html:
+    """Return the conclusion in words: that of the run, or the score beside the best baseline."""
+    concluded = records.result.get("conclusion")
+    sentences = concluded.get("sentences") if isinstance(concluded, dict) else None
+    sentences = sentences.get(language) if isinstance(sentences, dict) else None
+    if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
+        sentences = _plain_sentences(records, say)
+    first, *more = sentences or [say("no scores")]
+    return join(tag("p", first, class_="lead"), *(tag("p", sentence) for sentence in more))
+
+
+def _plain_sentences(records: Records, say: Say) -> list[str]:
+    measure = first_measure(records)
+    if measure is None:
+        return []
+    score = scores_of(records)[measure]
+    value = value_text(measure, score["value"])
+    count = number(records.evaluation.get("examples")) or number(records.result.get("count"))
+    if count:
+        text = say("plain score", count=f"{count:,.0f}", measure=say(measure), value=value)
+    else:
+        text = say("plain text score", measure=say(measure), value=value)
+    found = [text]
+    low, high = number(score.get("low")), number(score.get("high"))
+    if low is not None and high is not None:
+        ends = {"low": value_text(measure, low), "high": value_text(measure, high)}
+        found.append(say("plain interval", **ends))
+    if best := best_baseline(records, measure):
+        name, reached = best
+        found.append(say("plain baseline", name=say(name), value=value_text(measure, reached)))
+    return found
+
+
+def scores_section(records: Records, say: Say) -> Html | None:
+    """Return scores beside baselines, those of each label, and the confusion matrix; None: there
+    are no scores."""
+    if not scores_of(records):
+        return None
+    calibration = records.picture("calibration.png")
+    caption = say("calibration picture")
+    return join(
+        _scores_table(records, say),
+        tag(
+            "div",
+            _confusion(records, say),
+            _classes_table(records, say),
+            tag("figure", tag("figcaption", caption), picture(calibration, caption))
+            if calibration
+            else None,
+            class_="figures",
+        ),
+    )
+
+
+def _scores_table(records: Records, say: Say) -> Html:
+    baselines = baselines_of(records)
+    header = [say("score"), say("this model"), say("interval column"), *map(say, baselines)]
+    rows = []
+    for measure, score in scores_of(records).items():
+        lower = tag("span", f" ({say('lower')})", class_="quiet")
+        name = join(say(measure), lower if lower_is_better(measure) else None)
+        ends = [number(score.get(end)) for end in ("low", "high")]
+        interval = "–"
+        if None not in ends:
+            interval = " – ".join(value_text(measure, end) for end in ends)
+        others = [value_text(measure, found.get(measure)) for found in baselines.values()]
+        value = tag("span", value_text(measure, score["value"]), class_="best")
+        rows.append([name, value, interval, *others])
+    count = number(records.evaluation.get("examples"))
+    caption = say("scores caption", count=f"{count:,.0f}") if count else say("scores caption text")
+    return table(caption, header, rows)
+
+
+def _classes_table(records: Records, say: Say) -> Html | None:
+    classes = records.table("classes.csv")
+    if not classes:
+        return None
+    kinds = ("precision", "recall", "f1", "count")
+    rows = []
+    for row in classes[:_CLASSES_SHOWN]:
+        *shares, count = (number(row.get(kind)) for kind in kinds)
+        cells = [value_text(kind, share) for kind, share in zip(kinds, shares, strict=False)]
+        cells.append("–" if count is None else f"{count:,.0f}")
+        rows.append([user_text(row.get("label", ""), 80), *cells])
+    made = table(say("classes caption"), [say("label"), *map(say, kinds)], rows)
+    more = len(classes) - _CLASSES_SHOWN
+    note = tag("p", say("more labels", count=more), class_="quiet") if more > 0 else None
+    return tag("div", made, note)
+
+
+def _confusion(records: Records, say: Say) -> Html | None:
+    confusion = records.evaluation.get("confusion")
+    names, counts = _matrix(confusion)
+    if not names or len(names) > _MATRIX_LABELS:
+        content = records.picture("confusion.png")
+        if not content:
+            return None
+        caption = say("confusion picture", count=len(names) or "")
+        return tag("figure", tag("figcaption", caption), picture(content, caption))
+    shown = [user_text(name, 40) for name in names]
+    rows = [
+        [shown[i], *(_cell(count, i == j, sum(row)) for j, count in enumerate(row))]
+        for i, row in enumerate(counts)
+    ]
+    return _table_of_cells(say("confusion caption"), [say("confusion corner"), *shown], rows)
+
+
+def _matrix(confusion: Any) -> tuple[list[str], list[list[int]]]:
+    """Return the labels and counts of a record; none if it holds something else."""
+    if not isinstance(confusion, dict):
+        return [], []
+    names, counts = confusion.get("labels"), confusion.get("counts")
+    good = isinstance(names, list) and isinstance(counts, list) and len(names) == len(counts)
+    if not good or not all(isinstance(row, list) and len(row) == len(names) for row in counts):
+        return [], []
+    if not all(isinstance(count, int) and count >= 0 for row in counts for count in row):
+        return [], []
+    return list(map(str, names)), counts
+
+
+def _cell(count: int, is_right: bool, whole: int) -> tuple[str, str | None]:
+    """Return the text and the class of a cell: the darker the larger its share of the row."""
+    if not count:
+        return "0" if is_right else "", None
+    share = count / whole
+    limits = (0.5, 0.8) if is_right else (0.1, 0.25)
+    return f"{count:,}", f"{'r' if is_right else 'w'}{1 + sum(share >= limit for limit in limits)}"
+
+
+def _table_of_cells(caption: str, header: list[Any], rows: list[list[Any]]) -> Html:
+    head = tag("tr", *(tag("th", cell, scope="col") for cell in header))
+    lines = [
+        tag(
+            "tr",
+            tag("th", name, scope="row"),
+            *(tag("td", text, class_=kind) for text, kind in cells),
+        )
+        for name, *cells in rows
+    ]
+    made = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", head),
+        tag("tbody", *lines),
+        class_="confusion",
+    )
+    return tag("div", made, class_="scroll", role="region", tabindex="0", aria_label=caption)

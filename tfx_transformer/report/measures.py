@@ -1,0 +1,122 @@
+"""Scores as people read them: percentages, decimals, intervals, and which of them counts most."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.report.records import Records, number
+from tfx_transformer.report.texts import Say
+
+# Scores from 0 to 1 that are shown as percentages, and the decimals of others.
+_PERCENT = frozenset(
+    {
+        "accuracy",
+        "calibration_error",
+        "exact_match",
+        "f1",
+        "found",
+        "macro_f1",
+        "micro_f1",
+        "precision",
+        "recall",
+        "token_accuracy",
+    }
+)
+_DECIMALS = {"bleu": 1, "chrf": 1, "perplexity": 2}
+_LOWER = frozenset({"calibration_error", "log_loss", "perplexity", "bits_per_byte"})
+# The score that stands for a model: the first of these that it has.
+_FIRST = (
+    "accuracy",
+    "micro_f1",
+    "spearman",
+    "found",
+    "token_f1",
+    "bleu",
+    "chrf",
+    "bits_per_byte",
+    "perplexity",
+)
+
+
+def value_text(measure: str, value: Any) -> str:
+    """Return a score such as "91.2 %" or "0.812"; "–" if it is not a number."""
+    found = number(value)
+    if found is None:
+        return "–"
+    if measure in _PERCENT:
+        return f"{100 * found:.1f} %"
+    return f"{found:.{_DECIMALS.get(measure, 3)}f}"
+
+
+def change_text(measure: str, value: float, before: float, say: Say) -> str:
+    """Return how far a score is from another one, such as "−0.4 points"."""
+    scale, decimals = (100, 1) if measure in _PERCENT else (1, _DECIMALS.get(measure, 3))
+    text = f"{scale * (value - before):+.{decimals}f}"
+    if float(text) == 0:
+        text = f"{0:.{decimals}f}"
+    text = text.replace("-", "−")
+    return say("points", number=text) if measure in _PERCENT else text
+
+
+def interval_text(measure: str, score: Mapping[str, Any], say: Say) -> str:
+    """Return a score's interval such as "95 % 88.1 to 93.4"; "" if it has none."""
+    low, high = number(score.get("low")), number(score.get("high"))
+    if low is None or high is None:
+        return ""
+    ends = (value_text(measure, end).removesuffix(" %") for end in (low, high))
+    return say("interval", **dict(zip(("low", "high"), ends, strict=True)))
+
+
+def lower_is_better(measure: str) -> bool:
+    """Return True of a loss or an error."""
+    return measure in _LOWER
+
+
+def scores_of(records: Records) -> dict[str, Mapping[str, Any]]:
+    """Return each score of evaluation.json with its "value", "low" and "high"; of a run without
+    that file, those of result.json."""
+    found = records.evaluation.get("scores")
+    if isinstance(found, dict):
+        return {
+            name: score
+            for name, score in found.items()
+            if isinstance(score, dict) and number(score.get("value")) is not None
+        }
+    known = [*_FIRST, *sorted(_PERCENT), "chrf", "log_loss", "mean_reciprocal_rank"]
+    return {
+        name: {"value": records.result[name]}
+        for name in dict.fromkeys(known)
+        if number(records.result.get(name)) is not None
+    }
+
+
+def baselines_of(records: Records) -> dict[str, Mapping[str, Any]]:
+    """Return the scores of simpler methods by their names."""
+    found = records.evaluation.get("baselines") or records.result.get("baselines")
+    if not isinstance(found, dict):
+        return {}
+    return {name: scores for name, scores in found.items() if isinstance(scores, dict)}
+
+
+def first_measure(records: Records) -> str | None:
+    """Return the name of the score that stands for the model; None: it has none."""
+    scores = scores_of(records)
+    concluded = records.result.get("conclusion")
+    if isinstance(concluded, dict) and concluded.get("measure") in scores:
+        return concluded["measure"]
+    return next((name for name in _FIRST if name in scores), None)
+
+
+def best_baseline(records: Records, measure: str) -> tuple[str, float] | None:
+    """Return the name and the score of the best simpler method; None: there is none."""
+    found = {
+        name: score
+        for name, scores in baselines_of(records).items()
+        if (score := number(scores.get(measure))) is not None
+    }
+    if not found:
+        return None
+    choose = min if lower_is_better(measure) else max
+    name = choose(found, key=lambda name: found[name])
+    return name, found[name]

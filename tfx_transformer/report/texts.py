@@ -1,0 +1,306 @@
+"""The fixed texts of a report and of the list of runs, in English and in Japanese."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tfx_transformer.wording import LANGUAGES
+
+# name -> English and Japanese, with fields of `str.format`.
+_TEXTS: dict[str, tuple[str, str]] = {
+    "report": ("Report of {name}", "{name} のレポート"),
+    "made": ("{recipe}, {date}", "{recipe}、{date}"),
+    "private": (
+        "This page holds rows of your data. It loads nothing from the network.",
+        "このページには学習データの一部が含まれます。外部との通信は行いません。",
+    ),
+    "contents": ("Contents", "目次"),
+    "unfinished": (
+        "The exports of this run are not made yet, or were interrupted.",
+        "エクスポートはまだ完了していません（または中断されました）。",
+    ),
+    # Facts.
+    "parameters": ("parameters", "パラメータ数"),
+    "time": ("time", "所要時間"),
+    "smallest": ("smallest file", "最小のファイル"),
+    "held out": ("held-out examples", "評価データ"),
+    "baseline": ("best baseline", "最良のベースライン"),
+    "interval": ("95 % {low} to {high}", "95 %信頼区間 {low}〜{high}"),
+    # Sections.
+    "conclusion": ("Conclusion", "結論"),
+    "data": ("Data", "データ"),
+    "training": ("Training", "学習の経過"),
+    "scores": ("Scores", "評価"),
+    "mistakes": ("Most confident mistakes", "自信のある誤り"),
+    "samples": ("Samples", "出力例"),
+    "exports": ("Export and quantization", "エクスポートと量子化"),
+    "settings": ("Settings", "設定"),
+    "use": ("How to use it", "使い方"),
+    # Conclusion.
+    "plain score": (
+        "On {count} held-out examples the model reaches {measure} {value}.",
+        "評価データ{count}件での{measure}は{value}です。",
+    ),
+    "plain text score": (
+        "On the held-out text the model reaches {value} {measure}.",
+        "評価用テキストでの{measure}は{value}です。",
+    ),
+    "plain interval": (
+        "Its 95 % confidence interval is {low} to {high}.",
+        "95 %信頼区間は{low}〜{high}です。",
+    ),
+    "plain baseline": (
+        "The best simpler method, {name}, reaches {value}.",
+        "より単純な手法のうち最良のもの（{name}）は{value}です。",
+    ),
+    "no scores": (
+        "This run has no scores: it did not end, or its records are damaged.",
+        "評価の記録がありません。学習が終わっていないか、記録が壊れています。",
+    ),
+    # Data.
+    "data caption": ("What was read", "読み込んだデータ"),
+    "part": ("part", "区分"),
+    "training part": ("training", "学習"),
+    "validation part": ("held out", "評価"),
+    "rows": ("rows", "行数"),
+    "images": ("images", "画像数"),
+    "blocks": ("blocks", "ブロック数"),
+    "loss column": ("loss", "損失"),
+    "documents": ("documents", "文書数"),
+    "tokens": ("tokens", "トークン数"),
+    "half": ("half ≤", "中央値"),
+    "most": ("95 % ≤", "95 %点"),
+    "longest": ("longest", "最長"),
+    "truncated": ("cut", "切り詰め"),
+    "duplicates": ("repeated", "重複"),
+    "contradictions": ("repeated with another label", "ラベルの矛盾"),
+    "overlap": ("also in training", "学習データと重複"),
+    "bad_rows": ("skipped as bad", "除外した不正な行"),
+    "bytes": ("bytes", "バイト数"),
+    "length unit": ("Lengths are in tokens.", "長さの単位はトークンです。"),
+    "overlap warning": (
+        "{count} of {whole} held-out examples also occur in training: scores on them say less.",
+        "評価データ{whole}件のうち{count}件は学習データにも含まれるため、評価が甘くなります。",
+    ),
+    "no overlap": (
+        "No held-out example occurs in training.",
+        "評価データと学習データに重複はありません。",
+    ),
+    "labels caption": ("Examples of each label", "ラベルごとの件数"),
+    "label": ("label", "ラベル"),
+    "share": ("share", "割合"),
+    "more labels": ("and {count} more labels", "ほか{count}ラベル"),
+    "lengths picture": (
+        "How many texts have how many tokens",
+        "テキストの長さの分布（トークン数）",
+    ),
+    "bad rows kept": (
+        "Skipped rows are listed in {file}.",
+        "除外した行の一覧は {file} にあります。",
+    ),
+    # Training.
+    "loss": ("Loss per epoch", "エポックごとの損失"),
+    "training line": ("training", "学習"),
+    "validation line": ("held out", "評価"),
+    "epoch": ("epoch", "エポック"),
+    "kept": ("kept: epoch {epoch}", "採用：エポック{epoch}"),
+    "score per epoch": ("Score of held-out examples per epoch", "エポックごとの評価指標"),
+    "metrics caption": ("Every epoch", "各エポックの記録"),
+    "previews caption": (
+        "What the model wrote after each epoch",
+        "各エポック後の出力の変化",
+    ),
+    "previews source": ("For “{source}”", "入力：「{source}」"),
+    "previews expected": ("Expected: “{expected}”", "正解：「{expected}」"),
+    "written": ("written", "出力"),
+    # Scores.
+    "scores caption": (
+        "Scores on {count} held-out examples, with 95 % confidence intervals",
+        "評価データ{count}件での評価（95 %信頼区間つき）",
+    ),
+    "scores caption text": ("Scores on the held-out text", "評価用テキストでの評価"),
+    "score": ("score", "指標"),
+    "this model": ("this model", "このモデル"),
+    "interval column": ("95 % interval", "95 %信頼区間"),
+    "lower": ("lower is better", "小さいほど良い"),
+    "classes caption": ("Scores of each label", "ラベルごとの評価"),
+    "precision": ("precision", "適合率"),
+    "recall": ("recall", "再現率"),
+    "f1": ("F1", "F1"),
+    "count": ("examples", "件数"),
+    "confusion caption": (
+        "Confusion matrix: rows are the right labels, columns what was predicted",
+        "混同行列（行：正しいラベル、列：予測したラベル）",
+    ),
+    "confusion corner": ("right ↓ predicted →", "正解 ↓ 予測 →"),
+    "confusion picture": ("Confusion matrix of {count} labels", "{count}ラベルの混同行列"),
+    "calibration picture": (
+        "How often predictions of each confidence are right",
+        "確信度ごとの正解率（信頼度曲線）",
+    ),
+    "attention picture": (
+        "Attention: which tokens each token looks at",
+        "アテンション（各トークンが参照するトークン）",
+    ),
+    "attention note": (
+        "Attention shows where the model looks, not why it decides.",
+        "アテンションは参照先を示すもので、判断の理由を示すものではありません。",
+    ),
+    # Mistakes.
+    "mistakes note": (
+        "The wrong predictions that the model was surest of. They are often wrong labels in the "
+        "data, or a kind of example that training lacks.",
+        "モデルが最も自信を持って誤った例です。データのラベルの誤りや、学習データに不足している種類の"
+        "例であることがよくあります。",
+    ),
+    "words note": (
+        "Orange words spoke for the predicted label, dotted ones against it: each was taken out, "
+        "and the change of the probability was measured.",
+        "オレンジ色の語は予測したラベルを支持し、点線の語は反対に働きました。各語を取り除いたときの"
+        "確率の変化を測っています。",
+    ),
+    "no mistakes": (
+        "No held-out example was labelled wrong.",
+        "評価データに誤りはありませんでした。",
+    ),
+    "predicted": ("predicted", "予測"),
+    "expected label": ("label in the data", "データのラベル"),
+    "mattered": ("mattered most", "影響の大きい語"),
+    "without": ("{points} points without it", "除くと{points}ポイント"),
+    "mistake picture": (
+        "Image labelled {label}, predicted {predicted}",
+        "ラベル{label}の画像（予測：{predicted}）",
+    ),
+    "gone": ("The image is no longer there.", "画像ファイルが見つかりません。"),
+    "all mistakes": ("All of them are in {file}.", "一覧は {file} にあります。"),
+    # Samples.
+    "samples note": (
+        "What the model writes for held-out texts, beside what was expected.",
+        "評価用テキストに対する出力と正解です。",
+    ),
+    "continuations note": (
+        "How the model continues held-out texts.",
+        "評価用テキストの続きとして生成した文です。",
+    ),
+    "pairs note": (
+        "The nearest of all held-out second texts for each first text.",
+        "各文に最も近いと判断された文です。",
+    ),
+    "rated note": (
+        "The cosine of each held-out pair beside its score in the data.",
+        "評価データの各組のコサイン類似度と、データに付けられた値です。",
+    ),
+    "input": ("input", "入力"),
+    "output": ("output", "出力"),
+    "expected": ("expected", "正解"),
+    "nearest": ("nearest", "最も近い文"),
+    "rank": ("rank of the right one", "正解の順位"),
+    "first": ("first text", "文1"),
+    "second": ("second text", "文2"),
+    "cosine": ("cosine", "コサイン類似度"),
+    "rating": ("score in the data", "データの値"),
+    "same": ("as expected", "一致"),
+    "empty": ("(nothing)", "（空）"),
+    "sample of": (
+        "{shown} of {whole} are shown; all are in {file}.",
+        "{whole}件中{shown}件を表示（全件は {file}）。",
+    ),
+    # Exports.
+    "exports caption": (
+        "The same model in each file, tried on the same {count} held-out examples, one at a time",
+        "各形式のファイルの比較（同じ評価データ{count}件を1件ずつ処理）",
+    ),
+    "exports caption untimed": ("The files of the model", "モデルのファイル"),
+    "file": ("file", "ファイル"),
+    "size": ("size", "サイズ"),
+    "milliseconds": ("milliseconds an example", "1件あたりのミリ秒"),
+    "change": ("change", "変化"),
+    "agreement": ("equal answers", "一致した回答"),
+    "of": ("{part} of {whole}", "{whole}件中{part}件"),
+    "removed": ("removed: {reason}", "削除済み：{reason}"),
+    "trained model": ("Keras (trained model)", "Keras（学習したモデル）"),
+    "points": ("{number} points", "{number}ポイント"),
+    "processor": ("Measured on {processor}.", "測定環境：{processor}"),
+    # Settings.
+    "replay": ("This command repeats the run:", "同じ学習を再実行するコマンド："),
+    "settings caption": ("All settings", "すべての設定"),
+    "setting": ("setting", "項目"),
+    "value": ("value", "値"),
+    "default": ("(default)", "（既定値）"),
+    "none": ("none", "なし"),
+    "yes": ("yes", "はい"),
+    "no": ("no", "いいえ"),
+    # Use.
+    "shell": ("In the shell", "シェルで"),
+    "python": ("In Python, without TensorFlow", "Pythonで（TensorFlow不要）"),
+    "elsewhere": (
+        "On another machine: copy the bundle's folder, then",
+        "別のマシンで：バンドルのフォルダをコピーして",
+    ),
+    "base": (
+        "This model is a base: fine-tune it for a task.",
+        "このモデルは土台です。課題に合わせてファインチューニングしてください。",
+    ),
+    "no bundle": ("This run has saved no model.", "この学習ではモデルが保存されていません。"),
+    "example text": ("I love cats.", "猫が大好きです。"),
+    "footer": ("Made by tfx-transformer.", "tfx-transformer で作成。"),
+    # The list of runs.
+    "runs": ("Runs", "学習の一覧"),
+    "runs caption": ("The runs in this folder, newest first", "このフォルダの学習（新しい順）"),
+    "no runs": ("There are no runs in this folder.", "このフォルダに学習の記録はありません。"),
+    "name": ("name", "名前"),
+    "recipe": ("recipe", "レシピ"),
+    "date": ("date", "日付"),
+    "minutes": ("minutes", "分"),
+    "unknown": ("unknown", "不明"),
+    # Measures.
+    "accuracy": ("accuracy", "正解率"),
+    "macro_f1": ("macro-F1", "マクロF1"),
+    "micro_f1": ("micro-F1", "マイクロF1"),
+    "exact_match": ("exact match", "完全一致率"),
+    "calibration_error": ("calibration error", "較正誤差"),
+    "log_loss": ("log loss", "対数損失"),
+    "bleu": ("BLEU", "BLEU"),
+    "chrf": ("chrF", "chrF"),
+    "token_f1": ("token F1", "トークンF1"),
+    "perplexity": ("perplexity", "パープレキシティ"),
+    "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
+    "found": ("partners found", "対の発見率"),
+    "mean_reciprocal_rank": ("mean reciprocal rank", "平均逆順位（MRR）"),
+    "spearman": ("Spearman correlation", "スピアマンの順位相関"),
+    "token_accuracy": ("token accuracy", "トークン正解率"),
+    # Baselines, as records name them.
+    "TF-IDF cosines": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
+    "always the most frequent label": (
+        "always the most frequent label",
+        "常に最多のラベル",
+    ),
+    "TF-IDF + logistic regression": (
+        "TF-IDF + logistic regression",
+        "TF-IDF＋ロジスティック回帰",
+    ),
+    "logistic regression on pixels": (
+        "logistic regression on pixels",
+        "画素のロジスティック回帰",
+    ),
+}
+Say = Callable[..., str]
+
+
+def speaker(language: str) -> Say:
+    """Return what says the texts in a language: (name, **fields) -> text. A name without a text is
+    said as it is.
+
+    Args:
+        language: "en" or "ja".
+
+    Raises:
+        ValueError: there are no texts in this language.
+    """
+    place = LANGUAGES.index(language)
+
+    def say(name: str, /, **fields: object) -> str:
+        text = _TEXTS[name][place] if name in _TEXTS else name.replace("_", " ")
+        return text.format(**fields) if fields else text
+
+    return say

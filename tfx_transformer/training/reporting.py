@@ -1,0 +1,323 @@
+"""What a run leaves for its report: intervals, explanations, costs of the exports, the command."""
+
+from __future__ import annotations
+
+import datetime
+import inspect
+import platform
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from tfx_transformer import report, resources, wording
+from tfx_transformer.evaluation.intervals import (
+    Interval,
+    bleu_interval,
+    bootstrap_interval,
+    chrf_interval,
+    macro_f1_interval,
+    mean_interval,
+    proportion_interval,
+)
+from tfx_transformer.evaluation.labels import score_multi_label
+from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
+from tfx_transformer.evaluation.occlusion import occlusion
+from tfx_transformer.evaluation.texts import token_f1
+from tfx_transformer.training.folder import RunFolder
+from tfx_transformer.training.trials import Trial, cost_of_files
+
+# Mistakes whose words are explained.
+_EXPLAINED = 12
+
+
+class RunReport:
+    """The records of one run that are made at its end, and its report.
+
+    Args:
+        folder: of the run.
+        settings: of the run.
+        recipe: the function whose arguments they are.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        settings: Mapping[str, Any],
+        recipe: Callable[..., Any] | None,
+    ) -> None:
+        self._folder, self._settings = folder, settings
+        self._begin = time.monotonic()
+        self._run: dict[str, Any] = {
+            "name": folder.path.name,
+            "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "processor": _processor(),
+            **_recipe(recipe, folder.path),
+        }
+        self._bundle: Path | None = None
+        self._trial: Trial | None = None
+        self._explain: Callable[[], list[dict[str, Any]]] | None = None
+
+    def saved(self, path: Path, model: keras.Model) -> None:
+        """Note which bundle was written, and what model is in it."""
+        self._bundle = path
+        self._run |= {
+            "bundle": str(path),
+            "task": model.task,
+            "parameters": int(model.count_params()),
+        }
+
+    def texts(
+        self,
+        generator: Any,
+        inputs: Sequence[Any],
+        written: Sequence[str],
+        references: Sequence[str],
+        scores: Mapping[str, Any],
+        score: Callable[[Sequence[str], Sequence[str]], Mapping[str, Any]] | None,
+    ) -> None:
+        """Write evaluation.json of texts that the model wrote.
+
+        Args:
+            generator: of the model.
+            inputs, written, references: held-out texts, side by side.
+            scores: of them.
+            score: (written, references) -> scores.
+        """
+        intervals: dict[str, Interval | None] = {}
+        if references and "chrf" in scores:
+            intervals["chrf"] = chrf_interval(written, references)
+        if references and "bleu" in scores:
+            tokenize = scores["bleu_tokenize"]
+            intervals["bleu"] = bleu_interval(written, references, tokenize)
+        if references and "exact_match" in scores:
+            hits = round(scores["exact_match"] * len(references))
+            intervals["exact_match"] = proportion_interval(hits, len(references))
+        if "token_f1" in scores:
+            each = [token_f1(a, b) for a, b in zip(written, references, strict=True)]
+            intervals["token_f1"] = mean_interval(each)
+        self._evaluation(len(references), scores, intervals)
+        if generator is not None:
+            self._trial = Trial(
+                generator,
+                list(inputs),
+                lambda model, texts: model.generate(list(texts), truncate=True),
+                score and (lambda answers: score(answers, references[: len(answers)])),
+            )
+
+    def labels(
+        self,
+        predictor: Any,
+        inputs: Sequence[Any],
+        truth: np.ndarray,
+        probabilities: np.ndarray,
+        scores: Mapping[str, Any],
+        score: Callable[..., Mapping[str, Any]],
+        baselines: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Write evaluation.json and explanations.json of a classifier.
+
+        Args:
+            predictor: of the model.
+            inputs: held-out texts or images.
+            truth: ids of their labels; of several labels int (n, C).
+            probabilities: float (n, C).
+            scores: of them.
+            score: (probabilities, truth, names) -> scores.
+            baselines: scores of simpler classifiers by name.
+        """
+        names, count = predictor.labels.names, len(probabilities)
+        more: dict[str, Any] = {}
+        if predictor.labels.multi_label:
+            intervals = _several_intervals(probabilities, truth, names)
+        else:
+            counts = np.zeros((len(names), len(names)), np.int64)
+            np.add.at(counts, (truth, probabilities.argmax(axis=1)), 1)
+            intervals = {
+                "accuracy": proportion_interval(int(counts.trace()), count),
+                "macro_f1": macro_f1_interval(counts),
+            }
+            more["confusion"] = {"labels": names, "counts": counts.tolist()}
+            if isinstance(inputs[0], (str, tuple)):
+                self._explain = lambda: explain(predictor, inputs, truth, probabilities)
+        self._evaluation(count, scores, intervals, baselines, **more)
+        self._trial = Trial(
+            predictor,
+            list(inputs),
+            lambda model, items: model.probabilities(list(items)),
+            lambda found: score(np.stack(found), truth[: len(found)], names),
+        )
+
+    def vectors(
+        self,
+        embedder: Any,
+        first: Sequence[str],
+        second: Sequence[str],
+        ratings: Sequence[float] | None,
+        scores: Mapping[str, float],
+        score: Callable[[np.ndarray, np.ndarray, Sequence[float] | None], Mapping[str, float]],
+        each: np.ndarray,
+        baselines: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Write evaluation.json of an embedder.
+
+        Args:
+            embedder: of the model.
+            first, second: held-out pairs, side by side.
+            ratings: of the pairs, if they have some.
+            scores: of them.
+            score: (vectors of first texts, of second texts, ratings) -> scores.
+            each: float (pairs,): the rank of a pair's second text among all; of rated pairs the
+                cosine.
+            baselines: scores of simpler methods by name.
+        """
+        if ratings:
+            measured = np.asarray(ratings, np.float64)
+            intervals = {"spearman": _spearman_interval(each, measured)}
+        else:
+            intervals = {
+                "found": proportion_interval(int((each == 1).sum()), len(each)),
+                "mean_reciprocal_rank": mean_interval(1 / each),
+            }
+        self._evaluation(len(first), scores, intervals, baselines)
+        self._trial = Trial(
+            embedder,
+            list(zip(first, second, strict=True)),
+            _embed_pairs,
+            lambda found: score(
+                *map(np.stack, zip(*found, strict=True)), ratings and ratings[: len(found)]
+            ),
+        )
+
+    def write(self, verified: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+        """Write run.json, exports.json if the exports are made, report.html and the list of runs.
+
+        Nothing that fails here ends the run: the model is saved.
+
+        Args:
+            verified: of `export.everything`; None: the exports are not made yet.
+        """
+        try:
+            self._run["seconds"] = round(time.monotonic() - self._begin, 1)
+            self._folder.write_json("run.json", self._run)
+            if self._explain is not None:
+                self._folder.write_json("explanations.json", self._explain())
+                self._explain = None
+            if verified is not None and self._trial and self._bundle:
+                rows = cost_of_files(self._bundle, self._trial, verified)
+                self._folder.write_json("exports.json", rows)
+            self._folder.file(report.REPORT)
+            report.write_report(self._folder.path, wording.language())
+            report.write_index(self._folder.path.parent, wording.language())
+        except Exception as error:
+            place = self._folder.path / report.REPORT
+            print(f"{place} could not be written: {type(error).__name__}: {error}")
+
+    def _evaluation(
+        self,
+        count: int,
+        scores: Mapping[str, Any],
+        intervals: Mapping[str, Interval | None],
+        baselines: Mapping[str, Mapping[str, Any]] | None = None,
+        **more: Any,
+    ) -> None:
+        """Write evaluation.json: each score with its interval, and what simpler methods reach."""
+        table = {
+            name: {"value": value} | _ends(intervals.get(name))
+            for name, value in scores.items()
+            if isinstance(value, (int, float)) and name != "count"
+        }
+        others = {
+            name: {measure: found[measure] for measure in found if measure in table}
+            for name, found in (baselines or {}).items()
+        }
+        self._folder.write_json(
+            "evaluation.json", {"examples": count, "scores": table, "baselines": others} | more
+        )
+
+
+def explain(
+    predictor: Any, inputs: Sequence[Any], truth: np.ndarray, probabilities: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the most confident mistakes with the words that mattered in each.
+
+    Args:
+        predictor: of texts.
+        inputs: texts, or the texts of rows.
+        truth: int (n,), ids of their labels.
+        probabilities: float (n, C).
+    """
+    names = predictor.labels.names
+    places = [str(place) for place in range(len(inputs))]
+    found = most_confident_mistakes(places, probabilities, truth, names, _EXPLAINED)
+    explained = []
+    for mistake in found:
+        item = inputs[int(mistake["input"])]
+        pieces = occlusion(predictor.probabilities, item, names.index(mistake["predicted"]))
+        texts = [item] if isinstance(item, str) else list(item)
+        explained.append(
+            mistake
+            | {"input": as_text(item), "texts": texts}
+            | {"pieces": [piece._asdict() for piece in pieces]}
+        )
+    return explained
+
+
+def _embed_pairs(embedder: Any, pairs: Sequence[tuple[str, str]]) -> list[tuple]:
+    """Return the vectors of the first and of the second text of each pair."""
+    first, second = (embedder.embed([pair[side] for pair in pairs]) for side in (0, 1))
+    return list(zip(first, second, strict=True))
+
+
+def _ends(interval: Interval | None) -> dict[str, float]:
+    return {} if interval is None else {"low": interval.low, "high": interval.high}
+
+
+def _several_intervals(
+    probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]
+) -> dict[str, Interval | None]:
+    def of(measure: str) -> Interval | None:
+        return bootstrap_interval(
+            lambda chosen: score_multi_label(probabilities[chosen], truth[chosen], names)[measure],
+            len(probabilities),
+        )
+
+    return {measure: of(measure) for measure in ("micro_f1", "macro_f1", "exact_match")}
+
+
+def _spearman_interval(cosines: np.ndarray, ratings: np.ndarray) -> Interval | None:
+    from tfx_transformer.vectors import spearman
+
+    def of(chosen: np.ndarray) -> float:
+        if len(set(ratings[chosen])) == 1:
+            return float("nan")
+        return float(spearman(cosines[chosen], ratings[chosen]))
+
+    return bootstrap_interval(of, len(ratings))
+
+
+def _processor() -> str:
+    """Return the name of this machine's processor, if the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _recipe(recipe: Callable[..., Any] | None, folder: Path) -> dict[str, str]:
+    """Return the name of a recipe, and the command that replays the run."""
+    try:
+        file = Path(inspect.getfile(recipe))
+    except TypeError:  # none, or one that was typed
+        return {}
+    own = file.resolve() in [path.resolve() for path in resources.recipes()]
+    command = ["tfx-transformer", "run", file.stem] if own else ["python", str(file)]
+    return {
+        "recipe": file.stem,
+        "command": shlex.join([*command, "--config", str(folder / "settings.json")]),
+    }

@@ -1,0 +1,139 @@
+"""What each file of a bundle costs: bytes, milliseconds, and its score on held-out examples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfx_transformer import bundle, runtime
+
+# Examples that a file is tried on, and seconds after which the first file ends its trial.
+_EXAMPLES = 200
+_SECONDS = 4.0
+# Examples that Keras is timed on: each new length may compile a graph.
+_KERAS_EXAMPLES = 10
+# What results of `export.verify` call the files that `runtime` does not run.
+_OTHERS = {"SavedModel": bundle.SAVED_MODEL, "LiteRT-LM": bundle.LITERTLM}
+
+
+class Trial(NamedTuple):
+    """The held-out examples of a run, and how a model answers and is scored on them.
+
+    model: the trained one; inputs: of the examples; answer: (model or what `runtime.load` returns,
+    inputs) -> an answer of each; score: answers of the first inputs -> scores; None: what is right
+    is not known.
+    """
+
+    model: Any
+    inputs: Sequence[Any]
+    answer: Callable[[Any, Sequence[Any]], Sequence[Any]]
+    score: Callable[[Sequence[Any]], Mapping[str, Any]] | None
+
+
+def cost_of_files(
+    path: Path, trial: Trial, verified: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return a row for the trained model and each file that was exported of it.
+
+    All are tried on the same examples, one after the other: on as many as the first TFLite file
+    answers in a few seconds.
+
+    Args:
+        path: the bundle's folder.
+        trial: of the run.
+        verified: of `export.everything`.
+
+    Returns: of each "name", "file", "bytes" (None if it is not there), "milliseconds" (the median
+        of an example; None if it was not timed), "examples" (how many it was tried on), "scores",
+        and "summary" (how its answers agree with the model's, or why it could not be run).
+    """
+    tried: list[dict[str, Any]] = []
+    count = min(len(trial.inputs), _EXAMPLES)
+    for variant, file in bundle.LITERT.items():
+        name = f"TFLite {variant}"
+        row = _row(path, name, file, verified)
+        if row["bytes"] is not None and count:
+            row |= _try_file(path, variant, trial, count)
+            count = row["examples"] or count
+        if row["bytes"] is not None or name in verified:
+            tried.append(row)
+    others = [_row(path, name, file, verified) for name, file in _OTHERS.items()]
+    others = [row for row in others if row["bytes"] is not None or row["name"] in verified]
+    first = _row(path, "Keras", bundle.WEIGHTS, {})
+    if tried and count:
+        first |= _try_model(trial, count)
+    return [first, *tried, *others]
+
+
+def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[str, Any]:
+    result = verified.get(name, {})
+    place = path / file
+    return {
+        "name": name,
+        "file": file,
+        "bytes": _size(place) if place.exists() else None,
+        "milliseconds": None,
+        "examples": 0,
+        "scores": {},
+        "summary": result.get("summary", ""),
+        "removed": bool(result.get("removed")),
+        **{name: result[name] for name in ("identical", "of") if name in result},
+    }
+
+
+def _size(place: Path) -> int:
+    if place.is_dir():
+        return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
+    return place.stat().st_size
+
+
+def _try_file(path: Path, variant: str, trial: Trial, count: int) -> dict[str, Any]:
+    try:
+        answers, milliseconds = _timed(trial, runtime.load(path, variant), trial.inputs[:count])
+    except Exception as error:  # any engine may fail in any way, and the training is done
+        why = " ".join(str(error).split()) or type(error).__name__
+        return {"summary": f"could not be run: {why}"}
+    return {
+        "milliseconds": milliseconds,
+        "examples": len(answers),
+        "scores": _scores(trial, answers),
+    }
+
+
+def _try_model(trial: Trial, count: int) -> dict[str, Any]:
+    answers = trial.answer(trial.model, trial.inputs[:count])
+    _, milliseconds = _timed(trial, trial.model, trial.inputs[: min(count, _KERAS_EXAMPLES)])
+    return {
+        "milliseconds": milliseconds,
+        "examples": len(answers),
+        "scores": _scores(trial, answers),
+    }
+
+
+def _timed(trial: Trial, model: Any, inputs: Sequence[Any]) -> tuple[list[Any], float]:
+    """Return the answers to the first inputs, as many as a few seconds allow, and the median of
+    the milliseconds of each."""
+    trial.answer(model, inputs[:1])  # the first call makes room and compiles
+    answers, times = [], []
+    end = time.monotonic() + _SECONDS
+    for one in range(len(inputs)):
+        begin = time.perf_counter()
+        answers += list(trial.answer(model, inputs[one : one + 1]))
+        times.append(time.perf_counter() - begin)
+        if time.monotonic() > end:
+            break
+    return answers, round(1000 * float(np.median(times)), 3)
+
+
+def _scores(trial: Trial, answers: Sequence[Any]) -> dict[str, float]:
+    """Return the scores that are numbers."""
+    found = trial.score(answers) if trial.score and len(answers) else {}
+    return {
+        name: float(value)
+        for name, value in found.items()
+        if isinstance(value, (int, float)) and name != "count"
+    }
