@@ -214,7 +214,7 @@ def test_bad_lines_are_refused_or_listed(write, line, words):
 
 
 def test_a_line_that_is_too_long_is_left_out_whole(write, monkeypatch):
-    monkeypatch.setitem(read_instructions.__globals__, "_LONGEST_LINE", 2000)
+    monkeypatch.setattr("tfx_transformer.data.json_records.LONGEST_LINE", 2000)
     good = json.dumps(GOOD)
     for size in (2000, 2001, 2002, 4001, 9999):
         line = "猫" * (size // 3) + " " * (size % 3 - 1) + "\n"
@@ -252,7 +252,7 @@ def test_files_that_are_none(write, tmp_path):
     (tmp_path / "folder.jsonl").mkdir()
     assert "Is a directory" in message_of(read_instructions, tmp_path / "folder.jsonl")
     message = message_of(read_instructions, write("[]", "file.xml"))
-    assert ".csv, .jsonl and .json" in message
+    assert "tables, .jsonl and .json" in message
     assert "no conversation in it" in message_of(read_instructions, write(" [ ] ", "file.json"))
 
 

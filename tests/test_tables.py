@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tfx_transformer.data.formats import TableFile
 from tfx_transformer.data.tables import (
     BadRow,
     read_header,
@@ -25,6 +26,7 @@ from tfx_transformer.data.tables import (
     stream_table,
     write_bad_rows,
 )
+from tfx_transformer.data.text_encoding import find_encoding
 from tfx_transformer.errors import InputError
 
 PAIR = {"source": "source", "target": "target"}
@@ -80,9 +82,9 @@ def message_of(path: Path, columns: dict[str, str] = PAIR, **options) -> str:
     return message
 
 
-def oracle(path: Path) -> list[tuple[int, list[str]]]:
+def oracle(path: Path, encoding: str = "utf-8-sig") -> list[tuple[int, list[str]]]:
     """Row number and cells of every row that is not blank, as Python's csv module reads them."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    with path.open(encoding=encoding, newline="") as file:
         return [(n, cells) for n, cells in enumerate(csv.reader(file, strict=True), 1) if cells]
 
 
@@ -178,7 +180,9 @@ def test_any_bytes_are_read_or_refused(tmp_path, noise, encoding):
     except InputError as error:
         assert str(error).startswith(str(path))  # any other exception fails
     else:
-        kept = [cells for row, cells in oracle(path) if row in table.rows]
+        found = find_encoding(path, str(path))
+        read_in = "utf-8-sig" if found == "utf-8" else found
+        kept = [cells for row, cells in oracle(path, read_in) if row in table.rows]
         assert [list(pair) for pair in zip(*table.columns.values(), strict=True)] == kept
 
 
@@ -206,9 +210,6 @@ def test_a_file_of_commas_has_no_rows(write):
 @pytest.mark.parametrize(
     ("above", "row", "words"),
     [
-        ("sep=;\n", 1, "this line tells Excel how cells are separated"),
-        ("sep=,\n", 1, "this line tells Excel how cells are separated"),
-        ("SEP=\t\n", 1, "this line tells Excel how cells are separated"),
         ("# made on Monday\n# by me\n", 1, "this is a comment, not the header: '# made on Monday'"),
         ("My mails\n\n", 1, "this is not the header but a title: 'My mails'"),
         ("My mails,,\n", 1, "this is not the header but a title: 'My mails'"),
@@ -412,37 +413,55 @@ JAPANESE = 'source,target\n"I rarely\ncatch a cold.",私はめったに風邪を
 FRENCH = "source,target\nplain,text\nHe was born in summer.,Il est né en été.\n"
 
 
+ENCODINGS = [
+    (JAPANESE, "cp932", "Shift-JIS"),
+    (JAPANESE, "euc_jp", "EUC-JP"),
+    (JAPANESE, "iso2022_jp", "ISO-2022-JP"),
+    (JAPANESE, "utf-16", "UTF-16"),
+    (JAPANESE, "utf-16-le", "UTF-16 (little endian)"),
+    (FRENCH, "cp1252", "Windows-1252"),
+    (FRENCH, "utf-16-be", "UTF-16 (big endian)"),
+    (FRENCH, "utf-32", "UTF-32"),
+]
+
+
+@pytest.mark.parametrize(("text", "codec", "name"), ENCODINGS, ids=[row[1] for row in ENCODINGS])
+def test_other_encodings_are_found_and_said(write, capsys, text, codec, name):
+    path = write(text.encode(codec))
+    assert read_table(path, PAIR).columns == columns_of(text)
+    read_table(path, PAIR)
+    assert capsys.readouterr().err == f"{path}: {name}, separated by commas\n", "said once"
+
+
+def test_utf_16_that_happens_to_be_utf_8_too(write):
+    path = write("source,target\na,b\n".encode("utf-16-le"))
+    assert read_table(path, PAIR).columns == {"source": ["a"], "target": ["b"]}
+
+
 @pytest.mark.parametrize(
-    ("text", "codec", "place"),
+    ("text", "codec", "names"),
     [
-        (JAPANESE, "cp932", "row 2: column 2"),
-        (JAPANESE, "euc_jp", "row 2: column 2"),
-        (JAPANESE, "utf-16", "row 1: column 1"),
-        (FRENCH, "latin-1", "row 3: column 2"),
-        (FRENCH, "utf-16-be", "row 3: column 2"),
-        (FRENCH, "utf-16-le", "row 3: column 2"),
-        (FRENCH, "utf-32", "row 1: column 1"),
+        ("source,target\nтекст,слово это так\n", "cp1251", ["cp1251"]),
+        ("source,target\n東京都,大阪府\n", "cp932", ["cp932", "gb18030"]),  # no kana
+        ("source,target\n안녕하세요,감사합니다\n", "euc_kr", ["euc_kr", "euc_jp"]),
+        ("source,target\n中文,你好世界\n", "gb18030", ["gb18030"]),
+        ("source,target\npříliš,žluťoučký kůň\n", "cp1250", ["cp1250"]),
+        ("source,target\nça va,où êtes-vous\n", "mac_roman", ["mac_roman"]),
     ],
 )
-def test_other_encodings_are_named_and_the_remedy_works(write, converted, text, codec, place):
+def test_an_encoding_is_not_guessed_but_named_by_the_person(write, text, codec, names):
     path = write(text.encode(codec))
-    with pytest.raises(UnicodeDecodeError) as python:
-        path.read_bytes().decode()
     message = message_of(path)
-    assert f"{place} is not UTF-8 text, from byte {python.value.start} of the file" in message
-    assert read_table(converted(message), PAIR).columns == columns_of(text)
+    assert "the encoding is not certain" in message
+    assert all(f"--encoding {name}" in message for name in names), message
+    assert read_table(TableFile(path, encoding=codec), PAIR).columns == columns_of(text)
 
 
-def test_utf_16_that_happens_to_be_utf_8_too(write, converted):
-    message = message_of(write("source,target\na,b\n".encode("utf-16-le")))
-    assert "row 1: there are NUL characters in the header" in message
-    assert read_table(converted(message), PAIR).columns == {"source": ["a"], "target": ["b"]}
-
-
-def test_unknown_encoding_is_not_guessed(write):
-    message = message_of(write("source,target\nтекст,слово\n".encode("cp1251")))
-    assert "row 2: column 1 is not UTF-8 text, from byte 14 of the file on (0xf2)" in message
-    assert ".decode('ENCODING')" in message
+def test_an_encoding_that_a_file_does_not_have_is_refused(write):
+    path = write(JAPANESE.encode("cp932"))
+    assert "is not EUC-JP, which --encoding names" in message_of(TableFile(path, encoding="euc_jp"))
+    with pytest.raises(InputError, match="there is no encoding of this name"):
+        read_table(TableFile(path, encoding="klingon"), PAIR)
 
 
 def test_one_damaged_place(write):
@@ -453,16 +472,43 @@ def test_one_damaged_place(write):
     assert "this place is damaged" in message
 
 
-@pytest.mark.parametrize("separator", [";", "\t", "|"])
-def test_other_separators_are_named_and_the_remedy_works(write, converted, separator):
-    rows = [["source", "target"], ["a, b", f'say "{separator}"'], ["two\nlines", "日本"]]
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "cp932"])
+@pytest.mark.parametrize(
+    ("separator", "name"), [(";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")]
+)
+def test_other_separators_are_found_and_said(write, capsys, separator, name, encoding):
+    rows = [["source", "target"], ["a, b", f'say "{separator}"'], ["two\nlines", "これは日本語"]]
     path = write("")
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding=encoding, newline="") as file:
         csv.writer(file, delimiter=separator).writerows(rows)
-    message = message_of(path)
-    assert "row 1: the header is one column" in message
-    table = read_table(converted(message), PAIR)
+    table = read_table(path, PAIR)
     assert list(zip(*table.columns.values(), strict=True)) == [tuple(row) for row in rows[1:]]
+    assert f"separated by {name}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mark", [";", ",", "\t"])
+def test_the_line_in_which_excel_names_the_separator_is_not_the_header(write, mark):
+    path = write(f"sep={mark}\r\nsource{mark}target\r\na;b,c{mark}d\r\n".replace("a;b,c", "a"))
+    table = read_table(path, PAIR)
+    assert table.columns == {"source": ["a"], "target": ["d"]}
+    assert table.rows == [3]
+
+
+def test_separators_that_both_fit_are_the_persons_to_choose(write):
+    path = write("a;b,c\n1;2,3\n4;5,6\n")
+    with pytest.raises(InputError, match="not certain what separates") as caught:
+        read_header(path)
+    assert "2 columns separated by commas (--delimiter ',')" in str(caught.value)
+    assert read_header(TableFile(path, delimiter=";")) == ["a", "b,c"]
+    assert read_header(TableFile(path, delimiter="comma")) == ["a;b", "c"]
+    assert read_table(path, {"x": "b,c"}).columns == {"x": ["2,3", "5,6"]}, "the name decides"
+    with pytest.raises(InputError, match="one character"):
+        read_header(TableFile(path, delimiter=";;"))
+
+
+def test_commas_stay_where_semicolons_are_in_cells(write):
+    table = read_table(write("source,target; or not\na;b,c;d\ne,f\n"), {"x": "source"})
+    assert table.columns == {"x": ["a;b", "e"]}
 
 
 def test_missing_column(write):
@@ -503,36 +549,36 @@ def test_nul_characters_in_the_header(write):
 
 
 @pytest.mark.parametrize("module", [bz2, gzip, lzma])
-def test_packed_files(write, converted, module):
-    packed = module.compress(b"source,target\na,b\n")
-    for name in ("a.csv.gz", "a.csv"):
-        message = message_of(write(packed, name))
-        assert f"a packed file ({module.__name__})" in message
-        assert read_table(converted(message), PAIR).columns == {"source": ["a"], "target": ["b"]}
+@pytest.mark.parametrize("name", ["a.csv.{}", "a.csv"])
+def test_packed_files(write, module, name):
+    ending = {bz2: "bz2", gzip: "gz", lzma: "xz"}[module]
+    path = write(module.compress(JAPANESE.encode("cp932")), name.format(ending))
+    assert read_table(path, PAIR).columns == columns_of(JAPANESE)
+    damaged = write(module.compress(JAPANESE.encode() * 99)[:-40], name.format(ending))
+    assert "cannot be unpacked" in message_of(damaged)
 
 
-@pytest.mark.parametrize(
-    ("inside", "expected"),
-    [
-        ("xl/workbook.xml", "It looks like a workbook: open it"),
-        ("a.csv", "It looks like a zip file"),
-    ],
-)
-def test_spreadsheet_files(tmp_path, inside, expected):
+def test_zip_files(write):
+    path = write("", "a.zip")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("inner/b.tsv", JAPANESE.replace(",", "\t"))
+    assert read_table(path, PAIR).columns == columns_of(JAPANESE)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("c.csv", JAPANESE)
+    assert "the zip file holds 2 files: 'inner/b.tsv', 'c.csv'" in message_of(path)
+
+
+def test_a_file_that_unpacks_without_end_is_refused(write, monkeypatch):
+    monkeypatch.setattr("tfx_transformer.data.unpacking._FREE_BYTES", 1_000_000)
+    path = write(gzip.compress(b"source,target\n" + b"a,b\n" * 2_000_000), "a.csv.gz")
+    assert "unpacks to more than" in message_of(path)
+
+
+@pytest.mark.parametrize("inside", ["xl/workbook.xml", "a.csv"])
+def test_a_workbook_that_is_none(tmp_path, inside):
     with zipfile.ZipFile(tmp_path / "a.xlsx", "w") as archive:
         archive.writestr(inside, "<sheet/>")
-    assert expected in message_of(tmp_path / "a.xlsx")
-
-
-@pytest.mark.parametrize("separator", [";", "\t"])
-@pytest.mark.parametrize("codec", ["cp1252", "utf-16", "cp932"])
-def test_encoding_and_separator_are_mended_at_once(write, converted, codec, separator):
-    text = JAPANESE if codec == "cp932" else FRENCH
-    rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-    file = io.StringIO(newline="")
-    csv.writer(file, delimiter=separator).writerows(rows)
-    message = message_of(write(file.getvalue().encode(codec)))
-    assert read_table(converted(message), PAIR).columns == columns_of(text)
+    assert "the workbook cannot be read" in message_of(tmp_path / "a.xlsx")
 
 
 @pytest.mark.parametrize("damage", [b"\xff", b"\x81", b"\xc3", b"\x93\x9d", b"\xe9\xff"])
@@ -540,12 +586,6 @@ def test_damage_is_not_taken_for_an_encoding(write, damage):
     message = message_of(write(b"source,target\nplain caf" + damage + b",text\n"))
     assert "If this place is damaged, write it anew" in message
     assert "cp1252" not in message and "looks like" not in message
-
-
-def test_what_a_place_reads_in_an_encoding_is_shown(write):
-    message = message_of(write(FRENCH.encode("cp1252")))
-    assert "The encoding looks like Windows-1252 (Latin-1), in which it reads '" in message
-    assert "Il est né en été.'" in message
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -558,23 +598,6 @@ def test_a_pipe_is_refused_before_it_is_read(tmp_path):
 def test_a_name_that_no_file_has(name):
     with pytest.raises(InputError, match="no file has this name"):
         read_table(name, PAIR)
-
-
-def test_a_conversion_writes_over_nothing(write, converted, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    first = message_of(write(FRENCH.encode("cp1252")))
-    (tmp_path / "pairs.utf8.csv").write_text("mine")
-    assert "pairs.utf8-2.csv" in message_of(tmp_path / "pairs.csv")
-    with pytest.raises(FileExistsError):
-        converted(first)
-    assert (tmp_path / "pairs.utf8.csv").read_text() == "mine"
-
-
-def test_a_conversion_that_fails_leaves_nothing(write, converted, tmp_path):
-    message = message_of(write('source;target\n"a"b;c\n'))
-    with pytest.raises(csv.Error):
-        converted(message)
-    assert [path.name for path in tmp_path.iterdir()] == ["pairs.csv"]
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -602,7 +625,8 @@ def test_a_cell_longer_than_can_be_meant(write, short_cells):
 
 def test_quote_open_and_another_encoding(write, short_cells):
     text = 'source,target\na,"été, never closed\n' + "b,c\n" * 500
-    assert "row 2: column 2 is not UTF-8" in message_of(write(text.encode("latin-1")))
+    message = message_of(write(text.encode("latin-1")))
+    assert "row 2: column 'target' (line 2 of the file) has over 1,000 characters" in message
 
 
 # Files found in the wild

@@ -61,10 +61,15 @@ def parse(text: str, file: str | os.PathLike | None = None, unique: bool = False
         RecursionError: it is nested too deep.
     """
     check(text, file)
-    return json.loads(text, object_pairs_hook=_unique if unique else None)
+    return json.loads(text, object_pairs_hook=unique_keys if unique else None)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the object of keys and values that `json.loads` found.
+
+    Raises:
+        ValueError: a key is there twice.
+    """
     found = dict(pairs)
     if len(found) < len(pairs):
         ((twice, _),) = collections.Counter(key for key, _ in pairs).most_common(1)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import codecs
+import contextlib
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from tfx_transformer import reprs
-from tfx_transformer.data import encodings
+from tfx_transformer import json_files, reprs
+from tfx_transformer.data import encodings, json_records
 from tfx_transformer.data.chat_records import (
     COMPLETION,
     DEFAULTS,
@@ -27,18 +26,18 @@ from tfx_transformer.data.chat_records import (
     read_tree,
     single_turn,
 )
+from tfx_transformer.data.formats import is_table_folder, is_table_name, open_table
+from tfx_transformer.data.json_records import Record, entries, is_array, lines
 from tfx_transformer.data.sources import TableData, in_memory, is_table, row_error, show
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_header, read_table
+from tfx_transformer.data.typed_rows import TypedFile
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.messages import message_texts
 
-# A longer line is more likely a file without line ends than one conversation.
-_LONGEST_LINE = 10_000_000
-# A JSON array is read whole.
-_LARGEST_ARRAY = 500_000_000
-_BLANKS = " \t\r\n"
+# Columns that hold whole conversations.
+_LISTS = {"messages", "conversations"}
 
 
 def _shown(messages: Messages) -> str:
@@ -110,12 +109,12 @@ def read_instructions(
     """Reads instructions and answers, or conversations of many turns.
 
     Args:
-        path: a .csv in UTF-8 with a header; a .jsonl with a JSON object a line; or a .json with an
-            array of objects. An object has the same keys as the columns of a CSV; or "messages", a
-            list of {"role", "content"} with a user's message and an assistant's at the end, which
-            may hold "tool_calls", "reasoning_content" and answers of the role "tool"; or
-            "conversations", a list of {"from", "value"} (ShareGPT). Contents may be lists of parts,
-            {"type": "text", "text": …}. Or in memory: a list of such objects, or of (instruction,
+        path: a table of any format (see `formats`); a .jsonl with a JSON object a line; or a .json
+            with an array of objects. An object has the same keys as the columns of a table; or
+            "messages", a list of {"role", "content"} with a user's message and an assistant's at
+            the end, which may hold "tool_calls", "reasoning_content" and answers of the role
+            "tool"; or "conversations", a list of {"from", "value"} (ShareGPT). Contents may be
+            lists of parts, {"type": "text", "text": …}. Or in memory: a list of such objects, or of (instruction,
             output) or (instruction, input, output), a pandas DataFrame or a dictionary of columns.
         instruction, input, output: names of the columns or keys. One with the name "input" may be
             missing, and its cells may be empty; another name must be there. Where none is given and
@@ -133,12 +132,12 @@ def read_instructions(
     kind = "" if is_table(path) else Path(path).suffix.lower()
     if is_table(path):
         read = _read_memory(path, names, skip_bad_rows)
-    elif kind == ".csv":
-        read = _read_csv(path, names, skip_bad_rows)
     elif kind in (".jsonl", ".json"):
         path = Path(path)
-        records = _entries(path) if kind == ".json" and _is_array(path) else _lines(path)
+        records = entries(path) if kind == ".json" and is_array(path) else lines(path)
         read = _read_records(path, records, names, skip_bad_rows)
+    elif is_table_name(path) or is_table_folder(path):
+        read = _read_table(path, names, skip_bad_rows)
     else:
         raise _ending_error(Path(path))
     if not system:
@@ -153,11 +152,18 @@ def _ending_error(path: Path) -> InputError:
         remedy = encodings.advise_ending(path)
     except OSError as error:
         remedy = f"This one cannot be read: {error.strerror}. Check the path."
-    return row_error(str(path), "instructions are read from .csv, .jsonl and .json files.", remedy)
+    what = "instructions are read from tables, .jsonl and .json files."
+    return row_error(str(path), what, remedy)
 
 
-def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
+def _read_table(
+    path: str | os.PathLike, names: dict[str, str], skip_bad_rows: bool
+) -> Conversations:
     header = read_header(path)
+    if names == DEFAULTS and names["instruction"] not in header and _LISTS & set(header):
+        source = open_table(path)
+        if isinstance(source, TypedFile):
+            return _read_records(source.name, _records_of(source), names, skip_bad_rows)
     if (
         names == DEFAULTS
         and names["instruction"] not in header
@@ -177,6 +183,21 @@ def _read_csv(path: str | os.PathLike, names: dict[str, str], skip_bad_rows: boo
     return Conversations(messages, table.rows, str(path), table.used, table.bad_rows)
 
 
+def _records_of(source: TypedFile) -> Iterator[Record]:
+    """Yield the rows of a file of typed values as objects."""
+    for name, tree in source.records():
+        plain = {key: _parsed(value) for key, value in tree.items()}
+        yield Record(name, f"row {name}", show(plain), tree=plain)
+
+
+def _parsed(value: Any) -> Any:
+    """Return a list that is written as JSON in a cell, as a list; other values as they are."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(InputError, ValueError, RecursionError):
+            return json_files.parse(value)
+    return _plain(value)
+
+
 def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
     """Objects, or rows of values in the order of the names, without the input if they are two."""
     keys, listed = names, isinstance(data, Sequence | np.ndarray) and len(data)
@@ -185,8 +206,7 @@ def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) ->
     table = in_memory(data, keys)
     assert table is not None, "the path of a file"
     records = (
-        _Record(name, f"row {name}", show(tree), tree=_plain(tree))
-        for name, tree in table.records()
+        Record(name, f"row {name}", show(tree), tree=_plain(tree)) for name, tree in table.records()
     )
     return _read_records(table.name, records, names, skip_bad_rows)
 
@@ -200,26 +220,15 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-class _Record(NamedTuple):
-    """One conversation in a file: its number, its place, its JSON, and whether that is whole; in
-    memory its object."""
-
-    number: Any
-    place: str
-    text: str
-    complete: bool = True
-    tree: dict[str, Any] | None = None
-
-
 def _read_records(
-    path: Path | str, records: Iterator[_Record], names: dict[str, str], skip_bad_rows: bool
+    path: Path | str, records: Iterator[Record], names: dict[str, str], skip_bad_rows: bool
 ) -> Conversations:
     read = Conversations([], [], str(path))
     first = None
     for record in records:
         try:
             if not record.complete:
-                raise Problem(f"the line has over {_LONGEST_LINE:,} bytes")
+                raise Problem(f"the line has over {json_records.LONGEST_LINE:,} bytes")
             messages = (
                 read_record(record.text, names)
                 if record.tree is None
@@ -248,106 +257,6 @@ def _read_records(
     if not read.rows:
         raise InputError(f"{path}: there is no conversation in it.\n  {EXPECTED}")
     return read
-
-
-def _is_array(path: Path) -> bool:
-    """Whether a JSON file begins as an array; one with an object a line is read as JSON Lines."""
-    try:
-        with path.open("rb") as file:
-            start = file.read(1_000).removeprefix(codecs.BOM_UTF8)
-    except OSError:  # whoever reads it has a word for it
-        return False
-    return start.lstrip(_BLANKS.encode())[:1] == b"["
-
-
-def _entries(path: Path) -> Iterator[_Record]:
-    """The entries of a JSON array."""
-    if path.stat().st_size > _LARGEST_ARRAY:
-        raise InputError(
-            f"{path}: a JSON array of more than {_LARGEST_ARRAY:,} bytes.\n"
-            "  Write it as JSON Lines (.jsonl), an object a line."
-        )
-    lines = path.read_bytes().splitlines(keepends=True)
-    offsets = itertools.accumulate(map(len, lines), initial=0)
-    parts = zip(itertools.count(1), offsets, lines)
-    text = "".join(_decoded(path, number, offset, line, True) for number, offset, line in parts)
-    decoder, place = json.JSONDecoder(), text.index("[") + 1
-    counted, line = place, 1
-    for number in itertools.count(1):
-        place = _next(text, place)
-        line += text.count("\n", counted, place)
-        counted = place
-        if number == 1 and text[place : place + 1] == "]":
-            end = place
-        else:
-            try:
-                end = decoder.raw_decode(text, place)[1]
-            except json.JSONDecodeError as error:
-                raise _array_error(path, text, error.pos, error.msg) from error
-            except (ValueError, RecursionError) as error:
-                raise _array_error(path, text, place, "a number or a nesting too long") from error
-            yield _Record(number, f"entry {number} (line {line})", text[place:end])
-            end = _next(text, end)
-        if text[end : end + 1] == "]":
-            break
-        if text[end : end + 1] != ",":
-            raise _array_error(path, text, end, "Expecting ',' or ']'")
-        place = end + 1
-    if _next(text, end + 1) < len(text):
-        raise _array_error(path, text, _next(text, end + 1), "Extra data behind the array")
-
-
-def _next(text: str, place: int) -> int:
-    """The place of the next character that is not blank."""
-    while place < len(text) and text[place] in _BLANKS:
-        place += 1
-    return place
-
-
-def _array_error(path: Path, text: str, place: int, what: str) -> InputError:
-    line = text.count("\n", 0, place) + 1
-    column = place - (text.rfind("\n", 0, place) + 1) + 1
-    return InputError(
-        f"{path}, line {line}, character {column}: not JSON: {what}.\n"
-        "  Expected an array of objects, [{…}, {…}]. Fix it there; name a file with an object a\n"
-        "  line .jsonl."
-    )
-
-
-def _lines(path: Path) -> Iterator[_Record]:
-    """The lines that are not blank."""
-    offset = 0
-    try:
-        with path.open("rb") as file:
-            for number in itertools.count(1):
-                line = rest = file.readline(_LONGEST_LINE + 1)
-                if not line:
-                    return
-                size, complete = len(line), len(line) <= _LONGEST_LINE
-                while not complete and rest and not rest.endswith(b"\n"):
-                    rest = file.readline(_LONGEST_LINE)
-                    size += len(rest)
-                text = _decoded(path, number, offset, line, complete)
-                if text.strip(_BLANKS):
-                    yield _Record(number, f"line {number}", text.rstrip("\r\n"), complete)
-                offset += size
-    except OSError as error:
-        raise InputError(
-            f"{path}: the file cannot be read: {error.strerror}.\n  Check the path."
-        ) from error
-
-
-def _decoded(path: Path, number: int, offset: int, line: bytes, complete: bool) -> str:
-    """Text of a line that begins at byte `offset`; one that is cut may end inside a character."""
-    codec = "utf-8-sig" if number == 1 else "utf-8"
-    try:
-        return line.decode(codec, errors="strict" if complete else "replace")
-    except UnicodeDecodeError as error:
-        byte = offset + len(line) - len(error.object) + error.start  # a signature is cut off
-        what = (
-            f"not UTF-8 text, from byte {byte} of the file on (0x{error.object[error.start]:02x})."
-        )
-        raise row_error(f"{path}, line {number}", what, encodings.advise(path, byte)) from error
 
 
 def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Conversations:

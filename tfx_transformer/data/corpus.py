@@ -20,6 +20,7 @@ from tfx_transformer import files
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data import encodings
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.formats import TableFile, is_table_folder, is_table_name, table_files
 from tfx_transformer.data.sources import TableData, is_table, row_error
 from tfx_transformer.data.tables import BadRow, read_header, read_table, stream_table
 from tfx_transformer.errors import InputError
@@ -52,7 +53,7 @@ class TokenFile:
 
     path: of the file; dtype: of its ids, uint16 or uint32; tokens: ids in the stretch, document
     ends included; bytes: of their text in UTF-8; documents: that end in the stretch; files: the
-    text came from; start: index of the first id; bad_rows: rows of .csv files left out.
+    text came from; start: index of the first id; bad_rows: rows of tables left out.
     """
 
     path: Path
@@ -112,9 +113,9 @@ def read_documents(
 
     Args:
         paths: a path, several with commas between them, or a list of paths. A folder stands for
-            all .txt and .md files below it, sorted by path. In a .csv each row is a document; any
-            other file is one document, in UTF-8. Or a table in memory, each row of which is a
-            document: a pandas DataFrame, a dictionary of columns or a list of dictionaries.
+            all .txt and .md files below it, sorted by path. In a table (see `formats`) each row is
+            a document; any other file is one document, in UTF-8. Or a table in memory, each row of
+            which is a document: a DataFrame, a dictionary of columns or a list of dictionaries.
         column: header of the text's column in a table.
         skip_bad_rows: leave out rows of a table that cannot be used.
         bad_rows: a list that gets them.
@@ -122,12 +123,12 @@ def read_documents(
     Yields: Piece, at least one for each document. Errors are raised when iteration reaches them;
         whether all files are there is seen to before the first piece.
     Raises: InputError naming the file and the remedy: there is no such file, no text in a folder,
-        no column named for a .csv; a text file is empty, not UTF-8 or holds a NUL character (with
-        line and byte); what `tables.stream_table` says of a .csv.
+        no column named for a table; a text file is empty, not UTF-8 or holds a NUL character (with
+        line and byte); what `tables.stream_table` says of a table.
     """
     for path in _find_sources(paths, column):
-        if isinstance(path, Path) and not _is_csv(path):
-            yield from _read_text(path)
+        if isinstance(path, str | os.PathLike) and not _is_table(path):
+            yield from _read_text(Path(path))
             continue
         columns = {"column": column}
         for table in stream_table(
@@ -334,14 +335,14 @@ def sample_prefixes(
     return list(dict.fromkeys(texts))
 
 
-def _is_csv(path: Path) -> bool:
-    return path.suffix.lower() == ".csv"
+def _is_table(path: str | os.PathLike[str]) -> bool:
+    return is_table_name(path) or is_table_folder(path)
 
 
 def _size(source: Path | TableData, column: str) -> int:
     """Bytes of a file, or of the texts of a table in memory."""
-    if isinstance(source, Path):
-        return source.stat().st_size
+    if isinstance(source, str | os.PathLike):
+        return os.stat(source).st_size
     table = read_table(source, {"column": column}, skip_bad_rows=True)
     return sum(len(cell.encode()) for cell in table.columns["column"])
 
@@ -354,25 +355,27 @@ def _find_sources(paths: Paths, column: str) -> Sequence[Path | TableData]:
             raise _column_error(paths)
         return [paths]
     paths = cast("str | os.PathLike[str] | Sequence[str | os.PathLike[str]]", paths)
+    options = paths.options() if isinstance(paths, TableFile) else {}
     if isinstance(paths, str | os.PathLike):
         name = os.fspath(paths)
         # A name may have a comma in it.
         paths = [name] if os.path.exists(name) else [part.strip() for part in name.split(",")]
     files: list[Path] = []
     for path in (Path(path) for path in paths if os.fspath(path)):
-        if os.path.isdir(path):
+        if os.path.isdir(path) and not is_table_folder(path):
             files += _find_texts(path)
         elif not os.path.exists(path):
             raise InputError(
                 f"{path}: there is no such file or folder.\n"
                 "  Check the path. Several paths are separated by commas."
             )
-        elif _is_csv(path) and not column:
+        elif _is_table(path) and not column:
             raise _column_error(path)
         else:
-            files.append(path)
+            (file,) = table_files(path, **options)
+            files.append(cast("Path", file))
     if not files:
-        raise InputError("no text is named.\n  Name a text file, a folder of them, or a CSV.")
+        raise InputError("no text is named.\n  Name a text file, a folder of them, or a table.")
     return files
 
 
@@ -392,7 +395,7 @@ def _find_texts(folder: Path) -> list[Path]:
 
 def _column_error(data: TableData) -> InputError:
     header = read_header(data)
-    name = data if isinstance(data, Path) else "the table in memory"
+    name = data if isinstance(data, str | os.PathLike) else "the table in memory"
     return InputError(
         f"{name}: which column holds the text?\n"
         f"  The columns there are: {', '.join(map(repr, header))}.\n"

@@ -1,9 +1,10 @@
 """CSV files as sources of rows: what their rows are, and how a file that is none is refused.
 
-The file: UTF-8 (a byte order mark is accepted), cells separated by commas, a header in the first
-row that is not blank; `"` quotes a cell, `""` is a quote inside a quoted cell (RFC 4180), and a
-quoted cell may hold commas and line ends. Rows end with LF, CRLF or CR. A cell is the text between
-the separators and nothing else: `NA`, `null`, `001`, `True` and blanks at either end stay.
+The file: text in the encoding that `text_encoding` finds (a byte order mark is accepted), cells
+separated by what `separators` finds, a header in the first row that is not blank and not `sep=;`;
+`"` quotes a cell, `""` is a quote inside a quoted cell (RFC 4180), and a quoted cell may hold
+separators and line ends. Rows end with LF, CRLF or CR. A cell is the text between the separators
+and nothing else: `NA`, `null`, `001`, `True` and blanks at either end stay.
 
 Row numbers are those a spreadsheet shows: records, not lines, from 1; the header is row 1, a
 quoted line end starts no new row, and a blank line is skipped but counted. (In a file of a single
@@ -22,6 +23,7 @@ import codecs
 import contextlib
 import csv
 import difflib
+import functools
 import itertools
 import os
 import re
@@ -30,7 +32,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from tfx_transformer.data import encodings
+from tfx_transformer.data import encodings, separators, text_encoding
 from tfx_transformer.data.sources import Opened, Row, column_name, row_error, shorten
 from tfx_transformer.errors import InputError
 
@@ -38,103 +40,191 @@ from tfx_transformer.errors import InputError
 # unclosed quote at the top of a file larger than memory would read all of it into one cell.
 _LONGEST_CELL = 100_000_000
 
-# A well-formed cell and the comma after it.
-_CELL = re.compile(r'(?:"(?:[^"]|"")*+"|(?!")[^,\r\n]*+),')
+# Encodings whose files may begin with a mark, and the marks.
+_MARKED = {
+    "utf-8-sig": (codecs.BOM_UTF8,),
+    "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
+    "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
+}
 # Lines above the header, at most, that are looked through for it.
 _PREAMBLE = 30
 
 
 class _Lines:
-    """The lines of a file in UTF-8, and in `end` the byte after those that were read."""
+    """The lines of a file, and in `end` the byte after those that were read; where the bytes of a
+    line cannot be counted, 0."""
 
-    def __init__(self, file: TextIO, path: Path) -> None:
-        self._file = file
+    def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
+        self._file, self._size = file, text_encoding.line_size(encoding)
         with path.open("rb") as binary:
-            self.end = len(codecs.BOM_UTF8) * (binary.read(3) == codecs.BOM_UTF8)
+            start = binary.read(4)
+        self.end = 0
+        if encoding in _MARKED:
+            marks = (mark for mark in _MARKED[encoding] if start.startswith(mark))
+            self.end = len(next(marks, b""))
 
     def __iter__(self) -> Iterator[str]:
+        size = self._size
         for line in self._file:
-            self.end += len(line) if line.isascii() else len(line.encode())
+            if size:
+                narrow = line.isascii() and not size.startswith("utf-16")
+                narrow = narrow and not size.startswith("utf-32")
+                self.end += len(line) if narrow else len(line.encode(size))
             yield line
 
 
 class CsvFile:
-    """A CSV file, as a `Source`: a row is named by its number."""
+    """A CSV file, as a `Source`: a row is named by its number.
+
+    Args:
+        path: of the file that a person named.
+        file: whose bytes are read, such as an unpacked one [path].
+        encoding: that the person named; "": it is found.
+        delimiter: likewise what separates the cells.
+        wanted: names of the columns that will be read, which help to find it.
+    """
 
     note = ""
 
-    def __init__(self, path: Path) -> None:
-        self.path, self.name = path, str(path)
+    def __init__(
+        self,
+        path: Path,
+        file: Path | None = None,
+        encoding: str = "",
+        delimiter: str = "",
+        wanted: Collection[str] = (),
+    ) -> None:
+        self.path, self.name, self.file = path, str(path), file or path
+        self._given = (encoding, delimiter)
+        self._wanted = wanted
+
+    @functools.cached_property
+    def encoding(self) -> str:
+        """Of the file, as Python names it."""
+        self._check_opens()
+        return text_encoding.find_encoding(self.file, self.name, self._given[0])
+
+    @functools.cached_property
+    def _excel_separator(self) -> str:
+        return separators.excel_separator(self.file, self.encoding)
+
+    @functools.cached_property
+    def separator(self) -> str:
+        """Between the cells."""
+        if self._given[1]:
+            return separators.given_separator(self._given[1])
+        if self._excel_separator:
+            return self._excel_separator
+        return separators.find_separator(self.file, self.name, self.encoding, self._wanted)
+
+    @property
+    def description(self) -> str:
+        """Such as "Shift-JIS, separated by semicolons"; of UTF-8 and commas ""."""
+        by = separators.separator_name(self.separator)
+        usual = {".tsv": "tabs", ".tab": "tabs"}.get(self.file.suffix.lower(), "commas")
+        if self.encoding in ("utf-8", "utf-8-sig") and by == usual:
+            return ""
+        return f"{text_encoding.decoded_name(self.encoding)}, separated by {by}"
+
+    @property
+    def has_places(self) -> bool:
+        """Whether the bytes of a row are known, so that it can be read again by itself."""
+        return text_encoding.line_size(self.encoding) is not None
 
     def open(self) -> Opened:
         rows = self._rows()
         first = next(rows, Row(1, []))
-        return Opened(first.cells, first.name, rows)
+        return Opened(first.cells, first.name, rows, self.file.stat().st_size)
+
+    def reader(self, index: int) -> Callable[[bytes], str]:
+        """Return what reads a cell of a row, of its bytes, that was found to be well formed."""
+        encoding, separator = text_encoding.line_size(self.encoding) or "utf-8", self.separator
+        if self.encoding == "utf-16-be" or self._begins_with(codecs.BOM_UTF16_BE):
+            encoding = "utf-16-be"
+        if self._begins_with(codecs.BOM_UTF32_BE):
+            encoding = "utf-32-be"
+
+        def read(data: bytes) -> str:
+            text = data.decode(encoding)
+            return next(csv.reader([text], delimiter=separator, strict=True))[index]
+
+        return read
+
+    def check_header(
+        self, row: int | None, header: list[str], wanted: Collection[str] = ()
+    ) -> None:
+        """Refuse a header that shows that the file is not a CSV, or begins with something else.
+
+        Args:
+            row: number of the row that the header is in.
+            header: cells of that row.
+            wanted: names of columns that the header should have.
+
+        Raises:
+            InputError: it does.
+        """
+        if error := _preamble_error(self, row or 1, header, set(wanted)):
+            raise error
+        if "\0" in "".join(header):
+            remedy = encodings.advise(self.file, 0, table=True)
+            raise row_error(self.name, "there are NUL characters in the header.", remedy, row=row)
+        if len(header) == 1:
+            for separator, plural in separators.SEPARATORS.items():
+                if separator in header[0]:
+                    raise _separator_error(self.name, row, header[0], separator, plural)
+
+    def _begins_with(self, mark: bytes) -> bool:
+        with self.file.open("rb") as binary:
+            return binary.read(len(mark)) == mark
+
+    def _check_opens(self) -> None:
+        path = self.file
+        try:
+            is_pipe = stat.S_ISFIFO(os.stat(path).st_mode)
+            if not is_pipe:
+                path.open("rb").close()
+        except OSError as error:
+            raise open_error(self.path, error) from error
+        except ValueError as error:  # a NUL character, or half a character
+            name = repr(self.name)
+            raise row_error(name, "no file has this name.", "Check the path.") from error
+        if is_pipe:
+            what = "this is a pipe, which can be read only once."
+            raise row_error(self.name, what, "Write it to a file, and name that.")
 
     def _rows(self) -> Generator[Row]:
         """Every row that is not blank, the header first."""
         # Only ever raised: putting it back would break a reader in another thread.
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        path = self.path
-        try:
-            is_pipe = stat.S_ISFIFO(os.stat(path).st_mode)
-            file = None if is_pipe else path.open(encoding="utf-8-sig", newline="")
-        except OSError as error:
-            raise _open_error(path, error) from error
-        except ValueError as error:  # a NUL character, or half a character
-            raise row_error(repr(str(path)), "no file has this name.", "Check the path.") from error
-        if file is None:
-            what = "this is a pipe, which can be read only once."
-            raise row_error(str(path), what, "Write it to a file, and name that.")
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        separator = self.separator
+        above = bool(self._excel_separator) and not self._given[1]
         row = lines = 0
         header: list[str] = []
-        with file:
-            text = _Lines(file, path)
+        with self.file.open(encoding=encoding, newline="") as file:
+            text = _Lines(file, self.file, encoding)
             begin = text.end
-            reader = csv.reader(text, strict=True)
+            reader = csv.reader(text, delimiter=separator, strict=True)
             try:
                 for row, cells in enumerate(reader, start=1):
                     end = text.end
-                    if cells:
+                    if cells and not (above and row == 1):
                         header = header or cells
                         yield Row(row, cells, begin, end)
                     lines, begin = reader.line_num, end
             except UnicodeDecodeError as error:
-                raise _encoding_error(path) from error
+                raise _encoding_error(self) from error
             except csv.Error as error:
                 record = (lines, reader.line_num)
-                raise _quote_error(path, row + 1, header, record, error) from error
+                raise _quote_error(self, row + 1, header, record, error) from error
 
 
-def cell_reader(index: int) -> Callable[[str], str]:
-    """What reads a cell of a row that was found to be well formed."""
-
-    def read(text: str) -> str:
-        return next(csv.reader([text], strict=True))[index]
-
-    return read
-
-
-def check_header(
-    path: Path, row: int | None, header: list[str], wanted: Collection[str] = ()
-) -> None:
-    """Refuses a header that shows that the file is not a CSV in UTF-8, or begins with something
-    else; wanted: names of columns that the header should have."""
-    if error := _preamble_error(path, row or 1, header, set(wanted)):
-        raise error
-    if "\0" in "".join(header):
-        remedy = encodings.advise(path, 0, table=True)
-        raise row_error(str(path), "there are NUL characters in the header.", remedy, row=row)
-    if len(header) == 1:
-        for separator, plural in ((";", "semicolons"), ("\t", "tabs"), ("|", "vertical bars")):
-            if separator in header[0]:
-                raise _separator_error(path, row, header[0], separator, plural)
-
-
-def _preamble_error(path: Path, row: int, header: list[str], wanted: set[str]) -> InputError | None:
+def _preamble_error(
+    source: CsvFile, row: int, header: list[str], wanted: set[str]
+) -> InputError | None:
     """Return the error of a file that begins with a line for Excel, a comment or a title, or None.
     `row`: of the first row that is not blank."""
-    below = _header_below(path, row, wanted)
+    below = _header_below(source, row, wanted)
     there = f"The header seems to be row {below}. " if below else ""
     first = header[0].strip()
     if re.fullmatch(r"(?i)sep=.?", first):
@@ -151,12 +241,12 @@ def _preamble_error(path: Path, row: int, header: list[str], wanted: set[str]) -
         remedy = f"{there}Remove the rows above it."
     else:
         return None
-    return row_error(str(path), what, remedy, row=row)
+    return row_error(source.name, what, remedy, row=row)
 
 
-def _header_below(path: Path, row: int, wanted: set[str]) -> int | None:
+def _header_below(source: CsvFile, row: int, wanted: set[str]) -> int | None:
     """The number of the first of some rows below `row` that holds the names of all columns."""
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+    with source.file.open(encoding=source.encoding, errors="replace", newline="") as file:
         rows = csv.reader(itertools.islice(file, _PREAMBLE))
         with contextlib.suppress(csv.Error):
             for number, cells in enumerate(rows, start=1):
@@ -167,7 +257,8 @@ def _header_below(path: Path, row: int, wanted: set[str]) -> int | None:
     return None
 
 
-def _open_error(path: Path, error: OSError) -> InputError:
+def open_error(path: Path, error: OSError) -> InputError:
+    """Return the error of a file that is not there or cannot be opened."""
     if isinstance(error, FileNotFoundError):
         if not os.path.isdir(path.parent):
             return row_error(str(path), f"there is no folder {path.parent}.", "Check the path.")
@@ -177,44 +268,48 @@ def _open_error(path: Path, error: OSError) -> InputError:
         return row_error(str(path), "there is no such file.", f"{hint}Check the path.")
     if os.path.isdir(path):
         return row_error(
-            str(path), "this is a folder.", "Name one CSV file, for example one inside it."
+            str(path), "this is a folder.", "Name one table, for example one inside it."
         )
     return row_error(str(path), f"the file cannot be opened: {error.strerror}.", "Check the path.")
 
 
-def _separator_error(path: Path, row: int, header: str, separator: str, plural: str) -> InputError:
+def _separator_error(
+    name: str, row: int | None, header: str, separator: str, plural: str
+) -> InputError:
     what = f"the header is one column, {shorten(header)!r}: cells seem separated by {plural}."
-    remedy = "Commas are expected. Convert the file in Python:\n" + encodings.conversion(
-        path, separator=separator
-    )
-    return row_error(str(path), what, remedy, row=row)
+    word = "tab" if separator == "\t" else repr(separator)
+    return row_error(name, what, f"Pass --delimiter {word}.", row=row)
 
 
 def _quote_error(
-    path: Path, row: int, header: list[str], record: tuple[int, int], error: csv.Error
+    source: CsvFile, row: int, header: list[str], record: tuple[int, int], error: csv.Error
 ) -> InputError:
     """`record`: the lines that csv read of the row, from (counted from 0) and up to (excluded)."""
-    with path.open(encoding="utf-8-sig", newline="", errors="replace") as file:
+    mark = re.escape(source.separator)
+    one_cell = re.compile(rf'(?:"(?:[^"]|"")*+"|(?!")[^{mark}\r\n]*+){mark}')
+    with source.file.open(encoding=source.encoding, newline="", errors="replace") as file:
         text = "".join(itertools.islice(file, *record))
+    text = text.removeprefix("\ufeff") if not record[0] else text
     column = end = 0
-    while cell := _CELL.match(text, end):
+    while cell := one_cell.match(text, end):
         column, end = column + 1, cell.end()
     where = f"{column_name(header, column)} (line {record[0] + 1} of the file)"
     begins = f"It begins {shorten(text[end:])!r}. "
     rule = 'In a quoted cell write each quote twice: "he said ""no""".'
     if "end of data" in str(error):
         what = f"the quote that opens {where} is never closed."
-        return row_error(str(path), what, f"{begins}Close it, or remove it.\n{rule}", row=row)
+        return row_error(source.name, what, f"{begins}Close it, or remove it.\n{rule}", row=row)
     if "field limit" in str(error):
         what = f"{where} has over {_LONGEST_CELL:,} characters."
-        return row_error(str(path), what, f"{begins}Is a quote not closed there?\n{rule}", row=row)
+        remedy = f"{begins}Is a quote not closed there?\n{rule}"
+        return row_error(source.name, what, remedy, row=row)
     what = f"there is text after the quote that closes {where}."
-    return row_error(str(path), what, f"{begins}{rule}", row=row)
+    return row_error(source.name, what, f"{begins}{rule}", row=row)
 
 
-def _encoding_error(path: Path) -> InputError:
+def _encoding_error(source: CsvFile) -> InputError:
     """Finds the first byte that is not UTF-8: its offset, row, column, and what it might be."""
-    offset = 0
+    path, offset = source.file, 0
     with path.open("rb") as binary:
         for line in binary:  # a line feed is never part of a longer UTF-8 character
             try:
@@ -227,12 +322,16 @@ def _encoding_error(path: Path) -> InputError:
     with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
         row, column = next(
             (row, column)
-            for row, cells in enumerate(csv.reader(_through_wrong_line(file)), start=1)
+            for row, cells in enumerate(_cells_through_wrong_line(source, file), start=1)
             for column, cell in enumerate(cells, start=1)
             if encodings.NOT_UTF8.search(cell)
         )
     what = f"column {column} is not UTF-8 text, from byte {offset} of the file on (0x{wrong:02x})."
-    return row_error(str(path), what, encodings.advise(path, offset, table=True), row=row)
+    return row_error(source.name, what, encodings.advise(path, offset, table=True), row=row)
+
+
+def _cells_through_wrong_line(source: CsvFile, file: TextIO) -> Iterator[list[str]]:
+    return csv.reader(_through_wrong_line(file), delimiter=source.separator)
 
 
 def _through_wrong_line(lines: Iterable[str]) -> Iterator[str]:

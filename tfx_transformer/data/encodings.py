@@ -64,9 +64,9 @@ def advise(path: Path, offset: int, table: bool = False) -> str:
         start = file.read(_START)
         file.seek(max(0, offset - _START))
         sample = file.read(2 * _START)
-    if found := _container(path, start):
+    if found := container(start, path):
         return found
-    if _is_mostly_utf8(sample):
+    if is_mostly_utf8(sample):
         return "The text around it is UTF-8, so this place is damaged: write it anew."
     codec = next((codec for codec in _candidates(start, sample) if _decodes(path, codec)), None)
     if codec is None:
@@ -92,7 +92,7 @@ def advise_ending(path: Path) -> str:
     """Return how a file of records becomes one whose name ends with .csv, .json or .jsonl."""
     with path.open("rb") as file:
         start = file.read(_START)
-    if found := _container(path, start):
+    if found := container(start, path):
         return found
     text = start.decode("utf-8-sig", "ignore").lstrip()
     if text.startswith(("[", "{")):
@@ -145,7 +145,9 @@ def _free_name(path: Path, kind: str) -> str:
     raise AssertionError
 
 
-def _container(path: Path, start: bytes) -> str | None:
+def container(start: bytes, path: Path = Path("table.csv")) -> str | None:
+    """Return what a file is that is not text, by its first bytes, and how it becomes text; None of
+    a text."""
     for module, signature in _UNPACK.items():
         if start.startswith(signature):
             inner = (
@@ -165,7 +167,7 @@ def _container(path: Path, start: bytes) -> str | None:
     return f"It looks like {found}." if found else None
 
 
-def _is_mostly_utf8(sample: bytes) -> bool:
+def is_mostly_utf8(sample: bytes) -> bool:
     """Return whether most characters beyond ASCII are UTF-8."""
     high = [character for character in sample.decode(errors="surrogateescape") if character > "~"]
     return 2 * sum(1 for character in high if NOT_UTF8.match(character)) < len(high)

@@ -43,8 +43,8 @@ class RowFile:
         # Batches for training and for validation are made in threads of their own.
         self._lock = threading.Lock()
 
-    def text(self, index: int) -> str:
-        """A row as it is written.
+    def data(self, index: int) -> bytes:
+        """The bytes of a row.
 
         Raises:
             InputError: the file is gone, or has changed since it was read first.
@@ -66,7 +66,7 @@ class RowFile:
                 f"{self.path}: the file was changed while it was in use.\n"
                 "  Start again, and leave it as it is until the training ends."
             )
-        return data.decode()
+        return data
 
 
 class FileRows(Sequence[T], Generic[T]):
@@ -74,7 +74,7 @@ class FileRows(Sequence[T], Generic[T]):
 
     Args:
         file: where the rows lie.
-        read: makes of the text of a row what it holds.
+        read: makes of the bytes of a row what it holds.
         hashes: int64 (rows in the file,), of what each row holds.
         lengths: int32 (rows in the file,), characters of what each row holds.
         indices: which rows, and in which order; None: all.
@@ -83,7 +83,7 @@ class FileRows(Sequence[T], Generic[T]):
     def __init__(
         self,
         file: RowFile,
-        read: Callable[[str], T],
+        read: Callable[[bytes], T],
         hashes: np.ndarray,
         lengths: np.ndarray,
         indices: np.ndarray | None = None,
@@ -109,7 +109,7 @@ class FileRows(Sequence[T], Generic[T]):
         if not -len(self) <= index < len(self):
             raise IndexError(index)
         row = range(len(self))[index] if self._indices is None else self._indices[index]
-        return self._read(self._file.text(row))
+        return self._read(self._file.data(row))
 
     @property
     def hashes(self) -> np.ndarray:
@@ -124,8 +124,8 @@ class FileRows(Sequence[T], Generic[T]):
     def map(self, function: Callable[[T], U]) -> FileRows[U]:
         """The same rows with a function applied to each when it is read."""
 
-        def read(text: str) -> U:
-            return function(self._read(text))
+        def read(data: bytes) -> U:
+            return function(self._read(data))
 
         return FileRows(self._file, read, self._hashes, self._lengths, self._indices)
 
@@ -143,8 +143,8 @@ class FileRows(Sequence[T], Generic[T]):
             hashes = hashes * 1_000_003 ^ other._hashes
             lengths = lengths + other._lengths
 
-        def read(text: str) -> tuple:
-            return tuple(column._read(text) for column in columns)
+        def read(data: bytes) -> tuple:
+            return tuple(column._read(data) for column in columns)
 
         return FileRows(self._file, read, hashes, lengths, self._indices)
 

@@ -17,6 +17,7 @@ import numpy as np
 from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.formats import is_table_folder
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
 from tfx_transformer.data.sources import TableData, as_label, as_text, is_table
 from tfx_transformer.data.tables import BadRow, read_table
@@ -92,10 +93,10 @@ def read_labelled_images(
     """Finds labelled images and checks that each can be decoded.
 
     Args:
-        path: a folder that holds one folder of images for each label, or a CSV of paths and labels.
-            In a folder, names that begin with a dot are passed over. Or a table in memory: a pandas
-            DataFrame, a dictionary of columns, or a list of (image, label) or of dictionaries;
-            images there are paths, Pillow images or arrays, uint8 (height, width, 3).
+        path: a folder that holds one folder of images for each label, or a table of paths and
+            labels. In a folder, names that begin with a dot are passed over. Or a table in memory:
+            a pandas DataFrame, a dictionary of columns, or a list of (image, label) or of
+            dictionaries; images there are paths, Pillow images or arrays, uint8 (height, width, 3).
         image, label: names of the table's two columns; paths of a CSV start at the folder it is in.
         skip_bad_rows: leave out images that cannot be used and list them in `bad_rows`, instead of
             refusing all. Their `values` are path and label.
@@ -105,7 +106,7 @@ def read_labelled_images(
             a folder is empty or an image stands beside the folders of the labels; none is usable;
             or, for a CSV, see `tables.read_table`.
     """
-    is_folder = not is_table(path) and os.path.isdir(path)
+    is_folder = not is_table(path) and os.path.isdir(path) and not is_table_folder(path)
     found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
     base = "working folder" if is_table(path) else "folder of the CSV"
     problems = in_threads(functools.partial(_problem, base=base), found.files)

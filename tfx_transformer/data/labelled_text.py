@@ -92,8 +92,9 @@ def read_labelled_texts(
     `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
-            of columns, or a list of dictionaries or of (text, label). Whole numbers are labels too.
+        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+            dictionary of columns, or a list of dictionaries or of (text, label). Whole numbers are
+            labels too.
         text: name of the column of the texts, or several, separated by commas, or as a JSON list:
             `["title, short", "body"]`. A column of exactly this name is taken first. Of several
             texts some may be empty, but not all.

@@ -76,8 +76,9 @@ def read_sentence_pairs(
     """Read a table of pairs of texts.
 
     Args:
-        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
-            of columns, or a list of dictionaries or of (first, second) or (first, second, score).
+        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+            dictionary of columns, or a list of dictionaries or of (first, second) or (first,
+            second, score).
         first, second: names of the columns of the two texts.
         score: name of the column of numbers that say how alike the two are; "" if each pair means
             the same.

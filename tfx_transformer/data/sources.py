@@ -59,8 +59,8 @@ class Row(NamedTuple):
     """One row of a source.
 
     name: how a person finds it; cells: its texts, one for each header; begin, end: the bytes of the
-    file it is in; values: what it holds in memory; problem: why it cannot be used, if that is known
-    already.
+    file it is in, or 0 and how many rows there are up to it; values: what it holds where cells have
+    types; problem: why it cannot be used, if that is known already.
     """
 
     name: Any
@@ -74,20 +74,21 @@ class Row(NamedTuple):
 class Opened(NamedTuple):
     """A source whose header was read.
 
-    header: of all columns; row: number of the row that the header is in, None in memory; rows: what
-    follows it, to be closed.
+    header: of all columns; row: number of the row that the header is in, None where it is in none;
+    rows: what follows it, to be closed; total: the `end` of the last row, None if not known.
     """
 
     header: list[str]
     row: int | None
     rows: Generator[Row]
+    total: int | None = None
 
 
 class Source(Protocol):
     """A table that can be read row by row.
 
     name: what messages call it; path: its file, None in memory; note: what a person must know to
-    find a row, or "".
+    find a row, or "". One of a file has more: see `formats.Format`.
     """
 
     name: str

@@ -21,8 +21,8 @@ import numpy as np
 
 from tfx_transformer import files
 from tfx_transformer.data import file_rows
-from tfx_transformer.data.csv_file import CsvFile, cell_reader, check_header
 from tfx_transformer.data.file_rows import FileRows, RowFile, Rows
+from tfx_transformer.data.formats import open_table
 from tfx_transformer.data.sources import (
     Convert,
     Opened,
@@ -99,10 +99,10 @@ def read_table(
     source = _source(path, columns, convert)
     read = _stream(source, columns, skip_bad_rows, allow_empty, check)
     first = next(read)
-    if leave_in_file and source.path is not None:
-        status = os.stat(source.path)
+    if leave_in_file and source.path is not None and source.has_places:
+        status = os.stat(source.file)
         if status.st_size > file_rows.MOST_IN_MEMORY:
-            return _indexed(itertools.chain([first], read), leave_in_file, status)
+            return _indexed(source, itertools.chain([first], read), leave_in_file, status)
     tables = [table for table, _ in itertools.chain([first], read)]
     return dataclasses.replace(
         tables[0],
@@ -150,7 +150,7 @@ def stream_table(
 def _source(
     data: TableData, columns: dict[str, str], convert: Mapping[str, Convert] | None = None
 ) -> Source:
-    return in_memory(data, columns, convert) or CsvFile(Path(cast("str", data)))
+    return in_memory(data, columns, convert) or open_table(cast("str", data), columns.values())
 
 
 def _open(source: Source, columns: dict[str, str]) -> Opened:
@@ -175,7 +175,7 @@ def _stream(
         raise ValueError(f"chunk_rows must be 1 or more, not {chunk_rows}.")
     kept = 0
     first_bad = None
-    header, header_row, rows = _open(source, columns)
+    header, header_row, rows, _ = _open(source, columns)
     with contextlib.closing(rows):
         position = {
             role: _find_column(source, header_row, header, role, columns) for role in columns
@@ -240,7 +240,7 @@ def find_columns(path: TableData, columns: dict[str, str]) -> tuple[list[str], d
         InputError: a column is missing or there twice, or see `read_header`.
     """
     source = _source(path, columns)
-    header, row, rows = _open(source, columns)
+    header, row, rows, _ = _open(source, columns)
     rows.close()
     return header, {role: _find_column(source, row, header, role, columns) for role in columns}
 
@@ -276,12 +276,13 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _indexed(
+    source: Any,
     read: Iterable[tuple[Table, list[tuple[int, int]]]],
     left: Collection[str],
     status: os.stat_result,
 ) -> Table:
     """All that `_stream` yields as one table that leaves the cells of some roles in the file;
-    `status`: as for RowFile."""
+    `source`: a CSV file; `status`: as for RowFile."""
     bounds, rows, bad_rows = [], [], []
     columns, hashes, lengths = {}, {}, {}
     known: dict[str, str] = {}  # the others are held once, however often they stand in the file
@@ -295,9 +296,9 @@ def _indexed(
                 lengths.setdefault(role, []).append(file_rows.sizes(cells).astype("int32"))
             else:
                 columns.setdefault(role, []).extend(known.setdefault(c, c) for c in cells)
-    file = RowFile(table.path, np.concatenate(bounds), status)
+    file = RowFile(source.file, np.concatenate(bounds), status)
     for role in hashes:
-        cell = cell_reader(table.header.index(table.used[role]))
+        cell = source.reader(table.header.index(table.used[role]))
         columns[role] = FileRows(
             file, cell, np.concatenate(hashes[role]), np.concatenate(lengths[role])
         )
@@ -322,7 +323,7 @@ def _find_column(
         remedy = "It is not clear which one to read. Rename or remove the others."
         raise row_error(source.name, f"columns {places} are both named {name!r}.", remedy, row=row)
     if source.path is not None:
-        check_header(source.path, row, header, columns.values())
+        source.check_header(row, header, columns.values())
     there = ", ".join(repr(shorten(text)) if text else "(no name)" for text in header)
     remedy = f"The columns there are: {there or 'none'}.\n"
     for text in header:

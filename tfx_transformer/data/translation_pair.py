@@ -70,8 +70,8 @@ def read_pairs(
     `target` are then `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a CSV in UTF-8 with a header; or a table in memory: a pandas DataFrame, a dictionary
-            of columns, or a list of (source, target) or of dictionaries.
+        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+            dictionary of columns, or a list of (source, target) or of dictionaries.
         source, target: names of the two columns.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.

@@ -1,0 +1,273 @@
+"""The formats of tables: one row for each, by which a file is read and, where possible, written.
+
+A new format is a file with a reader (see `typed_rows.TypedFile`), perhaps a writer, and a row here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from tfx_transformer.data import unpacking
+from tfx_transformer.data.csv_file import CsvFile, open_error
+from tfx_transformer.data.sources import row_error
+from tfx_transformer.errors import InputError
+
+OPTIONS = {
+    "encoding": "encoding of a table that is text, such as cp932 [found]",
+    "delimiter": "what separates its cells: a character, or comma, semicolon, tab, pipe [found]",
+    "sheet": "sheet of a workbook [the only one]",
+    "table": "table of a database [the only one]",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TableFile(os.PathLike):
+    """A file of a table, and how to read it where that is not found by itself.
+
+    Args:
+        path: of the file.
+        encoding: of a table that is text, as Python names it.
+        delimiter: what separates its cells.
+        sheet: of a workbook.
+        table: of a database.
+    """
+
+    path: str | os.PathLike[str]
+    encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    table: str = ""
+
+    def __fspath__(self) -> str:
+        return os.fspath(self.path)
+
+    def __str__(self) -> str:
+        return os.fspath(self.path)
+
+    def options(self) -> dict[str, str]:
+        """Return the options that are given."""
+        return {name: value for name in OPTIONS if (value := getattr(self, name))}
+
+
+class Writer(Protocol):
+    """What writes a table row by row."""
+
+    def write(self, values: Sequence[Any]) -> None:
+        """Append a row."""
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+
+
+class Format(NamedTuple):
+    """How files of a format are read and written.
+
+    noun: what they are; endings: of their names; open: (path, file, wanted columns, options) -> a
+    `sources.Source`; options: those of `OPTIONS` that it knows; signatures: first bytes of files
+    whose names end otherwise; write: (path, header, types of the columns) -> `Writer`.
+    """
+
+    noun: str
+    endings: tuple[str, ...]
+    open: Callable[[Path, Path, Collection[str], dict[str, str]], Any]
+    options: tuple[str, ...] = ()
+    signatures: tuple[bytes, ...] = ()
+    write: Callable[[Path, Sequence[str], Sequence[Any]], Writer] | None = None
+
+
+def _open_csv(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> CsvFile:
+    return CsvFile(path, file, wanted=wanted, **options)
+
+
+def _open_tsv(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> CsvFile:
+    return CsvFile(path, file, wanted=wanted, **({"delimiter": "tab"} | options))
+
+
+def _open_json(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> Any:
+    from tfx_transformer.data.json_file import JsonFile
+
+    return JsonFile(path, file, wanted)
+
+
+def _open_xlsx(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> Any:
+    from tfx_transformer.data.xlsx_file import XlsxFile
+
+    return XlsxFile(path, file, wanted, options.get("sheet", ""))
+
+
+def _open_parquet(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> Any:
+    from tfx_transformer.data.arrow_file import ParquetFile
+
+    return ParquetFile(path, file, wanted)
+
+
+def _open_folder(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> Any:
+    from tfx_transformer.data.arrow_file import ArrowFolder
+
+    return ArrowFolder(path, file, wanted)
+
+
+def _open_sqlite(path: Path, file: Path, wanted: Collection[str], options: dict[str, str]) -> Any:
+    from tfx_transformer.data.sqlite_file import SqliteFile
+
+    return SqliteFile(path, file, wanted, options.get("table", ""))
+
+
+def _write_json(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Writer:
+    from tfx_transformer.data.json_file import JsonWriter
+
+    return JsonWriter(path, header, columns)
+
+
+def _write_xlsx(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Writer:
+    from tfx_transformer.data.xlsx_file import XlsxWriter
+
+    return XlsxWriter(path, header, columns)
+
+
+def _write_parquet(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Writer:
+    from tfx_transformer.data.arrow_file import ParquetWriter
+
+    return ParquetWriter(path, header, columns)
+
+
+_TEXT = ("encoding", "delimiter")
+CSV = Format("CSV", (".csv",), _open_csv, _TEXT)
+FORMATS = [
+    CSV,
+    Format("TSV", (".tsv", ".tab"), _open_tsv, _TEXT),
+    Format("JSON Lines", (".jsonl", ".ndjson", ".json"), _open_json, write=_write_json),
+    Format("an Excel workbook", (".xlsx", ".xlsm"), _open_xlsx, ("sheet",), write=_write_xlsx),
+    Format(
+        "Parquet", (".parquet", ".pq"), _open_parquet, signatures=(b"PAR1",), write=_write_parquet
+    ),
+    Format(
+        "a SQLite database",
+        (".sqlite", ".sqlite3", ".db"),
+        _open_sqlite,
+        ("table",),
+        signatures=(b"SQLite format 3\0",),
+    ),
+]
+_FOLDER = Format("a folder of datasets", (), _open_folder)
+
+
+def endings() -> tuple[str, ...]:
+    """Return how names of tables end."""
+    return tuple(ending for row in FORMATS for ending in row.endings)
+
+
+def is_table_name(path: str | os.PathLike[str]) -> bool:
+    """Return True if a name ends as those of tables do, compressed or not."""
+    return _inner(Path(path)).suffix.lower() in endings()
+
+
+def is_table_folder(path: str | os.PathLike[str]) -> bool:
+    """Return True for a folder that `datasets` saved."""
+    if not os.path.isdir(path):
+        return False
+    from tfx_transformer.data.arrow_file import is_folder_of_tables
+
+    return is_folder_of_tables(Path(path))
+
+
+def format_of(path: str | os.PathLike[str]) -> Format:
+    """Return the format of a file, by the ending of its name and by its first bytes; CSV of those
+    that are not known."""
+    path = Path(path)
+    if is_table_folder(path):
+        return _FOLDER
+    ending = _inner(path).suffix.lower()
+    by_name = next((row for row in FORMATS if ending in row.endings), CSV)
+    if not os.path.isfile(path):  # whoever reads it has a word for it; a pipe would be waited for
+        return by_name
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError:
+        return by_name
+    marked = (row for row in FORMATS if any(start.startswith(mark) for mark in row.signatures))
+    return next(marked, by_name)
+
+
+def open_table(path: str | os.PathLike[str], wanted: Collection[str] = ()) -> Any:
+    """Return a table as a `sources.Source`, and say how it is read if that had to be found.
+
+    Args:
+        path: of a file, or a `TableFile`.
+        wanted: names of the columns that will be read.
+
+    Raises:
+        InputError: there is no such file, it cannot be unpacked, or an option is not for its
+            format.
+    """
+    options = path.options() if isinstance(path, TableFile) else {}
+    path = Path(path)
+    try:
+        file = unpacking.unpacked(path) if unpacking.is_packed(path) else path
+    except FileNotFoundError as error:
+        raise open_error(path, error) from error
+    row = format_of(file)
+    if row is not CSV and not isinstance(row, str) and not os.path.exists(file):
+        raise open_error(path, FileNotFoundError())
+    if unknown := sorted(options.keys() - set(row.options)):
+        known = ", ".join(f"--{name}" for name in row.options) or "none"
+        what = f"--{unknown[0]} does not apply to {row.noun}."
+        raise row_error(str(path), what, f"Options for it: {known}.")
+    source = row.open(path, file, wanted, options)
+    if source.description:
+        _say(f"{source.name}: {source.description}")
+    return source
+
+
+def table_files(
+    *paths: str | os.PathLike[str] | None, **options: str
+) -> tuple[str | os.PathLike[str] | None, ...]:
+    """Return tables with how they are read: each with the options that its format knows.
+
+    Args:
+        paths: of files; None, tables in memory and folders of images stay as they are.
+        options: those of `TableFile`.
+
+    Raises:
+        InputError: an option is not for any of the files.
+    """
+    given = {name: value for name, value in options.items() if value}
+    if not given:
+        return paths
+    files, used = [], set()
+    for path in paths:
+        if not isinstance(path, str | os.PathLike):
+            files.append(path)
+            continue
+        inner = _inner(Path(path))
+        row = _FOLDER if os.path.isdir(path) else format_of(path if inner == Path(path) else inner)
+        fitting = {name: value for name, value in given.items() if name in row.options}
+        used |= fitting.keys()
+        files.append(TableFile(path, **fitting))
+    if unused := sorted(given.keys() - used):
+        named = " nor of ".join(str(path) for path in paths if path)
+        raise InputError(
+            f"--{unused[0]} {given[unused[0]]}: not an option of {named}.\n  Drop it.\n"
+            "  --encoding and --delimiter are for CSV and TSV, --sheet for .xlsx,\n"
+            "  --table for SQLite."
+        )
+    return tuple(files)
+
+
+def _inner(path: Path) -> Path:
+    """Return the name of a compressed file without the ending that says so."""
+    is_packed = unpacking.is_packed_name(path) and path.suffix.lower() != ".zip"
+    return path.with_suffix("") if is_packed else path
+
+
+@functools.lru_cache(maxsize=256)
+def _say(text: str) -> None:
+    """Say something once."""
+    print(text, file=sys.stderr, flush=True)

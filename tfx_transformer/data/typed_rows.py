@@ -1,0 +1,168 @@
+"""Files whose cells have types, such as workbooks and Parquet: their values, and as texts."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import decimal
+import json
+import math
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfx_transformer.data.sources import Opened, Problem, Row, row_error
+from tfx_transformer.errors import InputError
+
+# What an object of JSON does not have; other formats write a missing value.
+ABSENT = type("Absent", (), {"__repr__": lambda self: "absent"})()
+
+_WHOLE = 1e15  # to here a double holds every whole number, and programs write it out
+
+
+class Values(NamedTuple):
+    """One row of a typed file: its name, its values, and why it cannot be used, if that is known
+    already."""
+
+    name: Any
+    values: Sequence[Any]
+    problem: Problem | None = None
+
+
+def as_text(value: Any) -> str:
+    """Return a value as a person reads it: dates as in ISO 8601, whole numbers without a point, a
+    missing value as "".
+
+    Raises:
+        ValueError: it has no such form; the message says what it is.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None or value is ABSENT:
+        return ""
+    if isinstance(value, float) and math.isnan(value):
+        return ""
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, bool | int | datetime.timedelta):
+        return str(value)
+    if isinstance(value, decimal.Decimal):
+        return format(value, "f")
+    if isinstance(value, float):
+        return repr(value)
+    if type(value).__name__ in ("NaTType", "NAType"):
+        return ""
+    raise ValueError(f"is not a text but of type {type(value).__name__}")
+
+
+def nested_text(value: Any) -> str:
+    """Return a list or a table as JSON, bytes in it as base64; other values as `as_text` does."""
+    if isinstance(value, list | tuple | dict):
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    return as_text(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    return as_text(value)
+
+
+class TypedFile:
+    """A file of typed values, as a `Source`. A format says how it is read in `_read`.
+
+    Args:
+        path: of the file that a person named.
+        file: whose bytes are read, such as an unpacked one [path].
+        wanted: names of the columns that will be read; only these need to be texts.
+        choice: name of the part of the file that is read, such as a sheet; "": the only one.
+    """
+
+    note = ""
+    description = ""
+    has_places = False
+    # The name of the option by which a part of the file is named, if it may have several.
+    option = ""
+
+    def __init__(
+        self, path: Path, file: Path | None = None, wanted: Collection[str] = (), choice: str = ""
+    ) -> None:
+        self.path, self.name, self.file = path, str(path), file or path
+        self.wanted, self.choice = wanted, choice
+
+    def _read(self) -> tuple[list[str], int | None, Iterable[Values], int | None]:
+        """Return the header, the row it is in, the rows below it, and how many there are about."""
+        raise NotImplementedError
+
+    def as_text(self, value: Any) -> str:
+        """Return a value as the format's programs show it; see `as_text`."""
+        return as_text(value)
+
+    def open(self) -> Opened:
+        """Read the header."""
+        header, row, rows, total = self._read()
+        return Opened(header, row, self._rows(header, rows), total)
+
+    def check_header(
+        self, row: int | None, header: list[str], wanted: Collection[str] = ()
+    ) -> None:
+        """Refuse a header that shows that the table begins below it.
+
+        Args:
+            row: number of the row that the header is in.
+            header: its cells.
+            wanted: names of columns that it should have.
+        """
+
+    def records(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the name of each row, and its values by their headers; none for a missing one."""
+        header, _, rows, _ = self._read()
+        for row in rows:
+            named = zip(header, row.values, strict=False)
+            yield row.name, {name: v for name, v in named if v is not None and v is not ABSENT}
+
+    def error(self, what: str, remedy: str, row: Any = None) -> InputError:
+        """Return an error that names the file, and the row if one is at fault."""
+        return row_error(self.name, what, remedy, row=row)
+
+    def choose(self, names: Sequence[str], noun: str) -> str:
+        """Return which part of the file is read: the one that was named, or the only one.
+
+        Raises:
+            InputError: there is none of this name, or there are several and none is named.
+        """
+        shown = ", ".join(map(repr, names)) or "none"
+        if self.choice:
+            if self.choice in names:
+                return self.choice
+            what = f"there is no {noun} {self.choice!r}."
+            raise self.error(what, f"There are: {shown}. Name one with --{self.option}.")
+        if len(names) == 1:
+            return names[0]
+        what = f"there are {len(names)} {noun}s, and it is not clear which one to read."
+        if not names:
+            raise self.error(f"there is no {noun} in it.", "Name another file.")
+        raise self.error(what, f"Name one with --{self.option}: {shown}.")
+
+    def _rows(self, header: list[str], rows: Iterable[Values]) -> Generator[Row]:
+        for number, row in enumerate(rows, start=1):
+            cells: list[str] = []
+            problem = row.problem
+            for index, value in enumerate(row.values):
+                name = header[index] if index < len(header) else ""
+                try:
+                    cells.append(self.as_text(value))
+                except ValueError as error:
+                    is_nested = isinstance(value, list | tuple | dict)
+                    cells.append(nested_text(value) if is_nested else "")
+                    if name in self.wanted and not problem:
+                        what = f"column {name!r} {error}"
+                        problem = Problem(name, what, f"Convert column {name!r} first.")
+            yield Row(row.name, cells, 0, number, row.values, problem)
+
+
+def shortest_number(value: float) -> str:
+    """Return a number as a spreadsheet shows it: up to 15 digits, 1 for 1.0."""
+    if value == int(value) and abs(value) < _WHOLE:
+        return str(int(value))
+    return format(value, ".15g")
