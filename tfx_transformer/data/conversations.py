@@ -114,8 +114,9 @@ def read_instructions(
             "messages", a list of {"role", "content"} with a user's message and an assistant's at
             the end, which may hold "tool_calls", "reasoning_content" and answers of the role
             "tool"; or "conversations", a list of {"from", "value"} (ShareGPT). Contents may be
-            lists of parts, {"type": "text", "text": …}. Or in memory: a list of such objects, or of (instruction,
-            output) or (instruction, input, output), a pandas DataFrame or a dictionary of columns.
+            lists of parts, {"type": "text", "text": …}. Or in memory: a list of such objects, or of
+            (instruction, output) or (instruction, input, output), a pandas DataFrame or a
+            dictionary of columns.
         instruction, input, output: names of the columns or keys. One with the name "input" may be
             missing, and its cells may be empty; another name must be there. Where none is given and
             none is there, "prompt" and "completion" are read.
