@@ -29,7 +29,9 @@ def main(
     vocabulary_size: int = 2000,
     ngram_buckets: int = 0,
     max_length: int = 64,
-    pooling: Literal["mean", "first", "last", "attention"] = "mean",
+    pooling: Literal[
+        "", "mean", "first", "last", "max", "mean_sqrt_length", "weighted_mean", "attention"
+    ] = "",
     dropout: float = 0.1,
     epochs: int = 20,
     batch_size: int = 64,
@@ -69,7 +71,8 @@ def main(
         vocabulary_size: Tokens in the vocabulary of a new model.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         max_length: Longest text in tokens.
-        pooling: How the vectors of a text's tokens become one.
+        pooling: How the vectors of a text's tokens become one. Default: as the base does, if it
+            is an embedder, else mean.
         dropout: Share of activations that training drops, from 0 to 1.
 
     Training arguments:
@@ -122,6 +125,9 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
+    if not pooling:
+        pooling = config.pooling if isinstance(base_model, tfx.Embedder) else "mean"
+        settings["pooling"] = pooling
     config = tfx.config_for_fine_tuning(config, pooling=pooling, dropout=dropout)
     model = tfx.Embedder(config, dtype=precision)
     tfx.copy_weights(model, base_model)

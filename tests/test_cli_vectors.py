@@ -1,6 +1,7 @@
 """The verbs embed, similar and vectors: what they answer, and how they say what is wrong."""
 
 import csv
+import dataclasses
 import json
 import math
 
@@ -60,6 +61,10 @@ def bundles(models, tokenizer, tmp_path_factory):
     for name, model in models.items():
         reads_text = not model.config.image_size
         save(folder / name, model, tokenizer if reads_text else None)
+    prompts = {"query": "the ", "document": "cats "}
+    prompted = Embedder(dataclasses.replace(models["embedder"].config, prompts=prompts))
+    prompted.set_weights(models["embedder"].get_weights())
+    save(folder / "prompted", prompted, tokenizer)
     return folder
 
 
@@ -197,6 +202,47 @@ def test_the_nearest_rows_of_a_column(answer, bundles, tmp_path):
         assert (first["row"], first["text"]) == (row, query)  # the header is row 1
         assert first["cosine"] == pytest.approx(1, abs=1e-5)
         assert second["cosine"] < first["cosine"]
+
+
+def test_prompts_of_an_embedder(answer, command, bundles, tmp_path):
+    """As `SentenceTransformer.encode(prompt_name=…)`: the prompt is put before the text."""
+    plain, prompted = bundles / "embedder", bundles / "prompted"
+    keras = ("--engine", "keras")
+    query = ("--prompt", "query")
+    by_hand = answer("similar", plain, "the a dog", "the the cat", *keras)
+    found = answer("similar", prompted, "a dog", "the cat", *query, *keras)
+    assert found["cosine"] == pytest.approx(by_hand["cosine"], abs=1e-6)
+    by_default = answer("similar", prompted, "a dog", "the cat", *keras)
+    assert by_default["cosine"] != pytest.approx(by_hand["cosine"], abs=1e-3)
+
+    write_csv(tmp_path / "my.csv", ["text"], [[text] for text in TEXTS])
+    search = ("--csv", "my.csv", "--count", 5, *keras)
+    rows = ("--row-prompt", "document")
+    write_csv(tmp_path / "other.csv", ["text"], [["cats " + text] for text in TEXTS])
+    hand = answer("similar", plain, "the a dog", "--csv", "other.csv", "--count", 5, *keras)
+    found = answer("similar", prompted, "a dog", *search, *query, *rows)
+    for mine, theirs in zip(found["results"][0]["nearest"], hand["results"][0]["nearest"],
+                            strict=True):  # fmt: skip
+        assert mine["row"] == theirs["row"]
+        assert mine["cosine"] == pytest.approx(theirs["cosine"], abs=1e-5)
+        assert theirs["text"] == "cats " + mine["text"]
+
+    write_csv(tmp_path / "pairs.csv", ["a", "b", "how"], PAIRS)
+    with_the = [("the " + a, "the " + b, score) for a, b, score in PAIRS]
+    write_csv(tmp_path / "the.csv", ["a", "b", "how"], with_the)
+    columns = ("--first", "a", "--second", "b", "--score", "how", *keras)
+    hand = answer("similar", plain, "--csv", "the.csv", *columns)["spearman"]["embedder"]
+    scored = answer("similar", prompted, "--csv", "pairs.csv", *columns, *query)
+    assert scored["spearman"]["prompted"] == pytest.approx(hand)
+
+    errors = refused(command, "similar", prompted, "a", "b", "--prompt", "quer", *keras)
+    assert "there is no prompt 'quer'.\n  Prompts of this model: query, document" in errors
+    errors = refused(command, "similar", bundles / "writer", "a", "b", *query)
+    assert "is not an embedder, so it has no prompts.\n  Drop --prompt." in errors
+    errors = refused(command, "similar", prompted, "a", "b", *rows, *keras)
+    assert "--row-prompt is of rows that are searched" in errors
+    errors = refused(command, "similar", "--csv", "pairs.csv", *columns, *query)
+    assert "--prompt is of an embedder" in errors
 
 
 def test_correlation_with_people_in_one_command(answer, command, bundles, tmp_path, models):

@@ -16,9 +16,10 @@ from tiny_models import tiny_causal, tiny_encoder
 from tfx_transformer import bundle, cli, export, resources, runtime
 from tfx_transformer.data import read_pairs, read_sentence_pairs, split_sentence_pairs
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.encoders import MaskedLM
+from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
+from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 
 SETTINGS = {
@@ -94,6 +95,7 @@ def quick(finished, monkeypatch):
     """In that folder, and without the exports, which take most of the time."""
     monkeypatch.chdir(finished[0])
     monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
+    return finished[0]
 
 
 @pytest.fixture
@@ -252,6 +254,39 @@ def test_a_masked_base_is_fine_tuned(recipe, rows, quick):
     assert all(path.startswith(("embedding/", "encoder/")) for path in after)
     for path, weight in after.items():
         np.testing.assert_allclose(weight, before[path], atol=1e-6, err_msg=path)
+
+
+def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(recipe, rows, quick):
+    words = Tokenizer.train([text for row in rows for text in row], 300)
+    of_last = tiny_encoder(Embedder, vocabulary_size=300, position="rotary", pooling="last")
+    save("saved_models/last", of_last, words)
+    weighing = tiny_encoder(Embedder, vocabulary_size=300, pooling="attention")
+    save("saved_models/weighing", weighing, words)
+    first = tiny_encoder(Classifier, vocabulary_size=300, pooling="first", num_classes=2)
+    save("saved_models/first", first, words)
+    still = ONE_EPOCH | {"learning_rate": 1e-12, "weight_decay": 0.0}
+    embedder = {}
+    for base, pooling in (("last", ""), ("weighing", ""), ("first", ""), ("last", "max")):
+        recipe(**still | {"name": "of", "base": f"saved_models/{base}", "pooling": pooling,
+                          "overwrite": True})  # fmt: skip
+        embedder[base, pooling] = predictor(*load("saved_models/of"))
+    assert read_json(quick / "runs" / "of" / "settings.json")["pooling"] == "max"
+    texts = [row[0] for row in rows[:3]]
+    for text in texts:
+        ids = np.array([frame(words, text, 19)], "int32")
+        x, y = (np.asarray(m.encode({"token_ids": ids})[0][0]) for m in (of_last, first))
+        kernel, bias = (w.numpy() for w in weighing.pooling.weights)
+        z = np.asarray(weighing.encode({"token_ids": ids})[0][0])
+        weights = np.exp(z @ kernel + bias)
+        by_hand = {
+            ("last", ""): x[-1],
+            ("last", "max"): x.max(0),
+            ("first", ""): y.mean(0),  # it was not trained to embed
+            ("weighing", ""): (weights * z).sum(0) / weights.sum(),
+        }
+        for case, vector in by_hand.items():
+            vector = vector / np.linalg.norm(vector)
+            np.testing.assert_allclose(embedder[case].embed(text), vector, atol=1e-5)
 
 
 # What cannot be trained

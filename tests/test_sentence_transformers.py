@@ -188,8 +188,11 @@ def test_lower_case_length_and_prompts(folder):
     assert model.config.max_sequence_length == 5
     read = ["query a a", "query a b"]  # what fits between start and end
     np.testing.assert_allclose(embedder.embed(texts), plain.embed(read), atol=1e-6)
-    assert model.config.prompts == {"query": "query a "}
-    with pytest.raises(InputError, match="no prompt 'other'.\n  Prompts of this model: query"):
+    np.testing.assert_array_equal(embedder.embed(texts, prompt="query a "), embedder.embed(texts))
+    without = plain.embed(["a b", "b c a"])
+    np.testing.assert_allclose(embedder.embed(texts, prompt="document"), without, atol=1e-6)
+    message = "no prompt 'other'.\n  Prompts of this model: query, document"
+    with pytest.raises(InputError, match=message):
         embedder.embed(texts, prompt="other")
 
 

@@ -426,20 +426,22 @@ class TransformerConfig:
         """The text that is put before one that is embedded.
 
         Args:
-            name: of the prompt; None: the default one, if there is any.
+            name: of the prompt, or the prompt itself; None: the default one, if there is any.
 
         Raises:
-            InputError: there is no prompt of this name.
+            InputError: the model has no such prompt.
         """
         name = self.default_prompt if name is None else name
         if name is None:
             return ""
-        if name not in self.prompts:
-            raise InputError(
-                f"there is no prompt {name!r}.\n"
-                f"  Prompts of this model: {', '.join(self.prompts) or 'none'}."
-            )
-        return self.prompts[name]
+        if name in self.prompts:
+            return self.prompts[name]
+        if name in self.prompts.values():
+            return name
+        raise InputError(
+            f"there is no prompt {name!r}.\n"
+            f"  Prompts of this model: {', '.join(self.prompts) or 'none'}."
+        )
 
     @property
     def image_side(self) -> int:

@@ -16,8 +16,8 @@ from tfx_transformer.errors import InputError
 
 SHOWN_NUMBERS = 6
 
-# Texts to vectors, float32 (texts, dimensions).
-Embed = Callable[[Sequence[str]], Any]
+# Texts, and perhaps `prompt`, to vectors, float32 (texts, dimensions).
+Embed = Callable[..., Any]
 
 
 def embed(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -42,6 +42,11 @@ def similar(chosen: argparse.Namespace) -> dict[str, Any]:
     """compare texts, find the nearest rows of a CSV, or score similarity against people's"""
     check_files(chosen, "picture")
     scored = (chosen.first, chosen.second, chosen.score)
+    if chosen.row_prompt is not None and (any(scored) or not chosen.csv):
+        raise InputError(
+            "--row-prompt is of rows that are searched.\n"
+            "  Give TEXT and --csv FILE.csv --column COLUMN, or use --prompt alone."
+        )
     if any(scored):
         if chosen.picture:
             raise InputError("--picture draws texts. Pairs have no picture.\n  Drop it.")
@@ -105,8 +110,8 @@ def _search(chosen: argparse.Namespace) -> dict[str, Any]:
     table = read_table(chosen.csv, {"text": chosen.column})
     texts = table.columns["text"]
     make, method = embedder(chosen)
-    vectors = make([*chosen.texts, *texts])
-    queries, vectors = vectors[: len(chosen.texts)], vectors[len(chosen.texts) :]
+    queries = make(chosen.texts)
+    vectors = make(texts, prompt=chosen.row_prompt)
     print(f"{len(texts):,} rows: {method}")
     results = []
     found, cosines_found = nearest(queries, vectors, chosen.count)
@@ -137,6 +142,8 @@ def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
         vectors = DocumentVectors.fit([*first, *second], weighting)
         results[name] = spearman(vectors.cosines(first, second), scores)
     method = None
+    if chosen.prompt is not None and not chosen.bundle:
+        raise InputError("--prompt is of an embedder.\n  Name its bundle, or drop the flag.")
     if chosen.bundle:
         make, method = embedder(chosen)
         vectors = unit(make([*first, *second]))
@@ -173,8 +180,9 @@ def _scored_pairs(chosen: argparse.Namespace) -> tuple[list[str], list[str], lis
 def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
     """Return what makes vectors of texts by the bundle that was chosen, and what to call it.
 
-    A bundle of another task than embedding was not trained to give one vector for a text; the mean
-    of its last states serves, by Keras.
+    It puts the prompt of `--prompt` before each text, or the one it is called with. A bundle of
+    another task than embedding was not trained to give one vector for a text; the mean of its last
+    states serves, by Keras.
     """
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS
@@ -203,17 +211,19 @@ def _trained_embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
 
 
 def _mean_of_states(chosen: argparse.Namespace) -> tuple[Embed, str]:
-    if getattr(chosen, "prompt", None) is not None:
-        raise InputError(
-            f"{chosen.bundle} is not an embedder, so it has no prompts.\n  Drop --prompt."
-        )
+    for flag in ("prompt", "row_prompt"):
+        if getattr(chosen, flag, None) is not None:
+            raise InputError(
+                f"{chosen.bundle} is not an embedder, so it has no prompts.\n"
+                f"  Drop --{flag.replace('_', '-')}."
+            )
 
     from tfx_transformer.models import states
     from tfx_transformer.models.saving import load
 
     model, tokenizer = load(chosen.bundle)
 
-    def mean_of(texts: Sequence[str]):
+    def mean_of(texts: Sequence[str], prompt: None = None):
         return states.mean_states(model, [states.text_ids(model, tokenizer, t) for t in texts])
 
     part = model.first_stack.name

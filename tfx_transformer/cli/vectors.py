@@ -41,6 +41,10 @@ def add_vector_verbs(verb: Verb) -> None:
     one.add_argument("--csv", metavar="FILE.csv", help="search a column of it, or score its pairs")
     one.add_argument("--column", default="text", help="of the texts to search [text]")
     add_as_text(one)
+    one.add_argument("--prompt", metavar="NAME", help="put this prompt of the embedder before TEXT")
+    one.add_argument(
+        "--row-prompt", metavar="NAME", help="put this one before each row that is searched"
+    )
     one.add_argument("--count", type=int, default=5, help="of nearest rows [5]")
     for name, text in (
         ("first", "of one text of each pair"),

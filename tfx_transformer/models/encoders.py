@@ -495,10 +495,13 @@ def _of_length_one(x):
 # What a base may have behind its pooling; new where it has not.
 _BEHIND = ("pooler/", "pooler_norm/", "projection_")
 _ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_BEHIND)
+# What an embedder also passes on to an embedder that pools as it does.
+_POOLING = ("pooling/", "pooled_norm/")
 
 
 def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
-    """Sets embedding and encoder of a new model to those of a trained one; the read-out stays new.
+    """Set embedding and encoder of a new model to those of a trained one; the read-out stays new,
+    but for the pooling of an embedder whose base is one.
 
     Args:
         model: what is to be fine-tuned, made from `config_for_fine_tuning(base.config, …)`.
@@ -511,10 +514,12 @@ def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
     if base is None:
         return
     own, theirs = ({w.path: w for w in m.weights} for m in (model, base))
+    both_embed = isinstance(model, Embedder) and isinstance(base, Embedder)
+    optional = (*_BEHIND, *_POOLING) if both_embed else _BEHIND
     for path, weight in own.items():
-        if not path.startswith(_ENCODER) or "seed_generator" in path:
+        if not path.startswith((*_ENCODER, *optional)) or "seed_generator" in path:
             continue
-        if path.startswith(_BEHIND) and path not in theirs:
+        if path.startswith(optional) and path not in theirs:
             continue  # new where the base did not classify, or embed
         if path not in theirs or theirs[path].shape != weight.shape:
             raise InputError(

@@ -257,8 +257,10 @@ def _prompts(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
             f"{file}: default_prompt_name is {default!r}.\n"
             f"  Expected one of the prompts: {', '.join(map(str, prompts)) or 'there are none'}."
         )
-    kept = {name: text for name, text in prompts.items() if text}
-    return {"prompts": kept, "default_prompt": default if default in kept else None}
+    if not any(prompts.values()):
+        return {"prompts": {}, "default_prompt": None}
+    # One that is empty is kept: it is how a text is embedded without the default one.
+    return {"prompts": dict(prompts), "default_prompt": default if prompts.get(default) else None}
 
 
 def _object(file: Path) -> dict[str, Any]:
