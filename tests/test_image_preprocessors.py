@@ -93,6 +93,44 @@ def test_every_step_is_done(name, shape):
     assert np.abs(in_graph - exact).mean() < 0.02
 
 
+# Where Pillow 13 resizes the width first, as its earlier releases and torchvision always do.
+WIDTH_FIRST = [
+    (3, 7),
+    (7, 3),
+    (5, 11),
+    (31, 37),
+    (41, 35),
+    (35, 90),
+    (36, 36),
+    (96, 128),
+    (113, 101),
+]
+
+
+@pytest.mark.parametrize("name", ["vit", "lanczos", "nearest", "deit", "clip"])
+def test_noise_is_resized_as_by_pillow_and_in_the_graph(name):
+    values, random = FORMS[name], np.random.default_rng(3)
+    given = {"preprocessor": values, "image_size": SIZE, "model_type": "vit"}
+    resizing = Preprocessing.of(given).resizing
+    for height, width in WIDTH_FIRST:
+        image = random.integers(0, 256, (height, width, 3)).astype("uint8")
+        size = values["size"]
+        if edge := size.get("shortest_edge"):
+            short = min(height, width)
+            size = {"height": edge * height // short, "width": edge * width // short}
+        new_height, new_width = size["height"], size["width"]
+        kind = Image.Resampling(values["resample"])
+        whole = np.asarray(Image.fromarray(image).resize((new_width, new_height), kind))
+        top, left = (new_height - SIZE) // 2, (new_width - SIZE) // 2
+        expected = whole[top : top + SIZE, left : left + SIZE].astype("float32")
+        ours = resize(image, SIZE, resizing)
+        np.testing.assert_array_equal(ours, expected, err_msg=f"{height} x {width}")
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "PNG")
+        in_graph = np.asarray(_pixels(file.getvalue(), SIZE, resizing))
+        assert np.abs(in_graph - ours).max() <= 1, (height, width)
+
+
 @pytest.mark.parametrize("name", ["vit", "deit"])
 def test_all_engines_prepare_alike(name, tmp_path, command):
     described, _ = fixture_of(name)

@@ -144,7 +144,8 @@ def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
             "  Cut it up, or leave it out."
         )
     kind = Image.Resampling[how["filter"].upper()]
-    # In two steps, since from Pillow 13 on it depends on the sizes which side comes first.
+    # The width first, as torchvision and Pillow up to release 12 do, with which checkpoints were
+    # trained. Pillow 13 begins with a height that loses more than twice the pixels of the width.
     rows = Image.fromarray(image).resize((width, image.shape[0]), kind)
     return np.asarray(rows.resize((width, height), kind))
 
