@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from tfx_transformer.cli.engines import generation_options, open_generator, read
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
 
-FORMATS = ("saved_model", "litert", "litertlm", "transformers")
 # Column of the texts that models answer, and that exports are verified on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
@@ -74,30 +74,59 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
         column = chosen.column or CHECKED.get(config["task"], "text")
         texts = read_table(chosen.check, {"column": column}).columns["column"]
 
-    from tfx_transformer import export
-
-    quantize = None if chosen.quantize == "none" else chosen.quantize
-    made = []
-    if "saved_model" in formats:
-        export.saved_model(chosen.bundle)
-        made.append(bundle.SAVED_MODEL)
-    if "litert" in formats:
-        export.litert(chosen.bundle, quantize, chosen.beams, chosen.context)
-        made.append(bundle.LITERT[quantize or "float32"])
-    if "litertlm" in formats:
-        export.litertlm(chosen.bundle, variant=quantize or "float32")
-        made.append(bundle.LITERTLM)
-    if "transformers" in formats:
-        export.transformers(chosen.bundle)
-        print(f"Written and read again: {Path(chosen.bundle, bundle.TRANSFORMERS)}")
-        if formats == ["transformers"]:
-            return {}
+    made = [make(chosen) for name, make in FORMATS.items() if name in formats]
+    if not any(made):
+        return {}
     if not texts:
         print("Exported; not verified, for want of texts: pass --check FILE.csv")
         return {}
-    results = export.verify(chosen.bundle, texts, files=made)
+    from tfx_transformer import export
+
+    results = export.verify(chosen.bundle, texts, files=[name for name in made if name])
     export.agreement.check(results)
     return results
+
+
+def _quantize(chosen: argparse.Namespace) -> str | None:
+    return None if chosen.quantize == "none" else chosen.quantize
+
+
+def _to_saved_model(chosen: argparse.Namespace) -> str:
+    from tfx_transformer import bundle, export
+
+    export.saved_model(chosen.bundle)
+    return bundle.SAVED_MODEL
+
+
+def _to_litert(chosen: argparse.Namespace) -> str:
+    from tfx_transformer import bundle, export
+
+    export.litert(chosen.bundle, _quantize(chosen), chosen.beams, chosen.context)
+    return bundle.LITERT[_quantize(chosen) or "float32"]
+
+
+def _to_litertlm(chosen: argparse.Namespace) -> str:
+    from tfx_transformer import bundle, export
+
+    export.litertlm(chosen.bundle, variant=_quantize(chosen) or "float32")
+    return bundle.LITERTLM
+
+
+def _to_transformers(chosen: argparse.Namespace) -> None:
+    from tfx_transformer import bundle, export
+
+    export.transformers(chosen.bundle)
+    print(f"Written and read again: {Path(chosen.bundle, bundle.TRANSFORMERS)}")
+
+
+# What --to names -> what makes it, and returns the name in the bundle of what can be verified on
+# texts; None: nothing, or it was verified as it was made.
+FORMATS: dict[str, Callable[[argparse.Namespace], str | None]] = {
+    "saved_model": _to_saved_model,
+    "litert": _to_litert,
+    "litertlm": _to_litertlm,
+    "transformers": _to_transformers,
+}
 
 
 def info(chosen: argparse.Namespace) -> dict[str, Any]:
