@@ -155,7 +155,7 @@ def test_the_report(finished, path):
     assert (pairs["rank"] == 1).mean() == pytest.approx(result["scores"]["found"], abs=1e-4)
     assert ((pairs["nearest"] == pairs["second"]) >= (pairs["rank"] == 1)).all()
     shown = page.rows("Samples")
-    assert [cells[1] for cells in shown.values()] == pairs["rank"].astype(str).tolist()[:20]
+    assert [cells[1] for cells in shown.values()] == pairs["rank"].astype(str).tolist()[:12]
 
 
 def test_data_is_what_was_read(finished, held_out):

@@ -137,6 +137,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "loss.png",
         "metrics.csv",
         "mistakes.csv",
+        "mistakes.png",
         "report.html",
         "result.json",
         "run.json",

@@ -293,7 +293,11 @@ def test_the_map_is_the_weights_and_the_axes_are_the_tokens():
 
 def test_a_text_that_looks_at_itself_has_its_tokens_on_both_sides(tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(attention, "write", lambda path, build, *given: made.append(build(*given)))
+
+    def write(path, build, *given, caption):
+        made.append(build(*given))
+
+    monkeypatch.setattr(attention, "write", write)
     pictures.self_attention_map(tmp_path / "map.png", WEIGHTS[:5], SOURCE, "title")
     (axes,) = made[0].axes
     for labels in (axes.get_xticklabels(), axes.get_yticklabels()):

@@ -7,6 +7,7 @@ With None instead of a path it writes no file.
 
 from tfx_transformer.pictures.attention import attention_map, self_attention_map
 from tfx_transformer.pictures.canvas import Picture
+from tfx_transformer.pictures.images import contact_sheet
 from tfx_transformer.pictures.labels import calibration, confusion_matrix
 from tfx_transformer.pictures.states import (
     cache_growth,
@@ -24,6 +25,7 @@ __all__ = [
     "cache_growth",
     "calibration",
     "confusion_matrix",
+    "contact_sheet",
     "length_histogram",
     "loss_curve",
     "map_of_vectors",

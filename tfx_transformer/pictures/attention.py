@@ -30,6 +30,7 @@ def attention_map(
     source_tokens: Sequence[str | bytes],
     target_tokens: Sequence[str | bytes],
     title: str = "",
+    caption: str = "",
 ) -> Picture:
     """Draws which source tokens (columns) each target token (row) attended to.
 
@@ -43,10 +44,13 @@ def attention_map(
         source_tokens: one per column; bytes, or text (undecodable bytes by "surrogateescape").
         target_tokens: one per row, likewise.
         title: drawn above the map.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError if the weights do not fit the tokens, or a row does not sum to 1.
     """
-    return write(path, _attention_figure, weights, source_tokens, target_tokens, title)
+    return write(
+        path, _attention_figure, weights, source_tokens, target_tokens, title, caption=caption
+    )
 
 
 def self_attention_map(
@@ -54,6 +58,7 @@ def self_attention_map(
     weights: np.ndarray,
     tokens: Sequence[str | bytes],
     title: str = "",
+    caption: str = "",
 ) -> Picture:
     """Draws which tokens of a text (columns) each of them (row) looks at, as `attention_map` does.
 
@@ -62,11 +67,12 @@ def self_attention_map(
         weights: float (length, length), each row sums to 1.
         tokens: of the text.
         title: drawn above the map.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError as `attention_map` does.
     """
     sides = ("looks at", "token")
-    return write(path, _attention_figure, weights, tokens, tokens, title, sides)
+    return write(path, _attention_figure, weights, tokens, tokens, title, sides, caption=caption)
 
 
 def _attention_figure(

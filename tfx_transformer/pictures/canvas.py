@@ -78,18 +78,37 @@ class Picture:
 
 
 def write(
-    path: str | os.PathLike[str] | None, build: Callable[..., Figure], *arguments: Any
+    path: str | os.PathLike[str] | None,
+    build: Callable[..., Figure],
+    *arguments: Any,
+    caption: str = "",
 ) -> Picture:
-    """Draw `build(*arguments)` to memory, then put the finished PNG at `path` in one step."""
+    """Draw `build(*arguments)` to memory, then put the finished PNG at `path` in one step.
+
+    Args:
+        path: the PNG to write; None: none is written.
+        build: (*arguments) -> the figure.
+        arguments: of `build`.
+        caption: small below the picture, such as the names of the model and its data.
+    """
     png = io.BytesIO()
     with style():
+        figure = build(*arguments)
+        if caption:
+            _write_caption(figure, caption)
         # The Software field would make the bytes depend on the version of Matplotlib.
-        build(*arguments).savefig(png, format="png", metadata={"Software": None})
+        figure.savefig(png, format="png", metadata={"Software": None})
     if path is None:
         return Picture(png.getvalue())
     path = Path(path)
     files.write(path, png.getvalue())
     return Picture(png.getvalue(), path)
+
+
+def _write_caption(figure: Figure, caption: str) -> None:
+    widest = 8 * figure.get_size_inches()[0]  # nine of its font sizes are an inch
+    words = shorten(drawable(caption), widest)
+    figure.supxlabel(words, x=0.99, ha="right", fontsize=8, color=QUIET)
 
 
 def style() -> AbstractContextManager:

@@ -36,6 +36,7 @@ def confusion_matrix(
     truth: np.ndarray,
     predicted: np.ndarray,
     names: Sequence[str],
+    caption: str = "",
 ) -> Picture:
     """Draws how often each label (row) was predicted as each label (column).
 
@@ -48,14 +49,18 @@ def confusion_matrix(
         path: the PNG to write, None to write none; its folder exists.
         truth, predicted: int (n,), ids from 0 to C - 1, side by side.
         names: the C labels.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError if there is no example, an id is no label, or the two differ in length.
     """
-    return write(path, _confusion_figure, truth, predicted, names)
+    return write(path, _confusion_figure, truth, predicted, names, caption=caption)
 
 
 def calibration(
-    path: str | os.PathLike[str] | None, probabilities: np.ndarray, truth: np.ndarray
+    path: str | os.PathLike[str] | None,
+    probabilities: np.ndarray,
+    truth: np.ndarray,
+    caption: str = "",
 ) -> Picture:
     """Draws how often the predictions of each confidence were right (a reliability diagram).
 
@@ -69,10 +74,11 @@ def calibration(
         path: the PNG to write, None to write none; its folder exists.
         probabilities: float (n, C).
         truth: int (n,), ids from 0 to C - 1.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError as `evaluation.score_labels` does.
     """
-    return write(path, _calibration_figure, probabilities, truth)
+    return write(path, _calibration_figure, probabilities, truth, caption=caption)
 
 
 def _confusion_figure(truth: np.ndarray, predicted: np.ndarray, names: Sequence[str]) -> Figure:

@@ -26,6 +26,7 @@ def loss_curve(
     path: str | os.PathLike[str] | None,
     epochs: Sequence[Mapping[str, float]],
     best: int | None = None,
+    caption: str = "",
 ) -> Picture:
     """Draws training and validation loss against the epoch, and marks the best epoch.
 
@@ -37,16 +38,18 @@ def loss_curve(
         best: "epoch" of the best one, where another score tells which that is; it is called kept
             where another one's loss is lower. None: that of the lowest "val_loss", or of the lowest
             "loss" where no epoch was validated.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError if there is no epoch.
     """
-    return write(path, _loss_figure, epochs, best)
+    return write(path, _loss_figure, epochs, best, caption=caption)
 
 
 def length_histogram(
     path: str | os.PathLike[str] | None,
     lengths: Mapping[str, Sequence[int]],
     limit: int | None = None,
+    caption: str = "",
 ) -> Picture:
     """Draws how many texts have how many tokens: one panel per column, on one shared axis.
 
@@ -58,10 +61,11 @@ def length_histogram(
         path: the PNG to write, None to write none; its folder exists.
         lengths: tokens per text, by column name.
         limit: where longer texts are truncated; None for no limit.
+        caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError if there is no column.
     """
-    return write(path, _length_figure, lengths, limit)
+    return write(path, _length_figure, lengths, limit, caption=caption)
 
 
 def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None) -> Figure:
@@ -75,6 +79,7 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None)
     axes = figure.add_subplot()
     axes.set_title("Loss per epoch")
     axes.set_xlabel("epoch")
+    axes.set_ylabel("loss")
     axes.grid(axis="y")
     axes.set_xlim(first - 0.5, last + (0.02 * (last - first) or 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -185,6 +190,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
     for axes, (name, values), color in zip(panels, columns.items(), cycle(COLORS), strict=False):
         axes.hist(values, edges, color=color, alpha=0.55, edgecolor="white", linewidth=0.5)
         axes.grid(axis="y")
+        axes.set_ylabel("texts")
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         line = 0.2 / (height - 0.7)  # the height of one line of text, as a part of the panel's

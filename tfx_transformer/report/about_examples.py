@@ -14,7 +14,7 @@ from tfx_transformer.report.texts import Say
 
 _MISTAKES = 12
 _IMAGE_MISTAKES = 24
-_SAMPLES = 20
+_SAMPLES = 12
 # Width and height of a thumbnail in pixels: twice its place on the page, at most.
 _THUMBNAIL = 240
 # Changes of the probability from which on a word has a colour, and a stronger one.

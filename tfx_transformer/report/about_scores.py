@@ -79,7 +79,9 @@ def _scores_table(records: Records, say: Say) -> Html:
     baselines = baselines_of(records)
     header = [say("score"), say("this model"), say("interval column"), *map(say, baselines)]
     rows = []
-    for measure, score in scores_of(records).items():
+    first = first_measure(records)
+    ordered = sorted(scores_of(records).items(), key=lambda item: item[0] != first)
+    for measure, score in ordered:
         lower = tag("span", f" ({say('lower')})", class_="quiet")
         name = join(say(measure), lower if lower_is_better(measure) else None)
         ends = [number(score.get(end)) for end in ("low", "high")]

@@ -23,7 +23,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "parameters": ("parameters", "パラメータ数"),
     "time": ("time", "所要時間"),
     "smallest": ("smallest file", "最小のファイル"),
-    "held out": ("held-out examples", "評価データ"),
+    "held out": ("held-out examples", "検証用データ"),
     "baseline": ("best baseline", "最良のベースライン"),
     "interval": ("95 % {low} to {high}", "95 %信頼区間 {low}〜{high}"),
     # Sections.
@@ -31,7 +31,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "data": ("Data", "データ"),
     "training": ("Training", "学習の経過"),
     "scores": ("Scores", "評価"),
-    "mistakes": ("Most confident mistakes", "自信のある誤り"),
+    "mistakes": ("Most confident mistakes", "確信度の高い誤り"),
     "samples": ("Samples", "出力例"),
     "exports": ("Export and quantization", "エクスポートと量子化"),
     "settings": ("Settings", "設定"),
@@ -39,11 +39,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Conclusion.
     "plain score": (
         "On {count} held-out examples the model reaches {measure} {value}.",
-        "評価データ{count}件での{measure}は{value}です。",
+        "検証用データ{count}件での{measure}は{value}です。",
     ),
     "plain text score": (
         "On the held-out text the model reaches {value} {measure}.",
-        "評価用テキストでの{measure}は{value}です。",
+        "検証用テキストでの{measure}は{value}です。",
     ),
     "plain interval": (
         "Its 95 % confidence interval is {low} to {high}.",
@@ -61,7 +61,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "data caption": ("What was read", "読み込んだデータ"),
     "part": ("part", "区分"),
     "training part": ("training", "学習"),
-    "validation part": ("held out", "評価"),
+    "validation part": ("held out", "検証"),
     "rows": ("rows", "行数"),
     "images": ("images", "画像数"),
     "blocks": ("blocks", "ブロック数"),
@@ -80,11 +80,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "length unit": ("Lengths are in tokens.", "長さの単位はトークンです。"),
     "overlap warning": (
         "{count} of {whole} held-out examples also occur in training: scores on them say less.",
-        "評価データ{whole}件のうち{count}件は学習データにも含まれるため、評価が甘くなります。",
+        "検証用データ{whole}件のうち{count}件は学習データにも含まれるため、評価が甘くなります。",
     ),
     "no overlap": (
         "No held-out example occurs in training.",
-        "評価データと学習データに重複はありません。",
+        "検証用データと学習データに重複はありません。",
     ),
     "labels caption": ("Examples of each label", "ラベルごとの件数"),
     "label": ("label", "ラベル"),
@@ -101,7 +101,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Training.
     "loss": ("Loss per epoch", "エポックごとの損失"),
     "training line": ("training", "学習"),
-    "validation line": ("held out", "評価"),
+    "validation line": ("held out", "検証"),
     "epoch": ("epoch", "エポック"),
     "kept": ("kept: epoch {epoch}", "採用：エポック{epoch}"),
     "score per epoch": ("Score of held-out examples per epoch", "エポックごとの評価指標"),
@@ -116,9 +116,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Scores.
     "scores caption": (
         "Scores on {count} held-out examples, with 95 % confidence intervals",
-        "評価データ{count}件での評価（95 %信頼区間つき）",
+        "検証用データ{count}件での評価（95 %信頼区間つき）",
     ),
-    "scores caption text": ("Scores on the held-out text", "評価用テキストでの評価"),
+    "scores caption text": ("Scores on the held-out text", "検証用テキストでの評価"),
     "score": ("score", "指標"),
     "this model": ("this model", "このモデル"),
     "interval column": ("95 % interval", "95 %信頼区間"),
@@ -150,7 +150,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "mistakes note": (
         "The wrong predictions that the model was surest of. They are often wrong labels in the "
         "data, or a kind of example that training lacks.",
-        "モデルが最も自信を持って誤った例です。データのラベルの誤りや、学習データに不足している種類の"
+        "モデルが高い確信度で誤った例です。データのラベルの誤りや、学習データに不足している種類の"
         "例であることがよくあります。",
     ),
     "words note": (
@@ -161,7 +161,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "no mistakes": (
         "No held-out example was labelled wrong.",
-        "評価データに誤りはありませんでした。",
+        "検証用データに誤りはありませんでした。",
     ),
     "predicted": ("predicted", "予測"),
     "expected label": ("label in the data", "データのラベル"),
@@ -176,11 +176,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Samples.
     "samples note": (
         "What the model writes for held-out texts, beside what was expected.",
-        "評価用テキストに対する出力と正解です。",
+        "検証用テキストに対する出力と正解です。",
     ),
     "continuations note": (
         "How the model continues held-out texts.",
-        "評価用テキストの続きとして生成した文です。",
+        "検証用テキストの続きとして生成した文です。",
     ),
     "pairs note": (
         "The nearest of all held-out second texts for each first text.",
@@ -188,7 +188,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "rated note": (
         "The cosine of each held-out pair beside its score in the data.",
-        "評価データの各組のコサイン類似度と、データに付けられた値です。",
+        "検証用データの各組のコサイン類似度と、データに付けられた値です。",
     ),
     "input": ("input", "入力"),
     "output": ("output", "出力"),
@@ -208,7 +208,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Exports.
     "exports caption": (
         "The same model in each file, tried on the same {count} held-out examples, one at a time",
-        "各形式のファイルの比較（同じ評価データ{count}件を1件ずつ処理）",
+        "各形式のファイルの比較（同じ検証用データ{count}件を1件ずつ処理）",
     ),
     "exports caption untimed": ("The files of the model", "モデルのファイル"),
     "file": ("file", "ファイル"),
@@ -245,8 +245,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "example text": ("I love cats.", "猫が大好きです。"),
     "footer": ("Made by tfx-transformer.", "tfx-transformer で作成。"),
     # The list of runs.
-    "runs": ("Runs", "学習の一覧"),
-    "runs caption": ("The runs in this folder, newest first", "このフォルダの学習（新しい順）"),
+    "runs": ("Runs", "学習記録の一覧"),
+    "runs caption": ("The runs in this folder, newest first", "このフォルダの学習記録（新しい順）"),
     "no runs": ("There are no runs in this folder.", "このフォルダに学習の記録はありません。"),
     "name": ("name", "名前"),
     "recipe": ("recipe", "レシピ"),

@@ -106,7 +106,10 @@ class ClassifierRun(Run):
         if not self.predictor.labels.multi_label:
             self._pictures.labels(probabilities, truth, names)
             texts = [as_text(item) for item in self.held_out]
-            self._record.mistakes(most_confident_mistakes(texts, probabilities, truth, names))
+            mistakes = most_confident_mistakes(texts, probabilities, truth, names)
+            self._record.mistakes(mistakes)
+            if isinstance(self.predictor, ImageClassifier):
+                self._pictures.mistakes(mistakes)
         self._record.classes(scores["per_class"])
         others = self._conclude(probabilities, train)
         print(result_line(training, label_scores_line(scores), self.folder))

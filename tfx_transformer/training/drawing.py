@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,8 +13,10 @@ import pandas
 
 from tfx_transformer import pictures
 from tfx_transformer.data.translation_pair import encode_source
+from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.images import read_image
 from tfx_transformer.models.decoding import cross_attention
 from tfx_transformer.models.states import self_attention, text_ids, token_bytes
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -21,6 +25,8 @@ from tfx_transformer.training.record import Summary
 
 # Tokens of a text whose attention is drawn: so many have room for numbers.
 _READABLE = 12
+# Images on the sheet of mistakes.
+_IMAGES = 24
 
 
 class RunPictures:
@@ -32,6 +38,7 @@ class RunPictures:
 
     def __init__(self, folder: RunFolder) -> None:
         self._folder = folder
+        self._caption = folder.path.name
 
     def lengths(self, summary: Summary, max_length: int) -> None:
         """Draw lengths.png, how many texts have how many tokens; nothing of data without lengths.
@@ -40,14 +47,17 @@ class RunPictures:
             summary: of the training data.
             max_length: of the model, a line in the picture.
         """
+        self._caption = f"{self._folder.path.name} · {Path(summary.path).name}"
         panels, limit = summary.panels(max_length)
         if panels:
-            pictures.length_histogram(self._folder.file("lengths.png"), panels, limit)
+            picture = self._folder.file("lengths.png")
+            pictures.length_histogram(picture, panels, limit, caption=self._caption)
 
     def loss(self, metrics: pandas.DataFrame, best_epoch: int) -> None:
         """Draw loss.png, the curves of the losses and which epoch was the best."""
         picture = self._folder.file("loss.png")
-        pictures.loss_curve(picture, metrics.to_dict("records"), best_epoch)
+        epochs = metrics.to_dict("records")
+        pictures.loss_curve(picture, epochs, best_epoch, caption=self._caption)
 
     def labels(self, probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> None:
         """Draw confusion.png, which labels are taken for which, and calibration.png.
@@ -58,8 +68,29 @@ class RunPictures:
             names: of the labels.
         """
         predicted = probabilities.argmax(axis=1)
-        pictures.confusion_matrix(self._folder.file("confusion.png"), truth, predicted, names)
-        pictures.calibration(self._folder.file("calibration.png"), probabilities, truth)
+        caption = {"caption": self._caption}
+        confusion = self._folder.file("confusion.png")
+        pictures.confusion_matrix(confusion, truth, predicted, names, **caption)
+        calibration = self._folder.file("calibration.png")
+        pictures.calibration(calibration, probabilities, truth, **caption)
+
+    def mistakes(self, mistakes: Sequence[Mapping[str, Any]]) -> None:
+        """Draw mistakes.png, the images of the most confident mistakes with what they were taken
+        for; nothing if there is none.
+
+        Args:
+            mistakes: of `evaluation.most_confident_mistakes`, whose inputs are image files.
+        """
+        images, words = [], []
+        for mistake in mistakes[:_IMAGES]:
+            with contextlib.suppress(InputError):  # the file is gone since
+                images.append(read_image(mistake["input"]))
+                sure = f"{100 * mistake['probability']:.0f} %"
+                words.append(f"{mistake['predicted']} {sure}\nlabel: {mistake['label']}")
+        if images:
+            picture = self._folder.file("mistakes.png")
+            title = "Most confident mistakes"
+            pictures.contact_sheet(picture, images, words, title, caption=self._caption)
 
     def attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:
         """Draw attention.png: at which tokens of a sentence each written token looked.
@@ -79,6 +110,7 @@ class RunPictures:
             token_bytes(tokenizer, source_ids),
             token_bytes(tokenizer, target_ids),
             title=f"{sentence} → {written}",
+            caption=self._caption,
         )
 
     def self_attention(
@@ -96,4 +128,5 @@ class RunPictures:
         tokens = token_bytes(tokenizer, read[chosen])
         weights = self_attention(model, read[chosen]).mean(axis=(0, 1))
         picture = self._folder.file("attention.png")
-        pictures.self_attention_map(picture, weights, tokens, title=as_text(texts[chosen]))
+        title = as_text(texts[chosen])
+        pictures.self_attention_map(picture, weights, tokens, title, caption=self._caption)
