@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import io
 import json
 import math
 import sys
@@ -13,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+import tfx_transformer.models.pretrained.hub as module_of_hub
+from tfx_transformer.console import Console
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.describing import describe_source
@@ -162,6 +165,42 @@ def test_shards_are_those_of_the_index(hub):
     from_pretrained("hf://org/gpt2")
     fetched = [name for name, size in hub.asked if name.endswith(".safetensors")]
     assert set(fetched) == {f"model-{i:05}-of-00003.safetensors" for i in (1, 2, 3)}
+
+
+def test_what_is_missing_or_cut_off_is_named_by_info_as_by_loading(hub):
+    described, _ = fixture_of("gpt2")
+    folder = write_checkpoint(hub.root / "org" / "gone", described, shards=3)
+    (folder / "model-00002-of-00003.safetensors").unlink()
+    folder = write_checkpoint(hub.root / "org" / "outside", described, shards=3)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(index.read_text("utf-8").replace("model-00001", "../gone/model-00001"))
+    folder = write_checkpoint(hub.root / "org" / "cut", described)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    (write_checkpoint(hub.root / "org" / "bare", described) / "config.json").unlink()
+    for name, message in {
+        "gone": "index.json: the shard model-00002-of-00003.safetensors is not in the repository",
+        "outside": r"the shard \.\./gone/model-00001-of-00003.safetensors is not in the repository",
+        "cut": "ends after the file, so the download was cut off",
+        "bare": "hf://org/bare has weights, but no config.json",
+    }.items():
+        for read in (describe_source, from_pretrained):
+            with pytest.raises(InputError, match=message):
+                read(f"hf://org/{name}")
+
+
+def test_progress_is_lines_where_nothing_may_move_the_cursor(hub, monkeypatch):
+    written = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", Console(written))
+    monkeypatch.setattr(module_of_hub, "_SECONDS", 0)
+    Repository.of("hf://org/bert").whole()
+    bar = module_of_hub._lines_of_progress()(total=200_000_000, unit="B", mininterval=0)
+    bar.update(45_000_000)
+    bar.update(155_000_000)
+    lines = written.getvalue().splitlines()
+    assert "hf://org/bert: fetching model.safetensors, 0.1 MB" in lines
+    assert lines[-1] == "  45.0 MB of 200.0 MB"
+    assert not any("\\r" in line or "%" in line for line in lines)
 
 
 def test_what_cannot_be_read_is_not_fetched(hub):

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import errno
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer.console import Console
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
 from tfx_transformer.models.pretrained.checkpoint import (
@@ -60,6 +62,8 @@ _VOCABULARIES = (
 )
 # Most headers of safetensors files are shorter.
 _FIRST_BYTES = 100_000
+# Between two lines of progress.
+_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +106,11 @@ class Repository:
                 raise
             return cached, {}
         if not any(name.endswith(("config.json", MODULES)) for name in sizes):
+            if any(map(_is_weights, sizes)):
+                raise InputError(
+                    f"{self.source} has weights, but no config.json that says what they are of.\n"
+                    "  Take the checkpoint that it was made of, or another copy of it."
+                )
             raise no_weights(self.source, sizes)
         folder = self._fetch(sizes, _small(sizes))
         if (folder / "config.json").is_file() and "config.json" in sizes:
@@ -130,10 +139,11 @@ class Repository:
         stem = "" if part == folder else f"{part.relative_to(folder).as_posix()}/"
         files = weight_files(folder, sizes, self.source)
         own = [file for file in files if file.rpartition("/")[0] == stem.removesuffix("/")]
-        return {f"{self.source}/{file}": self._header(file) for file in own}
+        return {f"{self.source}/{file}": self._header(file, sizes[file]) for file in own}
 
-    def _header(self, file: str) -> dict[str, StoredTensor]:
-        """The tensors of a safetensors file, of which nothing but the header is fetched."""
+    def _header(self, file: str, size: int) -> dict[str, StoredTensor]:
+        """The tensors of a safetensors file of so many bytes, of which nothing but the header is
+        fetched."""
         cached = self._in_cache(file)
         if cached is not None:
             return read_header(cached)
@@ -143,7 +153,7 @@ class Repository:
             if 8 + length > len(start) == _FIRST_BYTES:
                 start = self._beginning(file, 8 + length)
         where = f"{self.source}/{file}"
-        tensors = parse_header(where, start)
+        tensors = parse_header(where, start, size)
         return {n: HeaderOnly(t.file, t.offset, t.dtype, t.shape) for n, t in tensors.items()}
 
     def _sizes(self) -> dict[str, int]:
@@ -181,7 +191,10 @@ class Repository:
             print(f"{self.source}: fetching {what}, {_bytes(size)}", file=sys.stderr)
         with self._explaining():
             folder = huggingface_hub.snapshot_download(
-                self.name, revision=self.revision, allow_patterns=files or ["config.json"]
+                self.name,
+                revision=self.revision,
+                allow_patterns=files or ["config.json"],
+                tqdm_class=_lines_of_progress() if isinstance(sys.stderr, Console) else None,
             )
         return Path(folder)
 
@@ -233,7 +246,7 @@ class Repository:
             )
         if isinstance(error, errors.RevisionNotFoundError):
             return InputError(
-                f"{self.source}: the model has no revision {self.revision!r}.\n"
+                f"{self.source}: the model has no revision {self.revision or 'main'!r}.\n"
                 f"  Take one of those at https://huggingface.co/{self.name}/tree/main, or leave "
                 "@… out."
             )
@@ -349,15 +362,28 @@ def weight_files(folder: Path, names: Mapping[str, Any], where: str) -> list[str
     for part in _parts(folder):
         index, single = f"{part}model.safetensors.index.json", f"{part}model.safetensors"
         if index in names:
-            shards = read_object(folder / index).get("weight_map")
-            shards = set(shards.values()) if isinstance(shards, dict) else set()
-            files += sorted(f"{part}{name}" for name in shards if f"{part}{name}" in names)
+            files += _shards(folder, index, part, names, where)
         elif single in names:
             files.append(single)
         else:
             own = (n.removeprefix(part) for n in names if str(PurePosixPath(n).parent) == part)
             raise no_weights(where, [n for n in names if "/" not in n] if not part else list(own))
     return files
+
+
+def _shards(folder: Path, index: str, part: str, names: Mapping[str, Any], where: str) -> list[str]:
+    """The files that an index names; arguments as of `weight_files`."""
+    shards = read_object(folder / index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{where}/{index}: 'weight_map' is missing.")
+    shards = sorted({f"{part}{name}" for name in shards.values()})
+    for name in shards:
+        if name not in names:
+            raise InputError(
+                f"{where}/{index}: the shard {name} is not in the repository.\n"
+                "  Take another revision of the model, or another copy."
+            )
+    return shards
 
 
 def _is_weights(name: str) -> bool:
@@ -398,7 +424,26 @@ def _is_cut(error: Exception) -> bool:
     return any(n in (*cut, *broken) for n in names) or "Consistency check failed" in text
 
 
-def _bytes(size: int) -> str:
+def _lines_of_progress() -> type:
+    """Return a class of progress bars that writes a line now and then: a console on which no text
+    may move the cursor spells out what draws a bar."""
+    from tqdm.std import tqdm
+
+    class Lines(tqdm):
+        shown = time.monotonic()
+
+        def display(self, *_: Any, **__: Any) -> None:
+            if self.unit != "B" or not 0 < self.n < (self.total or 0):
+                return
+            if time.monotonic() - Lines.shown < _SECONDS:
+                return
+            Lines.shown = time.monotonic()
+            print(f"  {_bytes(self.n)} of {_bytes(self.total)}", file=sys.stderr)
+
+    return Lines
+
+
+def _bytes(size: float) -> str:
     return f"{size / 1e6:,.1f} MB" if size >= 100_000 else f"{size / 1e3:,.1f} kB"
 
 
