@@ -112,7 +112,7 @@ def main(
 
     base_model = None
     if base:
-        base_model, tokenizer = tfx.from_pretrained(base, max_length=max_length)
+        base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
     else:
         tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)

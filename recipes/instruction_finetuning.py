@@ -113,7 +113,7 @@ def main(
     train = tfx.data.add_turns(train, turns, seed)
 
     if base:
-        model, tokenizer = tfx.from_pretrained(base, precision, "causal", max_length)
+        model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length)
     else:
         tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
         config = tfx.TransformerConfig.of_size(

@@ -99,7 +99,7 @@ def main(
     text = text or tfx.resources.dataset_path("pretraining.txt")
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
-        model, text_tokenizer = tfx.from_pretrained(base, precision, goal.task, context)
+        model, text_tokenizer = tfx.training.text_base(base, precision, goal.task, context)
     else:
         if tokenizer:
             text_tokenizer = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json")

@@ -91,7 +91,7 @@ def main(
         train, held_out = tfx.data.split_pairs(train, share, seed=seed)
 
     if base:
-        model, tokenizer = tfx.from_pretrained(base, precision, "seq2seq", max_length)
+        model, tokenizer = tfx.training.text_base(base, precision, "seq2seq", max_length)
     else:
         tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
         config = tfx.TransformerConfig.of_size(

@@ -353,3 +353,27 @@ def test_a_bundle_is_made_of_what_answers_only(folder, command):
     path = folder("vit", change, architectures=["ViTModel"])
     status, _, error = command("export", path, "--name", "mine", "--to", "transformers")
     assert status == 2 and "ViTModel has no head" in error and "--base" in error
+
+
+@pytest.mark.parametrize(
+    ("recipe", "case"),
+    [
+        ("embedding", "bert_model"),
+        ("text_classification", "bert_model"),
+        ("instruction_finetuning", "gpt2"),
+        ("pretraining", "gpt2"),
+        ("translation", "t5"),
+    ],
+)
+def test_a_base_without_a_tokenizer_is_refused_by_every_recipe_of_texts(
+    recipe, case, tmp_path, command
+):
+    described, _ = fixture_of(case)
+    base = write_checkpoint(tmp_path / "base", described | {"files": {}})
+    status, _, errors = command("run", recipe, "--base", base)
+    assert status == 2
+    assert f"the base {base} has no tokenizer, so it reads no text.\n  Put the files" in errors
+    if recipe == "text_classification":
+        images = write_checkpoint(tmp_path / "images", fixture_of("vit")[0])
+        status, _, errors = command("run", recipe, "--base", images)
+        assert (status, "reads images, not texts" in errors) == (2, True), errors

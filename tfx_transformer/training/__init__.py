@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tfx_transformer.renamed import old_names
 from tfx_transformer.training.augmentation import augment_images
+from tfx_transformer.training.base import text_base
 from tfx_transformer.training.callbacks import (
     Previews,
     Progress,
@@ -35,4 +36,5 @@ __all__ = [
     "objective",
     "rounds",
     "set_random_seed",
+    "text_base",
 ]
