@@ -8,7 +8,7 @@ from typing import Any
 
 from tfx_transformer.report.charts import bar, line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
-from tfx_transformer.report.measures import first_measure, value_text
+from tfx_transformer.report.measures import first_measure, lower_is_better, value_text
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
 
@@ -96,7 +96,7 @@ def _labels_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
         cells = [_count(part["labels"].get(label)) for part in counted]
         rows.append([user_text(label, 80), bar(count / most, f"{count:,.0f}"), *cells])
     names = [say(f"{part.get('name')} part") for part in counted]
-    made = table(say("labels caption"), [say("label"), "", *names], rows)
+    made = table(say("labels caption"), [say("label"), say("count"), *names], rows)
     more = len(ordered) - _LABELS_SHOWN
     note = tag("p", say("more labels", count=more), class_="quiet") if more > 0 else None
     return tag("div", made, note)
@@ -123,7 +123,8 @@ def training_section(records: Records, say: Say) -> Html | None:
     charts = [line_chart(say("loss"), say("epoch"), losses, kept, mark)]
     judged = _judged(records, metrics)
     if judged:
-        named = {say(judged): points(f"val_{judged}")}
+        lower = f" ({say('lower')})" if lower_is_better(judged) else ""
+        named = {say(judged) + lower: points(f"val_{judged}")}
         charts.append(line_chart(say("score per epoch"), say("epoch"), named, kept, mark))
     figures = tag("div", *charts, class_="figures")
     return join(figures, _metrics_table(metrics, say), _previews(records, say))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tfx_transformer.evaluation.intervals import proportion_interval
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
 from tfx_transformer.report.measures import (
     baselines_of,
@@ -19,6 +20,8 @@ from tfx_transformer.report.texts import Say
 # Labels whose confusion matrix is a table; of more it is a picture.
 _MATRIX_LABELS = 16
 _CLASSES_SHOWN = 60
+# Scores that are the share of examples that are right.
+_SHARES = ("accuracy", "exact_match", "found")
 
 
 def conclusion_section(records: Records, say: Say, language: str) -> Html:
@@ -79,21 +82,34 @@ def _scores_table(records: Records, say: Say) -> Html:
     baselines = baselines_of(records)
     header = [say("score"), say("this model"), say("interval column"), *map(say, baselines)]
     rows = []
+    count = number(records.evaluation.get("examples"))
     first = first_measure(records)
     ordered = sorted(scores_of(records).items(), key=lambda item: item[0] != first)
     for measure, score in ordered:
         lower = tag("span", f" ({say('lower')})", class_="quiet")
         name = join(say(measure), lower if lower_is_better(measure) else None)
         ends = [number(score.get(end)) for end in ("low", "high")]
-        interval = "–"
-        if None not in ends:
-            interval = " – ".join(value_text(measure, end) for end in ends)
-        others = [value_text(measure, found.get(measure)) for found in baselines.values()]
+        interval = "–" if None in ends else _range(measure, *ends)
+        others = [_baseline(measure, found.get(measure), count) for found in baselines.values()]
         value = tag("span", value_text(measure, score["value"]), class_="best")
         rows.append([name, value, interval, *others])
-    count = number(records.evaluation.get("examples"))
     caption = say("scores caption", count=f"{count:,.0f}") if count else say("scores caption text")
     return table(caption, header, rows)
+
+
+def _baseline(measure: str, value: Any, count: float | None) -> Any:
+    """Return the score of a simpler method, a share of examples with its interval."""
+    share = number(value)
+    if share is None or not count or measure not in _SHARES or not 0 <= share <= 1:
+        return value_text(measure, value)
+    interval = proportion_interval(round(share * count), int(count))
+    return join(
+        f"{value_text(measure, share)} ", tag("div", _range(measure, *interval), class_="quiet")
+    )
+
+
+def _range(measure: str, low: float, high: float) -> str:
+    return f"{value_text(measure, low)} – {value_text(measure, high)}"
 
 
 def _classes_table(records: Records, say: Say) -> Html | None:

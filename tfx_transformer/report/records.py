@@ -47,11 +47,11 @@ class Records:
     def table(self, name: str) -> list[dict[str, str]]:
         """Return the rows of a CSV file."""
         text = self._read(name).decode("utf-8", "replace")
-        try:
-            reader = csv.DictReader(io.StringIO(text, newline=""), restval="")
-            return [{k: v for k, v in row.items() if isinstance(k, str)} for row in reader]
-        except csv.Error:
-            return []
+        rows: list[dict[str, str]] = []
+        with contextlib.suppress(csv.Error):  # the rows before it are shown
+            for row in csv.DictReader(io.StringIO(text, newline=""), restval=""):
+                rows.append({name: value for name, value in row.items() if name is not None})
+        return rows
 
     def picture(self, name: str) -> bytes:
         """Return a PNG file; empty: it is not there, or holds something else."""
