@@ -6,8 +6,10 @@
     python tests/faults/hostile_models.py FOLDER/* --tables --count 150     of the tables' values
     python tests/faults/hostile_models.py FOLDER/* --configs --count 12     configurations that lie
 
-A file that is refused, or answers, is fine. A signal, another exception or more than five seconds
-is a finding: it is printed with its seed, and the exit status is 1.
+A file that is refused, or answers, is fine. A signal, another exception or a hang is a finding: it
+is printed with its seed, and the exit status is 1. It hangs if it computes for more than five
+seconds (processor time of all its threads, so other programs do not count), or is not done after
+two minutes of waiting.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import json
 import os
 import random
 import resource
+import select
 import shutil
 import signal
 import struct
@@ -37,7 +40,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
 
-SECONDS = 5
+SECONDS, PATIENCE = 5, 120
 SHORT, LONG = "the cat", "the cat sees a dog and 猫 が 見る ! " * 4
 
 
@@ -93,7 +96,7 @@ def mutated_tables(data: bytes, seed: int) -> bytes:
         tensor, operator = draw.choice(graph.tensors), draw.choice(graph.operators)
         number = draw.choice((-1, 0, 1, 2, 7, 1 << 16, 2**31 - 1, draw.randrange(300)))
         inside = draw.choice((number, draw.randrange(len(graph.tensors))))
-        kind = draw.randrange(8)
+        kind = draw.randrange(12)
         if kind == 0 and np.size(tensor.shape):
             tensor.shape = np.array(tensor.shape)
             tensor.shape[draw.randrange(len(tensor.shape))] = number
@@ -110,13 +113,69 @@ def mutated_tables(data: bytes, seed: int) -> bytes:
             operator.opcodeIndex = draw.randrange(len(model.operatorCodes))
         elif kind == 6:
             graph.operators.remove(operator)
-        else:
+        elif kind == 7:
             code = draw.choice(model.operatorCodes)
             code.builtinCode = draw.randrange(160)
             code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+        elif kind == 8:
+            _change_options(operator.builtinOptions, number, draw)
+        elif kind == 9:
+            _change_quantization(tensor.quantization, number, draw)
+        elif kind == 10:
+            _change_constant(model, graph, operator, number, draw)
+        else:  # the other tensors of one operation have the shapes and places of others
+            operator.inputs = np.array(operator.inputs)[::-1]
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+_WIDE = {"axis", "beginMask", "endMask", "shrinkAxisMask", "num", "numSplits", "batchDims"} | {
+    f"{what}{side}" for what in ("stride", "filter") for side in ("W", "H", "Width", "Height")
+}
+
+
+def _change_options(options: Any, number: int, draw: random.Random) -> None:
+    """Of an operation: an axis, a stride, a mask, how many outputs."""
+    if options is not None and vars(options):
+        name = draw.choice(sorted(vars(options)))
+        old = getattr(options, name)
+        if isinstance(old, (bool, int)):  # most are int8
+            setattr(options, name, type(old)(number if name in _WIDE else number % 100))
+
+
+def _change_quantization(quantization: Any, number: int, draw: random.Random) -> None:
+    """Fewer scales than rows, another axis, scales that are no scales."""
+    if quantization is None or quantization.scale is None or not len(quantization.scale):
+        return
+    kind = draw.randrange(4)
+    if kind == 0:
+        quantization.scale = quantization.scale[: draw.randrange(len(quantization.scale))]
+    elif kind == 1:
+        quantization.quantizedDimension = number
+    elif kind == 2:
+        quantization.zeroPoint = draw.choice((None, [], [number]))
+    else:
+        quantization.scale = np.array(quantization.scale)
+        quantization.scale[0] = draw.choice((0, -1, float("nan"), float("inf"), 1e-30))
+
+
+def _change_constant(
+    model: Any, graph: Any, operator: Any, number: int, draw: random.Random
+) -> None:
+    """A shape, an axis, a permutation or indices: the integers that an operation reads."""
+    found = [
+        graph.tensors[index].buffer
+        for index in operator.inputs
+        if index >= 0
+        and graph.tensors[index].type == 2
+        and model.buffers[graph.tensors[index].buffer].data is not None
+    ]
+    if found:
+        buffer = model.buffers[draw.choice(found)]
+        values = np.array(buffer.data, "uint8").view("int32").copy()
+        values[draw.randrange(len(values))] = number
+        buffer.data = values.view("uint8")
 
 
 def mismatched(config: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -180,16 +239,21 @@ def outcome(action: Callable[[], object], seconds: int = SECONDS) -> Outcome:
         os._exit(0)
     os.close(writing)
     with open(reading, "rb") as pipe:
+        is_ending = bool(select.select([pipe], [], [], PATIENCE)[0])
+        if not is_ending:
+            os.kill(child, signal.SIGKILL)
         written = pipe.read()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if written and not status:
         return Outcome(*json.loads(written))
-    return Outcome("hangs" if status == -signal.SIGXCPU else "signal", str(status), 0.0)
+    hangs = status == -signal.SIGXCPU or not is_ending
+    return Outcome("hangs" if hangs else "signal", str(status), 0.0)
 
 
 def _tried(action: Callable[[], object], seconds: int) -> Outcome:
     used = int(time.process_time()) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds))
+    # The first limit is SIGXCPU; the kernel kills at the second, and so also where they are equal.
+    resource.setrlimit(resource.RLIMIT_CPU, (used + seconds, used + seconds + 2))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     began = time.process_time()
     try:

@@ -79,6 +79,16 @@ def other_options(model):
     softmax.builtinOptionsType = 8
 
 
+def of_another_type(model):
+    """An output of bytes where the kernel writes integers of 32 bits: it ended in a signal."""
+    graph = model.subgraphs[0]
+    compare = next(
+        o for o in graph.operators if model.operatorCodes[o.opcodeIndex].builtinCode in (71, 72)
+    )
+    code = model.operatorCodes[compare.opcodeIndex]
+    code.builtinCode = code.deprecatedBuiltinCode = 99  # SQUARED_DIFFERENCE
+
+
 def twice_named(model):
     model.signatureDefs[1].signatureKey = model.signatureDefs[0].signatureKey
 
@@ -90,6 +100,7 @@ def twice_named(model):
         (written_twice, "cannot write tensor|cannot be read"),
         (loops, "cannot be read|operation 119"),
         (twice_named, "is there twice"),
+        (of_another_type, "SQUARED_DIFFERENCE of int32, int32 that makes bool"),
     ],
 )
 def test_a_graph_that_lies_is_refused(text_classifier, tmp_path, change, message):

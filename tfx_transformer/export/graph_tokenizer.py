@@ -46,7 +46,7 @@ class GraphTokenizer(tf.Module):
         tokens = {index: token for token, index in ranks.items()}
         self._tokens = tf.constant([tokens.get(index, b"") for index in range(size)])
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """Ids of texts, without start or end: `Tokenizer.encode` of each.
 

@@ -7,8 +7,13 @@ talk to other machines. Ours compute tensors from tensors, and hold nothing else
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
@@ -68,6 +73,26 @@ _OBJECTS = frozenset(
         "trackable_tuple_wrapper",
     }
 )
+
+
+def write(archive: Any, folder: str | os.PathLike) -> None:
+    """Write a `keras.export.ExportArchive` as a SavedModel. What Keras prints goes to standard
+    error.
+
+    Args:
+        folder: to make, in an unfinished bundle. TensorFlow's AutoGraph writes temporary files;
+            beside it they go when that bundle goes, even if the process is killed.
+    """
+    usual = tempfile.tempdir
+    with (
+        tempfile.TemporaryDirectory(dir=Path(folder).parent) as temporary,
+        contextlib.redirect_stdout(sys.stderr),
+    ):
+        tempfile.tempdir = temporary
+        try:
+            archive.write_out(str(folder), verbose=False)
+        finally:
+            tempfile.tempdir = usual
 
 
 def load(folder: Path):

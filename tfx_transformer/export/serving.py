@@ -62,7 +62,7 @@ def _serving(model, tokenizer, config: dict, answer, start: str = ""):
 
         def serve_images(images):
             how = model.config.image_resize
-            decode = tf.function(lambda image: _pixels(image, size, how))
+            decode = tf.function(lambda image: _pixels(image, size, how), autograph=False)
             return answer({"images": tf.map_fn(decode, images, fn_output_signature=tf.float32)})
 
         return [], serve_images, [tf.TensorSpec([None], tf.string, name="images")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ import tensorflow as tf
 
 from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
-from tfx_transformer.export import compact, gpu_graph
+from tfx_transformer.export import compact, gpu_graph, saved_model_file
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.standalone import write_run_pyz
@@ -174,8 +173,7 @@ class Conversion:
             archive.track(self.model)
             for name, (function, specs) in self.table.items():
                 archive.add_endpoint(name, function, input_signature=[specs])
-            with contextlib.redirect_stdout(sys.stderr):
-                archive.write_out(self._folder.name, verbose=False)
+            saved_model_file.write(archive, self._folder.name)
 
     def _converted(self, quantize: str | None) -> Path:
         """Where the converter writes."""
@@ -228,7 +226,7 @@ def _shared_embedding_table(model):
     nothing: the converter would multiply the scale of a norm before it into a copy of the table.
     """
 
-    @tf.function(experimental_implements="embedding_matmul")
+    @tf.function(autograph=False, experimental_implements="embedding_matmul")
     def lookup(table, ids):
         return tf.gather(table, ids)
 

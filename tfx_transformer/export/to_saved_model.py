@@ -3,10 +3,8 @@ its graph, in core TensorFlow operations."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import sys
 from pathlib import Path
 
 import keras
@@ -40,6 +38,5 @@ def write_saved_model(folder: Path, model, tokenizer) -> None:
     for part in (model, *parts):
         archive.track(part)
     archive.add_endpoint("serve", serve, specs)
-    with contextlib.redirect_stdout(sys.stderr):
-        archive.write_out(str(folder / bundle.SAVED_MODEL), verbose=False)
+    saved_model_file.write(archive, folder / bundle.SAVED_MODEL)
     saved_model_file.check(folder / bundle.SAVED_MODEL)

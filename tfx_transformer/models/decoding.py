@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -207,6 +208,9 @@ def generate(
 def compile_function(function: Callable, arguments: Any, jit_compile: bool = False) -> Callable:
     """The function as one graph where the backend has graphs.
 
+    AutoGraph is off: the functions have no Python branches on tensors, and what it writes to the
+    folder of temporary files would stay there when the process is killed.
+
     Args:
         arguments: (dtype, rank) of each argument, so that one graph serves all shapes; None lets
             shapes differ from call to call and relaxes them as they do.
@@ -216,7 +220,7 @@ def compile_function(function: Callable, arguments: Any, jit_compile: bool = Fal
         return function
     import tensorflow as tf
 
+    graph = functools.partial(tf.function, function, autograph=False)
     if arguments is None or jit_compile:
-        return tf.function(function, jit_compile=jit_compile, reduce_retracing=not jit_compile)
-    signature = [tf.TensorSpec([None] * rank, dtype) for dtype, rank in arguments]
-    return tf.function(function, input_signature=signature)
+        return graph(jit_compile=jit_compile, reduce_retracing=not jit_compile)
+    return graph(input_signature=[tf.TensorSpec([None] * rank, dtype) for dtype, rank in arguments])

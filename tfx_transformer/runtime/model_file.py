@@ -19,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.runtime import operations
 from tfx_transformer.runtime.flatbuffer import Table, root
 from tfx_transformer.runtime.operations import OPERATIONS, SEVERAL_OUTPUTS, Operation
 
@@ -37,6 +38,8 @@ _NUMBERS = {
     9: ("int8", 8),
     17: ("int4", 4),
 }
+
+_FLOAT, _INT32, _BOOL = 0, 2, 6
 
 # The largest tensors of real models are tables and caches of some hundred megabytes.
 _MAX_TENSOR_BYTES = 1 << 31
@@ -145,10 +148,11 @@ def _kind(number: int) -> Operation:
 
 
 def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> None:
-    constants = []
+    constants, types = [], []
     for number, tensor in enumerate(graph.tables(0)):
         _check_tensor(number, tensor)
         constants.append(buffers[tensor.int(2)])
+        types.append(tensor.byte(1))
     # What may be read so far.
     known = list(constants)
     for index in graph.ints(1):
@@ -168,6 +172,7 @@ def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> N
             if not 0 <= index < len(known) or known[index]:
                 raise ValueError(f"operation {number} cannot write tensor {index}")
             known[index] = True
+        _check_types(number, operator, kinds[operator.int(0)], types)
     for index in graph.ints(2):
         if not 0 <= index < len(known) or not known[index]:
             raise ValueError(f"output {index} is never written")
@@ -188,6 +193,32 @@ def _check_kind(
         raise ValueError(f"operation {number} is a {kind.name} with {len(inputs)} inputs")
     if not outputs or parts != len(outputs):
         raise ValueError(f"operation {number} is a {kind.name} with {len(outputs)} outputs")
+
+
+def _check_types(number: int, operator: Table, kind: Operation, types: list[int]) -> None:
+    """The types of an operation's outputs are those that its kernel writes."""
+    inputs = [types[index] for index in operator.ints(1) if index >= 0]
+    outputs = [types[index] for index in operator.ints(2)]
+    expected = inputs[operations.OUTPUT_AS_INPUT.get(kind.name, 0)]
+    if kind.name in operations.BOOLEAN_OUTPUT:
+        expected = _BOOL
+    elif kind.name in operations.FLOAT_OUTPUT or (
+        kind.name == "EMBEDDING_LOOKUP" and _NUMBERS[expected][1] <= 8
+    ):
+        expected = _FLOAT
+    elif kind.name in operations.TYPE_AS_OPTION:
+        expected = operator.table(4).byte(0) if operator.at(4) else -1
+    elif kind.name in operations.CONVERTING:
+        expected = outputs[0]
+    wanted = [expected] * len(outputs)
+    if kind.name == "TOPK_V2":
+        wanted[1:] = [_INT32]
+    is_right = outputs == wanted
+    if kind.name in operations.INPUTS_ALIKE:
+        is_right = is_right and len(set(inputs)) == 1
+    if not is_right:
+        read, made = (", ".join(_NUMBERS[t][0] for t in some) for some in (inputs, outputs))
+        raise ValueError(f"operation {number} is a {kind.name} of {read} that makes {made}")
 
 
 def _check_tensor(number: int, tensor: Table) -> None:

@@ -124,3 +124,31 @@ OPERATIONS = {
 
 # All others have one output.
 SEVERAL_OUTPUTS = ("SPLIT", "SPLIT_V", "UNPACK", "TOPK_V2")
+
+# The numbers of an output are of the type that the first input has, but for these: of another
+# input, or of one type whatever goes in. Kernels write what the type of an input asks for; an
+# output of a narrower one would be too small for it.
+OUTPUT_AS_INPUT = {
+    "SPLIT": 1,
+    "EMBEDDING_LOOKUP": 1,
+    "SELECT": 1,
+    "SELECT_V2": 1,
+    "FILL": 1,
+    "SCATTER_ND": 1,
+}
+BOOLEAN_OUTPUT = frozenset(
+    {"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"}
+    | {"LOGICAL_OR", "LOGICAL_AND", "LOGICAL_NOT", "REDUCE_ANY", "REDUCE_ALL"}
+)
+FLOAT_OUTPUT = frozenset({"DEQUANTIZE"})
+# These make what is asked for: the first two by the type of their output, the others by an option.
+CONVERTING = frozenset({"CAST", "QUANTIZE"})
+TYPE_AS_OPTION = frozenset({"SHAPE", "ARG_MAX"})
+
+# Operations whose inputs are all of one type.
+INPUTS_ALIKE = frozenset(
+    {"ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FLOOR_MOD"}
+    | {"SQUARED_DIFFERENCE", "BITWISE_XOR", "RIGHT_SHIFT", "LOGICAL_OR", "LOGICAL_AND"}
+    | {"LESS", "LESS_EQUAL", "GREATER", "GREATER_EQUAL", "EQUAL", "NOT_EQUAL"}
+    | {"CONCATENATION", "PACK", "ADD_N"}
+)
