@@ -1,15 +1,23 @@
 """The verb predict: every row of a table answered, none lost, and an interrupted one goes on."""
 
 import csv
+import datetime
+import gzip
 import json
 import os
 from pathlib import Path
 
 import numpy as np
+import openpyxl
+import pandas
+import pyarrow.parquet
 import pytest
+from openpyxl.utils.escape import unescape
 
 from tfx_transformer import bundle, files, runtime
 from tfx_transformer.cli import predict
+from tfx_transformer.errors import InputError
+from tfx_transformer.prediction.answers import PREDICTIONS, TablePredictor
 from tfx_transformer.prediction.classification import Labels
 
 NAMES = ["even", "odd"]
@@ -62,6 +70,40 @@ def answers(tmp_path, monkeypatch):
     return make
 
 
+# Format -> what reads it: rows of the header and the values, by another program.
+def read_excel(path):
+    return [list(row) for row in openpyxl.load_workbook(path).active.values]
+
+
+def read_parquet(path):
+    table = pyarrow.parquet.read_table(path)
+    return [table.column_names, *map(list, zip(*table.to_pydict().values(), strict=True))]
+
+
+def read_lines(path):
+    rows = [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+    return [list(rows[0]), *(list(row.values()) for row in rows)]
+
+
+def read_packed(path):
+    with gzip.open(path, "rt", encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def read_tabs(path):
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file, delimiter="\t"))
+
+
+READERS = {
+    "out.xlsx": read_excel,
+    "out.parquet": read_parquet,
+    "out.jsonl": read_lines,
+    "out.csv.gz": read_packed,
+    "out.tsv": read_tabs,
+}
+
+
 def write(path, *rows):
     with open(path, "w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows(rows)
@@ -83,6 +125,139 @@ def test_every_row_gets_its_label_and_keeps_its_cells(command, answers):
         ["2", "abcd", 'a "b"', "even", "0.7500"],
         ["3", "猫", "", "odd", "0.7500"],
     ]
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_any_format_is_written(command, answers, name):
+    answers()
+    rows = [("id", "text"), ("001", "=1+1"), ("", "_x000D_\r"), ("NA", "猫"), ("4", " ")]
+    write("in.csv", *rows)
+    status, _, errors = command("predict", "saved", "in.csv", f"--save={name}", "--batch-size=3")
+    assert (status, errors) == (0, "")
+    header, *found = READERS[name](name)
+    assert header == ["id", "text", "predicted", "probability"]
+    is_text = name in ("out.tsv", "out.csv.gz")
+    plain = unescape if name == "out.xlsx" else str  # openpyxl leaves escapes as they are
+    got = [[plain(v or "") if isinstance(v, str) or v is None else v for v in r] for r in found]
+    sure = "0.7500" if is_text else 0.75
+    assert [row[:2] for row in got] == [list(row) for row in rows[1:]]
+    assert [row[2:] for row in got] == [["even", sure], ["even", sure], ["odd", sure], ["", ""]]
+    assert sorted(os.listdir()) == sorted(
+        ["in.csv", f"{name.rpartition('.')[0]}.bad_rows.csv", name, "saved"]
+    ), "nothing is left behind"
+
+
+def test_types_are_kept(command, answers):
+    answers()
+    when = datetime.datetime(2024, 1, 5, 10, 2)
+    frame = pandas.DataFrame(
+        {"text": ["abc", "de"], "n": [1, 2], "x": [0.1, None], "when": [when, when], "l": [[1], []]}
+    )
+    frame.to_parquet("in.parquet")
+    assert command("predict", "saved", "in.parquet", "--save=out.parquet")[0] == 0
+    before, after = (pyarrow.parquet.read_table(f"{n}.parquet") for n in ("in", "out"))
+    assert after.select(before.column_names).equals(before)
+    assert after["probability"].to_pylist() == [0.75, 0.75]
+    assert command("predict", "saved", "in.parquet", "--save=out.xlsx")[0] == 0
+    assert read_excel("out.xlsx")[1] == ["abc", 1, 0.1, when, "[1]", "odd", 0.75]
+    assert command("predict", "saved", "out.xlsx", "--save=b.csv")[0] == 2, "there is a predicted"
+    assert command("predict", "saved", "in.parquet", "--save=out.csv")[0] == 0
+    assert read("out.csv")[1] == ["abc", "1", "0.1", "2024-01-05T10:02:00", "[1]", "odd", "0.7500"]
+
+
+def test_vectors_are_lists_where_a_format_has_them(command, answers):
+    answers("embedding")
+    write("in.csv", ("text",), ("abc",), ("",), ("de!",))
+    assert command("predict", "saved", "in.csv", "--save=out.parquet")[0] == 0
+    assert read_parquet("out.parquet")[1:] == [["abc", [3.0, 0.25]], ["", None], ["de!", [3, 0.25]]]
+    assert command("predict", "saved", "in.csv", "--save=out.jsonl")[0] == 0
+    assert read_lines("out.jsonl")[1:] == [["abc", [3.0, 0.25]], ["", None], ["de!", [3, 0.25]]]
+
+
+def test_an_interrupted_command_goes_on_in_a_format_that_cannot_be_appended_to(command, answers):
+    write("in.csv", ("id", "text"), *[(n, "x" * (n % 7 + 1)) for n in range(23)])
+    answers(reader=Reader(dies_after=2))
+    flags = ("predict", "saved", "in.csv", "--save=out.xlsx", "--batch-size=5")
+    assert command(*flags)[0] == 130
+    assert not os.path.exists("out.xlsx")
+    again = answers()
+    assert command(*flags)[:2] == (0, "Goes on after 10 rows.\nout.xlsx: 23 rows\n")
+    assert again.batches == [5, 5, 3]
+    rows = read_excel("out.xlsx")
+    assert [row[0] for row in rows[1:]] == [str(n) for n in range(23)]
+    assert [row[2] for row in rows[1:]] == [NAMES[(n % 7 + 1) % 2] for n in range(23)]
+
+
+def test_a_table_of_shift_jis_with_semicolons(command, answers):
+    answers()
+    with open("in.csv", "w", encoding="cp932", newline="") as file:
+        csv.writer(file, delimiter=";").writerows([("text", "id"), ("これはペンです", "1;2")])
+    status, output, errors = command("predict", "saved", "in.csv", "--save=out.csv")
+    assert (status, output) == (0, "out.csv: 1 row\n")
+    assert errors == "in.csv: Shift-JIS, separated by semicolons\n"
+    assert read("out.csv")[1] == ["これはペンです", "1;2", "odd", "0.7500"]
+    flags = ("predict", "saved", "in.csv", "--save=b.csv", "--encoding=cp932", "--delimiter=;")
+    assert command(*flags)[0] == 0
+    assert read("b.csv") == read("out.csv")
+
+
+@pytest.mark.parametrize(
+    ("save", "rows", "message"),
+    [
+        ("out.ods", [("text",), ("a",)], "not written in this format"),
+        ("out.sqlite", [("text",), ("a",)], "not written in this format"),
+        ("out.jsonl", [("text", "a", "a"), ("b", "c", "d")], "two columns have one name"),
+        ("out.parquet", [("text", "a", "a"), ("b", "c", "d")], "two columns have one name"),
+        ("out.xlsx", [("text",), ("x" * 32_768,)], "A cell of Excel holds 32,767"),
+    ],
+)
+def test_what_a_format_cannot_hold_is_named(command, answers, save, rows, message):
+    answers()
+    write("in.csv", *rows)
+    status, _, errors = command("predict", "saved", "in.csv", f"--save={save}")
+    assert status == 2 and message in errors
+    assert not os.path.exists(save)
+
+
+class Predictor(Reader, TablePredictor):
+    """What `runtime.load` returns, as far as a table is concerned."""
+
+    def __init__(self, task):
+        super().__init__()
+        self.task = task
+
+
+@pytest.mark.parametrize("task", PREDICTIONS)
+def test_a_dataframe_gets_what_the_command_writes(command, answers, task):
+    answers(task)
+    column = PREDICTIONS[task].column
+    frame = pandas.DataFrame({"id": [7, 8, 9], column: ["abc", None, "de"]}, index=["a", "b", "c"])
+    frame.to_csv("in.csv", index=False)
+    assert command("predict", "saved", "in.csv", "--save=out.csv")[0] == 0
+    with pytest.warns(UserWarning, match="1 of 3 rows are not answered"):
+        found = Predictor(task).predict_table(frame, batch_size=2)
+    assert list(found.index) == ["a", "b", "c"]
+    assert list(frame.columns) == ["id", column], "the table itself stays as it is"
+    header, *rows = read("out.csv")
+    assert list(found.columns) == header
+    kinds = PREDICTIONS[task].kinds
+    for name, kind in zip(PREDICTIONS[task].names, kinds, strict=True):
+        cells = [row[header.index(name)] for row in rows]
+        for cell, value in zip(cells, found[name], strict=True):
+            empty = value is None or value == "" or value != value
+            assert (cell == "") == empty
+            if not empty:
+                assert value == (cell if kind is str else json.loads(cell))
+
+
+def test_a_dataframe_without_the_column_is_refused():
+    frame = pandas.DataFrame({"body": ["a"]})
+    with pytest.raises(InputError, match="there is no column 'text'"):
+        Predictor("classification").predict_table(frame)
+    found = Predictor("classification").predict_table(frame, "body", unsure=0.9)
+    assert found["predicted"].tolist() == [""]
+    with pytest.raises(InputError, match="there is a column 'predicted'|has a column 'predicted'"):
+        Predictor("classification").predict_table(found, "body")
 
 
 def test_labels_below_a_probability_are_left_open(command, answers):
@@ -152,10 +327,8 @@ def test_a_signal_between_two_rows_answers_none_twice(command, answers, monkeypa
     answers()
     command("predict", "saved", "in.csv", "--save=whole.csv")
     flags = ("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=5")
-    cells = predict._labels
-
     def interrupted(*arguments):
-        yield from cells(*arguments)[:3]
+        yield from labels.answer(*arguments)[:3]
         raise KeyboardInterrupt
 
     labels = predict.PREDICTIONS["classification"]

@@ -9,7 +9,7 @@ from typing import Any
 
 from tfx_transformer import __version__, flags
 from tfx_transformer.cli.classifiers import add_classify_verb
-from tfx_transformer.cli.data import KINDS, add_columns, check
+from tfx_transformer.cli.data import KINDS, add_columns, add_table_options, check
 from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
 from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
 from tfx_transformer.cli.predict import add_predict_verb
@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE|FOLDER", help="training data, as a recipe takes it")
     one.add_argument("--kind", choices=KINDS, help="what it holds [by the flags, or its header]")
     add_columns(one, KINDS)
+    add_table_options(one)
     one.add_argument("--bundle", help="count with this bundle's tokenizer; else one is trained")
     one.add_argument("--max-length", type=int, default=128, help="tokens a model would read [128]")
 
@@ -90,6 +91,7 @@ def _add_model_verbs(verb: Callable) -> None:
     one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
     one.add_argument("file", metavar="FILE", help="table or text to score the bundle on")
     add_columns(one, ("pairs", "instructions", "labels", "images", "text"))
+    add_table_options(one)
     add_engine(one, "keras", WRITING_ENGINES)
     one.add_argument(
         "--tokenize", choices=TOKENIZE, help="how BLEU splits words [by the references' script]"

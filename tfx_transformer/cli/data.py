@@ -22,10 +22,19 @@ COLUMNS = {
     "text": {"column": ""},
 }
 KINDS = tuple(COLUMNS)
+# How a table is read where that cannot be found; see `data.TableFile`.
+TABLE_OPTIONS = {
+    "encoding": "encoding of a CSV or TSV, such as cp932 [found]",
+    "delimiter": "what separates its cells, such as ';' or tab [found]",
+    "sheet": "sheet of a workbook [the only one]",
+    "table": "table of a SQLite database [the only one]",
+}
 # A kind needs them to be in the header; the others may be missing.
 _OPTIONAL = {"input", "separator", "score"}
 _TEXT_FILES = (".txt", ".md")
 _CHAT_FILES = (".jsonl", ".json")
+# Columns that make conversations of a table.
+_CHATS, _COMPLETIONS = {"messages", "conversations"}, {"prompt", "completion"}
 
 
 def add_columns(verb: argparse.ArgumentParser, kinds: Sequence[str]) -> None:
@@ -38,6 +47,21 @@ def add_columns(verb: argparse.ArgumentParser, kinds: Sequence[str]) -> None:
             text = f"column of the {name}s" + (f" [{default}]" if default else "")
         verb.add_argument(f"--{name}", help=text, metavar="TEXT" if name == "separator" else "NAME")
     verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")
+
+
+def add_table_options(verb: argparse.ArgumentParser) -> None:
+    """Adds the flags that say how a table is read where that cannot be found."""
+    for name, text in TABLE_OPTIONS.items():
+        verb.add_argument(f"--{name}", default="", metavar="NAME", help=text)
+
+
+def given_table(chosen: argparse.Namespace) -> str | os.PathLike[str]:
+    """Return the file that was named, with how it is read."""
+    from tfx_transformer.data.formats import table_files
+
+    options = {name: getattr(chosen, name) for name in TABLE_OPTIONS}
+    (file,) = table_files(chosen.file, **options)
+    return file
 
 
 def fill_columns(chosen: argparse.Namespace) -> set[str]:
@@ -54,11 +78,12 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
     if chosen.max_length < 2:
         raise InputError(f"--max-length is {chosen.max_length}.\n  Expected 2 tokens or more.")
     given = fill_columns(chosen)
+    chosen.file = given_table(chosen)
     kind = chosen.kind or _kind(Path(chosen.file), given, chosen)
     if kind is None:
         from tfx_transformer.cli.propose import propose
 
-        return propose(Path(chosen.file))
+        return propose(chosen.file)
     check_given(kind, given)
     summary, bad_rows = _CHECKS[kind](chosen)
     print("\n".join([summary.path, *summary.lines()[1:]]))
@@ -160,13 +185,14 @@ def check_given(kind: str, given: set[str]) -> None:
 def _kind(path: Path, given: set[str], chosen: argparse.Namespace) -> str | None:
     """Return the kind of a file or folder: by the flags that are given, its ending and its header;
     None if they leave it open."""
-    if path.is_dir():
+    from tfx_transformer.data.formats import is_table_folder
+    from tfx_transformer.data.tables import read_header
+
+    if path.is_dir() and not is_table_folder(path):
         return _kind_of_folder(path)
     suffix = path.suffix.lower()
     if suffix in _TEXT_FILES:
         return "text"
-    if suffix in _CHAT_FILES:
-        return "instructions"
     possible = [kind for kind in KINDS if given <= COLUMNS[kind].keys()]
     if given and not possible:
         named = ", ".join(f"--{name}" for name in sorted(given))
@@ -174,13 +200,11 @@ def _kind(path: Path, given: set[str], chosen: argparse.Namespace) -> str | None
             f"{named} name columns of different kinds of data.\n"
             f"  Choose one: {', '.join(KINDS)} (--kind)."
         )
-    from tfx_transformer.data.tables import read_header
-
     try:
-        header = set(read_header(path))
+        header = set(read_header(chosen.file))
     except InputError:  # whoever reads it says what is expected, too
-        return possible[0]
-    if not given and {"prompt", "completion"} <= header and "instruction" not in header:
+        return "instructions" if suffix in _CHAT_FILES and not given else possible[0]
+    if not given and (_CHATS & header or header >= _COMPLETIONS) and "instruction" not in header:
         return "instructions"
     whole = [kind for kind in possible if _needed(kind, header, chosen) <= header]
     whole = [kind for kind in whole if kind != "text" or "column" in given]

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 import unicodedata
-from pathlib import Path
 from typing import Any
 
 from tfx_transformer.console import shorten
@@ -63,7 +63,7 @@ class Column:
         return not self.numbers and not self.is_label and self.length >= 3
 
 
-def propose(path: Path) -> dict[str, Any]:
+def propose(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Prints the columns of a table and the commands that train on them.
 
     Returns: "columns", for each its figures; "commands".
@@ -83,8 +83,8 @@ def propose(path: Path) -> dict[str, Any]:
     return {"columns": [dataclasses.asdict(column) for column in columns], "commands": found}
 
 
-def describe_columns(path: Path) -> list[Column]:
-    """The columns of a CSV file, by its first rows.
+def describe_columns(path: str | os.PathLike[str]) -> list[Column]:
+    """The columns of a table, by its first rows.
 
     Raises:
         InputError: see `tables.stream_table`.
@@ -100,7 +100,7 @@ def describe_columns(path: Path) -> list[Column]:
     return [_describe(roles[role], list(cells)) for role, cells in table.columns.items()]
 
 
-def commands(path: Path, columns: list[Column]) -> list[str]:
+def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
     """The commands that train on a table, the likeliest first."""
     found: list[str] = []
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
-from tfx_transformer.cli.data import check_given, fill_columns
+from tfx_transformer.cli.data import check_given, fill_columns, given_table
 from tfx_transformer.cli.engines import GENERATION, generation_options, open_generator
 from tfx_transformer.errors import InputError
 
@@ -34,6 +34,7 @@ def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
 
     config = bundle.read_config(chosen.bundle)
     given = fill_columns(chosen)
+    chosen.file = given_table(chosen)
     task = config["task"]
     if task not in KINDS:
         raise InputError(

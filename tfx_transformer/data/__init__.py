@@ -19,6 +19,7 @@ from tfx_transformer.data.corpus import (
     write_tokens,
 )
 from tfx_transformer.data.corpus_summary import describe_corpora
+from tfx_transformer.data.formats import TableFile, table_files
 from tfx_transformer.data.images_summary import describe_labelled_images
 from tfx_transformer.data.instruction_batches import instructions
 from tfx_transformer.data.instructions_summary import describe_instructions
@@ -64,6 +65,7 @@ __all__ = [
     "LabelledTexts",
     "Pairs",
     "SentencePairs",
+    "TableFile",
     "TokenFile",
     "add_turns",
     "sample_prefixes",
@@ -101,6 +103,7 @@ __all__ = [
     "split_sentence_pairs",
     "split_stratified",
     "stream_table",
+    "table_files",
     "write_bad_rows",
     "write_tokens",
 ]

@@ -213,6 +213,8 @@ class ParquetWriter:
             a column of several types is written as texts.
     """
 
+    is_text = False
+
     def __init__(self, path: Path, header: Sequence[str], columns: Sequence[Any]) -> None:
         import pyarrow
         from pyarrow import parquet
@@ -267,6 +269,8 @@ def _type_of(column: Any) -> Any:
         return pyarrow.date32()
     if kinds == {datetime.datetime}:
         return pyarrow.timestamp("us")
+    if kinds == {list[float]}:
+        return pyarrow.list_(pyarrow.float64())
     if kinds == {bytes}:
         return pyarrow.binary()
     return pyarrow.string()

@@ -28,7 +28,7 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -255,6 +255,31 @@ def _header_below(source: CsvFile, row: int, wanted: set[str]) -> int | None:
                     if number > row and wanted <= {cell.strip().strip('"') for cell in split}:
                         return number
     return None
+
+
+class CsvWriter:
+    """Writes a table as CSV in UTF-8, from texts.
+
+    Args:
+        path: to write to.
+        header: names of the columns.
+        separator: between cells.
+    """
+
+    is_text = True
+
+    def __init__(self, path: Path, header: Sequence[str], separator: str) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="")
+        self._writer = csv.writer(self._file, delimiter=separator)
+        self.write(header)
+
+    def write(self, values: Sequence[str]) -> None:
+        """Append a row."""
+        self._writer.writerow(values)
+
+    def close(self) -> None:
+        """End the file."""
+        self._file.close()
 
 
 def open_error(path: Path, error: OSError) -> InputError:

@@ -5,25 +5,22 @@ A new format is a file with a reader (see `typed_rows.TypedFile`), perhaps a wri
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from tfx_transformer import files
 from tfx_transformer.data import unpacking
-from tfx_transformer.data.csv_file import CsvFile, open_error
+from tfx_transformer.data.csv_file import CsvFile, CsvWriter, open_error
 from tfx_transformer.data.sources import row_error
 from tfx_transformer.errors import InputError
 
-OPTIONS = {
-    "encoding": "encoding of a table that is text, such as cp932 [found]",
-    "delimiter": "what separates its cells: a character, or comma, semicolon, tab, pipe [found]",
-    "sheet": "sheet of a workbook [the only one]",
-    "table": "table of a database [the only one]",
-}
+OPTIONS = ("encoding", "delimiter", "sheet", "table")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +53,9 @@ class TableFile(os.PathLike):
 
 
 class Writer(Protocol):
-    """What writes a table row by row."""
+    """What writes a table row by row; is_text: whether it takes texts, not values."""
+
+    is_text: bool
 
     def write(self, values: Sequence[Any]) -> None:
         """Append a row."""
@@ -137,11 +136,19 @@ def _write_parquet(path: Path, header: Sequence[str], columns: Sequence[Any]) ->
     return ParquetWriter(path, header, columns)
 
 
+def _write_csv(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Writer:
+    return CsvWriter(path, header, ",")
+
+
+def _write_tsv(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Writer:
+    return CsvWriter(path, header, "\t")
+
+
 _TEXT = ("encoding", "delimiter")
-CSV = Format("CSV", (".csv",), _open_csv, _TEXT)
+CSV = Format("CSV", (".csv",), _open_csv, _TEXT, write=_write_csv)
 FORMATS = [
     CSV,
-    Format("TSV", (".tsv", ".tab"), _open_tsv, _TEXT),
+    Format("TSV", (".tsv", ".tab"), _open_tsv, _TEXT, write=_write_tsv),
     Format("JSON Lines", (".jsonl", ".ndjson", ".json"), _open_json, write=_write_json),
     Format("an Excel workbook", (".xlsx", ".xlsm"), _open_xlsx, ("sheet",), write=_write_xlsx),
     Format(
@@ -183,8 +190,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
     path = Path(path)
     if is_table_folder(path):
         return _FOLDER
-    ending = _inner(path).suffix.lower()
-    by_name = next((row for row in FORMATS if ending in row.endings), CSV)
+    by_name = _by_ending(_inner(path)) or CSV
     if not os.path.isfile(path):  # whoever reads it has a word for it; a pipe would be waited for
         return by_name
     try:
@@ -241,16 +247,16 @@ def table_files(
     given = {name: value for name, value in options.items() if value}
     if not given:
         return paths
-    files, used = [], set()
+    found, used = [], set()
     for path in paths:
         if not isinstance(path, str | os.PathLike):
-            files.append(path)
+            found.append(path)
             continue
         inner = _inner(Path(path))
         row = _FOLDER if os.path.isdir(path) else format_of(path if inner == Path(path) else inner)
         fitting = {name: value for name, value in given.items() if name in row.options}
         used |= fitting.keys()
-        files.append(TableFile(path, **fitting))
+        found.append(TableFile(path, **fitting))
     if unused := sorted(given.keys() - used):
         named = " nor of ".join(str(path) for path in paths if path)
         raise InputError(
@@ -258,7 +264,56 @@ def table_files(
             "  --encoding and --delimiter are for CSV and TSV, --sheet for .xlsx,\n"
             "  --table for SQLite."
         )
-    return tuple(files)
+    return tuple(found)
+
+
+def check_writable(path: Path) -> None:
+    """Raise unless the ending of a name is that of a format that can be written.
+
+    Raises:
+        InputError: it is not.
+    """
+    row = _by_ending(_inner(path))
+    if row is None or row.write is None or path.suffix.lower() == ".zip":
+        known = ", ".join(row.endings[0] for row in FORMATS if row.write)
+        packed = ", ".join(unpacking.OPENERS)
+        raise InputError(
+            f"--save {path}: a table is not written in this format.\n"
+            f"  Let its name end in {known}, and behind it {packed} for a compressed file."
+        )
+
+
+@contextlib.contextmanager
+def writing(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Iterator[Writer]:
+    """Write a table in the format of its ending, which is complete or not there.
+
+    Args:
+        path: of the table.
+        header: names of the columns.
+        columns: of each column its type in Arrow, or the set of the Python types of its values.
+    """
+    row = _by_ending(_inner(path))
+    if row is None or row.write is None:
+        raise ValueError(f"no format writes {path}")
+    with files.replacing(path) as unfinished:
+        is_packed = unpacking.is_packed_name(path)
+        plain = unfinished.with_name(unfinished.name + ".plain") if is_packed else unfinished
+        try:
+            writer = row.write(plain, header, columns)
+            try:
+                yield writer
+            finally:
+                writer.close()
+            if is_packed:
+                unpacking.pack(plain, unfinished, path.suffix.lower())
+        finally:
+            if is_packed:
+                plain.unlink(missing_ok=True)
+
+
+def _by_ending(path: Path) -> Format | None:
+    ending = path.suffix.lower()
+    return next((row for row in FORMATS if ending in row.endings), None)
 
 
 def _inner(path: Path) -> Path:

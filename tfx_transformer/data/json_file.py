@@ -112,7 +112,14 @@ class JsonWriter:
         header: names of the columns.
     """
 
+    is_text = False
+
     def __init__(self, path: Path, header: Sequence[str], columns: Sequence[Any]) -> None:
+        if len(set(header)) < len(header):
+            raise InputError(
+                f"{path.name}: two columns have one name, which JSON does not keep apart.\n"
+                "  Rename one in the input, or save as .csv."
+            )
         self._file = path.open("w", encoding="utf-8", newline="")
         self._header = header
 

@@ -33,13 +33,13 @@ def _open_zstd(path: Path) -> IO[bytes]:
 
 
 # Ending -> what opens the file; a zip is opened by its only member.
-_OPENERS: dict[str, Callable[[Path], Any]] = {
+OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
     ".xz": lzma.open,
     ".zst": _open_zstd,
 }
-ENDINGS = (*_OPENERS, ".zip")
+ENDINGS = (*OPENERS, ".zip")
 _MARKS = {
     ".gz": b"\x1f\x8b\x08",
     ".bz2": b"BZh",
@@ -72,6 +72,20 @@ def _kind(path: Path) -> str:
     return by_bytes or (path.suffix.lower() if is_packed_name(path) else "")
 
 
+def pack(plain: Path, path: Path, ending: str) -> None:
+    """Write the compressed form of a file; ending: of `OPENERS`."""
+    with plain.open("rb") as file, _packing(path, ending) as packed:
+        shutil.copyfileobj(file, packed, _BLOCK)
+
+
+def _packing(path: Path, ending: str) -> Any:
+    if ending == ".zst":
+        import pyarrow
+
+        return pyarrow.CompressedOutputStream(str(path), "zstd")
+    return {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[ending](path, "wb")
+
+
 def unpacked(path: Path) -> Path:
     """Return the unpacked form of a compressed file, whose name ends as the table's does.
 
@@ -88,7 +102,7 @@ def _unpack(path: Path, size: int, stamp: int) -> Path:
         kind = _kind(path)
         if kind == ".zip":
             return _unpack_member(path, size)
-        with _OPENERS[kind](path) as packed:
+        with OPENERS[kind](path) as packed:
             inner = Path(path.stem) if is_packed_name(path) else path
             return _copy(packed, path, inner, size)
     except InputError:

@@ -246,6 +246,8 @@ class XlsxWriter:
         header: names of the columns.
     """
 
+    is_text = False
+
     def __init__(self, path: Path, header: Sequence[str], columns: Sequence[Any]) -> None:
         from openpyxl import Workbook
 

@@ -12,7 +12,8 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
-from tfx_transformer.generation.preprocessors import ChatPreprocessor, Preprocessor
+from tfx_transformer.generation.preprocessors import PREPROCESSORS, ChatPreprocessor, Preprocessor
+from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.renamed import old_attribute
 from tfx_transformer.reprs import quantity
 from tfx_transformer.text.messages import Message, clean_messages
@@ -38,7 +39,7 @@ class Engine(Protocol):
         """An empty key/value cache, for one text; of a causal model only."""
 
 
-class TextGenerator:
+class TextGenerator(TablePredictor):
     """Generates texts from texts with a tokenizer and an engine.
 
     Args:
@@ -65,6 +66,12 @@ class TextGenerator:
         self.batch_size = batch_size
 
     encoder = old_attribute("TextGenerator.encoder", "preprocessor")
+
+    @property
+    def task(self) -> str:
+        """Of the model."""
+        kinds = PREPROCESSORS.items()
+        return next(task for task, kind in kinds if type(self.preprocessor) is kind)
 
     @overload
     def generate(

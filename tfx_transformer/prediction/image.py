@@ -11,6 +11,7 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import read_image, resize
+from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.prediction.classification import Classification, Labels
 
 # A file, the bytes of one, or colours: uint8 (height, width, 3).
@@ -24,7 +25,7 @@ class ImageEngine(Protocol):
         """float32 (images, classes) logits of float32 (images, size, size, 3)."""
 
 
-class ImageClassifier:
+class ImageClassifier(TablePredictor):
     """Classifies images with an engine.
 
     Args:
@@ -33,6 +34,8 @@ class ImageClassifier:
         config: of the model; images are resized as it says.
         batch_size: most images that run together.
     """
+
+    input_columns = ("path",)
 
     def __init__(
         self, engine: ImageEngine, labels: Labels, config: TransformerConfig, batch_size: int = 32

@@ -9,6 +9,7 @@ import numpy as np
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.prediction.classification import Classification, Labels
 from tfx_transformer.renamed import old_method
 from tfx_transformer.reprs import quantity
@@ -26,7 +27,7 @@ class TextEngine(Protocol):
         """float32 (rows, width): logits, or vectors; rows of about the same length."""
 
 
-class _TextReader:
+class _TextReader(TablePredictor):
     """Texts to what the engine makes of them, those of similar length together.
 
     Args:
@@ -112,6 +113,8 @@ class TextEmbedder(_TextReader):
         engine, tokenizer, batch_size: see `_TextReader`.
         config: of the model.
     """
+
+    task = "embedding"
 
     def __init__(self, engine, tokenizer, config: TransformerConfig, batch_size=32) -> None:
         super().__init__(engine, tokenizer, config.max_sequence_length, batch_size)

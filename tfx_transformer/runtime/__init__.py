@@ -100,7 +100,10 @@ def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, 
             f"  Make one: tfx-transformer export {path} --to litert"
         )
     parts = Parts(path, values, path / bundle.LITERT[variant], threads)
-    return TASKS[task].load(parts), values
+    model = TASKS[task].load(parts)
+    if values.get("columns"):
+        model.input_columns = values["columns"]
+    return model, values
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,151 @@
+"""What a model of each task adds to a row of a table: one row a task."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tfx_transformer.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Prediction(NamedTuple):
+    """How the rows of a table are answered by models of a task.
+
+    column: the column that is read by default; names: of the new columns; kinds: their types;
+    answer: (model, inputs, probability below which a label stays open) -> values for each input.
+    """
+
+    column: str
+    names: tuple[str, ...]
+    kinds: tuple[Any, ...]
+    answer: Callable[[Any, list[Any], float], list[list[Any]]]
+
+
+def _answers(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
+    return [[answer] for answer in model.generate(texts, truncate=True)]
+
+
+def _labels(model: Any, inputs: list[Any], unsure: float) -> list[list[Any]]:
+    rows = []
+    for found in model.classify(inputs):
+        label = "|".join(found.labels) if model.labels.multi_label else found.label
+        sure = found.probability >= unsure
+        rows.append([label if sure else "", round(found.probability, 4)])
+    return rows
+
+
+def _vectors(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
+    return [[[round(x, 6) for x in vector]] for vector in model.embed(texts).tolist()]
+
+
+PREDICTIONS = {
+    "seq2seq": Prediction("source", ("answer",), (str,), _answers),
+    "causal": Prediction("instruction", ("answer",), (str,), _answers),
+    "classification": Prediction("text", ("predicted", "probability"), (str, float), _labels),
+    "embedding": Prediction("text", ("vector",), (list[float],), _vectors),
+}
+
+
+def as_cell(value: Any) -> str:
+    """Return an answer as the cell of a table that is text; "" if there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return json.dumps(value)
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+class TablePredictor:
+    """Answers the rows of a DataFrame; what answers texts or images derives from it.
+
+    Attributes:
+        input_columns: names of the columns that the model was trained on, where the bundle has
+            them.
+    """
+
+    # The task by whose row of `PREDICTIONS` rows are answered.
+    task: str = "classification"
+    input_columns: Sequence[str] | None = None
+
+    def predict_table(
+        self,
+        frame: pandas.DataFrame,
+        column: str | Sequence[str] = "",
+        *,
+        unsure: float = 0.0,
+        batch_size: int = 64,
+    ) -> pandas.DataFrame:
+        """Return a copy of a table with the answers to its rows in new columns, as `tfx-transformer
+        predict` writes them: `predicted` and `probability`, `answer` or `vector`.
+
+        Rows whose texts are missing or not texts are not answered (a warning counts them): there a
+        label or an answer is "", a probability NaN, a vector None.
+
+        Args:
+            frame: a pandas DataFrame.
+            column: of the texts or the paths of images; of a model of several columns a list.
+                "": as in the training.
+            unsure: a label stays "" below this probability, from 0 to 1.
+            batch_size: rows that are answered together.
+
+        Raises:
+            InputError: a column is missing, or one of the new ones is there.
+        """
+        prediction = PREDICTIONS[self.task]
+        columns = self._columns(frame, column, prediction)
+        for name in prediction.names:
+            if name in frame.columns:
+                raise InputError(
+                    f"the table has a column {name!r} already, which the answers would have.\n"
+                    "  Rename it."
+                )
+        inputs = [_input(row) for row in zip(*(frame[name] for name in columns), strict=True)]
+        good = [index for index, row in enumerate(inputs) if row is not None]
+        if len(good) < len(inputs):
+            count = len(inputs) - len(good)
+            warnings.warn(f"{count:,} of {len(inputs):,} rows are not answered", stacklevel=2)
+        empty = [{str: "", float: math.nan}.get(kind) for kind in prediction.kinds]
+        answers: list[list[Any]] = [list(empty) for _ in inputs]
+        for start in range(0, len(good), batch_size):
+            batch = good[start : start + batch_size]
+            found = prediction.answer(self, [inputs[index] for index in batch], unsure)
+            for index, values in zip(batch, found, strict=True):
+                answers[index] = values
+        result = frame.copy()
+        for place, name in enumerate(prediction.names):
+            result[name] = [values[place] for values in answers]
+        return result
+
+    def _columns(
+        self, frame: pandas.DataFrame, column: str | Sequence[str], prediction: Prediction
+    ) -> list[str]:
+        given = [column] if isinstance(column, str) and column else list(column)
+        columns = given or list(self.input_columns or [prediction.column])
+        for name in columns:
+            if list(frame.columns).count(name) != 1:
+                there = ", ".join(map(repr, frame.columns))
+                raise InputError(
+                    f"there is no column {name!r}, or there are two.\n"
+                    f"  The columns are: {there}. Name the one to read (column=...)."
+                )
+        return columns
+
+
+def _input(row: tuple[Any, ...]) -> Any:
+    """Return what a model reads of a row; None if it cannot be read."""
+    if len(row) == 1:
+        return row[0] if isinstance(row[0], str) and row[0].strip() else None
+    texts = tuple(text if isinstance(text, str) else "" for text in row)
+    is_whole = all(isinstance(text, str) or _is_missing(text) for text in row)
+    return texts if is_whole and any(text.strip() for text in texts) else None
+
+
+def _is_missing(value: Any) -> bool:
+    is_nan = isinstance(value, float) and math.isnan(value)
+    return value is None or is_nan or type(value).__name__ == "NAType"
