@@ -21,6 +21,10 @@ def main(
     validation: Path | None = None,
     share: float = 0.05,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
@@ -54,13 +58,18 @@ def main(
     """Train an encoder-only Transformer to map texts to vectors.
 
     Data arguments:
-        csv: Table with two texts that belong together in each row. Default: datasets/en_ja.csv.
+        csv: Table with two texts that belong together in each row: CSV, TSV, JSON Lines, Excel,
+            Parquet or SQLite, compressed or not. Default: datasets/en_ja.csv.
         first: Column of the first texts.
         second: Column of the second texts.
         score: Column of numbers that rate how similar the texts are; empty: all belong together.
         validation: Table of held-out pairs. Default: a share of the pairs is held out.
         share: Share of the pairs to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
@@ -100,6 +109,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     csv = csv or tfx.resources.dataset_path("en_ja.csv")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    csv, validation = tfx.data.table_files(csv, validation, **reading)
     columns = (first, second, score)
     train = tfx.data.read_sentence_pairs(csv, *columns, skip_bad_rows=skip_bad_rows)
     if validation:

@@ -20,6 +20,10 @@ def main(
     validation: Path | None = None,
     share: float = 0.15,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
@@ -61,6 +65,10 @@ def main(
         validation: Held-out images, in the same form. Default: a share is held out.
         share: Share of the images to hold out, from 0 to 1.
         skip_bad_rows: Skip images that cannot be read, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
@@ -102,6 +110,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     images = images or tfx.resources.dataset_path("images/train")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    images, validation = tfx.data.table_files(images, validation, **reading)
     columns = {"image": path, "label": label, "skip_bad_rows": skip_bad_rows}
     train = tfx.data.read_labelled_images(images, **columns)
     if validation:

@@ -24,6 +24,10 @@ def main(
     share: float = 0.05,
     turns: int = 3,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
@@ -55,8 +59,8 @@ def main(
     """Fine-tune a decoder-only Transformer to follow instructions.
 
     Data arguments:
-        csv: Table of instructions and answers, or chats in JSON Lines (.jsonl) or an array
-            (.json). Default: datasets/instructions.csv.
+        csv: Table of instructions and answers (CSV, TSV, Excel, Parquet or SQLite), or chats in
+            JSON Lines (.jsonl) or an array (.json). Default: datasets/instructions.csv.
         instruction: Column of the instructions.
         input: Column of further input to an instruction; it may be missing.
         output: Column of the answers.
@@ -65,6 +69,10 @@ def main(
         share: Share of the examples to hold out, from 0 to 1.
         turns: Longest chat, in turns, that rows of a table are joined to; 1: none are joined.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
@@ -103,6 +111,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     csv = csv or tfx.resources.dataset_path("instructions.csv")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    csv, validation = tfx.data.table_files(csv, validation, **reading)
     columns = (instruction, input, output)
     options = {"system": system, "skip_bad_rows": skip_bad_rows}
     train = tfx.data.read_instructions(csv, *columns, **options)

@@ -20,6 +20,10 @@ def main(
     validation: Path | None = None,
     share: float = 0.1,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     objective: Literal["causal", "masked"] = "causal",
     base: str | Path = "",
     tokenizer: Path | None = None,
@@ -57,6 +61,10 @@ def main(
         validation: File of held-out text. Default: the end of the text is held out.
         share: Share of the text to hold out, from 0 to 1.
         skip_bad_rows: Skip rows of a table that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         objective: causal predicts the next token (GPT); masked predicts hidden tokens (BERT).
@@ -97,6 +105,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     text = text or tfx.resources.dataset_path("pretraining.txt")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    text, validation = tfx.data.table_files(text, validation, **reading)
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
     if base:
         model, text_tokenizer = tfx.training.text_base(base, precision, goal.task, context)

@@ -21,6 +21,10 @@ def main(
     validation: Path | None = None,
     share: float = 0.1,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
@@ -56,13 +60,18 @@ def main(
     """Train an encoder-only Transformer to label texts.
 
     Data arguments:
-        csv: Table with a text and its label in each row. Default: datasets/labelled_text.csv.
+        csv: Table with a text and its label in each row: CSV, TSV, JSON Lines, Excel, Parquet or
+            SQLite, compressed or not. Default: datasets/labelled_text.csv.
         text: Column of the texts; several columns are separated by commas.
         label: Column of the labels.
         separator: Sign between several labels in one cell, such as "|"; empty: a row has one label.
         validation: Table of held-out rows. Default: a share of the rows is held out.
         share: Share of the rows to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
@@ -105,6 +114,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     csv = csv or tfx.resources.dataset_path("labelled_text.csv")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    csv, validation = tfx.data.table_files(csv, validation, **reading)
     columns = (text, label, separator)
     train = tfx.data.read_labelled_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
     if validation:

@@ -21,6 +21,10 @@ def main(
     validation: Path | None = None,
     share: float = 0.05,
     skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     vocabulary_size: int = 1000,
@@ -46,12 +50,17 @@ def main(
     """Train an encoder-decoder Transformer to translate.
 
     Data arguments:
-        csv: Table with a sentence and its translation in each row. Default: datasets/en_ja.csv.
+        csv: Table with a sentence and its translation in each row: CSV, TSV, JSON Lines, Excel,
+            Parquet or SQLite, compressed or not. Default: datasets/en_ja.csv.
         source: Column of the sentences.
         target: Column of the translations.
         validation: Table of held-out pairs. Default: a share of the sentences is held out.
         share: Share of the sentences to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
@@ -84,6 +93,8 @@ def main(
     tfx.training.set_random_seed(seed)
 
     csv = csv or tfx.resources.dataset_path("en_ja.csv")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    csv, validation = tfx.data.table_files(csv, validation, **reading)
     train = tfx.data.read_pairs(csv, source, target, skip_bad_rows=skip_bad_rows)
     if validation:
         held_out = tfx.data.read_pairs(validation, source, target, skip_bad_rows=skip_bad_rows)

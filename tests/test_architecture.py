@@ -427,11 +427,12 @@ def test_comparisons_are_seen():
 def test_the_tables_have_the_tasks_that_there_are():
     import tfx_transformer.export.tasks
     import tfx_transformer.models.saving
-    from tfx_transformer.cli import predict, scoring
+    from tfx_transformer.cli import scoring
+    from tfx_transformer.prediction.answers import PREDICTIONS
     from tfx_transformer.runtime import tasks
 
     assert tfx_transformer.models.saving.TASKS.keys() == TASKS
     answering = TASKS - {"masked"}
     assert tasks.TASKS.keys() == tfx_transformer.export.tasks.TASKS.keys() == answering
-    assert predict.PREDICTIONS.keys() == answering
+    assert PREDICTIONS.keys() == answering
     assert scoring.KINDS.keys() <= answering

@@ -332,7 +332,7 @@ def test_export_without_texts_says_that_nothing_was_verified(command, trained, m
 # Bad input
 
 
-LATIN_1 = "source,target\ncafé,Käse\n".encode("latin-1")
+CYRILLIC = "source,target\nпривет,слово\n".encode("cp1251")
 
 
 @pytest.mark.parametrize(
@@ -344,13 +344,13 @@ LATIN_1 = "source,target\ncafé,Käse\n".encode("latin-1")
         (b"source,target\n", [], ["there is a header, but no row below it"]),
         (b"source,target\na,\n", [], ["my.csv, row 2: column 'target' is empty.", "--skip-bad"]),
         (b"source,target\na\n", [], ["my.csv, row 2: "]),
-        (b"source;target\na;b\n", [], ["separated by semicolons"]),
-        (LATIN_1, [], ["is not UTF-8", ".decode('cp1252')"]),
+        (b"source;a,target;b\n1;2,3;4\n", [], ["not certain what separates", "--delimiter"]),
+        (CYRILLIC, [], ["the encoding is not certain", "--encoding cp1251"]),
         ("folder", [], ["my.csv: this is a folder."]),
     ],
     ids=[
-        "wrong column", "missing", "empty", "no rows", "no target", "short row", "semicolons",
-        "Latin-1", "folder",
+        "wrong column", "missing", "empty", "no rows", "no target", "short row", "separators",
+        "Cyrillic", "folder",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize(

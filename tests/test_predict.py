@@ -15,7 +15,6 @@ import pytest
 from openpyxl.utils.escape import unescape
 
 from tfx_transformer import bundle, files, runtime
-from tfx_transformer.cli import predict
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.answers import PREDICTIONS, TablePredictor
 from tfx_transformer.prediction.classification import Labels
@@ -331,12 +330,12 @@ def test_a_signal_between_two_rows_answers_none_twice(command, answers, monkeypa
         yield from labels.answer(*arguments)[:3]
         raise KeyboardInterrupt
 
-    labels = predict.PREDICTIONS["classification"]
+    labels = PREDICTIONS["classification"]
     for _ in range(2):
         broken = labels._replace(answer=interrupted)
-        monkeypatch.setitem(predict.PREDICTIONS, "classification", broken)
+        monkeypatch.setitem(PREDICTIONS, "classification", broken)
         assert command(*flags)[0] == 130
-        monkeypatch.setitem(predict.PREDICTIONS, "classification", labels)
+        monkeypatch.setitem(PREDICTIONS, "classification", labels)
         answers(reader=Reader(dies_after=1))
         assert command(*flags)[0] == 130, "one batch more"
     again = answers()

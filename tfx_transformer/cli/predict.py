@@ -9,13 +9,15 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tfx_transformer.cli.answered_table import InputTable, OutputTable
 from tfx_transformer.cli.data import TABLE_OPTIONS, add_table_options, given_table
 from tfx_transformer.cli.engines import VARIANTS
 from tfx_transformer.errors import InputError
-from tfx_transformer.prediction.answers import PREDICTIONS, Prediction
+
+if TYPE_CHECKING:
+    from tfx_transformer.cli.answered_table import InputTable
+    from tfx_transformer.prediction.answers import Prediction
 
 # Seconds between two lines of progress.
 _PAUSE = 2.0
@@ -56,6 +58,8 @@ def add_predict_verb(verb) -> None:
 def predict(chosen: argparse.Namespace) -> dict[str, Any]:
     """answer every row of a table with a bundle: labels, translations, answers or vectors"""
     from tfx_transformer import bundle
+    from tfx_transformer.cli.answered_table import InputTable, OutputTable
+    from tfx_transformer.prediction.answers import PREDICTIONS
 
     if not 0 <= chosen.unsure <= 1 or chosen.batch_size < 1:
         raise InputError(

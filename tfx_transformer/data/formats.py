@@ -249,7 +249,7 @@ def table_files(
         return paths
     found, used = [], set()
     for path in paths:
-        if not isinstance(path, str | os.PathLike):
+        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
             found.append(path)
             continue
         inner = _inner(Path(path))

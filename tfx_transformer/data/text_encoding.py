@@ -203,7 +203,7 @@ def _choose(file: Path, name: str) -> str:
         return ordinary[0]
     is_dense = 3 * sum(byte > 126 for byte in sample) > len(sample)
     others = (c for c in (_DENSE if is_dense else _SPARSE) if _first_error(file, c) is None)
-    possible = ordinary or list(others)
+    possible = ordinary or [c for c in others if not _NO_TEXT.search(sample.decode(c, "ignore"))]
     if not possible:
         return "utf-8"
     readings = [
