@@ -1,5 +1,5 @@
 # make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test      checks the code style and runs every test with coverage
+# make test      checks code style and types, and runs every test with coverage
 # make test-all  every variant too: all families by Keras and as TFLite files, GPUs, published weights
 # make soak      kills small trainings at random moments and mutates files, for an hour or more
 #
@@ -30,7 +30,8 @@ demo: $(ENVIRONMENT)
 
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-all: $(ENVIRONMENT)
 	ALL_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile

@@ -470,7 +470,7 @@ class TransformerConfig:
         }
         if "hidden_dim" in overrides:
             overrides.setdefault("intermediate_dim", 4 * overrides["hidden_dim"])
-        values = {**own, **STYLES.get(style, {}), **overrides}
+        values = {**own, **STYLES.get(style or "", {}), **overrides}
         return cls(vocabulary_size=vocabulary_size, **values)
 
     def __repr__(self) -> str:

@@ -209,7 +209,7 @@ def _filter(length: int, size: int, piece: int) -> Iterator[tuple[slice, slice, 
 def _upright(image: Any) -> np.ndarray:
     """uint8 (height, width, 3) of a Pillow image, its EXIF orientation applied."""
     pixels = _rgb(image)
-    exchanged, down, right = _UPRIGHT.get(_orientation(image), (False, 1, 1))
+    exchanged, down, right = _UPRIGHT.get(_orientation(image) or 1, (False, 1, 1))
     if exchanged:
         pixels = pixels.swapaxes(0, 1)
     return np.ascontiguousarray(pixels[::down, ::right])

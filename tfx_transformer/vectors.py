@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 
@@ -124,12 +124,12 @@ def spearman(a: Sequence[float], b: Sequence[float]) -> float:
     Returns: -1 to 1; NaN where either side is constant or holds a NaN.
     Raises: ValueError if the lengths differ.
     """
-    a, b = _float(a), _float(b)
-    if a.shape != b.shape or a.ndim != 1:
-        raise ValueError(f"spearman: the values have shapes {a.shape} and {b.shape}.")
-    if np.isnan(a).any() or np.isnan(b).any() or not np.ptp(a) or not np.ptp(b):
+    x, y = _float(a), _float(b)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ValueError(f"spearman: the values have shapes {x.shape} and {y.shape}.")
+    if np.isnan(x).any() or np.isnan(y).any() or not np.ptp(x) or not np.ptp(y):
         return float("nan")
-    return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
+    return float(np.corrcoef(_ranks(x), _ranks(y))[0, 1])
 
 
 def _ranks(values: np.ndarray) -> np.ndarray:
@@ -240,14 +240,16 @@ class DocumentVectors:
         word. Works on sparse matrices: a row needs no more memory than its text."""
         from sklearn.preprocessing import normalize
 
-        a, b = (normalize(self._vectorizer.transform(texts)) for texts in (first, second))
+        both = (first, second)
+        a, b = (cast("Any", normalize(self._vectorizer.transform(texts))) for texts in both)
         return np.asarray(a.multiply(b).sum(axis=1)).ravel()
 
     def all_cosines(self, first: Sequence[str], second: Sequence[str]) -> np.ndarray:
         """The cosine of each first text with each second one, float64 (n, m); see `cosines`."""
         from sklearn.preprocessing import normalize
 
-        a, b = (normalize(self._vectorizer.transform(texts)) for texts in (first, second))
+        both = (first, second)
+        a, b = (cast("Any", normalize(self._vectorizer.transform(texts))) for texts in both)
         return (a @ b.T).toarray()
 
 

@@ -75,7 +75,7 @@ def _score_pairs(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str
     pairs = data.read_pairs(
         chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
     )
-    generator = open_generator(chosen)
+    generator: Any = open_generator(chosen)
     answers = generator.generate(pairs.source, truncate=True, **generation_options(chosen))
     scores = score_texts(answers, pairs.target, chosen.tokenize)
     if chosen.engine == "keras":
@@ -97,7 +97,7 @@ def _score_answers(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[s
     columns = (chosen.instruction, chosen.input, chosen.output)
     read = data.read_instructions(chosen.file, *columns, skip_bad_rows=chosen.skip_bad_rows)
     prompts, references = read.prompts(), read.answers()
-    generator = open_generator(chosen)
+    generator: Any = open_generator(chosen)
     answers = generator.generate(prompts, truncate=True, **generation_options(chosen))
     scores = score_answers(answers, references)
     if chosen.engine == "keras":

@@ -179,7 +179,10 @@ def _count_column(chosen: argparse.Namespace, splitters: list[Splitter]) -> _Cou
     for side in sides.values():
         total.include(side)
     names = (chosen.column, chosen.parallel)
-    comparison = compare(*sides.values(), names, rows) if chosen.parallel else None
+    comparison = None
+    if chosen.parallel:
+        first, second = sides.values()
+        comparison = compare(first, second, names, rows)
     return _Counted(total, samples, {"rows": rows, "bad_rows": bad}, comparison)
 
 

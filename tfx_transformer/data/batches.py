@@ -208,5 +208,5 @@ def tf_dataset(
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
     dataset = data_set(next_epoch, len(plan))
-    dataset.source = Source(plan, batch, from_step, members, errors)
+    dataset.source = Source(plan, batch, from_step, members, errors)  # pyright: ignore
     return dataset

@@ -201,8 +201,9 @@ def _parsed(value: Any) -> Any:
 
 def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
     """Objects, or rows of values in the order of the names, without the input if they are two."""
-    keys, listed = names, isinstance(data, Sequence | np.ndarray) and len(data)
-    if listed and isinstance(data[0], Sequence | np.ndarray) and len(data[0]) == 2:
+    keys = names
+    first = data[0] if isinstance(data, Sequence | np.ndarray) and len(data) else None
+    if isinstance(first, Sequence | np.ndarray) and len(first) == 2:
         keys = {role: name for role, name in names.items() if role != INPUT}
     table = in_memory(data, keys)
     assert table is not None, "the path of a file"

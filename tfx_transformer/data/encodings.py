@@ -120,15 +120,15 @@ def conversion(
         separator: of its cells.
         old: the file.
     """
-    old, new = str(old or path), _free_name(path, "commas" if codec == "utf-8-sig" else "utf8")
+    source, new = str(old or path), _free_name(path, "commas" if codec == "utf-8-sig" else "utf8")
     if separator == ",":
         return (
-            f"text = open({old!r}, 'rb').read().decode({codec!r})\n"
+            f"text = open({source!r}, 'rb').read().decode({codec!r})\n"
             f"open({new!r}, 'xb').write(text.encode())"
         )
     return (
         "import csv\n"
-        f"file = open({old!r}, encoding={codec!r}, newline='')\n"
+        f"file = open({source!r}, encoding={codec!r}, newline='')\n"
         f"rows = list(csv.reader(file, delimiter={separator!r}, strict=True))\n"
         f"file = open({new!r}, 'x', encoding='utf-8', newline='')\n"
         "csv.writer(file).writerows(rows)\n"

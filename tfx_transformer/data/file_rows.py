@@ -167,7 +167,7 @@ def taken(rows: Any, indices: Iterable[int]) -> Any:
     """The rows, or items of a list or an array, at these indices, as the same kind of sequence."""
     if isinstance(rows, FileRows):
         return rows.take(indices)
-    return rows[indices] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
+    return rows[list(indices)] if isinstance(rows, np.ndarray) else [rows[i] for i in indices]
 
 
 def sizes(rows: Rows) -> np.ndarray:

@@ -8,6 +8,8 @@ into, so that it needs no blanks between words.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import regex
 
@@ -104,7 +106,8 @@ class Masker:
     def _begins(self, ids: np.ndarray) -> np.ndarray:
         """bool (n,): whether each id begins a word."""
         if self._pattern is None:
-            return np.array(self._tokenizer.begins_word(ids.tolist()))
+            tokenizer = cast("Any", self._tokenizer)  # `HuggingFaceTokenizer`: ours have a pattern
+            return np.array(tokenizer.begins_word(ids.tolist()))
         text = self._tokenizer.decode_bytes(ids.tolist())
         pieces = self._pattern.finditer(text.decode("utf-8", "surrogateescape"))
         ends = np.cumsum([len(p.group().encode("utf-8", "surrogateescape")) for p in pieces])

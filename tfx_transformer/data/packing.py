@@ -52,15 +52,15 @@ def pack(lengths: Sequence[int], max_length: int, seed: int = 0) -> list[np.ndar
     Raises:
         ValueError: a length is out of range.
     """
-    lengths = np.asarray(lengths, "int64")
-    if len(lengths) and not 1 <= lengths.min() <= lengths.max() <= max_length:
+    sizes = np.asarray(lengths, "int64")
+    if len(sizes) and not 1 <= sizes.min() <= sizes.max() <= max_length:
         raise ValueError(f"lengths must be from 1 to {max_length}.")
-    order = np.random.default_rng(seed).permutation(len(lengths))
-    order = order[np.argsort(-lengths[order], kind="stable")]
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    order = order[np.argsort(-sizes[order], kind="stable")]
     rows: list[list[int]] = []
     open_rows: dict[int, list[int]] = collections.defaultdict(list)  # by their room
     rooms: list[int] = []  # the keys of open_rows, ascending
-    for index, length in zip(order.tolist(), lengths[order].tolist(), strict=True):
+    for index, length in zip(order.tolist(), sizes[order].tolist(), strict=True):
         place = bisect.bisect_left(rooms, length)
         if place == len(rooms):
             row, room = len(rows), max_length

@@ -96,7 +96,7 @@ def read_table(
         leave_in_file: roles whose cells are checked like all others, but stay in a file of more
             than 64 MiB: they are then `FileRows`, and the numbers of the rows an array.
     """
-    source = _source(path, columns, convert)
+    source: Any = _source(path, columns, convert)
     read = _stream(source, columns, skip_bad_rows, allow_empty, check)
     first = next(read)
     if leave_in_file and source.path is not None and source.has_places:
@@ -185,9 +185,10 @@ def _stream(
         if source.path is not None and required and len(header) > 1:
             records = without_blank_end(rows)
         for first in records:
-            empty: dict[str, list[Any]] = {role: [] for role in columns}
+            cells: dict[str, list[Any]] = {role: [] for role in columns}
+            names: list[Any] = []
             path = source.path or source.name
-            table, places = Table(path, empty, dict(columns), [], [], header), []
+            table, places = Table(path, {**cells}, dict(columns), names, [], header), []
             for row in itertools.chain([first], itertools.islice(records, chunk_rows - 1)):
                 problem = _find_problem(row, header, required, source.path is None)
                 if not problem and check:
@@ -200,10 +201,10 @@ def _stream(
                     table.bad_rows.append(bad)
                     continue
                 kept += 1
-                table.rows.append(row.name)
+                names.append(row.name)
                 places.append((row.begin, row.end))
                 for role, index in position.items():
-                    table.columns[role].append(row.cells[index])
+                    cells[role].append(row.cells[index])
             yield table, places
     if not kept and first_bad:
         what = f"{first_bad.reason}, and every row after it is bad too."
@@ -323,7 +324,7 @@ def _find_column(
         remedy = "It is not clear which one to read. Rename or remove the others."
         raise row_error(source.name, f"columns {places} are both named {name!r}.", remedy, row=row)
     if source.path is not None:
-        source.check_header(row, header, columns.values())
+        cast("Any", source).check_header(row, header, columns.values())
     there = ", ".join(repr(shorten(text)) if text else "(no name)" for text in header)
     remedy = f"The columns there are: {there or 'none'}.\n"
     for text in header:

@@ -142,10 +142,10 @@ class XlsxFile(TypedFile):
                 merged, has_formulas = self._look_at(book, sheet)
                 formulas: Iterable[Any] = itertools.repeat(None)
                 if has_formulas:
-                    formulas = stack.enter_context(self._opened(data_only=False))[name]
-                    formulas._shared_strings = sheet._shared_strings
-                    formulas.reset_dimensions()
-                    formulas = formulas.iter_rows()
+                    second = stack.enter_context(self._opened(data_only=False))[name]
+                    second._shared_strings = sheet._shared_strings
+                    second.reset_dimensions()
+                    formulas = second.iter_rows()
                 for number, (cells, written) in enumerate(
                     zip(sheet.iter_rows(), formulas, strict=False), start=1
                 ):

@@ -107,6 +107,7 @@ class Conclusion:
         return cls(**pairs)
 
     def _comparison(self, language: str | None) -> str:
+        assert self.difference is not None and self.baseline_score is not None
         low, high = self.difference
         difference = self.score - self.baseline_score
         is_signed = self.verdict == "no better"
@@ -289,7 +290,7 @@ def _conclude_shares(
     if not baselines:
         return known
     # Of equal ones the last: the linear model rather than the majority.
-    best = max(reversed(baselines), key=lambda name: np.mean(baselines[name]))
+    best = max(reversed(list(baselines)), key=lambda name: float(np.mean(baselines[name])))
     theirs = np.asarray(baselines[best], dtype=bool)
     return dataclasses.replace(
         known,

@@ -88,8 +88,8 @@ def bootstrap_interval(
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
     """Return the bootstrap interval of a mean over examples."""
-    values = np.asarray(values, np.float64)
-    return bootstrap_interval(lambda chosen: values[chosen].mean(), len(values), seed)
+    numbers = np.asarray(values, np.float64)
+    return bootstrap_interval(lambda chosen: numbers[chosen].mean(), len(numbers), seed)
 
 
 def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:

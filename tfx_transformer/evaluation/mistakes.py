@@ -35,7 +35,7 @@ def most_confident_mistakes(
         raise ValueError(f"{len(inputs)} inputs do not fit the truth of {len(truth)} examples.")
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     wrong = np.flatnonzero(predicted != truth)
-    surest = wrong[np.argsort(-confidence[wrong], kind="stable")][:count]
+    surest: list[int] = wrong[np.argsort(-confidence[wrong], kind="stable")][:count].tolist()
     return [
         {
             "input": inputs[i],

@@ -74,8 +74,8 @@ def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str
     """
     import sacrebleu
 
-    written, references = map(_without_reasoning, written), map(_without_reasoning, references)
-    pairs = list(zip(written, references, strict=True))
+    answered = map(_without_reasoning, written)
+    pairs = list(zip(answered, map(_without_reasoning, references), strict=True))
     answers, expected = ([pair[side] for pair in pairs] for side in (0, 1))
     chrf = sacrebleu.metrics.CHRF().corpus_score(answers, [expected])
     return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Collection
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -29,9 +30,9 @@ def make_compact(content: bytes) -> bytes:
     return pack(model)
 
 
-def unpack(content: bytes):
+def unpack(content: bytes) -> Any:
     """A TFLite file as a tree of objects, an `ai_edge_litert.schema_py_generated.ModelT`."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     for buffer in model.buffers:
         if buffer.size:  # data behind the tables, or a place in longer data
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
@@ -312,7 +313,7 @@ class _SharingBuilder(flatbuffers.Builder):
         """Ends a table; one equal to an earlier one is taken back."""
         here, end = self.Offset(), len(self.Bytes) - self.objectEnd
         # Fields that are not written have the place None, the last one written has 0.
-        places = tuple(here - field if field else None for field in self.current_vtable)
+        places = tuple(here - field if field else None for field in self.current_vtable or ())
         fields = self.Bytes[self.head : end]
         for slot in self._targets:  # pointers are relative to where they stand
             fields[places[slot] : places[slot] + 4] = bytes(4)

@@ -23,14 +23,14 @@ def generator_serving(model, tokenizer, config: dict):
     """The endpoint of a model that writes, as `serving.classifier_serving`."""
     if not tokenizer.is_plain:
         return _id_serving(model)
-    config = model.config
+    settings = model.config
     graph_tokenizer = GraphTokenizer(tokenizer)
-    prompts = _prompts(new_preprocessor(model.task, tokenizer), config.max_sequence_length)
+    prompts = _prompts(new_preprocessor(model.task, tokenizer), settings.max_sequence_length)
 
     def serve(texts):
         prompt_ids = prompts(graph_tokenizer.encode(texts))
         lengths = tf.cast(prompt_ids.row_lengths(), tf.int32)
-        token_ids = prompt_ids.to_tensor(config.padding_id)
+        token_ids = prompt_ids.to_tensor(settings.padding_id)
         return {"texts": graph_tokenizer.decode(_greedy(model, token_ids, lengths))}
 
     return [graph_tokenizer], serve, [tf.TensorSpec([None], tf.string, name="texts")]

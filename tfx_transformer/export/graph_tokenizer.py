@@ -109,7 +109,7 @@ class GraphTokenizer(tf.Module):
             (ids, rows, self._pairs(ids, rows)),
             shape_invariants=(tf.TensorShape([None]),) * 3,
         )
-        return tf.RaggedTensor.from_value_rowids(
+        return tf.RaggedTensor.from_value_rowids(  # pyright: ignore[reportAttributeAccessIssue]
             ids, tf.cast(rows, tf.int64), nrows=tf.size(pieces, out_type=tf.int64)
         )
 

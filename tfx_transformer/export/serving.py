@@ -131,7 +131,8 @@ def frame_rows(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -
     )
     parts = [before]
     for ids, length in zip(columns, tf.unstack(kept, axis=1), strict=True):
-        parts += [tf.RaggedTensor.from_tensor(ids.to_tensor(), lengths=length), between]
+        cut = tf.RaggedTensor.from_tensor(ids.to_tensor(), lengths=length)  # pyright: ignore
+        parts += [cut, between]
     return tf.concat([*parts[:-1], after], axis=1)
 
 

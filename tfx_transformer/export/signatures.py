@@ -162,8 +162,8 @@ def seq2seq_signatures(
     table["prefill"] = (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))})
     table["decode"] = (decode, decode_inputs(1))
     if beams > 1:
-        rows = {"rows": _spec("rows", (beams,), tf.int32)}
-        table["decode_beams"] = (decode, decode_inputs(beams) | rows)
+        inputs = decode_inputs(beams) | {"rows": _spec("rows", (beams,), tf.int32)}
+        table["decode_beams"] = (decode, inputs)
     return table
 
 

@@ -169,7 +169,7 @@ class Conversion:
         """Write the functions of the model as a SavedModel, for the converter."""
         reads_images = self.model.config.image_size
         with contextlib.nullcontext() if reads_images else _shared_embedding_table(self.model):
-            archive = keras.export.ExportArchive()
+            archive: Any = keras.export.ExportArchive()
             archive.track(self.model)
             for name, (function, specs) in self.table.items():
                 archive.add_endpoint(name, function, input_signature=[specs])

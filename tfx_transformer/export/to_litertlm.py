@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ai_edge_litert import schema_py_generated as schema
 from litert_lm_builder import litertlm_builder
-from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata
-from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
+from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata  # pyright: ignore
+from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters  # pyright: ignore
 
 from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig

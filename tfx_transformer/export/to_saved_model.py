@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -34,7 +35,7 @@ def write_saved_model(folder: Path, model, tokenizer) -> None:
     serving = task_of(model).serving
     parts, serve, specs = serving(model, tokenizer, bundle.read_config(folder))
     shutil.rmtree(folder / bundle.SAVED_MODEL, ignore_errors=True)
-    archive = keras.export.ExportArchive()
+    archive: Any = keras.export.ExportArchive()
     for part in (model, *parts):
         archive.track(part)
     archive.add_endpoint("serve", serve, specs)

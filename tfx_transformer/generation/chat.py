@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
@@ -88,7 +88,7 @@ class Chat:
 
     def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
         """How many tokens of the cache stay, and the ids that the model has to read after them."""
-        template = self.generator.preprocessor.template
+        template = cast("ChatPreprocessor", self.generator.preprocessor).template
         if self._answered:
             new = template.continuation(messages, self._answered)
             if new is not None:

@@ -116,19 +116,19 @@ class TextGenerator(TablePredictor):
             InputError: a text is too long and may not be cut, or an option is out of range.
         """
         single = is_one_prompt(texts)
-        texts = [texts] if single else list(texts)
+        given: list[Any] = [texts] if single else list(texts)
         choices = GenerationOptions(**options)
-        if stream is not None and (len(texts) != 1 or choices.beams > 1):
+        if stream is not None and (len(given) != 1 or choices.beams > 1):
             raise InputError(
                 "streaming needs one text and no beams.\n"
                 "  Beam search may still change its mind about every token."
             )
-        prompts = [self.encode(text, truncate) for text in texts]
+        prompts = [self.encode(text, truncate) for text in given]
         watched = stream is not None or choices.stop
         batch_size = 1 if watched else self.batch_size
-        results = [""] * len(texts)
-        by_length = sorted(range(len(texts)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(texts), batch_size):
+        results = [""] * len(given)
+        by_length = sorted(range(len(given)), key=lambda i: len(prompts[i]))
+        for start in range(0, len(given), batch_size):
             batch = by_length[start : start + batch_size]
             writer = Writer(self.tokenizer, choices.stop, stream) if watched else None
             rows = self.engine.generate_ids([prompts[i] for i in batch], choices, writer)

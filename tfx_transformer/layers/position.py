@@ -203,7 +203,7 @@ class RotaryPositions(keras.layers.Layer):
         length, head_dim = ops.shape(x)[2], self.width or x.shape[-1]
         kept = []
         if head_dim < x.shape[-1]:
-            x, *kept = ops.split(x, [head_dim], axis=-1)
+            x, *kept = ops.split(x, [head_dim], axis=-1)  # pyright: ignore
         frequencies, factor = _scale(_frequencies(head_dim, self.theta), self.theta, self.scaling)
         angles = ops.cast(token_positions(start, length), "float32")[..., None] * frequencies
         angles = ops.reshape(angles, (-1, 1, length, head_dim // 2))
@@ -211,7 +211,7 @@ class RotaryPositions(keras.layers.Layer):
         if factor != 1.0:
             cos, sin = cos * factor, sin * factor
         cos, sin = ops.cast(cos, x.dtype), ops.cast(sin, x.dtype)
-        first, second = ops.split(x, 2, axis=-1)
+        first, second = ops.split(x, 2, axis=-1)  # pyright: ignore
         turned = [first * cos - second * sin, second * cos + first * sin]
         return ops.concatenate([*turned, *kept], axis=-1)
 

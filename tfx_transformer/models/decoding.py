@@ -79,7 +79,7 @@ class KerasEngine:
         key = (options, lengths.ndim)
         if key not in self._loops:
             self._loops[key] = compile_function(
-                lambda *arrays: generate(self.model, *arrays, options),
+                lambda ids, counts, uniforms: generate(self.model, ids, counts, uniforms, options),
                 [("int32", 2), ("int32", lengths.ndim), ("float32", 2)],
                 self.jit_compile,
             )
@@ -196,7 +196,7 @@ def generate(
         state = strategy.advance(state, index, logits, ops.take(uniform, index, axis=0))
         return index + 1, state, cache
 
-    _, state, _ = ops.while_loop(
+    _, state, _ = ops.while_loop(  # pyright: ignore
         unfinished,
         body,
         (ops.convert_to_tensor(0, "int32"), strategy.start(first_ids), cache),

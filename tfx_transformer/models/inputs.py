@@ -59,12 +59,12 @@ def rows(values: Any) -> Any:
 
 
 def _by_position(given, required, optional):
-    parts = given if isinstance(given, list | tuple) else None
+    parts = given if isinstance(given, list | tuple) else ()
     if len(required) == 1:
-        if parts is not None and len(parts) == 1 and _rank(parts[0]) == _expected_rank(required[0]):
+        if len(parts) == 1 and _rank(parts[0]) == _expected_rank(required[0]):
             given = parts[0]  # a list of inputs, of which there is one
         return {required[0]: given}
-    ranks = [_rank(part) for part in parts or ()]
+    ranks = [_rank(part) for part in parts]
     if ranks == [_expected_rank(name) for name in required]:
         return dict(zip(required, parts, strict=True))
     raise InputError(

@@ -13,3 +13,4 @@ class SkipsBadSteps:
     """
 
     bad_steps: keras.Variable
+    built: bool

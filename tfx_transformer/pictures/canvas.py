@@ -119,7 +119,7 @@ def style() -> AbstractContextManager:
 
 def new_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # pyright: ignore
     return figure
 
 

@@ -153,7 +153,7 @@ def _label_line_ends(
     bottom, top = axes.get_ylim()
     line = 0.055 * (top - bottom)  # the height of one line of text
     heights = {name: losses[-1] for name, (_, losses) in curves.items()}
-    lower, *upper = sorted(heights, key=heights.get)
+    lower, *upper = sorted(heights, key=lambda name: heights[name])
     for name in upper:
         overlap = max(0.0, line - (heights[name] - heights[lower]))
         heights[lower] -= overlap / 2

@@ -166,13 +166,13 @@ class LiteRTSession:
         The shortest prefill that holds them all is padded; what it writes behind them is written
         over by the tokens that follow, before anything may look there.
         """
-        ids, cache = np.asarray(ids, "int32"), self._caches[row]
-        while len(ids):
+        left, cache = np.asarray(ids, "int32"), self._caches[row]
+        while len(left):
             fitting = [n for n in self._prefills if position + n <= self._context]
-            length = min((n for n in fitting if n >= len(ids)), default=max(fitting))
+            length = min((n for n in fitting if n >= len(left)), default=max(fitting))
             tokens = np.zeros((1, length), "int32")
-            count = min(length, len(ids))
-            tokens[0, :count] = ids[:count]
+            count = min(length, len(left))
+            tokens[0, :count] = left[:count]
             prefill = self._prefills[length]
             inputs = {
                 "tokens": prefill.input_buffer("tokens", tokens),
@@ -181,7 +181,7 @@ class LiteRTSession:
                 ),
             }
             prefill.invoke(inputs | cache, cache)
-            ids, position = ids[count:], position + count
+            left, position = left[count:], position + count
 
     def step(self, ids: np.ndarray, position: int | np.ndarray) -> np.ndarray:
         """float32 (batch, vocabulary_size) logits after ids int32 (batch,), of the first rows.

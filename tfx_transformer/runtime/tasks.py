@@ -107,7 +107,7 @@ def _write(model: TextGenerator, texts, values, options) -> Answers:
     return Answers(texts, written, written)
 
 
-def _classify(model: TextClassifier | ImageClassifier, texts, values, options) -> Answers:
+def _classify(model: Any, texts, values, options) -> Answers:
     rows = rows_of(texts, values)
     found = model.classify(rows)
     return Answers(rows, [one._asdict() for one in found], list(map(describe, found)))

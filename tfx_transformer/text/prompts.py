@@ -6,6 +6,7 @@ import datetime
 import os
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_method
@@ -127,7 +128,7 @@ class ChatTemplate:
             InputError: the template fails, or takes more than its allowance.
         """
         variables = {"add_generation_prompt": add_generation_prompt, "tools": None}
-        environment = self._compiled.environment
+        environment: Any = self._compiled.environment  # a `ChatEnvironment`
         try:
             return environment.render_template(
                 self._compiled, messages, documents=None, **variables
@@ -359,7 +360,8 @@ def _compile(text: str, names: Mapping[str, str], source: str):
     try:
         return environment.compile_template(text)
     except Exception as error:  # hostile text can make the compiler fail in any way
-        where = f", line {error.lineno}" if hasattr(error, "lineno") else ""
+        line = getattr(error, "lineno", None)
+        where = "" if line is None else f", line {line}"
         raise InputError(
             f"{source}the chat template is no Jinja that can be run{where}: {_detail(error)}\n"
             "  Expected what transformers keeps as chat_template."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -110,7 +111,7 @@ def _erase(images, generator):
     `keras.layers.RandomErasing` makes mask and filling for every channel of every pixel, which took
     3.5 ms for 64 images of 32 x 32 on one core, more than all other changes; this takes 0.5 ms.
     """
-    batch, height, width, channels = ops.shape(images)
+    batch, height, width, channels = ops.shape(images)  # pyright: ignore
     random = keras.random.uniform((batch, 5), seed=generator)
     least, largest = _SIDES
     sides = least + (largest - least) * random[:, :2]
@@ -139,7 +140,7 @@ def _mix(layers, generator, images, labels, weights):
     """
     data = {"images": images, "labels": labels * weights[:, None]}
     first = keras.random.uniform((), seed=generator) < 0.5
-    mixed = ops.cond(
+    mixed: Any = ops.cond(
         first, *(lambda layer=layer: layer(dict(data), training=True) for layer in layers)
     )
     weights = ops.sum(mixed["labels"], axis=-1)

@@ -72,7 +72,8 @@ class ClassifierRun(Run):
         if isinstance(held_out, LabelledTexts):
             self.columns = list(text_columns(held_out.columns.get("text", "")).values())
         names, several = predictor.labels.names, predictor.labels.multi_label
-        self.truth = held_out.targets(names, True) if several else held_out.targets(names)
+        targets: Any = held_out.targets
+        self.truth = targets(names, True) if several else targets(names)
         score = score_multi_label if several else score_labels
 
         def macro_f1() -> float:

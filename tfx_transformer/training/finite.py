@@ -7,7 +7,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -166,9 +166,10 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
         rows: what each example of it is called.
     """
     for variable in model.trainable_variables:
-        if not np.isfinite(keras.ops.convert_to_numpy(variable.value).astype("float32")).all():
+        value = np.asarray(keras.ops.convert_to_numpy(variable.value))
+        if not np.isfinite(value.astype("float32")).all():
             return f"the weight {variable.path} holds a number that is not finite"
-    inputs, labels, weights = (*batch, None)[:3]
+    inputs, labels, weights = cast("tuple[Any, Any, Any]", (*batch, None)[:3])
     arrays = {**inputs, "labels": labels} | ({} if weights is None else {"weights": weights})
     for name, array in arrays.items():
         finite = np.isfinite(np.asarray(array, "float64")).reshape(len(array), -1).all(axis=1)

@@ -164,7 +164,7 @@ class RunFolder:
         Args:
             options: of `pandas.DataFrame.to_csv`.
         """
-        files.write(self.file(name), table.to_csv(**{"index": False} | options))
+        files.write(self.file(name), table.to_csv(**{"index": False, **options}))  # pyright: ignore
 
     def _write_manifest(self) -> None:
         text = json.dumps({"files": self._written}, ensure_ascii=False, indent=1)

@@ -164,7 +164,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 def _is_path(hint: Any) -> bool:
     """Return True if a type is a path, or may be one."""
     if isinstance(hint, type):
-        return issubclass(hint, os.PathLike)
+        return issubclass(hint, os.PathLike)  # pyright: ignore[reportGeneralTypeIssues]
     return any(map(_is_path, typing.get_args(hint)))
 
 

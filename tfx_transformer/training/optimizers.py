@@ -116,7 +116,8 @@ def _finite(gradients):
     """Return bool (): True if the norm of all gradients, on all replicas, is a finite number."""
     # The gradient of a table that is looked up in holds the rows that were: its `values`.
     values = [getattr(g, "values", g) for g in gradients if g is not None]
-    squares = sum(ops.sum(ops.square(ops.cast(value, "float32"))) for value in values)
+    norms: list[Any] = [ops.sum(ops.square(ops.cast(value, "float32"))) for value in values]
+    squares = sum(norms)
     if _strategy() is not None:
         import tensorflow as tf
 

@@ -188,7 +188,7 @@ class RunReport:
             embedder,
             list(zip(first, second, strict=True)),
             _embed_pairs,
-            lambda found: score(
+            lambda found: score(  # pyright: ignore[reportCallIssue]
                 *map(np.stack, zip(*found, strict=True)), ratings and ratings[: len(found)]
             ),
         )

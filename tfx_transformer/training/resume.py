@@ -242,7 +242,7 @@ class Resume(keras.callbacks.Callback):
 
 
 def _as_array(variable: keras.Variable) -> np.ndarray:
-    array = keras.ops.convert_to_numpy(variable.value)
+    array = np.asarray(keras.ops.convert_to_numpy(variable.value))
     # safetensors' NumPy has no bfloat16; float32 holds every number of it.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
 

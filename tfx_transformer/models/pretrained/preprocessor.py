@@ -139,16 +139,17 @@ def _resizing(values: Mapping[str, Any], image_size: int) -> dict[str, Any]:
 
 def _size(values: Mapping[str, Any], name: str) -> dict[str, int]:
     """height and width, or shortest_edge; older files have one number for a square."""
-    size = values.get(name)
+    size: Any = values.get(name)
     if isinstance(size, (list, tuple)) and len(size) == 2 and size[0] == size[1]:
         size = size[0]
     if isinstance(size, int):
         edge = name == "size" and values["one_number"] == "shortest_edge"
         size = {"shortest_edge": size} if edge else {"height": size, "width": size}
-    known = isinstance(size, Mapping) and set(size) in ({"height", "width"}, {"shortest_edge"})
-    if not known or not all(type(n) is int and 1 <= n <= 8192 for n in size.values()):
+    sizes = dict(size) if isinstance(size, Mapping) else {}
+    known = set(sizes) in ({"height", "width"}, {"shortest_edge"})
+    if not known or not all(type(n) is int and 1 <= n <= 8192 for n in sizes.values()):
         raise _refused(name, size, "a number, height and width, or shortest_edge")
-    return dict(size)
+    return sizes
 
 
 def _number(values: Mapping[str, Any], name: str, default: float) -> float:
