@@ -436,3 +436,39 @@ def test_the_tables_have_the_tasks_that_there_are():
     assert tasks.TASKS.keys() == tfx_transformer.export.tasks.TASKS.keys() == answering
     assert PREDICTIONS.keys() == answering
     assert scoring.KINDS.keys() <= answering
+
+
+OPENINGS = re.compile(r"(What|Whether|Which|How|Where|Of an?)\b")
+# Phrases that have to be read twice; "there is no …" is plain.
+PHRASES = re.compile(
+    r"(?<![Tt]here )\b(is|are) no (bundle|folder|image|number|label|class|file|name|JSON|padding)\b"
+    r"|\b(told by|stands in|minds|bears|for want of|which else|whose it is)\b"
+)
+
+
+def documented(path: Path) -> Iterator[tuple[str, str]]:
+    """The name and the docstring of a module, and of everything in it."""
+    for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            text = ast.get_docstring(node)
+            if text:
+                yield getattr(node, "name", "the module"), text
+
+
+@pytest.mark.parametrize("module", [m for m in modules() if not m.startswith("data.")])
+def test_docstrings_are_plain(module):
+    path = modules()[module].relative_to(ROOT)
+    opened = [name for name, text in documented(path) if OPENINGS.match(text)]
+    assert not opened, "a docstring opens with what it returns or does"
+    assert not PHRASES.findall((ROOT / path).read_text(encoding="utf-8"))
+
+
+def test_plain_english_is_told_from_other():
+    for text in ("What is read.", "Whether it is.", "Of a text its length.", "How many there are."):
+        assert OPENINGS.match(text)
+    for text in ("Return what is read.", "Whatever it is.", "Often.", "Offsets."):
+        assert not OPENINGS.match(text)
+    for text in ("it is no bundle", "which are no padding", "it is told by its name"):
+        assert PHRASES.search(text)
+    for text in ("there is no bundle", "There is no file", "it is not a bundle", "reminds"):
+        assert not PHRASES.search(text)

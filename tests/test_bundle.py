@@ -443,7 +443,7 @@ def no_sums(path):
         (link_file, "tokenizer.json is a link"),
         (link_folder, "saved_model is a link"),
         (link_sums, "SHA256SUMS is a link"),
-        (pipe, "README.md is no regular file"),
+        (pipe, "README.md is not a regular file"),
         (no_sums, "SHA256SUMS is missing"),
     ],
 )
@@ -573,22 +573,22 @@ def test_no_bundle_names_those_beside_it(copy):
     with pytest.raises(InputError) as caught:
         bundle.read_config(copy.parent / "smal")
     assert str(caught.value) == (
-        f"{copy.parent / 'smal'} is no bundle: it has no config.json.\n"
+        f"{copy.parent / 'smal'} is not a bundle: it has no config.json.\n"
         f"  Bundles in {copy.parent}: small."
     )
-    with pytest.raises(InputError, match="is no bundle"):
+    with pytest.raises(InputError, match="is not a bundle"):
         bundle.verify(copy.parent / "smal")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no JSON"),
-        ("{", "is no JSON"),
-        ("[" * 200_000, "is no JSON"),
-        ('{"architecture": ' * 100_000, "is no JSON"),
-        ("\xff\xfe", "'architecture' is missing|is no JSON"),
-        ("1" * 10_000, "is no JSON"),
+        ("", "is not JSON"),
+        ("{", "is not JSON"),
+        ("[" * 200_000, "is not JSON"),
+        ('{"architecture": ' * 100_000, "is not JSON"),
+        ("\xff\xfe", "'architecture' is missing|is not JSON"),
+        ("1" * 10_000, "is not JSON"),
         ("[]", "'architecture' is missing"),
         ("null", "'architecture' is missing"),
         ('{"format": 1}', "'architecture' is missing"),

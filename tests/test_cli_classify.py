@@ -166,7 +166,7 @@ def test_only_a_classifier_classifies(refused, text_classifier, text_embedder):
     errors = refused("classify", text_embedder.path, "the cat")
     expected = f"{text_embedder.path}: its task is 'embedding'.\n  Expected a classifier.\n"
     assert errors == expected
-    assert "nowhere is no bundle" in refused("classify", "nowhere", "the cat")
+    assert "nowhere is not a bundle" in refused("classify", "nowhere", "the cat")
     assert "there is nothing to label" in refused("classify", text_classifier.path)
 
 
@@ -211,7 +211,7 @@ def test_images_that_cannot_be_read(refused, image_classifier, tmp_path):
     for engine in ("litert", "keras"):
         errors = refused("classify", path, good, "note.png", "--engine", engine)
         assert errors == (
-            "note.png: this is no image; it begins with b'no image'.\n"
+            "note.png: this is not an image; it begins with b'no image'.\n"
             "  Expected a JPEG, PNG, GIF, BMP or WebP image.\n"
         )
     errors = refused("classify", path, "no.png")

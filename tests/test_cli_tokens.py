@@ -302,7 +302,7 @@ def _fail(*_):
         ([], "There is nothing to count."),
         (["x", "--csv", "my.csv"], "There are texts and --csv."),
         (["x", "--parallel", "target"], "--parallel is a column of --csv."),
-        (["x", "--bundle", "nowhere"], "nowhere is no bundle"),
+        (["x", "--bundle", "nowhere"], "nowhere is not a bundle"),
         (["x", "--tokenizer", "nowhere.json"], "nowhere.json: cannot be read as a tokenizer"),
         (["x", "--tokenizer", "my.csv"], "my.csv: no tokenizer.json"),
         (["x", "--encoding", "gpt7"], "--encoding gpt7: tiktoken has no encoding of that name."),

@@ -32,7 +32,7 @@ def pooling(mode: str, **options) -> Pooling:
 
 
 def pooled_by_hand(layer: Pooling, mask: np.ndarray) -> np.ndarray:
-    """Row by row, from those vectors only that are no padding."""
+    """Row by row, from those vectors only that are not padding."""
     kernel, bias = layer.get_weights() or (np.zeros((HIDDEN, 1)), np.zeros(1))
     formulas = {
         "mean": lambda row: row.mean(axis=0),

@@ -177,11 +177,11 @@ def test_large_but_legal():
 def test_no_image(tmp_path):
     path = tmp_path / "dog.jpg"
     path.write_text("woof woof, said the dog")
-    assert "this is no image; it begins with b'woof woof, said '" in message_of(path)
-    assert "this is no image" in message_of(path.read_bytes())
+    assert "this is not an image; it begins with b'woof woof, said '" in message_of(path)
+    assert "this is not an image" in message_of(path.read_bytes())
     # Pillow reads these too, but with programs and code that nobody should feed unknown files.
     for kind in ("EPS", "TIFF", "PPM", "ICO"):
-        assert "this is no image" in message_of(saved(noise(), kind))
+        assert "this is not an image" in message_of(saved(noise(), kind))
 
 
 def test_no_bytes(tmp_path):

@@ -105,7 +105,7 @@ def damaged(folder, tmp_path):
     (tmp_path / "empty.png").touch()
     (tmp_path / "short.png").write_bytes(whole[:-30])
     bad = {
-        "text.jpg": "text.jpg: this is no image; it begins with b'I am no image at'",
+        "text.jpg": "text.jpg: this is not an image; it begins with b'I am no image at'",
         "empty.png": "empty.png: the file is empty",
         "short.png": "short.png: the image is damaged or cut short",
         "pets/dog/c.png": "c.png: there is no such file",
@@ -174,7 +174,7 @@ def test_bad_files_in_a_folder(folder):
     assert message.startswith(f"{folder / 'dog' / 'more'}: this is a folder")
     read = read_labelled_images(folder, skip_bad_rows=True)
     assert (len(read), read.rows) == (4, [1, 2, 3, 4])
-    notes = f"{folder / 'dog' / 'notes.txt'}: this is no image; it begins with b'good boy'"
+    notes = f"{folder / 'dog' / 'notes.txt'}: this is not an image; it begins with b'good boy'"
     assert [(bad.row, bad.column) for bad in read.bad_rows] == [(5, None), (6, None)]
     assert read.bad_rows[1].reason == notes
 
@@ -288,7 +288,7 @@ def test_an_unknown_label_is_named(many):
 
 def test_a_file_that_is_damaged_after_reading_is_named(many):
     many.files[4].write_text("overwritten")
-    with pytest.raises(InputError, match="this is no image"):
+    with pytest.raises(InputError, match="this is not an image"):
         labelled_images(many, NAMES)
 
 

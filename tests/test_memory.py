@@ -293,7 +293,7 @@ def test_scores_and_texts_are_checked_as_in_a_file():
     read = data.read_sentence_pairs(rows, score="s", lowest=0, highest=5, skip_bad_rows=True)
     assert (read.scores, read.rows) == ([0.2], [0])
     assert [bad.reason for bad in read.bad_rows] == [
-        "column 's' is no number: 'x'",
+        "column 's' is not a number: 'x'",
         "column 's' is 9.5: outside the scale",
         "column 's' is empty",
         "column 's' is not a text but of type bool (True)",

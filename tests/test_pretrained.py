@@ -241,7 +241,7 @@ def header(facts) -> bytes:
         (header({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}), "bytes differ"),
         (header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}), "bytes differ"),
         (header({"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}), "cannot be read"),
-        (header([1]), "its header is no object"),
+        (header([1]), "its header is not an object"),
         (struct.pack("<Q", 40_000) + b"[" * 40_000, "no safetensors file"),
     ],
 )

@@ -526,7 +526,7 @@ def translator(tmp_path_factory):
         (["--heads=3"], "hidden_dim 64 is not a multiple of num_heads 3"),
         (["--style=bort"], "argument --style: invalid choice: 'bort'"),
         (["--tokenizer=nowhere"], "nowhere/tokenizer.json: cannot be read as a tokenizer"),
-        (["--base=nowhere"], "nowhere is no bundle"),
+        (["--base=nowhere"], "nowhere is not a bundle"),
         (["--base={}"], "its task is 'seq2seq'."),
         (["--objective=bert"], "argument --objective: invalid choice: 'bert'"),
         (["--ngram-buckets=7"], "ngram_buckets is 7 for a model that writes text."),

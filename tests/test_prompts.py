@@ -314,7 +314,7 @@ def test_a_prompt_ends_with_a_user(template):
         ("{{ x | nothing }}", "No filter named 'nothing'."),
         ("x" * 65_537, "larger than 64 KiB"),
         ("猫" * 22_000, "larger than 64 KiB"),
-        ("{{" + "(" * 20_000, "is no Jinja"),
+        ("{{" + "(" * 20_000, "is not Jinja"),
     ],
 )
 def test_what_is_no_template_is_refused(tokenizer, text, words):
@@ -462,7 +462,7 @@ def test_a_generation_prompt_must_be_how_the_answer_begins(tokenizer):
 def test_answers_must_end(tokenizer):
     message = message_of(ChatTemplate(CHATML, tokenizer).turns, said("Hi", "</s>"))
     assert "does not end an answer with </s>" in message and "end_id" in message
-    assert "id 99, is no special token" in message_of(ChatTemplate, CHATML, tokenizer, end_id=99)
+    assert "id 99, is not a special token" in message_of(ChatTemplate, CHATML, tokenizer, end_id=99)
 
 
 @pytest.mark.parametrize("name", ["猫", "<| a |>", "\n\n"])

@@ -82,7 +82,7 @@ def test_scores_become_a_share_of_their_scale(csv_file):
 def test_a_score_that_is_no_number_is_named(csv_file, cell):
     path = csv_file("1", cell, "2")
     with pytest.raises(
-        InputError, match=f"row 3: column 's' is no number: '{cell}'.\n  Expected a"
+        InputError, match=f"row 3: column 's' is not a number: '{cell}'.\n  Expected a"
     ):
         read_sentence_pairs(path, "a", "b", "s")
     read = read_sentence_pairs(path, "a", "b", "s", skip_bad_rows=True)

@@ -511,7 +511,7 @@ FILES = {
         (["--share=1.5"], "the share to hold out is 1.5."),
         (["--precision=float12"], "argument --precision: invalid choice: 'float12'"),
         (["--base={}/causal"], "the base, a causal model, has no weight encoder/"),
-        (["--base=nowhere"], "nowhere is no bundle"),
+        (["--base=nowhere"], "nowhere is not a bundle"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -204,7 +204,7 @@ def consistent_read(read: Read) -> Read:
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
-    """What tells a bundle from another one at the same path; None: there is none."""
+    """Return what tells a bundle from another one at the same path; None: there is none."""
     try:
         folder, sums = os.stat(path), os.stat(Path(path, SUMS))
     except OSError:
@@ -213,8 +213,8 @@ def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
 
 
 def _is_moving(path: str | os.PathLike, identity: tuple[int, ...] | None) -> bool:
-    """Whether a bundle that is not there was moved away for a new one, where folders cannot be
-    exchanged."""
+    """Return True if a bundle that is not there was moved away for a new one, where folders cannot
+    be exchanged."""
     place = Path(os.path.abspath(path))
     if identity is not None or not place.parent.is_dir():
         return False
@@ -349,11 +349,11 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no JSON that can be read: {error}.") from error
+        raise InputError(f"{file} is not JSON that can be read: {error}.") from error
     if not isinstance(config, dict) or not isinstance(config.get("architecture"), dict):
-        raise InputError(f"{file} is no configuration of a bundle: 'architecture' is missing.")
+        raise InputError(f"{file} is not a configuration of a bundle: 'architecture' is missing.")
     if not isinstance(config.get("task", ""), str):
-        raise InputError(f"{file} is no configuration of a bundle: 'task' is no name.")
+        raise InputError(f"{file} is not a configuration of a bundle: 'task' is not a name.")
     if config.get("format") != FORMAT:
         raise InputError(
             f"{file}: format {config.get('format')!r}, this version reads format {FORMAT}.\n"
@@ -459,7 +459,7 @@ def _listed_sums(path: Path) -> dict[str, str]:
 def _no_bundle(path: Path) -> str:
     beside = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}"))
     there = f"\n  Bundles in {path.parent}: {', '.join(beside)}." if beside else ""
-    return f"{path} is no bundle: it has no {CONFIG}.{there}"
+    return f"{path} is not a bundle: it has no {CONFIG}.{there}"
 
 
 def _files(path: Path) -> list[str]:

@@ -78,7 +78,7 @@ _MOST_VECTORS = 16_384
 
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """What a Transformer is made of; the same JSON serves Keras and the TensorFlow-free runtime.
+    """The architecture of a Transformer; Keras and the TensorFlow-free runtime read the same JSON.
 
     The defaults are the encoder-decoder of Vaswani et al. (2017) with the two changes that later
     practice kept: layer normalization before each sub-layer (Xiong et al. 2020) and GELU.
@@ -107,7 +107,7 @@ class TransformerConfig:
         norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
         first_norm: False: the first block's attention does without its norm (ModernBERT).
         parallel_residual: attention and feed-forward layer of a block read the same (Black et al.
-            2022, section 2.1; GPT-NeoX); of a pre-norm model that is no encoder-decoder.
+            2022, section 2.1; GPT-NeoX); of a pre-norm model that is not an encoder-decoder.
         embedding_norm: normalize the embeddings too, before the first block.
         norm_epsilon: added to the variance.
         sandwich_norm: pre-norm that normalizes each sub-layer's result too, before it is added
@@ -278,7 +278,7 @@ class TransformerConfig:
             self._check_text()
 
     def _set_defaults(self) -> None:
-        """What is not given and follows from other values."""
+        """Return what is not given and follows from other values."""
         own = {
             "num_key_value_heads": self.num_heads,
             "num_decoder_layers": self.num_layers,

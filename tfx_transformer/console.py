@@ -1,4 +1,4 @@
-"""What a terminal is shown: whatever a file or a model says, it does not steer the terminal."""
+"""Text for a terminal: nothing that a file or a model says can steer it."""
 
 from __future__ import annotations
 

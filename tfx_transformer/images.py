@@ -310,7 +310,7 @@ def _no_image(source: str | os.PathLike | bytes, name: str) -> InputError:
     else:
         with open(source, "rb") as file:
             start = file.read(16)
-    what = f"this is no image; it begins with {start!r}" if start else "the file is empty"
+    what = f"this is not an image; it begins with {start!r}" if start else "the file is empty"
     if start.startswith(_SIGNATURES):
         what = "the image is damaged or cut short in its header"
     return InputError(f"{name}: {what}.\n  Expected a JPEG, PNG, GIF, BMP or WebP image.")

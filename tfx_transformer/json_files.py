@@ -57,7 +57,7 @@ def parse(text: str, file: str | os.PathLike | None = None, unique: bool = False
 
     Raises:
         InputError: see `check`.
-        ValueError: it is no JSON, or has a key twice.
+        ValueError: it is not JSON, or has a key twice.
         RecursionError: it is nested too deep.
     """
     check(text, file)
@@ -86,7 +86,7 @@ def read_object(file: Path) -> dict[str, Any]:
     try:
         facts = file.stat()
         if not stat.S_ISREG(facts.st_mode):
-            raise InputError("it is no regular file.\n  Expected a JSON file.", file)
+            raise InputError("it is not a regular file.\n  Expected a JSON file.", file)
         if facts.st_size > MAX_BYTES:
             raise InputError(
                 "it is larger than any JSON file of a real model.\n"
@@ -95,11 +95,12 @@ def read_object(file: Path) -> dict[str, Any]:
             )
         values = parse(file.read_text(encoding="utf-8"), file)
         if not isinstance(values, dict):
-            raise InputError("it is no JSON object.\n  Expected {...}. Copy the file again.", file)
+            remedy = "Expected {...}. Copy the file again."
+            raise InputError(f"it is not a JSON object.\n  {remedy}", file)
         return values
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}.", file) from error
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"it is no JSON: {error}.\n  Copy the file again.", file) from error
+        raise InputError(f"it is not JSON: {error}.\n  Copy the file again.", file) from error

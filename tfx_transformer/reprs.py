@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook or a debugger: a few lines of facts."""
+"""Objects in a notebook or a debugger: a few lines of facts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def short_list(names: Iterable[str], most: int = 5) -> str:
 
 
 def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> str:
-    """What was read: how much, from where, and the first rows.
+    """Return what was read: how much, from where, and the first rows.
 
     Args:
         read: has a length, `rows`, `path` and `bad_rows`.

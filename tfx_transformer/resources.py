@@ -1,4 +1,4 @@
-"""Where the recipes and the small data sets are: in a checkout, or inside an installed package."""
+"""The places of recipes and small data sets: in a checkout, or inside an installed package."""
 
 from __future__ import annotations
 

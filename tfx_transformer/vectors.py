@@ -141,7 +141,7 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def terms(text: str) -> list[str]:
-    """What `DocumentVectors` counts of a text in any mixture of scripts.
+    """Return what `DocumentVectors` counts of a text in any mixture of scripts.
 
     Where words are parted by spaces or signs: the words, in lower case. Where they are not
     (Japanese, Chinese): every run of 1 to 3 characters, which holds most words whole and needs no
@@ -182,7 +182,7 @@ ANALYZERS: dict[str, Callable[[str], list[str]]] = {
 class DocumentVectors:
     """Texts as vectors with one dimension per word, by scikit-learn's vectorizers.
 
-    count:   c_w = how often w stands in the text (bag of words)
+    count:   c_w = how often w is in the text (bag of words)
     tf_idf:  v / |v|,  v_w = c_w (1 + ln((1 + n) / (1 + n_w)))
 
     n is the number of fitted texts, n_w of those that hold w. Made by `fit`; a word that the fitted

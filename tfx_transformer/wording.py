@@ -1,4 +1,4 @@
-"""What people read at the end of a run, in English and in Japanese: one table of texts.
+"""Texts that people read at the end of a run, in English and in Japanese: one table.
 
 The language is that of `--language`, else of the environment variable TFX_LANGUAGE, else Japanese
 where the locale is (LC_ALL, LC_MESSAGES or LANG), else English. Messages of errors are English.

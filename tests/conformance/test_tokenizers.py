@@ -360,5 +360,5 @@ def test_a_map_of_characters_that_leads_astray_is_refused(file):
 def test_no_tokenizer_in_a_folder(tmp_path):
     with pytest.raises(InputError, match="has no tokenizer.\n  Looked for tokenizer.json"):
         Tokenizer.from_pretrained(tmp_path)
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         Tokenizer.from_pretrained(tmp_path / "none")

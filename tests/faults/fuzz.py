@@ -230,7 +230,7 @@ def fuzz(target: str, count: int, seed: int, kept: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, name)
         path.write_bytes(examples(target)[0])
-        read(path)  # what is imported at first use is no part of the figures
+        read(path)  # what is imported at first use is not part of the figures
         for number, data in enumerate(inputs(target, count, seed)):
             path.write_bytes(data)
             before = time.process_time()

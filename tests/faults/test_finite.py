@@ -144,7 +144,7 @@ def test_rows_that_are_all_bad_end_the_training_with_the_cause(tmp_path):
 
 
 class Spoil(keras.callbacks.Callback):
-    """Once, after a step, a weight is no number."""
+    """Once, after a step, a weight is not a number."""
 
     def __init__(self, step):
         super().__init__()

@@ -62,15 +62,15 @@ def test_as_many_values_as_real_models_have_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "is no JSON"),
-        (b"{", "is no JSON"),
-        (b"\xff{}", "is no JSON: 'utf-8' codec"),
-        (b"\xef\xbb\xbf{}", "is no JSON"),
-        (b"[" * 100_000, "is no JSON: maximum recursion"),
-        (b'{"a": ' * 100_000, "is no JSON: maximum recursion"),
-        (b"1" * 10_000, "is no JSON"),
-        (b"[1]", "it is no JSON object"),
-        (b"null", "it is no JSON object"),
+        (b"", "is not JSON"),
+        (b"{", "is not JSON"),
+        (b"\xff{}", "is not JSON: 'utf-8' codec"),
+        (b"\xef\xbb\xbf{}", "is not JSON"),
+        (b"[" * 100_000, "is not JSON: maximum recursion"),
+        (b'{"a": ' * 100_000, "is not JSON: maximum recursion"),
+        (b"1" * 10_000, "is not JSON"),
+        (b"[1]", "it is not a JSON object"),
+        (b"null", "it is not a JSON object"),
     ],
 )
 def test_what_is_no_object_is_refused(tmp_path, content, message):

@@ -107,7 +107,7 @@ def classifier(chosen: argparse.Namespace):
     """The bundle's classifier, on the chosen engine.
 
     Raises:
-        InputError: the bundle is no classifier, or the engine runs none.
+        InputError: the bundle is not a classifier, or the engine runs none.
     """
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS

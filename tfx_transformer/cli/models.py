@@ -59,7 +59,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     formats = chosen.to.split(",")
     for name in formats:
         if name not in FORMATS:
-            raise InputError(f"--to {name!r} is no format.\n  Formats: {', '.join(FORMATS)}.")
+            raise InputError(f"--to {name!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
     if _is_source(chosen.bundle):
         chosen.bundle = _import(chosen)
     config = bundle.read_config(chosen.bundle)
@@ -78,7 +78,7 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
     if not any(made):
         return {}
     if not texts:
-        print("Exported; not verified, for want of texts: pass --check FILE.csv")
+        print("Exported, not verified: there are no texts. Pass --check FILE.csv")
         return {}
     from tfx_transformer import export
 
@@ -157,7 +157,7 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _is_source(name: str) -> bool:
-    """Whether this is no bundle but a model of somebody else's."""
+    """Return True if this is not a bundle but a model of somebody else's."""
     from tfx_transformer import bundle
 
     if name.startswith(("hf://", "keras://")):

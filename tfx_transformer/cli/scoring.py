@@ -16,7 +16,7 @@ from tfx_transformer.errors import InputError
 
 
 class Scoring(NamedTuple):
-    """How a kind of data is scored.
+    """The row of a kind of data: how it is scored.
 
     score: (flags, config.json) -> scores; writes: whether the flags of generation count;
     splits_words: whether --tokenize does; saves: whether --save does.

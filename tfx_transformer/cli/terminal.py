@@ -17,7 +17,8 @@ _PLAIN = "\033[0m"
 
 
 def has_colours() -> bool:
-    """Whether standard output is a terminal whose user has not refused colours (no-color.org)."""
+    """Return True if standard output is a terminal whose user has not refused colours
+    (no-color.org)."""
     refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not refused
 

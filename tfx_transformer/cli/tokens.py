@@ -88,7 +88,8 @@ def _check_arguments(chosen: argparse.Namespace) -> None:
 
 
 def _splitters(named: Iterable[tuple[str, str]]) -> list[Splitter]:
-    """What the flags name, in their order; named by its path where a short name would repeat."""
+    """Return what the flags name, in their order; named by its path where a short name would
+    repeat."""
     named = list(dict.fromkeys(named))
     short = [_short_name(value) if kind != "encoding" else value for kind, value in named]
     repeated = {name for name, times in collections.Counter(short).items() if times > 1}

@@ -100,7 +100,7 @@ def read_labelled_texts(
             texts some may be empty, but not all.
         label: name of the column of the labels.
         separator: what stands between several labels in one cell, such as "|". Then `a||b|a` is
-            `a` and `b`, and an empty cell is no label. "": every cell is one label.
+            `a` and `b`, and an empty cell is not a label. "": every cell is one label.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 

@@ -89,7 +89,7 @@ def read_sentence_pairs(
             refusing the file.
 
     Raises:
-        InputError: see `tables.read_table`; a score is no number or outside the scale; all scores
+        InputError: see `tables.read_table`; a score is not a number or off the scale; all scores
             are the same.
     """
     columns = {"first": first, "second": second} | ({"score": score} if score else {})
@@ -132,7 +132,7 @@ def _score_check(name: str, lowest: float | None, highest: float | None) -> Chec
         except ValueError:
             number = math.nan
         if not math.isfinite(number):
-            return Problem(name, f"column {name!r} is no number: {cell!r}", expected)
+            return Problem(name, f"column {name!r} is not a number: {cell!r}", expected)
         if not (lowest is None or lowest <= number) or not (highest is None or number <= highest):
             return Problem(name, f"column {name!r} is {cell}: outside the scale", expected)
         return None

@@ -1,4 +1,4 @@
-"""How good a model is: scores of texts and of labels, what simple methods reach, the mistakes.
+"""The quality of a model: scores of texts and of labels, what simple methods reach, the mistakes.
 
 Nothing here needs TensorFlow. sacrebleu and scikit-learn are imported by the functions that use
 them, so that importing this costs nothing.

@@ -1,4 +1,4 @@
-"""What simple methods reach on the same examples: a classifier that is not better is not needed.
+"""Scores of simple methods on the same examples: a classifier that is not better is not needed.
 
 All three return accuracy and macro F1 (over all classes of the training examples) as
 `score_labels` defines them. TF-IDF and pixels take seconds for some thousand examples and some
@@ -62,7 +62,7 @@ def tfidf_baseline(
 def tfidf_labels(
     train_texts: Sequence[str], train_ids: np.ndarray, test_texts: Sequence[str]
 ) -> np.ndarray:
-    """What TF-IDF and logistic regression (C=10), by scikit-learn, predict: int (m,).
+    """Return what TF-IDF and logistic regression (C=10), by scikit-learn, predict: int (m,).
 
     Terms are single words and pairs of words, or one to three characters where texts are written
     without spaces, or both where a twentieth or more of the texts are of either kind; they count
@@ -114,8 +114,8 @@ def pixel_baseline(
 def pixel_labels(
     train_images: np.ndarray, train_ids: np.ndarray, test_images: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """What logistic regression (C=0.001) on the pixels of 3,000 training images at most predicts:
-    int (m,).
+    """Return what logistic regression (C=0.001) on the pixels of 3,000 training images at most
+    predicts: int (m,).
 
     Args:
         train_images, test_images: 0 to 255, (n, height, width, channels) and (m, …) of one small

@@ -43,7 +43,7 @@ _BASES = {
 
 @dataclasses.dataclass(frozen=True)
 class Conclusion:
-    """What held-out examples say of a model.
+    """The conclusion on a model from held-out examples.
 
     Attributes:
         measure: name of the score, such as "accuracy"; more is better where there is a baseline.
@@ -139,7 +139,7 @@ class Conclusion:
         return [score, wording.say(self.silence, language)]
 
     def _remedy(self, language: str | None) -> str:
-        """What to do where a simpler method is as good."""
+        """Return what to do where a simpler method is as good."""
         parts = []
         if self.baseline != "majority":
             baseline = wording.say(f"{self.baseline}, short", language)

@@ -1,4 +1,4 @@
-"""How good predicted labels are: accuracy, F1, and whether a probability means what it says.
+"""Scores of predicted labels: accuracy, F1, and the calibration of probabilities.
 
 Precision, recall and F1 are scikit-learn's with `zero_division=0`: a class that nothing was
 predicted as has precision 0, and a class without a test example has recall 0. Both have F1 0 and
@@ -51,7 +51,7 @@ def score_labels(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[s
         per_class: for each name a dict of precision, recall, f1, and count of test examples.
 
     Raises: ValueError if there is no example, the shapes disagree, a value is no probability or
-        an id is no class.
+        an id is not a class.
     """
     probabilities, truth = validate(probabilities, truth)
     classes = probabilities.shape[1]

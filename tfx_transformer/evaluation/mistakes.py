@@ -1,4 +1,4 @@
-"""Which mistakes a classifier was surest of: often a wrong label, or what it never learnt."""
+"""The mistakes that a classifier was surest of: often a wrong label, or what it never learnt."""
 
 import os
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def most_confident_mistakes(
 
 
 def as_text(item: Any) -> str:
-    """What was classified, a text, the texts of a row or an image file, as one string."""
+    """Return what was classified, a text, the texts of a row or an image file, as one string."""
     return " | ".join(item) if isinstance(item, tuple) else str(item)
 
 

@@ -1,4 +1,4 @@
-"""How good generated texts are: BLEU, chrF, exact match and token F1."""
+"""Scores of generated texts: BLEU, chrF, exact match and token F1."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def score_texts(
 
 
 def mostly_unspaced(texts: Sequence[str]) -> bool:
-    """Whether most of the texts are Japanese or Chinese without spaces between the words."""
+    """Return True if most of the texts are Japanese or Chinese without spaces between the words."""
     return unspaced_share(texts) > 0.5
 
 

@@ -278,7 +278,7 @@ class _SharingBuilder(flatbuffers.Builder):
         self._targets = {}
 
     def place(self, vector) -> int:
-        """Where in the file the numbers of a vector begin."""
+        """Return where in the file the numbers of a vector begin."""
         return len(self.Output()) - self._written[_key(vector)] + 4
 
     def CreateString(self, s, *options):

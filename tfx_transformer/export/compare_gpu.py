@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def operations(file: str) -> int:
-    """How many all signatures have together."""
+    """Return how many all signatures have together."""
     with open(file, "rb") as stream:
         model = schema.Model.GetRootAs(stream.read(), 0)
     graphs = (model.Subgraphs(index) for index in range(model.SubgraphsLength()))

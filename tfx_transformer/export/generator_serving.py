@@ -1,4 +1,4 @@
-"""What a SavedModel of a model that writes does: strings in, the greedy answers out, in core
+"""The SavedModel of a model that writes: strings in, the greedy answers out, in core
 TensorFlow operations."""
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _greedy(model, token_ids, lengths):
 def _prompts(
     preprocessor: Preprocessor, context: int
 ) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
-    """What `preprocessor.encode` does, for ids in the graph: cut to fit, and framed.
+    """Return what `preprocessor.encode` does, for ids in the graph: cut to fit, and framed.
 
     Raises:
         InputError: a chat template that does more than frame a message.

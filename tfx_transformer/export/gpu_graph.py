@@ -48,7 +48,7 @@ _BROADCASTING = {
 
 
 def problems(model) -> list[str]:
-    """What a GPU would compute wrongly, or leave to the CPU, in an unpacked TFLite file.
+    """Return what a GPU would compute wrongly, or leave to the CPU, in an unpacked TFLite file.
 
     Args:
         model: `ai_edge_litert.schema_py_generated.ModelT`.
@@ -68,7 +68,7 @@ def problems(model) -> list[str]:
 
 
 def _fault(model, graph, operator) -> str | None:
-    """What is wrong with an operation, None if nothing is."""
+    """Return what is wrong with an operation, None if nothing is."""
     code = _code(model, operator)
     name = _NAMES[code]
     inputs = [index for index in operator.inputs if index >= 0]
@@ -152,7 +152,7 @@ def _tidy(model, graph) -> None:
 
 
 def _changes_nothing(model, graph, operator) -> bool:
-    """Of a reshaping to the shape that is there, or a slice of the whole."""
+    """Return True for a reshaping to the shape that is there, or a slice of the whole."""
     code = _code(model, operator)
     if code == _OPS.STRIDED_SLICE:
         strides = _integers(model, graph, operator.inputs[3])

@@ -30,8 +30,8 @@ class GraphTokenizer(tf.Module):
         tokenizer: gives tokens, special tokens and split pattern.
 
     Raises:
-        InputError: it is no byte-level BPE; the split pattern means something else, or nothing, to
-            TensorFlow; or the ids do not follow the merges.
+        InputError: it is not a byte-level BPE; the split pattern means something else, or
+            nothing, to TensorFlow; or the ids do not follow the merges.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -205,7 +205,8 @@ def _write_out(match: re.Match) -> str:
 
 @functools.cache
 def _ranges(unicode_class: str) -> str:
-    """What tiktoken matches by a class such as `\\p{L}`, as the ranges of a bracket expression."""
+    """Return what tiktoken matches by a class such as `\\p{L}`, as the ranges of a bracket
+    expression."""
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ranks = {bytes([byte]): byte for byte in range(256)}
     # tiktoken drops what its pattern does not match.

@@ -1,4 +1,4 @@
-"""What a SavedModel of an encoder-only model does: strings or encoded images to labels or vectors,
+"""The SavedModel of an encoder-only model: strings or encoded images to labels or vectors,
 in core TensorFlow operations."""
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def input_names(config: dict) -> list[str]:
 
 
 def frame_rows(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf.RaggedTensor:
-    """What `text.framing.frame` makes of each row, for ids in the graph.
+    """Return what `text.framing.frame` makes of each row, for ids in the graph.
 
     Where the texts of a row are too long, one level cuts all that are above it; what room is left
     then, less than a token for each of these, goes to the last of them.
@@ -159,8 +159,8 @@ _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}
 
 
 def _as_by_pillow(pixels, size: int, how: dict):
-    """What `images.resize` makes of uint8 (height, width, 3): rows, then columns, to whole colours
-    each time; then the centre."""
+    """Return what `images.resize` makes of uint8 (height, width, 3): rows, then columns, to whole
+    colours each time; then the centre."""
     height, width = tf.unstack(tf.shape(pixels)[:2])
     new_height, new_width = how.get("height"), how.get("width")
     if "shortest_edge" in how:

@@ -1,4 +1,4 @@
-"""What a TFLite file offers: one step function with an explicit cache, as several signatures."""
+"""The signatures of a TFLite file: one step function with an explicit cache, several times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is exported of each task, and how it is compared with the model: one row a task.
+"""Exports by task, and their comparison with the model: one row a task.
 
 A new task is a row here, and the code that is new about it.
 """
@@ -24,7 +24,7 @@ from tfx_transformer.models.base import TransformerModel
 
 
 class Task(NamedTuple):
-    """How models of a task are exported.
+    """The row of a task: how its models are exported.
 
     signatures: (model, beams, context, rows) -> the functions of a TFLite file, as name ->
         (function, input signature), with static shapes only. beams: also a decode step for this

@@ -176,7 +176,7 @@ class Conversion:
             saved_model_file.write(archive, self._folder.name)
 
     def _converted(self, quantize: str | None) -> Path:
-        """Where the converter writes."""
+        """Return where the converter writes."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
     def _request(self, quantize: str | None) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConf
 
 
 def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
-    """What LiteRT-LM needs to know of a model, as a serialized `LlmMetadata`."""
+    """Return what LiteRT-LM needs to know of a model, as a serialized `LlmMetadata`."""
     metadata = LlmMetadata(
         max_num_tokens=config.max_sequence_length,
         jinja_prompt_template=packed_template(tokenizer),

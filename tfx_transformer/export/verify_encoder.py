@@ -22,7 +22,7 @@ _ROUNDING = 1e-5
 
 
 class Reading(NamedTuple):
-    """How the outputs of a task are found and compared.
+    """The outputs of a task: how they are found and compared.
 
     output: (what answers, inputs) -> float32 (inputs, width); compare: (Keras's output, an
     export's) -> what `verify_encoder` returns; prompted: (what answers, inputs) -> inputs behind
@@ -91,7 +91,7 @@ def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _run_saved_model(
     path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64
 ) -> np.ndarray:
-    """What the SavedModel returns for texts, or for image files."""
+    """Return what the SavedModel returns for texts, or for image files."""
     served = saved_model_file.load(path / bundle.SAVED_MODEL)
     by_ids = tokenizer is not None and not tokenizer.is_plain
     results, longest = [], bundle.read_config(path)["architecture"]["max_sequence_length"]

@@ -31,7 +31,7 @@ Written = tuple[list[int], list[int]]
 
 
 class Stepping(NamedTuple):
-    """How the logits of a task's answers are found, step by step.
+    """The logits of a task's answers, step by step.
 
     expected: (model, the ids of prompts and of answers) -> float32 (steps, vocabulary_size) of each
     answer, by Keras; steps: (engine of a TFLite file, prompt, answer) -> float32

@@ -70,7 +70,7 @@ def compare_gpu(file: Path, config: TransformerConfig) -> dict[str, Any] | None:
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """What `compare_gpu` found, for a person."""
+    """Return what `compare_gpu` found, for a person."""
     device = found.get("device", "GPU")
     if "error" in found:
         return f"on {device} it does not run: {found['error']}"

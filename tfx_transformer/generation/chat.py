@@ -87,7 +87,8 @@ class Chat:
         return answer
 
     def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
-        """How many tokens of the cache stay, and the ids that the model has to read after them."""
+        """Return how many tokens of the cache stay, and the ids that the model has to read after
+        them."""
         template = cast("ChatPreprocessor", self.generator.preprocessor).template
         if self._answered:
             new = template.continuation(messages, self._answered)

@@ -1,4 +1,4 @@
-"""How the next token is chosen, as one validated value."""
+"""The choice of the next token, as one validated value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _EXPECTED = {
 
 @dataclasses.dataclass(frozen=True)
 class GenerationOptions:
-    """How a text is generated; the defaults are greedy decoding.
+    """Options of generation; the defaults are greedy decoding.
 
     Attributes:
         max_new_tokens: most tokens to write; None: as many as the model can.

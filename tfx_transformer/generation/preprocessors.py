@@ -1,4 +1,4 @@
-"""How a text becomes the ids a model of each task reads."""
+"""From a text to the ids that a model of each task reads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Preprocessor(Protocol):
 
 
 class SourcePreprocessor:
-    """What an encoder-decoder reads: the text and the end token."""
+    """Ids for an encoder-decoder: the text and the end token."""
 
     answer_slots = 0
 
@@ -51,7 +51,7 @@ class SourcePreprocessor:
 
 
 class ContinuationPreprocessor:
-    """What a decoder-only model without a template continues: the text itself."""
+    """Ids for a decoder-only model without a template: the text itself, to be continued."""
 
     answer_slots = 1
 
@@ -72,7 +72,7 @@ class ContinuationPreprocessor:
 
 
 class ChatPreprocessor:
-    """What a chat model answers: a message, or a whole conversation, in its template."""
+    """Ids for a chat model: a message, or a whole conversation, in its template."""
 
     answer_slots = 1
 

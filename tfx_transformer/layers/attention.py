@@ -60,7 +60,7 @@ class MultiHeadAttention(keras.layers.Layer):
             position is (batch,) and length 1.
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
-            it tells where a token stands; what it may see is told by its place in x.
+            it gives the position of a token; what the token may see depends on its place in x.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.
@@ -214,7 +214,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return results[0] if len(results) == 1 else tuple(results)
 
     def _visible(self, attention_mask, padding, cached):
-        """Which keys may be seen, causality aside."""
+        """Return which keys may be seen, causality aside."""
         if padding is None or (cached and attention_mask is not None):
             return attention_mask
         if cached:
@@ -291,7 +291,8 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) -> Tensor:
-    """Which of `keys` slots the tokens at position, position + 1, … may see: those up to their own.
+    """Return which of `keys` slots the tokens at position, position + 1, … may see: those up to
+    their own.
 
     Args:
         position: int or int tensor, scalar or (batch,).
@@ -308,7 +309,7 @@ def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) ->
 
 
 def window_mask(length: Tensor, window: int) -> Tensor:
-    """Which tokens of a text read as a whole see each other: those less than `window` apart.
+    """Return which tokens of a text read as a whole see each other: those less than `window` apart.
 
     Returns: bool (1, length, length).
     """

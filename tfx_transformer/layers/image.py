@@ -17,7 +17,7 @@ _CHANNELS = 64
 
 
 class _ImageTokenizer(keras.layers.Layer):
-    """What both have in common: pixels around 0, and a grid of vectors laid out as a sequence."""
+    """The base of both: pixels around 0, and a grid of vectors laid out as a sequence."""
 
     def __init__(self, hidden_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)

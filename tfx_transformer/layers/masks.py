@@ -18,7 +18,7 @@ def padding_mask(*masks):
 
 
 def both(mask, other):
-    """Where both masks are True; None is a mask that is True everywhere."""
+    """Return where both masks are True; None is a mask that is True everywhere."""
     if mask is None or other is None:
         return other if mask is None else mask
     return ops.logical_and(mask, other)

@@ -29,7 +29,7 @@ class Pooling(keras.layers.Layer):
 
     mean:       sum_i m_i x_i / sum_i m_i               Reimers & Gurevych (2019), section 3
     first:      x_0                                     Devlin et al. (2019), section 3
-    last:       x_l, l the last that is no padding
+    last:       x_l, l the last that is not padding
     max:        max_i x_i, number by number
     mean_sqrt_length: sum_i m_i x_i / sqrt(sum_i m_i)
     weighted_mean: sum_i i m_i x_i / sum_i i m_i, i from 1   Muennighoff (2022), equation 2
@@ -44,7 +44,7 @@ class Pooling(keras.layers.Layer):
         x: float (batch, length, hidden_dim).
         attention_mask: m, bool (batch, length), False for padding; None: there is none.
         mask: the same, which Keras fills in from x; padding may then be anywhere, and x_0 and x_l
-            are the first and the last vector that is no padding.
+            are the first and the last vector that is not padding.
 
     Returns: float (batch, hidden_dim); of "class_tokens" (batch, n * hidden_dim).
     """
@@ -101,7 +101,7 @@ class Pooling(keras.layers.Layer):
         return ops.sum(x * ops.expand_dims(weights, -1), axis=1)
 
     def _only(self, mask):
-        """bool (batch, length): True for the first or the last vector that is no padding."""
+        """bool (batch, length): True for the first or the last vector that is not padding."""
         count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
         wanted = 1 if self.mode == "first" else count[:, -1:]
         return ops.logical_and(mask, ops.equal(count, wanted))

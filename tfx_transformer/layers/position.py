@@ -1,4 +1,4 @@
-"""Where a token stands: sinusoidal, learned and rotary positions."""
+"""Positions of tokens: sinusoidal, learned and rotary positions."""
 
 from __future__ import annotations
 

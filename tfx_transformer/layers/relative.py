@@ -1,4 +1,4 @@
-"""Where tokens stand to each other: a trained score for each distance."""
+"""Relative positions of tokens: a trained score for each distance."""
 
 from __future__ import annotations
 

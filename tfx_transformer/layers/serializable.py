@@ -1,4 +1,4 @@
-"""How a class of this package is known to Keras."""
+"""The registration of a class of this package with Keras."""
 
 from __future__ import annotations
 

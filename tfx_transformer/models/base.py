@@ -1,4 +1,4 @@
-"""What all models share: a configuration that tells every shape, and a way to be saved."""
+"""The base of all models: a configuration that gives every shape, and a way to be saved."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class TransformerModel(keras.Model):
 
     @property
     def readings(self) -> int:
-        """How often a training step reads its batch."""
+        """Return how often a training step reads its batch."""
         return 1
 
     def embed_content(self, content: Tensor) -> Tensor:

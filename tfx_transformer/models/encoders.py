@@ -30,7 +30,7 @@ from tfx_transformer.renamed import old_method
 
 
 class EncoderModel(TransformerModel):
-    """What encoder-only models share: the embedding of a text or an image, and the stack.
+    """The base of encoder-only models: the embedding of a text or an image, and the stack.
 
     A subclass makes its read-out, calls `_build_parts`, and reads out what `encode` returns.
 
@@ -133,13 +133,13 @@ class EncoderModel(TransformerModel):
     embedded = old_method("EncoderModel.embedded", "embed_inputs")
 
     def embed_inputs(self, inputs: Mapping[str, Tensor]) -> Any:
-        """What the encoder reads: the embedding, with n-grams, segments and class tokens where the
-        model has them.
+        """Return what the encoder reads: the embedding, with n-grams, segments and class tokens
+        where the model has them.
 
         Args:
             inputs: see `encode`.
 
-        Returns: float (batch, length, embedding_dim), and which of them are no padding, bool
+        Returns: float (batch, length, embedding_dim), and which of them are not padding, bool
             (batch, length), None of images.
         """
         if self.config.image_size:
@@ -166,12 +166,12 @@ class EncoderModel(TransformerModel):
 
         Args:
             inputs: {"token_ids": int (batch, length)}, filled up with `padding_id`; a model with
-                segments tells the texts of a row by the `end_id` between them, or is told by
+                segments tells the texts of a row by the `end_id` between them, or is given by
                 "segment_ids": int (batch, length). Or
                 {"images": float (batch, image_size, image_size, 3)}, colours from 0 to 255.
             return_hidden_states: see `TransformerStack`.
 
-        Returns: float (batch, length, hidden_dim), and which of them are no padding, bool (batch,
+        Returns: float (batch, length, hidden_dim), and which of them are not padding, bool (batch,
             length), None of images; then the hidden states if requested.
         """
         x, mask = self.embed_inputs(inputs)

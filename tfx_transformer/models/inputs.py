@@ -1,4 +1,4 @@
-"""What Keras is given for a model, by the names under which the model reads it."""
+"""The inputs that Keras is given for a model, by the names under which the model reads them."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def _expected_rank(name: str) -> int:
 
 
 def _rank(value) -> int | None:
-    """How many axes an array, a tensor or nested lists have; None: not known."""
+    """Return how many axes an array, a tensor or nested lists have; None: not known."""
     if isinstance(value, list | tuple):
         inner = _rank(value[0]) if len(value) else 0
         return None if inner is None else 1 + inner
@@ -109,7 +109,7 @@ def _rank(value) -> int | None:
 
 
 def _is_numbers(values) -> bool:
-    """Whether lists hold numbers, or rows of them, and no list of several inputs."""
+    """Return True if lists hold numbers, or rows of them, and no list of several inputs."""
     while isinstance(values, list | tuple) and len(values):
         values = values[0]
     return isinstance(values, int | float | np.number) or getattr(values, "ndim", None) == 1

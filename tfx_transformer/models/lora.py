@@ -78,7 +78,7 @@ def add_adapters(
 
 
 def has_adapters(model: keras.Model) -> bool:
-    """Whether `add_adapters` gave the model any."""
+    """Return True if `add_adapters` gave the model any."""
     return bool(_adapted_layers(model))
 
 
@@ -205,7 +205,7 @@ def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None
 
 
 def _settings(layers: list[Linear]) -> dict[str, Any]:
-    """What `add_adapters` was told; all layers were told the same."""
+    """Return what `add_adapters` was told; all layers were told the same."""
     return {
         "kind": "dora" if layers[0].dora else "lora",
         "rank": layers[0].lora_rank,
@@ -215,7 +215,7 @@ def _settings(layers: list[Linear]) -> dict[str, Any]:
 
 
 def _base(model: keras.Model) -> dict[str, Any]:
-    """What two models share if one can take the adapters of the other."""
+    """Return what two models share if one can take the adapters of the other."""
     only_training = ("dropout", "stochastic_depth")
     architecture = {k: v for k, v in model.config.to_dict().items() if k not in only_training}
     return {"model": type(model).__name__, **architecture}

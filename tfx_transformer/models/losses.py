@@ -36,7 +36,8 @@ def each_token(values: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Te
 
 
 def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Tensor:
-    """How far a classifier's answers to the same inputs are apart: the mean of both divergences.
+    """Return how far a classifier's answers to the same inputs are apart: the mean of both
+    divergences.
 
     1/2 KL(p || q) + 1/2 KL(q || p) = 1/2 sum_c (p_c - q_c) (z_c - z'_c)
 

@@ -56,7 +56,7 @@ def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
 def predictor(
     model: EncoderModel, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()
 ) -> TextClassifier | ImageClassifier | TextEmbedder:
-    """What answers for a Keras model.
+    """Return what answers for a Keras model.
 
     Args:
         model: a `Classifier` or `Embedder`.

@@ -65,7 +65,8 @@ def is_saved(
     tokenizer: Tokenizer | None = None,
     **details: Any,
 ) -> bool:
-    """Whether `save` has written this very model to a bundle; what was added since does not count.
+    """Return True if `save` has written this very model to a bundle; what was added since does not
+    count.
 
     Args:
         path, model, tokenizer, details: of `save`.
@@ -205,7 +206,7 @@ def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor in a file of weights; none of their numbers is read.
 
     Raises:
-        InputError: it is no safetensors file.
+        InputError: it is not a safetensors file.
     """
     with _reading(file), safetensors.safe_open(file, framework="numpy") as opened:
         with open(file, "rb") as stream:  # of two tensors with one name it takes the last
@@ -261,8 +262,8 @@ def model_card(name: str, config: dict[str, Any]) -> str:
 
 
 def _example(config: Mapping[str, Any]) -> list[str]:
-    """What the model is run on in its README: a text, the texts of a row, or an image. Unless the
-    user gave one, it is nobody's: no row of the data stands in a bundle."""
+    """Return what the model is run on in its README: a text, the texts of a row, or an image.
+    Unless the user gave one, it is nobody's: a bundle holds no row of the data."""
     if config["architecture"].get("image_size"):
         example = config.get("example", "photo.jpg")
     else:

@@ -1,4 +1,4 @@
-"""What a model may know of its optimizer: which steps it did not apply."""
+"""The one thing that a model may know of its optimizer: which steps it did not apply."""
 
 from __future__ import annotations
 

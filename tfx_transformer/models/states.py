@@ -1,4 +1,4 @@
-"""What a model holds while it reads and writes, and in its weights: states, caches, norms."""
+"""The inside of a model: states and caches while it reads and writes, norms of its weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 
 class CacheStates(NamedTuple):
-    """How large the keys and values are that a generation has in its cache, step by step.
+    """The sizes of the keys and values in the cache of a generation, step by step.
 
     tokens: of each slot; keys, values: float32 (steps, layers, slots), the length of a slot's key
     (value) over all heads, 0 while the slot is empty.
@@ -38,7 +38,7 @@ def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def token_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
-    """What each token spells, if only a part of a character; of a special one its name."""
+    """Return what each token spells, if only a part of a character; of a special one its name."""
     names = {index: name.encode() for name, index in tokenizer.special_tokens.items()}
     return [names[i] if i in names else tokenizer.decode_bytes([i]) for i in map(int, ids)]
 
@@ -61,7 +61,7 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
 
 
 def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> np.ndarray:
-    """How much each token of a text looks at each, or each region of an image.
+    """Return how much each token of a text looks at each, or each region of an image.
 
     Of an encoder-decoder in the encoder; of a decoder-only model in the decoder, where a token sees
     only itself and those before it.
@@ -190,7 +190,7 @@ def weight_norms(model: keras.Model) -> list[dict[str, Any]]:
 
 
 def weight_distance(before: keras.Model, after: keras.Model) -> list[dict[str, Any]]:
-    """What training changed: one row per weight of two checkpoints of one architecture.
+    """Return what training changed: one row per weight of two checkpoints of one architecture.
 
     norm = |before|;  euclidean = |after - before|;  relative_change = euclidean / norm
 

@@ -19,7 +19,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 
 class LanguageModel(TransformerModel):
-    """What all models share that write tokens: the embedding table, loss and metrics.
+    """The base of models that write tokens: the embedding table, loss and metrics.
 
     A subclass makes its stacks and calls `_build_parts`; for decoding it has `begin` and `step`,
     so that one loop (`models.decoding`) decodes every task.
@@ -192,7 +192,8 @@ class CausalLM(LanguageModel):
         return self.decoder.new_cache(batch_size, max_length)
 
     def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
-        """What decoding begins with: all tokens but the last of each prompt are in the cache.
+        """Return what decoding begins with: all tokens but the last of each prompt are in the
+        cache.
 
         Args:
             token_ids: int (batch, length), prompts filled up with padding.
@@ -309,7 +310,7 @@ class Seq2SeqLM(LanguageModel):
         )
 
     def encode(self, token_ids: Tensor, training: bool | None = None) -> Any:
-        """The source as vectors, and which of them are no padding.
+        """The source as vectors, and which of them are not padding.
 
         Args:
             token_ids: int (batch, source_length).
@@ -369,7 +370,8 @@ class Seq2SeqLM(LanguageModel):
         return self.decoder.new_cache(batch_size, max_length)
 
     def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
-        """What decoding begins with: the source is encoded and projected for cross-attention.
+        """Return what decoding begins with: the source is encoded and projected for
+        cross-attention.
 
         Args:
             token_ids: int (batch, source_length), filled up with padding.

@@ -83,7 +83,7 @@ class TransformerStack(keras.layers.Layer):
         self.final_norm = self._new_norm("final_norm") if normed else None
 
     def _new_positions(self):
-        """What is added to the embeddings, or to the scores of attention."""
+        """Return what is added to the embeddings, or to the scores of attention."""
         config, part = self.config, {"name": "positions", "dtype": self.dtype_policy}
         if config.position == "rotary":
             return None  # lives inside attention
@@ -96,7 +96,7 @@ class TransformerStack(keras.layers.Layer):
         return SinusoidalPositions(interleaved=config.position == "sinusoidal", **part)
 
     def _new_distances(self, name):
-        """What is added to the scores of every block's attention."""
+        """Return what is added to the scores of every block's attention."""
         config, part = self.config, {"name": name, "dtype": self.dtype_policy}
         buckets, distance = config.relative_buckets, config.relative_distance
         return RelativePositions(config.num_heads, buckets, distance, self.causal, **part)
@@ -243,6 +243,6 @@ class TransformerStack(keras.layers.Layer):
 
 
 def _slots(cache):
-    """How many tokens a cache has room for."""
+    """Return how many tokens a cache has room for."""
     key = cache[0][0]
     return ops.shape(key[0] if isinstance(key, list) else key)[2]

@@ -1,4 +1,4 @@
-"""What a training step of a model multiplies and keeps, counted from its parts."""
+"""The multiplications and the memory of a training step, counted from the parts of a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TABLES = ("ngrams/", "segments/")
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """What a training step of a model does.
+    """The work of a training step of a model.
 
     trained, frozen: parameters; parameter_bytes: all of them; multiplied: trained parameters that a
     token is multiplied with, and a table in which it is looked up does not count; a convolution

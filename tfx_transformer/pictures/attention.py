@@ -161,7 +161,8 @@ def _labels(tokens: Sequence[str | bytes]) -> list[str]:
 
 
 def _bytes(token: str | bytes) -> bytes:
-    """What it is in UTF-8; a byte that nothing begins or ends with, if it is no part of a text."""
+    """Return what it is in UTF-8; a byte that nothing begins or ends with, if it is not part of a
+    text."""
     try:
         piece = token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half of a pair of UTF-16
@@ -170,7 +171,7 @@ def _bytes(token: str | bytes) -> bytes:
 
 
 def _text(piece: bytes) -> str:
-    """What it spells in UTF-8; "" if it spells nothing."""
+    """Return what it spells in UTF-8; "" if it spells nothing."""
     try:
         return piece.decode("utf-8")
     except UnicodeDecodeError:

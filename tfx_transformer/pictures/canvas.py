@@ -1,4 +1,4 @@
-"""What every picture shares: size, colours, fonts, and a file that is whole or not there.
+"""The frame of every picture: size, colours, fonts, and a file that is whole or not there.
 
 Matplotlib's object interface only: no pyplot, no window, and the caller's rcParams are as they
 were.

@@ -1,4 +1,4 @@
-"""What pictures of matrices share: coloured cells, numbers in them, and how large they are."""
+"""Parts of pictures of matrices: coloured cells, numbers in them, and how large they are."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,8 @@ def side(count: int, each: float) -> float:
 
 
 def every(count: int, inches: float) -> range:
-    """Which of so many rows have a name, so that names on a side of `inches` do not overlap."""
+    """Return which of so many rows have a name, so that names on a side of `inches` do not
+    overlap."""
     return range(0, count, int(np.ceil(count * LINE / inches)))
 
 

@@ -51,7 +51,7 @@ def confusion_matrix(
         names: the C labels.
         caption: small below the picture, such as the names of the model and its data.
 
-    Raises: ValueError if there is no example, an id is no label, or the two differ in length.
+    Raises: ValueError if there is no example, an id is not a label, or the two differ in length.
     """
     return write(path, _confusion_figure, truth, predicted, names, caption=caption)
 

@@ -40,7 +40,7 @@ _SIZE, _SMALL = 9.5, 7.5  # points
 _LINES = 6  # of one text's boxes
 _LONGEST = 200  # characters of a text
 
-# What errors="surrogateescape" makes of bytes that are no character.
+# What errors="surrogateescape" makes of bytes that are not character.
 _BYTES = re.compile("([\udc80-\udcff]+)")
 
 

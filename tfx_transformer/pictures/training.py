@@ -205,7 +205,8 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
 
 
 def _longest_shown(columns: Sequence[np.ndarray], limit: int | None) -> int:
-    """Where the axis ends: a few endless texts or a far limit must not squeeze all the others."""
+    """Return where the axis ends: a few endless texts or a far limit must not squeeze all the
+    others."""
     if not columns:
         return limit or 1
     longest = max(int(values.max()) for values in columns)

@@ -1,4 +1,4 @@
-"""What answers with a label or a vector: texts or images in, over any engine."""
+"""Models that answer with a label or a vector: texts or images in, over any engine."""
 
 from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier

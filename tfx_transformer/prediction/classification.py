@@ -15,7 +15,7 @@ _SHOWN = 5
 
 
 class Classification(NamedTuple):
-    """What a classifier says of one text or image.
+    """The answer of a classifier to one text or image.
 
     label: the most probable; probability: its; labels: all that are more probable than not, where
     several may be right at once, else the one; probabilities: of every label.

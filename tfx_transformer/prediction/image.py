@@ -67,10 +67,10 @@ class ImageClassifier(TablePredictor):
     def classify(self, images: Sequence[Image]) -> list[Classification]: ...
 
     def classify(self, images: Image | Sequence[Image]) -> Classification | list[Classification]:
-        """What an image is, or a list of that for a list.
+        """Return what an image is, or a list of that for a list.
 
         Raises:
-            InputError: a file is no image that can be read; the message names it.
+            InputError: a file is not an image that can be read; the message names it.
         """
         single = isinstance(images, (str, os.PathLike, bytes, np.ndarray))
         found = self.labels.classifications(self.probabilities([images] if single else images))

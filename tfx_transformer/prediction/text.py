@@ -98,8 +98,8 @@ class TextClassifier(_TextReader):
     def classify(self, texts: Sequence[Text]) -> list[Classification]: ...
 
     def classify(self, texts: str | Sequence[Text]) -> Classification | list[Classification]:
-        """What a text is, or a list of that for a list. Of rows with several columns each text is
-        the sequence of them."""
+        """Return what a text is, or a list of that for a list. Of rows with several columns each
+        text is the sequence of them."""
         found = self.labels.classifications(
             self.probabilities([texts] if isinstance(texts, str) else texts)
         )

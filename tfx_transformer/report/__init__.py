@@ -1,4 +1,4 @@
-"""What is looked at when a run has ended: report.html of each run, and index.html of all.
+"""Pages for when a run has ended: report.html of each run, and index.html of all.
 
 Both are one file each that loads nothing and runs nothing. A report holds rows of the user's data,
 so it stays in the run's folder and never goes into a bundle.

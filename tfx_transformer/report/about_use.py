@@ -12,7 +12,7 @@ from tfx_transformer.report.texts import Say
 
 
 class Use(NamedTuple):
-    """How a model is used.
+    """The use of a model.
 
     verb: of the command; call: the line of Python, with {text} in it; needs: packages beside
     LiteRT and NumPy; reads_columns: whether a row of several texts is one input.

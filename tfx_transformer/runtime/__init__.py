@@ -56,7 +56,7 @@ def load(
     *,
     kind: type[Any] | None = None,
 ) -> Any:
-    """What answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
+    """Return what answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
     classifier `.classify(…)`, of an embedder `.embed(…)`.
 
     Args:

@@ -102,7 +102,7 @@ class CausalEngine:
         return LiteRTSession(self.decoder, self.prefills)
 
     def _groups(self, count: int, together: bool) -> list[slice]:
-        """Which of `count` texts run at a time."""
+        """Return which of `count` texts run at a time."""
         rows = self.batch_decoder.rows if together and self.batch_decoder else 1
         groups, start = [], 0
         while start < count:

@@ -95,7 +95,7 @@ class EncoderEngine:
 
 
 def _name(rows: int, length: int) -> str:
-    """Of a signature; length 0: it reads images."""
+    """Return the name of a signature; length 0: it reads images."""
     return f"run_{rows}x{length}" if length else f"run_{rows}"
 
 

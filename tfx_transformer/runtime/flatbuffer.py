@@ -43,7 +43,7 @@ class Table:
         self.fields = struct.unpack_from(f"<{size}H", data, start + 4)
 
     def at(self, field: int) -> int:
-        """Where a field is; 0 if it has its default."""
+        """Return where a field is; 0 if it has its default."""
         offset = self.fields[field] if field < len(self.fields) else 0
         return self.place + offset if offset else 0
 
@@ -68,7 +68,7 @@ class Table:
         return self.data[place : place + count].decode(errors="replace")
 
     def vector(self, field: int) -> tuple[int, int]:
-        """Where the numbers of a vector begin, and how many there are."""
+        """Return where the numbers of a vector begin, and how many there are."""
         place = self.at(field)
         if not place:
             return 0, 0

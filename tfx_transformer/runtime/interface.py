@@ -1,4 +1,4 @@
-"""What the signatures of a model's TFLite file read and write, by its configuration.
+"""The inputs and outputs of a model's TFLite file, by its configuration.
 
 `export.signatures` makes them, and says what they mean.
 """

@@ -28,7 +28,7 @@ CONTROL, REPLACEMENT = "\ufdd0", "\ufffd"
 
 @bundle.consistent_read
 def load(path: str | os.PathLike) -> TextGenerator:
-    """What answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
+    """Return what answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
 
     Args:
         path: the bundle's folder.

@@ -181,7 +181,7 @@ def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> N
 def _check_kind(
     number: int, operator: Table, kind: Operation, inputs: Sequence[int], outputs: Sequence[int]
 ) -> None:
-    """What LiteRT's kernels take for granted."""
+    """Return what LiteRT's kernels take for granted."""
     options = operator.byte(3)
     if options != kind.options and (options or kind.needed):
         raise ValueError(f"operation {number} is a {kind.name} with options of another")

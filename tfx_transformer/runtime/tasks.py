@@ -1,4 +1,4 @@
-"""What answers for each task of a bundle: one row a task.
+"""Answers of bundles by task: one row a task.
 
 A new task is a row here, and the code that is new about it.
 """
@@ -25,7 +25,7 @@ Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
 
 
 class Parts(NamedTuple):
-    """What a model that answers is made of.
+    """The parts of a model that answers.
 
     path: of the bundle; values: its config.json; file: the TFLite file to run; threads: of LiteRT,
     None: one per core.
@@ -54,7 +54,7 @@ class Answers(NamedTuple):
 
 
 class Task(NamedTuple):
-    """How bundles of a task answer.
+    """The row of a task: how its bundles answer.
 
     load: what answers, from the parts of a bundle; answer: (what answers, texts or images of the
     command line, config.json, options of `run.pyz`) -> answers; verb: of the command line that

@@ -53,9 +53,9 @@ class ByteLevel(NamedTuple):
 
     ids: bytes of each token that texts can become, to its id: the 256 bytes first, then the others
     in the order of their merges. parts: the two that each of the latter is merged from, if any.
-    names: bytes of each id of the vocabulary that is no special token. added: text to id of tokens
-    that are cut out before all else. composed: whether texts are brought to NFC. prefix_space:
-    whether a text gets a space before it, where it has none.
+    names: bytes of each id of the vocabulary that is not a special token. added: text to id of
+    tokens that are cut out before all else. composed: whether texts are brought to NFC.
+    prefix_space: whether a text gets a space before it, where it has none.
     """
 
     ids: dict[bytes, int]
@@ -194,14 +194,15 @@ class ByteLevelTokenizer(Tokenizer):
 
 
 def _is_plain(model: Mapping[str, Any]) -> bool:
-    """Whether a model is a BPE of whole tokens that knows all bytes, as far as its options say."""
+    """Return True if a model is a BPE of whole tokens that knows all bytes, as far as its options
+    say."""
     strange = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     kind = model.get("type") or ("BPE" if "merges" in model else None)
     return kind == "BPE" and not any(map(model.get, strange))
 
 
 def _composes(normalizer: Mapping[str, Any] | None) -> bool | None:
-    """Whether texts are brought to NFC; None if they are changed in another way."""
+    """Return True if texts are brought to NFC; None if they are changed in another way."""
     if normalizer is None:
         return False
     if normalizer["type"] == "Sequence":
@@ -302,7 +303,7 @@ def _is_merged(
     ranks: Mapping[bytes, int],
     parts: Mapping[bytes, tuple[bytes, bytes]],
 ) -> bool:
-    """Whether the merges before `rank` make, of the two tokens' bytes, just these two.
+    """Return True if the merges before `rank` make, of the two tokens' bytes, just these two.
 
     They do if both are merged by then, and none of these merges joins what ever stood on the two
     sides of the border between them. Goes back through that, what was merged last first.

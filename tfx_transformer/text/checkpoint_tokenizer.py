@@ -43,7 +43,9 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
     """See `Tokenizer.from_pretrained`."""
     folder = Path(source)
     if not folder.is_dir():
-        raise InputError(f"{folder} is no folder.\n  Expected one with the files of a tokenizer.")
+        raise InputError(
+            f"{folder} is not a folder.\n  Expected one with the files of a tokenizer."
+        )
     settings = _settings(folder)
     architecture = _json(folder / "config.json")
     # What sentence-transformers asks for, whatever the tokenizer itself does.
@@ -110,7 +112,7 @@ def _build(
 
 
 def _check(path: Path, build: Callable[[], Any]) -> Any:
-    """What `build` makes of a file; whatever is wrong with that names it."""
+    """Return what `build` makes of a file; whatever is wrong with that names it."""
     try:
         return build()
     except InputError as error:

@@ -1,4 +1,4 @@
-"""What a checkpoint's files say of its tokens: which pad, start and end, and what frames a text."""
+"""Special tokens by the files of a checkpoint: which pad, start and end, and what frames texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Frame(NamedTuple):
     segments: bool = False
 
     def size(self, texts: int) -> int:
-        """How many ids stand around so many texts."""
+        """Return how many ids stand around so many texts."""
         return len(self.before) + len(self.between) * (texts - 1) + len(self.after)
 
 

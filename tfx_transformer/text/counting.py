@@ -1,4 +1,4 @@
-"""How many tokens texts cost, per language and per character, by several tokenizers at once."""
+"""The tokens that texts cost, per language and per character, by several tokenizers at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def language(text: str) -> str:
-    """The language of a text, told by its letters alone.
+    """The language of a text, judged by its letters alone.
 
     Japanese: at least a third of the letters are kana or kanji (a Japanese text may be full of
     Latin names, and one kanji says as much as several letters). English: more than half are Latin.
@@ -136,7 +136,7 @@ class Tally:
 
 
 def _tokens_in(parts: Sequence[Stretch], split: Split) -> list[int]:
-    """How many tokens begin in each stretch of a text."""
+    """Return how many tokens begin in each stretch of a text."""
     numbers = []
     counted = end = 0
     for part in parts:
@@ -197,7 +197,7 @@ def table(tally: Tally) -> list[list[str]]:
 
 
 class Ratio(NamedTuple):
-    """How many times as much one count is as another: in tokens, and in tokens per character and
+    """One count divided by another: in tokens, and in tokens per character and
     per byte."""
 
     tokens: float
@@ -223,7 +223,7 @@ def ratio(one: Count, other: Count) -> Ratio:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What one side of a parallel text costs if the other costs 1, by each tokenizer.
+    """The cost of one side of a parallel text if the other costs 1, by each tokenizer.
 
     one, other: the languages where they are Japanese and English, else the names of the columns.
     """

@@ -1,4 +1,4 @@
-"""What an encoder reads of a row: its texts, framed and cut to fit."""
+"""The ids that an encoder reads of a row: its texts, framed and cut to fit."""
 
 from __future__ import annotations
 

@@ -186,7 +186,8 @@ def vocabulary_of(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _hide_special(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
-    """What encodes texts of a `tokenizer.json`, its special tokens under names with a space."""
+    """Return what encodes texts of a `tokenizer.json`, its special tokens under names with a
+    space."""
 
     def hidden(name: str) -> str:
         return f" {name} " if name in special else name

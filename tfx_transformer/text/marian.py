@@ -18,7 +18,7 @@ SOURCE, TARGET, VOCABULARY = "source.spm", "target.spm", "vocab.json"
 
 
 class MarianFiles(NamedTuple):
-    """What a folder holds: two serialized SentencePiece models, and tokens to ids."""
+    """The files of a folder: two serialized SentencePiece models, and tokens to ids."""
 
     source: bytes
     target: bytes
@@ -72,7 +72,7 @@ class MarianTokenizer(HuggingFaceTokenizer):
         return self.decode_bytes(ids).decode("utf-8").strip()
 
     def to_json(self) -> str:
-        """Marian's files are no tokenizer.json, and none has a place for all that they say.
+        """Marian's files are not tokenizer.json, and none has a place for all that they say.
 
         Raises:
             InputError: always.

@@ -41,7 +41,7 @@ CONTAINERS = (list, tuple, dict, range, *map(type, ({}.keys(), {}.values(), {}.i
 
 
 def size(value: object) -> int:
-    """What it costs to copy a value, but not what is in it; at least 1."""
+    """Return what it costs to copy a value, but not what is in it; at least 1."""
     if isinstance(value, str):
         return 1 + len(value) // CHARACTERS
     if isinstance(value, int):

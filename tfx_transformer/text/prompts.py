@@ -76,7 +76,7 @@ class ChatTemplate:
         names = {index: name for name, index in tokenizer.special_tokens.items()}
         if self.end_id not in names:
             raise InputError(
-                f"the end of an answer, id {self.end_id}, is no special token.\n"
+                f"the end of an answer, id {self.end_id}, is not a special token.\n"
                 f"  Special tokens: {', '.join(tokenizer.special_tokens)}."
             )
         self.end_token = names[self.end_id]
@@ -363,7 +363,7 @@ def _compile(text: str, names: Mapping[str, str], source: str):
         line = getattr(error, "lineno", None)
         where = "" if line is None else f", line {line}"
         raise InputError(
-            f"{source}the chat template is no Jinja that can be run{where}: {_detail(error)}\n"
+            f"{source}the chat template is not Jinja that can be run{where}: {_detail(error)}\n"
             "  Expected what transformers keeps as chat_template."
         ) from error
 

@@ -1,7 +1,7 @@
 """Chat templates from anywhere, in Jinja's sandbox and with an allowance.
 
 Jinja's own sandbox keeps a template from private attributes, from changing what it is given, and
-from a `range` of more than 100,000. What a template costs it does not bound: loops stand in loops,
+from a `range` of more than 100,000. What a template costs it does not bound: loops may be nested,
 a text doubles in each round, `'%999999999d' % 1` is one operation. So here everything pays before
 it is done, in units of about a microsecond and 32 characters, out of an allowance that grows with
 the conversation; a template that has spent it is refused. One count bounds time and memory alike.
@@ -94,7 +94,7 @@ class TooCostlyError(SecurityError):
 
 
 def weight(value: object, most: int) -> int:
-    """What it costs to read a value and all that is in it, as often as it is in it.
+    """Return what it costs to read a value and all that is in it, as often as it is in it.
 
     It is not counted far beyond `most`: reading a list that holds one list twice, which holds one
     twice, … does not end. Nor is what lies too deep, where Python's `hash` would crash.
@@ -151,7 +151,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def render_template(
         self, template: Template, messages: Sequence[Mapping], **variables: Any
     ) -> str:
-        """What a template of `compile_template` writes for a conversation.
+        """Return what a template of `compile_template` writes for a conversation.
 
         Raises:
             TooCostlyError: it takes more than it is allowed.
@@ -186,8 +186,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             yield item
 
     def _paid(self, result: Any) -> Any:
-        """What a filter or call returns. Its size is known only now, but no larger than a few times
-        what was paid."""
+        """Return what a filter or call returns. Its size is known only now, but no larger than a
+        few times what was paid."""
         self.spend(size(result))
         return result
 
@@ -248,7 +248,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     # Calls
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Whether it is known to be needed, and harmless."""
+        """Return True if it is known to be needed, and harmless."""
         for kind, names in _METHODS.items():
             if isinstance(obj, kind):
                 return attr in names
@@ -280,7 +280,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return paying
 
     def call(self, context: runtime.Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Of a macro it is the body that pays."""
+        """Call a function, which pays first; of a macro the body pays."""
         if isinstance(function, runtime.Macro):
             return super().call(context, function, *args, **kwargs)
         # In loops Jinja adds the variables of the loop.
@@ -334,7 +334,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         }
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """What `map` calls, by any name."""
+        """Return what `map` calls, by any name."""
         if name in metering.FILTERS:
             raise SecurityError(f"no filter is named {name!r}")
         return super().call_filter(name, *args, **kwargs)

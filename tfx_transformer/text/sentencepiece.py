@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a file says. kind: `UNIGRAM` or `BPE`. charsmap: how characters are replaced, as
+    """The content of a file. kind: `UNIGRAM` or `BPE`. charsmap: how characters are replaced, as
     `tokenizers` has it in "precompiled_charsmap"; may be empty."""
 
     pieces: list[Piece]

@@ -127,7 +127,7 @@ def _texts(pattern: str) -> Iterator[str]:
 
 
 def _is_panic(error: BaseException) -> bool:
-    """Whether Rust gave up; the class is outside `Exception`, and cannot be imported."""
+    """Return True if Rust gave up; the class is outside `Exception`, and cannot be imported."""
     return type(error).__name__ == "PanicException"
 
 

@@ -43,11 +43,11 @@ class Token(NamedTuple):
     data: bytes
 
     def shown(self) -> str:
-        """Its text for people: a byte that is no character by itself is \\xNN."""
+        """Its text for people: a byte that is not a character by itself is \\xNN."""
         return visible(self.data.decode(errors="backslashreplace"))
 
     def is_part(self) -> bool:
-        """Whether it begins or ends within a character."""
+        """Return True if it begins or ends within a character."""
         try:
             self.data.decode()
         except UnicodeDecodeError:
@@ -182,7 +182,8 @@ def _offline() -> Iterator[None]:
 
 
 def _cache_folder() -> str:
-    """Where tiktoken keeps what it downloaded, by its own rule; "" where it keeps nothing."""
+    """Return where tiktoken keeps what it downloaded, by its own rule; "" where it keeps
+    nothing."""
     default = os.path.join(tempfile.gettempdir(), "data-gym-cache")
     return os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
 
@@ -195,7 +196,7 @@ def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
     tokenizer, else evenly.
 
     Raises:
-        InputError: the file cannot be read, or is no tokenizer.json.
+        InputError: the file cannot be read, or is not a tokenizer.json.
     """
     text = read_text(Path(path))
     json_files.check(text, path)

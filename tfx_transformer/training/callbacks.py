@@ -25,11 +25,11 @@ class ResumableCallback(keras.callbacks.Callback):
     checkpoints."""
 
     def state(self) -> Any:
-        """What it knows, as JSON values; None: nothing."""
+        """Return what it knows, as JSON values; None: nothing."""
         return None
 
     def arrays(self) -> list[np.ndarray]:
-        """What it knows in arrays. At most one of the callbacks of a training has some."""
+        """Return what it knows in arrays. At most one of the callbacks of a training has some."""
         return []
 
     def restore(self, state: Any) -> None:
@@ -141,7 +141,7 @@ class Previews(ResumableCallback):
         self.history: list[dict] = []
 
     def state(self) -> list[dict]:
-        """What has been written so far, for a checkpoint."""
+        """Return what has been written so far, for a checkpoint."""
         return self.history
 
     def restore(self, state: list[dict]) -> None:

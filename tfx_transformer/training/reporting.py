@@ -1,4 +1,4 @@
-"""What a run leaves for its report: intervals, explanations, costs of the exports, the command."""
+"""Files of a run for its report: intervals, explanations, costs of the exports, the command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each file of a bundle costs: bytes, milliseconds, and its score on held-out examples."""
+"""The cost of each file of a bundle: bytes, milliseconds, and its score on held-out examples."""
 
 from __future__ import annotations
 

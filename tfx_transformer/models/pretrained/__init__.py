@@ -143,7 +143,7 @@ def local_folder(source: str | os.PathLike) -> Path:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder is one of Hugging Face transformers, by its config.json, or of
+    """Return True if a folder is one of Hugging Face transformers, by its config.json, or of
     sentence-transformers, by its modules.json; or holds an adapter."""
     file = path / bundle.CONFIG
     if (path / MODULES).is_file() or (path / ADAPTER).is_file():
@@ -253,7 +253,7 @@ class Source:
         return checkpoint
 
     def tokenizer(self) -> Tokenizer | None:
-        """What is beside the weights; None of images, and where there is none."""
+        """Return what is beside the weights; None of images, and where there is none."""
         if self.config.get("image_size"):
             return None
         own = None if self.adapter is None else read_tokenizer(self.adapter)
@@ -261,7 +261,7 @@ class Source:
 
     @property
     def lacks_head(self) -> bool:
-        """Whether what reads the model out is new, and to be trained."""
+        """True if what reads the model out is new, and to be trained."""
         return not TASKS[self.own].makes_vectors and not has_head(self.family, self.config)
 
 
@@ -286,8 +286,8 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
 
 
 def import_details(source: str, task: str) -> dict[str, Any]:
-    """What a bundle of a checkpoint has in its configuration beside the architecture: the names of
-    its classes, and how many texts of a row it reads.
+    """Return what a bundle of a checkpoint has in its configuration beside the architecture: the
+    names of its classes, and how many texts of a row it reads.
 
     Raises:
         InputError: its read-out is new, so that what it would answer means nothing.

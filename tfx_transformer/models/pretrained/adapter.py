@@ -64,7 +64,7 @@ class Adapted(StoredTensor):
 
 
 def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter, and not the weights of a whole model beside it."""
+    """Return True if a folder holds an adapter, and not the weights of a whole model beside it."""
     whole = ("model.safetensors", "model.safetensors.index.json")
     return (folder / ADAPTER).is_file() and not any((folder / name).is_file() for name in whole)
 

@@ -38,7 +38,7 @@ _MOST_DIMENSIONS = 64
 
 @dataclasses.dataclass(frozen=True)
 class StoredTensor:
-    """Where a tensor's numbers are: `offset` bytes from the beginning of `file`."""
+    """A tensor in a file: its numbers begin at byte `offset` of `file`."""
 
     file: Path
     offset: int
@@ -47,7 +47,7 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """How many numbers it holds."""
+        """Return how many numbers it holds."""
         return math.prod(self.shape)
 
     def first(self, count: int) -> StoredTensor:
@@ -71,7 +71,7 @@ HeadersOf = Callable[[Path], Mapping[str, Mapping[str, StoredTensor]]]
 
 
 class Checkpoint:
-    """What `save_pretrained` wrote; of the weights only the headers are read.
+    """A folder that `save_pretrained` wrote; of the weights only the headers are read.
 
     Args:
         folder: with config.json and model.safetensors, or its shards and their index.
@@ -105,7 +105,7 @@ class Checkpoint:
             for file, tensors in headers_of(part).items():
                 for name, tensor in tensors.items():
                     if stem + name in self.tensors:
-                        raise InputError(f"{file}: {name} stands in two files.")
+                        raise InputError(f"{file}: {name} is in two files.")
                     self.tensors[stem + name] = tensor
 
 
@@ -151,14 +151,14 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
     """The tensors of a safetensors file: https://huggingface.co/docs/safetensors, "Format".
 
     Raises:
-        InputError: the file is no safetensors file, is cut off, or a tensor lies outside it.
+        InputError: the file is not a safetensors file, is cut off, or a tensor lies outside it.
     """
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         start = stream.read(8)
         length = int.from_bytes(start, "little")
         if size < 8 or not 2 <= length <= min(size - 8, MAX_BYTES):
-            raise InputError(f"{file} is no safetensors file, or the download was cut off.")
+            raise InputError(f"{file} is not a safetensors file, or the download was cut off.")
         return parse_header(file, start + stream.read(length), size)
 
 
@@ -175,15 +175,15 @@ def parse_header(file: Any, start: bytes, size: int | None = None) -> dict[str, 
     """
     length = int.from_bytes(start[:8], "little")
     if not 2 <= length <= min(len(start) - 8, MAX_BYTES):
-        raise InputError(f"{file} is no safetensors file, or the download was cut off.")
+        raise InputError(f"{file} is not a safetensors file, or the download was cut off.")
     try:
         header = parse(start[8 : 8 + length].decode("utf-8"), Path(file), unique=True)
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no safetensors file: {error}.") from error
+        raise InputError(f"{file} is not a safetensors file: {error}.") from error
     if not isinstance(header, dict):
-        raise InputError(f"{file} is no safetensors file: its header is no object.")
+        raise InputError(f"{file} is not a safetensors file: its header is not an object.")
     tensors = {}
     for name, facts in header.items():
         if name != "__metadata__":

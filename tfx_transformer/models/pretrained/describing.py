@@ -1,4 +1,4 @@
-"""What a checkpoint is and what can be done with it, before its weights are read."""
+"""The description of a checkpoint and its uses, before its weights are read."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def task_of(family: Family, config: dict[str, Any]) -> str:
 
 
 def has_head(family: Family, config: dict[str, Any]) -> bool:
-    """Whether a checkpoint was saved with the read-out of its task."""
+    """Return True if a checkpoint was saved with the read-out of its task."""
     if not config.get("architectures"):
         return True
     return _ending(family, config) not in (None, *_BARE)

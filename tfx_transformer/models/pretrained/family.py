@@ -1,4 +1,4 @@
-"""What is told of a family of checkpoints: its configuration, and what its weights are called."""
+"""A family of checkpoints: its configuration, and the names of its weights."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arrays = Sequence[np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """One variable of ours and where it stands in a checkpoint.
+    """One variable of ours and its place in a checkpoint.
 
     Attributes:
         ours: path of the variable.
@@ -109,7 +109,7 @@ class Family:
     def places(
         self, config: Mapping[str, Any], task: str, paths: Iterable[str]
     ) -> list[Tensor | Group]:
-        """Where each variable of a model stands.
+        """Return where each variable of a model stands.
 
         Args:
             config: of the checkpoint.
@@ -157,7 +157,7 @@ def layers(ours: str, theirs: str, rows: Iterable[tuple[str, str, str]]) -> list
 
 
 def reshape(ours: str, theirs: str, ahead: int = 1) -> Group:
-    """A variable that stands in a checkpoint with dimensions of 1 ahead of its own."""
+    """Return the place of a variable to which a checkpoint adds dimensions of 1 in front."""
     return Group(
         (ours,),
         (theirs,),
@@ -177,7 +177,7 @@ def positions_from(first: int, stack: str, theirs: str) -> Group:
 
 
 def fuse(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
-    """Linear layers of ours that stand in a checkpoint as one, their outputs side by side.
+    """Return the places of linear layers that are one in a checkpoint, outputs side by side.
 
     Args:
         ours: paths of the layers.

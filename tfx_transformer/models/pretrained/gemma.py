@@ -66,7 +66,7 @@ def _first_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _sandwich(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """What Gemma 2 and 3 share."""
+    """Return what Gemma 2 and 3 share."""
     scalar = config.get("query_pre_attn_scalar", 256)
     name = config.get("hidden_activation", "gelu_pytorch_tanh")
     return _common(config, task, name) | {
@@ -98,7 +98,7 @@ def _types(config: Mapping[str, Any], every: int) -> list[str]:
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of a model that also sees images, what its text part is told by."""
+    """Return the part of config.json for texts; a model that also sees images has others."""
     if config["model_type"] != "gemma3":
         return config
     return {**_TEXT_DEFAULTS, **(config.get("text_config") or {})}

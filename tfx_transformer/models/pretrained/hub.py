@@ -127,7 +127,7 @@ class Repository:
         return self._fetch(sizes, weight_files(folder, sizes, self.source))
 
     def headers_of(self, folder: Path, part: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
-        """What `local_headers` reads of a folder, of files on the hub.
+        """Return what `local_headers` reads of a folder, of files on the hub.
 
         Args:
             folder: of `description`.
@@ -318,8 +318,8 @@ class HeaderOnly(StoredTensor):
 
 
 def base_folder(name: str, near: Path) -> Path | None:
-    """Where the base of an adapter is at hand: a folder by its path, or near the adapter, or a name
-    in Hugging Face's cache; None if it is nowhere.
+    """Return where the base of an adapter is at hand: a folder by its path, or near the adapter, or
+    a name in Hugging Face's cache; None if it is nowhere.
 
     Args:
         name: what the adapter calls it.
@@ -400,7 +400,7 @@ def _parts(folder: Path) -> list[str]:
 
 
 def _small(names: Mapping[str, int]) -> list[str]:
-    """What is fetched first: what describes the checkpoint, and its tokenizer."""
+    """Return what is fetched first: what describes the checkpoint, and its tokenizer."""
     wanted = [n for n in names if any(fnmatch(n, pattern) for pattern in _DESCRIBING)]
     folders = {str(PurePosixPath(name).parent) for name in wanted if name.endswith("config.json")}
     for folder in sorted(folders):
@@ -416,7 +416,7 @@ def _small(names: Mapping[str, int]) -> list[str]:
 
 
 def _is_cut(error: Exception) -> bool:
-    """Whether a connection that was there has ended too early."""
+    """Return True if a connection that was there has ended too early."""
     names = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None]
     text = f"{error} {error.__cause__ or ''}"
     cut = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteSnapshotError")

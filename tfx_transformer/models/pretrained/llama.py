@@ -87,7 +87,8 @@ def rotary_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
-    """Which blocks see how far; `layer_types` of transformers 4.53 and later says it by name."""
+    """Return which blocks see how far; `layer_types` of transformers 4.53 and later says it by
+    name."""
     if not window:
         return {}
     types = config.get("layer_types") or ["sliding_attention"] * config["num_hidden_layers"]
@@ -121,7 +122,7 @@ def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 def decoder_layout(
     config: Mapping[str, Any], task: str, block: list[tuple], norm: str = "rms_norm"
 ) -> list[Tensor | Group]:
-    """Where the variables of such a model stand.
+    """Return where the variables of such a model stand.
 
     Args:
         block: rows of `layers`, the same for each block.

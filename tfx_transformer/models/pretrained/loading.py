@@ -96,12 +96,13 @@ def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint
 
 
 def _may_be_cut(config) -> bool:
-    """Whether fewer learned positions are a shorter context; an image is always read whole."""
+    """Return True if fewer learned positions are a shorter context; an image is always read
+    whole."""
     return config.position == "learned" and not config.image_size
 
 
 class _Value:
-    """What a variable begins with, read when it is asked for.
+    """The first value of a variable, read when it is asked for.
 
     Args:
         place: of the variable.
@@ -134,7 +135,7 @@ class _Value:
         return array.astype("float32") + 1 if self.place.change == "less_one" else array
 
     def describe(self, expected: tuple[int, ...]) -> str:
-        """How its shape differs from the expected one, as the checkpoint has it."""
+        """Return how its shape differs from the expected one, as the checkpoint has it."""
         shape = self.shape
         if isinstance(self.place, Tensor) and self.place.change == "transposed":
             shape, expected = shape[::-1], expected[::-1]
@@ -158,7 +159,7 @@ def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
 
 
 def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensors) -> list[str]:
-    """What is wrong with tensors that the model does not begin with."""
+    """Return what is wrong with tensors that the model does not begin with."""
     used = {bare_name(name, family) for name in names_of(places)}
     layout = family.layout(checkpoint.config, model.task)
     theirs = {p.ours: bare_name(p.theirs, family) for p in layout if isinstance(p, Tensor)}

@@ -27,7 +27,7 @@ _COMPUTED = re.compile(
 COPIES = re.compile(r"(^|\.)(encoder|decoder)\.embed_tokens\.weight$")
 
 # Read-outs of other tasks, which a model of this task does without. What a family calls its own
-# ones otherwise stands in its row.
+# ones otherwise is in its row.
 _HEADS = (
     "cls.",
     "lm_head.",
@@ -99,8 +99,8 @@ def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str,
 
 
 def has_own_head(checkpoint: Checkpoint, family: Family, task: str) -> bool:
-    """Whether the vocabulary is read out by numbers other than the embedding table's, which then
-    count whatever `tie_word_embeddings` says, as in transformers 5."""
+    """Return True if the vocabulary is read out by numbers other than the embedding table's, which
+    then count whatever `tie_word_embeddings` says, as in transformers 5."""
     theirs = {
         place.ours: bare_name(place.theirs, family)
         for place in family.layout(checkpoint.config, task)
@@ -113,7 +113,7 @@ def has_own_head(checkpoint: Checkpoint, family: Family, task: str) -> bool:
 
 
 def same_numbers(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
-    """Whether two tensors hold the same numbers; they are read until one differs."""
+    """Return True if two tensors hold the same numbers; they are read until one differs."""
     if one.shape != other.shape or not one.shape:
         return False
     for start in range(0, one.shape[0], rows):
@@ -147,7 +147,8 @@ def _modern(name: str, family: Family) -> str:
 
 
 def _ahead(names: Iterable[str], expected: set[str]) -> str:
-    """What most names have ahead of an expected one, such as "module.bert."; "" if nothing."""
+    """Return what most names have ahead of an expected one, such as "module.bert."; "" if
+    nothing."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")

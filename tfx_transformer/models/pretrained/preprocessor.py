@@ -1,4 +1,4 @@
-"""How a checkpoint of images has them prepared: preprocessor_config.json, read and written."""
+"""The preparation of images for a checkpoint: preprocessor_config.json, read and written."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_conve
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """What becomes of an image before the patches of a checkpoint are cut.
+    """The changes of an image before the patches of a checkpoint are cut.
 
     Attributes:
         resizing: see `TransformerConfig.image_resize`.

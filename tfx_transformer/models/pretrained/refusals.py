@@ -1,4 +1,4 @@
-"""What a folder holds that cannot be read as a checkpoint, by name, and what to do."""
+"""Folders that cannot be read as a checkpoint: what they hold, by name, and what to do."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ _NO_ARCHITECTURE = (
     "multi_label",
     "image_resize",
 )
-# What an encoder's vectors become is no part of a bare encoder.
+# What an encoder's vectors become is not part of a bare encoder.
 _READ_OUT = ("pooling", "pooler", "pooler_activation", "pooler_norm")
 # What modules.json says, or nothing needs.
 _SENTENCE = ("projections", "normalize", "prompts", "default_prompt")

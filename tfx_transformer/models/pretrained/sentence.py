@@ -1,4 +1,4 @@
-"""What sentence-transformers puts around an encoder, read and written.
+"""The modules that sentence-transformers puts around an encoder, read and written.
 
 `modules.json` lists the parts: Transformer, Pooling, any number of Dense, Normalize. Reimers &
 Gurevych (2019); https://sbert.net/docs/package_reference/sentence_transformer/modules.html
@@ -115,7 +115,7 @@ def read_sentence(folder: Path) -> Sentence | None:
 
 
 def is_cross_encoder(folder: Path, config: Mapping[str, Any]) -> bool:
-    """Whether sentence-transformers saved a folder as a scorer of pairs."""
+    """Return True if sentence-transformers saved a folder as a scorer of pairs."""
     named = _object(folder / SETTINGS).get("model_type") == "CrossEncoder"
     return named or "sentence_transformers" in config or _OLD_SCORER in config
 
@@ -125,7 +125,7 @@ _OLD_SCORER = "sbert_ce_default_activation_function"
 
 
 def projections_of(fields: Mapping[str, Any]) -> list[Tensor]:
-    """Where the variables of the projections stand among a checkpoint's tensors."""
+    """Return where the variables of the projections stand among a checkpoint's tensors."""
     return [
         Tensor(f"projection_{i}/{ours}", f"{STEM}{i}.linear.{theirs}", change)
         for i, projection in enumerate(fields.get("projections", ()))

@@ -57,7 +57,7 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether the feed-forward layer is gated, and its activation."""
+    """Return True if the feed-forward layer is gated, and its activation."""
     usual = "gated-gelu" if config["model_type"] == "mt5" else "relu"
     told = str(config.get("feed_forward_proj", usual))
     return told.startswith("gated-"), told.removeprefix("gated-")

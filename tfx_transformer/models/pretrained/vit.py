@@ -93,8 +93,8 @@ def _class_tokens(config: Mapping[str, Any], prefix: str) -> Group:
 
 
 def _two_heads() -> Group:
-    """Of a distilled DeiT the mean of two classifiers, one for each class token, is the answer
-    (Touvron et al. 2021, section 4)."""
+    """Return one classifier made of the two of a distilled DeiT, one for each class token: their
+    mean is the answer (Touvron et al. 2021, section 4)."""
 
     def load(arrays):
         kernel, bias, other_kernel, other_bias = arrays
