@@ -1,4 +1,4 @@
-"""What a model of each task adds to a row of a table: one row a task."""
+"""The answers that a model of each task adds to a row of a table: one row a task."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Prediction(NamedTuple):
-    """How the rows of a table are answered by models of a task.
+    """The row of a task: how its models answer the rows of a table.
 
     column: the column that is read by default; names: of the new columns; kinds: their types;
     answer: (model, inputs, probability below which a label stays open) -> values for each input.
