@@ -150,8 +150,9 @@ def report_of(run, bundle, scores):
     runs = Page(run.parent / "index.html")
     links = {f"./{folder.name}/report.html" for folder in run.parent.iterdir()}
     check(runs, links)
-    (first, *_) = scores.items()
-    assert any(" ".join(first) in cell for cell in runs.rows("The runs in")[run.name])
+    (measure, value), *_ = scores.items()
+    first = f"{measure.partition(' (')[0]} {value}"
+    assert first in runs.rows("The runs in")[run.name]
     names = [path.name for path in bundle.rglob("*")]
     assert names and not {"report.html", "index.html"} & set(names), "a bundle holds no row"
     return page

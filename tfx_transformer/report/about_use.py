@@ -131,7 +131,9 @@ def settings_section(records: Records, say: Say) -> Html | None:
 
 
 def _setting(value: Any, say: Say) -> Any:
-    if value is None or value == "":
+    if value is None:
+        return tag("span", say("default"), class_="quiet")
+    if value == "":
         return tag("span", say("none"), class_="quiet")
     if isinstance(value, bool):
         return say("yes" if value else "no")

@@ -226,7 +226,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "settings caption": ("All settings", "すべての設定"),
     "setting": ("setting", "項目"),
     "value": ("value", "値"),
-    "default": ("(default)", "（既定値）"),
+    "default": ("default", "既定値"),
     "none": ("none", "なし"),
     "yes": ("yes", "はい"),
     "no": ("no", "いいえ"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import os
 import platform
 import shlex
 import time
@@ -28,6 +29,7 @@ from tfx_transformer.evaluation.labels import score_multi_label
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.evaluation.occlusion import occlusion
 from tfx_transformer.evaluation.texts import token_f1
+from tfx_transformer.reprs import quantity
 from tfx_transformer.training.folder import RunFolder
 from tfx_transformer.training.trials import Trial, cost_of_files
 
@@ -301,12 +303,13 @@ def _spearman_interval(cosines: np.ndarray, ratings: np.ndarray) -> Interval | N
 
 
 def _processor() -> str:
-    """Return the name of this machine's processor, if the system says it."""
+    """Return the name of this machine's processor, if the system says it, and its cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if "model name" in line)
+        name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        name = platform.processor() or platform.machine()
+    return f"{name}, {quantity(os.cpu_count() or 1, 'core')}"
 
 
 def _recipe(recipe: Callable[..., Any] | None, folder: Path) -> dict[str, str]:
