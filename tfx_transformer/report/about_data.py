@@ -39,6 +39,8 @@ def data_section(records: Records, say: Say) -> Html | None:
 
 def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     kinds = [kind for kind in _COUNTS if any(kind in part for part in parts)]
+    if "images" in parts[0]:
+        kinds = [kind for kind in kinds if kind != "tokens"]  # images have none
     has_bad = any(number(part.get("bad_rows")) for part in parts)
     kinds += ["bad_rows"] * has_bad
     whole = "images" if "images" in parts[0] else "blocks" if "blocks" in parts[0] else "rows"
