@@ -250,5 +250,5 @@ def test_attention_is_drawn_of_a_text_that_fills_the_picture(tmp_path, monkeypat
     rows = [("abc",), ("abcd", "efgh"), ("a" * 10, "b" * 10)]
     run.draw_self_attention(model, tokenizer, rows)
     run.draw_self_attention(model, tokenizer, ["a" * 40, "abc"])
-    assert asked == [{"title": "abcd | efgh"}, {"title": "a" * 40}]
+    assert [named["title"] for named in asked] == ["abcd | efgh", "a" * 40]
     assert imread(tmp_path / "r" / "attention.png").min() < 0.5

@@ -128,5 +128,5 @@ class RunPictures:
         tokens = token_bytes(tokenizer, read[chosen])
         weights = self_attention(model, read[chosen]).mean(axis=(0, 1))
         picture = self._folder.file("attention.png")
-        title = as_text(texts[chosen])
-        pictures.self_attention_map(picture, weights, tokens, title, caption=self._caption)
+        words = {"title": as_text(texts[chosen]), "caption": self._caption}
+        pictures.self_attention_map(picture, weights, tokens, **words)
