@@ -470,7 +470,7 @@ def _files(path: Path) -> list[str]:
         for name in [*folders, *names_here]:
             full = Path(folder, name)
             if full.is_symlink() or not (full.is_dir() or full.is_file()):
-                what = "a link" if full.is_symlink() else "no regular file"
+                what = "a link" if full.is_symlink() else "not a regular file"
                 raise InputError(f"{path}: {full.relative_to(path)} is {what}; bundles hold none.")
         names += [Path(folder, name).relative_to(path).as_posix() for name in names_here]
     return sorted(name for name in names if name != SUMS and not name.endswith(_CACHE))

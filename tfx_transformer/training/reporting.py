@@ -190,8 +190,10 @@ class RunReport:
             embedder,
             list(zip(first, second, strict=True)),
             _embed_pairs,
-            lambda found: score(  # pyright: ignore[reportCallIssue]
-                *map(np.stack, zip(*found, strict=True)), ratings and ratings[: len(found)]
+            lambda found: score(
+                np.stack([pair[0] for pair in found]),
+                np.stack([pair[1] for pair in found]),
+                ratings and ratings[: len(found)],
             ),
         )
 
