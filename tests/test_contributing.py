@@ -19,6 +19,7 @@ GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 # Uses what the examples add: a checkpoint of the family, a model of the task, the export target.
 USE = """
+import json
 import sys
 sys.path[0] = {copy!r}
 import numpy as np
@@ -57,6 +58,12 @@ with open("in.csv", "w") as file:
     file.write("text\\nthe cat\\na dog\\n")
 command("predict", "scorer", "in.csv", "--save", "out.csv")
 command("export", "scorer", "--to", "word2vec")
+with open("mails.rec", "w") as file:
+    file.write("text: Hello\\nlabel: a\\n\\nlabel: b\\ntext: Good: bye\\n\\ntext: no\\n")
+read = tfx.data.read_labelled_texts("mails.rec", skip_bad_rows=True)
+with open("read.json", "w") as file:
+    json.dump([read.texts, read.labels, read.rows, [bad.row for bad in read.bad_rows]], file)
+command("predict", "scorer", "mails.rec", "--save", "out.jsonl")
 table = tfx.load("scorer")[0].embedding.embeddings
 np.save("table.npy", table)
 """
@@ -86,6 +93,7 @@ def changed(text: str, diff: str) -> str:
 EXAMPLES = {
     "A family of checkpoints: 2 files": 2,
     "A task: 6 files": 6,
+    "A format of tables: 2 files": 2,
     "An export target: 3 files": 3,
 }
 
@@ -187,6 +195,15 @@ def test_the_task_is_exported_verified_and_predicted(made):
     assert rows[0] == "text,score"
     found = [float(row.rpartition(",")[2]) for row in rows[1:]]
     np.testing.assert_allclose(found, scores[:, 0], atol=1e-4)
+
+
+def test_the_format_is_read_by_readers_and_commands(made):
+    texts, labels, rows, bad = json.loads((made / "read.json").read_text("utf-8"))
+    assert (texts, labels) == ([["Hello"], ["Good: bye"]], [["a"], ["b"]])
+    assert (rows, bad) == ([1, 4], [7])
+    lines = (made / "out.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["text"] for line in lines] == ["Hello", "Good: bye", "no"]
+    assert all(isinstance(json.loads(line)["score"], float) for line in lines)
 
 
 def test_the_export_target_is_in_the_bundle(made):
