@@ -463,6 +463,12 @@ def _check_plain(tree: Mapping[str, Any]) -> None:
     found += [name for name in strange if model.get(name)]
     if found:
         raise ValueError(f"it has a {found[0]}, which this tokenizer does without")
+    if model.get("type", "BPE") != "BPE":
+        raise ValueError(f"its model is of type {model['type']!r}")
+    if (tree.get("decoder") or {}).get("type", "ByteLevel") != "ByteLevel":
+        raise ValueError("its decoder changes more than bytes")
+    if any(not token["special"] for token in tree["added_tokens"]):
+        raise ValueError("it has added tokens that are not special")
 
 
 def _check_ids(ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
