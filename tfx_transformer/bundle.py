@@ -73,6 +73,35 @@ _TRIES = 20
 _MAX_CONFIG_BYTES = 10 * 1024 * 1024
 _MAX_SUMS_BYTES = 1024 * 1024
 
+_MAX_TEXT_COLUMNS = 1000
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
+
+
+def _is_object(value: Any) -> bool:
+    return value is None or isinstance(value, dict)
+
+
+# Entries of `config.json` that are read beside task and architecture: a test, and what it asks for.
+_DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "text_columns": (
+        lambda value: type(value) is int and 0 < value <= _MAX_TEXT_COLUMNS,
+        f"a whole number from 1 to {_MAX_TEXT_COLUMNS}",
+    ),
+    "columns": (_is_list_of_texts, "a list of names"),
+    "labels": (lambda value: value is None or _is_list_of_texts(value), "a list of names"),
+    "example": (lambda value: isinstance(value, str) or _is_list_of_texts(value), "a text"),
+    "scores": (_is_object, "an object"),
+    "data": (_is_object, "an object"),
+    "litertlm": (_is_object, "an object"),
+    "verified": (
+        lambda value: _is_object(value) and all(map(_is_object, (value or {}).values())),
+        "an object of objects",
+    ),
+}
+
 # What other programs run when they open it. Nothing here reads such files, and a bundle has none.
 _CODE = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz")
 
@@ -359,6 +388,10 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
             f"{file}: format {config.get('format')!r}, this version reads format {FORMAT}.\n"
             "  Update tfx_transformer."
         )
+    for name, (is_right, expected) in _DETAILS.items():
+        if name in config and not is_right(config[name]):
+            shown = repr(config[name])[:40]
+            raise InputError(f"{file}: {name!r} is {shown}.\n  Expected {expected}.")
     return config
 
 

@@ -230,6 +230,13 @@ HOSTILE = [
     ("a task that is none", configured(task=["causal"]), "'task' is not a name"),
     ("a task to run", configured(task="os.system"), "'os.system' is not known"),
     ("a format to come", configured(format=2), "format 2, this version reads format 1"),
+    ("texts of a row by name", configured(text_columns="two"), "'text_columns' is 'two'"),
+    ("no texts of a row", configured(text_columns=0), "Expected a whole number from 1"),
+    ("columns without names", configured(columns=[7]), "'columns' is .7..\n  Expected a list"),
+    ("labels without names", configured(labels={"a": 1}), "'labels' is .*\n  Expected a list"),
+    ("scores that are a text", configured(scores="high"), "'scores' is 'high'"),
+    ("checks that are numbers", configured(verified={"SavedModel": 7}), "an object of objects"),
+    ("an example that is none", configured(example={"a": 1}), "Expected a text"),
     ("half a character", configured(labels=["\ud800"]), "is not JSON that can be read"),
     ("deep configuration", holding(CONFIG, b'{"architecture":' * 100_000), "is not JSON"),
     ("a long number", holding(CONFIG, b"1" * 100_000), "is not JSON"),
@@ -277,7 +284,7 @@ def test_a_hostile_bundle_is_refused(copy, damage, message):
 
 def test_the_bundle_that_is_damaged_loads(copy):
     assert load(copy)[0].count_params() > 0
-    assert len(HOSTILE) == 68
+    assert len(HOSTILE) == 75
 
 
 def test_a_bomb_that_is_not_opened_is_no_harm(copy):

@@ -147,7 +147,9 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
             entry.name: sum(p.stat().st_size for p in [entry, *entry.rglob("*")] if p.is_file())
             for entry in sorted(Path(path).iterdir())
         }
-        return bundle.read_config(path), Path(path, "README.md").read_text("utf-8"), sizes
+        file = Path(path, "README.md")
+        card = file.read_text("utf-8", "replace") if file.is_file() else ""
+        return bundle.read_config(path), card, sizes
 
     config, card, sizes = read(chosen.bundle)
     print(card)

@@ -69,7 +69,7 @@ def verify(
     known = {
         name: result
         for name, result in config.get("verified", {}).items()
-        if result.get("removed") or (path / FILES[name]).exists()
+        if name in FILES and (result.get("removed") or (path / FILES[name]).exists())
     }
     update_config(path, verified=known | results)
     return results
