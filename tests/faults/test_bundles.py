@@ -178,7 +178,7 @@ HOSTILE = [
     ("endless sums", vast(SUMS), "larger than any list of sums"),
     ("sums that are none", holding(SUMS, b"\xff\0" * 999, sealed=False), "is missing|not listed"),
     ("no sums", lambda path: (path / SUMS).unlink(), "SHA256SUMS is missing"),
-    ("a sum that differs", holding("README.md", b"x", sealed=False), "not have the checksum"),
+    ("a sum that differs", holding(TOKENIZER, b"x", sealed=False), "not have the checksum"),
     ("one file more", holding("evil.py", b"1/0", sealed=False), "evil.py is not listed"),
     ("one file less", lambda path: (path / "README.md").unlink(), "README.md is missing"),
     ("configuration elsewhere", replaced(CONFIG, linked("/etc/passwd")), "config.json is a link"),
