@@ -355,6 +355,17 @@ def test_a_bundle_is_made_of_what_answers_only(folder, command):
     assert status == 2 and "ViTModel has no head" in error and "--base" in error
 
 
+def test_position_tables_of_marian_are_the_computed_ones_or_refused(folder):
+    width = 36
+    angles = np.arange(89)[:, None] / 10_000 ** (np.arange(0, width, 2) / width)
+    table = np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype("float16")
+    name = "model.encoder.embed_positions.weight"
+    assert from_pretrained(folder("marian", lambda own: own | {name: table}))[0].task == "seq2seq"
+    trained = table + np.float16(0.1)
+    with pytest.raises(InputError, match="encoder.embed_positions.weight holds other numbers"):
+        from_pretrained(folder("marian", lambda own: own | {name: trained}))
+
+
 @pytest.mark.parametrize(
     ("recipe", "case"),
     [

@@ -69,6 +69,8 @@ class Family:
         also: tasks that its checkpoints serve beside those of their architectures.
         renamed: beginnings of names as other releases have them -> as `layout` has them.
         optional: names of tensors whose variables stay as they begin where they are missing.
+        computed: names of tensors that a model here computes -> their numbers, for a shape; a
+            checkpoint whose numbers are others is refused.
         only_bases: types whose checkpoints write in the language that a token names, which is not
             given here: they are to be trained before they answer.
         to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
@@ -86,6 +88,9 @@ class Family:
     also: tuple[str, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     optional: tuple[str, ...] = ()
+    computed: Mapping[str, Callable[[tuple[int, ...]], np.ndarray]] = dataclasses.field(
+        default_factory=dict
+    )
     only_bases: tuple[str, ...] = ()
     for_task: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = dataclasses.field(
         default_factory=dict

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -172,7 +172,19 @@ def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensor
     for name in sorted(tensors.keys() - used):
         if table is not None and COPIES.search(name) and not same_numbers(table, tensors[name]):
             problems.append(f"{name} is not the copy of the embedding table that it should be")
-    return problems
+    return problems + [
+        f"{name} holds other numbers than those that are computed here"
+        for name, numbers in family.computed.items()
+        if name in tensors and not _is_computed(tensors[name], numbers)
+    ]
+
+
+def _is_computed(tensor: StoredTensor, numbers: Callable[[tuple[int, ...]], np.ndarray]) -> bool:
+    """Return whether a tensor holds these numbers, in any precision. One of zeros only is one of
+    which the numbers are not known, see `HeaderOnly`."""
+    values = tensor.read().astype("float32")
+    expected = numbers(tensor.shape)
+    return not values.any() or np.allclose(values, expected, rtol=0, atol=1e-2)
 
 
 def _misfit(checkpoint: Checkpoint, problems: Sequence[str]) -> InputError:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.family import (
     Family,
@@ -176,6 +178,13 @@ def _marian_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
     return table
 
 
+def _marian_positions(shape: tuple[int, ...]) -> np.ndarray:
+    """The sines of (positions, width), then the cosines."""
+    length, width = shape
+    angles = np.arange(length)[:, None] / 10_000 ** (2 * np.arange(width // 2) / width)
+    return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
+
+
 def _marian_bias(config: Mapping[str, Any]) -> Group:
     """Marian's padding is a token of the vocabulary, with a logit of 0, that is never written."""
 
@@ -265,4 +274,8 @@ MARIAN = Family(
     layout=_marian_layout,
     to_config=_marian_config,
     prefix="model.",
+    computed={
+        "encoder.embed_positions.weight": _marian_positions,
+        "decoder.embed_positions.weight": _marian_positions,
+    },
 )
