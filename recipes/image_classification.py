@@ -51,6 +51,7 @@ def main(
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
     seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
     name: str = "animals",
     overwrite: bool = False,
     example: str = "",
@@ -99,6 +100,7 @@ def main(
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
         seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
@@ -107,7 +109,7 @@ def main(
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
-    tfx.training.set_random_seed(seed)
+    tfx.training.check_settings(settings, main)
 
     images = images or tfx.resources.dataset_path("images/train")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
@@ -120,6 +122,7 @@ def main(
         train, held_out = tfx.data.split_labelled_images(train, share, seed)
     labels = tfx.data.label_names(train.labels, train.path)
 
+    tfx.training.set_random_seed(seed)
     base_model = None
     if base:
         base_model, _ = tfx.from_pretrained(base, task="classification")
@@ -170,6 +173,7 @@ def main(
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     batches = tfx.training.augment_images(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
+    run.calibrate(model)
 
     run.save(bundle, model, labels=labels)
     result = run.report(model, train)

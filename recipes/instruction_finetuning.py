@@ -52,6 +52,7 @@ def main(
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
     seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
     name: str = "assistant",
     overwrite: bool = False,
     example: str = "",
@@ -99,6 +100,7 @@ def main(
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
         seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
@@ -108,7 +110,7 @@ def main(
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
-    tfx.training.set_random_seed(seed)
+    tfx.training.check_settings(settings, main)
 
     csv = csv or tfx.resources.dataset_path("instructions.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
@@ -122,6 +124,7 @@ def main(
         train, held_out = tfx.data.split_conversations(train, share, seed)
     train = tfx.data.add_turns(train, turns, seed)
 
+    tfx.training.set_random_seed(seed)
     if base:
         model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length)
     else:

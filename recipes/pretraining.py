@@ -49,6 +49,7 @@ def main(
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
     seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
     name: str = "stories",
     overwrite: bool = False,
     example: str = "",
@@ -92,6 +93,7 @@ def main(
         save_minutes: Minutes between two checkpoints.
         precision: Number format of the arithmetic.
         seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
@@ -100,21 +102,23 @@ def main(
             row of the data is written there.
     """
     settings = dict(locals())
-    goal = tfx.training.objective(objective)
     bundle = tfx.training.new_bundle_path(name, overwrite)
-    tfx.training.set_random_seed(seed)
+    tfx.training.check_settings(settings, main)
 
     text = text or tfx.resources.dataset_path("pretraining.txt")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
     text, validation = tfx.data.table_files(text, validation, **reading)
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
+    texts = tfx.data.sample_texts(text, **columns)
+
+    tfx.training.set_random_seed(seed)
+    goal = tfx.training.objective(objective)
     if base:
         model, text_tokenizer = tfx.training.text_base(base, precision, goal.task, context)
     else:
         if tokenizer:
             text_tokenizer = tfx.Tokenizer.load(f"{tokenizer}/tokenizer.json")
         else:
-            texts = tfx.data.sample_texts(text, **columns)
             text_tokenizer = tfx.Tokenizer.train(texts, vocabulary_size, goal.special_tokens)
         config = tfx.TransformerConfig.of_size(
             size,

@@ -53,6 +53,7 @@ def main(
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
     seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
     name: str = "topics",
     overwrite: bool = False,
     example: str = "",
@@ -102,6 +103,7 @@ def main(
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
         seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
@@ -111,7 +113,7 @@ def main(
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
-    tfx.training.set_random_seed(seed)
+    tfx.training.check_settings(settings, main)
 
     csv = csv or tfx.resources.dataset_path("labelled_text.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
@@ -125,6 +127,7 @@ def main(
     labels = tfx.data.label_names(train.labels, train.path)
     multi_label = bool(separator)
 
+    tfx.training.set_random_seed(seed)
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
@@ -183,6 +186,7 @@ def main(
     predictor = tfx.predictor(model, tokenizer, labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, callbacks)
+    run.calibrate(model)
 
     plain_model = run.without_adapters(model)
     run.save(bundle, plain_model, tokenizer, labels=labels)

@@ -42,6 +42,7 @@ def main(
         "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
     ] = "float32",
     seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
     name: str = "en_ja",
     overwrite: bool = False,
     example: str = "",
@@ -80,6 +81,7 @@ def main(
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
         seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
@@ -90,7 +92,7 @@ def main(
     """
     settings = dict(locals())
     bundle = tfx.training.new_bundle_path(name, overwrite)
-    tfx.training.set_random_seed(seed)
+    tfx.training.check_settings(settings, main)
 
     csv = csv or tfx.resources.dataset_path("en_ja.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
@@ -101,6 +103,7 @@ def main(
     else:
         train, held_out = tfx.data.split_pairs(train, share, seed=seed)
 
+    tfx.training.set_random_seed(seed)
     if base:
         model, tokenizer = tfx.training.text_base(base, precision, "seq2seq", max_length)
     else:

@@ -153,7 +153,8 @@ def test_the_model_card():
         "data": {},
     }
     card = model_card("en_de", config)
-    assert card.startswith("# en_de\n")
+    assert card.startswith("---\nlibrary_name: tfx-transformer\npipeline_tag: translation\n")
+    assert "\n---\n\n# en_de\n\nA Transformer that turns a text into another" in card
     assert "1,234,567 parameters: 2 + 3 layers of 64, 4 heads, 8,000 tokens, context 128." in card
     assert "pip install ai-edge-litert numpy tiktoken\n    python run.pyz 'I love cats.'\n" in card
     assert "## Scores\n\n- bleu: 31.25\n- exact_match: 0.5\n" in card

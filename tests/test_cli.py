@@ -260,7 +260,8 @@ def test_evaluate_splits_words_as_told(command, trained, references):
 def test_info(command, trained):
     status, output, _ = command("info", trained.path)
     assert status == 0
-    assert output.startswith((trained.path / "README.md").read_text("utf-8"))
+    front_matter, card = (trained.path / "README.md").read_text("utf-8").split("\n---\n\n", 1)
+    assert front_matter.startswith("---\n") and output.startswith(card)
     status, output, errors = command("info", trained.path, "--json")
     told = json.loads(output)
     assert told["architecture"] == bundle.read_config(trained.path)["architecture"]

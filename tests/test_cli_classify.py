@@ -423,7 +423,8 @@ def test_info(command, answer, request, kind):
     path = request.getfixturevalue(kind).path
     status, output, _ = command("info", path)
     assert status == 0
-    assert output.startswith((path / "README.md").read_text("utf-8"))
+    front_matter, card = (path / "README.md").read_text("utf-8").split("\n---\n\n", 1)
+    assert front_matter.startswith("---\n") and output.startswith(card)
     assert "identical to Keras" in output
     assert (", ".join(NAMES) in output) == (kind != "text_embedder")
     told = answer("info", path)

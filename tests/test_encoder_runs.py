@@ -130,7 +130,7 @@ def test_a_report_by_hand(tmp_path, capsys, drawn):
     assert always == {"label": "y", "accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
     assert linear.keys() == {"accuracy", "macro_f1"}
     output = capsys.readouterr().out
-    assert "the best was epoch 2. Held out: accuracy 50.0 %, macro-F1 50.0 %, " in output
+    assert "the best was epoch 2.\nHeld out: accuracy 50.0 %, macro-F1 50.0 %, " in output
     assert "always the most frequent label:      accuracy 50.0 %, macro-F1 33.3 %\n" in output
 
 

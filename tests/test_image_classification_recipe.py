@@ -144,6 +144,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "result.json",
         "run.json",
         "settings.json",
+        "tensorboard",
     ]
     assert sorted(os.listdir(path)) == [
         "README.md",

@@ -133,6 +133,7 @@ def test_the_folders_hold_what_they_should(folder, finished):
         "run.json",
         "samples.csv",
         "settings.json",
+        "tensorboard",
     ]
     assert sorted(os.listdir(folder / "saved_models" / "mine")) == [
         "README.md",

@@ -168,6 +168,7 @@ def test_the_folders_hold_what_they_should(finished):
         "run.json",
         "samples.csv",
         "settings.json",
+        "tensorboard",
         "training.bin",
     ]
     assert sorted(os.listdir(folder / "saved_models" / "mine")) == [
@@ -439,6 +440,7 @@ def test_a_masked_model_is_a_base(finished, masked):
         "result.json",
         "run.json",
         "settings.json",
+        "tensorboard",
         "training.bin",
     ]
     assert sorted(os.listdir(path)) == [

@@ -11,6 +11,7 @@ import pytest
 import safetensors.numpy
 from leaks import leaks
 from pages import report_of
+from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from test_export import RUN_PYZ, TRAINING, python
 from tiny_models import tiny_causal
@@ -155,6 +156,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "result.json",
         "run.json",
         "settings.json",
+        "tensorboard",
     ]
     assert sorted(os.listdir(path)) == [
         "README.md",
@@ -245,6 +247,20 @@ def test_the_scores_are_those_of_the_bundle(finished, path, probabilities, held_
     assert scores["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-3)
     assert bundle.read_config(path)["scores"] == json.loads(json.dumps(scores))
     assert f"- accuracy: {scores['accuracy']}\n" in (path / "README.md").read_text("utf-8")
+
+
+def test_the_probabilities_are_calibrated(finished, path, probabilities, held_out):
+    _, result = finished
+    found = result["calibration"]
+    assert bundle.read_config(path)["calibration"] == found
+    assert found["count"] == len(held_out)
+    # The exported file gives the probabilities after it.
+    truth = [NAMES.index(kind) for _, kind in held_out]
+    assert found["after"]["log_loss"] == pytest.approx(log_loss(truth, probabilities), abs=1e-3)
+    before = softmax(np.log(probabilities) * found["temperature"], axis=1)
+    assert found["before"]["log_loss"] == pytest.approx(log_loss(truth, before), abs=1e-3)
+    worse = found["after"]["log_loss"] >= found["before"]["log_loss"]
+    assert worse == (found["temperature"] == 1)
 
 
 def test_the_scores_of_each_class(finished, probabilities, held_out):
@@ -338,8 +354,9 @@ def test_the_best_epoch_is_kept(recipe, quick, held_out, monkeypatch, average):
     assert (result["training"]["epochs"], result["training"]["best_epoch"]) == (4, 2)
     assert len(judged) == 5, "after every epoch, and at the end"
     kept = predictor(*load("saved_models/best"), NAMES).probabilities([t for t, _ in held_out])
-    np.testing.assert_allclose(kept, judged[1], atol=1e-5)
-    np.testing.assert_allclose(judged[4], judged[1], atol=1e-5)
+    calibrated = softmax(np.log(judged[1]) / result["calibration"]["temperature"], axis=1)
+    np.testing.assert_allclose(kept, calibrated, atol=1e-5)
+    np.testing.assert_allclose(judged[4], calibrated, atol=1e-5)
     for other in (judged[0], judged[2], judged[3]):
         assert np.abs(other - judged[1]).max() > 1e-3, "the weights have changed"
 

@@ -82,6 +82,7 @@ def test_the_folders_hold_what_they_should(finished):
         "run.json",
         "samples.csv",
         "settings.json",
+        "tensorboard",
     ]
     assert sorted(os.listdir(folder / "saved_models")) == ["mine"]
     assert sorted(os.listdir(folder / "saved_models" / "mine")) == [

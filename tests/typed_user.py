@@ -159,6 +159,7 @@ def train_as_recipes_do(goal: str) -> None:
     tfx.training.set_random_seed(3)
     run = tfx.training.Run("runs/mine", {"epochs": 3})
     objective = tfx.training.objective(goal)
+    tfx.training.check_settings({"epochs": 3})
     print(objective.task, run, tfx.training.new_bundle_path, tfx.training.rounds)
     print(tfx.training.ClassifierRun, tfx.training.EmbedderRun)
     print(tfx.export.agreement)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer import registration, renamed
@@ -47,7 +46,7 @@ _MODULE_OF = {
     "merge_adapters": "models.lora",
     "save_adapters": "models.lora",
     "save": "models.saving",
-    "update_config": "models.saving",
+    "update_config": "model_card",
     "load": "models.saving",
     "from_pretrained": "models.pretrained",
     "text_generator": "models.decoding",
@@ -93,6 +92,7 @@ if TYPE_CHECKING:
     from tfx_transformer.evaluation import score_texts as score_texts
     from tfx_transformer.generation import GenerationOptions as GenerationOptions
     from tfx_transformer.generation.chat import Chat as Chat
+    from tfx_transformer.model_card import update_config as update_config
     from tfx_transformer.models.decoding import text_generator as text_generator
     from tfx_transformer.models.encoders import Classifier as Classifier
     from tfx_transformer.models.encoders import Embedder as Embedder
@@ -113,7 +113,6 @@ if TYPE_CHECKING:
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
     from tfx_transformer.models.saving import load as load
     from tfx_transformer.models.saving import save as save
-    from tfx_transformer.models.saving import update_config as update_config
     from tfx_transformer.models.tasks import CausalLM as CausalLM
     from tfx_transformer.models.tasks import Seq2SeqLM as Seq2SeqLM
     from tfx_transformer.models.transformer import TransformerStack as TransformerStack
@@ -124,7 +123,7 @@ if TYPE_CHECKING:
     from tfx_transformer.text.tokenizer import Tokenizer as Tokenizer
 
 # The folders whose modules import Keras, and with it TensorFlow.
-_WITH_KERAS = ("export", "layers", "models", "training")
+_WITH_KERAS = ("export", "layers", "models")
 
 __all__ = [*_MODULE_OF, *_MODULES]
 
@@ -136,7 +135,7 @@ def _resolve(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(_unknown(name), name=name)
     path = _MODULE_OF.get(name, name)
-    with _quiet_start(path):
+    with _starting(path):
         value = importlib.import_module(f"{__name__}.{path}")
     if name in _MODULE_OF:
         value = getattr(value, name)
@@ -148,15 +147,13 @@ if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = _resolve
 
 
-def _quiet_start(path: str) -> contextlib.AbstractContextManager[None]:
-    """Discards what TensorFlow logs from C++ when it is first imported, by Keras or by itself,
-    and what it would log later, which notebooks show in red."""
-    started = "keras" in sys.modules or "tensorflow" in sys.modules
-    if started or path.partition(".")[0] not in _WITH_KERAS:
+def _starting(path: str) -> contextlib.AbstractContextManager[None]:
+    """Around the import of a module: see `flags.starting_keras`."""
+    if path.partition(".")[0] not in _WITH_KERAS or path == "models.pretrained":
         return contextlib.nullcontext()
-    from tfx_transformer.flags import quiet_start
+    from tfx_transformer.flags import starting_keras
 
-    return quiet_start()
+    return starting_keras()
 
 
 def _unknown(name: str) -> str:

@@ -58,6 +58,9 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 
+# What git and `hf download` leave in a folder: no part of a bundle, and never read here.
+_TOOLS = (".git", ".gitattributes", ".cache")
+
 # What `litert-lm run` leaves beside the model it runs: no part of a bundle, and never read here.
 _CACHE = ".xnnpack_cache"
 
@@ -495,11 +498,20 @@ def _no_bundle(path: Path) -> str:
     return f"{path} is not a bundle: it has no {CONFIG}.{there}"
 
 
+def sizes(path: str | os.PathLike) -> dict[str, int]:
+    """Return the size in bytes of each file of a bundle, by its name in the folder."""
+    path = Path(path)
+    return {name: (path / name).stat().st_size for name in sorted([*_files(path), SUMS])}
+
+
 def _files(path: Path) -> list[str]:
-    """Names of all files below a bundle, except the sums and caches; a link or device is
-    refused."""
+    """Names of all files below a bundle, except the sums, caches and what the hub's tools leave; a
+    link or device is refused."""
     names = []
     for folder, folders, names_here in os.walk(path):
+        if Path(folder) == path:
+            folders[:] = [name for name in folders if name not in _TOOLS]
+            names_here = [name for name in names_here if name not in _TOOLS]
         for name in [*folders, *names_here]:
             full = Path(folder, name)
             if full.is_symlink() or not (full.is_dir() or full.is_file()):

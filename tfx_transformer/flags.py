@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tfx_transformer.console import Console, as_json
+from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_names
 
@@ -47,6 +47,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     Every parameter of `main` has a default, and its flag sets it: see `flag_parser`. `--config
     FILE` sets those of a YAML or JSON file, such as `runs/<name>/settings.json`.
     """
+    from tfx_transformer import wording
     from tfx_transformer.flag_parser import make_parser, parse
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -61,8 +62,12 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
             "repeat; flags replace what it says",
         )
         add_common_flags(parser)
-        settings, _ = parse(main, parser, arguments)
-        return main(**settings)
+        add_language_flag(parser)
+        settings, chosen = parse(main, parser, arguments)
+        wording.use(chosen.language)
+        wording.language()  # refuses another one
+        with heartbeat():
+            return main(**settings)
 
     run_action(action, asked)
 
@@ -86,6 +91,17 @@ def add_common_flags(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="print one JSON object on standard output"
     )
     parser.add_argument("--debug", action="store_true", help="show tracebacks and library logs")
+
+
+def add_language_flag(parser: argparse.ArgumentParser) -> None:
+    """`--language`, which every command of this package has, but not `run.pyz`."""
+    from tfx_transformer.wording import LANGUAGES
+
+    parser.add_argument(
+        "--language",
+        choices=LANGUAGES,
+        help="of conclusions, model cards and reports [TFX_LANGUAGE, or the locale]",
+    )
 
 
 def run_action(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
@@ -229,9 +245,14 @@ def quiet_environment() -> None:
 
 
 @contextlib.contextmanager
-def quiet_start() -> Iterator[None]:
-    """Around the first import of TensorFlow: it logs nothing while it starts, nor later below
-    errors, unless the user has said what it is to log."""
+def starting_keras() -> Iterator[None]:
+    """Around an import of Keras: the first one, which starts TensorFlow, logs nothing from C++, nor
+    later below errors, unless the user has said what it is to log. A command says that it starts,
+    since that takes seconds."""
+    if "keras" in sys.modules or "tensorflow" in sys.modules:
+        yield
+        return
+    begin("starting TensorFlow")
     logger = logging.getLogger("tensorflow")
     level = logger.level or logging.ERROR
     quiet_environment()

@@ -104,6 +104,122 @@ TEXTS: dict[str, tuple[str, str]] = {
         "検証用データが少ないため、この値は不確かです。--share で割合を増やすか、"
         "--validation で検証用のファイルを指定してください。",
     ),
+    # Model cards.
+    "card task causal": ("writes text", "テキストを生成する"),
+    "card task classification": ("labels its input", "入力にラベルを付ける"),
+    "card task embedding": ("turns texts into vectors", "テキストをベクトルに変換する"),
+    "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
+    "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
+    "card summary": (
+        "A Transformer that {task}, {parameters:,} parameters: {layers} layers of {width}, "
+        "{heads} heads, {reads}.",
+        "{task}Transformerモデルです。パラメーター数は{parameters:,}"
+        "（{layers}層、幅{width}、ヘッド数{heads}、{reads}）。",
+    ),
+    "card reads texts": (
+        "{tokens:,} tokens, context {limit:,}",
+        "語彙{tokens:,}トークン、最大長{limit:,}トークン",
+    ),
+    "card reads images": (
+        "images of {size} x {size} as {vectors:,} vectors",
+        "{size} x {size}画素の画像を{vectors:,}個のベクトルとして処理",
+    ),
+    "card usage": ("Use", "使い方"),
+    "card shell": (
+        "Run it where this folder is, without TensorFlow:",
+        "このフォルダーで、TensorFlowなしで実行できます:",
+    ),
+    "card base usage": (
+        "Fine-tune it: `tfx-transformer run text_classification --csv table.csv --base {path}`",
+        "ファインチューニングして使います: "
+        "`tfx-transformer run text_classification --csv table.csv --base {path}`",
+    ),
+    "card phone": (
+        "On a phone, in a browser or on a microcontroller: `model.tflite` and `model.int8.tflite` "
+        "run in LiteRT; the tokenizer is in `tokenizer.json`.",
+        "スマートフォンやブラウザーでは、`model.tflite`と`model.int8.tflite`をLiteRTで実行します。"
+        "トークナイザーは`tokenizer.json`です。",
+    ),
+    "card litertlm": (
+        "`model.litertlm` holds the model and its tokenizer for LiteRT-LM.",
+        "`model.litertlm`はモデルとトークナイザーをまとめたLiteRT-LM用のファイルです。",
+    ),
+    "card labels": ("Labels", "ラベル"),
+    "card data": ("Data", "データ"),
+    "card rows": ("rows", "行数"),
+    "card held_out_rows": ("held-out rows", "検証用の行数"),
+    "card tokens": ("tokens", "トークン数"),
+    "card columns": ("columns", "列"),
+    "card scores": ("Scores", "評価"),
+    "card calibration": (
+        "Probabilities are calibrated on {count:,} held-out examples (temperature {temperature:g}):"
+        " the expected calibration error is {after:.1f} %, and was {before:.1f} % before.",
+        "確率は検証用データ{count:,}件で較正されています（温度{temperature:g}）。"
+        "期待較正誤差は{before:.1f} %から{after:.1f} %になりました。",
+    ),
+    "card limits": ("Intended use and limits", "想定する用途と限界"),
+    "card use causal": (
+        "Meant to write or answer texts like those of its training.",
+        "学習データに近い文章の生成や応答を想定しています。",
+    ),
+    "card use classification": (
+        "Meant to label inputs like those of its training.",
+        "学習データに近い入力の分類を想定しています。",
+    ),
+    "card use embedding": (
+        "Meant to compare and find texts like those of its training.",
+        "学習データに近い文章の比較と検索を想定しています。",
+    ),
+    "card use masked": (
+        "Meant as a base to fine-tune.",
+        "ファインチューニングの土台としての利用を想定しています。",
+    ),
+    "card use seq2seq": (
+        "Meant for texts like the sources of its training.",
+        "学習データの原文に近い文章を想定しています。",
+    ),
+    "card limits data": (
+        "What is unlike the training data, in language, topic or style, it gets wrong more often "
+        "than the scores say.",
+        "言語・話題・文体が学習データと異なる場合、誤りは上の評価より多くなります。",
+    ),
+    "card limits length": (
+        "It reads at most {limit:,} tokens; what goes beyond is cut.",
+        "読み込むのは最大{limit:,}トークンで、それ以降は切り捨てられます。",
+    ),
+    "card limits labels": (
+        "It gives every input one of its labels, even where none fits: leave a label open below a "
+        "probability (`predict --unsure`).",
+        "どのラベルにも当てはまらない入力にもラベルを付けます。確率の低いものは"
+        "`predict --unsure`で空欄にできます。",
+    ),
+    "card limits facts": (
+        "What it writes may be wrong, however fluent it is.",
+        "流暢な文章でも、内容が正しいとは限りません。",
+    ),
+    "card limits people": (
+        "Not for decisions about people without a person who checks them.",
+        "人に関わる判断には、必ず人による確認が必要です。",
+    ),
+    "card training": ("Training", "学習"),
+    "card versions": ("versions", "バージョン"),
+    "card files": ("Files", "ファイル"),
+    "card file": ("file", "ファイル"),
+    "card size": ("size", "サイズ"),
+    "card milliseconds": ("milliseconds an example", "1件あたりのミリ秒"),
+    "card verified": ("Verified", "検証済みのエクスポート"),
+    "card licences": ("Licence", "ライセンス"),
+    "card licence": ("{licence}.", "{licence}"),
+    "card no licence": (
+        "None is stated. Whoever publishes this model states one that the licences of its data and "
+        "of its base allow.",
+        "ライセンスは指定されていません。公開する場合は、学習データと元のモデルのライセンスに"
+        "従って指定してください。",
+    ),
+    "card base": (
+        "It began with {base}, whose licence holds too.",
+        "元のモデルは{base}で、そのライセンスも適用されます。",
+    ),
     # The end of a run.
     "next": ("Next:", "次のコマンド:"),
 }

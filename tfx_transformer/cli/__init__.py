@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tfx_transformer import __version__, flags
+from tfx_transformer import __version__, flags, wording
 from tfx_transformer.cli.classifiers import add_classify_verb
 from tfx_transformer.cli.data import KINDS, add_columns, add_table_options, check
 from tfx_transformer.cli.engines import GENERATION, WRITING_ENGINES, add_engine, add_texts
 from tfx_transformer.cli.models import FORMATS, chat, export, generate, info
 from tfx_transformer.cli.predict import add_predict_verb
+from tfx_transformer.cli.publish import add_publish_verb
 from tfx_transformer.cli.recipes import copy_recipe, list_recipes, recipe_main, run_without_name
 from tfx_transformer.cli.report import add_report_verb
 from tfx_transformer.cli.scoring import evaluate
@@ -32,6 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         chosen = argparse.Namespace(debug="--debug" in arguments, json=False)
         flags.run_action(lambda: flags.run(recipe_main(arguments[1]), arguments[2:]), chosen)
     chosen = parser().parse_args(arguments or ["--help"])
+    wording.use(chosen.language)
     flags.run_action(lambda: chosen.action(chosen), chosen)
 
 
@@ -46,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
         made = verbs.add_parser(name, help=text, description=text)
         made.set_defaults(action=action)
         flags.add_common_flags(made)
+        flags.add_language_flag(made)
         return made
 
     one = verb("run", run_without_name)
@@ -80,6 +83,7 @@ def _add_model_verbs(verb: Callable) -> None:
 
     add_classify_verb(verb)
     add_predict_verb(verb)
+    add_publish_verb(verb)
 
     one = verb("chat", chat)
     one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")

@@ -132,6 +132,7 @@ FORMATS: dict[str, Callable[[argparse.Namespace], str | None]] = {
 def info(chosen: argparse.Namespace) -> dict[str, Any]:
     """say what a bundle or a checkpoint is: task, size, files, scores; what it can be used for"""
     from tfx_transformer import bundle
+    from tfx_transformer.model_card import body
 
     if _is_source(chosen.bundle):
         from tfx_transformer.models.pretrained.describing import describe_source
@@ -152,7 +153,7 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
         return bundle.read_config(path), card, sizes
 
     config, card, sizes = read(chosen.bundle)
-    print(card)
+    print(body(card))
     for name, size in sizes.items():
         print(f"{size / 1e6:>9.2f} MB  {name}")
     return config | {"files": sizes}

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tfx_transformer.wording import LANGUAGES
-
 
 def write_report(chosen: argparse.Namespace) -> dict[str, str]:
     """make report.html of a run again, from what is in its folder"""
     from tfx_transformer import report, wording
 
     folder = Path(chosen.run)
-    wording.use(chosen.language)
     path = report.write_report(folder, wording.language())
     print(path)
     if report.is_ours(folder.parent / report.INDEX):
@@ -25,4 +22,3 @@ def add_report_verb(verb) -> None:
     """Add the verb; verb: makes the parser of a name and an action."""
     one = verb("report", write_report)
     one.add_argument("run", metavar="RUN", help="folder of a run, such as runs/en_ja")
-    one.add_argument("--language", choices=LANGUAGES, help="of its texts [your locale's]")

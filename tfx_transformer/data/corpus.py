@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import itertools
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -151,14 +152,22 @@ def sample_texts(
 
     The whole corpus if its files are no larger. Otherwise every piece is read and some are taken,
     evenly, so that each file, and so each language, has its share. At most one piece more than
-    `limit_bytes` is taken.
+    `limit_bytes` is taken. The first piece is read at once: a file or a column that is missing is
+    found before the texts are used.
 
     Arguments and errors as for `read_documents`.
     """
     total = sum(_size(source, column) for source in _find_sources(paths, column))
     share = limit_bytes / max(limit_bytes, total, 1)
+    pieces = iter(read_documents(paths, column, skip_bad_rows=skip_bad_rows))
+    first = next(pieces, None)
+    return _sample(itertools.chain([] if first is None else [first], pieces), share)
+
+
+def _sample(pieces: Iterable[Piece], share: float) -> Iterator[str]:
+    """The texts of a share of the pieces, by their bytes."""
     seen = taken = 0
-    for piece in read_documents(paths, column, skip_bad_rows=skip_bad_rows):
+    for piece in pieces:
         size = len(piece.text.encode())
         if taken <= share * seen:
             taken += size

@@ -15,6 +15,7 @@ from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 
+from tfx_transformer.data.splits import check_share
 from tfx_transformer.errors import InputError
 
 Labels = Sequence[tuple[str, ...]]
@@ -167,8 +168,7 @@ def split_stratified(
     Raises:
         InputError: nothing can be held out, or the share is not from 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+    check_share(share)
     classes = [tuple(sorted(several)) for several in labels]
     held_out = _held_out_keys(classes, keys, share, seed)
     if not held_out:

@@ -14,6 +14,7 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
 from tfx_transformer.data.sources import Problem, TableData, as_number
+from tfx_transformer.data.splits import check_share
 from tfx_transformer.data.tables import BadRow, Check, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
@@ -167,8 +168,7 @@ def split_sentence_pairs(
     Raises:
         InputError: all pairs belong to one group, or the share is not from 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+    check_share(share)
     groups = _groups(pairs)
     sizes = np.bincount(groups)
     if len(sizes) < 2:

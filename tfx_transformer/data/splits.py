@@ -8,6 +8,16 @@ from tfx_transformer.data.file_rows import Rows, hashes
 from tfx_transformer.errors import InputError
 
 
+def check_share(share: float) -> None:
+    """Raise if no such share of the examples can be held out.
+
+    Raises:
+        InputError: it is not from 0 to 1.
+    """
+    if not 0 <= share <= 1:
+        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+
+
 def split_by_key(
     keys: Rows[str], share: float, seed: int, *, path: str, noun: str
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -23,8 +33,7 @@ def split_by_key(
     Raises:
         InputError: fewer than two distinct keys, or the share is not from 0 to 1.
     """
-    if not 0 <= share <= 1:
-        raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
+    check_share(share)
     numbers = _numbered(keys)
     distinct = int(numbers.max(initial=-1)) + 1
     if distinct < 2:

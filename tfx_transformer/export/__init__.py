@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tfx_transformer import bundle
+from tfx_transformer.console import begin, doing
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
 from tfx_transformer.export.converter import Converter
@@ -21,11 +23,15 @@ from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
 from tfx_transformer.models.saving import load
+from tfx_transformer.reprs import duration
 
 __all__ = ["agreement", "everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
 
 # Enough to show a difference; `tfx-transformer export --check` takes a whole file.
 _SENTENCES = 200
+
+_RUN = "run.pyz"
+_NAMES = {file: name for name, file in agreement.FILES.items()}
 
 
 def everything(
@@ -62,7 +68,7 @@ def everything(
     if only_missing is False or (only_missing is None and not missing and "verified" in config):
         missing = wanted
     also = "".join(f", {name}" for name in more)
-    print(f"Exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
+    begin(f"exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
     if len(missing) < len(wanted):
         print(f"  there already: {', '.join(name for name in wanted if name not in missing)}")
     model, failed = None, {}
@@ -73,6 +79,7 @@ def everything(
                 exports = _Exports(folder, model, tokenizer, converter, missing)
                 exports.make(beams, calibration[:_SENTENCES])
                 failed = exports.failed
+    doing("comparing the exports with the model")
     results = verify(path, list(inputs)[:_SENTENCES], model)
     for error in failed.values():
         if not isinstance(error, InputError):
@@ -100,6 +107,7 @@ class _Exports:
         self.folder, self.model, self.tokenizer = folder, model, tokenizer
         self.converter, self.missing = converter, missing
         self.failed: dict[str, Exception] = {}
+        self._made, self._begin = 0, time.monotonic()
         self._has_tried_saved_model = False
 
     def make(self, beams: int, calibration: Sequence) -> None:
@@ -113,7 +121,8 @@ class _Exports:
             ):
                 self._save_model()
         self._save_model()
-        write_run_pyz(self.folder)
+        with self._trying(_RUN):
+            write_run_pyz(self.folder)
         if bundle.LITERTLM in self.missing and bundle.LITERT["int8"] not in self.failed:
             with self._trying(bundle.LITERTLM):
                 write_litertlm(self.folder, self.tokenizer, self.model.config, "int8")
@@ -133,9 +142,15 @@ class _Exports:
 
     @contextlib.contextmanager
     def _trying(self, *names: str) -> Iterator[None]:
-        """Note an error of the block, and leave nothing half-written of these exports."""
+        """Note an error of the block, and leave nothing half-written of these exports; say which
+        are made, and how long after the beginning."""
         try:
             yield
+            for name in names:
+                self._made += 1
+                seconds = duration(time.monotonic() - self._begin)
+                shown = _NAMES.get(name, name)
+                print(f"  {self._made} of {len(self.missing) + 1}  {shown}, {seconds}", flush=True)
         except Exception as error:
             for name in names:
                 self.failed[name] = error

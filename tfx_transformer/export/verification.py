@@ -11,6 +11,7 @@ import keras
 
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.export.agreement import FILES, is_good, remove, variant_of
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.verify_gpu import compare_gpu, sentence
@@ -62,7 +63,7 @@ def verify(
         if (name := f"TFLite {variant}") in results and name not in removed:
             _add_gpu(results[name], path / file, model.config)
     for name, result in results.items():
-        print(f"  {name:<16} {result['summary']}")
+        print("\n".join(wrapped(f"  {name:<16} {result['summary']}", COLUMNS, " " * 19)))
     if removed:
         remove(path, removed)
         print(f"  {', '.join(removed)}: removed from {path}; the model itself is as it was")

@@ -332,6 +332,16 @@ class Classifier(EncoderModel):
             part |= {"epsilon": config.norm_epsilon, "name": "pooler_norm"}
             self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
+    def divide_logits(self, temperature: float) -> None:
+        """Divide all logits by a number, in the weights that compute them: every export of the
+        model then gives the same probabilities.
+
+        Args:
+            temperature: above 0; above 1 probabilities become less extreme.
+        """
+        for weight in self.logits.trainable_weights:
+            weight.assign(keras.ops.divide(weight, temperature))
+
     def call(self, inputs, training=None):
         x, mask = self.encode(self.by_name(inputs), training=training)
         x = self.pool(x, mask)

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import os
-import shlex
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +19,8 @@ import safetensors.numpy
 from tfx_transformer import bundle, files, json_files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.model_card import model_card
+from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
@@ -55,7 +56,7 @@ def save(
             bundle.write_tokenizer(folder, tokenizer)
         config = _config(model, tokenizer, details)
         bundle.write_config(folder, config)
-        files.write(folder / "README.md", model_card(Path(path).name, config))
+        files.write(folder / "README.md", model_card(Path(path).name, config, folder))
 
 
 @bundle.consistent_read
@@ -108,15 +109,6 @@ def _config(
         "versions": _versions(),
         **details,
     }
-
-
-def update_config(path: str | os.PathLike, **details: Any) -> None:
-    """Adds details, JSON values, to the `config.json` and the README of a bundle."""
-    path = Path(path)
-    with bundle.updating(path) as folder:
-        config = bundle.read_config(folder) | details
-        bundle.write_config(folder, config)
-        files.write(folder / "README.md", model_card(path.name, config))
 
 
 @overload
@@ -218,59 +210,6 @@ def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:
 def parameters(model: keras.Model) -> dict[str, keras.Variable]:
     """Every weight of a model by its path, frozen ones too, but not the state of dropout."""
     return {w.path: w for w in model.weights if "seed_generator" not in w.path}
-
-
-def model_card(name: str, config: dict[str, Any]) -> str:
-    """The bundle's README: what the model is, how to run it, how it was checked."""
-    architecture = config["architecture"]
-    layers = " + ".join(str(architecture[name]) for name in TASKS[config["task"]].stacks)
-    needs, reads = (
-        "tiktoken",
-        (
-            f"{architecture['vocabulary_size']:,} tokens, "
-            f"context {architecture['max_sequence_length']:,}"
-        ),
-    )
-    if size := architecture.get("image_size"):
-        needs = "pillow"
-        reads = f"images of {size} x {size} as {architecture['max_sequence_length']:,} vectors"
-    elif config.get("chat"):
-        needs += " jinja2"
-    lines = [
-        f"# {name}",
-        "",
-        f"A {config['task']} Transformer, {config['parameters']:,} parameters: "
-        f"{layers} layers of {architecture['hidden_dim']}, {architecture['num_heads']} heads, "
-        f"{reads}.",
-        "",
-        "Run it where this folder is, without TensorFlow:",
-        "",
-        f"    pip install ai-edge-litert numpy {needs}",
-        f"    python run.pyz {shlex.join(_example(config))}",
-        "",
-    ]
-    if config.get("labels"):
-        lines += ["## Labels", "", ", ".join(config["labels"]), ""]
-    for title in ("data", "scores", "verified"):
-        if config.get(title):
-            lines += [f"## {title.capitalize()}", ""]
-            for key, value in config[title].items():
-                shown = value.get("summary", value) if isinstance(value, dict) else value
-                lines.append(f"- {key}: {shown}")
-            lines.append("")
-    return "\n".join(lines)
-
-
-def _example(config: Mapping[str, Any]) -> list[str]:
-    """Return what the model is run on in its README: a text, the texts of a row, or an image.
-    Unless the user gave one, it is nobody's: a bundle holds no row of the data."""
-    if config["architecture"].get("image_size"):
-        example = config.get("example", "photo.jpg")
-    else:
-        example = config.get("example", "I love cats.")
-    if isinstance(example, str):
-        return [example] + [""] * (config.get("text_columns", 1) - 1)
-    return list(example)
 
 
 def _check_sizes(

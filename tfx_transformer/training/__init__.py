@@ -1,40 +1,79 @@
-"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves."""
+"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves.
 
-from typing import TYPE_CHECKING
+Public names are imported when they are first used (PEP 562): what is wrong with settings or data is
+found before Keras, and with it TensorFlow, starts.
+"""
 
-from tfx_transformer.renamed import old_names
-from tfx_transformer.training.augmentation import augment_images
-from tfx_transformer.training.base import text_base
-from tfx_transformer.training.callbacks import (
-    Previews,
-    Progress,
-    ResumableCallback,
-    TimeLimit,
-)
-from tfx_transformer.training.classification import ClassifierRun
-from tfx_transformer.training.embedding import EmbedderRun
-from tfx_transformer.training.objectives import objective
-from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
-from tfx_transformer.training.run import Run, new_bundle_path, rounds
-from tfx_transformer.training.seeds import set_random_seed
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tfx_transformer.flags import starting_keras
+from tfx_transformer.renamed import warn
+
+_MODULE_OF = {
+    "ClassifierRun": "classification",
+    "EmbedderRun": "embedding",
+    "InverseSquareRoot": "optimizers",
+    "Previews": "callbacks",
+    "Progress": "callbacks",
+    "ResumableCallback": "callbacks",
+    "Run": "run",
+    "TimeLimit": "callbacks",
+    "adamw": "optimizers",
+    "augment_images": "augmentation",
+    "check_settings": "preflight",
+    "new_bundle_path": "folder",
+    "objective": "objectives",
+    "rounds": "limits",
+    "set_random_seed": "seeds",
+    "text_base": "base",
+}
+_OLD_NAMES = {"augmented": "augment_images"}
+# The modules that do without Keras.
+_LIGHT = ("folder", "limits", "preflight")
+
+if TYPE_CHECKING:
+    from tfx_transformer.training.augmentation import augment_images as augment_images
+    from tfx_transformer.training.base import text_base as text_base
+    from tfx_transformer.training.callbacks import Previews as Previews
+    from tfx_transformer.training.callbacks import Progress as Progress
+    from tfx_transformer.training.callbacks import ResumableCallback as ResumableCallback
+    from tfx_transformer.training.callbacks import TimeLimit as TimeLimit
+    from tfx_transformer.training.classification import ClassifierRun as ClassifierRun
+    from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
+    from tfx_transformer.training.folder import new_bundle_path as new_bundle_path
+    from tfx_transformer.training.limits import rounds as rounds
+    from tfx_transformer.training.objectives import objective as objective
+    from tfx_transformer.training.optimizers import InverseSquareRoot as InverseSquareRoot
+    from tfx_transformer.training.optimizers import adamw as adamw
+    from tfx_transformer.training.preflight import check_settings as check_settings
+    from tfx_transformer.training.run import Run as Run
+    from tfx_transformer.training.seeds import set_random_seed as set_random_seed
+
+__all__ = [*_MODULE_OF]
+
+
+def _resolve(name: str) -> Any:
+    if name in _OLD_NAMES:
+        warn(f"{__name__}.{name}", _OLD_NAMES[name])
+        name = _OLD_NAMES[name]
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+    module = f"{__name__}.{_MODULE_OF[name]}"
+    if _MODULE_OF[name] in _LIGHT:
+        value = getattr(importlib.import_module(module), name)
+    else:
+        with starting_keras():
+            value = getattr(importlib.import_module(module), name)
+    globals()[name] = value  # so that the next use does not come here
+    return value
+
 
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
-    __getattr__ = old_names(__name__, {"augmented": "augment_images"})
+    __getattr__ = _resolve
 
-__all__ = [
-    "ClassifierRun",
-    "EmbedderRun",
-    "InverseSquareRoot",
-    "Previews",
-    "Progress",
-    "ResumableCallback",
-    "Run",
-    "TimeLimit",
-    "adamw",
-    "augment_images",
-    "new_bundle_path",
-    "objective",
-    "rounds",
-    "set_random_seed",
-    "text_base",
-]
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -13,11 +13,31 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.console import harmless, write_as_is
+from tfx_transformer.console import (
+    COLUMNS,
+    begin,
+    doing,
+    harmless,
+    shorten,
+    width,
+    write_as_is,
+)
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.text import Prompt
 from tfx_transformer.reprs import duration
 from tfx_transformer.training.terminal import one_line, visible_text
+
+# What the line of an epoch shows of its logs, and the factor on each.
+_SHOWN = {
+    "val_loss": ("val {:.3f}", 1),
+    "val_perplexity": ("perplexity {:.2f}", 1),
+    "val_bits_per_byte": ("{:.3f} bits per byte", 1),
+    "val_accuracy": ("accuracy {:.1f} %", 100),
+    "val_macro_f1": ("macro-F1 {:.1f} %", 100),
+    "val_found": ("found {:.1f} %", 100),
+    "val_spearman": ("Spearman {:.3f}", 1),
+    "val_token_accuracy": ("token accuracy {:.1f} %", 100),
+}
 
 
 class ResumableCallback(keras.callbacks.Callback):
@@ -64,54 +84,60 @@ class Progress(ResumableCallback):
         self.made = made
 
     def on_train_begin(self, logs=None):
+        self.first: float | None = None  # when the first step was over, which compiles
         self.begin = self.shown = time.monotonic()
+        begin("compiling the training step")
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch, self.epoch_begin = epoch, time.monotonic()
+        self.passed = max(self.made - epoch * self.params["steps"], 0)
+        if self.first is not None:
+            doing("training")
 
     def on_train_batch_end(self, batch, logs=None):
         now = time.monotonic()
         done = self.epoch * self.params["steps"] + batch + 1
-        if not self.lively or now - self.shown < 0.5 or done <= self.made:
+        if done <= self.made:
+            return
+        if self.first is None:
+            self.first = self.epoch_begin = self.shown = now
+            self.passed = batch + 1
+            self.counted = done
+            begin("training")
+            return
+        if not self.lively or now - self.shown < 0.5:
             return
         self.shown = now
         total = self.params["steps"] * self.params["epochs"]
-        left = (now - self.begin) / (done - self.made) * (total - done)
+        left = (now - self.first) / (done - self.counted) * (total - done)
         self._line(
             f"epoch {self.epoch + 1}/{self.params['epochs']}"
             f"  step {batch + 1}/{self.params['steps']}  loss {float(logs['loss']):.3f}"
             f"  {self._speed(batch + 1, now):,.0f} {self.unit}/s  {duration(left)} left at most"
         )
 
+    def on_test_begin(self, logs=None):
+        doing("validating")
+
     def on_epoch_end(self, epoch, logs=None):
         now = time.monotonic()
-        text = (
-            f"epoch {epoch + 1:>3}/{self.params['epochs']}  loss {logs['loss']:.3f}"
-            f"  {self._speed(self.params['steps'], now):,.0f} {self.unit}/s"
-            f"  {duration(now - self.begin)}"
-        )
-        if "val_loss" in logs:
-            text += f"  validation: loss {logs['val_loss']:.3f}"
-        if "val_perplexity" in logs:
-            text += f"  perplexity {logs['val_perplexity']:.2f}"
-        if "val_bits_per_byte" in logs:
-            text += f"  {logs['val_bits_per_byte']:.3f} bits per byte"
-        if "val_accuracy" in logs:
-            text += f"  accuracy {100 * logs['val_accuracy']:.1f} %"
-        if "val_macro_f1" in logs:
-            text += f"  macro-F1 {100 * logs['val_macro_f1']:.1f} %"
-        if "val_found" in logs:
-            text += f"  found {100 * logs['val_found']:.1f} %"
-        if "val_spearman" in logs:
-            text += f"  Spearman {logs['val_spearman']:.3f}"
-        if "val_token_accuracy" in logs:
-            text += f"  token accuracy {100 * logs['val_token_accuracy']:.1f} %"
+        shown = [f"epoch {epoch + 1:>3}/{self.params['epochs']}", f"loss {logs['loss']:.3f}"]
+        shown += [
+            text.format(logs[name] * factor)
+            for name, (text, factor) in _SHOWN.items()
+            if name in logs
+        ]
+        shown.append(duration(now - self.begin))
+        if self.params["steps"] > self.passed:
+            shown.insert(-1, f"{self._speed(self.params['steps'], now):,.0f} {self.unit}/s")
+        if len("  ".join(shown)) > COLUMNS and len(shown) > 3:
+            shown = [part for part in shown if not part.endswith("/s")]
         self._line("")
-        print(text, flush=True)
+        print("\n".join(_joined(shown)), flush=True)
 
     def _speed(self, steps: int, now: float) -> float:
-        steps -= max(self.made - self.epoch * self.params["steps"], 0)
-        tokens = self.tokens_per_epoch * steps / self.params["steps"]
+        """Return the tokens a second of this epoch, the step that compiles left out."""
+        tokens = self.tokens_per_epoch * (steps - self.passed) / self.params["steps"]
         return tokens / max(now - self.epoch_begin, 1e-9)
 
     def _line(self, text: str) -> None:
@@ -119,6 +145,17 @@ class Progress(ResumableCallback):
             width = shutil.get_terminal_size().columns - 1
             write_as_is("\r\x1b[K" + harmless(text)[:width], sys.stderr)
             sys.stderr.flush()
+
+
+def _joined(parts: Sequence[str]) -> list[str]:
+    """Return parts of a line as lines that fit a terminal; none is broken."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + 2 + len(part) > COLUMNS:
+            lines.append("  " + part)
+        else:
+            lines[-1] += "  " + part
+    return lines
 
 
 class Previews(ResumableCallback):
@@ -152,17 +189,28 @@ class Previews(ResumableCallback):
         if not self.texts:
             return
         before = [row["written"] for row in self.history[-len(self.texts) :]]
+        doing("writing samples")
         written = self.generate(self.texts)
         rows = zip_longest(map(visible_text, self.texts), written, self.references, fillvalue="")
         for index, (source, text, reference) in enumerate(rows):
             if not before or text != before[index]:
                 wrong = reference and text != reference
-                right = f"   (expected: {one_line(reference)})" if wrong else ""
-                print(f"      {one_line(source)} → {one_line(text)}{right}")
+                print("\n".join(_preview_lines(source, text, reference if wrong else "")))
             self.history.append(
                 {"epoch": epoch + 1, "source": source, "written": text, "reference": reference}
             )
         sys.stdout.flush()
+
+
+def _preview_lines(source: str, written: str, expected: str) -> list[str]:
+    """The text and what a model writes for it, on one line if there is room for all of it."""
+    parts = [one_line(source), f"→ {one_line(written)}"]
+    parts += [f"(expected: {one_line(expected)})"] * bool(expected)
+    line = "      " + " ".join(parts)
+    if width(line) <= COLUMNS:
+        return [line]
+    starts = ["      ", *["        "] * (len(parts) - 1)]
+    return [shorten(a + b, COLUMNS) for a, b in zip(starts, parts, strict=True)]
 
 
 class TimeLimit(ResumableCallback):
@@ -206,6 +254,7 @@ class HeldOutScore(keras.callbacks.Callback):
         self.name, self.score = name, score
 
     def on_epoch_end(self, epoch, logs=None):
+        doing("scoring held-out examples")
         logs[f"val_{self.name}"] = self.score()
 
 

@@ -44,8 +44,10 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # What a process left that died while it wrote or removed one.
-        for path in folder.glob(".step_*"):
+
+    def tidy(self) -> None:
+        """Remove what a process left that died while it wrote or removed one."""
+        for path in self.folder.glob(".step_*"):
             if path.is_file() or path.is_symlink():
                 path.unlink()
             else:

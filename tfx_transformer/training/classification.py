@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfx_transformer.console import doing
 from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
@@ -16,13 +17,14 @@ from tfx_transformer.evaluation.baselines import (
     predicted_scores,
     tfidf_labels,
 )
+from tfx_transformer.evaluation.calibration import calibration_scores, fit_temperature, scale
 from tfx_transformer.evaluation.conclusion import base_for, conclude_labels
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_line
+from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
@@ -36,7 +38,13 @@ _BASELINES = {
 
 
 class ClassifierRun(Run):
-    """One training run of a classifier; arguments as of `Run`."""
+    """One training run of a classifier; arguments as of `Run`.
+
+    Attributes:
+        calibration: the temperature, and the scores before and after it; None: not calibrated.
+    """
+
+    calibration: dict[str, Any] | None = None
 
     def watch(
         self,
@@ -87,6 +95,31 @@ class ClassifierRun(Run):
         shown = [HeldOutScore("macro_f1", macro_f1), Progress(self.tokens_per_epoch, unit)]
         return [*swap, *shown, *ends]
 
+    def calibrate(self, model: keras.Model) -> None:
+        """Make the probabilities of a trained classifier those of the temperature that fits the
+        held-out examples best; see `evaluation.calibration`. Labels stay what they are.
+
+        Args:
+            model: that was trained, as it will be saved.
+        """
+        several = self.predictor.labels.multi_label
+        before = self.predictor.probabilities(self.held_out)
+        temperature = fit_temperature(before, self.truth, several)
+        model.divide_logits(temperature)
+        after = scale(before, temperature, several)
+        self.calibration = {
+            "temperature": temperature,
+            "count": len(before),
+            "before": calibration_scores(before, self.truth, several),
+            "after": calibration_scores(after, self.truth, several),
+        }
+        was, now = (self.calibration[n]["calibration_error"] for n in ("before", "after"))
+        if temperature != 1:
+            print(
+                f"Calibrated: temperature {temperature:g}, expected calibration error "
+                f"{100 * was:.1f} → {100 * now:.1f} %"
+            )
+
     def report(self, model: keras.Model, train: LabelledTexts | LabelledImages) -> dict[str, Any]:
         """Write metrics, scores, pictures and mistakes on the held-out examples, and return the
         result of the run.
@@ -112,15 +145,16 @@ class ClassifierRun(Run):
             if isinstance(self.predictor, ImageClassifier):
                 self._pictures.mistakes(mistakes)
         self._record.classes(scores["per_class"])
+        doing("comparing with simpler methods")
         others = self._conclude(probabilities, train)
-        print(result_line(training, label_scores_line(scores), self.folder))
+        print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
         for name, found in others.items():
             print(baseline_line(name, found))
-        self._record_result(training | scores | {"baselines": others})
+        self._record_result(training | scores | {"baselines": others} | self._calibrated())
         found = (self.held_out, truth, probabilities, scores)
         self._report.labels(self.predictor, *found, score, others)
         kept = {name: value for name, value in scores.items() if name != "per_class"}
-        result = self._result(training, kept)
+        result = self._result(training, kept) | self._calibrated()
         if isinstance(self.predictor, ImageClassifier):
             self._report.write()
             return result
@@ -128,6 +162,9 @@ class ClassifierRun(Run):
         self._report.write()
         result["text_columns"] = len(self.columns)
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
+
+    def _calibrated(self) -> dict[str, Any]:
+        return {} if self.calibration is None else {"calibration": self.calibration}
 
     def _conclude(
         self, probabilities: np.ndarray, train: LabelledTexts | LabelledImages

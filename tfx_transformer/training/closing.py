@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer import bundle, wording
-from tfx_transformer.console import wrapped
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.evaluation.conclusion import Conclusion
-from tfx_transformer.training.terminal import COLUMNS
 
 Settings = Mapping[str, Any]
 

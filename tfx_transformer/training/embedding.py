@@ -12,7 +12,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.terminal import result_line, vector_scores_line
+from tfx_transformer.training.terminal import result_lines, vector_scores_line
 from tfx_transformer.vectors import DocumentVectors, spearman
 
 
@@ -65,7 +65,7 @@ class EmbedderRun(Run):
         found = _scores(*vectors, self.held_out.scores)
         scores = {name: round(value, 4) for name, value in found.items()}
         self._conclude(train, *vectors)
-        print(result_line(training, vector_scores_line(scores), self.folder))
+        print("\n".join(result_lines(training, vector_scores_line(scores), self.folder)))
         self._record_result(training | scores)
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
         self._write_report(scores, *vectors)

@@ -36,8 +36,7 @@ class Cost:
         time = f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
         return [
             f"parameters  {self.trained:,} trained, {self.frozen:,} frozen",
-            f"estimate    {self.memory / 1e6:,.0f} MB of memory beside TensorFlow's own, {time} "
-            "on this machine's CPU",
+            f"estimate    {time} on this CPU; {self.memory / 1e6:,.0f} MB beside TensorFlow's own",
         ]
 
     def to_dict(self) -> dict:

@@ -12,12 +12,11 @@ from typing import Any, cast
 import keras
 import numpy as np
 
-from tfx_transformer.console import shorten, width
+from tfx_transformer.console import COLUMNS, shorten, width
 from tfx_transformer.data.batches import Source
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training.optimizers import AdamW
-from tfx_transformer.training.terminal import COLUMNS
 
 # So many steps in a row whose gradient is not finite are more than one bad example.
 LIMIT = 3

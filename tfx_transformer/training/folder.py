@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas
 
-from tfx_transformer import files, json_files
+from tfx_transformer import bundle, files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.report import REPORT, is_ours
 
@@ -76,6 +76,18 @@ def check_name(name: str, flag: str = "name") -> None:
         raise InputError(
             f"{flag} {name[:20]!r}… is too long.\n  Expected at most {_LONGEST} bytes."
         )
+
+
+def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> Path:
+    """Return saved_models/<name>; an interrupted run of that name may replace what it wrote there.
+
+    Raises:
+        InputError: nothing may be written there.
+    """
+    check_name(name, "--name")
+    path = Path(root, name)
+    bundle.check_place(path, overwrite or Path("runs", name, CHECKPOINTS).is_dir())
+    return path
 
 
 class RunFolder:

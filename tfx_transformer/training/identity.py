@@ -7,17 +7,18 @@ import inspect
 import json
 import os
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 
+if TYPE_CHECKING:
+    import keras
+
 # What may change between the parts of one training: where it ends up, and how long it may take.
-_FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example"}
+_FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example", "log"}
 
 # Of `TransformerConfig`, in version 0.1.
 _FIRST_FIELDS = frozenset(
@@ -104,6 +105,21 @@ class Identity:
         if value in ("", None):
             return None
         return _normal(value) if name in self._paths and isinstance(value, str) else value
+
+
+def differences(folder: Path, found: Sequence[str]) -> InputError:
+    """Return the error for an interrupted run that was another one.
+
+    Args:
+        folder: of the run.
+        found: what differs.
+    """
+    return InputError(
+        f"{folder} holds an interrupted run that differs from this one:\n  "
+        + "\n  ".join(found)
+        + "\n  To go on with it, repeat its command. To start over, pass --overwrite or "
+        "choose another --name."
+    )
 
 
 def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:

@@ -9,9 +9,9 @@ import keras
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
-from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models.skipping import SkipsBadSteps
+from tfx_transformer.training.limits import check_rates
 
 
 @serializable
@@ -189,16 +189,7 @@ def adamw(
             steps; 0: the weights themselves. While training, `keras.callbacks.SwapEMAWeights`
             validates it.
     """
-    if not (0 < layer_decay <= 1 and 0 <= average < 1):
-        raise InputError(
-            f"layer_decay is {layer_decay} and average is {average}.\n"
-            "  Expected a factor above 0 and at most 1, and a momentum from 0 to below 1."
-        )
-    if learning_rate <= 0 or warmup_steps < 0:
-        raise InputError(
-            f"learning_rate is {learning_rate} and warmup_steps is {warmup_steps}.\n"
-            "  Expected a rate above 0 and 0 or more steps."
-        )
+    check_rates(learning_rate, warmup_steps, layer_decay, average)
     return AdamW(
         learning_rate=_schedule(learning_rate, warmup_steps, decay, total_steps),
         weight_decay=weight_decay,

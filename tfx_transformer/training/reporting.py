@@ -44,6 +44,9 @@ class RunReport:
         folder: of the run.
         settings: of the run.
         recipe: the function whose arguments they are.
+
+    Attributes:
+        costs: "file" and "milliseconds" an example of each file that was exported.
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class RunReport:
             "processor": _processor(),
             **_recipe(recipe, folder.path),
         }
+        self.costs: list[dict[str, Any]] = []
         self._bundle: Path | None = None
         self._trial: Trial | None = None
         self._explain: Callable[[], list[dict[str, Any]]] | None = None
@@ -213,6 +217,8 @@ class RunReport:
                 self._explain = None
             if verified is not None and self._trial and self._bundle:
                 rows = cost_of_files(self._bundle, self._trial, verified)
+                names = ("file", "milliseconds")
+                self.costs = [{name: row[name] for name in names} for row in rows]
                 self._folder.write_json("exports.json", rows)
             self._folder.file(report.REPORT)
             report.write_report(self._folder.path, wording.language())

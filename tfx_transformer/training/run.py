@@ -11,7 +11,6 @@ from typing import Any
 import keras
 import pandas
 
-from tfx_transformer import bundle
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.contents import content_of
@@ -19,7 +18,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
-from tfx_transformer.models.saving import is_saved, save
+from tfx_transformer.models.saving import is_saved, save, update_config
 from tfx_transformer.renamed import old_method
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.callbacks import (
@@ -33,41 +32,18 @@ from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.closing import ending
 from tfx_transformer.training.drawing import RunPictures
 from tfx_transformer.training.estimate import estimate
+from tfx_transformer.training.facts import base_of, facts_of_data, facts_of_settings, texts_of
 from tfx_transformer.training.fit import fit
 from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name
-from tfx_transformer.training.identity import Identity, model_of
+from tfx_transformer.training.identity import Identity, differences, model_of
+from tfx_transformer.training.limits import check_ends
+from tfx_transformer.training.loggers import logging_to, remove_logs
 from tfx_transformer.training.record import Record, Summary, best_epoch
 from tfx_transformer.training.reporting import RunReport
-from tfx_transformer.training.terminal import result_line, written_scores_line
+from tfx_transformer.training.terminal import result_lines, written_scores_line
 
 # Samples that are written and scored at the end; `evaluate` does so for a whole test file.
 _SAMPLES = 500
-
-
-def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> Path:
-    """Return saved_models/<name>; an interrupted run of that name may replace what it wrote there.
-
-    Raises:
-        InputError: nothing may be written there.
-    """
-    check_name(name, "--name")
-    path = Path(root, name)
-    bundle.check_place(path, overwrite or Path("runs", name, CHECKPOINTS).is_dir())
-    return path
-
-
-def rounds(steps: int, validate_every: int) -> int:
-    """Return how many times `validate_every` steps make `steps`, rounded up: the epochs of an
-    endless data set.
-
-    Raises:
-        InputError: one of them is below 1.
-    """
-    if steps < 1 or validate_every < 1:
-        raise InputError(
-            f"steps is {steps} and validate_every is {validate_every}.\n  Expected 1 or more."
-        )
-    return -(-steps // validate_every)
 
 
 class Run:
@@ -102,6 +78,7 @@ class Run:
         rows: of the training data, for messages; None: they have none.
         tokens_per_epoch: tokens, or images, that one epoch trains on.
         grain: of the score that is judged; see `BestWeights`.
+        facts: of the data, for the model card; see `facts`.
         conclusion: what held-out examples say of the model; None: nothing yet.
         bundle: path of the trained model; None: it is not saved yet.
     """
@@ -120,12 +97,15 @@ class Run:
         self._folder.hold()
         self.identity = Identity(settings, recipe)
         self.checkpoints = Checkpoints(self.folder / CHECKPOINTS)
+        self.checkpoints.tidy()
         before = self.checkpoints.peek()
         if before is not None:
             self.refuse(self.identity.changes(before))
         self.goes_on = bool(self.checkpoints.steps())
         self.overwrite = bool(settings.get("overwrite") or self.goes_on)
         self._folder.clear()
+        if not self.goes_on:
+            remove_logs(self.folder)
         self._record = Record(self._folder)
         self._pictures = RunPictures(self._folder)
         self._report = RunReport(self._folder, settings, recipe)
@@ -138,6 +118,7 @@ class Run:
         self.tokens_per_epoch = 0
         self.grain = 0.0
         self.previews: Previews | None = None
+        self.facts: dict[str, Any] = {}
         self.conclusion: Conclusion | None = None
         self.bundle: Path | None = None
 
@@ -169,6 +150,7 @@ class Run:
             if bad_rows and all(bad_rows is not other.bad_rows for other in read[:index]):
                 path = self._record.bad_rows(summary.name if index else "", bad_rows)
                 print(f"  bad rows are listed in {path}")
+        self.facts = facts_of_data(summaries, texts_of(read[0]) if read else ())
         self._record.data(summaries)
         self._pictures.lengths(summaries[0], max_length)
 
@@ -223,19 +205,22 @@ class Run:
             if before:
                 self.refuse(self.identity.changes(before, kept["files"], kept["model"]))
             try:
-                fit(
-                    model,
-                    batches,
-                    checks,
-                    epochs,
-                    callbacks,
-                    steps=steps,
-                    checkpoints=self.checkpoints,
-                    kept=kept,
-                    save_minutes=self.settings.get("save_minutes", 5),
-                    path=self.file,
-                    rows=self.rows,
-                )
+                with logging_to(
+                    self.folder, self.settings.get("log", ""), self.identity.settings
+                ) as loggers:
+                    fit(
+                        model,
+                        batches,
+                        checks,
+                        epochs,
+                        [*callbacks, *loggers],
+                        steps=steps,
+                        checkpoints=self.checkpoints,
+                        kept=kept,
+                        save_minutes=self.settings.get("save_minutes", 5),
+                        path=self.file,
+                        rows=self.rows,
+                    )
             except InputError:  # nothing more is written, so others may use the folder
                 self._folder.release()
                 raise
@@ -254,12 +239,7 @@ class Run:
             return
         if not self.settings.get("overwrite"):
             self._folder.release()
-            raise InputError(
-                f"{self.folder} holds an interrupted run that differs from this one:\n  "
-                + "\n  ".join(found)
-                + "\n  To go on with it, repeat its command. To start over, pass --overwrite or "
-                "choose another --name."
-            )
+            raise differences(self.folder, found)
         self.checkpoints.clear()
 
     def close(self, result: dict[str, Any]) -> dict[str, Any]:
@@ -271,6 +251,8 @@ class Run:
         """
         self.checkpoints.clear()
         self._report.write(result.get("verified", {}))
+        if self.bundle is not None and self._report.costs:
+            update_config(self.bundle, costs=self._report.costs)
         self._folder.release()
         print("\n".join(ending(self.conclusion, self.bundle, self.settings)), flush=True)
         return result
@@ -317,11 +299,7 @@ class Run:
         Raises:
             InputError: a limit is out of range.
         """
-        if patience < 1 or not minutes >= 0:
-            raise InputError(
-                f"patience is {patience} and minutes is {minutes}.\n"
-                "  Expected at least 1 epoch of patience, and 0 (no limit) or more minutes."
-            )
+        check_ends(patience, minutes)
         mode = "min" if judged == "val_loss" else "max"
         stopping = BestWeights(judged, mode, patience, self.grain)
         return [*([TimeLimit(minutes)] if minutes else []), stopping, WorthSaving()]
@@ -393,7 +371,7 @@ class Run:
         if score is not None:
             scores |= score(written, references)
         self.conclusion = conclude_texts(scores, written, references)
-        print(result_line(training, written_scores_line(scores), self.folder))
+        print("\n".join(result_lines(training, written_scores_line(scores), self.folder)))
         self._record_result(training | scores)
         self._report.texts(generator, texts, written, references, scores, score)
         self._report.write()
@@ -426,11 +404,12 @@ class Run:
         }
 
     def _result(self, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-        """Return what the bundle keeps of the run: training, scores and the conclusion, the name of
-        the data's file and the example that the user gave. No path of this machine and no row goes
-        into it."""
+        """Return what the bundle keeps of the run: training, settings, scores and the conclusion,
+        the name of the data's file and its counts, and the example that the user gave. No path of
+        this machine and no row goes into it."""
         result = {"training": training, "scores": scores, "data": {"file": Path(self.file).name}}
-        result |= self._concluded()
+        result |= {"training_data": self.facts, "settings": facts_of_settings(self.settings)}
+        result |= self._concluded() | base_of(self.settings)
         example = self.settings.get("example")
         return result | ({"example": example} if example else {})
 

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.generation.text import Prompt
 from tfx_transformer.reprs import duration, quantity
-
-# Columns of a line that is written to stay.
-COLUMNS = 79
 
 # Scores of texts that a model wrote, and of labels that it chose.
 _WRITTEN = {
@@ -29,18 +27,20 @@ _LABELS = {
 }
 
 
-def result_line(training: Mapping[str, Any], scores: str, folder: Path) -> str:
-    """Return what a training reached, such as "1 epoch in 45 s, the best was epoch 1. …".
+def result_lines(training: Mapping[str, Any], scores: str, folder: Path) -> list[str]:
+    """Return what a training reached: "1 epoch in 45 s, the best was epoch 1.", the scores, and
+    where the pictures are.
 
     Args:
         training: "epochs", "seconds" and "best_epoch".
         scores: of held-out examples, in words.
         folder: of the run.
     """
-    return (
-        f"{quantity(training['epochs'], 'epoch')} in {duration(training['seconds'])}, the best was "
-        f"epoch {training['best_epoch']}. Held out: {scores}. Pictures are in {folder}/"
-    )
+    epochs = quantity(training["epochs"], "epoch")
+    text = f"{epochs} in {duration(training['seconds'])}, the best was epoch "
+    lines = [f"{text}{training['best_epoch']}."]
+    lines += wrapped(f"Held out: {scores}.", COLUMNS, "  ") if scores else []
+    return [*lines, f"Pictures are in {folder}/"]
 
 
 def written_scores_line(scores: Mapping[str, Any]) -> str:

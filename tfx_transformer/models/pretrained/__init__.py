@@ -7,15 +7,14 @@ import dataclasses
 import os
 import warnings
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.flags import starting_keras
 from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.json_files import read_object
-from tfx_transformer.models.base import TransformerModel
-from tfx_transformer.models.encoders import Classifier, Embedder, EncoderModel, MaskedLM
 from tfx_transformer.models.pretrained.adapter import (
     apply_adapter,
     base_of,
@@ -25,8 +24,7 @@ from tfx_transformer.models.pretrained.adapter import (
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, HeadersOf, read_config
 from tfx_transformer.models.pretrained.families import family_of, has_head, task_of
 from tfx_transformer.models.pretrained.family import Family
-from tfx_transformer.models.pretrained.hub import ADAPTER, HUB, download
-from tfx_transformer.models.pretrained.loading import new_model
+from tfx_transformer.models.pretrained.hub import ADAPTER, HUB, Repository, download
 from tfx_transformer.models.pretrained.names import has_own_head
 from tfx_transformer.models.pretrained.refusals import refuse_other_form
 from tfx_transformer.models.pretrained.sentence import (
@@ -36,9 +34,12 @@ from tfx_transformer.models.pretrained.sentence import (
     projections_of,
     read_sentence,
 )
-from tfx_transformer.models.saving import TASKS, load
-from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from tfx_transformer.models.base import TransformerModel
+    from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+    from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 
 # Most classes that a checkpoint may count without naming them.
 _MOST_LABELS = 100_000
@@ -122,6 +123,8 @@ def from_pretrained(
         InputError: there is no such source, it is of a family that is not known or damaged, or it
             cannot become a model of this task.
     """
+    with starting_keras():
+        from tfx_transformer.models.saving import load
     if not isinstance(source, (str, os.PathLike)):
         from tfx_transformer.models.pretrained.keras_hub import from_backbone
 
@@ -135,6 +138,34 @@ def from_pretrained(
         return _from_checkpoint(path, dtype, task, max_length)
     refuse_other_form(path)
     return load(path, dtype, task)
+
+
+def check_source(source: str | os.PathLike) -> None:
+    """Raise if `from_pretrained` can make nothing of a source; Keras is not imported, and no weight
+    is fetched or read.
+
+    Raises:
+        InputError: there is no such source, or it is of a family that is not known.
+    """
+    if str(source).startswith("keras://"):
+        return
+    if str(source).startswith(HUB):
+        Repository.of(str(source)).description()
+        return
+    path = Path(source)
+    if is_checkpoint(path):
+        Source.read(path)
+        return
+    refuse_other_form(path)
+    bundle.read_config(path)
+
+
+def _model_classes() -> dict[str, Any]:
+    """The model class of each task; the first call imports Keras."""
+    with starting_keras():
+        from tfx_transformer.models.saving import TASKS
+
+    return TASKS
 
 
 def local_folder(source: str | os.PathLike) -> Path:
@@ -160,7 +191,7 @@ def config_of(
     sentence: Sentence | None = None,
 ) -> TransformerConfig:
     """The architecture of a checkpoint as one of our models; `sentence`: what is around it."""
-    values, model = checkpoint.config, TASKS[task]
+    values, model = checkpoint.config, _model_classes()[task]
     fields = {**_special_ids(values), **family.read(values, task)}
     if tokenizer is not None:
         fields |= {
@@ -262,15 +293,19 @@ class Source:
     @property
     def lacks_head(self) -> bool:
         """True if what reads the model out is new, and to be trained."""
-        return not TASKS[self.own].makes_vectors and not has_head(self.family, self.config)
+        makes_vectors = _model_classes()[self.own].makes_vectors
+        return not makes_vectors and not has_head(self.family, self.config)
 
 
 def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
+    from tfx_transformer.models.encoders import EncoderModel
+    from tfx_transformer.models.pretrained.loading import new_model
+
     source = Source.read(path)  # an unknown family is what to hear of, before its weights
     family, own = source.family, source.own
     checkpoint = source.checkpoint()
     task = task or own
-    model_class = TASKS.get(task)
+    model_class = _model_classes().get(task)
     if task != own and not (task in family.serves and issubclass(model_class, EncoderModel)):
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
     if task != own and model_class.has_classes:
@@ -306,7 +341,7 @@ def import_details(source: str, task: str) -> dict[str, Any]:
             "own names, which cannot be given here.\n"
             "  Fine-tune it on pairs of two languages: recipes/translation.py --base."
         )
-    if not TASKS[task].has_classes:
+    if not _model_classes()[task].has_classes:
         return {}
     labels = labels_of(read.config, path)
     one = len(labels) == 1 and read.config.get("problem_type") != "regression"

@@ -19,7 +19,6 @@ from tfx_transformer.json_files import read_object
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor, read_header
 from tfx_transformer.models.pretrained.hub import ADAPTER, ADAPTER_WEIGHTS, base_folder
 from tfx_transformer.models.pretrained.refusals import no_weights
-from tfx_transformer.models.saving import TASKS
 
 _PARTS = re.compile(
     r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
@@ -104,6 +103,8 @@ def check_task(folder: Path, own: str) -> None:
     Raises:
         InputError: the tasks differ; the message says how to merge.
     """
+    from tfx_transformer.models.saving import TASKS
+
     task = read_object(folder / ADAPTER).get("task_type")
     if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not TASKS[own].has_classes:
         raise InputError(

@@ -1,0 +1,109 @@
+"""Mistakes in flags, files and columns are reported before TensorFlow is imported."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# Runs commands one after the other: [[name, arguments…], …] -> what each of them ended with.
+RUNNER = """
+import contextlib, io, json, sys, time
+from tfx_transformer import cli, flags
+flags.hush = lambda: None
+results = {}
+for name, *arguments in json.load(open("cases.json")):
+    said, begin = io.StringIO(), time.monotonic()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        try:
+            cli.main(arguments)
+        except SystemExit as stop:
+            status = stop.code
+    loaded = sorted({"keras", "tensorflow"} & sys.modules.keys())
+    results[name] = [status, said.getvalue(), time.monotonic() - begin, loaded]
+    if loaded:
+        break
+json.dump(results, open("results.json", "w"))
+"""
+
+# What each recipe reads: the flag of its data, a good table, and a flag of a column.
+RECIPES = {
+    "text_classification": ("csv", "text,label\na cat,x\na dog,y\na bird,x\na cow,y\n", "text"),
+    "embedding": ("csv", "source,target\na,b\nc,d\ne,f\n", "first"),
+    "translation": ("csv", "source,target\na,b\nc,d\ne,f\n", "source"),
+    "instruction_finetuning": ("csv", "instruction,output\na,b\nc,d\ne,f\n", "output"),
+    "image_classification": ("images", "path,label\na.png,x\nb.png,y\n", "path"),
+    "pretraining": ("text", "text\nsome words\nmore words\n", "column"),
+}
+# Flags that every recipe refuses, and what it says.
+REFUSED = {
+    "unknown flag": (["--epoch=3"], "--epoch"),
+    "not a number": (["--batch-size=many"], "many"),
+    "no batch": (["--batch-size=0"], "batch_size is 0"),
+    "no rate": (["--learning-rate=0"], "learning_rate is 0.0"),
+    "no patience": (["--patience=0"], "patience is 0"),
+    "negative time": (["--minutes=-1"], "minutes is -1.0"),
+    "share above one": (["--share=1.5"], "1.5"),
+    "nothing dropped": (["--dropout=2"], "2.0"),
+    "size": (["--size=huge"], "huge"),
+    "precision": (["--precision=float8"], "float8"),
+    "no folder": (["--base=nowhere"], "nowhere"),
+    "no repository": (["--base=hf://"], "hf:// names no model"),
+    "a table": (["--base=good.csv"], "good.csv"),
+    "a path": (["--name=a/b"], "a/b"),
+    "there already": (["--name=there"], "exists already"),
+    "interrupted": (["--name=halted"], "--batch-size was 3 and is"),
+    "logger": (["--log=wandb"], "pip install wandb"),
+    "language": (["--language=fr"], "fr"),
+}
+
+
+def cases_of(recipe):
+    data, _, column = RECIPES[recipe]
+    run = ["run", recipe]
+    good = f"--{data}={recipe}.csv"
+    yield ["missing file", *run, f"--{data}=missing.csv"], "missing.csv"
+    yield ["empty file", *run, f"--{data}=empty.csv", *_columns(recipe)], "empty.csv"
+    yield ["only a header", *run, f"--{data}=header.csv", *_columns(recipe)], "header.csv"
+    yield ["wrong column", *run, good, f"--{column}=nme"], "nme"
+    for name, (flags, said) in REFUSED.items():
+        yield [name, *run, good, *flags], said
+
+
+def _columns(recipe):
+    return ["--column=text"] if recipe == "pretraining" else []
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """What every case ended with; all in one process, which stops when Keras is imported."""
+    folder = tmp_path_factory.mktemp("early")
+    cases = []
+    for recipe, (_, table, _) in RECIPES.items():
+        (folder / f"{recipe}.csv").write_text(table, "utf-8")
+        cases += [[f"{recipe}: {case[0]}", *case[1:]] for case, _ in cases_of(recipe)]
+    (folder / "good.csv").write_text("text,label\na,b\n", "utf-8")
+    (folder / "empty.csv").write_text("", "utf-8")
+    header = "text,label,source,target,instruction,output,path\n"
+    (folder / "header.csv").write_text(header, "utf-8")
+    (folder / "saved_models" / "there").mkdir(parents=True)
+    step = folder / "runs" / "halted" / "checkpoints" / "step_7"
+    step.mkdir(parents=True)
+    settings = {"batch_size": 3}
+    (step / "config.json").write_text(json.dumps({"settings": settings, "files": {}}), "utf-8")
+    (folder / "cases.json").write_text(json.dumps(cases), "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", RUNNER], cwd=folder, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads((folder / "results.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_mistakes_are_reported_before_tensorflow_starts(ended, recipe):
+    for (name, *_), said in cases_of(recipe):
+        status, text, _, loaded = ended[f"{recipe}: {name}"]
+        assert status == 2, (name, text)
+        assert said in text, (name, text)
+        assert "fault of the program" not in text, (name, text)
+        assert not loaded, f"{name}: {loaded} imported before {text!r}"

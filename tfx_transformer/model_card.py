@@ -1,0 +1,289 @@
+"""The README of a bundle: a model card with the front matter that Hugging Face reads."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfx_transformer import bundle, files, wording
+from tfx_transformer.wording import say
+
+Config = Mapping[str, Any]
+
+
+class _Task(NamedTuple):
+    """The row of a task. pipeline: what the hub calls it; call: the method that answers;
+    stacks: fields that count layers; limits: names of further limits in `wording.TEXTS`."""
+
+    pipeline: str
+    call: str = "generate"
+    stacks: tuple[str, ...] = ("num_layers",)
+    limits: tuple[str, ...] = ()
+
+
+_TASKS = {
+    "causal": _Task("text-generation", limits=("card limits facts",)),
+    "classification": _Task("text-classification", "classify", limits=("card limits labels",)),
+    "embedding": _Task("sentence-similarity", "embed"),
+    "masked": _Task("fill-mask", ""),
+    "seq2seq": _Task("translation", stacks=("num_layers", "num_decoder_layers")),
+}
+_TAGS = ["transformer", "keras", "tensorflow", "litert", "tflite"]
+# Score -> the name of the metric on the hub.
+_METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "f1",
+    "micro_f1": "f1",
+    "exact_match": "exact_match",
+    "bleu": "bleu",
+    "chrf": "chrf",
+    "perplexity": "perplexity",
+    "spearman": "spearmanr",
+}
+_FORMATS = (bundle.WEIGHTS, *bundle.LITERT.values(), bundle.SAVED_MODEL, bundle.LITERTLM)
+
+
+def model_card(name: str, config: Config, folder: Path | None = None) -> str:
+    """Return the text of a bundle's README.
+
+    Args:
+        name: of the bundle.
+        config: its `config.json`.
+        folder: where its files are, whose sizes are listed; None: they are not.
+    """
+    parts = [
+        _front_matter(name, config),
+        f"# {name}\n\n{_summary(config)}",
+        _usage(config, name, folder),
+        _labels(config),
+        _data(config),
+        _scores(config),
+        _limits(config),
+        _training(config),
+        _files(config, folder),
+        _list(say("card verified"), config.get("verified")),
+        _licence(config),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def update_config(path: str | os.PathLike, **details: Any) -> None:
+    """Adds details, JSON values, to the `config.json` and the README of a bundle."""
+    path = Path(path)
+    with bundle.updating(path) as folder:
+        config = bundle.read_config(folder) | details
+        bundle.write_config(folder, config)
+        files.write(folder / "README.md", model_card(path.name, config, folder))
+
+
+def body(card: str) -> str:
+    """Return a card without its front matter."""
+    if not card.startswith("---\n"):
+        return card
+    return card[4:].partition("\n---\n")[2].lstrip("\n")
+
+
+def _front_matter(name: str, config: Config) -> str:
+    """The lines that the hub reads, in YAML."""
+    import yaml
+
+    is_image = bool(config["architecture"].get("image_size"))
+    pipeline = "image-classification" if is_image else _TASKS[config["task"]].pipeline
+    about = config.get("training_data", {})
+    fields = {
+        "library_name": "tfx-transformer",
+        "pipeline_tag": pipeline,
+        "tags": _TAGS,
+        "language": about.get("languages"),
+        "license": config.get("license"),
+        "base_model": config.get("base"),
+    }
+    scores = config.get("scores") or {}
+    results = [
+        {"type": _METRICS[measure], "name": measure, "value": value}
+        for measure, value in scores.items()
+        if measure in _METRICS
+    ]
+    if results:
+        file = (config.get("data") or {}).get("file") or name
+        fields["metrics"] = sorted({result["type"] for result in results})
+        found = {
+            "task": {"type": pipeline},
+            "dataset": {"name": f"{file} (held out)", "type": file},
+            "metrics": results,
+        }
+        fields["model-index"] = [{"name": name, "results": [found]}]
+    text = yaml.safe_dump(
+        {field: value for field, value in fields.items() if value},
+        sort_keys=False,
+        allow_unicode=True,
+    )
+    return f"---\n{text}---"
+
+
+def _summary(config: Config) -> str:
+    """The kind and size of the model, in a sentence."""
+    architecture = config["architecture"]
+    layers = " + ".join(str(architecture[name]) for name in _TASKS[config["task"]].stacks)
+    limit = architecture["max_sequence_length"]
+    if size := architecture.get("image_size"):
+        reads = say("card reads images", size=size, vectors=limit)
+    else:
+        reads = say("card reads texts", tokens=architecture["vocabulary_size"], limit=limit)
+    return say(
+        "card summary",
+        task=say(f"card task {config['task']}"),
+        parameters=config["parameters"],
+        layers=layers,
+        width=architecture["hidden_dim"],
+        heads=architecture["num_heads"],
+        reads=reads,
+    )
+
+
+def _usage(config: Config, name: str, folder: Path | None) -> str:
+    """The section that runs the model in a shell, in Python and on a phone."""
+    if not _TASKS[config["task"]].call:
+        return f"## {say('card usage')}\n\n{say('card base usage', path=name)}"
+    example = example_of(config)
+    lines = [
+        f"## {say('card usage')}",
+        "",
+        say("card shell"),
+        "",
+        f"    pip install ai-edge-litert numpy {_needs(config)}",
+        f"    python run.pyz {shlex.join(example)}",
+        "",
+        "Python (`pip install tfx-transformer`):",
+        "",
+        "    from tfx_transformer import runtime",
+        f"    model = runtime.load({name!r})",
+        f"    {_call(config, example)}",
+        "",
+        say("card phone"),
+    ]
+    if folder is not None and (folder / bundle.LITERTLM).exists():
+        lines[-1] += " " + say("card litertlm")
+    return "\n".join(lines)
+
+
+def _needs(config: Config) -> str:
+    if config["architecture"].get("image_size"):
+        return "pillow"
+    return "tiktoken jinja2" if config.get("chat") else "tiktoken"
+
+
+def _call(config: Config, example: list[str]) -> str:
+    given = repr(example[0] if len(example) == 1 else tuple(example))
+    return f"print(model.{_TASKS[config['task']].call}([{given}]))"
+
+
+def example_of(config: Config) -> list[str]:
+    """Return what the model is run on in its README: a text, the texts of a row, or an image.
+    Unless the user gave one, it is nobody's: no row of the data is in a bundle."""
+    is_image = config["architecture"].get("image_size")
+    example = config.get("example", "photo.jpg" if is_image else "I love cats.")
+    if isinstance(example, str):
+        return [example] + [""] * (config.get("text_columns", 1) - 1) * (not is_image)
+    return list(example)
+
+
+def _labels(config: Config) -> str:
+    if not config.get("labels"):
+        return ""
+    return f"## {say('card labels')}\n\n{', '.join(config['labels'])}"
+
+
+def _data(config: Config) -> str:
+    """The file, rows and columns of the training; no content."""
+    facts: dict[str, Any] = dict(config.get("data") or {})
+    about = config.get("training_data", {})
+    names = ("rows", "held_out_rows", "tokens", "columns")
+    for name in names:
+        if value := about.get(name):
+            shown = value if isinstance(value, list) else f"{value:,}"
+            facts[say(f"card {name}")] = ", ".join(shown) if isinstance(value, list) else shown
+    return _list(say("card data"), facts)
+
+
+def _scores(config: Config) -> str:
+    """Scores on held-out examples, the conclusion, and the calibration."""
+    text = _list(say("card scores"), config.get("scores"))
+    if not text:
+        return ""
+    conclusion = config.get("conclusion") or {}
+    if sentences := conclusion.get("sentences", {}).get(wording.language()):
+        text += "\n\n" + "\n".join(sentences)
+    if calibration := config.get("calibration"):
+        text += "\n\n" + say(
+            "card calibration",
+            temperature=calibration["temperature"],
+            count=calibration["count"],
+            before=100 * calibration["before"]["calibration_error"],
+            after=100 * calibration["after"]["calibration_error"],
+        )
+    return text
+
+
+def _limits(config: Config) -> str:
+    """The section of intended use and limits."""
+    lines = [say(f"card use {config['task']}"), say("card limits data")]
+    if not config["architecture"].get("image_size"):
+        lines.append(say("card limits length", limit=config["architecture"]["max_sequence_length"]))
+    lines += map(say, _TASKS[config["task"]].limits)
+    lines.append(say("card limits people"))
+    return f"## {say('card limits')}\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _training(config: Config) -> str:
+    """Settings of the training, and how long it took."""
+    facts = dict(config.get("training") or {}) | dict(config.get("settings") or {})
+    if not facts:
+        return ""
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    versions = ", ".join(f"{name} {v}" for name, v in (config.get("versions") or {}).items())
+    if versions:
+        lines.append(f"- {say('card versions')}: {versions}")
+    return f"## {say('card training')}\n\n" + "\n".join(lines)
+
+
+def _files(config: Config, folder: Path | None) -> str:
+    """A table of the model's files: size, and milliseconds an example where they were measured."""
+    if folder is None:
+        return ""
+    costs = {row["file"]: row for row in config.get("costs") or []}
+    rows = []
+    for file in _FORMATS:
+        place = folder / file
+        if not place.exists():
+            continue
+        size = sum(p.stat().st_size for p in [place, *place.rglob("*")] if p.is_file())
+        time = costs.get(file, {}).get("milliseconds")
+        rows.append(f"| {file} | {size / 1e6:,.2f} MB | {'' if time is None else f'{time:.1f}'} |")
+    if not rows:
+        return ""
+    head = f"| {say('card file')} | {say('card size')} | {say('card milliseconds')} |"
+    return "\n".join([f"## {say('card files')}", "", head, "|---|---:|---:|", *rows])
+
+
+def _licence(config: Config) -> str:
+    """The licence of the model, of its data and of its base, or that none is stated."""
+    licence = config.get("license")
+    lines = [say("card licence", licence=licence) if licence else say("card no licence")]
+    if base := config.get("base"):
+        lines.append(say("card base", base=base))
+    return f"## {say('card licences')}\n\n" + "\n".join(lines)
+
+
+def _list(title: str, facts: Mapping[str, Any] | None) -> str:
+    """A section of facts, one a line; of results of `verify` their summaries."""
+    if not facts:
+        return ""
+    shown = (
+        f"- {key}: {value.get('summary', value) if isinstance(value, Mapping) else value}"
+        for key, value in facts.items()
+    )
+    return f"## {title}\n\n" + "\n".join(shown)

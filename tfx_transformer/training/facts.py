@@ -1,0 +1,79 @@
+"""Facts of a training for the model card: counts and names, and no row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Settings of choice whose values say nothing about the data; numbers are kept too.
+_CHOICES = ("objective", "size", "style", "pooling", "method", "precision", "class_weights",
+            "loss_on", "base_dtype")  # fmt: skip
+_UNWANTED = ("overwrite", "save_minutes", "minutes")
+
+# Texts that are looked at, and the share of them from which on a language is named.
+_TEXTS = 2000
+_SHARE = 0.1
+_KANA = re.compile("[\u3041-\u30fa]")
+_HANGUL = re.compile("[\uac00-\ud7a3]")
+# Words that few other languages have.
+_ENGLISH = re.compile(r"\b(the|is|are|was|this|that|with|they|you|what|my|she|he|it)\b", re.I)
+
+
+def facts_of_data(summaries: Sequence[Any], texts: Sequence[str] = ()) -> dict[str, Any]:
+    """Return "rows", "held_out_rows" and "tokens" of what was read, its "columns" and "languages".
+
+    Args:
+        summaries: of the training data, then of the validation.
+        texts: of the training; those of English, Japanese and Korean are known by their letters
+            and words, others by none.
+    """
+    figures = [summary.to_dict() for summary in summaries]
+    facts: dict[str, Any] = {"rows": _rows(figures[0])}
+    if len(figures) > 1:
+        facts["held_out_rows"] = _rows(figures[1])
+    facts["tokens"] = figures[0].get("tokens")
+    columns = figures[0].get("columns") or {}
+    facts["columns"] = list(columns.values()) if isinstance(columns, Mapping) else []
+    facts["languages"] = languages_of(texts)
+    return {name: value for name, value in facts.items() if value}
+
+
+def languages_of(texts: Sequence[str]) -> list[str]:
+    """Return "en", "ja" and "ko" if a tenth or more of the texts are in that language."""
+    some = list(texts[:: max(1, len(texts) // _TEXTS)])
+    found = []
+    for code, pattern in (("en", _ENGLISH), ("ja", _KANA), ("ko", _HANGUL)):
+        if some and sum(bool(pattern.search(text)) for text in some) >= _SHARE * len(some):
+            found.append(code)
+    return found
+
+
+def facts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are numbers, or one of a few choices."""
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in _UNWANTED
+        and (isinstance(value, int | float) or (name in _CHOICES and value))
+    }
+
+
+def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return "base", the model on the hub that a run began with, if there is one."""
+    source = str(settings.get("base") or "")
+    if not source.startswith("hf://"):
+        return {}
+    return {"base": source.removeprefix("hf://").partition("@")[0]}
+
+
+def texts_of(read: Any) -> Sequence[str]:
+    """Return the texts of what was read; none of images and of files of tokens."""
+    for name in ("flat_texts", "texts"):
+        if callable(method := getattr(read, name, None)):
+            return list(method())
+    return []
+
+
+def _rows(figures: Mapping[str, Any]) -> int | None:
+    return next((figures[n] for n in ("rows", "images", "documents") if figures.get(n)), None)

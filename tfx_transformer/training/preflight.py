@@ -1,0 +1,134 @@
+"""Checks of a run's settings, before TensorFlow starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.console import begin
+from tfx_transformer.data.splits import check_share
+from tfx_transformer.errors import InputError
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.folder import CHECKPOINTS
+from tfx_transformer.training.identity import Identity, differences
+from tfx_transformer.training.limits import check_ends, check_rates, rounds
+
+# Settings that count something, and the least of each.
+_COUNTS = {
+    "batch_size": 1,
+    "epochs": 0,
+    "rank": 1,
+    "turns": 1,
+    "vocabulary_size": 1,
+}
+# Settings that are shares.
+_SHARES = ("token_dropout", "label_smoothing", "mix", "dropout", "stochastic_depth")
+
+# Setting of a recipe -> field of a configuration.
+_FIELDS = {
+    "layers": "num_layers",
+    "heads": "num_heads",
+    "width": "hidden_dim",
+    "context": "max_sequence_length",
+    "max_length": "max_sequence_length",
+    "dropout": "dropout",
+    "ngram_buckets": "ngram_buckets",
+    "image_size": "image_size",
+    "conv_layers": "conv_layers",
+    "patch_size": "patch_size",
+    "pooling": "pooling",
+}
+# Of a new model whose own vocabulary is not known yet.
+_SOME_TOKENS = 1000
+
+
+def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | None = None) -> None:
+    """Raise if a run with these settings cannot come to an end.
+
+    Args:
+        settings: of the run, by the names of the recipe's parameters.
+        recipe: the function whose arguments they are; see `Run`.
+
+    Raises:
+        InputError: a number is out of range; the base, or the tokenizer, is not there; the
+            architecture is impossible; a package is not installed; or the folder of the run holds
+            an interrupted run of other settings.
+    """
+    _check_numbers(settings)
+    _check_interrupted(settings, recipe)
+    check_logger(settings.get("log", ""))
+    if settings.get("base"):
+        _check_base(str(settings["base"]))
+    else:
+        _check_architecture(settings)
+    begin("reading the data")
+
+
+def check_logger(name: str) -> None:
+    """Raise if the package of a logger is not installed.
+
+    Args:
+        name: "wandb" or "mlflow"; "": none.
+
+    Raises:
+        InputError: the command that installs it is named.
+    """
+    if name and importlib.util.find_spec(name) is None:
+        raise InputError(f"--log {name}: the package is not installed.\n  pip install {name}")
+
+
+def _check_numbers(settings: Mapping[str, Any]) -> None:
+    for name, least in _COUNTS.items():
+        value = settings.get(name)
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}.\n  Expected {least} or more.")
+    for name in _SHARES:
+        value = settings.get(name)
+        if value is not None and not 0 <= value <= 1:
+            raise InputError(f"{name} is {value}.\n  Expected from 0 to 1.")
+    check_share(settings.get("share", 0.5))
+    if "steps" in settings:
+        rounds(settings["steps"], settings["validate_every"])
+    check_ends(settings.get("patience", 1), settings.get("minutes", 0))
+    names = ("learning_rate", "warmup_steps", "layer_decay", "average")
+    check_rates(**{name: settings[name] for name in names if name in settings})
+
+
+def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:
+    """Raise if an interrupted run of that name had other settings, and is to be left alone."""
+    folder = Path("runs", settings["name"])
+    before = Checkpoints(folder / CHECKPOINTS).peek() if folder.is_dir() else None
+    if before is None:
+        return
+    # What is empty may be filled in by the recipe; `Run` compares it then.
+    given = {name: value for name, value in settings.items() if value not in ("", None)}
+    found = Identity({**before["settings"], **given}, recipe).changes(before)
+    if found and not settings.get("overwrite"):
+        raise differences(folder, found)
+
+
+def _check_base(source: str) -> None:
+    """Raise if a model to begin with is not there, or is of a family that is not known."""
+    from tfx_transformer.models.pretrained import check_source
+
+    check_source(source)
+
+
+def _check_architecture(settings: Mapping[str, Any]) -> None:
+    """Raise if no model has the sizes that are asked for."""
+    if "size" not in settings:
+        return
+    if settings.get("tokenizer"):
+        from tfx_transformer.text.tokenizer import Tokenizer
+
+        Tokenizer.load(f"{settings['tokenizer']}/tokenizer.json")
+    fields = {
+        field: settings[name]
+        for name, field in _FIELDS.items()
+        if settings.get(name) not in ("", None)
+    }
+    tokens = 0 if "image_size" in settings else settings.get("vocabulary_size", _SOME_TOKENS)
+    TransformerConfig.of_size(settings["size"], tokens, settings.get("style") or None, **fields)
