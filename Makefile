@@ -1,6 +1,7 @@
 # make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test      checks code style and types, and runs every test with coverage
-# make test-all  every variant too: all families by Keras and as TFLite files, GPUs, published weights
+# make test      checks code style and types, and runs every test but the slow ones with coverage
+# make test-all  lists the slow tests by file and runs all: every family by Keras and as TFLite files,
+#                GPUs, published weights
 # make soak      kills small trainings at random moments and mutates files, for an hour or more
 #
 # All need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
@@ -34,6 +35,8 @@ test: $(ENVIRONMENT)
 	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 test-all: $(ENVIRONMENT)
+	@echo "Tests that make test leaves out, by file:"
+	@$(BIN)/pytest --collect-only -qq -m slow
 	ALL_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 soak: $(ENVIRONMENT)

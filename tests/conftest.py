@@ -23,6 +23,7 @@ from encoder_bundles import (  # noqa: F401, fixtures
     text_embedder,
     topic_classifier,
 )
+from slow import ALL_TESTS, leave_out
 from trained import trained  # noqa: F401, a fixture
 
 from tfx_transformer import cli, flags
@@ -41,8 +42,16 @@ NEEDED = {
 }
 
 # How long one example takes depends on what else the machine does.
-hypothesis.settings.register_profile("patient", deadline=None)
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.register_profile("patient", deadline=None, max_examples=30)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
+hypothesis.settings.load_profile("thorough" if ALL_TESTS else "patient")
+
+
+@pytest.hookimpl(tryfirst=True)  # so that `-m slow` selects what is left
+def pytest_collection_modifyitems(config, items):
+    missing = leave_out(items)
+    if missing and not any("::" in argument for argument in config.args):
+        raise pytest.UsageError(f"slow(but=...) names no variant: {', '.join(sorted(missing))}")
 
 
 def pytest_unconfigure() -> None:

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 from assistant import CONTEXT
+from leaks import leaks
 from test_export import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import bundle, runtime
@@ -536,3 +537,8 @@ def test_info(command, assistant):
     told = json.loads(command("info", assistant.path, "--json")[1])
     assert told["chat"] is True
     assert told["files"]["chat_template.jinja"] == len(CHAT_TEMPLATE)
+
+
+def test_an_exported_assistant_holds_no_row_and_no_path(assistant):
+    assert (assistant.path / "model.litertlm").is_file()
+    assert not leaks(assistant.path, assistant.texts, assistant.path.parent)

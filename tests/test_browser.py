@@ -42,8 +42,6 @@ WAYS = {
 
 def missing() -> str | None:
     """Why nothing can be tried."""
-    if "ALL_TESTS" not in os.environ:
-        return "takes minutes: ALL_TESTS=1"
     if chromium.executable() is None:
         return f"none of {', '.join(chromium.NAMES)} is installed"
     if "LITERT_JS" not in os.environ:
@@ -56,7 +54,7 @@ def missing() -> str | None:
 
 
 WHY_NOT = missing()
-pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")]
 
 
 @pytest.fixture(scope="module")

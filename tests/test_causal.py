@@ -66,6 +66,7 @@ def test_equals_the_gpt2_of_keras_hub():
     np.testing.assert_allclose(logits_of(ours, ids), expected, atol=1e-5)
 
 
+@pytest.mark.slow(but=["default", "learned", "rms_post_norm", "llama"])
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_cached_equals_uncached(settings):
     model = tiny_causal(**settings)
@@ -101,6 +102,7 @@ def side_by_side(caches):
     return [tuple(map(list, zip(*block, strict=True))) for block in zip(*caches, strict=True)]
 
 
+@pytest.mark.slow(but=["learned", "llama"])
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_rows_kept_apart(settings):
     model = tiny_causal(**settings)
@@ -142,6 +144,7 @@ def packed(examples):
     }
 
 
+@pytest.mark.slow(but=["default", "learned", "llama"])
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_packed_logits_are_those_of_single_examples(settings):
     model = tiny_causal(**settings)
@@ -203,6 +206,7 @@ def naive_greedy(model, prompt, limit):
     return written + [PAD] * (limit - len(written))
 
 
+@pytest.mark.slow(but=["learned"])
 def test_greedy_is_the_naive_loop(engine):
     options = GenerationOptions(max_new_tokens=7)
     expected = [naive_greedy(engine.model, prompt, 7) for prompt in PROMPTS]
@@ -213,6 +217,7 @@ def test_greedy_is_the_naive_loop(engine):
         assert engine.generate_ids([prompt, prompt], options).tolist() == [row, row]
 
 
+@pytest.mark.slow(but=["learned"])
 def test_every_prompt_has_the_room_it_would_have_alone(engine):
     longest = engine.config.max_sequence_length
     long = (PROMPTS[3] * 2)[: longest - 2]
@@ -224,6 +229,7 @@ def test_every_prompt_has_the_room_it_would_have_alone(engine):
     assert rows[1].tolist() == naive_greedy(engine.model, PROMPTS[0], rows.shape[1])
 
 
+@pytest.mark.slow(but=["rotary-beams", "learned-penalty", "rotary-sampling", "learned-greedy"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -247,6 +253,7 @@ def test_compiled_loop_and_steps_agree(engine, options):
             np.testing.assert_array_equal(engine.generate_ids([prompt], options)[0], row)
 
 
+@pytest.mark.slow(but=["rotary"])
 def test_xla_writes_the_same(engine):
     compiled = KerasEngine(engine.model, jit_compile=True)
     options = GenerationOptions(max_new_tokens=5)
@@ -289,6 +296,7 @@ def sizes(monkeypatch):
     return seen
 
 
+@pytest.mark.slow(but=["penalty-2-groups1", "sampling-8-groups3", "greedy-11-groups4"])
 @pytest.mark.parametrize(
     ("count", "groups"), [(1, {1}), (2, {1}), (3, {1}), (8, {8}), (11, {8, 1})]
 )
@@ -333,6 +341,7 @@ def test_watched_texts_run_alone(by_litert, sizes):
 # A session
 
 
+@pytest.mark.slow(but=["learned"])
 def test_a_session_continues_where_it_stands(engine):
     session, model = engine.session(), engine.model
     ids = np.random.default_rng(3).integers(3, 23, 17).astype("int32")
@@ -347,14 +356,17 @@ def test_a_session_continues_where_it_stands(engine):
 
 
 def test_fit_and_save(tmp_path):
-    model = tiny_causal()
+    model = tiny_causal(num_layers=1)
     model.compile("adamw")
     ids = np.random.default_rng(4).integers(3, 23, (11, 9)).astype("int32")
     batches = tf.data.Dataset.from_tensors(
         ({"token_ids": ids[:, :-1]}, ids[:, 1:], np.ones((11, 8), "float32"))
     ).repeat(30)
+    traces, step = [], model.train_step
+    model.train_step = lambda *batch: traces.append(batch) or step(*batch)
     history = model.fit(batches, verbose=0, epochs=3).history
     assert history["loss"][-1] < history["loss"][0] and "perplexity" in history
+    assert len(traces) == 1, "tracing takes longer than a small model trains"
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(logits_of(loaded, ids), logits_of(model, ids))

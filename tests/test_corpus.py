@@ -143,7 +143,6 @@ def test_cuts_by_hand(write):
 
 
 @given(st.text(st.sampled_from("ab 猫🙂\t\r\n\x0b'1!")), st.integers(1, 30))
-@settings(max_examples=200)
 def test_pieces_are_short_and_join_to_the_text(tmp_path_factory, text, size):
     path = tmp_path_factory.getbasetemp() / "pieces.txt"
     path.write_bytes(b"x" + text.encode())
@@ -224,7 +223,6 @@ def test_a_text_in_another_encoding_is_converted_as_the_message_says(write, conv
 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", "猫".encode(), b"\xe7\x8c", b"\xff", b"\0"])))
-@settings(max_examples=200)
 def test_broken_bytes_are_found_where_python_finds_them(tmp_path_factory, parts):
     content = b"x" + b"".join(parts)
     path = tmp_path_factory.getbasetemp() / "broken.txt"

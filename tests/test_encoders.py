@@ -352,6 +352,7 @@ def test_gradients_reach_every_weight(name):
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 1e-6, weight.path
 
 
+@pytest.mark.slow(but=["masked", "labels", "convolutions", "pairs"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_saved_model_goes_on_learning(name, tmp_path):
     task, settings, inputs, y = CASES[name]
@@ -371,6 +372,7 @@ def test_a_saved_model_goes_on_learning(name, tmp_path):
         np.testing.assert_allclose(values(loaded)[path], value, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow(but=["True"])
 @pytest.mark.parametrize("reload", [False, True])
 def test_lower_layers_learn_more_slowly(reload):
     model = tiny_encoder(
@@ -441,7 +443,7 @@ def test_without_dropout_both_answers_agree(name):
 
     def trained(consistency):
         model = tiny_encoder(task, seed=1, **settings, dropout=0.0)
-        model.compile(keras.optimizers.SGD(0.1), consistency=consistency)
+        model.compile(keras.optimizers.SGD(0.1), consistency=consistency, run_eagerly=True)
         logs = model.train_on_batch(x, y, np.array([1, 0.5, 2], "float32"), return_dict=True)
         return model, logs
 
@@ -468,7 +470,7 @@ def test_disagreement_is_added_in_training_alone(name, weights):
 
 def test_consistency_trains_and_is_saved(tmp_path):
     task, settings, x, y = CASES["texts"]
-    model = tiny_encoder(task, **settings, dropout=0.3)
+    model = tiny_encoder(task, **settings, num_layers=1, dropout=0.3)
     model.compile(adamw(1e-2), consistency=2.0)
     first, *_, last = model.fit(x, y, epochs=30, verbose=0).history["loss"]
     assert last < first / 2

@@ -8,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import CONVOLUTIONS, PATCHES, VARIANTS, tiny_causal, tiny_encoder, tiny_model
+from slow import ALL_TESTS
+from tiny_models import (
+    CONVOLUTIONS,
+    PATCHES,
+    VARIANTS,
+    tiny_causal,
+    tiny_config,
+    tiny_encoder,
+    tiny_model,
+)
 
 from tfx_transformer.export import verify_gpu
 from tfx_transformer.export.to_litert import convert
 from tfx_transformer.models.encoders import Classifier, Embedder
 
 DRIVER = "/usr/lib/chromium/vk_swiftshader_icd.json"
-LONG = "ALL_TESTS" in os.environ
-SENTENCES = 100 if LONG else 10
+SENTENCES = 100 if ALL_TESTS else 10
 SIZE = {"vocabulary_size": 151, "hidden_dim": 48, "intermediate_dim": 76, "max_sequence_length": 23}
 T5 = {
     "position": "relative",
@@ -121,9 +129,6 @@ WIDTHS = {
         f"both, {n}": lambda s=s: (tiny_model(**s), {"beams": 3}) for n, s in SEQ2SEQ_WIDTHS.items()
     },
 }
-# Two in each run; the others take minutes.
-DEFAULT = ("translator", "llama")
-
 # Greedy decoding with two sets of buffers: the runtime's own writes caches in place.
 GREEDY = """
 import json, sys
@@ -204,12 +209,8 @@ def greedy(file, config, count, steps=9):
     return json.loads(answers)
 
 
-def some(cases):
-    names = [name for name in cases if LONG or name in DEFAULT]
-    return pytest.mark.parametrize("kind", names)
-
-
-@some(GENERATORS)
+@pytest.mark.slow(but=["translator"])
+@pytest.mark.parametrize("kind", GENERATORS)
 def test_generators_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     model = GENERATORS[kind]()
     settings = {"beams": 3} if model.task == "seq2seq" else {"rows": 3}
@@ -224,7 +225,7 @@ def test_generators_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     assert len({tuple(ids) for ids in answers["cpu"]}) > SENTENCES / 2, "answers differ"
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: ALL_TESTS=1")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_encoders_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     model = ENCODERS[kind]()
@@ -235,7 +236,7 @@ def test_encoders_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     assert found["operations_on_cpu"] == 0 < found["operations"]
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: ALL_TESTS=1")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", WIDTHS)
 def test_any_width_is_computed_as_on_the_cpu(kind, swiftshader, tmp_path):
     model, settings = WIDTHS[kind]()
@@ -246,7 +247,7 @@ def test_any_width_is_computed_as_on_the_cpu(kind, swiftshader, tmp_path):
     assert found["operations_on_cpu"] == 0 < found["operations"]
 
 
-@pytest.mark.skipif(not LONG, reason="takes minutes: ALL_TESTS=1")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["translator", "llama", "gpt", "texts", "embedder"])
 def test_int8_differs_by_what_the_cpu_rounds(kind, swiftshader, tmp_path):
     # On the CPU activations are rounded to 8 bits too, on the GPU they are not.
@@ -291,7 +292,7 @@ def device(monkeypatch, tmp_path):
 
 
 def compared():
-    return verify_gpu.compare_gpu(Path("model.tflite"), tiny_model().config)
+    return verify_gpu.compare_gpu(Path("model.tflite"), tiny_config())
 
 
 def test_nothing_is_started_without_a_device(device, monkeypatch):

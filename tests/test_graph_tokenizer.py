@@ -95,7 +95,6 @@ def test_thousands_of_mixed_texts(tokenizer, graph):
     assert encoded(graph, texts) == expected(tokenizer, texts)
 
 
-@hypothesis.settings(max_examples=100, deadline=None)
 @hypothesis.given(st.lists(st.text(), max_size=5))
 def test_any_texts(tokenizer, graph, texts):
     assert encoded(graph, texts) == expected(tokenizer, texts)

@@ -15,6 +15,7 @@ import tfx_transformer as tfx
 from tfx_transformer import runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.serving import _pixels
+from tfx_transformer.export.verify_encoder import _run_saved_model
 from tfx_transformer.images import resize
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.preprocessor import Preprocessing, preprocessor_config
@@ -131,6 +132,7 @@ def test_noise_is_resized_as_by_pillow_and_in_the_graph(name):
         assert np.abs(in_graph - ours).max() <= 1, (height, width)
 
 
+@pytest.mark.slow(but=["deit"])
 @pytest.mark.parametrize("name", ["vit", "deit"])
 def test_all_engines_prepare_alike(name, tmp_path, command):
     described, _ = fixture_of(name)
@@ -143,15 +145,12 @@ def test_all_engines_prepare_alike(name, tmp_path, command):
     (plain / "preprocessor_config.json").unlink()
     other = tfx.predictor(from_pretrained(plain)[0], None, LABELS).probabilities([file])
     assert np.abs(expected - other).max() > 1e-3  # it matters
-    formats = "litert,transformers" if name == "vit" else "saved_model,transformers"
+    formats = "litert,saved_model,transformers"
     assert command("export", path, "--name", "mine", "--to", formats)[0] == 0
-    if name == "vit":
-        found = runtime.load("saved_models/mine").probabilities([file])
-    else:
-        from tfx_transformer.export.verify_encoder import _run_saved_model
-
-        found = _run_saved_model(Path("saved_models/mine"), [file])
-    np.testing.assert_allclose(found, expected, atol=2e-3 if name == "deit" else 1e-5)
+    found = runtime.load("saved_models/mine").probabilities([file])
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    found = _run_saved_model(Path("saved_models/mine"), [file])
+    np.testing.assert_allclose(found, expected, atol=2e-3)
     again = from_pretrained("saved_models/mine/transformers")[0]
     np.testing.assert_allclose(
         tfx.predictor(again, None, LABELS).probabilities([file]), expected, atol=1e-5

@@ -20,6 +20,7 @@ from layer_harness import (
     random_ids,
     random_vectors,
 )
+from slow import ALL_TESTS
 from tiny_models import (
     CONVOLUTIONS,
     PATCHES,
@@ -69,6 +70,11 @@ LAYERS = {
         {"x": X},
     ),
 }
+
+
+if not ALL_TESTS:  # the last of each class, which has most settings
+    last = {layer_class: name for name, (layer_class, *_) in LAYERS.items()}
+    LAYERS = {name: LAYERS[name] for name in last.values()}
 
 
 def adapted(model, **settings):
@@ -327,6 +333,15 @@ def test_a_class_that_is_not_imported_yet_acts_as_the_class():
     assert type(later.from_config({"intermediate_dim": 13})) is layers.FeedForward
 
 
+@pytest.mark.slow(
+    but=[
+        "half precision, not compiled",
+        "seq2seq, not compiled",
+        "classifier of all features, not compiled",
+        "classifier of patches, not compiled",
+        "dora on bfloat16, not compiled",
+    ]
+)
 @pytest.mark.parametrize("name", [name for name in MODELS if "not compiled" in name])
 def test_models_that_were_never_compiled_are_copied(name):
     new_model, inputs = MODELS[name]

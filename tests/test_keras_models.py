@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 import keras
 import numpy as np
 import pytest
@@ -62,6 +60,7 @@ def forms(named):
     yield array.astype("float32")
 
 
+@pytest.mark.slow(but=["causal", "images", "seq2seq"])
 def test_a_model_answers_whatever_holds_its_inputs(case):
     model, named, _, expected = case
     for form in forms(named):
@@ -71,6 +70,7 @@ def test_a_model_answers_whatever_holds_its_inputs(case):
     np.testing.assert_allclose(symbolic(tuple(named.values())), expected, atol=1e-5)
 
 
+@pytest.mark.slow(but=["images", "embedder", "seq2seq"])
 def test_keras_trains_and_predicts_with_plain_arrays(case):
     model, named, labels, expected = case
     model = type(model).from_config(model.get_config())
@@ -131,7 +131,8 @@ def test_ids_given_as_floats_to_a_model_in_half_precision_stay_apart():
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("name", MODELS if os.environ.get("ALL_TESTS") else ["seq2seq", "images"])
+@pytest.mark.slow(but=["seq2seq"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_saved_model_answers_as_the_model_that_was_never_called(name, tmp_path):
     new_model, named, _ = MODELS[name]
     model = new_model()
@@ -140,9 +141,8 @@ def test_a_saved_model_answers_as_the_model_that_was_never_called(name, tmp_path
     np.testing.assert_allclose(loaded.serve(named), model(named), atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "name", MODELS if os.environ.get("ALL_TESTS") else ["classifier", "images"]
-)
+@pytest.mark.slow(but=["images"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_litert_file_of_keras_answers_as_the_model(name, tmp_path):
     new_model, named, _ = MODELS[name]
     model, one = new_model(), {key: array[:1] for key, array in named.items()}

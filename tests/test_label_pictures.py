@@ -110,6 +110,7 @@ def test_labels_never_overlap_and_stay_on_the_page(classes, name):
     assert page.x0 <= box.x0 and box.x1 <= page.x1 and page.y0 <= box.y0 and box.y1 <= page.y1
 
 
+@pytest.mark.slow(but=["2", "40"])
 @pytest.mark.parametrize("classes", [2, 6, 12, 40, 77])
 def test_numbers_fit_their_cells_at_a_size_that_can_be_read(classes):
     truth = np.repeat(np.arange(classes), 613)

@@ -40,6 +40,20 @@ from tfx_transformer.layers.attention import causal_mask, write_cache
 from tfx_transformer.layers.norm import LayerNorm
 
 
+@pytest.mark.slow(
+    but=[
+        "sinusoidal",
+        "learned",
+        "rotary",
+        "gated",
+        "grouped_attention",
+        "cross_attention",
+        "decoder_block",
+        "family_block",
+        "embedding",
+        "stack",
+    ]
+)
 @pytest.mark.parametrize("name", CASES)
 def test_every_layer(name, tmp_path):
     run_layer_test(*CASES[name], tmp_path)
@@ -300,6 +314,7 @@ def copy_block(theirs, ours):
     ours.feed_forward_norm.set_weights(theirs._feedforward_layer_norm.get_weights())
 
 
+@pytest.mark.slow(but=["relu-False", "gelu-True"])
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_encoder_block_is_keras_hubs(norm_first, activation):
@@ -317,6 +332,7 @@ def test_encoder_block_is_keras_hubs(norm_first, activation):
     np.testing.assert_allclose(output, expected, atol=1e-5)
 
 
+@pytest.mark.slow(but=["relu-True", "gelu-False"])
 @pytest.mark.parametrize("norm_first", [False, True])
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
 def test_decoder_block_is_keras_hubs(norm_first, activation):

@@ -234,6 +234,7 @@ def logits_of(model, inputs=INPUTS):
     return np.asarray(ops.cast(model(inputs), "float32"))
 
 
+@pytest.mark.slow(but=["default-lora", "llama-dora"])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("variant", ["default", "llama"])
 def test_adapters_change_nothing_at_first(variant, kind):
@@ -292,6 +293,7 @@ def test_a_stored_base_is_smaller_and_answers_nearly_the_same(variant, base_dtyp
     assert 0 < np.sqrt(np.mean(difference**2)) < 0.05 * np.std(expected)
 
 
+@pytest.mark.slow(but=["CausalLM-dora-int8-mixed_bfloat16"])
 @pytest.mark.parametrize(
     ("task", "kind", "base_dtype", "dtype"),
     [
@@ -326,6 +328,7 @@ def test_what_was_traced_without_adapters_is_traced_again():
     assert np.abs(after - before).max() > 0.1
 
 
+@pytest.mark.slow(but=["tiny_model-dora-int8", "tiny_causal-lora-bfloat16"])
 @pytest.mark.parametrize(
     ("new_model", "kind", "base_dtype"),
     [

@@ -145,6 +145,7 @@ HEADS = {
 }
 
 
+@pytest.mark.slow(but=["bert-True", "roberta-False", "qwen2-False", "gpt2-True", "t5-True"])
 @pytest.mark.parametrize("flag", [True, False])
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_of_its_own_counts_whatever_the_flag_says(name, flag, folder, tmp_path):

@@ -25,8 +25,7 @@ from tfx_transformer.models.pretrained import from_pretrained
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
 from gguf import write_smollm2  # noqa: E402
 
-if "ALL_TESTS" not in os.environ:
-    pytest.skip("takes minutes: ALL_TESTS=1", allow_module_level=True)
+pytestmark = pytest.mark.slow
 REFERENCE = json.loads((Path(__file__).parent / "conformance" / "real.json").read_text("utf-8"))
 TEXTS = REFERENCE["texts"]
 

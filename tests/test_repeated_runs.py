@@ -9,6 +9,7 @@ import time
 
 import numpy as np
 import pytest
+from slow import ALL_TESTS
 
 from tfx_transformer import bundle, export
 from tfx_transformer.config import TransformerConfig
@@ -211,7 +212,7 @@ def test_kills_at_any_moment(path, exports, monkeypatch):
     seconds, expected = time.monotonic() - begin, tree(made)
     shutil.rmtree(made)
     random.seed(1)
-    wanted, kills = (200 if "ALL_TESTS" in os.environ else 20), 0
+    wanted, kills = (200 if ALL_TESTS else 20), 0
     while kills < wanted:
         for _ in range(5):
             child = os.fork()

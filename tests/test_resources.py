@@ -104,7 +104,7 @@ def test_the_wheel_carries_recipes_and_datasets(tmp_path):
     ]
 
 
-@pytest.mark.skipif("ALL_TESTS" not in os.environ, reason="installs TensorFlow: ALL_TESTS=1")
+@pytest.mark.slow  # installs TensorFlow
 def test_the_wheel_runs_readme_in_an_empty_environment(tmp_path):
     wheel, python = _build_wheel(tmp_path), tmp_path / "venv" / "bin" / "python"
     venv.create(tmp_path / "venv", with_pip=True)

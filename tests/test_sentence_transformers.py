@@ -7,13 +7,13 @@ those of `transformers`.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+from slow import ALL_TESTS
 
 import tfx_transformer as tfx
 from tfx_transformer import runtime
@@ -113,6 +113,16 @@ POOLED = {
 }
 
 
+@pytest.mark.slow(
+    but=[
+        "mean-True",
+        "cls-False",
+        "max-True",
+        "mean_sqrt_len_tokens-False",
+        "weightedmean-True",
+        "lasttoken-False",
+    ]
+)
 @pytest.mark.parametrize("normalized", [True, False])
 @pytest.mark.parametrize("mode", POOLED)
 def test_poolings(mode, normalized, folder):
@@ -136,17 +146,20 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
-def test_projections_behind_the_pooling(name, folder, tmp_path):
-    path = folder("Pooling", "Dense", "Dense", pooling="cls")
-    first, _ = dense(path, 2, WIDTH, 11, name, bias=False)
-    second, bias = dense(path, 3, 11, 5, "activation.Tanh")
+def test_projections_behind_the_pooling(folder, tmp_path):
+    path = folder("Pooling", *["Dense"] * len(ACTIVATIONS), pooling="cls")
+    projections, width = [], WIDTH
+    for number, (name, out) in enumerate(zip(ACTIVATIONS, (11, 7, 13, 17, 7, 5), strict=True), 2):
+        projections.append(dense(path, number, width, out, name, bias=number % 2 == 1))
+        width = out
     model, tokenizer = from_pretrained(path)
     vectors = tfx.predictor(model, tokenizer).embed(TEXTS)
     assert vectors.shape == (4, 5)
     for text, vector in zip(TEXTS, vectors, strict=True):
-        x = ACTIVATIONS[name](first @ states_of(model, tokenizer, text)[0])
-        np.testing.assert_allclose(vector, np.tanh(second @ x + bias), atol=1e-5)
+        x = states_of(model, tokenizer, text)[0]
+        for (weight, bias), activation in zip(projections, ACTIVATIONS.values(), strict=True):
+            x = activation(weight @ x + bias)
+        np.testing.assert_allclose(vector, x, rtol=1e-5, atol=1e-5)
     saved = tmp_path / "saved"
     saved.mkdir()
     save_pretrained(saved, model)
@@ -212,7 +225,7 @@ def test_exports_answer_alike_and_the_way_back_keeps_it_all(folder, tmp_path, co
     by_default = tfx.predictor(*from_pretrained(path)).embed(TEXTS)
     write_table = "text\n" + "\n".join(TEXTS)
     (tmp_path / "texts.csv").write_text(write_table, "utf-8")
-    kinds = "litert,transformers" + ",saved_model" * ("ALL_TESTS" in os.environ)
+    kinds = "litert,transformers" + ",saved_model" * ALL_TESTS
     formats = ["--to", kinds, "--check", tmp_path / "texts.csv"]
     status, output, error = command("export", path, "--name", "mine", *formats, "--json")
     assert status == 0, error

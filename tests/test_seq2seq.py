@@ -32,6 +32,7 @@ def model():
 # One forward pass
 
 
+@pytest.mark.slow(but=["default", "learned", "rms_post_norm", "shallow_decoder", "llama"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cached_logits_are_the_uncached(variant):
     model = tiny_model(**VARIANTS[variant])
@@ -51,6 +52,7 @@ def test_cached_logits_are_the_uncached(variant):
         np.testing.assert_allclose(logits[:, 0], expected[:, at], atol=1e-5)
 
 
+@pytest.mark.slow(but=["learned", "llama"])
 @pytest.mark.parametrize("variant", ["default", "learned", "llama"])
 def test_rows_of_a_cache_stand_at_different_positions(variant):
     model = tiny_model(**VARIANTS[variant])
@@ -101,6 +103,7 @@ def test_attention_scores_of_every_block(model):
         assert not np.any(np.asarray(score)[2, :, :, 2:]), "none on padding"
 
 
+@pytest.mark.slow(but=["mixed_bfloat16"])
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 def test_half_precision(dtype):
     half, full = Seq2SeqLM(tiny_config(), dtype=dtype), tiny_model()
@@ -112,6 +115,7 @@ def test_half_precision(dtype):
     assert half.new_cache(1, 2)[0][0].dtype == logits.dtype
 
 
+@pytest.mark.slow(but=["learned", "shallow_decoder", "llama"])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_parameters_are_as_many_as_the_configuration_says(variant):
     config = tiny_config(**VARIANTS[variant])
@@ -158,7 +162,7 @@ def test_fit_learns_to_copy():
     assert set(after) == {"loss", "token_accuracy", "perplexity"}
     assert after["loss"] < before["loss"] / 2
     assert after["perplexity"] < 2 and after["token_accuracy"] > 0.9
-    predicted = model.predict(inputs, verbose=0, batch_size=256)
+    predicted = logits_of(model, *inputs.values())
     right = (predicted.argmax(-1) == labels)[weights == 1].mean()
     assert after["token_accuracy"] == pytest.approx(right, abs=1e-5)
 
@@ -178,10 +182,11 @@ def test_evaluate_is_numpy(model):
     assert result["token_accuracy"] == pytest.approx(right, abs=1e-6)
 
 
+@pytest.mark.slow(but=["mixed_float16"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_saved_model_goes_on_as_if_nothing_had_happened(dtype, tmp_path):
     inputs, labels, weights = copy_task(8)
-    model = perturbed(Seq2SeqLM(tiny_config(), dtype=dtype))
+    model = perturbed(Seq2SeqLM(tiny_config(num_layers=1), dtype=dtype))
     model.compile(adamw(1e-2, warmup_steps=3, weight_decay=0.5), run_eagerly=True)
     model.train_on_batch(inputs, labels, sample_weight=weights)
     model.save(tmp_path / "model.keras")
@@ -310,6 +315,7 @@ def test_unknown_schedules_are_refused(arguments):
         adamw(**arguments)
 
 
+@pytest.mark.slow(but=["learned-False", "llama-True"])
 @pytest.mark.parametrize("reload", [False, True])
 @pytest.mark.parametrize("variant", ["default", "llama", "learned"])
 def test_only_matrices_decay(variant, reload):

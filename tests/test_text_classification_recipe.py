@@ -14,14 +14,15 @@ from pages import report_of
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from test_export import RUN_PYZ, TRAINING, python
-from tiny_models import tiny_causal
+from tiny_models import tiny_causal, tiny_encoder
 
 from tfx_transformer import bundle, cli, runtime
 from tfx_transformer.data import read_labelled_texts, split_labelled_texts
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.encoders import MaskedLM
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
-from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 from tfx_transformer.training import classification
 
 # Each kind has its own words, so the label of a new sentence can be told by any of two.
@@ -337,6 +338,7 @@ def test_run_pyz_classifies_without_training_packages(path, tmp_path):
 # Training
 
 
+@pytest.mark.slow(but=["0.9"])
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_the_best_epoch_is_kept(recipe, quick, held_out, monkeypatch, average):
     # The second of four epochs is said to be the best; patience ends the training after it.
@@ -361,10 +363,9 @@ def test_the_best_epoch_is_kept(recipe, quick, held_out, monkeypatch, average):
         assert np.abs(other - judged[1]).max() > 1e-3, "the weights have changed"
 
 
-def test_a_share_is_held_out(recipe, finished, quick):
+def test_a_share_is_held_out(recipe, finished, fitted):
     folder, _ = finished
-    settings = {"validation": "", "share": 0.2, "name": "share", "epochs": 1, "average": 0.0}
-    recipe(**SETTINGS | settings)
+    fitted(recipe, **ONE_EPOCH | {"validation": "", "share": 0.2, "name": "share"})
     examples = read_labelled_texts("my.csv", "said", "kind", skip_bad_rows=True)
     expected = [len(part) for part in split_labelled_texts(examples, 0.2, 1)]
     training, validation = read_json(folder / "runs" / "share" / "data.json")
@@ -451,17 +452,12 @@ def test_two_columns_of_text(recipe, finished, quick, monkeypatch):
 
 @pytest.fixture(scope="module")
 def masked(finished):
-    """The path of a bundle that `pretraining --objective masked` has made of the sentences."""
-    folder, _ = finished
-    (folder / "words.txt").write_text("\n".join(text for text, _ in SENTENCES), encoding="utf-8")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        small = {"size": "nano", "vocabulary_size": 310, "context": 23, "batch_size": 32}
-        small["ngram_buckets"] = 97
-        cli.recipe_main("pretraining")(
-            text="words.txt", objective="masked", name="base", steps=4, validate_every=4, **small
-        )
-    return folder / "saved_models" / "base"
+    """The path of a bundle that guesses masked tokens."""
+    words = Tokenizer.train([text for text, _ in SENTENCES], 310, [MASK_TOKEN])
+    size = {"vocabulary_size": words.vocabulary_size, "max_sequence_length": 23}
+    path = finished[0] / "saved_models" / "base"
+    save(path, tiny_encoder(MaskedLM, ngram_buckets=97, **size), words)
+    return path
 
 
 def test_a_masked_base_is_fine_tuned(recipe, quick, masked):

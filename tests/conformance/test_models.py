@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +40,11 @@ ALWAYS_BY_LITERT = ("gemma3", "t5")
 # Variants whose family another case stands for write with `ALL_TESTS=1` only; logits always count.
 SELDOM = ("qwen3_tied", "smollm3_window", "gemma2_window", "gemma3_images", "gpt_neox_serial")
 USUALLY = tuple(name for name in WRITING if name not in SELDOM)
-all_tests = pytest.mark.skipif("ALL_TESTS" not in os.environ, reason="takes minutes: ALL_TESTS=1")
 
 
-def mostly_skipped(always: tuple[str, ...]) -> list[Any]:
-    """All that write, as parameters of a test; those that `always` has not, only if asked for."""
-    return [n if n in always else pytest.param(n, marks=all_tests) for n in WRITING]
+def slow_but(always: tuple[str, ...]) -> list[Any]:
+    """All that write, as parameters of a test: those that `always` has not are slow."""
+    return [n if n in always else pytest.param(n, marks=pytest.mark.slow) for n in WRITING]
 
 
 @functools.cache
@@ -201,7 +199,7 @@ def continuation(name: str) -> tuple[list[list[int]], list[list[int]]]:
     return described["inputs"]["prompts"], written
 
 
-@pytest.mark.parametrize("name", mostly_skipped(USUALLY))
+@pytest.mark.parametrize("name", slow_but(USUALLY))
 def test_greedy_without_cache(loaded, name):
     """One pass over a prompt and all that follows: as no token sees a later one, it shows at each
     place what a pass of its own would have written there."""
@@ -217,7 +215,7 @@ def test_greedy_without_cache(loaded, name):
         assert logits.argmax(-1)[-64:].tolist() == written
 
 
-@pytest.mark.parametrize("name", mostly_skipped(USUALLY))
+@pytest.mark.parametrize("name", slow_but(USUALLY))
 def test_logits_with_cache(loaded, name):
     """A prompt at once, then a few more tokens, then one."""
     model, (_, arrays) = loaded(name), fixture_of(name)
@@ -235,7 +233,7 @@ def test_logits_with_cache(loaded, name):
         assert_close(model, logits, expected[:, start:stop])
 
 
-@pytest.mark.parametrize("name", mostly_skipped(ALWAYS_BY_KERAS))
+@pytest.mark.parametrize("name", slow_but(ALWAYS_BY_KERAS))
 def test_greedy_by_keras(loaded, name):
     prompts, written = continuation(name)
     engine = KerasEngine(loaded(name))
@@ -243,7 +241,7 @@ def test_greedy_by_keras(loaded, name):
     assert rows.tolist() == written
 
 
-@pytest.mark.parametrize("name", mostly_skipped(ALWAYS_BY_LITERT))
+@pytest.mark.parametrize("name", slow_but(ALWAYS_BY_LITERT))
 def test_greedy_by_litert(loaded, tmp_path, name):
     prompts, written = continuation(name)
     model, file = loaded(name), tmp_path / "model.tflite"

@@ -231,6 +231,14 @@ class TransformerModel(keras.Model):
                 f"  A model of task {self.task!r} would not see where its text ends."
             )
 
+    def make_train_function(self, force: bool = False) -> Any:
+        """Keras' own, with the optimizer built before: TensorFlow traces a step that creates
+        variables twice. Under a strategy Keras builds it, in its scope."""
+        alone = getattr(self, "_distribute_strategy", None) is None
+        if alone and self.optimizer is not None and not self.optimizer.built:
+            self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
     def train_step(self, *arguments):
         """Train on one batch, as Keras does. A batch that the optimizer skips, because its gradient
         is not finite, does not count in the metrics either."""
