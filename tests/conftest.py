@@ -139,6 +139,28 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
+def fitted(monkeypatch):
+    """Runs a recipe up to `fit`; returns the model and what `fit` is given: {"x": one epoch,
+    "validation_data": …}."""
+    import keras
+
+    class Fitted(Exception):
+        pass
+
+    def fit(model, x, y=None, **options):
+        raise Fitted(model, {"x": x.take(options["steps_per_epoch"]), **options})
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+
+    def run(recipe, **settings):
+        with pytest.raises(Fitted) as caught:
+            recipe(**settings)
+        return caught.value.args
+
+    return run
+
+
+@pytest.fixture
 def converted(monkeypatch, tmp_path):
     """Runs the lines of Python that a message advises; returns the file that they write."""
 

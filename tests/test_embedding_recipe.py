@@ -220,22 +220,14 @@ def test_scored_pairs_are_judged_by_rank(recipe, scored):
     assert metrics["val_spearman"].max() == pytest.approx(expected, abs=2e-4)
 
 
-def test_scores_of_both_files_are_on_the_scale_of_training(recipe, scored, monkeypatch):
-    given = {}
-
-    def fit(model, x, y=None, *, validation_data, steps_per_epoch, **_):
-        given.update(training=x.take(steps_per_epoch), validation=validation_data)
-        raise InterruptedError
-
-    monkeypatch.setattr(keras.Model, "fit", fit)
-    with pytest.raises(InterruptedError):
-        recipe(**ONE_EPOCH | SCORED | {"name": "scale"})
+def test_scores_of_both_files_are_on_the_scale_of_training(recipe, scored, fitted):
+    _, given = fitted(recipe, **ONE_EPOCH | SCORED | {"name": "scale"})
     scores = {
-        name: sorted(s for _, batch, _ in batches.as_numpy_iterator() for s in batch.tolist())
-        for name, batches in given.items()
+        name: sorted(s for _, batch, _ in given[name].as_numpy_iterator() for s in batch.tolist())
+        for name in ("x", "validation_data")
     }
-    assert scores["training"] == [0] * 20 + [1] * 30
-    assert scores["validation"] == pytest.approx(sorted(score / 5 for score in scored))
+    assert scores["x"] == [0] * 20 + [1] * 30
+    assert scores["validation_data"] == pytest.approx(sorted(score / 5 for score in scored))
 
 
 # A base
@@ -257,9 +249,7 @@ def test_a_masked_base_is_fine_tuned(recipe, rows, quick):
         np.testing.assert_allclose(weight, before[path], atol=1e-6, err_msg=path)
 
 
-def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(
-    recipe, rows, quick, monkeypatch
-):
+def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(recipe, rows, quick, fitted):
     words = Tokenizer.train([text for row in rows for text in row], 300)
     bases = {
         "last": tiny_encoder(Embedder, vocabulary_size=300, position="rotary", pooling="last"),
@@ -268,13 +258,6 @@ def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(
     }
     for name, base in bases.items():
         save(f"saved_models/{name}", base, words)
-    made = []
-
-    def fit(model, *_, **__):
-        made.append(model)
-        raise InterruptedError
-
-    monkeypatch.setattr(keras.Model, "fit", fit)
     ids = np.array([frame(words, rows[0][0], 19)], "int32")
     kernel, bias = (weight.numpy() for weight in bases["weighing"].pooling.weights)
 
@@ -288,10 +271,10 @@ def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(
         ("first", "", lambda x: x.mean(0)),  # it was not trained to embed
         ("weighing", "", weighed),
     ):
-        with pytest.raises(InterruptedError):
-            recipe(**ONE_EPOCH | {"name": "of", "base": f"saved_models/{base}", "pooling": pooling})
+        settings = {"name": "of", "base": f"saved_models/{base}", "pooling": pooling}
+        model, _ = fitted(recipe, **ONE_EPOCH | settings)
         vector = by_hand(np.asarray(bases[base].encode({"token_ids": ids})[0][0]))
-        found = np.asarray(made[-1]({"token_ids": ids})[0])
+        found = np.asarray(model({"token_ids": ids})[0])
         np.testing.assert_allclose(found, vector / np.linalg.norm(vector), atol=1e-5)
     assert read_json(quick / "runs" / "of" / "settings.json")["pooling"] == "attention"
 

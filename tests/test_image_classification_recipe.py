@@ -230,7 +230,7 @@ def test_every_export_answers_as_keras(finished, path, held_out, probabilities):
 # Other images and models
 
 
-def test_paths_and_labels_in_a_table(recipe, finished, quick):
+def test_paths_and_labels_in_a_table(recipe, finished, quick, fitted):
     folder, _ = finished
     files = sorted((folder / "pictures").glob("*/*.png"))
     rows = [(file.relative_to(folder), file.parent.name) for file in files[10:50]]
@@ -241,7 +241,8 @@ def test_paths_and_labels_in_a_table(recipe, finished, quick):
         with open(name, "w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("file", "kind"), *part])
     columns = {"path": "file", "label": "kind", "skip_bad_rows": True}
-    recipe(**ONE_EPOCH | columns | {"images": "train.csv", "validation": "held.csv", "name": "csv"})
+    tables = {"images": "train.csv", "validation": "held.csv", "name": "csv"}
+    fitted(recipe, **ONE_EPOCH | columns | tables)
     training, validation = read_json("runs/csv/data.json")
     assert (training["images"], validation["images"], validation["bad_rows"]) == (20, 20, 1)
     bad = pandas.read_csv("runs/csv/bad_rows_validation.csv")

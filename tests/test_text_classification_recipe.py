@@ -111,26 +111,6 @@ def quick(finished, monkeypatch):
     monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
 
 
-@pytest.fixture
-def fitted(quick, monkeypatch):
-    """What the recipe gives to `fit`, which then ends the run: {"x": …, "validation_data": …}."""
-
-    class Fitted(Exception):
-        pass
-
-    def fit(model, x, y=None, **options):
-        raise Fitted(model, {"x": x.take(options["steps_per_epoch"]), **options})
-
-    monkeypatch.setattr(keras.Model, "fit", fit)
-
-    def run(recipe, **settings):
-        with pytest.raises(Fitted) as caught:
-            recipe(**settings)
-        return caught.value.args
-
-    return run
-
-
 # What a run leaves behind
 
 
@@ -363,7 +343,7 @@ def test_the_best_epoch_is_kept(recipe, quick, held_out, monkeypatch, average):
         assert np.abs(other - judged[1]).max() > 1e-3, "the weights have changed"
 
 
-def test_a_share_is_held_out(recipe, finished, fitted):
+def test_a_share_is_held_out(recipe, finished, quick, fitted):
     folder, _ = finished
     fitted(recipe, **ONE_EPOCH | {"validation": "", "share": 0.2, "name": "share"})
     examples = read_labelled_texts("my.csv", "said", "kind", skip_bad_rows=True)
@@ -391,7 +371,7 @@ def test_adapters(recipe, finished, quick):
     assert cost["trained"] == sum(tensor.size for tensor in tensors.values())
 
 
-def test_classes_can_weigh_the_same(recipe, finished, fitted):
+def test_classes_can_weigh_the_same(recipe, finished, quick, fitted):
     rows = [(f"a cat {n}", "cat") for n in range(9)] + [(f"a dog {n}", "dog") for n in range(3)]
     write("uneven.csv", ("said", "kind"), *rows)
     uneven = {"csv": "uneven.csv", "validation": "uneven.csv"}

@@ -203,12 +203,12 @@ def test_a_run_that_comes_to_nothing_says_so(recipe, quick):
     assert not os.path.exists("saved_models/none")
 
 
-def test_validation_of_its_own(recipe, finished, quick):
+def test_validation_of_its_own(recipe, finished, quick, fitted):
     folder, _ = finished
     text = (folder / "my.csv").read_text("utf-8").splitlines(True)
     (folder / "other.csv").write_text(text[0] + "".join(text[1:6]), encoding="utf-8")
     try:
-        recipe(**SETTINGS | {"validation": "other.csv", "name": "own", "epochs": 1})
+        fitted(recipe, **SETTINGS | {"validation": "other.csv", "name": "own"})
         training, validation = read_json(folder / "runs" / "own" / "data.json")
     finally:
         (folder / "other.csv").unlink()
