@@ -11,10 +11,10 @@ import hostile_templates
 import jinja2
 import jinja2.ext
 import jinja2.sandbox
-import limited
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_limited import outcomes_of
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.text import sandbox
@@ -29,7 +29,7 @@ FAMILIES = sorted((Path(__file__).parent / "chat_templates").glob("*.jinja"))
 
 @pytest.fixture(scope="module")
 def outcomes():
-    return {outcome["name"]: outcome for outcome in limited.outcomes("hostile_templates")}
+    return outcomes_of("hostile_templates")
 
 
 @pytest.mark.parametrize("name", hostile_templates.CASES)
