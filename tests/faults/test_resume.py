@@ -26,7 +26,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.training import Run
 from tfx_transformer.training.checkpoints import KEPT, Checkpoints
 from tfx_transformer.training.fit import fit
-from tfx_transformer.training.folder import RunFolder
+from tfx_transformer.training.folder import LOCK
 
 FILES = ("arrays.safetensors", "config.json", "SHA256SUMS")
 
@@ -178,23 +178,23 @@ def test_a_run_of_other_settings_is_left_alone(tmp_path):
 
 
 def test_two_runs_at_once(tmp_path):
-    held, holds = os.pipe()
-    other = os.fork()
-    if not other:
-        with contextlib.suppress(BaseException):
-            RunFolder(tmp_path / "r").hold()
-            os.write(holds, b"1")
-            signal.pause()
-        os._exit(1)
-    os.close(holds)
-    try:
-        assert os.read(held, 1) == b"1"
-        with pytest.raises(InputError, match=f"process {other}, is writing there"):
-            Run("r", {}, root=tmp_path)
-    finally:
-        os.close(held)
-        os.kill(other, signal.SIGKILL)
-        os.waitpid(other, 0)
+    (tmp_path / "r").mkdir()
+    program = (  # the other's lock alone, which needs no TensorFlow
+        "import sys, pathlib\n"
+        "from tfx_transformer.files import Lock\n"
+        "held = Lock(pathlib.Path(sys.argv[1])).hold()\n"
+        "print('holds', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", program, tmp_path / "r" / LOCK],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout.readline() == "holds\n"
+    with pytest.raises(InputError, match=f"process {other.pid}, is writing there"):
+        Run("r", {}, root=tmp_path)
+    other.kill()
+    other.wait()
     run = Run("r", {}, root=tmp_path)
     assert run.close({"a": 1}) == {"a": 1} and not (tmp_path / "r" / "lock").exists()
 
