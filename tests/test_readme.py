@@ -1,4 +1,5 @@
-"""What README.md shows works: its Python and its shell blocks run, in order, in an empty folder.
+"""What README.md and the pages of docs/ show works: their Python and shell blocks run, in order,
+in one folder that holds nothing but data sets.
 
 The Python runs in a notebook, which shows nothing in red, pictures, and short descriptions.
 
@@ -19,6 +20,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
+JAPANESE = ROOT / "README.ja.md"
+PAGES = (README, ROOT / "docs" / "python.md", ROOT / "docs" / "commands.md")
 
 # Enough rows to see that a training works, few enough to do it in seconds.
 ROWS = 300
@@ -85,24 +88,30 @@ def shown(tmp_path_factory) -> dict[str, list]:
         outputs[source] = cell.outputs
 
     with client.setup_kernel(env=environment):
-        for block in blocks(README.read_text(encoding="utf-8")):
-            if block.language == "python":
-                run(block.code)
-                continue
-            command = ["bash", "-euo", "pipefail", "-c", block.code]
-            done = subprocess.run(
-                command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True
-            )
-            where = f"README.md, line {block.line}:\n{block.code}\n"
-            assert done.returncode == 0, where + done.stdout + done.stderr
+        for page in PAGES:
+            for block in blocks(page.read_text(encoding="utf-8")):
+                if block.language == "python":
+                    run(block.code)
+                    continue
+                command = ["bash", "-euo", "pipefail", "-c", block.code]
+                done = subprocess.run(
+                    command,
+                    cwd=folder,
+                    env=os.environ | {"PATH": path},
+                    capture_output=True,
+                    text=True,
+                )
+                where = f"{page.name}, line {block.line}:\n{block.code}\n"
+                assert done.returncode == 0, where + done.stdout + done.stderr
         for source in (*LOOKED_AT, PICTURE):
             run(source)
     return outputs
 
 
 def test_every_block_runs(shown):
-    languages = {block.language for block in blocks(README.read_text(encoding="utf-8"))}
-    assert languages == {"python", "bash"}
+    for page in PAGES:
+        languages = {block.language for block in blocks(page.read_text(encoding="utf-8"))}
+        assert languages <= {"python", "bash"} and languages, page.name
     assert not [o for outputs in shown.values() for o in outputs if o.output_type == "error"]
 
 
@@ -135,3 +144,33 @@ def test_blocks_are_found_where_they_stand():
         "<!-- not run -->\n```bash\nmake demo\n```\n\nthen\n\n```bash\necho\n```\n"
     )
     assert blocks(text) == [Block("python", 4, "a = 1\nb = 2\n"), Block("bash", 20, "echo\n")]
+
+
+def test_the_japanese_page_shows_the_same():
+    """The same blocks, tables of as many rows, and links to the same places, in the same order."""
+    english, japanese = (page.read_text(encoding="utf-8") for page in (README, JAPANESE))
+    code = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+    comments = re.compile(r" *#.*")
+    assert [comments.sub("", block) for block in code.findall(english)] == [
+        comments.sub("", block) for block in code.findall(japanese)
+    ]
+    for pattern in (r"^#+ ", r"^\|", r"^- "):
+        counts = [len(re.findall(pattern, text, re.MULTILINE)) for text in (english, japanese)]
+        assert counts[0] == counts[1] > 0, pattern
+    links = [re.findall(r"\]\(([^)]+)\)", text) for text in (english, japanese)]
+    assert links[0][0] == JAPANESE.name and links[1][0] == README.name
+    assert links[0][1:] == links[1][1:]
+
+
+@pytest.mark.parametrize("page", [README, JAPANESE], ids=lambda page: page.name)
+def test_both_pages_are_short(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 140
+    assert max(len(line) for line in lines) <= 100
+
+
+def test_links_lead_to_files():
+    for page in (*PAGES, JAPANESE, *(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", text):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"

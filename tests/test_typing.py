@@ -1,4 +1,4 @@
-"""Type checkers accept README.md's Python and a user's script, and catch what is misspelt."""
+"""Type checkers accept the Python of README.md and of docs/ and a user's script, and catch what is misspelt."""
 
 import ast
 import json
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_readme import README, ROOT, blocks
+from test_readme import PAGES, ROOT, blocks
 
 import tfx_transformer as tfx
 
@@ -29,9 +29,9 @@ tfx.load("bundle", task="causal")[0].config.hiden_dim  # attribute
 
 @pytest.fixture(scope="module")
 def scripts(tmp_path_factory) -> Path:
-    """A folder with README's Python, a user's script and one of mistakes."""
+    """A folder with the pages' Python, a user's script and one of mistakes."""
     folder = tmp_path_factory.mktemp("typing")
-    shown = blocks(README.read_text(encoding="utf-8"))
+    shown = [block for page in PAGES for block in blocks(page.read_text(encoding="utf-8"))]
     python = "\n".join(block.code for block in shown if block.language == "python")
     (folder / "readme.py").write_text(python, "utf-8")
     (folder / "user.py").write_text(USER.read_text(encoding="utf-8"), "utf-8")
