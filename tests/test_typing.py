@@ -1,4 +1,4 @@
-"""Type checkers accept the Python of README.md and of docs/ and a user's script, and catch what is misspelt."""
+"""Type checkers accept the Python of README.md, docs/ and a script, and catch what is misspelt."""
 
 import ast
 import json
