@@ -132,6 +132,11 @@ def evaluate(texts: LabelledTexts, images: LabelledImages) -> None:
     chances = tfx.evaluation.score_multi_label(pixels, pixels, names)
     print(chances, tfx.evaluation.most_confident_mistakes(["a"], pixels, truth, names))
     print(tfx.evaluation.token_f1("a", "b"), ids.dtype)
+    share: tfx.evaluation.Interval | None = tfx.evaluation.proportion_interval(3, 7)
+    share = tfx.evaluation.mean_interval([0.5, 1.0]) or share
+    share = tfx.evaluation.bootstrap_interval(lambda drawn: float(drawn.mean()), 7) or share
+    share = tfx.evaluation.macro_f1_interval(np.eye(2, dtype=int)) or share
+    print(share)
     table = tfx.data.read_table("table.csv", {"text": "title"}, skip_bad_rows=True)
     tfx.data.write_bad_rows("bad.csv", table.bad_rows)
     for part in tfx.data.stream_table("table.csv", {"text": "title"}, chunk_rows=10):
@@ -153,10 +158,12 @@ def draw(vectors: np.ndarray) -> None:
     tfx.pictures.weight_changes(None, [{"name": "a", "change": 0.5}])
     tfx.pictures.weight_sizes(None, [{"name": "a", "norm": 0.5}])
     tfx.pictures.token_picture(None, {"a": []})
+    tfx.pictures.contact_sheet(None, [np.zeros((8, 8, 3), "uint8")], ["cat"], title="Mistakes")
 
 
 def train_as_recipes_do(goal: str) -> None:
     tfx.training.set_random_seed(3)
+    print(tfx.training.text_base("saved_models/base")[1].vocabulary_size)
     run = tfx.training.Run("runs/mine", {"epochs": 3})
     objective = tfx.training.objective(goal)
     tfx.training.check_settings({"epochs": 3})
