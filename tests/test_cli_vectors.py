@@ -291,7 +291,7 @@ def test_scores_that_are_all_alike_have_no_correlation(answer, tmp_path):
 
 def test_similar_refuses(command, bundles, tmp_path):
     assert "name a bundle" in refused(command, "similar")
-    assert "there are 1 texts" in refused(command, "similar", bundles / "writer", "a")
+    assert "1 text cannot be compared" in refused(command, "similar", bundles / "writer", "a")
     errors = refused(command, "similar", "--csv", "my.csv", "--first", "a")
     assert "scored pairs are read from a file" in errors
     errors = refused(command, "similar", bundles / "writer", "--csv", "my.csv")

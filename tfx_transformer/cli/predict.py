@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tfx_transformer.cli.data import TABLE_OPTIONS, add_table_options, given_table
 from tfx_transformer.cli.engines import VARIANTS
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
 
 if TYPE_CHECKING:
     from tfx_transformer.cli.answered_table import InputTable
@@ -90,7 +91,7 @@ def predict(chosen: argparse.Namespace) -> dict[str, Any]:
     model = runtime.load(chosen.bundle, chosen.variant)
     done = output.open(table, prediction)
     if done:
-        print(f"Goes on after {done:,} rows.")
+        print(f"Goes on after {quantity(done, 'row')}.")
     progress = _Progress(table, done)
     rows = itertools.islice(table.rows(), done, None)
     empty = [None] * len(prediction.names)
@@ -164,7 +165,7 @@ class _Progress:
         if now - self.last < _PAUSE or end <= self.first:
             return
         self.last = now
-        text = f"  {self.count:,} rows"
+        text = f"  {quantity(self.count, 'row')}"
         if total := self.table.total:
             left = (now - self.begin) * (total - end) / (end - self.first)
             text += f", {100 * end / total:.0f} %, {duration(max(left, 0))} left"

@@ -13,6 +13,7 @@ from tfx_transformer import files
 from tfx_transformer.arguments import refuse_files
 from tfx_transformer.cli.engines import read_texts
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
 
 SHOWN_NUMBERS = 6
 
@@ -66,7 +67,7 @@ def similar(chosen: argparse.Namespace) -> dict[str, Any]:
         return _search(chosen)
     if len(chosen.texts) < 2:
         raise InputError(
-            f"there are {len(chosen.texts)} texts.\n"
+            f"{quantity(len(chosen.texts), 'text')} cannot be compared.\n"
             "  Give two or more to compare, or --csv FILE.csv --column COLUMN to search."
         )
     return _compare(chosen)
@@ -112,7 +113,7 @@ def _search(chosen: argparse.Namespace) -> dict[str, Any]:
     make, method = embedder(chosen)
     queries = make(chosen.texts)
     vectors = make(texts, prompt=chosen.row_prompt)
-    print(f"{len(texts):,} rows: {method}")
+    print(f"{quantity(len(texts), 'row')}: {method}")
     results = []
     found, cosines_found = nearest(queries, vectors, chosen.count)
     for query, indices, cosines in zip(chosen.texts, found, cosines_found, strict=True):
@@ -149,7 +150,8 @@ def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
         vectors = unit(make([*first, *second]))
         cosines = np.sum(vectors[: len(first)] * vectors[len(first) :], axis=1)
         results[Path(chosen.bundle).name] = spearman(cosines, scores)
-    print(f"{len(scores):,} pairs of {chosen.csv}; Spearman's correlation with {chosen.score!r}:")
+    pairs = quantity(len(scores), "pair")
+    print(f"{pairs} of {chosen.csv}; Spearman's correlation with {chosen.score!r}:")
     for name, value in results.items():
         print(f"  {100 * value:>6.2f}  {name}")
     if method:

@@ -18,6 +18,7 @@ from tfx_transformer.cli.similar import (
     similar,
 )
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
 
 TABLE = "embedding/embeddings"  # the weight that holds a bundle's word vectors
 DRAWN = 300  # points of a map, evenly spaced among the rows
@@ -105,7 +106,7 @@ def documents(chosen: argparse.Namespace) -> dict[str, Any]:
 
         made = DocumentVectors.fit(texts, chosen.weighting, max_words=chosen.max_words)
         make, method = made.transform, f"{len(made.words):,} words, {chosen.weighting}"
-    print(f"{len(texts):,} texts: {method}")
+    print(f"{quantity(len(texts), 'text')}: {method}")
     if chosen.save:
         save_vectors(chosen.save, make(texts), texts)
     drawn = _spread(len(texts))
@@ -144,7 +145,7 @@ def images(chosen: argparse.Namespace) -> dict[str, Any]:
         from tfx_transformer.models.states import image_states
 
         shown, method = image_states(model, pixels), "mean of the encoder's last states"
-    print(f"{len(shown):,} images: {method}")
+    print(f"{quantity(len(shown), 'image')}: {method}")
     groups = ["|".join(labels) for labels in found.labels]
     share = _draw_map(
         chosen, shown, [""] * len(shown), groups, f"{Path(chosen.path).name}: {method}"
