@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -95,28 +96,64 @@ def pad(rows: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
     return table
 
 
+class FirstBatches(BatchPlan):
+    """The first batches of every epoch of another plan.
+
+    Args:
+        plan: the other one.
+        count: of batches.
+    """
+
+    def __init__(self, plan: BatchPlan, count: int) -> None:
+        super().__init__(plan.lengths, plan.batch_size, shuffle=plan.shuffle, seed=plan.seed)
+        self._plan, self._count = plan, min(count, len(plan))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        return self._plan.order(epoch)[: self._count]
+
+    def index(self, example: int) -> int:
+        return self._plan.index(example)
+
+    def name(self, example: int) -> str:
+        return self._plan.name(example)
+
+
 @dataclasses.dataclass(frozen=True)
 class Source:
     """Where the batches of a data set come from: batch n of all epochs is a function of n.
 
     plan: order of the examples; batch: makes the arrays of one batch from the indices of its
-    examples; from_step: n -> a `tf.data.Dataset` without end of batches n, n + 1, …; members: index
-    of an example -> indices of what was read that it is made of; errors: what went wrong in a
-    batch.
+    examples; start: (plan, n) -> a `tf.data.Dataset` without end of batches n, n + 1, … of a plan;
+    members: index of an example -> indices of what was read that it is made of; errors: what went
+    wrong in a batch.
     """
 
     plan: BatchPlan
     batch: Callable[[np.ndarray], Any]
-    from_step: Callable[[int], Any]
+    start: Callable[[BatchPlan, int], Any]
     members: Callable[[int], Sequence[int]]
     errors: list[InputError] = dataclasses.field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.plan)
 
+    def from_step(self, step: int) -> Any:
+        """A `tf.data.Dataset` without end of the batches from a step on."""
+        return self.start(self.plan, step)
+
+    def take(self, count: int) -> Source:
+        """The source of the first batches of every epoch."""
+        return dataclasses.replace(self, plan=FirstBatches(self.plan, count))
+
     def tokens(self) -> int:
-        """Tokens of all examples, padding not counted."""
-        return int(self.plan.lengths.sum())
+        """Tokens of the examples of an epoch, padding not counted; of some of the batches in
+        proportion."""
+        plan = self.plan
+        batches = -(-len(plan.lengths) // plan.batch_size)
+        return round(int(plan.lengths.sum()) * len(plan) / batches) if batches else 0
 
     def examples(self, step: int) -> np.ndarray:
         """What the plan calls the examples of a batch, counted over all epochs from 0."""
@@ -163,7 +200,8 @@ def tf_dataset(
 ) -> Batches:
     """A `tf.data.Dataset` of known length; each iteration over it is the plan's next epoch.
 
-    Its attribute `source` is a `Source`: training that was interrupted goes on from any step.
+    Its attribute `source` is a `Source`: training that was interrupted goes on from any step. What
+    `take` and `prefetch` make of it has one too; what others make, such as `map`, has none.
 
     Args:
         plan: order of the examples.
@@ -198,7 +236,7 @@ def tf_dataset(
         for indices in plan.order(next(epochs)):
             yield batch(indices)
 
-    def from_step(step):
+    def start(plan, step):
         def generate():
             epoch, skipped = divmod(step, len(plan))
             for later in itertools.count(epoch):
@@ -207,6 +245,45 @@ def tf_dataset(
 
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
-    dataset = data_set(next_epoch, len(plan))
-    dataset.source = Source(plan, batch, from_step, members, errors)  # pyright: ignore
-    return dataset
+    source = Source(plan, batch, start, members, errors)
+    return with_source(data_set(next_epoch, len(plan)), source, tf.data.Dataset)
+
+
+def with_source(dataset: Any, source: Source, base: type) -> Batches:
+    """Return a `tf.data.Dataset` that knows where its batches come from, as `Batches.source`.
+
+    Args:
+        dataset: the batches.
+        source: of them.
+        base: `tf.data.Dataset`, or a class derived from it.
+    """
+    return _sourced(next(c for c in base.__mro__ if c.__name__ == "DatasetV2"))(dataset, source)
+
+
+@functools.cache
+def _sourced(base: type) -> type:
+    """Return the class of data sets that keep their `Source` where that is possible."""
+
+    class SourcedDataset(base):
+        def __init__(self, dataset, source):
+            self._dataset, self.source = dataset, source
+            super().__init__(dataset._variant_tensor)
+
+        def _inputs(self):
+            return [self._dataset]
+
+        @property
+        def element_spec(self):
+            return self._dataset.element_spec
+
+        def take(self, count, name=None):
+            taken = self._dataset.take(count, name=name)
+            return SourcedDataset(taken, self.source if count < 0 else self.source.take(count))
+
+        def prefetch(self, buffer_size, name=None):
+            return SourcedDataset(self._dataset.prefetch(buffer_size, name=name), self.source)
+
+        def with_options(self, options, name=None):
+            return SourcedDataset(self._dataset.with_options(options, name=name), self.source)
+
+    return SourcedDataset

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import Source
+from tfx_transformer.data.batches import BatchPlan, Source, with_source
 
 # An image is shifted by at most this share of its width and height.
 _SHIFT = 1 / 8
@@ -48,13 +48,13 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
     augment, _ = _changes(image_size, seed, mix)
     changed = batches.map(augment).prefetch(4)
     source = getattr(batches, "source", None)
-    if source is not None:
-        from_step = functools.partial(_from_step, source, image_size, seed, mix)
-        changed.source = dataclasses.replace(source, from_step=from_step)
-    return changed
+    if source is None:
+        return changed
+    start = functools.partial(_start, source, image_size, seed, mix)
+    return with_source(changed, dataclasses.replace(source, start=start), type(changed))
 
 
-def _from_step(source: Source, image_size: int, seed: int, mix: float, step: int):
+def _start(source: Source, image_size: int, seed: int, mix: float, plan: BatchPlan, step: int):
     """Return augmented batches from any step on; what is drawn is a function of the step."""
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
@@ -65,7 +65,7 @@ def _from_step(source: Source, image_size: int, seed: int, mix: float, step: int
             generator.state.assign(ops.cast(state, generator.state.dtype))
         return augment(*batch)
 
-    batches = source.from_step(step)
+    batches = source.start(plan, step)
     numbers = batches.counter(start=step)
     return batches.zip((numbers, batches)).map(numbered).prefetch(4).with_options(batches.options())
 

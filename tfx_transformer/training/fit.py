@@ -55,7 +55,12 @@ def fit(
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     finite.check_optimizer(model.optimizer)
-    source = batches.source
+    source = getattr(batches, "source", None)
+    if source is None:
+        raise InputError(
+            "the batches do not say where they come from, so that training could not go on.\n"
+            "  Pass those that tfx.data made: take and prefetch keep it, map and others do not."
+        )
     resume = Resume(checkpoints, callbacks, source, steps, kept or {}, save_minutes)
     if resume.begin(model):
         print(f"Goes on from {resume.place()}.")
