@@ -452,15 +452,22 @@ def test_bad_arguments(command, trained, tmp_path, arguments, message):
     assert (trained.path / "SHA256SUMS").read_bytes() == sums
 
 
-@pytest.mark.parametrize("verb", [["info"], ["generate", "-"], ["export"]])
-def test_a_damaged_bundle_is_named(command, trained, tmp_path, verb):
+@pytest.mark.parametrize(
+    ("verb", "name"),
+    [
+        (["info"], "model.safetensors"),
+        (["generate", "-"], "model.tflite"),
+        (["export"], "model.safetensors"),
+    ],
+)
+def test_a_damaged_bundle_is_named(command, trained, tmp_path, verb, name):
     path = trained.copy(tmp_path)
-    with (path / "model.safetensors").open("ab") as file:
+    with (path / name).open("ab") as file:
         file.write(b"\0")
     before = everything_in(tmp_path)
     status, output, errors = command(verb[0], path, *verb[1:])
     assert (status, output) == (2, "")
-    assert "model.safetensors does not have the checksum in SHA256SUMS" in errors
+    assert f"{name} does not have the checksum in SHA256SUMS" in errors
     assert everything_in(tmp_path) == before
 
 
