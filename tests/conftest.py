@@ -139,6 +139,19 @@ def command(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture
+def bare(monkeypatch):
+    """Recipes make no exports, and pictures of one pixel: both take longer than training."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    def save(figure, file, **_):
+        Image.new("L", (1, 1)).save(file, "PNG")
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_, **__: {})
+
+
+@pytest.fixture
 def fitted(monkeypatch):
     """Runs a recipe up to `fit`; returns the model and what `fit` is given: {"x": one epoch,
     "validation_data": …}."""

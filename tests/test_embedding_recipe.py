@@ -91,10 +91,9 @@ def held_out(finished):
 
 
 @pytest.fixture
-def quick(finished, monkeypatch):
-    """In that folder, and without the exports, which take most of the time."""
+def quick(finished, bare, monkeypatch):
+    """In that folder, without exports and pictures."""
     monkeypatch.chdir(finished[0])
-    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
     return finished[0]
 
 

@@ -103,10 +103,9 @@ def finished(recipe, folder):
 
 
 @pytest.fixture
-def quick(folder, monkeypatch):
-    """In that folder, and without the exports, which take most of the time."""
+def quick(folder, bare, monkeypatch):
+    """In that folder, without exports and pictures."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
 
 
 def read_json(path):

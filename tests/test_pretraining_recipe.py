@@ -107,11 +107,10 @@ def by_saved_model(path):
 
 
 @pytest.fixture
-def quick(finished, monkeypatch):
-    """In that folder, without XLA and without the exports, which take most of the time."""
+def quick(finished, bare, monkeypatch):
+    """In that folder, without XLA, exports and pictures."""
     without_xla(monkeypatch)
     monkeypatch.chdir(finished[0])
-    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
 
 
 def read_json(path):

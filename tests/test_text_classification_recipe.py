@@ -105,10 +105,9 @@ def probabilities(path, held_out):
 
 
 @pytest.fixture
-def quick(finished, monkeypatch):
-    """In that folder, and without the exports, which take most of the time."""
+def quick(finished, bare, monkeypatch):
+    """In that folder, without exports and pictures."""
     monkeypatch.chdir(finished[0])
-    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
 
 
 # What a run leaves behind

@@ -39,6 +39,7 @@ def scripts(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow  # pyright, the other checker, reads the same scripts
 def test_mypy_strict(scripts):
     # "silent": of the package, which for a user is an installed one, only the types are read.
     command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "-O", "json"]
