@@ -36,7 +36,23 @@ def put(path, text="of the user"):
 @pytest.mark.parametrize(
     "name",
     ["", ".", "..", "a/b", "../a", "a\\b", "/etc", ".hidden", "a:b", "a\nb", "a\x1b[31m", "\x7f"]
-    + ["a b", " a", "a\u3000b", "a\u202eb", "a\udc80", "a\0", "~/", "é" * 101, 3, None],
+    + [
+        "nul",
+        "CON.txt",
+        "Com1",
+        "lpt9.tar.gz",
+        "a.",
+        "a b",
+        " a",
+        "a\u3000b",
+        "a\u202eb",
+        "a\udc80",
+        "a\0",
+        "~/",
+        "é" * 101,
+        3,
+        None,
+    ],
 )
 def test_a_name_that_leads_elsewhere_is_refused(tmp_path, name):
     put(tmp_path / "runs" / "thesis.txt")
@@ -53,7 +69,9 @@ def test_a_folder_given_as_the_name_is_left_alone(tmp_path):
     assert tree(tmp_path) == {"thesis.txt": b"of the user"}
 
 
-@pytest.mark.parametrize("name", ["en_ja-2", "日本語", "a.b", "é" * 100])
+@pytest.mark.parametrize(
+    "name", ["en_ja-2", "日本語", "a.b", "é" * 100, "console", "null", "com10"]
+)
 def test_names_that_are_good(name):
     check_name(name)
 
@@ -128,6 +146,14 @@ def test_a_manifest_may_hold_anything(tmp_path, manifest):
     finished_run(tmp_path)
     kept = {"thesis.txt", "r/figures/one.png", "r/a/b", "r/checkpoints/mine"}
     assert kept < tree(tmp_path).keys()
+
+
+@pytest.mark.parametrize("manifest", ['{"name": "photos"}', '["a.jpg"]', "a.jpg"])
+def test_a_manifest_of_the_user_stays(tmp_path, manifest):
+    put(tmp_path / "r" / "files.json", manifest)
+    with pytest.raises(InputError, match="files.json was not written by a run"):
+        Run("r", {"overwrite": True}, root=tmp_path)
+    assert tree(tmp_path) == {"r/files.json": manifest.encode()}
 
 
 def test_links_are_removed_and_never_followed(tmp_path):

@@ -56,6 +56,9 @@ _KNOWN = _FIRST | {
 # What a killed process may leave of them: see `files.replacing`.
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
 
+# Names of devices on Windows, where an end of dots is cut off, too.
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\..*)?$|.*\.$", re.IGNORECASE)
+
 # Bytes of a name: what is made beside it has a longer one, and 255 are the most.
 _LONGEST = 200
 
@@ -70,7 +73,7 @@ def check_name(name: str, flag: str = "name") -> None:
         InputError: the name is not one.
     """
     is_name = isinstance(name, str) and name and name.isprintable() and not name.startswith(".")
-    if not is_name or any(c.isspace() or c in '/\\:*?"<>|' for c in name):
+    if not is_name or any(c.isspace() or c in '/\\:*?"<>|' for c in name) or _RESERVED.match(name):
         raise InputError(f"{flag} {name!r} cannot be a folder's name.\n  Use letters, digits, - _")
     if len(name.encode()) > _LONGEST:
         raise InputError(
@@ -142,7 +145,7 @@ class RunFolder:
             recorded.add(REPORT)
         for name in sorted(_KNOWN | {MANIFEST}):
             path = self.path / name
-            foreign = name not in recorded and name != MANIFEST
+            foreign = name not in recorded
             if (path.is_dir() and not path.is_symlink()) or (foreign and path.exists()):
                 self.release()
                 raise InputError(
@@ -152,7 +155,7 @@ class RunFolder:
         for path in list(self.path.iterdir()):
             unfinished = _UNFINISHED.fullmatch(path.name)
             name = unfinished[1] if unfinished else path.name
-            if name in recorded | {MANIFEST} and path.name != MANIFEST and not path.is_dir():
+            if name in recorded and path.name != MANIFEST and not path.is_dir():
                 path.unlink()
         self._written = []
         self._write_manifest()
@@ -194,7 +197,7 @@ class RunFolder:
         if not isinstance(names, list):
             was_run = (self.path / _SETTINGS).is_file() or self._has_checkpoints()
             known = _KNOWN if (self.path / MANIFEST).is_file() else _FIRST
-            return set(known) if was_run else set()
+            return {*known, MANIFEST} if was_run else set()
         kept = {LOCK, CHECKPOINTS, MANIFEST}
         plain = {n for n in names if isinstance(n, str) and n == Path(n).name and n not in kept}
-        return plain | {"training.bin", "validation.bin"}  # see `data.read_corpus`
+        return plain | {MANIFEST, "training.bin", "validation.bin"}  # see `data.read_corpus`
