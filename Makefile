@@ -52,6 +52,7 @@ soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/hostile_models.py runs/hostile/*
 	$(BIN)/python tests/faults/hostile_models.py runs/hostile/* --tables --count 150
 	$(BIN)/python tests/faults/hostile_models.py runs/hostile/* --configs --count 12
+	$(BIN)/python tests/faults/kill_predict.py runs/hostile/text_classifier
 	$(BIN)/python tests/faults/hostile_models.py runs/hostile/causal --file model.litertlm --count 400
 	if $(BIN)/python -m pip install --quiet atheris; then \
 		$(BIN)/python tests/faults/fuzz.py --guided; \

@@ -231,7 +231,10 @@ def _rows_in_rgb(image) -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
-        return _bytes_of_16_bits()[np.clip(np.asarray(image), 0, 65_535)][:, :, None]
+        values = np.asarray(image)
+        if values.dtype != np.uint16:
+            values = np.clip(values, 0, 65_535)
+        return _bytes_of_16_bits()[values][:, :, None]
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image.convert("RGBA"))

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tfx_transformer.images import read_image, resize
 
-SECONDS = 2.0  # on cores that others use; on idle ones half of it
+SECONDS = 1.0
 MAY_ANSWER = True
 
 # Bits and kind of colour of a PNG, and the channels that it has.

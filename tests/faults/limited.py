@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import importlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -41,12 +42,19 @@ def outcomes(module: str) -> Iterator[dict[str, Any]]:
     cases = importlib.import_module(module)
     for name, prepare in cases.CASES.items():
         with tempfile.TemporaryDirectory() as folder:
-            found = {"seconds": 0, "megabytes": 0} | _outcome(prepare(Path(folder)))
+            action = prepare(Path(folder))
+            found = {"seconds": 0, "megabytes": 0} | _outcome(action)
+            if found["seconds"] >= cases.SECONDS:  # other programs on the machine slow memory down
+                found = min(found, {"seconds": 0, "megabytes": 0} | _outcome(action), key=_seconds)
             good = found["said"] is not None or (
                 getattr(cases, "MAY_ANSWER", False) and found["error"] is None
             )
             good = good and found["seconds"] < cases.SECONDS
             yield {"name": name, "good": good} | found
+
+
+def _seconds(found: dict[str, Any]) -> float:
+    return found["seconds"] or math.inf  # 0: it was ended
 
 
 def _outcome(run: Callable[[], object]) -> dict[str, Any]:
