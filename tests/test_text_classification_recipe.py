@@ -403,6 +403,9 @@ def test_several_labels_a_row(recipe, finished, quick):
     assert result["scores"]["exact_match"] == pytest.approx(accuracy_score(truth, predicted))
     left = set(os.listdir(folder / "runs" / "several"))
     assert "classes.csv" in left and not left & {"confusion.png", "calibration.png", "mistakes.csv"}
+    shown = {"exact match": "exact_match", "micro-F1": "micro_f1", "macro-F1": "macro_f1"}
+    scores = {say: f"{100 * result['scores'][name]:.1f} %" for say, name in shown.items()}
+    report_of(folder / "runs" / "several", folder / "saved_models" / "several", scores)
 
 
 def test_two_columns_of_text(recipe, finished, quick, monkeypatch):
