@@ -221,6 +221,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "元のモデルは{base}で、そのライセンスも適用されます。",
     ),
     # The end of a run.
+    "report": ("Report: {path}", "レポート: {path}"),
     "next": ("Next:", "次のコマンド:"),
 }
 

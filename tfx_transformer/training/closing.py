@@ -14,17 +14,25 @@ from tfx_transformer.evaluation.conclusion import Conclusion
 Settings = Mapping[str, Any]
 
 
-def ending(conclusion: Conclusion | None, path: Path | None, settings: Settings) -> list[str]:
+def ending(
+    conclusion: Conclusion | None,
+    path: Path | None,
+    settings: Settings,
+    report: Path | None = None,
+) -> list[str]:
     """Return the last lines of a run.
 
     Args:
         conclusion: on the model; None: there is none.
         path: of the bundle; None: there is none.
         settings: of the run.
+        report: path of the page to look at; None: there is none.
     """
     lines = [""]
     for sentence in [] if conclusion is None else conclusion.sentences():
         lines += wrapped(sentence, COLUMNS)
+    if report is not None and report.is_file():
+        lines.append(wording.say("report", path=report))
     if path is not None:
         lines.append(wording.say("next"))
         lines += [line for one in next_commands(path, settings) for line in _command_lines(one)]

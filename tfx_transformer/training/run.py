@@ -20,6 +20,7 @@ from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
 from tfx_transformer.models.saving import is_saved, save, update_config
 from tfx_transformer.renamed import old_method
+from tfx_transformer.report import REPORT
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.callbacks import (
     BestWeights,
@@ -254,7 +255,8 @@ class Run:
         if self.bundle is not None and self._report.costs:
             update_config(self.bundle, costs=self._report.costs)
         self._folder.release()
-        print("\n".join(ending(self.conclusion, self.bundle, self.settings)), flush=True)
+        page = self.folder / REPORT
+        print("\n".join(ending(self.conclusion, self.bundle, self.settings, page)), flush=True)
         return result
 
     done = old_method("Run.done", "close")

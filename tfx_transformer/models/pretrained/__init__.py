@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
     from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 
+# The task of what sentence-transformers wrote: that of `Embedder`, whose import needs Keras.
+_OF_SENTENCES = "embedding"
+
 # Most classes that a checkpoint may count without naming them.
 _MOST_LABELS = 100_000
 
@@ -269,11 +272,11 @@ class Source:
         config = read_config(folder)
         family = family_of(config, folder)
         own = task_of(family, config)
-        if sentence is not None and Embedder.task not in family.serves:
+        if sentence is not None and _OF_SENTENCES not in family.serves:
             raise InputError(
                 f"{path / MODULES}: an embedder around a {config['model_type']} is not known."
             )
-        return cls(folder, config, family, own if sentence is None else Embedder.task, sentence)
+        return cls(folder, config, family, own if sentence is None else _OF_SENTENCES, sentence)
 
     def checkpoint(self, headers_of: HeadersOf | None = None) -> Checkpoint:
         """Its weights, of which the headers are read; `headers_of`: see `Checkpoint`."""
