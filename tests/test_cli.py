@@ -371,7 +371,7 @@ def test_bad_files(command, trained, tmp_path, verb, content, arguments, message
     before = everything_in(tmp_path)
     verb = [argument.replace("{bundle}", str(trained.path)) for argument in verb]
     status, output, errors = command(*verb, *arguments)
-    assert (status, output) == (2, "")
+    assert (status, output) == (2, "reading the data\n" if verb[0] == "run" else "")
     assert all(part in errors for part in message), errors
     assert "Traceback" not in errors
     first, *rest = errors.rstrip("\n").split("\n")
