@@ -1,6 +1,7 @@
 """What all tests share: quiet libraries, fixed seeds, patience on a busy machine, real data."""
 
 import atexit
+import collections
 import os
 import random
 import re
@@ -41,6 +42,9 @@ NEEDED = {
     ),
 }
 
+# Files whose few tests take a minute: they begin first, so that both workers end at the same time.
+FIRST = ("tests/test_readme.py", "tests/test_contributing.py", "tests/conformance/test_models.py")
+
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("patient", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
@@ -52,6 +56,10 @@ def pytest_collection_modifyitems(config, items):
     missing = leave_out(items)
     if missing and not any("::" in argument for argument in config.args):
         raise pytest.UsageError(f"slow(but=...) names no variant: {', '.join(sorted(missing))}")
+    files = [item.nodeid.split("::")[0] for item in items]
+    counts = collections.Counter(files)
+    order = sorted(range(len(items)), key=lambda n: (files[n] not in FIRST, -counts[files[n]]))
+    items[:] = [items[n] for n in order]
 
 
 def pytest_unconfigure() -> None:
@@ -71,6 +79,8 @@ def pytest_xdist_make_scheduler(config, log):
     if config.getvalue("dist") != "loadfile":
         return None
     from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False  # the order of `pytest_collection_modifyitems`
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:

@@ -378,7 +378,7 @@ def test_generate_stops_where_it_is_told(command, assistant, texts, expected):
         (["generate", "{}", "x", "--beams=2"], "beams"),
         (["generate", "{}", "x", "--variant=int4"], "holds no int4 file for LiteRT"),
         (["generate", "{}", "cats and " * 99], f"the model reads {CONTEXT - 1}."),
-        (["evaluate", "{}", "words.txt"], "instructions are read from .csv, .jsonl and .json"),
+        (["evaluate", "{}", "words.txt"], "instructions are read from tables, .jsonl and .json"),
         (["check", "questions.csv", "--max-length=0"], "--max-length is 0.\n  Expected 2 tokens"),
         (["check", "questions.csv", "--kind=instructions", "--output=answer"], "'answer'"),
         (["export", "{}", "--check=questions.csv", "--column=text"], "'text'"),
@@ -533,7 +533,7 @@ def test_export_and_check(command, assistant, questions, tmp_path):
 def test_info(command, assistant):
     status, output, _ = command("info", assistant.path)
     assert (status, output.split("\n")[0]) == (0, "# assistant")
-    assert "A causal Transformer, " in output and "chat_template.jinja\n" in output
+    assert "A Transformer that writes text, " in output and "chat_template.jinja\n" in output
     told = json.loads(command("info", assistant.path, "--json")[1])
     assert told["chat"] is True
     assert told["files"]["chat_template.jinja"] == len(CHAT_TEMPLATE)

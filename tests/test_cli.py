@@ -165,7 +165,7 @@ def test_check_lists_bad_rows(command, tmp_path):
     write_csv(tmp_path / "my.csv", [("a", "x"), ("b", ""), ("c", "z")])
     status, output, _ = command("check", "my.csv", "--skip-bad-rows")
     assert status == 0
-    assert "1 bad ones left out" in output
+    assert "1 bad row left out" in output
     assert "  row 3, column target: column 'target' is empty" in output
     _, output, errors = command("check", "my.csv", "--skip-bad-rows", "--json")
     assert json.loads(output)["bad_rows"] == [[3, "target", "column 'target' is empty"]]

@@ -187,7 +187,7 @@ def test_the_bundle_knows_labels_and_size(path):
         2,
     )
     card = (path / "README.md").read_text("utf-8")
-    assert "example" not in config and "tiktoken" not in card
+    assert "example" not in config and "numpy tiktoken" not in card
     assert "python run.pyz photo.jpg\n" in card
 
 

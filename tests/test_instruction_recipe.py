@@ -285,7 +285,7 @@ def translator(tmp_path_factory):
         (["--loss-on=questions"], "argument --loss-on: invalid choice: 'questions'"),
         (["--max-length=3"], "in 3 tokens no answer begins"),
         (["--output=reply"], "there is no column 'reply'"),
-        (["--csv=my.txt"], "instructions are read from .csv, .jsonl and .json files"),
+        (["--csv=my.txt"], "instructions are read from tables, .jsonl and .json files"),
         (["--base=nowhere"], "nowhere is not a bundle"),
         (["--base={}"], "its task is 'seq2seq'."),
         (["--name=a/b"], "--name 'a/b' cannot be a folder's name"),

@@ -635,15 +635,15 @@ def test_figures(template):
     json.dumps(first.to_dict())
     assert first.lines() == [
         "training    train.csv",
-        "  rows      5 ('q', 'a'), up to 2 answers each, 1 bad ones left out",
+        "  rows      5 ('q', 'a'), up to 2 answers each, 1 bad row left out",
         "  tokens    32, 43.8 % count in the loss; per row: half ≤ 9, 95 % ≤ 16, longest 16",
-        "  truncated 1 rows (20.0 %)",
-        "  unusable  1 rows (20.0 %)",
+        "  truncated 1 row (20.0 %)",
+        "  unusable  1 row (20.0 %)",
         "  packed    3 rows, 63.6 % full; unpacked 73.7 %",
-        "  repeated  1 rows (20.0 %) stand in the file more than once",
+        "  repeated  1 row (20.0 %)",
     ]
     assert second.lines()[-1] == (
-        "  overlap   1 rows (50.0 %) have a first prompt that training shows too"
+        "  overlap   1 row (50.0 %) with a first prompt that is in training too"
     )
 
 
@@ -666,7 +666,7 @@ def test_a_summary_of_what_does_not_fit(template):
     (summary,) = describe_instructions(of(("aaaa", "b")), None, template, max_length=3)
     assert (summary.unusable, summary.tokens, summary.packed_rows) == (1, 0, 0)
     assert summary.efficiency == {"packed": 0.0, "unpacked": 0.0}
-    assert "  unusable  1 rows (100.0 %)" in summary.lines()
+    assert "  unusable  1 row (100.0 %)" in summary.lines()
 
 
 @given(st.integers(2, 40), st.integers(1, 5), st.integers(0, 9), st.booleans())

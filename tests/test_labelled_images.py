@@ -332,11 +332,11 @@ def test_figures_and_lines(tmp_path):
         "  labels    3: 'dog' 3, 'bird' 1, 'cat' 1",
         "  single    'bird', 'cat': one example, which only one side can have",
         "  pixels    from 2 x 3 to 7 x 11, half ≤ 5 x 3",
-        "  repeated  1 images (20.0 %) are copies of another",
-        "  doubtful  1 images (20.0 %) stand there with another label too",
+        "  repeated  1 image (20.0 %)",
+        "  doubtful  1 image (20.0 %) with another label too",
     ]
     assert (second.name, second.overlap, second.contradictions) == ("validation", 2, 1)
-    assert second.lines()[-1] == "  overlap   2 images (66.7 %) are shown in training too"
+    assert second.lines()[-1] == "  overlap   2 images (66.7 %) in training too"
 
 
 def test_many_labels_are_counted(tmp_path):

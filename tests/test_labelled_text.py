@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfx_transformer.cli.data import COLUMNS, check
+from tfx_transformer.cli.data import COLUMNS, TABLE_OPTIONS, check
 from tfx_transformer.data import (
     LabelledTexts,
     class_weights,
@@ -423,16 +423,16 @@ def test_lines(letters):
     training, held_out = describe_labelled_texts(TRAINING, HELD_OUT, letters, list("xyz"), 4)
     assert training.lines() == [
         "training    train.csv",
-        "  rows      6 ('said', 'topic'), 1 bad ones left out",
+        "  rows      6 ('said', 'topic'), 1 bad row left out",
         "  labels    3: 'x' 3, 'y' 2, 'z' 1",
         "  single    'z': one example, which only one side can have",
         "  tokens    21; per row: half ≤ 4, 95 % ≤ 5, longest 5",
         "  truncated 2 rows (33.3 %)",
-        "  repeated  1 rows (16.7 %) stand in the file more than once",
-        "  doubtful  1 rows (16.7 %) have a text that stands there with another label",
+        "  repeated  1 row (16.7 %)",
+        "  doubtful  1 row (16.7 %) with a text that has another label too",
     ]
     assert held_out.lines()[-1] == (
-        "  overlap   1 rows (50.0 %) have a text that training shows too"
+        "  overlap   1 row (50.0 %) with a text that is in training too"
     )
 
 
@@ -443,7 +443,7 @@ def test_many_labels_are_counted(letters):
     (summary,) = describe_labelled_texts(examples, None, letters, names, 9)
     lines = summary.lines()
     assert lines[2] == "  labels    12, from '9' 1 to '11' 9"
-    assert lines[3] == "  unlabelled 1 rows (4.8 %)"
+    assert lines[3] == "  unlabelled 1 row (4.8 %)"
     assert lines[4].startswith("  single    '0', '1', '10', '2', '3' and 6 more: ")
 
 
@@ -458,6 +458,7 @@ def arguments(path, **chosen):
         "bundle": None,
         "max_length": 128,
         "skip_bad_rows": False,
+        **dict.fromkeys(TABLE_OPTIONS, ""),
     }
     columns = {name: None for kind in COLUMNS.values() for name in kind}
     return argparse.Namespace(**(columns | defaults | chosen))

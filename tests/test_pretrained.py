@@ -231,9 +231,9 @@ def header(facts) -> bytes:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "no safetensors file"),
-        (b"\x80\x04\x95pickled", "no safetensors file"),
-        (struct.pack("<Q", 1 << 62) + b"{}", "no safetensors file"),
+        (b"", "is not a safetensors file"),
+        (b"\x80\x04\x95pickled", "is not a safetensors file"),
+        (struct.pack("<Q", 1 << 62) + b"{}", "is not a safetensors file"),
         (
             header({"a": {"dtype": "F32", "shape": [1 << 40], "data_offsets": [0, 1 << 42]}}),
             "after",
@@ -242,7 +242,7 @@ def header(facts) -> bytes:
         (header({"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, -4]}}), "bytes differ"),
         (header({"a": {"dtype": "F4", "shape": [1], "data_offsets": [0, 4]}}), "cannot be read"),
         (header([1]), "its header is not an object"),
-        (struct.pack("<Q", 40_000) + b"[" * 40_000, "no safetensors file"),
+        (struct.pack("<Q", 40_000) + b"[" * 40_000, "is not a safetensors file"),
     ],
 )
 def test_damaged_files_are_named(content, message, folder):

@@ -352,9 +352,9 @@ def test_the_table(letters):
     [training] = describe_sentence_pairs(TRAINING, None, letters, max_length=5)
     assert training.lines() == [
         "training    train.csv",
-        "  rows      4 ('x' ↔ 'y'), 1 bad ones left out",
+        "  rows      4 ('x' ↔ 'y'), 1 bad row left out",
         "  scores    1 to 5, mean 2.5 ('s')",
         "  tokens    30; per text: half ≤ 2 ↔ 1, 95 % ≤ 4 ↔ 3, longest 4 ↔ 3",
-        "  truncated 1 rows (25.0 %)",
-        "  repeated  1 rows (25.0 %) stand in the file more than once",
+        "  truncated 1 row (25.0 %)",
+        "  repeated  1 row (25.0 %)",
     ]

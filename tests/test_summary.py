@@ -68,13 +68,13 @@ def test_lines(letters):
     training, validation = describe_pairs(TRAINING, HELD_OUT, letters, max_length=5)
     assert training.lines() == [
         "training    train.csv",
-        "  rows      6 ('en' → 'ja'), 1 bad ones left out",
+        "  rows      6 ('en' → 'ja'), 1 bad row left out",
         "  tokens    38; per text: half ≤ 2 → 2, 95 % ≤ 4 → 5, longest 4 → 5",
-        "  truncated 1 rows (16.7 %)",
-        "  repeated  1 rows (16.7 %) stand in the file more than once",
+        "  truncated 1 row (16.7 %)",
+        "  repeated  1 row (16.7 %)",
     ]
     assert validation.lines()[-3:] == [
         "  truncated none",
-        "  repeated  1 rows (33.3 %) stand in the file more than once",
-        "  overlap   1 rows (33.3 %) have a source that training shows too",
+        "  repeated  1 row (33.3 %)",
+        "  overlap   1 row (33.3 %) with a source that is in training too",
     ]

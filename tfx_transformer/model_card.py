@@ -9,28 +9,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer import bundle, files, wording
+from tfx_transformer.reprs import quantity
 from tfx_transformer.wording import say
 
 Config = Mapping[str, Any]
 
 
 class _Task(NamedTuple):
-    """The row of a task. pipeline: what the hub calls it; call: the method that answers;
-    stacks: fields that count layers; limits: names of further limits in `wording.TEXTS`."""
+    """The row of a task. name: of its texts in `wording.TEXTS`; pipeline: what the hub calls it;
+    call: the method that answers, "" where none is named; stacks: fields that count layers; limits:
+    names of further limits in `wording.TEXTS`; is_base: it answers nothing by itself."""
 
-    pipeline: str
+    name: str
+    pipeline: str = ""
     call: str = "generate"
     stacks: tuple[str, ...] = ("num_layers",)
     limits: tuple[str, ...] = ()
+    is_base: bool = False
 
 
 _TASKS = {
-    "causal": _Task("text-generation", limits=("card limits facts",)),
-    "classification": _Task("text-classification", "classify", limits=("card limits labels",)),
-    "embedding": _Task("sentence-similarity", "embed"),
-    "masked": _Task("fill-mask", ""),
-    "seq2seq": _Task("translation", stacks=("num_layers", "num_decoder_layers")),
+    "causal": _Task("causal", "text-generation", limits=("card limits facts",)),
+    "classification": _Task(
+        "classification", "text-classification", "classify", limits=("card limits labels",)
+    ),
+    "embedding": _Task("embedding", "sentence-similarity", "embed"),
+    "masked": _Task("masked", "fill-mask", is_base=True),
+    "seq2seq": _Task("seq2seq", "translation", stacks=("num_layers", "num_decoder_layers")),
 }
+# The row of a task that has none.
+_OTHER = _Task("other", call="")
 _TAGS = ["transformer", "keras", "tensorflow", "litert", "tflite"]
 # Score -> the name of the metric on the hub.
 _METRICS = {
@@ -86,12 +94,16 @@ def body(card: str) -> str:
     return card[4:].partition("\n---\n")[2].lstrip("\n")
 
 
+def _row(config: Config) -> _Task:
+    return _TASKS.get(config["task"], _OTHER)
+
+
 def _front_matter(name: str, config: Config) -> str:
     """The lines that the hub reads, in YAML."""
     import yaml
 
     is_image = bool(config["architecture"].get("image_size"))
-    pipeline = "image-classification" if is_image else _TASKS[config["task"]].pipeline
+    pipeline = "image-classification" if is_image else _row(config).pipeline
     about = config.get("training_data", {})
     fields = {
         "library_name": "tfx-transformer",
@@ -127,7 +139,7 @@ def _front_matter(name: str, config: Config) -> str:
 def _summary(config: Config) -> str:
     """The kind and size of the model, in a sentence."""
     architecture = config["architecture"]
-    layers = " + ".join(str(architecture[name]) for name in _TASKS[config["task"]].stacks)
+    layers = " + ".join(str(architecture[name]) for name in _row(config).stacks)
     limit = architecture["max_sequence_length"]
     if size := architecture.get("image_size"):
         reads = say("card reads images", size=size, vectors=limit)
@@ -135,18 +147,21 @@ def _summary(config: Config) -> str:
         reads = say("card reads texts", tokens=architecture["vocabulary_size"], limit=limit)
     return say(
         "card summary",
-        task=say(f"card task {config['task']}"),
+        task=say(f"card task {_row(config).name}"),
         parameters=config["parameters"],
         layers=layers,
+        depth=quantity(1, "layer") if layers == "1" else f"{layers} layers",
         width=architecture["hidden_dim"],
         heads=architecture["num_heads"],
+        head_count=quantity(architecture["num_heads"], "head"),
         reads=reads,
     )
 
 
 def _usage(config: Config, name: str, folder: Path | None) -> str:
     """The section that runs the model in a shell, in Python and on a phone."""
-    if not _TASKS[config["task"]].call:
+    row = _row(config)
+    if row.is_base:
         return f"## {say('card usage')}\n\n{say('card base usage', path=name)}"
     example = example_of(config)
     lines = [
@@ -157,14 +172,18 @@ def _usage(config: Config, name: str, folder: Path | None) -> str:
         f"    pip install ai-edge-litert numpy {_needs(config)}",
         f"    python run.pyz {shlex.join(example)}",
         "",
-        "Python (`pip install tfx-transformer`):",
-        "",
-        "    from tfx_transformer import runtime",
-        f"    model = runtime.load({name!r})",
-        f"    {_call(config, example)}",
-        "",
-        say("card phone"),
     ]
+    if row.call:
+        given = repr(example[0] if len(example) == 1 else tuple(example))
+        lines += [
+            "Python (`pip install tfx-transformer`):",
+            "",
+            "    from tfx_transformer import runtime",
+            f"    model = runtime.load({name!r})",
+            f"    print(model.{row.call}([{given}]))",
+            "",
+        ]
+    lines.append(say("card phone"))
     if folder is not None and (folder / bundle.LITERTLM).exists():
         lines[-1] += " " + say("card litertlm")
     return "\n".join(lines)
@@ -174,11 +193,6 @@ def _needs(config: Config) -> str:
     if config["architecture"].get("image_size"):
         return "pillow"
     return "tiktoken jinja2" if config.get("chat") else "tiktoken"
-
-
-def _call(config: Config, example: list[str]) -> str:
-    given = repr(example[0] if len(example) == 1 else tuple(example))
-    return f"print(model.{_TASKS[config['task']].call}([{given}]))"
 
 
 def example_of(config: Config) -> list[str]:
@@ -230,10 +244,10 @@ def _scores(config: Config) -> str:
 
 def _limits(config: Config) -> str:
     """The section of intended use and limits."""
-    lines = [say(f"card use {config['task']}"), say("card limits data")]
+    lines = [say(f"card use {_row(config).name}"), say("card limits data")]
     if not config["architecture"].get("image_size"):
         lines.append(say("card limits length", limit=config["architecture"]["max_sequence_length"]))
-    lines += map(say, _TASKS[config["task"]].limits)
+    lines += map(say, _row(config).limits)
     lines.append(say("card limits people"))
     return f"## {say('card limits')}\n\n" + "\n".join(f"- {line}" for line in lines)
 

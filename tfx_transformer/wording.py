@@ -109,10 +109,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task classification": ("labels its input", "入力にラベルを付ける"),
     "card task embedding": ("turns texts into vectors", "テキストをベクトルに変換する"),
     "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
+    "card task other": ("answers its input", "入力に答える"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
     "card summary": (
-        "A Transformer that {task}, {parameters:,} parameters: {layers} layers of {width}, "
-        "{heads} heads, {reads}.",
+        "A Transformer that {task}, {parameters:,} parameters: {depth} of {width}, {head_count}, "
+        "{reads}.",
         "{task}Transformerモデルです。パラメーター数は{parameters:,}"
         "（{layers}層、幅{width}、ヘッド数{heads}、{reads}）。",
     ),
@@ -173,6 +174,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card use masked": (
         "Meant as a base to fine-tune.",
         "ファインチューニングの土台としての利用を想定しています。",
+    ),
+    "card use other": (
+        "Meant for inputs like those of its training.",
+        "学習データに近い入力を想定しています。",
     ),
     "card use seq2seq": (
         "Meant for texts like the sources of its training.",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from tfx_transformer.data.corpus import BlockPlan, TokenFile
+from tfx_transformer.data.summary import rows_left_out
+from tfx_transformer.reprs import quantity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,15 +44,15 @@ class CorpusSummary:
     def lines(self) -> list[str]:
         """The table, for a terminal."""
         part = "the end of " if self.start else ""
-        others = f" and {_count(self.files - 1, 'more file')}" if self.files > 1 else ""
-        left_out = f", {_count(self.bad_rows, 'bad row')} left out" if self.bad_rows else ""
+        others = f" and {quantity(self.files - 1, 'more file')}" if self.files > 1 else ""
+        left_out = rows_left_out(self.bad_rows)
         return [
             f"{self.name:<11} {part}{self.path}{others}",
-            f"  text      {_count(self.bytes, 'byte')}, {_count(self.documents, 'document')}"
+            f"  text      {quantity(self.bytes, 'byte')}, {quantity(self.documents, 'document')}"
             f"{left_out}",
             f"  tokens    {self.tokens:,}, {self.bytes_per_token:.2f} bytes each",
             f"  blocks    {self.blocks:,} of length {self.length:,};"
-            f" {_count(self.steps, 'step')} an epoch",
+            f" {quantity(self.steps, 'step')} an epoch",
         ]
 
     def to_dict(self) -> dict:
@@ -87,7 +89,3 @@ def describe_corpora(
     """The figures of both parts."""
     parts = {"training": training, "validation": validation}
     return [describe_corpus(name, part, length, batch_size) for name, part in parts.items()]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

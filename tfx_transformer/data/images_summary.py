@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from tfx_transformer.data.labelled_image import LabelledImages, in_threads, size_of
 from tfx_transformer.data.labels import alike_labels, alike_line
+from tfx_transformer.data.summary import rows_left_out, share_of
 
 # More labels than these are counted, but not all of them named.
 _LABELS_SHOWN = 5
@@ -54,7 +55,7 @@ class LabelledImagesSummary:
 
     def lines(self) -> list[str]:
         """The table, for a terminal."""
-        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        left_out = rows_left_out(self.bad_rows, "bad image")
         smallest, middle, largest = (f"{w} x {h}" for w, h in self.size_range())
         sizes = f"from {smallest} to {largest}, half ≤ {middle}"
         lines = [
@@ -62,7 +63,7 @@ class LabelledImagesSummary:
             f"  images    {self.images:,}{left_out}",
             f"  labels    {self._label_line()}",
             f"  pixels    {sizes if len(set(self.sizes)) > 1 else smallest}",
-            f"  repeated  {self._share(self.duplicates)} are copies of another",
+            f"  repeated  {self._share(self.duplicates)}",
         ]
         if single := self.single():
             more = f" and {len(single) - _LABELS_SHOWN} more" if len(single) > _LABELS_SHOWN else ""
@@ -71,10 +72,10 @@ class LabelledImagesSummary:
         if warning := alike_line(list(self.labels)):
             lines.insert(3, warning)
         if self.contradictions:
-            share = self._share(self.contradictions)
-            lines.append(f"  doubtful  {share} stand there with another label too")
+            share = self._share(self.contradictions, "with another label too")
+            lines.append(f"  doubtful  {share}")
         if self.name != "training":
-            lines.append(f"  overlap   {self._share(self.overlap)} are shown in training too")
+            lines.append(f"  overlap   {self._share(self.overlap, 'in training too')}")
         return lines
 
     def to_dict(self) -> dict:
@@ -95,8 +96,8 @@ class LabelledImagesSummary:
         (most, largest), (least, smallest) = counts[0], counts[-1]
         return f"{len(counts):,}, from {least!r} {smallest:,} to {most!r} {largest:,}"
 
-    def _share(self, part: int) -> str:
-        return f"{part:,} images ({100 * part / self.images:.1f} %)" if part else "none"
+    def _share(self, part: int, which: str = "") -> str:
+        return share_of(part, self.images, which, noun="image")
 
 
 def describe_labelled_images(

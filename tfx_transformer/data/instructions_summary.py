@@ -14,7 +14,7 @@ from tfx_transformer.data.batches import BatchPlan
 from tfx_transformer.data.conversations import Conversations
 from tfx_transformer.data.instruction_batches import encode_conversations
 from tfx_transformer.data.packing import pack, padded_length
-from tfx_transformer.data.summary import PERCENTILES, share_of
+from tfx_transformer.data.summary import PERCENTILES, rows_left_out, share_of
 from tfx_transformer.text.prompts import ChatTemplate
 
 
@@ -66,7 +66,7 @@ class InstructionsSummary:
         """The table, for a terminal."""
         half, most, _, longest = self.percentiles()
         named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
-        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        left_out = rows_left_out(self.bad_rows)
         turns = f", up to {self.turns} answers each" if self.turns > 1 else ""
         packed, unpacked = (f"{100 * self.efficiency[k]:.1f} %" for k in ("packed", "unpacked"))
         share = 100 * self.loss_tokens / max(self.tokens, 1)
@@ -78,11 +78,13 @@ class InstructionsSummary:
             f"  truncated {share_of(self.truncated, self.rows)}",
             f"  unusable  {share_of(self.unusable, self.rows)}",
             f"  packed    {self.packed_rows:,} rows, {packed} full; unpacked {unpacked}",
-            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
+            f"  repeated  {share_of(self.duplicates, self.rows)}",
         ]
         if self.name != "training":
-            overlap = share_of(self.overlap, self.rows)
-            lines.append(f"  overlap   {overlap} have a first prompt that training shows too")
+            overlap = share_of(
+                self.overlap, self.rows, "with a first prompt that is in training too"
+            )
+            lines.append(f"  overlap   {overlap}")
         return lines
 
     def to_dict(self) -> dict:

@@ -11,7 +11,7 @@ import numpy as np
 from tfx_transformer.data.file_rows import hashes, sample
 from tfx_transformer.data.labelled_text import LabelledTexts
 from tfx_transformer.data.labels import alike_labels, alike_line
-from tfx_transformer.data.summary import PERCENTILES, share_of
+from tfx_transformer.data.summary import PERCENTILES, rows_left_out, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # More labels than these are counted, but not all of them named.
@@ -68,7 +68,7 @@ class LabelledTextsSummary:
         """The table, for a terminal."""
         half, most, _, longest = self.percentiles()
         named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
-        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        left_out = rows_left_out(self.bad_rows)
         lines = [
             f"{self.name:<11} {self.path}",
             f"  rows      {self.rows:,}{named}{left_out}",
@@ -76,7 +76,7 @@ class LabelledTextsSummary:
             f"  tokens    {self.tokens:,}; per row: half ≤ {half}, 95 % ≤ {most},"
             f" longest {longest}",
             f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
+            f"  repeated  {share_of(self.duplicates, self.rows)}",
         ]
         if single := self.single():
             shown = _listed([repr(name) for name in single])
@@ -86,11 +86,13 @@ class LabelledTextsSummary:
         if warning := alike_line(list(self.labels)):
             lines.insert(3, warning)
         if self.contradictions:
-            share = share_of(self.contradictions, self.rows)
-            lines.append(f"  doubtful  {share} have a text that stands there with another label")
+            share = share_of(
+                self.contradictions, self.rows, "with a text that has another label too"
+            )
+            lines.append(f"  doubtful  {share}")
         if self.name != "training":
-            overlap = share_of(self.overlap, self.rows)
-            lines.append(f"  overlap   {overlap} have a text that training shows too")
+            overlap = share_of(self.overlap, self.rows, "with a text that is in training too")
+            lines.append(f"  overlap   {overlap}")
         return lines
 
     def to_dict(self) -> dict:

@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 
 from tfx_transformer.data.sentence_pair import SentencePairs
-from tfx_transformer.data.summary import PERCENTILES, share_of
+from tfx_transformer.data.summary import PERCENTILES, rows_left_out, share_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -55,7 +55,7 @@ class SentencePairsSummary:
         """The table, for a terminal."""
         first, second = (self.percentiles(c) for c in ("first", "second"))
         columns = " ↔ ".join(repr(self.columns.get(c, c)) for c in ("first", "second"))
-        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        left_out = rows_left_out(self.bad_rows)
         scores = "none: each pair means the same"
         if self.scores:
             scores = f"{self.scores['lowest']:g} to {self.scores['highest']:g}"
@@ -67,11 +67,11 @@ class SentencePairsSummary:
             f"  tokens    {self.tokens():,}; per text: half ≤ {first[0]} ↔ {second[0]},"
             f" 95 % ≤ {first[1]} ↔ {second[1]}, longest {first[3]} ↔ {second[3]}",
             f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
+            f"  repeated  {share_of(self.duplicates, self.rows)}",
         ]
         if self.name != "training":
-            overlap = share_of(self.overlap, self.rows)
-            lines.append(f"  overlap   {overlap} have a text that training shows too")
+            overlap = share_of(self.overlap, self.rows, "with a text that is in training too")
+            lines.append(f"  overlap   {overlap}")
         return lines
 
     def to_dict(self) -> dict:

@@ -8,6 +8,7 @@ import numpy as np
 
 from tfx_transformer.data.file_rows import hashes, sample, zipped
 from tfx_transformer.data.translation_pair import Pairs
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.tokenizer import Tokenizer
 
 PERCENTILES = (50, 95, 99, 100)
@@ -52,18 +53,18 @@ class PairsSummary:
         """The table, for a terminal."""
         source, target = (self.percentiles(c) for c in ("source", "target"))
         columns = " → ".join(repr(self.columns.get(c, c)) for c in ("source", "target"))
-        left_out = f", {self.bad_rows:,} bad ones left out" if self.bad_rows else ""
+        left_out = rows_left_out(self.bad_rows)
         lines = [
             f"{self.name:<11} {self.path}",
             f"  rows      {self.rows:,} ({columns}){left_out}",
             f"  tokens    {self.tokens():,}; per text: half ≤ {source[0]} → {target[0]},"
             f" 95 % ≤ {source[1]} → {target[1]}, longest {source[3]} → {target[3]}",
             f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  repeated  {share_of(self.duplicates, self.rows)} stand in the file more than once",
+            f"  repeated  {share_of(self.duplicates, self.rows)}",
         ]
         if self.name != "training":
-            overlap = share_of(self.overlap, self.rows)
-            lines.append(f"  overlap   {overlap} have a source that training shows too")
+            overlap = share_of(self.overlap, self.rows, "with a source that is in training too")
+            lines.append(f"  overlap   {overlap}")
         return lines
 
     def to_dict(self) -> dict:
@@ -105,6 +106,13 @@ def _describe(name, pairs: Pairs, tokenizer: Tokenizer, max_length: int, shown) 
     )
 
 
-def share_of(part: int, whole: int) -> str:
-    """Such as "3 rows (1.5 %)", or "none"."""
-    return f"{part:,} rows ({100 * part / whole:.1f} %)" if part else "none"
+def rows_left_out(count: int, noun: str = "bad row") -> str:
+    """Such as ", 1 bad row left out", or nothing."""
+    return f", {quantity(count, noun)} left out" if count else ""
+
+
+def share_of(part: int, whole: int, which: str = "", noun: str = "row") -> str:
+    """Such as "1 row (1.5 %) with a text that is in training too", or "none"."""
+    if not part:
+        return "none"
+    return f"{quantity(part, noun)} ({100 * part / whole:.1f} %) {which}".rstrip()

@@ -74,7 +74,7 @@ def is_saved(
     """
     path = Path(path)
     try:
-        bundle.verify(path, _OPENED)
+        bundle.verify(path)
         config = bundle.read_config(path)
         ours = json.loads(json.dumps(_config(model, tokenizer, details)))
         if any(config.get(name) != value for name, value in ours.items()):
