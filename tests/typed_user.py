@@ -139,6 +139,8 @@ def evaluate(texts: LabelledTexts, images: LabelledImages) -> None:
     print(share)
     table = tfx.data.read_table("table.csv", {"text": "title"}, skip_bad_rows=True)
     tfx.data.write_bad_rows("bad.csv", table.bad_rows)
+    file = tfx.data.TableFile("mails.xlsx", sheet="2026")
+    print(tfx.data.read_labelled_texts(file).rows, tfx.data.table_files("a.csv", delimiter=";"))
     for part in tfx.data.stream_table("table.csv", {"text": "title"}, chunk_rows=10):
         print(part.columns["text"][0], part.rows[0])
 
