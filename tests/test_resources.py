@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_readme import README, blocks, write_datasets
+from test_readme import PAGES, blocks, write_datasets
 
 from tfx_transformer import resources
 from tfx_transformer.errors import InputError
@@ -111,12 +111,15 @@ def test_the_wheel_runs_readme_in_an_empty_environment(tmp_path):
     constraints = ["--constraint", ROOT / "constraints.txt"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     write_datasets(tmp_path / "datasets")
-    shown = blocks(README.read_text(encoding="utf-8"))
-    script = "\n".join(block.code for block in shown if block.language == "python")
+    pages = [blocks(page.read_text(encoding="utf-8")) for page in PAGES[:2]]
+    shell = [block.code for block in pages[0] if block.language == "bash"]
+    script = "\n".join(b.code for page in pages for b in page if b.language == "python")
     (tmp_path / "readme.py").write_text(script, encoding="utf-8")
+    environment["PATH"] = os.pathsep.join([str(python.parent), environment["PATH"]])
     for command in (
         [python, "-m", "pip", "install", "--quiet", *constraints, wheel],
         [python, "-m", "pip", "check"],
+        *(["bash", "-euo", "pipefail", "-c", code] for code in shell),
         [python, "readme.py"],
     ):
         done = subprocess.run(
