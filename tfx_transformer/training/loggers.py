@@ -84,8 +84,8 @@ def remove_logs(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _wandb(name: str, settings: Settings) -> Iterator[keras.callbacks.Callback]:
-    import wandb
-    from wandb.integration.keras import WandbMetricsLogger
+    import wandb  # pyright: ignore[reportMissingImports]
+    from wandb.integration.keras import WandbMetricsLogger  # pyright: ignore[reportMissingImports]
 
     with wandb.init(project=_PROJECT, name=name, config=dict(settings)):
         yield WandbMetricsLogger()
@@ -93,8 +93,8 @@ def _wandb(name: str, settings: Settings) -> Iterator[keras.callbacks.Callback]:
 
 @contextlib.contextmanager
 def _mlflow(name: str, settings: Settings) -> Iterator[keras.callbacks.Callback]:
-    import mlflow
-    from mlflow.keras import MlflowCallback
+    import mlflow  # pyright: ignore[reportMissingImports]
+    from mlflow.keras import MlflowCallback  # pyright: ignore[reportMissingImports]
 
     mlflow.set_experiment(_PROJECT)
     with mlflow.start_run(run_name=name):
