@@ -20,7 +20,7 @@ from tfx_transformer.data.labelled_text import (
     read_labelled_texts,
     split_labelled_texts,
 )
-from tfx_transformer.data.summary import describe_pairs
+from tfx_transformer.data.pairs_summary import describe_pairs
 from tfx_transformer.data.translation_pair import pairs, read_pairs, split_pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from tfx_transformer.data import (
     label_names,
     split_stratified,
 )
-from tfx_transformer.data.labels import alike_labels, alike_line, example_weights
+from tfx_transformer.data.labels import alike_labels, alike_warning, example_weights
 from tfx_transformer.errors import InputError
 
 NAMES = ["animals", "food", "sport"]
@@ -44,7 +44,7 @@ def one_each(text):
 )
 def test_labels_that_may_be_the_same(names, alike):
     assert alike_labels(names) == alike
-    line = alike_line(names)
+    line = alike_warning(names)
     assert (line is None) == (not alike)
     assert all(repr(name) in line for group in alike for name in group)
 

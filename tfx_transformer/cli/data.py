@@ -93,7 +93,7 @@ def check(chosen: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_pairs(chosen: argparse.Namespace):
-    from tfx_transformer.data.summary import describe_pairs
+    from tfx_transformer.data.pairs_summary import describe_pairs
     from tfx_transformer.data.translation_pair import read_pairs
 
     pairs = read_pairs(

@@ -44,6 +44,7 @@ from tfx_transformer.data.labels import (
     split_stratified,
 )
 from tfx_transformer.data.masking import mask_tokens
+from tfx_transformer.data.pairs_summary import describe_pairs
 from tfx_transformer.data.sentence_pair import (
     SentencePairs,
     read_sentence_pairs,
@@ -51,7 +52,6 @@ from tfx_transformer.data.sentence_pair import (
     split_sentence_pairs,
 )
 from tfx_transformer.data.sentence_pairs_summary import describe_sentence_pairs
-from tfx_transformer.data.summary import describe_pairs
 from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.renamed import old_names

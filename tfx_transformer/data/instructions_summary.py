@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import itertools
 import json
 import sys
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,85 +16,46 @@ from tfx_transformer.data.batches import BatchPlan
 from tfx_transformer.data.conversations import Conversations
 from tfx_transformer.data.instruction_batches import encode_conversations
 from tfx_transformer.data.packing import pack, padded_length
-from tfx_transformer.data.summary import PERCENTILES, rows_left_out, share_of
+from tfx_transformer.data.summary import LengthsSummary, Line, describe_sets
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.prompts import ChatTemplate
 
 
-@dataclasses.dataclass(frozen=True)
-class InstructionsSummary:
+@dataclasses.dataclass(frozen=True, repr=False)
+class InstructionsSummary(LengthsSummary):
     """Figures of one set of conversations.
 
     turns: answers in the conversation that has most; tokens: of the conversations that can be used,
-    as they are cut; loss_tokens: those of them that count in the loss; truncated: rows that are
-    cut; unusable: rows left out because no answer begins in time; overlap: rows whose first prompt
-    training shows too; packed_rows: rows after packing; efficiency: share of a batch's slots that
-    hold tokens, {"packed", "unpacked"}; lengths: tokens of each conversation, before it is cut. A
-    conversation that makes several examples is as long as the longest of them.
+    as they are cut; loss_tokens: those of them that count in the loss; unusable: rows left out
+    because no answer begins in time; packed_rows: rows after packing; efficiency: share of a
+    batch's slots that hold tokens, {"packed", "unpacked"}. A conversation that makes several
+    examples is as long as the longest of them.
     """
 
-    name: str
-    path: str
-    columns: dict[str, str]
-    rows: int
     turns: int
-    bad_rows: int
-    duplicates: int
-    overlap: int
-    truncated: int
     unusable: int
     tokens: int
     loss_tokens: int
     packed_rows: int
     efficiency: dict[str, float]
-    max_length: int
-    lengths: list[int]
 
-    def percentiles(self) -> list[int]:
-        """Length of a conversation at each of `PERCENTILES`."""
-        return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
+    overlapping: ClassVar[str] = "with a first prompt that is in training too"
+    panel: ClassVar[str] = "conversation"
 
-    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
-        """The lengths to draw, for each panel of the picture, and the most that a model reads.
-
-        Args:
-            max_length: not used; the figures have their own.
-        """
-        return {"conversation": self.lengths}, self.max_length
-
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
-
-    def lines(self) -> list[str]:
-        """The table, for a terminal."""
-        half, most, _, longest = self.percentiles()
-        named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
-        left_out = rows_left_out(self.bad_rows)
+    def entries(self) -> list[Line]:
         turns = f", up to {self.turns} answers each" if self.turns > 1 else ""
         packed, unpacked = (f"{100 * self.efficiency[k]:.1f} %" for k in ("packed", "unpacked"))
         share = 100 * self.loss_tokens / max(self.tokens, 1)
-        lines = [
-            f"{self.name:<11} {self.path}",
-            f"  rows      {self.rows:,}{named}{turns}{left_out}",
-            f"  tokens    {self.tokens:,}, {share:.1f} % count in the loss; per row: half ≤ {half},"
-            f" 95 % ≤ {most}, longest {longest}",
-            f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  unusable  {share_of(self.unusable, self.rows)}",
-            f"  packed    {self.packed_rows:,} rows, {packed} full; unpacked {unpacked}",
-            f"  repeated  {share_of(self.duplicates, self.rows)}",
+        rows = quantity(self.packed_rows, "row")
+        return [
+            ("rows", f"{self.rows:,}{self.named_columns()}{turns}{self.left_out()}"),
+            ("tokens", f"{self.tokens:,}, {share:.1f} % count in the loss; {self.lengths_text()}"),
+            self.truncated_line(),
+            ("unusable", self.share(self.unusable, self.rows)),
+            ("packed", f"{rows}, {packed} full; unpacked {unpacked}"),
+            self.repeated_line(),
+            *self.overlap_lines(),
         ]
-        if self.name != "training":
-            overlap = share_of(
-                self.overlap, self.rows, "with a first prompt that is in training too"
-            )
-            lines.append(f"  overlap   {overlap}")
-        return lines
-
-    def to_dict(self) -> dict:
-        """The figures as JSON values, without the single lengths."""
-        values = dataclasses.asdict(self)
-        del values["lengths"]
-        values["percentiles"] = list(PERCENTILES)
-        return values | {"row_tokens": self.percentiles()}
 
 
 def describe_instructions(
@@ -102,7 +65,7 @@ def describe_instructions(
     max_length: int,
     batch_size: int = 16,
 ) -> list[InstructionsSummary]:
-    """The figures of training conversations and, if given, of validation conversations.
+    """Return the figures of training conversations and, if given, of validation conversations.
 
     Args:
         max_length: most tokens of a conversation, and of a packed row; longer is cut.
@@ -112,11 +75,10 @@ def describe_instructions(
         InputError: the template fails on a conversation.
     """
     shown = set(training.first_prompts())
-    sets = {"training": training} | ({"validation": validation} if validation else {})
-    return [
-        _describe(name, conversations, template, max_length, batch_size, shown)
-        for name, conversations in sets.items()
-    ]
+    describe = functools.partial(
+        _describe, template=template, max_length=max_length, batch_size=batch_size, shown=shown
+    )
+    return describe_sets(training, validation, describe)
 
 
 def _describe(

@@ -4,114 +4,57 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from tfx_transformer.data.file_rows import hashes, sample
 from tfx_transformer.data.labelled_text import LabelledTexts
-from tfx_transformer.data.labels import alike_labels, alike_line
-from tfx_transformer.data.summary import PERCENTILES, rows_left_out, share_of
+from tfx_transformer.data.summary import (
+    LengthsSummary,
+    Line,
+    describe_sets,
+    label_figures,
+    label_lines,
+)
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# More labels than these are counted, but not all of them named.
-_LABELS_SHOWN = 5
 
-
-@dataclasses.dataclass(frozen=True)
-class LabelledTextsSummary:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LabelledTextsSummary(LengthsSummary):
     """Figures of one set of labelled texts.
 
     labels: examples of each known label; unlabelled: rows without label; duplicates: rows whose
-    texts and labels stand in the file before; contradictions: rows whose texts stand there before
-    with other labels; overlap: rows whose texts training shows too; truncated: rows that are cut;
-    tokens: of all rows, as they are cut; lengths: tokens of each row, before it is cut. Tokens
-    count the start and the ends (see `text.framing`); of texts that stay in their file lengths are
-    those of a sample, and what is counted in tokens is extrapolated from it.
+    texts and labels are in the set before; contradictions: rows whose texts are there before with
+    other labels; tokens: of all rows, as they are cut. Tokens count the start and the ends (see
+    `text.framing`); of texts that stay in their file lengths are those of a sample, and what is
+    counted in tokens is extrapolated from it.
     """
 
-    name: str
-    path: str
-    columns: dict[str, str]
-    rows: int
-    bad_rows: int
     labels: dict[str, int]
     unlabelled: int
-    duplicates: int
     contradictions: int
-    overlap: int
-    truncated: int
     tokens: int
-    max_length: int
-    lengths: list[int]
 
-    def percentiles(self) -> list[int]:
-        """Length of a row at each of `PERCENTILES`."""
-        return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
-
-    def single(self) -> list[str]:
-        """The labels of a single example: it is not held out, so nothing measures them."""
-        return [name for name, count in self.labels.items() if count == 1]
-
-    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
-        """The lengths to draw, for each panel of the picture, and the most that a model reads.
-
-        Args:
-            max_length: not used; the figures have their own.
-        """
-        return {"text": self.lengths}, self.max_length
-
-    def __repr__(self) -> str:
-        return "\n".join(self.lines())
-
-    def lines(self) -> list[str]:
-        """The table, for a terminal."""
-        half, most, _, longest = self.percentiles()
-        named = f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
-        left_out = rows_left_out(self.bad_rows)
+    def entries(self) -> list[Line]:
         lines = [
-            f"{self.name:<11} {self.path}",
-            f"  rows      {self.rows:,}{named}{left_out}",
-            f"  labels    {self._label_line()}",
-            f"  tokens    {self.tokens:,}; per row: half ≤ {half}, 95 % ≤ {most},"
-            f" longest {longest}",
-            f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  repeated  {share_of(self.duplicates, self.rows)}",
+            ("rows", f"{self.rows:,}{self.named_columns()}{self.left_out()}"),
+            *label_lines(self.labels),
+            ("tokens", f"{self.tokens:,}; {self.lengths_text()}"),
+            self.truncated_line(),
+            self.repeated_line(),
         ]
-        if single := self.single():
-            shown = _listed([repr(name) for name in single])
-            lines.insert(3, f"  single    {shown}: one example, which only one side can have")
         if self.unlabelled:
-            lines.insert(3, f"  unlabelled {share_of(self.unlabelled, self.rows)}")
-        if warning := alike_line(list(self.labels)):
-            lines.insert(3, warning)
+            lines.insert(2, ("unlabelled", self.share(self.unlabelled, self.rows)))
         if self.contradictions:
-            share = share_of(
-                self.contradictions, self.rows, "with a text that has another label too"
-            )
-            lines.append(f"  doubtful  {share}")
-        if self.name != "training":
-            overlap = share_of(self.overlap, self.rows, "with a text that is in training too")
-            lines.append(f"  overlap   {overlap}")
-        return lines
+            which = "with a text that has another label too"
+            lines.append(("doubtful", self.share(self.contradictions, self.rows, which)))
+        return lines + self.overlap_lines()
 
-    def to_dict(self) -> dict:
-        """The figures as JSON values, without the single lengths."""
-        values = dataclasses.asdict(self)
-        del values["lengths"]
-        values["percentiles"] = list(PERCENTILES)
-        return (
-            values
-            | {"row_tokens": self.percentiles(), "single": self.single()}
-            | {"alike": alike_labels(list(self.labels))}
-        )
-
-    def _label_line(self) -> str:
-        counts = collections.Counter(self.labels).most_common()
-        if len(counts) <= _LABELS_SHOWN:
-            return f"{len(counts)}: " + ", ".join(f"{name!r} {count:,}" for name, count in counts)
-        (most, largest), (least, smallest) = counts[0], counts[-1]
-        return f"{len(counts):,}, from {least!r} {smallest:,} to {most!r} {largest:,}"
+    def figures(self) -> dict[str, Any]:
+        return super().figures() | label_figures(self.labels)
 
 
 def describe_labelled_texts(
@@ -121,18 +64,17 @@ def describe_labelled_texts(
     names: Sequence[str],
     max_length: int,
 ) -> list[LabelledTextsSummary]:
-    """The figures of training examples and, if given, of held-out ones.
+    """Return the figures of training examples and, if given, of held-out ones.
 
     Args:
         names: the known labels; others are not counted.
         max_length: most tokens a model takes of a row, start and ends included; more are cut.
     """
     shown = hashes(training.texts)
-    sets = {"training": training} | ({"validation": held_out} if held_out else {})
-    return [
-        _describe(name, examples, tokenizer, names, max_length, shown)
-        for name, examples in sets.items()
-    ]
+    describe = functools.partial(
+        _describe, tokenizer=tokenizer, names=names, max_length=max_length, shown=shown
+    )
+    return describe_sets(training, held_out, describe)
 
 
 def _describe(
@@ -166,8 +108,3 @@ def _describe(
         max_length=max_length,
         lengths=lengths,
     )
-
-
-def _listed(names: list[str]) -> str:
-    more = len(names) - _LABELS_SHOWN
-    return ", ".join(names[:_LABELS_SHOWN]) + (f" and {more} more" if more > 0 else "")

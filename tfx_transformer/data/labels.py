@@ -55,14 +55,14 @@ def alike_labels(names: Sequence[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def alike_line(names: Sequence[str]) -> str | None:
-    """A warning of `alike_labels` for a summary; None if there are none."""
+def alike_warning(names: Sequence[str]) -> str | None:
+    """Return a warning of `alike_labels` for a summary; None if there are none."""
     groups = [" and ".join(map(_quoted, group)) for group in alike_labels(names)]
     if not groups:
         return None
     more = f"; {len(groups) - _NAMES_SHOWN} more" if len(groups) > _NAMES_SHOWN else ""
     shown = "; ".join(groups[:_NAMES_SHOWN])
-    return f"  WARNING   labels that may be the same: {shown}{more}"
+    return f"labels that may be the same: {shown}{more}"
 
 
 def _folded(name: str) -> Hashable:

@@ -1,118 +1,232 @@
-"""What was read, in one table: rows, lengths in tokens, duplicates, overlap, truncation."""
+"""What was read, in one table: the base of all summaries, and what some of them share."""
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from tfx_transformer.data.file_rows import hashes, sample, zipped
-from tfx_transformer.data.translation_pair import Pairs
+from tfx_transformer.data.labels import alike_labels, alike_warning
 from tfx_transformer.reprs import quantity
-from tfx_transformer.text.tokenizer import Tokenizer
 
 PERCENTILES = (50, 95, 99, 100)
 
+# More labels than these are counted, but not all of them named.
+_LABELS_SHOWN = 5
+
+Line = tuple[str, str]  # a label of at most ten characters, and what is said
+Examples = TypeVar("Examples")
+Described = TypeVar("Described", bound="Summary")
+
 
 @dataclasses.dataclass(frozen=True)
-class PairsSummary:
-    """Figures of one set of pairs. Lengths are in tokens, without start and end; of texts that stay
-    in their file, of a sample, and what is counted in tokens is extrapolated from it."""
+class Summary:
+    """Figures of one set of examples.
+
+    name: "training" or "validation"; path: the file it came from; bad_rows: those left out.
+    """
 
     name: str
     path: str
-    columns: dict[str, str]
-    rows: int
     bad_rows: int
-    duplicates: int
-    overlap: int
-    truncated: int
-    lengths: dict[str, list[int]]
 
-    def percentiles(self, column: str) -> list[int]:
-        """Length of `column` at each of `PERCENTILES`."""
-        return np.percentile(self.lengths[column], PERCENTILES, method="higher").tolist()
+    # What a row is called, and what is too much to be written down.
+    noun: ClassVar[str] = "row"
+    unwritten: ClassVar[tuple[str, ...]] = ()
 
-    def tokens(self) -> int:
-        """All tokens of both columns, ends included."""
-        measured = sum(sum(lengths) + len(lengths) for lengths in self.lengths.values())
-        return round(measured * self.rows / len(self.lengths["source"]))
+    def entries(self) -> list[Line]:
+        """Return the table below its head, line by line."""
+        raise NotImplementedError
+
+    def figures(self) -> dict[str, Any]:
+        """Return figures that are computed, as JSON values."""
+        return {}
 
     def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
-        """The lengths to draw, for each panel of the picture, and the most that a model reads.
+        """Return the lengths to draw, for each panel of the picture, and the most a model reads.
 
         Args:
             max_length: of the model.
         """
-        return self.lengths, max_length - 1
+        return {}, max_length
+
+    def head(self) -> str:
+        return self.path
 
     def __repr__(self) -> str:
         return "\n".join(self.lines())
 
     def lines(self) -> list[str]:
-        """The table, for a terminal."""
-        source, target = (self.percentiles(c) for c in ("source", "target"))
-        columns = " → ".join(repr(self.columns.get(c, c)) for c in ("source", "target"))
-        left_out = rows_left_out(self.bad_rows)
-        lines = [
-            f"{self.name:<11} {self.path}",
-            f"  rows      {self.rows:,} ({columns}){left_out}",
-            f"  tokens    {self.tokens():,}; per text: half ≤ {source[0]} → {target[0]},"
-            f" 95 % ≤ {source[1]} → {target[1]}, longest {source[3]} → {target[3]}",
-            f"  truncated {share_of(self.truncated, self.rows)}",
-            f"  repeated  {share_of(self.duplicates, self.rows)}",
-        ]
-        if self.name != "training":
-            overlap = share_of(self.overlap, self.rows, "with a source that is in training too")
-            lines.append(f"  overlap   {overlap}")
-        return lines
+        """Return the table, for a terminal."""
+        below = [f"  {label:<9} {text}" for label, text in self.entries()]
+        return [f"{self.name:<11} {self.head()}", *below]
 
-    def to_dict(self) -> dict:
-        """The figures as JSON values, without the single lengths."""
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as JSON values, without those of every single example."""
         values = dataclasses.asdict(self)
-        del values["lengths"]
-        values["tokens"] = self.tokens()
-        values["percentiles"] = list(PERCENTILES)
-        return values | {f"{c}_tokens": self.percentiles(c) for c in self.lengths}
+        for name in self.unwritten:
+            del values[name]
+        return values | self.figures()
+
+    def left_out(self) -> str:
+        """Such as ", 1 bad row left out", or nothing."""
+        return f", {quantity(self.bad_rows, f'bad {self.noun}')} left out" if self.bad_rows else ""
+
+    def share(self, part: int, whole: int, which: str = "") -> str:
+        """Such as "1 row (1.5 %) with a text that is in training too", or "none"."""
+        if not part:
+            return "none"
+        return f"{quantity(part, self.noun)} ({100 * part / whole:.1f} %) {which}".rstrip()
 
 
-def describe_pairs(
-    training: Pairs, validation: Pairs | None, tokenizer: Tokenizer, max_length: int
-) -> list[PairsSummary]:
-    """The figures of training pairs and, if given, of validation pairs.
+@dataclasses.dataclass(frozen=True, repr=False)
+class TableSummary(Summary):
+    """Figures of the rows of a table.
+
+    columns: what is read, and the column it is read from; duplicates: rows that are in the set
+    before; overlap: rows that training shows too; truncated: rows that a model does not read to
+    their end.
+    """
+
+    columns: dict[str, str]
+    rows: int
+    duplicates: int
+    overlap: int
+    truncated: int
+
+    # Which rows training shows too.
+    overlapping: ClassVar[str] = "with a text that is in training too"
+
+    def named_columns(self) -> str:
+        return f" ({', '.join(map(repr, self.columns.values()))})" if self.columns else ""
+
+    def truncated_line(self) -> Line:
+        return "truncated", self.share(self.truncated, self.rows)
+
+    def repeated_line(self) -> Line:
+        return "repeated", self.share(self.duplicates, self.rows)
+
+    def overlap_lines(self) -> list[Line]:
+        """One line, but of training data none."""
+        if self.name == "training":
+            return []
+        return [("overlap", self.share(self.overlap, self.rows, self.overlapping))]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class LengthsSummary(TableSummary):
+    """Figures of rows of one length each.
+
+    max_length: most tokens that a model reads of a row; lengths: tokens of each row, before it is
+    cut.
+    """
+
+    max_length: int
+    lengths: list[int]
+
+    unwritten: ClassVar[tuple[str, ...]] = ("lengths",)
+    panel: ClassVar[str] = "text"
+
+    def percentiles(self) -> list[int]:
+        """Return the length of a row at each of `PERCENTILES`."""
+        return np.percentile(self.lengths, PERCENTILES, method="higher").tolist()
+
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """See `Summary.panels`; the limit is that of the figures."""
+        return {self.panel: self.lengths}, self.max_length
+
+    def figures(self) -> dict[str, Any]:
+        return {"percentiles": list(PERCENTILES), "row_tokens": self.percentiles()}
+
+    def lengths_text(self) -> str:
+        half, most, _, longest = self.percentiles()
+        return f"per row: half ≤ {half}, 95 % ≤ {most}, longest {longest}"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TwoTextsSummary(TableSummary):
+    """Figures of rows of two texts; lengths: tokens of each text, for each of the two columns,
+    without start and end."""
+
+    lengths: dict[str, list[int]]
+
+    unwritten: ClassVar[tuple[str, ...]] = ("lengths",)
+    arrow: ClassVar[str] = "→"
+
+    def percentiles(self, column: str) -> list[int]:
+        """Return the length of `column` at each of `PERCENTILES`."""
+        return np.percentile(self.lengths[column], PERCENTILES, method="higher").tolist()
+
+    def tokens(self) -> int:
+        """Return all tokens of both columns, starts and ends included."""
+        raise NotImplementedError
+
+    def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
+        """See `Summary.panels`; a text and its end are what a model reads."""
+        return self.lengths, max_length - 1
+
+    def figures(self) -> dict[str, Any]:
+        counts = {f"{column}_tokens": self.percentiles(column) for column in self.lengths}
+        return {"tokens": self.tokens(), "percentiles": list(PERCENTILES), **counts}
+
+    def rows_line(self) -> Line:
+        columns = f" {self.arrow} ".join(repr(self.columns.get(c, c)) for c in self.lengths)
+        return "rows", f"{self.rows:,} ({columns}){self.left_out()}"
+
+    def tokens_line(self) -> Line:
+        both = [self.percentiles(column) for column in self.lengths]
+        half, most, _, longest = (
+            f" {self.arrow} ".join(map(str, pair)) for pair in zip(*both, strict=True)
+        )
+        return "tokens", (
+            f"{self.tokens():,}; per text: half ≤ {half}, 95 % ≤ {most}, longest {longest}"
+        )
+
+
+def single_labels(labels: dict[str, int]) -> list[str]:
+    """Return the labels of a single example: it is not held out, so nothing measures them."""
+    return [name for name, count in labels.items() if count == 1]
+
+
+def label_figures(labels: dict[str, int]) -> dict[str, Any]:
+    """Return what is computed of the examples of each label, as JSON values."""
+    return {"single": single_labels(labels), "alike": alike_labels(list(labels))}
+
+
+def label_lines(labels: dict[str, int]) -> list[Line]:
+    """Return the lines about labels: how many there are, and what is doubtful about them.
 
     Args:
-        max_length: most tokens a model takes of each text, end included; longer is truncated.
+        labels: examples of each.
     """
-    shown = hashes(training.source)
-    sets = {"training": training} | ({"validation": validation} if validation else {})
-    return [_describe(name, pairs, tokenizer, max_length, shown) for name, pairs in sets.items()]
+    counts = collections.Counter(labels).most_common()
+    if len(counts) <= _LABELS_SHOWN:
+        text = f"{len(counts)}: " + ", ".join(f"{name!r} {count:,}" for name, count in counts)
+    else:
+        (most, largest), (least, smallest) = counts[0], counts[-1]
+        text = f"{len(counts):,}, from {least!r} {smallest:,} to {most!r} {largest:,}"
+    lines = [("labels", text)]
+    if warning := alike_warning(list(labels)):
+        lines.append(("WARNING", warning))
+    if single := single_labels(labels):
+        more = f" and {len(single) - _LABELS_SHOWN} more" if len(single) > _LABELS_SHOWN else ""
+        shown = ", ".join(map(repr, single[:_LABELS_SHOWN]))
+        lines.append(("single", f"{shown}{more}: one example, which only one side can have"))
+    return lines
 
 
-def _describe(name, pairs: Pairs, tokenizer: Tokenizer, max_length: int, shown) -> PairsSummary:
-    both = zipped([pairs.source, pairs.target])
-    measured = [[tokenizer.count(text) for text in pair] for pair in sample(both)]
-    truncated = sum(max(counts) >= max_length for counts in measured)
-    return PairsSummary(
-        name=name,
-        path=pairs.path,
-        columns=pairs.columns,
-        rows=len(pairs),
-        bad_rows=len(pairs.bad_rows),
-        duplicates=len(pairs) - len(np.unique(hashes(both))),
-        overlap=0 if name == "training" else int(np.isin(hashes(pairs.source), shown).sum()),
-        truncated=round(truncated * len(pairs) / len(measured)),
-        lengths={"source": [s for s, _ in measured], "target": [t for _, t in measured]},
-    )
+def describe_sets(
+    training: Examples,
+    validation: Examples | None,
+    describe: Callable[[str, Examples], Described],
+) -> list[Described]:
+    """Return the summary of training examples and, if there are any, of validation examples.
 
-
-def rows_left_out(count: int, noun: str = "bad row") -> str:
-    """Such as ", 1 bad row left out", or nothing."""
-    return f", {quantity(count, noun)} left out" if count else ""
-
-
-def share_of(part: int, whole: int, which: str = "", noun: str = "row") -> str:
-    """Such as "1 row (1.5 %) with a text that is in training too", or "none"."""
-    if not part:
-        return "none"
-    return f"{quantity(part, noun)} ({100 * part / whole:.1f} %) {which}".rstrip()
+    Args:
+        describe: (name, examples) -> their summary.
+    """
+    sets = [("training", training)] + ([("validation", validation)] if validation else [])
+    return [describe(name, examples) for name, examples in sets]
