@@ -8,7 +8,7 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from tfx_transformer.data.chat_records import (
     read_tree,
     single_turn,
 )
+from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import is_table_folder, is_table_name, open_table
 from tfx_transformer.data.json_records import Record, entries, is_array, lines
 from tfx_transformer.data.sources import TableData, in_memory, is_table, row_error, show
@@ -47,8 +48,8 @@ def _shown(messages: Messages) -> str:
     return ", ".join(said) + more
 
 
-@dataclasses.dataclass(frozen=True)
-class Conversations:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Conversations(Examples):
     """Lists of messages, {"role": …, "content": …}, and where in the file each is: the row of a
     CSV, the line of JSON Lines, the number of the entry in a JSON array."""
 
@@ -58,19 +59,11 @@ class Conversations:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.messages)
+    parts: ClassVar[tuple[str, ...]] = ("messages",)
+    noun: ClassVar[str] = "conversation"
 
-    def __repr__(self) -> str:
-        return reprs.examples(self, "conversation", "", lambda i: _shown(self.messages[i]))
-
-    def take(self, indices: Sequence[int]) -> Conversations:
-        """The conversations at these indices, in this order."""
-        return dataclasses.replace(
-            self,
-            messages=[self.messages[i] for i in indices],
-            rows=[self.rows[i] for i in indices],
-        )
+    def shown(self, index: int) -> str:
+        return _shown(self.messages[index])
 
     def texts(self) -> list[str]:
         """All texts in all messages: what a tokenizer is trained on."""

@@ -10,13 +10,14 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import is_table_folder
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
 from tfx_transformer.data.sources import TableData, as_label, as_text, is_table
@@ -34,8 +35,8 @@ _LONGEST_SHOWN = 300
 _MEMORY = 2 * 1024**3
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelledImages:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LabelledImages(Examples):
     """Image files, the labels of each, and the row of the CSV each stands in.
 
     Images of a folder are numbered from 1 in the order of their labels and names. Images that were
@@ -48,17 +49,14 @@ class LabelledImages:
     path: str = ""
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.files)
+    parts: ClassVar[tuple[str, ...]] = ("files", "labels")
+    noun: ClassVar[str] = "image"
 
-    def __repr__(self) -> str:
-        def line(i: int) -> str:
-            file = self.files[i]
-            held = isinstance(file, np.ndarray)
-            shown = f"{file.shape[1]} × {file.shape[0]} pixels" if held else str(file)
-            return f"{shown} → {reprs.short_list(self.labels[i])}"
-
-        return reprs.examples(self, "image", "", line)
+    def shown(self, index: int) -> str:
+        file = self.files[index]
+        is_held = isinstance(file, np.ndarray)
+        name = f"{file.shape[1]} × {file.shape[0]} pixels" if is_held else str(file)
+        return f"{name} → {reprs.short_list(self.labels[index])}"
 
     @property
     def inputs(self) -> list[Any]:
@@ -68,15 +66,6 @@ class LabelledImages:
     def targets(self, names: Sequence[str]) -> np.ndarray:
         """int32 (examples,): see `labels.label_ids`."""
         return label_ids(self.labels, names, path=self.path or "labelled images", rows=self.rows)
-
-    def take(self, indices: Sequence[int]) -> LabelledImages:
-        """The images at these indices, in this order."""
-        return dataclasses.replace(
-            self,
-            files=[self.files[i] for i in indices],
-            labels=[self.labels[i] for i in indices],
-            rows=[self.rows[i] for i in indices],
-        )
 
     def digests(self) -> list[str]:
         """A hash of each file's bytes: equal for copies, whatever their names."""

@@ -6,14 +6,15 @@ import dataclasses
 import functools
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
 from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
-from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, taken, zipped
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, zipped
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
 from tfx_transformer.data.sources import Problem, TableData, as_label, is_table
 from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
@@ -23,8 +24,8 @@ from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelledTexts:
+@dataclasses.dataclass(frozen=True, repr=False)
+class LabelledTexts(Examples):
     """The texts and the labels of each row: one of each, unless more were asked for."""
 
     texts: Rows[tuple[str, ...]]
@@ -34,19 +35,11 @@ class LabelledTexts:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.texts)
+    parts: ClassVar[tuple[str, ...]] = ("texts", "labels")
 
-    def __repr__(self) -> str:
-        columns = " → ".join(map(repr, self.columns.values()))
-        return reprs.examples(
-            self,
-            "row",
-            columns,
-            lambda i: (
-                f"{', '.join(map(short_repr, self.texts[i]))} → {reprs.short_list(self.labels[i])}"
-            ),
-        )
+    def shown(self, index: int) -> str:
+        texts = ", ".join(map(short_repr, self.texts[index]))
+        return f"{texts} → {reprs.short_list(self.labels[index])}"
 
     @property
     def inputs(self) -> Rows[tuple[str, ...]]:
@@ -59,15 +52,6 @@ class LabelledTexts:
         number = label_matrix if multi_label else label_ids
         path = self.path or "labelled texts"
         return number(self.labels, names, path=path, rows=self.rows)
-
-    def take(self, indices: Sequence[int]) -> LabelledTexts:
-        """The rows at these indices, in this order."""
-        return dataclasses.replace(
-            self,
-            texts=taken(self.texts, indices),
-            labels=taken(self.labels, indices),
-            rows=taken(self.rows, indices),
-        )
 
     def flat_texts(self) -> list[str]:
         """All texts that are not empty: what a tokenizer is trained on. Of texts that stay in their

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
+from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.sources import Problem, TableData, as_number
 from tfx_transformer.data.splits import check_share
 from tfx_transformer.data.tables import BadRow, Check, read_table
@@ -22,8 +21,8 @@ from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
-class SentencePairs:
+@dataclasses.dataclass(frozen=True, repr=False)
+class SentencePairs(Examples):
     """Two texts each, how alike they are, and the row of the file or table each is in.
 
     scores: from 0, nothing in common, to 1, the same meaning; None if all pairs mean the same.
@@ -39,29 +38,16 @@ class SentencePairs:
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
     scale: tuple[float, float] | None = None
 
-    def __len__(self) -> int:
-        return len(self.first)
+    parts: ClassVar[tuple[str, ...]] = ("first", "second", "scores")
+    arrow: ClassVar[str] = " ↔ "
 
-    def __repr__(self) -> str:
-        def line(i: int) -> str:
-            score = "" if self.scores is None else f"  {self.scores[i]:.3g}"
-            return f"{short_repr(self.first[i])} ↔ {short_repr(self.second[i])}{score}"
-
-        return reprs.examples(self, "row", " ↔ ".join(map(repr, self.columns.values())), line)
+    def shown(self, index: int) -> str:
+        score = "" if self.scores is None else f"  {self.scores[index]:.3g}"
+        return f"{short_repr(self.first[index])} ↔ {short_repr(self.second[index])}{score}"
 
     def texts(self) -> list[str]:
         """All texts, first ones first: what a tokenizer is trained on."""
         return self.first + self.second
-
-    def take(self, indices: Sequence[int]) -> SentencePairs:
-        """The pairs at these indices, in this order."""
-        return dataclasses.replace(
-            self,
-            first=[self.first[i] for i in indices],
-            second=[self.second[i] for i in indices],
-            scores=None if self.scores is None else [self.scores[i] for i in indices],
-            rows=[self.rows[i] for i in indices],
-        )
 
 
 def read_sentence_pairs(

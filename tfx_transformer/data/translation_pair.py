@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
-from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
-from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes, taken
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes
 from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, read_table
@@ -19,8 +19,8 @@ from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
-@dataclasses.dataclass(frozen=True)
-class Pairs:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Pairs(Examples):
     """Source and target texts, and the row of the file or table that each pair is in."""
 
     source: Rows[str]
@@ -30,31 +30,15 @@ class Pairs:
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
 
-    def __len__(self) -> int:
-        return len(self.source)
+    parts: ClassVar[tuple[str, ...]] = ("source", "target")
 
-    def __repr__(self) -> str:
-        columns = " → ".join(repr(self.columns[role]) for role in self.columns)
-        return reprs.examples(
-            self,
-            "row",
-            columns,
-            lambda i: f"{short_repr(self.source[i])} → {short_repr(self.target[i])}",
-        )
+    def shown(self, index: int) -> str:
+        return f"{short_repr(self.source[index])} → {short_repr(self.target[index])}"
 
     def texts(self) -> list[str]:
         """All texts, sources first: what a tokenizer for both sides is trained on. Of texts that
         stay in their file a sample."""
         return sample(self.source) + sample(self.target)
-
-    def take(self, indices: Sequence[int]) -> Pairs:
-        """The pairs at these indices, in this order."""
-        return dataclasses.replace(
-            self,
-            source=taken(self.source, indices),
-            target=taken(self.target, indices),
-            rows=taken(self.rows, indices),
-        )
 
 
 def read_pairs(
