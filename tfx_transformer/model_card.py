@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer import bundle, files, wording
-from tfx_transformer.reprs import quantity
 from tfx_transformer.wording import say
 
 Config = Mapping[str, Any]
@@ -140,6 +139,7 @@ def _summary(config: Config) -> str:
     """The kind and size of the model, in a sentence."""
     architecture = config["architecture"]
     layers = " + ".join(str(architecture[name]) for name in _row(config).stacks)
+    heads = architecture["num_heads"]
     limit = architecture["max_sequence_length"]
     if size := architecture.get("image_size"):
         reads = say("card reads images", size=size, vectors=limit)
@@ -149,11 +149,9 @@ def _summary(config: Config) -> str:
         "card summary",
         task=say(f"card task {_row(config).name}"),
         parameters=config["parameters"],
-        layers=layers,
-        depth=quantity(1, "layer") if layers == "1" else f"{layers} layers",
+        depth=say("card layer" if layers == "1" else "card layers", layers=layers),
         width=architecture["hidden_dim"],
-        heads=architecture["num_heads"],
-        head_count=quantity(architecture["num_heads"], "head"),
+        heads=say("card head" if heads == 1 else "card heads", heads=heads),
         reads=reads,
     )
 

@@ -111,11 +111,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
     "card task other": ("answers its input", "入力に答える"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
+    "card layer": ("{layers} layer", "{layers}層"),
+    "card layers": ("{layers} layers", "{layers}層"),
+    "card head": ("{heads} head", "ヘッド数{heads}"),
+    "card heads": ("{heads} heads", "ヘッド数{heads}"),
     "card summary": (
-        "A Transformer that {task}, {parameters:,} parameters: {depth} of {width}, {head_count}, "
+        "A Transformer that {task}, {parameters:,} parameters: {depth} of {width}, {heads}, "
         "{reads}.",
         "{task}Transformerモデルです。パラメーター数は{parameters:,}"
-        "（{layers}層、幅{width}、ヘッド数{heads}、{reads}）。",
+        "（{depth}、幅{width}、{heads}、{reads}）。",
     ),
     "card reads texts": (
         "{tokens:,} tokens, context {limit:,}",
