@@ -50,7 +50,7 @@ _OF_THE_BUILDER = re.compile(
     rb"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}\+00:00|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 )
 # What a recipe prints when the weights are known: a new one and one that goes on.
-TRAINED = ("validation: loss", "Goes on from")
+TRAINED = ("the best was epoch", "Goes on from")
 
 
 def start(recipe: str, folder: Path) -> int:
@@ -216,6 +216,8 @@ def main() -> None:
         folder = root / recipe / "undisturbed"
         prepare(recipe, folder)
         _, seconds = run(recipe, folder, 0, 0)
+        if seconds < 1:
+            raise RuntimeError(f"{recipe} does not print {TRAINED[0]!r} after its last epoch")
         known[recipe] = left(folder), seconds
         print(f"{recipe}: {seconds:.0f} s from the last epoch to the end", flush=True)
     done = runs = wrong = 0
