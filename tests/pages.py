@@ -13,7 +13,7 @@ LOADING |= {"background", "cite", "ping", "manifest", "style"}
 
 
 class Page(HTMLParser):
-    """A page, of which every element is closed in order.
+    """A page whose elements are all closed, in order.
 
     Attributes:
         elements: (name, attributes) of each, in order.

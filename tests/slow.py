@@ -1,4 +1,4 @@
-"""Which tests are left to `make test-all`, because they take long.
+"""The marker of tests that only `make test-all` runs, because they take long.
 
 `@pytest.mark.slow` leaves out a test, `@pytest.mark.slow(but=["a", "b"])` all its variants but
 these: the default run tries each claim once, and ALL_TESTS=1 tries every variant. A variant's name

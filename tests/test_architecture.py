@@ -217,7 +217,7 @@ def defined(module: str) -> set[str]:
 
 
 def missing_names(source: str) -> list[str]:
-    """What a source imports of our modules and is not there."""
+    """Return the names that a source imports from our modules and that do not exist."""
     missing = []
     for found in imports_of(source):
         module = resolve(found.target)
@@ -286,7 +286,7 @@ def test_a_bundle_runs_without_the_rest():
 
 
 def test_run_pyz_has_what_it_needs():
-    """Of the files and folders that the runtime reaches, all but what only a recipe's command
+    """It holds all files and folders that the runtime reaches, without what only a recipe's command
     imports."""
     source = (ROOT / PACKAGE / "export" / "standalone.py").read_text(encoding="utf-8")
     (parts,) = (
@@ -414,8 +414,8 @@ def names_of_tasks_compared(source: str) -> list[int]:
 
 @pytest.mark.parametrize("module", modules())
 def test_nobody_compares_the_name_of_a_task(module):
-    """What a task has of its own is in its row: of a model, in attributes of its class; of a stage,
-    in a table by task, such as `runtime.tasks.TASKS`."""
+    """A task's own facts are in its row: in attributes of its model's class, and in a table of each
+    stage, such as `runtime.tasks.TASKS`."""
     assert not names_of_tasks_compared(modules()[module].read_text(encoding="utf-8"))
 
 

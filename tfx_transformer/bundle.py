@@ -498,6 +498,11 @@ def _no_bundle(path: Path) -> str:
     return f"{path} is not a bundle: it has no {CONFIG}.{there}"
 
 
+def size_of(place: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder such as "saved_model"."""
+    return sum(file.stat().st_size for file in [place, *place.rglob("*")] if file.is_file())
+
+
 def sizes(path: str | os.PathLike) -> dict[str, int]:
     """Return the size in bytes of each file of a bundle, by its name in the folder."""
     path = Path(path)

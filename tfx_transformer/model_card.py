@@ -272,7 +272,7 @@ def _files(config: Config, folder: Path | None) -> str:
         place = folder / file
         if not place.exists():
             continue
-        size = sum(p.stat().st_size for p in [place, *place.rglob("*")] if p.is_file())
+        size = bundle.size_of(place)
         time = costs.get(file, {}).get("milliseconds")
         rows.append(f"| {file} | {size / 1e6:,.2f} MB | {'' if time is None else f'{time:.1f}'} |")
     if not rows:

@@ -136,7 +136,7 @@ _WIDE = {"axis", "beginMask", "endMask", "shrinkAxisMask", "num", "numSplits", "
 
 
 def _change_options(options: Any, number: int, draw: random.Random) -> None:
-    """Of an operation: an axis, a stride, a mask, how many outputs."""
+    """Change an option of an operation: an axis, a stride, a mask, the number of outputs."""
     if options is not None and vars(options):
         name = draw.choice(sorted(vars(options)))
         old = getattr(options, name)
@@ -145,7 +145,7 @@ def _change_options(options: Any, number: int, draw: random.Random) -> None:
 
 
 def _change_quantization(quantization: Any, number: int, draw: random.Random) -> None:
-    """Fewer scales than rows, another axis, scales that are no scales."""
+    """Change a quantization: fewer scales than rows, another axis, or useless scales."""
     if quantization is None or quantization.scale is None or not len(quantization.scale):
         return
     kind = draw.randrange(4)

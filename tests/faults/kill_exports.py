@@ -160,7 +160,7 @@ def _digest(content: bytes) -> str:
 
 
 class Log:
-    """What a process has written to a file since this was made."""
+    """The text that a process writes to a file after this object is made."""
 
     def __init__(self, file: Path) -> None:
         self.file, self.begin = file, file.stat().st_size if file.exists() else 0

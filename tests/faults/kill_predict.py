@@ -110,8 +110,8 @@ def main() -> None:
     _, start, start_memory = undisturbed(arguments.bundle, few, none)
     engine = of_the_engine(arguments.bundle, table)
     print(
-        f"{arguments.rows:,} rows: {seconds:.1f} s, {used - start:.1f} s of processor time beside "
-        f"the start, of which the engine alone takes {engine:.1f} s "
+        f"{arguments.rows:,} rows: {seconds:.1f} s, {used - start:.1f} s of processor time without "
+        f"the start; the engine alone takes {engine:.1f} s "
         f"({100 * engine / (used - start):.0f} %); {memory:.0f} MB, of {BATCH} rows "
         f"{start_memory:.0f} MB",
         flush=True,

@@ -23,13 +23,6 @@ _MOST_INSIDE = 2**31 - 2**27
 _OPS = schema.BuiltinOperator
 
 
-def make_compact(content: bytes) -> bytes:
-    """The same model in fewer bytes: see `compact`."""
-    model = unpack(content)
-    compact(model)
-    return pack(model)
-
-
 def unpack(content: bytes) -> Any:
     """A TFLite file as a tree of objects, an `ai_edge_litert.schema_py_generated.ModelT`."""
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)

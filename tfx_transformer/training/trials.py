@@ -75,7 +75,7 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
     return {
         "name": name,
         "file": file,
-        "bytes": _size(place) if place.exists() else None,
+        "bytes": bundle.size_of(place) if place.exists() else None,
         "milliseconds": None,
         "examples": 0,
         "scores": {},
@@ -83,12 +83,6 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
         "removed": bool(result.get("removed")),
         **{name: result[name] for name in ("identical", "of") if name in result},
     }
-
-
-def _size(place: Path) -> int:
-    if place.is_dir():
-        return sum(file.stat().st_size for file in place.rglob("*") if file.is_file())
-    return place.stat().st_size
 
 
 def _try_file(path: Path, variant: str, trial: Trial, count: int) -> dict[str, Any]:
