@@ -122,6 +122,7 @@ def resolve(target: str) -> str | None:
     return "__init__"
 
 
+@cache
 def imports_of(source: str) -> list[Import]:
     """All imports of a source text.
 
@@ -187,19 +188,24 @@ def test_every_module_has_a_floor():
     assert not homeless, f"give these a floor in DESIGN and in this table: {homeless}"
 
 
-@pytest.mark.parametrize("module", modules())
-def test_imports_go_down(module):
+def test_imports_go_down():
     upward = [
-        f"line {found.line}: {found.target} is on floor {floor(target)}"
+        f"{module} (floor {floor(module)}), line {found.line}: {found.target} ({floor(target)})"
+        for module in modules()
         for found in module_imports(module)
         if (target := resolve(found.target)) and floor(target) > floor(module)
     ]
-    assert not upward, f"{module} is on floor {floor(module)}"
+    assert not upward
 
 
-@pytest.mark.parametrize("module", modules())
-def test_imports_are_absolute(module):
-    assert not [found for found in module_imports(module) if found.target.startswith(".")]
+def test_imports_are_absolute():
+    relative = [
+        f"{module}, line {found.line}: {found.target}"
+        for module in modules()
+        for found in module_imports(module)
+        if found.target.startswith(".")
+    ]
+    assert not relative
 
 
 @cache
@@ -232,10 +238,14 @@ def missing_names(source: str) -> list[str]:
     return missing
 
 
-@pytest.mark.parametrize("path", sources(), ids=str)
-def test_imported_names_are_there(path):
+def test_imported_names_are_there():
     """Imports inside functions too, which a test may never reach."""
-    assert not missing_names((ROOT / path).read_text(encoding="utf-8"))
+    missing = [
+        f"{path}, {name}"
+        for path in sources()
+        for name in missing_names((ROOT / path).read_text(encoding="utf-8"))
+    ]
+    assert not missing
 
 
 def test_missing_names_are_seen():
@@ -246,23 +256,23 @@ def test_missing_names_are_seen():
     assert names == ["WrongError", "datas", "pears", "dates"]
 
 
-def frameworks(module: str, refused: set[str]) -> list[Import]:
+def frameworks(modules: list[str], refused: set[str]) -> list[str]:
+    """The lines that import a framework where none of `FRAMEWORK_IN` allows it."""
     return [
-        found
+        f"{module}, line {found.line}: {found.target}"
+        for module in modules
         for found in module_imports(module)
         if found.target.partition(".")[0] in refused
         and (found.function is None or found.function != FRAMEWORK_IN.get(module))
     ]
 
 
-@pytest.mark.parametrize("module", of_floor(0, 1, 2))
-def test_the_lower_half_needs_no_framework(module):
-    assert not frameworks(module, FRAMEWORKS)
+def test_the_lower_half_needs_no_framework():
+    assert not frameworks(of_floor(0, 1, 2), FRAMEWORKS)
 
 
-@pytest.mark.parametrize("module", of_floor(3, 4))
-def test_layers_and_models_run_on_any_backend(module):
-    assert not frameworks(module, FRAMEWORKS - {"keras"})
+def test_layers_and_models_run_on_any_backend():
+    assert not frameworks(of_floor(3, 4), FRAMEWORKS - {"keras"})
 
 
 def test_the_exceptions_are_needed():
@@ -412,11 +422,15 @@ def names_of_tasks_compared(source: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("module", modules())
-def test_nobody_compares_the_name_of_a_task(module):
+def test_nobody_compares_the_name_of_a_task():
     """A task's own facts are in its row: in attributes of its model's class, and in a table of each
     stage, such as `runtime.tasks.TASKS`."""
-    assert not names_of_tasks_compared(modules()[module].read_text(encoding="utf-8"))
+    compared = [
+        f"{module}, line {line}"
+        for module, file in modules().items()
+        for line in names_of_tasks_compared(file.read_text(encoding="utf-8"))
+    ]
+    assert not compared
 
 
 def test_comparisons_are_seen():
@@ -456,12 +470,17 @@ def documented(path: Path) -> Iterator[tuple[str, str]]:
                 yield getattr(node, "name", "the module"), text
 
 
-@pytest.mark.parametrize("module", [m for m in modules() if not m.startswith("data.")])
-def test_docstrings_are_plain(module):
-    path = modules()[module].relative_to(ROOT)
-    opened = [name for name, text in documented(path) if OPENINGS.match(text)]
+def test_docstrings_are_plain():
+    files = [file.relative_to(ROOT) for m, file in modules().items() if not m.startswith("data.")]
+    opened = [
+        f"{file}: {name}"
+        for file in files
+        for name, text in documented(file)
+        if OPENINGS.match(text)
+    ]
     assert not opened, "a docstring opens with what it returns or does"
-    assert not PHRASES.findall((ROOT / path).read_text(encoding="utf-8"))
+    texts = {file: (ROOT / file).read_text(encoding="utf-8") for file in files}
+    assert not {str(f): PHRASES.search(t)[0] for f, t in texts.items() if PHRASES.search(t)}
 
 
 def test_plain_english_is_told_from_other():

@@ -333,6 +333,22 @@ def test_a_class_that_is_not_imported_yet_acts_as_the_class():
     assert type(later.from_config({"intermediate_dim": 13})) is layers.FeedForward
 
 
+def test_keras_is_found_beside_a_finder_that_asks_all_others(monkeypatch):
+    class Asking:
+        def find_spec(self, name, path=None, target=None):
+            others = (f for f in sys.meta_path if f is not self)
+            return next(filter(None, (f.find_spec(name, path, target) for f in others)), None)
+
+    ours = registration._KerasFinder()
+    others = [f for f in sys.meta_path if not isinstance(f, registration._KerasFinder)]
+    for first in ([ours, Asking()], [Asking(), ours]):
+        monkeypatch.setattr(sys, "meta_path", first + others)
+        spec = first[0].find_spec("keras")
+        assert spec.origin == keras.__spec__.origin
+        # What registers the classes replaces the loader's method.
+        assert "exec_module" in vars(spec.loader)
+
+
 @pytest.mark.slow(
     but=[
         "half precision, not compiled",

@@ -84,11 +84,18 @@ class _Later(type):
 class _KerasFinder:
     """Finds Keras as the other finders do, and registers the classes once it is imported."""
 
+    asking = False  # another finder that asks all others asks this one again
+
     def find_spec(self, name, path=None, target=None):
-        if name != "keras":
+        if name != "keras" or self.asking:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        others = [finder for finder in sys.meta_path if finder is not self]
+        self.asking = True
+        try:
+            specs = (finder.find_spec(name, path, target) for finder in others)
+            spec = next(filter(None, specs), None)
+        finally:
+            self.asking = False
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
