@@ -404,7 +404,7 @@ def test_the_guards_that_security_names_are_there():
     assert not [f for f in files if not ((ROOT / PACKAGE / f).is_file() or (ROOT / f).is_file())]
 
 
-TASKS = {"causal", "seq2seq", "masked", "classification", "embedding"}
+TASKS = {"causal", "seq2seq", "masked", "classification", "embedding", "tagging"}
 
 
 def names_of_tasks_compared(source: str) -> list[int]:

@@ -33,6 +33,12 @@ RECIPES = {
     "translation": ("csv", "source,target\na,b\nc,d\ne,f\n", "source"),
     "instruction_finetuning": ("csv", "instruction,output\na,b\nc,d\ne,f\n", "output"),
     "image_classification": ("images", "path,label\na.png,x\nb.png,y\n", "path"),
+    "tagging": (
+        "data",
+        "text,spans\n"
+        + "".join(f'{name} is here,"[[0, 3, ""P""]]"\n' for name in ("Ann", "Bob", "Eve", "Kim")),
+        "text",
+    ),
     "pretraining": ("text", "text\nsome words\nmore words\n", "column"),
 }
 # Flags that every recipe refuses, and what it says.

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "InputError": "errors",
     "CHAT_TEMPLATE": "text.prompts",
+    "FINE_PATTERN": "text.tokenizer",
     "MASK_TOKEN": "text.tokenizer",
     "ROLE_TOKENS": "text.prompts",
     "ChatTemplate": "text.prompts",
@@ -28,6 +29,7 @@ _MODULE_OF = {
     "Classifier": "models.encoders",
     "Embedder": "models.encoders",
     "MaskedLM": "models.encoders",
+    "Tagger": "models.tagger",
     "config_for_fine_tuning": "models.encoders",
     "copy_weights": "models.encoders",
     "predictor": "models.predicting",
@@ -113,12 +115,14 @@ if TYPE_CHECKING:
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
     from tfx_transformer.models.saving import load as load
     from tfx_transformer.models.saving import save as save
+    from tfx_transformer.models.tagger import Tagger as Tagger
     from tfx_transformer.models.tasks import CausalLM as CausalLM
     from tfx_transformer.models.tasks import Seq2SeqLM as Seq2SeqLM
     from tfx_transformer.models.transformer import TransformerStack as TransformerStack
     from tfx_transformer.text.prompts import CHAT_TEMPLATE as CHAT_TEMPLATE
     from tfx_transformer.text.prompts import ROLE_TOKENS as ROLE_TOKENS
     from tfx_transformer.text.prompts import ChatTemplate as ChatTemplate
+    from tfx_transformer.text.tokenizer import FINE_PATTERN as FINE_PATTERN
     from tfx_transformer.text.tokenizer import MASK_TOKEN as MASK_TOKEN
     from tfx_transformer.text.tokenizer import Tokenizer as Tokenizer
 

@@ -17,7 +17,8 @@ Config = Mapping[str, Any]
 class _Task(NamedTuple):
     """The row of a task. name: of its texts in `wording.TEXTS`; pipeline: what the hub calls it;
     call: the method that answers, "" where none is named; stacks: fields that count layers; limits:
-    names of further limits in `wording.TEXTS`; is_base: it answers nothing by itself."""
+    names of further limits in `wording.TEXTS`; is_base: it answers nothing by itself; length: what
+    is said of long texts, a name in `wording.TEXTS`."""
 
     name: str
     pipeline: str = ""
@@ -25,6 +26,7 @@ class _Task(NamedTuple):
     stacks: tuple[str, ...] = ("num_layers",)
     limits: tuple[str, ...] = ()
     is_base: bool = False
+    length: str = "card limits length"
 
 
 _TASKS = {
@@ -35,6 +37,13 @@ _TASKS = {
     "embedding": _Task("embedding", "sentence-similarity", "embed"),
     "masked": _Task("masked", "fill-mask", is_base=True),
     "seq2seq": _Task("seq2seq", "translation", stacks=("num_layers", "num_decoder_layers")),
+    "tagging": _Task(
+        "tagging",
+        "token-classification",
+        "tag",
+        limits=("card limits spans",),
+        length="card limits windows",
+    ),
 }
 # The row of a task that has none.
 _OTHER = _Task("other", call="")
@@ -44,6 +53,9 @@ _METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "f1",
     "micro_f1": "f1",
+    "entity_f1": "f1",
+    "precision": "precision",
+    "recall": "recall",
     "exact_match": "exact_match",
     "bleu": "bleu",
     "chrf": "chrf",
@@ -244,7 +256,8 @@ def _limits(config: Config) -> str:
     """The section of intended use and limits."""
     lines = [say(f"card use {_row(config).name}"), say("card limits data")]
     if not config["architecture"].get("image_size"):
-        lines.append(say("card limits length", limit=config["architecture"]["max_sequence_length"]))
+        limit = config["architecture"]["max_sequence_length"]
+        lines.append(say(_row(config).length, limit=limit))
     lines += map(say, _row(config).limits)
     lines.append(say("card limits people"))
     return f"## {say('card limits')}\n\n" + "\n".join(f"- {line}" for line in lines)

@@ -27,6 +27,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     # Scores.
     "accuracy": ("accuracy", "正解率"),
     "exact_match": ("exact match of all labels", "全ラベルの完全一致率"),
+    "entity_f1": ("entity F1", "固有表現のF1"),
     "found": ("retrieval accuracy", "検索の正解率"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関係数"),
     "bleu": ("BLEU", "BLEU"),
@@ -44,6 +45,16 @@ TEXTS: dict[str, tuple[str, str]] = {
         "線形モデル（画素のロジスティック回帰）",
     ),
     "tfidf_cosine": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
+    "dictionary": (
+        "a dictionary of what is marked in the training",
+        "学習データの語句をそのまま探す辞書",
+    ),
+    "linear_words": (
+        "a linear model of words (logistic regression)",
+        "単語の線形モデル（ロジスティック回帰）",
+    ),
+    "dictionary, short": ("the dictionary", "辞書"),
+    "linear_words, short": ("the linear model", "線形モデル"),
     "tfidf, short": ("the linear model", "線形モデル"),
     "pixels, short": ("the linear model", "線形モデル"),
     "tfidf_cosine, short": ("TF-IDF", "TF-IDF"),
@@ -111,6 +122,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
     "card task other": ("answers its input", "入力に答える"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
+    "card task tagging": ("marks stretches of a text", "文中の語句に印を付ける"),
     "card layer": ("{layers} layer", "{layers}層"),
     "card layers": ("{layers} layers", "{layers}層"),
     "card head": ("{heads} head", "ヘッド数{heads}"),
@@ -187,6 +199,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Meant for texts like the sources of its training.",
         "学習データの原文に近い文章を想定しています。",
     ),
+    "card use tagging": (
+        "Meant to mark names and the like in texts like those of its training.",
+        "学習データに近い文章から、名前などの語句を取り出す用途を想定しています。",
+    ),
     "card limits data": (
         "What is unlike the training data, in language, topic or style, it gets wrong more often "
         "than the scores say.",
@@ -195,6 +211,15 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card limits length": (
         "It reads at most {limit:,} tokens; what goes beyond is cut.",
         "読み込むのは最大{limit:,}トークンで、それ以降は切り捨てられます。",
+    ),
+    "card limits windows": (
+        "It reads {limit:,} tokens at once; a longer text is read in windows that overlap.",
+        "一度に読み込むのは{limit:,}トークンで、長い文章は重なりのある区間に分けて処理します。",
+    ),
+    "card limits spans": (
+        "It marks no span inside another one, and leaves out what is less probable than "
+        "`predict --unsure` asks for.",
+        "入れ子の語句には対応しません。確率の低い語句は`predict --unsure`で除けます。",
     ),
     "card limits labels": (
         "It gives every input one of its labels, even where none fits: leave a label open below a "

@@ -1,4 +1,5 @@
-"""Files to batches: guarded readers, pairs, instructions, corpora, and what was read in a table."""
+"""Files to batches: guarded readers, pairs, instructions, tags, corpora, and what was read in a
+table."""
 
 from typing import TYPE_CHECKING
 
@@ -53,8 +54,12 @@ from tfx_transformer.data.sentence_pair import (
 )
 from tfx_transformer.data.sentence_pairs_summary import describe_sentence_pairs
 from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
+from tfx_transformer.data.tagged_reader import read_tagged_texts
+from tfx_transformer.data.tagged_summary import describe_tagged_texts
+from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.renamed import old_names
+from tfx_transformer.text.spans import Span, tag_names
 
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = old_names(__name__, {"masked": "mask_tokens", "beginnings": "sample_prefixes"})
@@ -65,7 +70,9 @@ __all__ = [
     "LabelledTexts",
     "Pairs",
     "SentencePairs",
+    "Span",
     "TableFile",
+    "TaggedTexts",
     "TokenFile",
     "add_turns",
     "sample_prefixes",
@@ -77,6 +84,7 @@ __all__ = [
     "describe_labelled_texts",
     "describe_pairs",
     "describe_sentence_pairs",
+    "describe_tagged_texts",
     "hold_out",
     "instructions",
     "label_ids",
@@ -94,6 +102,7 @@ __all__ = [
     "read_pairs",
     "read_sentence_pairs",
     "read_table",
+    "read_tagged_texts",
     "sample_texts",
     "sentence_pairs",
     "split_conversations",
@@ -102,8 +111,11 @@ __all__ = [
     "split_pairs",
     "split_sentence_pairs",
     "split_stratified",
+    "split_tagged_texts",
     "stream_table",
     "table_files",
+    "tag_names",
+    "tagged_texts",
     "write_bad_rows",
     "write_tokens",
 ]

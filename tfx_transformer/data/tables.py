@@ -89,14 +89,17 @@ def read_table(
     leave_in_file: Collection[str] = (),
     convert: Mapping[str, Convert] | None = None,
     check: Check | None = None,
+    nested: Collection[str] = (),
 ) -> Table:
     """Read a whole table; arguments and errors as for `stream_table`.
 
     Args:
+        nested: roles whose cells may be lists and objects, where the format has them: they are read
+            as JSON.
         leave_in_file: roles whose cells are checked like all others, but stay in a file of more
             than 64 MiB: they are then `FileRows`, and the numbers of the rows an array.
     """
-    source: Any = _source(path, columns, convert)
+    source: Any = _source(path, columns, convert, nested)
     read = _stream(source, columns, skip_bad_rows, allow_empty, check)
     first = next(read)
     if leave_in_file and source.path is not None and source.has_places:
@@ -148,9 +151,15 @@ def stream_table(
 
 
 def _source(
-    data: TableData, columns: dict[str, str], convert: Mapping[str, Convert] | None = None
+    data: TableData,
+    columns: dict[str, str],
+    convert: Mapping[str, Convert] | None = None,
+    nested: Collection[str] = (),
 ) -> Source:
-    return in_memory(data, columns, convert) or open_table(cast("str", data), columns.values())
+    if (source := in_memory(data, columns, convert)) is not None:
+        return source
+    texts = [name for role, name in columns.items() if role not in nested]
+    return open_table(cast("str", data), texts)
 
 
 def _open(source: Source, columns: dict[str, str]) -> Opened:

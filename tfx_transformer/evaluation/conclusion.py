@@ -22,12 +22,13 @@ from tfx_transformer.evaluation.intervals import (
     paired_difference,
     proportion_interval,
 )
+from tfx_transformer.evaluation.spans import Counts, f1_difference, f1_interval
 from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
 
 Verdict = Literal["better", "no better", "worse", "no baseline"]
 
 # Scores from 0 to 1 that are shown as percentages, and decimals of the others.
-_PERCENT = ("accuracy", "exact_match", "found")
+_PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
 _DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
 
 # Width of an interval from which on few rows are held out, as a share of the scale.
@@ -230,6 +231,27 @@ def conclude_pairs(
         return alone
     return dataclasses.replace(
         alone, baseline="tfidf_cosine", baseline_score=other, difference=difference
+    )
+
+
+def conclude_spans(ours: Counts, baselines: Mapping[str, Counts], base: str = "") -> Conclusion:
+    """Return the conclusion on a tagger.
+
+    Args:
+        ours: spans that are right, marked and true in each held-out row.
+        baselines: the same of each simpler method, by its name in `wording.TEXTS`.
+        base: of `Conclusion`.
+    """
+    interval = f1_interval(ours)
+    alone = Conclusion("entity_f1", ours.f1(), len(ours.truths), "row", interval, base=base)
+    if not baselines:
+        return alone
+    best = max(baselines, key=lambda name: baselines[name].f1())
+    difference = f1_difference(ours, baselines[best])
+    if difference is None:
+        return alone
+    return dataclasses.replace(
+        alone, baseline=best, baseline_score=baselines[best].f1(), difference=difference
     )
 
 

@@ -1,4 +1,4 @@
-"""The SavedModel of an encoder-only model: strings or encoded images to labels or vectors,
+"""The SavedModel of an encoder-only model: strings or encoded images to labels, tags or vectors,
 in core TensorFlow operations."""
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer
 from tfx_transformer.prediction.classification import read_labels
+from tfx_transformer.prediction.tagging import room_for
+from tfx_transformer.prediction.tags import read_tags
+from tfx_transformer.text.windows import stride
 
 
 def classifier_serving(model, tokenizer, config: dict):
@@ -48,6 +51,115 @@ def embedder_serving(model, tokenizer, config: dict):
         return {"embeddings": tf.cast(model(inputs, training=False), tf.float32)}
 
     return _serving(model, tokenizer, config, answer, start=model.config.prompt())
+
+
+def tagger_serving(model, tokenizer, config: dict):
+    """The endpoint of a `Tagger`.
+
+    Args:
+        model, tokenizer, config: as of `classifier_serving`.
+
+    Returns: as `classifier_serving`. The function takes `texts`, string (batch,), of any length:
+        those that are longer than the model reads are read in windows, see `text.windows`. It
+        returns a dictionary: of each token "probabilities" float32 (batch, tokens, tags), the most
+        probable of the "tags" string (batch, tokens), and where it is in its text: "starts" and
+        "ends" int32 (batch, tokens), in characters. Behind the last token of a text all are 0 or
+        "". `prediction.Tags` makes spans of them. Where a checkpoint's tokenizer cannot run in a
+        graph, the input is `token_ids`, int32 (batch, length), and there are no "starts" and
+        "ends".
+
+    Raises:
+        InputError: the tags have no names.
+    """
+    names = tf.constant(read_tags(config, model.config.num_classes, "the bundle").names)
+
+    def answer(token_ids):
+        output = tf.cast(model({"token_ids": token_ids}, training=False), tf.float32)
+        return tf.nn.softmax(output)
+
+    def tags_of(probabilities, inside):
+        return tf.where(inside, tf.gather(names, tf.argmax(probabilities, axis=2)), "")
+
+    if not tokenizer.is_plain:
+
+        def serve_ids(token_ids):
+            found = answer(token_ids)
+            inside = token_ids != model.config.padding_id
+            return {"probabilities": found, "tags": tags_of(found, inside)}
+
+        return [], serve_ids, [tf.TensorSpec([None, None], tf.int32, "token_ids")]
+
+    graph_tokenizer = GraphTokenizer(tokenizer)
+    sizes = tokenizer.byte_lengths()
+
+    def serve_texts(texts):
+        ids = graph_tokenizer.encode(texts)
+        found = read_windows(ids, answer, tokenizer, model.config.max_sequence_length)
+        dense = ids.to_tensor(tokenizer.padding_id)
+        inside = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
+        starts, ends = characters_of(texts, tf.gather(tf.constant(sizes), dense))
+        return {
+            "probabilities": tf.where(inside[:, :, None], found, 0.0),
+            "tags": tags_of(found, inside),
+            "starts": tf.where(inside, starts, 0),
+            "ends": tf.where(inside, ends, 0),
+        }
+
+    return [graph_tokenizer], serve_texts, [tf.TensorSpec([None], tf.string, "texts")]
+
+
+def read_windows(ids: tf.RaggedTensor, answer, tokenizer, max_length: int) -> tf.Tensor:
+    """Return what a model says of each token, read in the windows of `text.windows`.
+
+    Args:
+        ids: int32 (batch, any length), tokens of each text without what frames it.
+        answer: token ids int32 (windows, length) -> float32 (windows, length, width).
+        tokenizer: whose `frame` is around each window.
+        max_length: most tokens that the model reads, the frame included.
+
+    Returns: float32 (batch, longest, width).
+    """
+    room = room_for(tokenizer, max_length)
+    step = stride(room)
+    margin = (room - step) // 2
+    counts = tf.cast(ids.row_lengths(), tf.int32)
+    dense = ids.to_tensor(tokenizer.padding_id)
+    number = 1 + tf.maximum(counts - room + step - 1, 0) // step
+    rows = tf.repeat(tf.range(tf.size(counts)), number)
+    first = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(number, exclusive=True), rows)
+    starts = first * step
+    # One column more, so that there is one to read where all texts are empty.
+    filled = tf.pad(dense, [[0, 0], [0, 1]], constant_values=tokenizer.padding_id)
+    places = tf.minimum(starts[:, None] + tf.range(room), tf.shape(filled)[1] - 1)
+    lengths = tf.minimum(tf.gather(counts, rows) - starts, room)
+    pieces = tf.RaggedTensor.from_tensor(  # pyright: ignore[reportAttributeAccessIssue]
+        tf.gather(tf.gather(filled, rows), places, batch_dims=1), lengths=lengths
+    )
+    framed = frame_rows([pieces], tokenizer, max_length).to_tensor(tokenizer.padding_id)
+    output = answer(framed)
+    place = tf.range(tf.shape(dense)[1])[None]
+    window = tf.clip_by_value((place - margin) // step, 0, number[:, None] - 1)
+    inner = tf.minimum(place - window * step + len(tokenizer.frame.before), tf.shape(framed)[1] - 1)
+    window += tf.cumsum(number, exclusive=True)[:, None]
+    return tf.gather_nd(output, tf.stack([window, inner], axis=2))
+
+
+def characters_of(texts: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return in which characters tokens begin and end: `text.offsets.of_bytes` of each text.
+
+    Args:
+        texts: string (batch,). Bytes that are no UTF-8 count as `GraphTokenizer.encode` has them.
+        sizes: int32 (batch, tokens), bytes of each token; 0 behind the last.
+
+    Returns: int32 (batch, tokens) twice.
+    """
+    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+    _, begins = tf.strings.unicode_decode_with_offsets(texts, "UTF-8")
+    begins = tf.cast(begins.to_tensor(tf.int64.max), tf.int64)
+    ends = tf.cumsum(tf.cast(sizes, tf.int64), axis=1)
+    starts = ends - tf.cast(sizes, tf.int64)
+    first = tf.searchsorted(begins, starts, side="right") - 1
+    return first, tf.searchsorted(begins, ends - 1, side="right")
 
 
 def _serving(model, tokenizer, config: dict, answer, start: str = ""):

@@ -26,10 +26,11 @@ ROWS = 8
 def encoder_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
-    """The functions of a `Classifier` or an `Embedder`; only `model` counts, see `tasks.Task`.
+    """The functions of an encoder-only model; only `model` counts, see `tasks.Task`.
 
     `run_<rows>x<length>`: token_ids int32 (rows, length); of images `run_<rows>`: images float32
-        (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or vectors.
+        (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or vectors; of a
+        `Tagger` float32 (rows, length, tags), logits of each token.
     """
     config = model.config
 

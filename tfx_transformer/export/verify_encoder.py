@@ -1,4 +1,4 @@
-"""Does an exported classifier or embedder answer as the trained one? Compared on real inputs."""
+"""Does an exported encoder-only model answer as the trained one? Compared on real inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from tfx_transformer import bundle, runtime
 from tfx_transformer.export import saved_model_file
 from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
+from tfx_transformer.prediction.tagging import TaggedTokens, TextTagger
+from tfx_transformer.prediction.tags import Entity, Tags, read_tags
 from tfx_transformer.text.framing import frame
+from tfx_transformer.text.offsets import trimmed
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # What two computations in float32 may differ by.
@@ -24,14 +27,16 @@ _ROUNDING = 1e-5
 class Reading(NamedTuple):
     """The outputs of a task: how they are found and compared.
 
-    output: (what answers, inputs) -> float32 (inputs, width); compare: (Keras's output, an
-    export's) -> what `verify_encoder` returns; prompted: (what answers, inputs) -> inputs behind
-    the model's prompt.
+    output: (what answers, inputs) -> float32 (inputs, width), of a tagger a list; compare: (Keras's
+    output, an export's) -> what `verify_encoder` returns; prompted: (what answers, inputs) ->
+    inputs behind the model's prompt; serve: (bundle's folder, inputs, tokenizer) -> the output of
+    the SavedModel.
     """
 
-    output: Callable[[Any, Sequence], np.ndarray]
-    compare: Callable[[np.ndarray, np.ndarray], dict[str, Any]]
+    output: Callable[[Any, Sequence], Any]
+    compare: Callable[[Any, Any], dict[str, Any]]
     prompted: Callable[[Any, Sequence], Sequence]
+    serve: Callable[[Path, Sequence, Any], Any]
 
 
 def verify_encoder(
@@ -53,7 +58,8 @@ def verify_encoder(
 
     Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
         and the "largest_probability_difference"; of an embedder "identical" (vectors equal but for
-        rounding) and the "smallest_cosine"; "of" (inputs).
+        rounding) and the "smallest_cosine"; of a tagger "identical" (texts with equal spans) and
+        the "largest_probability_difference" of a tag; "of" (inputs).
     """
     config = bundle.read_config(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
@@ -64,7 +70,7 @@ def verify_encoder(
         by_ids = tokenizer is not None and not tokenizer.is_plain
         given = reading.prompted(answering, inputs) if by_ids else inputs
         results["SavedModel"] = try_export(
-            lambda: reading.compare(expected, _run_saved_model(path, given, tokenizer))
+            lambda: reading.compare(expected, reading.serve(path, given, tokenizer))
         )
     for variant, file in bundle.LITERT.items():
         if file in files and (path / file).is_file():
@@ -134,13 +140,90 @@ def _compare_labels(expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     }
 
 
+# The spans of a text, and the probabilities of the tags of its tokens.
+_Marked = tuple[list[Entity], np.ndarray]
+
+
+def _mark(tagger: TextTagger, texts: Sequence[str]) -> list[_Marked]:
+    return _marked(tagger.tags, texts, tagger.tokens(texts))
+
+
+def _marked(tags: Tags, texts: Sequence[str], tokens: Sequence[TaggedTokens]) -> list[_Marked]:
+    found = []
+    for text, (offsets, logits) in zip(texts, tokens, strict=True):
+        powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities = powers / powers.sum(axis=1, keepdims=True)
+        found.append((tags.entities(text, offsets, logits), probabilities))
+    return found
+
+
+class _Served:
+    """Runs a SavedModel that takes token ids, as a `prediction.text.TextEngine`."""
+
+    def __init__(self, served: Any, padding_id: int) -> None:
+        self._served, self._padding_id = served, padding_id
+
+    def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        found = self._served.serve(tf.constant(pad_source(rows, self._padding_id)))
+        return _logits(found["probabilities"].numpy())
+
+
+def _run_saved_tagger(
+    path: Path, texts: Sequence[str], tokenizer: Tokenizer, batch_size: int = 64
+) -> list[_Marked]:
+    """Return what the SavedModel of a tagger says of texts."""
+    served = saved_model_file.load(path / bundle.SAVED_MODEL)
+    config = bundle.read_config(path)
+    architecture = config["architecture"]
+    tags = read_tags(config, architecture["num_classes"], path)
+    if not tokenizer.is_plain:
+        engine = _Served(served, tokenizer.padding_id)
+        longest = architecture["max_sequence_length"]
+        return _mark(TextTagger(engine, tokenizer, tags, longest), texts)
+    tokens = []
+    for start in range(0, len(texts), batch_size):
+        batch = texts[start : start + batch_size]
+        answer = {n: value.numpy() for n, value in served.serve(tf.constant(batch)).items()}
+        for row, text in enumerate(batch):
+            kept = answer["probabilities"][row].sum(axis=1) > 0
+            places = (answer[name][row][kept].tolist() for name in ("starts", "ends"))
+            offsets = trimmed(text, list(zip(*places, strict=True)))
+            tokens.append(TaggedTokens(offsets, _logits(answer["probabilities"][row][kept])))
+    return _marked(tags, texts, tokens)
+
+
+def _logits(probabilities: np.ndarray) -> np.ndarray:
+    return np.log(np.maximum(probabilities, np.finfo("float32").tiny))
+
+
+def _compare_spans(expected: list[_Marked], output: list[_Marked]) -> dict[str, Any]:
+    pairs = list(zip(expected, output, strict=True))
+    equal = sum(_places(ours) == _places(theirs) for (ours, _), (theirs, _) in pairs)
+    different = [np.abs(ours - theirs).max() for (_, ours), (_, theirs) in pairs if ours.size]
+    largest = float(f"{max(different, default=0.0):.2g}")
+    return {
+        "identical": equal,
+        "of": len(pairs),
+        "largest_probability_difference": largest,
+        "summary": f"spans of {equal} of {len(pairs)} texts identical to Keras; "
+        f"probabilities of tags differ by at most {largest:g}",
+    }
+
+
+def _places(entities: Sequence[Entity]) -> list[tuple[int, int, str]]:
+    return [entity[:3] for entity in entities]
+
+
 CLASSIFIER = Reading(
     lambda answering, inputs: answering.probabilities(inputs),
     _compare_labels,
     lambda answering, inputs: inputs,
+    _run_saved_model,
 )
 EMBEDDER = Reading(
     lambda answering, inputs: answering.embed(inputs),
     _compare_vectors,
     lambda answering, inputs: answering.add_prompts(inputs),
+    _run_saved_model,
 )
+TAGGER = Reading(_mark, _compare_spans, lambda answering, inputs: inputs, _run_saved_tagger)

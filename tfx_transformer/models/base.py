@@ -34,6 +34,7 @@ class TransformerModel(keras.Model):
         read_out: what the paths of weights begin with that are new to every task.
         writes: True if it writes text, token by token.
         has_classes: True if it scores classes that have names.
+        pools: True if it reads out one vector of a text or an image, which may be pooled.
         makes_vectors: True if it gives a vector of each text.
         may_read_images: True if it may read images instead of texts.
         stacks: the fields of the configuration that count its blocks.
@@ -53,6 +54,7 @@ class TransformerModel(keras.Model):
     read_out: tuple[str, ...] = ()
     writes = False
     has_classes = False
+    pools = False
     makes_vectors = False
     may_read_images = False
     stacks: tuple[str, ...] = ("num_layers",)

@@ -282,6 +282,7 @@ class Classifier(EncoderModel):
 
     task = "classification"
     has_classes = True
+    pools = True
     may_read_images = True
     scores_tokens = False
     consistency = 0.0
@@ -437,6 +438,7 @@ class Embedder(EncoderModel):
     """
 
     task = "embedding"
+    pools = True
     makes_vectors = True
     scores_tokens = False
     may_read = ("pair_token_ids",)

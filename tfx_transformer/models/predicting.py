@@ -9,8 +9,11 @@ import numpy as np
 
 from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.encoders import EncoderModel
+from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.prediction.tags import Tags
 from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -19,7 +22,7 @@ class EncoderEngine:
     """Runs a Keras model as one graph for every shape: `predict` costs 40 to 60 ms a call.
 
     Args:
-        model: a `Classifier` or `Embedder`.
+        model: a `Classifier`, `Embedder` or `Tagger`.
     """
 
     def __init__(self, model: EncoderModel) -> None:
@@ -35,6 +38,10 @@ class EncoderEngine:
     def run_images(self, images: np.ndarray) -> np.ndarray:
         """See `prediction.image.ImageEngine`."""
         return np.asarray(self._run(images), "float32")
+
+
+@overload
+def predictor(model: Tagger, tokenizer: Tokenizer, labels: Sequence[str]) -> TextTagger: ...
 
 
 @overload
@@ -55,17 +62,19 @@ def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
 
 def predictor(
     model: EncoderModel, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()
-) -> TextClassifier | ImageClassifier | TextEmbedder:
+) -> TextClassifier | ImageClassifier | TextEmbedder | TextTagger:
     """Return what answers for a Keras model.
 
     Args:
-        model: a `Classifier` or `Embedder`.
+        model: a `Classifier`, `Embedder` or `Tagger`.
         tokenizer: of a model that reads text.
-        labels: names of the classes, of a `Classifier`.
+        labels: names of the classes of a `Classifier`, or of the tags of a `Tagger`.
     """
     engine, config = EncoderEngine(model), model.config
     if model.makes_vectors:
         return TextEmbedder(engine, tokenizer, config)
+    if not model.pools:
+        return TextTagger(engine, tokenizer, Tags(labels), config.max_sequence_length)
     names = Labels(labels, config.multi_label)
     if config.image_size:
         return ImageClassifier(engine, names, config)

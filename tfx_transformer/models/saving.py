@@ -23,13 +23,15 @@ from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # The files of a bundle that a Keras model is made of.
 _OPENED = (bundle.CONFIG, bundle.WEIGHTS, *bundle.TOKENIZER_FILES)
 
-TASKS = {model.task: model for model in (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder)}
+_MODELS = (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder, Tagger)
+TASKS = {model.task: model for model in _MODELS}
 
 
 def save(
@@ -47,7 +49,7 @@ def save(
         tokenizer: of a model that reads text.
         overwrite: replace a bundle that is there.
         details: JSON values for `config.json`, such as scores or the settings of the run; of a
-            `Classifier` labels, the names of its classes.
+            `Classifier` labels, the names of its classes; of a `Tagger` those of its tags.
     """
     with bundle.writing(path, overwrite) as folder:
         weights = {p: np.asarray(w.value, "float32") for p, w in parameters(model).items()}
@@ -139,6 +141,12 @@ def load(
 def load(
     path: str | os.PathLike, dtype: str = "float32", *, task: Literal["embedding"]
 ) -> tuple[Embedder, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["tagging"]
+) -> tuple[Tagger, Tokenizer]: ...
 
 
 @overload

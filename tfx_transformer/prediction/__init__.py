@@ -1,7 +1,16 @@
-"""Models that answer with a label or a vector: texts or images in, over any engine."""
+"""Models that answer with labels, marked stretches or vectors: texts or images in, any engine."""
 
 from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.prediction.tags import Entity
 from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
 
-__all__ = ["Classification", "ImageClassifier", "TextClassifier", "TextEmbedder"]
+__all__ = [
+    "Classification",
+    "Entity",
+    "ImageClassifier",
+    "TextClassifier",
+    "TextEmbedder",
+    "TextTagger",
+]

@@ -40,6 +40,15 @@ def _labels(model: Any, inputs: list[Any], unsure: float) -> list[list[Any]]:
     return rows
 
 
+def _spans(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
+    rows = []
+    for found in model.tag(texts):
+        sure = (entity for entity in found if entity.probability >= unsure)
+        rounded = (one._replace(probability=round(one.probability, 4)) for one in sure)
+        rows.append([[one._asdict() for one in rounded]])
+    return rows
+
+
 def _vectors(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
     return [[[round(x, 6) for x in vector]] for vector in model.embed(texts).tolist()]
 
@@ -49,6 +58,7 @@ PREDICTIONS = {
     "causal": Prediction("instruction", ("answer",), (str,), _answers),
     "classification": Prediction("text", ("predicted", "probability"), (str, float), _labels),
     "embedding": Prediction("text", ("vector",), (list[float],), _vectors),
+    "tagging": Prediction("text", ("spans",), (list[dict],), _spans),
 }
 
 
@@ -57,7 +67,7 @@ def as_cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list):
-        return json.dumps(value)
+        return json.dumps(value, ensure_ascii=False)
     return f"{value:.4f}" if isinstance(value, float) else value
 
 
@@ -82,7 +92,7 @@ class TablePredictor:
         batch_size: int = 64,
     ) -> pandas.DataFrame:
         """Return a copy of a table with the answers to its rows in new columns, as `tfx-transformer
-        predict` writes them: `predicted` and `probability`, `answer` or `vector`.
+        predict` writes them: `predicted` and `probability`, `answer`, `spans` or `vector`.
 
         Rows whose texts are missing or not texts are not answered (a warning counts them): there a
         label or an answer is "", a probability NaN, a vector None.

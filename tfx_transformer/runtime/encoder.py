@@ -23,6 +23,7 @@ class EncoderEngine:
         config: of the model.
         threads: of LiteRT; None: one per core that this process may use.
         width: of the output; None: the classes of a classifier, `hidden_dim` of an embedder.
+        each_token: True if there is an output for each token, as of a tagger.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class EncoderEngine:
         config: TransformerConfig,
         threads: int | None = None,
         width: int | None = None,
+        each_token: bool = False,
     ) -> None:
         self.model = compile_file(file, threads)
         self.config = config
@@ -42,7 +44,10 @@ class EncoderEngine:
         interface.check(
             file,
             self.model.signatures,
-            {_name(*size): interface.encoder(config, width, *size) for size in sorted(needed)},
+            {
+                _name(*size): interface.encoder(config, width, *size, each_token)
+                for size in sorted(needed)
+            },
         )
         # Of each length how many rows run together, most first.
         self._heights: dict[int, list[int]] = {}

@@ -45,12 +45,15 @@ def check(
         )
 
 
-def encoder(config: TransformerConfig, width: int, rows: int, length: int) -> Interface:
-    """`run_<rows>x<length>`, or of images `run_<rows>`."""
+def encoder(
+    config: TransformerConfig, width: int, rows: int, length: int, each_token: bool = False
+) -> Interface:
+    """`run_<rows>x<length>`, or of images `run_<rows>`; each_token: an output for each token."""
     inputs: Tensors = {"token_ids": ("int32", (rows, length))}
     if config.image_size:
         inputs = {"images": ("float32", (rows, config.image_size, config.image_size, 3))}
-    return Interface(inputs, {"output": ("float32", (rows, width))})
+    shape = (rows, length, width) if each_token else (rows, width)
+    return Interface(inputs, {"output": ("float32", shape)})
 
 
 def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> dict[str, Interface]:

@@ -16,12 +16,14 @@ from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.prediction.classification import Classification, Labels, read_labels
 from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.prediction.tags import Entity, read_tags
 from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
-Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder
+Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder | TextTagger
 
 
 class Parts(NamedTuple):
@@ -102,6 +104,19 @@ def _load_embedder(parts: Parts) -> TextEmbedder:
     return TextEmbedder(engine, bundle.read_tokenizer(parts.path, config.vocabulary_size), config)
 
 
+def _load_tagger(parts: Parts) -> TextTagger:
+    config = parts.config
+    tags = read_tags(parts.values, config.num_classes, parts.path)
+    if config.image_size:
+        raise InputError(
+            f"{parts.path}: a model of images with the task 'tagging' answers nothing.\n"
+            "  Expected a classifier."
+        )
+    engine = EncoderEngine(parts.file, config, parts.threads, config.num_classes, each_token=True)
+    tokenizer = bundle.read_tokenizer(parts.path, config.vocabulary_size)
+    return TextTagger(engine, tokenizer, tags, config.max_sequence_length)
+
+
 def _write(model: TextGenerator, texts, values, options) -> Answers:
     written = model.generate(texts, beams=options.beams)
     return Answers(texts, written, written)
@@ -118,11 +133,18 @@ def _embed(model: TextEmbedder, texts, values, options) -> Answers:
     return Answers(texts, vectors, [" ".join(f"{x:.6f}" for x in vector) for vector in vectors])
 
 
+def _tag(model: TextTagger, texts, values, options) -> Answers:
+    found = model.tag(texts)
+    answers = [[entity._asdict() for entity in entities] for entities in found]
+    return Answers(texts, answers, list(map(describe_entities, found)))
+
+
 TASKS = {
     "causal": Task(_load_causal, _write, "generate"),
     "seq2seq": Task(_load_seq2seq, _write, "generate"),
     "classification": Task(_load_classifier, _classify, "classify"),
     "embedding": Task(_load_embedder, _embed, "embed"),
+    "tagging": Task(_load_tagger, _tag, "tag"),
 }
 
 
@@ -155,3 +177,9 @@ def describe(found: Classification) -> str:
         return f"{found.label}  {100 * found.probability:.1f} %"
     chosen = [f"{name}  {100 * found.probabilities[name]:.1f} %" for name in found.labels]
     return ", ".join(chosen) or "none"
+
+
+def describe_entities(found: Sequence[Entity]) -> str:
+    """Return the marked stretches of a text as one line, such as "PERSON: Ann Lee  97.1 %"."""
+    shown = (f"{one.label}: {one.text}  {100 * one.probability:.1f} %" for one in found)
+    return ", ".join(shown) or "none"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tiktoken
 
-from tfx_transformer.text import split_patterns
+from tfx_transformer.text import offsets, split_patterns
 from tfx_transformer.text.conventions import Conventions
 from tfx_transformer.text.tokenizer import PATTERN, SLICE, Tokenizer, to_bytes
 
@@ -147,6 +147,45 @@ class ByteLevelTokenizer(Tokenizer):
         if changed or (self._bpe.composed and not unicodedata.is_normalized("NFC", text)):
             return text
         return super().ending(text, count)
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], offsets.Offsets]:
+        """See `Tokenizer.encode_with_offsets`."""
+        text = offsets.without_halves(text)
+        ids: list[int] = []
+        found: offsets.Offsets = []
+        place = 0
+        for part in self._parts(text):
+            if isinstance(part, int):
+                end = place + len(self.decode_bytes([part]).decode())
+                ids.append(part)
+                found.append((place, end))
+            else:
+                end = place + len(part)
+                inside = [index for slice_ids in self._encoded(part) for index in slice_ids]
+                ids += inside
+                found += self._offsets(part, inside, place)
+            place = end
+        return ids, offsets.trimmed(text, found)
+
+    def _offsets(self, text: str, ids: list[int], first: int) -> offsets.Offsets:
+        """Return where the tokens of a stretch are; first: characters before it."""
+        written, places = text, [(i, i + 1) for i in range(len(text))]
+        if self._bpe.composed and not text.isascii():
+            composed = (offsets.composed(run[0]) + run.span() for run in _KNOWN.finditer(text))
+            written, places, end = "", [], 0
+            for run, inner, start, stop in composed:
+                between = range(end, start)
+                written += text[end:start] + run
+                places += [(i, i + 1) for i in between]
+                places += [(start + a, start + b) for a, b in inner]
+                end = stop
+            written += text[end:]
+            places += [(i, i + 1) for i in range(end, len(text))]
+        if self._bpe.prefix_space and written and not written.startswith(" "):
+            written, places = f" {written}", [(0, 0), *places]
+        sizes = [len(self.decode_bytes([index])) for index in ids]
+        tokens = offsets.of_bytes(written, sizes)
+        return [(first + places[a][0], first + places[b - 1][1]) for a, b in tokens]
 
     def _slices(self, text: str) -> Iterator[list[int]]:
         for part in self._parts(text):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text import offsets
 from tfx_transformer.text.conventions import Conventions
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer, to_bytes
 
@@ -99,6 +100,12 @@ class HuggingFaceTokenizer(Tokenizer):
         """Ids of a text that follows a special token: some tokenizers put a space only before what
         begins a text (Metaspace, "first")."""
         return self._encode(text, self._later)
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], offsets.Offsets]:
+        """See `Tokenizer.encode_with_offsets`."""
+        text = offsets.without_halves(text)
+        found = self._runner.encode(text, add_special_tokens=False)
+        return found.ids, offsets.trimmed(text, found.offsets)
 
     def _encode(self, text: str, runner) -> list[int]:
         return runner.encode(without_surrogates(text), add_special_tokens=False).ids

@@ -67,6 +67,17 @@ class MarianTokenizer(HuggingFaceTokenizer):
         found = super()._encode(self._normalized(without_surrogates(text)), runner)
         return ids + [i if i < self.vocabulary_size else self._unknown for i in found]
 
+    def encode_with_offsets(self, text: str) -> Any:
+        """Marian's texts are normalized before they are cut, and no token knows its place.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError(
+            "Marian's tokenizer does not say where its tokens are in a text.\n"
+            "  Begin with another base, such as a BERT."
+        )
+
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids; special ids, and those beyond the vocabulary, are left out."""
         return self.decode_bytes(ids).decode("utf-8").strip()

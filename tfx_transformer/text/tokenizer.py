@@ -17,7 +17,7 @@ import tiktoken
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_list
-from tfx_transformer.text import split_patterns
+from tfx_transformer.text import offsets, split_patterns
 from tfx_transformer.text.conventions import Conventions, Frame
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
@@ -35,6 +35,17 @@ PATTERN = (
     r"| ?\p{Han}+| ?[\p{Katakana}ー]+| ?\p{Hiragana}+| ?\p{L}+"
     r"|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]+|[\r\n]+|[ \t]+"
 )
+
+# The same for models that mark stretches of a text: every character of a script without spaces
+# between words, and every sign, is a piece of its own, so that a stretch may begin at each. Letters
+# of the scripts that are named make words.
+FINE_PATTERN = (
+    r"'(?:[sdmtSDMT]|ll|LL|ve|VE|re|RE)"
+    r"| ?[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"
+    r"\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Ethiopic}]+"
+    r"| ?\p{L}|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
+)
+_OWN_PATTERNS = (PATTERN, FINE_PATTERN)
 
 # tiktoken needs quadratic time and deep recursion for one very long piece (10^6 spaces crash it).
 # Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
@@ -131,11 +142,12 @@ class Tokenizer:
         texts: Iterable[str],
         vocabulary_size: int,
         extra_special_tokens: Sequence[str] = (),
+        pattern: str = PATTERN,
     ) -> Tokenizer:
         """Learns at most `vocabulary_size` tokens from texts; fewer if the texts hold no more.
 
         Deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get the ids
-        after `</s>`.
+        after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`.
 
         Raises:
             InputError: the vocabulary cannot hold the 256 bytes and the special tokens.
@@ -156,7 +168,7 @@ class Tokenizer:
             show_progress=False,
         )
         learner = tokenizers.Tokenizer(tokenizers.models.BPE())
-        learner.pre_tokenizer = _pre_tokenizer(PATTERN)
+        learner.pre_tokenizer = _pre_tokenizer(pattern)
         learner.train_from_iterator(texts, trainer)
         return cls.from_json(learner.to_str())
 
@@ -335,11 +347,24 @@ class Tokenizer:
             yield self._encode_slice(text[start : start + SLICE])
 
     def _encode_slice(self, text: str) -> list[int]:
-        return split_patterns.encode(self.tiktoken, text, known=self.pattern == PATTERN)
+        return split_patterns.encode(self.tiktoken, text, known=self.pattern in _OWN_PATTERNS)
 
     def encode_after(self, text: str) -> list[int]:
         """Ids of a text that follows a special token instead of beginning."""
         return self.encode(text)
+
+    def encode_with_offsets(self, text: str) -> tuple[list[int], offsets.Offsets]:
+        """Ids of a text, as `encode` gives them, and where each token begins and ends in it, in
+        characters (code points): without the blanks around it, and with the whole of a character
+        of which it holds a part. Each half of a character that stands alone becomes U+FFFD.
+
+        Raises:
+            InputError: the tokenizer does not say where its tokens are.
+        """
+        text = offsets.without_halves(text)
+        ids = self.encode(text)
+        sizes = [len(self.decode_bytes([index])) for index in ids]
+        return ids, offsets.trimmed(text, offsets.of_bytes(text, sizes))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids. Special ids are left out; bytes that are no UTF-8 become U+FFFD."""
@@ -450,7 +475,7 @@ def _split_pattern(pre_tokenizer: dict) -> str:
     if level["add_prefix_space"] or level["use_regex"]:
         raise ValueError("the ByteLevel step changes more than bytes")
     pattern = split_patterns.usable(split["pattern"]["Regex"])
-    if pattern != PATTERN:
+    if pattern not in _OWN_PATTERNS:
         split_patterns.check(pattern)
     return pattern
 

@@ -20,6 +20,7 @@ _MODULE_OF = {
     "Progress": "callbacks",
     "ResumableCallback": "callbacks",
     "Run": "run",
+    "TaggerRun": "tagging",
     "TimeLimit": "callbacks",
     "adamw": "optimizers",
     "augment_images": "augmentation",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.preflight import check_settings as check_settings
     from tfx_transformer.training.run import Run as Run
     from tfx_transformer.training.seeds import set_random_seed as set_random_seed
+    from tfx_transformer.training.tagging import TaggerRun as TaggerRun
 
 __all__ = [*_MODULE_OF]
 

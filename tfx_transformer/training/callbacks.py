@@ -34,6 +34,7 @@ _SHOWN = {
     "val_bits_per_byte": ("{:.3f} bits per byte", 1),
     "val_accuracy": ("accuracy {:.1f} %", 100),
     "val_macro_f1": ("macro-F1 {:.1f} %", 100),
+    "val_entity_f1": ("entity F1 {:.1f} %", 100),
     "val_found": ("found {:.1f} %", 100),
     "val_spearman": ("Spearman {:.3f}", 1),
     "val_token_accuracy": ("token accuracy {:.1f} %", 100),

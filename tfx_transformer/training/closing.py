@@ -117,6 +117,13 @@ def _masked(path: str, settings: Settings) -> list[list[str]]:
     ]
 
 
+def _tagging(path: str, settings: Settings) -> list[list[str]]:
+    read = _read_column(settings, "text", "text")
+    columns = _columns(settings, text="text", spans="")
+    predict = ["predict", path, "table.csv", *read, "--save", "out.jsonl"]
+    return [predict, ["evaluate", path, "table.jsonl", *columns]]
+
+
 def _embedding(path: str, settings: Settings) -> list[list[str]]:
     column = settings.get("first", "text")
     read = _flag("column", column)
@@ -132,6 +139,7 @@ _ARGUMENTS: dict[str, Callable[[str, Settings], list[list[str]]]] = {
     "causal": _causal,
     "masked": _masked,
     "embedding": _embedding,
+    "tagging": _tagging,
 }
 
 

@@ -25,7 +25,7 @@ _COUNTS = {
     "vocabulary_size": 1,
 }
 # Settings that are shares.
-_SHARES = ("token_dropout", "label_smoothing", "mix", "dropout", "stochastic_depth")
+_SHARES = ("token_dropout", "new_names", "label_smoothing", "mix", "dropout", "stochastic_depth")
 
 # Setting of a recipe -> field of a configuration.
 _FIELDS = {

@@ -28,6 +28,13 @@ from tfx_transformer.evaluation.intervals import (
 from tfx_transformer.evaluation.labels import score_multi_label
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.evaluation.occlusion import occlusion
+from tfx_transformer.evaluation.spans import (
+    count_spans,
+    f1_interval,
+    score_spans,
+    span_confusion,
+    span_mistakes,
+)
 from tfx_transformer.evaluation.texts import token_f1
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training.folder import RunFolder
@@ -156,6 +163,41 @@ class RunReport:
             list(inputs),
             lambda model, items: model.probabilities(list(items)),
             lambda found: score(np.stack(found), truth[: len(found)], names),
+        )
+
+    def spans(
+        self,
+        tagger: Any,
+        texts: Sequence[str],
+        truth: Sequence[Sequence[Any]],
+        marked: Sequence[Sequence[Any]],
+        scores: Mapping[str, Any],
+        baselines: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Write evaluation.json and spans.json of a tagger.
+
+        Args:
+            tagger: of the model.
+            texts: held-out ones.
+            truth, marked: their true spans, and those of the model.
+            scores: of them.
+            baselines: scores of simpler methods by name.
+        """
+        counts = count_spans(marked, truth)
+        names, confusion = span_confusion(marked, truth)
+        more = {"confusion": {"labels": names, "counts": confusion.tolist()}}
+        right = round(scores["exact_match"] * len(texts))
+        intervals = {
+            "entity_f1": f1_interval(counts),
+            "exact_match": proportion_interval(right, len(texts)),
+        }
+        self._evaluation(len(texts), scores, intervals, baselines, **more)
+        self._folder.write_json("spans.json", span_mistakes(texts, marked, truth, _EXPLAINED))
+        self._trial = Trial(
+            tagger,
+            list(texts),
+            lambda model, items: model.tag(list(items)),
+            lambda found: score_spans(found, truth[: len(found)]),
         )
 
     def vectors(

@@ -19,6 +19,9 @@ _WRITTEN = {
     "perplexity": "perplexity {:.2f}",
 }
 _LABELS = {
+    "entity_f1": "entity F1",
+    "precision": "precision",
+    "recall": "recall",
     "accuracy": "accuracy",
     "exact_match": "all labels right",
     "macro_f1": "macro-F1",

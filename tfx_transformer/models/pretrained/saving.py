@@ -113,7 +113,9 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 
 def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
     model = TASKS[task]
-    left_out = _NO_ARCHITECTURE + _SENTENCE + (() if model.has_classes else _READ_OUT)
+    left_out = _NO_ARCHITECTURE + _SENTENCE
+    if not (model.has_classes and model.pools):
+        left_out += _READ_OUT
     if "num_decoder_layers" not in model.stacks:
         left_out += ("num_decoder_layers",)
     if config.position != "relative" and not config.relative_scores:

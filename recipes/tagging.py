@@ -1,0 +1,196 @@
+"""Train a tagger on texts in which something is marked: names, places, dates, amounts.
+
+    tfx-transformer run tagging
+    tfx-transformer run tagging --data my.jsonl --name my
+
+The defaults train on datasets/tagged_text.jsonl. The model is in saved_models/<name>/, and a record
+of the training in runs/<name>/.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tfx_transformer as tfx
+
+
+def main(
+    data: Path | None = None,
+    text: str = "text",
+    spans: str = "",
+    sentence: str = "sentence",
+    token: str = "token",
+    tag: str = "tag",
+    validation: Path | None = None,
+    share: float = 0.1,
+    skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
+    base: str | Path = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
+    layers: int = 0,
+    width: int = 0,
+    vocabulary_size: int = 2000,
+    max_length: int = 128,
+    ngram_buckets: int = 5000,
+    dropout: float = 0.2,
+    method: Literal["full", "lora", "dora"] = "full",
+    rank: int = 8,
+    epochs: int = 30,
+    batch_size: int = 32,
+    learning_rate: float = 2e-3,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.05,
+    token_dropout: float = 0.1,
+    new_names: float = 0.5,
+    average: float = 0.99,
+    patience: int = 8,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
+    name: str = "tags",
+    overwrite: bool = False,
+    example: str = "",
+) -> dict[str, Any]:
+    """Train an encoder-only Transformer to mark stretches of texts.
+
+    Data arguments:
+        data: Texts with spans in each row (JSON Lines, or any table), a table with a token and its
+            tag in each row, or a file of columns (.conll). Default: datasets/tagged_text.jsonl.
+        text: Column of the texts.
+        spans: Column of the spans; empty: spans, entities, label or labels, whichever is there.
+        sentence: Column that names the sentence of each token, in a table of tags.
+        token: Column of the tokens, in a table of tags.
+        tag: Column of the tags (IOB2), in a table of tags.
+        validation: File of held-out texts. Default: a share of the texts is held out; with the
+            default data, datasets/tagged_text_heldout.jsonl.
+        share: Share of the texts to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        style: Family that a new model resembles; empty: a plain Transformer.
+        layers: Number of layers of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        max_length: Most tokens read at once; a longer text is read in windows.
+        ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        dropout: Share of activations that training drops, from 0 to 1.
+        method: full trains all weights; lora and dora train small adapters beside a frozen model.
+        rank: Rank of the adapters.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Texts in one training step.
+        learning_rate: Highest learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one below it.
+        weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
+        token_dropout: Share of tokens that training hides, from 0 to 1.
+        new_names: Share of spans whose letters training replaces, so that names are found that it
+            has not seen, from 0 to 1.
+        average: Decay of the moving average of the weights; 0: no average.
+        patience: Epochs without a better entity F1 after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
+    """
+    settings = dict(locals())
+    bundle = tfx.training.new_bundle_path(name, overwrite)
+    tfx.training.check_settings(settings, main)
+
+    if data is None:
+        data = tfx.resources.dataset_path("tagged_text.jsonl")
+        validation = validation or tfx.resources.dataset_path("tagged_text_heldout.jsonl")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    data, validation = tfx.data.table_files(data, validation, **reading)
+    columns = (text, spans, sentence, token, tag)
+    train = tfx.data.read_tagged_texts(data, *columns, skip_bad_rows=skip_bad_rows)
+    if validation:
+        held_out = tfx.data.read_tagged_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
+    else:
+        train, held_out = tfx.data.split_tagged_texts(train, share, seed)
+    labels = train.labels()
+
+    tfx.training.set_random_seed(seed)
+    base_model = None
+    if base:
+        base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
+        config = base_model.config
+    else:
+        tokenizer = tfx.Tokenizer.train(
+            train.flat_texts(), vocabulary_size, pattern=tfx.FINE_PATTERN
+        )
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            style or None,
+            num_layers=layers,
+            hidden_dim=width,
+            max_sequence_length=max_length,
+            ngram_buckets=ngram_buckets,
+        )
+    tags = tfx.data.tag_names(labels)
+    config = tfx.config_for_fine_tuning(
+        config, num_classes=len(tags), multi_label=False, dropout=dropout
+    )
+    model = tfx.Tagger(config, dtype=precision)
+    tfx.copy_weights(model, base_model)
+    if method != "full":
+        tfx.add_adapters(model, rank, 2 * rank, kind=method)
+
+    length = config.max_sequence_length
+    run = tfx.training.TaggerRun(name, settings, recipe=main)
+    summaries = tfx.data.describe_tagged_texts(train, held_out, tokenizer, labels, length)
+    run.show_data(summaries, train, held_out)
+
+    options = {"batch_size": batch_size, "max_length": length, "seed": seed}
+    batches = tfx.data.tagged_texts(
+        train, tokenizer, labels, **options, token_dropout=token_dropout, new_names=new_names
+    )
+    checks = tfx.data.tagged_texts(held_out, tokenizer, labels, **options, shuffle=False)
+
+    total_steps = epochs * len(batches)
+    run.show_cost(model, batch_size * length, total_steps, batches)
+    optimizer = tfx.training.adamw(
+        learning_rate,
+        warmup_steps=total_steps // 10,
+        decay="cosine",
+        total_steps=total_steps,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+        average=average,
+    )
+    model.compile(optimizer, label_smoothing=0.1)
+    tagger = tfx.predictor(model, tokenizer, tags)
+    callbacks = run.watch(tagger, held_out, patience, minutes, average > 0)
+    run.fit(model, batches, checks, epochs, callbacks)
+
+    plain_model = run.without_adapters(model)
+    run.save(bundle, plain_model, tokenizer, labels=tags)
+    result = run.report(model, train)
+    tfx.update_config(bundle, **result)
+    verified = tfx.export.everything(bundle, held_out.texts)
+    return run.close(result | {"verified": verified})
+
+
+if __name__ == "__main__":
+    tfx.flags.run(main)

@@ -1,0 +1,66 @@
+"""Names that nobody has: the letters of spans replaced by others of their kind, for training."""
+
+from __future__ import annotations
+
+import collections
+import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.text.spans import Span
+
+
+class OtherLetters:
+    """Replaces letters by others of the same kind: script, and capital or not. Digits, signs and
+    marks stay.
+
+    Args:
+        texts: whose letters are drawn, each as often as it is there.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        counts: collections.Counter[str] = collections.Counter()
+        for text in texts:
+            counts.update(text)
+        kinds: dict[str, dict[str, int]] = collections.defaultdict(dict)
+        for letter, count in sorted(counts.items()):
+            if kind := _kind(letter):
+                kinds[kind][letter] = count
+        self._kind_of = {letter: kind for kind, several in kinds.items() for letter in several}
+        self._letters = {kind: list(several) for kind, several in kinds.items()}
+        self._sums = {
+            kind: np.cumsum(list(several.values())) / sum(several.values())
+            for kind, several in kinds.items()
+        }
+
+    def replace(
+        self, text: str, spans: Sequence[Span], rate: float, random: np.random.Generator
+    ) -> str:
+        """Return a text, as long as it was, in which the letters of some spans are others.
+
+        Args:
+            text: one of the texts.
+            spans: of it.
+            rate: share of the spans, from 0 to 1.
+            random: draws spans and letters.
+        """
+        characters = list(text)
+        for span in spans:
+            if random.random() >= rate:
+                continue
+            draws = random.random(span.end - span.start)
+            for place, draw in zip(range(span.start, span.end), draws, strict=True):
+                if kind := self._kind_of.get(characters[place]):
+                    other = int(np.searchsorted(self._sums[kind], draw, side="right"))
+                    letters = self._letters[kind]
+                    characters[place] = letters[min(other, len(letters) - 1)]
+        return "".join(characters)
+
+
+def _kind(character: str) -> str:
+    """Return the script of a letter, and whether it is a capital; "" of all else."""
+    category = unicodedata.category(character)
+    if category not in ("Lu", "Ll", "Lo"):
+        return ""
+    return f"{unicodedata.name(character, '').partition(' ')[0].partition('-')[0]} {category}"

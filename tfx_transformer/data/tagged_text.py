@@ -1,0 +1,202 @@
+"""Texts with marked spans, from tables of spans or of tags to batches for a `Tagger`'s `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tfx_transformer.annotations import Batches
+from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.labels import split_stratified
+from tfx_transformer.data.other_letters import OtherLetters
+from tfx_transformer.data.tables import BadRow
+from tfx_transformer.errors import InputError
+from tfx_transformer.prediction.tagging import frame_window, room_for
+from tfx_transformer.reprs import short_repr
+from tfx_transformer.text.spans import Span, span_text, tag_names, tags_of
+from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.windows import Window, windows
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class TaggedTexts(Examples):
+    """A text in each row, and its spans in their order; they do not overlap."""
+
+    texts: list[str]
+    spans: list[tuple[Span, ...]]
+    rows: Sequence[Any]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    parts: ClassVar[tuple[str, ...]] = ("texts", "spans")
+
+    def shown(self, index: int) -> str:
+        text = self.texts[index]
+        return f"{short_repr(text)} → {span_text(text, self.spans[index])}"
+
+    @property
+    def inputs(self) -> list[str]:
+        """What is marked."""
+        return self.texts
+
+    def flat_texts(self) -> list[str]:
+        """All texts: what a tokenizer is trained on."""
+        return self.texts
+
+    def labels(self) -> list[str]:
+        """Return the labels of all spans, in the order of their characters.
+
+        Raises:
+            InputError: no text has a span.
+        """
+        found = sorted({span.label for spans in self.spans for span in spans})
+        if not found:
+            raise InputError(
+                f"{self.path or 'tagged texts'}: no text has a span.\n"
+                "  A tagger learns from texts in which something is marked."
+            )
+        return found
+
+
+def split_tagged_texts(
+    examples: TaggedTexts, share: float = 0.1, seed: int = 0
+) -> tuple[TaggedTexts, TaggedTexts]:
+    """Return a training and a validation part with about the same share of every label.
+
+    Equal texts go to the same side; see `labels.split_stratified`, for the errors too.
+    """
+    labels = [tuple(sorted({span.label for span in spans})) for spans in examples.spans]
+    path = examples.path or "tagged texts"
+    inside, outside = split_stratified(labels, examples.texts, share, seed, path=path)
+    return examples.take(inside), examples.take(outside)
+
+
+def tagged_texts(
+    examples: TaggedTexts,
+    tokenizer: Tokenizer,
+    labels: Sequence[str],
+    *,
+    batch_size: int = 32,
+    max_length: int = 128,
+    token_dropout: float = 0.0,
+    new_names: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """A `tf.data.Dataset` of batches for `Tagger.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`: int32 (batch, length)}, tags int32 (batch, length), weights float32
+    (batch, length)), windows of similar length together. Tags are numbers of `spans.tag_names`.
+    What frames a text, padding and blanks weigh 0; a token that two windows hold weighs in one of
+    them. Every iteration over the data set is the next epoch, in the order `BatchPlan` gives for
+    (seed, epoch). In order (`shuffle=False`), for validation, nothing is hidden or replaced.
+
+    Args:
+        labels: of the spans, see `TaggedTexts.labels`.
+        max_length: tokens of a window; a longer text has several.
+        token_dropout: rate at which each token is left out, anew in every epoch.
+        new_names: rate at which the letters of each span are replaced, anew in every epoch, by
+            others of their kind (capitals by capitals, kanji by kanji of the texts), so that what
+            is around a span, and its form, must be enough. Texts of several windows stay.
+
+    Raises:
+        InputError: a label is unknown, a rate is not from 0 to 1, or `max_length` leaves no room
+            for a token.
+    """
+    for name, rate in (("token_dropout", token_dropout), ("new_names", new_names)):
+        if not 0 <= rate < 1:
+            raise InputError(f"{name} is {rate}.\n  Expected from 0 to below 1.")
+    encoder = _Encoder(examples, tokenizer, labels, room_for(tokenizer, max_length))
+    made = [
+        (index, several, window)
+        for index in range(len(examples))
+        for several in [encoder.windows(index)]
+        for window in several
+    ]
+    plan = FreshPlan([len(w[0]) for _, _, w in made], batch_size, shuffle=shuffle, seed=seed)
+    letters = OtherLetters(examples.texts) if new_names and shuffle else None
+
+    def row(number: int) -> Arrays:
+        epoch, place = divmod(number, len(made))
+        index, several, window = made[place]
+        # The last number parts these draws from those of the plan.
+        random = np.random.default_rng([seed, epoch, place, 2])
+        if letters is not None and len(several) == 1:
+            text = letters.replace(examples.texts[index], examples.spans[index], new_names, random)
+            found = encoder.windows(index, text)
+            window = found[0] if len(found) == 1 else window
+        if not (token_dropout and shuffle):
+            return window
+        kept = (random.random(len(window[0])) >= token_dropout) | (window[2] == 0)
+        ids, tags, weights = (values[kept] for values in window)
+        return ids, tags, weights
+
+    def batch(numbers: np.ndarray) -> Any:
+        rows = [row(int(number)) for number in numbers]
+        ids = pad([ids for ids, _, _ in rows], tokenizer.padding_id)
+        tags, weights = np.zeros(ids.shape, "int32"), np.zeros(ids.shape, "float32")
+        for place, (_, own, weight) in enumerate(rows):
+            tags[place, : len(own)], weights[place, : len(own)] = own, weight
+        return {"token_ids": ids}, tags, weights
+
+    return tf_dataset(plan, batch, members=lambda place: [made[place][0]])
+
+
+# Ids, tags and weights of a window.
+Arrays = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class _Encoder:
+    """The windows of texts.
+
+    Args:
+        examples: the texts.
+        tokenizer, labels: of `tagged_texts`.
+        room: tokens of a text in a window.
+    """
+
+    def __init__(
+        self, examples: TaggedTexts, tokenizer: Tokenizer, labels: Sequence[str], room: int
+    ) -> None:
+        self._examples, self._tokenizer, self._labels = examples, tokenizer, labels
+        self._numbers = {name: number for number, name in enumerate(tag_names(labels))}
+        self._room = room
+
+    def windows(self, index: int, text: str | None = None) -> list[Arrays]:
+        """Return the ids, tags and weights of the windows of a text.
+
+        Args:
+            index: of the example.
+            text: what is read instead of its text, as long as that.
+        """
+        text = self._examples.texts[index] if text is None else text
+        ids, offsets = self._tokenizer.encode_with_offsets(text)
+        names = tags_of(self._examples.spans[index], offsets)
+        if unknown := sorted({name for name in names if name not in self._numbers}):
+            place = f"{self._examples.path or 'tagged texts'}, row {self._examples.rows[index]}"
+            raise InputError(
+                f"{place}: label {unknown[0][2:]!r} is not known.\n"
+                f"  Known are: {', '.join(self._labels)}."
+            )
+        tags = np.array([self._numbers[name] for name in names], "int32")
+        counts = np.array([start < end for start, end in offsets], "float32")
+        several = windows(len(ids), self._room)
+        return [self._arrays(ids, tags, counts, window) for window in several]
+
+    def _arrays(
+        self, ids: list[int], tags: np.ndarray, counts: np.ndarray, window: Window
+    ) -> Arrays:
+        framed = np.array(frame_window(self._tokenizer, ids, window), "int32")
+        before, inside = len(self._tokenizer.frame.before), slice(window.start, window.end)
+        place = slice(before, before + window.end - window.start)
+        all_tags, weights = np.zeros(len(framed), "int32"), np.zeros(len(framed), "float32")
+        all_tags[place] = tags[inside]
+        kept = np.zeros(len(ids), "float32")
+        kept[window.kept_start : window.kept_end] = 1
+        weights[place] = (counts * kept)[inside]
+        return framed, all_tags, weights

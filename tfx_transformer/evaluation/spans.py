@@ -1,0 +1,227 @@
+"""Scores of marked spans: F1 of whole spans, as seqeval counts them; their confusion and mistakes.
+
+A span is right if its begin, its end and its label are (Tjong Kim Sang and De Meulder 2003, section
+2.5; `mode="strict"` of seqeval).
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from tfx_transformer.evaluation.intervals import Interval, bootstrap_interval
+
+# Stands for no span in a confusion matrix.
+NOTHING = "–"
+
+
+class AnySpan(Protocol):
+    """A span; one that a model has marked has a `probability` too."""
+
+    @property
+    def start(self) -> int: ...
+
+    @property
+    def end(self) -> int: ...
+
+    @property
+    def label(self) -> str: ...
+
+
+Spans = Sequence[Sequence[AnySpan]]
+
+
+class Counts(NamedTuple):
+    """Spans of each text, int (texts,): those that are right, that were marked, and that are
+    true."""
+
+    hits: np.ndarray
+    guesses: np.ndarray
+    truths: np.ndarray
+
+    def f1(self, chosen: np.ndarray | None = None) -> float:
+        """Return the micro F1 of all spans, or of those of some texts; 0 if there are none.
+
+        Args:
+            chosen: int, indices of texts, some repeated.
+        """
+        hits, guesses, truths = (
+            int((values if chosen is None else values[chosen]).sum()) for values in self
+        )
+        return _f1(hits, guesses, truths)
+
+
+def count_spans(marked: Spans, truth: Spans) -> Counts:
+    """Return how many spans of each text are right.
+
+    Raises:
+        ValueError: there are not as many texts of one as of the other.
+    """
+    if len(marked) != len(truth):
+        raise ValueError(f"spans of {len(marked)} texts do not fit those of {len(truth)}.")
+    found = [
+        (len(_keys(ours) & _keys(theirs)), len(_keys(ours)), len(_keys(theirs)))
+        for ours, theirs in zip(marked, truth, strict=True)
+    ]
+    table = np.array(found, int).reshape(-1, 3).T
+    return Counts(*table)
+
+
+def score_spans(marked: Spans, truth: Spans) -> dict[str, Any]:
+    """Return the scores of marked spans.
+
+    Args:
+        marked, truth: the spans of each text; of equal ones in a text one counts.
+
+    Returns:
+        entity_f1, precision, recall: of all spans together (micro).
+        macro_f1: mean F1 of the labels, those that are only marked or only true included.
+        exact_match: share of the texts all of whose spans are right and complete.
+        count: true spans.
+        per_class: of each label its precision, recall, f1 and count.
+
+    Raises:
+        ValueError: there is no text, or see `count_spans`.
+    """
+    counts = count_spans(marked, truth)
+    if not len(counts.truths):
+        raise ValueError("there is no text to score.")
+    hits, guesses, truths = (collections.Counter[str]() for _ in range(3))
+    for ours, theirs in zip(marked, truth, strict=True):
+        for table, keys in (
+            (hits, _keys(ours) & _keys(theirs)),
+            (guesses, _keys(ours)),
+            (truths, _keys(theirs)),
+        ):
+            table.update(label for _, _, label in keys)
+    per_class = {
+        label: {
+            "precision": _ratio(hits[label], guesses[label]),
+            "recall": _ratio(hits[label], truths[label]),
+            "f1": _f1(hits[label], guesses[label], truths[label]),
+            "count": truths[label],
+        }
+        for label in sorted({*guesses, *truths})
+    }
+    right = (counts.hits == counts.guesses) & (counts.hits == counts.truths)
+    return {
+        "entity_f1": counts.f1(),
+        "precision": _ratio(hits.total(), guesses.total()),
+        "recall": _ratio(hits.total(), truths.total()),
+        "macro_f1": float(np.mean([one["f1"] for one in per_class.values()] or [0.0])),
+        "exact_match": float(right.mean()),
+        "count": truths.total(),
+        "per_class": per_class,
+    }
+
+
+def f1_interval(counts: Counts) -> Interval | None:
+    """Return the bootstrap interval of F1 over texts; None if there are fewer than two."""
+    return bootstrap_interval(counts.f1, len(counts.truths))
+
+
+def f1_difference(ours: Counts, theirs: Counts) -> Interval | None:
+    """Return the bootstrap interval of the difference of two F1s of the same texts, ours minus
+    theirs; None if there are fewer than two."""
+    return bootstrap_interval(lambda chosen: ours.f1(chosen) - theirs.f1(chosen), len(ours.truths))
+
+
+def span_confusion(marked: Spans, truth: Spans) -> tuple[list[str], np.ndarray]:
+    """Return how true spans were labelled, wherever those that were marked begin and end.
+
+    Each true span is counted with the marked one that shares most of its characters, of equal ones
+    the first; with `NOTHING` if none does. So is a marked span that shares no character with a true
+    one.
+
+    Returns: the labels and `NOTHING`; int (labels + 1, labels + 1), true ones in rows.
+    """
+    both = [*marked, *truth]
+    names = [*sorted({span.label for spans in both for span in spans}), NOTHING]
+    number = {name: index for index, name in enumerate(names)}
+    counts = np.zeros((len(names), len(names)), int)
+    for ours, theirs in zip(marked, truth, strict=True):
+        for span in theirs:
+            best = max(ours, key=lambda one, span=span: _shared(one, span), default=None)
+            met = best is not None and _shared(best, span) > 0
+            counts[number[span.label], number[best.label if best and met else NOTHING]] += 1
+        for span in ours:
+            if all(_shared(span, one) <= 0 for one in theirs):
+                counts[number[NOTHING], number[span.label]] += 1
+    return names, counts
+
+
+def span_mistakes(
+    texts: Sequence[str], marked: Spans, truth: Spans, count: int = 50
+) -> list[dict[str, Any]]:
+    """Return the texts with the most probable wrong spans, the surest first; then those in which
+    only something is missing, in the order of the file.
+
+    Args:
+        texts: that were marked.
+        marked: their spans, each with a `probability`.
+        truth: their true spans.
+        count: how many to return at most.
+
+    Returns: of each "input", "label" and "predicted", the spans as `label: text`, "probability" of
+        the surest wrong span (0 if none is wrong), "true" and "marked", lists of dictionaries with
+        start, end, label and whether it is "right".
+    """
+    found = []
+    for text, ours, theirs in zip(texts, marked, truth, strict=True):
+        if _keys(ours) == _keys(theirs):
+            continue
+        wrong = [span for span in ours if _key(span) not in _keys(theirs)]
+        found.append(
+            {
+                "input": text,
+                "label": _listed(text, theirs),
+                "predicted": _listed(text, ours),
+                "probability": max(
+                    (float(getattr(s, "probability", 0)) for s in wrong), default=0.0
+                ),
+                "true": _dictionaries(theirs, _keys(ours)),
+                "marked": _dictionaries(ours, _keys(theirs)),
+            }
+        )
+    return sorted(found, key=lambda one: -one["probability"])[:count]
+
+
+def _dictionaries(
+    spans: Sequence[AnySpan], right: set[tuple[int, int, str]]
+) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "start": span.start,
+            "end": span.end,
+            "label": span.label,
+            "right": _key(span) in right,
+        }
+        for span in spans
+    ]
+
+
+def _listed(text: str, spans: Sequence[AnySpan]) -> str:
+    return ", ".join(f"{s.label}: {text[s.start : s.end]}" for s in spans) or NOTHING
+
+
+def _key(span: AnySpan) -> tuple[int, int, str]:
+    return span.start, span.end, span.label
+
+
+def _keys(spans: Sequence[AnySpan]) -> set[tuple[int, int, str]]:
+    return set(map(_key, spans))
+
+
+def _shared(one: AnySpan, other: AnySpan) -> int:
+    return min(one.end, other.end) - max(one.start, other.start)
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
+
+
+def _f1(hits: int, guesses: int, truths: int) -> float:
+    return _ratio(2 * hits, guesses + truths)

@@ -1,0 +1,69 @@
+"""Spans of a text with labels, and the tags of its tokens that say the same.
+
+Tags are those of IOB2 (Tjong Kim Sang and Veenstra 1999): `B-PERSON` begins a span, `I-PERSON`
+continues it, `O` is in none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tfx_transformer.text.offsets import Offsets
+from tfx_transformer.text.words import is_inside_word
+
+OUTSIDE = "O"
+
+
+class Span(NamedTuple):
+    """A stretch of a text with a label.
+
+    start, end: characters (code points) before its first one and up to its last one; label: such
+    as "PERSON".
+    """
+
+    start: int
+    end: int
+    label: str
+
+
+def tag_names(labels: Sequence[str]) -> list[str]:
+    """Return the tags of some labels: `O`, then a `B-` and an `I-` of each."""
+    return [OUTSIDE, *(f"{prefix}-{label}" for label in labels for prefix in "BI")]
+
+
+def tags_of(spans: Sequence[Span], offsets: Offsets) -> list[str]:
+    """Return the tag of each token of a text.
+
+    A token that a span holds a part of is in the span, the first one of two that share it. Blanks
+    between the tokens of a span are `O`, and so is every token of length 0.
+
+    Args:
+        spans: of the text, which do not overlap.
+        offsets: of its tokens.
+    """
+    tags = [OUTSIDE] * len(offsets)
+    ordered = sorted(spans)
+    index, begun = 0, False
+    for place, (start, end) in enumerate(offsets):
+        while index < len(ordered) and ordered[index].end <= start:
+            index, begun = index + 1, False
+        if start == end or index == len(ordered) or ordered[index].start >= end:
+            continue
+        tags[place] = f"{'I' if begun else 'B'}-{ordered[index].label}"
+        begun = True
+    return tags
+
+
+def is_exact(span: Span, text: str, offsets: Offsets) -> bool:
+    """Return True if a span begins and ends where tokens and words of its text do."""
+    edges = (span.start, span.end)
+    if any(is_inside_word(text, edge) for edge in edges):
+        return False
+    cut = any(start < edge < end for start, end in offsets for edge in edges)
+    return not cut
+
+
+def span_text(text: str, spans: Sequence[Span]) -> str:
+    """Return spans as people read them, such as "PERSON: Ann Lee, PLACE: Oslo"; "–" of none."""
+    return ", ".join(f"{span.label}: {text[span.start : span.end]}" for span in spans) or "–"

@@ -1,0 +1,44 @@
+"""Windows over the tokens of a text that is longer than a model reads: none of them is lost."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Window(NamedTuple):
+    """A stretch of the tokens of a text that a model reads at once.
+
+    start, end: its first token and the one behind its last; kept_start, kept_end: those of its
+    tokens whose answers count, so that each token of a text counts in one window.
+    """
+
+    start: int
+    end: int
+    kept_start: int
+    kept_end: int
+
+
+def stride(room: int) -> int:
+    """Return how many tokens each window begins behind the one before it: three quarters of one."""
+    return max(room - room // 4, 1)
+
+
+def windows(count: int, room: int) -> list[Window]:
+    """Return the windows of a text, which overlap by a quarter. A token counts in the window in
+    which it is farther from an end.
+
+    Args:
+        count: tokens of the text.
+        room: most tokens of a window, 1 or more.
+    """
+    step = stride(room)
+    margin = (room - step) // 2
+    number = 1 if count <= room else 1 + -(-(count - room) // step)
+    found = []
+    for index in range(number):
+        start = index * step
+        is_last = index == number - 1
+        end = min(start + room, count)
+        kept_start = start + margin if index else 0
+        found.append(Window(start, end, kept_start, count if is_last else start + step + margin))
+    return found

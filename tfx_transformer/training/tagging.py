@@ -1,0 +1,108 @@
+"""The run of a tagger: F1 of whole spans, baselines, its surest mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+
+from tfx_transformer.console import doing
+from tfx_transformer.data.tagged_text import TaggedTexts
+from tfx_transformer.evaluation.conclusion import base_for, conclude_spans
+from tfx_transformer.evaluation.span_baselines import Spans, dictionary_spans, linear_spans
+from tfx_transformer.evaluation.spans import count_spans, score_spans, span_mistakes
+from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.run import Run
+from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
+
+# Names of the simpler methods in records and in the terminal.
+_BASELINES = {
+    "dictionary": "dictionary of the training's spans",
+    "linear_words": "logistic regression of words",
+}
+# Scores that the terminal shows.
+_SHOWN = ("entity_f1", "precision", "recall")
+
+
+class TaggerRun(Run):
+    """One training run of a tagger; arguments as of `Run`."""
+
+    def watch(
+        self,
+        tagger: TextTagger,
+        held_out: TaggedTexts,
+        patience: int = 5,
+        minutes: float = 0,
+        average: bool = False,
+    ) -> list[keras.callbacks.Callback]:
+        """Return callbacks of `fit`: progress, early stopping on the entity F1 of held-out texts
+        with the best weights kept, a limit on time if `minutes` is not 0.
+
+        Args:
+            tagger: of `models.predicting`, for the model that is trained.
+            held_out: texts that training does not show.
+            patience: epochs without a better F1 after which training ends.
+            minutes: limit of training and validation together.
+            average: True if the optimizer keeps a moving average of the weights: that is what is
+                judged and kept then.
+
+        Raises:
+            InputError: a limit is out of range.
+        """
+        self.tagger, self.held_out = tagger, held_out
+        self.grain = 1 / max(sum(map(len, held_out.spans)), 1)
+        ends = self.ends("val_entity_f1", patience, minutes)
+
+        def entity_f1() -> float:
+            return count_spans(tagger.tag(held_out.texts), held_out.spans).f1()
+
+        swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if average else []
+        score = HeldOutScore("entity_f1", entity_f1)
+        return [*swap, score, Progress(self.tokens_per_epoch), *ends]
+
+    def report(self, model: keras.Model, train: TaggedTexts) -> dict[str, Any]:
+        """Write metrics, scores, pictures and mistakes on the held-out texts, and return the result
+        of the run.
+
+        Args:
+            model: that was trained.
+            train: the texts of the training, for what simpler methods reach.
+
+        Returns: "training", "scores", "data" and "example" as `Run.finish`; the "columns" that are
+            read, where that is not "text".
+        """
+        _, training = self._write_metrics(model, "val_entity_f1")
+        texts, truth = self.held_out.texts, self.held_out.spans
+        marked = self.tagger.tag(texts)
+        scores = score_spans(marked, truth)
+        self._record.mistakes(span_mistakes(texts, marked, truth))
+        self._record.classes(scores["per_class"])
+        doing("comparing with simpler methods")
+        found = self._baselines(train)
+        counts = {name: count_spans(spans, truth) for name, spans in found.items()}
+        base = "" if self.settings.get("base") else base_for(train.texts)
+        self.conclusion = conclude_spans(count_spans(marked, truth), counts, base)
+        others = {_BASELINES[name]: _shown(score_spans(s, truth)) for name, s in found.items()}
+        line = label_scores_line(_shown(scores))
+        print("\n".join(result_lines(training, line, self.folder)))
+        for name, reached in others.items():
+            print(baseline_line(name, reached))
+        self._record_result(training | scores | {"baselines": others})
+        self._report.spans(self.tagger, texts, truth, marked, scores, others)
+        self.draw_self_attention(model, self.tagger.tokenizer, texts)
+        self._report.write()
+        kept = {name: value for name, value in scores.items() if name != "per_class"}
+        column = self.held_out.columns.get("text", "text")
+        columns = {"columns": [column]} if column != "text" else {}
+        return self._result(training, kept) | columns
+
+    def _baselines(self, train: TaggedTexts) -> dict[str, Spans]:
+        """Return what simpler methods mark in the held-out texts."""
+        read = (train.texts, train.spans, self.held_out.texts)
+        return {"dictionary": dictionary_spans(*read), "linear_words": linear_spans(*read)}
+
+
+def _shown(scores: Mapping[str, Any]) -> dict[str, float]:
+    return {name: scores[name] for name in _SHOWN}
