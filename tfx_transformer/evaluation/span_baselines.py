@@ -1,4 +1,4 @@
-"""What simple methods mark: a dictionary of the spans of the training, and a linear model of words.
+"""Spans that simple methods mark: a dictionary of the training's, and a linear model of words.
 
 Neither needs a framework; the linear model is scikit-learn's.
 """

@@ -1,4 +1,4 @@
-"""Where tokens begin and end in a text, in characters (code points)."""
+"""Places of tokens in a text: where they begin and end, in characters (code points)."""
 
 from __future__ import annotations
 
