@@ -272,7 +272,7 @@ def test_the_next_commands_are_commands(monkeypatch, tmp_path, config, settings)
             assert command[5:7] == ["--base", path.as_posix()]
             continue
         given = parser().parse_args(command[1:])
-        assert given.bundle == path.as_posix()
+        assert given.bundle.as_posix() == path.as_posix()
         if "text" in settings and command[1] == "predict":
             assert given.column == (settings["text"] if "," not in settings["text"] else None)
     lines = closing.ending(None, path, settings)

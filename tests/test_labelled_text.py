@@ -1,6 +1,5 @@
 """Labelled texts from a CSV to batches, and the figures of what was read."""
 
-import argparse
 import csv
 import json
 
@@ -9,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tfx_transformer.cli.data import COLUMNS, TABLE_OPTIONS, check
+from tfx_transformer.cli.data import Columns, TableReading, check
 from tfx_transformer.data import (
     LabelledTexts,
     class_weights,
@@ -450,23 +449,15 @@ def test_many_labels_are_counted(letters):
 # The verb
 
 
-def arguments(path, **chosen):
-    """What `tfx-transformer check` is asked for."""
-    defaults = {
-        "file": str(path),
-        "kind": None,
-        "bundle": None,
-        "max_length": 128,
-        "skip_bad_rows": False,
-        **dict.fromkeys(TABLE_OPTIONS, ""),
-    }
-    columns = {name: None for kind in COLUMNS.values() for name in kind}
-    return argparse.Namespace(**(columns | defaults | chosen))
+def figures_of(path, kind=None, skip_bad_rows=False, **columns):
+    """Return what `tfx-transformer check` does."""
+    chosen = {"columns": Columns(**columns), "reading": TableReading()}
+    return check(path, kind=kind, skip_bad_rows=skip_bad_rows, **chosen)
 
 
 def test_check_knows_labels_by_their_header(write, capsys):
     path = write(["text", "label"], ["a cat", "animals"], ["a dog", "animals"], ["a pie", "food"])
-    figures = check(arguments(path))
+    figures = figures_of(path)
     assert figures["labels"] == {"animals": 2, "food": 1}
     assert capsys.readouterr().out.startswith(f"{path}\n  rows      3 ('text', 'label')\n")
 
@@ -474,14 +465,14 @@ def test_check_knows_labels_by_their_header(write, capsys):
 def test_check_of_labels_that_are_named(write):
     path = write(["title", "body", "tags"], ["a", "", "x|y"], ["", "", "x"], ["b", "c", "y"])
     chosen = {"text": "title,body", "label": "tags", "separator": "|", "skip_bad_rows": True}
-    figures = check(arguments(path, **chosen))
+    figures = figures_of(path, **chosen)
     assert figures["labels"] == {"x": 1, "y": 2}
     assert figures["bad_rows"] == [[3, "title", "columns 'title' and 'body' are empty"]]
     with pytest.raises(InputError, match="there is no column 'text'"):
-        check(arguments(path, kind="labels"))
+        figures_of(path, kind="labels")
 
 
 def test_check_says_that_one_label_is_too_few(write):
     path = write(["text", "label"], ["a cat", "animals"], ["a dog", "animals"])
     with pytest.raises(InputError, match="'animals' is the only label"):
-        check(arguments(path))
+        figures_of(path)

@@ -1,9 +1,11 @@
-"""The flags of a command, made from a documented function: its signature and its docstring."""
+"""The arguments of a command, made from a documented function: its signature and its docstring."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import difflib
+import functools
 import inspect
 import json
 import re
@@ -11,10 +13,9 @@ import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeGuard
 
 import docstring_parser
-import yaml
 from docstring_parser.google import DEFAULT_SECTIONS, GoogleParser, Section, SectionType
 
 from tfx_transformer.errors import InputError
@@ -25,15 +26,28 @@ GROUPS = ("Data arguments", "Model arguments", "Training arguments", "Result arg
 # What stands for a value in `--help`.
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
+# A parameter in a docstring, and what its value looks like: `csv (FILE.csv)`.
+_NAMED = re.compile(r"\*?(?P<name>\w+)(?: \((?P<metavar>.+)\))?")
+
 _MAX_SETTINGS_BYTES = 1024 * 1024
 _MAX_YAML = 64 * 1024  # which takes up to a second; JSON is read a hundred times as fast
+
+
+class Kinds(NamedTuple):
+    """A command of several kinds, such as `vectors words`: what it does, and their functions."""
+
+    summary: str
+    functions: Mapping[str, Callable[..., Any]]
 
 
 class FlagParser(argparse.ArgumentParser):
     """An argument parser that raises `InputError` and names the nearest flag.
 
-    Flags must be written out: an abbreviation would change its meaning when a flag is added.
+    Attributes:
+        is_verb: refuse what is unknown at once, as the parser of a whole command does.
     """
+
+    is_verb = False
 
     def error(self, message: str) -> NoReturn:
         """Raise what is wrong, with the command that lists the flags."""
@@ -46,41 +60,155 @@ class FlagParser(argparse.ArgumentParser):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
 
+    def _add_action(self, action: argparse.Action) -> argparse.Action:
+        """Add an argument; two of one name would share their value."""
+        known = {one.dest for one in self._actions} - {argparse.SUPPRESS}
+        if action.dest in known and not isinstance(action, argparse._AppendAction):
+            raise TypeError(f"{self.prog}: two arguments are named {action.dest!r}.")
+        return super()._add_action(action)
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
+        """Return what was parsed and what is unknown; of a verb nothing may be."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown and self.is_verb:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
 
 def make_parser(function: Callable[..., Any], prog: str) -> FlagParser:
-    """Return a parser with one flag for each parameter of a function.
+    """Return the parser of a recipe, with one flag for each parameter of its function.
 
-    `learning_rate: float = 1e-3` becomes `--learning-rate X`; a bool becomes `--name` and
-    `--no-name`; a `Literal` lists its choices. The help of a flag is the parameter's description in
-    the docstring, and its default. Parameters of one of the sections `GROUPS` make a group.
+    Flags must be written out: an abbreviation would change its meaning when a flag is added.
 
     Args:
-        function: has a default for every parameter.
+        function: see `add_arguments`; the docstring of its module shows its commands.
         prog: the command, as it is typed.
     """
-    documented = _documentation(function)
+    module = inspect.getmodule(function)
+    description = (module and module.__doc__) or _documentation(function).short_description or ""
     parser = FlagParser(
         prog=prog,
         usage="%(prog)s [--flag value ...]",
-        description=_description(function, documented),
+        description=inspect.cleandoc(description),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    add_arguments(parser, function)
+    return parser
+
+
+def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[FlagParser]:
+    """Add a verb to those of a command, and return its parsers: its own, and those of its kinds.
+
+    What is parsed has an attribute `function`: the one to call with `bind`.
+
+    Args:
+        verbs: made by `add_subparsers`.
+        action: see `add_arguments`; the beginning of its docstring says what it does.
+    """
+    if isinstance(action, Kinds):
+        parser = verbs.add_parser(name, help=action.summary, description=action.summary)
+        kinds = parser.add_subparsers(metavar="KIND", required=True)
+        below = [add_verb(kinds, *item) for item in action.functions.items()]
+        return [parser, *(one for parsers in below for one in parsers)]
+    summary = " ".join(inspect.getdoc(action).partition("\n\n")[0].split())
+    parser = verbs.add_parser(name, help=summary, description=summary)
+    parser.is_verb = True
+    parser.set_defaults(function=action)
+    add_arguments(parser, action)
+    parser.usage = f"{parser.prog} {_synopsis(parser)}"
+    return [parser]
+
+
+def _synopsis(parser: FlagParser) -> str:
+    """Return the positional arguments and required flags of a command, as its usage shows them."""
+    shown = []
+    for action in parser._actions:
+        if not action.option_strings:
+            one = {"?": "[{}]", "*": "[{} ...]", "+": "{} [...]"}.get(str(action.nargs), "{}")
+            shown.append(one.format(action.metavar))
+        elif action.required:
+            shown.append(f"{action.option_strings[0]} {action.metavar}")
+    return " ".join([*shown, "[--flag value ...]"]).replace("%", "%%")
+
+
+def add_arguments(parser: FlagParser, function: Callable[..., Any]) -> None:
+    """Add an argument to a parser for each parameter of a function.
+
+    `learning_rate: float = 1e-3` becomes `--learning-rate X`; a bool becomes `--name` and
+    `--no-name`; a `Literal` lists its choices; `Sequence[str]` is a flag that may be repeated; a
+    parameter without a default is required. Positional-only parameters, those before `/`, are
+    arguments without a flag, as is `*texts: str`, any number of them. A parameter whose type is a
+    dataclass becomes a group of flags, one for each field, which several functions can share. A
+    `Sequence[tuple[Literal["a", "b"], str]]` becomes `--a` and `--b`, whose values it holds in the
+    order of the command line.
+
+    The help of an argument is the parameter's description in the docstring, and its default.
+    `name (FILE.csv): …` in the docstring also says what a value looks like. Parameters of one of
+    the sections `GROUPS` make a group.
+    """
+    described = _describe(function)
     groups: dict[str, Any] = {}
-    described = {
-        meta.args[-1]: (meta.args[0], " ".join((meta.description or "").split()))
-        for meta in documented.meta
-        if meta.args
-    }
     hints = typing.get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
-        section, text = described.get(name, ("", ""))
-        title = _title(section)
-        if title not in groups:
-            groups[title] = parser.add_argument_group(title)
+        text = described.get(name, _Description())
         kind = hints.get(name, type(parameter.default))
-        _add_flag(groups[title], name, kind, parameter.default, text)
-    return parser
+        if _is_group(kind):
+            title = name.replace("_", " ").capitalize()
+            _add_fields(parser.add_argument_group(title, text.text), kind)
+            continue
+        if text.section in GROUPS:
+            title = text.section.removesuffix(" arguments")
+            group = groups.get(title) or parser.add_argument_group(title)
+            groups[title] = group
+        else:
+            group = parser
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            _add_positional(group, parameter, kind, text)
+        elif choices := _named_choices(kind):
+            for choice in choices:
+                _add_named(group, name, choice, described.get(choice, _Description()))
+        else:
+            _add_flag(group, name, kind, parameter.default, text)
+
+
+def bind(parsed: argparse.Namespace) -> Callable[[], Any]:
+    """Return the call of the function of a verb with what was parsed."""
+    arguments, keywords = arguments_of(parsed.function, parsed)
+    return functools.partial(parsed.function, *arguments, **keywords)
+
+
+def arguments_of(
+    function: Callable[..., Any], parsed: argparse.Namespace
+) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments and the keyword arguments of a function, of what its parser parsed."""
+    arguments: list[Any] = []
+    keywords: dict[str, Any] = {}
+    hints = typing.get_type_hints(function)
+    for name, parameter in inspect.signature(function).parameters.items():
+        kind = hints.get(name)
+        if _is_group(kind):
+            fields = [field.name for field in dataclasses.fields(kind)]
+            value = kind(**{field: _value(parsed, field) for field in fields})
+        else:
+            value = _value(parsed, name)
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments += value
+        elif parameter.kind is parameter.POSITIONAL_ONLY:
+            arguments.append(value)
+        else:
+            keywords[name] = value
+    return arguments, keywords
+
+
+def _is_group(kind: Any) -> TypeGuard[type]:
+    """Return True of a dataclass: its fields are flags."""
+    return dataclasses.is_dataclass(kind)
+
+
+def _value(parsed: argparse.Namespace, name: str) -> Any:
+    value = getattr(parsed, name)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def parse(
@@ -102,7 +230,7 @@ def parse(
     if file:
         given = _as_arguments(Path(file), read_settings(file), parser, names)
     parsed = parser.parse_args([*given, *arguments])
-    return {name: getattr(parsed, name) for name in names}, parsed
+    return arguments_of(function, parsed)[1], parsed
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
@@ -111,6 +239,8 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, larger than 1 MiB, or not a table of names and values.
     """
+    import yaml
+
     path = Path(file)
     try:
         if path.stat().st_size > _MAX_SETTINGS_BYTES:
@@ -135,6 +265,8 @@ def read_settings(file: str | Path) -> dict[str, Any]:
 
 def _read_value(text: str) -> Any:
     """The value of a JSON or YAML text; ValueError and others if it is neither."""
+    import yaml
+
     try:
         return json.loads(text)
     except ValueError:
@@ -185,27 +317,117 @@ def _check_value(where: str, value: Any) -> None:
             )
 
 
-def _add_flag(group, name: str, kind: Any, default: Any, text: str) -> None:
+class _Description(NamedTuple):
+    """The description of a parameter: its section, what a value looks like, and its text."""
+
+    section: str = ""
+    metavar: str | None = None
+    text: str = ""
+
+
+def _add_positional(
+    group: Any, parameter: inspect.Parameter, kind: Any, text: _Description
+) -> None:
+    """Add the argument of one parameter that has no flag."""
+    kind, optional = _without_none(kind)
+    nargs = None
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        nargs = "*"
+    elif _is_sequence(kind):
+        nargs, kind = "+", typing.get_args(kind)[0]
+    elif optional:
+        nargs = "?"
+    group.add_argument(
+        parameter.name,
+        nargs=nargs,
+        type=_path if kind is Path else kind,
+        metavar=text.metavar or parameter.name.upper(),
+        help=text.text.replace("%", "%%"),
+    )
+
+
+def _add_fields(group: Any, kind: type) -> None:
+    """Add the flags of the fields of a dataclass."""
+    described: dict[str, _Description] = {}
+    for base in reversed(kind.__mro__[:-1]):
+        described |= _describe(base)
+    hints = typing.get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        text = described.get(field.name, _Description())
+        _add_flag(group, field.name, hints[field.name], field.default, text)
+
+
+def _add_named(group: Any, name: str, choice: str, text: _Description) -> None:
+    """Add the flag of one choice of a parameter that holds pairs of a choice and a value."""
+    group.add_argument(
+        f"--{choice}",
+        dest=name,
+        action="append",
+        type=lambda value: (choice, value),
+        default=[],
+        metavar=text.metavar or "TEXT",
+        help=text.text.replace("%", "%%"),
+    )
+
+
+def _add_flag(group: Any, name: str, kind: Any, default: Any, described: _Description) -> None:
     """Add the flag of one parameter to a group of a parser."""
-    flag = "--" + name.replace("_", "-")
+    flag, text = "--" + name.replace("_", "-"), described.text
     if kind is bool:
-        text = f"{text} [on]" if default else text
-        action = argparse.BooleanOptionalAction
-        group.add_argument(flag, action=action, default=default, help=text or " ")
+        text = (f"{text} [on]" if default else text) or " "
+        action = "store_true" if name.startswith("no_") else argparse.BooleanOptionalAction
+        group.add_argument(flag, action=action, default=default, help=text)
         return
-    shown = "" if default is None or default == "" else f" [{default}]"
-    text = (text + shown).replace("%", "%%")
+    options: dict[str, Any] = {"default": default}
+    if default in (inspect.Parameter.empty, dataclasses.MISSING):
+        options = {"required": True}
+    elif default not in (None, "", ()):
+        text = f"{text} [{default}]"
+    kind, optional = _without_none(kind)
+    if _is_sequence(kind):
+        kind = typing.get_args(kind)[0]
+        options |= {"action": "append", "default": []}
     if typing.get_origin(kind) is typing.Literal:
-        choices = [choice for choice in typing.get_args(kind) if choice is not None]
-        kind = type(choices[0])
-        group.add_argument(flag, type=kind, default=default, choices=choices, help=text)
-        return
-    optional = isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union
+        options["choices"] = [choice for choice in typing.get_args(kind) if choice is not None]
+        kind, optional = type(options["choices"][0]), False
+    elif described.metavar or kind not in (int, float, str, Path):
+        options["metavar"] = described.metavar or "VALUE"
+    else:
+        options["metavar"] = _METAVARS[kind]
     if optional:
-        kind = next(part for part in typing.get_args(kind) if part is not type(None))
-    metavar = _METAVARS.get(kind, "VALUE")
-    convert = _optional(kind, default) if optional else kind
-    group.add_argument(flag, type=convert, default=default, metavar=metavar, help=text)
+        kind = _optional(kind, default)
+    elif "required" in options and kind is Path:
+        kind = _path
+    group.add_argument(flag, type=kind, help=text.replace("%", "%%"), **options)
+
+
+def _without_none(kind: Any) -> tuple[Any, bool]:
+    """Return the type of a value, and True if the parameter may be of several, such as None."""
+    if not (isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union):
+        return kind, False
+    parts = [part for part in typing.get_args(kind) if part is not type(None)]
+    return next(filter(_is_sequence, parts), parts[0]), True
+
+
+def _is_sequence(kind: Any) -> bool:
+    """Return True of `Sequence[str]` and the like."""
+    origin = typing.get_origin(kind)
+    return isinstance(origin, type) and issubclass(origin, Sequence)
+
+
+def _named_choices(kind: Any) -> tuple[str, ...]:
+    """Return the choices of `Sequence[tuple[Literal[choices], value]]`, and of others nothing."""
+    if not _is_sequence(kind):
+        return ()
+    first, *_ = *typing.get_args(typing.get_args(kind)[0]), None
+    return typing.get_args(first) if typing.get_origin(first) is typing.Literal else ()
+
+
+def _path(text: str) -> Path:
+    """Return the path of a file that has to be named."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected the name of a file")
+    return Path(text)
 
 
 def _optional(kind: type, default: Any) -> Callable[[str], Any]:
@@ -218,18 +440,17 @@ def _optional(kind: type, default: Any) -> Callable[[str], Any]:
     return convert
 
 
-def _documentation(function: Callable[..., Any]) -> docstring_parser.Docstring:
-    """Return the parsed docstring of a function, in the form of Google's style guide."""
+def _describe(documented: Callable[..., Any] | type) -> dict[str, _Description]:
+    """Return the description of each parameter or field in a docstring."""
+    described = {}
+    for meta in _documentation(documented).meta:
+        if meta.args and (found := _NAMED.fullmatch(meta.args[-1])):
+            text = " ".join((meta.description or "").split())
+            described[found["name"]] = _Description(meta.args[0], found["metavar"], text)
+    return described
+
+
+def _documentation(function: Callable[..., Any] | type) -> docstring_parser.Docstring:
+    """Return the parsed docstring of a function or class, in the form of Google's style guide."""
     groups = [Section(title, title, SectionType.MULTIPLE) for title in GROUPS]
     return GoogleParser([*DEFAULT_SECTIONS, *groups]).parse(function.__doc__ or "")
-
-
-def _title(section: str) -> str:
-    """Return the title of a group of flags in `--help`."""
-    return section.removesuffix(" arguments") if section in GROUPS else "Options"
-
-
-def _description(function: Callable[..., Any], documented: docstring_parser.Docstring) -> str:
-    """Return the docstring of the function's module, which shows its commands, or its own."""
-    module = inspect.getmodule(function)
-    return inspect.cleandoc((module and module.__doc__) or documented.short_description or "")

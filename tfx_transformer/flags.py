@@ -85,22 +85,29 @@ def _command(main: Callable[..., Any]) -> str:
     return f"tfx-transformer run {os.path.splitext(os.path.basename(file))[0]}"
 
 
-def add_common_flags(parser: argparse.ArgumentParser) -> None:
-    """`--json` and `--debug`, which every command has."""
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output"
-    )
-    parser.add_argument("--debug", action="store_true", help="show tracebacks and library logs")
+def add_common_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add `--json` and `--debug`, which every command has.
+
+    Args:
+        again: they may stand before the name of a kind too; what is given there stays.
+    """
+    default = argparse.SUPPRESS if again else False
+    for flag, text in (
+        ("--json", "Print one JSON object on standard output."),
+        ("--debug", "Show tracebacks and logs of libraries."),
+    ):
+        parser.add_argument(flag, action="store_true", default=default, help=text)
 
 
-def add_language_flag(parser: argparse.ArgumentParser) -> None:
-    """`--language`, which every command of this package has, but not `run.pyz`."""
+def add_language_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
+    """Add `--language`, which every command of this package has, but not `run.pyz`."""
     from tfx_transformer.wording import LANGUAGES
 
     parser.add_argument(
         "--language",
         choices=LANGUAGES,
-        help="of conclusions, model cards and reports [TFX_LANGUAGE, or the locale]",
+        default=argparse.SUPPRESS if again else None,
+        help="Language of conclusions, model cards and reports. [TFX_LANGUAGE, or the locale]",
     )
 
 

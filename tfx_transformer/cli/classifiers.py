@@ -2,89 +2,96 @@
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.arguments import TABLES, is_image_name, refuse_files
-from tfx_transformer.cli.engines import add_as_text, add_engine
+from tfx_transformer.cli.engines import Engine, Variant
 from tfx_transformer.errors import InputError
 
-
-def add_classify_verb(verb) -> None:
-    """`classify` with its arguments; verb: see `cli.parser`."""
-    one = verb("classify", classify)
-    one.add_argument("bundle", help="folder of a bundle, such as saved_models/en_ja")
-    one.add_argument(
-        "inputs",
-        nargs="*",
-        metavar="TEXT|IMAGE",
-        help="of a model of several text columns, those of one row after the other",
-    )
-    one.add_argument("--csv", metavar="FILE.csv", help="label every row of it instead")
-    one.add_argument("--column", help="of the texts or images in --csv [as in training]")
-    add_as_text(one)
-    one.add_argument("--top", type=int, default=1, help="labels to show of each [1]")
-    add_engine(one)
+if TYPE_CHECKING:
+    from tfx_transformer.cli.scoring import Scored
 
 
-def classify(chosen: argparse.Namespace) -> dict[str, Any]:
-    """label texts or images with a bundle"""
-    from tfx_transformer import bundle
-    from tfx_transformer.evaluation.mistakes import as_text
+def classify(
+    bundle: Path,
+    /,
+    *inputs: str,
+    csv: Path | None = None,
+    column: str | None = None,
+    as_text: bool = False,
+    top: int = 1,
+    engine: Engine = "litert",
+    variant: Variant | None = None,
+) -> dict[str, Any]:
+    """Label texts or images with a bundle.
+
+    Args:
+        bundle: Folder of a bundle, such as saved_models/topics.
+        inputs (TEXT|IMAGE): Texts or files of images; of a model of several text columns, those of
+            one row after the other.
+        csv (FILE.csv): Table whose rows are labelled instead.
+        column (NAME): Column of the texts or images in --csv. [as in training]
+        as_text: Take TEXT that looks like the name of a file for a text.
+        top: Labels to show of each.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+    """
+    from tfx_transformer.bundle import read_config
+    from tfx_transformer.evaluation.mistakes import as_text as shown_text
     from tfx_transformer.runtime import describe, rows_of
 
-    if chosen.top < 1:
-        raise InputError(f"--top is {chosen.top}.\n  Expected 1 or more.")
-    config = bundle.read_config(chosen.bundle)
-    rows = _rows(chosen, config) if chosen.csv else None
-    if bool(chosen.inputs) == bool(chosen.csv):
+    if top < 1:
+        raise InputError(f"--top is {top}.\n  Expected 1 or more.")
+    config = read_config(bundle)
+    rows = _rows(csv, column, config) if csv else None
+    if bool(inputs) == bool(csv):
         raise InputError(
             "there is nothing to label, or two kinds.\n  Give texts or images, or --csv FILE.csv."
         )
     if config["architecture"].get("image_size"):
-        _check_images(chosen)
+        _check_images(bundle, inputs)
     else:
         remedy = (
             "A table is labelled with --csv FILE.csv --column COLUMN, and scored with:\n"
             "  tfx-transformer evaluate BUNDLE FILE.csv"
         )
-        refuse_files(chosen.inputs, remedy, chosen.as_text)
-    model = classifier(chosen)
-    rows = rows or rows_of(chosen.inputs, config)
+        refuse_files(inputs, remedy, as_text)
+    model = classifier(bundle, engine, variant)
+    rows = rows or rows_of(inputs, config)
     found = model.classify(rows)
     for row, one in zip(rows, found, strict=True):
-        best = sorted(one.probabilities.items(), key=lambda item: -item[1])[: chosen.top]
+        best = sorted(one.probabilities.items(), key=lambda item: -item[1])[:top]
         shown = ", ".join(f"{name}  {100 * probability:.1f} %" for name, probability in best)
-        print(f"{shown if chosen.top > 1 else describe(one)}   {as_text(row)}")
+        print(f"{shown if top > 1 else describe(one)}   {shown_text(row)}")
     pairs = zip(rows, found, strict=True)
     return {"answers": [{"input": given, **one._asdict()} for given, one in pairs]}
 
 
-def _rows(chosen: argparse.Namespace, config: dict[str, Any]) -> list[Any]:
-    """Return the rows of --csv: texts, tuples of texts, or files of images."""
+def _rows(csv: Path, column: str | None, config: dict[str, Any]) -> list[Any]:
+    """Return the rows of a table: texts, tuples of texts, or files of images."""
     from tfx_transformer.data.labelled_text import text_columns
     from tfx_transformer.data.tables import read_table
 
     if config["architecture"].get("image_size"):
-        column = chosen.column or "path"
-        names = read_table(chosen.csv, {"path": column}).columns["path"]
-        return [str(Path(chosen.csv).parent / name) for name in names]
+        names = read_table(csv, {"path": column or "path"}).columns["path"]
+        return [str(csv.parent / name) for name in names]
     count = config.get("text_columns", 1)
-    columns = text_columns(chosen.column or config.get("columns") or "text")
+    columns = text_columns(column or config.get("columns") or "text")
     if len(columns) != count:
         raise InputError(
             f"--column names {len(columns)} columns; the classifier reads {count} texts of each "
             'row.\n  Name them with commas, or as JSON: --column \'["title", "body"]\'.'
         )
-    table = read_table(chosen.csv, columns, allow_empty=columns if count > 1 else ())
+    table = read_table(csv, columns, allow_empty=columns if count > 1 else ())
     rows = list(zip(*table.columns.values(), strict=True))
     return rows if count > 1 else [text for (text,) in rows]
 
 
-def _check_images(chosen: argparse.Namespace) -> None:
-    """Refuses what no image classifier reads, in words that say what to give instead."""
-    for name in chosen.inputs:
+def _check_images(bundle: Path, inputs: Sequence[str]) -> None:
+    """Refuse what no image classifier reads, in words that say what to give instead."""
+    for name in inputs:
         path = Path(name)
         if path.is_dir():
             raise InputError(
@@ -98,13 +105,13 @@ def _check_images(chosen: argparse.Namespace) -> None:
             )
         if not path.exists() and not is_image_name(name):
             raise InputError(
-                f"there is no file {name!r}, and {chosen.bundle} reads images, not texts.\n"
+                f"there is no file {name!r}, and {bundle} reads images, not texts.\n"
                 "  Name image files, or choose a text classifier."
             )
 
 
-def classifier(chosen: argparse.Namespace):
-    """The bundle's classifier, on the chosen engine.
+def classifier(path: Path, engine: str, variant: Variant | None):
+    """The classifier of the bundle at a path, on an engine.
 
     Raises:
         InputError: the bundle is not a classifier, or the engine runs none.
@@ -112,37 +119,33 @@ def classifier(chosen: argparse.Namespace):
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS
 
-    config = bundle.read_config(chosen.bundle)
+    config = bundle.read_config(path)
     row = TASKS.get(config["task"])
     if row is None or row.verb != "classify":
-        raise InputError(
-            f"{chosen.bundle}: its task is {config['task']!r}.\n  Expected a classifier."
-        )
-    if chosen.variant and chosen.engine != "litert":
+        raise InputError(f"{path}: its task is {config['task']!r}.\n  Expected a classifier.")
+    if variant and engine != "litert":
         raise InputError("--variant chooses a TFLite file; --engine keras has none.\n  Drop it.")
-    if chosen.engine == "litert":
+    if engine == "litert":
         from tfx_transformer import runtime
 
-        return runtime.load(chosen.bundle, chosen.variant)
-    if chosen.engine != "keras":
-        raise InputError(
-            f"--engine {chosen.engine} runs no classifier here.\n  Use litert or keras."
-        )
+        return runtime.load(path, variant)
+    if engine != "keras":
+        raise InputError(f"--engine {engine} runs no classifier here.\n  Use litert or keras.")
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load
     from tfx_transformer.prediction.classification import read_labels
 
     @bundle.consistent_read
-    def open_keras_model(path: str):
-        model, tokenizer = load(path)
-        names = read_labels(bundle.read_config(path), model.config.num_classes, path)
+    def open_keras_model(opened: str):
+        model, tokenizer = load(opened)
+        names = read_labels(bundle.read_config(opened), model.config.num_classes, opened)
         return predictor(model, tokenizer, names)
 
-    return open_keras_model(chosen.bundle)
+    return open_keras_model(path)
 
 
-def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
-    """Scores a classifier on a CSV, or of images also on a folder with a folder for each label."""
+def evaluate_classifier(scored: Scored) -> dict[str, Any]:
+    """Score a classifier on a CSV, or of images also on a folder with a folder for each label."""
     from tfx_transformer import data
     from tfx_transformer.evaluation.labels import score_labels, score_multi_label
     from tfx_transformer.evaluation.mistakes import (
@@ -151,17 +154,19 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
         write_mistakes,
     )
 
-    model, names = classifier(chosen), config["labels"]
+    config = scored.config
+    model, names = classifier(scored.bundle, scored.engine, scored.variant), config["labels"]
     several = bool(config["architecture"]["multi_label"])
-    if several and chosen.save:
+    if several and scored.save:
         raise InputError("--save lists the mistakes where a row has one label.\n  Drop it.")
-    skip = {"skip_bad_rows": chosen.skip_bad_rows}
+    skip = {"skip_bad_rows": scored.skip_bad_rows}
     if config["architecture"]["image_size"]:
-        read = data.read_labelled_images(chosen.file, chosen.path, chosen.label, **skip)
+        read = data.read_labelled_images(scored.file, *scored.columns.values(), **skip)
         truth = read.targets(names)
     else:
-        separator = chosen.separator or ("|" if several else "")
-        read = data.read_labelled_texts(chosen.file, chosen.text, chosen.label, separator, **skip)
+        text, label, separator = scored.columns.values()
+        separator = separator or ("|" if several else "")
+        read = data.read_labelled_texts(scored.file, text, label, separator, **skip)
         truth = read.targets(names, several)
     probabilities = model.probabilities(read.inputs)
     scores = (score_multi_label if several else score_labels)(probabilities, truth, names)
@@ -172,8 +177,8 @@ def evaluate_classifier(chosen: argparse.Namespace, config: dict[str, Any]) -> d
             f"  {name:<24} precision {100 * one['precision']:5.1f} %  "
             f"recall {100 * one['recall']:5.1f} %  F1 {100 * one['f1']:5.1f} %  of {one['count']:,}"
         )
-    if chosen.save:
+    if scored.save:
         shown = list(map(as_text, read.inputs))
         mistakes = most_confident_mistakes(shown, probabilities, truth, names, len(truth))
-        write_mistakes(chosen.save, mistakes)
+        write_mistakes(scored.save, mistakes)
     return scores

@@ -1,19 +1,20 @@
-"""The verb that looks at data: check."""
+"""The verb that looks at data: check; and how a table and its columns are named."""
 
 from __future__ import annotations
 
-import argparse
+import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from tfx_transformer.arguments import is_image_name
 from tfx_transformer.errors import InputError
 
-# The flags by which a kind of data names its columns, and what they are called by default.
-COLUMNS = {
+Kind = Literal["pairs", "instructions", "labels", "images", "similar", "text"]
+# The columns that a kind of data has, and what they are called by default.
+COLUMNS: dict[str, dict[str, str]] = {
     "pairs": {"source": "source", "target": "target"},
     "instructions": {"instruction": "instruction", "input": "input", "output": "output"},
     "labels": {"text": "text", "label": "label", "separator": ""},
@@ -22,13 +23,6 @@ COLUMNS = {
     "text": {"column": ""},
 }
 KINDS = tuple(COLUMNS)
-# How a table is read where that cannot be found; see `data.TableFile`.
-TABLE_OPTIONS = {
-    "encoding": "encoding of a CSV or TSV, such as cp932 [found]",
-    "delimiter": "what separates its cells, such as ';' or tab [found]",
-    "sheet": "sheet of a workbook [the only one]",
-    "table": "table of a SQLite database [the only one]",
-}
 # A kind needs them to be in the header; the others may be missing.
 _OPTIONAL = {"input", "separator", "score"}
 _TEXT_FILES = (".txt", ".md")
@@ -37,132 +31,208 @@ _CHAT_FILES = (".jsonl", ".json")
 _CHATS, _COMPLETIONS = {"messages", "conversations"}, {"prompt", "completion"}
 
 
-def add_columns(verb: argparse.ArgumentParser, kinds: Sequence[str]) -> None:
-    """Adds the flags that name columns. Those that are not given are None: see `fill_columns`."""
-    defaults = {name: default for kind in kinds for name, default in COLUMNS[kind].items()}
-    for name, default in defaults.items():
-        if name == "separator":
-            text = "between several labels in a cell"
-        else:
-            text = f"column of the {name}s" + (f" [{default}]" if default else "")
-        verb.add_argument(f"--{name}", help=text, metavar="TEXT" if name == "separator" else "NAME")
-    verb.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")
+@dataclasses.dataclass(frozen=True)
+class ScoredColumns:
+    """The columns of a table, by their names in its header; None: as `COLUMNS` says.
+
+    Attributes:
+        source (NAME): Column of the sources. [source]
+        target (NAME): Column of the targets. [target]
+        instruction (NAME): Column of the instructions. [instruction]
+        input (NAME): Column of the inputs. [input]
+        output (NAME): Column of the outputs. [output]
+        text (NAME): Column of the texts; several are separated by commas. [text]
+        label (NAME): Column of the labels. [label]
+        separator: Sign between several labels in a cell.
+        path (NAME): Column of the paths of images. [path]
+        column (NAME): Column of the documents of a corpus.
+    """
+
+    source: str | None = None
+    target: str | None = None
+    instruction: str | None = None
+    input: str | None = None
+    output: str | None = None
+    text: str | None = None
+    label: str | None = None
+    separator: str | None = None
+    path: str | None = None
+    column: str | None = None
+
+    def given(self) -> set[str]:
+        """Return the columns that were named."""
+        return {name for name, value in vars(self).items() if value is not None}
+
+    def of(self, kind: str) -> dict[str, str]:
+        """Return the names of the columns of a kind."""
+        named = vars(self)
+        return {
+            name: default if named[name] is None else named[name]
+            for name, default in COLUMNS[kind].items()
+        }
 
 
-def add_table_options(verb: argparse.ArgumentParser) -> None:
-    """Adds the flags that say how a table is read where that cannot be found."""
-    for name, text in TABLE_OPTIONS.items():
-        verb.add_argument(f"--{name}", default="", metavar="NAME", help=text)
+@dataclasses.dataclass(frozen=True)
+class Columns(ScoredColumns):
+    """The columns of data for training.
+
+    Attributes:
+        first (NAME): Column of one text of each pair. [sentence1]
+        second (NAME): Column of the other text. [sentence2]
+        score (NAME): Column of how similar people say the two are.
+    """
+
+    first: str | None = None
+    second: str | None = None
+    score: str | None = None
 
 
-def given_table(chosen: argparse.Namespace) -> str | os.PathLike[str]:
-    """Return the file that was named, with how it is read."""
-    from tfx_transformer.data.formats import table_files
+@dataclasses.dataclass(frozen=True)
+class TableReading:
+    """Settings of reading a table that cannot be found in it; see `data.TableFile`.
 
-    options = {name: getattr(chosen, name) for name in TABLE_OPTIONS}
-    (file,) = table_files(chosen.file, **options)
-    return file
+    Attributes:
+        encoding (NAME): Encoding of a CSV or TSV, such as cp932. [found]
+        delimiter (SIGN): What separates its cells, such as ';' or tab. [found]
+        sheet (NAME): Sheet of a workbook. [the only one]
+        table (NAME): Table of a SQLite database. [the only one]
+    """
+
+    encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    table: str = ""
+
+    def file(self, path: Path) -> str | os.PathLike[str]:
+        """Return a file with how it is read."""
+        from tfx_transformer.data.formats import table_files
+
+        (found,) = table_files(path, **vars(self))
+        return found
 
 
-def fill_columns(chosen: argparse.Namespace) -> set[str]:
-    """Sets the flags of columns that were not given to their defaults; returns those that were."""
-    defaults = {name: default for kind in COLUMNS.values() for name, default in kind.items()}
-    given = {name for name in defaults if getattr(chosen, name, None) is not None}
-    for name in defaults.keys() - given:
-        setattr(chosen, name, defaults[name])
-    return given
+class _Checked(NamedTuple):
+    """The file that is checked, the names of its columns, and the flags of `check`."""
+
+    file: str | os.PathLike[str]
+    columns: dict[str, str]
+    skip_bad_rows: bool
+    bundle: Path | None
+    max_length: int
+
+    def tokenizer(self, texts: Callable, special_tokens: Sequence[str] = ()):
+        """Return the tokenizer of the bundle, or one that is trained on the texts."""
+        from tfx_transformer import bundle
+        from tfx_transformer.text.tokenizer import Tokenizer
+
+        if self.bundle:
+            bundle.read_config(self.bundle)
+            return bundle.read_tokenizer(self.bundle)
+        return Tokenizer.train(texts(), 8000, special_tokens)
 
 
-def check(chosen: argparse.Namespace) -> dict[str, Any]:
-    """say what is in a file or folder of training data, what is wrong, and how to train on it"""
-    if chosen.max_length < 2:
-        raise InputError(f"--max-length is {chosen.max_length}.\n  Expected 2 tokens or more.")
-    given = fill_columns(chosen)
-    chosen.file = given_table(chosen)
-    kind = chosen.kind or _kind(Path(chosen.file), given, chosen)
-    if kind is None:
+def check(
+    file: Path,
+    /,
+    *,
+    kind: Kind | None = None,
+    columns: Columns,
+    skip_bad_rows: bool = False,
+    reading: TableReading,
+    bundle: Path | None = None,
+    max_length: int = 128,
+) -> dict[str, Any]:
+    """Say what is in training data, what is wrong with it, and how to train on it.
+
+    Args:
+        file (FILE|FOLDER): Training data, as a recipe takes it.
+        kind: What it holds. Default: by the columns that are named, or its header.
+        columns: Names of columns that are called otherwise.
+        skip_bad_rows: Skip rows that cannot be used, and list them.
+        reading: How a table is read where that cannot be found.
+        bundle (BUNDLE): Bundle whose tokenizer counts. Default: one is trained.
+        max_length: Tokens that a model would read.
+    """
+    if max_length < 2:
+        raise InputError(f"--max-length is {max_length}.\n  Expected 2 tokens or more.")
+    table = reading.file(file)
+    found = kind or _kind(table, columns)
+    if found is None:
         from tfx_transformer.cli.propose import propose
 
-        return propose(chosen.file)
-    check_given(kind, given)
-    summary, bad_rows = _CHECKS[kind](chosen)
+        return propose(table)
+    check_given(found, columns.given())
+    checked = _Checked(table, columns.of(found), skip_bad_rows, bundle, max_length)
+    summary, bad_rows = _CHECKS[found](checked)
     print("\n".join([summary.path, *summary.lines()[1:]]))
     for bad in bad_rows:
         print(f"  row {bad.row}, column {bad.column}: {bad.reason}")
     return summary.to_dict() | {"bad_rows": [[b.row, b.column, b.reason] for b in bad_rows]}
 
 
-def _check_pairs(chosen: argparse.Namespace):
+def _check_pairs(checked: _Checked):
     from tfx_transformer.data.pairs_summary import describe_pairs
     from tfx_transformer.data.translation_pair import read_pairs
 
-    pairs = read_pairs(
-        chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
-    )
-    tokenizer = _tokenizer(chosen, pairs.texts)
-    return describe_pairs(pairs, None, tokenizer, chosen.max_length)[0], pairs.bad_rows
+    pairs = read_pairs(checked.file, **checked.columns, skip_bad_rows=checked.skip_bad_rows)
+    tokenizer = checked.tokenizer(pairs.texts)
+    return describe_pairs(pairs, None, tokenizer, checked.max_length)[0], pairs.bad_rows
 
 
-def _check_instructions(chosen: argparse.Namespace):
+def _check_instructions(checked: _Checked):
     from tfx_transformer.data import describe_instructions, read_instructions
     from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
 
-    columns = (chosen.instruction, chosen.input, chosen.output)
-    read = read_instructions(chosen.file, *columns, skip_bad_rows=chosen.skip_bad_rows)
-    template = ChatTemplate.of(_tokenizer(chosen, read.texts, ROLE_TOKENS))
-    return describe_instructions(read, None, template, chosen.max_length)[0], read.bad_rows
+    columns = checked.columns.values()
+    read = read_instructions(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
+    template = ChatTemplate.of(checked.tokenizer(read.texts, ROLE_TOKENS))
+    return describe_instructions(read, None, template, checked.max_length)[0], read.bad_rows
 
 
-def _check_labels(chosen: argparse.Namespace):
+def _check_labels(checked: _Checked):
     from tfx_transformer.data import describe_labelled_texts, label_names, read_labelled_texts
 
-    read = read_labelled_texts(
-        chosen.file,
-        chosen.text,
-        chosen.label,
-        separator=chosen.separator,
-        skip_bad_rows=chosen.skip_bad_rows,
-    )
+    columns = checked.columns.values()
+    read = read_labelled_texts(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
     names = label_names(read.labels, read.path)
-    tokenizer = _tokenizer(chosen, read.flat_texts)
-    summary = describe_labelled_texts(read, None, tokenizer, names, chosen.max_length)[0]
+    tokenizer = checked.tokenizer(read.flat_texts)
+    summary = describe_labelled_texts(read, None, tokenizer, names, checked.max_length)[0]
     return summary, read.bad_rows
 
 
-def _check_images(chosen: argparse.Namespace):
+def _check_images(checked: _Checked):
     from tfx_transformer.data import describe_labelled_images, label_names, read_labelled_images
 
-    read = read_labelled_images(
-        chosen.file, chosen.path, chosen.label, skip_bad_rows=chosen.skip_bad_rows
-    )
+    columns = checked.columns.values()
+    read = read_labelled_images(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
     names = label_names(read.labels, read.path)
     return describe_labelled_images(read, None, names)[0], read.bad_rows
 
 
-def _check_similar(chosen: argparse.Namespace):
+def _check_similar(checked: _Checked):
     from tfx_transformer.data import describe_sentence_pairs, read_sentence_pairs
 
-    columns = (chosen.first, chosen.second, chosen.score)
-    read = read_sentence_pairs(chosen.file, *columns, skip_bad_rows=chosen.skip_bad_rows)
-    tokenizer = _tokenizer(chosen, read.texts)
-    return describe_sentence_pairs(read, None, tokenizer, chosen.max_length)[0], read.bad_rows
+    columns = checked.columns.values()
+    read = read_sentence_pairs(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
+    tokenizer = checked.tokenizer(read.texts)
+    return describe_sentence_pairs(read, None, tokenizer, checked.max_length)[0], read.bad_rows
 
 
-def _check_text(chosen: argparse.Namespace):
+def _check_text(checked: _Checked):
     from tfx_transformer.data import read_documents, sample_texts, write_tokens
     from tfx_transformer.data.corpus_summary import describe_corpus
 
     bad_rows: list = []
-    options = {"column": chosen.column, "skip_bad_rows": chosen.skip_bad_rows}
-    tokenizer = _tokenizer(chosen, lambda: sample_texts(chosen.file, **options))
+    options = {**checked.columns, "skip_bad_rows": checked.skip_bad_rows}
+    tokenizer = checked.tokenizer(lambda: sample_texts(checked.file, **options))
     with tempfile.TemporaryDirectory() as folder:
-        documents = read_documents(chosen.file, bad_rows=bad_rows, **options)
+        documents = read_documents(checked.file, bad_rows=bad_rows, **options)
         tokens = write_tokens(documents, tokenizer, Path(folder, "tokens.bin"))
-        summary = describe_corpus("training", tokens, chosen.max_length, batch_size=16)
+        summary = describe_corpus("training", tokens, checked.max_length, batch_size=16)
     return summary, bad_rows
 
 
-_CHECKS: dict[str, Callable[[argparse.Namespace], Any]] = {
+_CHECKS: dict[str, Callable[[_Checked], Any]] = {
     "pairs": _check_pairs,
     "instructions": _check_instructions,
     "labels": _check_labels,
@@ -182,12 +252,13 @@ def check_given(kind: str, given: set[str]) -> None:
         )
 
 
-def _kind(path: Path, given: set[str], chosen: argparse.Namespace) -> str | None:
-    """Return the kind of a file or folder: by the flags that are given, its ending and its header;
-    None if they leave it open."""
+def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
+    """Return the kind of a file or folder: by the columns that are named, its ending and its
+    header; None if they leave it open."""
     from tfx_transformer.data.formats import is_table_folder
     from tfx_transformer.data.tables import read_header
 
+    path, given = Path(file), columns.given()
     if path.is_dir() and not is_table_folder(path):
         return _kind_of_folder(path)
     suffix = path.suffix.lower()
@@ -201,12 +272,12 @@ def _kind(path: Path, given: set[str], chosen: argparse.Namespace) -> str | None
             f"  Choose one: {', '.join(KINDS)} (--kind)."
         )
     try:
-        header = set(read_header(chosen.file))
+        header = set(read_header(file))
     except InputError:  # whoever reads it says what is expected, too
         return "instructions" if suffix in _CHAT_FILES and not given else possible[0]
     if not given and (_CHATS & header or header >= _COMPLETIONS) and "instruction" not in header:
         return "instructions"
-    whole = [kind for kind in possible if _needed(kind, header, chosen) <= header]
+    whole = [kind for kind in possible if _needed(kind, header, columns) <= header]
     whole = [kind for kind in whole if kind != "text" or "column" in given]
     if whole:
         return whole[0]
@@ -216,13 +287,14 @@ def _kind(path: Path, given: set[str], chosen: argparse.Namespace) -> str | None
     return None if len(header) > 1 else "pairs"
 
 
-def _needed(kind: str, header: set[str], chosen: argparse.Namespace) -> set[str]:
+def _needed(kind: str, header: set[str], columns: Columns) -> set[str]:
     """The columns without which a kind cannot be read."""
     from tfx_transformer.data.labelled_text import text_columns
 
-    names = {getattr(chosen, flag) for flag in COLUMNS[kind] if flag not in _OPTIONAL}
+    named = columns.of(kind)
+    names = {name for flag, name in named.items() if flag not in _OPTIONAL}
     if kind == "labels":
-        names = {chosen.label, *text_columns(chosen.text, header).values()}
+        names = {named["label"], *text_columns(named["text"], header).values()}
     return names
 
 
@@ -246,14 +318,3 @@ def _kind_of_folder(path: Path) -> str:
         "  Expected a folder of images for each label, or text files (.txt, .md). Name a table by\n"
         "  its file."
     )
-
-
-def _tokenizer(chosen: argparse.Namespace, texts: Callable, special_tokens: Sequence[str] = ()):
-    """The tokenizer of --bundle, or one that is trained on the texts."""
-    from tfx_transformer import bundle
-    from tfx_transformer.text.tokenizer import Tokenizer
-
-    if chosen.bundle:
-        bundle.read_config(chosen.bundle)
-        return bundle.read_tokenizer(chosen.bundle)
-    return Tokenizer.train(texts(), 8000, special_tokens)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from tfx_transformer.cli.engines import generation_options, open_generator, read_texts
+from tfx_transformer.cli.engines import (
+    Engine,
+    Variant,
+    WritingEngine,
+    open_generator,
+    read_texts,
+)
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
 
@@ -16,26 +21,61 @@ from tfx_transformer.generation.options import GenerationOptions
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
 
-def generate(chosen: argparse.Namespace) -> dict[str, Any]:
-    """translate, answer or continue texts with a bundle"""
-    from tfx_transformer import bundle
+def generate(
+    bundle: Path,
+    /,
+    *texts: str,
+    csv: Path | None = None,
+    column: str | None = None,
+    as_text: bool = False,
+    engine: WritingEngine = "litert",
+    variant: Variant | None = None,
+    generation: GenerationOptions,
+) -> dict[str, Any]:
+    """Translate, answer or continue texts with a bundle.
 
-    if chosen.csv and not chosen.column:
-        chosen.column = CHECKED.get(bundle.read_config(chosen.bundle)["task"], "text")
-    texts = read_texts(chosen.texts, chosen)
-    options = generation_options(chosen)
-    GenerationOptions(**options)  # refuses them before anything is loaded
-    answers = open_generator(chosen).generate(texts, **options)
+    Args:
+        bundle: Folder of a bundle, such as saved_models/en_ja.
+        texts (TEXT): Texts to answer.
+        csv (FILE.csv): Table whose column is read instead.
+        column (NAME): Column of the texts in --csv. [source or instruction]
+        as_text: Take TEXT that looks like the name of a file for a text.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+        generation: How answers are written.
+    """
+    from tfx_transformer.bundle import read_config
+
+    if csv and not column:
+        column = CHECKED.get(read_config(bundle)["task"], "text")
+    found = read_texts(texts, csv, column, as_text)
+    answers = open_generator(bundle, engine, variant).generate(found, **vars(generation))
     print("\n".join(answers))
-    pairs = zip(texts, answers, strict=True)
+    pairs = zip(found, answers, strict=True)
     return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
 
-def chat(chosen: argparse.Namespace) -> dict[str, Any]:
-    """talk with a bundle, one message a line; an empty line ends"""
+def chat(
+    bundle: Path,
+    /,
+    *,
+    system: str = "",
+    engine: Engine = "litert",
+    variant: Variant | None = None,
+    generation: GenerationOptions,
+) -> dict[str, Any]:
+    """Talk with a bundle, one message a line; an empty line ends.
+
+    Args:
+        bundle: Folder of a bundle, such as saved_models/assistant.
+        system: Message that tells the model how to answer.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+        generation: How answers are written.
+    """
     from tfx_transformer.generation.chat import Chat
 
-    conversation = Chat(open_generator(chosen), chosen.system)
+    conversation = Chat(open_generator(bundle, engine, variant), system)
     lively = sys.stdin.isatty()
     if lively:
         print("Write a message; an empty line ends the chat.")
@@ -48,33 +88,59 @@ def chat(chosen: argparse.Namespace) -> dict[str, Any]:
             raise InputError("a message is not UTF-8.\n  Convert the input.") from error
         if not text:
             return {"messages": conversation.messages}
-        conversation.say(text, stream=_write, **generation_options(chosen))
+        conversation.say(text, stream=_write, **vars(generation))
         print(flush=True)
 
 
-def export(chosen: argparse.Namespace) -> dict[str, Any]:
-    """add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle"""
-    from tfx_transformer import bundle
+class Exported(NamedTuple):
+    """The bundle that is exported, and the flags of the formats.
 
-    formats = chosen.to.split(",")
-    for name in formats:
-        if name not in FORMATS:
-            raise InputError(f"--to {name!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
-    if _is_source(chosen.bundle):
-        chosen.bundle = _import(chosen)
-    config = bundle.read_config(chosen.bundle)
-    texts = []
-    if chosen.check and config["architecture"].get("image_size"):
-        from tfx_transformer.data import read_labelled_images
+    quantize: None for float32.
+    """
 
-        texts = read_labelled_images(chosen.check, chosen.column or "path").files
-    elif chosen.check:
-        from tfx_transformer.data.tables import read_table
+    bundle: Path
+    quantize: str | None
+    beams: int
+    context: int | None
 
-        column = chosen.column or CHECKED.get(config["task"], "text")
-        texts = read_table(chosen.check, {"column": column}).columns["column"]
 
-    made = [make(chosen) for name, make in FORMATS.items() if name in formats]
+def export(
+    bundle: str,
+    /,
+    *,
+    name: str = "",
+    overwrite: bool = False,
+    to: str = "saved_model,litert",
+    quantize: Literal["none", "int8", "int4"] = "none",
+    beams: int = 4,
+    context: int | None = None,
+    check: Path | None = None,
+    column: str | None = None,
+) -> dict[str, Any]:
+    """Add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle.
+
+    Args:
+        bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, hf://owner/name.
+        name: Name of the bundle that a checkpoint becomes. [its own]
+        overwrite: Replace a bundle of that name.
+        to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, transformers.
+        quantize: Number format of the weights; none is float32.
+        beams: Width of the exported beam search.
+        context: Tokens of prompt and answer of a decoder-only model. [all]
+        check (FILE.csv): Table on whose texts or images the exports are verified.
+        column (NAME): Column of them in --check. [source, instruction, text or path]
+    """
+    from tfx_transformer.bundle import read_config
+
+    formats = to.split(",")
+    for one in formats:
+        if one not in FORMATS:
+            raise InputError(f"--to {one!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
+    path = _import(bundle, name, overwrite, context) if _is_source(bundle) else Path(bundle)
+    config = read_config(path)
+    texts = _checked_inputs(check, column, config) if check else []
+    exported = Exported(path, None if quantize == "none" else quantize, beams, context)
+    made = [make(exported) for format, make in FORMATS.items() if format in formats]
     if not any(made):
         return {}
     if not texts:
@@ -82,46 +148,54 @@ def export(chosen: argparse.Namespace) -> dict[str, Any]:
         return {}
     from tfx_transformer import export
 
-    results = export.verify(chosen.bundle, texts, files=[name for name in made if name])
+    results = export.verify(path, texts, files=[name for name in made if name])
     export.agreement.check(results)
     return results
 
 
-def _quantize(chosen: argparse.Namespace) -> str | None:
-    return None if chosen.quantize == "none" else chosen.quantize
+def _checked_inputs(file: Path, column: str | None, config: dict[str, Any]) -> Sequence[str]:
+    """Return the texts or images on which exports are verified."""
+    if config["architecture"].get("image_size"):
+        from tfx_transformer.data import read_labelled_images
+
+        return read_labelled_images(file, column or "path").files
+    from tfx_transformer.data.tables import read_table
+
+    column = column or CHECKED.get(config["task"], "text")
+    return read_table(file, {"column": column}).columns["column"]
 
 
-def _to_saved_model(chosen: argparse.Namespace) -> str:
+def _to_saved_model(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.saved_model(chosen.bundle)
+    export.saved_model(exported.bundle)
     return bundle.SAVED_MODEL
 
 
-def _to_litert(chosen: argparse.Namespace) -> str:
+def _to_litert(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.litert(chosen.bundle, _quantize(chosen), chosen.beams, chosen.context)
-    return bundle.LITERT[_quantize(chosen) or "float32"]
+    export.litert(exported.bundle, exported.quantize, exported.beams, exported.context)
+    return bundle.LITERT[exported.quantize or "float32"]
 
 
-def _to_litertlm(chosen: argparse.Namespace) -> str:
+def _to_litertlm(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.litertlm(chosen.bundle, variant=_quantize(chosen) or "float32")
+    export.litertlm(exported.bundle, variant=exported.quantize or "float32")
     return bundle.LITERTLM
 
 
-def _to_transformers(chosen: argparse.Namespace) -> None:
+def _to_transformers(exported: Exported) -> None:
     from tfx_transformer import bundle, export
 
-    export.transformers(chosen.bundle)
-    print(f"Written and read again: {Path(chosen.bundle, bundle.TRANSFORMERS)}")
+    export.transformers(exported.bundle)
+    print(f"Written and read again: {exported.bundle / bundle.TRANSFORMERS}")
 
 
 # What --to names -> what makes it, and returns the name in the bundle of what can be verified on
 # texts; None: nothing, or it was verified as it was made.
-FORMATS: dict[str, Callable[[argparse.Namespace], str | None]] = {
+FORMATS: dict[str, Callable[[Exported], str | None]] = {
     "saved_model": _to_saved_model,
     "litert": _to_litert,
     "litertlm": _to_litertlm,
@@ -129,17 +203,30 @@ FORMATS: dict[str, Callable[[argparse.Namespace], str | None]] = {
 }
 
 
-def info(chosen: argparse.Namespace) -> dict[str, Any]:
-    """say what a bundle or a checkpoint is: task, size, files, scores; what it can be used for"""
-    from tfx_transformer import bundle
+def info(bundle: str, /) -> dict[str, Any]:
+    """Say what a bundle or a checkpoint is: task, size, files, scores; what it can be used for.
+
+    Args:
+        bundle: Folder of a bundle; or a checkpoint: a folder, hf://owner/name.
+    """
     from tfx_transformer.model_card import body
 
-    if _is_source(chosen.bundle):
+    if _is_source(bundle):
         from tfx_transformer.models.pretrained.describing import describe_source
 
-        description = describe_source(chosen.bundle)
+        description = describe_source(bundle)
         print("\n".join(description.lines()))
         return description.to_dict()
+    config, card, sizes = _read_bundle(bundle)
+    print(body(card))
+    for name, size in sizes.items():
+        print(f"{size / 1e6:>9.2f} MB  {name}")
+    return config | {"files": sizes}
+
+
+def _read_bundle(name: str) -> tuple[dict[str, Any], str, dict[str, int]]:
+    """Return config.json, the model card, and the sizes of files and folders of a bundle."""
+    from tfx_transformer import bundle
 
     @bundle.consistent_read
     def read(path: str) -> tuple[dict[str, Any], str, dict[str, int]]:
@@ -152,11 +239,7 @@ def info(chosen: argparse.Namespace) -> dict[str, Any]:
         card = file.read_text("utf-8", "replace") if file.is_file() else ""
         return bundle.read_config(path), card, sizes
 
-    config, card, sizes = read(chosen.bundle)
-    print(body(card))
-    for name, size in sizes.items():
-        print(f"{size / 1e6:>9.2f} MB  {name}")
-    return config | {"files": sizes}
+    return read(name)
 
 
 def _is_source(name: str) -> bool:
@@ -174,17 +257,16 @@ def _is_source(name: str) -> bool:
     return is_checkpoint(Path(name))
 
 
-def _import(chosen: argparse.Namespace) -> Path:
-    """Saves a checkpoint as the bundle saved_models/<name>/."""
+def _import(source: str, name: str, overwrite: bool, context: int | None) -> Path:
+    """Save a checkpoint as the bundle saved_models/<name>/."""
     from tfx_transformer.models.pretrained import from_pretrained, import_details
     from tfx_transformer.models.saving import save
     from tfx_transformer.training import new_bundle_path
 
-    name = chosen.name or chosen.bundle.rstrip("/").rpartition("/")[2]
-    path = new_bundle_path(name, chosen.overwrite)
-    model, tokenizer = from_pretrained(chosen.bundle, max_length=chosen.context)
-    details = import_details(chosen.bundle, model.task)
-    save(path, model, tokenizer, overwrite=chosen.overwrite, **details)
+    path = new_bundle_path(name or source.rstrip("/").rpartition("/")[2], overwrite)
+    model, tokenizer = from_pretrained(source, max_length=context)
+    details = import_details(source, model.task)
+    save(path, model, tokenizer, overwrite=overwrite, **details)
     print(f"Saved as {path}")
     return path
 

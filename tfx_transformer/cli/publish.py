@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import re
 from collections.abc import Iterator
@@ -17,46 +16,46 @@ _FOLDERS = ("saved_model/*", "transformers/*")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
-def add_publish_verb(verb) -> None:
-    """Add the verb; verb: makes the parser of a name and an action."""
-    one = verb("publish", publish)
-    one.add_argument("bundle", help="folder of a bundle, such as saved_models/topics")
-    one.add_argument("target", metavar="hf://OWNER/NAME", help="repository; a new one is made")
-    one.add_argument(
-        "--private", action="store_true", help="of a new repository [public, as by hf upload]"
-    )
-    one.add_argument(
-        "--license", metavar="ID", help="for the model card, such as apache-2.0 or cc-by-4.0"
-    )
-    one.add_argument("--message", default="", help="of the commit [Publish NAME]")
-    one.add_argument(
-        "--dry-run", action="store_true", help="list what would be published, and send nothing"
-    )
+def publish(
+    bundle: Path,
+    target: str,
+    /,
+    *,
+    private: bool = False,
+    license: str = "",
+    message: str = "",
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Put a bundle with its model card on the Hugging Face hub.
 
-
-def publish(chosen: argparse.Namespace) -> dict[str, Any]:
-    """put a bundle with its model card on the Hugging Face hub"""
-    from tfx_transformer import bundle
+    Args:
+        bundle: Folder of a bundle, such as saved_models/topics.
+        target: Repository, such as hf://owner/name; a new one is made.
+        private: Make a new repository that others cannot see. [public, as by hf upload]
+        license (ID): Licence for the model card, such as apache-2.0 or cc-by-4.0.
+        message: Message of the commit. [Publish NAME]
+        dry_run: List what would be published, and send nothing.
+    """
+    from tfx_transformer.bundle import read_config, sizes, verify
     from tfx_transformer.model_card import update_config
 
-    name = _repository(chosen.target)
-    path = Path(chosen.bundle)
-    bundle.verify(path)
-    config = bundle.read_config(path)
-    licence = chosen.license or config.get("license")
-    sizes = bundle.sizes(path)
-    for file, size in sizes.items():
+    name = _repository(target)
+    verify(bundle)
+    config = read_config(bundle)
+    licence = license or config.get("license")
+    files = sizes(bundle)
+    for file, size in files.items():
         print(f"{size / 1e6:>10.2f} MB  {file}")
-    count = f"{len(sizes):,} files, {sum(sizes.values()) / 1e6:,.2f} MB"
+    count = f"{len(files):,} files, {sum(files.values()) / 1e6:,.2f} MB"
     if not licence:
         print("No licence is stated: others may not use the model. Name one with --license.")
-    result = {"repository": name, "files": sizes, "license": licence, "published": False}
-    if chosen.dry_run:
+    result = {"repository": name, "files": files, "license": licence, "published": False}
+    if dry_run:
         print(f"{count}; nothing was sent")
         return result
-    if chosen.license and chosen.license != config.get("license"):
-        update_config(path, license=chosen.license)
-    url = _upload(path, name, chosen.private, chosen.message or f"Publish {path.name}")
+    if license and license != config.get("license"):
+        update_config(bundle, license=license)
+    url = _upload(bundle, name, private, message or f"Publish {bundle.name}")
     print(f"{count}: {url}")
     return result | {"published": True, "url": url}
 

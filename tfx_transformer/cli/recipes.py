@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import shutil
 import sys
@@ -26,13 +25,17 @@ def recipe_main(name: str) -> Callable[..., Any]:
     return module.main
 
 
-def run_without_name(chosen: argparse.Namespace) -> None:
-    """run a recipe: tfx-transformer run RECIPE [--flags]; --help shows its flags"""
+def run_without_name(recipe: str, /) -> None:
+    """Run a recipe: tfx-transformer run RECIPE [--flags]; --help shows its flags.
+
+    Args:
+        recipe: Name of the recipe, or the path of a copy.
+    """
     raise InputError("name a recipe.\n  See: tfx-transformer recipes")
 
 
-def list_recipes(chosen: argparse.Namespace) -> dict[str, Any]:
-    """list the recipes"""
+def list_recipes() -> dict[str, Any]:
+    """List the recipes."""
     rows = []
     for path in resources.recipes():
         purpose = path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
@@ -41,9 +44,13 @@ def list_recipes(chosen: argparse.Namespace) -> dict[str, Any]:
     return {"recipes": rows}
 
 
-def copy_recipe(chosen: argparse.Namespace) -> dict[str, str]:
-    """put a copy of a recipe into this folder, to edit"""
-    source = resources.recipe_path(chosen.recipe)
+def copy_recipe(recipe: str, /) -> dict[str, str]:
+    """Put a copy of a recipe into this folder, to edit.
+
+    Args:
+        recipe: Name of the recipe.
+    """
+    source = resources.recipe_path(recipe)
     target = Path(source.name)
     if target.exists():
         raise InputError(f"{target} exists already.\n  Rename it, or copy in another folder.")

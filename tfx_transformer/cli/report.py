@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 
-def write_report(chosen: argparse.Namespace) -> dict[str, str]:
-    """make report.html of a run again, from what is in its folder"""
+def write_report(run: Path, /) -> dict[str, str]:
+    """Make report.html of a run again, from what is in its folder.
+
+    Args:
+        run: Folder of a run, such as runs/en_ja.
+    """
     from tfx_transformer import report, wording
 
-    folder = Path(chosen.run)
-    path = report.write_report(folder, wording.language())
+    path = report.write_report(run, wording.language())
     print(path)
-    if report.is_ours(folder.parent / report.INDEX):
-        report.write_index(folder.parent, wording.language())
+    if report.is_ours(run.parent / report.INDEX):
+        report.write_index(run.parent, wording.language())
     return {"file": str(path)}
-
-
-def add_report_verb(verb) -> None:
-    """Add the verb; verb: makes the parser of a name and an action."""
-    one = verb("report", write_report)
-    one.add_argument("run", metavar="RUN", help="folder of a run, such as runs/en_ja")

@@ -2,83 +2,137 @@
 
 from __future__ import annotations
 
-import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
-from tfx_transformer.cli.data import check_given, fill_columns, given_table
-from tfx_transformer.cli.engines import GENERATION, generation_options, open_generator
+from tfx_transformer.cli.data import ScoredColumns, TableReading, check_given
+from tfx_transformer.cli.engines import Variant, WritingEngine, check_writable, open_generator
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
+
+# What sacrebleu splits by without a download.
+Tokenize = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"]
+
+
+class Scored(NamedTuple):
+    """The bundle that is scored and its config.json, the file and the names of its columns, and the
+    flags of `evaluate`."""
+
+    bundle: Path
+    config: dict[str, Any]
+    file: str | os.PathLike[str]
+    columns: dict[str, str]
+    skip_bad_rows: bool
+    engine: WritingEngine
+    variant: Variant | None
+    tokenize: str | None
+    save: Path | None
+    generation: GenerationOptions
 
 
 class Scoring(NamedTuple):
     """The row of a kind of data: how it is scored.
 
-    score: (flags, config.json) -> scores; writes: whether the flags of generation count;
-    splits_words: whether --tokenize does; saves: whether --save does.
+    writes: whether the flags of generation count; splits_words: whether --tokenize does; saves:
+    whether --save does.
     """
 
-    score: Callable[[argparse.Namespace, dict[str, Any]], dict[str, Any]]
+    score: Callable[[Scored], dict[str, Any]]
     writes: bool = False
     splits_words: bool = False
     saves: bool = True
 
 
-def evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
-    """score a bundle on a file: translations, answers, labels, or bits per byte of a text"""
-    from tfx_transformer import bundle
+def evaluate(
+    bundle: Path,
+    file: Path,
+    /,
+    *,
+    columns: ScoredColumns,
+    skip_bad_rows: bool = False,
+    reading: TableReading,
+    engine: WritingEngine = "keras",
+    variant: Variant | None = None,
+    tokenize: Tokenize | None = None,
+    save: Path | None = None,
+    generation: GenerationOptions,
+) -> dict[str, Any]:
+    """Score a bundle on a file: translations, answers, labels, or bits per byte of a text.
 
-    config = bundle.read_config(chosen.bundle)
-    given = fill_columns(chosen)
-    chosen.file = given_table(chosen)
+    Args:
+        bundle: Folder of a bundle, such as saved_models/en_ja.
+        file: Table or text to score the bundle on.
+        columns: Names of columns that are called otherwise.
+        skip_bad_rows: Skip rows that cannot be used, and list them.
+        reading: How a table is read where that cannot be found.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+        tokenize: How BLEU splits words. [by the references' script]
+        save (FILE.csv): File to write source, answer and reference to, or mistakes.
+        generation: How answers are written.
+    """
+    from tfx_transformer.bundle import read_config
+
+    config = read_config(bundle)
+    table = reading.file(file)
     task = config["task"]
     if task not in KINDS:
         raise InputError(
-            f"{chosen.bundle}: a model of task {task!r} is not scored here.\n"
+            f"{bundle}: a model of task {task!r} is not scored here.\n"
             "  An embedder: tfx-transformer similar BUNDLE --csv FILE --first … --second …\n"
             "  A masked model: fine-tune it with --base, and evaluate the model made of it."
         )
     kind = KINDS[task](config)
-    check_given(kind, given)
+    check_given(kind, columns.given())
+    scored = Scored(
+        bundle,
+        config,
+        table,
+        columns.of(kind),
+        skip_bad_rows,
+        engine,
+        variant,
+        tokenize,
+        save,
+        generation,
+    )
     scoring = SCORINGS[kind]
-    if unused := _unused(chosen, scoring):
+    if unused := _unused(scored, scoring):
         raise InputError(
-            f"{', '.join(unused)}: not used to score {chosen.bundle}, of task {task!r}.\n  Drop it."
+            f"{', '.join(unused)}: not used to score {bundle}, of task {task!r}.\n  Drop it."
         )
-    output = Path(chosen.save or "answers.csv")
-    if output.is_dir() or not output.parent.is_dir():
-        raise InputError(f"--save {output} cannot be written.\n  Name a file in a folder.")
-    return scoring.score(chosen, config)
+    check_writable(save=save)
+    return scoring.score(scored)
 
 
-def _unused(chosen: argparse.Namespace, scoring: Scoring) -> list[str]:
+def _unused(scored: Scored, scoring: Scoring) -> list[str]:
     """Return the flags that were given and do nothing."""
     unused = []
     if not scoring.writes:
+        usual = vars(GenerationOptions())
         unused = [
             "--" + name.replace("_", "-")
-            for name, (_, default, _) in GENERATION.items()
-            if getattr(chosen, name) != default
-        ] + ["--stop"] * bool(chosen.stop)
-    unused += ["--tokenize"] * bool(chosen.tokenize and not scoring.splits_words)
-    return unused + ["--save"] * bool(chosen.save and not scoring.saves)
+            for name, value in vars(scored.generation).items()
+            if value != usual[name]
+        ]
+    unused += ["--tokenize"] * bool(scored.tokenize and not scoring.splits_words)
+    return unused + ["--save"] * bool(scored.save and not scoring.saves)
 
 
-def _score_pairs(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+def _score_pairs(scored: Scored) -> dict[str, Any]:
     from tfx_transformer import data
     from tfx_transformer.evaluation import score_texts
 
-    pairs = data.read_pairs(
-        chosen.file, chosen.source, chosen.target, skip_bad_rows=chosen.skip_bad_rows
-    )
-    generator: Any = open_generator(chosen)
-    answers = generator.generate(pairs.source, truncate=True, **generation_options(chosen))
-    scores = score_texts(answers, pairs.target, chosen.tokenize)
-    if chosen.engine == "keras":
+    pairs = data.read_pairs(scored.file, **scored.columns, skip_bad_rows=scored.skip_bad_rows)
+    generator: Any = open_generator(scored.bundle, scored.engine, scored.variant)
+    answers = generator.generate(pairs.source, truncate=True, **vars(scored.generation))
+    scores = score_texts(answers, pairs.target, scored.tokenize)
+    if scored.engine == "keras":
         length = generator.max_prompt_tokens
         batches = data.pairs(pairs, generator.tokenizer, max_length=length, shuffle=False)
         scores["perplexity"] = _perplexity(generator, batches)
@@ -86,21 +140,21 @@ def _score_pairs(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str
         f"BLEU {scores['bleu']:.2f} (tokenize={scores['bleu_tokenize']})  chrF {scores['chrf']:.2f}"
         f"  exactly right {100 * scores['exact_match']:.1f} % of {scores['count']:,}"
     )
-    _save(chosen, {"source": pairs.source, "answer": answers, "reference": pairs.target})
+    _save(scored.save, {"source": pairs.source, "answer": answers, "reference": pairs.target})
     return scores
 
 
-def _score_answers(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+def _score_answers(scored: Scored) -> dict[str, Any]:
     from tfx_transformer import data
     from tfx_transformer.evaluation import score_answers
 
-    columns = (chosen.instruction, chosen.input, chosen.output)
-    read = data.read_instructions(chosen.file, *columns, skip_bad_rows=chosen.skip_bad_rows)
+    columns = scored.columns.values()
+    read = data.read_instructions(scored.file, *columns, skip_bad_rows=scored.skip_bad_rows)
     prompts, references = read.prompts(), read.answers()
-    generator: Any = open_generator(chosen)
-    answers = generator.generate(prompts, truncate=True, **generation_options(chosen))
+    generator: Any = open_generator(scored.bundle, scored.engine, scored.variant)
+    answers = generator.generate(prompts, truncate=True, **vars(scored.generation))
     scores = score_answers(answers, references)
-    if chosen.engine == "keras":
+    if scored.engine == "keras":
         batches = data.instructions(
             read,
             generator.preprocessor.template,
@@ -114,23 +168,23 @@ def _score_answers(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[s
         f"  token F1 {scores['token_f1']:.3f}  chrF {scores['chrf']:.2f}"
     )
     sources = [prompt[-1]["content"] for prompt in prompts]
-    _save(chosen, {"source": sources, "answer": answers, "reference": references})
+    _save(scored.save, {"source": sources, "answer": answers, "reference": references})
     return scores
 
 
-def _score_text(chosen: argparse.Namespace, config: dict[str, Any]) -> dict[str, Any]:
+def _score_text(scored: Scored) -> dict[str, Any]:
     import tempfile
 
     from tfx_transformer import data
     from tfx_transformer.models.losses import BitsPerByte, Perplexity
     from tfx_transformer.models.saving import load
 
-    if chosen.engine != "keras":
+    if scored.engine != "keras":
         raise InputError("a text is scored by its probability.\n  Use --engine keras.")
-    model, tokenizer = load(chosen.bundle)
+    model, tokenizer = load(scored.bundle)
     with tempfile.TemporaryDirectory() as folder:
         documents = data.read_documents(
-            chosen.file, chosen.column, skip_bad_rows=chosen.skip_bad_rows
+            scored.file, **scored.columns, skip_bad_rows=scored.skip_bad_rows
         )
         tokens = data.write_tokens(documents, tokenizer, Path(folder, "tokens.bin"))
         batches = data.blocks(
@@ -156,11 +210,11 @@ def _perplexity(generator, batches) -> float:
     return value
 
 
-def _save(chosen: argparse.Namespace, table: dict[str, list[str]]) -> None:
-    if chosen.save:
+def _save(file: Path | None, table: dict[str, list[str]]) -> None:
+    if file:
         import pandas
 
-        files.write(chosen.save, pandas.DataFrame(table).to_csv(index=False))
+        files.write(file, pandas.DataFrame(table).to_csv(index=False))
 
 
 SCORINGS = {

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.arguments import refuse_files
-from tfx_transformer.cli.engines import read_texts
+from tfx_transformer.cli.engines import Engine, Variant, check_writable, read_texts
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
@@ -21,102 +20,180 @@ SHOWN_NUMBERS = 6
 Embed = Callable[..., Any]
 
 
-def embed(chosen: argparse.Namespace) -> dict[str, Any]:
-    """make a vector of each text: print it, or save all of them"""
-    check_files(chosen, "save")
-    texts = read_texts(chosen.texts, chosen)
-    make, method = embedder(chosen)
-    vectors = make(texts)
+class Chosen(NamedTuple):
+    """The bundle that makes vectors, what runs it, and the prompts before the texts and the rows of
+    a table."""
+
+    bundle: Path
+    engine: Engine
+    variant: Variant | None
+    prompt: str | None = None
+    row_prompt: str | None = None
+
+
+def embed(
+    bundle: Path,
+    /,
+    *texts: str,
+    csv: Path | None = None,
+    column: str | None = None,
+    as_text: bool = False,
+    save: Path | None = None,
+    prompt: str | None = None,
+    engine: Engine = "litert",
+    variant: Variant | None = None,
+) -> dict[str, Any]:
+    """Make a vector of each text: print it, or save all of them.
+
+    Args:
+        bundle: Folder of a bundle, such as saved_models/embedder.
+        texts (TEXT): Texts to make vectors of.
+        csv (FILE.csv): Table whose column is read instead.
+        column (NAME): Column of the texts in --csv. [text]
+        as_text: Take TEXT that looks like the name of a file for a text.
+        save (FILE): File to write the vectors to: .npy or .csv.
+        prompt (NAME): Prompt of the embedder to put before each text.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+    """
+    check_vector_file(save)
+    found = read_texts(texts, csv, column, as_text)
+    make, method = embedder(Chosen(bundle, engine, variant, prompt))
+    vectors = make(found)
     print(f"vectors of {vectors.shape[1]:,} numbers: {method}")
-    result = {"texts": len(texts), "dimensions": vectors.shape[1], "method": method}
-    if chosen.save:
-        save_vectors(chosen.save, vectors, texts)
-        print(f"saved: {chosen.save}")
-        return result | {"file": chosen.save}
-    for text, vector in zip(texts, vectors, strict=True):
+    result = {"texts": len(found), "dimensions": vectors.shape[1], "method": method}
+    if save:
+        save_vectors(save, vectors, found)
+        print(f"saved: {save}")
+        return result | {"file": str(save)}
+    for text, vector in zip(found, vectors, strict=True):
         numbers = " ".join(f"{x:+.3f}" for x in vector[:SHOWN_NUMBERS])
         print(f"{numbers}{' …' if len(vector) > SHOWN_NUMBERS else ''}  {text}")
     return result | {"vectors": vectors.tolist()}
 
 
-def similar(chosen: argparse.Namespace) -> dict[str, Any]:
-    """compare texts, find the nearest rows of a CSV, or score similarity against people's"""
-    check_files(chosen, "picture")
-    scored = (chosen.first, chosen.second, chosen.score)
-    if chosen.row_prompt is not None and (any(scored) or not chosen.csv):
+def similar(
+    bundle: Path | None = None,
+    /,
+    *texts: str,
+    csv: Path | None = None,
+    column: str = "text",
+    as_text: bool = False,
+    prompt: str | None = None,
+    row_prompt: str | None = None,
+    count: int = 5,
+    first: str = "",
+    second: str = "",
+    score: str = "",
+    picture: Path | None = None,
+    engine: Engine = "litert",
+    variant: Variant | None = None,
+) -> dict[str, Any]:
+    """Compare texts, find the nearest rows of a CSV, or score similarity against people's.
+
+    Args:
+        bundle: Folder of a bundle, such as saved_models/embedder.
+        texts (TEXT): Texts to compare.
+        csv (FILE.csv): Table to search a column of, or whose pairs are scored.
+        column (NAME): Column of the texts to search.
+        as_text: Take TEXT that looks like the name of a file for a text.
+        prompt (NAME): Prompt of the embedder to put before TEXT.
+        row_prompt (NAME): Prompt to put before each row that is searched.
+        count: Nearest rows to show.
+        first (COLUMN): Column of one text of each pair.
+        second (COLUMN): Column of the other text.
+        score (COLUMN): Column of how similar people say the two are.
+        picture (FILE.png): Picture to draw of the cosines of all texts.
+        engine: Program that runs the model.
+        variant: TFLite file that runs. [the first that is there]
+    """
+    check_writable(picture=picture)
+    scored = (first, second, score)
+    if row_prompt is not None and (any(scored) or not csv):
         raise InputError(
             "--row-prompt is of rows that are searched.\n"
             "  Give TEXT and --csv FILE.csv --column COLUMN, or use --prompt alone."
         )
     if any(scored):
-        if chosen.picture:
+        if picture:
             raise InputError("--picture draws texts. Pairs have no picture.\n  Drop it.")
-        if not all(scored) or not chosen.csv or chosen.texts:
+        if not all(scored) or not csv or texts:
             raise InputError(
                 "scored pairs are read from a file.\n"
                 "  Give [BUNDLE] --csv FILE.csv --first COLUMN --second COLUMN --score COLUMN."
             )
-        return _evaluate(chosen)
-    if not chosen.bundle:
+        if prompt is not None and not bundle:
+            raise InputError("--prompt is of an embedder.\n  Name its bundle, or drop the flag.")
+        chosen = Chosen(bundle, engine, variant, prompt) if bundle else None
+        return _evaluate(chosen, csv, {"first": first, "second": second, "score": score})
+    if not bundle:
         raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
     remedy = "The rows of a table are searched with --csv FILE.csv --column COLUMN."
-    refuse_files(chosen.texts, remedy, chosen.as_text)
-    if chosen.csv:
-        if not chosen.texts or chosen.count < 1:
+    refuse_files(texts, remedy, as_text)
+    chosen = Chosen(bundle, engine, variant, prompt, row_prompt)
+    if csv:
+        if not texts or count < 1:
             raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
-        return _search(chosen)
-    if len(chosen.texts) < 2:
+        return _search(chosen, texts, csv, column, count, picture)
+    if len(texts) < 2:
         raise InputError(
-            f"{quantity(len(chosen.texts), 'text')} cannot be compared.\n"
+            f"{quantity(len(texts), 'text')} cannot be compared.\n"
             "  Give two or more to compare, or --csv FILE.csv --column COLUMN to search."
         )
-    return _compare(chosen)
+    return _compare(chosen, texts, picture)
 
 
-def _compare(chosen: argparse.Namespace) -> dict[str, Any]:
+def _compare(chosen: Chosen, texts: Sequence[str], picture: Path | None) -> dict[str, Any]:
     from tfx_transformer.vectors import MEASURES, cosine
 
     make, method = embedder(chosen)
-    vectors = make(chosen.texts)
+    vectors = make(texts)
     print(method)
     if len(vectors) > 2:
-        values = {"texts": chosen.texts, "cosine": cosine(vectors, vectors).tolist()}
-        for text, row in zip(chosen.texts, values["cosine"], strict=True):
+        values = {"texts": texts, "cosine": cosine(vectors, vectors).tolist()}
+        for text, row in zip(texts, values["cosine"], strict=True):
             print(" ".join(f"{value:>7.4f}" for value in row), f" {text}")
     else:
         values = {n: measure(vectors[:1], vectors[1:]).item() for n, measure in MEASURES.items()}
         for name, value in values.items():
             print(f"{name:<10} {value:>10.4f}{'°' if name == 'angle' else ''}")
-    _draw_cosines(chosen, vectors, chosen.texts)
+    _draw_cosines(chosen, vectors, texts, picture)
     return {"method": method} | values
 
 
-def _draw_cosines(chosen: argparse.Namespace, vectors, texts: Sequence[str]) -> None:
-    """Draws the cosine of each text with each, if that is wanted."""
-    if chosen.picture:
+def _draw_cosines(chosen: Chosen, vectors, texts: Sequence[str], picture: Path | None) -> None:
+    """Draw the cosine of each text with each, if that is wanted."""
+    if picture:
         from tfx_transformer.pictures import similarity_matrix
         from tfx_transformer.vectors import cosine
 
-        title = f"Cosines by {Path(chosen.bundle).name}"
-        similarity_matrix(chosen.picture, cosine(vectors, vectors), texts, title)
-        print(f"drawn: {chosen.picture}")
+        title = f"Cosines by {chosen.bundle.name}"
+        similarity_matrix(picture, cosine(vectors, vectors), texts, title)
+        print(f"drawn: {picture}")
 
 
-def _search(chosen: argparse.Namespace) -> dict[str, Any]:
+def _search(
+    chosen: Chosen,
+    searched: Sequence[str],
+    csv: Path,
+    column: str,
+    count: int,
+    picture: Path | None,
+) -> dict[str, Any]:
     import numpy as np
 
     from tfx_transformer.data.tables import read_table
     from tfx_transformer.vectors import nearest
 
-    table = read_table(chosen.csv, {"text": chosen.column})
+    table = read_table(csv, {"text": column})
     texts = table.columns["text"]
     make, method = embedder(chosen)
-    queries = make(chosen.texts)
+    queries = make(searched)
     vectors = make(texts, prompt=chosen.row_prompt)
     print(f"{quantity(len(texts), 'row')}: {method}")
     results = []
-    found, cosines_found = nearest(queries, vectors, chosen.count)
-    for query, indices, cosines in zip(chosen.texts, found, cosines_found, strict=True):
+    found, cosines_found = nearest(queries, vectors, count)
+    for query, indices, cosines in zip(searched, found, cosines_found, strict=True):
         print(query)
         neighbours = [
             {"row": table.rows[index], "cosine": float(cosine), "text": texts[index]}
@@ -127,44 +204,41 @@ def _search(chosen: argparse.Namespace) -> dict[str, Any]:
         results.append({"query": query, "nearest": neighbours})
     rows = list(dict.fromkeys(found.ravel().tolist()))
     shown = np.concatenate([queries, vectors[rows]])
-    _draw_cosines(chosen, shown, [*chosen.texts, *(texts[row] for row in rows)])
+    _draw_cosines(chosen, shown, [*searched, *(texts[row] for row in rows)], picture)
     return {"method": method, "results": results}
 
 
-def _evaluate(chosen: argparse.Namespace) -> dict[str, Any]:
-    """Spearman's correlation of each kind of vector with people's scores."""
+def _evaluate(chosen: Chosen | None, csv: Path, columns: dict[str, str]) -> dict[str, Any]:
+    """Return Spearman's correlation of each kind of vector with people's scores."""
     import numpy as np
 
     from tfx_transformer.vectors import DocumentVectors, spearman, unit
 
-    first, second, scores = _scored_pairs(chosen)
+    first, second, scores = _scored_pairs(csv, columns)
     results = {}
     for name, weighting in (("bag of words", "count"), ("TF-IDF", "tf_idf")):
         vectors = DocumentVectors.fit([*first, *second], weighting)
         results[name] = spearman(vectors.cosines(first, second), scores)
     method = None
-    if chosen.prompt is not None and not chosen.bundle:
-        raise InputError("--prompt is of an embedder.\n  Name its bundle, or drop the flag.")
-    if chosen.bundle:
+    if chosen:
         make, method = embedder(chosen)
         vectors = unit(make([*first, *second]))
         cosines = np.sum(vectors[: len(first)] * vectors[len(first) :], axis=1)
-        results[Path(chosen.bundle).name] = spearman(cosines, scores)
+        results[chosen.bundle.name] = spearman(cosines, scores)
     pairs = quantity(len(scores), "pair")
-    print(f"{pairs} of {chosen.csv}; Spearman's correlation with {chosen.score!r}:")
+    print(f"{pairs} of {csv}; Spearman's correlation with {columns['score']!r}:")
     for name, value in results.items():
         print(f"  {100 * value:>6.2f}  {name}")
-    if method:
-        print(f"{Path(chosen.bundle).name}: {method}")
+    if chosen:
+        print(f"{chosen.bundle.name}: {method}")
     results = {name: None if np.isnan(value) else value for name, value in results.items()}
     return {"pairs": len(scores), "spearman": results, "method": method}
 
 
-def _scored_pairs(chosen: argparse.Namespace) -> tuple[list[str], list[str], list[float]]:
+def _scored_pairs(csv: Path, columns: dict[str, str]) -> tuple[list[str], list[str], list[float]]:
     from tfx_transformer.data.tables import read_table
 
-    roles = {"first": chosen.first, "second": chosen.second, "score": chosen.score}
-    table = read_table(chosen.csv, roles)
+    table = read_table(csv, columns)
     scores = []
     for row, cell in zip(table.rows, table.columns["score"], strict=True):
         try:
@@ -173,16 +247,16 @@ def _scored_pairs(chosen: argparse.Namespace) -> tuple[list[str], list[str], lis
             scores.append(math.nan)
         if not math.isfinite(scores[-1]):
             raise InputError(
-                f"{chosen.csv}, row {row}: column {chosen.score!r} is {cell!r}, not a number.\n"
+                f"{csv}, row {row}: column {columns['score']!r} is {cell!r}, not a number.\n"
                 "  Expected how similar the two texts are, such as 3.5."
             )
     return table.columns["first"], table.columns["second"], scores
 
 
-def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
+def embedder(chosen: Chosen) -> tuple[Embed, str]:
     """Return what makes vectors of texts by the bundle that was chosen, and what to call it.
 
-    It puts the prompt of `--prompt` before each text, or the one it is called with. A bundle of
+    It puts the chosen prompt before each text, or the one it is called with. A bundle of
     another task than embedding was not trained to give one vector for a text; the mean of its last
     states serves, by Keras.
     """
@@ -198,7 +272,7 @@ def embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
     return _mean_of_states(chosen)
 
 
-def _trained_embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
+def _trained_embedder(chosen: Chosen) -> tuple[Embed, str]:
     if chosen.engine == "keras":
         from tfx_transformer.models.predicting import predictor
         from tfx_transformer.models.saving import load
@@ -208,16 +282,15 @@ def _trained_embedder(chosen: argparse.Namespace) -> tuple[Embed, str]:
         from tfx_transformer import runtime
 
         model = runtime.load(chosen.bundle, chosen.variant)
-    embed = functools.partial(model.embed, prompt=getattr(chosen, "prompt", None))
+    embed = functools.partial(model.embed, prompt=chosen.prompt)
     return embed, "by the embedder"
 
 
-def _mean_of_states(chosen: argparse.Namespace) -> tuple[Embed, str]:
-    for flag in ("prompt", "row_prompt"):
-        if getattr(chosen, flag, None) is not None:
+def _mean_of_states(chosen: Chosen) -> tuple[Embed, str]:
+    for flag, prompt in (("prompt", chosen.prompt), ("row-prompt", chosen.row_prompt)):
+        if prompt is not None:
             raise InputError(
-                f"{chosen.bundle} is not an embedder, so it has no prompts.\n"
-                f"  Drop --{flag.replace('_', '-')}."
+                f"{chosen.bundle} is not an embedder, so it has no prompts.\n  Drop --{flag}."
             )
 
     from tfx_transformer.models import states
@@ -232,31 +305,26 @@ def _mean_of_states(chosen: argparse.Namespace) -> tuple[Embed, str]:
     return mean_of, f"mean of the {part}'s last states ({model.task}, not trained to embed)"
 
 
-def read_column(file: str, column: str) -> list[str]:
+def read_column(file: Path, column: str) -> list[str]:
     """The cells of one column of a CSV."""
     from tfx_transformer.data.tables import read_table
 
     return read_table(file, {"text": column}).columns["text"]
 
 
-def check_files(chosen: argparse.Namespace, *flags: str) -> None:
-    """Refuses places to write to that are none, before anything is computed."""
-    for flag in flags:
-        if not getattr(chosen, flag):
-            continue
-        path = Path(getattr(chosen, flag))
-        if path.is_dir() or not path.parent.is_dir():
-            raise InputError(f"--{flag} {path} cannot be written.\n  Name a file in a folder.")
-        if flag == "save" and path.suffix not in (".npy", ".csv"):
-            raise InputError(f"--save {path} ends neither in .npy nor in .csv.\n  Choose one.")
+def check_vector_file(save: Path | None) -> None:
+    """Raise if vectors cannot be saved in a file, before anything is computed."""
+    check_writable(save=save)
+    if save and save.suffix not in (".npy", ".csv"):
+        raise InputError(f"--save {save} ends neither in .npy nor in .csv.\n  Choose one.")
 
 
-def save_vectors(file: str, vectors, texts: Sequence[str]) -> None:
+def save_vectors(file: Path, vectors, texts: Sequence[str]) -> None:
     """Writes float32 (texts, dimensions) as .npy, or as .csv with the texts, in one step."""
     import numpy as np
 
     with files.replacing(file) as unfinished, unfinished.open("wb") as opened:
-        if Path(file).suffix == ".npy":
+        if file.suffix == ".npy":
             np.save(opened, np.asarray(vectors, "float32"))
         else:
             import pandas

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import collections
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tfx_transformer import files
+from tfx_transformer.cli.engines import check_writable
 from tfx_transformer.console import write_as_is
 from tfx_transformer.errors import InputError
 
@@ -26,65 +26,56 @@ SHOWN_TEXTS, SHOWN_ROWS, DRAWN_TEXTS = 20, 3, 4
 SHOWN_TOKENS, KEPT_TOKENS = 100, 2_000
 
 
-def add_tokens_verb(
-    verb: Callable[[str, Callable[[argparse.Namespace], Any]], argparse.ArgumentParser],
-) -> None:
-    """Adds the verb; `verb` makes the parser of a name and an action."""
-    one = verb("tokens", tokens)
-    one.add_argument("texts", nargs="*", metavar="TEXT|FILE", help="texts or files to count")
-    one.add_argument("--csv", metavar="FILE.csv", help="count a column of it instead")
-    one.add_argument("--column", default="text", help="of the texts in --csv [text]")
-    one.add_argument("--parallel", metavar="COLUMN", help="that says the same: tells the ratio")
-    one.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out, list them")
-    for kind, text in (
-        ("bundle", "count with its tokenizer"),
-        ("tokenizer", "count with this tokenizer.json of Hugging Face"),
-        ("encoding", "count with this one of tiktoken, or by 'bytes' [bytes]"),
-    ):
-        one.add_argument(
-            f"--{kind}",
-            dest="tokenizers",
-            action="append",
-            type=lambda value, kind=kind: (kind, value),
-            metavar=kind.upper(),
-            help=f"{text}; may repeat",
-        )
-    one.add_argument("--html", metavar="FILE.html", help="write the tokens as a page")
-    one.add_argument("--png", metavar="FILE.png", help=f"draw those of {DRAWN_TEXTS} texts")
+def tokens(
+    *texts: str,
+    csv: Path | None = None,
+    column: str = "text",
+    parallel: str = "",
+    skip_bad_rows: bool = False,
+    tokenizers: Sequence[tuple[Literal["bundle", "tokenizer", "encoding"], str]] = (),
+    html: Path | None = None,
+    png: Path | None = None,
+) -> dict[str, Any]:
+    """Count tokens of texts, files or a CSV column: per language, by one tokenizer or several.
 
-
-def tokens(chosen: argparse.Namespace) -> dict[str, Any]:
-    """count tokens of texts, files or a CSV column: per language, by one tokenizer or several"""
+    Args:
+        texts (TEXT|FILE): Texts or files to count.
+        csv (FILE.csv): Table whose column is counted instead.
+        column (NAME): Column of the texts in --csv.
+        parallel (COLUMN): Column that says the same; prints the ratio of their tokens.
+        skip_bad_rows: Skip rows that cannot be used, and list them.
+        bundle (BUNDLE): Count with the tokenizer of a bundle; may repeat.
+        tokenizer (FILE): Count with a tokenizer.json of Hugging Face; may repeat.
+        encoding (NAME): Count with an encoding of tiktoken, or by 'bytes'; may repeat. [bytes]
+        html (FILE.html): File to write the tokens to, as a page.
+        png (FILE.png): Picture to draw of the tokens of the first texts.
+    """
     from tfx_transformer.text.counting import table
 
-    _check_arguments(chosen)
-    splitters = _splitters(chosen.tokenizers or [("encoding", "bytes")])
-    counted = (_count_column if chosen.csv else _count_texts)(chosen, splitters)
+    if not texts and not csv:
+        raise InputError("There is nothing to count.\n  Give texts, files, or --csv FILE.csv.")
+    if texts and csv:
+        raise InputError("There are texts and --csv.\n  Give one or the other.")
+    if parallel and not csv:
+        raise InputError("--parallel is a column of --csv.\n  Give --csv FILE.csv --column NAME.")
+    check_writable(html=html, png=png)
+    splitters = _splitters(tokenizers or [("encoding", "bytes")])
+    if csv:
+        counted = _count_column(csv, column, parallel, skip_bad_rows, splitters)
+    else:
+        counted = _count_texts(texts, splitters)
     notes = counted.comparison.sentences() if counted.comparison else []
-    if not chosen.tokenizers:
+    if not tokenizers:
         notes.append("No tokenizer is named, so each byte counts as one token.")
     rows = table(counted.tally)
     names = [splitter.name for splitter in splitters]
     _print(names, counted.samples, rows, notes)
-    if chosen.html:
-        _write_page(Path(chosen.html), names, counted.samples, rows, notes)
-    if chosen.png:
-        _draw(chosen.png, names, counted.samples)
+    if html:
+        _write_page(html, names, counted.samples, rows, notes)
+    if png:
+        _draw(png, names, counted.samples)
     compared = {"comparison": counted.comparison.to_dict()} if counted.comparison else {}
     return {"tokenizers": counted.tally.to_dict()} | counted.figures | compared
-
-
-def _check_arguments(chosen: argparse.Namespace) -> None:
-    if not chosen.texts and not chosen.csv:
-        raise InputError("There is nothing to count.\n  Give texts, files, or --csv FILE.csv.")
-    if chosen.texts and chosen.csv:
-        raise InputError("There are texts and --csv.\n  Give one or the other.")
-    if chosen.parallel and not chosen.csv:
-        raise InputError("--parallel is a column of --csv.\n  Give --csv FILE.csv --column NAME.")
-    for flag in ("html", "png"):
-        path = getattr(chosen, flag) and Path(getattr(chosen, flag))
-        if path and (path.is_dir() or not path.parent.is_dir()):
-            raise InputError(f"--{flag} {path} cannot be written.\n  Name a file in a folder.")
 
 
 def _splitters(named: Iterable[tuple[str, str]]) -> list[Splitter]:
@@ -128,12 +119,12 @@ class _Counted(NamedTuple):
     comparison: Comparison | None
 
 
-def _count_texts(chosen: argparse.Namespace, splitters: list[Splitter]) -> _Counted:
+def _count_texts(texts: Iterable[str], splitters: list[Splitter]) -> _Counted:
     from tfx_transformer.text.counting import Tally, sample
     from tfx_transformer.text.splitters import clean
 
     total, samples, rows = Tally(splitters), [], []
-    for text in chosen.texts:
+    for text in texts:
         shown, tally = sample(clean(text), _pieces(text), splitters, KEPT_TOKENS)
         total.include(tally)
         samples += [shown] if len(samples) < SHOWN_TEXTS else []
@@ -155,17 +146,17 @@ def _pieces(text: str) -> Iterable[str]:
     return (piece.text for piece in read_documents([text]))
 
 
-def _count_column(chosen: argparse.Namespace, splitters: list[Splitter]) -> _Counted:
+def _count_column(
+    csv: Path, column: str, parallel: str, skip_bad_rows: bool, splitters: list[Splitter]
+) -> _Counted:
     from tfx_transformer.data.tables import stream_table
     from tfx_transformer.text.counting import Tally, compare, sample
 
-    columns = {"column": chosen.column}
-    columns |= {"parallel": chosen.parallel} if chosen.parallel else {}
+    columns = {"column": column}
+    columns |= {"parallel": parallel} if parallel else {}
     # An empty cell is a text of no tokens; but beside a text it does not say the same.
-    empty = () if chosen.parallel else ("column",)
-    tables = stream_table(
-        chosen.csv, columns, skip_bad_rows=chosen.skip_bad_rows, allow_empty=empty
-    )
+    empty = () if parallel else ("column",)
+    tables = stream_table(csv, columns, skip_bad_rows=skip_bad_rows, allow_empty=empty)
     total, sides = Tally(splitters), {role: Tally(splitters) for role in columns}
     samples, bad, rows = [], [], 0
     for table in tables:
@@ -179,11 +170,10 @@ def _count_column(chosen: argparse.Namespace, splitters: list[Splitter]) -> _Cou
                 samples += [shown] if rows <= SHOWN_ROWS else []
     for side in sides.values():
         total.include(side)
-    names = (chosen.column, chosen.parallel)
     comparison = None
-    if chosen.parallel:
+    if parallel:
         first, second = sides.values()
-        comparison = compare(first, second, names, rows)
+        comparison = compare(first, second, (column, parallel), rows)
     return _Counted(total, samples, {"rows": rows, "bad_rows": bad}, comparison)
 
 
@@ -210,7 +200,7 @@ def _write_page(
     files.write(path, token_page("Tokens", names, samples, rows, notes))
 
 
-def _draw(path: str, names: list[str], samples: list[Sample]) -> None:
+def _draw(path: Path, names: list[str], samples: list[Sample]) -> None:
     from tfx_transformer.pictures import token_picture
 
     samples = samples[:DRAWN_TEXTS]

@@ -27,20 +27,20 @@ class GenerationOptions:
     """Options of generation; the defaults are greedy decoding.
 
     Attributes:
-        max_new_tokens: most tokens to write; None: as many as the model can.
-        beams: hypotheses of beam search; 1: no search.
-        length_penalty: exponent of the length a beam's score is divided by (Wu et al. 2016,
+        max_new_tokens: Most tokens to write. Default: as many as the model can.
+        beams: Hypotheses of beam search; 1: no search.
+        length_penalty: Exponent of the length that a beam's score is divided by (Wu et al. 2016,
             equation 14, with lp = length^a); 0 favours short texts.
-        temperature: 0 takes the most probable token, otherwise tokens are drawn from
-            softmax(logits / temperature). None becomes 1 if `top_k` or `top_p` is given, else 0.
-        top_k: draw only among the k most probable tokens (Fan et al. 2018); 0: all.
-        top_p: draw only among the most probable tokens that together reach p (Holtzman et al.
+        temperature: 0 takes the most probable token; above 0, tokens are drawn from
+            softmax(logits / temperature). Default: 1 if top-k or top-p is given, else 0.
+        top_k: Draw only among the k most probable tokens (Fan et al. 2018); 0: all.
+        top_p: Draw only among the most probable tokens that together reach p (Holtzman et al.
             2020); 1: all.
-        repetition_penalty: divides the logits of tokens already written (Keskar et al. 2019,
+        repetition_penalty: Divides the logits of tokens already written (Keskar et al. 2019,
             4.1); 1: none.
-        seed: of the draws; the same seed draws the same tokens in every engine. Greedy decoding and
-            beam search draw nothing.
-        stop: text before which an answer ends, or several; kept as a tuple.
+        seed: Start of the draws; the same seed draws the same tokens in every engine. Greedy
+            decoding and beam search draw nothing.
+        stop: Text before which an answer ends, or several of them.
 
     Raises:
         InputError: a value is of another type or out of range, or one option would make another
