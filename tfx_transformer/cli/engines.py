@@ -1,4 +1,4 @@
-"""What verbs share: what runs a bundle, the texts that it answers, and the files to write."""
+"""The parts that verbs share: engines, the texts that they answer, and the files to write."""
 
 from __future__ import annotations
 
