@@ -60,6 +60,7 @@ def main(
 
     Data arguments:
         images: Folder with a folder of images for each label, or a table of paths and labels.
+            Several are separated by commas: images of a later one replace those of earlier ones.
             Default: datasets/images/train.
         path: Column of the paths, if images is a table.
         label: Column of the labels, if images is a table.
@@ -72,7 +73,9 @@ def main(
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
-        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model. A
+            bundle of these labels keeps them, its new labels come on top, and both models are
+            compared; rows that it held out stay held out.
         size: Size of a new model.
         layers: Number of layers of a new model; 0: as its size says.
         heads: Number of attention heads of a new model; 0: as its size says.
@@ -116,11 +119,10 @@ def main(
     images, validation = tfx.data.table_files(images, validation, **reading)
     columns = {"image": path, "label": label, "skip_bad_rows": skip_bad_rows}
     train = tfx.data.read_labelled_images(images, **columns)
-    if validation:
-        held_out = tfx.data.read_labelled_images(validation, **columns)
-    else:
-        train, held_out = tfx.data.split_labelled_images(train, share, seed)
-    labels = tfx.data.label_names(train.labels, train.path)
+    held_out = tfx.data.read_labelled_images(validation, **columns) if validation else None
+    past = tfx.training.Past(base)
+    train, held_out = past.divide(train, held_out, tfx.data.split_labelled_images, share, seed)
+    labels = tfx.data.label_names(train.labels, train.path, past.labels)
 
     tfx.training.set_random_seed(seed)
     base_model = None
@@ -146,9 +148,9 @@ def main(
         stochastic_depth=stochastic_depth,
     )
     model = tfx.Classifier(config, dtype=precision)
-    tfx.copy_weights(model, base_model)
+    tfx.copy_weights(model, base_model, labels, past.labels)
 
-    run = tfx.training.ClassifierRun(name, settings, recipe=main)
+    run = tfx.training.ClassifierRun(name, settings, recipe=main, past=past)
     run.show_data(tfx.data.describe_labelled_images(train, held_out, labels), train, held_out)
     run.tokens_per_epoch = len(train)
 
@@ -174,6 +176,7 @@ def main(
     batches = tfx.training.augment_images(batches, image_size, seed, mix)
     run.fit(model, batches, checks, epochs, callbacks)
     run.calibrate(model)
+    bundle = run.compare(bundle)
 
     run.save(bundle, model, labels=labels)
     result = run.report(model, train)

@@ -62,7 +62,8 @@ def main(
 
     Data arguments:
         csv: Table with a text and its label in each row: CSV, TSV, JSON Lines, Excel, Parquet or
-            SQLite, compressed or not. Default: datasets/labelled_text.csv.
+            SQLite, compressed or not. Several are separated by commas: rows of a later one replace
+            those of earlier ones. Default: datasets/labelled_text.csv.
         text: Column of the texts; several columns are separated by commas.
         label: Column of the labels.
         separator: Sign between several labels in one cell, such as "|"; empty: a row has one label.
@@ -75,7 +76,9 @@ def main(
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
-        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model. A
+            bundle of these labels keeps them, its new labels come on top, and both models are
+            compared; rows that it held out stay held out.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.
@@ -120,18 +123,21 @@ def main(
     csv, validation = tfx.data.table_files(csv, validation, **reading)
     columns = (text, label, separator)
     train = tfx.data.read_labelled_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
+    held_out = None
     if validation:
         held_out = tfx.data.read_labelled_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
-    else:
-        train, held_out = tfx.data.split_labelled_texts(train, share, seed)
-    labels = tfx.data.label_names(train.labels, train.path)
     multi_label = bool(separator)
+    past = tfx.training.Past(base)
+    split = tfx.data.split_labelled_texts
+    train, held_out = past.divide(train, held_out, split, share, seed, multi_label)
+    labels = tfx.data.label_names(train.labels, train.path, past.labels)
 
     tfx.training.set_random_seed(seed)
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
+        pooling = config.pooling if past.goes_on else pooling
     else:
         tokenizer = tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
         config = tfx.TransformerConfig.of_size(
@@ -151,12 +157,12 @@ def main(
         dropout=dropout,
     )
     model = tfx.Classifier(config, dtype=precision)
-    tfx.copy_weights(model, base_model)
+    tfx.copy_weights(model, base_model, labels, past.labels)
     if method != "full":
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
 
     length = config.max_sequence_length
-    run = tfx.training.ClassifierRun(name, settings, recipe=main)
+    run = tfx.training.ClassifierRun(name, settings, recipe=main, past=past)
     summaries = tfx.data.describe_labelled_texts(train, held_out, tokenizer, labels, length)
     run.show_data(summaries, train, held_out)
 
@@ -187,6 +193,7 @@ def main(
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, callbacks)
     run.calibrate(model)
+    bundle = run.compare(bundle)
 
     plain_model = run.without_adapters(model)
     run.save(bundle, plain_model, tokenizer, labels=labels)

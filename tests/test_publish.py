@@ -11,8 +11,9 @@ import yaml
 from tiny_models import tiny_causal
 
 from tfx_transformer import bundle
+from tfx_transformer.data.splits import Split
 from tfx_transformer.model_card import model_card
-from tfx_transformer.models.saving import save
+from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer
 
 REFUSED = {"nobody/x": 401, "other/x": 403, "missing/x": 404, "busy/x": 503, "often/x": 429}
@@ -124,6 +125,20 @@ def test_a_bundle_is_published_whole(command, hub, saved):
     }
     assert hub.messages == ["Publish small"]
     assert "model.safetensors" in output and "No licence is stated" in output
+
+
+def test_which_rows_it_was_trained_on_stays_here(command, hub, saved, tmp_path):
+    model, tokenizer = load(saved)
+    save(saved, model, tokenizer, overwrite=True, split=Split.of(["a row"], ["another"]))
+    before = {p.name: p.read_bytes() for p in saved.iterdir()}
+    assert command("publish", saved, "hf://me/topics")[0] == 0
+    files = hub.repositories["me/topics"]
+    assert files.keys() == before.keys() - {"split.json"}
+    for name, content in files.items():  # the sums are those of what was sent
+        (tmp_path / "got").mkdir(exist_ok=True)
+        (tmp_path / "got" / name).write_bytes(content)
+    bundle.verify(tmp_path / "got")
+    assert {p.name: p.read_bytes() for p in saved.iterdir()} == before
 
 
 def test_a_new_version_replaces_the_old_one(command, hub, saved):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ import pandas
 import pytest
 import safetensors.numpy
 from leaks import leaks
-from pages import report_of
+from pages import Page, report_of
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from test_export import RUN_PYZ, TRAINING, python
@@ -22,8 +23,10 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.encoders import MaskedLM
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
+from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 from tfx_transformer.training import classification
+from tfx_transformer.training.past import Past
 
 # Each kind has its own words, so the label of a new sentence can be told by any of two.
 KINDS = {
@@ -147,6 +150,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "model.tflite",
         "run.pyz",
         "saved_model",
+        "split.json",
         "tokenizer.json",
     ]
     for picture in (folder / "runs" / "mine").glob("*.png"):
@@ -458,6 +462,91 @@ def test_a_masked_base_is_fine_tuned(recipe, quick, masked):
     for path in shared:
         np.testing.assert_allclose(after[path], before[path], atol=1e-6, err_msg=path)
     assert (masked / bundle.SUMS).read_bytes() == sums, "the base is read only"
+
+
+# The loop after the first model
+
+
+@pytest.fixture
+def corrected(finished, path, quick, capsys):
+    """A table that `predict` wrote and a person filled in: book.xlsx; the rows that were open."""
+    unseen = ["He drinks coffee.", "Tea is hot.", "We poured juice.", "Cold beer.", "A milk shake."]
+    mails = [text.replace(".", " today.") for text, _ in SENTENCES[:30]]
+    write("in.csv", ("said",), *[(text,) for text in [*mails, *unseen, SENTENCES[1][0]]])
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", str(path), "in.csv", "--column", "said", "--save", "out.xlsx",
+                  "--unsure", "0.9", "--overwrite"])  # fmt: skip
+    assert ended.value.code == 0
+    table = pandas.read_excel("out.xlsx", dtype=str, keep_default_na=False)
+    is_open = table["predicted"] == ""
+    table.loc[is_open & table["said"].isin(unseen), "predicted"] = "drink"
+    table.to_excel("book.xlsx", index=False)
+    capsys.readouterr()
+    return table, int((table["predicted"] == "").sum())
+
+
+LOOP = ONE_EPOCH | {"csv": "my.csv,book.xlsx", "base": "saved_models/mine"}
+
+
+def test_the_loop_after_the_first_model(recipe, path, corrected, held_out, capsys):
+    table, still_open = corrected
+    before = (path / bundle.SUMS).read_bytes()
+    drinks = int((table["predicted"] == "drink").sum())
+    assert drinks >= 3, "an unknown kind is doubtful"
+    # At a rate of almost nothing the new model is the old one, with a label more.
+    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "pooling": "last", "share": 0.4}
+    result = recipe(**LOOP | still | {"name": "second"})
+    output = capsys.readouterr().out
+    config = bundle.read_config("saved_models/second")
+    assert config["labels"] == [*NAMES[:2], "drink", "food"]
+    assert config["architecture"]["pooling"] == "mean", "that of the base"
+    (base, words), (model, tokenizer) = load(path), load("saved_models/second")
+    assert tokenizer.ranks == words.ranks
+    temperature = config["calibration"]["temperature"]
+    ours, theirs = (np.asarray(m.logits.weights[0]) for m in (model, base))
+    np.testing.assert_allclose(temperature * ours[:, [0, 1, 3]], theirs, rtol=1e-3, atol=1e-6)
+    # The held-out rows are those of the first run; they do not become those of training.
+    training, validation = read_json(path.parents[1] / "runs" / "second" / "data.json")
+    assert validation["rows"] == len(held_out) and validation["overlap"] == 0
+    assert f"new label 'drink': {drinks} rows" in output
+    if still_open:
+        assert f"{still_open} row" in output and "still open: left out" in output
+    found = result["conclusion"]["comparison"]
+    truth = [label for _, label in held_out]
+    answers = runtime.load(path).classify([text for text, _ in held_out])
+    right = np.mean([answer.label == label for answer, label in zip(answers, truth, strict=True)])
+    assert found["count"] == len(held_out) and found["old"] == pytest.approx(right)
+    assert found["verdict"] == "no different" and abs(found["new"] - found["old"]) < 0.1
+    assert f"second against mine on the same {len(held_out)} held-out rows" in " ".join(
+        output.split()
+    )
+    assert (path / bundle.SUMS).read_bytes() == before
+    page = Page(Path("runs/second/report.html"))
+    sentences = result["conclusion"]["sentences"]["en"]
+    assert all(sentence in page.text() for sentence in sentences[:2])
+    assert sentences[0] in Path("saved_models/second/README.md").read_text("utf-8")
+
+
+def test_a_worse_model_does_not_replace_its_base(recipe, path, corrected, held_out, monkeypatch):
+    known = dict(held_out)
+
+    class Oracle:
+        labels = Labels(NAMES)
+
+        def probabilities(self, inputs):
+            return np.eye(3)[[NAMES.index(known[text]) for (text,) in inputs]]
+
+        def classify(self, inputs):  # what `predict` wrote
+            return runtime.load(path).classify([text for (text,) in inputs])
+
+    monkeypatch.setattr(Past, "open", lambda self: Oracle())
+    before = (path / bundle.SUMS).read_bytes()
+    result = recipe(**LOOP | {"name": "mine", "overwrite": True})
+    found = result["conclusion"]["comparison"]
+    assert found["old"] == 1 > found["new"] and found["kept"] == "old"
+    assert (found["old_name"], found["new_name"]) == ("mine", "mine-2")
+    assert (path / bundle.SUMS).read_bytes() == before, "the base stays as it is"
+    assert bundle.read_config("saved_models/mine-2")["labels"] == [*NAMES[:2], "drink", "food"]
 
 
 # What cannot be trained

@@ -94,6 +94,7 @@ def test_the_folders_hold_what_they_should(finished):
         "model.tflite",
         "run.pyz",
         "saved_model",
+        "split.json",
         "tokenizer.json",
     ]
     for picture in (folder / "runs" / "mine").glob("*.png"):

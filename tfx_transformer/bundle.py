@@ -356,6 +356,17 @@ def updating(path: str | os.PathLike) -> Iterator[Path]:
         _publish(folder, path, check)
 
 
+@contextlib.contextmanager
+def copy_without(path: str | os.PathLike, *names: str) -> Iterator[Path]:
+    """Yield a temporary copy of a bundle that lacks some files, with sums of its own."""
+    with _temporary(Path(path)) as folder:
+        _, known = _copy(Path(path), folder)
+        for name in names:
+            (folder / name).unlink(missing_ok=True)
+        _seal(folder, known)
+        yield folder
+
+
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Writes `config.json`; a value that JSON has no number for (NaN) is an error."""
     text = json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n"

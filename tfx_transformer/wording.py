@@ -98,6 +98,36 @@ TEXTS: dict[str, tuple[str, str]] = {
         "これはファインチューニング用の土台です。真価はファインチューニング後の課題で測られます。",
     ),
     "points": ("{number} points", "{number}ポイント"),
+    # A model and the one it was trained further from.
+    "compared": (
+        "{new_name} against {old_name} on the same {held_out}: {measure} {new}, before {old}; "
+        "difference {difference}.",
+        "{new_name}と{old_name}を同じデータ（{held_out}）で比べました。{measure}は{old}から{new}に"
+        "なり、差は{difference}です。",
+    ),
+    "with interval": (
+        "{score} (95 %: {low} to {high})",
+        "{score}（95 %信頼区間 {low}〜{high}）",
+    ),
+    "the old": ("the old {model}", "これまでの{model}"),
+    "the new": ("the new {model}", "新しい{model}"),
+    "compared better": ("The new model is better. ", "新しいモデルのほうが優れています。"),
+    "compared no different": ("No clear difference. ", "はっきりした差はありません。"),
+    "compared worse": ("The new model is worse. ", "新しいモデルのほうが劣っています。"),
+    "kept": ("Use {new_name}.", "{new_name}を使ってください。"),
+    "kept new": (
+        "Use {new_name}, which scores no lower and has seen the new rows.",
+        "新しい行も学習し、評価も下がっていない{new_name}を使ってください。",
+    ),
+    "kept old": (
+        "Keep {old_name}, which scores higher and stays as it is; the new model is {new_name}.",
+        "評価の高い{old_name}を引き続き使ってください（変更していません）。"
+        "新しいモデルは{new_name}です。",
+    ),
+    "kept replaced": (
+        "It scores no lower, and has replaced {old_name}.",
+        "評価が下がっていないため、{old_name}を置き換えました。",
+    ),
     # What to do about it.
     "take the simple": ("take {baseline}", "{baseline}を使うか"),
     "more rows": ("add rows", "データを増やすか"),

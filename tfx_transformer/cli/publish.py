@@ -36,14 +36,15 @@ def publish(
         message: Message of the commit. [Publish NAME]
         dry_run: List what would be published, and send nothing.
     """
-    from tfx_transformer.bundle import read_config, sizes, verify
+    from tfx_transformer.bundle import copy_without, read_config, sizes, verify
+    from tfx_transformer.data.splits import SPLIT
     from tfx_transformer.model_card import update_config
 
     name = _repository(target)
     verify(bundle)
     config = read_config(bundle)
     licence = license or config.get("license")
-    files = sizes(bundle)
+    files = {file: size for file, size in sizes(bundle).items() if file != SPLIT}
     for file, size in files.items():
         print(f"{size / 1e6:>10.2f} MB  {file}")
     count = f"{len(files):,} files, {sum(files.values()) / 1e6:,.2f} MB"
@@ -55,7 +56,12 @@ def publish(
         return result
     if license and license != config.get("license"):
         update_config(bundle, license=license)
-    url = _upload(bundle, name, private, message or f"Publish {bundle.name}")
+    message = message or f"Publish {bundle.name}"
+    if (bundle / SPLIT).is_file():  # which rows it was trained on is nobody else's business
+        with copy_without(bundle, SPLIT) as copy:
+            url = _upload(copy, name, private, message)
+    else:
+        url = _upload(bundle, name, private, message)
     print(f"{count}: {url}")
     return result | {"published": True, "url": url}
 
@@ -77,6 +83,7 @@ def _upload(path: Path, name: str, private: bool, message: str) -> str:
     import huggingface_hub
 
     from tfx_transformer import bundle
+    from tfx_transformer.data.splits import SPLIT
 
     with _explaining(name):
         api = huggingface_hub.HfApi()
@@ -86,7 +93,7 @@ def _upload(path: Path, name: str, private: bool, message: str) -> str:
             folder_path=path,
             commit_message=message,
             allow_patterns=list(bundle.sizes(path)),
-            delete_patterns=[*bundle.LITERT.values(), bundle.LITERTLM, *_FOLDERS],
+            delete_patterns=[*bundle.LITERT.values(), bundle.LITERTLM, SPLIT, *_FOLDERS],
         )
     return str(url)
 

@@ -13,7 +13,7 @@ from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.data.labelled_image import LabelledImages
 
 # Where the examples are, and by what names: not what they are.
-_PLACES = {"path", "columns", "rows", "bad_rows"}
+_PLACES = {"path", "columns", "rows", "bad_rows", "tables", "predicted", "open_rows"}
 
 
 @functools.singledispatch

@@ -65,6 +65,10 @@ class Conversations(Examples):
     def shown(self, index: int) -> str:
         return _shown(self.messages[index])
 
+    def keys(self) -> Iterator[str]:
+        """Yield the first prompt of each conversation: see `Examples.keys`."""
+        return iter(self.first_prompts())
+
     def texts(self) -> list[str]:
         """All texts in all messages: what a tokenizer is trained on."""
         messages = itertools.chain.from_iterable(self.messages)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from tfx_transformer import reprs
@@ -17,13 +17,19 @@ class Examples:
     """The base of what was read: a frozen dataclass with these fields and those of its parts.
 
     rows: of each example the row of the file or table that it is in; path: of the file;
-    columns: what is read, and the column it is read from; bad_rows: those that were left out.
+    columns: what is read, and the column it is read from; bad_rows: those that were left out;
+    tables: of each example the number of the table it is in, where there are several (see
+    `joined`); predicted: of each example whether its label is in the column that `predict` writes;
+    open_rows: how many rows of such tables have no label yet, and were left out.
     """
 
     rows: Sequence[Any]
     path: str
     columns: dict[str, str]
     bad_rows: list[BadRow]
+    tables: Sequence[int] | None = None
+    predicted: Sequence[bool] | None = None
+    open_rows: int = 0
 
     # Fields that hold one entry for each example, or None; what an example is called; what is
     # between the names of columns.
@@ -35,6 +41,11 @@ class Examples:
         """Return an example in a line."""
         raise NotImplementedError
 
+    def keys(self) -> Iterator[Hashable]:
+        """Yield of each example what training is not to have shown, such as its text: a text,
+        texts, or a digest."""
+        return iter(getattr(self, self.parts[0]))
+
     def __len__(self) -> int:
         return len(getattr(self, self.parts[0]))
 
@@ -44,6 +55,7 @@ class Examples:
 
     def take(self, indices: Sequence[int]) -> Self:
         """Return the examples at these indices, in this order."""
-        values = {name: getattr(self, name) for name in (*self.parts, "rows")}
-        chosen = {n: v if v is None else taken(v, indices) for n, v in values.items()}
+        values = {n: getattr(self, n) for n in (*self.parts, "rows", "tables", "predicted")}
+        values = {name: value for name, value in values.items() if value is not None}
+        chosen = {name: taken(value, indices) for name, value in values.items()}
         return dataclasses.replace(self, **chosen)  # type: ignore[type-var]

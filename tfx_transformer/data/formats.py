@@ -52,6 +52,23 @@ class TableFile(os.PathLike):
         return {name: value for name in OPTIONS if (value := getattr(self, name))}
 
 
+@dataclasses.dataclass(frozen=True)
+class TableFiles(os.PathLike):
+    """Several tables whose rows are read one after the other, as one path with commas.
+
+    Args:
+        paths: of the tables, or folders of images.
+    """
+
+    paths: tuple[str | os.PathLike[str], ...]
+
+    def __fspath__(self) -> str:
+        return ",".join(map(os.fspath, self.paths))
+
+    def __str__(self) -> str:
+        return os.fspath(self)
+
+
 class Writer(Protocol):
     """What writes a table row by row; is_text: whether it takes texts, not values."""
 
@@ -238,25 +255,20 @@ def table_files(
     """Return tables with how they are read: each with the options that its format knows.
 
     Args:
-        paths: of files; None, tables in memory and folders of images stay as they are.
+        paths: of files, or of several with commas between, which become `TableFiles`; None, tables
+            in memory and folders of images stay as they are.
         options: those of `TableFile`.
 
     Raises:
-        InputError: an option is not for any of the files.
+        InputError: an option is not for any of the files, or a name between commas is empty.
     """
     given = {name: value for name, value in options.items() if value}
-    if not given:
-        return paths
     found, used = [], set()
     for path in paths:
-        if not isinstance(path, str | os.PathLike) or not os.fspath(path):
-            found.append(path)
-            continue
-        inner = _inner(Path(path))
-        row = _FOLDER if os.path.isdir(path) else format_of(path if inner == Path(path) else inner)
-        fitting = {name: value for name, value in given.items() if name in row.options}
-        used |= fitting.keys()
-        found.append(TableFile(path, **fitting))
+        several = _several(path)
+        parts = [_with_options(part, given) for part in several or [path]]
+        used |= {name for part in parts if isinstance(part, TableFile) for name in part.options()}
+        found.append(TableFiles(tuple(parts)) if several else parts[0])
     if unused := sorted(given.keys() - used):
         named = " nor of ".join(str(path) for path in paths if path)
         raise InputError(
@@ -265,6 +277,29 @@ def table_files(
             "  --table for SQLite."
         )
     return tuple(found)
+
+
+def _with_options(path: Any, given: dict[str, str]) -> Any:
+    """Return a table with those of the options that its format knows."""
+    if not given or not isinstance(path, str | os.PathLike) or not os.fspath(path):
+        return path
+    inner = _inner(Path(path))
+    row = _FOLDER if os.path.isdir(path) else format_of(path if inner == Path(path) else inner)
+    return TableFile(path, **{name: v for name, v in given.items() if name in row.options})
+
+
+def _several(path: Any) -> list[str]:
+    """Return the paths in a path with commas between; none of one path, such as that of a file
+    whose name has a comma."""
+    if not isinstance(path, str | os.PathLike) or isinstance(path, TableFile | TableFiles):
+        return []
+    text = os.fspath(path)
+    if "," not in text or os.path.exists(text):
+        return []
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise InputError(f"{text}: there is an empty name between commas.\n  Expected a.csv,b.csv.")
+    return parts
 
 
 def check_writable(path: Path) -> None:

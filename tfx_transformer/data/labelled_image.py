@@ -7,7 +7,7 @@ import difflib
 import functools
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,13 @@ from tfx_transformer import reprs
 from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.data.examples import Examples
-from tfx_transformer.data.formats import is_table_folder
+from tfx_transformer.data.formats import TableFiles, is_table_folder
+from tfx_transformer.data.joined import (
+    join_examples,
+    label_columns,
+    row_labels,
+    without_open_rows,
+)
 from tfx_transformer.data.labels import example_weights, label_ids, split_stratified
 from tfx_transformer.data.sources import TableData, as_label, as_text, is_table
 from tfx_transformer.data.tables import BadRow, read_table
@@ -48,6 +54,9 @@ class LabelledImages(Examples):
     rows: list[Any]
     path: str = ""
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+    tables: Sequence[int] | None = None
+    predicted: Sequence[bool] | None = None
+    open_rows: int = 0
 
     parts: ClassVar[tuple[str, ...]] = ("files", "labels")
     noun: ClassVar[str] = "image"
@@ -67,6 +76,10 @@ class LabelledImages(Examples):
         """int32 (examples,): see `labels.label_ids`."""
         return label_ids(self.labels, names, path=self.path or "labelled images", rows=self.rows)
 
+    def keys(self) -> Iterator[str]:
+        """Yield a hash of each file's bytes: see `Examples.keys`."""
+        return iter(self.digests())
+
     def digests(self) -> list[str]:
         """A hash of each file's bytes: equal for copies, whatever their names."""
         return in_threads(_digest, self.files)
@@ -83,9 +96,10 @@ def read_labelled_images(
 
     Args:
         path: a folder that holds one folder of images for each label, or a table of paths and
-            labels. In a folder, names that begin with a dot are passed over. Or a table in memory:
-            a pandas DataFrame, a dictionary of columns, or a list of (image, label) or of
-            dictionaries; images there are paths, Pillow images or arrays, uint8 (height, width, 3).
+            labels, or several as `formats.table_files` gives them. In a folder, names that begin
+            with a dot are passed over. Or a table in memory: a pandas DataFrame, a dictionary of
+            columns, or a list of (image, label) or of dictionaries; images there are paths, Pillow
+            images or arrays, uint8 (height, width, 3).
         image, label: names of the table's two columns; paths of a CSV start at the folder it is in.
         skip_bad_rows: leave out images that cannot be used and list them in `bad_rows`, instead of
             refusing all. Their `values` are path and label.
@@ -95,6 +109,14 @@ def read_labelled_images(
             a folder is empty or an image stands beside the folders of the labels; none is usable;
             or, for a CSV, see `tables.read_table`.
     """
+    if isinstance(path, TableFiles):
+        return join_examples(
+            [
+                read_labelled_images(part, image, label, skip_bad_rows=skip_bad_rows)
+                for part in path.paths
+            ],
+            os.fspath(path),
+        )
     is_folder = not is_table(path) and os.path.isdir(path) and not is_table_folder(path)
     found = _in_folder(Path(path)) if is_folder else _in_table(path, image, label, skip_bad_rows)
     base = "working folder" if is_table(path) else "folder of the CSV"
@@ -242,23 +264,28 @@ def _in_folder(folder: Path) -> LabelledImages:
 
 def _in_table(data: TableData, image: str, label: str, skip_bad_rows: bool) -> LabelledImages:
     """The files that a CSV names, or what a table in memory holds, usable or not."""
+    of_labels = label_columns(data, label)
     table = read_table(
         data,
-        {"image": image, "label": label},
+        {"image": image} | of_labels,
         skip_bad_rows=skip_bad_rows,
-        convert={"image": _as_image, "label": as_label},
+        allow_empty=of_labels if "predicted" in of_labels else (),
+        convert={"image": _as_image} | dict.fromkeys(of_labels, as_label),
     )
     folder = table.path.parent if isinstance(table.path, Path) else Path()
-    return LabelledImages(
+    labels, predicted = row_labels(table.columns)
+    found = LabelledImages(
         [
             folder / cell.strip() if isinstance(cell, str) else cell
             for cell in table.columns["image"]
         ],
-        [(cell.strip(),) for cell in table.columns["label"]],
+        labels,
         list(table.rows),
         str(table.path),
         table.bad_rows,
+        predicted=predicted,
     )
+    return found if predicted is None else without_open_rows(found)
 
 
 def _as_image(value: Any) -> str | np.ndarray:

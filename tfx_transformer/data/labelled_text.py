@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +15,13 @@ from tfx_transformer.annotations import Batches
 from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, zipped
+from tfx_transformer.data.formats import TableFiles
+from tfx_transformer.data.joined import (
+    join_examples,
+    label_columns,
+    row_labels,
+    without_open_rows,
+)
 from tfx_transformer.data.labels import example_weights, label_ids, label_matrix, split_stratified
 from tfx_transformer.data.sources import Problem, TableData, as_label, is_table
 from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
@@ -34,6 +41,9 @@ class LabelledTexts(Examples):
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+    tables: Sequence[int] | None = None
+    predicted: Sequence[bool] | None = None
+    open_rows: int = 0
 
     parts: ClassVar[tuple[str, ...]] = ("texts", "labels")
 
@@ -76,9 +86,10 @@ def read_labelled_texts(
     `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
-            dictionary of columns, or a list of dictionaries or of (text, label). Whole numbers are
-            labels too.
+        path: a table of any format (see `formats`), several as `formats.table_files` gives them; or
+            a table in memory: a pandas DataFrame, a dictionary of columns, or a list of
+            dictionaries or of (text, label). Whole numbers are labels too. Of a table that
+            `predict` wrote see `joined.label_columns`.
         text: name of the column of the texts, or several, separated by commas, or as a JSON list:
             `["title, short", "body"]`. A column of exactly this name is taken first. Of several
             texts some may be empty, but not all.
@@ -91,30 +102,39 @@ def read_labelled_texts(
     Raises:
         InputError: a column is named twice, or see `tables.read_table`.
     """
+    if isinstance(path, TableFiles):
+        return join_examples(
+            [
+                read_labelled_texts(part, text, label, separator, skip_bad_rows=skip_bad_rows)
+                for part in path.paths
+            ],
+            os.fspath(path),
+        )
     columns = text_columns(text, _header(path, text))
     _check_columns(columns, text, label)
-    columns |= {"label": label}
-    roles = [role for role in columns if role != "label"]
-    allow_empty = (["label"] if separator else []) + (roles if len(roles) > 1 else [])
+    roles = list(columns)
+    of_labels = label_columns(path, label)
+    allow_empty = list(of_labels) if separator or "predicted" in of_labels else []
     table = read_table(
         path,
-        columns,
+        columns | of_labels,
         skip_bad_rows=skip_bad_rows,
-        allow_empty=allow_empty,
+        allow_empty=allow_empty + (roles if len(roles) > 1 else []),
         leave_in_file=roles,
-        convert={"label": as_label},
+        convert=dict.fromkeys(of_labels, as_label),
         check=_text_check(roles, columns) if len(roles) > 1 else None,
     )
-    # Equal cells become one tuple, however many rows there are.
-    split = functools.cache(functools.partial(_split, separator=separator))
-    return LabelledTexts(
+    labels, predicted = row_labels(table.columns, separator)
+    found = LabelledTexts(
         zipped([table.columns[role] for role in roles]),
-        list(map(split, table.columns["label"])),
+        labels,
         table.rows,
         path=str(table.path),
         columns={"text": joined_columns([columns[role] for role in roles]), "label": label},
         bad_rows=table.bad_rows,
+        predicted=predicted,
     )
+    return found if predicted is None else without_open_rows(found)
 
 
 def split_labelled_texts(
@@ -258,12 +278,6 @@ def _check_columns(columns: dict[str, str], text: str | Sequence[str], label: st
                 f"column {name!r} is named twice: the texts are {text!r}, the label {label!r}.\n"
                 "  Every column is read once: name another one (text=..., label=...)."
             )
-
-
-def _split(cell: str, separator: str) -> tuple[str, ...]:
-    """The labels in a cell, each once, in their order."""
-    parts = cell.split(separator) if separator else [cell]
-    return tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
 
 
 def _text_check(roles: list[str], columns: dict[str, str]) -> Check:

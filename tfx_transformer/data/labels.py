@@ -25,17 +25,18 @@ _NAMES_SHOWN = 10
 _LONGEST_SHOWN = 60
 
 
-def label_names(labels: Labels, path: str) -> list[str]:
+def label_names(labels: Labels, path: str, known: Sequence[str] = ()) -> list[str]:
     """The distinct labels in the order of their characters; the place of a name is its number.
 
     Args:
         labels: of every training example.
         path: where they come from, for the message.
+        known: names that are labels too, such as those of a model that is trained further.
 
     Raises:
         InputError: fewer than two.
     """
-    names = sorted({label for several in labels for label in several})
+    names = sorted({label for several in labels for label in several} | set(known))
     if len(names) < 2:
         what = f"{_quoted(names[0])} is the only label" if names else "there is no label"
         raise InputError(

@@ -1,11 +1,109 @@
-"""Which examples are held out for validation."""
+"""Which examples are held out for validation, and the record of it that a bundle keeps."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import dataclasses
+import hashlib
+import json
+import os
+import unicodedata
+from collections.abc import Hashable, Iterable
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from tfx_transformer import json_files
 from tfx_transformer.data.file_rows import Rows, hashes
 from tfx_transformer.errors import InputError
+
+# The file of a bundle that holds its `Split`.
+SPLIT = "split.json"
+# Characters that Shift-JIS as Excel writes it has in another form: a table that went through it
+# has the same rows.
+_SHIFT_JIS = str.maketrans("〜−‖—", "~-∥―")
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """The rows that a model was trained on and those held out, by `row_sum`: no text can be read
+    from it, but whoever has a text can tell that it was probably among them.
+
+    Attributes:
+        training: int, of the rows of training.
+        held_out: of those held out.
+    """
+
+    training: frozenset[int] = frozenset()
+    held_out: frozenset[int] = frozenset()
+
+    @classmethod
+    def of(cls, training: Iterable[Hashable], held_out: Iterable[Hashable]) -> Split:
+        """Return the split of rows by their keys; see `Examples.keys`."""
+        return cls(frozenset(map(row_sum, training)), frozenset(map(row_sum, held_out)))
+
+    def __or__(self, other: Split) -> Split:
+        """Return the split of the rows of both; a row that either was trained on is not held
+        out."""
+        training = self.training | other.training
+        return Split(training, (self.held_out | other.held_out) - training)
+
+    def to_json(self) -> str:
+        """Return it as the text of `split.json`: uint32, little-endian, ascending, in base64."""
+        parts = {"training": self.training, "held_out": self.held_out}
+        texts = {
+            name: base64.b64encode(np.array(sorted(sums), "<u4").tobytes()).decode()
+            for name, sums in parts.items()
+        }
+        return json.dumps({"sums": "blake2b-32", **texts}) + "\n"
+
+    @classmethod
+    def read(cls, bundle: str | os.PathLike[str]) -> Split | None:
+        """Return the split of a bundle; None if it has none.
+
+        Raises:
+            InputError: the file is not one.
+        """
+        file = Path(bundle, SPLIT)
+        if not file.is_file():
+            return None
+        values = json_files.read_object(file)
+        try:
+            if values.get("sums") != "blake2b-32":
+                raise ValueError
+            return cls(*(_sums(values[name]) for name in ("training", "held_out")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{file} is not a record of rows.\n  Copy the bundle again."
+            ) from error
+
+
+def _sums(text: Any) -> frozenset[int]:
+    try:
+        return frozenset(np.frombuffer(base64.b64decode(text, validate=True), "<u4").tolist())
+    except binascii.Error as error:
+        raise ValueError from error
+
+
+def row_key(key: Hashable) -> int:
+    """Return 64 bits of a key, equal for texts that differ in blanks, width or the form of
+    characters only, as a spreadsheet may leave them.
+
+    Args:
+        key: a text, the texts of a row, or a digest.
+    """
+    texts = (key,) if isinstance(key, str) else key
+    assert isinstance(texts, tuple)
+    plain = (unicodedata.normalize("NFKC", t.translate(_SHIFT_JIS)).split() for t in texts)
+    joined = "\x1f".join(map(" ".join, plain))
+    return int.from_bytes(hashlib.blake2b(joined.encode(), digest_size=8).digest(), "little")
+
+
+def row_sum(key: Hashable) -> int:
+    """Return the 32 bits of `row_key` that a `Split` keeps."""
+    return row_key(key) & 0xFFFFFFFF
 
 
 def check_share(share: float) -> None:

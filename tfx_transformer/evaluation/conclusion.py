@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from tfx_transformer import wording
+from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.evaluation.intervals import (
     Interval,
     bleu_interval,
@@ -22,14 +23,11 @@ from tfx_transformer.evaluation.intervals import (
     paired_difference,
     proportion_interval,
 )
+from tfx_transformer.evaluation.score_text import distance_text, number_text, value_text
 from tfx_transformer.evaluation.spans import Counts, f1_difference, f1_interval
 from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
 
 Verdict = Literal["better", "no better", "worse", "no baseline"]
-
-# Scores from 0 to 1 that are shown as percentages, and decimals of the others.
-_PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
-_DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
 
 # Width of an interval from which on few rows are held out, as a share of the scale.
 _WIDE = 0.2
@@ -57,6 +55,7 @@ class Conclusion:
         difference: 95 % interval of the score minus the baseline's.
         base: the checkpoint to begin with instead; "": the model has begun with one.
         silence: why there is no baseline, a name in `wording.TEXTS`.
+        comparison: with the model that the training began with; None: there is none.
     """
 
     measure: str
@@ -69,6 +68,7 @@ class Conclusion:
     difference: Interval | None = None
     base: str = ""
     silence: str = "no baseline"
+    comparison: Comparison | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -86,7 +86,8 @@ class Conclusion:
         Args:
             language: "en" or "ja"; None: see `wording`.
         """
-        found = [self._comparison(language)] if self.baseline else self._alone(language)
+        found = [] if self.comparison is None else self.comparison.sentences(language)
+        found += [self._comparison(language)] if self.baseline else self._alone(language)
         if self.verdict in ("no better", "worse"):
             found.append(self._remedy(language))
         if self._is_uncertain():
@@ -96,6 +97,8 @@ class Conclusion:
     def to_dict(self) -> dict[str, Any]:
         """The figures, the verdict, and the sentences by language, as JSON values."""
         figures = dataclasses.asdict(self) | {"verdict": self.verdict}
+        if self.comparison is not None:
+            figures["comparison"] = self.comparison.to_dict()
         figures |= {"sentences": {code: self.sentences(code) for code in wording.LANGUAGES}}
         return {name: list(v) if isinstance(v, tuple) else v for name, v in figures.items()}
 
@@ -104,6 +107,8 @@ class Conclusion:
         """Return what `to_dict` was of."""
         names = [field.name for field in dataclasses.fields(cls)]
         known = {name: figures[name] for name in names if name in figures}
+        if known.get("comparison") is not None:
+            known["comparison"] = Comparison.from_dict(known["comparison"])
         pairs = {n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}
         return cls(**pairs)
 
@@ -119,23 +124,26 @@ class Conclusion:
             language,
             baseline=wording.say(self.baseline, language),
             measure=wording.say(self.measure, language),
-            difference=self._distance(difference, language, is_signed),
-            low=self._number(low),
-            high=self._number(high),
-            score=self._value(self.score),
-            other=self._value(self.baseline_score),
+            difference=distance_text(self.measure, difference, language, is_signed),
+            low=number_text(self.measure, low),
+            high=number_text(self.measure, high),
+            score=value_text(self.measure, self.score),
+            other=value_text(self.measure, self.baseline_score),
             held_out=wording.examples(self.count, self.unit, language),
         )
 
     def _alone(self, language: str | None) -> list[str]:
         """The score, where there is nothing to compare it with."""
         measure = wording.say(self.measure, language)
-        fields = {"measure": measure[0].upper() + measure[1:], "score": self._value(self.score)}
+        fields = {
+            "measure": measure[0].upper() + measure[1:],
+            "score": value_text(self.measure, self.score),
+        }
         fields["held_out"] = wording.examples(self.count, self.unit, language)
         if self.interval is None:
             score = wording.say("score without interval", language, **fields)
         else:
-            low, high = map(self._number, self.interval)
+            low, high = (number_text(self.measure, end) for end in self.interval)
             score = wording.say("score", language, **fields, low=low, high=high)
         return [score, wording.say(self.silence, language)]
 
@@ -157,20 +165,6 @@ class Conclusion:
             return False
         scale = 100 if self.measure == "bleu" else 1
         return self.interval[1] - self.interval[0] > _WIDE * scale
-
-    def _number(self, value: float, sign: str = "") -> str:
-        if self.measure in _PERCENT:
-            return f"{100 * value:{sign}.1f}"
-        return f"{value:{sign}.{_DECIMALS[self.measure]}f}"
-
-    def _value(self, value: float) -> str:
-        return self._number(value) + " %" * (self.measure in _PERCENT)
-
-    def _distance(self, value: float, language: str | None, is_signed: bool) -> str:
-        number = self._number(value, "+" * is_signed)
-        if self.measure in _PERCENT:
-            return wording.say("points", language, number=number)
-        return number
 
 
 def conclude_labels(

@@ -114,6 +114,38 @@ def score_multi_label(
     }
 
 
+def labelled_right(
+    probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
+) -> np.ndarray:
+    """Return which examples a classifier labels right: bool (n,); of several labels all must be.
+
+    Args:
+        probabilities: float (n, C).
+        truth: int (n,), ids; of several labels (n, C), nonzero where the example has the label.
+        multi_label: True if each label has a probability of its own.
+    """
+    if multi_label:
+        return ((probabilities >= 0.5) == (np.asarray(truth) != 0)).all(axis=1)
+    return probabilities.argmax(axis=1) == truth
+
+
+def with_labels(
+    probabilities: np.ndarray, names: Sequence[str], wanted: Sequence[str]
+) -> np.ndarray:
+    """Return the probabilities of other labels, float (n, wanted): 0 of those that are not known.
+
+    Args:
+        probabilities: float (n, names).
+        names: of their labels.
+        wanted: names of the labels to return.
+    """
+    found = np.zeros((len(probabilities), len(wanted)))
+    for place, name in enumerate(wanted):
+        if name in names:
+            found[:, place] = probabilities[:, names.index(name)]
+    return found
+
+
 def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> CalibrationBins:
     """Sorts the examples into 15 bins of equal width by their highest probability.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -511,14 +511,22 @@ _ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_
 _POOLING = ("pooling/", "pooled_norm/")
 
 
-def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
+def copy_weights(
+    model: EncoderModel,
+    base: keras.Model | None,
+    labels: Sequence[str] = (),
+    base_labels: Sequence[str] = (),
+) -> None:
     """Set embedding and encoder of a new model to those of a trained one; the read-out stays new,
-    but for the pooling of an embedder whose base is one.
+    but for the pooling of an embedder whose base is one, and of a classifier the labels that its
+    base has too.
 
     Args:
         model: what is to be fine-tuned, made from `config_for_fine_tuning(base.config, …)`.
         base: a model with an encoder: `MaskedLM`, `Embedder`, `Classifier` or `Seq2SeqLM`; None:
             the new model begins from scratch.
+        labels: names of the new model's classes.
+        base_labels: names of the classes of the base that the new model takes over.
 
     Raises:
         InputError: `base` has no encoder of this shape.
@@ -527,7 +535,8 @@ def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
         return
     own, theirs = ({w.path: w for w in m.weights} for m in (model, base))
     both_embed = isinstance(model, Embedder) and isinstance(base, Embedder)
-    optional = (*_BEHIND, *_POOLING) if both_embed else _BEHIND
+    is_same_head = both_embed or bool(base_labels)
+    optional = (*_BEHIND, *_POOLING) if is_same_head else _BEHIND
     for path, weight in own.items():
         if not path.startswith((*_ENCODER, *optional)) or "seed_generator" in path:
             continue
@@ -539,6 +548,19 @@ def copy_weights(model: EncoderModel, base: keras.Model | None) -> None:
                 "  Expected a model that reads with the same encoder."
             )
         weight.assign(theirs[path].value)
+    if base_labels:
+        _copy_classes(model, base, labels, base_labels)
+
+
+def _copy_classes(
+    model: EncoderModel, base: keras.Model, labels: Sequence[str], base_labels: Sequence[str]
+) -> None:
+    """Set the logits of each label to those that the base has for the label of that name."""
+    places = [labels.index(name) for name in base_labels]
+    for weight, other in zip(model.logits.weights, base.logits.weights, strict=True):
+        values = keras.ops.convert_to_numpy(weight.value).copy()
+        values[..., places] = keras.ops.convert_to_numpy(other.value)
+        weight.assign(values)
 
 
 def config_for_fine_tuning(

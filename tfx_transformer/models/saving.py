@@ -18,6 +18,7 @@ import safetensors.numpy
 
 from tfx_transformer import bundle, files, json_files
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.data.splits import SPLIT, Split
 from tfx_transformer.errors import InputError
 from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
@@ -40,6 +41,7 @@ def save(
     tokenizer: Tokenizer | None = None,
     *,
     overwrite: bool = False,
+    split: Split | None = None,
     **details: Any,
 ) -> None:
     """Writes a model and its tokenizer as a bundle.
@@ -48,6 +50,8 @@ def save(
         path: folder to make, such as `saved_models/en_ja`.
         tokenizer: of a model that reads text.
         overwrite: replace a bundle that is there.
+        split: the rows that it was trained on and those held out, so that a later training holds
+            out the same ones.
         details: JSON values for `config.json`, such as scores or the settings of the run; of a
             `Classifier` labels, the names of its classes; of a `Tagger` those of its tags.
     """
@@ -56,6 +60,8 @@ def save(
         safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
         if tokenizer is not None:
             bundle.write_tokenizer(folder, tokenizer)
+        if split is not None:
+            files.write(folder / SPLIT, split.to_json())
         config = _config(model, tokenizer, details)
         bundle.write_config(folder, config)
         files.write(folder / "README.md", model_card(Path(path).name, config, folder))

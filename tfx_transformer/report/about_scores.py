@@ -9,6 +9,7 @@ from tfx_transformer.report.html import Html, join, picture, table, tag, user_te
 from tfx_transformer.report.measures import (
     baselines_of,
     best_baseline,
+    change_text,
     first_measure,
     lower_is_better,
     scores_of,
@@ -66,6 +67,7 @@ def scores_section(records: Records, say: Say) -> Html | None:
     caption = say("calibration picture")
     return join(
         _scores_table(records, say),
+        _comparison_table(records, say),
         tag(
             "div",
             _confusion(records, say),
@@ -95,6 +97,36 @@ def _scores_table(records: Records, say: Say) -> Html:
         rows.append([name, value, interval, *others])
     caption = say("scores caption", count=f"{count:,.0f}") if count else say("scores caption text")
     return table(caption, header, rows)
+
+
+def _comparison_table(records: Records, say: Say) -> Html | None:
+    """Return the model beside the one it began with, on the same examples; None: there is none."""
+    concluded = records.result.get("conclusion")
+    found = concluded.get("comparison") if isinstance(concluded, dict) else None
+    if not isinstance(found, dict):
+        return None
+    measure = str(found.get("measure"))
+    old, new = number(found.get("old")), number(found.get("new"))
+    if old is None or new is None:
+        return None
+    rows = []
+    for side, value in (("old", old), ("new", new)):
+        interval = _ends(measure, found.get(f"{side}_interval"))
+        name = user_text(str(found.get(f"{side}_name")), 80)
+        rows.append([f"{say(f'{side} model')}: {name}", value_text(measure, value), interval])
+    distance = change_text(measure, new, old, say)
+    rows.append([say("difference"), distance, _ends(measure, found.get("difference"))])
+    count = number(found.get("count")) or 0
+    header = ["", say(measure), say("interval column")]
+    return table(say("comparison caption", count=f"{count:,.0f}"), header, rows)
+
+
+def _ends(measure: str, interval: Any) -> str:
+    """Return the ends of an interval; "–" if it is not one."""
+    if not isinstance(interval, list) or len(interval) != 2:
+        return "–"
+    ends = [number(end) for end in interval]
+    return "–" if None in ends else _range(measure, *ends)
 
 
 def _baseline(measure: str, value: Any, count: float | None) -> Any:

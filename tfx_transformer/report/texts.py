@@ -57,6 +57,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This run has no scores: it did not end, or its records are damaged.",
         "評価の記録がありません。学習が終わっていないか、記録が壊れています。",
     ),
+    # Compared with the model it began with.
+    "comparison caption": (
+        "This model and the one it began with, on the same {count} held-out examples",
+        "このモデルと学習の出発点になったモデル（同じ検証用データ{count}件）",
+    ),
+    "old model": ("before", "以前のモデル"),
+    "new model": ("now", "新しいモデル"),
+    "difference": ("difference", "差"),
     # Data.
     "data caption": ("What was read", "読み込んだデータ"),
     "part": ("part", "区分"),

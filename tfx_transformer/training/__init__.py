@@ -16,6 +16,7 @@ _MODULE_OF = {
     "ClassifierRun": "classification",
     "EmbedderRun": "embedding",
     "InverseSquareRoot": "optimizers",
+    "Past": "past",
     "Previews": "callbacks",
     "Progress": "callbacks",
     "ResumableCallback": "callbacks",
@@ -33,7 +34,7 @@ _MODULE_OF = {
 }
 _OLD_NAMES = {"augmented": "augment_images"}
 # The modules that do without Keras.
-_LIGHT = ("folder", "limits", "preflight")
+_LIGHT = ("folder", "limits", "past", "preflight")
 
 if TYPE_CHECKING:
     from tfx_transformer.training.augmentation import augment_images as augment_images
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.objectives import objective as objective
     from tfx_transformer.training.optimizers import InverseSquareRoot as InverseSquareRoot
     from tfx_transformer.training.optimizers import adamw as adamw
+    from tfx_transformer.training.past import Past as Past
     from tfx_transformer.training.preflight import check_settings as check_settings
     from tfx_transformer.training.run import Run as Run
     from tfx_transformer.training.seeds import set_random_seed as set_random_seed

@@ -18,8 +18,14 @@ from tfx_transformer.evaluation.baselines import (
     tfidf_labels,
 )
 from tfx_transformer.evaluation.calibration import calibration_scores, fit_temperature, scale
+from tfx_transformer.evaluation.comparison import Comparison, compare_labels
 from tfx_transformer.evaluation.conclusion import base_for, conclude_labels
-from tfx_transformer.evaluation.labels import score_labels, score_multi_label
+from tfx_transformer.evaluation.labels import (
+    labelled_right,
+    score_labels,
+    score_multi_label,
+    with_labels,
+)
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
@@ -120,6 +126,25 @@ class ClassifierRun(Run):
                 f"{100 * was:.1f} → {100 * now:.1f} %"
             )
 
+    def _compare(self) -> Comparison | None:
+        """Return the comparison with the base on the held-out examples whose labels it knows; None
+        where it has other labels."""
+        names, several = self.predictor.labels.names, self.predictor.labels.multi_label
+        has_new = with_labels(_per_label(self.truth, len(names)), names, self._new_labels())
+        known = np.flatnonzero(~has_new.any(axis=1))
+        if not self.past.goes_on or not len(known):
+            return None
+        doing(f"comparing with {self.past.path}")
+        before, inputs = self.past.open(), [self.held_out[place] for place in known]
+        old = with_labels(before.probabilities(inputs), before.labels.names, names)
+        new = self.predictor.probabilities(inputs)
+        unit = "image" if isinstance(self.predictor, ImageClassifier) else "row"
+        return compare_labels(old, new, self.truth[known], several, unit=unit)
+
+    def _new_labels(self) -> list[str]:
+        """Return the labels that the base does not know."""
+        return [name for name in self.predictor.labels.names if name not in self.past.labels]
+
     def report(self, model: keras.Model, train: LabelledTexts | LabelledImages) -> dict[str, Any]:
         """Write metrics, scores, pictures and mistakes on the held-out examples, and return the
         result of the run.
@@ -177,13 +202,13 @@ class ClassifierRun(Run):
             texts = None if is_image else list(map(as_text, train.inputs))
             options["base"] = base_for(texts)
         if self.predictor.labels.multi_label:
-            right = ((probabilities >= 0.5) == (self.truth != 0)).all(axis=1)
+            right = labelled_right(probabilities, self.truth, True)
             self.conclusion = conclude_labels(right, {}, several=True, **options)
             return {}
         names = self.predictor.labels.names
         predicted = self._baselines(train)
         right = {name: ids == self.truth for name, ids in predicted.items()}
-        ours = probabilities.argmax(axis=1) == self.truth
+        ours = labelled_right(probabilities, self.truth)
         self.conclusion = conclude_labels(ours, right, **options)
         found = {}
         for name, ids in predicted.items():
@@ -200,3 +225,8 @@ class ClassifierRun(Run):
             return found | {"pixels": pixel_labels(before, ids, after)}
         before, after = (list(map(as_text, texts)) for texts in (train.inputs, self.held_out))
         return found | {"tfidf": tfidf_labels(before, ids, after)}
+
+
+def _per_label(truth: np.ndarray, count: int) -> np.ndarray:
+    """Return which labels each example has, float (n, count), of ids or of such a table itself."""
+    return truth if truth.ndim == 2 else np.eye(count)[truth]

@@ -45,6 +45,7 @@ _FIRST = frozenset(
 )
 # What runs write.
 _KNOWN = _FIRST | {
+    "corrections.csv",
     "evaluation.json",
     "explanations.json",
     "exports.json",
@@ -91,6 +92,14 @@ def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> P
     path = Path(root, name)
     bundle.check_place(path, overwrite or Path("runs", name, CHECKPOINTS).is_dir())
     return path
+
+
+def free_path(path: Path) -> Path:
+    """Return a path beside a bundle that nothing is at, such as saved_models/topics-2."""
+    number = 2
+    while (found := path.with_name(f"{path.name}-{number}")).exists():
+        number += 1
+    return found
 
 
 class RunFolder:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 
 from tfx_transformer.data import write_bad_rows
+from tfx_transformer.data.joined import Correction
 from tfx_transformer.evaluation.mistakes import write_mistakes
 from tfx_transformer.generation.text import Prompt
 from tfx_transformer.training.callbacks import in_grains
@@ -60,6 +61,12 @@ class Record:
         """
         path = self._folder.file(f"bad_rows_{part}.csv" if part else "bad_rows.csv")
         write_bad_rows(path, bad_rows)
+        return path
+
+    def corrections(self, corrections: Sequence[Correction]) -> Path:
+        """Write corrections.csv, rows whose label a later table has changed; return where."""
+        path = self._folder.file("corrections.csv")
+        self._folder.write_table("corrections.csv", pandas.DataFrame(corrections))
         return path
 
     def cost(self, cost: Cost) -> None:

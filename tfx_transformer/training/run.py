@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,9 +13,12 @@ import keras
 import pandas
 
 from tfx_transformer.annotations import Batches
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.data.batches import own_errors
 from tfx_transformer.data.contents import content_of
+from tfx_transformer.data.splits import Split
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
@@ -35,10 +39,11 @@ from tfx_transformer.training.drawing import RunPictures
 from tfx_transformer.training.estimate import estimate
 from tfx_transformer.training.facts import base_of, facts_of_data, facts_of_settings, texts_of
 from tfx_transformer.training.fit import fit
-from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name
+from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name, free_path
 from tfx_transformer.training.identity import Identity, differences, model_of
 from tfx_transformer.training.limits import check_ends
 from tfx_transformer.training.loggers import logging_to, remove_logs
+from tfx_transformer.training.past import Past, split_of
 from tfx_transformer.training.record import Record, Summary, best_epoch
 from tfx_transformer.training.reporting import RunReport
 from tfx_transformer.training.terminal import result_lines, written_scores_line
@@ -63,6 +68,7 @@ class Run:
         recipe: the function whose arguments the settings are. Those annotated with `Path` are files
             or folders: an interrupted run does not go on when they have changed. Its defaults are
             what an earlier version of it did where it had no such setting.
+        past: what the model that the training begins with has seen; None: nothing is known of it.
 
     Raises:
         InputError: the name is not one, an interrupted run of other settings is there or a file
@@ -81,6 +87,8 @@ class Run:
         grain: of the score that is judged; see `BestWeights`.
         facts: of the data, for the model card; see `facts`.
         conclusion: what held-out examples say of the model; None: nothing yet.
+        comparison: with the model that it began with, on the same examples; None: there is none.
+        split: the rows of training and those held out, for a later training; None: not known yet.
         bundle: path of the trained model; None: it is not saved yet.
     """
 
@@ -90,10 +98,12 @@ class Run:
         settings: dict[str, Any],
         root: str = "runs",
         recipe: Callable[..., Any] | None = None,
+        past: Past | None = None,
     ) -> None:
         check_name(name)
         self.folder = Path(root, name)
         self.settings = settings
+        self.past = past or Past()
         self._folder = RunFolder(self.folder)
         self._folder.hold()
         self.identity = Identity(settings, recipe)
@@ -120,12 +130,25 @@ class Run:
         self.grain = 0.0
         self.previews: Previews | None = None
         self.facts: dict[str, Any] = {}
-        self.conclusion: Conclusion | None = None
+        self._conclusion: Conclusion | None = None
+        self.comparison: Comparison | None = None
+        self.split: Split | None = None
         self.bundle: Path | None = None
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
         return f"Run: {self.folder}\n  {settings if len(settings) <= 200 else settings[:199] + '…'}"
+
+    @property
+    def conclusion(self) -> Conclusion | None:
+        """The conclusion on the model, with its comparison with the one that it began with."""
+        if self._conclusion is None or self.comparison is None:
+            return self._conclusion
+        return dataclasses.replace(self._conclusion, comparison=self.comparison)
+
+    @conclusion.setter
+    def conclusion(self, value: Conclusion | None) -> None:
+        self._conclusion = value
 
     def show_data(self, summaries: Sequence[Summary], *read: Any, max_length: int = 0) -> None:
         """Print what was read, list the rows that were skipped, and draw how long the texts are.
@@ -151,9 +174,41 @@ class Run:
             if bad_rows and all(bad_rows is not other.bad_rows for other in read[:index]):
                 path = self._record.bad_rows(summary.name if index else "", bad_rows)
                 print(f"  bad rows are listed in {path}")
+        self._show_past()
+        self.split = split_of(read, self.past)
         self.facts = facts_of_data(summaries, texts_of(read[0]) if read else ())
         self._record.data(summaries)
         self._pictures.lengths(summaries[0], max_length)
+
+    def _show_past(self) -> None:
+        """Print what was found out about the rows of several tables, and list those corrected."""
+        for note in self.past.notes:
+            print("\n".join(wrapped(f"  {note}", COLUMNS, "    ")))
+        if self.past.corrections:
+            print(f"  they are listed in {self._record.corrections(self.past.corrections)}")
+
+    def compare(self, path: str | os.PathLike) -> Path:
+        """Compare the trained model with the bundle it began with on the same held-out examples,
+        and return where the new one is to be written: a worse one does not replace its base.
+
+        Args:
+            path: where it is to be written if it is not worse.
+        """
+        path, old = Path(path), self.past.path
+        found = self._compare() if old is not None and self.past.is_comparable else None
+        if old is None or found is None:
+            return path
+        is_same = path.exists() and path.samefile(old)
+        kept = "replaced" if is_same else "new"
+        if found.better == "old":
+            kept, path = "old", free_path(path) if is_same else path
+        names = {"old_name": old.name, "new_name": path.name, "kept": kept}
+        self.comparison = dataclasses.replace(found, **names)
+        return path
+
+    def _compare(self) -> Comparison | None:
+        """Return the comparison of `compare`; None: there is none of this task."""
+        return None
 
     def show_cost(
         self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
@@ -256,7 +311,9 @@ class Run:
             update_config(self.bundle, costs=self._report.costs)
         self._folder.release()
         page = self.folder / REPORT
-        print("\n".join(ending(self.conclusion, self.bundle, self.settings, page)), flush=True)
+        is_worse = self.comparison is not None and self.comparison.kept == "old"
+        kept = self.past.path if is_worse else self.bundle
+        print("\n".join(ending(self.conclusion, kept, self.settings, page)), flush=True)
         return result
 
     done = old_method("Run.done", "close")
@@ -326,7 +383,7 @@ class Run:
         if self.goes_on and is_saved(path, model, tokenizer, **details):
             print(f"{path} holds the trained model already.")
             return
-        save(path, model, tokenizer, overwrite=self.overwrite, **details)
+        save(path, model, tokenizer, overwrite=self.overwrite, split=self.split, **details)
 
     def without_adapters(self, model: keras.Model) -> keras.Model:
         """Return the model itself if it has no adapters; else write them, and return the plain

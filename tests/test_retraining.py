@@ -1,0 +1,427 @@
+"""The loop after a first model: what a person corrected, the rows that stay held out, and the
+better of two models, against numbers by hand."""
+
+import base64
+import dataclasses
+import json
+
+import numpy as np
+import openpyxl
+import pandas
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tfx_transformer import bundle
+from tfx_transformer.data import read_labelled_texts, split_labelled_texts, table_files
+from tfx_transformer.data.joined import settle
+from tfx_transformer.data.splits import Split, row_sum
+from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.comparison import (
+    Comparison,
+    compare_means,
+    compare_scores,
+    compare_shares,
+)
+from tfx_transformer.evaluation.conclusion import Conclusion, conclude_labels
+from tfx_transformer.evaluation.intervals import paired_difference
+from tfx_transformer.evaluation.labels import with_labels
+from tfx_transformer.prediction.classification import Classification
+from tfx_transformer.training.folder import free_path
+from tfx_transformer.training.past import Past, split_of
+
+OLD = [(f"old text {number}", "ab"[number % 2]) for number in range(20)]
+HELD_OUT = [text for text, _ in OLD[::5]]
+TRAINED_ON = [text for text, _ in OLD if text not in HELD_OUT]
+
+
+def write(path, rows, header="text,label", **options):
+    frame = pandas.DataFrame(rows, columns=header.split(","))
+    frame.to_csv(path, index=False, **options)
+    return str(path)
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A bundle that was trained on OLD, and answers "a" to everything."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "saved_models" / "own"
+    path.mkdir(parents=True)
+    architecture = {"multi_label": False}
+    config = {"format": 1, "task": "classification", "labels": ["a", "b"]}
+    bundle.write_config(path, config | {"architecture": architecture})
+    (path / "split.json").write_text(Split.of(TRAINED_ON, HELD_OUT).to_json())
+
+    class Model:
+        def classify(self, inputs):
+            return [Classification("a", 1.0, ("a",), {"a": 1.0, "b": 0.0}) for _ in inputs]
+
+    monkeypatch.setattr(Past, "open", lambda self: Model())
+    return path
+
+
+def divide(own, *names, validation=None, share=0.25):
+    csv, validation = table_files(",".join(names), validation)
+    train = read_labelled_texts(csv)
+    held_out = read_labelled_texts(validation) if validation else None
+    past = Past(own)
+    return *past.divide(train, held_out, split_labelled_texts, share, 1), past
+
+
+def pairs(examples):
+    return {
+        text: labels[0] for (text,), labels in zip(examples.texts, examples.labels, strict=True)
+    }
+
+
+# Which rows are held out
+
+
+def test_rows_of_the_first_training_stay_on_their_side(own):
+    write("old.csv", OLD[::-1])
+    train, held_out, past = divide(own, "old.csv")
+    assert pairs(train) == {text: label for text, label in OLD if text in TRAINED_ON}
+    assert set(pairs(held_out)) == set(HELD_OUT)
+    assert past.goes_on and past.labels == ["a", "b"] and past.notes == []
+
+
+def test_new_rows_are_divided_and_none_of_training_is_held_out(own):
+    new = [(f"new text {number}", "ab"[number % 2]) for number in range(12)]
+    write("all.csv", [*new, *OLD])
+    train, held_out, _ = divide(own, "all.csv")
+    assert set(pairs(held_out)) & set(TRAINED_ON) == set()
+    assert set(HELD_OUT) < set(pairs(held_out))
+    fresh = set(pairs(held_out)) - set(HELD_OUT)
+    # A quarter of the six rows of either label is 1.5, rounded to 2.
+    assert len(fresh) == 4 and fresh < {text for text, _ in new}
+    assert pairs(train).keys() | pairs(held_out).keys() == {text for text, _ in [*new, *OLD]}
+
+
+def test_an_answer_of_the_base_is_never_held_out(own):
+    write("old.csv", OLD)
+    rows = [(f"mail {number}", "ab"[number % 2], "0.9") for number in range(30)]
+    rows += [(f"doubtful {number}", "", "0.4") for number in range(3)]
+    write("out.csv", rows, "text,predicted,probability")
+    train, held_out, past = divide(own, "old.csv", "out.csv")
+    assert set(pairs(held_out)) == set(HELD_OUT) and len(train) == len(TRAINED_ON) + 30
+    assert past.notes == ["3 rows still open: left out"]
+
+
+def test_a_label_that_the_base_does_not_know_was_written_by_a_person(own):
+    write("old.csv", OLD)
+    rows = [(f"mail {number}", "c", "0.4") for number in range(8)]
+    write("out.csv", rows, "text,predicted,probability")
+    train, held_out, past = divide(own, "old.csv", "out.csv")
+    assert sum(label == "c" for label in pairs(held_out).values()) == 2
+    assert sum(label == "c" for label in pairs(train).values()) == 6
+    assert past.notes == ["new label 'c': 8 rows"]
+
+
+def test_a_typing_error_in_a_label_is_named(own):
+    write("old.csv", [(text, {"a": "animal", "b": "b"}[label]) for text, label in OLD])
+    config = bundle.read_config(own)
+    bundle.write_config(own, config | {"labels": ["animal", "b"]})
+    write("out.csv", [("mail", "anmal", "0.3")], "text,predicted,probability")
+    _, _, past = divide(own, "old.csv", "out.csv")
+    assert past.notes == ["new label 'anmal': 1 row; did you mean 'animal'?"]
+
+
+def test_rows_of_a_validation_table_that_the_base_knows_are_left_out(own):
+    write("old.csv", OLD)
+    write("held.csv", [("never seen", "b"), (TRAINED_ON[0], "a"), (HELD_OUT[0], "a")])
+    write("new.csv", [("never seen", "a")])
+    train, held_out, past = divide(own, "old.csv", "new.csv", validation="held.csv")
+    assert set(pairs(held_out)) == {"never seen", *HELD_OUT}
+    assert pairs(held_out)["never seen"] == "a" and "never seen" not in pairs(train)
+    assert TRAINED_ON[0] not in pairs(held_out)
+    assert past.notes == [
+        f"1 held-out row left out: {own} was trained on them",
+        "1 row of an earlier table with another label in a later one",
+    ]
+    assert held_out.path == "held.csv"
+
+
+def test_nothing_to_hold_out_is_an_error_that_says_what_to_name(own):
+    write("out.csv", [(f"mail {n}", "ab"[n % 2], "0.9") for n in range(8)],
+          "text,predicted,probability")  # fmt: skip
+    with pytest.raises(InputError, match=r"holds none of the rows .* holds out(.|\n)*first.csv"):
+        divide(own, "out.csv")
+
+
+def test_a_base_that_says_nothing_of_its_rows_is_not_compared(own):
+    (own / "split.json").unlink()
+    write("old.csv", OLD)
+    write("held.csv", [("never seen", "b")])
+    *_, past = divide(own, "old.csv")
+    assert not past.is_comparable and "does not say which rows" in past.notes[0]
+    *_, past = divide(own, "old.csv", validation="held.csv")
+    assert past.is_comparable and past.notes == []
+
+
+def test_other_labels_are_another_task(own):
+    rows = [(f"text {n}", "xyzab"[n % 5]) for n in range(20)]
+    write("other.csv", rows)
+    *_, past = divide(own, "other.csv")
+    assert not past.goes_on and past.labels == []
+    csv, _ = table_files("other.csv", None)
+    past = Past(own)
+    past.divide(read_labelled_texts(csv, separator="|"), None, split_labelled_texts, 0.2, 1, True)
+    assert not past.goes_on, "several labels a row are read out in another way"
+
+
+# The record in a bundle
+
+
+def test_a_record_is_read_as_it_was_written(own):
+    found = Split.read(own)
+    assert found == Split.of(TRAINED_ON, HELD_OUT)
+    assert len(found.training) == 16 and len(found.held_out) == 4
+    values = json.loads((own / "split.json").read_text())
+    sums = np.frombuffer(base64.b64decode(values["held_out"]), "<u4")
+    assert sorted(found.held_out) == sums.tolist()
+    assert not any(text in (own / "split.json").read_text() for text, _ in OLD)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[]",
+        "{}",
+        '{"sums": "md5", "training": "", "held_out": ""}',
+        '{"sums": "blake2b-32", "training": "AAA", "held_out": ""}',
+        '{"sums": "blake2b-32", "training": "AAAA", "held_out": ""}',
+        '{"sums": "blake2b-32", "training": 5, "held_out": ""}',
+        '{"sums": "blake2b-32", "training": "あ", "held_out": ""}',
+    ],
+)
+def test_a_damaged_record_is_an_input_error(own, text):
+    (own / "split.json").write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"split\.json"):
+        Past(own)
+
+
+def test_records_add_up_over_several_trainings(own):
+    write("old.csv", OLD)
+    write("new.csv", [("x", "a"), ("y", "b"), ("z", "a"), ("w", "b")])
+    train, held_out, past = divide(own, "old.csv", "new.csv", share=0.5)
+    found = split_of([train, held_out], past)
+    assert found.training == set(map(row_sum, [*pairs(train), *TRAINED_ON]))
+    assert found.held_out == set(map(row_sum, [*pairs(held_out), *HELD_OUT]))
+    assert not found.training & found.held_out
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("a line\r\nand another", "a line\nand another"),
+        ("two  blanks ", "two blanks"),
+        ("波〜線−‖—", "波～線－∥―"),  # as Excel writes Shift-JIS
+        ("cafe\u0301", "caf\u00e9"),
+    ],
+)
+def test_a_spreadsheet_does_not_make_a_new_row(before, after):
+    assert row_sum(before) == row_sum(after) == row_sum((after,))
+
+
+def test_columns_of_a_row_are_apart():
+    assert len({row_sum(key) for key in [("a", "b"), ("b", "a"), ("a b", ""), ("a b",)]}) == 4
+
+
+# Several tables
+
+
+def excel(path, rows):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    book.save(path)
+    return str(path)
+
+
+def test_the_corrected_label_wins_in_every_form_that_excel_saves(own):
+    write("old.csv", OLD)
+    corrected = [(HELD_OUT[0], "b", 0.31), (TRAINED_ON[0], "b", 0.5), ("新しい文", "c", 0.2)]
+    header = "text,predicted,probability"
+    forms = [
+        write("semicolons.csv", corrected, header, sep=";", encoding="cp932"),
+        write("utf16.csv", corrected, header, sep="\t", encoding="utf-16"),
+        write("marked.csv", corrected, header, encoding="utf-8-sig", lineterminator="\r\n"),
+        excel("book.xlsx", [header.split(","), *corrected]),
+    ]
+    for name in forms:
+        train, held_out, past = divide(own, "old.csv", name)
+        assert pairs(held_out)[HELD_OUT[0]] == "b", name
+        assert pairs(train)[TRAINED_ON[0]] == "b" and TRAINED_ON[0] not in pairs(held_out)
+        assert "新しい文" in pairs(train) | pairs(held_out)
+        changed = {c.input: (c.label, c.corrected) for c in past.corrections}
+        # Row 2 of OLD, the first that was trained on, has the label "b" already.
+        assert changed == {HELD_OUT[0]: ("a", "b")}
+        (correction,) = past.corrections
+        assert str(correction.row) == f"2 of {name}" and correction.earlier_row == "2 of old.csv"
+
+
+def test_the_bases_own_answer_corrects_nothing(own):
+    # The base answers "a" to all: where the old table says "b" that is a mistake of the base.
+    write("old.csv", OLD)
+    rows = [(text, "a", "0.99") for text, _ in OLD]
+    write("out.csv", rows, "text,predicted,probability")
+    train, held_out, past = divide(own, "old.csv", "out.csv")
+    assert pairs(train) | pairs(held_out) == dict(OLD)
+    assert past.corrections == []
+
+
+def test_a_column_of_labels_counts_before_the_predicted_one(own):
+    write("old.csv", OLD)
+    rows = [("one", "b", "a", "0.9"), ("two", "", "a", "0.9"), ("three", "", "", "0.3")]
+    write("out.csv", rows, "text,label,predicted,probability")
+    read = read_labelled_texts("out.csv")
+    assert pairs(read) == {"one": "b", "two": "a"} and read.open_rows == 1
+    assert list(read.predicted) == [False, True]
+
+
+def test_an_empty_label_of_a_plain_table_is_an_error_as_before(tmp_path):
+    path = write(tmp_path / "plain.csv", [("one", "a"), ("two", "")])
+    with pytest.raises(InputError, match="row 3: column 'label' is empty"):
+        read_labelled_texts(path)
+
+
+def test_a_table_that_is_open_in_every_row_says_where_to_write(tmp_path):
+    rows = [("one", "", "0.2"), ("two", "", "0.3")]
+    path = write(tmp_path / "open.csv", rows, "text,predicted,probability")
+    with pytest.raises(InputError, match="all 2 rows are still open"):
+        read_labelled_texts(path)
+
+
+def test_several_labels_of_a_predicted_cell(tmp_path):
+    rows = [("one", "b|a", "0.9"), ("two", "", "0.2")]
+    path = write(tmp_path / "several.csv", rows, "text,predicted,probability")
+    assert read_labelled_texts(path, separator=";").labels == [("b", "a")]
+    assert read_labelled_texts(path).labels == [("b|a",)], "one label a row"
+
+
+def test_options_reach_the_table_that_knows_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a.csv", [("はい", "x")], encoding="cp932")
+    excel("b.xlsx", [("text", "label"), ("いいえ", "y")])
+    several, _ = table_files("a.csv,b.xlsx", None, encoding="cp932", sheet="Sheet")
+    assert pairs(read_labelled_texts(several)) == {"はい": "x", "いいえ": "y"}
+    with pytest.raises(InputError, match="--table t: not an option of a.csv,b.xlsx"):
+        table_files("a.csv,b.xlsx", None, table="t")
+    with pytest.raises(InputError, match="empty name between commas"):
+        table_files("a.csv,", None)
+
+
+def test_a_file_with_a_comma_in_its_name_is_one_table(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write("a,b.csv", [("one", "x")])
+    found, _ = table_files("a,b.csv", None)
+    assert pairs(read_labelled_texts(found)) == {"one": "x"}
+
+
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 6), st.sampled_from("xyz")), min_size=1, max_size=9),
+        min_size=2,
+        max_size=4,
+    )
+)
+def test_the_last_table_that_has_a_text_gives_its_labels(tables):
+    from tfx_transformer.data import LabelledTexts
+    from tfx_transformer.data.joined import join_examples
+
+    parts = [
+        LabelledTexts([(str(n),) for n, _ in rows], [(label,) for _, label in rows],
+                      list(range(2, 2 + len(rows))), f"{number}.csv")
+        for number, rows in enumerate(tables)
+    ]  # fmt: skip
+    found, corrections = settle(join_examples(parts, "all"))
+    expected = {}
+    for rows in tables:
+        expected |= {n: sorted(label for m, label in rows if m == n) for n, _ in rows}
+    kept = {}
+    for (text,), (label,) in zip(found.texts, found.labels, strict=True):
+        kept.setdefault(int(text), []).append(label)
+    assert {n: sorted(labels) for n, labels in kept.items()} == expected
+    assert all(c.label != c.corrected for c in corrections)
+
+
+# Which of two models is better
+
+
+def test_a_comparison_by_hand():
+    # Of 10 rows the old model has 5 right and the new 8: 4 by both, 4 by the new one alone.
+    old = np.array([1] * 4 + [1] + [0] * 4 + [0], bool)
+    new = np.array([1] * 4 + [0] + [1] * 4 + [0], bool)
+    found = compare_shares("accuracy", old, new, old_name="own", new_name="own2", kept="new")
+    assert (found.old, found.new, found.count) == (0.5, 0.8, 10)
+    assert found.difference == paired_difference(new, old)
+    assert found.verdict == "no different" and found.better == "new"
+    first, second = found.sentences("en")
+    assert "own2 against own on the same 10 held-out rows: accuracy 80.0 %" in first
+    assert "before 50.0 % (95 %: 23.7 to 76.3)" in first, "Wilson's interval of 5 of 10"
+    assert "difference +30.0 points (95 %: " in first
+    assert second.startswith("No clear difference. Use own2")
+    assert Comparison.from_dict(json.loads(json.dumps(found.to_dict()))) == dataclasses.replace(
+        found, kept="new"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict", "better"),
+    [(40, 0, "better", "new"), (0, 40, "worse", "old"), (3, 4, "no different", "old")],
+)
+def test_verdicts(ours, theirs, verdict, better):
+    new = np.array([1] * 50 + [1] * ours + [0] * theirs + [0] * 5, bool)
+    old = np.array([1] * 50 + [0] * ours + [1] * theirs + [0] * 5, bool)
+    found = compare_shares("accuracy", old, new)
+    assert (found.verdict, found.better) == (verdict, better)
+
+
+def test_a_tie_keeps_the_new_model():
+    right = np.array([True, False, True])
+    assert compare_shares("accuracy", right, right).better == "new"
+
+
+def test_means_and_scores_are_paired():
+    random = np.random.default_rng(5)
+    old = random.random(301)
+    new = old + 0.02 + 0.01 * random.random(301)  # always better, by much less than they spread
+    means = compare_means("token_f1", old, new)
+    scores = compare_scores("spearman", old, new, lambda values, rows: values[rows].mean(), 301)
+    for found in (means, scores):
+        low, high = found.difference
+        assert 0.02 < low < np.mean(new - old) < high < 0.03
+        assert found.old_interval.high > found.new_interval.low, "alone they overlap"
+        assert found.verdict == "better"
+
+
+def test_one_example_shows_no_difference():
+    found = compare_means("token_f1", [0.5], [0.9])
+    assert found.difference is None and found.verdict == "no different"
+    json.dumps(found.to_dict(), allow_nan=False)
+    assert "difference +0.400." in found.sentences("en")[0]
+
+
+def test_the_conclusion_begins_with_the_comparison():
+    right = np.arange(40) % 3 > 0
+    comparison = compare_shares("accuracy", ~right, right, old_name="own", new_name="own",
+                                kept="replaced")  # fmt: skip
+    known = dataclasses.replace(conclude_labels(right, {"tfidf": ~right}), comparison=comparison)
+    for code, name in (("en", "the new own against the old own"), ("ja", "新しいown")):
+        first, second, third, *_ = known.sentences(code)
+        assert first.startswith(name)
+        assert second == " ".join(comparison.sentences(code)[1:])
+        assert third == conclude_labels(right, {"tfidf": ~right}).sentences(code)[0]
+    figures = json.loads(json.dumps(known.to_dict()))
+    assert Conclusion.from_dict(figures).sentences() == known.sentences()
+
+
+def test_labels_that_a_model_does_not_know_have_probability_0():
+    found = with_labels(np.array([[0.2, 0.8]]), ["b", "a"], ["a", "b", "c"])
+    assert found.tolist() == [[0.8, 0.2, 0.0]]
+
+
+def test_a_free_place_beside_a_bundle(tmp_path):
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own-2").mkdir()
+    assert free_path(tmp_path / "own").name == "own-3"

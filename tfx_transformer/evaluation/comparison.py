@@ -1,0 +1,213 @@
+"""Two models on the same held-out examples, such as one and the one it was trained further from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from tfx_transformer import wording
+from tfx_transformer.evaluation.intervals import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    paired_difference,
+    proportion_interval,
+)
+from tfx_transformer.evaluation.labels import labelled_right
+from tfx_transformer.evaluation.score_text import distance_text, number_text, value_text
+
+Verdict = Literal["better", "no different", "worse"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A new model against an old one, on the same examples. More is better.
+
+    Attributes:
+        measure: name of the score, as in `wording.TEXTS`.
+        old, new: the scores.
+        old_interval, new_interval: their 95 % intervals; None: there is none.
+        difference: 95 % interval of the new score minus the old one, paired by example; None: there
+            are too few examples for one.
+        count: examples.
+        unit: of them: "row", "image" or "pair".
+        old_name, new_name: of the models.
+        kept: "new" or "old", "replaced" where the new model has replaced the old one; "": nothing
+            was decided.
+    """
+
+    measure: str
+    old: float
+    new: float
+    old_interval: Interval | None
+    new_interval: Interval | None
+    difference: Interval | None
+    count: int
+    unit: str
+    old_name: str = ""
+    new_name: str = ""
+    kept: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """The new model against the old one: better or worse where the interval leaves zero out."""
+        low, high = self.difference or (-np.inf, np.inf)
+        if low > 0:
+            return "better"
+        return "worse" if high < 0 else "no different"
+
+    @property
+    def better(self) -> Literal["old", "new"]:
+        """The model with the higher score; of equal ones the new one, which knows more examples."""
+        return "new" if self.new >= self.old else "old"
+
+    def sentences(self, language: str | None = None) -> list[str]:
+        """Return the two scores, their difference, and which model is kept.
+
+        Args:
+            language: "en" or "ja"; None: see `wording`.
+        """
+        difference = distance_text(self.measure, self.new - self.old, language, signed=True)
+        old_name, new_name = self.old_name, self.new_name
+        if old_name == new_name:
+            old_name = wording.say("the old", language, model=old_name)
+            new_name = wording.say("the new", language, model=new_name)
+        text = wording.say(
+            "compared",
+            language,
+            old_name=old_name,
+            new_name=new_name,
+            measure=wording.say(self.measure, language),
+            old=self._score(value_text(self.measure, self.old), self.old_interval, language),
+            new=self._score(value_text(self.measure, self.new), self.new_interval, language),
+            difference=self._score(difference, self.difference, language, "+"),
+            held_out=wording.examples(self.count, self.unit, language),
+        )
+        judged = wording.say(f"compared {self.verdict}", language)
+        if self.kept:
+            names = {"old_name": self.old_name, "new_name": self.new_name}
+            is_plain = self.kept == "new" and self.verdict == "better"
+            text_name = "kept" if is_plain else f"kept {self.kept}"
+            judged += wording.say(text_name, language, **names)
+        return [text, judged]
+
+    def _score(
+        self, shown: str, interval: Interval | None, language: str | None, sign: str = ""
+    ) -> str:
+        """Return a score with its interval, if it has one."""
+        if interval is None:
+            return shown
+        low, high = (number_text(self.measure, end, sign) for end in interval)
+        return wording.say("with interval", language, score=shown, low=low, high=high)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures and the verdict, as JSON values."""
+        figures = dataclasses.asdict(self) | {"verdict": self.verdict}
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in figures.items()}
+
+    @classmethod
+    def from_dict(cls, figures: Mapping[str, Any]) -> Comparison:
+        """Return what `to_dict` was of."""
+        names = [field.name for field in dataclasses.fields(cls)]
+        known = {name: figures[name] for name in names if name in figures}
+        return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()})
+
+
+def compare_shares(
+    measure: str, old: np.ndarray, new: np.ndarray, unit: str = "row", **names: str
+) -> Comparison:
+    """Return the comparison of two models by the share of examples that are right.
+
+    Args:
+        measure: of `Comparison`.
+        old, new: bool (n,), which examples each has right.
+        unit, names: of `Comparison`.
+    """
+    old, new = np.asarray(old, bool), np.asarray(new, bool)
+    count = len(old)
+    return Comparison(
+        measure,
+        float(old.mean()),
+        float(new.mean()),
+        proportion_interval(int(old.sum()), count),
+        proportion_interval(int(new.sum()), count),
+        paired_difference(new, old),
+        count,
+        unit,
+        **names,
+    )
+
+
+def compare_labels(
+    old: np.ndarray, new: np.ndarray, truth: np.ndarray, multi_label: bool = False, **options: str
+) -> Comparison:
+    """Return the comparison of two classifiers.
+
+    Args:
+        old, new: float (n, C), probabilities of the same labels.
+        truth, multi_label: of `labels.labelled_right`.
+        options: of `compare_shares`.
+    """
+    right = (labelled_right(found, truth, multi_label) for found in (old, new))
+    return compare_shares("exact_match" if multi_label else "accuracy", *right, **options)
+
+
+def compare_means(
+    measure: str, old: Sequence[float], new: Sequence[float], unit: str = "row", **names: str
+) -> Comparison:
+    """Return the comparison of two models by the mean of a score of each example, by bootstrap.
+
+    Args:
+        measure: of `Comparison`.
+        old, new: of each example.
+        unit, names: of `Comparison`.
+    """
+    first, second = np.asarray(old, np.float64), np.asarray(new, np.float64)
+    return Comparison(
+        measure,
+        float(first.mean()),
+        float(second.mean()),
+        mean_interval(first),
+        mean_interval(second),
+        mean_interval(second - first),
+        len(first),
+        unit,
+        **names,
+    )
+
+
+def compare_scores(
+    measure: str,
+    old: Any,
+    new: Any,
+    score: Any,
+    count: int,
+    unit: str = "row",
+    **names: str,
+) -> Comparison:
+    """Return the comparison of two models by a score of all examples together, by bootstrap over
+    examples (Koehn 2004).
+
+    Args:
+        measure: of `Comparison`.
+        old, new: what the score is computed of.
+        score: (old or new, int (n,) indices of examples) -> their score.
+        count: examples.
+        unit, names: of `Comparison`.
+    """
+    every = np.arange(count)
+    difference = bootstrap_interval(lambda rows: score(new, rows) - score(old, rows), count)
+    return Comparison(
+        measure,
+        float(score(old, every)),
+        float(score(new, every)),
+        bootstrap_interval(lambda rows: score(old, rows), count),
+        bootstrap_interval(lambda rows: score(new, rows), count),
+        difference,
+        count,
+        unit,
+        **names,
+    )

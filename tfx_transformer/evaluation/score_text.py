@@ -1,0 +1,41 @@
+"""Scores as people read them: shares as percentages, others with as many decimals as they need."""
+
+from __future__ import annotations
+
+from tfx_transformer import wording
+
+# Scores from 0 to 1 that are shown as percentages, and decimals of the others.
+_PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
+_DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
+
+
+def number_text(measure: str, value: float, sign: str = "") -> str:
+    """Return a value on the scale of a measure, without its unit, such as "91.2".
+
+    Args:
+        measure: name of the score, such as "accuracy".
+        value: of it.
+        sign: "+" shows the sign of a value above 0 too.
+    """
+    if measure in _PERCENT:
+        return f"{100 * value:{sign}.1f}"
+    return f"{value:{sign}.{_DECIMALS[measure]}f}"
+
+
+def value_text(measure: str, value: float) -> str:
+    """Return a value with its unit, such as "91.2 %"; arguments as of `number_text`."""
+    return number_text(measure, value) + " %" * (measure in _PERCENT)
+
+
+def distance_text(
+    measure: str, value: float, language: str | None = None, signed: bool = False
+) -> str:
+    """Return the difference of two values, such as "+3.1 points".
+
+    Args:
+        measure, value: of `number_text`.
+        language: "en" or "ja"; None: see `wording`.
+        signed: True if a difference above 0 has its sign too.
+    """
+    number = number_text(measure, value, "+" * signed)
+    return wording.say("points", language, number=number) if measure in _PERCENT else number

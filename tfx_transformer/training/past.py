@@ -1,0 +1,272 @@
+"""The past of a bundle that a training begins with: its labels, and the rows it has seen, which no
+later training holds out."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import difflib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer import bundle
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.joined import Correction, join_examples, settle
+from tfx_transformer.data.splits import Split, row_sum
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
+
+# Share of the labels in the data that the base must know for a training that goes on with them.
+_SHARE = 0.5
+# Rows up to which a bundle keeps their split: four bytes each.
+_MOST_ROWS = 2_000_000
+
+
+class Past:
+    """The past of the model that a training begins with; nothing is known of one that is not a
+    bundle of this package.
+
+    Args:
+        base: a bundle, or another source of `from_pretrained`, or "".
+
+    Attributes:
+        path: of the bundle; None: it is not one.
+        labels: names of its classes that the training goes on with; empty of another task, or of
+            other labels: then its read-out is made anew.
+        split: the rows it was trained on and those it held out; None: it does not say.
+        corrections: rows whose label a later table has changed.
+        notes: what was found out about the rows, for the terminal.
+
+    Raises:
+        InputError: the bundle cannot be read.
+    """
+
+    def __init__(self, base: str | os.PathLike[str] = "") -> None:
+        self.path: Path | None = None
+        self.labels: list[str] = []
+        self.split: Split | None = None
+        self.corrections: list[Correction] = []
+        self.notes: list[str] = []
+        self._config: dict[str, Any] = {}
+        self._has_table = False
+        if base and "://" not in str(base) and _is_bundle(Path(base)):
+            self.path = Path(base)
+            self._config = bundle.read_config(self.path)
+            self.labels = list(self._config.get("labels") or [])
+            self.split = Split.read(self.path)
+
+    def __repr__(self) -> str:
+        rows = quantity(len(self.split.training), "row") if self.split else "unknown rows"
+        return f"Past: {self.path}, trained on {rows}" if self.path else "Past: none"
+
+    @property
+    def is_comparable(self) -> bool:
+        """True if no row held out now is one that the base may have been trained on."""
+        return self.path is not None and (self.split is not None or self._has_table)
+
+    @property
+    def goes_on(self) -> bool:
+        """True if the training goes on with the labels of the base."""
+        return bool(self.labels)
+
+    def divide(
+        self,
+        train: Any,
+        held_out: Any | None,
+        split: Callable[..., tuple[Any, Any]],
+        share: float,
+        seed: int,
+        multi_label: bool = False,
+    ) -> tuple[Any, Any]:
+        """Return the examples to train on and those held out.
+
+        Rows that the base was trained on are trained on again, and those that it held out stay held
+        out, by the record in its bundle. Of new rows a share is held out, unless there is a table
+        for that; never one whose label the base may have given itself.
+
+        Args:
+            train: of one table or several, labelled.
+            held_out: of a table of its own; None: a share of `train` is held out.
+            split: (examples, share, seed) -> both parts.
+            share, seed: of `split`.
+            multi_label: True if a row may have several labels.
+
+        Raises:
+            InputError: there is nothing to hold out.
+        """
+        self._has_table = held_out is not None
+        self._compare_labels(train, multi_label)
+        if self.split is None:
+            train, self.corrections = settle(train, self._answers)
+            self._note(train)
+            if self.goes_on and held_out is None:
+                self.notes.append(
+                    f"{self.path} does not say which rows it has seen, so it is not compared: "
+                    "give held-out rows of their own (--validation)"
+                )
+            return (train, held_out) if held_out is not None else split(train, share, seed)
+        both, apart = train, frozenset[int]()
+        if held_out is not None:
+            held_out = self._without_training(held_out)
+            apart = frozenset(map(row_sum, held_out.keys()))
+            both = _with_first(held_out, train)
+        both, self.corrections = settle(both, self._answers)
+        self._note(train)
+        sides = self._sides(both, self.split.held_out | apart)
+        inside = [i for i, side in enumerate(sides) if side == "training"]
+        outside = [i for i, side in enumerate(sides) if side == "held out"]
+        new = [i for i, side in enumerate(sides) if side == "new"]
+        if new and held_out is None:
+            more, others = _split_places(both, new, split, share, seed)
+            inside, outside = sorted(inside + more), sorted(outside + others)
+        elif new:
+            inside = sorted(inside + new)
+        if not outside or not inside:
+            raise InputError(
+                f"{train.path}: it holds none of the rows that {self.path} "
+                f"{'holds out' if not outside else 'may be trained on'}.\n"
+                f"  Name the table of {self.path} first, so that it forgets nothing:\n"
+                f"  first.csv,{os.path.basename(str(train.path))}; or give held-out rows of "
+                "their own (--validation)."
+            )
+        found = both.take(outside)
+        if held_out is not None:
+            found = dataclasses.replace(found, path=held_out.path)
+        return both.take(inside), found
+
+    def _without_training(self, held_out: Any) -> Any:
+        """Return the held-out examples that the base was not trained on."""
+        assert self.split is not None
+        kept = [
+            index
+            for index, key in enumerate(held_out.keys())
+            if row_sum(key) not in self.split.training
+        ]
+        if left_out := len(held_out) - len(kept):
+            count = quantity(left_out, "held-out row")
+            self.notes.append(f"{count} left out: {self.path} was trained on them")
+        return held_out.take(kept)
+
+    def _sides(self, both: Any, apart: frozenset[int]) -> list[str]:
+        """Return the side of each example: "training", "held out", or "new".
+
+        Args:
+            apart: rows that are held out, unless the base was trained on them.
+        """
+        assert self.split is not None
+        sides = []
+        predicted = both.predicted or [False] * len(both)
+        for index, number in enumerate(map(row_sum, both.keys())):
+            if number in self.split.training:
+                sides.append("training")
+            elif number in apart:
+                sides.append("held out")
+            else:
+                own = predicted[index] and set(both.labels[index]) <= set(self.labels)
+                sides.append("training" if own else "new")
+        if self.goes_on and "held out" not in sides:
+            self.notes.append(
+                f"none of the rows that {self.path} holds out is there: name its table too"
+            )
+        return sides
+
+    def _compare_labels(self, train: Any, multi_label: bool) -> None:
+        """Forget the labels of the base where the data have mostly others, or another kind; else
+        note the new ones."""
+        if not self.labels:
+            return
+        several = bool(self._config.get("architecture", {}).get("multi_label"))
+        counts = collections.Counter(label for labels in train.labels for label in labels)
+        known = set(self.labels) & counts.keys()
+        if several != multi_label or len(known) < _SHARE * len(counts):
+            self.labels = []
+        for name in sorted(counts.keys() - set(self.labels)) if self.labels else ():
+            note = f"new label {name!r}: {quantity(counts[name], 'row')}"
+            alike = difflib.get_close_matches(name, self.labels, n=1, cutoff=0.75)
+            self.notes.append(note + (f"; did you mean {alike[0]!r}?" if alike else ""))
+
+    def _note(self, train: Any) -> None:
+        if train.open_rows:
+            self.notes.append(f"{quantity(train.open_rows, 'row')} still open: left out")
+        if self.corrections:
+            count = quantity(len(self.corrections), "row")
+            self.notes.append(f"{count} of an earlier table with another label in a later one")
+
+    def _answers(self, inputs: list[Any]) -> list[tuple[str, ...]]:
+        """Return the labels that the base gives to texts or images."""
+        if not self.labels:
+            return [()] * len(inputs)
+        return [found.labels for found in self.open().classify(inputs)]
+
+    def open(self) -> Any:
+        """Return what answers for the base: its TFLite file where it has one, else by Keras.
+
+        Raises:
+            InputError: it is damaged.
+        """
+        assert self.path is not None
+        if any((self.path / name).is_file() for name in bundle.LITERT.values()):
+            from tfx_transformer import runtime
+
+            return runtime.load(self.path)
+        from tfx_transformer.models.predicting import predictor
+        from tfx_transformer.models.saving import load
+
+        model, tokenizer = load(self.path)
+        return predictor(model, tokenizer, self._config.get("labels") or [])
+
+
+def split_of(read: Sequence[Any], past: Past) -> Split | None:
+    """Return the split of what was read, training and held-out examples, and of the past; None of
+    other things, such as files of tokens, and of more rows than a bundle is to keep.
+
+    Args:
+        read: training examples and held-out ones.
+        past: of the base.
+    """
+    if len(read) != 2 or not all(isinstance(part, Examples) for part in read):
+        return None
+    if sum(map(len, read)) > _MOST_ROWS:
+        return None
+    found = Split.of(*(part.keys() for part in read))
+    return found if past.split is None else found | past.split
+
+
+def _is_bundle(path: Path) -> bool:
+    from tfx_transformer.models.pretrained import is_checkpoint
+
+    return (path / bundle.CONFIG).is_file() and not is_checkpoint(path)
+
+
+def _with_first(held_out: Any, train: Any) -> Any:
+    """Return held-out examples and those of the training as of tables, the held-out ones first."""
+    path = str(train.path)
+    if train.tables is None:
+        return join_examples([held_out, train], path)
+    numbers = sorted(set(train.tables))
+    parts = [
+        train.take([index for index, table in enumerate(train.tables) if table == number])
+        for number in numbers
+    ]
+    joined = join_examples([held_out, *parts], path)
+    rows = [f"{row} of {held_out.path}" for row in held_out.rows]
+    return dataclasses.replace(
+        joined, rows=[*rows, *train.rows], bad_rows=[*held_out.bad_rows, *train.bad_rows]
+    )
+
+
+def _split_places(
+    both: Any, new: Sequence[int], split: Callable[..., tuple[Any, Any]], share: float, seed: int
+) -> tuple[list[int], list[int]]:
+    """Return the places of new examples to train on and of those to hold out; none where no label
+    has two different ones."""
+    numbered = dataclasses.replace(both.take(new), rows=list(new))
+    try:
+        inside, outside = split(numbered, share, seed)
+    except InputError:
+        if not 0 <= share <= 1:
+            raise
+        return list(new), []
+    return list(inside.rows), list(outside.rows)
