@@ -40,7 +40,7 @@ _YOUNGER = (
     "\U0001e08f\U0001e130-\U0001e136\U0001e2ae\U0001e2ec-\U0001e2ef\U0001e4ec-\U0001e4ef"
     "\U0001e5ee-\U0001e5ef\U0001e6e3-\U0001e6f5"
 )
-_KNOWN = re.compile(f"[^{_YOUNGER}]+")
+COMPOSED = re.compile(f"[^{_YOUNGER}]+")
 
 
 # What composes with nothing before it, and more tokens than what is cut through has.
@@ -171,7 +171,7 @@ class ByteLevelTokenizer(Tokenizer):
         """Return where the tokens of a stretch are; first: characters before it."""
         written, places = text, [(i, i + 1) for i in range(len(text))]
         if self._bpe.composed and not text.isascii():
-            composed = (offsets.composed(run[0]) + run.span() for run in _KNOWN.finditer(text))
+            composed = (offsets.composed(run[0]) + run.span() for run in COMPOSED.finditer(text))
             written, places, end = "", [], 0
             for run, inner, start, stop in composed:
                 between = range(end, start)
@@ -204,7 +204,7 @@ class ByteLevelTokenizer(Tokenizer):
     def _encoded(self, text: str) -> Iterator[list[int]]:
         """A stretch without added tokens, a slice at a time."""
         if self._bpe.composed and not text.isascii():
-            text = _KNOWN.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
+            text = COMPOSED.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
         if self._bpe.prefix_space and text and not text.startswith(" "):
             text = f" {text}"
         for ids in super()._slices(text):

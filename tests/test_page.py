@@ -1,0 +1,349 @@
+"""Pages that run bundles in a browser: their files, and the JavaScript that needs no browser."""
+
+import base64
+import hashlib
+import html
+import json
+import re
+import shutil
+import tarfile
+
+import javascript
+import numpy as np
+import pytest
+from conformance.nasty_texts import nasty_texts
+from slow import ALL_TESTS
+
+from tfx_transformer import bundle, images
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
+from tfx_transformer.page import card, litert_js, page_files, single_page, write_page, write_single
+from tfx_transformer.page.chats import chat_spec
+from tfx_transformer.page.patterns import to_javascript
+from tfx_transformer.page.tokenizers import tokenizer_spec
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
+from tfx_transformer.text.tokenizer import Tokenizer
+
+TEXTS = nasty_texts(3000 if ALL_TESTS else 150) + ["", "x" * 3000, "猫" * 25_000, "a b " * 9000]
+FAMILIES = ("gpt2", "roberta", "llama3", "qwen", "smollm", "bert", "bert_cased")
+CONFORMANCE = javascript.ROOT / "tests" / "conformance" / "tokenizers"
+
+
+@pytest.fixture
+def litert(tmp_path):
+    """A folder as the npm package is, with scripts that do nothing."""
+    folder = tmp_path / "litert"
+    (folder / "dist").mkdir(parents=True)
+    (folder / "wasm").mkdir()
+    version = json.dumps({"name": "@litertjs/core", "version": litert_js.VERSION}, indent=2)
+    (folder / "package.json").write_text(version)
+    module = 'var a = "</script>";\nimport { createWasmLib } from "x";\nexport {\n  a\n};\n'
+    (folder / "dist" / "index.js").write_text(module)
+    for name in litert_js.BUILDS.values():
+        (folder / "wasm" / f"{name}.js").write_text("var ModuleFactory = 1;")
+        (folder / "wasm" / f"{name}.wasm").write_bytes(b"\0asm" * 9)
+    return folder
+
+
+@pytest.mark.slow(but=["own", "qwen", "bert"])
+@pytest.mark.parametrize("name", ["own", *FAMILIES])
+def test_ids_are_those_of_python(name, encoder_words):
+    tokenizer = encoder_words if name == "own" else Tokenizer.from_pretrained(CONFORMANCE / name)
+    expected = [tokenizer.encode(text) for text in TEXTS]
+    ids, texts = javascript.run(
+        """((t) => [data.texts.map((x) => t.encode(x)), data.ids.map((x) => t.decode?.(x))])(
+          newTokenizer(data.spec))""",
+        {"spec": tokenizer_spec(tokenizer), "texts": TEXTS, "ids": expected},
+    )
+    assert ids == expected
+    if not name.startswith("bert"):
+        assert texts == [tokenizer.decode(ids) for ids in expected]
+
+
+@pytest.mark.parametrize("name", ["t5", "gemma"])
+def test_other_tokenizers_are_refused(name):
+    with pytest.raises(InputError, match="does not run in a page yet"):
+        tokenizer_spec(Tokenizer.from_pretrained(CONFORMANCE / name))
+
+
+PATTERNS = {
+    r"\p{Han}+|\p{L}|\pN|\p{^Lu}": r"\p{Script=Han}+|\p{L}|\p{N}|\P{Lu}",
+    r"[\s\d]+(?!\S)": r"[\p{White_Space}\p{Nd}]+(?!\P{White_Space})",
+    "(?i:'s|k)": "(?:'[sSſ]|[kK\u212a])",
+    r"(?s:(?:(?!a).)+).": r"(?:(?:(?!a)[^])+).",
+    r"[\-a/{]\/\'": r"[\-a\/\{]\/'",
+    r"\x41\u{1F600}\U0001f600": r"\u{41}\u{1F600}\u{0001f600}",
+}
+
+
+def test_patterns_become_those_of_javascript():
+    assert {pattern: to_javascript(pattern) for pattern in PATTERNS} == PATTERNS
+    compiled = javascript.run("data.map((x) => new RegExp(x, 'gu').flags)", [*PATTERNS.values()])
+    assert set(compiled) == {"gu"}
+
+
+@pytest.mark.parametrize(
+    "pattern", ["a++", "[^a]?+", "(?<n>a)", "[a[b]]", r"\G", "(?x:a)", "[a&&b]"]
+)
+def test_patterns_that_javascript_lacks_are_refused(pattern):
+    with pytest.raises(InputError, match="which JavaScript lacks"):
+        to_javascript(pattern)
+
+
+def test_random_numbers_are_those_of_numpy():
+    seeds = [0, 1, 7, 2**31, 2**32 - 1, 2**32, 2**40 + 3, 2**70 + 11]
+    pairs = [[str(seed), index] for seed in seeds for index in (0, 5)]
+    script = """data.map(([seed, index]) => {
+      const drawn = new Uniforms(BigInt(seed), index);
+      return Array.from({length: 9}, () => drawn.next());
+    })"""
+    expected = [
+        np.random.default_rng([int(s), i]).random(9, dtype="float32").tolist() for s, i in pairs
+    ]
+    assert javascript.run(script, pairs) == expected
+
+
+def resized(cases):
+    """float32 images of the page for [image, size, how]."""
+    script = """data.map(([pixels, [height, width], size, how]) =>
+      Array.from(resizeImage(Uint8Array.from(pixels), width, height, size, how)))"""
+    data = [[i.reshape(-1).tolist(), i.shape[:2], size, how] for i, size, how in cases]
+    found = javascript.run(script, data)
+    return [np.reshape(one, (case[1], case[1], 3)) for one, case in zip(found, cases, strict=True)]
+
+
+def test_images_are_resized_as_in_python():
+    random = np.random.default_rng(3)
+    shapes = [(5, 31), (40, 11), (16, 16), (7, 7)]
+    arrays = [random.integers(0, 256, (*shape, 3)).astype("uint8") for shape in shapes]
+    cases = [(array, size, None) for array in arrays for size in (7, 16)]
+    for found, (array, size, _) in zip(resized(cases), cases, strict=True):
+        np.testing.assert_allclose(found, images.resize(array, size), atol=1e-3)
+
+
+def test_images_are_resized_as_by_pillow():
+    array = np.random.default_rng(4).integers(0, 256, (23, 37, 3)).astype("uint8")
+    names = ["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+    cases = [
+        (array, min(sides), {"width": sides[0], "height": sides[1], "filter": name})
+        for sides in [(11, 9), (50, 60), (37, 13)]
+        for name in names
+    ]
+    cases.append((array, 8, {"shortest_edge": 10, "filter": "bicubic"}))
+    for found, (_, size, how) in zip(resized(cases), cases, strict=True):
+        np.testing.assert_array_equal(found, images.resize(array, size, how))
+
+
+def test_tables_are_read():
+    quoted = 'a;text\r\n1;"x ""y""; z\nw"\r\n\r\n2;\r\n'
+    script = "((t) => [t, columnsOf(t)])(readTable(data, 'a.csv'))"
+    table, columns = javascript.run(script, "\ufeff" + quoted)
+    assert table == {"header": ["a", "text"], "rows": [["1", 'x "y"; z\nw'], ["2", ""]]}
+    assert columns == [{"name": "a", "best": False}, {"name": "text", "best": True}]
+    found = javascript.run(
+        "[readTable(data, 'x.txt'), readTable('a\\tb\\n1\\t2', 'x.tsv')]", "q\n\nr"
+    )
+    assert [table["rows"] for table in found] == [[["q"], ["r"]], [["1", "2"]]]
+
+
+def special(*names):
+    return Tokenizer.train(["a"], 300, names)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_templates_become_lists(end):
+    tokenizer = special("<|im_start|>", "<|im_end|>")
+    template = (
+        "{% if messages[0].role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>"
+        + end
+        + "{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
+        "<|im_end|>" + end + "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
+        "{% endif %}"
+    )
+    end_id, start = tokenizer.special_tokens["<|im_end|>"], tokenizer.special_tokens["<|im_start|>"]
+    spec = chat_spec(ChatTemplate(template, tokenizer, end_id))
+    tail = [end_id, *([end] if end else [])]
+    assert spec["trim"]
+    assert spec["begin"]["untold"] == [start, "system\nBe brief.", *tail]
+    assert spec["begin"]["told"] + spec["roles"]["system"][0] == [start, "system\n"]
+    assert spec["roles"]["user"] == [[start, "user\n"], tail]
+    assert spec["ask"] == [start, "assistant\n"]
+
+
+def test_our_own_template_becomes_lists():
+    tokenizer = special(*ROLE_TOKENS)
+    system, user, assistant = (tokenizer.special_tokens[name] for name in ROLE_TOKENS)
+    spec = chat_spec(ChatTemplate(CHAT_TEMPLATE, tokenizer))
+    assert spec["roles"]["user"] == [[user], [tokenizer.end_id]]
+    assert spec["roles"]["assistant"] == [[assistant], [tokenizer.end_id]]
+    assert spec["ask"] == [assistant] and not spec["trim"]
+    assert spec["begin"]["told"] + spec["roles"]["system"][0] == [system]
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for m in messages %}{{ m.content | upper }}</s>{% endfor %}",
+        "{% for m in messages %}{{ loop.index }}{{ m.content }}</s>{% endfor %}",
+        "{{ messages[-1].content }}</s>",
+        "{{ raise_exception('no') }}",
+    ],
+)
+def test_templates_that_do_more_are_refused(template):
+    with pytest.raises(InputError, match="a page cannot repeat"):
+        chat_spec(ChatTemplate(template, special(*ROLE_TOKENS)))
+
+
+def test_cards_become_html():
+    text = (
+        "# <b>\n\nOne `x<y` and **two**\nlines, [here](https://a.b).\n\n- a\n  more\n- b\n\n"
+        "    code <\n\n```python\n# no\n\nheading\n```\n\n| a | b |\n|---|--:|\n| 1 | 2 |"
+    )
+    assert card.to_html(text) == (
+        "<h2>&lt;b&gt;</h2>"
+        "<p>One <code>x&lt;y</code> and <strong>two</strong> lines, here (https://a.b).</p>"
+        "<ul><li>a more</li><li>b</li></ul>"
+        '<pre tabindex="0">code &lt;</pre><pre tabindex="0"># no\n\nheading</pre>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="a"><table><thead><tr>'
+        '<th scope="col">a</th><th scope="col">b</th></tr></thead><tbody><tr><td>1</td><td>2</td>'
+        "</tr></tbody></table></div>"
+    )
+
+
+@pytest.fixture
+def bundled(encoder_words, tmp_path):
+    """Makes a bundle of a task whose TFLite file nobody runs."""
+
+    def make(task="classification", labels=("bird", "猫", "dog"), card="# Animals", **details):
+        path = tmp_path / "saved_models" / "animals"
+        settings = {"num_classes": len(labels)} if task == "classification" else {}
+        size = {"vocabulary_size": encoder_words.vocabulary_size, "hidden_dim": 8, "num_heads": 2}
+        size |= {"num_layers": 1, "intermediate_dim": 8}
+        config = TransformerConfig(**size, **settings)
+        values = {"format": 1, "task": task, "architecture": config.to_dict()}
+        with bundle.writing(path, overwrite=True) as folder:
+            bundle.write_config(folder, values | {"labels": list(labels)} | details)
+            bundle.write_tokenizer(folder, encoder_words)
+            (folder / "README.md").write_text(card, "utf-8")
+            (folder / "model.tflite").write_bytes(b"\0\0\0\0TFL3")
+        return path
+
+    return make
+
+
+def data_of(page, name):
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.S)
+    return json.loads(found[1])
+
+
+def test_a_folder_holds_what_the_page_loads(bundled, litert, tmp_path):
+    content = page_files(bundled(), litert_js=litert)
+    written = write_page(content, tmp_path / "page")
+    (written.parent / "old.bin").write_bytes(b"of an older page")
+    write_page(content, tmp_path / "page")
+    builds = {f"litert.{b}.{kind}.gz" for b in litert_js.BUILDS for kind in ("js", "wasm")}
+    assert {p.name for p in written.parent.iterdir()} == {"index.html", "model.tflite"} | builds
+    assert content["model.tflite"] == b"\0\0\0\0TFL3"
+    page = content["index.html"].decode()
+    spec = data_of(page, "bundle")
+    assert (spec["kind"], spec["labels"]) == ("text", ["bird", "猫", "dog"])
+    assert "connect-src 'self'" in page
+    assert '"<\\/script>"' not in page and r'"\x3c/script>"' in page, "of the module"
+
+
+def test_one_file_holds_everything(bundled, litert, tmp_path):
+    content = single_page(bundled(), litert_js=litert)
+    file = write_single(content, tmp_path / "new" / "page.html")
+    page = file.read_text("utf-8")
+    assert "connect-src 'none'" in page
+    for name in ("model.tflite", "litert.compat.js.gz", "litert.compat.wasm.gz"):
+        assert f'id="file {name}"' in page
+    assert write_single(content, file) == file
+    (tmp_path / "other.html").write_text("mine")
+    with pytest.raises(InputError, match="something other than a page"):
+        write_single(content, tmp_path / "other.html")
+    with pytest.raises(InputError, match="something other than a page"):
+        write_page({}, tmp_path)
+
+
+def test_the_policy_names_the_script(bundled, litert):
+    page = page_files(bundled(), litert_js=litert)["index.html"].decode()
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    script = re.findall(r"<script>(.*?)</script>", page, re.S)
+    digests = [base64.b64encode(hashlib.sha256(s.encode()).digest()).decode() for s in script]
+    assert f"script-src 'sha256-{digests[0]}' 'wasm-unsafe-eval';" in policy
+    assert "default-src 'none'" in policy and "'unsafe-eval'" not in policy
+
+
+def test_names_of_strangers_stay_texts(bundled, litert):
+    evil = ["</script><script>alert(1)</script>", "<!--", "]]>"]
+    path = bundled(labels=evil, card="# </template><script>alert(2)</script>")
+    page = page_files(path, litert_js=litert)["index.html"].decode()
+    assert data_of(page, "bundle")["labels"] == evil
+    assert "alert(1)</script>" not in page and "<script>alert" not in page
+    assert html.escape("</template><script>alert(2)</script>") in page
+
+
+@pytest.mark.parametrize("task", ["masked", "nonsense"])
+def test_bundles_without_a_page_are_refused(bundled, litert, task):
+    with pytest.raises(InputError, match="has no page"):
+        page_files(bundled(task), litert_js=litert)
+
+
+def test_a_missing_variant_is_named(bundled, litert):
+    with pytest.raises(InputError, match="holds no int4 file.*\n.*--to litert"):
+        page_files(bundled(), "int4", litert)
+
+
+def test_the_npm_package_is_read_wherever_it_is(litert, tmp_path, monkeypatch):
+    archive = tmp_path / "core.tgz"
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(litert, "package")
+    nested = tmp_path / "node_modules" / "@litertjs" / "core"
+    shutil.copytree(litert, nested)
+    places = [litert, archive, tmp_path, tmp_path / "node_modules"]
+    assert len({litert_js.LiteRTjs(place).wasm("simd") for place in places}) == 1
+    (nested / "package.json").write_text('{"name": "@litertjs/core", "version": "2.4.0"}')
+    with pytest.raises(InputError, match="is not version"):
+        litert_js.LiteRTjs(tmp_path)
+    with pytest.raises(InputError, match="npm pack"):
+        litert_js.LiteRTjs(tmp_path / "nowhere")
+    (litert / "wasm" / "litert_wasm_internal.js").unlink()
+    with pytest.raises(InputError, match="lacks the file wasm/litert_wasm_internal.js"):
+        litert_js.LiteRTjs(litert).script("simd")
+
+
+def test_the_npm_package_is_downloaded_once(litert, tmp_path, monkeypatch):
+    archive = tmp_path / "registry" / "@litertjs" / "core" / "-" / f"core-{litert_js.VERSION}.tgz"
+    archive.parent.mkdir(parents=True)
+    with tarfile.open(archive, "w:gz") as packed:
+        packed.add(litert, "package")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("npm_config_registry", (tmp_path / "registry").as_uri())
+    with pytest.raises(InputError, match="its sha512 differs"):
+        litert_js.LiteRTjs()
+    assert not (tmp_path / "cache").exists(), "what came was not kept"
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    monkeypatch.setattr(litert_js, "INTEGRITY", digest)
+    first = litert_js.LiteRTjs().module()
+    archive.unlink()
+    assert litert_js.LiteRTjs().module() == first, "it is in the cache"
+    shutil.rmtree(tmp_path / "cache")
+    with pytest.raises(
+        InputError, match="cannot be downloaded from file:.*\n.*npm pack.*\n.*--litert-js"
+    ):
+        litert_js.LiteRTjs()
+
+
+def test_texts_are_in_both_languages():
+    texts = json.loads((javascript.APP / "texts.json").read_text("utf-8"))
+    assert all(len(pair) == 2 and all(pair) for pair in texts.values())
+    fields = [[set(re.findall(r"{(\w+)}", text)) for text in pair] for pair in texts.values()]
+    assert [one for one, other in fields if one != other] == []
+    used = "".join(file.read_text("utf-8") for file in javascript.APP.glob("*.js"))
+    assert [name for name in texts if f"'{name}'" not in used and not grouped(name)] == []
+
+
+def grouped(name):
+    """Of names that are put together of a kind or an option."""
+    return name.partition(" ")[0] in ("lead", "option")

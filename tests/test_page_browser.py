@@ -1,0 +1,209 @@
+"""Pages answer in headless Chromium as the runtime does in Python: the same words, labels, vectors.
+
+Runs where Chromium is installed and LITERT_JS names a folder `node_modules`; see
+tests/browser/README.md. ALL_TESTS=1 asks 100 questions of each kind instead of 5.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from slow import ALL_TESTS
+
+from tfx_transformer import images, page, runtime
+from tfx_transformer.evaluation.occlusion import occlusion
+from tfx_transformer.generation.chat import Chat
+from tfx_transformer.page import litert_js
+
+HERE = Path(__file__).parent / "browser"
+sys.path.insert(0, str(HERE))
+import chromium  # noqa: E402
+import devtools  # noqa: E402
+
+COUNT = 100 if ALL_TESTS else 5
+
+
+def missing() -> str | None:
+    """Why nothing can be tried."""
+    if chromium.executable() is None:
+        return f"none of {', '.join(chromium.NAMES)} is installed"
+    if "LITERT_JS" not in os.environ:
+        return "LITERT_JS names no folder node_modules: see tests/browser/README.md"
+    file = Path(os.environ["LITERT_JS"], "@litertjs/core/package.json")
+    if not file.is_file() or json.loads(file.read_text())["version"] != litert_js.VERSION:
+        return f"{file} is not of version {litert_js.VERSION}"
+    return None
+
+
+WHY_NOT = missing()
+pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with devtools.tab() as tab:
+        yield tab
+
+
+@pytest.fixture
+def opened(browser, tmp_path):
+    """Opens the page of a bundle from the disk; returns (tab, what answers in Python)."""
+
+    def open_page(path):
+        content = page.single_page(path, litert_js=os.environ["LITERT_JS"])
+        file = page.write_single(content, tmp_path / f"{path.name}.html")
+        browser.addresses.clear()
+        browser.said.clear()
+        browser.open(file.as_uri())
+        return browser, runtime.load(path)
+
+    yield open_page
+    other = [a for a in browser.addresses if not a.startswith((tmp_path.as_uri(), "blob:null/"))]
+    assert not other, "it asks nobody for anything"
+    assert not [said for said in browser.said if "Security Policy" in said or "threw" in said]
+
+
+@pytest.fixture(scope="module")
+def writers(encoder_words, tmp_path_factory):
+    """Bundles of a translator and of models that continue texts and chat, weights at random."""
+    from tiny_models import tiny_causal, tiny_model
+
+    import tfx_transformer as tfx
+
+    folder = tmp_path_factory.mktemp("writers")
+    chatting = tfx.Tokenizer.train(["the cat sees a dog 猫が見る"] * 5, 280, tfx.ROLE_TOKENS)
+    tfx.ChatTemplate.of(chatting)
+    made = {
+        "translator": (tiny_model, encoder_words),
+        "writer": (tiny_causal, encoder_words),
+        "assistant": (tiny_causal, chatting),
+    }
+    for name, (make, tokenizer) in made.items():
+        size = tokenizer.vocabulary_size
+        model = make(vocabulary_size=size, max_sequence_length=61, position="rotary")
+        tfx.save(folder / name, model, tokenizer)
+        tfx.export.litert(folder / name)
+    return folder
+
+
+def words(count):
+    """Texts, of which some are odd."""
+    random = np.random.default_rng(8)
+    known = ["the", "cat", "sees", "a", "dog", "猫", "が", "見る", "😀", " ", "\t"]
+    return [" ".join(random.choice(known, n)) or "?" for n in random.integers(1, 13, count)]
+
+
+def differing(found, expected):
+    """What differs, and that the answers are not all the same."""
+    assert len(set(expected)) > min(len(expected), 5) / 2
+    return [pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]]
+
+
+@pytest.mark.parametrize("name", ["translator", "writer"])
+def test_texts_are_written_as_in_python(name, writers, opened):
+    tab, model = opened(writers / name)
+    texts = [text for text in words(COUNT) if text.strip()]
+    found = [tab.ask("answer", {"text": text}, {"maxNewTokens": 9})["text"] for text in texts]
+    assert not differing(found, model.generate(texts, max_new_tokens=9))
+    python = {"temperature": 1.2, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 5}
+    options = {"topK": 30, "topP": 0.9, "repetitionPenalty": 1.3, "temperature": 1.2, "seed": 5}
+    options["maxNewTokens"] = 9
+    found = [tab.ask("answer", {"text": text}, options)["text"] for text in texts]
+    assert not differing(found, [model.generate(x, max_new_tokens=9, **python) for x in texts])
+
+
+def test_conversations_go_on_as_in_python(writers, opened):
+    tab, model = opened(writers / "assistant")
+    for number in range(max(2, COUNT // 10)):
+        tab.ask("reset", {})
+        system = "the cat" if number % 2 else ""
+        chat = Chat(model, system)
+        for text in ("the cat", " sees? ", "猫😀"):
+            found = tab.ask("answer", {"text": text, "system": system}, {"maxNewTokens": 5})
+            assert found["text"] == chat.say(text, max_new_tokens=5)
+    for _ in range(4):  # the context is full: the oldest turns go
+        found = tab.ask("answer", {"text": "the cat sees a dog"}, {"maxNewTokens": 9})
+    assert found["forgotten"] and found["used"] <= found["context"] == 61
+
+
+def test_texts_are_classified_as_in_python(text_classifier, opened):
+    tab, model = opened(text_classifier.path)
+    texts = words(COUNT) + ["the " * 40]
+    found = [tab.ask("answer", {"texts": [text]}) for text in texts]
+    for answer, expected in zip(found, model.probabilities(texts), strict=True):
+        ours = {one["id"]: one["probability"] for one in answer["ranked"]}
+        np.testing.assert_allclose([ours[i] for i in range(3)], expected, atol=1e-5)
+    assert found[-1]["cut"] and not found[0]["cut"]
+    pieces = tab.ask("explain", {"texts": ["the cat 猫が見る"], "label": 1})
+    expected = occlusion(model.probabilities, "the cat 猫が見る", 1)
+    assert [(p["start"], p["end"]) for p in pieces] == [
+        (p.start, p.start + len(p.text)) for p in expected
+    ]
+    weights = [piece["weight"] for piece in pieces]
+    np.testing.assert_allclose(weights, [piece.weight for piece in expected], atol=1e-5)
+
+
+def test_what_is_typed_is_classified(topic_classifier, opened):
+    tab, model = opened(topic_classifier.path)
+    tab.evaluate(
+        """new Promise((done) => {
+          const field = document.querySelector('textarea');
+          field.value = 'the cat sees';
+          field.dispatchEvent(new Event('input'));
+          setTimeout(done, 1500);
+        })"""
+    )
+    shown = tab.evaluate("[...document.querySelectorAll('.bars li')].map((x) => x.textContent)")
+    (answer,) = model.classify(["the cat sees"])
+    ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+    assert shown == [f"{name} {100 * value:.1f} %" for name, value in ranked]
+    chosen = tab.evaluate(
+        "[...document.querySelectorAll('.chosen .name')].map((x) => x.textContent)"
+    )
+    assert set(chosen) == set(answer.labels)
+
+
+def test_vectors_are_those_of_python(text_embedder, opened):
+    tab, model = opened(text_embedder.path)
+    texts = words(COUNT)
+    vectors = tab.ask("many", {"texts": texts})
+    np.testing.assert_allclose(vectors, model.embed(texts), atol=1e-5)
+
+
+def test_images_are_classified_as_in_python(image_classifier, opened):
+    tab, model = opened(image_classifier.path)
+    random = np.random.default_rng(6)
+    for _ in range(COUNT):
+        height, width = map(int, random.integers(5, 40, 2))
+        pixels = random.integers(0, 256, (height, width, 3)).astype("uint8")
+        request = {"pixels": pixels.reshape(-1).tolist(), "width": width, "height": height}
+        answer = tab.ask("answer", request)
+        ours = {one["id"]: one["probability"] for one in answer["ranked"]}
+        (expected,) = model.probabilities([pixels])
+        np.testing.assert_allclose([ours[i] for i in range(3)], expected, atol=1e-5)
+
+
+def test_a_picture_is_read_as_in_python(image_classifier, opened):
+    """A PNG file, through the field for files."""
+    tab, model = opened(image_classifier.path)
+    file = image_classifier.inputs[0]
+    tab.choose("#file", [file])
+    tab.evaluate("new Promise((done) => setTimeout(done, 800))")
+    shown = tab.evaluate("document.querySelector('.bars li').textContent")
+    answer = model.classify(images.read_image(file))
+    assert shown == f"{answer.label} {100 * answer.probability:.1f} %"
+
+
+def test_a_folder_runs_behind_a_server(text_classifier, browser, tmp_path):
+    content = page.page_files(text_classifier.path, litert_js=os.environ["LITERT_JS"])
+    index = page.write_page(content, tmp_path / "page")
+    with devtools.serve(index.parent) as address:
+        browser.open(address)
+        found = browser.ask("answer", {"texts": ["the cat"]})
+        (expected,) = runtime.load(text_classifier.path).classify(["the cat"])
+        assert found["labels"][0]["label"] == expected.label
+    with pytest.raises(RuntimeError, match="python -m http.server"):
+        browser.open(index.as_uri())

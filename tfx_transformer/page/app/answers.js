@@ -1,0 +1,371 @@
+// What a bundle answers, by its task: the counterpart of the package's `runtime` in Python.
+
+import {CausalSession, Encoder, TranslationSession} from './engine.js';
+import {resizeImage} from './images.js';
+import {nextToken, softmax, Uniforms} from './sampling.js';
+import {arrayOf, newDecoder, newTokenizer} from './tokenizers.js';
+
+/** An error to be shown by its name in texts.json, with the values that it mentions. */
+export class Refusal extends Error {
+  constructor(name, values = {}) {
+    super(name);
+    this.values = values;
+  }
+}
+
+/** Lets other messages in; a step is followed by one. */
+function breathe() {
+  return new Promise((resolve) => {
+    const {port1, port2} = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(null);
+  });
+}
+
+/** Turns ids into text as they come; the bytes of half a character are held back. */
+class Writer {
+  constructor(tokenizer) {
+    this.tokenizer = tokenizer;
+    this.decoder = newDecoder();
+    this.text = '';
+  }
+
+  add(id) {
+    this.text += this.decoder.decode(arrayOf(this.tokenizer.bytesOf(id)), {stream: true});
+  }
+
+  finish() {
+    this.text += this.decoder.decode();
+    return this.text;
+  }
+}
+
+/**
+ * Writes token by token.
+ *
+ * step: (id, index) -> logits; first: the id of step 0; limit: most tokens; call: {options, show,
+ * stopped}, of a request.
+ * Returns: {ids, the last one of which is the end token unless the limit was reached; text}.
+ */
+async function write(step, first, limit, endId, tokenizer, {options = {}, show, stopped}) {
+  const writer = new Writer(tokenizer);
+  const uniforms = new Uniforms(options.seed ?? 0);
+  const most = Math.min(options.maxNewTokens || limit, limit);
+  const ids = [];
+  let id = first;
+  while (ids.length < most) {
+    const logits = await step(id, ids.length);
+    id = nextToken(logits, ids, uniforms, options);
+    ids.push(id);
+    if (id === endId) break;
+    writer.add(id);
+    show?.({text: writer.text, tokens: ids.length});
+    await breathe();
+    if (stopped?.()) break;
+  }
+  return {ids, text: writer.finish()};
+}
+
+/** Translates, or whatever an encoder-decoder was trained for. */
+class Translator {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.session = new TranslationSession(model, bundle.ids.padding);
+  }
+
+  async answer({text}, call) {
+    const most = this.maxLength - 1;
+    const source = this.tokenizer.encode(text);
+    const ids = [...source.slice(0, most), this.ids.end];
+    await this.session.start(ids);
+    const step = (id, position) => this.session.step(id, position);
+    const written = await write(
+      step, this.ids.start, this.maxLength, this.ids.end, this.tokenizer, call);
+    return {
+      text: written.text,
+      tokens: written.ids.length,
+      cut: source.length > most ? most : 0,
+    };
+  }
+}
+
+/** Continues texts. */
+class Continuer {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.session = new CausalSession(model);
+  }
+
+  async answer({text}, call) {
+    const found = this.tokenizer.encode(text);
+    const most = this.session.context - 1;
+    const room = most - this.ids.prefix.length;
+    const kept = found.slice(Math.max(0, found.length - room));
+    let ids = [...this.ids.prefix, ...kept];
+    if (!ids.length) ids = [this.ids.end];
+    await this.session.extend(ids.slice(0, -1), 0);
+    const start = ids.length - 1;
+    const step = (id, index) => this.session.step(id, start + index);
+    const limit = this.session.context - ids.length;
+    const written = await write(step, ids.at(-1), limit, this.ids.end, this.tokenizer, call);
+    return {
+      text: written.text,
+      tokens: written.ids.length,
+      cut: found.length > room ? room : 0,
+    };
+  }
+}
+
+// What Python's str.strip takes for a blank.
+const BLANK = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]+';
+const BLANK_ENDS = new RegExp(`^${BLANK}|${BLANK}$`, 'g');
+
+function strip(text) {
+  return text.replace(BLANK_ENDS, '');
+}
+
+/**
+ * A conversation that keeps its cache from turn to turn: each adds only what is new.
+ *
+ * bundle.chat: what the template writes, as lists of texts and ids of special tokens: begin (where
+ * no system message opens the conversation), roles, {role: [before, after]} of each message, and
+ * ask, behind the last one; trim: whether blanks at the ends of a message are left out.
+ */
+class Assistant {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.session = new CausalSession(model);
+    this.reset();
+  }
+
+  reset() {
+    this.messages = [];
+    this.cached = []; // tokens in the cache
+    this.pending = []; // written last, not in the cache yet
+  }
+
+  /** The ids of messages with what stands around them; begins: nothing is before them. */
+  #frame(messages, begins) {
+    const parts = [];
+    if (begins) parts.push(...this.chat.begin[messages[0].role === 'system' ? 'told' : 'untold']);
+    for (const {role, content} of messages) {
+      const [before, after] = this.chat.roles[role];
+      parts.push(...before, this.chat.trim ? strip(content) : content, ...after);
+    }
+    return [...parts, ...this.chat.ask];
+  }
+
+  /** Ids of texts and special tokens; what stands between two special tokens is one text. */
+  #encode(parts) {
+    const ids = [];
+    let text = '';
+    for (const part of [...parts, null]) {
+      if (typeof part === 'string') {
+        text += part;
+        continue;
+      }
+      ids.push(...this.tokenizer.encode(text));
+      text = '';
+      if (part !== null) ids.push(part);
+    }
+    return ids;
+  }
+
+  /** How many tokens of the cache stay, and the ids that the model has to read after them. */
+  #unread(messages) {
+    const [, after] = this.chat.roles.assistant;
+    const end = after.indexOf(this.ids.end);
+    if (this.cached.length && end >= 0) {
+      const parts = [...after.slice(end + 1), ...this.#frame(messages.slice(-1), false)];
+      return [this.cached.length, [...this.pending, ...this.#encode(parts)]];
+    }
+    return [0, this.#encode(this.#frame(messages, true))];
+  }
+
+  async answer({text, system = ''}, call) {
+    if (system && !this.chat.roles.system) throw new Refusal('no system');
+    if (!this.messages.length && system) this.messages = [{role: 'system', content: system}];
+    let messages = [...this.messages, {role: 'user', content: text}];
+    let [position, ids] = this.#unread(messages);
+    let forgotten = 0;
+    while (position + ids.length + Math.min(16, this.session.context >> 2) > this.session.context) {
+      const first = messages[0].role === 'system' ? 1 : 0;
+      if (messages.length - first < 3) {
+        if (position + ids.length < this.session.context) break;
+        throw new Refusal('too long', {tokens: ids.length, context: this.session.context});
+      }
+      messages = [...messages.slice(0, first), ...messages.slice(first + 2)];
+      forgotten += 1;
+      [this.cached, this.pending] = [[], []];
+      [position, ids] = this.#unread(messages);
+    }
+    await this.session.extend(ids.slice(0, -1), position);
+    const start = position + ids.length - 1;
+    const step = (id, index) => this.session.step(id, start + index);
+    const limit = this.session.context - start - 1;
+    const written = await write(step, ids.at(-1), limit, this.ids.end, this.tokenizer, call);
+    const last = written.ids.at(-1);
+    this.cached.push(...ids, ...written.ids.slice(0, -1));
+    // An answer that was cut off is closed, as all answers are in training.
+    this.pending = last === this.ids.end ? [last] : [last, this.ids.end];
+    this.messages = [...messages, {role: 'assistant', content: written.text}];
+    const used = this.cached.length + 1;
+    return {
+      text: written.text,
+      tokens: written.ids.length,
+      forgotten,
+      used,
+      context: this.session.context,
+    };
+  }
+}
+
+/** The ids that an encoder reads of the texts of a row, framed and cut to fit. */
+function frame(tokenizer, texts, {before, between, after, end}, longest) {
+  const room = longest - before.length - after.length - between.length * (texts.length - 1);
+  const parts = texts.map((text) => tokenizer.encode(text));
+  const whole = parts.reduce((sum, part) => sum + part.length, 0);
+  for (const part of parts) part.length = Math.min(part.length, room);
+  for (;;) {
+    const excess = parts.reduce((sum, part) => sum + part.length, 0) - room;
+    if (excess <= 0) break;
+    const longestPart = parts.reduce((a, b) => (b.length > a.length ? b : a));
+    const others = parts.filter((part) => part !== longestPart).map((part) => part.length);
+    const lead = longestPart.length - Math.max(0, ...others);
+    longestPart.length -= Math.min(excess, Math.max(lead, 1));
+  }
+  const ids = [...before];
+  parts.forEach((part, index) => ids.push(...(index ? between : []), ...part));
+  ids.push(...after);
+  return {ids: ids.length ? ids : [end], cut: whole > room ? room : 0};
+}
+
+/** Probabilities of logits, and the labels that they mean. */
+function classification(logits, {labels, severalLabels}) {
+  const probabilities = severalLabels
+    ? logits.map((value) => 0.5 * (1 + Math.tanh(0.5 * value)))
+    : softmax(logits);
+  const ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  const named = ranked.map((id) => ({label: labels[id], probability: probabilities[id], id}));
+  return {
+    ranked: named,
+    labels: severalLabels ? named.filter((one) => one.probability > 0.5) : named.slice(0, 1),
+  };
+}
+
+// Scripts that are written without spaces are cut where the script changes, others at spaces.
+const PIECES = new RegExp(
+  '[\\u3400-\\u4dbf\\u4e00-\\u9fff\\u3005-\\u3007]+|[\\u3040-\\u309f]+|[\\u30a0-\\u30ff]+' +
+  '|[^\\s\\u3005-\\u3007\\u3040-\\u30ff\\u3400-\\u4dbf\\u4e00-\\u9fff]+', 'gu');
+const MOST_PIECES = 48;
+
+/** [start, end] of the pieces of a text, at most so many. */
+function pieces(text, most) {
+  const found = [...text.matchAll(PIECES)].map((one) => [one.index, one.index + one[0].length]);
+  const each = Math.ceil(found.length / most) || 1;
+  const groups = [];
+  for (let at = 0; at < found.length; at += each) {
+    groups.push([found[at][0], found[Math.min(at + each, found.length) - 1][1]]);
+  }
+  return groups;
+}
+
+/** Classifies texts, or rows of several. */
+class TextClassifier {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.encoder = new Encoder(model, bundle.ids.padding);
+  }
+
+  async #classify(texts) {
+    const {ids, cut} = frame(this.tokenizer, texts, this.frame, this.maxLength);
+    return {...classification(await this.encoder.runIds(ids), this), cut};
+  }
+
+  answer({texts}) {
+    return this.#classify(texts);
+  }
+
+  /**
+   * How much lower the probability of a label is without each piece of a text (occlusion, Zeiler
+   * and Fergus 2014, section 4.2): [{column, start, end, weight}].
+   */
+  async explain({texts, label}, {stopped} = {}) {
+    const probability = async (row) =>
+      (await this.#classify(row)).ranked.find(({id}) => id === label).probability;
+    const whole = await probability(texts);
+    const found = [];
+    for (const [column, text] of texts.entries()) {
+      const most = Math.max(1, Math.floor(MOST_PIECES / texts.length));
+      for (const [start, end] of pieces(text, most)) {
+        const row = texts.with(column, text.slice(0, start) + text.slice(end));
+        found.push({column, start, end, weight: whole - (await probability(row))});
+        await breathe();
+        if (stopped?.()) return [];
+      }
+    }
+    return found;
+  }
+}
+
+/** Classifies images. */
+class ImageClassifier {
+  constructor(model, bundle) {
+    Object.assign(this, bundle);
+    this.encoder = new Encoder(model, 0);
+  }
+
+  /** pixels: Uint8 (height * width * 3), colours. */
+  async answer({pixels, width, height}) {
+    const {size, how} = this.image;
+    const resized = resizeImage(pixels, width, height, size, how);
+    return classification(await this.encoder.runImage(resized, size), this);
+  }
+}
+
+/** Turns texts into vectors. */
+class Embedder {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.encoder = new Encoder(model, bundle.ids.padding);
+  }
+
+  /** float32 (width); prompt: name of one of the model's, or null: the default. */
+  async answer({text, prompt = null}) {
+    const start = this.prompts[prompt ?? this.defaultPrompt] ?? '';
+    const {ids, cut} = frame(this.tokenizer, [start + text], this.frame, this.maxLength);
+    return {vector: await this.encoder.runIds(ids), cut};
+  }
+
+  /** The vectors of many texts. */
+  async many({texts, prompt = null}, {show, stopped} = {}) {
+    const vectors = [];
+    for (const text of texts) {
+      vectors.push((await this.answer({text, prompt})).vector);
+      if (vectors.length % 8 === 0) {
+        show?.({done: vectors.length, of: texts.length});
+        await breathe();
+        if (stopped?.()) break;
+      }
+    }
+    return vectors;
+  }
+}
+
+// kind of the page -> what answers.
+const KINDS = {
+  translation: Translator,
+  continuation: Continuer,
+  chat: Assistant,
+  text: TextClassifier,
+  image: ImageClassifier,
+  vectors: Embedder,
+};
+
+/** What answers for a bundle; bundle: the description that the page holds. */
+export function newAnswerer(model, bundle) {
+  return new KINDS[bundle.kind](model, bundle);
+}
