@@ -33,11 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # By which files a bundle is needed that takes half a minute or more to make.
 NEEDED = {
-    "trained": ("tests/test_cli.py", "tests/test_export.py"),
+    "assistant": ("tests/test_assistant.py", "tests/test_serve.py"),
+    "trained": ("tests/test_cli.py", "tests/test_export.py", "tests/test_serve_translator.py"),
     "encoder_bundles": (
         "tests/test_cli_classify.py",
         "tests/faults/test_hostile_models.py",
         "tests/test_encoder_export.py",
+        "tests/test_serve_readers.py",
         "tests/test_text_columns.py",
     ),
 }

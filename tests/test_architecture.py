@@ -51,6 +51,7 @@ FLOORS = {
     "training": 5,
     "export": 6,
     "page": 7,  # a page over the runtime and the exported files
+    "serve": 7,  # a server over the runtime
     "cli": 8,
     "__main__": 8,
     "__init__": 8,
@@ -214,7 +215,7 @@ def defined(module: str) -> set[str]:
     """The names that a module has when it is imported."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(modules()[module].read_text(encoding="utf-8"))):
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
@@ -283,8 +284,9 @@ def test_the_exceptions_are_needed():
         assert used == {function}, f"{module}: take it out of FRAMEWORK_IN"
 
 
-def test_a_bundle_runs_without_the_rest():
-    reached = reachable("runtime.__init__")
+@pytest.mark.parametrize("start", ["runtime.__init__", "serve.server"])
+def test_a_bundle_runs_without_the_rest(start):
+    reached = reachable(start)
     assert {"config", "text.tokenizer", "generation.loop"} <= reached.keys()
     heavy = [
         f"{module} (imported by {reached[module]}) imports {found.target}"
@@ -446,11 +448,12 @@ def test_the_tables_have_the_tasks_that_there_are():
     from tfx_transformer.cli import scoring
     from tfx_transformer.prediction.answers import PREDICTIONS
     from tfx_transformer.runtime import tasks
+    from tfx_transformer.serve.tasks import TASKS as served
 
     assert tfx_transformer.models.saving.TASKS.keys() == TASKS
     answering = TASKS - {"masked"}
     assert tasks.TASKS.keys() == tfx_transformer.export.tasks.TASKS.keys() == answering
-    assert PREDICTIONS.keys() == answering
+    assert PREDICTIONS.keys() == served.keys() == answering
     assert scoring.KINDS.keys() <= answering
 
 
@@ -465,7 +468,9 @@ PHRASES = re.compile(
 def documented(path: Path) -> Iterator[tuple[str, str]]:
     """The name and the docstring of a module, and of everything in it."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+        if isinstance(
+            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+        ):
             text = ast.get_docstring(node)
             if text:
                 yield getattr(node, "name", "the module"), text

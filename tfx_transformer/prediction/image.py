@@ -57,8 +57,12 @@ class ImageClassifier(TablePredictor):
             raise InputError("there are no images.\n  Give one or more.")
         starts = range(0, len(images), self.batch_size)
         batches = (images[start : start + self.batch_size] for start in starts)
-        logits = [self.engine.run_images(np.stack(list(map(self.read, b)))) for b in batches]
+        logits = [self.run_rows(list(map(self.read, batch))) for batch in batches]
         return self.labels.probabilities(np.concatenate(logits))
+
+    def run_rows(self, rows: Sequence[np.ndarray]) -> np.ndarray:
+        """float32 (rows, classes): the logits of images, of `read`."""
+        return self.engine.run_images(np.stack(rows))
 
     @overload
     def classify(self, images: Image) -> Classification: ...

@@ -51,10 +51,12 @@ class _TextReader(TablePredictor):
             f"{quantity(self.max_length, 'token')}\n  {self.tokenizer!r}"
         )
 
-    def _run(self, texts: Sequence[Text]) -> np.ndarray:
-        if not len(texts):
-            raise InputError("there are no texts.\n  Give one or more.")
-        rows = [frame(self.tokenizer, text, self.max_length) for text in texts]
+    def rows(self, texts: Sequence[Text]) -> list[list[int]]:
+        """Return the ids that the model reads of each text."""
+        return [frame(self.tokenizer, text, self.max_length) for text in texts]
+
+    def run_rows(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
+        """float32 (rows, width): what the engine makes of the ids of each text, of `rows`."""
         if len(rows) == 1:
             return self.engine.run_ids(rows)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -63,6 +65,11 @@ class _TextReader(TablePredictor):
         ordered = np.empty_like(results)
         ordered[order] = results
         return ordered
+
+    def _run(self, texts: Sequence[Text]) -> np.ndarray:
+        if not len(texts):
+            raise InputError("there are no texts.\n  Give one or more.")
+        return self.run_rows(self.rows(texts))
 
 
 class TextClassifier(_TextReader):

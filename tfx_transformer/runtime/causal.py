@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -140,25 +141,32 @@ class LiteRTSession:
     Args:
         decoder: `decode`, of one row, or `decode_<rows>`; a cache is the same in both.
         prefills: by length.
+        cache: buffers of a row of another session, which this one then shares; None: its own.
     """
 
-    def __init__(self, decoder: Signature, prefills: dict[int, Signature]) -> None:
+    def __init__(
+        self,
+        decoder: Signature,
+        prefills: dict[int, Signature],
+        cache: dict[str, Any] | None = None,
+    ) -> None:
         self._decoder = decoder
         self._prefills = prefills
-        buffers = {n: decoder.input_buffer(n) for n in decoder.inputs if n.startswith("kv_cache_")}
+        all_names = [name for name in decoder.inputs if name.startswith("kv_cache_")]
+        buffers = cache or {name: decoder.input_buffer(name) for name in all_names}
         self._tokens = decoder.input_buffer("tokens")
         self._input_pos = decoder.input_buffer("input_pos")
         self._logits = decoder.output_buffer("logits")
         self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | buffers
         self._outputs = {"logits": self._logits} | buffers
         # Each row's buffers, by their names in a signature of one row.
-        self._caches = [buffers]
+        self.caches = [buffers]
         if decoder.rows > 1:
             names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
-            self._caches = [
+            self.caches = [
                 {n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)
             ]
-        self._context = decoder.inputs[next(iter(buffers))][1][2]
+        self._context = decoder.inputs[all_names[0]][1][2]
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
         """Writes tokens into the cache of a row, many at a time.
@@ -166,7 +174,7 @@ class LiteRTSession:
         The shortest prefill that holds them all is padded; what it writes behind them is written
         over by the tokens that follow, before anything may look there.
         """
-        left, cache = np.asarray(ids, "int32"), self._caches[row]
+        left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
             fitting = [n for n in self._prefills if position + n <= self._context]
             length = min((n for n in fitting if n >= len(left)), default=max(fitting))

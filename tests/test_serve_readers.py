@@ -1,0 +1,144 @@
+"""A server with classifiers and embedders: what arrives together runs together."""
+
+import base64
+import concurrent.futures
+import json
+
+import jsonschema
+import numpy as np
+import openai
+import pytest
+from serving import running
+
+from tfx_transformer import runtime
+from tfx_transformer.prediction.tagging import TextTagger
+from tfx_transformer.prediction.tags import Tags
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+class _Capitals:
+    """An engine of a tagger: every token of an upper-case letter begins a name."""
+
+    def __init__(self, tokenizer):
+        self.tokenizer = tokenizer
+
+    def run_ids(self, rows):
+        longest = max(map(len, rows))
+        logits = np.zeros((len(rows), longest, 3), "float32")
+        for row, ids in enumerate(rows):
+            for place, index in enumerate(ids):
+                is_name = self.tokenizer.decode([index]).strip().isupper()
+                logits[row, place] = (-9, 9, -9) if is_name else (9, -9, -9)
+        return logits
+
+
+@pytest.fixture(scope="module")
+def server(text_classifier, topic_classifier, text_embedder, image_classifier):
+    exported = (text_classifier, topic_classifier, text_embedder, image_classifier)
+    tokenizer = Tokenizer.train(["a B"], 270)
+    tagger = TextTagger(_Capitals(tokenizer), tokenizer, Tags(["O", "B-NAME", "I-NAME"]), 11)
+    more = [("names", tagger, {"task": "tagging"})]
+    with running([one.path for one in exported], more=more) as started:
+        yield started
+
+
+def close(found, expected):
+    return np.allclose(np.array(found), np.array(expected), atol=1e-5)
+
+
+def test_labels_are_those_of_the_model(server, text_classifier, topic_classifier):
+    for exported in (text_classifier, topic_classifier):
+        texts = exported.inputs
+        alone = runtime.load(exported.path).classify(texts)
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            asked = [
+                pool.submit(server.post, "/classify", model=exported.path.name, input=text)
+                for text in texts
+            ]
+            found = [one.result().json()["data"][0] for one in asked]
+        whole = server.post("/classify", model=exported.path.name, input=texts).json()["data"]
+        assert [one["index"] for one in whole] == list(range(len(texts)))
+        for one, other, expected in zip(found, whole, alone, strict=True):
+            assert one["label"] == other["label"] == expected.label
+            assert one["labels"] == list(expected.labels)
+            values = list(expected.probabilities.values())
+            assert close(list(one["probabilities"].values()), values)
+            assert close(list(other["probabilities"].values()), values)
+
+
+def test_vectors_are_those_of_the_model(server, text_embedder):
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    texts = text_embedder.inputs
+    expected = runtime.load(text_embedder.path).embed(texts)
+    # The client asks for base64 by itself; numbers are asked for without it.
+    found = client.embeddings.create(model=text_embedder.path.name, input=texts)
+    assert close([one.embedding for one in found.data], expected)
+    plain = server.post("/v1/embeddings", input=texts * 9).json()
+    assert close([one["embedding"] for one in plain["data"]], list(expected) * 9)
+    assert plain["usage"]["prompt_tokens"] == 9 * found.usage.prompt_tokens > 0
+    one = server.post("/v1/embeddings", input=texts[0], dimensions=expected.shape[1]).json()
+    assert close(one["data"][0]["embedding"], expected[0])
+
+
+def test_images_come_as_base64(server, image_classifier):
+    expected = runtime.load(image_classifier.path).classify(image_classifier.inputs)
+    images = [base64.b64encode(file.read_bytes()).decode() for file in image_classifier.inputs]
+    images[1] = f"data:image/png;base64,{images[1]}"
+    answer = server.post("/classify", model=image_classifier.path.name, input=images).json()
+    for one, other in zip(answer["data"], expected, strict=True):
+        assert one["label"] == other.label
+        assert close(list(one["probabilities"].values()), list(other.probabilities.values()))
+
+
+def test_spans_have_the_characters_of_the_text(server):
+    texts = ["猫 A b", "b" * 40 + " C " + "b" * 40, "", "b"]
+    answer = server.post("/tag", input=texts).json()
+    found = [[tuple(s[k] for k in ("start", "end", "label", "text")) for s in one["spans"]]
+             for one in answer["data"]]  # fmt: skip
+    assert found == [[(2, 3, "NAME", "A")], [(41, 42, "NAME", "C")], [], []]
+    assert answer["data"][0]["spans"][0]["probability"] > 0.99
+    described = server.client.get("/openapi.json").json()["paths"]["/tag"]["post"]
+    schema = described["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(answer, schema)
+    assert server.post("/tag", input="a" * 20_001).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "name", "given", "words"),
+    [
+        ("/classify", "pictures", "not base64!", "not an image in base64"),
+        ("/classify", "pictures", "http://127.0.0.1/x.png", "No other address is fetched"),
+        ("/classify", "pictures", "file:///etc/passwd", "not an image in base64"),
+        ("/classify", "pictures", "/etc/passwd", "not an image"),
+        ("/classify", "pictures", "YWJj", "image"),
+        ("/classify", "pictures", "", "empty"),
+        ("/classify", "pictures", [["a", "b"]], "one image"),
+        ("/classify", "animals", [["a", "b"]], "has 2 texts; the model reads 1"),
+        ("/classify", "animals", [], "of 1 to 1,024 items"),
+        ("/classify", "animals", ["a"] * 1025, "of 1 to 1,024 items"),
+        ("/classify", "animals", [["a"], 3], "item 2"),
+        ("/classify", "vectors", "a", "does not answer /classify"),
+        ("/v1/embeddings", "vectors", [1, 2, 3], "another tokenizer"),
+        ("/v1/embeddings", "vectors", [[1, 2, 3]], "another tokenizer"),
+        ("/v1/embeddings", "vectors", {"a": 1}, "'input'"),
+        ("/v1/chat/completions", "vectors", "a", "is not known"),
+    ],
+)
+def test_what_is_wrong_is_said(server, path, name, given, words):
+    response = server.post(path, model=name, input=given)
+    assert response.status_code == 400 and words in response.json()["error"]["message"]
+
+
+def test_a_text_without_tokens_and_one_that_is_too_long(server):
+    long = "the cat " * 9_000
+    data = server.post("/classify", model="animals", input=["", long, "\0", "\u202e"]).json()
+    assert len({json.dumps(one["probabilities"]) for one in data["data"]}) > 1
+    assert server.post("/classify", model="animals", input=long * 20).status_code in (200, 413)
+
+
+def test_models_are_chosen_by_name(server):
+    missing = server.post("/classify", input="a")
+    assert missing.status_code == 400 and "animals" in missing.json()["error"]["message"]
+    wrong = server.post("/classify", input="a", model="x" * 150)
+    assert wrong.status_code == 404 and len(wrong.json()["error"]["message"]) < 250
+    assert server.client.get("/v1/models/animals").json()["task"] == "classification"

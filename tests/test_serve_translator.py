@@ -1,0 +1,56 @@
+"""A server with a translator: texts take turns, and beams are searched."""
+
+import concurrent.futures
+
+import openai
+import pytest
+from serving import running
+from trained import BEAMS
+
+from tfx_transformer import runtime
+
+
+@pytest.fixture(scope="module")
+def server(trained):
+    with running([trained.path]) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def alone(trained):
+    return runtime.load(trained.path, threads=1)
+
+
+def test_texts_take_turns(server, trained, alone):
+    texts = trained.texts[:12]
+    expected = alone.generate(texts)
+    with concurrent.futures.ThreadPoolExecutor(len(texts)) as pool:
+        found = list(pool.map(lambda text: server.post("/translate", input=text).json(), texts))
+    assert [one["data"][0]["text"] for one in found] == expected
+    together = server.post("/translate", input=texts).json()
+    assert [one["text"] for one in together["data"]] == expected
+    assert len(set(expected)) > 6
+    read = sum(len(alone.encode(text)) for text in texts)
+    assert together["usage"]["prompt_tokens"] == read
+
+
+def test_beams(server, trained, alone):
+    texts = trained.texts[:3]
+    found = server.post("/translate", input=texts, beams=BEAMS).json()["data"]
+    assert [one["text"] for one in found] == alone.generate(texts, beams=BEAMS)
+    refused = server.post("/translate", input=texts, beams=BEAMS + 1)
+    assert refused.status_code == 400 and "beams" in refused.json()["error"]["message"]
+    refused = server.post("/translate", input=texts, beams=BEAMS, temperature=1)
+    assert refused.status_code == 400 and "exclude" in refused.json()["error"]["message"]
+
+
+def test_it_completes_texts_as_well(server, trained, alone):
+    client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+    texts = trained.texts[:3]
+    name = trained.path.name
+    found = client.completions.create(model=name, prompt=texts)
+    assert [choice.text for choice in found.choices] == alone.generate(texts)
+    pieces = client.completions.create(model=name, prompt=texts[0], stream=True)
+    assert "".join(piece.choices[0].text for piece in pieces) == alone.generate(texts[0])
+    response = server.post("/v1/chat/completions", messages=[{"role": "user", "content": "x"}])
+    assert response.status_code == 404

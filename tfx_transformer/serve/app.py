@@ -1,0 +1,278 @@
+"""The application: which address answers what, and who may ask."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from tfx_transformer import json_files
+from tfx_transformer.errors import InputError
+from tfx_transformer.serve import fields, index, openapi, tasks
+from tfx_transformer.serve.endpoints import Endpoint
+from tfx_transformer.serve.errors import JSON, Refusal
+from tfx_transformer.serve.service import Call, Service
+from tfx_transformer.serve.work import LOGGER
+
+Handler = Callable[[Request], Awaitable[Response]]
+# Addresses that answer without the key: they say nothing about the requests of others.
+OPEN = ("/healthz", "/")
+# Seconds in which the rest of a body that is too long is thrown away, so that the client reads why.
+_DRAIN = 2.0
+# Seconds beyond all deadlines, after which a connection is given up.
+_MORE = 15.0
+
+
+def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = ()) -> Any:
+    """Return the ASGI application of a service, which begins and ends with it.
+
+    Args:
+        service: the models.
+        key: that requests have to bear ("Authorization: Bearer KEY"); None: none is needed.
+        hosts: names by which the server may be addressed, so that no page of another site can
+            lead a browser here; empty: any.
+    """
+    routes = [
+        Route(endpoint.path, _answering(service, endpoint, names), methods=["POST"])
+        for endpoint, names in tasks.endpoints()
+    ]
+    routes += _pages(service, key is not None)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        service.start()
+        yield
+        service.stop()
+        await asyncio.to_thread(service.join)
+
+    handlers: dict[Any, Any] = {HTTPException: _refused_by_starlette}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return _Guard(app, service, key, hosts, [route.path for route in routes])
+
+
+def _pages(service: Service, has_key: bool) -> list[Route]:
+    """The addresses that answer GET."""
+    served_tasks = {served.task for served in service.models.values()}
+    answered = [
+        endpoint for endpoint, names in tasks.endpoints() if not served_tasks.isdisjoint(names)
+    ]
+    models = [(served.id, served.task) for served in service.models.values()]
+    html = index.page(models, answered)
+    described = openapi.description(answered, has_key)
+
+    async def page(request: Request) -> Response:
+        return HTMLResponse(html, headers={"Content-Security-Policy": index.POLICY})
+
+    async def description(request: Request) -> Response:
+        return JSON(described)
+
+    async def health(request: Request) -> Response:
+        healthy = service.is_healthy
+        return JSON({"status": "ok" if healthy else "unavailable"}, 200 if healthy else 503)
+
+    async def metrics(request: Request) -> Response:
+        queues = [
+            (served.worker.labels, served.worker.reserved) for served in service.models.values()
+        ]
+        return PlainTextResponse(
+            service.metrics.text(queues), media_type="text/plain; version=0.0.4"
+        )
+
+    async def models_list(request: Request) -> Response:
+        return JSON({"object": "list", "data": list(map(_model, service.models.values()))})
+
+    async def one_model(request: Request) -> Response:
+        served = service.models.get(request.path_params["name"])
+        if served is None:
+            raise HTTPException(404)
+        return JSON(_model(served))
+
+    pages: dict[str, Handler] = {
+        "/": page,
+        "/openapi.json": description,
+        "/healthz": health,
+        "/metrics": metrics,
+        "/v1/models": models_list,
+        "/v1/models/{name}": one_model,
+    }
+    return [Route(path, handler, methods=["GET"]) for path, handler in pages.items()]
+
+
+def _model(served: Any) -> dict[str, Any]:
+    """Return a model in OpenAI's form."""
+    return {
+        "id": served.id,
+        "object": "model",
+        "created": served.created,
+        "owned_by": "tfx-transformer",
+        "task": served.task,
+    }
+
+
+def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handler:
+    """Return what answers the requests to an endpoint.
+
+    Args:
+        names: the tasks whose models do.
+    """
+
+    async def answer(request: Request) -> Response:
+        try:
+            deadline = time.monotonic() + service.limits.seconds
+            values = fields.read(await _read_json(request, service, endpoint), endpoint.fields)
+            served = service.find(values.get("model"), endpoint.path, names)
+            client = request.client.host if request.client else ""
+            call = Call(request, values, served, deadline, client)
+            return await endpoint.handle(service, call)
+        except Refusal as refusal:
+            return refusal.response()
+        except InputError as error:
+            return Refusal(400, str(error), "invalid_value").response()
+        except ClientDisconnect:
+            return Refusal(499, "The client has gone.").response()
+        except Exception:
+            LOGGER.exception(f"a fault of {endpoint.path}")
+            service.metrics.count("tfx_faults_total", 'model=""')
+            return Refusal(500, "The request met a fault of the program.", "fault").response()
+
+    return answer
+
+
+async def _read_json(request: Request, service: Service, endpoint: Endpoint) -> Any:
+    """Return the value of a request's body.
+
+    Raises:
+        Refusal: it is not JSON, too long, or too slow.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise Refusal(415, "Send JSON, with Content-Type: application/json.", "content_type")
+    limits = service.limits
+    most = limits.image_body if endpoint.images else limits.body
+    try:
+        async with asyncio.timeout(limits.body_seconds):
+            data = await _read_body(request, most)
+    except TimeoutError as error:
+        raise Refusal(
+            408, f"The request did not arrive within {limits.body_seconds:g} seconds."
+        ) from error
+    if data is None:
+        raise Refusal(
+            413, f"The request has more than {most:,} bytes. Send fewer inputs at a time.",
+            "too_large", headers={"Connection": "close"},
+        )  # fmt: skip
+    try:
+        return json_files.parse(data.decode("utf-8"), unique=True)
+    except RecursionError as error:
+        raise Refusal(400, "The request is nested too deep.", "not_json") from error
+    except ValueError as error:  # an InputError is one
+        reason = str(error)[:200]
+        raise Refusal(400, f"The request is not JSON: {reason}.", "not_json") from error
+
+
+async def _read_body(request: Request, most: int) -> bytes | None:
+    """Return a body; None if it has more than `most` bytes."""
+    length = request.headers.get("content-length", "")
+    too_long = length.isdecimal() and (len(length) > 15 or int(length) > most)
+    data = bytearray()
+    parts = request.stream()
+    async for part in parts:
+        if too_long or len(data) + len(part) > most:
+            break
+        data += part
+    else:
+        return bytes(data)
+    data.clear()
+    with contextlib.suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(_DRAIN):
+            async for _ in parts:
+                pass
+    return None
+
+
+async def _refused_by_starlette(request: Request, error: HTTPException) -> Response:
+    """Return the response for an address that is not there, or that answers another method."""
+    path = request.url.path[:100]
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        text = f"{path} answers {allowed}, not {request.method[:20]}."
+        return Refusal(405, text, headers=dict(error.headers or {})).response()
+    return Refusal(error.status_code, f"There is no {path}. See / or /openapi.json.").response()
+
+
+class _Guard:
+    """Everything that holds for all requests: who may ask, how long, and counts of them.
+
+    Args:
+        app: the application; service, key, hosts: see `create_app`.
+        paths: that are counted by their names.
+    """
+
+    def __init__(
+        self, app: Any, service: Service, key: str | None, hosts: Sequence[str], paths: list[str]
+    ) -> None:
+        self._app, self._service = app, service
+        self._key = None if key is None else key.encode("utf-8")
+        self._hosts, self._paths = frozenset(hosts), frozenset(paths)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 499
+
+        async def send_guarded(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
+            await send(message)
+
+        limits = self._service.limits
+        try:
+            refusal = self._refusal(Request(scope))
+            async with asyncio.timeout(limits.seconds + limits.body_seconds + _MORE):
+                await (refusal.response() if refusal else self._app)(scope, receive, send_guarded)
+        except TimeoutError:
+            pass  # a client that does not read its answer; the connection is closed
+        finally:
+            path = scope["path"] if scope["path"] in self._paths else "other"
+            self._service.metrics.count("tfx_requests_total", f'path="{path}",status="{status}"')
+            self._service.metrics.observe(path, time.monotonic() - began)
+
+    def _refusal(self, request: Request) -> Refusal | None:
+        """Return why a request may not be answered, whatever it asks."""
+        host = request.headers.get("host", "")
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
+        if self._hosts and name.lower() not in self._hosts:
+            return Refusal(
+                403,
+                "This server is not known by this name. Whoever started it may allow it with "
+                "--allow-host.",
+                "host",
+            )
+        if self._key is None or request.url.path in OPEN:
+            return None
+        kind, _, given = request.headers.get("authorization", "").partition(" ")
+        if kind.lower() == "bearer" and hmac.compare_digest(
+            given.strip().encode("utf-8", "surrogateescape"), self._key
+        ):
+            return None
+        return Refusal(
+            401,
+            "Send the key of this server: Authorization: Bearer KEY.",
+            "invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )

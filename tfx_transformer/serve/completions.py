@@ -1,0 +1,289 @@
+"""Models that write, as OpenAI's chat completions and completions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, NamedTuple
+
+from starlette.responses import Response, StreamingResponse
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.preprocessors import ChatPreprocessor
+from tfx_transformer.serve import sampling
+from tfx_transformer.serve.endpoints import MODEL, Endpoint
+from tfx_transformer.serve.errors import JSON, Refusal, encode
+from tfx_transformer.serve.fields import Field
+from tfx_transformer.serve.limits import MOST_TEXTS
+from tfx_transformer.serve.service import Call, Service
+from tfx_transformer.serve.writing import Prompt, Written
+from tfx_transformer.serve.writing import encode as encode_prompts
+
+_MESSAGES = Field(
+    {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "object"}},
+    'The conversation: [{"role": "system", "user", "assistant" or "tool", "content": a text}, …].',
+    needed=True,
+)
+_TEXT = {"type": "string"}
+_PROMPT = Field(
+    {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "maxItems": MOST_TEXTS, "items": _TEXT}]},
+    "The text to continue, or several.",
+    needed=True,
+)
+_LONGER = Field({"type": "integer", "minimum": 1}, "OpenAI's newer name of max_tokens.")
+_USAGE = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
+    "additionalProperties": {"type": "integer"},
+}
+
+
+def _answer(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a completion."""
+    properties = {"index": {"type": "integer"}, "finish_reason": {"enum": ["stop", "length"]}}
+    return {
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices", "usage"],
+        "properties": {
+            "id": {"type": "string"},
+            "object": {"const": kind},
+            "created": {"type": "integer"},
+            "model": {"type": "string"},
+            "choices": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["index", "finish_reason", *choice],
+                    "properties": properties | choice,
+                },
+            },
+            "usage": _USAGE,
+        },
+    }
+
+
+class _Form(NamedTuple):
+    """The names by which chat completions and completions differ.
+
+    kind: of the object; prefix: of its id; whole: text -> fields of a choice; piece: (text, first)
+    -> fields of a choice in a stream; chunk: kind of the objects of a stream.
+    """
+
+    kind: str
+    prefix: str
+    whole: Any
+    piece: Any
+    chunk: str
+
+
+def _delta(text: str | None, first: bool) -> dict[str, Any]:
+    delta: dict[str, Any] = {"role": "assistant"} if first else {}
+    return {"delta": delta | ({} if text is None else {"content": text})}
+
+
+_CHAT = _Form(
+    "chat.completion",
+    "chatcmpl-",
+    lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
+    _delta,
+    "chat.completion.chunk",
+)
+_TEXTS = _Form(
+    "text_completion",
+    "cmpl-",
+    lambda text: {"text": text},
+    lambda text, first: {"text": text or ""},
+    "text_completion",
+)
+
+
+async def _chat(service: Service, call: Call) -> Response:
+    if not isinstance(call.served.model.preprocessor, ChatPreprocessor):
+        raise Refusal(
+            400,
+            f"The model {call.served.id} has no chat template. Use /v1/completions.",
+            "model_not_supported",
+            "model",
+        )
+    body = call.body
+    longest = {"max_tokens": body.get("max_completion_tokens", body.get("max_tokens"))}
+    return await _complete(service, call, _CHAT, [body["messages"]], body | longest)
+
+
+async def _texts(service: Service, call: Call) -> Response:
+    prompt = call.body["prompt"]
+    prompts = [prompt] if isinstance(prompt, str) else prompt
+    if isinstance(call.served.model.preprocessor, ChatPreprocessor):
+        raise Refusal(
+            400,
+            f"The model {call.served.id} answers conversations. Use /v1/chat/completions.",
+            "model_not_supported",
+            "model",
+        )
+    return await _complete(service, call, _TEXTS, prompts, call.body)
+
+
+async def _complete(
+    service: Service, call: Call, form: _Form, prompts: Sequence[Any], body: dict[str, Any]
+) -> Response:
+    """Answer prompts at once or in pieces."""
+    choices, streamed = body.get("n", 1), body.get("stream", False)
+    if len(prompts) * choices > MOST_TEXTS:
+        raise Refusal(
+            400, f"Prompts times 'n' are more than {MOST_TEXTS}. Send fewer.", "invalid_value", "n"
+        )
+    options = sampling.options_of(body)
+    all_ids = await read_prompts(call, prompts)
+    events: asyncio.Queue = asyncio.Queue()
+    works = [
+        Prompt(
+            index * choices + choice,
+            call.client,
+            call.deadline,
+            events,
+            ids,
+            options,
+            choice,
+            streamed,
+        )
+        for index, ids in enumerate(all_ids)
+        for choice in range(choices)
+    ]
+    head = {
+        "id": form.prefix + uuid.uuid4().hex,
+        "object": form.kind,
+        "created": int(time.time()),
+        "model": call.served.id,
+        "system_fingerprint": call.served.fingerprint,
+    }
+    read = sum(map(len, all_ids))
+    call.served.worker.metrics.count("tfx_prompt_tokens_total", call.served.worker.labels, read)
+    if streamed:
+        head["object"] = form.chunk
+        counted = body.get("stream_options", {}).get("include_usage") is True
+        stream = _Stream(head, form, len(works), read, counted)
+        found = service.events(call, works, events)
+        try:
+            first = await anext(found)  # a refusal has a status of its own
+        except BaseException:
+            await found.aclose()
+            raise
+        return StreamingResponse(
+            stream.lines(first, found),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
+        )
+    written = await service.results(call, works, events)
+    parts = [
+        {"index": index, **form.whole(one.text), "logprobs": None, "finish_reason": one.reason}
+        for index, one in enumerate(written)
+    ]
+    return JSON(head | {"choices": parts, "usage": usage(read, written)})
+
+
+class _Stream:
+    """The server-sent events of completions.
+
+    Args:
+        head: fields of every object.
+        form: of the endpoint.
+        count: choices.
+        read: tokens of the prompts.
+        counted: whether the last object counts tokens.
+    """
+
+    def __init__(
+        self, head: dict[str, Any], form: _Form, count: int, read: int, counted: bool
+    ) -> None:
+        self._head, self._form, self._read, self._counted = head, form, read, counted
+        self._begun = [False] * count
+
+    async def lines(
+        self, first: Any, events: AsyncGenerator[Any, None]
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the events of works; what goes wrong is the last of them.
+
+        Args:
+            first: the first event of `Service.events`.
+            events: the others.
+        """
+        written: list[Written] = []
+        try:
+            event = first
+            while event is not None:
+                if event.last:
+                    written.append(event.value)
+                    yield self._chunk(event.index, None, event.value.reason)
+                else:
+                    yield self._chunk(event.index, event.value, None)
+                event = await anext(events, None)
+            if self._counted:
+                yield _line(self._head | {"choices": [], "usage": usage(self._read, written)})
+            yield b"data: [DONE]\n\n"
+        except Refusal as refusal:
+            yield _line(refusal.body)
+        except InputError as error:
+            yield _line(Refusal(400, str(error)).body)
+        except Exception:
+            yield _line(Refusal(500, "The model failed.", "fault").body)
+        finally:
+            await events.aclose()
+
+    def _chunk(self, index: int, text: str | None, reason: str | None) -> bytes:
+        fields = self._form.piece(text, not self._begun[index])
+        self._begun[index] = True
+        choice = {"index": index, **fields, "logprobs": None, "finish_reason": reason}
+        return _line(self._head | {"choices": [choice]})
+
+
+def _line(value: Any) -> bytes:
+    return b"data: " + encode(value) + b"\n\n"
+
+
+def usage(read: int, written: Sequence[Written]) -> dict[str, int]:
+    """Return counts of tokens in OpenAI's form.
+
+    Args:
+        read: tokens of the prompts.
+        written: the answers.
+    """
+    tokens = sum(one.tokens for one in written)
+    return {"prompt_tokens": read, "completion_tokens": tokens, "total_tokens": read + tokens}
+
+
+async def read_prompts(call: Call, prompts: Sequence[Any]) -> list[list[int]]:
+    """Return the ids of prompts.
+
+    Raises:
+        Refusal: one is too long, or cannot be read.
+    """
+    try:
+        return await encode_prompts(call.served.worker, prompts)
+    except InputError as error:
+        code = "context_length_exceeded" if "tokens; the model" in str(error) else "invalid_value"
+        raise Refusal(400, str(error), code) from error
+
+
+CHAT = Endpoint(
+    "/v1/chat/completions",
+    "Answer a conversation.",
+    {
+        "model": MODEL,
+        "messages": _MESSAGES,
+        "max_completion_tokens": _LONGER,
+        **sampling.OPTIONS,
+        **sampling.STREAM,
+        **sampling.NEUTRAL,
+    },
+    _answer("chat.completion", {"message": {"type": "object"}}),
+    _chat,
+)
+COMPLETIONS = Endpoint(
+    "/v1/completions",
+    "Continue a text, or translate it.",
+    {"model": MODEL, "prompt": _PROMPT, **sampling.OPTIONS, **sampling.STREAM, **sampling.NEUTRAL},
+    _answer("text_completion", {"text": {"type": "string"}}),
+    _texts,
+)

@@ -1,0 +1,52 @@
+"""One endpoint: its address, its fields, what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from starlette.responses import Response
+
+from tfx_transformer.serve.fields import Field
+
+if TYPE_CHECKING:
+    from tfx_transformer.serve.service import Call, Service
+
+MODEL = Field(
+    {"type": "string", "maxLength": 200},
+    "Name of the model; it may be left out where one model alone answers here.",
+)
+
+
+class Endpoint(NamedTuple):
+    """An address that answers POST requests.
+
+    path: of the address; text: what it does; fields: of a request; answer: JSON Schema of the
+    response; handle: (service, call) -> response; images: requests may hold images, so they may be
+    larger.
+    """
+
+    path: str
+    text: str
+    fields: Mapping[str, Field]
+    answer: Mapping[str, Any]
+    handle: Callable[[Service, Call], Awaitable[Response]]
+    images: bool = False
+
+
+def listing(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of a list of answers in OpenAI's form.
+
+    Args:
+        item: JSON Schema of an answer.
+    """
+    return {
+        "type": "object",
+        "required": ["object", "model", "data", "usage"],
+        "properties": {
+            "object": {"const": "list"},
+            "model": {"type": "string"},
+            "data": {"type": "array", "items": item},
+            "usage": {"type": "object"},
+        },
+    }

@@ -1,0 +1,85 @@
+"""The fields of a request that say how to write, and the options that they make."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.serve.errors import Refusal
+from tfx_transformer.serve.fields import Field
+from tfx_transformer.serve.limits import MOST_CHOICES
+
+_STOP = {"type": "string", "minLength": 1, "maxLength": 500}
+_NONE = "Taken as far as it changes nothing."
+OPTIONS = {
+    "max_tokens": Field(
+        {"type": "integer", "minimum": 1},
+        "Most tokens to write; without it as many as the model can.",
+    ),
+    "temperature": Field(
+        {"type": "number", "minimum": 0, "maximum": 2},
+        "0 takes the most probable token, above 0 draws. Default: 0, with top_p or top_k 1.",
+    ),
+    "top_p": Field(
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        "Draw among the most probable tokens that reach p together.",
+    ),
+    "top_k": Field(
+        {"type": "integer", "minimum": 0},
+        "Draw among the k most probable tokens; 0: all. Not in OpenAI's API.",
+    ),
+    "repetition_penalty": Field(
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 100},
+        "Above 1 avoids tokens already written. Not in OpenAI's API.",
+    ),
+    "seed": Field(
+        {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
+        "Of the draws; the same seed draws the same tokens. Without it each request has another.",
+    ),
+    "stop": Field(
+        {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]},
+        "The answer ends before this text, or before any of these.",
+    ),
+    "n": Field(
+        {"type": "integer", "minimum": 1, "maximum": MOST_CHOICES}, "Answers to each prompt."
+    ),
+}
+STREAM = {
+    "stream": Field({"type": "boolean"}, "Send the answer in pieces, as server-sent events."),
+    "stream_options": Field(
+        {"type": "object"}, '{"include_usage": true} counts tokens at the end.'
+    ),
+}
+# What clients of OpenAI may send though it has no effect here.
+NEUTRAL = {
+    "user": Field({"type": "string"}, "Not read."),
+    "metadata": Field({"type": "object"}, "Not read."),
+    "store": Field({"type": "boolean"}, "Not read: nothing is stored."),
+    "frequency_penalty": Field({"type": "number", "minimum": 0, "maximum": 0}, _NONE),
+    "presence_penalty": Field({"type": "number", "minimum": 0, "maximum": 0}, _NONE),
+}
+
+
+def options_of(body: Mapping[str, Any], **more: Any) -> GenerationOptions:
+    """Return the options of generation that a request asks for.
+
+    Args:
+        body: of `fields.read`.
+        more: further fields of `GenerationOptions`.
+
+    Raises:
+        Refusal: two options exclude each other.
+    """
+    names = ("temperature", "top_p", "top_k", "repetition_penalty", "stop")
+    given = {name: body[name] for name in names if name in body}
+    if given.get("temperature") == 0:  # OpenAI's clients send these together
+        given.pop("top_p", None)
+        given.pop("top_k", None)
+    seed = body.get("seed", secrets.randbits(32))
+    try:
+        return GenerationOptions(max_new_tokens=body.get("max_tokens"), seed=seed, **given, **more)
+    except InputError as error:
+        raise Refusal(400, str(error), "invalid_value") from error

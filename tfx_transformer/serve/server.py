@@ -1,0 +1,167 @@
+"""The process: where it listens, whom it lets in, how it ends."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import uvicorn
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.serve.app import create_app
+from tfx_transformer.serve.limits import Limits
+from tfx_transformer.serve.service import Service
+
+KEY = "TFX_API_KEY"
+# Characters of a key at least: what `secrets.token_urlsafe(12)` makes.
+_SHORTEST = 16
+_LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# Most connections, so that nobody takes all descriptors of the process.
+_CONNECTIONS = 512
+# Most bytes of a request's line and headers.
+_HEADERS = 16 << 10
+_NEW_KEY = 'export TFX_API_KEY=$(python -c "import secrets; print(secrets.token_urlsafe(24))")'
+
+
+def serve(
+    paths: Sequence[str | os.PathLike],
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    limits: Limits | None = None,
+    variant: str | None = None,
+    threads: int | None = None,
+    allow_hosts: Sequence[str] = (),
+    without_key: bool = False,
+    ready: Callable[[str], Any] | None = None,
+) -> None:
+    """Answer requests with bundles until SIGTERM or SIGINT.
+
+    The key of the environment variable TFX_API_KEY is needed by all requests, if it is set.
+
+    Args:
+        paths: folders of bundles.
+        host: address to listen at; one that others reach needs the key, or `without_key`.
+        port: 0 takes a free one.
+        limits: see `Limits`.
+        variant, threads: see `runtime.load`.
+        allow_hosts: further names of the server. Without a key, a server at a loopback address
+            answers only requests to that address, so that no page in a browser gets at it by a
+            name of its own.
+        without_key: answer everybody who reaches the address.
+        ready: is called with the URL once requests are answered.
+
+    Raises:
+        InputError: a bundle cannot be loaded, the address cannot be used, or would be open to
+            everybody.
+    """
+    limits = limits or Limits()
+    key = read_key()
+    is_open = not _is_loopback(host)
+    if is_open and key is None and not without_key:
+        raise InputError(
+            f"the address {host} can be reached by others, and there is no key.\n"
+            f"  Set one: {_NEW_KEY}\n"
+            "  or let everybody in: --without-key."
+        )
+    listening = listen(host, port)
+    with listening:
+        service = Service(paths, limits, variant, threads)
+        # A name that is not ours matters only where being here is all that a request needs.
+        hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
+        app = create_app(service, key, hosts)
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            limit_concurrency=_CONNECTIONS,
+            timeout_graceful_shutdown=round(limits.grace) + 2,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=_HEADERS,
+            http="h11",
+        )
+        server = _Server(config)
+        server.service = service
+        server.ready = lambda: ready and ready(_url(host, listening))
+        server.run(sockets=[listening])
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it answers, and whose models learn at once that it is to end.
+
+    After a signal it ends what is under way; then the signal is raised again.
+    """
+
+    service: Service
+    ready: Callable[[], Any]
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        await super().startup(sockets)
+        if not self.should_exit:
+            self.ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server`."""
+        self.service.stop()
+        await super().shutdown(sockets)
+
+
+def read_key() -> str | None:
+    """Return the key of the environment, or None.
+
+    Raises:
+        InputError: it is too short, or cannot be sent in a header.
+    """
+    key = os.environ.get(KEY)
+    if key is None:
+        return None
+    if len(key) < _SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
+        raise InputError(
+            f"{KEY} is not a key: it has {len(key)} characters.\n"
+            f"  Expected {_SHORTEST} or more letters and digits. {_NEW_KEY}"
+        )
+    return key
+
+
+def _is_loopback(host: str) -> bool:
+    """Return True if only this machine reaches an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
+
+    Raises:
+        InputError: the address cannot be used.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        made = socket.socket(family, kind, protocol)
+        if os.name == "posix":  # elsewhere it lets others listen at the same address
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{host}:{port} cannot be listened at: {reason}.\n"
+            "  Choose another --host or --port; --port 0 takes a free one."
+        ) from error
+    return made
+
+
+def _url(host: str, listening: socket.socket) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return f"http://{name}:{listening.getsockname()[1]}"

@@ -1,0 +1,224 @@
+"""The models of a server, and what its endpoints share."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from starlette.requests import Request
+
+from tfx_transformer import bundle, runtime
+from tfx_transformer.errors import InputError
+from tfx_transformer.serve import errors
+from tfx_transformer.serve.errors import Refusal, shown
+from tfx_transformer.serve.limits import Limits
+from tfx_transformer.serve.metrics import Metrics
+from tfx_transformer.serve.work import Event, Work, Worker
+
+# Seconds after its deadline in which a worker may still say that it has cut an answer.
+_SLACK = 2.0
+
+
+class Served(NamedTuple):
+    """A model that is served.
+
+    id: the name of its bundle's folder; task: of the model; model: what answers; config: the
+    bundle's config.json; worker: its thread; created: seconds since 1970; fingerprint: of its
+    files.
+    """
+
+    id: str
+    task: str
+    model: Any
+    config: dict[str, Any]
+    worker: Worker
+    created: int
+    fingerprint: str
+
+
+class Call(NamedTuple):
+    """A request that was read and checked.
+
+    request: of Starlette; body: its values; served: the model that it asks; deadline: of
+    `time.monotonic`; client: who asks.
+    """
+
+    request: Request
+    body: dict[str, Any]
+    served: Served
+    deadline: float
+    client: str
+
+
+class Service:
+    """Bundles that are loaded once and answer for all requests.
+
+    Args:
+        paths: folders of bundles.
+        limits: see `Limits`.
+        variant, threads: see `runtime.load`.
+
+    Raises:
+        InputError: a bundle cannot be loaded, or two have the same name.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[str | os.PathLike],
+        limits: Limits | None = None,
+        variant: str | None = None,
+        threads: int | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.metrics = Metrics()
+        self.models: dict[str, Served] = {}
+        for path in paths:
+            name = Path(path).resolve().name
+            if name in self.models:
+                raise InputError(
+                    f"{path}: another bundle has the name {name!r}, by which requests choose a "
+                    "model.\n  Rename one of the folders."
+                )
+            model = runtime.load(path, variant, threads)
+            digest = hashlib.sha256(Path(path, bundle.SUMS).read_bytes()).hexdigest()
+            created = int(os.path.getmtime(Path(path, bundle.CONFIG)))
+            self.add(name, model, bundle.read_config(path), created, f"tfx_{digest[:12]}")
+
+    def add(
+        self, name: str, model: Any, config: dict[str, Any], created: int = 0, fingerprint: str = ""
+    ) -> None:
+        """Serve a model, before the service starts.
+
+        Args:
+            name: by which requests choose it.
+            model: of `runtime.load`.
+            config: of its bundle.
+            created, fingerprint: see `Served`.
+        """
+        from tfx_transformer.serve.tasks import TASKS
+
+        task = config["task"]
+        worker = TASKS[task].worker(name, self.limits.queue, self.metrics, model)
+        self.models[name] = Served(name, task, model, config, worker, created, fingerprint)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        for served in self.models.values():
+            served.worker.start()
+
+    def stop(self) -> None:
+        """Refuse what comes and what waits; cut what is under way after `limits.grace` seconds."""
+        for served in self.models.values():
+            if served.worker.stopped is None:
+                served.worker.stop(self.limits.grace)
+
+    def join(self) -> None:
+        """Wait for the threads to end."""
+        for served in self.models.values():
+            served.worker.join(self.limits.grace)
+
+    @property
+    def is_healthy(self) -> bool:
+        """True if every model answers."""
+        return all(served.worker.is_alive for served in self.models.values())
+
+    def find(self, name: str | None, path: str, tasks: Sequence[str]) -> Served:
+        """Return the model that answers a request.
+
+        Args:
+            name: that the request gives; None: the only one that has this endpoint.
+            path: of the endpoint.
+            tasks: of the models that have it.
+
+        Raises:
+            Refusal: there is none, or one has to be named.
+        """
+        fitting = [served for served in self.models.values() if served.task in tasks]
+        listed = ", ".join(served.id for served in fitting)
+        if name is None:
+            if len(fitting) == 1:
+                return fitting[0]
+            text = f"The field 'model' is missing. Models that answer {path}: {listed}."
+            if not fitting:
+                text = f"No model of this server answers {path}. See /v1/models."
+            raise Refusal(404 if not fitting else 400, text, "model_not_found", "model")
+        served = self.models.get(name)
+        if served is None:
+            raise Refusal(
+                404, f"There is no model {shown(name)}. Models: {', '.join(self.models)}.",
+                "model_not_found", "model",
+            )  # fmt: skip
+        if served not in fitting:
+            text = f"The model {shown(name)} (task {served.task}) does not answer {path}."
+            if listed:
+                text += f" These do: {listed}."
+            raise Refusal(400, text, "model_not_supported", "model")
+        return served
+
+    async def events(
+        self, call: Call, works: Sequence[Work], events: asyncio.Queue
+    ) -> AsyncGenerator[Event, None]:
+        """Let the worker of a call do pieces of work, and yield their events until all have ended.
+
+        Work that nobody waits for any more is given up.
+
+        Args:
+            works: with `events` as their queue, and their places as their indices.
+
+        Raises:
+            Refusal: there is no room, or no answer in time.
+        """
+        worker, left = call.served.worker, len(works)
+        with worker.reserve(left):
+            try:
+                for work in works:
+                    worker.submit(work)
+                async with asyncio.timeout(call.deadline + _SLACK - time.monotonic()):
+                    while left:
+                        event = await events.get()
+                        if event.error is not None:
+                            raise event.error
+                        left -= event.last
+                        yield event
+            except TimeoutError as error:
+                raise errors.too_late(self.limits.seconds) from error
+            finally:
+                for work in works:
+                    work.cancelled = True
+
+    async def results(self, call: Call, works: Sequence[Work], events: asyncio.Queue) -> list[Any]:
+        """Return what the last event of each piece of work brings; see `events`.
+
+        Raises:
+            Refusal: see `events`; or the client has gone, which nobody reads.
+        """
+
+        async def collect() -> list[Any]:
+            values: list[Any] = [None] * len(works)
+            async for event in self.events(call, works, events):
+                if event.last:
+                    values[event.index] = event.value
+            return values
+
+        collecting = asyncio.ensure_future(collect())
+        leaving = asyncio.ensure_future(_disconnected(call.request))
+        try:
+            await asyncio.wait({collecting, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if not collecting.done():
+                raise Refusal(499, "The client has gone.")
+            return collecting.result()
+        finally:
+            for task in (collecting, leaving):
+                task.cancel()
+            await asyncio.gather(collecting, leaving, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    """Wait until the client has gone; its body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

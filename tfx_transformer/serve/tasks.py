@@ -1,0 +1,57 @@
+"""Endpoints of models by task: one row a task.
+
+A new task is a row here, and the endpoint that is new about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from tfx_transformer.serve.classify import CLASSIFY
+from tfx_transformer.serve.completions import CHAT, COMPLETIONS
+from tfx_transformer.serve.embed import EMBEDDINGS
+from tfx_transformer.serve.endpoints import Endpoint
+from tfx_transformer.serve.metrics import Metrics
+from tfx_transformer.serve.reading import ReadingWorker
+from tfx_transformer.serve.tag import TAG
+from tfx_transformer.serve.translate import TRANSLATE
+from tfx_transformer.serve.work import Worker
+from tfx_transformer.serve.writing import WritingWorker
+
+
+class Task(NamedTuple):
+    """The row of a task.
+
+    worker: (name, most pieces of work, metrics, what answers) -> its worker; endpoints: that its
+    models answer.
+    """
+
+    worker: Callable[[str, int, Metrics, Any], Worker]
+    endpoints: tuple[Endpoint, ...]
+
+
+def _reading(name: str, most: int, metrics: Metrics, model: Any) -> Worker:
+    return ReadingWorker(name, most, metrics, model.run_rows)
+
+
+def _tagging(name: str, most: int, metrics: Metrics, model: Any) -> Worker:
+    return ReadingWorker(name, most, metrics, model.tag)
+
+
+TASKS = {
+    "causal": Task(WritingWorker, (CHAT, COMPLETIONS)),
+    "seq2seq": Task(WritingWorker, (TRANSLATE, COMPLETIONS)),
+    "classification": Task(_reading, (CLASSIFY,)),
+    "embedding": Task(_reading, (EMBEDDINGS,)),
+    "tagging": Task(_tagging, (TAG,)),
+}
+
+
+def endpoints() -> list[tuple[Endpoint, list[str]]]:
+    """Return every endpoint with the tasks whose models answer it."""
+    found: dict[str, tuple[Endpoint, list[str]]] = {}
+    for name, task in TASKS.items():
+        for endpoint in task.endpoints:
+            found.setdefault(endpoint.path, (endpoint, []))[1].append(name)
+    return list(found.values())

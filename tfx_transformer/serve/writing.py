@@ -1,0 +1,205 @@
+"""Models that write: many answers under way, a token of each in turn."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation import loop, numpy_ops
+from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.generation.sampling import Sampler
+from tfx_transformer.generation.text import TextGenerator, Writer
+from tfx_transformer.runtime.rows import new_rows
+from tfx_transformer.serve import errors
+from tfx_transformer.serve.metrics import Metrics
+from tfx_transformer.serve.work import Work, Worker
+
+
+class Written(NamedTuple):
+    """An answer.
+
+    text: of it; reason: "stop" if the model or a stop text ended it, "length" if a limit did;
+    tokens: written.
+    """
+
+    text: str
+    reason: str
+    tokens: int
+
+
+class Prompt(Work):
+    """A text to write. Its events are pieces of text, if it is streamed, and a `Written` at last.
+
+    Args:
+        index, client, deadline, events: see `Work`.
+        ids: of the prompt.
+        options: of generation.
+        choice: which of several answers to the same prompt; each draws by itself.
+        streamed: whether pieces are sent as they come.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        client: str,
+        deadline: float,
+        events: asyncio.Queue,
+        ids: Sequence[int],
+        options: GenerationOptions,
+        choice: int = 0,
+        streamed: bool = False,
+    ) -> None:
+        super().__init__(index, client, deadline, events)
+        self.ids, self.options, self.choice, self.streamed = ids, options, choice, streamed
+
+
+class WritingWorker(Worker):
+    """Writes the answers of one model; see `Worker`.
+
+    As many texts are under way as the engine has rows; a prompt that comes takes the first row
+    that is free, between two tokens of the others.
+
+    Args:
+        name, most, metrics: see `Worker`.
+        generator: by LiteRT.
+    """
+
+    def __init__(self, name: str, most: int, metrics: Metrics, generator: TextGenerator) -> None:
+        super().__init__(name, most, metrics)
+        self.generator = generator
+        self._rows = new_rows(generator.engine)
+        self._active: dict[int, _Answer] = {}
+
+    def turn(self) -> list[Work]:
+        """See `Worker`."""
+        for row in range(self._rows.count):
+            if row not in self._active:
+                work = self.take(wait=not self._active)
+                if work is None:
+                    break
+                self._begin(row, work)
+        if self._active:
+            self._step()
+        return [answer.prompt for answer in self._active.values()]
+
+    def fail(self, error: BaseException) -> None:
+        """See `Worker`."""
+        for answer in self._active.values():
+            answer.prompt.tell(error=error)
+        self._active.clear()
+        self._rows = new_rows(self.generator.engine)
+
+    def _begin(self, row: int, prompt: Prompt) -> None:
+        try:
+            if prompt.options.beams > 1:
+                self._search(prompt)
+                return
+            first_id = self._rows.begin(row, prompt.ids)
+            room = self._rows.room(prompt.ids)
+            self._active[row] = _Answer(prompt, self.generator, first_id, room)
+        except InputError as error:  # such as beams for which the file was not exported
+            prompt.tell(error=error)
+        except Exception as error:
+            prompt.tell(error=error)
+            raise
+
+    def _search(self, prompt: Prompt) -> None:
+        """Write by beam search, while all others wait."""
+        began, late = time.monotonic(), False
+
+        def watch(ids: np.ndarray) -> bool:
+            nonlocal late
+            late = prompt.cancelled or self._is_late(prompt)
+            return late
+
+        (row,) = self.generator.engine.generate_ids([prompt.ids], prompt.options, watch)
+        ids, end = row.tolist(), self.generator.preprocessor.end_id
+        reason = "stop" if end in ids and not late else "length"
+        padding = self.generator.engine.config.padding_id
+        count = ids.index(end) + 1 if end in ids else len(ids) - ids.count(padding)
+        self._count(len(ids), 1)
+        self.metrics.count("tfx_completion_tokens_total", self.labels, count)
+        self.took(time.monotonic() - began)
+        prompt.tell(Written(self.generator.decode(row), reason, count), last=True)
+
+    def _step(self) -> None:
+        rows = list(self._active)
+        last_ids = np.array([self._active[row].last_id for row in rows], "int32")
+        logits = self._rows.step(rows, last_ids)
+        self._count(1, len(rows))
+        for row, values in zip(rows, logits, strict=True):
+            answer = self._active[row]
+            answer.advance(values[None], self._is_late(answer.prompt))
+            if answer.reason or answer.prompt.cancelled:
+                del self._active[row]
+                self._finish(answer)
+
+    def _finish(self, answer: _Answer) -> None:
+        written = Written(answer.writer.finish(), answer.reason, len(answer.writer.ids))
+        self.metrics.count("tfx_completion_tokens_total", self.labels, written.tokens)
+        self.took((time.monotonic() - answer.began) / self._rows.count)
+        answer.prompt.tell(written, last=True)
+
+    def _count(self, steps: int, rows: int) -> None:
+        self.metrics.count("tfx_steps_total", self.labels, steps)
+        self.metrics.count("tfx_rows_total", self.labels, steps * rows)
+
+    def _is_late(self, prompt: Prompt) -> bool:
+        now = time.monotonic()
+        return now > prompt.deadline or (self.stopped is not None and now > self.stopped)
+
+
+class _Answer:
+    """An answer under way, in one row.
+
+    Attributes:
+        last_id: what the model decodes next.
+        reason: why it has ended; "" while it has not.
+    """
+
+    def __init__(self, prompt: Prompt, generator: TextGenerator, first_id: int, room: int) -> None:
+        config, options = generator.engine.config, prompt.options
+        self.prompt, self.last_id, self.reason = prompt, first_id, ""
+        self.began = time.monotonic()
+        limit = loop.new_limit(options, room)
+        self._draws = loop.uniforms(options, limit, prompt.choice + 1)[:, prompt.choice :]
+        self._sampler = Sampler(numpy_ops, options, limit, config)
+        self._state = self._sampler.start(np.array([first_id], "int32"))
+        self._ends = {config.end_id, generator.preprocessor.end_id}
+        stream = prompt.tell if prompt.streamed else None
+        self.writer = Writer(generator.tokenizer, options.stop, stream)
+
+    def advance(self, logits: np.ndarray, is_late: bool) -> None:
+        """Take the logits, float32 (1, vocabulary_size), of the next token."""
+        index = len(self.writer.ids)
+        self._state = self._sampler.advance(self._state, index, logits, self._draws[index])
+        ids = self._state["ids"]
+        self.last_id = int(ids[0])
+        if self.writer(ids) or self.last_id in self._ends:
+            self.reason = "stop"
+        elif is_late or index + 1 == len(self._draws):
+            self.reason = "length"
+
+
+async def encode(worker: WritingWorker, prompts: Sequence) -> list[list[int]]:
+    """Return the ids of prompts, made in the worker's thread for that.
+
+    Raises:
+        InputError: one is too long, or the model's template refuses it.
+    """
+    running = asyncio.get_running_loop()
+
+    def work() -> list[list[int]]:
+        return [worker.generator.encode(prompt) for prompt in prompts]
+
+    try:
+        return await running.run_in_executor(worker.preparing, work)
+    except RuntimeError as error:
+        if worker.stopped is not None:  # no more work is taken
+            raise errors.ending() from error
+        raise
