@@ -5,12 +5,15 @@ import subprocess
 import sys
 import textwrap
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import saved_model_file
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.export.to_litert import _check_operations, operation_names
@@ -50,6 +53,31 @@ def python(code, *arguments, cwd, blocked=()):
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def test_what_is_saved_is_traced_once(tmp_path):
+    traced = []
+
+    def serve(x, weights):
+        traced.append((x.name, weights["scale"].name))
+        return {"y": weights["scale"] * layer(x)}
+
+    layer = keras.layers.Dense(3, kernel_initializer="ones")
+    layer.build((None, 5))
+    archive = keras.export.ExportArchive()
+    archive.track(layer)
+    specs = [tf.TensorSpec([None, 5], name="x"), {"scale": tf.TensorSpec([], name="scale")}]
+    saved_model_file.add_endpoint(archive, "serve", serve, specs)
+    saved_model_file.write(archive, tmp_path / "saved")
+    assert traced == [("x:0", "scale:0")]
+    loaded = saved_model_file.load(tmp_path / "saved")
+    x, two = tf.reshape(tf.range(10.0) / 2, (2, 5)), tf.constant(2.0)
+    answers = (
+        loaded.serve(x, weights={"scale": two}),
+        loaded.signatures["serve"](x=x, scale=two),
+    )
+    for answer in answers:  # 0 + 0.5 + 1 + 1.5 + 2 is 5, and 2.5 + 3 + 3.5 + 4 + 4.5 is 17.5
+        np.testing.assert_array_equal(answer["y"], [[10] * 3, [35] * 3])
 
 
 # Equal answers
@@ -207,7 +235,6 @@ def test_lookup_and_read_out_share_one_table(trained, by_litert):
 
 def flex_file(folder):
     """A TFLite file with an operation that only TensorFlow has."""
-    import tensorflow as tf
 
     function = tf.function(tf.math.erf, input_signature=[tf.TensorSpec([3])])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])

@@ -8,10 +8,11 @@ talk to other machines. Ours compute tensors from tensors, and hold nothing else
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,24 @@ _OBJECTS = frozenset(
         "trackable_tuple_wrapper",
     }
 )
+
+
+def add_endpoint(archive: Any, name: str, function: Callable, specs: Sequence) -> None:
+    """Add a function to a `keras.export.ExportArchive`.
+
+    TensorFlow traces an endpoint once more while it saves it. The endpoint only calls the function,
+    which is traced once, here.
+
+    Args:
+        specs: `tf.TensorSpec`, or dictionaries of them: the arguments.
+    """
+    graph = tf.function(function, autograph=False).get_concrete_function(*specs)
+
+    @functools.wraps(function)
+    def endpoint(*arguments, **named):
+        return graph(*arguments, **named)
+
+    archive.add_endpoint(name, endpoint, specs)
 
 
 def write(archive: Any, folder: str | os.PathLike) -> None:

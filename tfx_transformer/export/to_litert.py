@@ -172,7 +172,7 @@ class Conversion:
             archive: Any = keras.export.ExportArchive()
             archive.track(self.model)
             for name, (function, specs) in self.table.items():
-                archive.add_endpoint(name, function, input_signature=[specs])
+                saved_model_file.add_endpoint(archive, name, function, [specs])
             saved_model_file.write(archive, self._folder.name)
 
     def _converted(self, quantize: str | None) -> Path:

@@ -38,6 +38,6 @@ def write_saved_model(folder: Path, model, tokenizer) -> None:
     archive: Any = keras.export.ExportArchive()
     for part in (model, *parts):
         archive.track(part)
-    archive.add_endpoint("serve", serve, specs)
+    saved_model_file.add_endpoint(archive, "serve", serve, specs)
     saved_model_file.write(archive, folder / bundle.SAVED_MODEL)
     saved_model_file.check(folder / bundle.SAVED_MODEL)
