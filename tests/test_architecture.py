@@ -407,7 +407,7 @@ def test_the_guards_that_security_names_are_there():
     assert not [f for f in files if not ((ROOT / PACKAGE / f).is_file() or (ROOT / f).is_file())]
 
 
-TASKS = {"causal", "seq2seq", "masked", "classification", "embedding", "tagging"}
+TASKS = {"causal", "seq2seq", "masked", "classification", "embedding", "regression", "tagging"}
 
 
 def names_of_tasks_compared(source: str) -> list[int]:

@@ -37,14 +37,14 @@ tokenizer = tfx.Tokenizer.train(["the cat sees a dog"] * 5, 270)
 config = tfx.TransformerConfig.of_size(
     "nano", tokenizer.vocabulary_size, "bert", num_layers=1, max_sequence_length=11
 )
-scorer = tfx.Scorer(config)
-tfx.save("scorer", scorer, tokenizer)
-tfx.export.litert("scorer")
-print(tfx.export.verify("scorer", ["the cat", "a dog sees", ""]))
+mapper = tfx.Mapper(config)
+tfx.save("mapper", mapper, tokenizer)
+tfx.export.litert("mapper")
+print(tfx.export.verify("mapper", ["the cat", "a dog sees", ""]))
 
 texts = ["the cat", "a dog"]
-np.save("keras.npy", tfx.predictor(scorer, tokenizer).embed(texts))
-np.save("scores.npy", runtime.load("scorer").embed(texts))
+np.save("keras.npy", tfx.predictor(mapper, tokenizer).embed(texts))
+np.save("places.npy", runtime.load("mapper").embed(texts))
 
 
 def command(*arguments):
@@ -56,15 +56,15 @@ def command(*arguments):
 
 with open("in.csv", "w") as file:
     file.write("text\\nthe cat\\na dog\\n")
-command("predict", "scorer", "in.csv", "--save", "out.csv")
-command("export", "scorer", "--to", "word2vec")
+command("predict", "mapper", "in.csv", "--save", "out.csv")
+command("export", "mapper", "--to", "word2vec")
 with open("mails.rec", "w") as file:
     file.write("text: Hello\\nlabel: a\\n\\nlabel: b\\ntext: Good: bye\\n\\ntext: no\\n")
 read = tfx.data.read_labelled_texts("mails.rec", skip_bad_rows=True)
 with open("read.json", "w") as file:
     json.dump([read.texts, read.labels, read.rows, [bad.row for bad in read.bad_rows]], file)
-command("predict", "scorer", "mails.rec", "--save", "out.jsonl")
-table = tfx.load("scorer")[0].embedding.embeddings
+command("predict", "mapper", "mails.rec", "--save", "out.jsonl")
+table = tfx.load("mapper")[0].embedding.embeddings
 np.save("table.npy", table)
 """
 
@@ -185,16 +185,16 @@ def test_the_family_computes_what_numpy_does(made):
 
 
 def test_the_task_is_exported_verified_and_predicted(made):
-    scores = np.load(made / "scores.npy")
-    assert scores.shape == (2, 1) and np.ptp(scores) > 0
-    np.testing.assert_allclose(scores, np.load(made / "keras.npy"), atol=1e-5)
-    config = json.loads((made / "scorer" / "config.json").read_text("utf-8"))
-    assert config["task"] == "scoring"
+    places = np.load(made / "places.npy")
+    assert places.shape == (2, 2) and np.ptp(places) > 0
+    np.testing.assert_allclose(places, np.load(made / "keras.npy"), atol=1e-5)
+    config = json.loads((made / "mapper" / "config.json").read_text("utf-8"))
+    assert config["task"] == "mapping"
     assert config["verified"]["TFLite float32"]["identical"] == 3
     rows = (made / "out.csv").read_text("utf-8").splitlines()
-    assert rows[0] == "text,score"
-    found = [float(row.rpartition(",")[2]) for row in rows[1:]]
-    np.testing.assert_allclose(found, scores[:, 0], atol=1e-4)
+    assert rows[0] == "text,x,y"
+    found = [[float(cell) for cell in row.split(",")[1:]] for row in rows[1:]]
+    np.testing.assert_allclose(found, places, atol=1e-4)
 
 
 def test_the_format_is_read_by_readers_and_commands(made):
@@ -203,16 +203,16 @@ def test_the_format_is_read_by_readers_and_commands(made):
     assert (rows, bad) == ([1, 4], [7])
     lines = (made / "out.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line)["text"] for line in lines] == ["Hello", "Good: bye", "no"]
-    assert all(isinstance(json.loads(line)["score"], float) for line in lines)
+    assert all(isinstance(json.loads(line)["x"], float) for line in lines)
 
 
 def test_the_export_target_is_in_the_bundle(made):
-    lines = (made / "scorer" / "vectors.txt").read_text("utf-8").splitlines()
+    lines = (made / "mapper" / "vectors.txt").read_text("utf-8").splitlines()
     table = np.load(made / "table.npy")
     assert lines[0] == f"{table.shape[0]} {table.shape[1]}"
     numbers = np.array([[float(x) for x in line.split(" ")[1:]] for line in lines[1:]])
     np.testing.assert_allclose(numbers, table, rtol=1e-5)
-    assert "vectors.txt" in (made / "scorer" / "SHA256SUMS").read_text("utf-8")
+    assert "vectors.txt" in (made / "mapper" / "SHA256SUMS").read_text("utf-8")
 
 
 def test_a_change_that_fits_nowhere_is_an_error():

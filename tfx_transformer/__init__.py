@@ -30,6 +30,8 @@ _MODULE_OF = {
     "Embedder": "models.encoders",
     "MaskedLM": "models.encoders",
     "Tagger": "models.tagger",
+    "Regressor": "models.regressor",
+    "in_units": "models.regressor",
     "config_for_fine_tuning": "models.encoders",
     "copy_weights": "models.encoders",
     "predictor": "models.predicting",
@@ -113,6 +115,8 @@ if TYPE_CHECKING:
     from tfx_transformer.models.losses import TokenCrossentropy as TokenCrossentropy
     from tfx_transformer.models.predicting import predictor as predictor
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
+    from tfx_transformer.models.regressor import Regressor as Regressor
+    from tfx_transformer.models.regressor import in_units as in_units
     from tfx_transformer.models.saving import load as load
     from tfx_transformer.models.saving import save as save
     from tfx_transformer.models.tagger import Tagger as Tagger

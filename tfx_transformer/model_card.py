@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer import bundle, files, wording
+from tfx_transformer.reprs import significant
 from tfx_transformer.wording import say
 
 Config = Mapping[str, Any]
@@ -36,6 +37,9 @@ _TASKS = {
     ),
     "embedding": _Task("embedding", "sentence-similarity", "embed"),
     "masked": _Task("masked", "fill-mask", is_base=True),
+    "regression": _Task(
+        "regression", "text-classification", "predict", limits=("card limits numbers",)
+    ),
     "seq2seq": _Task("seq2seq", "translation", stacks=("num_layers", "num_decoder_layers")),
     "tagging": _Task(
         "tagging",
@@ -61,6 +65,8 @@ _METRICS = {
     "chrf": "chrf",
     "perplexity": "perplexity",
     "spearman": "spearmanr",
+    "mae": "mae",
+    "r2": "r_squared",
 }
 _FORMATS = (bundle.WEIGHTS, *bundle.LITERT.values(), bundle.SAVED_MODEL, bundle.LITERTLM)
 
@@ -78,6 +84,7 @@ def model_card(name: str, config: Config, folder: Path | None = None) -> str:
         f"# {name}\n\n{_summary(config)}",
         _usage(config, name, folder),
         _labels(config),
+        _target(config),
         _data(config),
         _scores(config),
         _limits(config),
@@ -219,6 +226,15 @@ def _labels(config: Config) -> str:
     if not config.get("labels"):
         return ""
     return f"## {say('card labels')}\n\n{', '.join(config['labels'])}"
+
+
+def _target(config: Config) -> str:
+    """The column that a regressor predicts, and its unit: mean and spread."""
+    target = config.get("target")
+    if not target:
+        return ""
+    mean, deviation = (significant(target[name], 4) for name in ("mean", "deviation"))
+    return say("card target", column=target["column"], mean=mean, deviation=deviation)
 
 
 def _data(config: Config) -> str:

@@ -38,6 +38,7 @@ CLASSES = {
     "PatchEmbedding": "layers.image",
     "Perplexity": "models.losses",
     "Pooling": "layers.pooling",
+    "Regressor": "models.regressor",
     "RelativePositions": "layers.relative",
     "RotaryPositions": "layers.position",
     "ScoredCosine": "models.losses",

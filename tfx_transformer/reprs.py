@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -61,3 +62,15 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60} min {seconds % 60:02d} s"
     return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+
+
+def significant(value: float, digits: int = 3) -> str:
+    """Return a number with so many digits that count, and no exponent where it can do without:
+    "0.0123", "4.50", "1,230"."""
+    if not math.isfinite(value):
+        return str(value)
+    size = math.floor(math.log10(abs(value))) if value else 0
+    if not -5 <= size < 15:
+        return f"{value:.{digits - 1}e}"
+    text = f"{value:,.{max(digits - 1 - size, 0)}f}"
+    return text

@@ -30,6 +30,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "entity_f1": ("entity F1", "固有表現のF1"),
     "found": ("retrieval accuracy", "検索の正解率"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関係数"),
+    "mae": ("mean absolute error", "平均絶対誤差"),
     "bleu": ("BLEU", "BLEU"),
     "token_f1": ("token F1", "トークンF1"),
     "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
@@ -44,6 +45,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a linear model (logistic regression on pixels)",
         "線形モデル（画素のロジスティック回帰）",
     ),
+    "mean": ("always giving the mean of the training rows", "常に学習データの平均を返す方法"),
+    "ridge": (
+        "a linear model (TF-IDF + ridge regression)",
+        "線形モデル（TF-IDF + リッジ回帰）",
+    ),
     "tfidf_cosine": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
     "dictionary": (
         "a dictionary of what is marked in the training",
@@ -56,6 +62,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "dictionary, short": ("the dictionary", "辞書"),
     "linear_words, short": ("the linear model", "線形モデル"),
     "tfidf, short": ("the linear model", "線形モデル"),
+    "ridge, short": ("the linear model", "線形モデル"),
     "pixels, short": ("the linear model", "線形モデル"),
     "tfidf_cosine, short": ("TF-IDF", "TF-IDF"),
     # Conclusions.
@@ -83,6 +90,18 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Worse than {baseline} by {difference} of {measure} (95 %: {low} to {high}) on "
         "{held_out}: {score} against {other}.",
         "{baseline}より{measure}が{difference}低く（95 %信頼区間 {low}〜{high}）、"
+        "{other}に対して{score}でした（{held_out}）。",
+    ),
+    "better, of an error": (
+        "Better than {baseline}: its {measure} is smaller by {difference} (95 %: {low} to {high}) "
+        "on {held_out}, {score} against {other}.",
+        "{baseline}より{measure}が{difference}小さく（95 %信頼区間 {low}〜{high}）、"
+        "{other}に対して{score}でした（{held_out}）。",
+    ),
+    "worse, of an error": (
+        "Worse than {baseline}: its {measure} is larger by {difference} (95 %: {low} to {high}) "
+        "on {held_out}, {score} against {other}.",
+        "{baseline}より{measure}が{difference}大きく（95 %信頼区間 {low}〜{high}）、"
         "{other}に対して{score}でした（{held_out}）。",
     ),
     "no baseline": (
@@ -151,6 +170,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task embedding": ("turns texts into vectors", "テキストをベクトルに変換する"),
     "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
     "card task other": ("answers its input", "入力に答える"),
+    "card task regression": ("gives a text a number", "テキストから数値を予測する"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
     "card task tagging": ("marks stretches of a text", "文中の語句に印を付ける"),
     "card layer": ("{layers} layer", "{layers}層"),
@@ -192,6 +212,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "`model.litertlm`はモデルとトークナイザーをまとめたLiteRT-LM用のファイルです。",
     ),
     "card labels": ("Labels", "ラベル"),
+    "card target": (
+        "It predicts `{column}`, whose training rows have mean {mean} and standard deviation "
+        "{deviation}.",
+        "`{column}`を予測します（学習データの平均{mean}、標準偏差{deviation}）。",
+    ),
     "card data": ("Data", "データ"),
     "card rows": ("rows", "行数"),
     "card held_out_rows": ("held-out rows", "検証用の行数"),
@@ -225,6 +250,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Meant for inputs like those of its training.",
         "学習データに近い入力を想定しています。",
     ),
+    "card use regression": (
+        "Meant to estimate the number of texts like those of its training.",
+        "学習データに近いテキストの数値の推定を想定しています。",
+    ),
     "card use seq2seq": (
         "Meant for texts like the sources of its training.",
         "学習データの原文に近い文章を想定しています。",
@@ -256,6 +285,12 @@ TEXTS: dict[str, tuple[str, str]] = {
         "probability (`predict --unsure`).",
         "どのラベルにも当てはまらない入力にもラベルを付けます。確率の低いものは"
         "`predict --unsure`で空欄にできます。",
+    ),
+    "card limits numbers": (
+        "It gives every text a number, even one that it knows nothing of. Most errors are about as "
+        "large as the mean absolute error, some are several times larger.",
+        "どんなテキストにも数値を返します。誤差の多くは平均絶対誤差程度ですが、その数倍になることも"
+        "あります。",
     ),
     "card limits facts": (
         "What it writes may be wrong, however fluent it is.",

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
-from tfx_transformer.prediction.answers import Prediction, as_cell
+from tfx_transformer.prediction.answers import Prediction
 
 # Seconds between two notes of what is written: to flush a file can take longer than to answer a
 # batch.
@@ -212,7 +212,8 @@ class OutputTable:
         whole."""
         rows = list(rows)
         if self.separator:
-            cells = [[*_as_texts(self.path, row), *map(as_cell, answers)] for row, answers in rows]
+            cell = self._prediction.cell
+            cells = [[*_as_texts(self.path, row), *map(cell, answers)] for row, answers in rows]
             text = self._csv(cells)
         else:
             lines = (json.dumps(answers, ensure_ascii=False) for _, answers in rows)
@@ -270,11 +271,12 @@ class OutputTable:
             writing(self.path, names, kinds) as writer,
             self.part.open(encoding="utf-8") as answers,
         ):
+            cell = prediction.cell
             for row, line in zip(table.rows(), answers, strict=True):
                 given = _as_texts(self.path, row) if writer.is_text else row.values
                 found = json.loads(line)
                 try:
-                    writer.write([*given, *(map(as_cell, found) if writer.is_text else found)])
+                    writer.write([*given, *(map(cell, found) if writer.is_text else found)])
                 except ValueError as error:
                     raise InputError(
                         f"{table.path}, row {row.name}: a value {error}.\n"

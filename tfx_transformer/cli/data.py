@@ -12,19 +12,20 @@ from typing import Any, Literal, NamedTuple
 from tfx_transformer.arguments import is_image_name
 from tfx_transformer.errors import InputError
 
-Kind = Literal["pairs", "instructions", "labels", "images", "similar", "text"]
+Kind = Literal["pairs", "instructions", "labels", "images", "numbers", "similar", "text"]
 # The columns that a kind of data has, and what they are called by default.
 COLUMNS: dict[str, dict[str, str]] = {
     "pairs": {"source": "source", "target": "target"},
     "instructions": {"instruction": "instruction", "input": "input", "output": "output"},
     "labels": {"text": "text", "label": "label", "separator": ""},
     "images": {"path": "path", "label": "label"},
+    "numbers": {"text": "text", "target": "target", "decimal": ""},
     "similar": {"first": "sentence1", "second": "sentence2", "score": ""},
     "text": {"column": ""},
 }
 KINDS = tuple(COLUMNS)
 # A kind needs them to be in the header; the others may be missing.
-_OPTIONAL = {"input", "separator", "score"}
+_OPTIONAL = {"input", "separator", "score", "decimal"}
 _TEXT_FILES = (".txt", ".md")
 _CHAT_FILES = (".jsonl", ".json")
 # Columns that make conversations of a table.
@@ -37,13 +38,14 @@ class ScoredColumns:
 
     Attributes:
         source (NAME): Column of the sources. [source]
-        target (NAME): Column of the targets. [target]
+        target (NAME): Column of the targets: texts, or numbers. [target]
         instruction (NAME): Column of the instructions. [instruction]
         input (NAME): Column of the inputs. [input]
         output (NAME): Column of the outputs. [output]
         text (NAME): Column of the texts; several are separated by commas. [text]
         label (NAME): Column of the labels. [label]
         separator: Sign between several labels in a cell.
+        decimal: Sign before decimals in a column of numbers. [a point, unless that is not clear]
         path (NAME): Column of the paths of images. [path]
         column (NAME): Column of the documents of a corpus.
     """
@@ -56,6 +58,7 @@ class ScoredColumns:
     text: str | None = None
     label: str | None = None
     separator: str | None = None
+    decimal: Literal[".", ","] | None = None
     path: str | None = None
     column: str | None = None
 
@@ -209,6 +212,15 @@ def _check_images(checked: _Checked):
     return describe_labelled_images(read, None, names)[0], read.bad_rows
 
 
+def _check_numbers(checked: _Checked):
+    from tfx_transformer.data import describe_scored_texts, read_scored_texts
+
+    columns = checked.columns.values()
+    read = read_scored_texts(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
+    tokenizer = checked.tokenizer(read.flat_texts)
+    return describe_scored_texts(read, None, tokenizer, checked.max_length)[0], read.bad_rows
+
+
 def _check_similar(checked: _Checked):
     from tfx_transformer.data import describe_sentence_pairs, read_sentence_pairs
 
@@ -237,6 +249,7 @@ _CHECKS: dict[str, Callable[[_Checked], Any]] = {
     "instructions": _check_instructions,
     "labels": _check_labels,
     "images": _check_images,
+    "numbers": _check_numbers,
     "similar": _check_similar,
     "text": _check_text,
 }
@@ -293,8 +306,9 @@ def _needed(kind: str, header: set[str], columns: Columns) -> set[str]:
 
     named = columns.of(kind)
     names = {name for flag, name in named.items() if flag not in _OPTIONAL}
-    if kind == "labels":
-        names = {named["label"], *text_columns(named["text"], header).values()}
+    if "text" in named:
+        target = named.get("label", named.get("target"))
+        names = {target, *text_columns(named["text"], header).values()}
     return names
 
 

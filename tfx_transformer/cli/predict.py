@@ -36,7 +36,7 @@ def predict(
     overwrite: bool = False,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Answer every row of a table with a bundle: labels, translations, answers or vectors.
+    """Answer every row of a table with a bundle: labels, numbers, translations, answers or vectors.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/topics.

@@ -12,6 +12,7 @@ from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
 from tfx_transformer.cli.data import ScoredColumns, TableReading, check_given
 from tfx_transformer.cli.engines import Variant, WritingEngine, check_writable, open_generator
+from tfx_transformer.cli.regressors import evaluate_regressor
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
 
@@ -62,7 +63,7 @@ def evaluate(
     save: Path | None = None,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
-    """Score a bundle on a file: translations, answers, labels, or bits per byte of a text.
+    """Score a bundle on a file: translations, answers, labels, numbers, or a text in bits per byte.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
@@ -73,7 +74,7 @@ def evaluate(
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
         tokenize: How BLEU splits words. [by the references' script]
-        save (FILE.csv): File to write source, answer and reference to, or mistakes.
+        save (FILE.csv): File to write source, answer and reference to, or mistakes, or errors.
         generation: How answers are written.
     """
     from tfx_transformer.bundle import read_config
@@ -223,10 +224,12 @@ SCORINGS = {
     "text": Scoring(_score_text, saves=False),
     "labels": Scoring(evaluate_classifier),
     "images": Scoring(evaluate_classifier),
+    "numbers": Scoring(evaluate_regressor),
 }
 # config.json -> the kind of data that scores a bundle of a task.
 KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "seq2seq": lambda config: "pairs",
     "causal": lambda config: "instructions" if config.get("chat") else "text",
     "classification": lambda config: "images" if config["architecture"]["image_size"] else "labels",
+    "regression": lambda config: "numbers",
 }

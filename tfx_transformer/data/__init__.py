@@ -46,6 +46,14 @@ from tfx_transformer.data.labels import (
 )
 from tfx_transformer.data.masking import mask_tokens
 from tfx_transformer.data.pairs_summary import describe_pairs
+from tfx_transformer.data.scored_summary import describe_scored_texts
+from tfx_transformer.data.scored_text import (
+    Scale,
+    ScoredTexts,
+    read_scored_texts,
+    scored_texts,
+    split_scored_texts,
+)
 from tfx_transformer.data.sentence_pair import (
     SentencePairs,
     read_sentence_pairs,
@@ -69,6 +77,8 @@ __all__ = [
     "LabelledImages",
     "LabelledTexts",
     "Pairs",
+    "Scale",
+    "ScoredTexts",
     "SentencePairs",
     "Span",
     "TableFile",
@@ -83,6 +93,7 @@ __all__ = [
     "describe_labelled_images",
     "describe_labelled_texts",
     "describe_pairs",
+    "describe_scored_texts",
     "describe_sentence_pairs",
     "describe_tagged_texts",
     "hold_out",
@@ -100,15 +111,18 @@ __all__ = [
     "read_labelled_images",
     "read_labelled_texts",
     "read_pairs",
+    "read_scored_texts",
     "read_sentence_pairs",
     "read_table",
     "read_tagged_texts",
     "sample_texts",
+    "scored_texts",
     "sentence_pairs",
     "split_conversations",
     "split_labelled_images",
     "split_labelled_texts",
     "split_pairs",
+    "split_scored_texts",
     "split_sentence_pairs",
     "split_stratified",
     "split_tagged_texts",

@@ -110,8 +110,8 @@ def read_labelled_texts(
             ],
             os.fspath(path),
         )
-    columns = text_columns(text, _header(path, text))
-    _check_columns(columns, text, label)
+    columns = text_columns(text, header_of(path, text))
+    check_columns(columns, text, label, "label")
     roles = list(columns)
     of_labels = label_columns(path, label)
     allow_empty = list(of_labels) if separator or "predicted" in of_labels else []
@@ -122,7 +122,7 @@ def read_labelled_texts(
         allow_empty=allow_empty + (roles if len(roles) > 1 else []),
         leave_in_file=roles,
         convert=dict.fromkeys(of_labels, as_label),
-        check=_text_check(roles, columns) if len(roles) > 1 else None,
+        check=text_check(roles, columns) if len(roles) > 1 else None,
     )
     labels, predicted = row_labels(table.columns, separator)
     found = LabelledTexts(
@@ -186,17 +186,53 @@ def labelled_texts(
         InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
             given with `multi_label`, or `max_length` leaves no room for a text.
     """
-    _check_room(examples, max_length)
     if multi_label and weights is not None and len(weights):
         raise InputError(
             "class weights and several labels a row do not go together.\n"
             "  A row weighs what its one label does. Leave one of them out."
         )
-    ids = mapped(lambda texts: frame(tokenizer, texts, max_length), examples.texts)
+    labels = examples.targets(names, multi_label)
+    return text_batches(
+        examples.texts,
+        tokenizer,
+        labels,
+        example_weights(weights, labels, len(names)),
+        batch_size=batch_size,
+        max_length=max_length,
+        token_dropout=token_dropout,
+        shuffle=shuffle,
+        seed=seed,
+    )
+
+
+def text_batches(
+    texts: Rows[tuple[str, ...]],
+    tokenizer: Tokenizer,
+    targets: np.ndarray,
+    weight: np.ndarray,
+    *,
+    batch_size: int,
+    max_length: int,
+    token_dropout: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """A `tf.data.Dataset` of batches of texts and what is to be predicted of them.
+
+    Args:
+        texts: of each row.
+        targets: (rows,) or (rows, n), in the dtype of the batches.
+        weight: float32 (rows,).
+        batch_size, max_length, token_dropout, shuffle, seed: of `labelled_texts`.
+
+    Raises:
+        InputError: `max_length` leaves no room for a text, or `token_dropout` is out of range.
+    """
+    _check_room(texts, max_length)
     if not 0 <= token_dropout < 1:
         raise InputError(f"token_dropout is {token_dropout}.\n  Expected from 0 to below 1.")
-    labels, frame_ids = examples.targets(names, multi_label), {tokenizer.start_id, tokenizer.end_id}
-    weight = example_weights(weights, labels, len(names))
+    ids = mapped(lambda row: frame(tokenizer, row, max_length), texts)
+    frame_ids = {tokenizer.start_id, tokenizer.end_id}
     plan = FreshPlan(sizes(ids), batch_size, shuffle=shuffle, seed=seed)
     dropped = token_dropout if shuffle else 0.0
 
@@ -213,13 +249,13 @@ def labelled_texts(
     def batch(numbers):
         indices = numbers % len(ids)
         token_ids = pad(list(map(row, numbers)), tokenizer.padding_id)
-        return {"token_ids": token_ids}, labels[indices], weight[indices]
+        return {"token_ids": token_ids}, targets[indices], weight[indices]
 
     return tf_dataset(plan, batch)
 
 
-def _check_room(examples: LabelledTexts, max_length: int) -> None:
-    columns = max(map(len, sample(examples.texts)))
+def _check_room(texts: Rows[tuple[str, ...]], max_length: int) -> None:
+    columns = max(map(len, sample(texts)))
     if max_length < columns + 2:
         raise InputError(
             f"max_length is {max_length}.\n"
@@ -227,7 +263,7 @@ def _check_room(examples: LabelledTexts, max_length: int) -> None:
         )
 
 
-def _header(path: TableData, text: str) -> list[str]:
+def header_of(path: TableData, text: str) -> list[str]:
     """Return the header, which tells apart a name with commas or blanks from several names; of a
     plain name nothing."""
     if text == text.strip() and not set(text) & set(",["):
@@ -269,19 +305,36 @@ def _listed_columns(text: str | Sequence[str]) -> list[str]:
     return [name.strip() for name in text.split(",")]
 
 
-def _check_columns(columns: dict[str, str], text: str | Sequence[str], label: str) -> None:
-    """Refuses a column that is to be read twice."""
+def check_columns(
+    columns: dict[str, str], text: str | Sequence[str], target: str, role: str
+) -> None:
+    """Raise if a column is to be read twice.
+
+    Args:
+        columns: role -> name of each column of texts.
+        text: how these were named.
+        target: name of the column of what is to be predicted.
+        role: of it, such as "label".
+
+    Raises:
+        InputError: the column is named.
+    """
     names = list(columns.values())
     for name in names:
-        if names.count(name) > 1 or name == label:
+        if names.count(name) > 1 or name == target:
             raise InputError(
-                f"column {name!r} is named twice: the texts are {text!r}, the label {label!r}.\n"
-                "  Every column is read once: name another one (text=..., label=...)."
+                f"column {name!r} is named twice: the texts are {text!r}, the {role} {target!r}.\n"
+                f"  Every column is read once: name another one (text=..., {role}=...)."
             )
 
 
-def _text_check(roles: list[str], columns: dict[str, str]) -> Check:
-    """What refuses a row all of whose texts are empty."""
+def text_check(roles: list[str], columns: dict[str, str]) -> Check:
+    """Return what refuses a row all of whose texts are empty.
+
+    Args:
+        roles: of the columns of texts.
+        columns: role -> name of the column.
+    """
     names = " and ".join(repr(columns[role]) for role in roles)
     remedy = "Every row needs a text in one of them."
 

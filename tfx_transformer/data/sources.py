@@ -7,6 +7,7 @@ what a source yields, so a reader of pairs, labels or scores does not know what 
 
 from __future__ import annotations
 
+import decimal
 import math
 import numbers
 import os
@@ -124,11 +125,23 @@ def as_label(value: Any) -> str:
     return as_text(value)
 
 
+class Digits(str):
+    """The digits of what is a number already: not a text, whose point or comma may mean either."""
+
+    __slots__ = ()
+
+
 def as_number(value: Any) -> str:
     """The digits of a number, or a text that may be one. See `as_text`."""
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
-        return "" if _is_missing(value) else repr(float(value))
+    if is_number(value):
+        return "" if _is_missing(value) else Digits(repr(float(value)))
     return as_text(value)
+
+
+def is_number(value: Any) -> bool:
+    """Return True of a number that is not a truth value."""
+    is_real = isinstance(value, numbers.Real | decimal.Decimal)
+    return is_real and not isinstance(value, bool | np.bool_)
 
 
 class Memory:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tfx_transformer.data.sources import Opened, Problem, Row, row_error
+from tfx_transformer.data.sources import Digits, Opened, Problem, Row, is_number, row_error
 from tfx_transformer.errors import InputError
 
 # What an object of JSON does not have; other formats write a missing value.
@@ -151,7 +151,8 @@ class TypedFile:
             for index, value in enumerate(row.values):
                 name = header[index] if index < len(header) else ""
                 try:
-                    cells.append(self.as_text(value))
+                    text = self.as_text(value)
+                    cells.append(Digits(text) if is_number(value) and text else text)
                 except ValueError as error:
                     is_nested = isinstance(value, list | tuple | dict)
                     cells.append(nested_text(value) if is_nested else "")

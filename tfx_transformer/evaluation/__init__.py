@@ -14,6 +14,7 @@ from tfx_transformer.evaluation.intervals import (
 )
 from tfx_transformer.evaluation.labels import score_labels, score_multi_label
 from tfx_transformer.evaluation.mistakes import most_confident_mistakes
+from tfx_transformer.evaluation.numbers import score_numbers
 from tfx_transformer.evaluation.texts import score_answers, score_texts, token_f1
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "proportion_interval",
     "score_answers",
     "score_labels",
+    "score_numbers",
     "score_multi_label",
     "score_texts",
     "tfidf_baseline",

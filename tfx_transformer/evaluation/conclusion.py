@@ -23,7 +23,13 @@ from tfx_transformer.evaluation.intervals import (
     paired_difference,
     proportion_interval,
 )
-from tfx_transformer.evaluation.score_text import distance_text, number_text, value_text
+from tfx_transformer.evaluation.numbers import score_numbers
+from tfx_transformer.evaluation.score_text import (
+    ERRORS,
+    distance_text,
+    number_text,
+    value_text,
+)
 from tfx_transformer.evaluation.spans import Counts, f1_difference, f1_interval
 from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
 
@@ -31,6 +37,8 @@ Verdict = Literal["better", "no better", "worse", "no baseline"]
 
 # Width of an interval from which on few rows are held out, as a share of the scale.
 _WIDE = 0.2
+# The same of an error, as a share of the error.
+_WIDE_ERROR = 0.4
 
 # What models of texts with spaces, without them, and of images begin with.
 _BASES = {
@@ -45,7 +53,7 @@ class Conclusion:
     """The conclusion on a model from held-out examples.
 
     Attributes:
-        measure: name of the score, such as "accuracy"; more is better where there is a baseline.
+        measure: name of the score, such as "accuracy"; more is better, but of an error less.
         score: its value.
         count: held-out examples.
         unit: of them: "row", "image", "pair" or "text".
@@ -76,6 +84,8 @@ class Conclusion:
         if self.difference is None:
             return "no baseline"
         low, high = self.difference
+        if self.measure in ERRORS:
+            low, high = -high, -low
         if low > 0:
             return "better"
         return "worse" if high < 0 else "no better"
@@ -117,10 +127,11 @@ class Conclusion:
         low, high = self.difference
         difference = self.score - self.baseline_score
         is_signed = self.verdict == "no better"
-        if self.verdict == "worse":
+        if difference < 0 and not is_signed:
             low, high, difference = -high, -low, -difference
+        is_error = self.measure in ERRORS and not is_signed
         return wording.say(
-            self.verdict,
+            f"{self.verdict}, of an error" if is_error else self.verdict,
             language,
             baseline=wording.say(self.baseline, language),
             measure=wording.say(self.measure, language),
@@ -150,7 +161,7 @@ class Conclusion:
     def _remedy(self, language: str | None) -> str:
         """Return what to do where a simpler method is as good."""
         parts = []
-        if self.baseline != "majority":
+        if self.baseline not in ("majority", "mean"):
             baseline = wording.say(f"{self.baseline}, short", language)
             parts.append(wording.say("take the simple", language, baseline=baseline))
         parts.append(wording.say("more rows", language))
@@ -164,6 +175,8 @@ class Conclusion:
         if self.interval is None:
             return False
         scale = 100 if self.measure == "bleu" else 1
+        if self.measure in ERRORS:  # in the unit of the data
+            scale = _WIDE_ERROR / _WIDE * self.score
         return self.interval[1] - self.interval[0] > _WIDE * scale
 
 
@@ -186,6 +199,33 @@ def conclude_labels(
     measure = "exact_match" if several else "accuracy"
     silence = "no baseline of labels" if several else "no baseline"
     return _conclude_shares(measure, right, baselines, unit, base, silence)
+
+
+def conclude_numbers(
+    predicted: np.ndarray,
+    truth: np.ndarray,
+    baselines: Mapping[str, np.ndarray],
+    base: str = "",
+) -> Conclusion:
+    """Return the conclusion on a regressor, by its mean absolute error.
+
+    Args:
+        predicted, truth: float (n,).
+        baselines: float (n,), what each simpler method predicts, by its name in `wording.TEXTS`.
+        base: of `Conclusion`.
+    """
+    errors = np.abs(np.asarray(predicted) - truth)
+    score = score_numbers(predicted, truth)["mae"]
+    alone = Conclusion("mae", score, len(truth), "row", mean_interval(errors), base=base)
+    others = {name: np.abs(values - truth) for name, values in baselines.items()}
+    if not others:
+        return alone
+    best = min(reversed(list(others)), key=lambda name: float(others[name].mean()))
+    difference = mean_interval(errors - others[best])
+    if difference is None:
+        return alone
+    reached = float(others[best].mean())
+    return dataclasses.replace(alone, baseline=best, baseline_score=reached, difference=difference)
 
 
 def conclude_pairs(

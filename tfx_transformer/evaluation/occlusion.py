@@ -40,9 +40,9 @@ def occlusion(
 
     Args:
         probabilities: texts, or rows of texts -> float (n, C), such as
-            `TextClassifier.probabilities`.
+            `TextClassifier.probabilities`; or of numbers instead, on their own scale.
         item: a text, or the texts of a row.
-        label: id of the label.
+        label: id of the label; of a single number 0.
     """
     texts = [item] if isinstance(item, str) else list(item)
     spans = [

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from tfx_transformer import wording
+from tfx_transformer.reprs import significant
 
 # Scores from 0 to 1 that are shown as percentages, and decimals of the others.
 _PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
 _DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
+
+# Scores of which less is better, in the unit of the data.
+ERRORS = ("mae",)
 
 
 def number_text(measure: str, value: float, sign: str = "") -> str:
@@ -19,6 +23,8 @@ def number_text(measure: str, value: float, sign: str = "") -> str:
     """
     if measure in _PERCENT:
         return f"{100 * value:{sign}.1f}"
+    if measure in ERRORS:
+        return sign * (value > 0) + significant(value)
     return f"{value:{sign}.{_DECIMALS[measure]}f}"
 
 

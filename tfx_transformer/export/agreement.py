@@ -18,7 +18,7 @@ class Limits:
 
     Attributes:
         share: least share of equal answers.
-        logits: most that a logit may differ, in standard deviations of the logits.
+        logits: most that a logit, or a number, may differ, in standard deviations of them all.
         probability: most that a probability may differ.
         cosine: least cosine of two vectors.
     """
@@ -69,6 +69,8 @@ def is_good(result: Mapping[str, Any], variant: str) -> bool:
         return result["largest_logit_difference"] <= near
     if "largest_probability_difference" in result:
         return result["largest_probability_difference"] <= limits.probability
+    if "largest_difference" in result:
+        return result["largest_difference"] <= limits.logits * result["deviation"]
     return False
 
 

@@ -1,5 +1,5 @@
-"""The SavedModel of an encoder-only model: strings or encoded images to labels, tags or vectors,
-in core TensorFlow operations."""
+"""The SavedModel of an encoder-only model: strings or encoded images to labels, numbers, tags or
+vectors, in core TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -39,6 +39,16 @@ def classifier_serving(model, tokenizer, config: dict):
         best = tf.argmax(output, axis=1)
         probabilities = tf.sigmoid(output) if model.config.multi_label else tf.nn.softmax(output)
         return {"probabilities": probabilities, "labels": tf.gather(tf.constant(names), best)}
+
+    return _serving(model, tokenizer, config, answer)
+
+
+def regressor_serving(model, tokenizer, config: dict):
+    """The endpoint of a `Regressor`, as `classifier_serving`: "predictions" float32 (batch,), in
+    the units of the data."""
+
+    def answer(inputs):
+        return {"predictions": tf.cast(model(inputs, training=False), tf.float32)[:, 0]}
 
     return _serving(model, tokenizer, config, answer)
 

@@ -12,13 +12,24 @@ from typing import Any, NamedTuple
 from tfx_transformer import bundle
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.generator_serving import generator_serving
-from tfx_transformer.export.serving import classifier_serving, embedder_serving, tagger_serving
+from tfx_transformer.export.serving import (
+    classifier_serving,
+    embedder_serving,
+    regressor_serving,
+    tagger_serving,
+)
 from tfx_transformer.export.signatures import (
     causal_signatures,
     encoder_signatures,
     seq2seq_signatures,
 )
-from tfx_transformer.export.verify_encoder import CLASSIFIER, EMBEDDER, TAGGER, verify_encoder
+from tfx_transformer.export.verify_encoder import (
+    CLASSIFIER,
+    EMBEDDER,
+    REGRESSOR,
+    TAGGER,
+    verify_encoder,
+)
 from tfx_transformer.export.verify_generator import CAUSAL, SEQ2SEQ, verify_generator
 from tfx_transformer.models.base import TransformerModel
 
@@ -62,6 +73,9 @@ TASKS = {
         encoder_signatures, embedder_serving, functools.partial(verify_encoder, EMBEDDER)
     ),
     "tagging": Task(encoder_signatures, tagger_serving, functools.partial(verify_encoder, TAGGER)),
+    "regression": Task(
+        encoder_signatures, regressor_serving, functools.partial(verify_encoder, REGRESSOR)
+    ),
 }
 
 

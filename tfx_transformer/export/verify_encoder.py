@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,10 +28,10 @@ _ROUNDING = 1e-5
 class Reading(NamedTuple):
     """The outputs of a task: how they are found and compared.
 
-    output: (what answers, inputs) -> float32 (inputs, width), of a tagger a list; compare: (Keras's
-    output, an export's) -> what `verify_encoder` returns; prompted: (what answers, inputs) ->
-    inputs behind the model's prompt; serve: (bundle's folder, inputs, tokenizer) -> the output of
-    the SavedModel.
+    output: (what answers, inputs) -> float32 (inputs, width), of a regressor (inputs,), of a tagger
+    a list; compare: (Keras's output, an export's) -> what `verify_encoder` returns; prompted: (what
+    answers, inputs) -> inputs behind the model's prompt; serve: (bundle's folder, inputs,
+    tokenizer) -> the output of the SavedModel.
     """
 
     output: Callable[[Any, Sequence], Any]
@@ -58,8 +59,9 @@ def verify_encoder(
 
     Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
         and the "largest_probability_difference"; of an embedder "identical" (vectors equal but for
-        rounding) and the "smallest_cosine"; of a tagger "identical" (texts with equal spans) and
-        the "largest_probability_difference" of a tag; "of" (inputs).
+        rounding) and the "smallest_cosine"; of a regressor "identical" (numbers equal but for
+        rounding), the "largest_difference" and the numbers' "deviation"; of a tagger "identical"
+        (texts with equal spans) and the "largest_probability_difference" of a tag; "of" (inputs).
     """
     config = bundle.read_config(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
@@ -95,9 +97,9 @@ def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _run_saved_model(
-    path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64
+    output: str, path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64
 ) -> np.ndarray:
-    """Return what the SavedModel returns for texts, or for image files."""
+    """Return the output of this name of the SavedModel for texts, or for image files."""
     served = saved_model_file.load(path / bundle.SAVED_MODEL)
     by_ids = tokenizer is not None and not tokenizer.is_plain
     results, longest = [], bundle.read_config(path)["architecture"]["max_sequence_length"]
@@ -108,11 +110,11 @@ def _run_saved_model(
         if by_ids:
             ids = [frame(tokenizer, item, longest) for item in batch]
             answer = served.serve(tf.constant(pad_source(ids, tokenizer.padding_id)))
-            results.append(answer.get("probabilities", answer.get("embeddings")).numpy())
+            results.append(answer[output].numpy())
             continue
         rows = [item if isinstance(item, tuple) else (item,) for item in batch]
         answer = served.serve(*map(tf.constant, zip(*rows, strict=True)))
-        results.append(answer.get("probabilities", answer.get("embeddings")).numpy())
+        results.append(answer[output].numpy())
     return np.concatenate(results)
 
 
@@ -214,16 +216,39 @@ def _places(entities: Sequence[Entity]) -> list[tuple[int, int, str]]:
     return [entity[:3] for entity in entities]
 
 
+def _compare_numbers(expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
+    count = len(expected)
+    differences = np.abs(expected - output)
+    # Numbers of a text vary by their spread, which may be small beside their mean.
+    scale = max(float(np.abs(expected).max()), float(np.ptp(expected)), 1e-30)
+    equal = int((differences <= _ROUNDING * scale).sum())
+    largest = float(f"{differences.max():.2g}")
+    return {
+        "identical": equal,
+        "of": count,
+        "largest_difference": largest,
+        "deviation": float(f"{expected.std():.3g}"),
+        "summary": f"{equal} of {count} numbers identical to Keras; "
+        f"they differ by at most {largest:g}",
+    }
+
+
 CLASSIFIER = Reading(
     lambda answering, inputs: answering.probabilities(inputs),
     _compare_labels,
     lambda answering, inputs: inputs,
-    _run_saved_model,
+    functools.partial(_run_saved_model, "probabilities"),
+)
+REGRESSOR = Reading(
+    lambda answering, inputs: answering.predict(inputs),
+    _compare_numbers,
+    lambda answering, inputs: inputs,
+    functools.partial(_run_saved_model, "predictions"),
 )
 EMBEDDER = Reading(
     lambda answering, inputs: answering.embed(inputs),
     _compare_vectors,
     lambda answering, inputs: answering.add_prompts(inputs),
-    _run_saved_model,
+    functools.partial(_run_saved_model, "embeddings"),
 )
 TAGGER = Reading(_mark, _compare_spans, lambda answering, inputs: inputs, _run_saved_tagger)

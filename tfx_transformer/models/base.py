@@ -36,10 +36,13 @@ class TransformerModel(keras.Model):
         has_classes: True if it scores classes that have names.
         pools: True if it reads out one vector of a text or an image, which may be pooled.
         makes_vectors: True if it gives a vector of each text.
+        gives_number: True if it gives a single number, in the unit of the data.
         may_read_images: True if it may read images instead of texts.
         stacks: the fields of the configuration that count its blocks.
         scores_tokens: True if it gives logits over the vocabulary, so that the embedding table is
             multiplied with, not only looked up.
+        has_steady_loss: True if no single example has many times the usual loss, so that a jump of
+            the loss is worth a warning.
         reads: names of its inputs; of one input the array alone may be given, of several a tuple,
             wherever Keras takes inputs.
         may_read: names of inputs that a dictionary may hold besides.
@@ -56,9 +59,11 @@ class TransformerModel(keras.Model):
     has_classes = False
     pools = False
     makes_vectors = False
+    gives_number = False
     may_read_images = False
     stacks: tuple[str, ...] = ("num_layers",)
     scores_tokens = True
+    has_steady_loss = True
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:

@@ -257,16 +257,77 @@ class MaskedLM(EncoderModel):
         super().compile(optimizer, loss=loss, weighted_metrics=weighted_metrics, **kwargs)
 
 
-@serializable
-class Classifier(EncoderModel):
-    """Tells which of its classes a text or an image belongs to.
+class PooledModel(EncoderModel):
+    """The base of models that read numbers off one vector of each input.
 
-    logits = W dropout(p) + b,  p = pool(encoder(x)); with `pooler`
+    outputs = W dropout(p) + b,  p = pool(encoder(x)); with `pooler`
     p = [norm](f(W' pool(encoder(x)) + b'))
 
-    Devlin et al. (2019), section 4.1; of images Dosovitskiy et al. (2021), section 3.1, with
-    `conv_layers` and pooling "attention" the Compact Convolutional Transformer of Hassani et al.
-    (2021), section 3.
+    Devlin et al. (2019), section 4.1. A subclass says how many numbers in `count_outputs`.
+
+    Args:
+        config: `TransformerConfig`, or its dictionary.
+    """
+
+    pools = True
+    scores_tokens = False
+    read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
+
+    @classmethod
+    def count_outputs(cls, config: TransformerConfig) -> int:
+        """Return how many numbers a model of this configuration gives of each input."""
+        raise NotImplementedError
+
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; the outputs have a vector each."""
+        return super().fewest_parameters(config) + cls.count_outputs(config) * config.hidden_dim
+
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        config, part = self.config, {"dtype": self.dtype_policy}
+        self.pooling = Pooling(config.pooling, config.class_tokens or 1, name="pooling", **part)
+        self.pooled_norm = self._new_pooled_norm()
+        self._add_pooler()
+        self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
+        self.logits = Linear(self.count_outputs(config), name="logits", **part)
+        self._build_parts(
+            self.encoder, self.pooling, self.pooled_norm, self.pooler, self.pooler_norm
+        )
+        width = config.hidden_dim
+        if config.pooling == "class_tokens":
+            width *= config.class_tokens
+        self.logits.build((None, width))
+
+    def _add_pooler(self):
+        """The projection before the outputs, and its norm, where the configuration has them."""
+        config, part = self.config, {"dtype": self.dtype_policy}
+        self.pooler = self.pooler_norm = None
+        if config.pooler:
+            activation = ACTIVATIONS.get(config.pooler_activation, config.pooler_activation)
+            bias = config.head_bias
+            width = config.hidden_dim
+            self.pooler = Linear(width, activation=activation, use_bias=bias, name="pooler", **part)
+        if config.pooler and config.pooler_norm:
+            part |= {"epsilon": config.norm_epsilon, "name": "pooler_norm"}
+            self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
+
+    def call(self, inputs, training=None):
+        x, mask = self.encode(self.by_name(inputs), training=training)
+        x = self.pool(x, mask)
+        if self.pooler is not None:
+            x = self.pooler(x)
+        if self.pooler_norm is not None:
+            x = self.pooler_norm(x)
+        return self.logits(self.pooled_dropout(x, training=training))
+
+
+@serializable
+class Classifier(PooledModel):
+    """Tells which of its classes a text or an image belongs to, by the logit of each class.
+
+    See `PooledModel`; of images Dosovitskiy et al. (2021), section 3.1, with `conv_layers` and
+    pooling "attention" the Compact Convolutional Transformer of Hassani et al. (2021), section 3.
 
     Args:
         config: `TransformerConfig`, or its dictionary, with `num_classes`.
@@ -282,56 +343,23 @@ class Classifier(EncoderModel):
 
     task = "classification"
     has_classes = True
-    pools = True
     may_read_images = True
-    scores_tokens = False
     consistency = 0.0
-    read_out = ("pooling/", "pooled_norm/", "pooler/", "pooler_norm/", "logits/")
 
     @classmethod
-    def fewest_parameters(cls, config: TransformerConfig) -> int:
-        """See `TransformerModel`; the classes have a vector each."""
-        return super().fewest_parameters(config) + config.num_classes * config.hidden_dim
-
-    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
-        super().__init__(config, **kwargs)
-        config = self.config
+    def count_outputs(cls, config: TransformerConfig) -> int:
+        """See `PooledModel`: the classes."""
         if config.num_classes < 2 - config.multi_label:
             raise InputError(
                 f"TransformerConfig: num_classes is {config.num_classes}.\n"
                 "  A classifier tells two classes or more apart."
             )
-        part = {"dtype": self.dtype_policy}
-        self.pooling = Pooling(config.pooling, config.class_tokens or 1, name="pooling", **part)
-        self.pooled_norm = self._new_pooled_norm()
-        self._add_pooler()
-        self.pooled_dropout = keras.layers.Dropout(config.dropout, dtype=self.dtype_policy)
-        self.logits = Linear(config.num_classes, name="logits", **part)
-        self._build_parts(
-            self.encoder, self.pooling, self.pooled_norm, self.pooler, self.pooler_norm
-        )
-        width = config.hidden_dim
-        if config.pooling == "class_tokens":
-            width *= config.class_tokens
-        self.logits.build((None, width))
+        return config.num_classes
 
     @property
     def readings(self) -> int:
         """2 if it was compiled with `consistency`, which compares two readings of a batch."""
         return 2 if self.consistency else 1
-
-    def _add_pooler(self):
-        """The projection before the classes, and its norm, where the configuration has them."""
-        config, part = self.config, {"dtype": self.dtype_policy}
-        self.pooler = self.pooler_norm = None
-        if config.pooler:
-            activation = ACTIVATIONS.get(config.pooler_activation, config.pooler_activation)
-            bias = config.head_bias
-            width = config.hidden_dim
-            self.pooler = Linear(width, activation=activation, use_bias=bias, name="pooler", **part)
-        if config.pooler and config.pooler_norm:
-            part |= {"epsilon": config.norm_epsilon, "name": "pooler_norm"}
-            self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
     def divide_logits(self, temperature: float) -> None:
         """Divide all logits by a number, in the weights that compute them: every export of the
@@ -342,15 +370,6 @@ class Classifier(EncoderModel):
         """
         for weight in self.logits.trainable_weights:
             weight.assign(keras.ops.divide(weight, temperature))
-
-    def call(self, inputs, training=None):
-        x, mask = self.encode(self.by_name(inputs), training=training)
-        x = self.pool(x, mask)
-        if self.pooler is not None:
-            x = self.pooler(x)
-        if self.pooler_norm is not None:
-            x = self.pooler_norm(x)
-        return self.logits(self.pooled_dropout(x, training=training))
 
     def compile(
         self,

@@ -9,12 +9,13 @@ import numpy as np
 
 from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.encoders import EncoderModel
+from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Tags
-from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
+from tfx_transformer.prediction.text import TextClassifier, TextEmbedder, TextRegressor
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -22,7 +23,7 @@ class EncoderEngine:
     """Runs a Keras model as one graph for every shape: `predict` costs 40 to 60 ms a call.
 
     Args:
-        model: a `Classifier`, `Embedder` or `Tagger`.
+        model: a `Classifier`, `Regressor`, `Embedder` or `Tagger`.
     """
 
     def __init__(self, model: EncoderModel) -> None:
@@ -57,16 +58,20 @@ def predictor(
 
 
 @overload
+def predictor(model: Regressor, tokenizer: Tokenizer) -> TextRegressor: ...
+
+
+@overload
 def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
 
 
 def predictor(
     model: EncoderModel, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()
-) -> TextClassifier | ImageClassifier | TextEmbedder | TextTagger:
+) -> TextClassifier | ImageClassifier | TextRegressor | TextEmbedder | TextTagger:
     """Return what answers for a Keras model.
 
     Args:
-        model: a `Classifier`, `Embedder` or `Tagger`.
+        model: a `Classifier`, `Regressor`, `Embedder` or `Tagger`.
         tokenizer: of a model that reads text.
         labels: names of the classes of a `Classifier`, or of the tags of a `Tagger`.
     """
@@ -75,6 +80,8 @@ def predictor(
         return TextEmbedder(engine, tokenizer, config)
     if not model.pools:
         return TextTagger(engine, tokenizer, Tags(labels), config.max_sequence_length)
+    if model.gives_number:
+        return TextRegressor(engine, tokenizer, config.max_sequence_length)
     names = Labels(labels, config.multi_label)
     if config.image_size:
         return ImageClassifier(engine, names, config)

@@ -24,6 +24,7 @@ from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -31,7 +32,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 # The files of a bundle that a Keras model is made of.
 _OPENED = (bundle.CONFIG, bundle.WEIGHTS, *bundle.TOKENIZER_FILES)
 
-_MODELS = (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder, Tagger)
+_MODELS = (CausalLM, Seq2SeqLM, MaskedLM, Classifier, Embedder, Tagger, Regressor)
 TASKS = {model.task: model for model in _MODELS}
 
 
@@ -153,6 +154,12 @@ def load(
 def load(
     path: str | os.PathLike, dtype: str = "float32", *, task: Literal["tagging"]
 ) -> tuple[Tagger, Tokenizer]: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike, dtype: str = "float32", *, task: Literal["regression"]
+) -> tuple[Regressor, Tokenizer]: ...
 
 
 @overload

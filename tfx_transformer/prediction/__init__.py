@@ -4,7 +4,7 @@ from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Entity
-from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
+from tfx_transformer.prediction.text import TextClassifier, TextEmbedder, TextRegressor
 
 __all__ = [
     "Classification",
@@ -12,5 +12,6 @@ __all__ = [
     "ImageClassifier",
     "TextClassifier",
     "TextEmbedder",
+    "TextRegressor",
     "TextTagger",
 ]

@@ -8,23 +8,41 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from tfx_transformer.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
 
 
+def as_cell(value: Any) -> str:
+    """Return an answer as the cell of a table that is text; "" if there is none."""
+    if value is None:
+        return ""
+    if isinstance(value, list):
+        return json.dumps(value, ensure_ascii=False)
+    return f"{value:.4f}" if isinstance(value, float) else value
+
+
+def as_number(value: float | None) -> str:
+    """Return a number of float32 as the cell of a table that is text, without an exponent."""
+    return "" if value is None else np.format_float_positional(np.float32(value), trim="-")
+
+
 class Prediction(NamedTuple):
     """The row of a task: how its models answer the rows of a table.
 
     column: the column that is read by default; names: of the new columns; kinds: their types;
-    answer: (model, inputs, probability below which a label stays open) -> values for each input.
+    answer: (model, inputs, probability below which a label stays open) -> values for each input;
+    cell: a value -> the cell of a table that is text, "" if there is none.
     """
 
     column: str
     names: tuple[str, ...]
     kinds: tuple[Any, ...]
     answer: Callable[[Any, list[Any], float], list[list[Any]]]
+    cell: Callable[[Any], str] = as_cell
 
 
 def _answers(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
@@ -53,22 +71,18 @@ def _vectors(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
     return [[[round(x, 6) for x in vector]] for vector in model.embed(texts).tolist()]
 
 
+def _numbers(model: Any, inputs: list[Any], unsure: float) -> list[list[Any]]:
+    return [[float(f"{number:.7g}")] for number in model.predict(inputs)]
+
+
 PREDICTIONS = {
     "seq2seq": Prediction("source", ("answer",), (str,), _answers),
     "causal": Prediction("instruction", ("answer",), (str,), _answers),
     "classification": Prediction("text", ("predicted", "probability"), (str, float), _labels),
     "embedding": Prediction("text", ("vector",), (list[float],), _vectors),
     "tagging": Prediction("text", ("spans",), (list[dict],), _spans),
+    "regression": Prediction("text", ("prediction",), (float,), _numbers, as_number),
 }
-
-
-def as_cell(value: Any) -> str:
-    """Return an answer as the cell of a table that is text; "" if there is none."""
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return json.dumps(value, ensure_ascii=False)
-    return f"{value:.4f}" if isinstance(value, float) else value
 
 
 class TablePredictor:
@@ -92,10 +106,11 @@ class TablePredictor:
         batch_size: int = 64,
     ) -> pandas.DataFrame:
         """Return a copy of a table with the answers to its rows in new columns, as `tfx-transformer
-        predict` writes them: `predicted` and `probability`, `answer`, `spans` or `vector`.
+        predict` writes them: `predicted` and `probability`, `prediction`, `answer`, `spans` or
+        `vector`.
 
         Rows whose texts are missing or not texts are not answered (a warning counts them): there a
-        label or an answer is "", a probability NaN, a vector None.
+        label or an answer is "", a probability or a number NaN, a vector None.
 
         Args:
             frame: a pandas DataFrame.

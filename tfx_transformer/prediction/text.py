@@ -1,4 +1,4 @@
-"""Texts to labels, and texts to vectors."""
+"""Texts to labels, to numbers, and to vectors."""
 
 from __future__ import annotations
 
@@ -111,6 +111,25 @@ class TextClassifier(_TextReader):
             self.probabilities([texts] if isinstance(texts, str) else texts)
         )
         return found[0] if isinstance(texts, str) else found
+
+
+class TextRegressor(_TextReader):
+    """Gives texts numbers, in the units of the data, with a tokenizer and an engine; arguments as
+    of `_TextReader`."""
+
+    task = "regression"
+
+    @overload
+    def predict(self, texts: str) -> float: ...
+
+    @overload
+    def predict(self, texts: Sequence[Text]) -> np.ndarray: ...
+
+    def predict(self, texts: str | Sequence[Text]) -> float | np.ndarray:
+        """Return the number of a text, or float32 (texts,) for a list. Of rows with several columns
+        each text is the sequence of them."""
+        numbers = self._run([texts] if isinstance(texts, str) else texts)[:, 0]
+        return float(numbers[0]) if isinstance(texts, str) else numbers
 
 
 class TextEmbedder(_TextReader):

@@ -135,7 +135,7 @@ def training_section(records: Records, say: Say) -> Html | None:
 def _judged(records: Records, metrics: list[dict[str, str]]) -> str | None:
     """Return the score whose curve is drawn: the one that chose the epoch."""
     known = [column.removeprefix("val_") for column in metrics[0] if column.startswith("val_")]
-    for name in ("macro_f1", "spearman", "found", first_measure(records), "bits_per_byte"):
+    for name in ("macro_f1", "r2", "spearman", "found", first_measure(records), "bits_per_byte"):
         if name in known:
             return name
     return next((n for n in ("perplexity", "token_accuracy", "accuracy") if n in known), None)

@@ -14,8 +14,9 @@ from tfx_transformer.report.texts import Say
 class Use(NamedTuple):
     """The use of a model.
 
-    verb: of the command; call: the line of Python, with {text} in it; needs: packages beside
-    LiteRT and NumPy; reads_columns: whether a row of several texts is one input.
+    verb: of the command that answers a text, "" if only tables are answered; call: the line of
+    Python, with {text} in it; needs: packages beside LiteRT and NumPy; reads_columns: whether a row
+    of several texts is one input.
     """
 
     verb: str
@@ -30,6 +31,7 @@ _USES = {
     "causal": Use("generate", "model.generate({text})", "tiktoken jinja2"),
     "classification": Use("classify", "model.classify({text})", reads_columns=True),
     "embedding": Use("embed", "model.embed({text})"),
+    "regression": Use("", "model.predict({text})", reads_columns=True),
 }
 
 
@@ -161,6 +163,8 @@ def use_section(records: Records, say: Say) -> Html:
     argument = repr([(text, *[""] * columns)]) if columns else repr(text)
     quoted = shlex.quote(path)
     shell = f"tfx-transformer {use.verb} {quoted} {typed}"
+    if not use.verb:
+        shell = f"tfx-transformer predict {quoted} table.csv --save out.csv"
     python = "\n".join(
         [
             "from tfx_transformer import runtime",

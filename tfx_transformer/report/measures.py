@@ -7,6 +7,7 @@ from typing import Any
 
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
+from tfx_transformer.reprs import significant
 
 # Scores from 0 to 1 that are shown as percentages, and the decimals of others.
 _PERCENT = frozenset(
@@ -24,11 +25,14 @@ _PERCENT = frozenset(
     }
 )
 _DECIMALS = {"bleu": 1, "chrf": 1, "perplexity": 2}
-_LOWER = frozenset({"calibration_error", "log_loss", "perplexity", "bits_per_byte"})
+# Those in the unit of the data, which may be of any size.
+_IN_UNITS = frozenset({"mae"})
+_LOWER = frozenset({"mae", "calibration_error", "log_loss", "perplexity", "bits_per_byte"})
 # The score that stands for a model: the first of these that it has.
 _FIRST = (
     "accuracy",
     "micro_f1",
+    "mae",
     "spearman",
     "found",
     "token_f1",
@@ -46,11 +50,18 @@ def value_text(measure: str, value: Any) -> str:
         return "–"
     if measure in _PERCENT:
         return f"{100 * found:.1f} %"
+    if measure in _IN_UNITS:
+        return significant(found)
     return f"{found:.{_DECIMALS.get(measure, 3)}f}"
 
 
 def change_text(measure: str, value: float, before: float, say: Say) -> str:
     """Return how far a score is from another one, such as "−0.4 points"."""
+    if measure in _IN_UNITS:
+        difference = value - before
+        # A change is shown with the digits of the score.
+        shown = significant(difference) if abs(difference) >= 0.0005 * abs(before) else "0"
+        return ("+" * (difference > 0 and shown != "0") + shown).replace("-", "−")
     scale, decimals = (100, 1) if measure in _PERCENT else (1, _DECIMALS.get(measure, 3))
     text = f"{scale * (value - before):+.{decimals}f}"
     if float(text) == 0:

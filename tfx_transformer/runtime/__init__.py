@@ -17,7 +17,7 @@ from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Entity
-from tfx_transformer.prediction.text import TextClassifier, TextEmbedder
+from tfx_transformer.prediction.text import TextClassifier, TextEmbedder, TextRegressor
 from tfx_transformer.runtime.tasks import (
     TASKS,
     Model,
@@ -34,6 +34,7 @@ __all__ = [
     "TextClassifier",
     "TextEmbedder",
     "TextGenerator",
+    "TextRegressor",
     "TextTagger",
     "describe",
     "describe_entities",
@@ -42,7 +43,9 @@ __all__ = [
     "rows_of",
 ]
 
-M = TypeVar("M", TextGenerator, TextClassifier, ImageClassifier, TextEmbedder, TextTagger)
+M = TypeVar(
+    "M", TextGenerator, TextClassifier, ImageClassifier, TextEmbedder, TextRegressor, TextTagger
+)
 
 
 @overload
@@ -69,14 +72,16 @@ def load(
     kind: type[Any] | None = None,
 ) -> Any:
     """Return what answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
-    classifier `.classify(…)`, of an embedder `.embed(…)`, of a tagger `.tag(…)`.
+    classifier `.classify(…)`, of an embedder `.embed(…)`, of a regressor `.predict(…)`, of a tagger
+    `.tag(…)`.
 
     Args:
         path: the bundle's folder.
         variant: "float32", "int8", "int4" or "full_int8"; None: the first that the bundle has.
         threads: of LiteRT; None: one per core that this process may use.
-        kind: `TextGenerator`, `TextClassifier`, `ImageClassifier`, `TextEmbedder` or `TextTagger`,
-            so that type checkers know what is returned; None: what the bundle's task asks for.
+        kind: `TextGenerator`, `TextClassifier`, `ImageClassifier`, `TextEmbedder`, `TextRegressor`
+            or `TextTagger`, so that type checkers know what is returned; None: what the bundle's
+            task asks for.
 
     Raises:
         InputError: the bundle is damaged, holds no TFLite file of this variant, or answers as
@@ -120,8 +125,8 @@ def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command of `run.pyz`: answers each text (or image), by the bundle it lies in: the text it
-    writes, the label and its probability, the stretches that it marks, or the vector. Of a
-    classifier of several columns the texts of one row stand side by side. Without any, each line of
+    writes, the label and its probability, the number, the stretches that it marks, or the vector.
+    Of a model of several columns the texts of one row stand side by side. Without any, each line of
     standard input is one."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT|IMAGE")

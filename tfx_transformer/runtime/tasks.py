@@ -14,16 +14,17 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.prediction.answers import as_number
 from tfx_transformer.prediction.classification import Classification, Labels, read_labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Entity, read_tags
-from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder
+from tfx_transformer.prediction.text import Text, TextClassifier, TextEmbedder, TextRegressor
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.encoder import EncoderEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
-Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder | TextTagger
+Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder | TextRegressor | TextTagger
 
 
 class Parts(NamedTuple):
@@ -92,6 +93,13 @@ def _load_classifier(parts: Parts) -> TextClassifier | ImageClassifier:
     return TextClassifier(engine, tokenizer, labels, config.max_sequence_length)
 
 
+def _load_regressor(parts: Parts) -> TextRegressor:
+    config = parts.config
+    engine = EncoderEngine(parts.file, config, parts.threads, 1)
+    tokenizer = bundle.read_tokenizer(parts.path, config.vocabulary_size)
+    return TextRegressor(engine, tokenizer, config.max_sequence_length)
+
+
 def _load_embedder(parts: Parts) -> TextEmbedder:
     config = parts.config
     if config.image_size:
@@ -139,17 +147,24 @@ def _tag(model: TextTagger, texts, values, options) -> Answers:
     return Answers(texts, answers, list(map(describe_entities, found)))
 
 
+def _predict(model: TextRegressor, texts, values, options) -> Answers:
+    rows = rows_of(texts, values)
+    numbers = model.predict(rows)
+    return Answers(rows, numbers.tolist(), list(map(as_number, numbers)))
+
+
 TASKS = {
     "causal": Task(_load_causal, _write, "generate"),
     "seq2seq": Task(_load_seq2seq, _write, "generate"),
     "classification": Task(_load_classifier, _classify, "classify"),
     "embedding": Task(_load_embedder, _embed, "embed"),
     "tagging": Task(_load_tagger, _tag, "tag"),
+    "regression": Task(_load_regressor, _predict, "predict"),
 }
 
 
 def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
-    """Return texts one after the other as rows of as many as a bundle's classifier reads of each.
+    """Return texts one after the other as rows of as many as a bundle's model reads of each.
 
     Args:
         texts: from a command line.
@@ -164,7 +179,7 @@ def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
     if len(texts) % columns:
         named = f" ({', '.join(config['columns'])})" if config.get("columns") else ""
         raise InputError(
-            f"the classifier reads {columns} texts of each row{named}; {len(texts)} are given.\n"
+            f"the model reads {columns} texts of each row{named}; {len(texts)} are given.\n"
             '  Give the texts of a row one after the other, "" for an empty one.'
         )
     return [tuple(texts[i : i + columns]) for i in range(0, len(texts), columns)]

@@ -19,6 +19,7 @@ _MODULE_OF = {
     "Past": "past",
     "Previews": "callbacks",
     "Progress": "callbacks",
+    "RegressorRun": "regression",
     "ResumableCallback": "callbacks",
     "Run": "run",
     "TaggerRun": "tagging",
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.optimizers import adamw as adamw
     from tfx_transformer.training.past import Past as Past
     from tfx_transformer.training.preflight import check_settings as check_settings
+    from tfx_transformer.training.regression import RegressorRun as RegressorRun
     from tfx_transformer.training.run import Run as Run
     from tfx_transformer.training.seeds import set_random_seed as set_random_seed
     from tfx_transformer.training.tagging import TaggerRun as TaggerRun

@@ -37,6 +37,7 @@ _SHOWN = {
     "val_entity_f1": ("entity F1 {:.1f} %", 100),
     "val_found": ("found {:.1f} %", 100),
     "val_spearman": ("Spearman {:.3f}", 1),
+    "val_r2": ("R² {:.3f}", 1),
     "val_token_accuracy": ("token accuracy {:.1f} %", 100),
 }
 
@@ -247,7 +248,7 @@ class HeldOutScore(keras.callbacks.Callback):
 
     Args:
         name: of the score; it becomes `val_<name>`.
-        score: of the model as it is, 0 to 1.
+        score: of the model as it is, 1 at best.
     """
 
     def __init__(self, name: str, score: Callable[[], float]) -> None:

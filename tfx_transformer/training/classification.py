@@ -174,7 +174,7 @@ class ClassifierRun(Run):
         others = self._conclude(probabilities, train)
         print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
         for name, found in others.items():
-            print(baseline_line(name, found))
+            print(baseline_line(name, label_scores_line(found)))
         self._record_result(training | scores | {"baselines": others} | self._calibrated())
         found = (self.held_out, truth, probabilities, scores)
         self._report.labels(self.predictor, *found, score, others)

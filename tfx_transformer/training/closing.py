@@ -89,6 +89,12 @@ def _labels(path: str, settings: Settings) -> list[list[str]]:
     return [_predict(path, *read), ["evaluate", path, "table.csv", *columns]]
 
 
+def _numbers(path: str, settings: Settings) -> list[list[str]]:
+    columns = _columns(settings, text="text", target="target", decimal="")
+    read = _read_column(settings, "text", "text")
+    return [_predict(path, *read), ["evaluate", path, "table.csv", *columns]]
+
+
 def _images(path: str, settings: Settings) -> list[list[str]]:
     return [["classify", path, "photo.jpg", "--top", "3"], ["evaluate", path, "photos/"]]
 
@@ -140,6 +146,7 @@ _ARGUMENTS: dict[str, Callable[[str, Settings], list[list[str]]]] = {
     "masked": _masked,
     "embedding": _embedding,
     "tagging": _tagging,
+    "regression": _numbers,
 }
 
 

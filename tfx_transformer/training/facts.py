@@ -8,7 +8,7 @@ from typing import Any
 
 # Settings of choice whose values say nothing about the data; numbers are kept too.
 _CHOICES = ("objective", "size", "style", "pooling", "method", "precision", "class_weights",
-            "loss_on", "base_dtype")  # fmt: skip
+            "loss_on", "loss", "base_dtype")  # fmt: skip
 _UNWANTED = ("overwrite", "save_minutes", "minutes")
 
 # Texts that are looked at, and the share of them from which on a language is named.

@@ -51,6 +51,7 @@ _KNOWN = _FIRST | {
     "exports.json",
     "mistakes.png",
     "pairs.csv",
+    "predictions.csv",
     REPORT,
     "run.json",
 }

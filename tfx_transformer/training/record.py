@@ -111,6 +111,11 @@ class Record:
         """Write mistakes.csv; see `evaluation.mistakes`."""
         write_mistakes(self._folder.file("mistakes.csv"), mistakes)
 
+    def predictions(self, truth: Sequence[float], predicted: Sequence[float]) -> None:
+        """Write predictions.csv, the number of each held-out example and the one predicted."""
+        table = pandas.DataFrame({"target": truth, "prediction": predicted})
+        self._folder.write_table("predictions.csv", table, float_format="%.7g")
+
     def result(self, result: Mapping[str, Any]) -> None:
         """Write result.json."""
         self._folder.write_json("result.json", result)

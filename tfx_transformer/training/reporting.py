@@ -27,6 +27,12 @@ from tfx_transformer.evaluation.intervals import (
 )
 from tfx_transformer.evaluation.labels import score_multi_label
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
+from tfx_transformer.evaluation.numbers import (
+    finite_scores,
+    number_intervals,
+    score_numbers,
+    worst_mistakes,
+)
 from tfx_transformer.evaluation.occlusion import occlusion
 from tfx_transformer.evaluation.spans import (
     count_spans,
@@ -200,6 +206,34 @@ class RunReport:
             lambda found: score_spans(found, truth[: len(found)]),
         )
 
+    def numbers(
+        self,
+        predictor: Any,
+        inputs: Sequence[Any],
+        truth: np.ndarray,
+        predicted: np.ndarray,
+        scores: Mapping[str, Any],
+        baselines: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Write evaluation.json and explanations.json of a regressor.
+
+        Args:
+            predictor: of the model.
+            inputs: held-out texts.
+            truth: float (n,), their numbers.
+            predicted: float (n,).
+            scores: of them.
+            baselines: scores of simpler methods by name.
+        """
+        self._evaluation(len(truth), scores, number_intervals(predicted, truth), baselines)
+        self._explain = lambda: explain_numbers(predictor, inputs, truth, predicted)
+        self._trial = Trial(
+            predictor,
+            list(inputs),
+            lambda model, items: model.predict(list(items)),
+            lambda found: finite_scores(score_numbers(found, truth[: len(found)])),
+        )
+
     def vectors(
         self,
         embedder: Any,
@@ -314,6 +348,34 @@ def explain(
         explained.append(
             mistake
             | {"input": as_text(item), "texts": texts}
+            | {"pieces": [piece._asdict() for piece in pieces]}
+        )
+    return explained
+
+
+def explain_numbers(
+    predictor: Any, inputs: Sequence[Any], truth: np.ndarray, predicted: np.ndarray
+) -> list[dict[str, Any]]:
+    """Return the largest errors with the words that mattered in each.
+
+    Args:
+        predictor: of texts.
+        inputs: texts, or the texts of rows.
+        truth, predicted: float (n,).
+
+    Returns: of each what `worst_mistakes` does, "texts", and "pieces", whose weights are in
+        standard deviations of the true numbers; "deviation" is one.
+    """
+    places = [str(place) for place in range(len(inputs))]
+    deviation = float(np.std(truth)) or 1.0
+    explained = []
+    for mistake in worst_mistakes(places, predicted, truth, _EXPLAINED):
+        item = inputs[int(mistake["input"])]
+        pieces = occlusion(lambda rows: predictor.predict(rows)[:, None] / deviation, item, 0)
+        texts = [item] if isinstance(item, str) else list(item)
+        explained.append(
+            mistake
+            | {"input": as_text(item), "texts": texts, "deviation": deviation}
             | {"pieces": [piece._asdict() for piece in pieces]}
         )
     return explained

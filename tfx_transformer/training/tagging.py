@@ -88,7 +88,7 @@ class TaggerRun(Run):
         line = label_scores_line(_shown(scores))
         print("\n".join(result_lines(training, line, self.folder)))
         for name, reached in others.items():
-            print(baseline_line(name, reached))
+            print(baseline_line(name, label_scores_line(reached)))
         self._record_result(training | scores | {"baselines": others})
         self._report.spans(self.tagger, texts, truth, marked, scores, others)
         self.draw_self_attention(model, self.tagger.tokenizer, texts)

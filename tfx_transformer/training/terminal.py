@@ -8,7 +8,7 @@ from typing import Any
 
 from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.generation.text import Prompt
-from tfx_transformer.reprs import duration, quantity
+from tfx_transformer.reprs import duration, quantity, significant
 
 # Scores of texts that a model wrote, and of labels that it chose.
 _WRITTEN = {
@@ -62,14 +62,29 @@ def label_scores_line(scores: Mapping[str, Any]) -> str:
     return ", ".join(found)
 
 
+def number_scores_line(scores: Mapping[str, float | None]) -> str:
+    """Return the scores of numbers in one line, such as "mean absolute error 3.12, R² 0.712,
+    Spearman 0.845"."""
+    parts = [f"mean absolute error {significant(scores['mae'] or 0)}"]
+    for name, text in (("r2", "R²"), ("spearman", "Spearman")):
+        value = scores[name]
+        parts += [] if value is None else [f"{text} {value:.3f}"]
+    return ", ".join(parts)
+
+
 def vector_scores_line(scores: Mapping[str, float]) -> str:
     """Return the scores of vectors in one line, such as "spearman 0.812"."""
     return ", ".join(f"{name} {value:.3f}" for name, value in scores.items())
 
 
-def baseline_line(name: str, scores: Mapping[str, Any]) -> str:
-    """Return what a simpler classifier reaches, indented below the result."""
-    return f"  {name + ':':<36} {label_scores_line(scores)}"
+def baseline_line(name: str, scores: str) -> str:
+    """Return what a simpler method reaches, indented below the result.
+
+    Args:
+        name: of the method.
+        scores: in words.
+    """
+    return f"  {name + ':':<36} {scores}"
 
 
 def visible_text(text: Prompt) -> str:

@@ -22,8 +22,8 @@ from tfx_transformer.models.pretrained.adapter import (
     is_adapter,
 )
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, HeadersOf, read_config
-from tfx_transformer.models.pretrained.families import family_of, has_head, task_of
-from tfx_transformer.models.pretrained.family import Family
+from tfx_transformer.models.pretrained.families import count_outputs, family_of, has_head, task_of
+from tfx_transformer.models.pretrained.family import Family, shared_task
 from tfx_transformer.models.pretrained.hub import ADAPTER, HUB, Repository, download
 from tfx_transformer.models.pretrained.names import has_own_head
 from tfx_transformer.models.pretrained.refusals import refuse_other_form
@@ -39,6 +39,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 if TYPE_CHECKING:
     from tfx_transformer.models.base import TransformerModel
     from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+    from tfx_transformer.models.regressor import Regressor
     from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 
 # The task of what sentence-transformers wrote: that of `Embedder`, whose import needs Keras.
@@ -91,6 +92,16 @@ def from_pretrained(
     source: Any,
     dtype: str = "float32",
     *,
+    task: Literal["regression"],
+    max_length: int | None = None,
+) -> tuple[Regressor, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
+    source: Any,
+    dtype: str = "float32",
+    *,
     task: Literal["embedding"],
     max_length: int | None = None,
 ) -> tuple[Embedder, Tokenizer | Any]: ...
@@ -115,8 +126,8 @@ def from_pretrained(
             "hf://owner/name", which is downloaded into Hugging Face's cache; or a backbone of
             keras-hub, or "keras://preset" of one.
         dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
-        task: "causal", "seq2seq", "masked", "classification" or "embedding"; None: what the
-            source was made for.
+        task: "causal", "seq2seq", "masked", "classification", "regression" or "embedding"; None:
+            what the source was made for.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
 
     Returns: the model, for type checkers of the class of `task` if that is given; and the
@@ -315,6 +326,11 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
         raise InputError(
             f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
         )
+    has_output = shared_task(task) == own and count_outputs(source.config) == 1
+    if task != own and model_class.gives_number and not has_output:
+        raise InputError(
+            f"{path} has no single output.\n  Fine-tune it: recipes/text_regression.py --base."
+        )
     tokenizer = source.tokenizer()
     config = config_of(checkpoint, family, task, tokenizer, max_length, source.sentence)
     model = new_model(model_class, config, dtype, family, checkpoint)
@@ -344,12 +360,13 @@ def import_details(source: str, task: str) -> dict[str, Any]:
             "own names, which cannot be given here.\n"
             "  Fine-tune it on pairs of two languages: recipes/translation.py --base."
         )
-    if not _model_classes()[task].has_classes:
+    model = _model_classes()[task]
+    if not (model.has_classes or model.gives_number):
         return {}
-    labels = labels_of(read.config, path)
-    one = len(labels) == 1 and read.config.get("problem_type") != "regression"
+    labels = {"labels": labels_of(read.config, path)} if model.has_classes else {}
+    one = len(labels.get("labels", ())) == 1
     scores_pairs = one or is_cross_encoder(path, read.config)
-    return {"labels": labels} | ({"text_columns": 2} if scores_pairs else {})
+    return labels | ({"text_columns": 2} if scores_pairs else {})
 
 
 def no_head(config: dict[str, Any]) -> str:

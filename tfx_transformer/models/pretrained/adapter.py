@@ -105,8 +105,9 @@ def check_task(folder: Path, own: str) -> None:
     """
     from tfx_transformer.models.saving import TASKS
 
-    task = read_object(folder / ADAPTER).get("task_type")
-    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not TASKS[own].has_classes:
+    task, base = read_object(folder / ADAPTER).get("task_type"), TASKS[own]
+    has_head = base.has_classes or base.gives_number
+    if task in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") and not has_head:
         raise InputError(
             f"{folder}: the adapter is for the task {task}, its base for {own!r}: the head is in "
             "the adapter.\n  merge_and_unload() of PEFT, then save_pretrained, makes a whole "

@@ -20,6 +20,7 @@ _USES = {
     "masked": "text_classification, embedding, pretraining --objective masked",
     "embedding": "embedding, text_classification; embed, similar, export to litert",
     "classification": "text_classification, embedding; classify, export to litert",
+    "regression": "text_regression, embedding; predict, export to litert",
     "images": "image_classification; classify, export to litert",
 }
 

@@ -9,7 +9,7 @@ from tfx_transformer.models.pretrained.bart import BART
 from tfx_transformer.models.pretrained.bert import BERT, ROBERTA
 from tfx_transformer.models.pretrained.distilbert import DISTILBERT
 from tfx_transformer.models.pretrained.electra import ELECTRA
-from tfx_transformer.models.pretrained.family import Family
+from tfx_transformer.models.pretrained.family import Family, shared_task
 from tfx_transformer.models.pretrained.gemma import GEMMA, GEMMA2, GEMMA3
 from tfx_transformer.models.pretrained.gpt2 import GPT2
 from tfx_transformer.models.pretrained.gpt_neox import GPT_NEOX
@@ -70,8 +70,20 @@ def task_of(family: Family, config: dict[str, Any]) -> str:
         return next(iter(family.tasks.values()))
     ending = _ending(family, config)
     if ending is not None:
-        return family.tasks[ending]
+        task = family.tasks[ending]
+        other = _PROBLEMS.get(config.get("problem_type"))
+        is_other = other is not None and shared_task(other) == task and count_outputs(config) == 1
+        return other if is_other else task
     return family.tasks.get("Model") or next(iter(family.tasks.values()))
+
+
+def count_outputs(config: dict[str, Any]) -> int:
+    """Return how many outputs a classifier, or what has its architecture, has by its config.json;
+    as transformers, two where it is not said."""
+    names, count = config.get("id2label"), config.get("num_labels")
+    if isinstance(names, dict) and names:
+        return len(names)
+    return count if isinstance(count, int) and count > 0 else 2
 
 
 def has_head(family: Family, config: dict[str, Any]) -> bool:
@@ -81,6 +93,8 @@ def has_head(family: Family, config: dict[str, Any]) -> bool:
     return _ending(family, config) not in (None, *_BARE)
 
 
+# What config.json calls the problem of a classifier's architecture -> task.
+_PROBLEMS = {"regression": "regression"}
 # Ends of names of architectures without a head.
 _BARE = ("Model", "EncoderModel", "TextModel")
 

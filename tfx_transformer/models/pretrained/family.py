@@ -16,6 +16,14 @@ from tfx_transformer.errors import InputError
 Change = Literal["same", "transposed", "less_one"]
 Arrays = Sequence[np.ndarray]
 
+# A task whose models are those of another one in a checkpoint: only the outputs mean another thing.
+_SHARED = {"regression": "classification"}
+
+
+def shared_task(task: str) -> str:
+    """Return the task whose architecture and names of weights a task has in a checkpoint."""
+    return _SHARED.get(task, task)
+
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
@@ -103,13 +111,14 @@ class Family:
             InputError: the checkpoint computes something that is not implemented.
         """
         fields = self.fields(config, task)
-        further = self.for_task.get(task)
+        further = self.for_task.get(shared_task(task))
         return fields if further is None else fields | further(config)
 
     @property
     def serves(self) -> frozenset[str]:
         """Tasks that its checkpoints can be read for."""
-        return frozenset((*self.tasks.values(), *self.also))
+        own = {*self.tasks.values(), *self.also}
+        return frozenset(own | {task for task, shared in _SHARED.items() if shared in own})
 
     def places(
         self, config: Mapping[str, Any], task: str, paths: Iterable[str]

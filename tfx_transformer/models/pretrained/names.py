@@ -10,7 +10,7 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
-from tfx_transformer.models.pretrained.family import Family, Group, Tensor
+from tfx_transformer.models.pretrained.family import Family, Group, Tensor, shared_task
 
 # Norms of checkpoints that were converted from TensorFlow, such as google-bert/bert-base-uncased.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
@@ -129,7 +129,7 @@ def left_over(family: Family, task: str, used: Iterable[str], tensors: Iterable[
     heads = (*_HEADS, *(bare_name(head, family) for head in family.heads))
     lost = []
     for name in sorted(set(tensors) - set(used)):
-        other_head = name.startswith(heads) and not name.startswith(_OWN.get(task, ()))
+        other_head = name.startswith(heads) and not name.startswith(_OWN.get(shared_task(task), ()))
         if not (other_head or _COMPUTED.search(name) or COPIES.search(name)):
             lost.append(name)
     return lost

@@ -16,7 +16,7 @@ from tfx_transformer import files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.families import FAMILIES
-from tfx_transformer.models.pretrained.family import Family, Tensor
+from tfx_transformer.models.pretrained.family import Family, Tensor, shared_task
 from tfx_transformer.models.pretrained.sentence import STEM, projections_of, write_sentence
 from tfx_transformer.models.saving import TASKS, parameters
 
@@ -62,6 +62,9 @@ def save_pretrained(
         config["label2id"] = {label: index for index, label in enumerate(labels)}
         if model.config.multi_label:
             config["problem_type"] = "multi_label_classification"
+    if model.gives_number:
+        config |= {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+        config["problem_type"] = "regression"
     places = projections_of(model.config.to_dict())
     tensors = _tensors(family, {**config, "projections": places}, model)
     if name.endswith("Model") and model.makes_vectors:
@@ -114,7 +117,7 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
 def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
     model = TASKS[task]
     left_out = _NO_ARCHITECTURE + _SENTENCE
-    if not (model.has_classes and model.pools):
+    if model.makes_vectors or not model.pools:
         left_out += _READ_OUT
     if "num_decoder_layers" not in model.stacks:
         left_out += ("num_decoder_layers",)
@@ -138,7 +141,8 @@ def _equal(ours: Any, told: Any) -> bool:
 
 def _architecture(family: Family, config: Mapping[str, Any], model: keras.Model) -> str:
     """The class of transformers, such as "BertForMaskedLM"."""
-    endings = [ending for ending, task in family.tasks.items() if task == model.task]
+    wanted = shared_task(model.task)
+    endings = [ending for ending, task in family.tasks.items() if task == wanted]
     if not endings:  # an embedder of a family that writes: its bare stack
         endings = sorted((e for e in family.tasks if e.endswith("Model")), key=len, reverse=True)
     ending = endings[0]

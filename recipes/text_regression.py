@@ -1,0 +1,187 @@
+"""Train a model that gives a text a number: a price, a rating, a duration.
+
+    tfx-transformer run text_regression
+    tfx-transformer run text_regression --csv my.csv --text title,body --target price --name my
+
+The defaults train on datasets/scored_text.csv. The model is in saved_models/<name>/, and a record
+of the training in runs/<name>/.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import tfx_transformer as tfx
+
+
+def main(
+    csv: Path | None = None,
+    text: str = "text",
+    target: str = "target",
+    decimal: Literal["", ".", ","] = "",
+    validation: Path | None = None,
+    share: float = 0.1,
+    skip_bad_rows: bool = False,
+    encoding: str = "",
+    delimiter: str = "",
+    sheet: str = "",
+    table: str = "",
+    base: str | Path = "",
+    size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
+    layers: int = 0,
+    width: int = 0,
+    vocabulary_size: int = 2000,
+    max_length: int = 128,
+    ngram_buckets: int = 5000,
+    pooling: Literal["mean", "first", "last", "attention"] = "mean",
+    dropout: float = 0.2,
+    method: Literal["full", "lora", "dora"] = "full",
+    rank: int = 8,
+    epochs: int = 20,
+    batch_size: int = 16,
+    learning_rate: float = 2e-3,
+    layer_decay: float = 1.0,
+    weight_decay: float = 0.05,
+    loss: Literal["squared", "absolute"] = "squared",
+    token_dropout: float = 0.0,
+    average: float = 0.99,
+    patience: int = 6,
+    minutes: float = 0.0,
+    save_minutes: float = 5.0,
+    precision: Literal[
+        "float32", "bfloat16", "float16", "mixed_bfloat16", "mixed_float16"
+    ] = "float32",
+    seed: int = 1,
+    log: Literal["", "wandb", "mlflow"] = "",
+    name: str = "prices",
+    overwrite: bool = False,
+    example: str = "",
+) -> dict[str, Any]:
+    """Train an encoder-only Transformer to predict a number of each text.
+
+    Data arguments:
+        csv: Table with a text and a number in each row: CSV, TSV, JSON Lines, Excel, Parquet or
+            SQLite, compressed or not. Default: datasets/scored_text.csv.
+        text: Column of the texts; several columns are separated by commas.
+        target: Column of the numbers.
+        decimal: Sign before decimals, "." or ","; the other one may separate thousands. Empty: a
+            point, and a column in which that is not clear is refused.
+        validation: Table of held-out rows. Default: a share of the rows is held out.
+        share: Share of the rows to hold out, from 0 to 1.
+        skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
+        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
+        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        sheet: Sheet of an Excel workbook; empty: the only one.
+        table: Table of a SQLite database; empty: the only one.
+
+    Model arguments:
+        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        size: Size of a new model.
+        style: Family that a new model resembles; empty: a plain Transformer.
+        layers: Number of layers of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
+        vocabulary_size: Tokens in the vocabulary of a new model.
+        max_length: Longest text in tokens.
+        ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        pooling: How the vectors of a text's tokens become one.
+        dropout: Share of activations that training drops, from 0 to 1.
+        method: full trains all weights; lora and dora train small adapters beside a frozen model.
+        rank: Rank of the adapters.
+
+    Training arguments:
+        epochs: Passes over the data.
+        batch_size: Texts in one training step.
+        learning_rate: Highest learning rate.
+        layer_decay: Factor on the learning rate from each layer to the one below it.
+        weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
+        loss: squared error, or absolute error, for which rare extreme numbers count less.
+        token_dropout: Share of tokens that training hides, from 0 to 1.
+        average: Decay of the moving average of the weights; 0: no average.
+        patience: Epochs without a better R² after which training ends.
+        minutes: Longest training time in minutes; 0: no limit.
+        save_minutes: Minutes between two checkpoints within an epoch.
+        precision: Number format of the arithmetic.
+        seed: Start of all random numbers; the same seed gives the same model.
+        log: Service that follows the training too; its package must be installed.
+
+    Result arguments:
+        name: Name of the model's folder in saved_models/ and of the record in runs/.
+        overwrite: Replace a model of that name.
+        example: Text for the command in the README of the bundle. Default: a neutral one, since no
+            row of the data is written there.
+    """
+    settings = dict(locals())
+    bundle = tfx.training.new_bundle_path(name, overwrite)
+    tfx.training.check_settings(settings, main)
+
+    csv = csv or tfx.resources.dataset_path("scored_text.csv")
+    reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
+    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    columns = (text, target, decimal)
+    train = tfx.data.read_scored_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
+    if validation:
+        held_out = tfx.data.read_scored_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
+    else:
+        train, held_out = tfx.data.split_scored_texts(train, share, seed)
+    scale = train.scale()
+
+    tfx.training.set_random_seed(seed)
+    base_model = None
+    if base:
+        base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
+        config = base_model.config
+    else:
+        tokenizer = tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
+        config = tfx.TransformerConfig.of_size(
+            size,
+            tokenizer.vocabulary_size,
+            style or None,
+            num_layers=layers,
+            hidden_dim=width,
+            max_sequence_length=max_length,
+            ngram_buckets=ngram_buckets,
+        )
+    config = tfx.config_for_fine_tuning(
+        config, num_classes=0, multi_label=False, pooling=pooling, dropout=dropout
+    )
+    model = tfx.Regressor(config, dtype=precision)
+    tfx.copy_weights(model, base_model)
+    if method != "full":
+        tfx.add_adapters(model, rank, 2 * rank, kind=method)
+
+    length = config.max_sequence_length
+    run = tfx.training.RegressorRun(name, settings, recipe=main)
+    run.show_data(
+        tfx.data.describe_scored_texts(train, held_out, tokenizer, length), train, held_out
+    )
+
+    options = {"batch_size": batch_size, "max_length": length, "seed": seed}
+    batches = tfx.data.scored_texts(train, tokenizer, scale, **options, token_dropout=token_dropout)
+    checks = tfx.data.scored_texts(held_out, tokenizer, scale, **options, shuffle=False)
+
+    total_steps = epochs * len(batches)
+    run.show_cost(model, batch_size * length, total_steps, batches)
+    optimizer = tfx.training.adamw(
+        learning_rate,
+        warmup_steps=total_steps // 10,
+        decay="cosine",
+        total_steps=total_steps,
+        weight_decay=weight_decay,
+        layer_decay=layer_decay,
+        average=average,
+    )
+    model.compile(optimizer, loss)
+    predictor = tfx.predictor(model, tokenizer)
+    callbacks = run.watch(predictor, held_out, scale, patience, minutes, average > 0)
+    run.fit(model, batches, checks, epochs, callbacks)
+
+    answering = run.in_units(run.without_adapters(model))
+    run.save(bundle, answering, tokenizer)
+    result = run.report(answering, model, train)
+    tfx.update_config(bundle, **result)
+    verified = tfx.export.everything(bundle, held_out.texts)
+    return run.close(result | {"verified": verified})
+
+
+if __name__ == "__main__":
+    tfx.flags.run(main)

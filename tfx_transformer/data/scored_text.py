@@ -1,0 +1,205 @@
+"""Texts and a number for each, from a table to batches for a `Regressor`'s `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from tfx_transformer.annotations import Batches
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.file_rows import Rows, sample, zipped
+from tfx_transformer.data.labelled_text import (
+    check_columns,
+    header_of,
+    joined_columns,
+    text_batches,
+    text_check,
+    text_columns,
+)
+from tfx_transformer.data.numbers import Decimal, number_check, read_numbers
+from tfx_transformer.data.sources import Problem, TableData, as_number
+from tfx_transformer.data.splits import split_by_key
+from tfx_transformer.data.tables import BadRow, Check, read_table
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short_repr
+from tfx_transformer.text.tokenizer import Tokenizer
+
+
+class Scale(NamedTuple):
+    """Mean and standard deviation of numbers, by which they are standardized for training."""
+
+    mean: float
+    deviation: float
+
+    def standardize(self, numbers: Sequence[float]) -> np.ndarray:
+        """Return (y - mean) / deviation, float32 (n,)."""
+        values = (np.asarray(numbers, "float64") - self.mean) / self.deviation
+        return values.astype("float32")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ScoredTexts(Examples):
+    """The texts and the number of each row: one text, unless more columns were asked for."""
+
+    texts: Rows[tuple[str, ...]]
+    numbers: list[float]
+    rows: Sequence[Any]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    parts: ClassVar[tuple[str, ...]] = ("texts", "numbers")
+
+    def shown(self, index: int) -> str:
+        texts = ", ".join(map(short_repr, self.texts[index]))
+        return f"{texts} → {self.numbers[index]:.6g}"
+
+    @property
+    def inputs(self) -> Rows[tuple[str, ...]]:
+        """What a number is predicted of."""
+        return self.texts
+
+    def flat_texts(self) -> list[str]:
+        """All texts that are not empty: what a tokenizer is trained on. Of texts that stay in their
+        file a sample."""
+        return [text for texts in sample(self.texts) for text in texts if text]
+
+    def scale(self) -> Scale:
+        """Return mean and standard deviation of the numbers.
+
+        Raises:
+            InputError: all numbers are the same.
+        """
+        values = np.asarray(self.numbers, "float64")
+        scale = Scale(float(values.mean()), float(values.std()))
+        # Of equal numbers the rounding of their mean may be left.
+        if len(set(self.numbers)) < 2 or not scale.deviation > 0:
+            raise InputError(
+                f"{self.path or 'scored texts'}: all {len(values):,} numbers of column "
+                f"{self.columns.get('target', 'target')!r} are {values[0]:g}.\n"
+                "  Expected different ones: there is nothing to learn here. Name another column\n"
+                "  (target=...), or add rows."
+            )
+        return scale
+
+
+def read_scored_texts(
+    path: TableData,
+    text: str = "text",
+    target: str = "target",
+    decimal: Decimal = "",
+    *,
+    skip_bad_rows: bool = False,
+) -> ScoredTexts:
+    """Read a table of texts and a number for each.
+
+    The whole file is checked. If it has more than 64 MiB the texts stay in it: they are then
+    `FileRows`, which need the file as long as they are used.
+
+    Args:
+        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+            dictionary of columns, or a list of dictionaries or of (text, target).
+        text: name of the column of the texts, or several: see `labelled_text.read_labelled_texts`.
+        target: name of the column of the numbers.
+        decimal: "." or ",": the sign before decimals, see `numbers.read_numbers`; "": a point,
+            unless a number may mean another one.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
+            refusing the file.
+
+    Raises:
+        InputError: a column is named twice; a number is not one, or may mean two; or see
+            `tables.read_table`.
+    """
+    columns = text_columns(text, header_of(path, text))
+    check_columns(columns, text, target, "target")
+    roles = list(columns)
+    checks = [number_check("target", target, decimal)]
+    if len(roles) > 1:
+        checks.append(text_check(roles, columns))
+    columns |= {"target": target}
+    table = read_table(
+        path,
+        columns,
+        skip_bad_rows=skip_bad_rows,
+        allow_empty=roles if len(roles) > 1 else (),
+        leave_in_file=roles,
+        convert={"target": as_number},
+        check=_all_of(checks),
+    )
+    cells, rows = table.columns["target"], table.rows
+    return ScoredTexts(
+        zipped([table.columns[role] for role in roles]),
+        read_numbers(cells, rows, str(table.path), target, decimal),
+        rows,
+        path=str(table.path),
+        columns={"text": joined_columns([columns[role] for role in roles]), "target": target},
+        bad_rows=table.bad_rows,
+    )
+
+
+def _all_of(checks: Sequence[Check]) -> Check:
+    """Return what finds the first problem of several checks."""
+
+    def check(cells: dict[str, Any]) -> Problem | None:
+        return next((problem for one in checks if (problem := one(cells))), None)
+
+    return check
+
+
+def split_scored_texts(
+    examples: ScoredTexts, share: float = 0.1, seed: int = 0
+) -> tuple[ScoredTexts, ScoredTexts]:
+    """Training and validation part; rows with equal texts go to the same side.
+
+    Args:
+        examples: to split.
+        share: of the distinct texts that are held out; see `splits.split_by_key`, for the errors
+            too.
+        seed: draws them.
+    """
+    path = examples.path or "scored texts"
+    inside, outside = split_by_key(examples.texts, share, seed, path=path, noun="texts")
+    return examples.take(inside), examples.take(outside)
+
+
+def scored_texts(
+    examples: ScoredTexts,
+    tokenizer: Tokenizer,
+    scale: Scale,
+    *,
+    batch_size: int = 32,
+    max_length: int = 128,
+    token_dropout: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """A `tf.data.Dataset` of batches for `Regressor.fit` and `evaluate`.
+
+    Each batch is ({`token_ids`: int32 (batch, length)}, numbers float32 (batch,), sample weights
+    float32 (batch,)); numbers are standardized. Everything else is as of `labelled_texts`.
+
+    Args:
+        scale: of the training examples, for held-out ones too.
+
+    Raises:
+        InputError: `max_length` leaves no room for a text, `token_dropout` is out of range, or a
+            number is too far from the others.
+    """
+    targets = scale.standardize(examples.numbers)
+    if not math.isfinite(float(np.abs(targets).max())):
+        raise InputError(f"{examples.path}: a number is too far from those of the training.")
+    return text_batches(
+        examples.texts,
+        tokenizer,
+        targets,
+        np.ones(len(targets), "float32"),
+        batch_size=batch_size,
+        max_length=max_length,
+        token_dropout=token_dropout,
+        shuffle=shuffle,
+        seed=seed,
+    )

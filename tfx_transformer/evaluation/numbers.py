@@ -1,0 +1,101 @@
+"""Scores of predicted numbers, their intervals, and the largest errors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.evaluation.intervals import Interval, bootstrap_interval
+from tfx_transformer.vectors import spearman
+
+
+def score_numbers(predicted: Sequence[float], truth: Sequence[float]) -> dict[str, float]:
+    """Return scores of predicted numbers, as scikit-learn and SciPy define them.
+
+    Args:
+        predicted, truth: float (n,), n >= 1.
+
+    Returns: "mae", the mean absolute error in the unit of the data; "r2",
+        1 - Σ(y - ŷ)² / Σ(y - ȳ)², which is 1 at best and 0 of the mean of these examples, NaN if
+        all true numbers are equal; "spearman", the correlation of the ranks, NaN if one side is
+        constant; "count".
+
+    Raises:
+        ValueError: the lengths differ, there is no number, or one is not finite.
+    """
+    predicted, truth = _checked(predicted, truth)
+    errors = predicted - truth
+    spread = float(((truth - truth.mean()) ** 2).sum())
+    return {
+        "mae": float(np.abs(errors).mean()),
+        "r2": 1 - float((errors**2).sum()) / spread if np.ptp(truth) else float("nan"),
+        "spearman": float(spearman(predicted, truth)),
+        "count": len(truth),
+    }
+
+
+def number_intervals(
+    predicted: Sequence[float], truth: Sequence[float], seed: int = 0
+) -> dict[str, Interval | None]:
+    """Return the 95 % bootstrap intervals of the scores of `score_numbers`; None of one that some
+    resample does not have."""
+    predicted, truth = _checked(predicted, truth)
+
+    def interval(measure: str) -> Interval | None:
+        return bootstrap_interval(
+            lambda rows: score_numbers(predicted[rows], truth[rows])[measure], len(truth), seed
+        )
+
+    return {measure: interval(measure) for measure in ("mae", "r2", "spearman")}
+
+
+def finite_scores(scores: Mapping[str, float], digits: int = 6) -> dict[str, float | None]:
+    """Return scores as JSON values with so many digits; None for what is not finite."""
+    return {
+        name: value if isinstance(value, int) else _rounded(value, digits)
+        for name, value in scores.items()
+    }
+
+
+def worst_mistakes(
+    inputs: Sequence[str], predicted: Sequence[float], truth: Sequence[float], count: int = 50
+) -> list[dict[str, str | float]]:
+    """The predictions that are farthest from the truth, the farthest first.
+
+    Args:
+        inputs: n texts.
+        predicted, truth: float (n,).
+        count: how many to return at most.
+
+    Returns: of each its input, target (the true number), prediction and error (prediction less
+        target).
+    """
+    predicted, truth = _checked(predicted, truth)
+    if len(inputs) != len(truth):
+        raise ValueError(f"{len(inputs)} inputs do not fit the truth of {len(truth)} examples.")
+    errors = predicted - truth
+    order = np.argsort(-np.abs(errors), kind="stable")[:count].tolist()
+    return [
+        {
+            "input": inputs[i],
+            "target": float(truth[i]),
+            "prediction": float(f"{predicted[i]:.7g}"),
+            "error": float(f"{errors[i]:.7g}"),
+        }
+        for i in order
+    ]
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return float(f"{value:.{digits}g}") if np.isfinite(value) else None
+
+
+def _checked(predicted: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
+    predicted, truth = (np.asarray(values, "float64") for values in (predicted, truth))
+    if predicted.shape != truth.shape or truth.ndim != 1 or not len(truth):
+        raise ValueError(f"predicted {predicted.shape} and true {truth.shape} numbers do not fit.")
+    if not (np.isfinite(predicted).all() and np.isfinite(truth).all()):
+        raise ValueError("a number is not finite.")
+    return predicted, truth
