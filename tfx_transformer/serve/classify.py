@@ -24,7 +24,7 @@ from tfx_transformer.serve.service import Call, Service
 _TEXT = {"type": "string"}
 # The texts of several columns of a row.
 _ROW = {"type": "array", "minItems": 1, "maxItems": 64, "items": _TEXT}
-_INPUT = {
+INPUT = {
     "anyOf": [
         _TEXT,
         {
@@ -40,7 +40,7 @@ _INPUT = {
 async def _classify(service: Service, call: Call) -> Response:
     model, given = call.served.model, call.body["input"]
     inputs = [given] if isinstance(given, str) else given
-    rows, outputs = await read_inputs(service, call, inputs, _reader(call))
+    rows, outputs = await read_inputs(service, call, inputs, row_reader(call))
     found = model.labels.classifications(model.labels.probabilities(np.stack(outputs)))
     data = [
         {
@@ -57,7 +57,7 @@ async def _classify(service: Service, call: Call) -> Response:
     return JSON({"object": "list", "model": call.served.id, "data": data, "usage": counted})
 
 
-def _reader(call: Call) -> Callable[[Sequence[Any]], list[Any]]:
+def row_reader(call: Call) -> Callable[[Sequence[Any]], list[Any]]:
     """Return what makes rows for the model of the inputs of a request."""
     model = call.served.model
     if isinstance(model, ImageClassifier):
@@ -108,7 +108,7 @@ CLASSIFY = Endpoint(
     {
         "model": MODEL,
         "input": Field(
-            _INPUT,
+            INPUT,
             "A text, or several; where the model reads several texts of each row, a list of those; "
             "an image as base64 or a data: URL, or several.",
             needed=True,

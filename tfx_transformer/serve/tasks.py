@@ -13,6 +13,7 @@ from tfx_transformer.serve.completions import CHAT, COMPLETIONS
 from tfx_transformer.serve.embed import EMBEDDINGS
 from tfx_transformer.serve.endpoints import Endpoint
 from tfx_transformer.serve.metrics import Metrics
+from tfx_transformer.serve.predict import PREDICT
 from tfx_transformer.serve.reading import ReadingWorker
 from tfx_transformer.serve.tag import TAG
 from tfx_transformer.serve.translate import TRANSLATE
@@ -45,6 +46,7 @@ TASKS = {
     "classification": Task(_reading, (CLASSIFY,)),
     "embedding": Task(_reading, (EMBEDDINGS,)),
     "tagging": Task(_tagging, (TAG,)),
+    "regression": Task(_reading, (PREDICT,)),
 }
 
 
