@@ -3,7 +3,7 @@ and amounts, of patterns and word lists that stand here.
 
     python datasets/write_tagged_texts.py
 
-Patterns, persons and places of the held-out file are not in the other one.
+Patterns, persons, places and things of the held-out file are not in the other one.
 """
 
 import itertools
@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 FOLDER = Path(__file__).parent
-SENTENCES, HELD_OUT = 400, 120  # of each language
+SENTENCES, HELD_OUT = 450, 120  # of each language
+MARKED = ("person", "place", "date", "amount")
 
 GIVEN = str.split(
     """
@@ -53,6 +54,31 @@ MONTHS = str.split(
 )
 DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 
+THINGS = str.split(
+    """
+    bicycle car chair table lamp piano guitar camera boat house garden school office library museum
+    hotel bakery church bridge market station hospital factory farm theatre letter parcel painting
+    carpet jacket sweater kettle mirror bottle basket hammer ladder clock shirt knife window door
+    """
+)
+THINGS_HELD_OUT = str.split(
+    """
+    sofa violin laptop cottage clinic castle tower stadium blanket necklace bucket fence candle
+    """
+)
+KINDS = str.split(
+    """
+    old new small large red blue quiet broken heavy cheap wooden clean empty round soft
+    """
+)
+KINDS_HELD_OUT = ["green", "narrow", "bright", "rusty", "famous"]
+DEEDS = str.split(
+    """
+    bought sold found repaired painted lost borrowed cleaned moved rented ordered saw
+    """
+)
+DEEDS_HELD_OUT = ["built", "closed", "measured", "visited", "forgot"]
+
 ENGLISH = """
 {person} moved to {place} in {date}.
 {person} was born in {place} on {date}.
@@ -86,6 +112,17 @@ The rose in the garden is red.
 The bill of {amount} went to {person} in {place}.
 From {date} to {date} the office in {place} is closed.
 They offered {person} {amount}.
+{person} {did} a {kind} {thing} in {place}.
+{person} {did} the {thing} for {amount}.
+The {kind} {thing} costs {amount}.
+On {date} they {did} the {thing}.
+The {thing} of {person} is {kind}.
+Nobody {did} the {kind} {thing}.
+The {thing} is behind the {kind} {thing}.
+We {did} our {thing} in {place} on {date}.
+A {kind} {thing} and a {thing} were {did} by {person}.
+Who {did} the {thing} near {place}?
+The {thing} was {did} on {date} and is {kind} now.
 """.strip().splitlines()
 ENGLISH_HELD_OUT = """
 {person} flew from {place} to {place} on {date}.
@@ -98,6 +135,9 @@ The cat sleeps on the chair all day.
 Tell {person} that the shop owes us {amount}.
 I met {person} on {date}.
 A taxi to {place} costs {amount}.
+Mr {person} {did} our {kind} {thing}.
+The {thing} in {place} was {did} for {amount}.
+My {thing} is {kind} and my {thing} is not.
 """.strip().splitlines()
 
 J_FAMILY = str.split(
@@ -130,8 +170,37 @@ J_PLACES = str.split(
     渋谷 上野 ロンドン パリ ニューヨーク ローマ ソウル 北京
     """
 )
-J_PLACES_HELD_OUT = ["静岡", "鎌倉", "熊本", "岡山", "青森", "品川", "ベルリン", "マドリード"]
+J_PLACES_HELD_OUT = str.split(
+    """
+    静岡 鎌倉 熊本 岡山 青森 品川 ベルリン マドリード
+    """
+)
 J_DAYS = ["月曜日", "火曜日", "水曜日", "木曜日", "金曜日", "土曜日", "日曜日"]
+
+J_THINGS = str.split(
+    """
+    自転車 車 机 椅子 時計 絵 本 鞄 帽子 家 学校 図書館 病院 美術館 駅 橋 公園 会社 工場 手紙 荷物
+    傘 靴 写真 指輪 窓 部屋 切符 カメラ ピアノ ギター ホテル テーブル ランプ
+    """
+)
+J_THINGS_HELD_OUT = str.split(
+    """
+    船 楽器 倉庫 体育館 布団 眼鏡 ソファ バイオリン スタジアム
+    """
+)
+J_KINDS = str.split(
+    """
+    古い 新しい 小さい 大きい 赤い 青い 重い 安い 高い 丸い
+    """
+)
+J_KINDS_HELD_OUT = ["白い", "狭い", "明るい", "珍しい"]
+J_DEEDS = str.split(
+    """
+    買いました 売りました 直しました 見つけました 借りました 描きました 洗いました 送りました
+    集めました
+    """
+)
+J_DEEDS_HELD_OUT = ["建てました", "閉めました", "測りました", "忘れました"]
 
 JAPANESE = """
 {person}さんは{date}に{place}へ行きました。
@@ -161,6 +230,16 @@ JAPANESE = """
 {person}様、{date}までに{amount}をお支払いください。
 請求書{amount}は{place}の{person}さんに送りました。
 {person}社長が{place}を訪れた。
+{person}さんは{place}で{kind}{thing}を{did}。
+{kind}{thing}は{amount}でした。
+{date}に{thing}を{did}。
+{thing}の隣に{kind}{thing}があります。
+{person}さんの{thing}は{kind}です。
+{place}の{thing}は{kind}そうです。
+{amount}で{thing}を{did}。
+{person}さんと{kind}{thing}を{did}。
+この{thing}はとても{kind}です。
+{date}、{place}の{thing}で{person}さんが話しました。
 """.strip().splitlines()
 JAPANESE_HELD_OUT = """
 {person}さんは{place}から{place}へ引っ越しました。
@@ -171,6 +250,9 @@ JAPANESE_HELD_OUT = """
 猫は一日中いすの上で寝ています。
 タクシーで{place}まで{amount}かかります。
 {person}さんの誕生日は{date}です。
+{person}さんが{place}の{thing}を{did}。
+あの{kind}{thing}は{amount}です。
+{thing}と{thing}は{kind}です。
 """.strip().splitlines()
 
 
@@ -200,11 +282,9 @@ def _row(pattern: str, draw: random.Random, fill: dict) -> dict:
     """Return a sentence of a pattern, and what is marked in it."""
     text, spans = "", []
     for part in pattern.replace("}", "{").split("{"):
-        if part not in fill:
-            text += part
-            continue
-        word = fill[part](draw)
-        spans.append({"start": len(text), "end": len(text) + len(word), "label": part.upper()})
+        word = fill[part](draw) if part in fill else part
+        if part in MARKED:
+            spans.append({"start": len(text), "end": len(text) + len(word), "label": part.upper()})
         text += word
     return {"text": text, "spans": spans}
 
@@ -235,7 +315,11 @@ def _english(held_out: bool) -> tuple[list[str], dict]:
         return draw.choice(places)
 
     patterns = ENGLISH_HELD_OUT if held_out else ENGLISH
-    return patterns, {"person": person, "place": place, "date": date, "amount": amount}
+    fill = {"person": person, "place": place, "date": date, "amount": amount}
+    words = (THINGS, KINDS, DEEDS)
+    if held_out:
+        words = (THINGS_HELD_OUT, KINDS_HELD_OUT, DEEDS_HELD_OUT)
+    return patterns, fill | _choices(*words)
 
 
 def _japanese(held_out: bool) -> tuple[list[str], dict]:
@@ -260,7 +344,17 @@ def _japanese(held_out: bool) -> tuple[list[str], dict]:
         return draw.choice(places)
 
     patterns = JAPANESE_HELD_OUT if held_out else JAPANESE
-    return patterns, {"person": person, "place": place, "date": date, "amount": amount}
+    fill = {"person": person, "place": place, "date": date, "amount": amount}
+    words = (J_THINGS, J_KINDS, J_DEEDS)
+    if held_out:
+        words = (J_THINGS_HELD_OUT, J_KINDS_HELD_OUT, J_DEEDS_HELD_OUT)
+    return patterns, fill | _choices(*words)
+
+
+def _choices(things: list[str], kinds: list[str], deeds: list[str]) -> dict:
+    """Return what draws words that are not marked."""
+    words = {"thing": things, "kind": kinds, "did": deeds}
+    return {name: lambda draw, some=some: draw.choice(some) for name, some in words.items()}
 
 
 if __name__ == "__main__":

@@ -193,11 +193,10 @@ def test_the_bias_of_the_decoder_is_the_one_that_counts(folder):
 @pytest.mark.parametrize(
     ("name", "architecture", "extra"),
     [
-        ("bert", "BertForTokenClassification", "classifier.weight"),
         ("bert", "BertForQuestionAnswering", "qa_outputs.bias"),
         ("bert", "BertForMultipleChoice", "classifier.bias"),
         ("bert", "BertForNextSentencePrediction", "cls.seq_relationship.weight"),
-        ("roberta", "RobertaForTokenClassification", "classifier.weight"),
+        ("roberta", "RobertaForMultipleChoice", "classifier.weight"),
     ],
 )
 def test_encoders_with_another_head_are_bases(name, architecture, extra, folder):

@@ -20,6 +20,7 @@ from tfx_transformer.cli import (
     scoring,
     serve,
     similar,
+    taggers,
     tokens,
     vectors,
 )
@@ -39,6 +40,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "vectors": vectors.VECTORS,
     "generate": models.generate,
     "classify": classifiers.classify,
+    "tag": taggers.tag,
     "predict": predict.predict,
     "page": page.page,
     "publish": publish.publish,

@@ -110,19 +110,29 @@ def _check_images(bundle: Path, inputs: Sequence[str]) -> None:
             )
 
 
-def classifier(path: Path, engine: str, variant: Variant | None):
-    """The classifier of the bundle at a path, on an engine.
+def classifier(
+    path: Path,
+    engine: str,
+    variant: Variant | None,
+    verb: str = "classify",
+    noun: str = "classifier",
+):
+    """The classifier of the bundle at a path, on an engine; or the model that another verb asks.
+
+    Args:
+        verb: of its row in `runtime.tasks.TASKS`.
+        noun: what such a model is called.
 
     Raises:
-        InputError: the bundle is not a classifier, or the engine runs none.
+        InputError: the bundle is not one, or the engine runs none.
     """
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS
 
     config = bundle.read_config(path)
     row = TASKS.get(config["task"])
-    if row is None or row.verb != "classify":
-        raise InputError(f"{path}: its task is {config['task']!r}.\n  Expected a classifier.")
+    if row is None or row.verb != verb:
+        raise InputError(f"{path}: its task is {config['task']!r}.\n  Expected a {noun}.")
     if variant and engine != "litert":
         raise InputError("--variant chooses a TFLite file; --engine keras has none.\n  Drop it.")
     if engine == "litert":
@@ -130,7 +140,7 @@ def classifier(path: Path, engine: str, variant: Variant | None):
 
         return runtime.load(path, variant)
     if engine != "keras":
-        raise InputError(f"--engine {engine} runs no classifier here.\n  Use litert or keras.")
+        raise InputError(f"--engine {engine} runs no {noun} here.\n  Use litert or keras.")
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load
     from tfx_transformer.prediction.classification import read_labels

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from tfx_transformer.arguments import is_image_name
 from tfx_transformer.errors import InputError
 
-Kind = Literal["pairs", "instructions", "labels", "images", "numbers", "similar", "text"]
+Kind = Literal["pairs", "instructions", "labels", "images", "numbers", "similar", "text", "spans"]
 # The columns that a kind of data has, and what they are called by default.
 COLUMNS: dict[str, dict[str, str]] = {
     "pairs": {"source": "source", "target": "target"},
@@ -22,10 +22,11 @@ COLUMNS: dict[str, dict[str, str]] = {
     "numbers": {"text": "text", "target": "target", "decimal": ""},
     "similar": {"first": "sentence1", "second": "sentence2", "score": ""},
     "text": {"column": ""},
+    "spans": {"text": "text", "spans": "", "sentence": "sentence", "token": "token", "tag": "tag"},
 }
 KINDS = tuple(COLUMNS)
 # A kind needs them to be in the header; the others may be missing.
-_OPTIONAL = {"input", "separator", "score", "decimal"}
+_OPTIONAL = {"input", "separator", "score", "decimal", "spans"}
 _TEXT_FILES = (".txt", ".md")
 _CHAT_FILES = (".jsonl", ".json")
 # Columns that make conversations of a table.
@@ -46,6 +47,10 @@ class ScoredColumns:
         label (NAME): Column of the labels. [label]
         separator: Sign between several labels in a cell.
         decimal: Sign before decimals in a column of numbers. [a point, unless that is not clear]
+        spans (NAME): Column of marked spans. [spans, entities, label or labels]
+        sentence (NAME): Column that names the sentence of each token. [sentence]
+        token (NAME): Column of tokens, in a table of tags. [token]
+        tag (NAME): Column of their tags. [tag]
         path (NAME): Column of the paths of images. [path]
         column (NAME): Column of the documents of a corpus.
     """
@@ -59,6 +64,10 @@ class ScoredColumns:
     label: str | None = None
     separator: str | None = None
     decimal: Literal[".", ","] | None = None
+    spans: str | None = None
+    sentence: str | None = None
+    token: str | None = None
+    tag: str | None = None
     path: str | None = None
     column: str | None = None
 
@@ -123,7 +132,7 @@ class _Checked(NamedTuple):
     bundle: Path | None
     max_length: int
 
-    def tokenizer(self, texts: Callable, special_tokens: Sequence[str] = ()):
+    def tokenizer(self, texts: Callable, special_tokens: Sequence[str] = (), **options: str):
         """Return the tokenizer of the bundle, or one that is trained on the texts."""
         from tfx_transformer import bundle
         from tfx_transformer.text.tokenizer import Tokenizer
@@ -131,7 +140,7 @@ class _Checked(NamedTuple):
         if self.bundle:
             bundle.read_config(self.bundle)
             return bundle.read_tokenizer(self.bundle)
-        return Tokenizer.train(texts(), 8000, special_tokens)
+        return Tokenizer.train(texts(), 8000, special_tokens, **options)
 
 
 def check(
@@ -230,6 +239,18 @@ def _check_similar(checked: _Checked):
     return describe_sentence_pairs(read, None, tokenizer, checked.max_length)[0], read.bad_rows
 
 
+def _check_spans(checked: _Checked):
+    from tfx_transformer.data import describe_tagged_texts, read_tagged_texts
+    from tfx_transformer.text.tokenizer import FINE_PATTERN
+
+    columns = checked.columns.values()
+    read = read_tagged_texts(checked.file, *columns, skip_bad_rows=checked.skip_bad_rows)
+    tokenizer = checked.tokenizer(read.flat_texts, pattern=FINE_PATTERN)
+    labels = read.labels()
+    summary = describe_tagged_texts(read, None, tokenizer, labels, checked.max_length)[0]
+    return summary, read.bad_rows
+
+
 def _check_text(checked: _Checked):
     from tfx_transformer.data import read_documents, sample_texts, write_tokens
     from tfx_transformer.data.corpus_summary import describe_corpus
@@ -252,6 +273,7 @@ _CHECKS: dict[str, Callable[[_Checked], Any]] = {
     "numbers": _check_numbers,
     "similar": _check_similar,
     "text": _check_text,
+    "spans": _check_spans,
 }
 
 
@@ -270,6 +292,7 @@ def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
     header; None if they leave it open."""
     from tfx_transformer.data.formats import is_table_folder
     from tfx_transformer.data.tables import read_header
+    from tfx_transformer.data.tagged_reader import is_column_file, is_tagged
 
     path, given = Path(file), columns.given()
     if path.is_dir() and not is_table_folder(path):
@@ -277,6 +300,8 @@ def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
     suffix = path.suffix.lower()
     if suffix in _TEXT_FILES:
         return "text"
+    if is_column_file(path):
+        return "spans"
     possible = [kind for kind in KINDS if given <= COLUMNS[kind].keys()]
     if given and not possible:
         named = ", ".join(f"--{name}" for name in sorted(given))
@@ -290,7 +315,10 @@ def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
         return "instructions" if suffix in _CHAT_FILES and not given else possible[0]
     if not given and (_CHATS & header or header >= _COMPLETIONS) and "instruction" not in header:
         return "instructions"
-    whole = [kind for kind in possible if _needed(kind, header, columns) <= header]
+    if "spans" in possible and is_tagged(header, columns.text or "text"):
+        return "spans"
+    whole = [kind for kind in possible if kind != "spans"]
+    whole = [kind for kind in whole if _needed(kind, header, columns) <= header]
     whole = [kind for kind in whole if kind != "text" or "column" in given]
     if whole:
         return whole[0]

@@ -36,7 +36,7 @@ def predict(
     overwrite: bool = False,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Answer every row of a table with a bundle: labels, numbers, translations, answers or vectors.
+    """Answer every row of a table with a bundle: labels, spans, numbers, texts or vectors.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/topics.
@@ -44,7 +44,7 @@ def predict(
         save (OUT): Table to write: .csv, .tsv, .jsonl, .xlsx or .parquet; .csv.gz is compressed.
         column (NAME): Column of the texts or images; several are separated by commas.
             [as in training]
-        unsure: Leave a label empty below this probability, from 0 to 1.
+        unsure: Leave a label empty, and a span out, below this probability, from 0 to 1.
         batch_size: Rows answered together.
         variant: TFLite file that runs. [the first that is there]
         overwrite: Replace OUT.

@@ -13,6 +13,7 @@ from tfx_transformer.cli.classifiers import evaluate_classifier
 from tfx_transformer.cli.data import ScoredColumns, TableReading, check_given
 from tfx_transformer.cli.engines import Variant, WritingEngine, check_writable, open_generator
 from tfx_transformer.cli.regressors import evaluate_regressor
+from tfx_transformer.cli.taggers import evaluate_tagger
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
 
@@ -63,7 +64,7 @@ def evaluate(
     save: Path | None = None,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
-    """Score a bundle on a file: translations, answers, labels, numbers, or a text in bits per byte.
+    """Score a bundle on a file: translations, answers, labels, spans, numbers, bits per byte.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
@@ -225,6 +226,7 @@ SCORINGS = {
     "labels": Scoring(evaluate_classifier),
     "images": Scoring(evaluate_classifier),
     "numbers": Scoring(evaluate_regressor),
+    "spans": Scoring(evaluate_tagger),
 }
 # config.json -> the kind of data that scores a bundle of a task.
 KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -232,4 +234,5 @@ KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "causal": lambda config: "instructions" if config.get("chat") else "text",
     "classification": lambda config: "images" if config["architecture"]["image_size"] else "labels",
     "regression": lambda config: "numbers",
+    "tagging": lambda config: "spans",
 }

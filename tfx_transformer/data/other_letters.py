@@ -1,14 +1,22 @@
-"""Names that nobody has: the letters of spans replaced by others of their kind, for training."""
+"""Names that nobody has: letters of a text replaced by others of their kind, for training."""
 
 from __future__ import annotations
 
 import collections
+import re
 import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
 
 from tfx_transformer.text.spans import Span
+from tfx_transformer.text.words import words
+
+# Other words are replaced so many times as often as spans: what is new is not always a name.
+_OTHER_WORDS = 0.3
+
+
+_HIRAGANA = re.compile("[\u3041-\u309f]")
 
 
 class OtherLetters:
@@ -37,20 +45,29 @@ class OtherLetters:
     def replace(
         self, text: str, spans: Sequence[Span], rate: float, random: np.random.Generator
     ) -> str:
-        """Return a text, as long as it was, in which the letters of some spans are others.
+        """Return a text, as long as it was, in which the letters of some spans, and of fewer other
+        words, are others. Hiragana outside of spans stay: most of them are particles.
 
         Args:
             text: one of the texts.
             spans: of it.
             rate: share of the spans, from 0 to 1.
-            random: draws spans and letters.
+            random: draws spans, words and letters.
         """
         characters = list(text)
-        for span in spans:
-            if random.random() >= rate:
+        inside = {place for span in spans for place in range(span.start, span.end)}
+        others = [
+            (start, end)
+            for start, end in words(text)
+            if start not in inside and not _HIRAGANA.match(text, start)
+        ]
+        stretches = [(rate, span[:2]) for span in spans]
+        stretches += [(rate * _OTHER_WORDS, word) for word in others]
+        for share, (start, end) in stretches:
+            if random.random() >= share:
                 continue
-            draws = random.random(span.end - span.start)
-            for place, draw in zip(range(span.start, span.end), draws, strict=True):
+            draws = random.random(end - start)
+            for place, draw in zip(range(start, end), draws, strict=True):
                 if kind := self._kind_of.get(characters[place]):
                     other = int(np.searchsorted(self._sums[kind], draw, side="right"))
                     letters = self._letters[kind]

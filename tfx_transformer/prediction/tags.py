@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfx_transformer.errors import InputError
+from tfx_transformer.prediction.classification import read_labels
 from tfx_transformer.reprs import quantity, short_list
 from tfx_transformer.text.offsets import Offsets
 from tfx_transformer.text.spans import OUTSIDE
@@ -200,17 +200,9 @@ def read_tags(config: dict[str, Any], count: int, path: Any) -> Tags:
         path: of the bundle, for the message.
 
     Raises:
-        InputError: there are no names, or not one for each tag; or none is `O`.
+        InputError: there are no names, or not one for each tag.
     """
-    from tfx_transformer.prediction.classification import read_labels
-
-    names = read_labels(config, count, path)
-    if OUTSIDE not in names or len(names) < 2:
-        raise InputError(
-            f"{path}: the tags in its configuration are {short_list(names)}.\n"
-            "  Expected `O`, and tags such as B-PERSON and I-PERSON."
-        )
-    return Tags(names)
+    return Tags(read_labels(config, count, path))
 
 
 def _label(tag: str) -> str:

@@ -15,7 +15,8 @@ from tfx_transformer.report.texts import Say
 _LABELS_SHOWN = 40
 _EPOCHS_SHOWN = 100
 # Columns of the table of what was read, where a summary has them.
-_COUNTS = ("documents", "bytes", "tokens", "truncated", "duplicates", "contradictions", "overlap")
+_COUNTS = ("documents", "bytes", "tokens", "spans", "unmarked", "inexact", "windowed", "truncated",
+           "duplicates", "contradictions", "known", "overlap")  # fmt: skip
 
 
 def data_section(records: Records, say: Say) -> Html | None:
@@ -39,6 +40,8 @@ def data_section(records: Records, say: Say) -> Html | None:
 
 def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     kinds = [kind for kind in _COUNTS if any(kind in part for part in parts)]
+    if "windowed" in kinds:
+        kinds.remove("truncated")  # nothing is
     if "images" in parts[0]:
         kinds = [kind for kind in kinds if kind != "tokens"]  # images have none
     has_bad = any(number(part.get("bad_rows")) for part in parts)
@@ -56,8 +59,8 @@ def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
         title = say(f"{name} part") if name in ("training", "validation") else name
         file = tag("div", user_text(PurePath(str(part.get("path", ""))).name), class_="quiet")
         cells = [_count(part.get(kind)) for kind in (whole, *kinds)]
-        if name == "training" and "overlap" in kinds:
-            cells[1 + kinds.index("overlap")] = "–"
+        for kind in {"overlap", "known"} & set(kinds) if name == "training" else ():
+            cells[1 + kinds.index(kind)] = "–"
         for column in columns:
             found = part.get(column)
             four = found if isinstance(found, list) and len(found) == 4 else [None] * 4
@@ -135,7 +138,8 @@ def training_section(records: Records, say: Say) -> Html | None:
 def _judged(records: Records, metrics: list[dict[str, str]]) -> str | None:
     """Return the score whose curve is drawn: the one that chose the epoch."""
     known = [column.removeprefix("val_") for column in metrics[0] if column.startswith("val_")]
-    for name in ("macro_f1", "r2", "spearman", "found", first_measure(records), "bits_per_byte"):
+    first = first_measure(records)
+    for name in ("macro_f1", "entity_f1", "r2", "spearman", "found", first, "bits_per_byte"):
         if name in known:
             return name
     return next((n for n in ("perplexity", "token_accuracy", "accuracy") if n in known), None)

@@ -20,6 +20,8 @@ _THUMBNAIL = 240
 # Changes of the probability from which on a word has a colour, and a stronger one.
 _LEVELS = (0.03, 0.1, 0.3)
 _WORDS_NAMED = 3
+# Colours of labels; of more labels some share one, and the name behind each span tells them apart.
+_COLORS = 8
 
 
 def mistakes_section(records: Records, say: Say) -> Html | None:
@@ -32,7 +34,11 @@ def mistakes_section(records: Records, say: Say) -> Html | None:
         return tag("p", say("no mistakes"))
     explained = [row for row in records.rows("explanations.json") if _is_explained(row)]
     notes = [tag("p", say("mistakes note"))]
-    if explained:
+    if spans := [row for row in records.rows("spans.json") if _has_spans(row)]:
+        notes.append(tag("p", say("spans note")))
+        colors = _colors(spans)
+        made = tag("ul", *(_span_card(row, colors, say) for row in spans), class_="cards")
+    elif explained:
         notes.append(tag("p", say("words note")))
         cards = [_text_card(row, say) for row in explained[:_MISTAKES]]
         made = tag("ul", *cards, class_="cards")
@@ -76,6 +82,61 @@ def _text_card(row: dict[str, Any], say: Say) -> Html:
     return tag("li", _verdict(row, say), *texts, words)
 
 
+def _has_spans(row: dict[str, Any]) -> bool:
+    return isinstance(row.get("input"), str) and all(
+        isinstance(row.get(side), list) and all(isinstance(span, dict) for span in row[side])
+        for side in ("true", "marked")
+    )
+
+
+def _colors(rows: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the number of the colour of each label."""
+    spans = (span for row in rows for side in ("true", "marked") for span in row[side])
+    labels = sorted({str(span.get("label", "")) for span in spans})
+    return {label: index % _COLORS for index, label in enumerate(labels)}
+
+
+def _span_card(row: dict[str, Any], colors: dict[str, int], say: Say) -> Html:
+    """Return a text twice: with its true spans, and with those that the model has marked."""
+    probability = number(row.get("probability"))
+    sure = None
+    if probability:
+        sure = tag("span", f"{100 * probability:.1f} %", class_="sure")
+    return tag(
+        "li",
+        tag(
+            "dl",
+            tag("dt", say("in data")),
+            tag("dd", _with_spans(row["input"], row["true"], colors)),
+            tag("dt", say("by model")),
+            tag("dd", sure, _with_spans(row["input"], row["marked"], colors)),
+        ),
+    )
+
+
+def _with_spans(text: str, spans: list[dict[str, Any]], colors: dict[str, int]) -> Html:
+    """Return a text in which spans are marked, each with its label behind it."""
+    parts: list[Any] = []
+    place = 0
+    for span in spans:
+        start, end, label = span.get("start"), span.get("end"), str(span.get("label", ""))
+        fits = isinstance(start, int) and isinstance(end, int)
+        if not fits or not place <= start < end <= len(text):
+            continue
+        kind = f"s{colors.get(label, 0)}" + ("" if span.get("right") else " wrong")
+        parts.append(text[place:start])
+        parts.append(tag("mark", text[start:end], tag("small", label), class_=kind))
+        place = end
+    parts.append(text[place:])
+    return _within(text, join(*parts))
+
+
+def _within(text: str, content: Html) -> Html:
+    """Return parts of a text of the user's data, in the language of the whole."""
+    opened = user_text(text, len(text) + 1).partition(">")[0] + ">"
+    return Html(f"{opened}{content}</bdi>")
+
+
 def _plain_card(row: dict[str, Any], say: Say) -> Html:
     return tag("li", _verdict(row, say), tag("p", user_text(str(row.get("input", "")))))
 
@@ -112,9 +173,7 @@ def _marked(text: str, pieces: list[dict[str, Any]]) -> Html:
         parts.append(tag("mark", word, class_=f"{kind}{level}", title=f"{_points(weight)}"))
         end = start + len(word)
     parts.append(text[end:])
-    whole = user_text(text, len(text) + 1)  # for its language
-    opened = whole.partition(">")[0] + ">"
-    return Html(f"{opened}{join(*parts)}</bdi>")
+    return _within(text, join(*parts))
 
 
 def _points(weight: float) -> str:

@@ -32,6 +32,7 @@ _USES = {
     "classification": Use("classify", "model.classify({text})", reads_columns=True),
     "embedding": Use("embed", "model.embed({text})"),
     "regression": Use("", "model.predict({text})", reads_columns=True),
+    "tagging": Use("tag", "model.tag({text})"),
 }
 
 

@@ -14,6 +14,7 @@ _PERCENT = frozenset(
     {
         "accuracy",
         "calibration_error",
+        "entity_f1",
         "exact_match",
         "f1",
         "found",
@@ -30,6 +31,7 @@ _IN_UNITS = frozenset({"mae"})
 _LOWER = frozenset({"mae", "calibration_error", "log_loss", "perplexity", "bits_per_byte"})
 # The score that stands for a model: the first of these that it has.
 _FIRST = (
+    "entity_f1",
     "accuracy",
     "micro_f1",
     "mae",

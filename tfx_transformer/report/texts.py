@@ -79,6 +79,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "half": ("half ≤", "中央値"),
     "most": ("95 % ≤", "95 %点"),
     "longest": ("longest", "最長"),
+    "spans": ("spans", "印の数"),
+    "unmarked": ("without a span", "印のない行"),
+    "inexact": ("spans that cut a token or word", "語やトークンの途中で切れる印"),
+    "windowed": ("read in windows", "区間に分けた行"),
+    "known": ("spans also in training", "学習データにもある語句"),
     "truncated": ("cut", "切り詰め"),
     "duplicates": ("repeated", "重複"),
     "contradictions": ("repeated with another label", "ラベルの矛盾"),
@@ -167,6 +172,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "オレンジ色の語は予測したラベルを支持し、点線の語は反対に働きました。各語を取り除いたときの"
         "確率の変化を測っています。",
     ),
+    "spans note": (
+        "Above what the data mark, below what the model marks. A dashed frame is what is only in "
+        "one of them. Each colour is a label.",
+        "上がデータの印、下がモデルの印です。破線の枠は片方だけにある印で、色はラベルを表します。",
+    ),
+    "in data": ("data", "データ"),
+    "by model": ("model", "モデル"),
     "no mistakes": (
         "No held-out example was labelled wrong.",
         "検証用データに誤りはありませんでした。",
@@ -265,6 +277,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "accuracy": ("accuracy", "正解率"),
     "macro_f1": ("macro-F1", "マクロF1"),
     "micro_f1": ("micro-F1", "マイクロF1"),
+    "entity_f1": ("entity F1", "固有表現のF1"),
     "exact_match": ("exact match", "完全一致率"),
     "calibration_error": ("calibration error", "較正誤差"),
     "log_loss": ("log loss", "対数損失"),
@@ -286,6 +299,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "TF-IDF + logistic regression": (
         "TF-IDF + logistic regression",
         "TF-IDF＋ロジスティック回帰",
+    ),
+    "dictionary of the training's spans": (
+        "dictionary of the training's spans",
+        "学習データの語句の辞書",
+    ),
+    "logistic regression of words": (
+        "logistic regression of words",
+        "単語のロジスティック回帰",
     ),
     "logistic regression on pixels": (
         "logistic regression on pixels",

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from tfx_transformer.models.base import TransformerModel
     from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
     from tfx_transformer.models.regressor import Regressor
+    from tfx_transformer.models.tagger import Tagger
     from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 
 # The task of what sentence-transformers wrote: that of `Embedder`, whose import needs Keras.
@@ -109,6 +110,12 @@ def from_pretrained(
 
 @overload
 def from_pretrained(
+    source: Any, dtype: str = "float32", *, task: Literal["tagging"], max_length: int | None = None
+) -> tuple[Tagger, Tokenizer | Any]: ...
+
+
+@overload
+def from_pretrained(
     source: Any, dtype: str = "float32", task: str | None = None, max_length: int | None = None
 ) -> tuple[TransformerModel, Tokenizer | Any]: ...
 
@@ -126,8 +133,8 @@ def from_pretrained(
             "hf://owner/name", which is downloaded into Hugging Face's cache; or a backbone of
             keras-hub, or "keras://preset" of one.
         dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
-        task: "causal", "seq2seq", "masked", "classification", "regression" or "embedding"; None:
-            what the source was made for.
+        task: "causal", "seq2seq", "masked", "classification", "regression", "tagging" or
+            "embedding"; None: what the source was made for.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
 
     Returns: the model, for type checkers of the class of `task` if that is given; and the
@@ -324,7 +331,7 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
         raise InputError(f"{path}: its task is {own!r}.\n  Expected a checkpoint of task {task!r}.")
     if task != own and model_class.has_classes:
         raise InputError(
-            f"{path} has no classes.\n  Fine-tune it: recipes/text_classification.py --base."
+            f"{path} has no classes of this task.\n  Fine-tune it: pass it to a recipe as --base."
         )
     has_output = shared_task(task) == own and count_outputs(source.config) == 1
     if task != own and model_class.gives_number and not has_output:
@@ -364,6 +371,8 @@ def import_details(source: str, task: str) -> dict[str, Any]:
     if not (model.has_classes or model.gives_number):
         return {}
     labels = {"labels": labels_of(read.config, path)} if model.has_classes else {}
+    if not model.pools:
+        return labels
     one = len(labels.get("labels", ())) == 1
     scores_pairs = one or is_cross_encoder(path, read.config)
     return labels | ({"text_columns": 2} if scores_pairs else {})

@@ -33,6 +33,10 @@ BERT_BLOCK = [
 ]
 
 
+# Read-outs of tasks that have no projection before their classes.
+LOGITS = {"tagging": "classifier"}
+
+
 def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     refuse_other(
         config, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False
@@ -134,7 +138,7 @@ def _roberta_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group
         Tensor("embedding/reverse_embeddings", "lm_head.decoder.weight", "transposed"),
         Tensor("bias", "lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
-        *layer("logits", "classifier.out_proj", "linear"),
+        *layer("logits", LOGITS.get(task, "classifier.out_proj"), "linear"),
     ]
 
 
@@ -176,6 +180,7 @@ BERT = Family(
         "ForMaskedLM": "masked",
         "ForPreTraining": "masked",
         "ForSequenceClassification": "classification",
+        "ForTokenClassification": "tagging",
         "Model": "embedding",
     },
     fields=_bert_fields,
@@ -192,6 +197,7 @@ ROBERTA = Family(
     tasks={
         "ForMaskedLM": "masked",
         "ForSequenceClassification": "classification",
+        "ForTokenClassification": "tagging",
         "Model": "embedding",
     },
     fields=_roberta_fields,

@@ -96,6 +96,7 @@ DISTILBERT = Family(
     tasks={
         "ForMaskedLM": "masked",
         "ForSequenceClassification": "classification",
+        "ForTokenClassification": "tagging",
         "Model": "embedding",
     },
     fields=_fields,

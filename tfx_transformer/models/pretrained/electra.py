@@ -12,6 +12,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.bert import (
     BERT_BLOCK,
+    LOGITS,
     classifier_fields,
     encoder_config,
     encoder_fields,
@@ -43,7 +44,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
         Tensor("embedding/reverse_embeddings", "generator_lm_head.weight", "transposed"),
         Tensor("bias", "generator_lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
-        *layer("logits", "classifier.out_proj", "linear"),
+        *layer("logits", LOGITS.get(task, "classifier.out_proj"), "linear"),
     ]
     for i in range(config["num_hidden_layers"]):
         table += layers(f"encoder/block_{i}/", f"electra.encoder.layer.{i}.", BERT_BLOCK)
@@ -64,6 +65,7 @@ ELECTRA = Family(
     tasks={
         "ForMaskedLM": "masked",
         "ForSequenceClassification": "classification",
+        "ForTokenClassification": "tagging",
         "Model": "embedding",
         "ForPreTraining": "embedding",
     },

@@ -65,7 +65,7 @@ def family_of(config: dict[str, Any], where: Any) -> Family:
 
 def task_of(family: Family, config: dict[str, Any]) -> str:
     """The task that a checkpoint was made for, by the name of its architecture; of one with a head
-    for another task, such as *ForTokenClassification, what its base is good for."""
+    for another task, such as *ForQuestionAnswering, what its base is good for."""
     if not config.get("architectures"):
         return next(iter(family.tasks.values()))
     ending = _ending(family, config)

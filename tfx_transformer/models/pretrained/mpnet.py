@@ -8,6 +8,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.bert import (
     BERT_BLOCK,
+    LOGITS,
     classifier_fields,
     encoder_config,
     encoder_fields,
@@ -59,7 +60,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
         Tensor("embedding/reverse_embeddings", "lm_head.decoder.weight", "transposed"),
         Tensor("bias", "lm_head.bias"),
         *layer("pooler", "classifier.dense", "linear"),
-        *layer("logits", "classifier.out_proj", "linear"),
+        *layer("logits", LOGITS.get(task, "classifier.out_proj"), "linear"),
     ]
     for i in range(config["num_hidden_layers"]):
         table += layers(f"encoder/block_{i}/", f"mpnet.encoder.layer.{i}.", _BLOCK)
@@ -79,6 +80,7 @@ MPNET = Family(
     tasks={
         "ForMaskedLM": "masked",
         "ForSequenceClassification": "classification",
+        "ForTokenClassification": "tagging",
         "Model": "embedding",
     },
     fields=_fields,

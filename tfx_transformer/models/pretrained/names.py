@@ -49,6 +49,7 @@ _OWN = {
     "seq2seq": ("lm_head.", "decoder."),
     "masked": ("cls.predictions.", "lm_head."),
     "classification": ("classifier.", "score.", "pre_classifier.", "classification_head."),
+    "tagging": ("classifier.",),
     "embedding": ("sentence.",),
 }
 
