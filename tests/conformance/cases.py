@@ -15,7 +15,7 @@ class Case:
 
     Attributes:
         architecture, config: classes of `transformers`.
-        task: "causal", "seq2seq", "masked", "classification", "embedding" or "image".
+        task: "causal", "seq2seq", "masked", "classification", "tagging", "embedding" or "image".
         settings: of the configuration.
         written: what config.json has besides; its class does not keep it.
         unsaved: what config.json has not, for older releases did not write it.
@@ -359,6 +359,9 @@ CASES: dict[str, Case] = {
     "bert_classifier": Case(
         "BertForSequenceClassification", "BertConfig", "classification", {**_ENCODER, **_LABELS}
     ),
+    "bert_tags": Case(
+        "BertForTokenClassification", "BertConfig", "tagging", {**_ENCODER, **_LABELS}
+    ),
     "bert_model": Case(
         "BertModel", "BertConfig", "embedding", _ENCODER, files=_sentence_transformer()
     ),
@@ -367,6 +370,12 @@ CASES: dict[str, Case] = {
         "RobertaForSequenceClassification",
         "RobertaConfig",
         "classification",
+        {**_ROBERTA, **_LABELS},
+    ),
+    "roberta_tags": Case(
+        "RobertaForTokenClassification",
+        "RobertaConfig",
+        "tagging",
         {**_ROBERTA, **_LABELS},
     ),
     "xlm_roberta": Case("XLMRobertaForMaskedLM", "XLMRobertaConfig", "masked", _ROBERTA),
@@ -383,6 +392,12 @@ CASES: dict[str, Case] = {
         "classification",
         {**_DISTILBERT, **_LABELS},
     ),
+    "distilbert_tags": Case(
+        "DistilBertForTokenClassification",
+        "DistilBertConfig",
+        "tagging",
+        {**_DISTILBERT, **_LABELS},
+    ),
     "electra": Case("ElectraForMaskedLM", "ElectraConfig", "masked", _ELECTRA),
     "electra_classifier": Case(
         "ElectraForSequenceClassification",
@@ -390,9 +405,18 @@ CASES: dict[str, Case] = {
         "classification",
         {**_ELECTRA, **_LABELS},
     ),
+    "electra_tags": Case(
+        "ElectraForTokenClassification",
+        "ElectraConfig",
+        "tagging",
+        {**_ELECTRA, **_LABELS},
+    ),
     "mpnet": Case("MPNetForMaskedLM", "MPNetConfig", "masked", _MPNET),
     "mpnet_model": Case(
         "MPNetModel", "MPNetConfig", "embedding", _MPNET, files=_sentence_transformer()
+    ),
+    "mpnet_tags": Case(
+        "MPNetForTokenClassification", "MPNetConfig", "tagging", {**_MPNET, **_LABELS}
     ),
     "modernbert": _modernbert("ModernBertForMaskedLM", "masked"),
     "modernbert_classifier": _modernbert(

@@ -28,6 +28,7 @@ TASKS = {
     "seq2seq": tfx.Seq2SeqLM,
     "masked": tfx.MaskedLM,
     "classification": tfx.Classifier,
+    "tagging": tfx.Tagger,
     "image": tfx.Classifier,
     "embedding": tfx.Embedder,
 }
