@@ -55,21 +55,21 @@ def test_take_and_prefetch_keep_the_source(plan, count):
     if count:
         dataset = dataset.take(count).prefetch(2).take(-1)
     steps = min(count or 11, 11)
-    assert len(dataset) == len(dataset.source) == steps
+    assert len(dataset) == len(dataset.plan) == steps
     assert read(dataset) == expected(plan, 0, count)
     assert read(dataset) == expected(plan, 1, count), "the next epoch"
     all_steps = [step for epoch in range(8) for step in expected(plan, epoch, count)]
     for step in (0, 1, steps, steps + 1):
-        later = dataset.source.from_step(step).take(4)
+        later = dataset.from_step(step).take(4)
         assert read(later) == all_steps[step : step + 4]
-        assert dataset.source.examples(step).tolist() == all_steps[step]
-    assert dataset.source.names(steps, range(100, 153))[0] == f"row {100 + all_steps[steps][0]}"
+        assert dataset.examples(step).tolist() == all_steps[step]
+    assert dataset.names(steps, range(100, 153))[0] == f"row {100 + all_steps[steps][0]}"
 
 
 def test_tokens_are_those_of_the_batches_that_are_taken(plan):
     dataset = tf_dataset(plan, lambda indices: (indices,))
-    assert dataset.source.tokens() == LENGTHS.sum()
-    assert dataset.take(5).source.tokens() == round(LENGTHS.sum() * 5 / 11)
+    assert dataset.tokens() == LENGTHS.sum()
+    assert dataset.take(5).tokens() == round(LENGTHS.sum() * 5 / 11)
 
 
 def test_batches_without_a_source_are_refused_with_a_reason(plan):

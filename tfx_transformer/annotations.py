@@ -6,6 +6,3 @@ from typing import Any, TypeAlias
 
 # A tensor of the backend that Keras runs on, or a symbolic one; NumPy arrays serve as arguments.
 Tensor: TypeAlias = Any
-
-# A `tf.data.Dataset`, or what else `keras.Model.fit` iterates.
-Batches: TypeAlias = Any

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_config
 
 from tfx_transformer import training
-from tfx_transformer.data.batches import BatchPlan, Source, tf_dataset
+from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.training import Run, finite
@@ -198,7 +198,7 @@ def test_losses_that_are_often_high_are_no_spikes(capsys):
 def places(path, rows, size=32) -> finite.Places:
     """The places of batches of neighbouring rows."""
     plan = BatchPlan(np.ones(len(rows)), size, shuffle=False)
-    return finite.Places(path, Source(plan, None, None, lambda index: [index]), rows)
+    return finite.Places(path, Batches(plan, None, None, lambda index: [index], []), rows)
 
 
 def test_a_loss_spike_is_one_line_with_few_rows():

@@ -212,7 +212,7 @@ def test_a_folder_where_nothing_may_be_written(tmp_path):
 
 def test_batches_go_on_from_any_step():
     plan = BatchPlan(np.arange(11), 3, seed=5)
-    source = tf_dataset(plan, lambda indices: (indices,)).source
+    source = tf_dataset(plan, lambda indices: (indices,))
     straight = [*plan.order(0), *plan.order(1), *plan.order(2)]
     for step in (0, 1, 3, 4, 6, 8):
         rest = [x[0].numpy() for x in source.from_step(step).take(12 - step)]
@@ -225,7 +225,7 @@ def test_augmented_batches_go_on_from_any_step():
     examples = read_labelled_images(resources.dataset_path("images/train")).take(range(13))
     names = sorted(set(label for (label,) in examples.labels))
     batches = labelled_images(examples, names, image_size=8, batch_size=3, seed=2)
-    source = training.augment_images(batches, 8, seed=3).source
+    source = training.augment_images(batches, 8, seed=3)
 
     def images(step, count):
         return [x["images"].numpy() for x, *_ in source.from_step(step).take(count)]

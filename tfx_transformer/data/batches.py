@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
 from tfx_transformer.errors import InputError
 
 # Batches that are sorted by length together. Fewer: more padding; more: the same neighbours meet
@@ -121,48 +119,61 @@ class FirstBatches(BatchPlan):
         return self._plan.name(example)
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """Where the batches of a data set come from: batch n of all epochs is a function of n.
+class Batches:
+    """The batches that `fit` iterates: batch n of all epochs is a function of n.
 
-    plan: order of the examples; batch: makes the arrays of one batch from the indices of its
-    examples; start: (plan, n) -> a `tf.data.Dataset` without end of batches n, n + 1, … of a plan;
-    members: index of an example -> indices of what was read that it is made of; errors: what went
-    wrong in a batch.
+    `tf_dataset` makes them as a `tf.data.Dataset` that is of this class too. Keras iterates it on
+    every backend; each iteration is the next epoch. Training that was interrupted goes on by
+    `from_step`. `take`, `prefetch` and `with_options` return such batches as well. All other
+    methods, such as `map`, return a plain `tf.data.Dataset`, which has no `from_step`.
+
+    Attributes:
+        plan: order of the examples.
+        batch: makes the arrays of one batch from the indices of its examples.
+        start: (plan, n) -> a `tf.data.Dataset` without end of batches n, n + 1, … of a plan.
+        members: index of an example -> indices of what was read that it is made of.
+        errors: of batches that could not be made.
     """
 
-    plan: BatchPlan
-    batch: Callable[[np.ndarray], Any]
-    start: Callable[[BatchPlan, int], Any]
-    members: Callable[[int], Sequence[int]]
-    errors: list[InputError] = dataclasses.field(default_factory=list)
+    def __init__(
+        self,
+        plan: BatchPlan,
+        batch: Callable[[np.ndarray], Any],
+        start: Callable[[BatchPlan, int], Any],
+        members: Callable[[int], Sequence[int]],
+        errors: list[InputError],
+    ) -> None:
+        self.plan = plan
+        self.batch = batch
+        self.start = start
+        self.members = members
+        self.errors = errors
 
-    def __len__(self) -> int:
-        return len(self.plan)
+    if TYPE_CHECKING:  # the methods of a `tf.data.Dataset`, which has no types
+
+        def __getattr__(self, name: str) -> Any: ...
+        def __iter__(self) -> Iterator[Any]: ...
+        def __len__(self) -> int: ...
 
     def from_step(self, step: int) -> Any:
-        """A `tf.data.Dataset` without end of the batches from a step on."""
+        """Return a `tf.data.Dataset` without end of the batches from a step on."""
         return self.start(self.plan, step)
 
-    def take(self, count: int) -> Source:
-        """The source of the first batches of every epoch."""
-        return dataclasses.replace(self, plan=FirstBatches(self.plan, count))
-
     def tokens(self) -> int:
-        """Tokens of the examples of an epoch, padding not counted; of some of the batches in
-        proportion."""
+        """Return the tokens of the examples of an epoch, padding not counted; of some of the
+        batches in proportion."""
         plan = self.plan
         batches = -(-len(plan.lengths) // plan.batch_size)
         return round(int(plan.lengths.sum()) * len(plan) / batches) if batches else 0
 
     def examples(self, step: int) -> np.ndarray:
-        """What the plan calls the examples of a batch, counted over all epochs from 0."""
+        """Return what the plan calls the examples of a batch, counted over all epochs from 0."""
         epoch, index = divmod(step, len(self.plan))
         return self.plan.order(epoch)[index]
 
     def names(self, step: int, rows: Sequence[Any] | None) -> list[str]:
-        """Names of the examples of a batch: "row 12", "row 12 + row 15" of one packed of several,
-        and where there are no rows those of the plan.
+        """Return names of the examples of a batch: "row 12", "row 12 + row 15" of one packed of
+        several, and where there are no rows those of the plan.
 
         Args:
             step: of the batch, counted over all epochs from 0.
@@ -177,8 +188,8 @@ class Source:
 
 @contextlib.contextmanager
 def own_errors(*datasets: Batches) -> Iterator[None]:
-    """Raises what goes wrong in a batch of these data sets of `tf_dataset` as it is, where
-    TensorFlow has made an error of its own of it.
+    """Raise what goes wrong in a batch as it is, where TensorFlow has made an error of its own of
+    it.
 
     Raises:
         InputError: such as of a text whose file is gone.
@@ -187,8 +198,8 @@ def own_errors(*datasets: Batches) -> Iterator[None]:
         yield
     except Exception:
         for dataset in datasets:
-            if dataset.source.errors:
-                raise dataset.source.errors.pop() from None
+            if dataset.errors:
+                raise dataset.errors.pop() from None
         raise
 
 
@@ -198,16 +209,11 @@ def tf_dataset(
     first_epoch: int = 0,
     members: Callable[[int], Sequence[int]] = lambda index: [index],
 ) -> Batches:
-    """A `tf.data.Dataset` of known length; each iteration over it is the plan's next epoch.
-
-    Its attribute `source` is a `Source`: training that was interrupted goes on from any step. What
-    `take` and `prefetch` make of it has one too; what others make, such as `map`, has none.
+    """Return the batches of a plan, a `tf.data.Dataset` of known length.
 
     Args:
-        plan: order of the examples.
-        batch: makes the arrays of one batch from the indices of its examples.
+        plan, batch, members: see `Batches`.
         first_epoch: epoch of the first iteration.
-        members: see `Source`.
     """
     import tensorflow as tf
 
@@ -245,29 +251,21 @@ def tf_dataset(
 
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
-    source = Source(plan, batch, start, members, errors)
-    return with_source(data_set(next_epoch, len(plan)), source, tf.data.Dataset)
-
-
-def with_source(dataset: Any, source: Source, base: type) -> Batches:
-    """Return a `tf.data.Dataset` that knows where its batches come from, as `Batches.source`.
-
-    Args:
-        dataset: the batches.
-        source: of them.
-        base: `tf.data.Dataset`, or a class derived from it.
-    """
-    return _sourced(next(c for c in base.__mro__ if c.__name__ == "DatasetV2"))(dataset, source)
+    made = data_set(next_epoch, len(plan))
+    # Data sets are of a class derived from the one that has the name `tf.data.Dataset`.
+    base = next(c for c in tf.data.Dataset.__mro__ if c.__name__ == "DatasetV2")
+    return _batches_of(base)(made, plan, batch, start, members, errors)
 
 
 @functools.cache
-def _sourced(base: type) -> type:
-    """Return the class of data sets that keep their `Source` where that is possible."""
+def _batches_of(base: type) -> type:
+    """Return the class of `Batches` that are data sets of TensorFlow."""
 
-    class SourcedDataset(base):
-        def __init__(self, dataset, source):
-            self._dataset, self.source = dataset, source
-            super().__init__(dataset._variant_tensor)
+    class BatchDataset(Batches, base):
+        def __init__(self, dataset, *parts):
+            self._dataset = dataset
+            Batches.__init__(self, *parts)
+            base.__init__(self, dataset._variant_tensor)
 
         def _inputs(self):
             return [self._dataset]
@@ -276,14 +274,19 @@ def _sourced(base: type) -> type:
         def element_spec(self):
             return self._dataset.element_spec
 
+        def replace(self, dataset, plan=None, start=None):
+            """Return these batches as another data set gives them."""
+            parts = (plan or self.plan, self.batch, start or self.start, self.members, self.errors)
+            return BatchDataset(dataset, *parts)
+
         def take(self, count, name=None):
-            taken = self._dataset.take(count, name=name)
-            return SourcedDataset(taken, self.source if count < 0 else self.source.take(count))
+            plan = self.plan if count < 0 else FirstBatches(self.plan, count)
+            return self.replace(self._dataset.take(count, name=name), plan)
 
         def prefetch(self, buffer_size, name=None):
-            return SourcedDataset(self._dataset.prefetch(buffer_size, name=name), self.source)
+            return self.replace(self._dataset.prefetch(buffer_size, name=name))
 
         def with_options(self, options, name=None):
-            return SourcedDataset(self._dataset.with_options(options, name=name), self.source)
+            return self.replace(self._dataset.with_options(options, name=name))
 
-    return SourcedDataset
+    return BatchDataset

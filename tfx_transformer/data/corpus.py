@@ -18,9 +18,8 @@ from typing import NamedTuple, TextIO, TypeAlias, cast
 import numpy as np
 
 from tfx_transformer import files
-from tfx_transformer.annotations import Batches
 from tfx_transformer.data import encodings
-from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.formats import TableFile, is_table_folder, is_table_name, table_files
 from tfx_transformer.data.sources import TableData, is_table, row_error
 from tfx_transformer.data.tables import BadRow, read_header, read_table, stream_table

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
 from tfx_transformer.data import packing
-from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.conversations import Conversations, Messages
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.prompts import ChatTemplate, UnusableTemplateError

@@ -15,8 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer import reprs
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.formats import TableFiles, is_table_folder
 from tfx_transformer.data.joined import (

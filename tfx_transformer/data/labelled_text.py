@@ -11,8 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer import reprs
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
+from tfx_transformer.data.batches import Batches, FreshPlan, pad, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, hashes, mapped, sample, sizes, zipped
 from tfx_transformer.data.formats import TableFiles

@@ -13,8 +13,7 @@ from typing import Any, cast
 import numpy as np
 import regex
 
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
+from tfx_transformer.data.batches import Batches, FreshPlan, pad, tf_dataset
 from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer

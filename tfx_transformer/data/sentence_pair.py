@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import pad, tf_dataset
+from tfx_transformer.data.batches import Batches, pad, tf_dataset
 from tfx_transformer.data.contrast_plan import ContrastPlan
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.sources import Problem, TableData, as_number

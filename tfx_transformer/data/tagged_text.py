@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import FreshPlan, pad, tf_dataset
+from tfx_transformer.data.batches import Batches, FreshPlan, pad, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.labels import split_stratified
 from tfx_transformer.data.other_letters import OtherLetters

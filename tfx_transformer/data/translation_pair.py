@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
+from tfx_transformer.data.batches import Batches, BatchPlan, pad, tf_dataset
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes
 from tfx_transformer.data.sources import TableData

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -10,8 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from tfx_transformer.annotations import Batches
-from tfx_transformer.data.batches import BatchPlan, Source, with_source
+from tfx_transformer.data.batches import Batches, BatchPlan
 
 # An image is shifted by at most this share of its width and height.
 _SHIFT = 1 / 8
@@ -47,14 +45,13 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
     """
     augment, _ = _changes(image_size, seed, mix)
     changed = batches.map(augment).prefetch(4)
-    source = getattr(batches, "source", None)
-    if source is None:
+    if not isinstance(batches, Batches):
         return changed
-    start = functools.partial(_start, source, image_size, seed, mix)
-    return with_source(changed, dataclasses.replace(source, start=start), type(changed))
+    start = functools.partial(_start, batches, image_size, seed, mix)
+    return batches.replace(changed, start=start)
 
 
-def _start(source: Source, image_size: int, seed: int, mix: float, plan: BatchPlan, step: int):
+def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchPlan, step: int):
     """Return augmented batches from any step on; what is drawn is a function of the step."""
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
@@ -65,7 +62,7 @@ def _start(source: Source, image_size: int, seed: int, mix: float, plan: BatchPl
             generator.state.assign(ops.cast(state, generator.state.dtype))
         return augment(*batch)
 
-    batches = source.start(plan, step)
+    batches = before.start(plan, step)
     numbers = batches.counter(start=step)
     return batches.zip((numbers, batches)).map(numbered).prefetch(4).with_options(batches.options())
 

@@ -13,7 +13,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.console import COLUMNS, shorten, width
-from tfx_transformer.data.batches import Source
+from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training.optimizers import AdamW
@@ -197,16 +197,16 @@ class Places:
 
     Args:
         path: of the file.
-        source: `data.batches.Source` of the training batches.
+        batches: of the training.
         rows: of the file, for each example; None: they have none.
     """
 
-    def __init__(self, path: str, source: Source, rows: Sequence[Any] | None) -> None:
-        self.path, self.source, self.rows = path, source, rows
+    def __init__(self, path: str, batches: Batches, rows: Sequence[Any] | None) -> None:
+        self.path, self.batches, self.rows = path, batches, rows
 
     def names(self, step: int) -> list[str]:
-        """Names of the examples of a batch; see `data.batches.Source.names`."""
-        return self.source.names(step, self.rows)
+        """Names of the examples of a batch; see `data.batches.Batches.names`."""
+        return self.batches.names(step, self.rows)
 
     def of(self, step: int) -> str:
         """A batch and its rows, such as "epoch 2, step 17 (data.csv, row 3, row 9, row 12)".
@@ -227,7 +227,7 @@ class Places:
         return next((text for text in texts if width(text) <= columns), alone)
 
     def _step(self, step: int) -> str:
-        epoch, index = divmod(step, len(self.source))
+        epoch, index = divmod(step, len(self.batches.plan))
         return f"epoch {epoch + 1}, step {index + 1}"
 
 

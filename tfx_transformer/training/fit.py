@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from tfx_transformer.annotations import Batches
+from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import finite
 from tfx_transformer.training.checkpoints import Checkpoints
@@ -36,7 +36,7 @@ def fit(
 
     Args:
         model: compiled with `adamw`, and always made in the same way.
-        batches: of `data`, see `data.batches.Source`.
+        batches: of `data`, see `data.batches.Batches`.
         checks: batches of the validation.
         epochs: to train for.
         callbacks: of `keras.Model.fit`; what a `ResumableCallback` knows is kept in checkpoints.
@@ -55,22 +55,21 @@ def fit(
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     finite.check_optimizer(model.optimizer)
-    source = getattr(batches, "source", None)
-    if source is None:
+    if not isinstance(batches, Batches):
         raise InputError(
             "the batches do not say where they come from, so that training could not go on.\n"
             "  Pass those that tfx.data made: take and prefetch keep it, map and others do not."
         )
-    resume = Resume(checkpoints, callbacks, source, steps, kept or {}, save_minutes)
+    resume = Resume(checkpoints, callbacks, batches, steps, kept or {}, save_minutes)
     if resume.begin(model):
         print(f"Goes on from {resume.place()}.")
-    places = finite.Places(path, source, rows)
+    places = finite.Places(path, batches, rows)
     while True:
         guard = finite.Guard(places.of, resume.first, places.short)
         try:
             with resume.fitting():
                 model.fit(
-                    source.from_step(resume.first),
+                    batches.from_step(resume.first),
                     validation_data=checks,
                     initial_epoch=resume.epoch,
                     epochs=epochs,
@@ -94,8 +93,8 @@ def _go_back(
     Raises:
         InputError: the rate was halved often enough.
     """
-    source = resume.source
-    batch = source.batch(source.examples(wrong.step))
+    batches = resume.batches
+    batch = batches.batch(batches.examples(wrong.step))
     why = finite.cause(model, batch, places.names(wrong.step))
     rate = finite.rate_of(model.optimizer)
     resume.begin(model)

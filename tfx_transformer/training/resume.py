@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tfx_transformer.data.batches import Source
+from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
@@ -38,7 +38,7 @@ class Resume(keras.callbacks.Callback):
         store: of the run.
         callbacks: the other ones of `fit`, which are called before this one. What each
             `ResumableCallback` among them knows is kept.
-        source: of the training batches.
+        batches: of the training.
         steps: of an epoch.
         kept: JSON values that are written into each checkpoint.
         minutes: after which one is written within an epoch; 0: none.
@@ -48,13 +48,13 @@ class Resume(keras.callbacks.Callback):
         self,
         store: Checkpoints,
         callbacks: Sequence[keras.callbacks.Callback],
-        source: Source,
+        batches: Batches,
         steps: int,
         kept: Mapping[str, Any],
         minutes: float = 5,
     ) -> None:
         super().__init__()
-        self.store, self.callbacks, self.source = store, list(callbacks), source
+        self.store, self.callbacks, self.batches = store, list(callbacks), batches
         self.steps, self.kept, self.minutes = steps, kept, minutes
         self.first = self.step = 0  # steps made when fit began, and by now
         self.saved: int | None = None
@@ -76,7 +76,7 @@ class Resume(keras.callbacks.Callback):
         """
         self.set_model(model)
         model.optimizer.build(model.trainable_variables)
-        _build_metrics(model, self.source.batch(self.source.examples(0)))
+        _build_metrics(model, self.batches.batch(self.batches.examples(0)))
         found = self.store.load_newest()
         self.first = self.step = found.state["step"] if found else 0
         self.state = found.state if found else {}

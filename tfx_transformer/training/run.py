@@ -12,9 +12,8 @@ from typing import Any
 import keras
 import pandas
 
-from tfx_transformer.annotations import Batches
 from tfx_transformer.console import COLUMNS, wrapped
-from tfx_transformer.data.batches import own_errors
+from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.data.splits import Split
 from tfx_transformer.errors import InputError
@@ -222,7 +221,7 @@ class Run:
         """
         tokens = batch_tokens * steps
         if batches is not None:
-            tokens = batches.source.tokens() * steps / len(batches)
+            tokens = batches.tokens() * steps / len(batches)
         cost = estimate(model, batch_tokens, tokens, steps)
         print("\n".join(cost.lines()))
         self._record.cost(cost)
