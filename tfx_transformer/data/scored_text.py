@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from tfx_transformer.annotations import Batches
+from tfx_transformer.data.batches import Batches
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, sample, zipped
 from tfx_transformer.data.labelled_text import (
