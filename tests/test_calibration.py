@@ -8,15 +8,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
-from sklearn.metrics import log_loss
+from sklearn.metrics import f1_score, log_loss
 from tiny_models import tiny_encoder
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.calibration import (
     calibration_scores,
     fit_temperature,
+    fit_thresholds,
+    reliability,
     scale,
 )
 from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.prediction.answers import PREDICTIONS
+from tfx_transformer.prediction.classification import Labels, read_thresholds
 
 
 def drawn(count, classes, sharpness, seed=0):
@@ -124,3 +129,104 @@ def test_a_models_logits_are_divided(multi_label):
     before = np.asarray(model(ids))
     model.divide_logits(2.5)
     np.testing.assert_allclose(np.asarray(model(ids)), before / 2.5, rtol=1e-5, atol=1e-6)
+
+
+def test_a_calibrated_model_mostly_stays_as_it_is():
+    # The rows of a fifth show that a temperature of the others is only noise.
+    kept = [fit_temperature(softmax(z, axis=1), t) == 1 for z, t in
+            (drawn(61, 4, 1.0, seed) for seed in range(40))]  # fmt: skip
+    assert np.mean(kept) > 0.7
+    changed = [fit_temperature(softmax(z, axis=1), t) > 1 for z, t in
+               (drawn(61, 4, 2.5, seed) for seed in range(10))]  # fmt: skip
+    assert all(changed), "that one is far too sure"
+
+
+# Thresholds
+
+
+def one_label(*rows):
+    """Probabilities of two labels and the truth: rows of (confidence in label 0, right)."""
+    probabilities = np.array([[p, 1 - p] for p, _ in rows])
+    return probabilities, np.array([0 if right else 1 for _, right in rows])
+
+
+def test_a_threshold_by_hand():
+    # 19 right ones from 0.99 to 0.81, then a wrong one: 19 of 20 are 95 %. Then wrong ones only.
+    rows = [(0.99 - n / 100, True) for n in range(19)] + [(0.8, False)]
+    rows += [(0.79 - n / 100, False) for n in range(12)]
+    found = fit_thresholds(*one_label(*rows), ["a", "b"])
+    assert found["labels"]["a"] == 0.8
+    assert (found["count"], found["answered"], found["right"]) == (32, 20, 19)
+    # Of the other label there are none: it gets the threshold of all together.
+    assert found["labels"]["b"] == 0.8
+
+
+def test_a_label_that_is_never_reliable_stays_open():
+    rows = [(0.9 - n / 1000, n % 2 == 0) for n in range(40)]
+    assert fit_thresholds(*one_label(*rows), ["a", "b"])["labels"] == {"a": 1.0, "b": 1.0}
+
+
+def test_equal_confidences_are_above_a_threshold_together():
+    rows = [(0.9, True)] * 15 + [(0.9, False)] * 20
+    assert fit_thresholds(*one_label(*rows), ["a", "b"])["labels"]["a"] == 1.0
+
+
+def test_few_examples_have_no_thresholds():
+    rows = [(0.9, True)] * 29
+    assert fit_thresholds(*one_label(*rows), ["a", "b"]) is None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(30, 200))
+def test_what_is_above_a_threshold_is_reliable(seed, count):
+    logits, truth = drawn(count, 3, 1.5, seed)
+    probabilities = softmax(logits, axis=1)
+    labels = fit_thresholds(probabilities, truth, ["a", "b", "c"])["labels"]
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    for place, name in enumerate(labels):
+        mine = predicted == place
+        above = mine & (confidence >= labels[name])
+        if mine.sum() >= 10 and above.any():
+            assert above.sum() >= 10 and np.mean(truth[above] == place) >= 0.95 - 1e-9
+
+
+def test_thresholds_of_several_labels_have_the_best_f1():
+    random = np.random.default_rng(8)
+    truth = random.random((307, 2)) < [0.2, 0.02]
+    probabilities = np.clip(0.25 * truth + 0.3 * random.random(truth.shape), 0, 1)
+    labels = fit_thresholds(probabilities, truth, ["a", "rare"], multi_label=True)["labels"]
+    assert labels["rare"] == 0.5, "fewer than ten examples have it"
+    scores = {t: f1_score(truth[:, 0], probabilities[:, 0] >= t) for t in probabilities[:, 0]}
+    found = f1_score(truth[:, 0], probabilities[:, 0] >= labels["a"])
+    assert found == pytest.approx(max(scores.values())) and found > scores[max(scores)]
+
+
+def test_a_label_below_its_own_threshold_is_left_open():
+    class Model:
+        labels = Labels(["a", "b"], thresholds={"a": 0.9, "b": 0.6})
+
+        def classify(self, inputs):
+            return self.labels.classifications(np.array(inputs))
+
+    inputs = [[0.8, 0.2], [0.95, 0.05], [0.3, 0.7], [0.45, 0.55]]
+    answer = PREDICTIONS["classification"].answer
+    assert [label for label, _ in answer(Model(), inputs, "auto")] == ["", "a", "b", ""]
+    assert [label for label, _ in answer(Model(), inputs, 0.6)] == ["a", "a", "b", ""]
+    Model.labels = Labels(["a", "b"], True, {"a": 0.9, "b": 0.1})
+    assert [label for label, _ in answer(Model(), inputs, "auto")] == ["b", "a", "b", "b"]
+    Model.labels = Labels(["a", "b"])
+    with pytest.raises(InputError, match="has no thresholds"):
+        answer(Model(), inputs, "auto")
+
+
+@pytest.mark.parametrize(
+    "found", [None, [], {"labels": []}, {"labels": {"a": 0.5}}, {"labels": {"a": 0.5, "b": "x"}},
+              {"labels": {"a": 0.5, "b": True}}, {"labels": {"a": 0.5, "b": 1.5}}]
+)  # fmt: skip
+def test_thresholds_of_a_damaged_bundle_are_none(found):
+    assert read_thresholds({"thresholds": found}, ["a", "b"]) is None
+
+
+def test_a_reliability_diagram_by_hand():
+    probabilities = np.array([[0.7, 0.3], [0.9, 0.1], [0.69, 0.31]])
+    # Bins of a fifteenth: 0.7 and 0.69 share one, 0.9 is in another.
+    assert reliability(probabilities, [0, 1, 1]) == [[0.695, 0.5, 2], [0.9, 0.0, 1]]

@@ -153,6 +153,7 @@ def test_the_folders_hold_what_they_should(finished, path):
         "model.tflite",
         "run.pyz",
         "saved_model",
+        "split.json",
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")
     assert SETTINGS.items() <= settings.items()

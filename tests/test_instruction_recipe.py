@@ -140,6 +140,7 @@ def test_the_folders_hold_what_they_should(folder, finished):
         "chat_template.jinja",
         "config.json",
         "model.safetensors",
+        "split.json",
         "tokenizer.json",
     ]
     settings = read_json(folder / "runs" / "mine" / "settings.json")

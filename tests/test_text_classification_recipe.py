@@ -247,6 +247,18 @@ def test_the_probabilities_are_calibrated(finished, path, probabilities, held_ou
     assert worse == (found["temperature"] == 1)
 
 
+def test_the_report_shows_the_calibration(finished):
+    folder, result = finished
+    page = Page(folder / "runs" / "mine" / "report.html")
+    found, rows = result["calibration"], page.rows("Calibration: ")
+    sides = [found[side] for side in ("before", "after")]
+    errors = [f"{100 * side['calibration_error']:.1f} %" for side in sides]
+    assert rows["calibration error"] == errors
+    assert rows["log loss"] == [f"{side['log_loss']:.3f}" for side in sides]
+    assert list(page.rows("Thresholds of ")) == NAMES
+    assert result["thresholds"]["count"] == found["count"]
+
+
 def test_the_scores_of_each_class(finished, probabilities, held_out):
     classes = pandas.read_csv(finished[0] / "runs/mine/classes.csv", keep_default_na=False)
     truth = [NAMES.index(kind) for _, kind in held_out]
@@ -477,6 +489,16 @@ def corrected(finished, path, quick, capsys):
         cli.main(["predict", str(path), "in.csv", "--column", "said", "--save", "out.xlsx",
                   "--unsure", "0.9", "--overwrite"])  # fmt: skip
     assert ended.value.code == 0
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["predict", str(path), "in.csv", "--column", "said", "--save", "auto.csv",
+                  "--unsure", "auto", "--overwrite"])  # fmt: skip
+    assert ended.value.code == 0
+    thresholds = bundle.read_config(path)["thresholds"]["labels"]
+    auto = pandas.read_csv("auto.csv", keep_default_na=False)
+    answers = runtime.load(path).classify(auto["said"].tolist())
+    assert auto["predicted"].tolist() == [
+        one.label if one.probability >= thresholds[one.label] else "" for one in answers
+    ]
     table = pandas.read_excel("out.xlsx", dtype=str, keep_default_na=False)
     is_open = table["predicted"] == ""
     table.loc[is_open & table["said"].isin(unseen), "predicted"] = "drink"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 import os
 import sys
 import time
@@ -30,7 +31,7 @@ def predict(
     *,
     save: Path,
     column: str | None = None,
-    unsure: float = 0.0,
+    unsure: str = "0",
     batch_size: int = 64,
     variant: Variant | None = None,
     overwrite: bool = False,
@@ -44,7 +45,9 @@ def predict(
         save (OUT): Table to write: .csv, .tsv, .jsonl, .xlsx or .parquet; .csv.gz is compressed.
         column (NAME): Column of the texts or images; several are separated by commas.
             [as in training]
-        unsure: Leave a label empty, and a span out, below this probability, from 0 to 1.
+        unsure (X): Leave a label empty, and a span out, below this probability, from 0 to 1; auto:
+            each label below a threshold of its own, from which on 95 % of the held-out rows were
+            right.
         batch_size: Rows answered together.
         variant: TFLite file that runs. [the first that is there]
         overwrite: Replace OUT.
@@ -54,12 +57,11 @@ def predict(
     from tfx_transformer.bundle import read_config
     from tfx_transformer.cli.answered_table import InputTable, OutputTable
     from tfx_transformer.prediction.answers import PREDICTIONS
+    from tfx_transformer.prediction.classification import read_thresholds
 
-    if not 0 <= unsure <= 1 or batch_size < 1:
-        raise InputError(
-            f"--unsure is {unsure} and --batch-size is {batch_size}.\n"
-            "  Expected a probability from 0 to 1, and 1 row or more."
-        )
+    limit = _limit(unsure)
+    if batch_size < 1:
+        raise InputError(f"--batch-size is {batch_size}.\n  Expected 1 row or more.")
     if os.path.realpath(file) == os.path.realpath(save):
         raise InputError(f"--save {save}: that is the table to read.\n  Choose another name.")
     config = read_config(bundle)
@@ -69,8 +71,14 @@ def predict(
             "  Fine-tune it with --base, and predict with the model made of it."
         )
     prediction = PREDICTIONS[config["task"]]
+    if limit == "auto" and read_thresholds(config, config.get("labels") or []) is None:
+        raise InputError(
+            f"{bundle} has no thresholds of its labels, which --unsure auto needs.\n"
+            "  A training of a classifier fits them on 30 held-out rows or more: train again, or "
+            "give a\n  probability, such as --unsure 0.7."
+        )
     # What decides the answers to a row.
-    flags = {"column": column, "unsure": unsure, "variant": variant, "batch_size": batch_size}
+    flags = {"column": column, "unsure": limit, "variant": variant, "batch_size": batch_size}
     flags |= {name: value for name, value in vars(reading).items() if value}
     table_file = reading.file(file)
     output = OutputTable(save, {"bundle": _digest(bundle), "flags": flags}, overwrite)
@@ -90,10 +98,24 @@ def predict(
     with output:
         while batch := list(itertools.islice(rows, batch_size)):
             good = [row.input for row in batch if row.is_good]
-            found = iter(prediction.answer(model, good, unsure) if good else ())
+            found = iter(prediction.answer(model, good, limit) if good else ())
             output.write((row, next(found) if row.is_good else empty) for row in batch)
             progress.show(len(batch), batch[-1].end)
     return _report(save, table, progress.count)
+
+
+def _limit(unsure: str) -> float | str:
+    """Return the probability below which a label stays empty, or "auto"."""
+    if unsure == "auto":
+        return unsure
+    try:
+        limit = float(unsure)
+    except ValueError:
+        limit = math.nan
+    if not 0 <= limit <= 1:
+        shown = repr(unsure) if math.isnan(limit) else limit
+        raise InputError(f"--unsure is {shown}.\n  Expected a probability from 0 to 1, or auto.")
+    return limit
 
 
 def _report(save: Path, table: InputTable, count: int) -> dict[str, Any]:

@@ -94,8 +94,7 @@ def row_key(key: Hashable) -> int:
     Args:
         key: a text, the texts of a row, or a digest.
     """
-    texts = (key,) if isinstance(key, str) else key
-    assert isinstance(texts, tuple)
+    texts = map(str, key) if isinstance(key, tuple) else [str(key)]
     plain = (unicodedata.normalize("NFKC", t.translate(_SHIFT_JIS)).split() for t in texts)
     joined = "\x1f".join(map(" ".join, plain))
     return int.from_bytes(hashlib.blake2b(joined.encode(), digest_size=8).digest(), "little")

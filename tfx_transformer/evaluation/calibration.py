@@ -1,10 +1,14 @@
 """Temperature scaling: one number that makes a classifier's probabilities mean what they say.
 
 softmax(z / T), or sigmoid(z / T) of each label, with the T that makes held-out labels most probable
-(Guo et al. 2017, section 4.2). The order of the labels stays.
+(Guo et al. 2017, section 4.2). The order of the labels stays. And thresholds, a probability for
+each label from which on it can be relied on.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +18,10 @@ from tfx_transformer.evaluation.labels import calibration_bins
 FEWEST = 30
 _LOWEST, _HIGHEST = 0.05, 20.0
 _STEPS = 60
+_FOLDS = 5
+# Share of held-out examples that are right above a threshold, and how many that takes.
+RELIABLE = 0.95
+_FEWEST_ABOVE = 10
 # Probabilities that float32 rounds to 0 or 1.
 _SMALLEST = 1e-12
 
@@ -32,12 +40,40 @@ def fit_temperature(
             has the label.
         multi_label: True if each label has a probability of its own.
 
-    Returns: 1.0 if there are fewer than 30 examples, or if the temperature found does not lower the
-        plain cross-entropy.
+    Returns: 1.0 if there are fewer than 30 examples, or if such a temperature does not lower the
+        plain cross-entropy, neither of all examples nor of each fifth by the temperature that fits
+        the others: a model that is calibrated already stays as it is.
     """
+    probabilities, truth = np.asarray(probabilities, np.float64), np.asarray(truth)
     if len(probabilities) < FEWEST:
         return 1.0
-    logits, targets = _problem(np.asarray(probabilities, np.float64), truth, multi_label)
+    temperature = _lowest(probabilities, truth, multi_label)
+    before = _log_loss(probabilities, truth, multi_label)
+    after = _log_loss(scale(probabilities, temperature, multi_label), truth, multi_label)
+    apart = _log_loss(_cross_fitted(probabilities, truth, multi_label), truth, multi_label)
+    return temperature if max(after, apart) < before else 1.0
+
+
+def _cross_fitted(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> np.ndarray:
+    """Return the probabilities of each fifth of the examples at the temperature that fits the
+    others: what they are worth for examples that the temperature has not seen."""
+    order = np.random.default_rng(0).permutation(len(probabilities))
+    found = np.empty_like(probabilities)
+    for fold in range(_FOLDS):
+        apart = order[fold::_FOLDS]
+        others = np.setdiff1d(order, apart)
+        temperature = _lowest(probabilities[others], truth[others], multi_label)
+        found[apart] = scale(probabilities[apart], temperature, multi_label)
+    return found
+
+
+def _log_loss(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
+    return calibration_scores(probabilities, truth, multi_label)["log_loss"]
+
+
+def _lowest(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
+    """Return the temperature with the lowest smoothed cross-entropy."""
+    logits, targets = _problem(probabilities, truth, multi_label)
 
     def slope(factor: float) -> float:
         """The derivative of the cross-entropy by 1 / T, which rises."""
@@ -50,12 +86,7 @@ def fit_temperature(
     for _ in range(_STEPS):
         middle = (low + high) / 2
         low, high = (low, middle) if slope(np.exp(middle)) > 0 else (middle, high)
-    temperature = float(f"{np.exp(-(low + high) / 2):.3g}")
-    losses = [
-        calibration_scores(scale(probabilities, t, multi_label), truth, multi_label)["log_loss"]
-        for t in (1.0, temperature)
-    ]
-    return temperature if losses[1] < losses[0] else 1.0
+    return float(f"{np.exp(-(low + high) / 2):.3g}")
 
 
 def scale(probabilities: np.ndarray, temperature: float, multi_label: bool = False) -> np.ndarray:
@@ -82,10 +113,7 @@ def calibration_scores(
 
     Args: as of `fit_temperature`.
     """
-    probabilities = np.asarray(probabilities, np.float64)
-    if multi_label:
-        flat = probabilities.ravel()
-        probabilities, truth = np.stack([1 - flat, flat], 1), np.ravel(truth).astype(bool) * 1
+    probabilities, truth = _decisions(probabilities, truth, multi_label)
     of_truth = np.clip(probabilities[np.arange(len(truth)), truth], _SMALLEST, None)
     return {
         "calibration_error": round(calibration_bins(probabilities, truth).error(), 4),
@@ -93,16 +121,109 @@ def calibration_scores(
     }
 
 
+def reliability(
+    probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
+) -> list[list[float]]:
+    """Return confidence, share of right ones and count of each bin that has examples; arguments as
+    of `fit_temperature`."""
+    bins = calibration_bins(*_decisions(probabilities, truth, multi_label))
+    rows = zip(bins.confidence, bins.accuracy, bins.count, strict=True)
+    return [[round(float(c), 4), round(float(a), 4), int(n)] for c, a, n in rows if n]
+
+
+def fit_thresholds(
+    probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str], multi_label: bool = False
+) -> dict[str, Any] | None:
+    """Return a threshold for each label, fitted on held-out examples.
+
+    Of one label an example: the lowest probability from which on 95 % or more of the examples that
+    get this label are right, of ten or more; of a label that fewer than ten examples get, the same
+    of all labels together. 1 where there is none: then such answers are left open.
+
+    Where several labels hold at once: the probability from which on saying yes gives the highest
+    F1 of this label; 0.5 of one that fewer than ten examples have.
+
+    Args:
+        probabilities, truth, multi_label: of `fit_temperature`.
+        names: of the C labels.
+
+    Returns: "labels", name -> threshold; "count" of the examples, "answered" how many of them get
+        a label by it, "right" how many of these are right. None if there are fewer than 30.
+    """
+    probabilities, truth = np.asarray(probabilities, np.float64), np.asarray(truth)
+    if len(probabilities) < FEWEST:
+        return None
+    if multi_label:
+        has = truth != 0
+        found = np.array([_best_f1(p, h) for p, h in zip(probabilities.T, has.T, strict=True)])
+        given = probabilities >= found
+        answered = given.any(axis=1)
+        right = (given == has).all(axis=1) & answered
+    else:
+        label, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+        hits = label == truth
+        together = _reliable_from(confidence, hits)
+        found = np.full(len(names), together)
+        for place in range(len(names)):
+            mine = label == place
+            if mine.sum() >= _FEWEST_ABOVE:
+                found[place] = _reliable_from(confidence[mine], hits[mine])
+        answered = confidence >= found[label]
+        right = hits & answered
+    return {
+        "labels": dict(zip(names, found.tolist(), strict=True)),
+        "count": len(probabilities),
+        "answered": int(answered.sum()),
+        "right": int(right.sum()),
+    }
+
+
+def _reliable_from(confidence: np.ndarray, hits: np.ndarray) -> float:
+    """Return the lowest confidence from which on enough examples are right; 1.0: there is none."""
+    order = np.argsort(-confidence, kind="stable")
+    ordered = confidence[order]
+    counts = np.arange(1, len(order) + 1)
+    # Examples of equal confidence are above a threshold together.
+    is_last = np.append(ordered[1:] < ordered[:-1], True)
+    good = is_last & (counts >= _FEWEST_ABOVE)
+    good &= np.cumsum(hits[order]) >= RELIABLE * counts - 1e-9
+    return _below(ordered[np.flatnonzero(good)[-1]]) if good.any() else 1.0
+
+
+def _best_f1(probabilities: np.ndarray, has: np.ndarray) -> float:
+    """Return the lowest threshold with the highest F1 of a label."""
+    if has.sum() < _FEWEST_ABOVE:
+        return 0.5
+    candidates = np.unique(probabilities)
+    order = np.sort(probabilities)
+    given = len(order) - np.searchsorted(order, candidates)
+    hits = has.sum() - np.searchsorted(np.sort(probabilities[has]), candidates)
+    return _below(candidates[np.argmax(2 * hits / (given + has.sum()))])
+
+
+def _below(value: float) -> float:
+    """Return a threshold of four digits that a value reaches, also after rounding it."""
+    return float(np.floor(value * 1e4) / 1e4)
+
+
+def _decisions(
+    probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the decisions of a classifier as choices, float (m, K) and int (m,): of several labels
+    each label of each example is a choice between no and yes."""
+    probabilities = np.asarray(probabilities, np.float64)
+    if not multi_label:
+        return probabilities, np.asarray(truth)
+    flat = probabilities.ravel()
+    return np.stack([1 - flat, flat], 1), np.ravel(truth).astype(bool) * 1
+
+
 def _problem(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return logits and target shares, both float (m, K); of several labels each label of each
     example is a choice between two."""
-    if multi_label:
-        flat, ids = probabilities.ravel(), np.ravel(truth).astype(bool) * 1
-        probabilities = np.stack([1 - flat, flat], 1)
-    else:
-        ids = np.asarray(truth)
+    probabilities, ids = _decisions(probabilities, truth, multi_label)
     logits = np.log(np.clip(probabilities, _SMALLEST, None))
     count, classes = logits.shape
     rest = 1 / (count + 2)

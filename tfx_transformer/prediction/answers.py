@@ -6,7 +6,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -34,14 +34,14 @@ class Prediction(NamedTuple):
     """The row of a task: how its models answer the rows of a table.
 
     column: the column that is read by default; names: of the new columns; kinds: their types;
-    answer: (model, inputs, probability below which a label stays open) -> values for each input;
-    cell: a value -> the cell of a table that is text, "" if there is none.
+    answer: (model, inputs, probability below which a label stays open, or "auto") -> values for
+    each input; cell: a value -> the cell of a table that is text, "" if there is none.
     """
 
     column: str
     names: tuple[str, ...]
     kinds: tuple[Any, ...]
-    answer: Callable[[Any, list[Any], float], list[list[Any]]]
+    answer: Callable[[Any, list[Any], Any], list[list[Any]]]
     cell: Callable[[Any], str] = as_cell
 
 
@@ -49,13 +49,11 @@ def _answers(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
     return [[answer] for answer in model.generate(texts, truncate=True)]
 
 
-def _labels(model: Any, inputs: list[Any], unsure: float) -> list[list[Any]]:
-    rows = []
-    for found in model.classify(inputs):
-        label = "|".join(found.labels) if model.labels.multi_label else found.label
-        sure = found.probability >= unsure
-        rows.append([label if sure else "", round(found.probability, 4)])
-    return rows
+def _labels(model: Any, inputs: list[Any], unsure: float | str) -> list[list[Any]]:
+    return [
+        ["|".join(model.labels.sure(found, unsure)), round(found.probability, 4)]
+        for found in model.classify(inputs)
+    ]
 
 
 def _spans(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
@@ -102,7 +100,7 @@ class TablePredictor:
         frame: pandas.DataFrame,
         column: str | Sequence[str] = "",
         *,
-        unsure: float = 0.0,
+        unsure: float | Literal["auto"] = 0.0,
         batch_size: int = 64,
     ) -> pandas.DataFrame:
         """Return a copy of a table with the answers to its rows in new columns, as `tfx-transformer
@@ -116,11 +114,13 @@ class TablePredictor:
             frame: a pandas DataFrame.
             column: of the texts or the paths of images; of a model of several columns a list.
                 "": as in the training.
-            unsure: a label stays "" below this probability, from 0 to 1.
+            unsure: a label stays "" below this probability, from 0 to 1; "auto": each label below
+                its own, from which on 95 % of the held-out rows were right.
             batch_size: rows that are answered together.
 
         Raises:
-            InputError: a column is missing, or one of the new ones is there.
+            InputError: a column is missing, or one of the new ones is there; or `unsure` is "auto"
+                and the bundle has no thresholds.
         """
         prediction = PREDICTIONS[self.task]
         columns = self._columns(frame, column, prediction)

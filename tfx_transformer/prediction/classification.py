@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,11 +39,19 @@ class Labels:
     Args:
         names: one per class.
         multi_label: any number may be right at once: a probability each, instead of one for all.
+        thresholds: name -> the probability from which on a label can be relied on; None: it is not
+            known.
     """
 
-    def __init__(self, names: Sequence[str], multi_label: bool = False) -> None:
+    def __init__(
+        self,
+        names: Sequence[str],
+        multi_label: bool = False,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
         self.names = list(names)
         self.multi_label = multi_label
+        self.thresholds = thresholds
 
     def __repr__(self) -> str:
         several = ", of which any number may be right" if self.multi_label else ""
@@ -57,6 +65,28 @@ class Labels:
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return powers / powers.sum(axis=1, keepdims=True)
 
+    def sure(self, found: Classification, unsure: float | str = 0.0) -> tuple[str, ...]:
+        """Return the labels of an answer that are sure enough; () if it is left open.
+
+        Args:
+            found: the answer.
+            unsure: a probability, below which an answer is left open; or "auto": each label has a
+                threshold of its own.
+
+        Raises:
+            InputError: "auto", and the thresholds are not known.
+        """
+        if unsure != "auto":
+            return found.labels if found.probability >= float(unsure) else ()
+        if self.thresholds is None:
+            raise InputError(
+                "the bundle has no thresholds of its labels, which unsure='auto' needs.\n"
+                "  A training fits them on 30 held-out rows or more. Give a probability, such as "
+                "0.7."
+            )
+        names = self.names if self.multi_label else found.labels
+        return tuple(n for n in names if found.probabilities[n] >= self.thresholds[n])
+
     def classifications(self, probabilities: np.ndarray) -> list[Classification]:
         """One for each row of probabilities."""
         return [self._classification(row) for row in probabilities.tolist()]
@@ -68,6 +98,22 @@ class Labels:
             chosen = [name for name, value in zip(self.names, row, strict=True) if value > 0.5]
         table = dict(zip(self.names, row, strict=True))
         return Classification(self.names[best], row[best], tuple(chosen), table)
+
+
+def read_thresholds(config: dict[str, Any], names: Sequence[str]) -> dict[str, float] | None:
+    """Return the thresholds of a bundle's classes; None if it does not have one for each.
+
+    Args:
+        config: of `bundle.read_config`.
+        names: of the classes.
+    """
+    found = config.get("thresholds")
+    table = found.get("labels") if isinstance(found, dict) else None
+    if not names or not isinstance(table, dict) or not set(names) <= table.keys():
+        return None
+    values = {name: table[name] for name in names}
+    good = all(type(v) in (int, float) and 0 <= v <= 1 for v in values.values())
+    return values if good else None
 
 
 def read_labels(config: dict[str, Any], count: int, path: Any) -> list[str]:

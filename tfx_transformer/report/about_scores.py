@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfx_transformer.evaluation.intervals import proportion_interval
+from tfx_transformer.report.charts import line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
 from tfx_transformer.report.measures import (
     baselines_of,
@@ -63,8 +64,6 @@ def scores_section(records: Records, say: Say) -> Html | None:
     are no scores."""
     if not scores_of(records):
         return None
-    calibration = records.picture("calibration.png")
-    caption = say("calibration picture")
     return join(
         _scores_table(records, say),
         _comparison_table(records, say),
@@ -72,12 +71,68 @@ def scores_section(records: Records, say: Say) -> Html | None:
             "div",
             _confusion(records, say),
             _classes_table(records, say),
-            tag("figure", tag("figcaption", caption), picture(calibration, caption))
-            if calibration
-            else None,
+            _calibration(records, say),
             class_="figures",
         ),
     )
+
+
+def _calibration(records: Records, say: Say) -> Html | None:
+    """Return how far the probabilities can be relied on, before and after calibration: figures, a
+    reliability diagram, and the thresholds of the labels; None: that was not measured."""
+    known = records.result.get("calibration")
+    if not isinstance(known, dict):
+        content, caption = records.picture("calibration.png"), say("calibration picture")
+        if not content:
+            return None
+        return tag("figure", tag("figcaption", caption), picture(content, caption))
+    sides = {side: known[side] for side in ("before", "after") if isinstance(known.get(side), dict)}
+    rows = [
+        [say(measure), *(value_text(measure, values.get(measure)) for values in sides.values())]
+        for measure in ("calibration_error", "log_loss")
+    ]
+    temperature = number(known.get("temperature")) or 1.0
+    kind = "calibration caption" if temperature != 1 else "calibration not needed"
+    caption = say(kind, temperature=f"{temperature:g}")
+    header = ["", *(say(f"{side} calibration") for side in sides)]
+    found = [table(caption, header, rows), _reliability(records, say, temperature != 1)]
+    return tag("div", *found, _thresholds(records, say))
+
+
+def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
+    """Return the share of right answers at each confidence, as a chart."""
+    known = records.result.get("reliability")
+    if not isinstance(known, dict):
+        return None
+    lines: dict[str, list[tuple[float, float]]] = {say("perfect calibration"): [(0, 0), (1, 1)]}
+    for side in ("before", "after") if has_before else ("after",):
+        bins = known.get(side)
+        points = [
+            (number(one[0]), number(one[1]))
+            for one in (bins if isinstance(bins, list) else [])
+            if isinstance(one, list) and len(one) == 3
+        ]
+        lines[say(f"{side} calibration")] = [
+            (x, y) for x, y in points if x is not None and y is not None
+        ]
+    return line_chart(say("calibration picture"), say("confidence"), lines, whole=False)
+
+
+def _thresholds(records: Records, say: Say) -> Html | None:
+    """Return the thresholds of `predict --unsure auto`; None: there are none."""
+    known = records.result.get("thresholds")
+    labels = known.get("labels") if isinstance(known, dict) else None
+    if not isinstance(labels, dict):
+        return None
+    rows = [
+        [user_text(str(name), 80), say("always open") if value >= 1 else f"{100 * value:.1f} %"]
+        for name, value in list(labels.items())[:_CLASSES_SHOWN]
+        if isinstance(value, int | float)
+    ]
+    counts = {n: number(known.get(n)) or 0 for n in ("count", "answered", "right")}
+    shown = {name: f"{count:,.0f}" for name, count in counts.items()}
+    made = table(say("thresholds caption"), [say("label"), say("threshold")], rows)
+    return tag("div", made, tag("p", say("thresholds note", **shown), class_="quiet"))
 
 
 def _scores_table(records: Records, say: Say) -> Html:

@@ -17,7 +17,12 @@ Points = Sequence[tuple[float, float]]
 
 
 def line_chart(
-    title: str, across: str, lines: Mapping[str, Points], marked: float | None, mark: str
+    title: str,
+    across: str,
+    lines: Mapping[str, Points],
+    marked: float | None = None,
+    mark: str = "",
+    whole: bool = True,
 ) -> Html:
     """Return a chart of lines over one axis, with a legend above it; empty without any point.
 
@@ -27,13 +32,14 @@ def line_chart(
         lines: points (x, y) by the name of the line.
         marked: where a vertical line is drawn; None: nowhere.
         mark: what it is, for the legend.
+        whole: True if the horizontal axis counts, such as epochs.
     """
     lines = {name: points for name, points in lines.items() if points}
     everything = [point for points in lines.values() for point in points]
     if not everything:
         return Html("")
     columns, rows = (
-        _ticks([x for x, _ in everything], whole=True),
+        _ticks([x for x, _ in everything], whole=whole),
         _ticks([y for _, y in everything]),
     )
     to_x = _scale(columns[0], columns[-1], _LEFT, _WIDTH - _RIGHT)

@@ -151,6 +151,30 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "How often predictions of each confidence are right",
         "確信度ごとの正解率（信頼度曲線）",
     ),
+    "calibration caption": (
+        "Calibration: probabilities before and after division of the logits by {temperature}",
+        "較正：ロジットを{temperature}で割る前と後の確率",
+    ),
+    "calibration not needed": (
+        "Calibration: no temperature lowers the log loss, so the probabilities stay as they are",
+        "較正：対数損失を下げる温度がないため、確率は変更していません",
+    ),
+    "before calibration": ("before", "較正前"),
+    "after calibration": ("after", "較正後"),
+    "perfect calibration": ("perfect", "理想"),
+    "confidence": ("confidence", "確信度"),
+    "thresholds caption": (
+        "Thresholds of `predict --unsure auto`: below them a label is left open",
+        "`predict --unsure auto`のしきい値（これより低い確率のラベルは空欄）",
+    ),
+    "threshold": ("threshold", "しきい値"),
+    "always open": ("always open", "常に空欄"),
+    "thresholds note": (
+        "By them {answered} of the {count} held-out examples get a label, and {right} of these are "
+        "right. The thresholds were fitted on the same examples.",
+        "このしきい値では検証用データ{count}件のうち{answered}件にラベルが付き、そのうち{right}件が"
+        "正解です。しきい値は同じデータで決めたものです。",
+    ),
     "attention picture": (
         "Attention: which tokens each token looks at",
         "アテンション（各トークンが参照するトークン）",

@@ -15,7 +15,12 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.prediction.answers import as_number
-from tfx_transformer.prediction.classification import Classification, Labels, read_labels
+from tfx_transformer.prediction.classification import (
+    Classification,
+    Labels,
+    read_labels,
+    read_thresholds,
+)
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Entity, read_tags
@@ -85,7 +90,8 @@ def _generator(parts: Parts, engine: CausalEngine | Seq2SeqEngine) -> TextGenera
 def _load_classifier(parts: Parts) -> TextClassifier | ImageClassifier:
     config = parts.config
     names = read_labels(parts.values, config.num_classes, parts.path)
-    labels = Labels(names, config.multi_label)
+    thresholds = read_thresholds(parts.values, names)
+    labels = Labels(names, config.multi_label, thresholds)
     engine = EncoderEngine(parts.file, config, parts.threads, config.num_classes)
     if config.image_size:
         return ImageClassifier(engine, labels, config)

@@ -17,7 +17,13 @@ from tfx_transformer.evaluation.baselines import (
     predicted_scores,
     tfidf_labels,
 )
-from tfx_transformer.evaluation.calibration import calibration_scores, fit_temperature, scale
+from tfx_transformer.evaluation.calibration import (
+    calibration_scores,
+    fit_temperature,
+    fit_thresholds,
+    reliability,
+    scale,
+)
 from tfx_transformer.evaluation.comparison import Comparison, compare_labels
 from tfx_transformer.evaluation.conclusion import base_for, conclude_labels
 from tfx_transformer.evaluation.labels import (
@@ -48,9 +54,13 @@ class ClassifierRun(Run):
 
     Attributes:
         calibration: the temperature, and the scores before and after it; None: not calibrated.
+        bins: confidence, share of right ones and count of each bin, "before" and "after".
+        thresholds: of `evaluation.calibration.fit_thresholds`; None: too few examples for them.
     """
 
     calibration: dict[str, Any] | None = None
+    bins: dict[str, list[list[float]]] | None = None
+    thresholds: dict[str, Any] | None = None
 
     def watch(
         self,
@@ -119,6 +129,11 @@ class ClassifierRun(Run):
             "before": calibration_scores(before, self.truth, several),
             "after": calibration_scores(after, self.truth, several),
         }
+        self.bins = {
+            "before": reliability(before, self.truth, several),
+            "after": reliability(after, self.truth, several),
+        }
+        self.thresholds = fit_thresholds(after, self.truth, self.predictor.labels.names, several)
         was, now = (self.calibration[n]["calibration_error"] for n in ("before", "after"))
         if temperature != 1:
             print(
@@ -175,7 +190,8 @@ class ClassifierRun(Run):
         print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
         for name, found in others.items():
             print(baseline_line(name, label_scores_line(found)))
-        self._record_result(training | scores | {"baselines": others} | self._calibrated())
+        bins = {} if self.bins is None else {"reliability": self.bins}
+        self._record_result(training | scores | {"baselines": others} | self._calibrated() | bins)
         found = (self.held_out, truth, probabilities, scores)
         self._report.labels(self.predictor, *found, score, others)
         kept = {name: value for name, value in scores.items() if name != "per_class"}
@@ -189,7 +205,8 @@ class ClassifierRun(Run):
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 
     def _calibrated(self) -> dict[str, Any]:
-        return {} if self.calibration is None else {"calibration": self.calibration}
+        found = {"calibration": self.calibration, "thresholds": self.thresholds}
+        return {name: value for name, value in found.items() if value is not None}
 
     def _conclude(
         self, probabilities: np.ndarray, train: LabelledTexts | LabelledImages
