@@ -61,7 +61,8 @@ def main(
 
     Data arguments:
         csv: Table with a text and a number in each row: CSV, TSV, JSON Lines, Excel, Parquet or
-            SQLite, compressed or not. Default: datasets/scored_text.csv.
+            SQLite, compressed or not. Several are separated by commas: rows of a later one replace
+            those of earlier ones. Default: datasets/scored_text.csv.
         text: Column of the texts; several columns are separated by commas.
         target: Column of the numbers.
         decimal: Sign before decimals, "." or ","; the other one may separate thousands. Empty: a

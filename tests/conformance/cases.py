@@ -15,7 +15,8 @@ class Case:
 
     Attributes:
         architecture, config: classes of `transformers`.
-        task: "causal", "seq2seq", "masked", "classification", "tagging", "embedding" or "image".
+        task: "causal", "seq2seq", "masked", "classification", "regression", "tagging",
+            "embedding" or "image".
         settings: of the configuration.
         written: what config.json has besides; its class does not keep it.
         unsaved: what config.json has not, for older releases did not write it.
@@ -361,6 +362,12 @@ CASES: dict[str, Case] = {
     ),
     "bert_tags": Case(
         "BertForTokenClassification", "BertConfig", "tagging", {**_ENCODER, **_LABELS}
+    ),
+    "bert_regressor": Case(
+        "BertForSequenceClassification",
+        "BertConfig",
+        "regression",
+        {**_ENCODER, "num_labels": 1, "problem_type": "regression"},
     ),
     "bert_model": Case(
         "BertModel", "BertConfig", "embedding", _ENCODER, files=_sentence_transformer()

@@ -222,7 +222,7 @@ def read_out(
         for name in sorted(name for name in fixture["tensors"] if "/" in name):
             pooled = pooled @ torch.tensor(tensor(name, fixture["tensors"][name])).T
         return {"vectors": torch.nn.functional.normalize(pooled).numpy()}
-    if task == "classification":
+    if task in ("classification", "regression"):
         return {"logits": output.logits.numpy()}
     return {"logits": (output.logits * mask[:, :, None]).numpy()}
 

@@ -29,6 +29,7 @@ TASKS = {
     "masked": tfx.MaskedLM,
     "classification": tfx.Classifier,
     "tagging": tfx.Tagger,
+    "regression": tfx.Regressor,
     "image": tfx.Classifier,
     "embedding": tfx.Embedder,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +13,8 @@ import numpy as np
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, sample, zipped
+from tfx_transformer.data.formats import TableFiles
+from tfx_transformer.data.joined import join_examples
 from tfx_transformer.data.labelled_text import (
     check_columns,
     header_of,
@@ -22,7 +25,7 @@ from tfx_transformer.data.labelled_text import (
 )
 from tfx_transformer.data.numbers import Decimal, number_check, read_numbers
 from tfx_transformer.data.sources import Problem, TableData, as_number
-from tfx_transformer.data.splits import split_by_key
+from tfx_transformer.data.splits import row_key, split_by_key
 from tfx_transformer.data.tables import BadRow, Check, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
@@ -51,6 +54,9 @@ class ScoredTexts(Examples):
     path: str = ""
     columns: dict[str, str] = dataclasses.field(default_factory=dict)
     bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+    tables: Sequence[int] | None = None
+    predicted: Sequence[bool] | None = None
+    open_rows: int = 0
 
     parts: ClassVar[tuple[str, ...]] = ("texts", "numbers")
 
@@ -101,7 +107,8 @@ def read_scored_texts(
     `FileRows`, which need the file as long as they are used.
 
     Args:
-        path: a table of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+        path: a table of any format (see `formats`), or several as `TableFiles`, where a row of a
+            later one replaces that of an earlier one; or a table in memory: a pandas DataFrame, a
             dictionary of columns, or a list of dictionaries or of (text, target).
         text: name of the column of the texts, or several: see `labelled_text.read_labelled_texts`.
         target: name of the column of the numbers.
@@ -114,6 +121,12 @@ def read_scored_texts(
         InputError: a column is named twice; a number is not one, or may mean two; or see
             `tables.read_table`.
     """
+    if isinstance(path, TableFiles):
+        read = [
+            read_scored_texts(part, text, target, decimal, skip_bad_rows=skip_bad_rows)
+            for part in path.paths
+        ]
+        return _newest(join_examples(read, os.fspath(path)))
     columns = text_columns(text, header_of(path, text))
     check_columns(columns, text, target, "target")
     roles = list(columns)
@@ -139,6 +152,15 @@ def read_scored_texts(
         columns={"text": joined_columns([columns[role] for role in roles]), "target": target},
         bad_rows=table.bad_rows,
     )
+
+
+def _newest(examples: ScoredTexts) -> ScoredTexts:
+    """Return examples of several tables without the rows whose texts a later table has too."""
+    keys, tables = list(map(row_key, examples.keys())), examples.tables
+    assert tables is not None
+    newest = dict(zip(keys, tables, strict=True))
+    kept = [i for i, key in enumerate(keys) if tables[i] == newest[key]]
+    return examples.take(kept)
 
 
 def _all_of(checks: Sequence[Check]) -> Check:

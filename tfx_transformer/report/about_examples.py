@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ from tfx_transformer.report.html import Html, join, picture, table, tag, user_te
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
 
-_MISTAKES = 12
+MISTAKES = 12
 _IMAGE_MISTAKES = 24
 _SAMPLES = 12
 # Width and height of a thumbnail in pixels: twice its place on the page, at most.
 _THUMBNAIL = 240
 # Changes of the probability from which on a word has a colour, and a stronger one.
-_LEVELS = (0.03, 0.1, 0.3)
-_WORDS_NAMED = 3
+LEVELS = (0.03, 0.1, 0.3)
+WORDS_NAMED = 3
 # Colours of labels; of more labels some share one, and the name behind each span tells them apart.
 _COLORS = 8
 
@@ -27,12 +28,12 @@ _COLORS = 8
 def mistakes_section(records: Records, say: Say) -> Html | None:
     """Return the most confident mistakes, with words or thumbnails; None: that was not looked
     at."""
-    if not (records.folder / "mistakes.csv").is_file():
+    if not (records.folder / "mistakes.csv").is_file() or has_numbers(records):
         return None
     mistakes = records.table("mistakes.csv")
     if not mistakes:
         return tag("p", say("no mistakes"))
-    explained = [row for row in records.rows("explanations.json") if _is_explained(row)]
+    explained = [row for row in records.rows("explanations.json") if is_explained(row)]
     notes = [tag("p", say("mistakes note"))]
     if spans := [row for row in records.rows("spans.json") if _has_spans(row)]:
         notes.append(tag("p", say("spans note")))
@@ -40,17 +41,23 @@ def mistakes_section(records: Records, say: Say) -> Html | None:
         made = tag("ul", *(_span_card(row, colors, say) for row in spans), class_="cards")
     elif explained:
         notes.append(tag("p", say("words note")))
-        cards = [_text_card(row, say) for row in explained[:_MISTAKES]]
+        cards = [_text_card(row, say) for row in explained[:MISTAKES]]
         made = tag("ul", *cards, class_="cards")
     elif (records.folder / "lengths.png").is_file():  # texts, without explanations
-        made = tag("ul", *(_plain_card(row, say) for row in mistakes[:_MISTAKES]), class_="cards")
+        made = tag("ul", *(_plain_card(row, say) for row in mistakes[:MISTAKES]), class_="cards")
     else:
         cards = [_image_card(row, say) for row in mistakes[:_IMAGE_MISTAKES]]
         made = tag("ul", *cards, class_="cards small")
     return join(*notes, made, tag("p", say("all mistakes", file="mistakes.csv"), class_="quiet"))
 
 
-def _is_explained(row: dict[str, Any]) -> bool:
+def has_numbers(records: Records) -> bool:
+    """Return True if the model of a run predicts numbers; see `about_numbers`."""
+    return (records.folder / "predictions.csv").is_file()
+
+
+def is_explained(row: dict[str, Any]) -> bool:
+    """Return True if a row of explanations.json holds texts and pieces."""
     texts, pieces = row.get("texts"), row.get("pieces")
     return (
         isinstance(texts, list)
@@ -62,7 +69,7 @@ def _is_explained(row: dict[str, Any]) -> bool:
 
 def _text_card(row: dict[str, Any], say: Say) -> Html:
     texts = [
-        tag("p", _marked(text, [p for p in row["pieces"] if p.get("column") == column]))
+        tag("p", marked_text(text, [p for p in row["pieces"] if p.get("column") == column]))
         for column, text in enumerate(row["texts"])
         if text.strip() or len(row["texts"]) == 1
     ]
@@ -72,8 +79,8 @@ def _text_card(row: dict[str, Any], say: Say) -> Html:
             tag("strong", user_text(str(piece.get("text", "")), 40)),
             f" ({say('without', points=_points(-(number(piece.get('weight')) or 0)))})",
         )
-        for piece in strongest[:_WORDS_NAMED]
-        if (number(piece.get("weight")) or 0) >= _LEVELS[0]
+        for piece in strongest[:WORDS_NAMED]
+        if (number(piece.get("weight")) or 0) >= LEVELS[0]
     ]
     words = None
     if named:
@@ -155,8 +162,17 @@ def _verdict(row: dict[str, Any], say: Say) -> Html:
     )
 
 
-def _marked(text: str, pieces: list[dict[str, Any]]) -> Html:
-    """Return a text in which the pieces that mattered are marked."""
+def marked_text(
+    text: str, pieces: list[dict[str, Any]], shown: Callable[[float], str] | None = None
+) -> Html:
+    """Return a text in which the pieces that mattered are marked.
+
+    Args:
+        text: of the example.
+        pieces: of it; see `evaluation.occlusion`.
+        shown: weight of a piece -> what it did, in words; None: it is a probability.
+    """
+    shown = shown or _points
     parts: list[Any] = []
     end = 0
     for piece in pieces:
@@ -165,12 +181,12 @@ def _marked(text: str, pieces: list[dict[str, Any]]) -> Html:
         fits = isinstance(start, int) and isinstance(word, str) and weight is not None
         if not fits or start < end or text[start : start + len(word)] != word:
             continue
-        level = sum(abs(weight) >= limit for limit in _LEVELS)
+        level = sum(abs(weight) >= limit for limit in LEVELS)
         if not level:
             continue
         parts.append(text[end:start])
         kind = "f" if weight > 0 else "a"
-        parts.append(tag("mark", word, class_=f"{kind}{level}", title=f"{_points(weight)}"))
+        parts.append(tag("mark", word, class_=f"{kind}{level}", title=shown(weight)))
         end = start + len(word)
     parts.append(text[end:])
     return _within(text, join(*parts))

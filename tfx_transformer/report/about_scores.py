@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfx_transformer.evaluation.intervals import proportion_interval
+from tfx_transformer.report.about_numbers import number_charts
 from tfx_transformer.report.charts import line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
 from tfx_transformer.report.measures import (
@@ -72,6 +73,7 @@ def scores_section(records: Records, say: Say) -> Html | None:
             _confusion(records, say),
             _classes_table(records, say),
             _calibration(records, say),
+            *number_charts(records, say),
             class_="figures",
         ),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tfx_transformer.report.html import Html, tag
 
@@ -74,6 +74,49 @@ def line_chart(
         aria_label=described,
     )
     return tag("figure", tag("figcaption", title), tag("ul", *legend, class_="legend"), svg)
+
+
+def scatter_chart(
+    title: str, across: str, points: Points, line: str, ends: Callable[[float], float]
+) -> Html:
+    """Return a chart of points, and a line that they would be on if all were right; empty without
+    any point.
+
+    Args:
+        title: of the chart.
+        across: label of the horizontal axis.
+        points: (x, y).
+        line: what the line is, for the legend.
+        ends: x -> y of the line.
+    """
+    if not points:
+        return Html("")
+    columns = _ticks([x for x, _ in points])
+    rows = _ticks([y for _, y in points])
+    to_x = _scale(columns[0], columns[-1], _LEFT, _WIDTH - _RIGHT)
+    to_y = _scale(rows[0], rows[-1], _HEIGHT - _BOTTOM, _TOP)
+    dots = [
+        tag("circle", cx=_text(to_x(x)), cy=_text(to_y(y)), r="2.6", class_="dot1")
+        for x, y in points
+    ]
+    # The line is cut at the edges of the chart.
+    steps = [columns[0] + i / 200 * (columns[-1] - columns[0]) for i in range(201)]
+    inside = [(x, ends(x)) for x in steps if rows[0] <= ends(x) <= rows[-1]]
+    drawn = [_grid(columns, rows, to_x, to_y, across), tag("g", *dots, class_="points")]
+    if inside:
+        (left, low), (right, high) = inside[0], inside[-1]
+        path = f"M{_text(to_x(left))} {_text(to_y(low))}L{_text(to_x(right))} {_text(to_y(high))}"
+        drawn.append(tag("path", d=path, class_="mark"))
+    svg = tag(
+        "svg",
+        tag("title", title),
+        *drawn,
+        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
+        role="img",
+        aria_label=title,
+    )
+    legend = tag("ul", tag("li", tag("span", class_="key keyline"), line), class_="legend")
+    return tag("figure", tag("figcaption", title), legend, svg)
 
 
 def _grid(columns: Sequence[float], rows: Sequence[float], to_x, to_y, across: str) -> Html:

@@ -11,6 +11,7 @@ from tfx_transformer import files
 from tfx_transformer.errors import InputError
 from tfx_transformer.report.about_data import data_section, training_section
 from tfx_transformer.report.about_examples import mistakes_section, samples_section
+from tfx_transformer.report.about_numbers import errors_section
 from tfx_transformer.report.about_scores import conclusion_section, scores_section
 from tfx_transformer.report.about_use import (
     attention_figure,
@@ -74,6 +75,7 @@ def report_page(records: Records, language: str) -> str:
         "conclusion": conclusion_section(records, say, language),
         "scores": scores_section(records, say),
         "mistakes": mistakes_section(records, say),
+        "errors": errors_section(records, say),
         "samples": samples_section(records, say),
         "data": data_section(records, say),
         "training": _training(records, say),

@@ -32,6 +32,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "training": ("Training", "学習の経過"),
     "scores": ("Scores", "評価"),
     "mistakes": ("Most confident mistakes", "確信度の高い誤り"),
+    "errors": ("Largest errors", "誤差の大きい例"),
     "samples": ("Samples", "出力例"),
     "exports": ("Export and quantization", "エクスポートと量子化"),
     "settings": ("Settings", "設定"),
@@ -211,6 +212,31 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "expected label": ("label in the data", "データのラベル"),
     "mattered": ("mattered most", "影響の大きい語"),
     "without": ("{points} points without it", "除くと{points}ポイント"),
+    "scatter": (
+        "Predicted number (up) against the number in the data",
+        "予測値（縦）とデータの値（横）",
+    ),
+    "residuals": (
+        "Error (up): predicted less true, against the predicted number",
+        "誤差（縦、予測値－データの値）と予測値（横）",
+    ),
+    "true number": ("number in the data", "データの値"),
+    "predicted number": ("predicted number", "予測値"),
+    "equal line": ("predicted = true", "予測値＝データの値"),
+    "zero line": ("no error", "誤差なし"),
+    "errors note": (
+        "The predictions that are farthest from the data. They are often wrong numbers in the "
+        "data, or a kind of example that training lacks.",
+        "予測値がデータの値から最も離れた例です。データの値の誤りや、学習データに不足している種類の"
+        "例であることがよくあります。",
+    ),
+    "number words note": (
+        "Orange words raised the prediction, dotted ones lowered it: each was taken out, and the "
+        "change of the prediction was measured.",
+        "オレンジ色の語は予測値を上げ、点線の語は下げました。各語を取り除いたときの予測値の変化を"
+        "測っています。",
+    ),
+    "without number": ("{change} without it", "除くと{change}"),
     "mistake picture": (
         "Image labelled {label}, predicted {predicted}",
         "ラベル{label}の画像（予測：{predicted}）",
@@ -313,6 +339,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "found": ("partners found", "対の発見率"),
     "mean_reciprocal_rank": ("mean reciprocal rank", "平均逆順位（MRR）"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関"),
+    "mae": ("mean absolute error", "平均絶対誤差"),
+    "r2": ("R²", "決定係数R²"),
+    "the mean of the training rows": ("the mean of the training rows", "学習データの平均"),
+    "TF-IDF + ridge regression": ("TF-IDF + ridge regression", "TF-IDF＋リッジ回帰"),
     "token_accuracy": ("token accuracy", "トークン正解率"),
     # Baselines, as records name them.
     "TF-IDF cosines": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),

@@ -111,10 +111,14 @@ class Record:
         """Write mistakes.csv; see `evaluation.mistakes`."""
         write_mistakes(self._folder.file("mistakes.csv"), mistakes)
 
-    def predictions(self, truth: Sequence[float], predicted: Sequence[float]) -> None:
-        """Write predictions.csv, the number of each held-out example and the one predicted."""
+    def predictions(
+        self, truth: Sequence[float], predicted: Sequence[float], mistakes: Sequence[Any]
+    ) -> None:
+        """Write predictions.csv, the number of each held-out example and the one predicted, and
+        mistakes.csv, the largest errors; see `evaluation.numbers`."""
         table = pandas.DataFrame({"target": truth, "prediction": predicted})
         self._folder.write_table("predictions.csv", table, float_format="%.7g")
+        self._folder.write_table("mistakes.csv", pandas.DataFrame(mistakes))
 
     def result(self, result: Mapping[str, Any]) -> None:
         """Write result.json."""
