@@ -1,15 +1,29 @@
 """Flags made from a documented function: types, choices, groups, files of settings, messages."""
 
 import argparse
+import dataclasses
 import json
+import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from tfx_transformer import cli, resources
+from tfx_transformer import cli, flags, resources
+from tfx_transformer.cli.data import COLUMNS, Columns, Kind
+from tfx_transformer.cli.models import FORMATS
 from tfx_transformer.errors import InputError
-from tfx_transformer.flag_parser import GROUPS, make_parser, parse, read_settings
+from tfx_transformer.flag_parser import (
+    GROUPS,
+    FlagParser,
+    Kinds,
+    add_verb,
+    bind,
+    make_parser,
+    parse,
+    read_settings,
+)
 
 
 def bake(
@@ -120,7 +134,7 @@ def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
         ("- 3", "holds list"),
         ("a: [", "is neither YAML nor JSON"),
         ("a: !!python/object/apply:os.getcwd []", "is neither YAML nor JSON"),
-        ("shape: \"a\\0b\"", "s.yaml, shape: the text holds a NUL character"),
+        ('shape: "a\\0b"', "s.yaml, shape: the text holds a NUL character"),
         ('{"shape": "\\ud800"}', "s.yaml, shape: the text holds a NUL character, or half"),
         ("shape: {a: 1}", "s.yaml, shape: this is a table, or a list in a list"),
         (BOMB, "s.yaml, shape: this is a table, or a list in a list"),
@@ -168,6 +182,177 @@ def test_the_settings_that_a_run_leaves_repeat_it(path, tmp_path):
     assert parse(main, parser, ["--config", str(tmp_path / "settings.json")])[0] == settings
 
 
+# Verbs
+
+
+@dataclasses.dataclass(frozen=True)
+class Oven:
+    """The heat.
+
+    Attributes:
+        degrees: Degrees of the oven.
+    """
+
+    degrees: int = 220
+
+
+@dataclasses.dataclass(frozen=True)
+class SteamOven(Oven):
+    """The heat and the steam.
+
+    Attributes:
+        steam (LITRES): Water.
+    """
+
+    steam: float | None = None
+
+
+def order(
+    shop: Path,
+    kind: Literal["rye", "wheat"] = "rye",
+    /,
+    *loaves: str,
+    until: str,
+    oven: SteamOven,
+    extras: Sequence[tuple[Literal["seed", "nut"], str]] = (),
+    notes: Sequence[str] = (),
+    no_salt: bool = False,
+    sliced: bool = False,
+):
+    """Order loaves
+    of bread.
+
+    More about it.
+
+    Args:
+        shop: Folder of the shop.
+        kind: Grain.
+        loaves (LOAF): Names of loaves.
+        until (TIME): Hour: that of the pick-up.
+        oven: How it is baked.
+        seed: Seed to add.
+        nut (NUT): Nut to add.
+        notes: Line to print.
+        no_salt: Leave salt out.
+        sliced: Cut it.
+    """
+    return locals()
+
+
+def sell(loaf: str, counts: Sequence[int], /):
+    """Sell a loaf."""
+    return loaf, counts
+
+
+def bakery():
+    top = FlagParser(prog="bread")
+    verbs = top.add_subparsers(required=True, metavar="VERB")
+    made = [
+        *add_verb(verbs, "order", order),
+        *add_verb(verbs, "many", Kinds("Do.", {"sell": sell})),
+    ]
+    for level, parser in enumerate(made[1:]):
+        flags.add_common_flags(parser, again=level > 0)
+    return top
+
+
+USUAL = {
+    "loaves": (),
+    "until": "7",
+    "oven": SteamOven(),
+    "extras": (),
+    "notes": (),
+    "no_salt": False,
+    "sliced": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["a b", "wheat", "--until=7"], {}),
+        (["a b", "wheat", "x", "-y", "--until=7"], None),
+        (["--until=7", "a b", "wheat", "--", "x", "-y"], {"loaves": ("x", "-y")}),
+        (["a b", "wheat", "--until=7", "--notes=1", "--notes="], {"notes": ("1", "")}),
+        (
+            ["a b", "wheat", "--until=7", "--nut", "p", "--seed=q", "--nut=r"],
+            {"extras": (("nut", "p"), ("seed", "q"), ("nut", "r"))},
+        ),
+        (["a b", "wheat", "--until=7", "--degrees=90"], {"oven": SteamOven(90)}),
+        (["a b", "wheat", "--until=7", "--steam=1.5"], {"oven": SteamOven(steam=1.5)}),
+        (["a b", "wheat", "--until=7", "--no-salt", "--sliced"], {"no_salt": True, "sliced": True}),
+    ],
+)
+def test_arguments_of_a_verb_are_those_of_its_function(arguments, expected):
+    if expected is None:
+        with pytest.raises(InputError, match="unrecognized arguments: -y"):
+            bakery().parse_args(["order", *arguments])
+        return
+    found = bind(bakery().parse_args(["order", *arguments]))()
+    assert found == {"shop": Path("a b"), "kind": "wheat"} | USUAL | expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["order"], "the following arguments are required: SHOP, --until"),
+        (
+            ["order", "a"],
+            "the following arguments are required: --until.\n  See: bread order --help",
+        ),
+        (["order", "", "--until=7"], "argument SHOP: expected the name of a file"),
+        (["order", "a", "oat", "--until=7"], "argument KIND: invalid choice: 'oat'"),
+        (["order", "a", "--until=7", "--degree"], "expected one argument"),
+        (["order", "a", "--until=7", "--salted"], "The nearest flag is --sliced. See: bread order"),
+        (["order", "a", "--until=7", "--steam=x"], "argument --steam: invalid float value: 'x'"),
+        (["many", "sell", "rye", "1", "x"], "argument COUNTS: invalid int value: 'x'"),
+        (["many", "sell", "rye"], "the following arguments are required: COUNTS"),
+        (["many"], "the following arguments are required: KIND"),
+        (["eat"], "invalid choice: 'eat'"),
+    ],
+)
+def test_wrong_arguments_of_a_verb_are_named(arguments, message):
+    with pytest.raises(InputError) as caught:
+        bakery().parse_args(arguments)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "chosen"),
+    [
+        (["many", "sell", "rye", "2", "3"], (False, False)),
+        (["many", "--json", "sell", "rye", "2", "3"], (True, False)),
+        (["many", "--debug", "sell", "rye", "--json", "2", "3"], (True, True)),
+        (["many", "--debug", "sell", "--json", "rye", "2", "3"], (True, True)),
+    ],
+)
+def test_common_flags_may_be_before_a_kind_and_behind_it(arguments, chosen):
+    parsed = bakery().parse_args(arguments)
+    assert (parsed.json, parsed.debug) == chosen
+    assert bind(parsed)() == ("rye", (2, 3))
+
+
+def test_help_of_a_verb(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        bakery().parse_args(["order", "--help"])
+    shown = capsys.readouterr().out
+    usage = "usage: bread order SHOP [KIND] [LOAF ...] --until TIME [--flag value ...]\n"
+    assert shown.startswith(f"{usage}\nOrder loaves of bread.\n\n")
+    lines = " ".join(shown.split())
+    assert "--until TIME Hour: that of the pick-up." in lines
+    assert "--seed TEXT Seed to add. --nut NUT Nut to add." in lines
+    assert "Oven: How it is baked. --degrees N Degrees of the oven. [220]" in lines
+    assert lines.endswith("--steam LITRES Water.")
+
+
+def test_two_arguments_of_one_name_are_a_fault():
+    def bad(degrees: int, /, *, oven: Oven): ...
+
+    with pytest.raises(TypeError, match="two arguments are named 'degrees'"):
+        add_verb(FlagParser(prog="bread").add_subparsers(), "bad", bad)
+
+
 def flags_of(name, parser):
     """Yield every argument of a verb and of the kinds below it: (verb, argument)."""
     for action in parser._actions:
@@ -185,3 +370,13 @@ def test_every_argument_of_a_verb_is_explained():
         if len((action.help or "").partition("[")[0].split()) < 2
     ]
     assert not silent
+
+
+def test_columns_and_formats_are_those_of_their_tables():
+    assert set(typing.get_args(Kind)) == COLUMNS.keys()
+    named = {field.name for field in dataclasses.fields(Columns)}
+    assert named == {name for columns in COLUMNS.values() for name in columns}
+    texts = {
+        action.dest: action.help for name, action in flags_of("", cli.parser()) if name == "export"
+    }
+    assert all(name in texts["to"] for name in FORMATS)

@@ -60,13 +60,6 @@ class FlagParser(argparse.ArgumentParser):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
 
-    def _add_action(self, action: argparse.Action) -> argparse.Action:
-        """Add an argument; two of one name would share their value."""
-        known = {one.dest for one in self._actions} - {argparse.SUPPRESS}
-        if action.dest in known and not isinstance(action, argparse._AppendAction):
-            raise TypeError(f"{self.prog}: two arguments are named {action.dest!r}.")
-        return super()._add_action(action)
-
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
         """Return what was parsed and what is unknown; of a verb nothing may be."""
         parsed, unknown = super().parse_known_args(args, namespace)
@@ -111,7 +104,7 @@ def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[
         kinds = parser.add_subparsers(metavar="KIND", required=True)
         below = [add_verb(kinds, *item) for item in action.functions.items()]
         return [parser, *(one for parsers in below for one in parsers)]
-    summary = " ".join(inspect.getdoc(action).partition("\n\n")[0].split())
+    summary = " ".join((inspect.getdoc(action) or "").partition("\n\n")[0].split())
     parser = verbs.add_parser(name, help=summary, description=summary)
     parser.is_verb = True
     parser.set_defaults(function=action)
@@ -170,6 +163,10 @@ def add_arguments(parser: FlagParser, function: Callable[..., Any]) -> None:
                 _add_named(group, name, choice, described.get(choice, _Description()))
         else:
             _add_flag(group, name, kind, parameter.default, text)
+    own = [action for action in parser._actions if not isinstance(action, argparse._AppendAction)]
+    named = [action.dest for action in own]
+    if repeated := {name for name in named if named.count(name) > 1}:
+        raise TypeError(f"{parser.prog}: two arguments are named {min(repeated)!r}.")
 
 
 def bind(parsed: argparse.Namespace) -> Callable[[], Any]:
@@ -329,21 +326,20 @@ def _add_positional(
     group: Any, parameter: inspect.Parameter, kind: Any, text: _Description
 ) -> None:
     """Add the argument of one parameter that has no flag."""
-    kind, optional = _without_none(kind)
-    nargs = None
+    kind, _ = _without_none(kind)
+    options: dict[str, Any] = {"metavar": text.metavar or parameter.name.upper()}
     if parameter.kind is parameter.VAR_POSITIONAL:
-        nargs = "*"
+        options |= {"nargs": "*", "default": []}
     elif _is_sequence(kind):
-        nargs, kind = "+", typing.get_args(kind)[0]
-    elif optional:
-        nargs = "?"
-    group.add_argument(
-        parameter.name,
-        nargs=nargs,
-        type=_path if kind is Path else kind,
-        metavar=text.metavar or parameter.name.upper(),
-        help=text.text.replace("%", "%%"),
-    )
+        kind = typing.get_args(kind)[0]
+        options["nargs"] = "+"
+    elif parameter.default is not parameter.empty:
+        options |= {"nargs": "?", "default": parameter.default}
+    if typing.get_origin(kind) is typing.Literal:
+        options["choices"] = typing.get_args(kind)
+        kind = type(options["choices"][0])
+    convert = _path if kind is Path else kind
+    group.add_argument(parameter.name, type=convert, help=text.text.replace("%", "%%"), **options)
 
 
 def _add_fields(group: Any, kind: type) -> None:
@@ -385,7 +381,7 @@ def _add_flag(group: Any, name: str, kind: Any, default: Any, described: _Descri
         text = f"{text} [{default}]"
     kind, optional = _without_none(kind)
     if _is_sequence(kind):
-        kind = typing.get_args(kind)[0]
+        kind, optional = typing.get_args(kind)[0], False
         options |= {"action": "append", "default": []}
     if typing.get_origin(kind) is typing.Literal:
         options["choices"] = [choice for choice in typing.get_args(kind) if choice is not None]
