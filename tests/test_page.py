@@ -21,8 +21,10 @@ from tfx_transformer.page import card, litert_js, page_files, single_page, write
 from tfx_transformer.page.chats import chat_spec
 from tfx_transformer.page.patterns import to_javascript
 from tfx_transformer.page.tokenizers import tokenizer_spec
+from tfx_transformer.prediction.tags import Tags
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.windows import windows
 
 TEXTS = nasty_texts(3000 if ALL_TESTS else 150) + ["", "x" * 3000, "猫" * 25_000, "a b " * 9000]
 FAMILIES = ("gpt2", "roberta", "llama3", "qwen", "smollm", "bert", "bert_cased")
@@ -58,6 +60,54 @@ def test_ids_are_those_of_python(name, encoder_words):
     assert ids == expected
     if not name.startswith("bert"):
         assert texts == [tokenizer.decode(ids) for ids in expected]
+
+
+@pytest.mark.slow(but=["own", "bert"])
+@pytest.mark.parametrize("name", ["own", "gpt2", "roberta", "smollm", "bert", "bert_cased"])
+def test_offsets_are_those_of_python(name, encoder_words):
+    tokenizer = encoder_words if name == "own" else Tokenizer.from_pretrained(CONFORMANCE / name)
+    texts = [text for text in TEXTS if len(text) < 5000]
+    found = javascript.run(
+        "((t) => data.texts.map((x) => t.encodeWithOffsets(x)))(newTokenizer(data.spec))",
+        {"spec": tokenizer_spec(tokenizer), "texts": texts},
+    )
+    for text, one in zip(texts, found, strict=True):
+        ids, offsets = tokenizer.encode_with_offsets(text)
+        assert (one["ids"], one["offsets"]) == (ids, [list(pair) for pair in offsets]), text
+
+
+def test_spans_are_those_of_python():
+    random = np.random.default_rng(9)
+    texts = ["Anna met Bob-Ray 12 times in 東京都 é🇯🇵.", "한국어 ไทย \r\n क्ष 👨‍👩‍👧 don't"]
+    names = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
+    for tags in (names, ["O", "I-PER", "I-LOC", "B-LOC"], ["O", "X", "Y"]):
+        cases = []
+        for number in range(30):
+            text = texts[number % 2]
+            cuts = sorted({0, len(text), *random.integers(1, len(text), 12).tolist()})
+            offsets = list(zip(cuts, cuts[1:], strict=False)) + [(len(text), len(text))]
+            cases.append((text, offsets, random.normal(0, 2, (len(offsets), len(tags)))))
+        script = """data[1].map(([text, offsets, logits]) =>
+          new Tags(data[0]).spans(Array.from(text), offsets, logits))"""
+        data = [tags, [(text, offsets, rows.tolist()) for text, offsets, rows in cases]]
+        marked = 0
+        for found, case in zip(javascript.run(script, data), cases, strict=True):
+            expected = Tags(tags).entities(*case)
+            marked += len(expected)
+            assert [(s["start"], s["end"], s["label"], s["text"]) for s in found] == [
+                entity[:4] for entity in expected
+            ]
+            sure = [entity.probability for entity in expected]
+            np.testing.assert_allclose([s["probability"] for s in found], sure, rtol=1e-9)
+        assert marked > 30
+
+
+def test_windows_are_those_of_python():
+    pairs = [(count, room) for count in (0, 1, 7, 23, 100) for room in (1, 2, 5, 9, 100)]
+    found = javascript.run("data.map(([count, room]) => windows(count, room))", pairs)
+    for one, pair in zip(found, pairs, strict=True):
+        expected = [tuple(window) for window in windows(*pair)]
+        assert [tuple(window.values()) for window in one] == expected
 
 
 @pytest.mark.parametrize("name", ["t5", "gemma"])

@@ -14,7 +14,16 @@ from typing import Any
 from tfx_transformer.report.html import Html, escape
 
 # Modules in the order in which they need each other.
-WORKER = ("tokenizers.js", "sampling.js", "images.js", "engine.js", "answers.js", "worker.js")
+WORKER = (
+    "tokenizers.js",
+    "sampling.js",
+    "images.js",
+    "words.js",
+    "tags.js",
+    "engine.js",
+    "answers.js",
+    "worker.js",
+)
 SCRIPT = (
     "dom.js",
     "client.js",
@@ -22,6 +31,7 @@ SCRIPT = (
     "token_view.js",
     "writing_views.js",
     "label_views.js",
+    "tag_view.js",
     "vector_view.js",
     "page.js",
 )

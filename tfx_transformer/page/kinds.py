@@ -12,6 +12,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.page.chats import chat_spec
 from tfx_transformer.page.tokenizers import tokenizer_spec
 from tfx_transformer.prediction.classification import read_labels
+from tfx_transformer.prediction.tags import read_tags
 from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -110,9 +111,24 @@ def _embedding(parts: Parts) -> Spec:
     return _text(parts, parts.tokenizer()) | {"kind": "vectors"} | prompts
 
 
+def _tagging(parts: Parts) -> Spec:
+    config = parts.config
+    if config.image_size:
+        raise InputError(f"{parts.path}: a model that tags images has no page.")
+    described = _text(parts, parts.tokenizer())
+    if described["tokenizer"].get("compose") or described["tokenizer"].get("cut"):
+        raise InputError(
+            f"{parts.path}: in a page its tokenizer does not say where its tokens are yet.\n"
+            "  Run the bundle by `tfx-transformer tag`."
+        )
+    tags = read_tags(parts.values, config.num_classes, parts.path)
+    return described | {"kind": "tags", "labels": tags.names}
+
+
 TASKS: dict[str, Callable[[Parts], Spec]] = {
     "causal": _writing,
     "classification": _classification,
     "embedding": _embedding,
     "seq2seq": _translation,
+    "tagging": _tagging,
 }

@@ -3,6 +3,7 @@
 import {CausalSession, Encoder, TranslationSession} from './engine.js';
 import {resizeImage} from './images.js';
 import {nextToken, softmax, Uniforms} from './sampling.js';
+import {Tags, windows} from './tags.js';
 import {arrayOf, newDecoder, newTokenizer} from './tokenizers.js';
 
 /** An error to be shown by its name in texts.json, with the values that it mentions. */
@@ -355,11 +356,40 @@ class Embedder {
   }
 }
 
+/** Marks names, places, dates in texts. */
+class Tagger {
+  constructor(model, bundle) {
+    Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
+    this.encoder = new Encoder(model, bundle.ids.padding);
+    this.tags = new Tags(bundle.labels);
+  }
+
+  /** A text that is longer than the model reads is read in windows that overlap. */
+  async answer({text}, {stopped} = {}) {
+    const {ids, offsets} = this.tokenizer.encodeWithOffsets(text);
+    const {before, after, end} = this.frame;
+    const logits = [];
+    for (const part of windows(ids.length, this.maxLength - before.length - after.length)) {
+      const framed = [...before, ...ids.slice(part.start, part.end), ...after];
+      const values = await this.encoder.runIds(framed.length ? framed : [end]);
+      const width = this.labels.length;
+      for (let token = part.keptStart; token < part.keptEnd; token++) {
+        const first = (before.length + token - part.start) * width;
+        logits[token] = values.slice(first, first + width);
+      }
+      await breathe();
+      if (stopped?.()) throw new Refusal('stopped');
+    }
+    return {spans: this.tags.spans(Array.from(text), offsets, logits)};
+  }
+}
+
 // kind of the page -> what answers.
 const KINDS = {
   translation: Translator,
   continuation: Continuer,
   chat: Assistant,
+  tags: Tagger,
   text: TextClassifier,
   image: ImageClassifier,
   vectors: Embedder,

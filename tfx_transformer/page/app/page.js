@@ -3,6 +3,7 @@
 import {Client} from './client.js';
 import {el, hush, languageOf, number, setLanguage, tell, useTexts} from './dom.js';
 import {imageView, textView} from './label_views.js';
+import {tagView} from './tag_view.js';
 import {vectorsView} from './vector_view.js';
 import {chatView, continuationView, translationView} from './writing_views.js';
 
@@ -10,6 +11,7 @@ const VIEWS = {
   translation: translationView,
   continuation: continuationView,
   chat: chatView,
+  tags: tagView,
   text: textView,
   image: imageView,
   vectors: vectorsView,

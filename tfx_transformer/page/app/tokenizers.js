@@ -73,6 +73,26 @@ export class BytePairs {
     return ids;
   }
 
+  /** {ids, offsets}: [start, end] of each token in code points, without the blanks around it. */
+  encodeWithOffsets(text) {
+    if (this.spec.compose || this.spec.cut) throw new Error('this tokenizer has no offsets');
+    text = wellFormed(text);
+    const ids = this.encode(text);
+    const characters = Array.from(text);
+    const places = []; // of each byte, the character that it is of
+    for (const [place, one] of characters.entries()) {
+      for (let count = bytesOf(one).length; count > 0; count--) places.push(place);
+    }
+    const added = this.spec.prefix && text && !text.startsWith(' ') ? 1 : 0;
+    let byte = -added;
+    const offsets = ids.map((id) => {
+      const start = Math.max(0, byte);
+      byte += this.bytesOf(id).length;
+      return byte ? [places[start], places[byte - 1] + 1] : [0, 0];
+    });
+    return {ids, offsets: trimmed(characters, offsets)};
+  }
+
   #encode(text, ids) {
     const {compose, prefix} = this.spec;
     if (compose) text = text.replace(new RegExp(compose, 'gu'), (run) => run.normalize('NFC'));
@@ -151,10 +171,32 @@ export class WordPieces {
 
   encode(text) {
     const ids = [];
-    for (const word of this.#words(this.#normalize(text.toWellFormed?.() ?? wellFormed(text)))) {
-      for (const id of this.#pieces(Array.from(word))) ids.push(id);
+    for (const [word] of this.#words(this.#normalize(wellFormed(text)))) {
+      for (const [id] of this.#pieces(Array.from(word))) ids.push(id);
     }
     return ids;
+  }
+
+  /** {ids, offsets}, as of `BytePairs`. */
+  encodeWithOffsets(text) {
+    const characters = Array.from(wellFormed(text));
+    const places = []; // of each character that is read, the one that it was made of
+    let read = '';
+    for (const [place, one] of characters.entries()) {
+      const made = this.#normalize(one);
+      read += made;
+      for (let count = Array.from(made).length; count > 0; count--) places.push(place);
+    }
+    const ids = [];
+    const offsets = [];
+    for (const found of this.#words(read)) {
+      const first = Array.from(read.slice(0, found.index)).length;
+      for (const [id, start, end] of this.#pieces(Array.from(found[0]))) {
+        ids.push(id);
+        offsets.push([places[first + start], places[first + end - 1] + 1]);
+      }
+    }
+    return {ids, offsets: trimmed(characters, offsets)};
   }
 
   #normalize(text) {
@@ -171,12 +213,14 @@ export class WordPieces {
 
   /** Between blanks, every sign of punctuation by itself. */
   #words(text) {
-    return text.match(this.word) ?? [];
+    return [...text.matchAll(this.word)];
   }
 
+  /** [id, start, end] of each piece of a word. */
   #pieces(word) {
     const {unknown, continued, longest} = this.spec;
-    if (word.length > longest) return [unknown];
+    const whole = [[unknown, 0, word.length]];
+    if (word.length > longest) return whole;
     const ids = [];
     for (let start = 0; start < word.length; ) {
       let end = word.length;
@@ -185,8 +229,8 @@ export class WordPieces {
         id = this.vocabulary.get((start ? continued : '') + word.slice(start, end).join(''));
         if (id !== undefined) break;
       }
-      if (end === start) return [unknown];
-      ids.push(id);
+      if (end === start) return whole;
+      ids.push([id, start, end]);
       start = end;
     }
     return ids;
@@ -197,11 +241,23 @@ export class WordPieces {
   }
 }
 
+// What Python's str.isspace takes for a blank.
+const BLANK = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 const CHINESE = new RegExp(
   '[\\u4e00-\\u9fff\\u3400-\\u4dbf\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b73f}\\u{2b740}-\\u{2b81f}' +
   '\\u{2b920}-\\u{2ceaf}\\uf900-\\ufaff\\u{2f800}-\\u{2fa1f}]', 'gu');
+/** The text with U+FFFD for every half of a character. */
 function wellFormed(text) {
   return text.replace(/\p{Surrogate}/gu, REPLACEMENT);
+}
+
+/** Offsets without the blanks at both ends of each token. */
+function trimmed(characters, offsets) {
+  return offsets.map(([start, end]) => {
+    while (start < end && BLANK.test(characters[start])) start += 1;
+    while (start < end && BLANK.test(characters[end - 1])) end -= 1;
+    return [start, end];
+  });
 }
 
 /** The tokenizer that a description asks for. */
