@@ -446,6 +446,7 @@ def test_the_tables_have_the_tasks_that_there_are():
     import tfx_transformer.export.tasks
     import tfx_transformer.models.saving
     from tfx_transformer.cli import scoring
+    from tfx_transformer.page.kinds import TASKS as shown
     from tfx_transformer.prediction.answers import PREDICTIONS
     from tfx_transformer.runtime import tasks
     from tfx_transformer.serve.tasks import TASKS as served
@@ -453,7 +454,7 @@ def test_the_tables_have_the_tasks_that_there_are():
     assert tfx_transformer.models.saving.TASKS.keys() == TASKS
     answering = TASKS - {"masked"}
     assert tasks.TASKS.keys() == tfx_transformer.export.tasks.TASKS.keys() == answering
-    assert PREDICTIONS.keys() == served.keys() == answering
+    assert PREDICTIONS.keys() == served.keys() == shown.keys() == answering
     assert scoring.KINDS.keys() <= answering
 
 
@@ -468,9 +469,7 @@ PHRASES = re.compile(
 def documented(path: Path) -> Iterator[tuple[str, str]]:
     """The name and the docstring of a module, and of everything in it."""
     for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
-        if isinstance(
-            node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
-        ):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             text = ast.get_docstring(node)
             if text:
                 yield getattr(node, "name", "the module"), text

@@ -173,6 +173,35 @@ def test_vectors_are_those_of_python(text_embedder, opened):
     np.testing.assert_allclose(vectors, model.embed(texts), atol=1e-5)
 
 
+def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, tmp_path):
+    from tiny_models import tiny_encoder
+
+    import tfx_transformer as tfx
+
+    texts = [text for text in words(COUNT) if text.strip()] + ["the cat " * 20]
+    size = {"vocabulary_size": encoder_words.vocabulary_size, "position": "rotary"}
+    tags = ["O", "B-NAME", "I-NAME", "B-PLACE", "I-PLACE"]
+    tfx.save(
+        tmp_path / "t", tiny_encoder(tfx.Tagger, num_classes=5, **size), encoder_words, labels=tags
+    )
+    tfx.save(tmp_path / "r", tiny_encoder(tfx.Regressor, **size), encoder_words)
+    for name in "tr":
+        tfx.export.litert(tmp_path / name)
+    tab, model = opened(tmp_path / "t")
+    marked = 0
+    for text in texts:
+        found = tab.ask("answer", {"text": text})["spans"]
+        expected = model.tag(text)
+        marked += len(expected)
+        assert [(s["start"], s["end"], s["label"]) for s in found] == [e[:3] for e in expected]
+        sure = [entity.probability for entity in expected]
+        np.testing.assert_allclose([span["probability"] for span in found], sure, atol=1e-5)
+    assert marked > 5
+    tab, model = opened(tmp_path / "r")
+    found = [tab.ask("answer", {"texts": [text]})["value"] for text in texts]
+    np.testing.assert_allclose(found, model.predict(texts), atol=1e-5)
+
+
 def test_images_are_classified_as_in_python(image_classifier, opened):
     tab, model = opened(image_classifier.path)
     random = np.random.default_rng(6)

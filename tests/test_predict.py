@@ -326,6 +326,7 @@ def test_a_signal_between_two_rows_answers_none_twice(command, answers, monkeypa
     answers()
     command("predict", "saved", "in.csv", "--save=whole.csv")
     flags = ("predict", "saved", "in.csv", "--save=out.csv", "--batch-size=5")
+
     def interrupted(*arguments):
         yield from labels.answer(*arguments)[:3]
         raise KeyboardInterrupt

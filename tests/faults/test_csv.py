@@ -196,9 +196,7 @@ def names(cases) -> list[str]:
 def test_what_is_read_is_what_the_csv_module_reads(tmp_path, content):
     path = written(tmp_path, content)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [
-            (row, cells) for row, cells in enumerate(csv.reader(file, strict=True), 1) if cells
-        ]
+        rows = [(row, cells) for row, cells in enumerate(csv.reader(file, strict=True), 1) if cells]
     header, *records = rows[1:] if rows[0][1][0] == "sep=" else rows
     table = read_table(path, COLUMNS)
     assert table.rows == [row for row, _ in records]

@@ -103,6 +103,10 @@ def _classification(parts: Parts) -> Spec:
     return _text(parts, parts.tokenizer()) | {"kind": "text"} | labels
 
 
+def _regression(parts: Parts) -> Spec:
+    return _text(parts, parts.tokenizer()) | {"kind": "number"}
+
+
 def _embedding(parts: Parts) -> Spec:
     config = parts.config
     if config.image_size:
@@ -129,6 +133,7 @@ TASKS: dict[str, Callable[[Parts], Spec]] = {
     "causal": _writing,
     "classification": _classification,
     "embedding": _embedding,
+    "regression": _regression,
     "seq2seq": _translation,
     "tagging": _tagging,
 }

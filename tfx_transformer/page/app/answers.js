@@ -244,13 +244,17 @@ function frame(tokenizer, texts, {before, between, after, end}, longest) {
   return {ids: ids.length ? ids : [end], cut: whole > room ? room : 0};
 }
 
-/** Probabilities of logits, and the labels that they mean. */
-function classification(logits, {labels, severalLabels}) {
-  const probabilities = severalLabels
+function probabilities(logits, severalLabels) {
+  return severalLabels
     ? logits.map((value) => 0.5 * (1 + Math.tanh(0.5 * value)))
     : softmax(logits);
-  const ranked = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const named = ranked.map((id) => ({label: labels[id], probability: probabilities[id], id}));
+}
+
+/** Probabilities of logits, and the labels that they mean. */
+function classification(logits, {labels, severalLabels}) {
+  const found = probabilities(logits, severalLabels);
+  const ranked = [...found.keys()].sort((a, b) => found[b] - found[a]);
+  const named = ranked.map((id) => ({label: labels[id], probability: found[id], id}));
   return {
     ranked: named,
     labels: severalLabels ? named.filter((one) => one.probability > 0.5) : named.slice(0, 1),
@@ -274,41 +278,60 @@ function pieces(text, most) {
   return groups;
 }
 
-/** Classifies texts, or rows of several. */
-class TextClassifier {
+/** Reads texts, or rows of several, to a list of numbers. */
+class TextReader {
   constructor(model, bundle) {
     Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
     this.encoder = new Encoder(model, bundle.ids.padding);
   }
 
-  async #classify(texts) {
+  async read(texts) {
     const {ids, cut} = frame(this.tokenizer, texts, this.frame, this.maxLength);
-    return {...classification(await this.encoder.runIds(ids), this), cut};
-  }
-
-  answer({texts}) {
-    return this.#classify(texts);
+    return {values: await this.encoder.runIds(ids), cut};
   }
 
   /**
-   * How much lower the probability of a label is without each piece of a text (occlusion, Zeiler
-   * and Fergus 2014, section 4.2): [{column, start, end, weight}].
+   * How much lower a value is without each piece of a text (occlusion, Zeiler and Fergus 2014,
+   * section 4.2): [{column, start, end, weight}].
    */
-  async explain({texts, label}, {stopped} = {}) {
-    const probability = async (row) =>
-      (await this.#classify(row)).ranked.find(({id}) => id === label).probability;
-    const whole = await probability(texts);
+  async explain({texts, label = 0}, {stopped} = {}) {
+    const measure = async (row) => this.measured((await this.read(row)).values)[label];
+    const whole = await measure(texts);
     const found = [];
     for (const [column, text] of texts.entries()) {
       const most = Math.max(1, Math.floor(MOST_PIECES / texts.length));
       for (const [start, end] of pieces(text, most)) {
         const row = texts.with(column, text.slice(0, start) + text.slice(end));
-        found.push({column, start, end, weight: whole - (await probability(row))});
+        found.push({column, start, end, weight: whole - (await measure(row))});
         await breathe();
         if (stopped?.()) return [];
       }
     }
     return found;
+  }
+}
+
+/** Classifies texts. */
+class TextClassifier extends TextReader {
+  measured(logits) {
+    return probabilities(logits, this.severalLabels);
+  }
+
+  async answer({texts}) {
+    const {values, cut} = await this.read(texts);
+    return {...classification(values, this), cut};
+  }
+}
+
+/** Gives texts numbers. */
+class TextRegressor extends TextReader {
+  measured(values) {
+    return values;
+  }
+
+  async answer({texts}) {
+    const {values, cut} = await this.read(texts);
+    return {value: values[0], cut};
   }
 }
 
@@ -390,6 +413,7 @@ const KINDS = {
   continuation: Continuer,
   chat: Assistant,
   tags: Tagger,
+  number: TextRegressor,
   text: TextClassifier,
   image: ImageClassifier,
   vectors: Embedder,

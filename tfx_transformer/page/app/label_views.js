@@ -1,6 +1,6 @@
 // Views of classifiers: of texts, with the words that mattered, and of images.
 
-import {el, later, number, tell} from './dom.js';
+import {el, languageOf, later, number, tell} from './dom.js';
 import {tokenView} from './token_view.js';
 
 const MOST_BARS = 12;
@@ -31,8 +31,32 @@ function labelBars() {
   };
 }
 
-/** The texts with each piece coloured by what it did for the label; and a table of the same. */
-function wordsThatMattered() {
+/** One number, in the units of the data. */
+function oneNumber() {
+  const element = el('p', {class: 'number', 'aria-live': 'polite'});
+  return {
+    element,
+    show({value}) {
+      element.textContent = readable(value);
+    },
+    clear() {
+      element.replaceChildren();
+    },
+  };
+}
+
+/** Four digits that count. */
+function readable(value) {
+  return value.toLocaleString(languageOf(), {maximumSignificantDigits: 4});
+}
+
+/**
+ * The texts with each piece coloured by what it did for the label, or the number; and a table of
+ * the same.
+ *
+ * shown: what is written of a weight.
+ */
+function wordsThatMattered(shown) {
   const lead = el('p', {class: 'quiet'});
   const marked = el('div', {class: 'marked'});
   const table = el('tbody');
@@ -46,7 +70,8 @@ function wordsThatMattered() {
     element,
     show(texts, pieces, label) {
       element.hidden = !pieces.length;
-      tell(lead, 'words note', {label});
+      if (label === undefined) tell(lead, 'words note of a number');
+      else tell(lead, 'words note', {label});
       const largest = Math.max(1e-6, ...pieces.map(({weight}) => Math.abs(weight)));
       marked.replaceChildren(...texts.map((text, column) => {
         const line = el('p', {});
@@ -54,7 +79,7 @@ function wordsThatMattered() {
         for (const piece of pieces.filter((one) => one.column === column)) {
           const share = piece.weight / largest;
           const mark = el('mark', {class: share >= 0 ? 'for' : 'against',
-            title: points(piece.weight)}, text.slice(piece.start, piece.end));
+            title: shown(piece.weight)}, text.slice(piece.start, piece.end));
           mark.style.setProperty('--share', Math.abs(share) < 0.04 ? 0 : Math.abs(share));
           line.append(text.slice(end, piece.start), mark);
           end = piece.end;
@@ -65,7 +90,7 @@ function wordsThatMattered() {
       const ranked = [...pieces].sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight));
       table.replaceChildren(...ranked.map((piece) => el('tr', {},
         el('th', {scope: 'row'}, texts[piece.column].slice(piece.start, piece.end)),
-        el('td', {}, points(piece.weight)))));
+        el('td', {}, shown(piece.weight)))));
     },
     hide() {
       element.hidden = true;
@@ -78,14 +103,23 @@ function points(weight) {
   return `${weight >= 0 ? '+' : '−'}${number(Math.abs(100 * weight), 1)}`;
 }
 
-/** Classifies while one types; of a classifier of several columns there is a field for each. */
+/** "+0.25": a number with its sign. */
+function signed(value) {
+  return `${value >= 0 ? '+' : '−'}${readable(Math.abs(value))}`;
+}
+
+/**
+ * Classifies while one types, or gives a number; of a model of several columns there is a field for
+ * each.
+ */
 export function textView(page) {
   const {client, bundle} = page;
   const fields = Array.from({length: bundle.columns.length || 1}, (_, index) =>
     el('textarea', {id: `text ${index}`, rows: bundle.columns.length > 1 ? 3 : 5,
       maxLength: 100_000}));
-  const bars = labelBars();
-  const words = wordsThatMattered();
+  const isNumber = bundle.kind === 'number';
+  const bars = isNumber ? oneNumber() : labelBars();
+  const words = wordsThatMattered(isNumber ? signed : points);
   const tokens = tokenView(page);
   const notice = el('p', {class: 'notice', role: 'status'});
   let running = null;
@@ -109,7 +143,7 @@ export function textView(page) {
       if (answer.cut) tell(notice, 'cut', {tokens: answer.cut});
       else notice.replaceChildren();
       page.showStatus('classified', {milliseconds: number(1000 * seconds, 1)});
-      const {id, label} = answer.ranked[0];
+      const {id, label} = isNumber ? {} : answer.ranked[0];
       running = client.ask('explain', {texts, label: id});
       const {answer: pieces} = await running.answer;
       if (own === round) words.show(texts, pieces, label);
@@ -118,6 +152,8 @@ export function textView(page) {
     }
   }
 
+  const several = bundle.severalLabels ? 'labels' : 'label';
+  const title = isNumber ? 'number' : several;
   const soon = later(classify, 150);
   const named = fields.map((field, index) => {
     field.addEventListener('input', soon);
@@ -127,7 +163,7 @@ export function textView(page) {
     return el('div', {}, label, field);
   });
   const element = el('section', {class: 'pair'}, el('div', {}, ...named, notice),
-    el('div', {}, el('h2', {say: bundle.severalLabels ? 'labels' : 'label'}), bars.element),
+    el('div', {}, el('h2', {say: title}), bars.element),
     el('div', {class: 'wide'}, words.element, tokens.element));
   return {
     element,

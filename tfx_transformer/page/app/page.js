@@ -14,6 +14,7 @@ const VIEWS = {
   tags: tagView,
   text: textView,
   image: imageView,
+  number: textView,
   vectors: vectorsView,
 };
 
