@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.arguments import TABLES, is_image_name, refuse_files
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Engine, Variant
 from tfx_transformer.errors import InputError
 
@@ -24,6 +26,7 @@ def classify(
     top: int = 1,
     engine: Engine = "litert",
     variant: Variant | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Label texts or images with a bundle.
 
@@ -37,6 +40,7 @@ def classify(
         top: Labels to show of each.
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
+        reading: How the table of --csv is read where that cannot be found.
     """
     from tfx_transformer.bundle import read_config
     from tfx_transformer.evaluation.mistakes import as_text as shown_text
@@ -45,7 +49,8 @@ def classify(
     if top < 1:
         raise InputError(f"--top is {top}.\n  Expected 1 or more.")
     config = read_config(bundle)
-    rows = _rows(csv, column, config) if csv else None
+    table = reading.given_file(csv)
+    rows = _rows(table, column, config) if table else None
     if bool(inputs) == bool(csv):
         raise InputError(
             "there is nothing to label, or two kinds.\n  Give texts or images, or --csv FILE.csv."
@@ -69,14 +74,14 @@ def classify(
     return {"answers": [{"input": given, **one._asdict()} for given, one in pairs]}
 
 
-def _rows(csv: Path, column: str | None, config: dict[str, Any]) -> list[Any]:
+def _rows(csv: str | os.PathLike[str], column: str | None, config: dict[str, Any]) -> list[Any]:
     """Return the rows of a table: texts, tuples of texts, or files of images."""
     from tfx_transformer.data.labelled_text import text_columns
     from tfx_transformer.data.tables import read_table
 
     if config["architecture"].get("image_size"):
         names = read_table(csv, {"path": column or "path"}).columns["path"]
-        return [str(csv.parent / name) for name in names]
+        return [str(Path(csv).parent / name) for name in names]
     count = config.get("text_columns", 1)
     columns = text_columns(column or config.get("columns") or "text")
     if len(columns) != count:

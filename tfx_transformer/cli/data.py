@@ -122,6 +122,20 @@ class TableReading:
         (found,) = table_files(path, **vars(self))
         return found
 
+    def given_file(self, path: Path | None, flag: str = "--csv") -> str | os.PathLike[str] | None:
+        """Return the table that a flag names, with how it is read; None if it names none.
+
+        Raises:
+            InputError: there is no table, but a setting of it.
+        """
+        given = [name for name, value in vars(self).items() if value]
+        if path is None and given:
+            raise InputError(
+                f"--{given[0]} is for a table, and there is none.\n"
+                f"  Name one with {flag}, or drop it."
+            )
+        return path and self.file(path)
+
 
 class _Checked(NamedTuple):
     """The file that is checked, the names of its columns, and the flags of `check`."""

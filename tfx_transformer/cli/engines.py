@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.errors import InputError
 
 # What runs encoder-only models, and models that write.
@@ -18,7 +19,11 @@ VARIANTS = typing.get_args(Variant)
 
 
 def read_texts(
-    texts: Sequence[str], csv: Path | None, column: str | None, as_text: bool
+    texts: Sequence[str],
+    csv: Path | None,
+    column: str | None,
+    as_text: bool,
+    reading: TableReading,
 ) -> list[str]:
     """The texts of the command line, or of --csv.
 
@@ -30,8 +35,8 @@ def read_texts(
 
     if bool(texts) == bool(csv):
         raise InputError("there are no texts, or two kinds.\n  Give texts, or --csv FILE.csv.")
-    if csv:
-        return list(read_table(csv, {"text": column or "text"}).columns["text"])
+    if table := reading.given_file(csv):
+        return list(read_table(table, {"text": column or "text"}).columns["text"])
     remedy = "The texts in a table are read with --csv FILE.csv --column COLUMN."
     refuse_files(texts, remedy, as_text)
     return list(texts)

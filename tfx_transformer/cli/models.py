@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import (
     Engine,
     Variant,
@@ -30,6 +32,7 @@ def generate(
     as_text: bool = False,
     engine: WritingEngine = "litert",
     variant: Variant | None = None,
+    reading: TableReading,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
     """Translate, answer or continue texts with a bundle.
@@ -42,13 +45,14 @@ def generate(
         as_text: Take TEXT that looks like the name of a file for a text.
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
+        reading: How the table of --csv is read where that cannot be found.
         generation: How answers are written.
     """
     from tfx_transformer.bundle import read_config
 
     if csv and not column:
         column = CHECKED.get(read_config(bundle)["task"], "text")
-    found = read_texts(texts, csv, column, as_text)
+    found = read_texts(texts, csv, column, as_text, reading)
     answers = open_generator(bundle, engine, variant).generate(found, **vars(generation))
     print("\n".join(answers))
     pairs = zip(found, answers, strict=True)
@@ -116,6 +120,7 @@ def export(
     context: int | None = None,
     check: Path | None = None,
     column: str | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle.
 
@@ -129,6 +134,7 @@ def export(
         context: Tokens of prompt and answer of a decoder-only model. [all]
         check (FILE.csv): Table on whose texts or images the exports are verified.
         column (NAME): Column of them in --check. [source, instruction, text or path]
+        reading: How the table of --check is read where that cannot be found.
     """
     from tfx_transformer.bundle import read_config
 
@@ -138,7 +144,8 @@ def export(
             raise InputError(f"--to {one!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
     path = _import(bundle, name, overwrite, context) if _is_source(bundle) else Path(bundle)
     config = read_config(path)
-    texts = _checked_inputs(check, column, config) if check else []
+    table = reading.given_file(check, "--check")
+    texts = _checked_inputs(table, column, config) if table else []
     exported = Exported(path, None if quantize == "none" else quantize, beams, context)
     made = [make(exported) for format, make in FORMATS.items() if format in formats]
     if not any(made):
@@ -153,7 +160,9 @@ def export(
     return results
 
 
-def _checked_inputs(file: Path, column: str | None, config: dict[str, Any]) -> Sequence[str]:
+def _checked_inputs(
+    file: str | os.PathLike[str], column: str | None, config: dict[str, Any]
+) -> Sequence[str]:
     """Return the texts or images on which exports are verified."""
     if config["architecture"].get("image_size"):
         from tfx_transformer.data import read_labelled_images

@@ -138,9 +138,7 @@ def _explained(name: str, error: Exception) -> InputError:
             "  Wait some minutes, then repeat the command."
         )
     if status >= 500:
-        return InputError(
-            f"{where}: the hub has a fault ({status}).\n  Repeat the command later."
-        )
+        return InputError(f"{where}: the hub has a fault ({status}).\n  Repeat the command later.")
     if isinstance(error, OfflineModeIsEnabled):
         return InputError(f"{where}: HF_HUB_OFFLINE forbids to send anything.\n  Unset it.")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.arguments import refuse_files
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Engine, Variant, check_writable, read_texts
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
@@ -42,6 +44,7 @@ def embed(
     prompt: str | None = None,
     engine: Engine = "litert",
     variant: Variant | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Make a vector of each text: print it, or save all of them.
 
@@ -55,9 +58,10 @@ def embed(
         prompt (NAME): Prompt of the embedder to put before each text.
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
+        reading: How the table of --csv is read where that cannot be found.
     """
     check_vector_file(save)
-    found = read_texts(texts, csv, column, as_text)
+    found = read_texts(texts, csv, column, as_text, reading)
     make, method = embedder(Chosen(bundle, engine, variant, prompt))
     vectors = make(found)
     print(f"vectors of {vectors.shape[1]:,} numbers: {method}")
@@ -88,6 +92,7 @@ def similar(
     picture: Path | None = None,
     engine: Engine = "litert",
     variant: Variant | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Compare texts, find the nearest rows of a CSV, or score similarity against people's.
 
@@ -106,6 +111,7 @@ def similar(
         picture (FILE.png): Picture to draw of the cosines of all texts.
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
+        reading: How the table of --csv is read where that cannot be found.
     """
     check_writable(picture=picture)
     scored = (first, second, score)
@@ -114,10 +120,11 @@ def similar(
             "--row-prompt is of rows that are searched.\n"
             "  Give TEXT and --csv FILE.csv --column COLUMN, or use --prompt alone."
         )
+    table = reading.given_file(csv)
     if any(scored):
         if picture:
             raise InputError("--picture draws texts. Pairs have no picture.\n  Drop it.")
-        if not all(scored) or not csv or texts:
+        if not all(scored) or not table or texts:
             raise InputError(
                 "scored pairs are read from a file.\n"
                 "  Give [BUNDLE] --csv FILE.csv --first COLUMN --second COLUMN --score COLUMN."
@@ -125,16 +132,16 @@ def similar(
         if prompt is not None and not bundle:
             raise InputError("--prompt is of an embedder.\n  Name its bundle, or drop the flag.")
         chosen = Chosen(bundle, engine, variant, prompt) if bundle else None
-        return _evaluate(chosen, csv, {"first": first, "second": second, "score": score})
+        return _evaluate(chosen, table, {"first": first, "second": second, "score": score})
     if not bundle:
         raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
     remedy = "The rows of a table are searched with --csv FILE.csv --column COLUMN."
     refuse_files(texts, remedy, as_text)
     chosen = Chosen(bundle, engine, variant, prompt, row_prompt)
-    if csv:
+    if table:
         if not texts or count < 1:
             raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
-        return _search(chosen, texts, csv, column, count, picture)
+        return _search(chosen, texts, table, column, count, picture)
     if len(texts) < 2:
         raise InputError(
             f"{quantity(len(texts), 'text')} cannot be compared.\n"
@@ -175,7 +182,7 @@ def _draw_cosines(chosen: Chosen, vectors, texts: Sequence[str], picture: Path |
 def _search(
     chosen: Chosen,
     searched: Sequence[str],
-    csv: Path,
+    csv: str | os.PathLike[str],
     column: str,
     count: int,
     picture: Path | None,
@@ -208,7 +215,9 @@ def _search(
     return {"method": method, "results": results}
 
 
-def _evaluate(chosen: Chosen | None, csv: Path, columns: dict[str, str]) -> dict[str, Any]:
+def _evaluate(
+    chosen: Chosen | None, csv: str | os.PathLike[str], columns: dict[str, str]
+) -> dict[str, Any]:
     """Return Spearman's correlation of each kind of vector with people's scores."""
     import numpy as np
 
@@ -235,7 +244,9 @@ def _evaluate(chosen: Chosen | None, csv: Path, columns: dict[str, str]) -> dict
     return {"pairs": len(scores), "spearman": results, "method": method}
 
 
-def _scored_pairs(csv: Path, columns: dict[str, str]) -> tuple[list[str], list[str], list[float]]:
+def _scored_pairs(
+    csv: str | os.PathLike[str], columns: dict[str, str]
+) -> tuple[list[str], list[str], list[float]]:
     from tfx_transformer.data.tables import read_table
 
     table = read_table(csv, columns)
@@ -305,7 +316,7 @@ def _mean_of_states(chosen: Chosen) -> tuple[Embed, str]:
     return mean_of, f"mean of the {part}'s last states ({model.task}, not trained to embed)"
 
 
-def read_column(file: Path, column: str) -> list[str]:
+def read_column(file: str | os.PathLike[str], column: str) -> list[str]:
     """The cells of one column of a CSV."""
     from tfx_transformer.data.tables import read_table
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.cli.classifiers import classifier
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Engine, Variant, read_texts
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ def tag(
     as_text: bool = False,
     engine: Engine = "litert",
     variant: Variant | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Mark names, places and the like in texts with a bundle.
 
@@ -32,13 +34,14 @@ def tag(
         as_text: Take TEXT that looks like the name of a file for a text.
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
+        reading: How the table of --csv is read where that cannot be found.
     """
     from tfx_transformer.bundle import read_config
     from tfx_transformer.runtime import describe_entities
 
     if csv and not column:
         column = (read_config(bundle).get("columns") or ["text"])[0]
-    read = read_texts(texts, csv, column, as_text)
+    read = read_texts(texts, csv, column, as_text, reading)
     found = open_tagger(bundle, engine, variant).tag(read)
     for text, entities in zip(read, found, strict=True):
         print(f"{describe_entities(entities)}   {text}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import os
 import shutil
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tfx_transformer import files
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import check_writable
 from tfx_transformer.console import write_as_is
 from tfx_transformer.errors import InputError
@@ -26,6 +28,28 @@ SHOWN_TEXTS, SHOWN_ROWS, DRAWN_TEXTS = 20, 3, 4
 SHOWN_TOKENS, KEPT_TOKENS = 100, 2_000
 
 
+@dataclasses.dataclass(frozen=True)
+class CountedTable:
+    """Settings of reading a table that cannot be found in it; --encoding names a tokenizer here.
+
+    Attributes:
+        table_encoding (NAME): Encoding of a CSV or TSV, such as cp932. [found]
+        delimiter (SIGN): What separates its cells, such as ';' or tab. [found]
+        sheet (NAME): Sheet of a workbook. [the only one]
+        table (NAME): Table of a SQLite database. [the only one]
+    """
+
+    table_encoding: str = ""
+    delimiter: str = ""
+    sheet: str = ""
+    table: str = ""
+
+    def file(self, csv: Path | None) -> str | os.PathLike[str] | None:
+        """Return the table of --csv with how it is read; None if there is none."""
+        reading = TableReading(self.table_encoding, self.delimiter, self.sheet, self.table)
+        return reading.given_file(csv)
+
+
 def tokens(
     *texts: str,
     csv: Path | None = None,
@@ -35,6 +59,7 @@ def tokens(
     tokenizers: Sequence[tuple[Literal["bundle", "tokenizer", "encoding"], str]] = (),
     html: Path | None = None,
     png: Path | None = None,
+    reading: CountedTable,
 ) -> dict[str, Any]:
     """Count tokens of texts, files or a CSV column: per language, by one tokenizer or several.
 
@@ -49,6 +74,7 @@ def tokens(
         encoding (NAME): Count with an encoding of tiktoken, or by 'bytes'; may repeat. [bytes]
         html (FILE.html): File to write the tokens to, as a page.
         png (FILE.png): Picture to draw of the tokens of the first texts.
+        reading: How the table of --csv is read where that cannot be found.
     """
     from tfx_transformer.text.counting import table
 
@@ -59,9 +85,10 @@ def tokens(
     if parallel and not csv:
         raise InputError("--parallel is a column of --csv.\n  Give --csv FILE.csv --column NAME.")
     check_writable(html=html, png=png)
+    table_file = reading.file(csv)
     splitters = _splitters(tokenizers or [("encoding", "bytes")])
-    if csv:
-        counted = _count_column(csv, column, parallel, skip_bad_rows, splitters)
+    if table_file:
+        counted = _count_column(table_file, column, parallel, skip_bad_rows, splitters)
     else:
         counted = _count_texts(texts, splitters)
     notes = counted.comparison.sentences() if counted.comparison else []
@@ -147,7 +174,11 @@ def _pieces(text: str) -> Iterable[str]:
 
 
 def _count_column(
-    csv: Path, column: str, parallel: str, skip_bad_rows: bool, splitters: list[Splitter]
+    csv: str | os.PathLike[str],
+    column: str,
+    parallel: str,
+    skip_bad_rows: bool,
+    splitters: list[Splitter],
 ) -> _Counted:
     from tfx_transformer.data.tables import stream_table
     from tfx_transformer.text.counting import Tally, compare, sample

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Engine, Variant, check_writable
 from tfx_transformer.cli.similar import (
     Chosen,
@@ -63,6 +64,7 @@ def documents(
     engine: Engine = "litert",
     variant: Variant | None = None,
     picture: Path | None = None,
+    reading: TableReading,
 ) -> dict[str, Any]:
     """Make vectors of the texts in a CSV: by their words, or by a bundle.
 
@@ -77,12 +79,14 @@ def documents(
         engine: Program that runs the model.
         variant: TFLite file that runs. [the first that is there]
         picture (FILE.png): Picture to draw of them.
+        reading: How the table is read where that cannot be found.
     """
     check_writable(picture=picture)
     check_vector_file(save)
     _check_counts(max_words=max_words)
-    texts = read_column(file, column)
-    groups = read_column(file, group) if group else None
+    table = reading.file(file)
+    texts = read_column(table, column)
+    groups = read_column(table, group) if group else None
     if bundle:
         make, method = embedder(Chosen(bundle, engine, variant))
     else:

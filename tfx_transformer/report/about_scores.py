@@ -72,22 +72,22 @@ def scores_section(records: Records, say: Say) -> Html | None:
             "div",
             _confusion(records, say),
             _classes_table(records, say),
-            _calibration(records, say),
+            *_calibration(records, say),
             *number_charts(records, say),
             class_="figures",
         ),
     )
 
 
-def _calibration(records: Records, say: Say) -> Html | None:
+def _calibration(records: Records, say: Say) -> list[Html | None]:
     """Return how far the probabilities can be relied on, before and after calibration: figures, a
-    reliability diagram, and the thresholds of the labels; None: that was not measured."""
+    reliability diagram, and the thresholds of the labels; nothing if that was not measured."""
     known = records.result.get("calibration")
     if not isinstance(known, dict):
         content, caption = records.picture("calibration.png"), say("calibration picture")
         if not content:
-            return None
-        return tag("figure", tag("figcaption", caption), picture(content, caption))
+            return []
+        return [tag("figure", tag("figcaption", caption), picture(content, caption))]
     sides = {side: known[side] for side in ("before", "after") if isinstance(known.get(side), dict)}
     rows = [
         [say(measure), *(value_text(measure, values.get(measure)) for values in sides.values())]
@@ -97,8 +97,8 @@ def _calibration(records: Records, say: Say) -> Html | None:
     kind = "calibration caption" if temperature != 1 else "calibration not needed"
     caption = say(kind, temperature=f"{temperature:g}")
     header = ["", *(say(f"{side} calibration") for side in sides)]
-    found = [table(caption, header, rows), _reliability(records, say, temperature != 1)]
-    return tag("div", *found, _thresholds(records, say))
+    figures = table(caption, header, rows)
+    return [figures, _reliability(records, say, temperature != 1), _thresholds(records, say)]
 
 
 def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
@@ -106,7 +106,7 @@ def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
     known = records.result.get("reliability")
     if not isinstance(known, dict):
         return None
-    lines: dict[str, list[tuple[float, float]]] = {say("perfect calibration"): [(0, 0), (1, 1)]}
+    lines: dict[str, list[tuple[float, float]]] = {}
     for side in ("before", "after") if has_before else ("after",):
         bins = known.get(side)
         points = [
@@ -117,6 +117,7 @@ def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
         lines[say(f"{side} calibration")] = [
             (x, y) for x, y in points if x is not None and y is not None
         ]
+    lines[say("perfect calibration")] = [(0, 0), (1, 1)]
     return line_chart(say("calibration picture"), say("confidence"), lines, whole=False)
 
 
@@ -170,7 +171,8 @@ def _comparison_table(records: Records, say: Say) -> Html | None:
     for side, value in (("old", old), ("new", new)):
         interval = _ends(measure, found.get(f"{side}_interval"))
         name = user_text(str(found.get(f"{side}_name")), 80)
-        rows.append([f"{say(f'{side} model')}: {name}", value_text(measure, value), interval])
+        label = join(f"{say(f'{side} model')}: ", name)
+        rows.append([label, value_text(measure, value), interval])
     distance = change_text(measure, new, old, say)
     rows.append([say("difference"), distance, _ends(measure, found.get("difference"))])
     count = number(found.get("count")) or 0
