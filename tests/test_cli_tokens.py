@@ -2,6 +2,7 @@
 
 import csv
 import html.parser
+import inspect
 import json
 import os
 import re
@@ -323,3 +324,27 @@ def test_bad_arguments(command, parallel, tmp_path, arguments, message):
     assert errors.startswith(message)
     assert all(line.startswith("  ") for line in errors.splitlines()[1:])
     assert sorted(os.listdir(tmp_path)) == before
+
+
+def test_a_table_is_read_as_the_flags_say(command, tmp_path):
+    (tmp_path / "my.csv").write_bytes("text\tnote\nはい\tx\nいいえ\ty\n".encode("cp932"))
+    flags = ("--csv", "my.csv", "--table-encoding", "cp932", "--delimiter", "tab")
+    status, output, errors = command("tokens", *flags, "--json")
+    assert status == 0, errors
+    counted = json.loads(output)["tokenizers"][0]
+    assert (counted["characters"], counted["bytes"]) == (5, 15), "of はい and いいえ in UTF-8"
+    status, _, errors = command("tokens", "a text", "--delimiter", "tab")
+    assert status == 2 and "--delimiter is for a table, and there is none" in errors
+
+
+def test_every_verb_that_reads_a_table_has_the_flags():
+    from tfx_transformer.cli import VERBS
+
+    known = {name: parameters_of(verb) for name, verb in VERBS.items()}
+    reading = {name for name, names in known.items() if names & {"csv", "check"}}
+    assert reading >= {"classify", "embed", "export", "generate", "similar", "tag", "tokens"}
+    assert {name for name in reading if "reading" not in known[name]} == set()
+
+
+def parameters_of(verb):
+    return set(inspect.signature(verb).parameters) if inspect.isfunction(verb) else set()

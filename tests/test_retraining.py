@@ -4,6 +4,7 @@ better of two models, against numbers by hand."""
 import base64
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import openpyxl
@@ -26,7 +27,7 @@ from tfx_transformer.evaluation.comparison import (
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_labels
 from tfx_transformer.evaluation.intervals import paired_difference
 from tfx_transformer.evaluation.labels import with_labels
-from tfx_transformer.prediction.classification import Classification
+from tfx_transformer.prediction.classification import Classification, Labels
 from tfx_transformer.training.folder import free_path
 from tfx_transformer.training.past import Past, split_of
 
@@ -425,3 +426,137 @@ def test_a_free_place_beside_a_bundle(tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own-2").mkdir()
     assert free_path(tmp_path / "own").name == "own-3"
+
+
+# evaluate NEW FILE --against OLD
+
+
+@pytest.fixture
+def two(tmp_path, monkeypatch):
+    """Makes two bundles of a task, which answer what they are given."""
+    from tfx_transformer.cli import comparing, regressors, taggers
+
+    monkeypatch.chdir(tmp_path)
+
+    def make(task, models, **details):
+        for name, model in models.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            architecture = {"multi_label": False, "image_size": 0}
+            config = {"format": 1, "task": task, "architecture": architecture}
+            own = {"labels": model.labels.names} if hasattr(model, "labels") else {}
+            bundle.write_config(tmp_path / name, config | own | details)
+
+        def opened(path, *_, **__):
+            return models[path.name]
+
+        monkeypatch.setattr(comparing, "classifier", opened)
+        monkeypatch.setattr(comparing, "open_generator", opened)
+        monkeypatch.setattr(regressors, "open_regressor", opened)
+        monkeypatch.setattr(taggers, "open_tagger", opened)
+
+    return make
+
+
+class Says:
+    """Answers every text by a table."""
+
+    def __init__(self, answers, names=()):
+        self.answers = answers
+        if names:
+            self.labels = Labels(names)
+
+    def probabilities(self, texts):
+        names = self.labels.names
+        return np.eye(len(names))[[names.index(self.answers[text]) for (text,) in texts]]
+
+    def generate(self, texts, **_):
+        return [self.answers[text] for text in texts]
+
+    def predict(self, texts):
+        return np.array([self.answers[text] for (text,) in texts])
+
+    def tag(self, texts):
+        return [self.answers[text] for text in texts]
+
+
+def compared(command, *flags):
+    status, output, errors = command("evaluate", "new", "my.csv", "--against", "old", *flags)
+    assert status == 0, errors
+    return " ".join(output.split())
+
+
+def test_two_classifiers_on_the_same_rows(command, two):
+    old = {"one": "a", "two": "a", "three": "b", "four": "a"}
+    new = old | {"two": "b", "four": "b"}
+    two("classification", {"old": Says(old, ["a", "b"]), "new": Says(new, ["b", "a", "c"])})
+    write("my.csv", [("one", "a"), ("two", "b"), ("three", "b"), ("four", "b"), ("five", "c")])
+    text = compared(command)
+    assert "1 row left out: one of the bundles does not know the label." in text
+    assert "new against old on the same 4 held-out rows: accuracy 100.0 %" in text
+    assert "before 50.0 %" in text and "difference +50.0 points" in text
+    low, high = paired_difference(np.ones(4, bool), np.array([1, 0, 1, 0], bool))
+    assert f"(95 %: {100 * low:+.1f} to {100 * high:+.1f})" in text
+
+
+def test_two_translators_on_the_same_rows(command, two):
+    rows = [(f"text {n}", f"the answer number {n} is long enough") for n in range(12)]
+    old = {source: "the answer is wrong in all of its words" for source, _ in rows}
+    two("seq2seq", {"old": Says(old), "new": Says(dict(rows))})
+    write("my.csv", rows, "source,target")
+    text = compared(command)
+    assert "on the same 12 held-out rows: BLEU 100.0" in text
+    assert "The new model is better." in text
+
+
+def test_two_regressors_on_the_same_rows(command, two):
+    rows = [(f"text {n}", n) for n in range(20)]
+    two("regression", {"old": Says({t: n + 3 for t, n in rows}),
+                       "new": Says({t: n - 1 + n % 2 / 10 for t, n in rows})})  # fmt: skip
+    write("my.csv", rows, "text,target")
+    text = compared(command)
+    assert "mean absolute error 0.95" in text and "before 3" in text
+    assert "The new model is better." in text, "less is better"
+
+
+def test_two_taggers_on_the_same_rows(command, two):
+    rows = [f"Tokyo {n}" for n in range(6)]
+    with open("my.jsonl", "w") as file:
+        for text in rows:
+            spans = [{"start": 0, "end": 5, "label": "place"}]
+            file.write(json.dumps({"text": text, "spans": spans}) + "\n")
+
+    class Span:
+        start, end, label = 0, 5, "place"
+
+    two("tagging", {"old": Says({t: [] for t in rows}), "new": Says({t: [Span()] for t in rows})})
+    status, output, errors = command("evaluate", "new", "my.jsonl", "--against", "old")
+    assert status == 0, errors
+    assert "100.0 %" in output and "The new model is better." in output
+
+
+def test_what_cannot_be_compared_is_refused(command, two):
+    says = Says({"one": "a"}, ["a", "b"])
+    two("classification", {"old": says, "new": says})
+    write("my.csv", [("one", "x")])
+    status, _, errors = command("evaluate", "new", "my.csv", "--against", "old")
+    assert status == 2 and "no row has a label that both bundles know" in errors
+    status, _, errors = command(
+        "evaluate", "new", "my.csv", "--against", "old", "--save", "out.csv"
+    )
+    assert status == 2 and "--save is of one bundle" in errors
+    config = bundle.read_config("old")
+    bundle.write_config(
+        Path("old"), config | {"architecture": {"multi_label": True, "image_size": 0}}
+    )
+    status, _, errors = command("evaluate", "new", "my.csv", "--against", "old")
+    assert status == 2 and "old answers something else than new" in errors
+    status, _, errors = command("evaluate", "new", "my.csv", "--against", "nowhere")
+    assert status == 2 and "nowhere is not a bundle" in errors
+
+
+def test_less_is_better_of_an_error():
+    old, new = np.full(9, 2.0), np.full(9, 1.0)
+    found = compare_means("mae", old, new)
+    assert (found.verdict, found.better) == ("better", "new")
+    found = compare_means("mae", new, old)
+    assert (found.verdict, found.better) == ("worse", "old")

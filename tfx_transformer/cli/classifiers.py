@@ -161,7 +161,6 @@ def classifier(
 
 def evaluate_classifier(scored: Scored) -> dict[str, Any]:
     """Score a classifier on a CSV, or of images also on a folder with a folder for each label."""
-    from tfx_transformer import data
     from tfx_transformer.evaluation.labels import score_labels, score_multi_label
     from tfx_transformer.evaluation.mistakes import (
         as_text,
@@ -169,20 +168,12 @@ def evaluate_classifier(scored: Scored) -> dict[str, Any]:
         write_mistakes,
     )
 
-    config = scored.config
-    model, names = classifier(scored.bundle, scored.engine, scored.variant), config["labels"]
-    several = bool(config["architecture"]["multi_label"])
+    model, names = classifier(scored.bundle, scored.engine, scored.variant), scored.config["labels"]
+    several = bool(scored.config["architecture"]["multi_label"])
     if several and scored.save:
         raise InputError("--save lists the mistakes where a row has one label.\n  Drop it.")
-    skip = {"skip_bad_rows": scored.skip_bad_rows}
-    if config["architecture"]["image_size"]:
-        read = data.read_labelled_images(scored.file, *scored.columns.values(), **skip)
-        truth = read.targets(names)
-    else:
-        text, label, separator = scored.columns.values()
-        separator = separator or ("|" if several else "")
-        read = data.read_labelled_texts(scored.file, text, label, separator, **skip)
-        truth = read.targets(names, several)
+    read = read_labelled(scored)
+    truth = read.targets(names, True) if several else read.targets(names)
     probabilities = model.probabilities(read.inputs)
     scores = (score_multi_label if several else score_labels)(probabilities, truth, names)
     right = scores["exact_match"] if several else scores["accuracy"]
@@ -197,3 +188,16 @@ def evaluate_classifier(scored: Scored) -> dict[str, Any]:
         mistakes = most_confident_mistakes(shown, probabilities, truth, names, len(truth))
         write_mistakes(scored.save, mistakes)
     return scores
+
+
+def read_labelled(scored: Scored) -> Any:
+    """Return the labelled texts or images on which a classifier is scored."""
+    from tfx_transformer import data
+
+    architecture = scored.config["architecture"]
+    skip = {"skip_bad_rows": scored.skip_bad_rows}
+    if architecture["image_size"]:
+        return data.read_labelled_images(scored.file, *scored.columns.values(), **skip)
+    text, label, separator = scored.columns.values()
+    separator = separator or ("|" if architecture["multi_label"] else "")
+    return data.read_labelled_texts(scored.file, text, label, separator, **skip)

@@ -31,7 +31,7 @@ def evaluate_regressor(scored: Scored) -> dict[str, Any]:
 
     skip = {"skip_bad_rows": scored.skip_bad_rows}
     read = data.read_scored_texts(scored.file, *scored.columns.values(), **skip)
-    model = _regressor(scored.bundle, scored.engine, scored.variant)
+    model = open_regressor(scored.bundle, scored.engine, scored.variant)
     predicted = model.predict(read.inputs).astype("float64")
     scores = finite_scores(score_numbers(predicted, read.numbers))
     intervals = number_intervals(predicted, read.numbers)
@@ -56,7 +56,7 @@ def _shown(name: str, value: float | None, interval: Sequence[float] | None) -> 
     return f"{shown[0]}  ({' to '.join(shown[1:])})" if interval else shown[0]
 
 
-def _regressor(path: Path, engine: str, variant: Variant | None) -> Any:
+def open_regressor(path: Path, engine: str, variant: Variant | None) -> Any:
     """Return the model of the bundle at a path, on an engine.
 
     Raises:

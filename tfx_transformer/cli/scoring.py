@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.cli.classifiers import evaluate_classifier
+from tfx_transformer.cli.comparing import compare
 from tfx_transformer.cli.data import ScoredColumns, TableReading, check_given
 from tfx_transformer.cli.engines import Variant, WritingEngine, check_writable, open_generator
 from tfx_transformer.cli.regressors import evaluate_regressor
@@ -62,6 +63,7 @@ def evaluate(
     variant: Variant | None = None,
     tokenize: Tokenize | None = None,
     save: Path | None = None,
+    against: Path | None = None,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
     """Score a bundle on a file: translations, answers, labels, spans, numbers, bits per byte.
@@ -76,6 +78,8 @@ def evaluate(
         variant: TFLite file that runs. [the first that is there]
         tokenize: How BLEU splits words. [by the references' script]
         save (FILE.csv): File to write source, answer and reference to, or mistakes, or errors.
+        against (BUNDLE): Older bundle to compare with on the same rows instead: both scores, and
+            their difference with a 95 % interval.
         generation: How answers are written.
     """
     from tfx_transformer.bundle import read_config
@@ -109,7 +113,7 @@ def evaluate(
             f"{', '.join(unused)}: not used to score {bundle}, of task {task!r}.\n  Drop it."
         )
     check_writable(save=save)
-    return scoring.score(scored)
+    return compare(scored, kind, against) if against else scoring.score(scored)
 
 
 def _unused(scored: Scored, scoring: Scoring) -> list[str]:

@@ -11,20 +11,29 @@ import numpy as np
 from tfx_transformer import wording
 from tfx_transformer.evaluation.intervals import (
     Interval,
+    bleu_samples,
     bootstrap_interval,
     mean_interval,
     paired_difference,
+    percentile_interval,
     proportion_interval,
 )
 from tfx_transformer.evaluation.labels import labelled_right
-from tfx_transformer.evaluation.score_text import distance_text, number_text, value_text
+from tfx_transformer.evaluation.score_text import (
+    ERRORS,
+    LOSSES,
+    distance_text,
+    number_text,
+    value_text,
+)
+from tfx_transformer.evaluation.texts import score_texts
 
 Verdict = Literal["better", "no different", "worse"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """A new model against an old one, on the same examples. More is better.
+    """A new model against an old one, on the same examples.
 
     Attributes:
         measure: name of the score, as in `wording.TEXTS`.
@@ -55,14 +64,23 @@ class Comparison:
     def verdict(self) -> Verdict:
         """The new model against the old one: better or worse where the interval leaves zero out."""
         low, high = self.difference or (-np.inf, np.inf)
+        if self._is_error:
+            low, high = -high, -low
         if low > 0:
             return "better"
         return "worse" if high < 0 else "no different"
 
     @property
     def better(self) -> Literal["old", "new"]:
-        """The model with the higher score; of equal ones the new one, which knows more examples."""
-        return "new" if self.new >= self.old else "old"
+        """The model with the better score; of equal ones the new one, which knows more examples."""
+        if self.new == self.old:
+            return "new"
+        return "new" if (self.new < self.old) == self._is_error else "old"
+
+    @property
+    def _is_error(self) -> bool:
+        """True of a score of which less is better."""
+        return self.measure in (*ERRORS, *LOSSES)
 
     def sentences(self, language: str | None = None) -> list[str]:
         """Return the two scores, their difference, and which model is kept.
@@ -210,4 +228,37 @@ def compare_scores(
         count,
         unit,
         **names,
+    )
+
+
+def compare_texts(
+    old: Sequence[str],
+    new: Sequence[str],
+    references: Sequence[str],
+    tokenize: str | None = None,
+    **options: str,
+) -> Comparison:
+    """Return the comparison of two models by BLEU, resampled alike (Koehn 2004).
+
+    Args:
+        old, new: what each writes.
+        references: what should come out, side by side.
+        tokenize: of `texts.score_texts`.
+        options: of `Comparison`.
+    """
+    known = [score_texts(written, references, tokenize) for written in (old, new)]
+    first, second = (
+        bleu_samples(written, references, scores["bleu_tokenize"])
+        for written, scores in zip((old, new), known, strict=True)
+    )
+    has_both = first is not None and second is not None
+    return Comparison(
+        "bleu",
+        known[0]["bleu"],
+        known[1]["bleu"],
+        None if first is None else percentile_interval(first),
+        None if second is None else percentile_interval(second),
+        percentile_interval(second - first) if has_both else None,
+        len(references),
+        **{"unit": "row", **options},
     )

@@ -83,7 +83,7 @@ def bootstrap_interval(
     random = np.random.default_rng(seed)
     resamples = int(np.clip(_DRAWS // count, _FEWEST, _RESAMPLES))
     scores = [score(random.integers(0, count, count)) for _ in range(resamples)]
-    return _percentiles(np.asarray(scores))
+    return percentile_interval(np.asarray(scores))
 
 
 def mean_interval(values: Sequence[float], seed: int = 0) -> Interval | None:
@@ -111,7 +111,7 @@ def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:
     drawn = drawn.reshape(-1, classes, classes)
     hits = np.diagonal(drawn, axis1=1, axis2=2)
     both = drawn.sum(axis=1) + drawn.sum(axis=2)
-    return _percentiles((2 * hits / np.maximum(both, 1)).mean(axis=1))
+    return percentile_interval((2 * hits / np.maximum(both, 1)).mean(axis=1))
 
 
 def bleu_interval(
@@ -123,21 +123,31 @@ def bleu_interval(
     Args:
         written, references, tokenize: of `texts.score_texts`.
     """
+    drawn = bleu_samples(written, references, tokenize)
+    return None if drawn is None else percentile_interval(drawn)
+
+
+def bleu_samples(
+    written: Sequence[str], references: Sequence[str], tokenize: str
+) -> np.ndarray | None:
+    """Return the BLEU of 1,000 resamples of texts, float (1000,), the same ones whatever was
+    written; None if there are fewer than two texts. Arguments as of `bleu_interval`."""
     import sacrebleu
 
-    return _corpus_interval(sacrebleu.metrics.BLEU(tokenize=tokenize), written, references)
+    return _corpus_samples(sacrebleu.metrics.BLEU(tokenize=tokenize), written, references)
 
 
 def chrf_interval(written: Sequence[str], references: Sequence[str]) -> Interval | None:
     """Return the interval of chrF, as `bleu_interval`."""
     import sacrebleu
 
-    return _corpus_interval(sacrebleu.metrics.CHRF(), written, references)
+    drawn = _corpus_samples(sacrebleu.metrics.CHRF(), written, references)
+    return None if drawn is None else percentile_interval(drawn)
 
 
-def _corpus_interval(
+def _corpus_samples(
     metric: Any, written: Sequence[str], references: Sequence[str]
-) -> Interval | None:
+) -> np.ndarray | None:
     from sacrebleu.significance import _bootstrap_resample
 
     if len(written) < 2:
@@ -145,7 +155,7 @@ def _corpus_interval(
     # `corpus_score(n_bootstrap=…)` fails where some scores are float32 and others 0.0.
     statistics = metric._extract_corpus_statistics(written, [references])
     _, scores = _bootstrap_resample(statistics, metric, _RESAMPLES)
-    return _percentiles(np.array([float(score.score) for score in scores]))
+    return np.array([float(score.score) for score in scores])
 
 
 def _third_side(a: float, b: float, cosine: float) -> float:
@@ -153,7 +163,8 @@ def _third_side(a: float, b: float, cosine: float) -> float:
     return float(np.sqrt(max(a * a - 2 * cosine * a * b + b * b, 0.0)))
 
 
-def _percentiles(scores: np.ndarray) -> Interval | None:
+def percentile_interval(scores: np.ndarray) -> Interval | None:
+    """Return the middle 95 % of resampled scores; None if one of them is not finite."""
     if not np.isfinite(scores).all():
         return None
     return Interval(*np.percentile(scores, [2.5, 97.5]).tolist())

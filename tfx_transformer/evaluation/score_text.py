@@ -9,8 +9,9 @@ from tfx_transformer.reprs import significant
 _PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
 _DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
 
-# Scores of which less is better, in the unit of the data.
+# Scores of which less is better: in the unit of the data, and of how surprising a text is.
 ERRORS = ("mae",)
+LOSSES = ("bits_per_byte", "perplexity")
 
 
 def number_text(measure: str, value: float, sign: str = "") -> str:
