@@ -133,7 +133,8 @@ def export(
         beams: Width of the exported beam search.
         context: Tokens of prompt and answer of a decoder-only model. [all]
         check (FILE.csv): Table on whose texts or images the exports are verified.
-        column (NAME): Column of them in --check. [source, instruction, text or path]
+        column (NAME): Column of them in --check, or several, separated by commas.
+            [as in training, else source, instruction, text or path]
         reading: How the table of --check is read where that cannot be found.
     """
     from tfx_transformer.bundle import read_config
@@ -162,16 +163,21 @@ def export(
 
 def _checked_inputs(
     file: str | os.PathLike[str], column: str | None, config: dict[str, Any]
-) -> Sequence[str]:
+) -> Sequence[Any]:
     """Return the texts or images on which exports are verified."""
     if config["architecture"].get("image_size"):
         from tfx_transformer.data import read_labelled_images
 
         return read_labelled_images(file, column or "path").files
+    from tfx_transformer.data.labelled_text import text_columns
     from tfx_transformer.data.tables import read_table
 
-    column = column or CHECKED.get(config["task"], "text")
-    return read_table(file, {"column": column}).columns["column"]
+    column = column or config.get("columns") or CHECKED.get(config["task"], "text")
+    columns = text_columns(column)
+    several = len(columns) > 1
+    table = read_table(file, columns, allow_empty=columns if several else ())
+    rows = list(zip(*table.columns.values(), strict=True))
+    return rows if several else [text for (text,) in rows]
 
 
 def _to_saved_model(exported: Exported) -> str:

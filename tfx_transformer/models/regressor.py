@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import keras
-import numpy as np
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
@@ -84,7 +83,7 @@ def in_units(model: Regressor, mean: float, deviation: float) -> Regressor:
     for weight in made.weights:
         if "seed_generator" in weight.path:
             continue
-        values = np.asarray(trained[weight.path].value, "float32").astype("float64")
+        values = keras.ops.convert_to_numpy(trained[weight.path].value).astype("float64")
         if weight.path.startswith("logits/"):
             values = deviation * values
         if weight.path == "logits/bias":
