@@ -1,5 +1,5 @@
 # make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test      checks code style and types, and runs every test but the slow ones with coverage
+# make test      checks code style and types, runs every test but the slow ones, counts lines run
 # make test-all  lists the slow tests by file and runs all: every family by Keras and as TFLite files,
 #                GPUs, published weights
 # make soak      kills small trainings at random moments and mutates files, for an hour or more
@@ -32,7 +32,9 @@ demo: $(ENVIRONMENT)
 test: $(ENVIRONMENT)
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --project pyproject.toml --pythonpath $(BIN)/python
-	$(BIN)/pytest -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered --cov-fail-under=95
+	$(BIN)/python -m slipcover --json --out .coverage.json -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m slipcover --merge .coverage.json --out .coverage.json --skip-covered \
+		--fail-under 95
 
 test-all: $(ENVIRONMENT)
 	@echo "Tests that make test leaves out, by file:"
