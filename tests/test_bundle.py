@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tfx_transformer import bundle, files, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.saving import load, model_card, save
+from tfx_transformer.models.saving import load, model_card, save, update_config
 from tfx_transformer.models.tasks import Seq2SeqLM
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -542,6 +542,20 @@ def test_an_update_hashes_only_what_is_new(copy, hashed):
         files.write(folder / "README.md", "!" * length)
     assert sorted(path.name for path in hashed) == ["README.md", "new.txt"]
     bundle.verify(copy)
+
+
+def test_an_update_of_the_configuration_hashes_no_weights(copy, hashed):
+    with (copy / "model.safetensors").open("ab") as file:
+        file.write(b"!")
+    update_config(copy, scores={"bleu": 7})
+    names = {path.name for path in hashed}
+    assert names == {"config.json", "README.md"}
+    assert bundle.read_config(copy)["scores"] == {"bleu": 7}
+    with pytest.raises(InputError, match="model.safetensors does not have the checksum"):
+        bundle.verify(copy)
+    (copy / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="config.json does not have the checksum"):
+        update_config(copy, scores={})
 
 
 def test_every_file_of_a_tokenizer_is_known(tmp_path):

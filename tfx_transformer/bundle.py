@@ -308,14 +308,16 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
 
 
 @consistent_read
-def _copy(path: Path, folder: Path) -> tuple[tuple[int, ...] | None, dict[tuple, str]]:
-    """Make a copy of a verified bundle in an empty folder.
+def _copy(
+    path: Path, folder: Path, opens: Iterable[str] | None = None
+) -> tuple[tuple[int, ...] | None, dict[tuple, str]]:
+    """Make a copy of a verified bundle in an empty folder; opens: see `verify`.
 
     Returns: the identity of the bundle, and the digests of the copies by `_content`.
     """
     for left in folder.iterdir():  # of a bundle that was replaced
         shutil.rmtree(left) if left.is_dir() else left.unlink()
-    verify(path)
+    verify(path, opens)
     known = {}
     for file, digest in _listed_sums(path).items():
         target = folder / file
@@ -335,14 +337,20 @@ def _exists(path: Path) -> InputError:
 
 
 @contextlib.contextmanager
-def updating(path: str | os.PathLike) -> Iterator[Path]:
+def updating(path: str | os.PathLike, opens: Iterable[str] | None = None) -> Iterator[Path]:
     """A temporary copy of a bundle (hard links where there are any) that replaces it at the end.
 
     Files in it must be replaced, not changed in place.
+
+    Args:
+        path: the bundle's folder.
+        opens: names of the files that are going to be opened. Only these are hashed; the others
+            keep the sums that they have, so that a damaged one is found when it is opened. None:
+            all files.
     """
     path = Path(path)
     with _temporary(path) as folder:
-        before, known = _copy(path, folder)
+        before, known = _copy(path, folder, opens)
 
         def check() -> None:
             if _identity(path) != before:

@@ -97,9 +97,9 @@ def model_card(name: str, config: Config, folder: Path | None = None) -> str:
 
 
 def update_config(path: str | os.PathLike, **details: Any) -> None:
-    """Adds details, JSON values, to the `config.json` and the README of a bundle."""
+    """Add details, JSON values, to the `config.json` and the README of a bundle."""
     path = Path(path)
-    with bundle.updating(path) as folder:
+    with bundle.updating(path, [bundle.CONFIG]) as folder:
         config = bundle.read_config(folder) | details
         bundle.write_config(folder, config)
         files.write(folder / "README.md", model_card(path.name, config, folder))

@@ -75,12 +75,12 @@ def is_good(result: Mapping[str, Any], variant: str) -> bool:
 
 
 def remove(path: Path, names: Sequence[str]) -> None:
-    """Removes exports from a bundle.
+    """Remove exports from a bundle.
 
     Args:
         names: as in `FILES`.
     """
-    with bundle.updating(path) as folder:
+    with bundle.updating(path, ()) as folder:
         for name in names:
             place = folder / FILES[name]
             if place.is_dir():
