@@ -18,9 +18,12 @@ from tfx_transformer.models.pretrained.family import (
     positions_from,
     refuse_other,
     reshape,
-    their_activation,
 )
-from tfx_transformer.models.pretrained.seq2seq import BART_FEED_FORWARD, bart_attention
+from tfx_transformer.models.pretrained.seq2seq import (
+    BART_FEED_FORWARD,
+    bart_attention,
+    bart_config,
+)
 
 # Positions are counted from here on (fairseq).
 _FIRST_POSITION = 2
@@ -75,29 +78,10 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
 
 def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
     kind = "mbart" if config.norm_first else "bart"
-    values = {
+    return bart_config(config) | {
         "model_type": "m2m_100" if config.position == "sinusoidal_fairseq" else kind,
-        "vocab_size": config.vocabulary_size,
-        "d_model": config.hidden_dim,
-        "activation_function": their_activation(config.activation),
-        "scale_embedding": config.scale_embedding,
         "tie_word_embeddings": config.tie_embeddings,
-        "max_position_embeddings": config.max_sequence_length,
-        "dropout": config.dropout,
-        "pad_token_id": config.padding_id,
-        "eos_token_id": config.end_id,
-        "forced_eos_token_id": config.end_id,
-        "decoder_start_token_id": config.start_id,
-        "is_encoder_decoder": True,
     }
-    sides = {"encoder": config.num_layers, "decoder": config.num_decoder_layers}
-    for side, count in sides.items():
-        values |= {
-            f"{side}_layers": count,
-            f"{side}_attention_heads": config.num_heads,
-            f"{side}_ffn_dim": config.intermediate_dim,
-        }
-    return values
 
 
 BART = Family(

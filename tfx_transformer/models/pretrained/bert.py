@@ -174,15 +174,17 @@ def _roberta_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     return values | {"max_position_embeddings": longest}
 
 
+# What transformers calls encoders with a head, behind the name of the family.
+ENCODER_TASKS = {
+    "ForMaskedLM": "masked",
+    "ForSequenceClassification": "classification",
+    "ForTokenClassification": "tagging",
+    "Model": "embedding",
+}
+
 BERT = Family(
     model_types=("bert",),
-    tasks={
-        "ForMaskedLM": "masked",
-        "ForPreTraining": "masked",
-        "ForSequenceClassification": "classification",
-        "ForTokenClassification": "tagging",
-        "Model": "embedding",
-    },
+    tasks=ENCODER_TASKS | {"ForPreTraining": "masked"},
     fields=_bert_fields,
     layout=_bert_layout,
     to_config=_bert_config,
@@ -194,12 +196,7 @@ BERT = Family(
 
 ROBERTA = Family(
     model_types=("roberta", "xlm-roberta", "camembert"),
-    tasks={
-        "ForMaskedLM": "masked",
-        "ForSequenceClassification": "classification",
-        "ForTokenClassification": "tagging",
-        "Model": "embedding",
-    },
+    tasks=ENCODER_TASKS,
     fields=_roberta_fields,
     layout=_roberta_layout,
     to_config=_roberta_config,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.models.pretrained.bert import ENCODER_TASKS
 from tfx_transformer.models.pretrained.family import (
     Family,
     Tensor,
@@ -93,12 +94,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 DISTILBERT = Family(
     model_types=("distilbert",),
-    tasks={
-        "ForMaskedLM": "masked",
-        "ForSequenceClassification": "classification",
-        "ForTokenClassification": "tagging",
-        "Model": "embedding",
-    },
+    tasks=ENCODER_TASKS,
     fields=_fields,
     layout=_layout,
     to_config=_config,

@@ -12,6 +12,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.bert import (
     BERT_BLOCK,
+    ENCODER_TASKS,
     LOGITS,
     classifier_fields,
     encoder_config,
@@ -62,13 +63,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 ELECTRA = Family(
     model_types=("electra",),
-    tasks={
-        "ForMaskedLM": "masked",
-        "ForSequenceClassification": "classification",
-        "ForTokenClassification": "tagging",
-        "Model": "embedding",
-        "ForPreTraining": "embedding",
-    },
+    tasks=ENCODER_TASKS | {"ForPreTraining": "embedding"},
     fields=_fields,
     layout=_layout,
     to_config=_config,

@@ -8,6 +8,7 @@ from typing import Any
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained.bert import (
     BERT_BLOCK,
+    ENCODER_TASKS,
     LOGITS,
     classifier_fields,
     encoder_config,
@@ -77,12 +78,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 MPNET = Family(
     model_types=("mpnet",),
-    tasks={
-        "ForMaskedLM": "masked",
-        "ForSequenceClassification": "classification",
-        "ForTokenClassification": "tagging",
-        "Model": "embedding",
-    },
+    tasks=ENCODER_TASKS,
     fields=_fields,
     layout=_layout,
     to_config=_config,

@@ -225,22 +225,19 @@ def _t5_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     }
 
 
-def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+def bart_config(config: TransformerConfig) -> dict[str, Any]:
+    """Return what config.json of Marian and of BART say alike."""
     values = {
-        "model_type": "marian",
         "vocab_size": config.vocabulary_size,
         "d_model": config.hidden_dim,
         "activation_function": their_activation(config.activation),
         "scale_embedding": config.scale_embedding,
         "max_position_embeddings": config.max_sequence_length,
-        "static_position_embeddings": True,
-        "share_encoder_decoder_embeddings": True,
         "dropout": config.dropout,
         "pad_token_id": config.padding_id,
         "eos_token_id": config.end_id,
         "forced_eos_token_id": config.end_id,
         "decoder_start_token_id": config.start_id,
-        "bad_words_ids": [[config.padding_id]],
         "is_encoder_decoder": True,
     }
     sides = {"encoder": config.num_layers, "decoder": config.num_decoder_layers}
@@ -251,6 +248,15 @@ def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
             f"{side}_ffn_dim": config.intermediate_dim,
         }
     return values
+
+
+def _marian_config(config: TransformerConfig, task: str) -> dict[str, Any]:
+    return bart_config(config) | {
+        "model_type": "marian",
+        "static_position_embeddings": True,
+        "share_encoder_decoder_embeddings": True,
+        "bad_words_ids": [[config.padding_id]],
+    }
 
 
 T5 = Family(
