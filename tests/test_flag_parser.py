@@ -273,6 +273,8 @@ USUAL = {
         (["a b", "wheat", "--until=7"], {}),
         (["a b", "wheat", "x", "-y", "--until=7"], None),
         (["--until=7", "a b", "wheat", "--", "x", "-y"], {"loaves": ("x", "-y")}),
+        (["a b", "wheat", "x", "--until=7", "y", "z"], {"loaves": ("x", "y", "z")}),
+        (["a b", "--until=7", "wheat", "x"], {"loaves": ("x",)}),
         (["a b", "wheat", "--until=7", "--notes=1", "--notes="], {"notes": ("1", "")}),
         (
             ["a b", "wheat", "--until=7", "--nut", "p", "--seed=q", "--nut=r"],
@@ -302,6 +304,8 @@ def test_arguments_of_a_verb_are_those_of_its_function(arguments, expected):
         ),
         (["order", "", "--until=7"], "argument SHOP: expected the name of a file"),
         (["order", "a", "oat", "--until=7"], "argument KIND: invalid choice: 'oat'"),
+        (["order", "a", "--until=7", "oat"], "argument KIND: invalid choice: 'oat'"),
+        (["many", "sell", "rye", "1", "--json", "2"], "unrecognized arguments: 2"),
         (["order", "a", "--until=7", "--degree"], "expected one argument"),
         (["order", "a", "--until=7", "--salted"], "The nearest flag is --sliced. See: bread order"),
         (["order", "a", "--until=7", "--steam=x"], "argument --steam: invalid float value: 'x'"),

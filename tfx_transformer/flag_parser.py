@@ -61,11 +61,29 @@ class FlagParser(argparse.ArgumentParser):
         raise InputError(f"{message}.\n  {hint}")
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
-        """Return what was parsed and what is unknown; of a verb nothing may be."""
+        """Return what was parsed and what is unknown; of a verb nothing may be.
+
+        `argparse` gives a list of texts what stands before the first flag only.
+        """
         parsed, unknown = super().parse_known_args(args, namespace)
+        if self.is_verb and not any(text.startswith("-") for text in unknown):
+            unknown = self._place(parsed, unknown)
         if unknown and self.is_verb:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
         return parsed, unknown
+
+    def _place(self, parsed: argparse.Namespace, texts: list[str]) -> list[str]:
+        """Give texts to the arguments without a flag that may have more; return what is left."""
+        for action in self._actions:
+            if action.nargs == "?" and not action.option_strings and texts:
+                if getattr(parsed, action.dest) is action.default:
+                    setattr(parsed, action.dest, self._get_values(action, texts[:1]))
+                    texts = texts[1:]
+            elif action.nargs == "*" and texts:
+                before = getattr(parsed, action.dest)
+                setattr(parsed, action.dest, [*before, *self._get_values(action, texts)])
+                texts = []
+        return texts
 
 
 def make_parser(function: Callable[..., Any], prog: str) -> FlagParser:
