@@ -15,7 +15,15 @@ from tfx_transformer.page.assembly import joined
 
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "tfx_transformer" / "page" / "app"
-MODULES = ("tokenizers.js", "sampling.js", "images.js", "tables.js", "words.js", "tags.js")
+MODULES = (
+    "tokenizers.js",
+    "sampling.js",
+    "images.js",
+    "tables.js",
+    "words.js",
+    "tags.js",
+    "heads.js",
+)
 
 
 @functools.cache

@@ -1,8 +1,10 @@
 """Pages that run bundles in a browser: their files, and the JavaScript that needs no browser."""
 
 import base64
+import csv
 import hashlib
 import html
+import io
 import json
 import re
 import shutil
@@ -196,6 +198,34 @@ def test_tables_are_read():
     assert [table["rows"] for table in found] == [[["q"], ["r"]], [["1", "2"]]]
 
 
+def test_tables_are_written():
+    rows = [["text", "label"], ['a "b", c', "x\ny"], ["é", ""]]
+    written, read = javascript.run("[toCsv(data), readTable(toCsv(data), 'x.csv')]", rows)
+    assert list(csv.reader(io.StringIO(written, newline=""))) == rows
+    assert [read["header"], *read["rows"]] == rows
+
+
+def test_a_head_is_that_of_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(11)
+    for classes, each, width, scale in [(2, 3, 5, 1.0), (3, 10, 17, 0.3), (5, 10, 33, 2.0)]:
+        centres = random.normal(0, scale, (classes, width))
+        labels = np.repeat(np.arange(classes), each)
+        vectors = centres[labels] + random.normal(0, 0.7, (len(labels), width))
+        others = centres[labels] + random.normal(0, 0.7, (len(labels), width))
+        model = LogisticRegression(tol=1e-8, max_iter=10_000).fit(vectors, labels)
+        script = """((w) => data[3].map((x) => headLogits(w, x)))(fitHead(...data.slice(0, 3)))"""
+        data = [vectors.tolist(), labels.tolist(), classes, others.tolist()]
+        logits = np.array(javascript.run(script, data))
+        found = np.exp(logits - logits.max(1, keepdims=True))
+        found /= found.sum(1, keepdims=True)
+        if classes > 2:  # of two, scikit-learn penalises one row of weights instead of two
+            np.testing.assert_allclose(found, model.predict_proba(others), atol=2e-4)
+        right = (found.argmax(1) == labels).mean()
+        assert abs(right - model.score(others, labels)) <= 1 / len(labels)
+
+
 def special(*names):
     return Tokenizer.train(["a"], 300, names)
 
@@ -307,7 +337,7 @@ def test_one_file_holds_everything(bundled, litert, tmp_path):
     page = file.read_text("utf-8")
     assert "connect-src 'none'" in page
     for name in ("model.tflite", "litert.compat.js.gz", "litert.compat.wasm.gz"):
-        assert f'id="file {name}"' in page
+        assert f'id="file-{name}"' in page
     assert write_single(content, file) == file
     (tmp_path / "other.html").write_text("mine")
     with pytest.raises(InputError, match="something other than a page"):

@@ -173,6 +173,20 @@ def test_vectors_are_those_of_python(text_embedder, opened):
     np.testing.assert_allclose(vectors, model.embed(texts), atol=1e-5)
 
 
+def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened):
+    from sklearn.linear_model import LogisticRegression
+
+    tab, model = opened(text_embedder.path)
+    texts, others = words(60)[:30], words(60)[30:]
+    labels = [0 if "cat" in text else 1 if "dog" in text else 2 for text in texts]
+    names = ["a", "b", "c"]
+    tab.ask("teach", {"texts": texts, "labels": labels, "names": names})
+    found = [tab.ask("recognize", {"text": text})["labels"][0]["id"] for text in others]
+    expected = LogisticRegression(max_iter=5000).fit(model.embed(texts), labels)
+    assert len(set(found)) > 1
+    assert found == expected.predict(model.embed(others)).tolist()
+
+
 def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, tmp_path):
     from tiny_models import tiny_encoder
 

@@ -19,6 +19,7 @@ WORKER = (
     "sampling.js",
     "images.js",
     "words.js",
+    "heads.js",
     "tags.js",
     "engine.js",
     "answers.js",
@@ -32,6 +33,7 @@ SCRIPT = (
     "writing_views.js",
     "label_views.js",
     "tag_view.js",
+    "teach_view.js",
     "vector_view.js",
     "page.js",
 )
@@ -65,7 +67,7 @@ def page_text(
         "licences": escape(_file("licences.txt")),
         "worker": _in_script(runtime) + joined(WORKER),
         "files": "\n".join(
-            f'<script type="text/plain" id="file {name}">{base64.b64encode(data).decode()}</script>'
+            f'<script type="text/plain" id="file-{name}">{base64.b64encode(data).decode()}</script>'
             for name, data in (held or {}).items()
         ),
         "script": script,

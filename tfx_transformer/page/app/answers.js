@@ -1,8 +1,9 @@
 // What a bundle answers, by its task: the counterpart of the package's `runtime` in Python.
 
 import {CausalSession, Encoder, TranslationSession} from './engine.js';
+import {fitHead, headLogits} from './heads.js';
 import {resizeImage} from './images.js';
-import {nextToken, softmax, Uniforms} from './sampling.js';
+import {argmax, nextToken, softmax, Uniforms} from './sampling.js';
 import {Tags, windows} from './tags.js';
 import {arrayOf, newDecoder, newTokenizer} from './tokenizers.js';
 
@@ -355,6 +356,8 @@ class Embedder {
   constructor(model, bundle) {
     Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
     this.encoder = new Encoder(model, bundle.ids.padding);
+    this.known = new Map(); // vectors of examples
+    this.head = null;
   }
 
   /** float32 (width); prompt: name of one of the model's, or null: the default. */
@@ -362,6 +365,31 @@ class Embedder {
     const start = this.prompts[prompt ?? this.defaultPrompt] ?? '';
     const {ids, cut} = frame(this.tokenizer, [start + text], this.frame, this.maxLength);
     return {vector: await this.encoder.runIds(ids), cut};
+  }
+
+  /** A head for named classes: {right: share of the examples that it names}. */
+  async teach({texts, labels, names, prompt = null}, call) {
+    const vectors = await this.#vectors(texts, prompt, call);
+    this.head = {names, weights: fitHead(vectors, labels, names.length)};
+    const right = vectors.filter((vector, index) =>
+      argmax(headLogits(this.head.weights, vector)) === labels[index]);
+    return {right: right.length / labels.length};
+  }
+
+  /** What the head says of a text. */
+  async recognize({text, prompt = null}, call) {
+    const [vector] = await this.#vectors([text], prompt, call);
+    const logits = Float32Array.from(headLogits(this.head.weights, vector));
+    return classification(logits, {labels: this.head.names, severalLabels: false});
+  }
+
+  /** Vectors of texts, each made once. */
+  async #vectors(texts, prompt, call) {
+    const key = (text) => JSON.stringify([prompt, text]);
+    const missing = [...new Set(texts)].filter((text) => !this.known.has(key(text)));
+    const found = await this.many({texts: missing, prompt}, call);
+    found.forEach((vector, index) => this.known.set(key(missing[index]), vector));
+    return texts.map((text) => this.known.get(key(text)));
   }
 
   /** The vectors of many texts. */

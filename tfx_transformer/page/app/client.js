@@ -16,7 +16,7 @@ const RELAXED_SIMD = Uint8Array.from([
 
 /** The bytes of a file of the page: in the page itself, or beside it. */
 async function asset(name) {
-  const held = document.getElementById(`file ${name}`);
+  const held = document.getElementById(`file-${name}`);
   let bytes;
   if (held) {
     bytes = fromBase64(held.textContent);

@@ -6,7 +6,7 @@ import {tokenView} from './token_view.js';
 const MOST_BARS = 12;
 
 /** The labels with their probabilities, the most probable first. */
-function labelBars() {
+export function labelBars() {
   const list = el('ol', {class: 'bars', 'aria-live': 'polite'});
   const more = el('p', {class: 'quiet'});
   return {
@@ -115,7 +115,7 @@ function signed(value) {
 export function textView(page) {
   const {client, bundle} = page;
   const fields = Array.from({length: bundle.columns.length || 1}, (_, index) =>
-    el('textarea', {id: `text ${index}`, rows: bundle.columns.length > 1 ? 3 : 5,
+    el('textarea', {id: `text-${index}`, rows: bundle.columns.length > 1 ? 3 : 5,
       maxLength: 100_000}));
   const isNumber = bundle.kind === 'number';
   const bars = isNumber ? oneNumber() : labelBars();

@@ -124,5 +124,5 @@ globalThis.tfx = {
     return answer;
   },
 };
-hush(document.getElementById('no script'));
-document.getElementById('no script').remove();
+hush(document.getElementById('no-script'));
+document.getElementById('no-script').remove();

@@ -53,6 +53,12 @@ function cells(text, separator) {
   return rows;
 }
 
+/** A table as CSV: cells are quoted where they need it. */
+export function toCsv(rows) {
+  const cell = (text) => (/[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  return rows.map((row) => `${row.map(cell).join(',')}\n`).join('');
+}
+
 /** [{name, best}] of the columns; the best is called text, or has the longest cells. */
 export function columnsOf({header, rows}) {
   const sample = rows.slice(0, 200);

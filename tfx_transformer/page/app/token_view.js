@@ -18,7 +18,7 @@ export function tokenView({client, showError}) {
         el('span', {
           class: `c${index % COLOURS}${part ? ' part' : ''}`,
           title: `${id}`,
-        }, visible(text)),
+        }, part ? text : visible(text)),
         el('wbr'),
       ]));
     } catch (error) {

@@ -3,6 +3,7 @@
 import {columnsOf, readTable} from './tables.js';
 import {el, later, number, tell} from './dom.js';
 import {languageOfText} from './dom.js';
+import {teachView} from './teach_view.js';
 import {tokenView} from './token_view.js';
 
 const MOST_TEXTS = 20_000;
@@ -149,7 +150,8 @@ export function vectorsView(page) {
         el('label', {for: 'file', class: 'button', say: 'choose table'})),
       columnRow, ...kinds.map((kind) => kind?.row ?? null)),
     el('div', {}, el('h2', {say: 'most similar'}), progress, list),
-    el('div', {class: 'wide'}, tokens.element));
+    el('div', {class: 'wide'}, tokens.element,
+      teachView(page, () => kinds[1]?.select.value ?? null)));
   return {
     element,
     ready() {

@@ -29,6 +29,8 @@ const CALLS = {
   answer: (request, call) => answerer.answer(request, call),
   explain: (request, call) => answerer.explain(request, call),
   many: (request, call) => answerer.many(request, call),
+  teach: (request, call) => answerer.teach(request, call),
+  recognize: (request, call) => answerer.recognize(request, call),
   reset: () => answerer.reset(),
 };
 
