@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx_transformer import json_files
-from tfx_transformer.data.sources import Problem, as_text, show
+from tfx_transformer.data.sources import Problem, as_text, shorten, show
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.spans import Span
 from tfx_transformer.text.words import is_inside_character
@@ -84,12 +84,12 @@ def check_span(text: str, span: Span) -> str | None:
         last = end - len(held) + len(held.rstrip())
         if first >= last:
             return f"holds only blanks, from {start} to {end}\nRemove it."
-        return f"begins or ends with a blank: {show(held)}\nIt should be from {first} to {last}."
+        return f"begins or ends with a blank: {shorten(held)!r}\nIt should be from {first} to {last}."
     for place in (start, end):
         if is_inside_character(text, place):
             around = text[max(place - 2, 0) : place + 2]
             return (
-                f"begins or ends within a character, at {place} ({show(around)})\nWhat people see "
+                f"begins or ends within a character, at {place} ({around!r})\nWhat people see "
                 "as one character, such as an emoji or a letter with its marks, is several here: "
                 "begin before it, and end behind it."
             )
@@ -118,9 +118,9 @@ def _read_span(text: str, entry: Any) -> Span | str:
         return problem
     said = entry.get("text") if isinstance(entry, Mapping) else None
     if isinstance(said, str) and said != text[span.start : span.end]:
-        held = show(text[span.start : span.end])
+        held = shorten(text[span.start : span.end])
         return (
-            f"says {show(said)}, and the text has {held} from {span.start} to {span.end}\n"
+            f"says {shorten(said)!r}, and the text has {held!r} from {span.start} to {span.end}\n"
             "Are begin and end counted in bytes or UTF-16 units? Count characters (code points)."
         )
     return span
@@ -141,4 +141,5 @@ def _values(entry: Any) -> Sequence[Any] | None:
 
 
 def _shown(text: str, span: Span) -> str:
-    return f"{span.label} {show(text[span.start : span.end])} ({span.start} to {span.end})"
+    held = shorten(text[span.start : span.end])
+    return f"{span.label} {held!r} ({span.start} to {span.end})"

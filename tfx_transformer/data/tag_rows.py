@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer.data.json_records import lines
-from tfx_transformer.data.sources import Problem, row_error, show
+from tfx_transformer.data.sources import Problem, row_error, shorten
 from tfx_transformer.data.span_cells import check_span
 from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.spans import OUTSIDE, Span
 
 # How names of files with columns and blank lines end.
@@ -75,7 +76,7 @@ def read_columns(path: Path) -> Iterator[TokenRow]:
         if len(cells) != width or width < 2:
             raise row_error(
                 str(path),
-                f"the line has {len(cells)} columns"
+                f"the line has {quantity(len(cells), 'column')}"
                 + (f", the first one has {width}." if width > 1 else "."),
                 "Expected a token, its tag behind a tab or space, and a blank line between "
                 "sentences.\nA table with a header needs columns 'text' and 'spans', or "
@@ -150,7 +151,7 @@ def _sentence(rows: Sequence[TokenRow]) -> Sentence | tuple[Any, Problem]:
     for span in spans:
         if fault := check_span(text, span):
             reason, _, remedy = fault.partition("\n")
-            shown = f"the span {span.label} {show(text[span.start : span.end])}"
+            shown = f"the span {span.label} {shorten(text[span.start : span.end])!r}"
             return rows[0].row, Problem(None, f"{shown} {reason}", remedy or _RULE)
     return Sentence(rows[0].row, text, tuple(spans))
 
@@ -165,9 +166,9 @@ def _problem(tag: str, before: str, column: str = "") -> Problem | None:
         remedy = _RULE
         if prefix in ("E", "L", "S", "U") and label:
             remedy += " Of BIOES and BILOU write E- and L- as I-, S- and U- as B-."
-        return Problem(column, f"the tag {show(tag)} is not one of IOB2", remedy)
+        return Problem(column, f"the tag {shorten(tag)!r} is not one of IOB2", remedy)
     if prefix == "I" and before and before[2:] != label:
-        reason = f"the tag {show(tag)} follows {show(before)}, and nothing of {label!r} has begun"
+        reason = f"the tag {shorten(tag)!r} follows {shorten(before)!r}, and nothing of {label!r} has begun"
         remedy = f"{_RULE} Write B-{label} where a span begins (files in IOB1 do not)."
         return Problem(column, reason, remedy)
     return None
