@@ -84,10 +84,16 @@ class FreshPlan(BatchPlan):
         return [first + indices for indices in super().order(epoch)]
 
 
-def pad(rows: Sequence[Sequence[int]], padding_id: int) -> np.ndarray:
-    """int32 (rows, length): the rows side by side, filled up with `padding_id`."""
+def pad(rows: Sequence[Sequence[int]], padding_id: int, most: int | None = None) -> np.ndarray:
+    """int32 (rows, length): the rows side by side, filled up with `padding_id`.
+
+    Args:
+        most: a length that is not exceeded, unless a row is longer; None: any.
+    """
     longest = max(map(len, rows))
     length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
+    if most is not None:
+        length = max(longest, min(length, most))
     table = np.full((len(rows), length), padding_id, "int32")
     for row, ids in zip(table, rows, strict=True):
         row[: len(ids)] = ids

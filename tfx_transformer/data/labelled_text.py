@@ -247,7 +247,7 @@ def text_batches(
 
     def batch(numbers):
         indices = numbers % len(ids)
-        token_ids = pad(list(map(row, numbers)), tokenizer.padding_id)
+        token_ids = pad(list(map(row, numbers)), tokenizer.padding_id, max_length)
         return {"token_ids": token_ids}, targets[indices], weight[indices]
 
     return tf_dataset(plan, batch)

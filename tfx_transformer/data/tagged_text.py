@@ -137,7 +137,7 @@ def tagged_texts(
 
     def batch(numbers: np.ndarray) -> Any:
         rows = [row(int(number)) for number in numbers]
-        ids = pad([ids for ids, _, _ in rows], tokenizer.padding_id)
+        ids = pad([ids for ids, _, _ in rows], tokenizer.padding_id, max_length)
         tags, weights = np.zeros(ids.shape, "int32"), np.zeros(ids.shape, "float32")
         for place, (_, own, weight) in enumerate(rows):
             tags[place, : len(own)], weights[place, : len(own)] = own, weight
