@@ -178,8 +178,7 @@ def test_a_bad_row_leaves_its_sentence_out(tmp_path):
 
 def test_a_sentence_in_two_places_is_refused():
     with pytest.raises(InputError, match="sentence '1'.*twice"):
-        read_tagged_texts([dict(zip(("sentence", "token", "tag"), row, strict=True))
-                           for row in (("1", "a", "O"), ("2", "b", "O"), ("1", "c", "O"))])  # fmt: skip
+        read_tagged_texts({"sentence": [*"121"], "token": [*"abc"], "tag": [*"OOO"]})
     with pytest.raises(InputError, match="no column of spans"):
         read_tagged_texts([{"text": "a", "other": "b"}])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -80,9 +81,10 @@ def by_keras(made):
 def test_the_model_marks_what_it_has_learnt(made):
     scores = made[1]["scores"]
     assert scores["entity_f1"] > 0.9  # a dictionary reaches 1: the names are those of the training
-    assert scores["count"] == json.loads(
-        (made[0] / "runs/mine/data.json").read_text("utf-8")
-    )[1]["spans"]
+    assert (
+        scores["count"]
+        == json.loads((made[0] / "runs/mine/data.json").read_text("utf-8"))[1]["spans"]
+    )
     verified = made[1]["verified"]
     assert set(verified) == {"SavedModel", "TFLite float32", "TFLite int8"}
     assert all(found["identical"] >= 0.95 * found["of"] for found in verified.values())
@@ -98,7 +100,9 @@ def test_every_engine_marks_the_same(made, by_keras):
         assert all(0 < one.probability <= 1 for one in entities)
     by_litert = runtime.load(path, kind=runtime.TextTagger)
     _same(by_litert.tag(TEXTS), expected)
-    _same([entities for entities, _ in _run_saved_tagger(path, TEXTS, by_keras.tokenizer)], expected)
+    _same(
+        [entities for entities, _ in _run_saved_tagger(path, TEXTS, by_keras.tokenizer)], expected
+    )
     export.litert(path, "int4")
     found = runtime.load(path, "int4").tag(TEXTS)
     assert [bool(entities) for entities in found[:3]] == [True, True, False]
@@ -126,7 +130,7 @@ def test_tables_get_a_column_of_spans_that_is_read_again(made, by_keras, command
         assert [[list(s) for s in spans] for spans in read.spans] == [
             [[e["start"], e["end"], e["label"]] for e in es] for es in expected
         ]
-    first = json.loads(open("out.jsonl", encoding="utf-8").readline())
+    first = json.loads(Path("out.jsonl").read_text("utf-8").partition("\n")[0])
     assert first["spans"][0]["text"] == "Bo Lee" and first["n"] == "0"
     frame = pandas.DataFrame({"said": [*texts, None]})
     with pytest.warns(UserWarning, match="1 of 5 rows"):

@@ -84,7 +84,9 @@ def check_span(text: str, span: Span) -> str | None:
         last = end - len(held) + len(held.rstrip())
         if first >= last:
             return f"holds only blanks, from {start} to {end}\nRemove it."
-        return f"begins or ends with a blank: {shorten(held)!r}\nIt should be from {first} to {last}."
+        return (
+            f"begins or ends with a blank: {shorten(held)!r}\nIt should be from {first} to {last}."
+        )
     for place in (start, end):
         if is_inside_character(text, place):
             around = text[max(place - 2, 0) : place + 2]

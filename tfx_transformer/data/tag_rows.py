@@ -168,7 +168,8 @@ def _problem(tag: str, before: str, column: str = "") -> Problem | None:
             remedy += " Of BIOES and BILOU write E- and L- as I-, S- and U- as B-."
         return Problem(column, f"the tag {shorten(tag)!r} is not one of IOB2", remedy)
     if prefix == "I" and before and before[2:] != label:
-        reason = f"the tag {shorten(tag)!r} follows {shorten(before)!r}, and nothing of {label!r} has begun"
+        reason = f"the tag {shorten(tag)!r} follows {shorten(before)!r}"
+        reason += f", and nothing of {label!r} has begun"
         remedy = f"{_RULE} Write B-{label} where a span begins (files in IOB1 do not)."
         return Problem(column, reason, remedy)
     return None
