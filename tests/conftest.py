@@ -33,7 +33,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # By which files a bundle is needed that takes half a minute or more to make.
 NEEDED = {
-    "assistant": ("tests/test_assistant.py", "tests/test_serve.py"),
+    "assistant": (
+        "tests/test_assistant.py",
+        "tests/test_constraint.py",
+        "tests/test_serve.py",
+    ),
     "trained": ("tests/test_cli.py", "tests/test_export.py", "tests/test_serve_translator.py"),
     "encoder_bundles": (
         "tests/test_cli_classify.py",

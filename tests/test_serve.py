@@ -359,3 +359,62 @@ def test_the_page_loads_nothing(server):
     response = server.client.get("/")
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
     assert "assistant" in response.text and "<script" not in response.text
+
+
+# Answers of a given form
+
+
+def test_answers_follow_a_schema(client):
+    schema = {
+        "type": "object",
+        "properties": {"色": {"enum": ["白", "黒"]}, "sure": {"type": "boolean"}},
+        "required": ["色", "sure"],
+        "additionalProperties": False,
+    }
+    form = {"type": "json_schema", "json_schema": {"name": "color", "schema": schema}}
+    answer = ask(client, "What color is snow?", response_format=form, n=8, temperature=1.5)
+    for choice in answer.choices:
+        jsonschema.validate(json.loads(choice.message.content), schema)
+        assert choice.finish_reason == "stop"
+    pieces = list(ask(client, "x", response_format={"type": "json_object"}, stream=True))
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert isinstance(json.loads(text), dict)
+    one = ask(client, "x", extra_body={"choices": ["はい", "いいえ"]}).choices[0]
+    assert one.message.content in ("はい", "いいえ")
+    number = ask(client, "x", extra_body={"regex": "[0-9]{3}"}).choices[0]
+    assert re.fullmatch("[0-9]{3}", number.message.content)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"response_format": {"type": "xml"}}, "'response_format'"),
+        ({"response_format": {"type": "json_schema"}}, "'response_format'"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 1}}}, "response_"),
+        ({"regex": "(" * 3_000}, "regex cannot be used"),
+        ({"regex": "(a{999}){999}"}, "tokens"),
+        ({"choices": ["a", "a"]}, "different texts"),
+        ({"choices": ["a"], "stop": "b"}, "exclude"),
+        ({"choices": ["a b c d e f g h"], "max_tokens": 2}, "2 may be written"),
+        ({"top_logprobs": 3}, "logprobs"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_forms_that_cannot_be_used_are_refused(server, body, words):
+    response = server.post(CHAT, messages=said("x"), **body)
+    assert response.status_code == 400 and words in response.json()["error"]["message"]
+
+
+def test_log_probabilities(client, alone):
+    text = "What color is snow?"
+    expected = alone.answer(text, logprobs=2).tokens
+    found = ask(client, text, logprobs=True, top_logprobs=2).choices[0].logprobs.content
+    assert [one.token for one in found] == [one.token for one in expected]
+    values = [one.logprob for one in expected]
+    assert [one.logprob for one in found] == pytest.approx(values, abs=1e-3)
+    assert found[0].top_logprobs[1].token == expected[0].top[1][0]
+    chunks = list(ask(client, text, logprobs=True, stream=True))
+    streamed = [
+        one.token for c in chunks if c.choices[0].logprobs for one in c.choices[0].logprobs.content
+    ]
+    assert streamed == [one.token for one in expected]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import (
@@ -18,6 +19,9 @@ from tfx_transformer.cli.engines import (
 )
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
+
+if TYPE_CHECKING:
+    from tfx_transformer.generation.text import Answer
 
 # Column of the texts that models answer, and that exports are verified on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
@@ -53,10 +57,38 @@ def generate(
     if csv and not column:
         column = CHECKED.get(read_config(bundle)["task"], "text")
     found = read_texts(texts, csv, column, as_text, reading)
-    answers = open_generator(bundle, engine, variant).generate(found, **vars(generation))
-    print("\n".join(answers))
-    pairs = zip(found, answers, strict=True)
-    return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
+    if generation.has_form:
+        from tfx_transformer.generation.constraint import check
+
+        check(generation)  # before anything is loaded
+    generator = open_generator(bundle, engine, variant)
+    if generation.logprobs is None:
+        answers = generator.generate(found, **vars(generation))
+        print("\n".join(answers))
+        pairs = zip(found, answers, strict=True)
+        return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
+    answer = getattr(generator, "answer", None)
+    if answer is None:
+        raise InputError(
+            f"--engine {engine} does not say how probable its tokens are.\n"
+            "  Use --engine litert or keras, or drop --logprobs."
+        )
+    pairs = zip(found, answer(found, **vars(generation)), strict=True)
+    return {"answers": [{"text": text} | _describe(one) for text, one in pairs]}
+
+
+def _describe(answer: Answer) -> dict[str, Any]:
+    """Print an answer with the probabilities of its tokens; return both."""
+    print(answer.text)
+    for token in answer.tokens or ():
+        others = "  ".join(f"{name!r} {100 * math.exp(value):.1f} %" for name, value in token.top)
+        print(f"  {100 * math.exp(token.logprob):5.1f} %  {token.token!r:<16}  {others}".rstrip())
+    total = sum(token.logprob for token in answer.tokens or ())
+    return {
+        "answer": answer.text,
+        "logprob": total,
+        "tokens": [token._asdict() for token in answer.tokens or ()],
+    }
 
 
 def chat(

@@ -8,12 +8,14 @@ import math
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Variant
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.reprs import quantity
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ def predict(
     unsure: str = "0",
     batch_size: int = 64,
     variant: Variant | None = None,
+    schema: Path | None = None,
+    regex: str | None = None,
+    choices: Sequence[str] = (),
     overwrite: bool = False,
     reading: TableReading,
 ) -> dict[str, Any]:
@@ -50,6 +55,9 @@ def predict(
             right.
         batch_size: Rows answered together.
         variant: TFLite file that runs. [the first that is there]
+        schema (FILE.json): JSON Schema that the answers of a model that writes follow.
+        regex (REGEX): Regular expression that its answers match as a whole.
+        choices: Text that its answer may be; given several times, one of these.
         overwrite: Replace OUT.
         reading: How the table is read where that cannot be found.
     """
@@ -79,6 +87,8 @@ def predict(
         )
     # What decides the answers to a row.
     flags = {"column": column, "unsure": limit, "variant": variant, "batch_size": batch_size}
+    form = _form(schema, regex, choices)
+    flags |= form
     flags |= {name: value for name, value in vars(reading).items() if value}
     table_file = reading.file(file)
     output = OutputTable(save, {"bundle": _digest(bundle), "flags": flags}, overwrite)
@@ -89,6 +99,12 @@ def predict(
             "would have.\n  Rename it."
         )
     model = runtime.load(bundle, variant)
+    if form:
+        if not isinstance(model, runtime.TextGenerator):
+            raise InputError(
+                f"--{min(form)} is of use to a model that writes; {bundle} does not.\n  Drop it."
+            )
+        model.table_options = form
     done = output.open(table, prediction)
     if done:
         print(f"Goes on after {quantity(done, 'row')}.")
@@ -116,6 +132,21 @@ def _limit(unsure: str) -> float | str:
         shown = repr(unsure) if math.isnan(limit) else limit
         raise InputError(f"--unsure is {shown}.\n  Expected a probability from 0 to 1, or auto.")
     return limit
+
+
+def _form(schema: Path | None, regex: str | None, choices: Sequence[str]) -> dict[str, Any]:
+    """Return the options that give answers a form.
+
+    Raises:
+        InputError: they cannot be used.
+    """
+    options = GenerationOptions(schema=schema, regex=regex, choices=choices)
+    if options.has_form:
+        from tfx_transformer.generation.constraint import check
+
+        check(options)
+    given = {name: getattr(options, name) for name in ("schema", "regex", "choices")}
+    return {name: value for name, value in given.items() if value}
 
 
 def _report(save: Path, table: InputTable, count: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import ChatPreprocessor
-from tfx_transformer.generation.text import TextGenerator, Writer
+from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.reprs import quantity, short_repr
 
 
@@ -61,6 +61,7 @@ class Chat:
         choices = GenerationOptions(**options)
         if choices.beams > 1:
             raise InputError("a chat decodes without beams.\n  Drop --beams.")
+        form = self.generator.form(choices)
         generator, config = self.generator, self.generator.engine.config
         # What is beyond the whole context need not be read to be refused.
         text = generator.tokenizer.beginning(text, config.max_sequence_length)
@@ -74,7 +75,7 @@ class Chat:
                 "  Begin a new one."
             )
         draws = loop.uniforms(choices, loop.new_limit(choices, room), 1)
-        writer = Writer(generator.tokenizer, choices.stop, stream)
+        writer = generator.writer(choices, stream, form)
         if position < len(self._cached):  # from here on the cache is written over
             self._cached, self._pending, self._answered = self._cached[:position], [], 0
         loop.complete(self._session, ids, position, choices, config, draws, on_ids=writer)

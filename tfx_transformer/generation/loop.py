@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,9 @@ from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import Sampler
 
 Step = Callable[[np.ndarray, int, Any], tuple[np.ndarray, Any]]
+# What watches a generation: see `decode`. One with a method `choose` is asked for the state after
+# each token: it is given the logits, float (batch, vocabulary_size), the number of tokens that may
+# still be written, and a function from logits to the state that a choice by them leads to.
 OnIds = Callable[[np.ndarray], bool | None]
 
 
@@ -62,16 +66,22 @@ def decode(
     strategy = new_strategy(numpy_ops, options, limit, config)
     state = strategy.start(first_ids)
     unmoved = np.arange(len(first_ids))
+    choose = getattr(on_ids, "choose", None)
     for index in range(limit):
         if options.beams > 1 and not np.array_equal(state["rows"], unmoved):
             cache = reorder(cache, state["rows"])
         logits, cache = step(state["ids"], index, cache)
-        state = strategy.advance(state, index, logits, draws[index])
+        advance = functools.partial(_advance, strategy, state, index, draws[index])
+        state = advance(logits) if choose is None else choose(logits, limit - index, advance)
         if on_ids is not None and on_ids(state["ids"]):
             break
         if state["finished"].all():
             break
     return strategy.result(state)
+
+
+def _advance(strategy, state, index, draw, logits):
+    return strategy.advance(state, index, logits, draw)
 
 
 class Session(Protocol):

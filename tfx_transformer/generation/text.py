@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import codecs
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation import loop
+from tfx_transformer.generation import loop, numpy_ops
+from tfx_transformer.generation.constraint import Constraint, Vocabulary
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import PREPROCESSORS, ChatPreprocessor, Preprocessor
 from tfx_transformer.prediction.answers import TablePredictor
@@ -20,6 +22,32 @@ from tfx_transformer.text.messages import Message, clean_messages
 from tfx_transformer.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[Message]
+# Logits of tokens that may not be chosen.
+_NEVER = np.float32(-1e9)
+# Tokens that are drawn before one that leads to the end is taken.
+_TRIED = 8
+
+
+class TokenProbability(NamedTuple):
+    """A token that was written, and how probable it was to the model.
+
+    token: as text, broken bytes as \\xNN; logprob: natural logarithm of its probability, whatever
+    options changed it; top: the most probable tokens and theirs, the first one first.
+    """
+
+    token: str
+    logprob: float
+    top: list[tuple[str, float]]
+
+
+class Answer(NamedTuple):
+    """An answer.
+
+    text: of it; tokens: with `logprobs`, the tokens that were written, the end left out; else None.
+    """
+
+    text: str
+    tokens: list[TokenProbability] | None = None
 
 
 class Engine(Protocol):
@@ -48,6 +76,9 @@ class TextGenerator(TablePredictor):
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration less what the answer needs of it.
         batch_size: most texts that run together; texts of similar length do.
+
+    Attributes:
+        table_options: fields of `GenerationOptions` for the rows of a table.
     """
 
     def __init__(
@@ -64,6 +95,7 @@ class TextGenerator(TablePredictor):
         self.tokenizer = preprocessor.tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
+        self.table_options: dict[str, Any] = {}
 
     encoder = old_attribute("TextGenerator.encoder", "preprocessor")
 
@@ -115,6 +147,19 @@ class TextGenerator(TablePredictor):
         Raises:
             InputError: a text is too long and may not be cut, or an option is out of range.
         """
+        found = self.answer(texts, stream=stream, truncate=truncate, **options)
+        return found.text if isinstance(found, Answer) else [one.text for one in found]
+
+    def answer(
+        self,
+        texts: Prompt | Sequence[Prompt],
+        *,
+        stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Answer | list[Answer]:
+        """Return the answer to a text with, if asked for, the probabilities of its tokens; or the
+        list of those for a list. See `generate`."""
         single = is_one_prompt(texts)
         given: list[Any] = [texts] if single else list(texts)
         choices = GenerationOptions(**options)
@@ -123,19 +168,51 @@ class TextGenerator(TablePredictor):
                 "streaming needs one text and no beams.\n"
                 "  Beam search may still change its mind about every token."
             )
-        prompts = [self.encode(text, truncate) for text in given]
-        watched = stream is not None or choices.stop
+        form = self.form(choices)
+        most = self.max_prompt_tokens
+        if form is not None and truncate and self.preprocessor.answer_slots:
+            most = max(most + self.preprocessor.answer_slots - form.least, 1)
+        prompts = [self.encode(text, truncate, most) for text in given]
+        watched = stream or choices.stop or form or choices.logprobs is not None
         batch_size = 1 if watched else self.batch_size
-        results = [""] * len(given)
+        results = [Answer("")] * len(given)
         by_length = sorted(range(len(given)), key=lambda i: len(prompts[i]))
         for start in range(0, len(given), batch_size):
             batch = by_length[start : start + batch_size]
-            writer = Writer(self.tokenizer, choices.stop, stream) if watched else None
+            writer = self.writer(choices, stream, form) if watched else None
             rows = self.engine.generate_ids([prompts[i] for i in batch], choices, writer)
+            if writer is not None:
+                writer.check_form()
             for i, row in zip(batch, rows, strict=True):
-                watched_text = writer.finish() if watched else ""
-                results[i] = watched_text if choices.stop else self.decode(row)
+                written = writer.finish() if writer is not None else ""
+                text = written if choices.stop else self.decode(row)
+                results[i] = Answer(text, None if writer is None else writer.tokens)
         return results[0] if single else results
+
+    def form(self, options: GenerationOptions) -> Constraint | None:
+        """Return the form of answers that options ask for.
+
+        Raises:
+            InputError: it cannot be read, or is too complex.
+        """
+        return Constraint(options, self.vocabulary) if options.has_form else None
+
+    def writer(
+        self,
+        options: GenerationOptions,
+        stream: Callable[[str], None] | None = None,
+        form: Constraint | None = None,
+    ) -> Writer:
+        """Return what turns the ids of one answer into text, and holds it to its form."""
+        begun = None if form is None else form.begin()
+        return Writer(self.tokenizer, options.stop, stream, begun, options.logprobs)
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        """The tokens, for answers of a given form."""
+        config = self.engine.config
+        most = config.max_sequence_length
+        return Vocabulary(self.tokenizer, config.vocabulary_size, config.end_id, most)
 
     def __repr__(self) -> str:
         return (
@@ -200,6 +277,12 @@ class Writer:
         tokenizer: of the model.
         stop: texts before which the answer ends.
         stream: is given each piece of text.
+        constraint: the form of the answer, if it has one.
+        logprobs: how many of the most probable tokens are noted with each; None: nothing is.
+
+    Attributes:
+        ids: that were written.
+        tokens: their probabilities, if `logprobs` asks for them; that of the end is left out.
     """
 
     def __init__(
@@ -207,14 +290,58 @@ class Writer:
         tokenizer: Tokenizer,
         stop: Sequence[str] = (),
         stream: Callable[[str], None] | None = None,
+        constraint: Constraint | None = None,
+        logprobs: int | None = None,
     ) -> None:
         self._tokenizer, self._stop, self._stream = tokenizer, stop, stream
+        self._constraint, self._top = constraint, logprobs
+        self._logprobs: np.ndarray | None = None
+        self.tokens: list[TokenProbability] | None = None if logprobs is None else []
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self._text, self._shown, self._stopped, self._begun = "", 0, False, False
         self.ids: list[int] = []
 
+    def choose(
+        self, logits: np.ndarray, left: int, advance: Callable[[np.ndarray], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Return the state of a sampler after the next token, which its form allows.
+
+        A token after which no end could be reached is chosen anew among the others.
+
+        Args:
+            logits: float (1, vocabulary_size).
+            left: tokens that may still be written, this one included.
+            advance: logits -> the state after a choice by them; its `ids` are int (1,).
+
+        Raises:
+            InputError: the form of the answer needs more tokens than there are.
+        """
+        if self._top is not None:
+            self._logprobs = numpy_ops.log_softmax(logits[0].astype("float32"))
+        form = self._constraint
+        if form is None:
+            return advance(logits)
+        if not self.ids:
+            form.check_room(left)
+        mask = form.allowed()
+        for _ in range(_TRIED):
+            state = advance(np.where(mask, logits, _NEVER))
+            index = int(state["ids"][0])
+            if form.leaves_room(index, left - 1):
+                return state
+            mask[index] = False
+            if not mask.any():
+                break
+        mask[:] = False
+        mask[form.next_to_end(left)] = True
+        return advance(np.where(mask, logits, _NEVER))
+
     def __call__(self, ids: np.ndarray) -> bool:
         """Takes the next id, int32 (1,); True if the answer ends here."""
+        if self._constraint is not None:
+            self._constraint.accept(int(ids[0]))
+        if self.tokens is not None and self._logprobs is not None:
+            self._note(int(ids[0]))
         data = self._tokenizer.decode_bytes(ids[:1])
         begins, self._begun = not self._begun, self._begun or bool(data)
         if begins and self._tokenizer.leading_space:
@@ -226,6 +353,29 @@ class Writer:
         self._text = before
         self._show(len(before) if self._stopped else self._certain())
         return self._stopped
+
+    def _note(self, index: int) -> None:
+        """Note the probability of a token, unless it is special, as the end is."""
+        if index in self._tokenizer.special_tokens.values():
+            return
+        values = self._logprobs
+        best = numpy_ops.top_k(values, self._top)[1].tolist() if self._top else []
+        names = self._tokenizer.tokens([index, *best])
+        top = [(name, float(values[i])) for name, i in zip(names[1:], best, strict=True)]
+        self.tokens.append(TokenProbability(names[0], float(values[index]), top))
+
+    def check_form(self) -> None:
+        """Refuse a text that is not of the form that it should have.
+
+        Raises:
+            InputError: a limit has cut it.
+        """
+        if self._constraint is not None and not self._constraint.is_complete:
+            raise InputError(
+                f"the answer does not fit: after {len(self.ids)} tokens it is not of the form "
+                "that was asked for.\n"
+                "  Allow more tokens (max_new_tokens), or make the form or the prompt shorter."
+            )
 
     def finish(self) -> str:
         """The whole text; shows what was held back."""

@@ -46,7 +46,7 @@ class Prediction(NamedTuple):
 
 
 def _answers(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
-    return [[answer] for answer in model.generate(texts, truncate=True)]
+    return [[answer] for answer in model.generate(texts, truncate=True, **model.table_options)]
 
 
 def _labels(model: Any, inputs: list[Any], unsure: float | str) -> list[list[Any]]:

@@ -12,6 +12,7 @@ from typing import Any, TextIO, TypeVar, overload
 from tfx_transformer import bundle, flags
 from tfx_transformer.arguments import refuse_files
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier
@@ -42,6 +43,24 @@ __all__ = [
     "main",
     "rows_of",
 ]
+
+# Options of models that write, as flags of `run.pyz`: their types, and help.
+_GENERATION: dict[str, tuple[type, str]] = {
+    "max_new_tokens": (int, "most tokens to write"),
+    "beams": (int, "width of beam search: 1, or what the file was exported for"),
+    "length_penalty": (float, "exponent of the length that a beam's score is divided by"),
+    "temperature": (float, "0 takes the most probable token, above 0 draws"),
+    "top_k": (int, "draw among the k most probable tokens"),
+    "top_p": (float, "draw among the most probable tokens that reach p together"),
+    "repetition_penalty": (float, "above 1 avoids tokens already written"),
+    "seed": (int, "start of the draws"),
+    "schema": (Path, "JSON Schema that answers follow; needs llguidance"),
+    "regex": (str, "regular expression that answers match; needs llguidance"),
+}
+_REPEATED = {
+    "stop": "end before this text; may repeat",
+    "choices": "answer with this text, or another one that is given; needs llguidance",
+}
 
 M = TypeVar(
     "M", TextGenerator, TextClassifier, ImageClassifier, TextEmbedder, TextRegressor, TextTagger
@@ -130,7 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     standard input is one."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT|IMAGE")
-    parser.add_argument("--beams", type=int, default=1, help="1, or what the file was exported for")
+    for name, (kind, text) in _GENERATION.items():
+        parser.add_argument(
+            "--" + name.replace("_", "-"), type=kind, help=text, metavar=kind.__name__.upper()
+        )
+    for name in ("stop", "choices"):
+        parser.add_argument("--" + name, action="append", metavar="TEXT", help=_REPEATED[name])
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
     parser.add_argument("--prompt", metavar="NAME", help="of an embedder: put it before each text")
     parser.add_argument(
@@ -141,6 +165,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     def answer() -> dict[str, list[dict[str, Any]]]:
         path = Path(sys.argv[0]).resolve().parent
+        names = (*_GENERATION, *_REPEATED)
+        given_options = {n: getattr(chosen, n) for n in names if getattr(chosen, n) is not None}
+        GenerationOptions(**given_options)  # refuses them before anything is loaded
+        chosen.generation = given_options
         given = chosen.texts or _lines(sys.stdin)
         model, values = _load(path, chosen.variant, threads=None)
         if not values["architecture"].get("image_size"):

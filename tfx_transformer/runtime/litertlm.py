@@ -193,7 +193,8 @@ def _text_of(ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 def _check_greedy(options: GenerationOptions) -> None:
     greedy = GenerationOptions()
-    for name in ("beams", "top_k", "top_p", "temperature", "repetition_penalty"):
+    names = ("beams", "top_k", "top_p", "temperature", "repetition_penalty")
+    for name in (*names, "schema", "regex", "choices", "logprobs"):
         if getattr(options, name) != getattr(greedy, name):
             raise InputError(
                 f"{name} is {getattr(options, name)}, which LiteRT-LM does not do as the other "

@@ -132,7 +132,7 @@ def _load_tagger(parts: Parts) -> TextTagger:
 
 
 def _write(model: TextGenerator, texts, values, options) -> Answers:
-    written = model.generate(texts, beams=options.beams)
+    written = model.generate(texts, **options.generation)
     return Answers(texts, written, written)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -11,7 +12,10 @@ from typing import Any, NamedTuple
 from starlette.responses import Response, StreamingResponse
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.constraint import Constraint
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import ChatPreprocessor
+from tfx_transformer.generation.text import TokenProbability
 from tfx_transformer.serve import sampling
 from tfx_transformer.serve.endpoints import MODEL, Endpoint
 from tfx_transformer.serve.errors import JSON, Refusal, encode
@@ -33,6 +37,7 @@ _PROMPT = Field(
     needed=True,
 )
 _LONGER = Field({"type": "integer", "minimum": 1}, "OpenAI's newer name of max_tokens.")
+_COUNT = {"type": "integer", "minimum": 0, "maximum": 20}
 _USAGE = {
     "type": "object",
     "required": ["prompt_tokens", "completion_tokens", "total_tokens"],
@@ -68,7 +73,8 @@ class _Form(NamedTuple):
     """The names by which chat completions and completions differ.
 
     kind: of the object; prefix: of its id; whole: text -> fields of a choice; piece: (text, first)
-    -> fields of a choice in a stream; chunk: kind of the objects of a stream.
+    -> fields of a choice in a stream; chunk: kind of the objects of a stream; logprobs: fields of a
+    request -> probable tokens to note with each, or None; describe: probabilities -> JSON.
     """
 
     kind: str
@@ -76,11 +82,54 @@ class _Form(NamedTuple):
     whole: Any
     piece: Any
     chunk: str
+    logprobs: Any
+    describe: Any
 
 
 def _delta(text: str | None, first: bool) -> dict[str, Any]:
     delta: dict[str, Any] = {"role": "assistant"} if first else {}
     return {"delta": delta | ({} if text is None else {"content": text})}
+
+
+def _chat_logprobs(body: dict[str, Any]) -> int | None:
+    count = body.get("top_logprobs", 0)
+    if not body.get("logprobs"):
+        if count:
+            raise Refusal(
+                400, "The field 'top_logprobs' needs \"logprobs\": true.", param="top_logprobs"
+            )
+        return None
+    return count
+
+
+def _describe_in_chat(tokens: list[TokenProbability] | None) -> dict[str, Any] | None:
+    if tokens is None:
+        return None
+    content = [
+        _described(token.token, token.logprob)
+        | {"top_logprobs": [_described(*one) for one in token.top]}
+        for token in tokens
+    ]
+    return {"content": content, "refusal": None}
+
+
+def _described(token: str, logprob: float) -> dict[str, Any]:
+    return {"token": token, "logprob": logprob, "bytes": None}
+
+
+def _describe_in_texts(tokens: list[TokenProbability] | None) -> dict[str, Any] | None:
+    if tokens is None:
+        return None
+    return {
+        "tokens": [token.token for token in tokens],
+        "token_logprobs": [token.logprob for token in tokens],
+        "top_logprobs": [dict(token.top) for token in tokens],
+        "text_offset": list(
+            itertools.accumulate((len(token.token) for token in tokens[:-1]), initial=0)
+        )
+        if tokens
+        else [],
+    }
 
 
 _CHAT = _Form(
@@ -89,6 +138,8 @@ _CHAT = _Form(
     lambda text: {"message": {"role": "assistant", "content": text, "refusal": None}},
     _delta,
     "chat.completion.chunk",
+    _chat_logprobs,
+    _describe_in_chat,
 )
 _TEXTS = _Form(
     "text_completion",
@@ -96,6 +147,8 @@ _TEXTS = _Form(
     lambda text: {"text": text},
     lambda text, first: {"text": text or ""},
     "text_completion",
+    lambda body: body.get("logprobs"),
+    _describe_in_texts,
 )
 
 
@@ -134,8 +187,9 @@ async def _complete(
         raise Refusal(
             400, f"Prompts times 'n' are more than {MOST_TEXTS}. Send fewer.", "invalid_value", "n"
         )
-    options = sampling.options_of(body)
-    all_ids = await read_prompts(call, prompts)
+    logprobs = form.logprobs(body)
+    options = sampling.options_of(body, logprobs=logprobs)
+    all_ids, answer_form = await read_prompts(call, prompts, options)
     events: asyncio.Queue = asyncio.Queue()
     works = [
         Prompt(
@@ -147,6 +201,7 @@ async def _complete(
             options,
             choice,
             streamed,
+            answer_form,
         )
         for index, ids in enumerate(all_ids)
         for choice in range(choices)
@@ -177,7 +232,12 @@ async def _complete(
         )
     written = await service.results(call, works, events)
     parts = [
-        {"index": index, **form.whole(one.text), "logprobs": None, "finish_reason": one.reason}
+        {
+            "index": index,
+            **form.whole(one.text),
+            "logprobs": form.describe(one.probabilities),
+            "finish_reason": one.reason,
+        }
         for index, one in enumerate(written)
     ]
     return JSON(head | {"choices": parts, "usage": usage(read, written)})
@@ -215,9 +275,9 @@ class _Stream:
             while event is not None:
                 if event.last:
                     written.append(event.value)
-                    yield self._chunk(event.index, None, event.value.reason)
+                    yield self._chunk(event.index, None, None, event.value.reason)
                 else:
-                    yield self._chunk(event.index, event.value, None)
+                    yield self._chunk(event.index, event.value.text, event.value.probabilities)
                 event = await anext(events, None)
             if self._counted:
                 yield _line(self._head | {"choices": [], "usage": usage(self._read, written)})
@@ -231,10 +291,17 @@ class _Stream:
         finally:
             await events.aclose()
 
-    def _chunk(self, index: int, text: str | None, reason: str | None) -> bytes:
+    def _chunk(
+        self,
+        index: int,
+        text: str | None,
+        probabilities: list[TokenProbability] | None,
+        reason: str | None = None,
+    ) -> bytes:
         fields = self._form.piece(text, not self._begun[index])
         self._begun[index] = True
-        choice = {"index": index, **fields, "logprobs": None, "finish_reason": reason}
+        described = self._form.describe(probabilities)
+        choice = {"index": index, **fields, "logprobs": described, "finish_reason": reason}
         return _line(self._head | {"choices": [choice]})
 
 
@@ -253,14 +320,16 @@ def usage(read: int, written: Sequence[Written]) -> dict[str, int]:
     return {"prompt_tokens": read, "completion_tokens": tokens, "total_tokens": read + tokens}
 
 
-async def read_prompts(call: Call, prompts: Sequence[Any]) -> list[list[int]]:
-    """Return the ids of prompts.
+async def read_prompts(
+    call: Call, prompts: Sequence[Any], options: GenerationOptions
+) -> tuple[list[list[int]], Constraint | None]:
+    """Return the ids of prompts, and the form of their answers.
 
     Raises:
         Refusal: one is too long, or cannot be read.
     """
     try:
-        return await encode_prompts(call.served.worker, prompts)
+        return await encode_prompts(call.served.worker, prompts, options)
     except InputError as error:
         code = "context_length_exceeded" if "tokens; the model" in str(error) else "invalid_value"
         raise Refusal(400, str(error), code) from error
@@ -273,6 +342,9 @@ CHAT = Endpoint(
         "model": MODEL,
         "messages": _MESSAGES,
         "max_completion_tokens": _LONGER,
+        "response_format": sampling.RESPONSE_FORMAT,
+        "logprobs": Field({"type": "boolean"}, "Say how probable each token was."),
+        "top_logprobs": Field(_COUNT, "Name so many of the most probable tokens, too."),
         **sampling.OPTIONS,
         **sampling.STREAM,
         **sampling.NEUTRAL,
@@ -283,7 +355,15 @@ CHAT = Endpoint(
 COMPLETIONS = Endpoint(
     "/v1/completions",
     "Continue a text, or translate it.",
-    {"model": MODEL, "prompt": _PROMPT, **sampling.OPTIONS, **sampling.STREAM, **sampling.NEUTRAL},
+    {
+        "model": MODEL,
+        "prompt": _PROMPT,
+        "response_format": sampling.RESPONSE_FORMAT,
+        "logprobs": Field(_COUNT, "Say how probable each token was, and so many others."),
+        **sampling.OPTIONS,
+        **sampling.STREAM,
+        **sampling.NEUTRAL,
+    },
     _answer("text_completion", {"text": {"type": "string"}}),
     _texts,
 )

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.generation.options import GenerationOptions
-from tfx_transformer.serve.errors import Refusal
+from tfx_transformer.generation.options import MAX_CHOICES, MAX_FORM, GenerationOptions
+from tfx_transformer.serve.errors import Refusal, shown
 from tfx_transformer.serve.fields import Field
 from tfx_transformer.serve.limits import MOST_CHOICES
 
 _STOP = {"type": "string", "minLength": 1, "maxLength": 500}
+_CHOICE = {"type": "string", "minLength": 1, "maxLength": MAX_FORM}
 _NONE = "Taken as far as it changes nothing."
 OPTIONS = {
     "max_tokens": Field(
@@ -43,10 +44,23 @@ OPTIONS = {
         {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]},
         "The answer ends before this text, or before any of these.",
     ),
+    "regex": Field(
+        {"type": "string", "minLength": 1, "maxLength": MAX_FORM},
+        "Regular expression that the answer matches as a whole. Not in OpenAI's API.",
+    ),
+    "choices": Field(
+        {"type": "array", "minItems": 1, "maxItems": MAX_CHOICES, "items": _CHOICE},
+        "The answer is one of these texts. Not in OpenAI's API.",
+    ),
     "n": Field(
         {"type": "integer", "minimum": 1, "maximum": MOST_CHOICES}, "Answers to each prompt."
     ),
 }
+RESPONSE_FORMAT = Field(
+    {"type": "object"},
+    'Form of the answer: {"type": "json_schema", "json_schema": {"schema": {…}}} for JSON that '
+    'follows a schema, {"type": "json_object"} for any object, {"type": "text"} for any text.',
+)
 STREAM = {
     "stream": Field({"type": "boolean"}, "Send the answer in pieces, as server-sent events."),
     "stream_options": Field(
@@ -73,13 +87,36 @@ def options_of(body: Mapping[str, Any], **more: Any) -> GenerationOptions:
     Raises:
         Refusal: two options exclude each other.
     """
-    names = ("temperature", "top_p", "top_k", "repetition_penalty", "stop")
+    names = ("temperature", "top_p", "top_k", "repetition_penalty", "stop", "regex", "choices")
     given = {name: body[name] for name in names if name in body}
     if given.get("temperature") == 0:  # OpenAI's clients send these together
         given.pop("top_p", None)
         given.pop("top_k", None)
+    if (schema := _schema(body.get("response_format", {"type": "text"}))) is not None:
+        given["schema"] = schema
     seed = body.get("seed", secrets.randbits(32))
     try:
         return GenerationOptions(max_new_tokens=body.get("max_tokens"), seed=seed, **given, **more)
     except InputError as error:
         raise Refusal(400, str(error), "invalid_value") from error
+
+
+def _schema(given: Mapping[str, Any]) -> Any:
+    """Return the schema that a `response_format` asks for, or None.
+
+    Raises:
+        Refusal: it is of another form.
+    """
+    kind = given.get("type")
+    if kind in ("text", "json_object"):
+        return {"type": "object"} if kind == "json_object" else None
+    inner = given.get("json_schema")
+    schema = inner.get("schema") if isinstance(inner, dict) else None
+    if kind != "json_schema" or not isinstance(schema, dict):
+        raise Refusal(
+            400,
+            f"The field 'response_format' is {shown(given)}. Expected {RESPONSE_FORMAT.text}",
+            "invalid_value",
+            "response_format",
+        )
+    return schema

@@ -22,7 +22,7 @@ _NAMES = ("max_tokens", "temperature", "top_p", "top_k", "repetition_penalty", "
 async def _translate(service: Service, call: Call) -> Response:
     given, beams = call.body["input"], call.body.get("beams", 1)
     options = sampling.options_of(call.body, beams=beams)
-    all_ids = await read_prompts(call, [given] if isinstance(given, str) else given)
+    all_ids, _ = await read_prompts(call, [given] if isinstance(given, str) else given, options)
     events: asyncio.Queue = asyncio.Queue()
     works = [
         Prompt(index, call.client, call.deadline, events, ids, options)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop, numpy_ops
+from tfx_transformer.generation.constraint import Constraint
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import Sampler
-from tfx_transformer.generation.text import TextGenerator, Writer
+from tfx_transformer.generation.text import TextGenerator, TokenProbability
 from tfx_transformer.runtime.rows import new_rows
 from tfx_transformer.serve import errors
 from tfx_transformer.serve.metrics import Metrics
@@ -24,16 +25,24 @@ class Written(NamedTuple):
     """An answer.
 
     text: of it; reason: "stop" if the model or a stop text ended it, "length" if a limit did;
-    tokens: written.
+    tokens: written; probabilities: of these, if they were asked for.
     """
 
     text: str
     reason: str
     tokens: int
+    probabilities: list[TokenProbability] | None = None
+
+
+class Piece(NamedTuple):
+    """A piece of an answer that is streamed; see `Written`."""
+
+    text: str
+    probabilities: list[TokenProbability] | None = None
 
 
 class Prompt(Work):
-    """A text to write. Its events are pieces of text, if it is streamed, and a `Written` at last.
+    """A text to write. Its events are `Piece`s, if it is streamed, and a `Written` at last.
 
     Args:
         index, client, deadline, events: see `Work`.
@@ -41,6 +50,7 @@ class Prompt(Work):
         options: of generation.
         choice: which of several answers to the same prompt; each draws by itself.
         streamed: whether pieces are sent as they come.
+        form: of the answer, if it has one.
     """
 
     def __init__(
@@ -53,9 +63,11 @@ class Prompt(Work):
         options: GenerationOptions,
         choice: int = 0,
         streamed: bool = False,
+        form: Constraint | None = None,
     ) -> None:
         super().__init__(index, client, deadline, events)
         self.ids, self.options, self.choice, self.streamed = ids, options, choice, streamed
+        self.form = form
 
 
 class WritingWorker(Worker):
@@ -134,13 +146,18 @@ class WritingWorker(Worker):
         self._count(1, len(rows))
         for row, values in zip(rows, logits, strict=True):
             answer = self._active[row]
-            answer.advance(values[None], self._is_late(answer.prompt))
+            try:
+                answer.advance(values[None], self._is_late(answer.prompt))
+            except InputError as error:  # a form that is too complex
+                del self._active[row]
+                answer.prompt.tell(error=error)
+                continue
             if answer.reason or answer.prompt.cancelled:
                 del self._active[row]
                 self._finish(answer)
 
     def _finish(self, answer: _Answer) -> None:
-        written = Written(answer.writer.finish(), answer.reason, len(answer.writer.ids))
+        written = answer.finish()
         self.metrics.count("tfx_completion_tokens_total", self.labels, written.tokens)
         self.took((time.monotonic() - answer.began) / self._rows.count)
         answer.prompt.tell(written, last=True)
@@ -171,13 +188,21 @@ class _Answer:
         self._sampler = Sampler(numpy_ops, options, limit, config)
         self._state = self._sampler.start(np.array([first_id], "int32"))
         self._ends = {config.end_id, generator.preprocessor.end_id}
-        stream = prompt.tell if prompt.streamed else None
-        self.writer = Writer(generator.tokenizer, options.stop, stream)
+        if prompt.form is not None:
+            prompt.form.check_room(limit)
+        self.writer = generator.writer(
+            options, self._send if prompt.streamed else None, prompt.form
+        )
+        self._sent = 0  # tokens whose probabilities were streamed
 
     def advance(self, logits: np.ndarray, is_late: bool) -> None:
         """Take the logits, float32 (1, vocabulary_size), of the next token."""
         index = len(self.writer.ids)
-        self._state = self._sampler.advance(self._state, index, logits, self._draws[index])
+
+        def advance(logits: np.ndarray) -> dict[str, Any]:
+            return self._sampler.advance(self._state, index, logits, self._draws[index])
+
+        self._state = self.writer.choose(logits, len(self._draws) - index, advance)
         ids = self._state["ids"]
         self.last_id = int(ids[0])
         if self.writer(ids) or self.last_id in self._ends:
@@ -185,17 +210,32 @@ class _Answer:
         elif is_late or index + 1 == len(self._draws):
             self.reason = "length"
 
+    def finish(self) -> Written:
+        """Return the answer; a form that is not complete has been cut."""
+        text = self.writer.finish()
+        return Written(text, self.reason, len(self.writer.ids), self.writer.tokens)
 
-async def encode(worker: WritingWorker, prompts: Sequence) -> list[list[int]]:
-    """Return the ids of prompts, made in the worker's thread for that.
+    def _send(self, text: str) -> None:
+        tokens = self.writer.tokens
+        new = None if tokens is None else tokens[self._sent :]
+        self._sent += len(new or ())
+        self.prompt.tell(Piece(text, new))
+
+
+async def encode(
+    worker: WritingWorker, prompts: Sequence, options: GenerationOptions
+) -> tuple[list[list[int]], Constraint | None]:
+    """Return the ids of prompts and the form of the answers, made in the worker's thread for that.
 
     Raises:
-        InputError: one is too long, or the model's template refuses it.
+        InputError: a prompt is too long, or the model's template refuses it; or the form cannot be
+            used.
     """
     running = asyncio.get_running_loop()
 
-    def work() -> list[list[int]]:
-        return [worker.generator.encode(prompt) for prompt in prompts]
+    def work() -> tuple[list[list[int]], Constraint | None]:
+        form = worker.generator.form(options)
+        return [worker.generator.encode(prompt) for prompt in prompts], form
 
     try:
         return await running.run_in_executor(worker.preparing, work)

@@ -1,0 +1,287 @@
+"""Answers of a given form: JSON of a schema, texts of a regular expression, one of several choices.
+
+The package `llguidance` says which tokens may come next. It is asked in bytes, so characters of
+several tokens, as Japanese has them in byte-level vocabularies, are whole.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# The options that give a form.
+FORMS = ("schema", "regex", "choices")
+# What compiling a grammar and one step of it may cost, in llguidance's units: some 20 ms each.
+_LIMITS = {
+    "max_items_in_row": 1000,
+    "initial_lexer_fuel": 1_000_000,
+    "step_lexer_fuel": 200_000,
+    "step_max_items": 50_000,
+    "max_lexer_states": 50_000,
+    "max_grammar_size": 100_000,
+    "verbose_errors": False,
+}
+# JSON with a blank at most between two of its parts: more would be a way never to end.
+_JSON = {"whitespace_pattern": "[ ]?"}
+# Tokens before the limit, and more for long forms, from which on it is looked at whether an end can
+# still be reached.
+_MARGIN = 32
+# The cost of tokens that neither close nor open anything; see `_cost`.
+_TEXT = 3.0
+
+
+class Vocabulary:
+    """The tokens of a tokenizer, as llguidance knows them.
+
+    Args:
+        tokenizer: of the model.
+        size: tokens that the model has logits for.
+        end_id: the token that ends an answer.
+        most: tokens of an answer.
+
+    Attributes:
+        known: what llguidance made of them.
+        order: float (size,), small for tokens that lead a text to its end soon.
+        first_bytes: int (size,), the first byte of each token.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, size: int, end_id: int, most: int) -> None:
+        self.size, self.end_id, self.most = size, end_id, most
+        special = set(tokenizer.special_tokens.values())
+        count = min(tokenizer.vocabulary_size, size)
+        ids = (() if i in special else (i,) for i in range(count))
+        # What the interface of llguidance's wrapper asks for.
+        self.tokens = [tokenizer.decode_bytes(one) for one in ids]
+        self.tokens += [b""] * (size - count)
+        self.special_token_ids = sorted(special)
+        self.eos_token_id, self.bos_token_id = end_id, None
+        self.leading_space = tokenizer.leading_space
+        self._encode = tokenizer.encode
+        library = _llguidance()
+        self.known = library.LLTokenizer(
+            library.TokenizerWrapper(self), eos_token=end_id, slices=[]
+        )
+        self.order = np.array([_cost(token) for token in self.tokens])
+        self.order[end_id] = 0
+        self.first_bytes = np.array([token[0] if token else -1 for token in self.tokens])
+
+    def __call__(self, text: str) -> list[int]:
+        return self._encode(text)
+
+
+def _cost(token: bytes) -> float:
+    """Return a small number for a token that closes what is open, a large one for one that opens or
+    delays: texts are led to their ends by it."""
+    if not token.strip():
+        return 9.0
+    if not token.strip(b'"]}'):
+        return 1.0 - 0.01 * len(token)
+    if len(token) == 1 and token.isdigit():
+        return 2.0
+    if token[:1] in (b"\\", b"[", b"{"):
+        return 8.0
+    return 4.0 - 0.01 * min(len(token), 99)
+
+
+class Constraint:
+    """The form of one answer, and how much of it is there.
+
+    While there is room, every token that the form allows may come. Near the limit only those may
+    after which an end is still within reach: so an answer is whole, unless the form needs more
+    tokens than there are.
+
+    Args:
+        options: with `schema`, `regex` or `choices`.
+        vocabulary: of the model.
+
+    Attributes:
+        least: tokens of a short text of this form; more than `Vocabulary.most` if it is longer.
+
+    Raises:
+        InputError: the form cannot be read, or is too complex.
+    """
+
+    def __init__(self, options: GenerationOptions, vocabulary: Vocabulary) -> None:
+        library = _llguidance()
+        self._vocabulary = vocabulary
+        grammar = _grammar(options, vocabulary.leading_space)
+        limits = library.LLParserLimits(**_LIMITS)
+        self._state = library.LLMatcher(vocabulary.known, grammar, log_level=0, limits=limits)
+        if self._state.is_error():
+            raise _refusal(options, self._state.get_error())
+        self.least = len(self._way(self._state.deep_copy(), vocabulary.most))
+        # No part of the form is longer than what describes it, but for texts that must be long.
+        self._watched = 2 * self.least + len(grammar) // 2 + _MARGIN
+
+    def begin(self) -> Constraint:
+        """Return the same form for another answer, of which nothing is there."""
+        other = copy.copy(self)
+        other._state = self._state.deep_copy()
+        return other
+
+    @property
+    def is_complete(self) -> bool:
+        """True if the text is of the form as it is."""
+        return self._state.is_accepting()
+
+    def allowed(self) -> np.ndarray:
+        """Return bool (size,): the tokens that may come next."""
+        return self._mask(self._state)
+
+    def leaves_room(self, index: int, left: int) -> bool:
+        """Return True if an end can be reached after one more token.
+
+        Args:
+            index: of the token, one of those that may come.
+            left: tokens that may be written behind it.
+        """
+        if left > self._watched or index == self._vocabulary.end_id:
+            return True
+        state = self._state.deep_copy()
+        return state.consume_token(index) and len(self._way(state, left)) <= left
+
+    def next_to_end(self, left: int) -> int:
+        """Return a token that leads to an end; left: tokens that may be written."""
+        way = self._way(self._state.deep_copy(), left)
+        return way[0] if way else self._vocabulary.end_id
+
+    def check_room(self, left: int) -> None:
+        """Refuse to begin where no end would be reached.
+
+        Args:
+            left: tokens that may be written.
+
+        Raises:
+            InputError: they are too few.
+        """
+        if self.least > left:
+            most = self._vocabulary.most
+            needed = f"{self.least:,}" if self.least <= most else f"more than {most:,}"
+            raise InputError(
+                f"an answer of this form needs {needed} tokens; {left:,} may be written.\n"
+                "  Allow more (max_new_tokens), or make the form or the prompt shorter."
+            )
+
+    def accept(self, index: int) -> None:
+        """Take the next token."""
+        if index != self._vocabulary.end_id and not self._state.is_stopped():
+            self._state.consume_token(index)
+
+    def _mask(self, state: Any) -> np.ndarray:
+        size = self._vocabulary.size
+        only_end = np.zeros(size, bool)
+        only_end[self._vocabulary.end_id] = True
+        if state.is_stopped():
+            return only_end
+        bits = np.frombuffer(state.compute_bitmask(), "uint8")
+        if state.is_error():
+            raise InputError(
+                f"the form of the answer is too complex: {_reason(state.get_error())}.\n"
+                "  Make it simpler."
+            )
+        mask = np.unpackbits(bits, bitorder="little")[:size].astype(bool)
+        return mask if mask.any() else only_end
+
+    def _way(self, state: Any, most: int) -> list[int]:
+        """Return tokens that lead to an end; more than `most` of them if none was found so near.
+
+        The cheapest token is taken at each step; one that begins as another did is put off, or a
+        part that may be repeated would be for ever. The state is used up.
+        """
+        way: list[int] = []
+        order = self._vocabulary.order
+        while not state.is_accepting() and len(way) <= most:
+            tokens = state.compute_ff_tokens()
+            if not tokens:
+                tokens = [int(np.argmin(np.where(self._mask(state), order, np.inf)))]
+                if order[tokens[0]] >= _TEXT:
+                    first = self._vocabulary.first_bytes
+                    order = order + (first == first[tokens[0]])
+            if not state.consume_tokens(tokens):
+                return [*way, *tokens, *range(most + 1)]
+            way += tokens
+        return way
+
+
+def check(options: GenerationOptions) -> None:
+    """Refuse a form that cannot be read, before a model is loaded.
+
+    Raises:
+        InputError: see `Constraint`.
+    """
+    library = _llguidance()
+    limits = library.LLParserLimits(**_LIMITS)
+    message = library.LLMatcher.validate_grammar(_grammar(options, False), limits=limits)
+    if message and not message.startswith("WARNING"):
+        raise _refusal(options, message)
+
+
+def _refusal(options: GenerationOptions, message: str) -> InputError:
+    return InputError(
+        f"{_name(options)} cannot be used: {_reason(message)}.\n"
+        "  Mend it, or make it simpler; what is not supported is refused."
+    )
+
+
+def _name(options: GenerationOptions) -> str:
+    """Return the option that gives the form."""
+    return next(name for name in FORMS if getattr(options, name))
+
+
+def _reason(message: str) -> str:
+    """Return what llguidance says, in one line."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    pointed = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (pointed or lines or ["it is not known why"])[0][:200].rstrip(".")
+
+
+def _grammar(options: GenerationOptions, leading_space: bool) -> str:
+    """Return what llguidance compiles.
+
+    Args:
+        leading_space: the tokenizer writes a space before a text, which is not part of it.
+
+    Raises:
+        InputError: llguidance cannot read it.
+    """
+    matcher = _llguidance().LLMatcher
+    try:
+        if options.schema and not leading_space:
+            return matcher.grammar_from_json_schema(options.schema, overrides=_JSON)
+        if options.schema:
+            schema = json.dumps(json.loads(options.schema) | {"x-guidance": _JSON})
+            return matcher.grammar_from_lark(f'start: " "? body\nbody: %json {schema}\n')
+        pattern = options.regex or "|".join(map(_literal, options.choices))
+        space = "[ ]?" if leading_space else ""
+        return matcher.grammar_from_regex(f"{space}(?:{pattern})")
+    except ValueError as error:  # such as a number that is too large, or a lone surrogate
+        raise _refusal(options, str(error)) from error
+
+
+def _literal(text: str) -> str:
+    """Return the regular expression that matches a text."""
+    return re.sub(r"[\\.+*?()|\[\]{}^$#&\-~/]", lambda found: "\\" + found[0], text)
+
+
+def _llguidance() -> Any:
+    """Return the package.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import llguidance
+    except ImportError as error:
+        raise InputError(
+            "answers of a given form need llguidance.\n"
+            '  pip install llguidance, or "tfx-transformer[forms]"'
+        ) from error
+    return llguidance
