@@ -109,7 +109,8 @@ def main(
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
     text, validation = tfx.data.table_files(text, validation, **reading)
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
-    texts = tfx.data.sample_texts(text, **columns)
+    texts = list(tfx.data.sample_texts(text, **columns))  # all is read before Keras starts
+    tfx.data.check_documents(validation, **columns)
 
     tfx.training.set_random_seed(seed)
     goal = tfx.training.objective(objective)

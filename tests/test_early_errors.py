@@ -72,6 +72,11 @@ def cases_of(recipe):
     yield ["empty file", *run, f"--{data}=empty.csv", *_columns(recipe)], "empty.csv"
     yield ["only a header", *run, f"--{data}=header.csv", *_columns(recipe)], "header.csv"
     yield ["wrong column", *run, good, f"--{column}=nme"], "nme"
+    if recipe == "pretraining":  # every row is read, not only the first ones
+        late = [*run, "--text=late.csv", "--column=text"]
+        yield ["late bad row", *late], "late.csv, row 2002"
+        yield ["late bad row of held-out texts", *run, good, "--column=text",
+               "--validation=late.csv"], "late.csv, row 2002"  # fmt: skip
     for name, (flags, said) in REFUSED.items():
         yield [name, *run, good, *flags], said
 
@@ -89,6 +94,8 @@ def ended(tmp_path_factory):
         (folder / f"{recipe}.csv").write_text(table, "utf-8")
         cases += [[f"{recipe}: {case[0]}", *case[1:]] for case, _ in cases_of(recipe)]
     (folder / "good.csv").write_text("text,label\na,b\n", "utf-8")
+    late = "text,note\n" + "some words,x\n" * 2000 + ",x\nmore words,x\n"
+    (folder / "late.csv").write_text(late, "utf-8")
     (folder / "empty.csv").write_text("", "utf-8")
     header = "text,label,source,target,instruction,output,path\n"
     (folder / "header.csv").write_text(header, "utf-8")

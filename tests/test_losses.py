@@ -5,6 +5,8 @@ import math
 import keras
 import numpy as np
 import pytest
+from scipy.special import log_softmax
+from tiny_models import tiny_causal
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.losses import (
@@ -16,6 +18,7 @@ from tfx_transformer.models.losses import (
     TokenCrossentropy,
     disagreement,
 )
+from tfx_transformer.models.row_losses import RowLosses, row_losses
 
 # Each row predicts ids 0, 1 and 2 with these probabilities; the right ones are in LABELS.
 PROBABILITIES = [[[1 / 2, 1 / 4, 1 / 4], [1 / 8, 3 / 4, 1 / 8]], [[1 / 16, 7 / 16, 1 / 2]] * 2]
@@ -207,3 +210,42 @@ def test_tokens_weigh_alike_in_batches_of_different_lengths():
         hits += (logits.argmax(-1) == ids)[weights == 1].tolist()
     assert float(perplexity.result()) == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
     assert float(accuracy.result()) == pytest.approx(np.mean(hits), rel=1e-5)
+
+
+def test_the_loss_of_each_row_gives_the_perplexity_and_its_interval():
+    import tensorflow as tf
+
+    model = tiny_causal(vocabulary_size=31)
+    random = np.random.default_rng(4)
+    ids = random.integers(1, 31, (7, 12)).astype("int32")
+    weights = (random.random((7, 11)) < 0.8).astype("float32")
+    weights[3] = 0  # a row without a token that weighs
+    rows = ({"token_ids": ids[:, :-1]}, ids[:, 1:], weights)
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(3)
+    found = row_losses(model, batches)
+    logits = np.asarray(model(rows[0]))
+    nats = -np.take_along_axis(log_softmax(logits, axis=-1), ids[:, 1:, None], -1)[..., 0] * weights
+    kept = [0, 1, 2, 4, 5, 6]
+    np.testing.assert_allclose(found.nats, nats.sum(axis=1)[kept], rtol=1e-5)
+    assert found.tokens.tolist() == weights.sum(axis=1)[kept].tolist()
+    model.compile(weighted_metrics=[Perplexity(), BitsPerByte(2.5)])
+    measured = model.evaluate(batches, verbose=0, return_dict=True)
+    assert np.exp(found.loss()) == pytest.approx(measured["perplexity"], rel=1e-5)
+    intervals = found.intervals(2.5)
+    for name, (low, high) in intervals.items():
+        assert low < measured[name] < high, name
+    scale = np.log(2) * 2.5
+    assert np.log(intervals["perplexity"].low) / scale == pytest.approx(
+        intervals["bits_per_byte"].low
+    )
+
+
+def test_one_row_has_no_interval():
+    assert RowLosses(np.array([3.0]), np.array([2.0])).intervals(1.0) == {}
+
+
+def test_blocks_that_differ_more_make_the_interval_wider():
+    tokens = np.full(40, 50.0)
+    even = RowLosses(tokens * 2 + np.arange(40) % 2, tokens).intervals()["perplexity"]
+    wide = RowLosses(tokens * 2 + 40 * (np.arange(40) % 2), tokens).intervals()["perplexity"]
+    assert even.high - even.low < 0.1 * (wide.high - wide.low)

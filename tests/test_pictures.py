@@ -1,10 +1,14 @@
 """The run's pictures: what is drawn equals what was given, and a file is whole or not there."""
 
+import ast
 import os
+import re
 import statistics
 import subprocess
 import sys
+import warnings
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,8 +22,9 @@ from matplotlib.colors import to_rgb  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.image import imread  # noqa: E402
 
-from tfx_transformer import pictures  # noqa: E402
+from tfx_transformer import pictures, wording  # noqa: E402
 from tfx_transformer.pictures import attention, canvas, training  # noqa: E402
+from tfx_transformer.pictures import texts as fixed_texts  # noqa: E402
 
 # A missing glyph, a colliding layout or a deprecated call is a warning: here each is a failure.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -122,12 +127,13 @@ def test_neither_reads_nor_changes_the_callers_settings(tmp_path):
     assert again == plain
 
 
-def test_imports_neither_pyplot_nor_tensorflow_nor_matplotlib_fontja(tmp_path):
+def test_imports_neither_pyplot_nor_tensorflow_nor_the_packages_of_fonts(tmp_path):
     program = (
         "import sys; from tfx_transformer import pictures as p;"
         "p.attention_map(sys.argv[1], [[1.0]], ['a'], ['猫']);"
         "p.loss_curve(sys.argv[1], [{'epoch': 1, 'loss': 1.0}]);"
         "names = {'matplotlib.pyplot', 'tensorflow', 'keras', 'matplotlib_fontja'};"
+        "names.add('koreanize_matplotlib');"
         "print(sorted(names & set(sys.modules)))"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "picture.png")]
@@ -407,7 +413,8 @@ def test_matplotlib_alone_would_miss_the_glyph(tmp_path):
         ("\t\r", r"\t\r"),
         ("\x00", "U+0000"),
         ("\u3000", "U+3000"),
-        ("한", "U+D55C"),
+        ("한국어", "한국어"),
+        ("🫠", "U+1FAE0"),
         ("$x^2$", "$x^2$"),
         ("\ufffd", "\ufffd"),
         (b" caf\xc3\xa9", "␣café"),
@@ -470,3 +477,47 @@ def test_weights_that_are_no_attention_are_refused_and_named(tmp_path, weights, 
 def test_half_precision_weights_are_accepted():
     figure = attention._attention_figure(WEIGHTS.astype(np.float16), SOURCE, TARGET, "")
     np.testing.assert_allclose(figure.axes[0].images[0].get_array(), WEIGHTS, atol=5e-4)
+
+
+# Languages
+
+
+def said():
+    """The literal texts that pictures and runs say."""
+    root = Path(canvas.__file__).parents[1]
+    sources = [*root.glob("pictures/*.py"), root / "training" / "drawing.py"]
+    for source in sources:
+        for node in ast.walk(ast.parse(source.read_text("utf-8"))):
+            named = isinstance(node, ast.Call) and getattr(node.func, "id", "") == "say"
+            if named and isinstance(node.args[0], ast.Constant):
+                yield node.args[0].value
+
+
+def test_every_text_has_a_japanese_one_with_the_same_fields_and_glyphs():
+    fields = re.compile(r"\{[^}]*\}")
+    table = fixed_texts._JAPANESE
+    assert len(set(said())) > 20 and set(said()) <= table.keys()
+    for english, japanese in table.items():
+        assert sorted(fields.findall(english)) == sorted(fields.findall(japanese)), english
+        assert canvas.drawable(japanese) == japanese
+
+
+def test_pictures_speak_the_language_of_the_report(monkeypatch):
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]])
+    epochs = [{"epoch": 1, "loss": 2.0, "val_loss": 1.5}, {"epoch": 2, "loss": 1.0, "val_loss": 2}]
+
+    def drawn():
+        return [
+            pictures.confusion_matrix(None, [0, 1], [0, 1], ["a", "b"]).png,
+            pictures.calibration(None, probabilities, np.array([0, 1, 0])).png,
+            pictures.loss_curve(None, epochs).png,
+            pictures.length_histogram(None, {"text": [3, 5, 8]}, 6).png,
+        ]
+
+    english = drawn()
+    monkeypatch.setattr(wording, "_chosen", "ja")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # a glyph that is missing
+        japanese = drawn()
+    assert all(one != other for one, other in zip(english, japanese, strict=True))
+    assert fixed_texts.say("median {length:,}", length=1234) == "中央値 1,234"

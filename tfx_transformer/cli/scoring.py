@@ -183,6 +183,7 @@ def _score_text(scored: Scored) -> dict[str, Any]:
 
     from tfx_transformer import data
     from tfx_transformer.models.losses import BitsPerByte, Perplexity
+    from tfx_transformer.models.row_losses import row_losses
     from tfx_transformer.models.saving import load
 
     if scored.engine != "keras":
@@ -198,6 +199,7 @@ def _score_text(scored: Scored) -> dict[str, Any]:
         )
         model.compile(weighted_metrics=[Perplexity(), BitsPerByte(tokens.bytes_per_token)])
         measured = model.evaluate(batches, verbose=0, return_dict=True)
+        intervals = row_losses(model, batches).intervals(tokens.bytes_per_token)
     # Keras averages the loss over batches, the metric over tokens.
     measured["loss"] = math.log(measured["perplexity"])
     scores = {name: round(float(value), 4) for name, value in measured.items()}
@@ -205,6 +207,10 @@ def _score_text(scored: Scored) -> dict[str, Any]:
         f"loss {scores['loss']:.4f} per token  perplexity {scores['perplexity']:.3f}"
         f"  {scores['bits_per_byte']:.4f} bits per byte of {tokens.bytes:,}"
     )
+    found = {name: [round(end, 4) for end in ends] for name, ends in intervals.items() if ends}
+    for name, (low, high) in found.items():
+        print(f"  {name.replace('_', ' ')}: 95 % {low:.4g} to {high:.4g}, over blocks of the text")
+    scores |= {"intervals": found} if found else {}
     return scores | {"tokens": tokens.tokens, "bytes": tokens.bytes}
 
 

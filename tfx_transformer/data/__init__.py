@@ -12,6 +12,7 @@ from tfx_transformer.data.conversations import (
 from tfx_transformer.data.corpus import (
     TokenFile,
     blocks,
+    check_documents,
     hold_out,
     read_corpus,
     read_documents,
@@ -87,6 +88,7 @@ __all__ = [
     "add_turns",
     "sample_prefixes",
     "blocks",
+    "check_documents",
     "class_weights",
     "describe_corpora",
     "describe_instructions",

@@ -140,6 +140,17 @@ def read_documents(
                 yield from _cut(io.StringIO(cell, newline=""), str(table.path))
 
 
+def check_documents(
+    paths: Paths | None, column: str = "", *, skip_bad_rows: bool = False
+) -> None:
+    """Read a whole corpus, and raise what is wrong with it; arguments and errors as for
+    `read_documents`. None, or no path: there is nothing to check."""
+    if paths is None or (isinstance(paths, str | os.PathLike) and not os.fspath(paths)):
+        return
+    for _ in read_documents(paths, column, skip_bad_rows=skip_bad_rows):
+        pass
+
+
 def sample_texts(
     paths: Paths,
     column: str = "",

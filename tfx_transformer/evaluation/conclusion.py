@@ -174,7 +174,7 @@ class Conclusion:
     def _is_uncertain(self) -> bool:
         if self.interval is None:
             return False
-        scale = 100 if self.measure == "bleu" else 1
+        scale = {"bleu": 100, "perplexity": self.score}.get(self.measure, 1)
         if self.measure in ERRORS:  # in the unit of the data
             scale = _WIDE_ERROR / _WIDE * self.score
         return self.interval[1] - self.interval[0] > _WIDE * scale
@@ -293,6 +293,7 @@ def conclude_texts(
     scores: Mapping[str, Any],
     written: Sequence[str] = (),
     references: Sequence[str] = (),
+    intervals: Mapping[str, Interval | None] | None = None,
 ) -> Conclusion | None:
     """Return the conclusion on a model that writes texts, or None if nothing was scored. No simpler
     method is measured.
@@ -301,6 +302,7 @@ def conclude_texts(
         scores: of `texts.score_texts` or `texts.score_answers`; or "bits_per_byte" or "perplexity"
             of a held-out text.
         written, references: what was scored, side by side.
+        intervals: of "bits_per_byte" and "perplexity".
     """
     count = len(references)
     if "bleu_tokenize" in scores and count:
@@ -313,7 +315,8 @@ def conclude_texts(
     for measure in ("bits_per_byte", "perplexity"):
         if measure in scores:
             silence = "no baseline of a base"
-            return Conclusion(measure, scores[measure], 1, "text", silence=silence)
+            interval = (intervals or {}).get(measure)
+            return Conclusion(measure, scores[measure], 1, "text", interval, silence=silence)
     return None
 
 

@@ -19,6 +19,7 @@ from tfx_transformer.pictures.canvas import (
     token_label,
     write,
 )
+from tfx_transformer.pictures.texts import say
 
 # Tokens that one or two characters are made of at most.
 _MOST_PARTS = 6
@@ -118,7 +119,7 @@ def _attention_figure(
     if rows <= 12 and columns <= 12:
         _write_numbers(axes, weights)
     else:
-        bar = figure.colorbar(image, aspect=9 * height, pad=0.02, label="attention weight")
+        bar = figure.colorbar(image, aspect=9 * height, pad=0.02, label=say("attention weight"))
         bar.outline.set_visible(False)
     return figure
 

@@ -32,6 +32,9 @@ INK = "#333333"
 QUIET = "#767676"
 HALO = (withStroke(linewidth=3, foreground="white"),)
 
+# Packages with a font, and its file: IPAexGothic for Japanese, Nanum Gothic for Korean.
+_FONTS = (("matplotlib_fontja", "ipaexg.ttf"), ("koreanize_matplotlib", "NanumGothic.ttf"))
+
 STYLE = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#BBBBBB",
@@ -149,14 +152,16 @@ def shorten(text: str, widest: float) -> str:
 def fonts() -> tuple[list[str], frozenset[int]]:
     """The font families to draw with, and the code points that one of them has a glyph for.
 
-    Matplotlib brings DejaVu Sans; Japanese is IPAexGothic from the package matplotlib-fontja. Its
-    file is found without importing the package, since that import changes the global rcParams.
+    Matplotlib brings DejaVu Sans; the others are files of `_FONTS`. They are found without
+    importing the packages, since that import changes the global rcParams.
     """
     families = ["DejaVu Sans"]
     files = [font_manager.findfont("DejaVu Sans")]
-    package = importlib.util.find_spec("matplotlib_fontja")
-    if package is not None:
-        file = Path(package.origin).parent / "fonts" / "ipaexg.ttf"
+    for package, name in _FONTS:
+        found = importlib.util.find_spec(package)
+        if found is None or found.origin is None:
+            continue
+        file = Path(found.origin).parent / "fonts" / name
         font_manager.fontManager.addfont(file)
         families.append(font_manager.FontProperties(fname=file).get_name())
         files.append(file)

@@ -25,6 +25,7 @@ from tfx_transformer.pictures.canvas import (
     new_figure,
     write,
 )
+from tfx_transformer.pictures.texts import say
 
 LONGEST_LABEL = 17.0  # font sizes: about 27 Latin letters or 17 kanji
 # A mistake of one in a hundred is to be seen beside rows that are all right.
@@ -90,7 +91,8 @@ def _confusion_figure(truth: np.ndarray, predicted: np.ndarray, names: Sequence[
     figure = new_figure(*np.clip((side + 0.9, side + 1.2), SIZE, LARGEST))
     axes = figure.add_subplot()
     right, total = int(counts.trace()), int(counts.sum())
-    axes.set_title(f"Accuracy {100 * right / total:.1f} %: {right:,} of {total:,}", pad=14)
+    title = "Accuracy {share:.1f} %: {right:,} of {total:,}"
+    axes.set_title(say(title, share=100 * right / total, right=right, total=total), pad=14)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     colors = _cell_colors(shares)
     axes.imshow(colors)
@@ -167,8 +169,8 @@ def _label_axes(axes: Axes, labels: Sequence[str], cell: float, font: float) -> 
     upright = max(map(em_width, words)) * font / 72 > 0.9 * cell
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.set_xlabel("predicted", loc="left", labelpad=7)
-    axes.set_ylabel("true", loc="top", labelpad=7)
+    axes.set_xlabel(say("predicted"), loc="left", labelpad=7)
+    axes.set_ylabel(say("true"), loc="top", labelpad=7)
     axes.set_xticks(shown, words, fontsize=font, color=INK, rotation=90 if upright else 0)
     axes.set_yticks(shown, words, fontsize=font, color=INK)
 
@@ -209,12 +211,16 @@ def _calibration_figure(probabilities: np.ndarray, truth: np.ndarray) -> Figure:
     bins = calibration_bins(probabilities, truth)
     figure = new_figure(SIZE[0], 5.5)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    above.set_title(f"Calibration error {100 * bins.error():.1f} % (ECE)")
+    above.set_title(say("Calibration error {error:.1f} % (ECE)", error=100 * bins.error()))
     total = bins.count.sum()
     accuracy, confidence = (
         np.nan_to_num(part) @ bins.count / total for part in (bins.accuracy, bins.confidence)
     )
-    words = f"mean confidence {100 * confidence:.1f} %, accuracy {100 * accuracy:.1f} %"
+    words = say(
+        "mean confidence {confidence:.1f} %, accuracy {accuracy:.1f} %",
+        confidence=100 * confidence,
+        accuracy=100 * accuracy,
+    )
     above.set_title(words, loc="right", fontsize=9.5, color=QUIET)
     _draw_reliability(above, bins)
     _draw_bin_counts(below, bins.count)
@@ -232,9 +238,10 @@ def _draw_reliability(axes: Axes, bins: CalibrationBins) -> None:
         color=COLORS[0],
         alpha=0.55,
         edgecolor="white",
-        label="accuracy",
+        label=say("accuracy"),
     )
-    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label="perfect calibration")
+    perfect = say("perfect calibration")
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle="--", label=perfect)
     axes.vlines(
         bins.confidence[filled],
         bins.accuracy[filled],
@@ -242,11 +249,11 @@ def _draw_reliability(axes: Axes, bins: CalibrationBins) -> None:
         color=COLORS[1],
         linewidth=2.5,
         clip_on=False,
-        label="gap to the mean confidence",
+        label=say("gap to the mean confidence"),
     )
     axes.grid(axis="y")
     axes.set_ylim(0, 1.03)
-    axes.set_ylabel("share that is right")
+    axes.set_ylabel(say("share that is right"))
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.legend(loc="best", edgecolor="none")
 
@@ -261,8 +268,8 @@ def _draw_bin_counts(axes: Axes, counts: np.ndarray) -> None:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.tick_params(axis="x", pad=7)
-    axes.set_xlabel("confidence: the highest probability")
-    axes.set_ylabel("examples")
+    axes.set_xlabel(say("confidence: the highest probability"))
+    axes.set_ylabel(say("examples"))
     for position, count in zip(middle, counts, strict=True):
         words = f"{count:,}" if count < 100_000 else f"{count / 1000:,.0f}k"
         axes.annotate(

@@ -20,6 +20,7 @@ from tfx_transformer.pictures.canvas import (
     new_figure,
     write,
 )
+from tfx_transformer.pictures.texts import say
 
 
 def loss_curve(
@@ -77,9 +78,9 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None)
 
     figure = new_figure(*SIZE)
     axes = figure.add_subplot()
-    axes.set_title("Loss per epoch")
-    axes.set_xlabel("epoch")
-    axes.set_ylabel("loss")
+    axes.set_title(say("Loss per epoch"))
+    axes.set_xlabel(say("epoch"))
+    axes.set_ylabel(say("loss"))
     axes.grid(axis="y")
     axes.set_xlim(first - 0.5, last + (0.02 * (last - first) or 0.5))
     axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -97,7 +98,7 @@ def _loss_figure(epochs: Sequence[Mapping[str, float]], best: int | None = None)
         _label_line_ends(axes, curves, judged, index, last)
     else:
         axes.set_yticks([])
-        words = "no epoch has a finite loss"
+        words = say("no epoch has a finite loss")
         axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center")
     return figure
 
@@ -131,8 +132,9 @@ def _mark_best(axes: Axes, curves: Mapping[str, np.ndarray], judged: str, best: 
     left, right = axes.get_xlim()
     part = (epoch - left) / (right - left)
     side, shift = ("left", -5) if part < 0.2 else ("right", 5) if part > 0.8 else ("center", 0)
+    kind = "best" if loss == losses.min() else "kept"
     axes.annotate(
-        f"{'best' if loss == losses.min() else 'kept'}: {loss:#.4g} at epoch {epoch:.0f}",
+        say(f"{kind}: {{loss}} at epoch {{epoch:.0f}}", loss=f"{loss:#.4g}", epoch=epoch),
         (epoch, loss),
         xytext=(shift, -10 if below else 10),
         textcoords="offset points",
@@ -159,11 +161,12 @@ def _label_line_ends(
         heights[lower] -= overlap / 2
         heights[name] += overlap / 2
     for (name, (numbers, losses)), color in zip(curves.items(), COLORS, strict=False):
-        words = f"{name} {losses[-1]:#.4g}"
+        shown = {"name": say(name), "loss": f"{losses[-1]:#.4g}"}
+        words = "{name} {loss}".format(**shown)
         if numbers[-1] != last_epoch:
-            words += f" at epoch {numbers[-1]:.0f}"
+            words = say("{name} {loss} at epoch {epoch:.0f}", **shown, epoch=numbers[-1])
         if name == judged and best == len(losses) - 1:
-            words += " (best)" if losses[-1] == losses.min() else " (kept)"
+            words += say(" (best)" if losses[-1] == losses.min() else " (kept)")
         axes.annotate(
             words,
             (numbers[-1], heights[name]),
@@ -190,7 +193,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
     for axes, (name, values), color in zip(panels, columns.items(), cycle(COLORS), strict=False):
         axes.hist(values, edges, color=color, alpha=0.55, edgecolor="white", linewidth=0.5)
         axes.grid(axis="y")
-        axes.set_ylabel("texts")
+        axes.set_ylabel(say("texts"))
         axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         line = 0.2 / (height - 0.7)  # the height of one line of text, as a part of the panel's
@@ -199,7 +202,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
         axes.set_title(_count_texts(values, edges[-1]), loc="right", fontsize=9.5, color=QUIET)
         _mark_lengths(axes, values, limit, edges[-1], line)
     panels[-1].set_xlim(edges[0], edges[-1])
-    panels[-1].set_xlabel("tokens per text")
+    panels[-1].set_xlabel(say("tokens per text"))
     panels[-1].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     return figure
 
@@ -218,11 +221,11 @@ def _longest_shown(columns: Sequence[np.ndarray], limit: int | None) -> int:
 
 
 def _count_texts(values: np.ndarray, end: float) -> str:
-    words = "1 text" if values.size == 1 else f"{values.size:,} texts"
+    words = say("1 text") if values.size == 1 else say("{count:,} texts", count=values.size)
     if values.size:
-        words += f", longest {values.max():,}"
+        words += say(", longest {longest:,}", longest=values.max())
     if beyond := int((values > end).sum()):
-        words += f" ({beyond:,} not shown)"
+        words += say(" ({count:,} not shown)", count=beyond)
     return words
 
 
@@ -233,10 +236,13 @@ def _mark_lengths(
     marks = []  # (position, words, line style)
     if values.size:
         median, most = np.percentile(values, [50, 95], method="inverted_cdf")
-        marks += [(median, f"median {median:,}", "-"), (most, f"95 % ≤ {most:,}", "-")]
+        marks += [(median, say("median {length:,}", length=median), "-")]
+        marks += [(most, f"95 % ≤ {most:,}", "-")]
     if limit is not None:
         # Half a token to the right: texts that just fit stay on the left.
-        marks.append((limit + 0.5, f"limit {limit:,}, {_share_above(values, limit)} longer", "--"))
+        share = _share_above(values, limit)
+        words = say("limit {limit:,}, {share} longer", limit=limit, share=share)
+        marks.append((limit + 0.5, words, "--"))
     # Words run to the right, so each line further right ends lower and crosses none of them.
     for row, (position, words, style) in enumerate(sorted(marks, key=lambda mark: mark[0])):
         height = 0.97 - row * line
@@ -259,6 +265,6 @@ def _share_above(values: np.ndarray, limit: int) -> str:
     """The share in words; "none" is said only where it is true."""
     longer = int((values > limit).sum())
     if not longer:
-        return "none"
+        return say("none")
     percent = 100 * longer / values.size
     return "< 0.1 %" if percent < 0.1 else f"{percent:.1f} %"

@@ -19,6 +19,7 @@ from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.images import read_image
 from tfx_transformer.models.decoding import cross_attention
 from tfx_transformer.models.states import self_attention, text_ids, token_bytes
+from tfx_transformer.pictures.texts import say
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.folder import RunFolder
 from tfx_transformer.training.record import Summary
@@ -86,10 +87,11 @@ class RunPictures:
             with contextlib.suppress(InputError):  # the file is gone since
                 images.append(read_image(mistake["input"]))
                 sure = f"{100 * mistake['probability']:.0f} %"
-                words.append(f"{mistake['predicted']} {sure}\nlabel: {mistake['label']}")
+                label = say("label: {label}", label=mistake["label"])
+                words.append(f"{mistake['predicted']} {sure}\n{label}")
         if images:
             picture = self._folder.file("mistakes.png")
-            title = "Most confident mistakes"
+            title = say("Most confident mistakes")
             pictures.contact_sheet(picture, images, words, title, caption=self._caption)
 
     def attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:

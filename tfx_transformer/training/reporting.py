@@ -98,6 +98,7 @@ class RunReport:
         references: Sequence[str],
         scores: Mapping[str, Any],
         score: Callable[[Sequence[str], Sequence[str]], Mapping[str, Any]] | None,
+        known: Mapping[str, Interval | None],
     ) -> None:
         """Write evaluation.json of texts that the model wrote.
 
@@ -106,8 +107,9 @@ class RunReport:
             inputs, written, references: held-out texts, side by side.
             scores: of them.
             score: (written, references) -> scores.
+            known: intervals of scores that are not of written texts.
         """
-        intervals: dict[str, Interval | None] = {}
+        intervals: dict[str, Interval | None] = dict(known)
         if references and "chrf" in scores:
             intervals["chrf"] = chrf_interval(written, references)
         if references and "bleu" in scores:

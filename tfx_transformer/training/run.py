@@ -19,8 +19,10 @@ from tfx_transformer.data.splits import Split
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
+from tfx_transformer.evaluation.intervals import Interval
 from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.models.lora import has_adapters, merge_adapters, save_adapters
+from tfx_transformer.models.row_losses import row_losses
 from tfx_transformer.models.saving import is_saved, save, update_config
 from tfx_transformer.renamed import old_method
 from tfx_transformer.report import REPORT
@@ -133,6 +135,8 @@ class Run:
         self.comparison: Comparison | None = None
         self.split: Split | None = None
         self.bundle: Path | None = None
+        self._checks: Batches | None = None
+        self._bytes_per_token: float | None = None
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -174,6 +178,7 @@ class Run:
                 path = self._record.bad_rows(summary.name if index else "", bad_rows)
                 print(f"  bad rows are listed in {path}")
         self._show_past()
+        self._bytes_per_token = getattr(read[-1], "bytes_per_token", None) if read else None
         self.split = split_of(read, self.past)
         self.facts = facts_of_data(summaries, texts_of(read[0]) if read else ())
         self._record.data(summaries)
@@ -248,6 +253,7 @@ class Run:
             InputError: see `fit.fit`; the interrupted run was another one; or a file is gone, or
                 another, that a batch is read from: the run goes on when it is back.
         """
+        self._checks = checks
         with own_errors(batches, checks):
             self._folder.hold()
             steps = steps_per_epoch or len(batches)
@@ -428,12 +434,19 @@ class Run:
                 scores[name] = round(float(best[f"val_{name}"]), 4)
         if score is not None:
             scores |= score(written, references)
-        self.conclusion = conclude_texts(scores, written, references)
+        intervals = {} if score is not None else self._loss_intervals(model)
+        self.conclusion = conclude_texts(scores, written, references, intervals)
         print("\n".join(result_lines(training, written_scores_line(scores), self.folder)))
         self._record_result(training | scores)
-        self._report.texts(generator, texts, written, references, scores, score)
+        self._report.texts(generator, texts, written, references, scores, score, intervals)
         self._report.write()
         return self._result(training, scores)
+
+    def _loss_intervals(self, model: keras.Model) -> dict[str, Interval | None]:
+        """Return the intervals of the scores of a held-out text, over its blocks."""
+        if self._checks is None:
+            return {}
+        return row_losses(model, self._checks).intervals(self._bytes_per_token)
 
     def _record_result(self, figures: dict[str, Any]) -> None:
         """Write result.json: figures, and the conclusion."""
