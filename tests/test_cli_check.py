@@ -193,3 +193,30 @@ def test_nothing_to_train_on(write, command):
     write(["x", "y"], [(n, n / 2) for n in range(9)])
     status, output, _ = command("check", "my.csv")
     assert status == 0 and "No column looks like one to train on" in output
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "expected"),
+    [
+        (("offer", "price"), ("A {i} cup of clay", "{n}.5"), "--text offer --target price"),
+        (("id", "body", "delay"), ("{i}", "Train {i} left", "{n}"), "--text body --target delay"),
+    ],
+)
+def test_texts_with_numbers_are_proposed_for_regression(write, header, row, expected):
+    path = write(header, [[c.format(i=i, n=i % 23) for c in row] for i in range(60)])
+    found = commands(path, describe_columns(path))
+    assert any(f"run text_regression --csv {path} {expected}" in command for command in found)
+
+
+def test_numbers_are_checked_with_their_columns(write, answer):
+    values = answer("check", write(("text", "target"), [("a cup", "3"), ("a lamp", "4.5")]))
+    assert values["mean"] == 3.75 and values["columns"]["target"] == "target"
+
+
+def test_a_decimal_comma_is_asked_for(write, command):
+    path = write(("text", "price"), [("a cup", "3,5"), ("a lamp", "4,5")])
+    given = ("check", path, "--kind", "numbers", "--target", "price")
+    status, _, errors = command(*given)
+    assert status == 2 and "--decimal , reads '3,5' as 3.5" in errors
+    status, output, _ = command(*given, "--decimal", ",")
+    assert status == 0 and "3.50 to 4.50" in output

@@ -25,6 +25,8 @@ _NAMES = {
     "output": {"output", "completion", "answer", "response", "回答", "答え", "応答", "antwort"},
     "input": {"input", "context"},
     "score": {"score", "similarity", "similarity_score", "rating"},
+    "number": {"target", "price", "rating", "stars", "points", "value", "amount", "cost", "preis",
+               "bewertung", "価格", "値段", "金額", "評価", "点数", "数値"},
 }  # fmt: skip
 
 
@@ -121,6 +123,11 @@ def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
         text = next((c for c in texts if c is not labels[0]), None)
         if text is not None:
             add("text_classification", csv=file, text=text.name, label=labels[0].name)
+    # Numbers that are all different may be those of rows or orders.
+    numbers = [c for c in columns if c.numbers and (_is_named(c, "number") or _is_measured(c))]
+    if numbers and texts and not (len(texts) >= 2 and named["score"]):
+        number = min(numbers, key=lambda c: not _is_named(c, "number"))
+        add("text_regression", csv=file, text=texts[0].name, target=number.name)
     if len(texts) >= 2:
         pair = sorted(texts[:2], key=columns.index)
         if named["score"] and named["score"].numbers:
@@ -133,6 +140,10 @@ def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
     if texts and not found:
         add("pretraining", text=file, column=texts[0].name)
     return found
+
+
+def _is_measured(column: Column) -> bool:
+    return not column.is_label and column.distinct < column.filled
 
 
 def _is_named(column: Column, role: str) -> bool:

@@ -11,6 +11,7 @@ from tfx_transformer.report.html import Html, join, picture, table, tag, user_te
 from tfx_transformer.report.measures import first_measure, lower_is_better, value_text
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
+from tfx_transformer.reprs import significant
 
 _LABELS_SHOWN = 40
 _EPOCHS_SHOWN = 100
@@ -32,6 +33,7 @@ def data_section(records: Records, say: Say) -> Html | None:
         tag(
             "div",
             _labels_table(parts, say),
+            _numbers_table(parts, say),
             tag("figure", tag("figcaption", figure), picture(lengths, figure)) if lengths else None,
             class_="figures",
         ),
@@ -49,7 +51,8 @@ def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     whole = "images" if "images" in parts[0] else "blocks" if "blocks" in parts[0] else "rows"
     columns = sorted({key for part in parts for key in part if key.endswith("_tokens")})
     columns = [c for c in columns if isinstance(parts[0].get(c), list)]
-    header = [say("part"), say(whole), *map(say, kinds)]
+    numbers = {"contradictions": "contradicting numbers"} if "histogram" in parts[0] else {}
+    header = [say("part"), say(whole), *(say(numbers.get(kind, kind)) for kind in kinds)]
     for column in columns:
         of = "" if column == "row_tokens" else column.removesuffix("_tokens")
         header += [f"{of} {say(kind)}".strip() for kind in ("half", "most", "longest")]
@@ -105,6 +108,26 @@ def _labels_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
     more = len(ordered) - _LABELS_SHOWN
     note = tag("p", say("more labels", count=more), class_="quiet") if more > 0 else None
     return tag("div", made, note)
+
+
+def _numbers_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
+    """Return how many training rows have numbers of which size; None: they have none."""
+    histogram = parts[0].get("histogram")
+    if not isinstance(histogram, dict):
+        return None
+    counts, edges = histogram.get("counts"), histogram.get("edges")
+    if not (isinstance(counts, list) and isinstance(edges, list)):
+        return None
+    found = [number(count) or 0 for count in counts]
+    ends = [number(edge) or 0 for edge in edges]
+    most = max(found, default=0) or 1
+    rows = [
+        [f"{significant(low)} – {significant(high)}", bar(count / most, f"{count:,.0f}"), count]
+        for low, high, count in zip(ends, ends[1:], found, strict=False)
+    ]
+    shown = [[name, drawn, f"{count:,.0f}"] for name, drawn, count in rows]
+    made = table(say("numbers caption"), [say("number"), say("share"), say("count")], shown)
+    return tag("div", made)
 
 
 def training_section(records: Records, say: Say) -> Html | None:
