@@ -7,6 +7,7 @@ import numpy as np
 import pandas
 import pytest
 from pages import report_of
+from serving import running
 from sklearn import metrics
 from test_export import RUN_PYZ, TRAINING, python
 
@@ -173,6 +174,26 @@ def test_run_pyz_answers_without_training_packages(finished, model):
     done = python(RUN_PYZ, *given, cwd=finished[0], blocked=(*TRAINING, "sklearn"))
     expected = model.predict([("The chair there", "new"), ("A cup here", "broken")])
     np.testing.assert_allclose(list(map(float, done.split())), expected, rtol=1e-6)
+
+
+def test_a_server_answers_with_numbers(finished, model):
+    rows = [["The chair there", "new"], ["A cup here", "broken"]]
+    with running([finished[0] / "saved_models/mine"]) as server:
+        answer = server.post("/predict", input=rows).json()
+        assert server.post("/predict", input="one text").status_code == 400
+        assert server.post("/classify", input=rows).status_code == 404
+    found = [one["prediction"] for one in answer["data"]]
+    np.testing.assert_allclose(found, model.predict(list(map(tuple, rows))), rtol=1e-6)
+
+
+def test_a_later_table_replaces_rows(finished, tmp_path):
+    first = [("A cup", "new", 5.0), ("A lamp", "new", 7.0)]
+    write(tmp_path / "a.csv", first)
+    write(tmp_path / "b.csv", [("A  cup", "new", 6.0), ("A chair", "old", 9.0)])
+    (both,) = tfx.data.table_files(f"{tmp_path / 'a.csv'},{tmp_path / 'b.csv'}")
+    read = read_scored_texts(both, "offer,state", "price", ",")
+    assert read.texts == [("A lamp", "new"), ("A  cup", "new"), ("A chair", "old")]
+    assert read.numbers == [7.0, 6.0, 9.0]
 
 
 def test_it_goes_on_as_a_base(finished, bare, fitted):
