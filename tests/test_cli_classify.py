@@ -2,6 +2,7 @@
 
 import csv
 import json
+import typing
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from test_cli import everything_in, process
 from tiny_models import tiny_encoder
 
 from tfx_transformer import bundle, runtime
-from tfx_transformer.cli.engines import VARIANTS
+from tfx_transformer.cli.engines import Variant
 from tfx_transformer.models.encoders import MaskedLM
 from tfx_transformer.models.saving import save
 
@@ -159,7 +160,7 @@ def test_bad_arguments(refused, text_classifier, arguments, message):
 
 
 def test_every_kind_of_file_can_be_chosen():
-    assert tuple(bundle.LITERT) == VARIANTS
+    assert tuple(bundle.LITERT) == typing.get_args(Variant)
 
 
 def test_only_a_classifier_classifies(refused, text_classifier, text_embedder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -15,7 +14,6 @@ Engine = Literal["litert", "keras"]
 WritingEngine = Literal["litert", "keras", "saved_model", "litertlm"]
 # TFLite files: the keys of `bundle.LITERT`, whose import would delay --help.
 Variant = Literal["float32", "int8", "int4", "full_int8"]
-VARIANTS = typing.get_args(Variant)
 
 
 def read_texts(
