@@ -30,9 +30,10 @@ def main(
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
     layers: int = 0,
     width: int = 0,
-    vocabulary_size: int = 2000,
+    vocabulary_size: int | None = None,
     max_length: int = 128,
     ngram_buckets: int = 5000,
+    linear_buckets: int = 262_144,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
     dropout: float = 0.2,
     method: Literal["full", "lora", "dora"] = "full",
@@ -83,9 +84,12 @@ def main(
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
-        vocabulary_size: Tokens in the vocabulary of a new model.
+        vocabulary_size: Tokens in the vocabulary of a new model. Default: 500 and half of the
+            training rows, at most 1,000, of texts without spaces 2,000.
         max_length: Longest text in tokens.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        linear_buckets: Most rows of the table of n-grams of a linear classifier that stands beside
+            a new model, in the share that the held-out rows call for; 0: no table.
         pooling: How the vectors of a text's tokens become one.
         dropout: Share of activations that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
@@ -131,6 +135,8 @@ def main(
     split = tfx.data.split_labelled_texts
     train, held_out = past.divide(train, held_out, split, share, seed, multi_label)
     labels = tfx.data.label_names(train.labels, train.path, past.labels)
+    defaults = tfx.training.classifier_defaults(len(train), train.flat_texts())
+    settings = tfx.training.fill_in(settings, defaults)
 
     tfx.training.set_random_seed(seed)
     base_model = None
@@ -139,7 +145,7 @@ def main(
         config = base_model.config
         pooling = config.pooling if past.goes_on else pooling
     else:
-        tokenizer = tfx.Tokenizer.train(train.flat_texts(), vocabulary_size)
+        tokenizer = tfx.Tokenizer.train(train.flat_texts(), settings["vocabulary_size"])
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -192,10 +198,13 @@ def main(
     predictor = tfx.predictor(model, tokenizer, labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, callbacks)
-    run.calibrate(model)
+    classifier = model
+    if method == "full" and (base_model is None or base_model.config.linear_buckets):
+        classifier = run.join_linear(model, train, linear_buckets)
+    run.calibrate(classifier)
     bundle = run.compare(bundle)
 
-    plain_model = run.without_adapters(model)
+    plain_model = run.without_adapters(classifier)
     run.save(bundle, plain_model, tokenizer, labels=labels)
     result = run.report(model, train)
     tfx.update_config(bundle, **result)

@@ -17,6 +17,7 @@ from tiny_models import (
     tiny_config,
     tiny_encoder,
     tiny_model,
+    with_linear,
 )
 
 from tfx_transformer.export import verify_gpu
@@ -59,7 +60,9 @@ GENERATORS = {
     "translator with rotary positions": lambda: tiny_model(**SIZE, **VARIANTS["llama"]),
 }
 ENCODERS = {
-    "texts": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE, ngram_buckets=101),
+    "texts": lambda: with_linear(
+        tiny_encoder(Classifier, num_classes=5, **SIZE, ngram_buckets=101, linear_buckets=103)
+    ),
     "bert": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE, **BERT),
     "embedder": lambda: tiny_encoder(Embedder, **SIZE, position="learned", pooling="mean"),
     "last token": lambda: tiny_encoder(Embedder, **SIZE, position="rotary", pooling="last"),

@@ -1,4 +1,4 @@
-"""Pairs of neighbouring tokens as vectors."""
+"""Neighbouring tokens as vectors, and as logits."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras import ops
 
 import tfx_transformer as tfx
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers import NGramEmbedding
+from tfx_transformer.layers import NGramEmbedding, NGramLogits
 
 BUCKETS = 10_007
 
@@ -76,8 +76,10 @@ def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
 
     from tfx_transformer.export.to_litert import convert, operation_names
 
-    model = classifier(ngram_buckets=BUCKETS)
+    model = classifier(ngram_buckets=BUCKETS, linear_buckets=509)
     model.ngrams.embeddings.assign(keras.random.normal((BUCKETS, 64), stddev=0.1, seed=5))
+    model.linear.rarity.embeddings.assign(keras.random.uniform((509, 1), seed=6))
+    model.linear.kernel.embeddings.assign(keras.random.normal((509, 3), seed=7))
     convert(model, tmp_path / "model.tflite", quantize)
     names = operation_names(tmp_path / "model.tflite")
     # By GATHER rows of int8 numbers are read, and by EMBEDDING_LOOKUP their scales.
@@ -90,3 +92,44 @@ def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
     run = Interpreter(str(tmp_path / "model.tflite")).get_signature_runner("run_1x16")
     wanted = model({"token_ids": ids}).numpy()
     np.testing.assert_allclose(run(token_ids=ids)["output"], wanted, atol=tolerance)
+
+
+# Of [5, 3, 4] in 7 buckets: 53 = 4 and 997 = 3 (mod 7), from 1, 2 and 3 on.
+BY_HAND = [
+    *(4 + 15, 4 + 9, 4 + 12),
+    *(4 * 8 + 15, 4 * (8 + 15) + 9, 4 * (8 + 9) + 12),
+    *(4 * 4 * 12 + 15, 4 * 4 * (12 + 0) + 4 * 15 + 9, 4 * (4 * (12 + 15) + 9) + 12),
+]
+
+
+def linear(buckets=7, classes=2, seed=3):
+    """A linear classifier with tables at random, and the tables."""
+    random = np.random.default_rng(seed)
+    rarity, kernel = random.random(buckets), random.normal(size=(buckets, classes))
+    layer = NGramLogits(buckets, classes)
+    layer.build((None, None))
+    layer.rarity.embeddings.assign(rarity[:, None])
+    layer.kernel.embeddings.assign(kernel)
+    return layer, rarity, kernel
+
+
+def test_buckets_of_tokens_pairs_and_triples_by_hand():
+    found = NGramLogits(7, 2).buckets(np.array([[5, 3, 4]], "int32"))
+    assert np.asarray(found)[0].tolist() == [number % 7 for number in BY_HAND]
+
+
+def test_linear_logits_by_hand():
+    layer, rarity, kernel = linear()
+    ids = np.array([[5, 3, 4, 0, 0], [0, 0, 0, 0, 0]], "int32")
+    buckets = [number % 7 for number in BY_HAND]
+    wanted = rarity[buckets] @ kernel[buckets] / np.sqrt(np.sum(rarity[buckets] ** 2))
+    np.testing.assert_allclose(layer(ids, ids != 0), [wanted, [0, 0]], rtol=1e-5, atol=1e-6)
+
+
+def test_the_largest_ids_of_a_linear_classifier_stay_within_int32():
+    ids, most = [1_999_999, 1_999_993, 1_999_979], 2**18
+    triple = 3
+    for number in ids:
+        triple = (53 * triple + 997 * number) % most
+    found = NGramLogits(most, 2).buckets(np.array([ids], "int32"))
+    assert int(np.asarray(found)[0, -1]) == triple

@@ -69,6 +69,14 @@ def tiny_causal(scale: float = 0.2, seed: int = 0, **settings: Any) -> CausalLM:
     return perturbed(CausalLM(tiny_config(**settings)), scale, seed)
 
 
+def with_linear(model: Any, seed: int = 0) -> Any:
+    """The classifier, the tables of its linear part filled at random."""
+    random = np.random.default_rng(seed)
+    for table in (model.linear.rarity, model.linear.kernel):
+        table.embeddings.assign(random.random(table.embeddings.shape))
+    return model
+
+
 # What an encoder of images is made with instead of a vocabulary.
 PATCHES: dict[str, Any] = {"vocabulary_size": 0, "image_size": 15, "patch_size": 5}
 CONVOLUTIONS: dict[str, Any] = {

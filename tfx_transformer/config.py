@@ -59,6 +59,7 @@ _BOUNDS = {
     "patch_size": (1, 256),
     "conv_layers": (0, 8),
     "ngram_buckets": (0, 2_000_000),
+    "linear_buckets": (0, 262_144),
     "embedding_dim": (1, 32_768),
     "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
@@ -181,6 +182,8 @@ class TransformerConfig:
             convolutional tokenizer, Hassani et al. 2021, section 3.3); 0: patches.
         ngram_buckets: rows of a second table of an encoder-only model that reads text, for pairs of
             neighbouring tokens, see `NGramEmbedding` (Joulin et al. 2016, section 2.2); 0: none.
+        linear_buckets: rows of the tables of a linear classifier of n-grams of tokens, which is
+            added to the logits of a `Classifier` of texts, see `NGramLogits`; 0: none.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit; the message names them.
@@ -265,6 +268,7 @@ class TransformerConfig:
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
     image_resize: dict[str, Any] | None = None
+    linear_buckets: int = 0
 
     def __post_init__(self) -> None:
         self._set_defaults()

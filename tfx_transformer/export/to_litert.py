@@ -219,7 +219,7 @@ def _check_four_bits(config) -> None:
 
 @contextlib.contextmanager
 def _shared_embedding_table(model):
-    """Lets look-up and read-out use one table in the file, and pairs of tokens theirs.
+    """Lets look-up and read-out use one table in the file, and n-grams theirs.
 
     Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table read by GATHER would
     stay float32 when the file is quantized. What is read out passes an operation that changes
@@ -241,8 +241,11 @@ def _shared_embedding_table(model):
 
     embedding = model.embedding
     original_call = embedding.call
-    ngrams = getattr(model, "ngrams", None)
-    tables = [embedding] if ngrams is None else [embedding, ngrams]
+    tables = [embedding]
+    if (ngrams := getattr(model, "ngrams", None)) is not None:
+        tables.append(ngrams)
+    if (linear := getattr(model, "linear", None)) is not None:
+        tables += [linear.rarity, linear.kernel]
     for layer in tables:
         layer.lookup = lookup_any_shape
     embedding.call = call

@@ -6,7 +6,7 @@ from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
 from tfx_transformer.layers.image import ConvolutionalTokenizer, PatchEmbedding
 from tfx_transformer.layers.linear import Linear
-from tfx_transformer.layers.ngrams import NGramEmbedding
+from tfx_transformer.layers.ngrams import NGramEmbedding, NGramLogits
 from tfx_transformer.layers.pooling import Pooling
 from tfx_transformer.layers.position import (
     LearnedPositions,
@@ -22,6 +22,7 @@ __all__ = [
     "Linear",
     "MultiHeadAttention",
     "NGramEmbedding",
+    "NGramLogits",
     "PatchEmbedding",
     "Pooling",
     "RelativePositions",

@@ -1,9 +1,10 @@
-"""Pairs of neighbouring tokens as vectors: the evidence of a bag of n-grams."""
+"""Neighbouring tokens as vectors or as logits: the evidence of a bag of n-grams."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from tfx_transformer.layers.embedding import TokenEmbedding
@@ -45,3 +46,77 @@ class NGramEmbedding(TokenEmbedding):
 
     def compute_output_spec(self, token_ids):
         return super().compute_output_spec(token_ids)
+
+
+# So small that no sum reaches 2^24 with 2,800 tokens: GPUs that compute in float32 hash alike.
+_FACTORS = 53, 997
+MOST_BUCKETS = 1 << 18
+_LONGEST = 3
+# Of a text without a known n-gram, to divide by.
+_LEAST = 1e-6
+
+
+@serializable
+class NGramLogits(keras.layers.Layer):
+    """A linear classifier of a bag of hashed n-grams: the tokens, pairs and triples of a text.
+
+    logits = sum_i m_i r[b_i] W[b_i] / sqrt(sum_i m_i r[b_i]^2)
+    b = h_1, h_2, h_3 of every token:  h <- (53 h + 997 id) mod buckets over the last n tokens,
+    from h = n on; before the first token id is 0
+
+    m_i is 0 for padding and 1 for other tokens, r the rarity of a bucket. Hashed n-grams as in
+    Weinberger et al. (2009); beside a deep model as in Cheng et al. (2016), figure 1. Both tables
+    begin as zeros and are fitted at once, by `evaluation.linear`, not by steps.
+
+    Args:
+        buckets: rows of the tables, at most 2^18.
+        classes: C.
+        kwargs: see `keras.layers.Layer`.
+
+    Call arguments:
+        token_ids: int (batch, length), ids below 2,000,000.
+        attention_mask: m, bool (batch, length), False for padding.
+
+    Returns: float (batch, C); zeros for a text of which no n-gram is known.
+    """
+
+    def __init__(self, buckets: int, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.bucket_count = buckets
+        self.classes = classes
+        part = {"embeddings_initializer": "zeros", "trainable": False, "dtype": self.dtype_policy}
+        self.rarity = TokenEmbedding(buckets, 1, name="rarity", **part)
+        self.kernel = TokenEmbedding(buckets, classes, name="kernel", **part)
+
+    def build(self, token_ids_shape, attention_mask_shape=None):
+        self.rarity.build(token_ids_shape)
+        self.kernel.build(token_ids_shape)
+
+    def buckets(self, token_ids):
+        """Return the bucket of every n-gram, int32 (batch, 3 length): tokens, pairs, triples."""
+        token_ids = ops.cast(token_ids, "int32")
+        last = [token_ids]
+        while len(last) < _LONGEST:
+            ids = last[-1]
+            last.append(ops.concatenate([ops.zeros_like(ids[:, :1]), ids[:, :-1]], axis=1))
+        found = []
+        for size in range(1, _LONGEST + 1):
+            bucket = ops.full_like(token_ids, size)
+            for ids in reversed(last[:size]):
+                bucket = ops.mod(_FACTORS[0] * bucket + _FACTORS[1] * ids, self.bucket_count)
+            found.append(bucket)
+        return ops.concatenate(found, axis=1)
+
+    def call(self, token_ids, attention_mask):
+        buckets = self.buckets(token_ids)
+        rarity = self.rarity(buckets)
+        mask = ops.concatenate([attention_mask] * _LONGEST, axis=1)
+        rarity = rarity * ops.expand_dims(ops.cast(mask, rarity.dtype), -1)
+        length = ops.sqrt(ops.maximum(ops.sum(rarity * rarity, axis=1), _LEAST))
+        return ops.sum(rarity * self.kernel(buckets), axis=1) / length
+
+    def compute_output_spec(self, token_ids, attention_mask):
+        return keras.KerasTensor((token_ids.shape[0], self.classes), dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "buckets": self.bucket_count, "classes": self.classes}

@@ -17,6 +17,7 @@ from tfx_transformer.layers import (
     ConvolutionalTokenizer,
     Linear,
     NGramEmbedding,
+    NGramLogits,
     PatchEmbedding,
     Pooling,
 )
@@ -324,7 +325,8 @@ class PooledModel(EncoderModel):
 
 @serializable
 class Classifier(PooledModel):
-    """Tells which of its classes a text or an image belongs to, by the logit of each class.
+    """Tells which of its classes a text or an image belongs to, by the logit of each class; with
+    `linear_buckets` those of `NGramLogits` are added.
 
     See `PooledModel`; of images Dosovitskiy et al. (2021), section 3.1, with `conv_layers` and
     pooling "attention" the Compact Convolutional Transformer of Hassani et al. (2021), section 3.
@@ -356,6 +358,31 @@ class Classifier(PooledModel):
             )
         return config.num_classes
 
+    @classmethod
+    def fewest_parameters(cls, config: TransformerConfig) -> int:
+        """See `TransformerModel`; each n-gram has a weight for each class."""
+        ngrams = 0 if config.image_size else config.linear_buckets
+        return super().fewest_parameters(config) + ngrams * config.num_classes
+
+    def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        config = self.config
+        self.linear = None
+        if config.linear_buckets and not config.image_size:
+            self.linear = NGramLogits(
+                config.linear_buckets, config.num_classes, name="linear", dtype="float32"
+            )
+            self.linear.build((None, None))
+            self.linear.built = True
+
+    def call(self, inputs, training=None):
+        inputs = self.by_name(inputs)
+        logits = super().call(inputs, training=training)
+        if self.linear is None:
+            return logits
+        mask = ops.not_equal(inputs["token_ids"], self.config.padding_id)
+        return logits + ops.cast(self.linear(inputs["token_ids"], mask), logits.dtype)
+
     @property
     def readings(self) -> int:
         """2 if it was compiled with `consistency`, which compares two readings of a batch."""
@@ -368,7 +395,10 @@ class Classifier(PooledModel):
         Args:
             temperature: above 0; above 1 probabilities become less extreme.
         """
-        for weight in self.logits.trainable_weights:
+        weights = [*self.logits.trainable_weights]
+        if self.linear is not None:
+            weights.append(self.linear.kernel.embeddings)
+        for weight in weights:
             weight.assign(keras.ops.divide(weight, temperature))
 
     def compile(
@@ -586,6 +616,7 @@ def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
     """The configuration of a model that takes over the encoder of another: fields not None are
-    overridden."""
-    given = {name: value for name, value in overrides.items() if value is not None}
+    overridden. What reads out is new, so `linear_buckets` is 0 unless it is given."""
+    given = {"linear_buckets": 0}
+    given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

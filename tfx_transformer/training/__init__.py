@@ -27,6 +27,8 @@ _MODULE_OF = {
     "adamw": "optimizers",
     "augment_images": "augmentation",
     "check_settings": "preflight",
+    "classifier_defaults": "defaults",
+    "fill_in": "defaults",
     "new_bundle_path": "folder",
     "objective": "objectives",
     "rounds": "limits",
@@ -35,7 +37,7 @@ _MODULE_OF = {
 }
 _OLD_NAMES = {"augmented": "augment_images"}
 # The modules that do without Keras.
-_LIGHT = ("folder", "limits", "past", "preflight")
+_LIGHT = ("defaults", "folder", "limits", "past", "preflight")
 
 if TYPE_CHECKING:
     from tfx_transformer.training.augmentation import augment_images as augment_images
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
     from tfx_transformer.training.callbacks import ResumableCallback as ResumableCallback
     from tfx_transformer.training.callbacks import TimeLimit as TimeLimit
     from tfx_transformer.training.classification import ClassifierRun as ClassifierRun
+    from tfx_transformer.training.defaults import classifier_defaults as classifier_defaults
+    from tfx_transformer.training.defaults import fill_in as fill_in
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
     from tfx_transformer.training.folder import new_bundle_path as new_bundle_path
     from tfx_transformer.training.limits import rounds as rounds

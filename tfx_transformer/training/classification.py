@@ -17,6 +17,7 @@ from tfx_transformer.evaluation.baselines import (
     predicted_scores,
     tfidf_labels,
 )
+from tfx_transformer.evaluation.blending import blend
 from tfx_transformer.evaluation.calibration import (
     calibration_scores,
     fit_temperature,
@@ -32,14 +33,23 @@ from tfx_transformer.evaluation.labels import (
     score_multi_label,
     with_labels,
 )
+from tfx_transformer.evaluation.linear import fit_ngrams
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
+from tfx_transformer.layers.ngrams import MOST_BUCKETS
+from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.linear import bucket_count, hash_ngrams, join
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
 _PIXELS = 32
+
+# Texts that a linear classifier is fitted to.
+_LINEAR_TEXTS = 50_000
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
@@ -110,6 +120,44 @@ class ClassifierRun(Run):
         unit = "images" if isinstance(predictor, ImageClassifier) else "tokens"
         shown = [HeldOutScore("macro_f1", macro_f1), Progress(self.tokens_per_epoch, unit)]
         return [*swap, *shown, *ends]
+
+    def join_linear(
+        self, model: Classifier, train: LabelledTexts, buckets: int = MOST_BUCKETS
+    ) -> Classifier:
+        """Return a classifier of texts with a linear one of n-grams beside it, in the shares that
+        the held-out examples call for; see `evaluation.linear` and `evaluation.blending`. It is
+        what the run then calibrates and reports.
+
+        Args:
+            model: that was trained, of one label a text; it stays as it is.
+            train: the examples of the training, of which at most 50,000 are used.
+            buckets: most n-grams in the table; 0: none, and the model itself is returned.
+        """
+        names, several = self.predictor.labels.names, self.predictor.labels.multi_label
+        if not buckets or several or len(set(train.labels)) < 2:
+            return model
+        doing("fitting a linear classifier")
+        tokenizer, config = self.predictor.tokenizer, model.config
+        drawn = np.random.default_rng(0).permutation(len(train))[:_LINEAR_TEXTS]
+        read, held_out = (
+            [frame(tokenizer, texts, config.max_sequence_length) for texts in rows]
+            for rows in ((train.inputs[index] for index in drawn), self.held_out)
+        )
+        used = len(np.unique(np.concatenate(hash_ngrams(read, MOST_BUCKETS, config.padding_id))))
+        count = bucket_count(used, len(names), buckets)
+        hashed, apart = (hash_ngrams(ids, count, config.padding_id) for ids in (read, held_out))
+        balanced = self.settings.get("class_weights") == "balanced"
+        ids = train.targets(names)[drawn]
+        weights = fit_ngrams(hashed, ids, len(names), count, balanced)
+        deep = np.log(np.clip(self.predictor.probabilities(self.held_out), 1e-12, None))
+        shares = blend(deep, weights.logits(apart), self.truth)
+        joined = join(model, weights, *shares)
+        self.predictor = predictor(joined, tokenizer, names)
+        print(
+            f"Linear classifier: {used:,} n-grams; shares of the logits: "
+            f"{shares[0]:.2f} Transformer, {shares[1]:.2f} linear"
+        )
+        return joined
 
     def calibrate(self, model: keras.Model) -> None:
         """Make the probabilities of a trained classifier those of the temperature that fits the

@@ -36,6 +36,7 @@ _FIELDS = {
     "max_length": "max_sequence_length",
     "dropout": "dropout",
     "ngram_buckets": "ngram_buckets",
+    "linear_buckets": "linear_buckets",
     "image_size": "image_size",
     "conv_layers": "conv_layers",
     "patch_size": "patch_size",
@@ -130,5 +131,5 @@ def _check_architecture(settings: Mapping[str, Any]) -> None:
         for name, field in _FIELDS.items()
         if settings.get(name) not in ("", None)
     }
-    tokens = 0 if "image_size" in settings else settings.get("vocabulary_size", _SOME_TOKENS)
+    tokens = 0 if "image_size" in settings else settings.get("vocabulary_size") or _SOME_TOKENS
     TransformerConfig.of_size(settings["size"], tokens, settings.get("style") or None, **fields)

@@ -1,0 +1,41 @@
+"""Settings that follow from the data, where a person gives none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tfx_transformer.evaluation.texts import mostly_unspaced
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.folder import CHECKPOINTS
+
+
+def classifier_defaults(rows: int, texts: Sequence[str]) -> dict[str, Any]:
+    """Return the settings of a new classifier of texts that follow from its training rows.
+
+    vocabulary_size: 500 + rows / 2, at most 1,000, or 2,000 where most texts have no spaces: few
+    rows show few long tokens often enough to learn from, and the short ones occur in new texts too.
+    docs/quality.md has the figures.
+
+    Args:
+        rows: of the training, without those that are held out.
+        texts: of these rows, or a sample.
+    """
+    most = 2000 if mostly_unspaced(texts) else 1000
+    return {"vocabulary_size": min(500 + rows // 2, most)}
+
+
+def fill_in(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's settings, those that are None filled in: as in the interrupted run of that
+    name that goes on, else by the defaults.
+
+    Args:
+        settings: of the run, by the names of the recipe's parameters.
+        defaults: of `classifier_defaults`.
+    """
+    folder = Path("runs", settings["name"], CHECKPOINTS)
+    before = None if settings.get("overwrite") else Checkpoints(folder).peek()
+    known = {**defaults, **((before or {}).get("settings", {}))}
+    missing = {name: known[name] for name in defaults if settings[name] is None}
+    return {**settings, **missing}

@@ -1,0 +1,75 @@
+"""A linear classifier of n-grams beside a trained Transformer, in one graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.data.batches import pad
+from tfx_transformer.evaluation.linear import NGramWeights
+from tfx_transformer.layers.ngrams import MOST_BUCKETS, NGramLogits
+from tfx_transformer.models.encoders import Classifier, config_for_fine_tuning
+
+# Texts whose n-grams are hashed at once.
+_TEXTS = 256
+# Numbers in the table of a linear classifier: 16 MiB of float32.
+_MOST_NUMBERS = 1 << 22
+_FEWEST_BUCKETS = 1024
+
+
+def hash_ngrams(rows: Sequence[Sequence[int]], buckets: int, padding_id: int) -> list[np.ndarray]:
+    """Return the buckets of all n-grams of each text, int32 (3 length,), see `NGramLogits`.
+
+    Args:
+        rows: token ids of each text, as the model reads them.
+        buckets: of the table.
+        padding_id: fills up shorter texts.
+    """
+    layer = NGramLogits(buckets, 2)
+    found = []
+    for start in range(0, len(rows), _TEXTS):
+        part = rows[start : start + _TEXTS]
+        token_ids = pad(part, padding_id)
+        hashed = np.asarray(layer.buckets(token_ids)).reshape(len(part), -1, token_ids.shape[1])
+        found += [row[:, : len(ids)].ravel() for row, ids in zip(hashed, part, strict=True)]
+    return found
+
+
+def bucket_count(used: int, classes: int, most: int = MOST_BUCKETS) -> int:
+    """Return how many buckets a table has: the power of two that is twice as many as n-grams, from
+    1,024 to 2^18, or to what makes a table of 2^22 numbers.
+
+    Args:
+        used: different n-grams in the training texts.
+        classes: of the classifier.
+        most: another limit.
+    """
+    limit = min(most, max(_MOST_NUMBERS // classes, _FEWEST_BUCKETS))
+    wanted = max(1 << max(2 * used - 1, 1).bit_length(), _FEWEST_BUCKETS)
+    return min(wanted, 1 << (limit.bit_length() - 1))
+
+
+def join(
+    model: Classifier, weights: NGramWeights, deep_share: float, linear_share: float
+) -> Classifier:
+    """Return the classifier whose logits are deep_share times those of a model and linear_share
+    times those of a linear one.
+
+    Args:
+        model: a classifier of texts without a linear part; it stays as it is.
+        weights: of the linear one.
+    """
+    buckets = len(weights.rarity)
+    config = config_for_fine_tuning(model.config, linear_buckets=buckets)
+    joined = Classifier(config, dtype=model.dtype_policy)
+    trained = {weight.path: weight for weight in model.weights}
+    for weight in joined.weights:
+        if weight.path in trained:
+            weight.assign(trained[weight.path].value)
+    kernel, bias = joined.logits.trainable_weights
+    kernel.assign(deep_share * kernel.value)
+    bias.assign(deep_share * bias.value + linear_share * weights.bias)
+    joined.linear.rarity.embeddings.assign(weights.rarity[:, None])
+    joined.linear.kernel.embeddings.assign(linear_share * weights.kernel)
+    return joined
