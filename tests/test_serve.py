@@ -235,6 +235,22 @@ def test_a_full_queue_says_when_to_come_again(assistant):
         assert small.post(CHAT, messages=said("x"), n=2).status_code == 200
 
 
+def test_requests_under_way_are_bounded(assistant):
+    with running([assistant.path], held=20_000, body=100_000) as small:
+        text = json.dumps({"messages": said("x"), "metadata": {"a": "b" * 30_000}})
+        many = json.dumps({"messages": said("x"), "metadata": {"a": [1] * 1_000}})
+        for content in (text, many):
+            for _ in range(3):
+                response = small.client.post(
+                    CHAT, content=content, headers={"Content-Type": "application/json"}
+                )
+                assert response.status_code == 503 and response.headers["Retry-After"]
+        assert small.service.held == 0
+        assert small.post(CHAT, messages=said("x")).status_code == 200
+    with running([assistant.path], requests=0.5) as none:
+        assert none.client.get("/healthz").status_code == 503
+
+
 def test_deadlines(assistant, monkeypatch):
     with running([assistant.path], seconds=0.5) as hasty:
         worker = hasty.service.models["assistant"].worker

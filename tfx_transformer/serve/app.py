@@ -17,9 +17,10 @@ from starlette.routing import Route
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
-from tfx_transformer.serve import fields, index, openapi, tasks
+from tfx_transformer.serve import errors, fields, index, openapi, tasks
 from tfx_transformer.serve.endpoints import Endpoint
 from tfx_transformer.serve.errors import JSON, Refusal
+from tfx_transformer.serve.limits import Limits
 from tfx_transformer.serve.service import Call, Service
 from tfx_transformer.serve.work import LOGGER
 
@@ -28,6 +29,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 OPEN = ("/healthz", "/")
 # Seconds in which the rest of a body that is too long is thrown away, so that the client reads why.
 _DRAIN = 2.0
+# Seconds after its deadline in which a request may still be answered as too late.
+_SLACK = 4.0
+# Bytes that a value of a request takes, at most some.
+_VALUE = 100
 # Seconds beyond all deadlines, after which a connection is given up.
 _MORE = 15.0
 
@@ -125,14 +130,21 @@ def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handle
         names: the tasks whose models do.
     """
 
+    seconds = service.limits.seconds
+
     async def answer(request: Request) -> Response:
+        held = _Held(service)
         try:
-            deadline = time.monotonic() + service.limits.seconds
-            values = fields.read(await _read_json(request, service, endpoint), endpoint.fields)
+            deadline = time.monotonic() + seconds
+            body = await _read_json(request, service.limits, endpoint, held)
+            values = fields.read(body, endpoint.fields)
             served = service.find(values.get("model"), endpoint.path, names)
             client = request.client.host if request.client else ""
             call = Call(request, values, served, deadline, client)
-            return await endpoint.handle(service, call)
+            async with asyncio.timeout(seconds + _SLACK):
+                return await endpoint.handle(service, call)
+        except TimeoutError:  # before it was queued
+            return errors.too_late(seconds).response()
         except Refusal as refusal:
             return refusal.response()
         except InputError as error:
@@ -143,11 +155,40 @@ def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handle
             LOGGER.exception(f"a fault of {endpoint.path}")
             service.metrics.count("tfx_faults_total", 'model=""')
             return Refusal(500, "The request met a fault of the program.", "fault").response()
+        finally:
+            held.release()
 
     return answer
 
 
-async def _read_json(request: Request, service: Service, endpoint: Endpoint) -> Any:
+class _Held:
+    """Memory that a request takes until it is answered.
+
+    Args:
+        service: whose requests together may take `Limits.held`.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._bytes = service, 0
+
+    def add(self, count: int) -> None:
+        """Take more.
+
+        Raises:
+            Refusal: all requests together take too much.
+        """
+        self._bytes += count
+        self._service.held += count
+        if self._service.held > self._service.limits.held:
+            raise errors.overloaded(1.0)
+
+    def release(self) -> None:
+        """Give all of it back."""
+        self._service.held -= self._bytes
+        self._bytes = 0
+
+
+async def _read_json(request: Request, limits: Limits, endpoint: Endpoint, held: _Held) -> Any:
     """Return the value of a request's body.
 
     Raises:
@@ -156,11 +197,10 @@ async def _read_json(request: Request, service: Service, endpoint: Endpoint) -> 
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise Refusal(415, "Send JSON, with Content-Type: application/json.", "content_type")
-    limits = service.limits
     most = limits.image_body if endpoint.images else limits.body
     try:
         async with asyncio.timeout(limits.body_seconds):
-            data = await _read_body(request, most)
+            data = await _read_body(request, most, held)
     except TimeoutError as error:
         raise Refusal(
             408, f"The request did not arrive within {limits.body_seconds:g} seconds."
@@ -171,7 +211,9 @@ async def _read_json(request: Request, service: Service, endpoint: Endpoint) -> 
             "too_large", headers={"Connection": "close"},
         )  # fmt: skip
     try:
-        return json_files.parse(data.decode("utf-8"), unique=True)
+        text = data.decode("utf-8")
+        held.add(_VALUE * sum(map(text.count, "[{,:")))
+        return json_files.parse(text, unique=True)
     except RecursionError as error:
         raise Refusal(400, "The request is nested too deep.", "not_json") from error
     except ValueError as error:  # an InputError is one
@@ -179,7 +221,7 @@ async def _read_json(request: Request, service: Service, endpoint: Endpoint) -> 
         raise Refusal(400, f"The request is not JSON: {reason}.", "not_json") from error
 
 
-async def _read_body(request: Request, most: int) -> bytes | None:
+async def _read_body(request: Request, most: int, held: _Held) -> bytes | None:
     """Return a body; None if it has more than `most` bytes."""
     length = request.headers.get("content-length", "")
     too_long = length.isdecimal() and (len(length) > 15 or int(length) > most)
@@ -188,6 +230,7 @@ async def _read_body(request: Request, most: int) -> bytes | None:
     async for part in parts:
         if too_long or len(data) + len(part) > most:
             break
+        held.add(len(part))
         data += part
     else:
         return bytes(data)
@@ -223,6 +266,7 @@ class _Guard:
         self._app, self._service = app, service
         self._key = None if key is None else key.encode("utf-8")
         self._hosts, self._paths = frozenset(hosts), frozenset(paths)
+        self._active = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -241,6 +285,7 @@ class _Guard:
             await send(message)
 
         limits = self._service.limits
+        self._active += 1
         try:
             refusal = self._refusal(Request(scope))
             async with asyncio.timeout(limits.seconds + limits.body_seconds + _MORE):
@@ -248,12 +293,15 @@ class _Guard:
         except TimeoutError:
             pass  # a client that does not read its answer; the connection is closed
         finally:
+            self._active -= 1
             path = scope["path"] if scope["path"] in self._paths else "other"
             self._service.metrics.count("tfx_requests_total", f'path="{path}",status="{status}"')
             self._service.metrics.observe(path, time.monotonic() - began)
 
     def _refusal(self, request: Request) -> Refusal | None:
         """Return why a request may not be answered, whatever it asks."""
+        if self._active > self._service.limits.requests:
+            return errors.overloaded(1.0)
         host = request.headers.get("host", "")
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() else host
         if self._hosts and name.lower() not in self._hosts:

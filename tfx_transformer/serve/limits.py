@@ -17,6 +17,8 @@ class Limits:
         seconds: most time for one request, waiting included. An answer under way is cut then; one
             that has not begun is refused with 504.
         body: most bytes of a request; image_body: of one that holds images.
+        held: most bytes of all requests that are under way, as they are and as values.
+        requests: most requests under way; what comes then is answered with 503.
         body_seconds: most time in which a request has to arrive.
         grace: seconds that answers under way have when the server is to end.
 
@@ -28,6 +30,8 @@ class Limits:
     seconds: float = 60.0
     body: int = 1 << 20
     image_body: int = 20 << 20
+    held: int = 512 << 20
+    requests: int = 512
     body_seconds: float = 20.0
     grace: float = 10.0
 

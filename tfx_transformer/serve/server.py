@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -19,8 +20,9 @@ KEY = "TFX_API_KEY"
 # Characters of a key at least: what `secrets.token_urlsafe(12)` makes.
 _SHORTEST = 16
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-# Most connections, so that nobody takes all descriptors of the process.
-_CONNECTIONS = 512
+# Most connections, so that nobody takes all descriptors of the process. There are fewer requests at
+# a time: see `Limits`.
+_CONNECTIONS = 900
 # Most bytes of a request's line and headers.
 _HEADERS = 16 << 10
 _NEW_KEY = 'export TFX_API_KEY=$(python -c "import secrets; print(secrets.token_urlsafe(24))")'
@@ -58,6 +60,8 @@ def serve(
         InputError: a bundle cannot be loaded, the address cannot be used, or would be open to
             everybody.
     """
+    # It warns at each piece of an answer that is sent to a client that has gone.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
     limits = limits or Limits()
     key = read_key()
     is_open = not _is_loopback(host)

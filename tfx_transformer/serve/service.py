@@ -76,6 +76,7 @@ class Service:
     ) -> None:
         self.limits = limits or Limits()
         self.metrics = Metrics()
+        self.held = 0  # bytes of all requests under way
         self.models: dict[str, Served] = {}
         for path in paths:
             name = Path(path).resolve().name

@@ -184,7 +184,9 @@ class _Answer:
         self.prompt, self.last_id, self.reason = prompt, first_id, ""
         self.began = time.monotonic()
         limit = loop.new_limit(options, room)
-        self._draws = loop.uniforms(options, limit, prompt.choice + 1)[:, prompt.choice :]
+        self._draws = np.zeros((limit, 1), "float32")
+        if options.temperature:
+            self._draws = loop.uniforms(options, limit, prompt.choice + 1)[:, prompt.choice :]
         self._sampler = Sampler(numpy_ops, options, limit, config)
         self._state = self._sampler.start(np.array([first_id], "int32"))
         self._ends = {config.end_id, generator.preprocessor.end_id}
