@@ -65,8 +65,8 @@ def main(
             those of earlier ones. Default: datasets/scored_text.csv.
         text: Column of the texts; several columns are separated by commas.
         target: Column of the numbers.
-        decimal: Sign before decimals, "." or ","; the other one may separate thousands. Empty: a
-            point, and a column in which that is not clear is refused.
+        decimal (SIGN): Sign before decimals, "." or ","; the other one may separate thousands.
+            Empty: a point, and a column in which that is not clear is refused.
         validation: Table of held-out rows. Default: a share of the rows is held out.
         share: Share of the rows to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.

@@ -202,9 +202,11 @@ class SteamOven(Oven):
 
     Attributes:
         steam (LITRES): Water.
+        grid (SIGN): Grid, "." or ",".
     """
 
     steam: float | None = None
+    grid: Literal[",", "."] | None = None
 
 
 def order(
@@ -308,6 +310,7 @@ def test_arguments_of_a_verb_are_those_of_its_function(arguments, expected):
         (["many", "sell", "rye", "1", "--json", "2"], "unrecognized arguments: 2"),
         (["order", "a", "--until=7", "--degree"], "expected one argument"),
         (["order", "a", "--until=7", "--salted"], "The nearest flag is --sliced. See: bread order"),
+        (["order", "a", "--until=7", "--grid=;"], "argument --grid: invalid choice: ';'"),
         (["order", "a", "--until=7", "--steam=x"], "argument --steam: invalid float value: 'x'"),
         (["many", "sell", "rye", "1", "x"], "argument COUNTS: invalid int value: 'x'"),
         (["many", "sell", "rye"], "the following arguments are required: COUNTS"),
@@ -347,7 +350,7 @@ def test_help_of_a_verb(capsys, monkeypatch):
     assert "--until TIME Hour: that of the pick-up." in lines
     assert "--seed TEXT Seed to add. --nut NUT Nut to add." in lines
     assert "Oven: How it is baked. --degrees N Degrees of the oven. [220]" in lines
-    assert lines.endswith("--steam LITRES Water.")
+    assert lines.endswith('--steam LITRES Water. --grid SIGN Grid, "." or ",".')
 
 
 def test_two_arguments_of_one_name_are_a_fault():

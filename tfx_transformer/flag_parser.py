@@ -155,8 +155,8 @@ def add_arguments(parser: FlagParser, function: Callable[..., Any]) -> None:
     order of the command line.
 
     The help of an argument is the parameter's description in the docstring, and its default.
-    `name (FILE.csv): …` in the docstring also says what a value looks like. Parameters of one of
-    the sections `GROUPS` make a group.
+    `name (FILE.csv): …` in the docstring also says what a value looks like, where that is not its
+    choices. Parameters of one of the sections `GROUPS` make a group.
     """
     described = _describe(function)
     groups: dict[str, Any] = {}
@@ -404,6 +404,7 @@ def _add_flag(group: Any, name: str, kind: Any, default: Any, described: _Descri
     if typing.get_origin(kind) is typing.Literal:
         options["choices"] = [choice for choice in typing.get_args(kind) if choice is not None]
         kind, optional = type(options["choices"][0]), False
+        options["metavar"] = described.metavar  # else the choices
     elif described.metavar or kind not in (int, float, str, Path):
         options["metavar"] = described.metavar or "VALUE"
     else:

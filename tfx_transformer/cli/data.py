@@ -46,7 +46,7 @@ class ScoredColumns:
         text (NAME): Column of the texts; several are separated by commas. [text]
         label (NAME): Column of the labels. [label]
         separator: Sign between several labels in a cell.
-        decimal: Sign before decimals in a column of numbers. [a point, unless that is not clear]
+        decimal (SIGN): Sign before decimals, "." or ",". [a point, unless that is not clear]
         spans (NAME): Column of marked spans. [spans, entities, label or labels]
         sentence (NAME): Column that names the sentence of each token. [sentence]
         token (NAME): Column of tokens, in a table of tags. [token]
