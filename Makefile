@@ -1,5 +1,5 @@
 # make demo      trains the English-Japanese translator and runs it without TensorFlow (minutes)
-# make test      checks code style and types, runs every test but the slow ones, counts lines run
+# make test      checks code style and types, runs all tests but the slow ones, counts what they ran
 # make test-all  lists the slow tests by file and runs all: every family by Keras and as TFLite files,
 #                GPUs, published weights
 # make soak      kills small trainings at random moments and mutates files, for an hour or more
@@ -18,6 +18,9 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
 .PHONY: demo soak test test-all
+
+# The many processes of the tests compile each module once, whatever the shell says.
+test test-all: export PYTHONDONTWRITEBYTECODE :=
 
 demo: $(ENVIRONMENT)
 	$(BIN)/tfx-transformer run translation --overwrite

@@ -33,12 +33,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # By which files a bundle is needed that takes half a minute or more to make.
 NEEDED = {
+    "trained": ("tests/test_cli.py", "tests/test_export.py", "tests/test_serve_translator.py"),
     "assistant": (
         "tests/test_assistant.py",
         "tests/test_constraint.py",
+        "tests/test_litertlm.py",
         "tests/test_serve.py",
     ),
-    "trained": ("tests/test_cli.py", "tests/test_export.py", "tests/test_serve_translator.py"),
     "encoder_bundles": (
         "tests/test_cli_classify.py",
         "tests/faults/test_hostile_models.py",
@@ -48,8 +49,17 @@ NEEDED = {
     ),
 }
 
-# Files whose few tests take a minute: they begin first, so that both workers end at the same time.
-FIRST = ("tests/test_readme.py", "tests/test_contributing.py", "tests/conformance/test_models.py")
+# What takes a minute begins first, longest first, so that both workers end at the same time.
+FIRST = (
+    "tests/test_readme.py",
+    *NEEDED["encoder_bundles"],
+    *NEEDED["trained"],
+    *NEEDED["assistant"],
+    "tests/test_text_classification_recipe.py",
+    "tests/conformance/test_models.py",
+    "tests/test_causal.py",
+    "tests/test_contributing.py",
+)
 
 # How long one example takes depends on what else the machine does.
 hypothesis.settings.register_profile("patient", deadline=None, max_examples=30)
@@ -64,7 +74,10 @@ def pytest_collection_modifyitems(config, items):
         raise pytest.UsageError(f"slow(but=...) names no variant: {', '.join(sorted(missing))}")
     files = [item.nodeid.split("::")[0] for item in items]
     counts = collections.Counter(files)
-    order = sorted(range(len(items)), key=lambda n: (files[n] not in FIRST, -counts[files[n]]))
+    places = {file: place for place, file in enumerate(FIRST)}
+    order = sorted(
+        range(len(items)), key=lambda n: (places.get(files[n], len(FIRST)), -counts[files[n]])
+    )
     items[:] = [items[n] for n in order]
 
 

@@ -41,11 +41,6 @@ class Exported:
         return shutil.copytree(self.path, folder / self.path.name)
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
 def ids_of(tokenizer, texts):
     """What the models read of each text."""
     return [frame(tokenizer, text, LONGEST) for text in texts]

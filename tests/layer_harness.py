@@ -174,3 +174,32 @@ def _check_training(layer, model, inputs, expected):
         # A softmax cancels what is added to all scores: such a bias has no gradient.
         if weight.trainable and not weight.path.endswith(("key/bias", "score/bias")):
             assert not np.array_equal(old, weight), f"{weight.path} was not trained"
+
+
+def perturb(layer, scale=0.5, seed=0):
+    """Every weight moved at random, so that no bias is zero and no norm is neutral."""
+    random = np.random.default_rng(seed)
+    for weight in layer.weights:
+        if weight.trainable:
+            weight.assign_add(scale * random.normal(size=weight.shape))
+
+
+def copy_attention(theirs, ours):
+    """Weights of Keras attention, kernels (in, heads, width) and (heads, width, out), into ours."""
+    kernels = [np.asarray(w) for w in theirs.weights]
+    query, query_bias, key, key_bias, value, value_bias, output, output_bias = kernels
+    ours.query.set_weights([query.reshape(len(query), -1), query_bias.ravel()])
+    ours.key.set_weights([key.reshape(len(key), -1), key_bias.ravel()])
+    ours.value.set_weights([value.reshape(len(value), -1), value_bias.ravel()])
+    ours.output_projection.set_weights([output.reshape(-1, output.shape[-1]), output_bias])
+
+
+def copy_block(theirs, ours):
+    copy_attention(theirs._self_attention_layer, ours.attention)
+    ours.attention_norm.set_weights(theirs._self_attention_layer_norm.get_weights())
+    if ours.cross:
+        copy_attention(theirs._cross_attention_layer, ours.cross_attention)
+        ours.cross_attention_norm.set_weights(theirs._cross_attention_layer_norm.get_weights())
+    ours.feed_forward.expand.set_weights(theirs._feedforward_intermediate_dense.get_weights())
+    ours.feed_forward.contract.set_weights(theirs._feedforward_output_dense.get_weights())
+    ours.feed_forward_norm.set_weights(theirs._feedforward_layer_norm.get_weights())

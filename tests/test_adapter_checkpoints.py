@@ -19,7 +19,7 @@ from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.describing import describe_source
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-from test_models import fixture_of  # noqa: E402
+from fixtures import fixture_of  # noqa: E402
 from weights import write_checkpoint  # noqa: E402
 
 RANK, ALPHA = 3, 5.0

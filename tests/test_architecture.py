@@ -375,6 +375,18 @@ def test_nothing_imports_recipes():
     assert not importing
 
 
+def test_no_module_of_tests_imports_another():
+    """What two of them need is in a module of its own, or a fixture in conftest.py."""
+    importing = [
+        f"{path}, line {found.line}: {found.target}"
+        for path in sources()
+        if path.name.startswith("test_")
+        for found in imports_of((ROOT / path).read_text(encoding="utf-8"))
+        if found.target.startswith("test_")
+    ]
+    assert not importing
+
+
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from assistant import CONTEXT
 from leaks import leaks
-from test_export import RUN_PYZ, TRAINING, python
+from processes import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import bundle, runtime
 from tfx_transformer.data import read_instructions

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_gpu import ENCODERS, GENERATORS
+from gpu_models import ENCODERS, GENERATORS
 
 from tfx_transformer.export.compare_gpu import difference, values
 from tfx_transformer.export.converter import Converter

@@ -1,6 +1,5 @@
 """Bundles: saved and loaded alike, written whole or not at all, and doubted until verified."""
 
-import hashlib
 import json
 import os
 import pickle
@@ -16,6 +15,7 @@ import pytest
 import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
+from resealed import change_config, digest, reseal
 
 from tfx_transformer import bundle, files, runtime
 from tfx_transformer.config import TransformerConfig
@@ -64,27 +64,9 @@ def copy(saved, tmp_path):
     return shutil.copytree(saved[0], tmp_path / "small")
 
 
-def reseal(path):
-    """Makes the sums fit what is in a bundle, as someone who means harm would."""
-    files = [p for p in sorted(path.rglob("*")) if p.is_file() and p.name != "SHA256SUMS"]
-    lines = [f"{digest(p)}  {p.relative_to(path).as_posix()}\n" for p in files]
-    (path / "SHA256SUMS").write_text("".join(lines), encoding="utf-8")
-
-
-def digest(file):
-    return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
 def tree(path):
     """Every file below a folder and what it holds."""
     return {p.relative_to(path).as_posix(): p.read_bytes() for p in path.rglob("*") if p.is_file()}
-
-
-def change_config(path, **changes):
-    config = json.loads((path / "config.json").read_text("utf-8"))
-    config["architecture"] |= changes
-    (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    reseal(path)
 
 
 # Saving and loading

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sacrebleu
+from processes import everything_in, process
 from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, cli, resources, runtime
@@ -22,22 +23,6 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = {"tensorflow", "keras", "pandas", "matplotlib", "sacrebleu", "numpy", "tiktoken"}
-
-
-def process(*arguments, cwd, **options):
-    """The command in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "tfx_transformer.cli", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        **options,
-    )
-
-
-def everything_in(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def write_csv(path, rows, header=("source", "target")):
@@ -550,13 +535,14 @@ def test_an_interrupt_is_no_fault(command, monkeypatch):
 # In a process of its own, with everything that libraries write
 
 
-def test_only_answers_are_written(trained, tmp_path):
+@pytest.mark.slow(but=["litert"])  # the next one runs TensorFlow
+@pytest.mark.parametrize("engine", ["litert", "keras", "saved_model"])
+def test_only_answers_are_written(trained, tmp_path, engine):
     texts = trained.texts[:2]
-    answers = SavedModelGenerator(trained.path).generate(texts)
-    for engine in ("litert", "keras"):
-        done = process("generate", trained.path, *texts, "--engine", engine, cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.splitlines() == answers
+    answers = runtime.load(trained.path).generate(texts)
+    done = process("generate", trained.path, *texts, "--engine", engine, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == answers
     assert everything_in(tmp_path) == []
 
 

@@ -6,9 +6,10 @@ import typing
 
 import numpy as np
 import pytest
-from encoder_bundles import NAMES, softmax
+from by_numpy import softmax
+from encoder_bundles import NAMES
+from processes import everything_in, process
 from sklearn import metrics
-from test_cli import everything_in, process
 from tiny_models import tiny_encoder
 
 from tfx_transformer import bundle, runtime

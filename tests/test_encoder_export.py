@@ -13,9 +13,11 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
-from encoder_bundles import NAMES, ids_of, one_by_one, softmax
+from by_numpy import softmax
+from encoder_bundles import NAMES, ids_of, one_by_one
 from PIL import Image
-from test_export import RUN_PYZ, TRAINING, python, tables
+from processes import RUN_PYZ, TRAINING, python
+from tflite_tables import tables
 from tiny_models import CONVOLUTIONS, PATCHES, tiny_encoder
 
 from tfx_transformer import bundle, export, runtime

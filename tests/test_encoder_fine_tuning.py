@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import safetensors.numpy
-from test_encoders import CASES, IDS, TEXTS, values
+from encoder_cases import CASES, IDS, TEXTS, values
 from tiny_models import (
     CONVOLUTIONS,
     PATCHES,

@@ -3,12 +3,13 @@
 import json
 import subprocess
 import sys
-import textwrap
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from processes import RUN_PYZ, TRAINING, python
+from tflite_tables import tables
 from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
@@ -20,9 +21,6 @@ from tfx_transformer.export.to_litert import _check_operations, operation_names
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer
-
-# Not needed where a bundle only runs.
-TRAINING = ("tensorflow", "keras", "pandas", "safetensors", "tokenizers", "matplotlib", "sacrebleu")
 
 
 @pytest.fixture(scope="module")
@@ -40,19 +38,6 @@ def expected(by_keras, trained):
     answers = by_keras.generate(trained.texts, truncate=True)
     assert len(set(answers)) > 80, "answers that are all alike would prove nothing"
     return answers
-
-
-def python(code, *arguments, cwd, blocked=()):
-    """Output of a Python process that cannot import the blocked packages."""
-    block = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", block + textwrap.dedent(code), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def test_what_is_saved_is_traced_once(tmp_path):
@@ -204,21 +189,6 @@ def test_signatures(trained, file):
     assert set(table["decode"]["outputs"]) == {"logits", *cache}
 
 
-def tables(path, vocabulary_size):
-    """(type, buffer) of the tensors with a row per token that a TFLite file holds data for."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    model = schema.Model.GetRootAs(path.read_bytes(), 0)
-    found = set()
-    for graph in (model.Subgraphs(i) for i in range(model.SubgraphsLength())):
-        for tensor in (graph.Tensors(i) for i in range(graph.TensorsLength())):
-            shape = tensor.ShapeAsNumpy()
-            held = model.Buffers(tensor.Buffer())
-            if np.size(shape) == 2 and shape[0] == vocabulary_size and held.DataLength():
-                found.add((tensor.Type(), tensor.Buffer()))
-    return found
-
-
 def test_lookup_and_read_out_share_one_table(trained, by_litert):
     from ai_edge_litert import schema_py_generated as schema
 
@@ -235,7 +205,6 @@ def test_lookup_and_read_out_share_one_table(trained, by_litert):
 
 def flex_file(folder):
     """A TFLite file with an operation that only TensorFlow has."""
-
     function = tf.function(tf.math.erf, input_signature=[tf.TensorSpec([3])])
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()])
     converter.target_spec.supported_ops = [tf.lite.OpsSet.SELECT_TF_OPS]
@@ -325,16 +294,6 @@ def test_the_savedmodel_needs_only_tensorflow(trained, expected, tmp_path):
     answers = json.loads(python(code, folder, json.dumps(texts), cwd=tmp_path, blocked=blocked))
     assert answers[:20] == expected[:20]
     assert len(answers) == 22
-
-
-RUN_PYZ = """
-    import runpy, sys
-    sys.argv = sys.argv[1:]
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    finally:
-        assert "run.pyz" in sys.modules["tfx_transformer.runtime"].__file__
-"""
 
 
 def test_run_pyz_answers_without_training_packages(trained, by_litert, tmp_path):

@@ -8,67 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gpu_models import ENCODERS, GENERATORS, T5
 from slow import ALL_TESTS
 from tiny_models import (
-    CONVOLUTIONS,
-    PATCHES,
     VARIANTS,
     tiny_causal,
     tiny_config,
     tiny_encoder,
     tiny_model,
-    with_linear,
 )
 
 from tfx_transformer.export import verify_gpu
 from tfx_transformer.export.to_litert import convert
-from tfx_transformer.models.encoders import Classifier, Embedder
+from tfx_transformer.models.encoders import Embedder
 
 DRIVER = "/usr/lib/chromium/vk_swiftshader_icd.json"
 SENTENCES = 100 if ALL_TESTS else 10
-SIZE = {"vocabulary_size": 151, "hidden_dim": 48, "intermediate_dim": 76, "max_sequence_length": 23}
-T5 = {
-    "position": "relative",
-    "norm": "rms_norm",
-    "use_bias": False,
-    "attention_scale": 1.0,
-    "logit_scale": 0.2,
-}
-GEMMA = VARIANTS["llama"] | {
-    "query_key_norm": True,
-    "sandwich_norm": True,
-    "sliding_window": 7,
-    "global_layers": (1,),
-    "local_rope_theta": 100.0,
-    "head_dim": 16,
-}
-BERT = {
-    "position": "learned",
-    "norm_first": False,
-    "embedding_norm": True,
-    "num_segments": 2,
-    "pooling": "first",
-    "pooler": True,
-}
-GENERATORS = {
-    "translator": lambda: tiny_model(**SIZE),
-    "llama": lambda: tiny_causal(**SIZE, **VARIANTS["llama"]),
-    "gpt": lambda: tiny_causal(**SIZE, **VARIANTS["learned"]),
-    "t5": lambda: tiny_model(**SIZE, **T5),
-    "gemma": lambda: tiny_causal(**SIZE, **GEMMA),
-    "translator with learned positions": lambda: tiny_model(**SIZE, **VARIANTS["learned"]),
-    "translator with rotary positions": lambda: tiny_model(**SIZE, **VARIANTS["llama"]),
-}
-ENCODERS = {
-    "texts": lambda: with_linear(
-        tiny_encoder(Classifier, num_classes=5, **SIZE, ngram_buckets=101, linear_buckets=103)
-    ),
-    "bert": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE, **BERT),
-    "embedder": lambda: tiny_encoder(Embedder, **SIZE, position="learned", pooling="mean"),
-    "last token": lambda: tiny_encoder(Embedder, **SIZE, position="rotary", pooling="last"),
-    "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
-    "convolutions": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | CONVOLUTIONS),
-}
 # Widths that are mostly not multiples of 4, 8 or 16, each with other parts of a model.
 WIDE = {"num_layers": 1, "hidden_dim": 48, "intermediate_dim": 53, "max_sequence_length": 23}
 ODD = {"num_layers": 1, "hidden_dim": 33, "intermediate_dim": 47, "vocabulary_size": 211}

@@ -22,7 +22,7 @@ from tfx_transformer.models.pretrained.describing import describe_source
 from tfx_transformer.models.pretrained.hub import Repository
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-from test_models import fixture_of  # noqa: E402
+from fixtures import fixture_of  # noqa: E402
 from weights import write_checkpoint  # noqa: E402
 
 COMMIT = "c0ffee" + "0" * 34

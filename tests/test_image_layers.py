@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from by_numpy import softmax
 from keras import ops
-from layer_harness import BATCH, HIDDEN, LENGTH, X, run_layer_test
-from test_layers import perturb, softmax
+from layer_harness import BATCH, HIDDEN, LENGTH, X, perturb, run_layer_test
 
 from tfx_transformer.layers import ConvolutionalTokenizer, PatchEmbedding, Pooling
 

@@ -21,7 +21,7 @@ from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.preprocessor import Preprocessing, preprocessor_config
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-from test_models import fixture_of  # noqa: E402
+from fixtures import fixture_of  # noqa: E402
 from weights import write_checkpoint  # noqa: E402
 
 SIZE = 35  # of the case

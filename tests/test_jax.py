@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
-import pytest
+from on_jax import needs_jax, run_on_jax
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
 
-pytestmark = pytest.mark.skipif(
-    importlib.util.find_spec("jax") is None, reason="jax is not installed (pip install jax)"
-)
+pytestmark = needs_jax
 
 # Every class of layer once; each of JAX's operations is compiled when it is first met.
 LAYERS = "sinusoidal learned gated grouped_attention decoder_block llama_block embedding"
 TESTS = Path(__file__).parent
 SOURCE = np.random.default_rng(0).integers(3, 23, (3, 7)).astype("int32")
-
-
-def run_on_jax(program: str, *arguments: str) -> None:
-    environment = {
-        **os.environ,
-        "KERAS_BACKEND": "jax",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
-    }
-    program = "import keras\nassert keras.backend.backend() == 'jax'\n" + textwrap.dedent(program)
-    done = subprocess.run(
-        [sys.executable, "-c", program, *arguments], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
 
 
 def test_layers_build_run_and_train(tmp_path):

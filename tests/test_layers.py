@@ -8,6 +8,7 @@ import keras
 import keras_hub
 import numpy as np
 import pytest
+from by_numpy import softmax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
@@ -22,6 +23,9 @@ from layer_harness import (
     MEMORY_LENGTH,
     VOCABULARY,
     X,
+    copy_attention,
+    copy_block,
+    perturb,
     random_ids,
     random_vectors,
     run_layer_test,
@@ -57,19 +61,6 @@ from tfx_transformer.layers.norm import LayerNorm
 @pytest.mark.parametrize("name", CASES)
 def test_every_layer(name, tmp_path):
     run_layer_test(*CASES[name], tmp_path)
-
-
-def perturb(layer, scale=0.5, seed=0):
-    """Every weight moved at random, so that no bias is zero and no norm is neutral."""
-    random = np.random.default_rng(seed)
-    for weight in layer.weights:
-        if weight.trainable:
-            weight.assign_add(scale * random.normal(size=weight.shape))
-
-
-def softmax(x):
-    y = np.exp(x - x.max(-1, keepdims=True))
-    return y / y.sum(-1, keepdims=True)
 
 
 # Positions
@@ -172,16 +163,6 @@ def test_causal_attention_by_hand():
     output, weights = attention_by_hand(causal=True)
     np.testing.assert_allclose(weights, [[[[1, 0], [1 / 3, 2 / 3]]]], rtol=1e-5)
     np.testing.assert_allclose(output, [[[4, 4], [4 / 3, 28 / 3]]], rtol=1e-5)
-
-
-def copy_attention(theirs, ours):
-    """Weights of Keras attention, kernels (in, heads, width) and (heads, width, out), into ours."""
-    kernels = [np.asarray(w) for w in theirs.weights]
-    query, query_bias, key, key_bias, value, value_bias, output, output_bias = kernels
-    ours.query.set_weights([query.reshape(len(query), -1), query_bias.ravel()])
-    ours.key.set_weights([key.reshape(len(key), -1), key_bias.ravel()])
-    ours.value.set_weights([value.reshape(len(value), -1), value_bias.ravel()])
-    ours.output_projection.set_weights([output.reshape(-1, output.shape[-1]), output_bias])
 
 
 @pytest.mark.parametrize("key_value_heads", [1, 2, 6])
@@ -301,17 +282,6 @@ def test_gated_feed_forward_is_numpy():
 def test_unknown_activation_is_refused():
     with pytest.raises(ValueError, match="'swish'.*silu"):
         FeedForward(INTERMEDIATE, "swish")
-
-
-def copy_block(theirs, ours):
-    copy_attention(theirs._self_attention_layer, ours.attention)
-    ours.attention_norm.set_weights(theirs._self_attention_layer_norm.get_weights())
-    if ours.cross:
-        copy_attention(theirs._cross_attention_layer, ours.cross_attention)
-        ours.cross_attention_norm.set_weights(theirs._cross_attention_layer_norm.get_weights())
-    ours.feed_forward.expand.set_weights(theirs._feedforward_intermediate_dense.get_weights())
-    ours.feed_forward.contract.set_weights(theirs._feedforward_output_dense.get_weights())
-    ours.feed_forward_norm.set_weights(theirs._feedforward_layer_norm.get_weights())
 
 
 @pytest.mark.slow(but=["relu-False", "gelu-True"])

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 from layer_harness import random_vectors, run_layer_test
-from test_jax import pytestmark as needs_jax
-from test_jax import run_on_jax
+from on_jax import needs_jax, run_on_jax
 from tiny_models import VARIANTS, perturbed, tiny_causal, tiny_config, tiny_model
 
 from tfx_transformer.errors import InputError

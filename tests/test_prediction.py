@@ -7,9 +7,9 @@ import json
 
 import numpy as np
 import pytest
+from by_numpy import softmax
 from PIL import Image
-from test_bundle import change_config
-from test_layers import softmax
+from resealed import change_config
 from tiny_models import CONVOLUTIONS, PATCHES, tiny_encoder
 
 from tfx_transformer.errors import InputError

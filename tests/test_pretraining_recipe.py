@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaks import leaks
 from pages import report_of
-from test_export import RUN_PYZ, TRAINING, python
+from processes import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import bundle, cli, export, resources, runtime
 from tfx_transformer.config import TransformerConfig

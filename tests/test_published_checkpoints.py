@@ -21,7 +21,7 @@ from tfx_transformer.models.pretrained.saving import save_pretrained
 from tfx_transformer.prediction.classification import Labels
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-from test_models import fixture_of, inputs_of  # noqa: E402
+from fixtures import fixture_of, inputs_of  # noqa: E402
 from weights import write_checkpoint  # noqa: E402
 
 

@@ -12,19 +12,14 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import nbclient
 import nbformat
 import pytest
+from blocks import JAPANESE, PAGES, README, Block, blocks, write_datasets
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-JAPANESE = ROOT / "README.ja.md"
-PAGES = (README, ROOT / "docs" / "python.md", ROOT / "docs" / "commands.md")
 
-# Enough rows to see that a training works, few enough to do it in seconds.
-ROWS = 300
 
 # What a person looks at in a cell of its own, how much is shown of it, and a picture.
 LOOKED_AT = (
@@ -38,33 +33,6 @@ PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
 
 # What makes libraries quiet, and is not set where a person starts a notebook.
 QUIET = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "MPLBACKEND")
-
-_BLOCK = re.compile(
-    r"^(?P<skip><!-- not run -->\n\n?)?```(?P<language>python|bash)\n(?P<code>.*?)^```$",
-    re.MULTILINE | re.DOTALL,
-)
-
-
-class Block(NamedTuple):
-    language: str
-    line: int  # of the first line of code
-    code: str
-
-
-def blocks(text: str) -> list[Block]:
-    return [
-        Block(found["language"], text.count("\n", 0, found.start("code")) + 1, found["code"])
-        for found in _BLOCK.finditer(text)
-        if not found["skip"]
-    ]
-
-
-def write_datasets(folder: Path) -> None:
-    """Writes the first rows of every CSV of the repository."""
-    folder.mkdir()
-    for path in (ROOT / "datasets").glob("*.csv"):
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        (folder / path.name).write_text("".join(lines[: ROWS + 1]), "utf-8")
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from test_readme import PAGES, blocks, write_datasets
+from blocks import PAGES, blocks, write_datasets
 
 from tfx_transformer import resources
 from tfx_transformer.errors import InputError

@@ -23,7 +23,7 @@ from tfx_transformer.models.pretrained.saving import save_pretrained
 from tfx_transformer.text.framing import frame
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
-from test_models import fixture_of  # noqa: E402
+from fixtures import fixture_of  # noqa: E402
 from weights import write_checkpoint  # noqa: E402
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "c", "d", "e", "A", "query"]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 from pages import report_of
-from test_export import RUN_PYZ, TRAINING, python
+from processes import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import cli, export, runtime
 from tfx_transformer.data import read_tagged_texts, tag_names

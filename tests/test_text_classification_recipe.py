@@ -12,9 +12,9 @@ import pytest
 import safetensors.numpy
 from leaks import leaks
 from pages import Page, report_of
+from processes import RUN_PYZ, TRAINING, python
 from scipy.special import softmax
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
-from test_export import RUN_PYZ, TRAINING, python
 from tiny_models import tiny_causal, tiny_encoder
 
 from tfx_transformer import bundle, cli, runtime

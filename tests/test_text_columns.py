@@ -9,7 +9,7 @@ import tensorflow as tf
 from encoder_bundles import NAMES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_export import RUN_PYZ, TRAINING, python
+from processes import RUN_PYZ, TRAINING, python
 from tiny_models import tiny_encoder
 
 from tfx_transformer import bundle, export, runtime

@@ -7,9 +7,9 @@ import numpy as np
 import pandas
 import pytest
 from pages import report_of
+from processes import RUN_PYZ, TRAINING, python
 from serving import running
 from sklearn import metrics
-from test_export import RUN_PYZ, TRAINING, python
 
 import tfx_transformer as tfx
 from tfx_transformer import bundle, cli, export, runtime

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_readme import PAGES, ROOT, blocks
+from blocks import PAGES, ROOT, blocks
 
 import tfx_transformer as tfx
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES
+from fixtures import fixture_of, inputs_of, padded
 from weights import OLD_ROPE, tensor, uniform, write_checkpoint
 
 import tfx_transformer as tfx
@@ -22,7 +22,6 @@ from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine
 
-MODELS = Path(__file__).parent / "models"
 TASKS = {
     "causal": tfx.CausalLM,
     "seq2seq": tfx.Seq2SeqLM,
@@ -37,7 +36,7 @@ CLOSE = 1e-4
 WRITING = [name for name, case in CASES.items() if case.task in ("causal", "seq2seq")]
 # Compiling and converting takes a minute a model on a busy machine. These stand for the others,
 # with everything that differs in a step: fewer key heads, windows, relative positions.
-ALWAYS_BY_KERAS = ("gpt2", "mistral", "gemma3", "t5", "marian")
+ALWAYS_BY_KERAS = ("mistral", "marian")
 ALWAYS_BY_LITERT = ("gemma3", "t5")
 # Variants whose family another case stands for write with `ALL_TESTS=1` only; logits always count.
 SELDOM = ("qwen3_tied", "smollm3_window", "gemma2_window", "gemma3_images", "gpt_neox_serial")
@@ -47,14 +46,6 @@ USUALLY = tuple(name for name in WRITING if name not in SELDOM)
 def slow_but(always: tuple[str, ...]) -> list[Any]:
     """All that write, as parameters of a test: those that `always` has not are slow."""
     return [n if n in always else pytest.param(n, marks=pytest.mark.slow) for n in WRITING]
-
-
-@functools.cache
-def fixture_of(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What make_models.py wrote: the description, and the reference's answers."""
-    described = json.loads((MODELS / f"{name}.json").read_text(encoding="utf-8"))
-    with np.load(MODELS / f"{name}.npz") as arrays:
-        return described, dict(arrays)
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +59,6 @@ def loaded(tmp_path_factory):
         return TASKS[described["task"]].from_pretrained(write_checkpoint(folder, described))
 
     return load
-
-
-def padded(rows: list[list[int]], padding: int) -> np.ndarray:
-    longest = max(map(len, rows))
-    return np.array([row + [padding] * (longest - len(row)) for row in rows], "int32")
-
-
-def inputs_of(model, name: str) -> dict[str, np.ndarray]:
-    """What the reference read, as our model reads it."""
-    described, arrays = fixture_of(name)
-    if described["task"] == "image":
-        return {"images": arrays["images"].astype("float32")}
-    rows = {
-        key: padded(described["inputs"][key], model.config.padding_id)
-        for key in ("token_ids", "decoder_token_ids")
-        if key in described["inputs"]
-    }
-    if described["task"] == "seq2seq":
-        rows["encoder_token_ids"] = rows.pop("token_ids")
-    if described["task"] == "masked":
-        everywhere = np.arange(rows["token_ids"].shape[1], dtype="int32")
-        rows["masked_positions"] = np.tile(everywhere, (2, 1))
-    return rows
 
 
 def assert_answers(model, inputs: dict[str, np.ndarray], expected: np.ndarray) -> None:

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import hostile_files
 import pytest
+from outcomes import outcomes_of
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 
 HERE = Path(__file__).parent
-
-
-def outcomes_of(module: str) -> dict[str, dict[str, Any]]:
-    """What `limited.py` measures of a module of cases, by their names."""
-    command = [sys.executable, HERE / "limited.py", module, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    found = map(json.loads, done.stdout.splitlines())
-    return {outcome["name"]: outcome for outcome in found}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import jinja2.sandbox
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_limited import outcomes_of
+from outcomes import outcomes_of
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.text import sandbox

@@ -1,0 +1,49 @@
+"""Programs in processes of their own: Python without some packages, and the command."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Not needed where a bundle only runs.
+TRAINING = ("tensorflow", "keras", "pandas", "safetensors", "tokenizers", "matplotlib", "sacrebleu")
+RUN_PYZ = """
+    import runpy, sys
+    sys.argv = sys.argv[1:]
+    try:
+        runpy.run_path(sys.argv[0], run_name="__main__")
+    finally:
+        assert "run.pyz" in sys.modules["tfx_transformer.runtime"].__file__
+"""
+
+
+def python(code, *arguments, cwd, blocked=()):
+    """Output of a Python process that cannot import the blocked packages."""
+    block = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
+    done = subprocess.run(
+        [sys.executable, "-c", block + textwrap.dedent(code), *map(str, arguments)],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def process(*arguments, cwd, **options):
+    """The command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tfx_transformer.cli", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        **options,
+    )
+
+
+def everything_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
