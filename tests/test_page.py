@@ -230,34 +230,43 @@ def special(*names):
     return Tokenizer.train(["a"], 300, names)
 
 
-@pytest.mark.parametrize("end", ["", "\n"])
-def test_templates_become_lists(end):
-    tokenizer = special("<|im_start|>", "<|im_end|>")
-    template = (
-        "{% if messages[0].role != 'system' %}<|im_start|>system\nBe brief.<|im_end|>"
-        + end
-        + "{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}"
-        "<|im_end|>" + end + "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n"
-        "{% endif %}"
-    )
-    end_id, start = tokenizer.special_tokens["<|im_end|>"], tokenizer.special_tokens["<|im_start|>"]
-    spec = chat_spec(ChatTemplate(template, tokenizer, end_id))
-    tail = [end_id, *([end] if end else [])]
-    assert spec["trim"]
-    assert spec["begin"]["untold"] == [start, "system\nBe brief.", *tail]
-    assert spec["begin"]["told"] + spec["roles"]["system"][0] == [start, "system\n"]
-    assert spec["roles"]["user"] == [[start, "user\n"], tail]
-    assert spec["ask"] == [start, "assistant\n"]
+def ids_of_page(tokenizer, spec, messages):
+    """The ids that the page makes of a conversation."""
+    parts = [*spec["begin"]["told" if messages[0]["role"] == "system" else "untold"]]
+    for message in messages:
+        before, after = spec["roles"][message["role"]]
+        content = message["content"].strip() if spec["trim"] else message["content"]
+        parts += [*before, content, *after]
+    ids, text = [], ""
+    for part in [*parts, *spec["ask"], None]:
+        if isinstance(part, str):
+            text += part
+        else:
+            ids += [*tokenizer.encode(text), *([] if part is None else [part])]
+            text = ""
+    return ids
 
 
-def test_our_own_template_becomes_lists():
-    tokenizer = special(*ROLE_TOKENS)
-    system, user, assistant = (tokenizer.special_tokens[name] for name in ROLE_TOKENS)
-    spec = chat_spec(ChatTemplate(CHAT_TEMPLATE, tokenizer))
-    assert spec["roles"]["user"] == [[user], [tokenizer.end_id]]
-    assert spec["roles"]["assistant"] == [[assistant], [tokenizer.end_id]]
-    assert spec["ask"] == [assistant] and not spec["trim"]
-    assert spec["begin"]["told"] + spec["roles"]["system"][0] == [system]
+TEMPLATES = javascript.ROOT / "tests" / "faults" / "chat_templates"
+
+
+@pytest.mark.parametrize("name", ["ours", "chatml", "gemma3", "llama3", "phi4", "qwen2.5"])
+def test_templates_become_lists(name):
+    text = CHAT_TEMPLATE if name == "ours" else (TEMPLATES / f"{name}.jinja").read_text("utf-8")
+    found = {*re.findall(r"<\|\w+\|>|<\w+>", text)} - {"<s>", "</s>", "<pad>"}
+    names = sorted(found) if name != "ours" else ROLE_TOKENS
+    tokenizer = special(*names)
+    template = ChatTemplate(text, tokenizer)
+    spec = chat_spec(template)
+    with_system = name != "gemma3"  # which trims all contents but that of the system
+    assert ("system" in spec["roles"]) == with_system
+    said = ["user", "assistant", "user", "assistant", "user"]
+    for count in (1, 3, 5):
+        for roles in (said[:count], ["system", *said[:count]])[: 1 + with_system]:
+            contents = [f" {names[0]} </s>{i}\n" for i in range(len(roles))]
+            pairs = zip(roles, contents, strict=True)
+            messages = [{"role": role, "content": content} for role, content in pairs]
+            assert ids_of_page(tokenizer, spec, messages) == template.prompt(messages)
 
 
 @pytest.mark.parametrize(

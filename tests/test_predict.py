@@ -18,6 +18,7 @@ from tfx_transformer import bundle, files, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.answers import PREDICTIONS, TablePredictor
 from tfx_transformer.prediction.classification import Labels
+from tfx_transformer.prediction.tags import Entity
 
 NAMES = ["even", "odd"]
 ARCHITECTURE = {"vocabulary_size": 300, "num_layers": 1, "num_heads": 1, "hidden_dim": 8}
@@ -42,6 +43,14 @@ class Reader:
         probabilities = np.where(odd[:, None] == [0, 1], 0.75, 0.25)
         probabilities[np.array([len(text) for text in texts]) > 9] = 0.5
         return self.labels.classifications(probabilities)
+
+    def tag(self, texts):
+        self._count(texts)
+        return [[Entity(0, 1, "LETTER", text[0], 0.75)] for text in texts]
+
+    def predict(self, texts):
+        self._count(texts)
+        return np.array([len(text) + 0.25 for text in texts])
 
     def generate(self, texts, truncate):
         self._count(texts)

@@ -68,7 +68,8 @@ def open_generator(path: Path, engine: WritingEngine, variant: Variant | None):
         if not isinstance(model, runtime.TextGenerator):
             raise InputError(
                 f"{path}: this model does not write texts.\n"
-                "  A classifier answers `classify`, an embedder `embed` and `similar`."
+                "  A classifier answers `classify`, a tagger `tag`, an embedder `embed` and "
+                "`similar`."
             )
         return model
     if engine == "litertlm":

@@ -17,7 +17,7 @@ from tfx_transformer.data.summary import (
 )
 from tfx_transformer.data.tagged_text import TaggedTexts
 from tfx_transformer.reprs import quantity
-from tfx_transformer.text.spans import is_exact
+from tfx_transformer.text.spans import count_inexact
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -100,7 +100,7 @@ def _describe(
     for text, spans in zip(examples.texts, examples.spans, strict=True):
         ids, offsets = tokenizer.encode_with_offsets(text)
         lengths.append(len(ids) + around)
-        inexact += sum(not is_exact(span, text, offsets) for span in spans)
+        inexact += count_inexact(spans, text, offsets)
     counts = collections.Counter(span.label for spans in examples.spans for span in spans)
     is_training = name == "training"
     return TaggedTextsSummary(

@@ -30,18 +30,18 @@ _CONTENTS = (
 def chat_spec(template: ChatTemplate) -> dict[str, Any]:
     """Return what the template writes around messages: see `Assistant` in `app/answers.js`.
 
+    A date that the template writes is that of today.
+
     Raises:
         InputError: the template does not write each message between two fixed texts.
     """
-    for trim in (False, True):
-        spec = _linear(template)
+    for system, trim in itertools.product((True, False), (False, True)):
+        spec = _linear(template, system)
         if spec is not None and _agrees(template, spec | {"trim": trim}):
-            written = {
-                role: [_parts(template, t) for t in ts] for role, ts in spec["roles"].items()
-            }
+            roles = {r: [_parts(template, t) for t in texts] for r, texts in spec["roles"].items()}
             begin = {name: _parts(template, text) for name, text in spec["begin"].items()}
             ask = _parts(template, spec["ask"])
-            return {"begin": begin, "roles": written, "ask": ask, "trim": trim}
+            return {"begin": begin, "roles": roles, "ask": ask, "trim": trim}
     raise InputError(
         f"{template.source}the chat template writes messages in a way that a page cannot repeat.\n"
         "  Templates work that put a fixed text before and behind each message. Chat by\n"
@@ -49,68 +49,49 @@ def chat_spec(template: ChatTemplate) -> dict[str, Any]:
     )
 
 
-def _linear(template: ChatTemplate) -> dict[str, Any] | None:
-    """The texts around messages by role, as far as one conversation shows them."""
+def _linear(template: ChatTemplate, system: bool) -> dict[str, Any] | None:
+    """The texts around messages by role, as far as a conversation shows them: what is between two
+    messages counts as the assistant's.
+
+    Args:
+        system: whether a conversation may begin with a system message.
+    """
     try:
-        turns = ("user", "assistant", "user", "assistant", "user")
-        texts, ask = _around(template, turns)
-    except (InputError, ValueError):
-        return None
-    # Between two contents: what is behind the first and before the second. A question is asked
-    # with and without an answer to come, so what ends an answer is known from the end.
-    try:
-        closed, _ = _around(template, turns[:2], ask=False)
-        opened, _ = _around(template, turns[:1], ask=False)
-    except (InputError, ValueError):
-        return None
-    before_user_first, after_user = opened
-    after_assistant = closed[2]
-    if not closed[1].startswith(after_user) or not texts[2].startswith(after_assistant):
-        return None
-    before_assistant = closed[1][len(after_user) :]
-    before_user = texts[2][len(after_assistant) :]
-    if not before_user_first.endswith(before_user):
-        return None
-    begin = {"untold": before_user_first[: len(before_user_first) - len(before_user)]}
-    roles = {"user": (before_user, after_user), "assistant": (before_assistant, after_assistant)}
-    try:
-        told, _ = _around(template, ("system", "user"), ask=False)
-        system = told[1].removesuffix(before_user)
-        if told[1].endswith(before_user):
-            begin["told"] = told[0]
-            roles["system"] = ("", system)
+        begin, before_answer, after_answer, ask = _around(template, ("user", "assistant", "user"))
+        spec = {
+            "begin": {"untold": begin, "told": ""},
+            "roles": {"user": ("", ""), "assistant": (before_answer, after_answer)},
+            "ask": ask,
+        }
+        if system:
+            begin, after_system, _ = _around(template, ("system", "user"))
+            spec["begin"]["told"], spec["roles"]["system"] = begin, ("", after_system)
     except (InputError, ValueError):  # Gemma knows no system message
-        pass
-    begin.setdefault("told", "")
-    return {"begin": begin, "roles": roles, "ask": ask}
+        return None
+    return spec
 
 
-def _around(
-    template: ChatTemplate, roles: Sequence[str], ask: bool = True
-) -> tuple[list[str], str]:
-    """The texts before, between and behind the contents of a conversation, and what asks for an
-    answer.
+def _around(template: ChatTemplate, roles: Sequence[str]) -> list[str]:
+    """The texts before, between and behind the contents of a conversation, an answer to come.
 
     Raises:
         ValueError: a content is not written once.
     """
     marks = [_CONTENT.format(number) for number in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
-    text = _rendered(template, messages, False)
-    asked = _rendered(template, messages, True) if ask else text
-    if not asked.startswith(text):
-        raise ValueError("the question is not a beginning")
-    parts, left = [], text
+    left = _rendered(template, messages)
+    parts = []
     for mark in marks:
         if left.count(mark) != 1:
             raise ValueError("a content is changed")
         part, _, left = left.partition(mark)
         parts.append(part)
-    return [*parts, left], asked[len(text) :]
+    return [*parts, left]
 
 
-def _rendered(template: ChatTemplate, messages: list[dict[str, str]], ask: bool) -> str:
-    return template.render(for_template(clean_messages(messages), template.text), ask)
+def _rendered(template: ChatTemplate, messages: list[dict[str, str]]) -> str:
+    cleaned = for_template(clean_messages(messages), template.text)
+    return template.render(cleaned, add_generation_prompt=True)
 
 
 def _agrees(template: ChatTemplate, spec: dict[str, Any]) -> bool:
@@ -118,11 +99,12 @@ def _agrees(template: ChatTemplate, spec: dict[str, Any]) -> bool:
     shapes = [("user", "assistant") * turns + ("user",) for turns in range(4)]
     if "system" in spec["roles"]:
         shapes += [("system", *shape) for shape in shapes[:3]]
-    contents = itertools.cycle(_CONTENTS)
-    for shape in shapes:
-        messages = [{"role": role, "content": next(contents)} for role in shape]
+    for shape, first in itertools.product(shapes, range(len(_CONTENTS))):
+        contents = itertools.islice(itertools.cycle(_CONTENTS), first, None)
+        pairs = zip(shape, contents, strict=False)
+        messages = [{"role": role, "content": content} for role, content in pairs]
         try:
-            expected = _rendered(template, messages, True)
+            expected = _rendered(template, messages)
         except InputError:
             return False
         if _written(messages, spec) != expected:

@@ -56,7 +56,12 @@ def _labels(model: Any, inputs: list[Any], unsure: float | str) -> list[list[Any
     ]
 
 
-def _spans(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
+def _spans(model: Any, texts: list[str], unsure: float | str) -> list[list[Any]]:
+    if isinstance(unsure, str):
+        raise InputError(
+            "a tagger has no thresholds of its labels, which unsure='auto' needs.\n"
+            "  Give a probability, from 0 to 1."
+        )
     rows = []
     for found in model.tag(texts):
         sure = (entity for entity in found if entity.probability >= unsure)

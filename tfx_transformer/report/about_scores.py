@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tfx_transformer.evaluation.intervals import proportion_interval
+from tfx_transformer.evaluation.spans import NOTHING
 from tfx_transformer.report.about_numbers import number_charts
 from tfx_transformer.report.charts import line_chart
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
@@ -234,7 +235,8 @@ def _confusion(records: Records, say: Say) -> Html | None:
         [shown[i], *(_cell(count, i == j, sum(row)) for j, count in enumerate(row))]
         for i, row in enumerate(counts)
     ]
-    return _table_of_cells(say("confusion caption"), [say("confusion corner"), *shown], rows)
+    caption = say("confusion of spans" if names[-1] == NOTHING else "confusion caption")
+    return _table_of_cells(caption, [say("confusion corner"), *shown], rows)
 
 
 def _matrix(confusion: Any) -> tuple[list[str], list[list[int]]]:

@@ -149,6 +149,11 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "Confusion matrix: rows are the right labels, columns what was predicted",
         "混同行列（行：正しいラベル、列：予測したラベル）",
     ),
+    "confusion of spans": (
+        "Confusion matrix: rows are the right labels, columns those of the marked span that shares "
+        "most characters; – is no span",
+        "混同行列（行：正しいラベル、列：最も重なる印のラベル、–：印なし）",
+    ),
     "confusion corner": ("right ↓ predicted →", "正解 ↓ 予測 →"),
     "confusion picture": ("Confusion matrix of {count} labels", "{count}ラベルの混同行列"),
     "calibration picture": (

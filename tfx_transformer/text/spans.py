@@ -55,13 +55,12 @@ def tags_of(spans: Sequence[Span], offsets: Offsets) -> list[str]:
     return tags
 
 
-def is_exact(span: Span, text: str, offsets: Offsets) -> bool:
-    """Return True if a span begins and ends where tokens and words of its text do."""
-    edges = (span.start, span.end)
-    if any(is_inside_word(text, edge) for edge in edges):
-        return False
-    cut = any(start < edge < end for start, end in offsets for edge in edges)
-    return not cut
+def count_inexact(spans: Sequence[Span], text: str, offsets: Offsets) -> int:
+    """Return how many spans begin or end inside a token or a word of their text."""
+    inside = {place for start, end in offsets for place in range(start + 1, end)}
+    return sum(
+        any(edge in inside or is_inside_word(text, edge) for edge in span[:2]) for span in spans
+    )
 
 
 def span_text(text: str, spans: Sequence[Span]) -> str:

@@ -11,6 +11,8 @@ import re
 import unicodedata
 
 _JOINER = "\u200d"
+# Characters that are looked back over: real ones have fewer marks, and flags in a row.
+_FARTHEST = 64
 # Joins what is before it, and is not a mark: joiners, halfwidth voicing marks, vowels of Thai and
 # Lao, skin tones, and the tags of flags.
 _EXTENDING = re.compile(
@@ -57,8 +59,8 @@ def is_inside_character(text: str, place: int) -> bool:
     if _CONSONANT.match(after):
         return bool(_VIRAMA.search(text, _base(text, place - 1), place))
     if _FLAG_LETTER.match(before) and _FLAG_LETTER.match(after):
-        start = place
-        while start and _FLAG_LETTER.match(text[start - 1]):
+        start, first = place, max(place - _FARTHEST, 0)
+        while start > first and _FLAG_LETTER.match(text[start - 1]):
             start -= 1
         return (place - start) % 2 == 1
     return _syllable_part(after) in _JOINED.get(_syllable_part(before), ())
@@ -92,9 +94,14 @@ def words(text: str) -> list[tuple[int, int]]:
 
 def _base(text: str, place: int) -> int:
     """Return the place of the character that marks and joiners at a place go with."""
-    while place and (unicodedata.category(text[place])[0] == "M" or _EXTENDING.match(text[place])):
+    first = max(place - _FARTHEST, 0)
+    while place > first and _is_mark(text[place]):
         place -= 1
     return place
+
+
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character)[0] == "M" or _EXTENDING.match(character) is not None
 
 
 def _kind(character: str) -> str:
