@@ -293,7 +293,7 @@ class TextReader {
 
   /**
    * How much lower a value is without each piece of a text (occlusion, Zeiler and Fergus 2014,
-   * section 4.2): [{column, start, end, weight}].
+   * section 4.2): [{column, start, end, weight}], places in UTF-16 units as JavaScript counts.
    */
   async explain({texts, label = 0}, {stopped} = {}) {
     const measure = async (row) => this.measured((await this.read(row)).values)[label];

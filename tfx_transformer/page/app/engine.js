@@ -43,16 +43,10 @@ export class Model {
 
   /** The float32 values of the one output of a signature with one input. */
   async values(signature, name, input) {
-    const {[Object.keys(this.outputs(signature))[0]]: output} = await this.run(signature, {[name]: input});
+    const [output] = Object.values(await this.run(signature, {[name]: input}));
     const values = await output.data();
     deleteAll([input, output]);
     return values;
-  }
-
-  outputs(signature) {
-    return Object.fromEntries(
-      this.compiled.signatures[signature].getOutputDetails().map((one) => [one.name, one]),
-    );
   }
 }
 

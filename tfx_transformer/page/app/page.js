@@ -106,6 +106,7 @@ async function start(accelerator) {
     view.ready();
     return true;
   } catch (error) {
+    if (accelerator === 'webgpu') return start('wasm');
     const lost = location.protocol === 'file:' && error instanceof TypeError;
     if (lost) showStatus('needs a server', {}, true);
     else showError(error);

@@ -4,7 +4,7 @@ import {columnsOf, readTable, toCsv} from './tables.js';
 import {el, later, number, tell} from './dom.js';
 import {labelBars} from './label_views.js';
 
-/** page: of page.js; prompt: gives the prompt of the texts. */
+/** page: of page.js; prompt: gives the prompt of the texts. Call `ready` with a model loaded. */
 export function teachView(page, prompt) {
   const {client, bundle} = page;
   const classes = el('div', {class: 'classes'});
@@ -123,7 +123,7 @@ export function teachView(page, prompt) {
   attempt.addEventListener('input', later(recognize, 150));
   addClass();
   addClass();
-  return el('details', {class: 'teach'}, el('summary', {say: 'teach'}),
+  const element = el('details', {class: 'teach'}, el('summary', {say: 'teach'}),
     el('p', {class: 'quiet', say: 'teach note'}), classes,
     el('div', {class: 'row'},
       el('button', {type: 'button', class: 'plain', say: 'add class', onclick: () => addClass()}),
@@ -132,6 +132,7 @@ export function teachView(page, prompt) {
       el('button', {type: 'button', class: 'plain', say: 'save examples', onclick: save})),
     note, command,
     el('label', {for: 'attempt', say: 'try it'}), attempt, bars.element);
+  return {element, ready: train};
 }
 
 /** A name as a shell reads it. */

@@ -1,8 +1,7 @@
 // The view of an embedder: which of many texts are the most similar to one.
 
+import {el, languageOfText, later, number, tell} from './dom.js';
 import {columnsOf, readTable} from './tables.js';
-import {el, later, number, tell} from './dom.js';
-import {languageOfText} from './dom.js';
 import {teachView} from './teach_view.js';
 import {tokenView} from './token_view.js';
 
@@ -33,6 +32,7 @@ export function vectorsView(page) {
   const tokens = tokenView(page);
   const prompts = Object.keys(bundle.prompts);
   const kinds = ['query prompt', 'text prompt'].map((name, index) => promptChoice(name, index));
+  const teach = teachView(page, () => kinds[1]?.select.value ?? null);
   const known = new Map(); // vectors of texts, by prompt and text
   let table = null;
   let running = null;
@@ -120,7 +120,6 @@ export function vectorsView(page) {
     table.texts = table.rows.map((row) => row[index] ?? '');
     texts.value = table.texts.slice(0, 200).join('\n');
     texts.readOnly = table.texts.length > 200;
-    if (!texts.readOnly) table = {...table, texts: table.texts};
     search();
   }
 
@@ -151,13 +150,14 @@ export function vectorsView(page) {
       columnRow, ...kinds.map((kind) => kind?.row ?? null)),
     el('div', {}, el('h2', {say: 'most similar'}), progress, list),
     el('div', {class: 'wide'}, tokens.element,
-      teachView(page, () => kinds[1]?.select.value ?? null)));
+      teach.element));
   return {
     element,
     ready() {
       if (!texts.value) texts.value = bundle.examples.join('\n');
       query.focus();
       search();
+      teach.ready();
     },
   };
 }

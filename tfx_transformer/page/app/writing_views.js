@@ -1,7 +1,6 @@
 // Views of what writes: a translator, a model that continues texts, an assistant.
 
-import {el, later, number, tell} from './dom.js';
-import {languageOfText} from './dom.js';
+import {el, languageOfText, later, number, tell} from './dom.js';
 import {tokenView} from './token_view.js';
 
 /** "12 tokens in 0.1 s, 120 tokens/s". */
@@ -79,6 +78,7 @@ export function translationView(page) {
     let count = 0;
     let seconds = 0;
     tokens.show(source.value);
+    target.setAttribute('aria-busy', 'true');
     for (const line of lines) {
       if (!line.trim()) {
         written.push('');
@@ -103,6 +103,7 @@ export function translationView(page) {
       display(written);
     }
     display(written);
+    target.removeAttribute('aria-busy');
     if (cut) tell(notice, 'cut', {tokens: cut});
     else notice.replaceChildren();
     if (count) showSpeed(page, count, seconds);
@@ -255,7 +256,8 @@ export function chatView(page) {
 
   text.addEventListener('keydown', (event) => {
     // Enter that ends the choice of kanji sends nothing.
-    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) answer(event);
+    const composing = event.isComposing || event.keyCode === 229; // the latter in Safari
+    if (event.key === 'Enter' && !event.shiftKey && !composing) answer(event);
   });
   text.addEventListener('input', () => tokens.show(text.value));
   const told = bundle.chat.roles.system
@@ -272,6 +274,7 @@ export function chatView(page) {
     ready() {
       send.disabled = false;
       system.disabled = false;
+      log.replaceChildren(); // a model that was loaded anew has said nothing
       text.focus();
     },
   };
