@@ -72,7 +72,8 @@ def single_page(
         )
     runtime = LiteRTjs(litert_js)
     spec = content.spec | {"builds": list(_SINGLE_BUILDS)}
-    held = {_MODEL: gzip.compress(content.model, 6, mtime=0)}
+    # Weights hardly become smaller, so the quickest level will do.
+    held = {_MODEL: gzip.compress(content.model, 1, mtime=0)}
     held |= _runtime_files(runtime, _SINGLE_BUILDS)
     return page_text(spec, content.card, runtime.module(), held).encode()
 
