@@ -124,10 +124,11 @@ def main(
     data, validation = tfx.data.table_files(data, validation, **reading)
     columns = (text, spans, sentence, token, tag)
     train = tfx.data.read_tagged_texts(data, *columns, skip_bad_rows=skip_bad_rows)
+    held_out = None
     if validation:
         held_out = tfx.data.read_tagged_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
-    else:
-        train, held_out = tfx.data.split_tagged_texts(train, share, seed)
+    past = tfx.training.Past(base)
+    train, held_out = past.divide(train, held_out, tfx.data.split_tagged_texts, share, seed)
     labels = train.labels()
 
     tfx.training.set_random_seed(seed)
@@ -158,7 +159,7 @@ def main(
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
 
     length = config.max_sequence_length
-    run = tfx.training.TaggerRun(name, settings, recipe=main)
+    run = tfx.training.TaggerRun(name, settings, recipe=main, past=past)
     summaries = tfx.data.describe_tagged_texts(train, held_out, tokenizer, labels, length)
     run.show_data(summaries, train, held_out)
 
@@ -183,6 +184,7 @@ def main(
     tagger = tfx.predictor(model, tokenizer, tags)
     callbacks = run.watch(tagger, held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, callbacks)
+    bundle = run.compare(bundle)
 
     plain_model = run.without_adapters(model)
     run.save(bundle, plain_model, tokenizer, labels=tags)

@@ -120,10 +120,11 @@ def main(
     csv, validation = tfx.data.table_files(csv, validation, **reading)
     columns = (text, target, decimal)
     train = tfx.data.read_scored_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
+    held_out = None
     if validation:
         held_out = tfx.data.read_scored_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
-    else:
-        train, held_out = tfx.data.split_scored_texts(train, share, seed)
+    past = tfx.training.Past(base)
+    train, held_out = past.divide(train, held_out, tfx.data.split_scored_texts, share, seed)
     scale = train.scale()
 
     tfx.training.set_random_seed(seed)
@@ -151,7 +152,7 @@ def main(
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
 
     length = config.max_sequence_length
-    run = tfx.training.RegressorRun(name, settings, recipe=main)
+    run = tfx.training.RegressorRun(name, settings, recipe=main, past=past)
     run.show_data(
         tfx.data.describe_scored_texts(train, held_out, tokenizer, length), train, held_out
     )
@@ -177,6 +178,7 @@ def main(
     run.fit(model, batches, checks, epochs, callbacks)
 
     answering = run.in_units(run.without_adapters(model))
+    bundle = run.compare(bundle)
     run.save(bundle, answering, tokenizer)
     result = run.report(answering, model, train)
     tfx.update_config(bundle, **result)

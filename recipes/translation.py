@@ -98,10 +98,11 @@ def main(
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
     csv, validation = tfx.data.table_files(csv, validation, **reading)
     train = tfx.data.read_pairs(csv, source, target, skip_bad_rows=skip_bad_rows)
+    held_out = None
     if validation:
         held_out = tfx.data.read_pairs(validation, source, target, skip_bad_rows=skip_bad_rows)
-    else:
-        train, held_out = tfx.data.split_pairs(train, share, seed=seed)
+    past = tfx.training.Past(base)
+    train, held_out = past.divide(train, held_out, tfx.data.split_pairs, share, seed)
 
     tfx.training.set_random_seed(seed)
     if base:
@@ -116,7 +117,7 @@ def main(
         )
         model = tfx.Seq2SeqLM(config, dtype=precision)
 
-    run = tfx.training.Run(name, settings, recipe=main)
+    run = tfx.training.Run(name, settings, recipe=main, past=past)
     summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
     run.show_data(summaries, train, held_out, max_length=max_length)
 
@@ -132,6 +133,7 @@ def main(
         translator, held_out.source, held_out.target, patience=patience, minutes=minutes
     )
     run.fit(model, batches, checks, epochs, callbacks)
+    bundle = run.compare(bundle)
 
     run.save(bundle, model, tokenizer)
     result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)

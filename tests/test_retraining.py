@@ -4,6 +4,7 @@ better of two models, against numbers by hand."""
 import base64
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,18 @@ import pandas
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tfx_transformer import bundle
-from tfx_transformer.data import read_labelled_texts, split_labelled_texts, table_files
+from tfx_transformer.data import (
+    read_labelled_images,
+    read_labelled_texts,
+    read_pairs,
+    split_labelled_images,
+    split_labelled_texts,
+    split_pairs,
+    table_files,
+)
 from tfx_transformer.data.joined import settle
 from tfx_transformer.data.splits import Split, row_sum
 from tfx_transformer.errors import InputError
@@ -170,6 +180,66 @@ def test_other_labels_are_another_task(own):
     assert not past.goes_on, "several labels a row are read out in another way"
 
 
+def test_pairs_stay_on_their_side_too(own):
+    config = bundle.read_config(own)
+    bundle.write_config(own, config | {"task": "seq2seq", "labels": None})
+    write("old.csv", [*OLD, ("new", "x"), ("newer", "y")], "source,target")
+    write("held.csv", [("newest", "z"), (TRAINED_ON[0], "b")], "source,target")
+    past = Past(own)
+    train, held_out = past.divide(read_pairs("old.csv"), None, split_pairs, 0.5, 1)
+    assert set(TRAINED_ON) < set(train.source) and set(HELD_OUT) < set(held_out.source)
+    assert len({"new", "newer"} & set(held_out.source)) == 1
+    assert past.is_of("seq2seq") and past.is_comparable and not past.goes_on
+    read = read_pairs("old.csv"), read_pairs("held.csv")
+    train, held_out = Past(own).divide(*read, split_pairs, 0.5, 1)
+    assert set(held_out.source) == {"newest", *HELD_OUT}
+    assert set(train.source) == {*TRAINED_ON, "new", "newer"}
+
+
+class Settled:
+    """The past of a base that says the same of everything."""
+
+    path = "saved_models/own"
+
+    def __init__(self, model):
+        self.model = model
+
+    def open(self):
+        return self.model
+
+
+def test_taggers_regressors_and_translators_compare_what_they_say():
+    from tfx_transformer.data import ScoredTexts, TaggedTexts
+    from tfx_transformer.training.regression import RegressorRun
+    from tfx_transformer.training.run import Run
+    from tfx_transformer.training.tagging import TaggerRun
+
+    class Span:
+        start, end, label = 0, 5, "place"
+
+    def made(kind, old, **attributes):
+        run = object.__new__(kind)
+        run.__dict__ |= {"past": Settled(old), **attributes}
+        return run._compare()
+
+    texts = [f"Tokyo {n}" for n in range(6)]
+    old, new = (Says(dict.fromkeys(texts, spans)) for spans in ([], [Span()]))
+    tagged = TaggedTexts(texts, [(Span(),)] * 6, list(range(6)))
+    found = made(TaggerRun, old, held_out=tagged, tagger=new)
+    assert (found.measure, found.old, found.new, found.count) == ("entity_f1", 0, 1, 6)
+
+    old, new = (Says(dict.fromkeys(texts, number)) for number in (7.0, 4.5))
+    scored = ScoredTexts([(text,) for text in texts], [4.0] * 6, list(range(6)))
+    found = made(RegressorRun, old, held_out=scored, predictor=new, truth=np.full(6, 4.0))
+    assert (found.measure, found.old, found.new, found.better) == ("mae", 3, 0.5, "new")
+
+    answer = "a long enough answer to score"
+    old, new = (Says(dict.fromkeys(texts, text)) for text in ("nothing of that kind", answer))
+    found = made(Run, old, _written_for=(new, texts, [answer] * 6))
+    assert (found.measure, found.new, found.verdict) == ("bleu", pytest.approx(100), "better")
+    assert made(Run, old, _written_for=None) is None
+
+
 # The record in a bundle
 
 
@@ -317,6 +387,35 @@ def test_a_file_with_a_comma_in_its_name_is_one_table(tmp_path, monkeypatch):
     write("a,b.csv", [("one", "x")])
     found, _ = table_files("a,b.csv", None)
     assert pairs(read_labelled_texts(found)) == {"one": "x"}
+
+
+def test_images_are_known_by_their_bytes(own, tmp_path):
+    random = np.random.default_rng(2)
+    for number in range(12):
+        for folder in ("photos/" + "ab"[number % 2], "new"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            pixels = random.integers(0, 255, (5, 7, 3), "uint8")
+            Image.fromarray(pixels).save(tmp_path / folder / f"{number}.png")
+    first = read_labelled_images("photos")
+    digests = dict(zip([str(file) for file in first.files], first.digests(), strict=True))
+    apart = [str(file) for file in first.files[::4]]
+    trained = [digest for file, digest in digests.items() if file not in apart]
+    (own / "split.json").write_text(Split.of(trained, map(digests.get, apart)).to_json())
+    # A copy of a held-out image under another name, corrected; and new ones.
+    shutil.copy(apart[0], "new/copy.png")
+    rows = [("new/copy.png", "b", 0.4)] + [(f"new/{n}.png", "c", 0.3) for n in range(6)]
+    write("out.csv", [*rows, ("new/7.png", "", 0.2)], "path,predicted,probability")
+    images, _ = table_files("photos,out.csv", None)
+    past = Past(own)
+    read = read_labelled_images(images)
+    train, held_out = past.divide(read, None, split_labelled_images, 0.5, 1)
+    outside = dict(zip(map(str, held_out.files), sum(held_out.labels, ()), strict=True))
+    assert outside["new/copy.png"] == "b" and apart[0] not in outside
+    assert set(apart[1:]) < set(outside)
+    assert sum(label == "c" for label in outside.values()) == 3
+    assert not set(train.digests()) & set(held_out.digests())
+    assert set(map(row_sum, trained)) <= set(map(row_sum, train.digests()))
+    assert "1 row still open: left out" in past.notes and "new label 'c': 6 rows" in past.notes
 
 
 @given(

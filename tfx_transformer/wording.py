@@ -135,16 +135,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "compared worse": ("The new model is worse. ", "新しいモデルのほうが劣っています。"),
     "kept": ("Use {new_name}.", "{new_name}を使ってください。"),
     "kept new": (
-        "Use {new_name}, which scores no lower and has seen the new rows.",
+        "Use {new_name}, which scores no worse and has seen the new rows.",
         "新しい行も学習し、評価も下がっていない{new_name}を使ってください。",
     ),
     "kept old": (
-        "Keep {old_name}, which scores higher and stays as it is; the new model is {new_name}.",
+        "Keep {old_name}, which scores better and stays as it is; the new model is {new_name}.",
         "評価の高い{old_name}を引き続き使ってください（変更していません）。"
         "新しいモデルは{new_name}です。",
     ),
     "kept replaced": (
-        "It scores no lower, and has replaced {old_name}.",
+        "It scores no worse, and has replaced {old_name}.",
         "評価が下がっていないため、{old_name}を置き換えました。",
     ),
     # What to do about it.

@@ -113,21 +113,23 @@ def join_examples(parts: Sequence[E], path: str) -> E:
         path: of all tables, for messages.
     """
     first = parts[0]
-    columns = {name: [v for part in parts for v in getattr(part, name)] for name in first.parts}
-    return dataclasses.replace(  # type: ignore[type-var]
-        first,
-        **columns,
-        rows=[f"{row} of {part.path}" for part in parts for row in part.rows],
-        path=path,
-        bad_rows=[
-            dataclasses.replace(bad, row=f"{bad.row} of {part.path}")
-            for part in parts
-            for bad in part.bad_rows
-        ],
-        tables=[number for number, part in enumerate(parts) for _ in range(len(part))],
-        predicted=[p for part in parts for p in part.predicted or [False] * len(part)],
-        open_rows=sum(part.open_rows for part in parts),
-    )
+    found: dict[str, Any] = {
+        name: [value for part in parts for value in getattr(part, name)]
+        for name in first.parts
+        if getattr(first, name) is not None
+    }
+    found["rows"] = [f"{row} of {part.path}" for part in parts for row in part.rows]
+    found["path"] = path
+    found["bad_rows"] = [
+        dataclasses.replace(bad, row=f"{bad.row} of {part.path}")
+        for part in parts
+        for bad in part.bad_rows
+    ]
+    if isinstance(getattr(first, "labels", None), list):  # what `settle` needs
+        found["tables"] = [n for n, part in enumerate(parts) for _ in range(len(part))]
+        found["predicted"] = [p for part in parts for p in part.predicted or [False] * len(part)]
+        found["open_rows"] = sum(part.open_rows for part in parts)
+    return dataclasses.replace(first, **found)  # type: ignore[type-var]
 
 
 def settle(

@@ -44,7 +44,7 @@ def confusion_matrix(
     Right predictions are blue, wrong ones orange, the darker the larger their share of the row; a
     cell without any is white. Each cell shows its count, in matrices of up to 22 labels also its
     share; where the numbers would be too small to read only the colours are left. Long labels lose
-    their middle, and a character without a glyph is drawn as "U+D55C".
+    their middle, and a character without a glyph is drawn as "U+1FAE0".
 
     Args:
         path: the PNG to write, None to write none; its folder exists.

@@ -66,6 +66,10 @@ class Past:
         """True if no row held out now is one that the base may have been trained on."""
         return self.path is not None and (self.split is not None or self._has_table)
 
+    def is_of(self, task: str) -> bool:
+        """Return True if the base is a bundle of this task."""
+        return self._config.get("task") == task
+
     @property
     def goes_on(self) -> bool:
         """True if the training goes on with the labels of the base."""
@@ -175,7 +179,8 @@ class Past:
     def _compare_labels(self, train: Any, multi_label: bool) -> None:
         """Forget the labels of the base where the data have mostly others, or another kind; else
         note the new ones."""
-        if not self.labels:
+        if not self.labels or not isinstance(getattr(train, "labels", None), list):
+            self.labels = []
             return
         several = bool(self._config.get("architecture", {}).get("multi_label"))
         counts = collections.Counter(label for labels in train.labels for label in labels)
@@ -211,11 +216,15 @@ class Past:
             from tfx_transformer import runtime
 
             return runtime.load(self.path)
+        from tfx_transformer.models.decoding import text_generator
         from tfx_transformer.models.predicting import predictor
         from tfx_transformer.models.saving import load
 
         model, tokenizer = load(self.path)
-        return predictor(model, tokenizer, self._config.get("labels") or [])
+        if model.writes:
+            return text_generator(model, tokenizer)
+        labels = self._config.get("labels")
+        return predictor(model, tokenizer, labels) if labels else predictor(model, tokenizer)
 
 
 def split_of(read: Sequence[Any], past: Past) -> Split | None:

@@ -12,6 +12,7 @@ from tfx_transformer.data.labelled_text import text_columns
 from tfx_transformer.data.scored_text import Scale, ScoredTexts
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import tfidf_numbers
+from tfx_transformer.evaluation.comparison import Comparison, compare_means
 from tfx_transformer.evaluation.conclusion import base_for, conclude_numbers
 from tfx_transformer.evaluation.mistakes import as_text
 from tfx_transformer.evaluation.numbers import finite_scores, score_numbers, worst_mistakes
@@ -85,6 +86,15 @@ class RegressorRun(Run):
         made = in_units(model, *self.scale)
         self.predictor = predictor(made, tokenizer)
         return made
+
+    def _compare(self) -> Comparison:
+        """Return the comparison with the base on the held-out examples."""
+        doing(f"comparing with {self.past.path}")
+        old, new = (
+            np.abs(one.predict(self.held_out.inputs) - self.truth)
+            for one in (self.past.open(), self.predictor)
+        )
+        return compare_means("mae", old, new)
 
     def report(
         self, model: keras.Model, trained: keras.Model, train: ScoredTexts

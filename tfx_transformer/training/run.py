@@ -12,12 +12,12 @@ from typing import Any
 import keras
 import pandas
 
-from tfx_transformer.console import COLUMNS, wrapped
+from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.data.splits import Split
 from tfx_transformer.errors import InputError
-from tfx_transformer.evaluation.comparison import Comparison
+from tfx_transformer.evaluation.comparison import Comparison, compare_texts
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
 from tfx_transformer.evaluation.intervals import Interval
 from tfx_transformer.generation.text import Prompt, TextGenerator
@@ -136,6 +136,8 @@ class Run:
         self.split: Split | None = None
         self.bundle: Path | None = None
         self._checks: Batches | None = None
+        self._task = ""
+        self._written_for: tuple[TextGenerator, list[Prompt], list[str]] | None = None
         self._bytes_per_token: float | None = None
 
     def __repr__(self) -> str:
@@ -199,7 +201,8 @@ class Run:
             path: where it is to be written if it is not worse.
         """
         path, old = Path(path), self.past.path
-        found = self._compare() if old is not None and self.past.is_comparable else None
+        is_alike = self.past.is_comparable and self.past.is_of(self._task)
+        found = self._compare() if is_alike else None
         if old is None or found is None:
             return path
         is_same = path.exists() and path.samefile(old)
@@ -211,8 +214,18 @@ class Run:
         return path
 
     def _compare(self) -> Comparison | None:
-        """Return the comparison of `compare`; None: there is none of this task."""
-        return None
+        """Return the comparison of `compare` by what both models write for held-out texts; None:
+        that cannot be scored."""
+        if self._written_for is None:
+            return None
+        generator, texts, references = self._written_for
+        if not references or not all(isinstance(text, str) for text in texts):
+            return None
+        doing(f"comparing with {self.past.path}")
+        old, new = (
+            answering.generate(texts, truncate=True) for answering in (self.past.open(), generator)
+        )
+        return compare_texts(old, new, references)
 
     def show_cost(
         self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
@@ -253,7 +266,7 @@ class Run:
             InputError: see `fit.fit`; the interrupted run was another one; or a file is gone, or
                 another, that a batch is read from: the run goes on when it is back.
         """
-        self._checks = checks
+        self._checks, self._task = checks, model.task
         with own_errors(batches, checks):
             self._folder.hold()
             steps = steps_per_epoch or len(batches)
@@ -344,6 +357,8 @@ class Run:
             previews: how many texts.
         """
         ends = self.ends("val_loss", patience, minutes)
+        if generator is not None:
+            self._written_for = generator, list(texts[:_SAMPLES]), list(references[:_SAMPLES])
         self.previews = Previews(
             lambda texts: generator.generate(texts, truncate=True),
             texts[:previews],

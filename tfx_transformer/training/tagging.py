@@ -9,9 +9,10 @@ import keras
 
 from tfx_transformer.console import doing
 from tfx_transformer.data.tagged_text import TaggedTexts
+from tfx_transformer.evaluation.comparison import Comparison, compare_scores
 from tfx_transformer.evaluation.conclusion import base_for, conclude_spans
 from tfx_transformer.evaluation.span_baselines import Spans, dictionary_spans, linear_spans
-from tfx_transformer.evaluation.spans import count_spans, score_spans, span_mistakes
+from tfx_transformer.evaluation.spans import Counts, count_spans, score_spans, span_mistakes
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
@@ -61,6 +62,13 @@ class TaggerRun(Run):
         swap = [keras.callbacks.SwapEMAWeights(swap_on_epoch=True)] if average else []
         score = HeldOutScore("entity_f1", entity_f1)
         return [*swap, score, Progress(self.tokens_per_epoch), *ends]
+
+    def _compare(self) -> Comparison:
+        """Return the comparison with the base on the held-out texts."""
+        texts, truth = self.held_out.texts, self.held_out.spans
+        doing(f"comparing with {self.past.path}")
+        old, new = (count_spans(one.tag(texts), truth) for one in (self.past.open(), self.tagger))
+        return compare_scores("entity_f1", old, new, Counts.f1, len(texts))
 
     def report(self, model: keras.Model, train: TaggedTexts) -> dict[str, Any]:
         """Write metrics, scores, pictures and mistakes on the held-out texts, and return the result
