@@ -34,6 +34,7 @@ def main(
     max_length: int = 128,
     ngram_buckets: int = 5000,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
+    pooler: bool = False,
     dropout: float = 0.2,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
@@ -85,6 +86,8 @@ def main(
         max_length: Longest text in tokens.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         pooling: How the vectors of a text's tokens become one.
+        pooler: Put a layer before the number, as BERT has it: with pooling first, a model that
+            began with a BERT can be written for Hugging Face transformers.
         dropout: Share of activations that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
@@ -144,7 +147,12 @@ def main(
             ngram_buckets=ngram_buckets,
         )
     config = tfx.config_for_fine_tuning(
-        config, num_classes=0, multi_label=False, pooling=pooling, dropout=dropout
+        config,
+        num_classes=0,
+        multi_label=False,
+        pooling=pooling,
+        pooler=pooler or config.pooler,
+        dropout=dropout,
     )
     model = tfx.Regressor(config, dtype=precision)
     tfx.copy_weights(model, base_model)
