@@ -220,6 +220,9 @@ def test_an_open_address_needs_a_key(assistant, monkeypatch):
     monkeypatch.delenv("TFX_API_KEY", raising=False)
     with pytest.raises(InputError, match="--without-key"):
         serve([assistant.path], host="0.0.0.0", port=0)
+    for port in (-1, 65_536):
+        with pytest.raises(InputError, match="1 to 65,535"):
+            serve([assistant.path], port=port)
     monkeypatch.setenv("TFX_API_KEY", "short")
     with pytest.raises(InputError, match="16 or more"):
         serve([assistant.path], port=0)

@@ -149,6 +149,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InputError: the address cannot be used.
     """
+    if not 0 <= port < 1 << 16:
+        raise InputError(f"the port is {port}.\n  Expected 1 to 65,535, or 0 for a free one.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
