@@ -137,6 +137,15 @@ def test_decoding_is_the_best_of_all_paths_and_its_probability_their_share():
         np.testing.assert_allclose([one.probability for one in found], [p for *_, p in expected])
 
 
+@pytest.mark.parametrize("scale", [0.0, 1e3, 1e30])
+def test_probabilities_of_extreme_logits_are_probabilities(scale):
+    logits = scale * np.random.default_rng(3).normal(size=(23, 5))
+    offsets = [(i, i + 1) for i in range(23)]
+    for text in ("a" * 23, "東" * 23, "a " * 12):
+        found = Tags(tag_names("AB")).entities(text, offsets, logits)
+        assert all(0 <= one.probability <= 1 for one in found)
+
+
 def test_tags_of_other_schemes_begin_with_the_one_tag_that_they_have():
     offsets, logits = [(0, 1), (2, 3), (4, 5)], 9 * np.eye(4)[[1, 1, 0]]
     found = Tags(["I-LOC", "I-PER", "O", "B-LOC"]).entities("a b c", offsets, logits)

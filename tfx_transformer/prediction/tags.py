@@ -15,6 +15,8 @@ from tfx_transformer.text.words import is_inside_word
 
 _BEGIN, _INSIDE = "B-", "I-"
 _NEVER = -np.inf
+# Nothing is less probable, and no sum is larger: none vanishes or overflows.
+_LEAST, _MOST = 1e-100, 1e100
 
 
 class Entity(NamedTuple):
@@ -52,6 +54,7 @@ class Tags:
         self._inside_begins = bool(set(self.labels) - begins)
         self._between = self._transitions(within=False)
         self._within = self._transitions(within=True)
+        self._may, self._may_within = np.exp(self._between), np.exp(self._within)
         is_inside = np.array([self._continues(i) for i in range(len(names))])
         blocked = is_inside & (not self._inside_begins)
         self._first = np.where(blocked, _NEVER, 0.0)
@@ -97,27 +100,25 @@ class Tags:
         if not places:
             return []
         kept = [offsets[i] for i in places]
-        scores = _log_softmax(np.asarray(logits, np.float64)[places])
-        steps = [self._step(text, a, b) for a, b in zip(kept, kept[1:], strict=False)]
-        tags = self._best(scores, steps)
+        scores = np.asarray(logits, np.float64)[places]
+        scores -= scores.max(axis=1, keepdims=True)
+        joined = [_is_one_word(text, a, b) for a, b in zip(kept, kept[1:], strict=False)]
+        tags = self._best(scores, [self._within if one else self._between for one in joined])
         found = self._runs(tags)
         if not found:
             return []
-        before, after, whole = self._sums(scores, steps)
+        sums = _Sums(
+            np.maximum(np.exp(scores), _LEAST),
+            np.exp(self._first),
+            [self._may_within if one else self._may for one in joined],
+        )
         entities = []
         for first, last in found:
-            sure = self._span(first, last, tags, scores, steps, before, after) - whole
             start, end = kept[first][0], max(end for _, end in kept[first : last + 1])
-            probability = float(min(np.exp(sure), 1.0))
+            probability = min(self._probability(first, last, tags, sums), 1.0)
             label = self._label_of[tags[first]]
             entities.append(Entity(start, end, label, text[start:end], probability))
         return entities
-
-    def _step(self, text: str, before: tuple[int, int], after: tuple[int, int]) -> np.ndarray:
-        is_one_word = after[0] < before[1] or (
-            after[0] == before[1] and is_inside_word(text, after[0])
-        )
-        return self._within if is_one_word else self._between
 
     def _best(self, scores: np.ndarray, steps: Sequence[np.ndarray]) -> list[int]:
         """Return the tag of each token on the most probable path."""
@@ -149,46 +150,64 @@ class Tags:
                 found.append((place, place))
         return found
 
-    def _sums(
-        self, scores: np.ndarray, steps: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, float]:
-        """Return the log of the sums over all paths up to each token and tag, from behind each, and
-        over all whole paths."""
-        before, after = np.empty_like(scores), np.zeros_like(scores)
-        before[0] = scores[0] + self._first
-        for place, step in enumerate(steps, start=1):
-            before[place] = _log_sum(before[place - 1][:, None] + step, 0) + scores[place]
-        for place in range(len(scores) - 2, -1, -1):
-            following = steps[place] + (scores[place + 1] + after[place + 1])[None]
-            after[place] = _log_sum(following, 1)
-        return before, after, float(_log_sum(before[-1], 0))
-
-    def _span(
-        self,
-        first: int,
-        last: int,
-        tags: Sequence[int],
-        scores: np.ndarray,
-        steps: Sequence[np.ndarray],
-        before: np.ndarray,
-        after: np.ndarray,
-    ) -> float:
-        """Return the log of the sum over the paths that have this span, no longer and no shorter,
-        with these tags."""
-        label = self._label_of[tags[first]]
-        total = before[first, tags[first]]
-        if first and self._continues(tags[first]):  # another one of the label would reach back
+    def _probability(self, first: int, last: int, tags: Sequence[int], sums: _Sums) -> float:
+        """Return the share of the paths that have a span, no longer and no shorter, with these
+        tags."""
+        label, tag = self._label_of[tags[first]], tags[first]
+        total = sums.before[first, tag]
+        if first and self._continues(tag):  # another one of the label would reach back
             others = np.array([name != label for name in self._label_of])
-            column = (before[first - 1] + steps[first - 1][:, tags[first]])[others]
-            total = _log_sum(column, 0) + scores[first, tags[first]]
-        total += sum(scores[place, tags[place]] for place in range(first + 1, last + 1))
-        if last + 1 == len(scores):
+            column = sums.before[first - 1] * sums.steps[first - 1][:, tag]
+            total = column[others].sum() * sums.share(first, tag)
+        for place in range(first + 1, last + 1):
+            total *= sums.share(place, tags[place])
+        if last + 1 == len(tags):
             return float(total)
         ends = np.array(
             [not (self._continues(i) and name == label) for i, name in enumerate(self._label_of)]
         )
-        row = steps[last][tags[last]] + scores[last + 1] + after[last + 1]
-        return float(total + _log_sum(row[ends], 0))
+        row = sums.steps[last][tags[last]] * sums.values[last + 1] * sums.after[last + 1]
+        return float(total * row[ends].sum() / sums.scales[last + 1])
+
+
+class _Sums:
+    """Sums over all paths of tags (Rabiner 1989, section V.A): each place is scaled, so that they
+    neither vanish nor grow.
+
+    Args:
+        values: float (tokens, tags), above 0, proportional to the probabilities of each token.
+        first: float (tags,), 1 where a path may begin, else 0.
+        steps: of each token but the first, float (tags, tags), 1 where the tag of a column may
+            follow that of a row.
+
+    Attributes:
+        before: float (tokens, tags), of the paths up to a token; each row sums to 1.
+        after: float (tokens, tags), of those from behind a token, on the same scale.
+        scales: float (tokens,).
+    """
+
+    def __init__(self, values: np.ndarray, first: np.ndarray, steps: Sequence[np.ndarray]) -> None:
+        self.values, self.steps = values, steps
+        self.before, self.after = np.empty_like(values), np.ones_like(values)
+        self.scales = np.empty(len(values))
+        row = values[0] * first
+        for place in range(len(values)):
+            if place:
+                row = (self.before[place - 1] @ steps[place - 1]) * values[place]
+            self.scales[place] = max(row.sum(), _LEAST)
+            self.before[place] = row / self.scales[place]
+        for place in range(len(values) - 2, -1, -1):
+            following = steps[place] @ (values[place + 1] * self.after[place + 1])
+            self.after[place] = np.minimum(following / self.scales[place + 1], _MOST)
+
+    def share(self, place: int, tag: int) -> float:
+        """Return the factor by which a tag of a token continues a path."""
+        return self.values[place, tag] / self.scales[place]
+
+
+def _is_one_word(text: str, before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Return True if two tokens that follow one another are of one word."""
+    return after[0] < before[1] or (after[0] == before[1] and is_inside_word(text, after[0]))
 
 
 def read_tags(config: dict[str, Any], count: int, path: Any) -> Tags:
@@ -211,17 +230,3 @@ def _label(tag: str) -> str:
         return ""
     is_prefixed = tag.startswith((_BEGIN, _INSIDE)) and len(tag) > len(_BEGIN)
     return tag[len(_BEGIN) :] if is_prefixed else tag
-
-
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-
-
-def _log_sum(values: np.ndarray, axis: int) -> np.ndarray:
-    """Return log(sum(exp(values))) along an axis; -inf of nothing."""
-    highest = np.max(values, axis=axis, keepdims=True, initial=_NEVER)
-    safe = np.where(np.isfinite(highest), highest, 0.0)
-    with np.errstate(divide="ignore"):
-        sums = np.log(np.exp(values - safe).sum(axis=axis, keepdims=True))
-    return np.squeeze(sums + safe, axis=axis)
