@@ -20,9 +20,11 @@ from tfx_transformer.data import (
     read_labelled_images,
     read_labelled_texts,
     read_pairs,
+    read_scored_texts,
     split_labelled_images,
     split_labelled_texts,
     split_pairs,
+    split_scored_texts,
     table_files,
 )
 from tfx_transformer.data.joined import settle
@@ -194,6 +196,16 @@ def test_pairs_stay_on_their_side_too(own):
     train, held_out = Past(own).divide(*read, split_pairs, 0.5, 1)
     assert set(held_out.source) == {"newest", *HELD_OUT}
     assert set(train.source) == {*TRAINED_ON, "new", "newer"}
+
+
+def test_numbers_of_a_later_table_are_held_out_as_before(own):
+    write("old.csv", [(text, n) for n, (text, _) in enumerate(OLD)], "text,target")
+    write("new.csv", [(HELD_OUT[0], 99.5), ("new", 3), ("newer", 4)], "text,target")
+    csv, _ = table_files("old.csv,new.csv", None)
+    train, held_out = Past(own).divide(read_scored_texts(csv), None, split_scored_texts, 0.5, 1)
+    numbers = {text: n for (text,), n in zip(held_out.texts, held_out.numbers, strict=True)}
+    assert set(HELD_OUT) < set(numbers) and numbers[HELD_OUT[0]] == 99.5
+    assert {(text,) for text in TRAINED_ON} < set(train.texts)
 
 
 class Settled:

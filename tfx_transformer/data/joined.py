@@ -125,7 +125,7 @@ def join_examples(parts: Sequence[E], path: str) -> E:
         for part in parts
         for bad in part.bad_rows
     ]
-    if isinstance(getattr(first, "labels", None), list):  # what `settle` needs
+    if "tables" in {field.name for field in dataclasses.fields(first)}:  # type: ignore[arg-type]
         found["tables"] = [n for n, part in enumerate(parts) for _ in range(len(part))]
         found["predicted"] = [p for part in parts for p in part.predicted or [False] * len(part)]
         found["open_rows"] = sum(part.open_rows for part in parts)
@@ -142,10 +142,10 @@ def settle(
     the row of the earlier table stays.
 
     Args:
-        examples: of `join_examples`; others stay as they are.
+        examples: of `join_examples`, with labels; others stay as they are.
         answers: inputs -> the labels that the model answers; None: it is not known.
     """
-    if examples.tables is None:
+    if examples.tables is None or not isinstance(getattr(examples, "labels", None), list):
         return examples, []
     keys = list(map(row_key, examples.keys()))
     rows_of: dict[int, list[int]] = {}
