@@ -264,7 +264,7 @@ def tf_dataset(
 
 
 @functools.cache
-def _batches_of(base: type) -> type:
+def _batches_of(base: Any) -> type:
     """Return the class of `Batches` that are data sets of TensorFlow."""
 
     class BatchDataset(Batches, base):
