@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
 from tfx_transformer.evaluation.intervals import Interval, bootstrap_interval
 from tfx_transformer.vectors import spearman
 
+Numbers: TypeAlias = Sequence[float] | np.ndarray
 
-def score_numbers(predicted: Sequence[float], truth: Sequence[float]) -> dict[str, float]:
+
+def score_numbers(predicted: Numbers, truth: Numbers) -> dict[str, float]:
     """Return scores of predicted numbers, as scikit-learn and SciPy define them.
 
     Args:
@@ -37,7 +39,7 @@ def score_numbers(predicted: Sequence[float], truth: Sequence[float]) -> dict[st
 
 
 def number_intervals(
-    predicted: Sequence[float], truth: Sequence[float], seed: int = 0
+    predicted: Numbers, truth: Numbers, seed: int = 0
 ) -> dict[str, Interval | None]:
     """Return the 95 % bootstrap intervals of the scores of `score_numbers`; None of one that some
     resample does not have."""
@@ -60,7 +62,7 @@ def finite_scores(scores: Mapping[str, float], digits: int = 6) -> dict[str, flo
 
 
 def worst_mistakes(
-    inputs: Sequence[str], predicted: Sequence[float], truth: Sequence[float], count: int = 50
+    inputs: Sequence[str], predicted: Numbers, truth: Numbers, count: int = 50
 ) -> list[dict[str, str | float]]:
     """The predictions that are farthest from the truth, the farthest first.
 
@@ -92,7 +94,7 @@ def _rounded(value: float, digits: int) -> float | None:
     return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
-def _checked(predicted: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
+def _checked(predicted: Numbers, truth: Numbers) -> tuple[np.ndarray, np.ndarray]:
     predicted, truth = (np.asarray(values, "float64") for values in (predicted, truth))
     if predicted.shape != truth.shape or truth.ndim != 1 or not len(truth):
         raise ValueError(f"predicted {predicted.shape} and true {truth.shape} numbers do not fit.")

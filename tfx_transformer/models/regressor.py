@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
@@ -83,7 +84,7 @@ def in_units(model: Regressor, mean: float, deviation: float) -> Regressor:
     for weight in made.weights:
         if "seed_generator" in weight.path:
             continue
-        values = keras.ops.convert_to_numpy(trained[weight.path].value).astype("float64")
+        values = np.asarray(keras.ops.convert_to_numpy(trained[weight.path].value), "float64")
         if weight.path.startswith("logits/"):
             values = deviation * values
         if weight.path == "logits/bias":
