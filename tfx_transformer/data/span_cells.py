@@ -115,7 +115,7 @@ def _read_span(text: str, entry: Any) -> Span | str:
         if isinstance(value, bool) or not isinstance(value, int):
             return f"has the {name} {show(str(value))}\nExpected a whole number."
         places.append(value)
-    span = Span(*places, label.strip())
+    span = Span(places[0], places[1], label.strip())
     if problem := check_span(text, span):
         return problem
     said = entry.get("text") if isinstance(entry, Mapping) else None
