@@ -9,7 +9,7 @@ README = ROOT / "README.md"
 JAPANESE = ROOT / "README.ja.md"
 PAGES = (README, ROOT / "docs" / "python.md", ROOT / "docs" / "commands.md")
 # Enough rows to see that a training works, few enough to do it in seconds.
-ROWS = 300
+ROWS = 120
 _BLOCK = re.compile(
     r"^(?P<skip><!-- not run -->\n\n?)?```(?P<language>python|bash)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,

@@ -17,6 +17,7 @@ import nbclient
 import nbformat
 import pytest
 from blocks import JAPANESE, PAGES, README, Block, blocks, write_datasets
+from slow import ALL_TESTS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +31,10 @@ LOOKED_AT = (
 )  # fmt: skip
 MOST_LINES, MOST_CHARACTERS = 8, 800
 PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
+
+# A training of README.md is cut short, but with ALL_TESTS=1.
+SHORTENED = re.compile(r"^(tfx-transformer run \w+\b.*)$", re.MULTILINE)
+SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 2 --size nano"
 
 # What makes libraries quiet, and is not set where a person starts a notebook.
 QUIET = ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES", "MPLBACKEND")
@@ -61,7 +66,7 @@ def shown(tmp_path_factory) -> dict[str, list]:
                 if block.language == "python":
                     run(block.code)
                     continue
-                command = ["bash", "-euo", "pipefail", "-c", block.code]
+                command = ["bash", "-euo", "pipefail", "-c", SHORTENED.sub(SHORT, block.code)]
                 done = subprocess.run(
                     command,
                     cwd=folder,
