@@ -373,6 +373,7 @@ def test_impossible_decays_and_averages_are_refused(settings):
 # Consistency: every batch answered twice
 
 
+@pytest.mark.slow(but=["labels"])
 @pytest.mark.parametrize("name", ["texts", "labels", "patches"])
 def test_without_dropout_both_answers_agree(name):
     task, settings, x, y = CASES[name]
