@@ -181,7 +181,7 @@ def main(
         average=average,
     )
     model.compile(optimizer, label_smoothing=0.1)
-    tagger = tfx.predictor(model, tokenizer, tags)
+    tagger = tfx.predictor(model, tokenizer, tags=tags)
     callbacks = run.watch(tagger, held_out, patience, minutes, average > 0)
     run.fit(model, batches, checks, epochs, callbacks)
     bundle = run.compare(bundle)

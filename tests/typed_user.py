@@ -86,6 +86,21 @@ def pretrain(folder: str) -> tfx.MaskedLM:
     return model
 
 
+def mark(table: str) -> tuple[int, str, float]:
+    notes: tfx.data.TaggedTexts = tfx.data.read_tagged_texts(table, "body", "spans")
+    notes, held_out = tfx.data.split_tagged_texts(notes, 0.2)
+    labels = notes.labels()
+    tags = tfx.data.tag_names(labels)
+    tokenizer = tfx.Tokenizer.train(notes.flat_texts(), 500, pattern=tfx.FINE_PATTERN)
+    config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size, num_classes=len(tags))
+    model = tfx.Tagger(config)
+    model.fit(tfx.data.tagged_texts(notes, tokenizer, labels, new_names=0.5))
+    print(tfx.data.describe_tagged_texts(notes, held_out, tokenizer, labels, 64))
+    print(tfx.data.Span(0, 3, "PERSON").label, tfx.training.TaggerRun)
+    (found,) = tfx.predictor(model, tokenizer, tags=tags).tag(["Ann"])
+    return found[0].start, found[0].text, found[0].probability
+
+
 def classify(table: str, folder: str) -> float:
     texts: LabelledTexts = tfx.data.read_labelled_texts(table, text="title,body", separator="|")
     images: LabelledImages = tfx.data.read_labelled_images(folder)

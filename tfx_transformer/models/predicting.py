@@ -10,7 +10,6 @@ import numpy as np
 from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.encoders import EncoderModel
 from tfx_transformer.models.regressor import Regressor
-from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
@@ -42,7 +41,7 @@ class EncoderEngine:
 
 
 @overload
-def predictor(model: Tagger, tokenizer: Tokenizer, labels: Sequence[str]) -> TextTagger: ...
+def predictor(model: EncoderModel, tokenizer: Tokenizer, *, tags: Sequence[str]) -> TextTagger: ...
 
 
 @overload
@@ -66,20 +65,24 @@ def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
 
 
 def predictor(
-    model: EncoderModel, tokenizer: Tokenizer | None = None, labels: Sequence[str] = ()
+    model: EncoderModel,
+    tokenizer: Tokenizer | None = None,
+    labels: Sequence[str] = (),
+    tags: Sequence[str] = (),
 ) -> TextClassifier | ImageClassifier | TextRegressor | TextEmbedder | TextTagger:
     """Return what answers for a Keras model.
 
     Args:
         model: a `Classifier`, `Regressor`, `Embedder` or `Tagger`.
         tokenizer: of a model that reads text.
-        labels: names of the classes of a `Classifier`, or of the tags of a `Tagger`.
+        labels: names of the classes of a `Classifier`.
+        tags: names of those of a `Tagger`; `labels` may give them too.
     """
     engine, config = EncoderEngine(model), model.config
     if model.makes_vectors:
         return TextEmbedder(engine, tokenizer, config)
     if not model.pools:
-        return TextTagger(engine, tokenizer, Tags(labels), config.max_sequence_length)
+        return TextTagger(engine, tokenizer, Tags(tags or labels), config.max_sequence_length)
     if model.gives_number:
         return TextRegressor(engine, tokenizer, config.max_sequence_length)
     names = Labels(labels, config.multi_label)
