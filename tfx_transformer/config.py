@@ -73,7 +73,7 @@ _BOUNDS = {
     "end_id": (0, 2_000_000),
 }
 
-# Of an image: it is always read whole, each vector compared with each.
+# An image is always read whole: attention compares each vector with each.
 _MOST_VECTORS = 16_384
 
 
@@ -97,18 +97,19 @@ class TransformerConfig:
         dropout: rate after each sub-layer and after the embedding, in training.
         max_sequence_length: most tokens the model reads, and most it writes.
         embedding_dim: width of the embedding table of an encoder-only model. Defaults to
-            `hidden_dim`; of another width a projection follows positions and norm (ELECTRA).
-        position: "sinusoidal"; "sinusoidal_halves", the sines before the cosines instead of by
-            turns (Marian); "sinusoidal_fairseq", the same from position 2 on with other wavelengths
-            (M2M-100); "learned"; "rotary"; or "relative", a trained score for each distance (T5).
-        relative_scores: a trained score for each distance beside other positions (MPNet).
-        no_position_layers: the blocks that do without rotary positions (SmolLM3), by number from 0.
+            `hidden_dim`; if it differs, a projection follows positions and norm (ELECTRA).
+        position: "sinusoidal"; "sinusoidal_halves", all sines before the cosines instead of
+            alternating (Marian); "sinusoidal_fairseq", the same from position 2 on with other
+            wavelengths (M2M-100); "learned"; "rotary"; or "relative", a trained score for each
+            distance (T5).
+        relative_scores: add a trained score for each distance to other positions (MPNet).
+        no_position_layers: numbers of the blocks without rotary positions, from 0 (SmolLM3).
         norm: "layer_norm" or "rms_norm".
-        norm_bias: of layer normalization (ModernBERT has none).
+        norm_bias: layer normalization has a bias (not in ModernBERT).
         norm_first: normalize before each sub-layer (pre-norm) instead of after it (post-norm).
-        first_norm: False: the first block's attention does without its norm (ModernBERT).
-        parallel_residual: attention and feed-forward layer of a block read the same (Black et al.
-            2022, section 2.1; GPT-NeoX); of a pre-norm model that is not an encoder-decoder.
+        first_norm: False: the first block's attention has no norm (ModernBERT).
+        parallel_residual: attention and feed-forward layer of a block read the same vectors (Black
+            et al. 2022, section 2.1; GPT-NeoX). For pre-norm models, not for encoder-decoders.
         embedding_norm: normalize the embeddings too, before the first block.
         norm_epsilon: added to the variance.
         sandwich_norm: pre-norm that normalizes each sub-layer's result too, before it is added
@@ -116,77 +117,81 @@ class TransformerConfig:
         activation: "relu", "gelu" (exact), "gelu_tanh" or "silu".
         gated: multiply the activated projection with a second one (GLU, Shazeer 2020).
         use_bias: biases in the projections of attention and feed-forward.
-        qkv_bias: of queries, keys and values, if not as `use_bias` (Qwen2).
-        feed_forward_bias: of the feed-forward layer, if not as `use_bias` (Llama).
+        qkv_bias: biases of queries, keys and values (Qwen2). Defaults to `use_bias`.
+        feed_forward_bias: biases of the feed-forward layer (Llama). Defaults to `use_bias`.
         query_key_norm: normalize each head's queries and keys (RMSNorm; Dehghani et al. 2023,
             section 2; Qwen3, Gemma).
         attention_scale: factor on the products of queries and keys. Defaults to head_dim^-0.5.
         attention_softcap: c; products p become c tanh(p / c) (Gemma Team 2024, section 2; Gemma 2);
-            None: they stay.
-        sliding_window: a token sees itself and at most this many less one before it (Beltagy et al.
-            2020, section 3.1; Mistral), in an encoder behind it too (ModernBERT); 0: all.
-        global_layers: the blocks that see all nevertheless (Gemma), by number from 0.
-        tie_embeddings: read the vocabulary out with the embedding table (Press & Wolf 2017).
+            None: no cap.
+        sliding_window: w; a token sees itself and at most w - 1 tokens before it (Beltagy et al.
+            2020, section 3.1; Mistral), in an encoder as many after it too (ModernBERT); 0: all.
+        global_layers: numbers of the blocks without the sliding window, from 0 (Gemma).
+        tie_embeddings: compute logits with the embedding table (Press & Wolf 2017).
         scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
         rope_theta: base wavelength of rotary positions.
-        rotary_dim: features of a head that are rotated, the first ones. Defaults to `head_dim`; the
-            others of GPT-NeoX and Phi tell no position.
-        local_rope_theta: the same of blocks with a sliding window, if it is another (Gemma).
-        rope_scaling: how rotary positions were stretched to a longer context: see
-            `RotaryPositions`; None: not.
+        rotary_dim: number of features of a head that are rotated, the first ones (fewer than all in
+            GPT-NeoX and Phi). Defaults to `head_dim`.
+        local_rope_theta: `rope_theta` of blocks with a sliding window (Gemma). Defaults to
+            `rope_theta`.
+        rope_scaling: how rotary positions were stretched to a longer context, see
+            `RotaryPositions`; None: they were not.
         relative_buckets, relative_distance: of "relative" positions, see `RelativePositions`.
-        logit_scale: factor on the vectors that are read out (T5).
-        logit_softcap: as `attention_softcap`, of the logits over the vocabulary (Gemma 2).
+        logit_scale: factor on the vectors from which logits are computed (T5).
+        logit_softcap: as `attention_softcap`, for the logits over the vocabulary (Gemma 2).
         logits_bias: a trained bias of each logit over the vocabulary (Marian).
         padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
         stochastic_depth: rate at which the last block is left out of a training example; the
             blocks before it less often, the first never (Huang et al. 2016, section 3).
-        num_classes: of a `Classifier`.
+        num_classes: number of classes of a `Classifier`, or of tags of a `Tagger`.
         multi_label: any number of classes may be right at once, instead of one.
         pooling: how an encoder's vectors become one: "mean", "first", "last", "max",
             "mean_sqrt_length" or "weighted_mean", see `Pooling`; "class_tokens" (those side by
             side); or "attention", a trained weighting (SeqPool, Hassani et al. 2021, section 3.2).
-        projections: of an `Embedder`, linear layers behind the pooling, first to last: for each
+        projections: linear layers of an `Embedder` after the pooling, first to last, each
             {"width": int, "activation": "linear", "tanh", "relu", "gelu", "silu" or "sigmoid",
             "use_bias": bool} (sentence-transformers' Dense).
-        normalize: of an `Embedder`, vectors of length 1.
-        prompts: of an `Embedder`, texts that are put before what is embedded, by name, such as
+        normalize: an `Embedder` returns vectors of length 1.
+        prompts: texts that an `Embedder` puts before what it embeds, by name, such as
             {"query": "query: "}.
-        default_prompt: the name of the one that counts where none is asked for; None: none does.
-        norm_pooled: normalize that one vector instead of those it is made of, of a pre-norm model
-            (He et al. 2022, appendix A.1).
-        initializer_range: standard deviation of embedded tokens at the beginning. Defaults to 1
+        default_prompt: name of the prompt that is used if none is given; None: no prompt.
+        norm_pooled: normalize the pooled vector instead of the vectors it is pooled from, in a
+            pre-norm model (He et al. 2022, appendix A.1).
+        initializer_range: standard deviation of embedded tokens before training. Defaults to 1
             with `scale_embedding`, else to hidden_dim^-0.5.
         causal_encoder: a token of an encoder-only model sees only itself and those before it
             (Qwen3-Embedding).
-        pooler: project that one vector and activate it before classes are read out (BERT, Devlin et
-            al. 2019).
+        pooler: project and activate the pooled vector before class logits are computed (BERT,
+            Devlin et al. 2019).
         pooler_activation: "tanh" (BERT), "relu" (DistilBERT), "gelu" (ELECTRA) or another.
-        pooler_norm: normalize what it makes (ModernBERT).
-        head_bias: biases in the projections of a read-out: of `pooler`, and before a masked token
-            is told.
-        num_segments: of a model that tells the first text of a row from the second by a trained
-            vector (Devlin et al. 2019, figure 2), how many such vectors it has; 0: none.
-        class_tokens: trained vectors that stand before an image's (Dosovitskiy et al. 2021,
-            equation 1); two of them if a model was distilled (Touvron et al. 2021).
+        pooler_norm: normalize the result of the pooler (ModernBERT).
+        head_bias: biases in the projections of a read-out: of `pooler`, and of the one before the
+            logits of a `MaskedLM`.
+        num_segments: number of trained vectors that mark the first, the second, … text of a row
+            (Devlin et al. 2019, figure 2); 0: none.
+        class_tokens: number of trained vectors put before those of an image (Dosovitskiy et al.
+            2021, equation 1); 2 if the model was distilled (Touvron et al. 2021).
         image_size: height and width of the images that the model reads, in pixels; 0: it reads
-            text. Of images `max_sequence_length` is the number of vectors they become, and
+            text. For images `max_sequence_length` is the number of vectors of an image, and
             `vocabulary_size` is 0.
         image_resize: how images of other sizes become such a square: {"filter": "bilinear",
             "bicubic", "lanczos" or "nearest", "height": int, "width": int} or {"filter": …,
-            "shortest_edge": int}, of which the centre is cropped, see `images.resize`; None: the
-            whole image with a triangle filter.
-        patch_size: pixels of a side of the squares that an image is cut into (Dosovitskiy et al.
+            "shortest_edge": int}, then the centre is cropped, see `images.resize`; None: the whole
+            image is resized with a triangle filter.
+        patch_size: side of the squares that an image is cut into, in pixels (Dosovitskiy et al.
             2021, section 3.1).
-        conv_layers: convolutions with pooling that make vectors of an image instead (the compact
-            convolutional tokenizer, Hassani et al. 2021, section 3.3); 0: patches.
-        ngram_buckets: rows of a second table of an encoder-only model that reads text, for pairs of
-            neighbouring tokens, see `NGramEmbedding` (Joulin et al. 2016, section 2.2); 0: none.
-        linear_buckets: rows of the tables of a linear classifier of n-grams of tokens, which is
-            added to the logits of a `Classifier` of texts, see `NGramLogits`; 0: none.
+        conv_layers: number of convolutions with pooling that turn an image into vectors instead of
+            patches (the compact convolutional tokenizer, Hassani et al. 2021, section 3.3); 0:
+            patches.
+        ngram_buckets: rows of a second embedding table, for pairs of neighbouring tokens, in an
+            encoder-only model that reads text, see `NGramEmbedding` (Joulin et al. 2016, section
+            2.2); 0: none.
+        linear_buckets: rows of the tables of a linear classifier of token n-grams; its logits are
+            added to those of a `Classifier` of texts, see `NGramLogits`; 0: none.
 
     Raises:
-        InputError: a value is out of bounds, or two values do not fit; the message names them.
+        InputError: a value is out of bounds, or two values do not fit together; the message names
+            them.
     """
 
     vocabulary_size: int
@@ -282,7 +287,7 @@ class TransformerConfig:
             self._check_text()
 
     def _set_defaults(self) -> None:
-        """Return what is not given and follows from other values."""
+        """Set the values that are not given and follow from others."""
         own = {
             "num_key_value_heads": self.num_heads,
             "num_decoder_layers": self.num_layers,
@@ -357,7 +362,7 @@ class TransformerConfig:
             if not isinstance(layers, tuple) or not all(type(i) is int and i >= 0 for i in layers):
                 raise InputError(
                     f"TransformerConfig: {name} is {layers!r}.\n"
-                    "  Expected a list of numbers of blocks, from 0."
+                    "  Expected a list of block numbers, from 0."
                 )
         if self.parallel_residual and not self.norm_first:
             raise InputError(
@@ -375,7 +380,7 @@ class TransformerConfig:
         if self.rotary_dim > self.head_dim:
             raise InputError(
                 f"TransformerConfig: rotary_dim {self.rotary_dim} is above head_dim "
-                f"{self.head_dim}.\n  Expected so many features of a head, or fewer."
+                f"{self.head_dim}.\n  Expected head_dim at most."
             )
         factors = (self.rope_scaling or {}).get("short_factor")
         if factors is not None and len(factors) != self.rotary_dim // 2:
@@ -395,8 +400,8 @@ class TransformerConfig:
             check_image_resize(self.image_resize, self.image_size)
         if self.embedding_dim != self.hidden_dim:
             raise InputError(
-                f"TransformerConfig: embedding_dim is {self.embedding_dim} of a model that reads "
-                "images.\n  Only tables of tokens have a width of their own."
+                f"TransformerConfig: embedding_dim is {self.embedding_dim} in a model that reads "
+                f"images.\n  Expected hidden_dim, {self.hidden_dim}, or no value."
             )
         if not self.conv_layers and self.image_size % self.patch_size:
             raise InputError(
@@ -412,8 +417,8 @@ class TransformerConfig:
     def _check_text(self) -> None:
         if self.pooling == "class_tokens" or self.class_tokens:
             raise InputError(
-                "TransformerConfig: class_tokens are of models that read images.\n"
-                "  A text has a first token of its own: pooling 'first'."
+                "TransformerConfig: class_tokens are for models that read images.\n"
+                "  For text choose pooling 'first', the vector of the first token."
             )
         for name in ("padding_id", "start_id", "end_id"):
             if getattr(self, name) >= self.vocabulary_size:
@@ -427,10 +432,11 @@ class TransformerConfig:
         return 0 if layer in self.global_layers else self.sliding_window
 
     def prompt(self, name: str | None = None) -> str:
-        """The text that is put before one that is embedded.
+        """Return the text to put before a text that is embedded.
 
         Args:
-            name: of the prompt, or the prompt itself; None: the default one, if there is any.
+            name: name of the prompt, or the prompt itself; None: the default prompt; without one
+                the text is empty.
 
         Raises:
             InputError: the model has no such prompt.
@@ -449,7 +455,7 @@ class TransformerConfig:
 
     @property
     def image_side(self) -> int:
-        """Vectors that a row of an image becomes; each convolution's pooling halves it."""
+        """The number of vectors along a side of an image; each convolution's pooling halves it."""
         if self.conv_layers:
             return -(-self.image_size // 2**self.conv_layers)
         return self.image_size // self.patch_size
@@ -458,10 +464,17 @@ class TransformerConfig:
     def of_size(
         cls, size: str, vocabulary_size: int, style: str | None = None, **overrides: Any
     ) -> TransformerConfig:
-        """A named size ("nano", "tiny", "small", "base") in a named style ("gpt2", "bert",
-        "classifier", "llama"; None: the defaults), with any field overridden that is not None, and
-        of the size's own numbers not 0. Of another `hidden_dim` the `intermediate_dim` is four
-        times as much, if it is not overridden too."""
+        """Return the configuration of a named size in a named style.
+
+        Args:
+            size: "nano", "tiny", "small" or "base".
+            style: "gpt2", "bert", "classifier" or "llama"; None: the defaults.
+            overrides: values of any fields; None, and 0 for a number of the size, change nothing.
+                If `hidden_dim` is given and `intermediate_dim` is not, that is four times as much.
+
+        Raises:
+            InputError: there is no such size or style, or a value is out of bounds.
+        """
         if size not in SIZES:
             raise InputError(f"There is no model size {size!r}.\n  Sizes: {', '.join(SIZES)}.")
         if style is not None and style not in STYLES:
@@ -478,7 +491,7 @@ class TransformerConfig:
         return cls(vocabulary_size=vocabulary_size, **values)
 
     def __repr__(self) -> str:
-        """The fields that are not as by default, as they are given to the constructor."""
+        """The constructor call, with the fields that differ from their defaults."""
         changed = (
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
@@ -488,14 +501,14 @@ class TransformerConfig:
         return textwrap.fill(text, 100, subsequent_indent="  ", break_long_words=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field as plain JSON values; `from_dict` reads it back."""
+        """Return every field as plain JSON values; `from_dict` reads it back."""
         values = dataclasses.asdict(self)
         lists = ("global_layers", "no_position_layers", "projections")
         return values | {name: list(values[name]) for name in lists}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TransformerConfig:
-        """The configuration that `to_dict` wrote.
+        """Return the configuration that `to_dict` wrote.
 
         Raises:
             InputError: a field is unknown (the nearest known one is named), missing or invalid.
@@ -566,7 +579,7 @@ _FLAGS = (
     "normalize",
 )
 _PROJECTION_ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "silu", "sigmoid")
-# Of an embedder: more than any has.
+# Bounds of an embedder, above those of any real one.
 _MOST_PROJECTIONS, _MOST_PROMPTS, _LONGEST_PROMPT = 8, 256, 10_000
 
 
@@ -584,10 +597,11 @@ _ROPE_SCALING = {
 
 
 def check_rope_scaling(scaling: Any) -> None:
-    """Refuses what `RotaryPositions` does not know.
+    """Refuse a scaling that `RotaryPositions` does not support.
 
     Raises:
-        InputError: it names the kind or the number that is missing.
+        InputError: the kind is unknown, or a number is missing or out of range; the message names
+            it.
     """
     kind = scaling.get("rope_type") if isinstance(scaling, dict) else None
     if not isinstance(kind, str) or kind not in _ROPE_SCALING:
@@ -612,10 +626,10 @@ IMAGE_FILTERS = ("bilinear", "bicubic", "lanczos", "nearest")
 
 
 def check_image_resize(resizing: Any, image_size: int) -> None:
-    """Refuses what `images.resize` cannot do.
+    """Refuse a resizing that `images.resize` does not support.
 
     Raises:
-        InputError: it names the value.
+        InputError: the message shows the value.
     """
     sizes = dict(resizing) if isinstance(resizing, dict) else {}
     kind = sizes.pop("filter", None)
@@ -630,10 +644,10 @@ def check_image_resize(resizing: Any, image_size: int) -> None:
 
 
 def check_projections(projections: Any) -> None:
-    """Refuses what an `Embedder` has no layers for.
+    """Refuse projections that an `Embedder` cannot build.
 
     Raises:
-        InputError: it names the value.
+        InputError: the message shows the value.
     """
     listed = isinstance(projections, tuple) and len(projections) <= _MOST_PROJECTIONS
     for one in projections if listed else (None,):
@@ -654,10 +668,10 @@ def check_projections(projections: Any) -> None:
 
 
 def check_prompts(prompts: Any, default: Any) -> None:
-    """Refuses what cannot be put before a text.
+    """Refuse prompts that are not short texts by name, and a default that is not one of them.
 
     Raises:
-        InputError: it names the value.
+        InputError: the message names the field and what was expected.
     """
     texts = isinstance(prompts, dict) and len(prompts) <= _MOST_PROMPTS
     if not texts or not all(

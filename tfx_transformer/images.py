@@ -1,4 +1,4 @@
-"""Image files to pixels: whatever a file holds becomes RGB, and what cannot be read is named."""
+"""Image files to RGB pixels; an error names the file that cannot be read."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tfx_transformer.errors import InputError
 # Named so that Pillow tries no other: some of its readers start programs (EPS) or are seldom used.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 
-# What such files begin with; that of BMP, "BM", may begin a text as well.
+# The first bytes of such files; those of BMP, "BM", may begin a text as well.
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n", b"GIF8", b"RIFF")
 
 # Decoded, a pixel needs three to four bytes; Pillow itself refuses more than 179 million.
 MAX_PIXELS = 50_000_000
-# A WebP is decoded into three copies of its pixels; what is transparent takes twice as long.
+# A WebP is decoded into three copies of its pixels; a transparent image takes twice as long.
 _MAX_COSTLY_PIXELS = MAX_PIXELS // 2
 # Longer sides are of no use to a model that reads squares, and cost as much as many pixels.
 MAX_SIDE = 32_768
-# More than the pixels of any image take as they are.
+# More than the uncompressed pixels of any allowed image take.
 _MAX_BYTES = 5 * MAX_PIXELS
 
 _EXIF_ORIENTATION = 0x0112
-# What shows an image upright that was stored with this orientation: rows and columns exchanged,
-# then the step through the rows and the one through the columns.
+# What turns an image of this orientation upright: True to exchange rows and columns, then the step
+# through the rows and the step through the columns.
 _UPRIGHT = {
     2: (False, 1, -1),
     3: (False, -1, -1),
@@ -42,9 +42,9 @@ _UPRIGHT = {
     8: (True, -1, 1),
 }
 
-# Pixels of a side that `resize` weighs at a time, and numbers that are converted at a time: so few
-# stay in a processor's cache, and their products are too small to be shared out to threads, which
-# wait for each other longer than they compute.
+# Pixels of a side that `resize` weighs at a time, and numbers that it converts at a time. So few
+# stay in a processor's cache, and their products are too small to be split among threads, which
+# would wait for each other longer than they compute.
 _PIECE = 256
 _VALUES = 1 << 18
 
@@ -53,17 +53,17 @@ def read_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) 
     """uint8 (height, width, 3): the pixels of an image file, upright and in RGB.
 
     An EXIF orientation is applied. Palettes, grey of 1, 8 and 16 bits, and CMYK are converted;
-    what is transparent is laid on white; of an animation the first frame is read. What the file is
-    decides, not what its name ends with.
+    transparent pixels are laid on white; of an animation the first frame is read. The content of
+    the file decides its format, not the ending of its name.
 
     Args:
         source: path of a JPEG, PNG, GIF, BMP or WebP file, or its bytes.
-        max_pixels: larger images are refused before their pixels are decoded, of WebP and what
-            is transparent those of more than 25 million; and so is a side of more than `MAX_SIDE`.
+        max_pixels: larger images are refused before their pixels are decoded, WebP and transparent
+            images above 25 million pixels; so are sides of more than `MAX_SIDE`.
 
     Raises:
-        InputError: there is no such file, it is empty or no image, damaged or cut short, or larger
-            than allowed.
+        InputError: the file is missing, empty, not an image, damaged, cut short, or larger than
+            allowed.
     """
     with _opening(source, max_pixels) as image:
         image.load()
@@ -92,7 +92,7 @@ def pixels_of(image: Any) -> np.ndarray:
 
 
 def image_size(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
-    """Width and height as the header of an image file has them; arguments as for `read_image`."""
+    """Width and height from the header of an image file; arguments as for `read_image`."""
     with _opening(source, max_pixels) as image:
         return image.size
 
@@ -106,26 +106,25 @@ def check_image(source: str | os.PathLike | bytes, max_pixels: int = MAX_PIXELS)
 
 
 def resize(image: np.ndarray, size: int, how: Mapping[str, Any] | None = None) -> np.ndarray:
-    """float32 (size, size, 3) from 0 to 255: the whole image, with a triangle filter; or as a
-    checkpoint was trained with.
+    """float32 (size, size, 3) from 0 to 255: the image resized.
 
-    What `tf.image.resize(image, (size, size), antialias=True)` computes: pixel i of a side is the
-    mean of the image's pixels j of that side, weighted by
+    Without `how` the result is that of `tf.image.resize(image, (size, size), antialias=True)`, a
+    triangle filter: pixel i of a side is the mean of the image's pixels j of that side, weighted by
 
         max(0, 1 - |(j + 1/2) - (i + 1/2) s| / max(s, 1)),  s = length / size.
 
     Args:
         image: uint8 (height, width, 3).
         size: width and height of the result; other proportions are squeezed into the square.
-        how: see `TransformerConfig.image_resize`: Pillow resizes to whole colours, and the centre
-            is cropped.
+        how: the resizing that a checkpoint was trained with, see `TransformerConfig.image_resize`:
+            Pillow resizes to whole colours, and the centre is cropped.
     """
     if how is not None:
         return _crop(_by_pillow(image, how), size)
     height, width = image.shape[:2]
     if height == width == size:
         return image.astype("float32")
-    if height < size:  # the other way round the part would grow before it shrinks
+    if height < size:  # in the other order the image would grow before it shrinks
         rows = np.stack([_across(row[None], size)[0] for row in image])
         return _down(rows.reshape(height, size * 3), size).reshape(size, size, 3)
     return _across(_down(image.reshape(height, width * 3), size).reshape(size, width, 3), size)
@@ -147,8 +146,8 @@ def _by_pillow(image: np.ndarray, how: Mapping[str, Any]) -> np.ndarray:
             "  Cut it up, or leave it out."
         )
     kind = Image.Resampling[how["filter"].upper()]
-    # The width first, as torchvision and Pillow up to release 12 do, with which checkpoints were
-    # trained. Pillow 13 begins with a height that loses more than twice the pixels of the width.
+    # The width first, as torchvision and Pillow up to release 12 do; checkpoints were trained with
+    # these. Pillow 13 begins with a height that loses more than twice the pixels of the width.
     rows = Image.fromarray(image).resize((width, image.shape[0]), kind)
     return np.asarray(rows.resize((width, height), kind))
 
@@ -178,10 +177,10 @@ def _across(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _filter(length: int, size: int, piece: int) -> Iterator[tuple[slice, slice, np.ndarray]]:
-    """The weights of `resize` along one side, for some pixels of the image at a time.
+    """Yield the weights of `resize` along one side, for some pixels of the image at a time.
 
-    Yields: pixels of the image; those of the result that they are part of; float32 (reached,
-        pixels) weights. All weights of a pixel of the result sum to 1.
+    Yields: a slice of the image's pixels; the slice of the result's pixels that they reach; their
+        weights, float32 (reached, pixels). All weights of a pixel of the result sum to 1.
     """
     scale = length / size
     support = max(scale, 1)
@@ -258,7 +257,7 @@ def _orientation(image) -> int | None:
 
 @contextlib.contextmanager
 def _opening(source: str | os.PathLike | bytes, max_pixels: int):
-    """A Pillow image whose header is read; what fails in the `with` block is an InputError too."""
+    """Yield a Pillow image, its header read; any failure in the `with` block is an InputError."""
     try:
         from PIL import Image, UnidentifiedImageError
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""Vectors of documents and words, how far apart they are, and where they lie on a map.
+"""Vectors of documents and words, their distances, and their places on a map.
 
-NumPy, and scikit-learn's vectorizers where texts are counted. Distances are computed in float64.
+NumPy; scikit-learn's vectorizers count the words of texts. Distances are computed in float64.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def angle(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """|a_i - b_j|: float64 (n, m). Differences are taken, not |a|² - 2 a·b + |b|², which loses all
-    digits where the vectors are close."""
+    """|a_i - b_j|: float64 (n, m). Computed from differences: |a|² - 2 a·b + |b|² loses all digits
+    where the vectors are close."""
     b = _float(b)
     return _rows(a, b, lambda row: np.linalg.norm(b - row, axis=1))
 
@@ -62,7 +62,7 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "dot": dot,
     "manhattan": manhattan,
 }
-# Of the others the smallest is the nearest.
+# With the other measures the smallest value is the nearest.
 LARGEST_IS_NEAREST = frozenset({"cosine", "dot"})
 
 
@@ -76,12 +76,12 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 def nearest(
     queries: np.ndarray, vectors: np.ndarray, count: int = 5, measure: str = "cosine"
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The nearest vectors of each query, the nearest first; of equal ones the earlier row.
+    """The nearest vectors of each query, the nearest first; among equals the earlier row first.
 
     Args:
         queries: (n, d).
         vectors: (m, d).
-        count: of neighbours; all of them if there are fewer.
+        count: number of neighbours; all vectors if there are fewer.
         measure: a key of `MEASURES`.
 
     Returns: row numbers, int64 (n, min(count, m)), and the measure's values, float64 of that shape.
@@ -96,12 +96,12 @@ def nearest(
 
 
 def principal_components(vectors: np.ndarray, count: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors seen along the directions in which they differ most (Pearson 1901).
+    """The vectors projected on the directions in which they vary most (Pearson 1901).
 
     X - mean = U S V^T;  points = U S
 
-    Each direction's sign is the one that makes its largest coefficient positive, as scikit-learn's
-    PCA chooses it. Directions that there are not (fewer vectors or dimensions than `count`) are 0.
+    The sign of each direction makes its largest coefficient positive, as in scikit-learn's PCA.
+    With fewer vectors or dimensions than `count`, the missing directions are 0.
 
     Args:
         vectors: (n, d).
@@ -141,11 +141,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
 
 
 def terms(text: str) -> list[str]:
-    """Return what `DocumentVectors` counts of a text in any mixture of scripts.
+    """Return the terms that `DocumentVectors` counts in a text, in any mixture of scripts.
 
-    Where words are parted by spaces or signs: the words, in lower case. Where they are not
-    (Japanese, Chinese): every run of 1 to 3 characters, which holds most words whole and needs no
-    dictionary. Widths are made alike first (Unicode NFKC).
+    Where spaces or signs separate words: the words, in lower case. Where nothing does (Japanese,
+    Chinese): every run of 1 to 3 characters; that covers most words without a dictionary.
+    Characters are brought to one width first (Unicode NFKC).
 
     >>> terms("Cats ａｎｄ 猫が。")
     ['cats', 'and', '猫', 'が', '猫が']
@@ -185,8 +185,8 @@ class DocumentVectors:
     count:   c_w = how often w is in the text (bag of words)
     tf_idf:  v / |v|,  v_w = c_w (1 + ln((1 + n) / (1 + n_w)))
 
-    n is the number of fitted texts, n_w of those that hold w. Made by `fit`; a word that the fitted
-    texts do not hold is not counted.
+    n is the number of fitted texts, n_w the number of them that hold w. `fit` makes it; words that
+    no fitted text holds are not counted.
 
     Attributes:
         words: the word of each dimension.
@@ -210,7 +210,7 @@ class DocumentVectors:
         """Learns the words of the texts, and for "tf_idf" how many texts hold each.
 
         Args:
-            texts: that stand for all the texts to come.
+            texts: a sample of the texts to come.
             weighting: "count" or "tf_idf".
             analyzer: "auto" (see `terms`), "words", or "characters" (1 to 3 of them, whatever the
                 script; blanks count).
@@ -261,9 +261,9 @@ def word_vectors(
     Args:
         table: float (vocabulary, d), a model's embedding table.
         words: one or more tokens each.
-        leading_space: True: as the word stands inside a sentence, with the space that belongs to
-            its first token (" cat"); False: as it begins one ("cat"), which is another token. A
-            word in kanji or kana has no space before it either way.
+        leading_space: True: the word as inside a sentence, with the space that belongs to its first
+            token (" cat"); False: as at the start of one ("cat"), which is another token. Words in
+            kanji or kana get no space either way.
 
     Returns: float32 (words, d).
     Raises:
@@ -283,5 +283,5 @@ def _float(values) -> np.ndarray:
 
 
 def _rows(a, b: np.ndarray, distances: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """distances(row) of every row of a, one below the other: never (n, m, d) numbers at once."""
+    """float64 (n, m): distances(row) of every row of a, without (n, m, d) numbers at once."""
     return np.array([distances(row) for row in _float(a)]).reshape(len(a), len(b))

@@ -16,7 +16,7 @@ from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import RotaryPositions, token_positions
 from tfx_transformer.layers.serializable import serializable
 
-# Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold it, and a
+# Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold -1e4, and a
 # moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
 MASKED = -1e4
 
@@ -38,26 +38,27 @@ class MultiHeadAttention(keras.layers.Layer):
         rope_theta: rotate queries and keys by `RotaryPositions(rope_theta)`; None: do not.
         dropout: rate on the attention weights, in training.
         use_bias: biases in the four projections.
-        qkv_bias: biases of queries, keys and values, if not as `use_bias`.
+        qkv_bias: biases of queries, keys and values. Defaults to use_bias.
         query_key_norm: normalize each head's queries and keys before they are rotated
             (RMSNorm; Dehghani et al. 2023, section 2).
-        norm_epsilon: added to the mean square by that.
+        norm_epsilon: added to the mean square by that norm.
         scale: factor on the scores. Defaults to head_dim^-0.5.
-        sliding_window: a token attends to itself and at most this many less one before it, and
-            behind it unless `causal` (Beltagy et al. 2020, section 3.1); 0: all.
+        sliding_window: w; a token attends to itself and at most w - 1 tokens before it, and as many
+            after it unless `causal` (Beltagy et al. 2020, section 3.1); 0: all.
         rope_scaling: see `RotaryPositions`.
-        rotary_dim: features of a head that are rotated, the first ones. Defaults to head_dim.
+        rotary_dim: number of features of a head that are rotated, the first ones. Defaults to
+            head_dim.
         softcap: c; scores s become c tanh(s / c) before they are masked (Gemma Team 2024,
-            section 2); None: they stay.
+            section 2); None: no cap.
 
     Call arguments:
         x: float (batch, length, hidden_dim).
         memory: what cross-attention reads: float (batch, memory_length, memory_dim), or the
             (key, value) pair that `project_memory` made of it once. None: self-attention.
         cache: (key, value) of the tokens before, each float
-            (batch, num_key_value_heads, max_length, head_dim); self-attention only. Or rows kept
-            apart: two lists, a tensor (1, num_key_value_heads, max_length, head_dim) per row; then
-            position is (batch,) and length 1.
+            (batch, num_key_value_heads, max_length, head_dim); self-attention only. Or separate
+            rows: two lists with a tensor (1, num_key_value_heads, max_length, head_dim) per row;
+            then position is (batch,) and length 1.
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it gives the position of a token; what the token may see depends on its place in x.
@@ -71,10 +72,11 @@ class MultiHeadAttention(keras.layers.Layer):
         memory_mask: bool (batch, memory_length), the same for memory.
 
     Returns: float (batch, length, hidden_dim); with a cache the pair (output, new cache); the
-        attention weights, if requested, stand last. The mask of x goes on.
+        attention weights, if requested, come last. The mask of x is passed on.
 
     Raises:
-        ValueError: there are a mask and a cache, but no attention_mask.
+        ValueError: num_heads is not a multiple of num_key_value_heads; or a call has a mask and a
+            cache, but no attention_mask.
     """
 
     def __init__(
@@ -282,7 +284,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def _softmax(scores: Tensor) -> Tensor:
-    """Softmax over the keys. Of a single key it is 1, as it should be: no warning of Keras."""
+    """Softmax over the keys, without Keras' warning about a single key, whose weight is 1."""
     if scores.shape[-1] != 1:
         return ops.softmax(scores, axis=-1)
     with warnings.catch_warnings():
@@ -319,7 +321,7 @@ def window_mask(length: Tensor, window: int) -> Tensor:
 
 
 def _by_rows(function, x, y):
-    """function(x, y); or if y is a list, function of each row of x and its own y, side by side."""
+    """function(x, y); if y is a list, function of each row of x and its own y, joined as rows."""
     if not isinstance(y, list):
         return function(x, y)
     rows = [function(x[index : index + 1], row) for index, row in enumerate(y)]
@@ -330,7 +332,7 @@ def write_cache(cache: Any, new: Tensor, position: Tensor) -> Any:
     """The cache with `new` written at slots position, position + 1, …
 
     Args:
-        cache: float (batch, heads, max_length, head_dim); or rows kept apart, a list of
+        cache: float (batch, heads, max_length, head_dim); or separate rows, a list of
             (1, heads, max_length, head_dim).
         new: float (batch, heads, length, head_dim).
         position: int or int tensor; scalar (all rows alike) or (batch,), then length is 1.

@@ -30,18 +30,18 @@ class TransformerBlock(keras.layers.Layer):
         hidden_dim, num_heads, num_key_value_heads, head_dim, use_bias, qkv_bias, attention_scale:
             see `MultiHeadAttention`.
         rope_theta, rope_scaling, rotary_dim, query_key_norm, sliding_window, attention_softcap:
-            the same, of self-attention.
+            the same, for self-attention only.
         intermediate_dim, activation, gated: see `FeedForward`.
         causal: tokens see only themselves and those before them.
         cross: add cross-attention to a memory.
         norm: "layer_norm" (Ba et al. 2016) or "rms_norm" (Zhang & Sennrich 2019).
         norm_first: pre-norm instead of post-norm.
         sandwich_norm: the third formula.
-        parallel_residual: the fourth formula, of a pre-norm block without cross-attention.
-        first_norm: False: attention reads x as it is, of a pre-norm block (ModernBERT).
+        parallel_residual: the fourth formula, for a pre-norm block without cross-attention.
+        first_norm: False: attention of a pre-norm block reads x without norm (ModernBERT).
         norm_bias: False: layer normalization without beta.
         norm_epsilon: added to the variance.
-        feed_forward_bias: biases in the feed-forward layer, if not as `use_bias`.
+        feed_forward_bias: biases in the feed-forward layer. Defaults to use_bias.
         dropout: rate on each sub-layer's result and on attention weights, in training.
         stochastic_depth: rate at which a sub-layer's whole result is left out of an example, in
             training (Huang et al. 2016).
@@ -57,7 +57,7 @@ class TransformerBlock(keras.layers.Layer):
         mask, memory_mask: padding in x and in memory: see `MultiHeadAttention`.
 
     Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the
-        weights if requested. The mask of x goes on.
+        weights if requested. The mask of x is passed on.
     """
 
     def __init__(
@@ -140,7 +140,7 @@ class TransformerBlock(keras.layers.Layer):
         self._add_dropout(dropout, stochastic_depth)
 
     def _add_norms(self, sandwich, first):
-        """One norm for each sub-layer; of a sandwich another for its result."""
+        """Add one norm for each sub-layer; with `sandwich` another for its result."""
 
         def norm_named(name, wanted=True):
             if not wanted:
@@ -232,8 +232,8 @@ class TransformerBlock(keras.layers.Layer):
         return (x, *new_cache, *scores) if new_cache or scores else x
 
     def _residual(self, x, sub_layer, norms, training, read=None):
-        """x with one residual sub-layer applied, which reads `read` if not x, and what the
-        sub-layer returned beside it."""
+        """Return x with one residual sub-layer applied, and the other results of the sub-layer,
+        which reads `read`; None: x."""
         norm, result_norm = norms
         read = x if read is None else read
         result = sub_layer(norm(read) if self.norm_first and norm is not None else read)

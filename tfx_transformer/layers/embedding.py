@@ -22,7 +22,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         input_dim: vocabulary size.
         output_dim: hidden_dim.
         scale: factor on the embedded vectors; sqrt(hidden_dim) in Vaswani et al. (2017), 3.4.
-        mask_zero: id 0 is padding: the vectors have a Keras mask. In reverse a mask goes on.
+        mask_zero: id 0 is padding: the vectors get a Keras mask. In reverse a mask is passed on.
         tie_weights and the rest: see `keras.layers.ReversibleEmbedding`.
 
     Call arguments:
@@ -33,7 +33,7 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
     """
 
     def __init__(self, input_dim: int, output_dim: int, scale: float = 1.0, **kwargs: Any) -> None:
-        # Unit-variance vectors after scaling, as the signal of sinusoidal positions has about.
+        # After scaling, vectors have unit variance, about that of the sinusoidal positions.
         kwargs.setdefault(
             "embeddings_initializer", keras.initializers.RandomNormal(stddev=output_dim**-0.5)
         )

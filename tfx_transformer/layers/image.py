@@ -10,14 +10,14 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.serializable import serializable
 
-# Of any number and size, in three colours.
+# Images of any number and size, in three colours.
 _IMAGES = (None, None, None, 3)
 # Channels of all convolutions but the last, as in the paper.
 _CHANNELS = 64
 
 
 class _ImageTokenizer(keras.layers.Layer):
-    """The base of both: pixels around 0, and a grid of vectors laid out as a sequence."""
+    """The base of both: scales pixels to -1 … 1, and lays a grid of vectors out as a sequence."""
 
     def __init__(self, hidden_dim: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -38,13 +38,13 @@ class _ImageTokenizer(keras.layers.Layer):
 
 @serializable
 class PatchEmbedding(_ImageTokenizer):
-    """One vector per square of pixels, all by the same projection.
+    """One vector per square of pixels, all from the same projection.
 
     z_i = W flatten(patch_i) + b        Dosovitskiy et al. (2021), section 3.1, equation 1
 
     Args:
         hidden_dim: width of the vectors.
-        patch_size: pixels of a square's side; the image's is a multiple of it.
+        patch_size: side of a square in pixels; the image's side is a multiple of it.
 
     Call arguments:
         images: float (batch, size, size, 3), colours from 0 to 255.
@@ -75,8 +75,8 @@ class PatchEmbedding(_ImageTokenizer):
 
 @serializable
 class ConvolutionalTokenizer(_ImageTokenizer):
-    """Vectors of overlapping regions: what a small set of images does not teach about
-    neighbouring pixels is built in.
+    """One vector per region; regions overlap. Convolutions build in that neighbouring pixels belong
+    together, which a small set of images does not teach.
 
     z <- max_pool_3x3(relu(conv_3x3(z))), `conv_layers` times, each halving height and width
 
@@ -85,7 +85,7 @@ class ConvolutionalTokenizer(_ImageTokenizer):
 
     Args:
         hidden_dim: width of the vectors.
-        conv_layers: how many convolutions.
+        conv_layers: number of convolutions.
 
     Call arguments:
         images: float (batch, size, size, 3), colours from 0 to 255.

@@ -45,8 +45,8 @@ class Linear(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         y = ops.matmul(inputs, self._kernel)
-        # In a bfloat16 layer the two factors per column are float32, and so is what they make of y:
-        # 1 and 1.008 are neighbours in bfloat16, in which m would seem to stand still.
+        # In a bfloat16 layer the two factors per column, and the y they give, are float32: 1 and
+        # 1.008 are neighbours in bfloat16, so small changes of m would be lost.
         if self.kernel_scale is not None:
             y = ops.divide(y, self.kernel_scale)
         if self.lora_enabled:
@@ -62,8 +62,8 @@ class Linear(keras.layers.Dense):
 
     @property
     def kernel(self) -> Tensor:
-        """The one matrix (inputs, units) that the layer amounts to: the variable W, or a float32
-        tensor if an adapter is to be merged into it or int8 to be scaled back."""
+        """The matrix (inputs, units) that the layer multiplies by: the variable W, or a float32
+        tensor with the adapter merged and int8 scaled back."""
         if not self.lora_enabled:
             return super().kernel if self.kernel_scale is None else self._base_kernel()
         kernel = self._adapted_kernel()
@@ -98,7 +98,7 @@ class Linear(keras.layers.Dense):
 
     @property
     def adapter_weights(self) -> list[keras.Variable]:
-        """The variables that an adapter trains; none without one."""
+        """The trained variables of the adapter; empty without one."""
         if not self.lora_enabled:
             return []
         magnitude = [] if self.lora_magnitude is None else [self.lora_magnitude]
@@ -130,11 +130,11 @@ class Linear(keras.layers.Dense):
 
     @property
     def stored_dtype(self) -> str:
-        """In which W is kept."""
+        """The dtype in which W is stored."""
         return self._kernel.dtype
 
     def save_own_variables(self, store):
-        """As Keras does; of an adapted layer W, bias and adapter by their names, W not merged."""
+        """Save as Keras does; of an adapted layer W (not merged), bias and adapter by name."""
         adapted = self.lora_enabled or self.kernel_scale is not None
         if not self.built or not adapted or self.quantization_mode is not None:
             return super().save_own_variables(store)
@@ -150,10 +150,10 @@ class Linear(keras.layers.Dense):
         return {"kernel": self._kernel} | {k: v for k, v in held.items() if v is not None}
 
     def load_own_variables(self, store):
-        """Reads what was saved of this layer, adapted or not.
+        """Load the saved weights of this layer, adapted or not.
 
-        An adapter that is not in the store begins anew; one that is there, and of another shape
-        than this layer's, is merged into the kernel.
+        If the store has no adapter, the layer's own starts anew; an adapter of another shape than
+        the layer's is merged into the kernel.
         """
         if "kernel" in store:
             names = store.keys()  # a store of Keras is not iterated over
@@ -165,7 +165,7 @@ class Linear(keras.layers.Dense):
                     variable.assign(store[name])
                 return
             bias = {} if self.bias is None else {"1": store["bias"]}
-            store = {"0": _merged_kernel(store), **bias}
+            store = {"0": _merge_kernel(store), **bias}
         if self.kernel_scale is not None:
             raise ValueError(f"{self.path}: load the weights before the kernel is stored as int8.")
         super().load_own_variables(store)
@@ -176,8 +176,8 @@ class Linear(keras.layers.Dense):
         return {**super().get_config(), "dora": self.dora}
 
 
-def _merged_kernel(store) -> np.ndarray:
-    """float32 (inputs, units): what W and the adapter of a saved layer amount to."""
+def _merge_kernel(store) -> np.ndarray:
+    """float32 (inputs, units): W of a saved layer with its adapter merged."""
     kernel = store["kernel"].astype("float32") / store.get("kernel_scale", np.float32(1))
     if "lora_kernel_a" in store:
         kernel = kernel + store["lora_factor"] * (store["lora_kernel_a"] @ store["lora_kernel_b"])
@@ -187,7 +187,7 @@ def _merged_kernel(store) -> np.ndarray:
 
 
 def column_norms(kernel: Tensor) -> Tensor:
-    """Euclidean norm of each column, (inputs, units) -> (units,); tiny for zeros, to divide by."""
+    """Euclidean norm of each column, (inputs, units) -> (units,); at least Keras' epsilon."""
     norms = ops.sqrt(ops.sum(ops.square(kernel), axis=0))
     return ops.maximum(norms, keras.config.epsilon())
 
@@ -201,10 +201,10 @@ def add_variable(layer: keras.layers.Layer, **arguments: Any) -> Tensor:
 
 
 def replace_variable(layer: keras.layers.Layer, attribute: str, value: Tensor) -> None:
-    """Puts a frozen variable with this value, in its dtype, in the place of one of a layer.
+    """Replace a variable of a layer by a frozen one with this value and its dtype.
 
-    The path stays. To delete the attribute would do as well, but on that Keras collects garbage:
-    a second, again for every layer.
+    The path stays. Deleting the attribute would work too, but Keras then collects garbage, which
+    takes a second for every layer.
     """
     old = getattr(layer, attribute)
     layer._untrack_variable(old)

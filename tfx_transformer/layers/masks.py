@@ -6,10 +6,10 @@ from keras import ops
 
 
 def padding_mask(*masks):
-    """The first mask there is, as bool (batch, length), False for padding; None: there is none.
+    """Return the first mask that is given, as bool (batch, length), False for padding, or None.
 
-    Keras fills in `mask` of a layer that is given one tensor, `x_mask` and `memory_mask` of one
-    that is given several; of a list of tensors, such as a projected memory, a list.
+    Keras fills in `mask` of a layer that gets one tensor, `x_mask` and `memory_mask` of one that
+    gets several. For a list of tensors, such as a projected memory, it gives a list: no mask.
     """
     for mask in masks:
         if mask is not None and not isinstance(mask, (list, tuple)):
@@ -18,7 +18,7 @@ def padding_mask(*masks):
 
 
 def both(mask, other):
-    """Return where both masks are True; None is a mask that is True everywhere."""
+    """Return the mask that is True where both are; None is a mask that is True everywhere."""
     if mask is None or other is None:
         return other if mask is None else mask
     return ops.logical_and(mask, other)

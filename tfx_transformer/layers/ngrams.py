@@ -16,12 +16,12 @@ _FACTOR = 1_009
 
 @serializable
 class NGramEmbedding(TokenEmbedding):
-    """One trained vector per bucket of token pairs, for each token with the one before it.
+    """One trained vector per bucket of token pairs; a pair is a token and the one before it.
 
     y_i = s B[(1009 id_{i-1} + id_i) mod buckets],  id_{-1} = 0
 
-    Hashed bigrams as in Joulin et al. (2016), section 2.2. Vectors begin as zeros: a pair that
-    training did not show adds nothing.
+    Hashed bigrams as in Joulin et al. (2016), section 2.2. Vectors begin as zeros: a pair not seen
+    in training adds nothing.
 
     Args:
         input_dim: buckets, the rows of the table.
@@ -48,11 +48,12 @@ class NGramEmbedding(TokenEmbedding):
         return super().compute_output_spec(token_ids)
 
 
-# So small that no sum reaches 2^24 with 2,800 tokens: GPUs that compute in float32 hash alike.
+# So small that 53 h + 997 id stays below 2^24 for ids below 2,800: there, GPUs that compute in
+# float32 give the same hashes.
 _FACTORS = 53, 997
 MOST_BUCKETS = 1 << 18
 _LONGEST = 3
-# Of a text without a known n-gram, to divide by.
+# The least squared norm, so that a text without a known n-gram is not divided by 0.
 _LEAST = 1e-6
 
 
@@ -61,12 +62,12 @@ class NGramLogits(keras.layers.Layer):
     """A linear classifier of a bag of hashed n-grams: the tokens, pairs and triples of a text.
 
     logits = sum_i m_i r[b_i] W[b_i] / sqrt(sum_i m_i r[b_i]^2)
-    b = h_1, h_2, h_3 of every token:  h <- (53 h + 997 id) mod buckets over the last n tokens,
-    from h = n on; before the first token id is 0
+    b = h_1, h_2, h_3 of every token:  h_n begins as n;  h_n <- (53 h_n + 997 id) mod buckets for
+    each of the last n tokens;  ids before the first token are 0
 
     m_i is 0 for padding and 1 for other tokens, r the rarity of a bucket. Hashed n-grams as in
     Weinberger et al. (2009); beside a deep model as in Cheng et al. (2016), figure 1. Both tables
-    begin as zeros and are fitted at once, by `evaluation.linear`, not by steps.
+    begin as zeros; `evaluation.linear` fits them at once, without gradient steps.
 
     Args:
         buckets: rows of the tables, at most 2^18.
@@ -77,7 +78,7 @@ class NGramLogits(keras.layers.Layer):
         token_ids: int (batch, length), ids below 2,000,000.
         attention_mask: m, bool (batch, length), False for padding.
 
-    Returns: float (batch, C); zeros for a text of which no n-gram is known.
+    Returns: float (batch, C); zeros for a text without a known n-gram.
     """
 
     def __init__(self, buckets: int, classes: int, **kwargs: Any) -> None:

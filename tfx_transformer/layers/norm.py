@@ -12,10 +12,9 @@ from tfx_transformer.layers.serializable import serializable
 class LayerNorm(keras.layers.LayerNormalization):
     """y = (x - mean) * (gamma / sqrt(variance + epsilon)) + beta, over the last axis.
 
-    Ba et al. (2016), equation 4. Keras computes x * s + (beta - mean * s), s the bracket: two
-    operations more in a TFLite file, where for short texts it is operations that take time.
-
-    With `center=False` there is no beta (ModernBERT).
+    Ba et al. (2016), equation 4. Keras computes x * s + (beta - mean * s), where s is the bracket:
+    two more operations in a TFLite file, where the number of operations decides the time of short
+    texts. With `center=False` there is no beta (ModernBERT).
 
     Call arguments:
         inputs: float (…, width); computed in float32 or more.
@@ -33,7 +32,7 @@ class LayerNorm(keras.layers.LayerNormalization):
 
 
 def _rms_norm(**arguments):
-    """Zhang & Sennrich (2019); Keras's layer, which works on each vector alone, so masks go on."""
+    """Keras' layer of Zhang & Sennrich (2019); it sees each vector alone, so it passes masks on."""
     layer = keras.layers.RMSNormalization(**arguments)
     layer.supports_masking = True
     return layer

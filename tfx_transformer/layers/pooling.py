@@ -25,7 +25,7 @@ _MODES = (
 
 @serializable
 class Pooling(keras.layers.Layer):
-    """One vector for a whole text or image; padding has no part in it.
+    """One vector for a whole text or image; padding does not count.
 
     mean:       sum_i m_i x_i / sum_i m_i               Reimers & Gurevych (2019), section 3
     first:      x_0                                     Devlin et al. (2019), section 3
@@ -42,7 +42,7 @@ class Pooling(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, length, hidden_dim).
-        attention_mask: m, bool (batch, length), False for padding; None: there is none.
+        attention_mask: m, bool (batch, length), False for padding; None: no padding.
         mask: the same, which Keras fills in from x; padding may then be anywhere, and x_0 and x_l
             are the first and the last vector that is not padding.
 
@@ -86,13 +86,13 @@ class Pooling(keras.layers.Layer):
         else:
             weights = ops.cast(mask, x.dtype)
             if self.mode == "last":
-                # Padding follows it, or nothing: only one weight stays.
+                # Padding or nothing follows the last vector: only its weight stays.
                 behind = ops.pad(weights[:, 1:], [[0, 0], [0, 1]])
                 weights = weights * (1 - behind)
             else:
                 if self.mode == "weighted_mean":
                     places = ops.arange(1, ops.shape(x)[1] + 1)[None]
-                    if padding is not None:  # it may stand before, and does not count
+                    if padding is not None:  # padding at the start does not count
                         places = ops.cumsum(ops.cast(mask, "int32"), axis=1)
                     weights = weights * ops.cast(places, x.dtype)
                 total = ops.maximum(ops.sum(weights, axis=1, keepdims=True), 1)

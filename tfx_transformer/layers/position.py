@@ -19,7 +19,7 @@ def token_positions(start: Tensor, length: Tensor, mask: Tensor = None) -> Tenso
 
     Args:
         start: int or int tensor, scalar or (batch,); position of the first token of each row. Or
-            (batch, length): the positions themselves, which packed examples begin anew.
+            (batch, length): the positions themselves, which begin anew in each packed example.
         length: int; number of tokens.
         mask: bool (batch, length), False for padding, which is not counted.
 
@@ -42,8 +42,7 @@ class SinusoidalPositions(keras.layers.Layer):
 
     Args:
         max_wavelength: the 10000 of the formula.
-        interleaved: False: all the sines stand before the cosines (Marian: Junczys-Dowmunt et al.
-            2018).
+        interleaved: False: all sines come before the cosines (Marian: Junczys-Dowmunt et al. 2018).
         inclusive: the last pair has the wavelength 2 pi max_wavelength itself: 10000^(i/(d/2 - 1))
             (fairseq: Ott et al. 2019).
         first: number of the first position.
@@ -54,7 +53,7 @@ class SinusoidalPositions(keras.layers.Layer):
         mask: bool (batch, length), which Keras fills in from x: padding, at either end, takes no
             position.
 
-    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x goes on.
+    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x is passed on.
 
     Raises:
         ValueError: hidden_dim is odd.
@@ -113,13 +112,14 @@ class LearnedPositions(keras.layers.Layer):
 
     Args:
         max_length: number of positions that have a vector.
+        initializer: of the vectors.
 
     Call arguments:
         x: float (batch, length, hidden_dim); start + length may not exceed max_length.
         start: see `token_positions`.
         mask: see `SinusoidalPositions`.
 
-    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x goes on.
+    Returns: float (batch, length, hidden_dim), the dtype of x. The mask of x is passed on.
     """
 
     def __init__(self, max_length: int, initializer: Any = "uniform", **kwargs: Any) -> None:
@@ -150,7 +150,7 @@ class LearnedPositions(keras.layers.Layer):
 
 @serializable
 class RotaryPositions(keras.layers.Layer):
-    """Rotates pairs of query or key features by an angle that grows with the position.
+    """Rotates pairs of query or key features by an angle that grows with the position p.
 
     With a = p / theta^(2i/d):  (x[i], x[i + d/2]) -> (x[i] cos a - x[i + d/2] sin a,
                                                        x[i + d/2] cos a + x[i] sin a)
@@ -160,22 +160,26 @@ class RotaryPositions(keras.layers.Layer):
 
     Args:
         theta: base of the wavelengths.
-        width: rotate the first so many features only (Black et al. 2022, section 2.1); None: all.
+        width: d, the number of features that are rotated, the first ones (Black et al. 2022,
+            section 2.1); None: all.
         scaling: how the wavelengths were stretched to a longer context than the model was first
             trained with, under the names of Hugging Face's `rope_scaling`. {"rope_type": "linear",
-            "factor"}: all alike (Chen et al. 2023). "llama3", with low_freq_factor,
+            "factor"}: all by one factor (Chen et al. 2023). "llama3", with factor, low_freq_factor,
             high_freq_factor and original_max_position_embeddings: only the long ones (Grattafiori
-            et al. 2024, section 3.2). "yarn", with original_max_position_embeddings and optional
-            beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim and truncate: the long
-            ones, and all products grow a little (Peng et al. 2023, section 3.2 to 3.4). "longrope",
-            with attention_factor and short_factor: each by a number of its own, and all products
-            grow (Ding et al. 2024). None: not.
+            et al. 2024, section 3.2). "yarn", with factor, original_max_position_embeddings and
+            optional beta_fast, beta_slow, attention_factor, mscale, mscale_all_dim and truncate:
+            the long ones, and all products grow a little (Peng et al. 2023, sections 3.2 to 3.4).
+            "longrope", with attention_factor and short_factor: each by a factor of its own, and all
+            products grow (Ding et al. 2024). None: they were not.
 
     Call arguments:
-        x: float (batch, heads, length, head_dim), head_dim even.
+        x: float (batch, heads, length, head_dim).
         start: see `token_positions`.
 
     Returns: float (batch, heads, length, head_dim), the dtype of x.
+
+    Raises:
+        ValueError: width is odd, or larger than head_dim.
     """
 
     def __init__(
@@ -228,7 +232,7 @@ def _frequencies(width: int, base: float, inclusive: bool = False) -> np.ndarray
 
 
 def _scale(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, float]:
-    """Frequencies of a stretched context, and the factor on cosine and sine."""
+    """Return the frequencies of a stretched context, and the factor on cosine and sine."""
     if scaling is None:
         return frequencies, 1.0
     if scaling["rope_type"] == "longrope":
@@ -238,21 +242,21 @@ def _scale(frequencies: np.ndarray, theta: float, scaling) -> tuple[np.ndarray, 
     if scaling["rope_type"] == "linear":
         return slow, 1.0
     if scaling["rope_type"] == "llama3":
-        # How much of a frequency stays, from wavelengths longer than `low` (none) to shorter than
-        # `high` (all).
+        # The share of a frequency that stays: 0 for those with at most `low` turns within the first
+        # context, 1 for those with `high` or more.
         low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
         turns = scaling["original_max_position_embeddings"] * frequencies / (2 * math.pi)
         kept = np.clip((turns - low) / (high - low), 0, 1).astype("float32")
         return kept * frequencies + (1 - kept) * slow, 1.0
-    kept = _kept_by_yarn(len(frequencies), theta, scaling)
+    kept = _yarn_shares(len(frequencies), theta, scaling)
     return kept * frequencies + (1 - kept) * slow, _yarn_factor(scaling)
 
 
-def _kept_by_yarn(count: int, theta: float, scaling) -> np.ndarray:
-    """Peng et al. (2023), section 3.2: how much of each frequency stays as it was."""
+def _yarn_shares(count: int, theta: float, scaling) -> np.ndarray:
+    """Return the share of each frequency that stays, float32 (count,): Peng et al. (2023), 3.2."""
 
     def index_of(turns: float) -> float:
-        """Of the frequency that makes so many turns within the first context."""
+        """Return the index of the frequency that makes so many turns within the first context."""
         length = scaling["original_max_position_embeddings"]
         return count * math.log(length / (turns * 2 * math.pi)) / math.log(theta)
 
@@ -267,7 +271,7 @@ def _kept_by_yarn(count: int, theta: float, scaling) -> np.ndarray:
 
 
 def _yarn_factor(scaling) -> float:
-    """Section 3.4, equation 22: on cosine and sine both, so that its square is on the scores."""
+    """Return the factor on cosine and sine of section 3.4, equation 22; scores get its square."""
 
     def grown(share: float) -> float:
         return 0.1 * share * math.log(scaling["factor"]) + 1 if scaling["factor"] > 1 else 1.0

@@ -14,18 +14,19 @@ from tfx_transformer.layers.serializable import serializable
 
 @serializable
 class RelativePositions(keras.layers.Layer):
-    """Scores that attention adds to its own, by head and by how far a key is from a query.
+    """Scores for attention to add to its own, by head and by the distance of a key from a query.
 
     scores[h, q, k] = B[bucket(k - q), h]
 
-    Raffel et al. (2020), section 2.1: half of the buckets hold one distance each, the others ever
-    more, up to a largest distance. Of a model that sees both sides each has half of them.
+    Raffel et al. (2020), section 2.1: half of the buckets hold one distance each; the others hold
+    more and more, up to a largest distance. If keys are on both sides, each side has half of the
+    buckets.
 
     Args:
-        num_heads: of the attention that adds the scores.
+        num_heads: heads of the attention that adds the scores.
         num_buckets: rows of B.
-        max_distance: beyond it all distances share a bucket.
-        causal: keys stand before queries only.
+        max_distance: from it on all distances share a bucket.
+        causal: keys come before queries only.
 
     Call arguments:
         start: int or int tensor, scalar or (batch,); position of the first query.
