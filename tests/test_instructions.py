@@ -184,7 +184,7 @@ GOOD = {"instruction": "a", "output": "b"}
         ('{"instruction": "a", "output": 3}', "'output' is not a text but of type int"),
         ('{"instruction": "a", "input": 3, "output": "b"}', "'input' is not a text"),
         ('{"instruction": " ", "output": "b"}', "'instruction' is empty"),
-        ('{"instruction": "a", "output": "b", "output": "c"}', "'output' stands twice"),
+        ('{"instruction": "a", "output": "b", "output": "c"}', "'output' is twice"),
         ('{"instruction": "a", "output": "\\ud83d"}', "message 2 holds a NUL character or half"),
         ('{"instruction": "a\\u0000", "output": "b"}', "message 1 holds a NUL"),
         ('{"messages": "Hi"}', "there are no messages"),
@@ -375,7 +375,7 @@ def test_tools_and_reasoning(write, template):
         '<tool_call>\n{"name": "f", "arguments": {"x": 1}}\n</tool_call><think>\nr\n</think>\n\nb'
     )
     message = message_of(read_instructions, write([tree | {"tools": [{"name": "f"}]}]))
-    assert "line 1: it describes tools, which no template is shown" in message
+    assert "line 1: it describes tools, which chat templates are not given" in message
 
 
 @pytest.mark.parametrize(

@@ -214,8 +214,8 @@ def test_a_table_of_shift_jis_with_semicolons(command, answers):
     [
         ("out.ods", [("text",), ("a",)], "not written in this format"),
         ("out.sqlite", [("text",), ("a",)], "not written in this format"),
-        ("out.jsonl", [("text", "a", "a"), ("b", "c", "d")], "two columns have one name"),
-        ("out.parquet", [("text", "a", "a"), ("b", "c", "d")], "two columns have one name"),
+        ("out.jsonl", [("text", "a", "a"), ("b", "c", "d")], "two columns have the same name"),
+        ("out.parquet", [("text", "a", "a"), ("b", "c", "d")], "two columns have the same name"),
         ("out.xlsx", [("text",), ("x" * 32_768,)], "A cell of Excel holds 32,767"),
     ],
 )

@@ -1,5 +1,5 @@
-"""Files to batches: guarded readers, pairs, instructions, tags, corpora, and what was read in a
-table."""
+"""From files to batches: guarded readers of each kind of examples, their splits, and summaries of
+what was read."""
 
 from typing import TYPE_CHECKING
 

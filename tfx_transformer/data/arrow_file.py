@@ -19,7 +19,7 @@ _MOST_STATE = 16 * 1024**2
 
 
 class ArrowFile(TypedFile):
-    """Rows of Arrow batches; they are counted from 0, as pandas and `datasets` do."""
+    """Rows of Arrow batches, counted from 0 as in pandas and `datasets`."""
 
     note = "Rows are counted from 0."
 
@@ -90,7 +90,7 @@ class ParquetFile(ArrowFile):
 
 
 class ArrowFolder(ParquetFile):
-    """A folder of `datasets`: what `save_to_disk` wrote, or Parquet files of one split."""
+    """A folder of `datasets`: written by `save_to_disk`, or with Parquet files of one split."""
 
     def schema(self) -> Any:
         files = self._files()
@@ -207,10 +207,10 @@ class ParquetWriter:
     """Writes a table as Parquet, in groups of rows.
 
     Args:
-        path: to write to.
+        path: the file to write.
         header: names of the columns.
-        columns: of each column a `pyarrow.DataType`, or the set of the Python types of its values;
-            a column of several types is written as texts.
+        columns: for each column its `pyarrow.DataType`, or the set of the Python types of its
+            values; a column of several types is written as texts, of int and float as float64.
     """
 
     is_text = False
@@ -221,7 +221,7 @@ class ParquetWriter:
 
         if len(set(header)) < len(header):
             raise InputError(
-                f"{path.name}: two columns have one name, which Parquet does not keep apart.\n"
+                f"{path.name}: two columns have the same name, which Parquet does not keep apart.\n"
                 "  Rename one in the input, or save as .csv."
             )
         self._types = [_type_of(column) for column in columns]

@@ -1,4 +1,4 @@
-"""Which examples stand in which batch: a pure function of the lengths, a seed and the epoch."""
+"""The examples of each batch: a pure function of the lengths, a seed and the epoch."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class BatchPlan:
         return -(-len(self.lengths) // self.batch_size)
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Indices of the examples of every batch of an epoch (counted from 0)."""
+        """Return the indices of the examples in every batch of an epoch (counted from 0)."""
         count, size = len(self.lengths), self.batch_size
         if not self.shuffle:
             return [np.arange(i, min(i + size, count)) for i in range(0, count, size)]
@@ -62,33 +62,34 @@ class BatchPlan:
         return [batches[i] for i in random.permutation(len(batches))]
 
     def index(self, example: int) -> int:
-        """Index of an example, as it is called in `order`, among all examples."""
+        """Return the index among all examples of a number that `order` returned."""
         return example % len(self.lengths)
 
     def name(self, example: int) -> str:
-        """The name of an example that has no row: such as "example 12", counted from 1."""
+        """The name of an example without a row, such as "example 12", counted from 1."""
         return f"example {self.index(example) + 1}"
 
 
 class FreshPlan(BatchPlan):
-    """Which examples stand in which batch, each numbered anew in every epoch: epoch * examples +
-    index.
+    """Batches whose examples have new numbers in every epoch: epoch * examples + index.
 
-    What is drawn for such a number is fresh in every epoch. In order, for validation, every epoch
-    is the first.
+    A draw seeded by such a number differs from epoch to epoch. In order (`shuffle=False`), for
+    validation, every epoch has the numbers of the first one.
     """
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Numbers of the examples of every batch of an epoch (counted from 0)."""
+        """Return the numbers of the examples in every batch of an epoch (counted from 0)."""
         first = epoch * len(self.lengths) if self.shuffle else 0
         return [first + indices for indices in super().order(epoch)]
 
 
 def pad(rows: Sequence[Sequence[int]], padding_id: int, most: int | None = None) -> np.ndarray:
-    """int32 (rows, length): the rows side by side, filled up with `padding_id`.
+    """Return int32 (rows, length): the rows, padded at the end with `padding_id`.
+
+    The length is that of the longest row, rounded up to a multiple of 4.
 
     Args:
-        most: a length that is not exceeded, unless a row is longer; None: any.
+        most: an upper limit of the rounded length; a longer row is not cut. None: no limit.
     """
     longest = max(map(len, rows))
     length = -(-longest // _LENGTH_STEP) * _LENGTH_STEP
@@ -104,8 +105,8 @@ class FirstBatches(BatchPlan):
     """The first batches of every epoch of another plan.
 
     Args:
-        plan: the other one.
-        count: of batches.
+        plan: the other plan.
+        count: number of batches.
     """
 
     def __init__(self, plan: BatchPlan, count: int) -> None:
@@ -128,17 +129,17 @@ class FirstBatches(BatchPlan):
 class Batches:
     """The batches that `fit` iterates: batch n of all epochs is a function of n.
 
-    `tf_dataset` makes them as a `tf.data.Dataset` that is of this class too. Keras iterates it on
-    every backend; each iteration is the next epoch. Training that was interrupted goes on by
+    `tf_dataset` returns an object that is of this class and a `tf.data.Dataset`. Keras iterates it
+    on every backend; each iteration is the next epoch. Interrupted training continues with
     `from_step`. `take`, `prefetch` and `with_options` return such batches as well. All other
     methods, such as `map`, return a plain `tf.data.Dataset`, which has no `from_step`.
 
     Attributes:
         plan: order of the examples.
         batch: makes the arrays of one batch from the indices of its examples.
-        start: (plan, n) -> a `tf.data.Dataset` without end of batches n, n + 1, … of a plan.
-        members: index of an example -> indices of what was read that it is made of.
-        errors: of batches that could not be made.
+        start: (plan, n) -> an endless `tf.data.Dataset` of the batches n, n + 1, … of a plan.
+        members: (index of an example) -> indices of the rows that it is made of.
+        errors: the errors of batches that could not be made.
     """
 
     def __init__(
@@ -162,28 +163,29 @@ class Batches:
         def __len__(self) -> int: ...
 
     def from_step(self, step: int) -> Any:
-        """Return a `tf.data.Dataset` without end of the batches from a step on."""
+        """Return an endless `tf.data.Dataset` of the batches from a step on."""
         return self.start(self.plan, step)
 
     def tokens(self) -> int:
-        """Return the tokens of the examples of an epoch, padding not counted; of some of the
-        batches in proportion."""
+        """Return the number of tokens in an epoch, without padding; an estimate if the plan has
+        only some of the batches."""
         plan = self.plan
         batches = -(-len(plan.lengths) // plan.batch_size)
         return round(int(plan.lengths.sum()) * len(plan) / batches) if batches else 0
 
     def examples(self, step: int) -> np.ndarray:
-        """Return what the plan calls the examples of a batch, counted over all epochs from 0."""
+        """Return the plan's numbers of the examples in batch `step`, counted over all epochs from
+        0."""
         epoch, index = divmod(step, len(self.plan))
         return self.plan.order(epoch)[index]
 
     def names(self, step: int, rows: Sequence[Any] | None) -> list[str]:
-        """Return names of the examples of a batch: "row 12", "row 12 + row 15" of one packed of
-        several, and where there are no rows those of the plan.
+        """Return the names of the examples in a batch: "row 12"; "row 12 + row 15" if an example
+        packs two rows; those of the plan if there are no rows.
 
         Args:
-            step: of the batch, counted over all epochs from 0.
-            rows: of the file, for each index that `members` returns; None: there are none.
+            step: index of the batch, counted over all epochs from 0.
+            rows: the row in the file for each index that `members` returns; None: no rows.
         """
         examples = map(int, self.examples(step))
         if rows is None:
@@ -194,11 +196,10 @@ class Batches:
 
 @contextlib.contextmanager
 def own_errors(*datasets: Batches) -> Iterator[None]:
-    """Raise what goes wrong in a batch as it is, where TensorFlow has made an error of its own of
-    it.
+    """Raise the error of a batch itself in place of TensorFlow's error about it.
 
     Raises:
-        InputError: such as of a text whose file is gone.
+        InputError: for example, the file of a text is gone.
     """
     try:
         yield
@@ -230,14 +231,14 @@ def tf_dataset(
     epochs, errors = itertools.count(first_epoch), []
 
     def data_set(generate, count):
-        def minded():
+        def recorded():
             try:
                 yield from generate()
             except InputError as error:
                 errors.append(error)
                 raise
 
-        dataset = tf.data.Dataset.from_generator(minded, output_signature=signature)
+        dataset = tf.data.Dataset.from_generator(recorded, output_signature=signature)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(4)
         options = tf.data.Options()
         # Otherwise Keras waits up to ten seconds at each epoch's end for the autotune thread.
@@ -258,14 +259,14 @@ def tf_dataset(
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
     made = data_set(next_epoch, len(plan))
-    # Data sets are of a class derived from the one that has the name `tf.data.Dataset`.
+    # The base class of all data sets, from which the public `tf.data.Dataset` may derive.
     base = next(c for c in tf.data.Dataset.__mro__ if c.__name__ == "DatasetV2")
     return _batches_of(base)(made, plan, batch, start, members, errors)
 
 
 @functools.cache
 def _batches_of(base: Any) -> type:
-    """Return the class of `Batches` that are data sets of TensorFlow."""
+    """Return the class of `Batches` that are TensorFlow data sets too."""
 
     class BatchDataset(Batches, base):
         def __init__(self, dataset, *parts):
@@ -281,7 +282,7 @@ def _batches_of(base: Any) -> type:
             return self._dataset.element_spec
 
         def replace(self, dataset, plan=None, start=None):
-            """Return these batches as another data set gives them."""
+            """Return batches that another data set yields, with the parts of these."""
             parts = (plan or self.plan, self.batch, start or self.start, self.members, self.errors)
             return BatchDataset(dataset, *parts)
 

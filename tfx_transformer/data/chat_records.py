@@ -1,4 +1,4 @@
-"""The messages of one record of a JSON or JSON Lines file, whatever shape the record has."""
+"""The messages of one record of a JSON or JSON Lines file, in any of the known shapes."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tfx_transformer.text.messages import clean_messages, message_texts
 Messages = list[dict[str, Any]]
 
 INPUT = "input"
-# Keys of the columns of instructions, where nobody names others.
+# Keys of the parts of an instruction, unless the user names others.
 DEFAULTS = {"instruction": "instruction", INPUT: INPUT, "output": "output"}
-# Read where there is no instruction: the names of the Hub's fine-tuning files.
+# Read if there is no key "instruction": the names in the Hub's fine-tuning files.
 PROMPT, COMPLETION = "prompt", "completion"
 EXPECTED = (
     "Expected a JSON object with instruction and output, with prompt and completion,\n"
     '  {"messages": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]} or\n'
     '  {"conversations": [{"from": "human", "value": "…"}, {"from": "gpt", "value": "…"}]}.'
 )
-# What JSON can spell and no text in UTF-8 holds, and NUL, a trace of damage.
+# NUL, a trace of damage, and half characters, which JSON can spell but UTF-8 cannot.
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-# Who speaks in ShareGPT's files, and the role that has.
+# Speakers in ShareGPT's files, and their roles.
 _SPEAKERS = {
     **dict.fromkeys(("system", "developer"), "system"),
     **dict.fromkeys(("human", "user"), "user"),
@@ -35,7 +35,7 @@ _SPEAKERS = {
 
 
 class Problem(Exception):
-    """Why a record cannot be used; `column` as in BadRow."""
+    """The reason why a record cannot be used; `column` as in BadRow."""
 
     def __init__(self, reason: str, column: str | None = None, remedy: str = EXPECTED) -> None:
         super().__init__(reason)
@@ -43,7 +43,7 @@ class Problem(Exception):
 
 
 def user_text(instruction: str, input: str = "") -> str:
-    """What the user says: the instruction and, if there is one, the input below it."""
+    """The user's message: the instruction and, unless it is blank, the input below it."""
     return f"{instruction}\n\n{input}" if input.strip() else instruction
 
 
@@ -63,24 +63,24 @@ def read_record(text: str, names: Mapping[str, str]) -> Messages:
         names: keys of instruction, input and output.
 
     Raises:
-        Problem: it cannot be used.
+        Problem: the record cannot be used.
     """
     try:
         tree = json.loads(text, object_pairs_hook=_unique)
     except json.JSONDecodeError as error:
         raise Problem(f"not JSON from character {error.pos + 1} on: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise Problem("no JSON that can be read: a number or a nesting is too long") from error
+        raise Problem("its JSON has too long a number, or is nested too deep") from error
     return read_tree(tree, names)
 
 
 def read_tree(tree: Any, names: Mapping[str, str]) -> Messages:
-    """The messages of a record that is an object already; see `read_record`."""
+    """The messages of a parsed record; see `read_record`."""
     if not isinstance(tree, dict):
-        raise Problem(f"there is not a JSON object but a {type(tree).__name__}")
+        raise Problem(f"this is not a JSON object but a {type(tree).__name__}")
     if tree.get("tools"):
         raise Problem(
-            "it describes tools, which no template is shown",
+            "it describes tools, which chat templates are not given",
             "tools",
             "Write what they do into the first message, of the role system, and remove 'tools'.",
         )
@@ -110,12 +110,12 @@ def _messages(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object; of two values with the same key JSON readers would drop one."""
+    """Return an object; raise if a key is repeated, since JSON readers drop one of the values."""
     tree = dict(pairs)
     if len(tree) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise Problem(f"the key {twice!r} stands twice in one object", twice)
+        raise Problem(f"the key {twice!r} is twice in one object", twice)
     return tree
 
 

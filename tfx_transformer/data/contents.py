@@ -1,4 +1,4 @@
-"""A digest of examples that were read, by which a training knows data in memory again."""
+"""A digest of examples, by which a continued training recognises data in memory."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from typing import Any
 from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.data.labelled_image import LabelledImages
 
-# Where the examples are, and by what names: not what they are.
+# Fields that say where the examples are and under which names, not what they are.
 _PLACES = {"path", "columns", "rows", "bad_rows", "tables", "predicted", "open_rows"}
 
 
 @functools.singledispatch
 def content_of(read: Any) -> str:
-    """Return a digest of what was read, SHA-256 in hexadecimal, which depends on the order.
+    """Return the SHA-256 of examples in their order, in hexadecimal.
 
     Args:
-        read: examples such as `data.Pairs`; where they are, and by what names, does not count.
+        read: examples such as `data.Pairs`; their places and the names of columns do not count.
     """
     return _digest_of(getattr(read, name) for name in _fields(read))
 

@@ -1,4 +1,4 @@
-"""Which pairs of texts stand in which batch, where a batch is more than the sum of its pairs."""
+"""The pairs of texts in each batch, for a loss that compares the pairs of a batch."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy as np
 from tfx_transformer.data.batches import BatchPlan
 from tfx_transformer.errors import InputError
 
-# Batches, those of the nearest length, in which a place is looked for.
+# Batches, those of the nearest length, that are searched for a pair to exchange.
 _NEAR = 100
 
 
 class ContrastPlan(BatchPlan):
-    """Batches of at least two pairs, in which no text stands twice where that can be avoided.
+    """Batches of at least two pairs, in which no text is twice if that can be avoided.
 
-    The contrast within a batch takes every other text of it for one that means something else. A
-    text that stands in the batch twice would be taken for its own opposite. So each pair with a
-    text that its batch has already changes places with a pair of the batch of the nearest length,
-    of the 100 nearest, where neither repeats a text; only if there is none it stays. That is done
-    in order, too (`shuffle=False`), so that a validation loss means the same: pairs change places,
-    but none is left out.
+    The contrastive loss takes every other text of a batch as a negative, so a text that is in the
+    batch twice would be its own negative. A pair with a text that is twice in its batch is
+    exchanged for a pair of another batch, if neither then repeats the texts exchanged. The 100
+    batches of the nearest length are searched, the nearest first; if no pair fits, it stays.
+    Batches in order (`shuffle=False`) are treated alike, so that a validation loss means the same.
+    No pair is left out.
 
-    A pair that is left over joins another batch: alone it would have nothing to be told from.
+    A last batch of one pair joins its neighbour: alone the pair would have no negatives.
 
     Args:
         lengths: int (pairs, k), as for BatchPlan.
-        texts: for each pair its texts; None if they may stand in a batch several times.
+        texts: the texts of each pair; None: a text may be in a batch several times.
         batch_size: pairs in a batch, 2 or more; one batch may have one more.
         shuffle, seed: as for BatchPlan.
 
     Raises:
-        InputError: fewer than two pairs, or than two in a batch.
+        InputError: there are fewer than two pairs, or batch_size is below 2.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class ContrastPlan(BatchPlan):
         if len(lengths) < 2:
             raise InputError("there is only one pair.\n  Pairs are compared: give 2 or more.")
         super().__init__(lengths, batch_size, shuffle=shuffle, seed=seed)
-        # A pair of twice the same text holds it once.
+        # A pair of two equal texts counts the text once.
         self._texts = [frozenset(pair) for pair in texts or ()]
         distinct = len(frozenset().union(*self._texts))
         self._repeats = distinct < sum(map(len, self._texts))
@@ -62,7 +62,7 @@ class ContrastPlan(BatchPlan):
         return whole + (rest > 1)
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Indices of the pairs of every batch of an epoch (counted from 0)."""
+        """Return the indices of the pairs in every batch of an epoch (counted from 0)."""
         batches = super().order(epoch)
         alone = next((i for i, batch in enumerate(batches) if len(batch) == 1), None)
         if alone is not None:
@@ -70,12 +70,12 @@ class ContrastPlan(BatchPlan):
             neighbour = alone - 1 if alone else 0
             batches[neighbour] = np.concatenate([batches[neighbour], left_over])
         if self._repeats:
-            self._part(batches)
+            self._separate_repeats(batches)
         return batches
 
-    def _part(self, batches: list[np.ndarray]) -> None:
-        """Makes pairs that share a text change places, so that they stand in different batches."""
-        means = [self.lengths[batch, -1].mean() for batch in batches]  # what they are sorted by
+    def _separate_repeats(self, batches: list[np.ndarray]) -> None:
+        """Exchange pairs, in place, so that pairs that share a text are in different batches."""
+        means = [self.lengths[batch, -1].mean() for batch in batches]  # batches are sorted by it
         ranked = [batches[i] for i in np.argsort(means, kind="stable")]
         held = [collections.Counter(t for i in batch for t in self._texts[i]) for batch in ranked]
         for here, batch in enumerate(ranked):
@@ -93,12 +93,12 @@ class ContrastPlan(BatchPlan):
         place: int,
         near: Sequence[int],
     ) -> None:
-        """Exchanges a pair for the first one with which neither batch holds a text twice.
+        """Exchange a pair for the first one whose exchange repeats no text in either batch.
 
         Args:
-            held: how many pairs of each batch have each text.
-            here, place: where the pair stands.
-            near: the batches to look in.
+            held: for each batch, the number of its pairs that have each text.
+            here, place: index of the pair's batch, and of the pair in it.
+            near: indices of the batches to search.
         """
         pair = batches[here][place]
         texts = self._texts[pair]

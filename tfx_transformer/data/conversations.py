@@ -70,12 +70,12 @@ class Conversations(Examples):
         return iter(self.first_prompts())
 
     def texts(self) -> list[str]:
-        """All texts in all messages: what a tokenizer is trained on."""
+        """All texts in all messages, to train a tokenizer on."""
         messages = itertools.chain.from_iterable(self.messages)
         return [text for message in messages for text in message_texts(message)]
 
     def prompts(self) -> list[Messages]:
-        """Each conversation up to its last message of a user, or of a tool."""
+        """Each conversation up to its last message from a user or a tool."""
         return [messages[: _last_of(messages, "user", "tool") + 1] for messages in self.messages]
 
     def answers(self) -> list[str]:
@@ -83,7 +83,7 @@ class Conversations(Examples):
         return [messages[_last_of(messages, "assistant")]["content"] for messages in self.messages]
 
     def first_prompts(self) -> list[str]:
-        """What the user says first in each conversation."""
+        """The first message of the user in each conversation."""
         return [
             next(message["content"] for message in messages if message["role"] == "user")
             for messages in self.messages
@@ -103,7 +103,7 @@ def read_instructions(
     system: str = "",
     skip_bad_rows: bool = False,
 ) -> Conversations:
-    """Reads instructions and answers, or conversations of many turns.
+    """Read instructions and answers, or conversations of many turns.
 
     Args:
         path: a table of any format (see `formats`); a .jsonl with a JSON object a line; or a .json
@@ -114,17 +114,18 @@ def read_instructions(
             lists of parts, {"type": "text", "text": …}. Or in memory: a list of such objects, or of
             (instruction, output) or (instruction, input, output), a pandas DataFrame or a
             dictionary of columns.
-        instruction, input, output: names of the columns or keys. One with the name "input" may be
-            missing, and its cells may be empty; another name must be there. Where none is given and
-            none is there, "prompt" and "completion" are read.
-        system: first message, of role "system", of every conversation that has none.
+        instruction, input, output: names of the columns or keys. The input may be empty, and a
+            column "input" may be missing; other names must be there. "prompt" and "completion" are
+            read if no other names are given and there is no "instruction".
+        system: text of a first message, of role "system", for every conversation that has none.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 
     Raises:
-        InputError: of a CSV see `tables.read_table`. Of JSON naming the line or the entry: not
-            UTF-8, or, if not to be skipped, no JSON, another shape, a message that is empty or not
-            a text, a conversation without user or answer, over 10 MB. Or another kind of file.
+        InputError: for a table see `tables.read_table`. For JSON, naming the line or the entry: it
+            is not UTF-8; or, unless skipped, it is not JSON, has another shape, a message that is
+            empty or not a text, no user or no answer, or over 10 MB. Or the file is of another
+            kind.
     """
     names = {"instruction": instruction, INPUT: input, "output": output}
     kind = "" if is_table(path) else Path(path).suffix.lower()
@@ -169,7 +170,7 @@ def _read_table(
     ):
         names = names | {"instruction": PROMPT, "output": COMPLETION}
     columns = dict(names)
-    # "Input" or "input " is more likely a slip than no such column: read_table names it.
+    # A header "Input" or "input " is more likely a slip than no input: read_table names it.
     if names[INPUT] == INPUT and INPUT not in [text.strip().casefold() for text in header]:
         del columns[INPUT]
     table = read_table(
@@ -189,7 +190,7 @@ def _records_of(source: TypedFile) -> Iterator[Record]:
 
 
 def _parsed(value: Any) -> Any:
-    """Return a list that is written as JSON in a cell, as a list; other values as they are."""
+    """Return the list that a cell holds as JSON; other values unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(InputError, ValueError, RecursionError):
             return json_files.parse(value)
@@ -197,7 +198,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) -> Conversations:
-    """Objects, or rows of values in the order of the names, without the input if they are two."""
+    """Read objects, or rows of values in the order of the names; two values have no input."""
     keys = names
     first = data[0] if isinstance(data, Sequence | np.ndarray) and len(data) else None
     if isinstance(first, Sequence | np.ndarray) and len(first) == 2:
@@ -211,7 +212,7 @@ def _read_memory(data: TableData, names: dict[str, str], skip_bad_rows: bool) ->
 
 
 def _plain(value: Any) -> Any:
-    """Arrays, as which Parquet files hold lists, as lists, at any depth."""
+    """Return a value with its arrays, the lists of a Parquet file, as lists at any depth."""
     if isinstance(value, np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
@@ -244,7 +245,7 @@ def _read_records(
                     "out\n  (it is then listed among the bad rows)."
                 ) from problem
             first = first or record
-            # Of a line that is too long the beginning tells enough.
+            # The beginning of an overlong line is enough.
             shown = record.text if record.complete else record.text[:1000]
             read.bad_rows.append(BadRow(record.number, problem.column, problem.reason, (shown,)))
     if not read.rows and first:
@@ -259,14 +260,17 @@ def _read_records(
 
 
 def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Conversations:
-    """The conversations, and all of them once more, joined into longer ones of up to `most`.
+    """Return the conversations, then all of them again, joined into longer ones.
 
-    Examples of one turn teach a model nothing about a second one. A joined conversation is made of
-    neighbours in an order drawn by the seed; what each of them says first to the model, its system
-    message, is kept from the first only.
+    Examples of one turn teach a model nothing about a second one. A joined conversation holds 2 to
+    `most` neighbours in an order drawn from the seed; the last one may hold only one. The system
+    message is that of the first neighbour; the others' are left out.
 
     Args:
-        most: conversations in a joined one, 2 to `most`; 1 adds none.
+        most: conversations in a joined one, at most; 1 adds none.
+
+    Raises:
+        InputError: most is below 1.
     """
     if most < 1:
         raise InputError(f"turns is {most}.\n  Expected 1 or more.")
@@ -294,15 +298,15 @@ def add_turns(conversations: Conversations, most: int, seed: int = 0) -> Convers
 def split_conversations(
     conversations: Conversations, share: float = 0.1, seed: int = 0
 ) -> tuple[Conversations, Conversations]:
-    """Training and validation part, the same for the same conversations, share and seed.
+    """Return the training and validation part, the same for the same conversations, share and seed.
 
-    All conversations that begin with the same message of the user go to the same side.
+    All conversations with the same first message of the user go to the same side.
 
     Args:
-        share: of distinct beginnings that go to validation; at least one, if there are two.
+        share: share of the distinct first messages that goes to validation; at least one does.
 
     Raises:
-        InputError: fewer than two distinct beginnings.
+        InputError: there are fewer than two distinct first messages.
     """
     inside, outside = split_by_key(
         conversations.first_prompts(),

@@ -1,4 +1,4 @@
-"""Unlabelled text for pre-training: files to one flat file of token ids, and that to blocks.
+"""Unlabelled text for pre-training: files become one flat file of token ids, and that blocks.
 
 A corpus may be larger than memory. It is read in pieces of at most `SLICE` characters, and a batch
 reads only its own windows of the token file.
@@ -31,7 +31,7 @@ Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | 
 
 _TEXT_SUFFIXES = (".txt", ".md")
 _BLANKS = " \t\r\n"
-# What is no text: NUL, and what errors="surrogateescape" makes of bytes that are not UTF-8.
+# Not text: NUL, and what errors="surrogateescape" makes of bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\0\udc80-\udcff]")
 # Rows of a CSV in memory at a time; a cell can be a whole book.
 _CHUNK_ROWS = 100
@@ -51,9 +51,10 @@ class Piece(NamedTuple):
 class TokenFile:
     """A stretch of a flat binary file of token ids, documents one after the other.
 
-    path: of the file; dtype: of its ids, uint16 or uint32; tokens: ids in the stretch, document
-    ends included; bytes: of their text in UTF-8; documents: that end in the stretch; files: the
-    text came from; start: index of the first id; bad_rows: rows of tables left out.
+    path: the file; dtype: of its ids, uint16 or uint32; tokens: number of ids in the stretch,
+    document ends included; bytes: size of their text in UTF-8; documents: number of those that end
+    in the stretch; files: sources of the text; start: index of the first id; bad_rows: rows of
+    tables left out.
     """
 
     path: Path
@@ -75,7 +76,7 @@ class TokenFile:
 
     @property
     def rows(self) -> None:
-        """None: what is trained on are stretches of ids, not rows of a file."""
+        """None: training uses stretches of ids, not rows of a file."""
         return None
 
     @property
@@ -83,7 +84,7 @@ class TokenFile:
         return self.bytes / self.tokens
 
     def array(self) -> np.memmap:
-        """The ids, (tokens,), mapped and not read: for reading only.
+        """The ids, (tokens,), as a read-only memory map.
 
         Raises:
             InputError: the file is gone or has fewer ids.
@@ -105,11 +106,11 @@ def read_documents(
     skip_bad_rows: bool = False,
     bad_rows: list[BadRow] | None = None,
 ) -> Iterator[Piece]:
-    """Reads the documents of a corpus piece by piece, line ends as they are.
+    """Yield the documents of a corpus piece by piece, with their line ends unchanged.
 
     A piece has at most `SLICE` characters and ends before a run of blanks or line ends, which no
-    match of the tokenizer's pattern crosses. So a document encoded piece by piece has the ids it
-    has as a whole, unless it holds a word, or a run of blanks, longer than that.
+    match of the tokenizer's pattern crosses. So a document encoded piece by piece has the same ids
+    as encoded whole, unless it holds a word, or a run of blanks, longer than that.
 
     Args:
         paths: a path, several with commas between them, or a list of paths. A folder stands for
@@ -118,13 +119,13 @@ def read_documents(
             which is a document: a DataFrame, a dictionary of columns or a list of dictionaries.
         column: header of the text's column in a table.
         skip_bad_rows: leave out rows of a table that cannot be used.
-        bad_rows: a list that gets them.
+        bad_rows: a list to append them to.
 
-    Yields: Piece, at least one for each document. Errors are raised when iteration reaches them;
-        whether all files are there is seen to before the first piece.
+    Yields: Piece, at least one for each document. Errors are raised when iteration reaches them,
+        those of missing files before the first piece.
     Raises: InputError naming the file and the remedy: there is no such file, no text in a folder,
         no column named for a table; a text file is empty, not UTF-8 or holds a NUL character (with
-        line and byte); what `tables.stream_table` says of a table.
+        line and byte); for a table the errors of `tables.stream_table`.
     """
     for path in _find_sources(paths, column):
         if isinstance(path, str | os.PathLike) and not _is_table(path):
@@ -143,8 +144,8 @@ def read_documents(
 def check_documents(
     paths: Paths | None, column: str = "", *, skip_bad_rows: bool = False
 ) -> None:
-    """Read a whole corpus, and raise what is wrong with it; arguments and errors as for
-    `read_documents`. None, or no path: there is nothing to check."""
+    """Read a whole corpus and raise the first error; arguments and errors as for `read_documents`.
+    None, or an empty path: there is nothing to check."""
     if paths is None or (isinstance(paths, str | os.PathLike) and not os.fspath(paths)):
         return
     for _ in read_documents(paths, column, skip_bad_rows=skip_bad_rows):
@@ -160,10 +161,10 @@ def sample_texts(
 ) -> Iterator[str]:
     """Texts to train a tokenizer on: pieces from all over the corpus, about `limit_bytes` in all.
 
-    The whole corpus if its files are no larger. Otherwise every piece is read and some are taken,
-    evenly, so that each file, and so each language, has its share. At most one piece more than
-    `limit_bytes` is taken. The first piece is read at once: a file or a column that is missing is
-    found before the texts are used.
+    If its files are no larger, that is the whole corpus. Otherwise every piece is read and some are
+    taken, evenly, so that each file, and so each language, has its share. At most one piece more
+    than `limit_bytes` is taken. The first piece is read at once, so that a missing file or column
+    is reported before the texts are used.
 
     Arguments and errors as for `read_documents`.
     """
@@ -175,7 +176,7 @@ def sample_texts(
 
 
 def _sample(pieces: Iterable[Piece], share: float) -> Iterator[str]:
-    """The texts of a share of the pieces, by their bytes."""
+    """Yield the texts of evenly spaced pieces that hold a share of the bytes."""
     seen = taken = 0
     for piece in pieces:
         size = len(piece.text.encode())
@@ -188,9 +189,10 @@ def _sample(pieces: Iterable[Piece], share: float) -> Iterator[str]:
 def write_tokens(
     documents: Iterable[Piece], tokenizer: Tokenizer, path: str | os.PathLike[str]
 ) -> TokenFile:
-    """Writes the ids of all documents to a flat binary file, `tokenizer.end_id` after each.
+    """Write the ids of all documents to a flat binary file, `tokenizer.end_id` after each.
 
-    Ids are uint16 if the vocabulary allows, else uint32, in the machine's byte order.
+    Ids are uint16 if the vocabulary has at most 65,536 entries, else uint32, in the machine's byte
+    order.
     """
     path = Path(path)
     dtype = "uint16" if tokenizer.vocabulary_size <= 65_536 else "uint32"
@@ -210,10 +212,10 @@ def write_tokens(
 
 
 def hold_out(tokens: TokenFile, share: float, tokenizer: Tokenizer) -> tuple[TokenFile, TokenFile]:
-    """Training and validation part: the last `share` of the ids is held out.
+    """Return the training and validation part: the last `share` of the ids is held out.
 
-    Both are views of the same file. The border may stand inside a document, which then counts
-    among the documents of the part it ends in. At least two ids are held out: one to predict.
+    Both are views of the same file. The border may be inside a document, which then counts in the
+    part it ends in. At least two ids are held out, so that there is one to predict.
 
     Raises:
         InputError: the share is not between 0 and 1.
@@ -237,18 +239,18 @@ def hold_out(tokens: TokenFile, share: float, tokenizer: Tokenizer) -> tuple[Tok
 
 
 class BlockPlan(BatchPlan):
-    """Where the blocks of every batch begin: a function of the number of tokens, seed and epoch.
+    """The starts of the blocks of every batch: a function of the number of tokens, seed and epoch.
 
     A block is `length` ids to read and, one step ahead, `length` ids to predict.
 
     Shuffled, for training: the blocks of an epoch follow each other from an offset below `length`,
-    drawn for (seed, epoch), so that borders move from epoch to epoch. One block less than fits
-    leaves room for the largest offset, and every epoch has as many. In order, for validation: the
-    offset is 0, and the last block may reach beyond the end, so that every id but the first is
-    predicted exactly once.
+    drawn for (seed, epoch), so that borders move from epoch to epoch. Every epoch has one block
+    fewer than fit, which leaves room for the largest offset. In order, for validation: the offset
+    is 0, and the last block may reach beyond the end, so that every id but the first is predicted
+    exactly once.
 
     Raises:
-        InputError: fewer ids than one block needs (in order: than two), or no `length`.
+        InputError: there are fewer ids than length + 1 (in order: than two), or length is below 1.
     """
 
     def __init__(
@@ -268,8 +270,9 @@ class BlockPlan(BatchPlan):
         self.offsets = min(length, tokens - count * length) if shuffle else 1
 
     def order(self, epoch: int) -> list[np.ndarray]:
-        """Index of the first id of each block, for every batch of an epoch (counted from 0)."""
-        # With the length among its seeds: another stream than the one that permutes the blocks.
+        """Return the index of each block's first id, for every batch of an epoch (counted from
+        0)."""
+        # The length is among the seeds, so that this stream is not the one that permutes blocks.
         random = np.random.default_rng([self.seed, epoch, self.length])
         offset = random.integers(self.offsets)
         return [offset + self.length * indices for indices in super().order(epoch)]
@@ -282,13 +285,13 @@ class BlockPlan(BatchPlan):
 def blocks(
     tokens: TokenFile, *, length: int, batch_size: int, shuffle: bool = True, seed: int = 0
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
 
-    Each batch is ({`token_ids`}, labels, sample weights): int32 and float32 (batch, length).
-    Labels are the ids one step ahead. Weights are 1; only where the last batch has too few blocks,
-    or the last block of a validation set (`shuffle=False`) reaches beyond the end, ids are 0 and
-    weigh 0. So all batches have one shape, and a step is compiled once. Every iteration over the
-    data set is the next epoch, whose blocks begin where `BlockPlan` says.
+    Each batch is ({"token_ids"}, labels, sample weights): int32, int32 and float32 (batch, length).
+    Labels are the ids one step ahead. Weights are 1. Ids are 0 and weigh 0 where the last batch has
+    too few blocks, or the last block of a validation set (`shuffle=False`) reaches beyond the end.
+    So all batches have one shape, and a step is compiled once. Every iteration over the data set is
+    the next epoch; `BlockPlan` says where its blocks begin.
     """
     plan = BlockPlan(tokens.tokens, length, batch_size, shuffle=shuffle, seed=seed)
     ids = tokens.array()
@@ -296,7 +299,7 @@ def blocks(
     rows = min(batch_size, len(plan.lengths))
 
     def batch(starts):
-        # Always as many rows, so that a step is compiled for one shape.
+        # Always the same number of rows, so that a step is compiled for one shape.
         windows = np.zeros((rows, length + 1), "int32")
         weights = np.zeros((rows, length), "float32")
         for row, start in enumerate(starts):
@@ -318,12 +321,12 @@ def read_corpus(
     share: float = 0.1,
     skip_bad_rows: bool = False,
 ) -> tuple[TokenFile, TokenFile]:
-    """Training and validation tokens of a corpus, written to `folder`.
+    """Write the tokens of a corpus to `folder`, and return its training and validation part.
 
     Args:
         paths, column, skip_bad_rows: see `read_documents`; `TokenFile.bad_rows` lists what was
             left out.
-        validation: files of their own to validate on; else the last `share` is held out.
+        validation: other files to validate on; None or "": the last `share` of the ids is held out.
     """
 
     def written(paths: Paths, name: str) -> TokenFile:
@@ -341,8 +344,8 @@ def read_corpus(
 def sample_prefixes(
     tokens: TokenFile, tokenizer: Tokenizer, count: int = 20, length: int = 16
 ) -> list[str]:
-    """Texts to continue: stretches of `length` ids from evenly spaced places, each from the
-    beginning of a line if there is one near."""
+    """Return texts to continue: stretches of `length` ids from evenly spaced places, each from the
+    beginning of a line if one is near."""
     ids = tokens.array()
     texts = []
     for start in np.linspace(0, max(len(ids) - 4 * length, 0), count, dtype=int):
@@ -367,8 +370,8 @@ def _size(source: Path | TableData, column: str) -> int:
 
 
 def _find_sources(paths: Paths, column: str) -> Sequence[Path | TableData]:
-    """All files of a corpus, or the one table in memory; refuses, before any is read, what can be
-    seen to be no text."""
+    """Return all files of a corpus, or the one table in memory; raise, before any is read, if a
+    file, a folder's texts or the name of a table's column is missing."""
     if is_table(paths):
         if not column:
             raise _column_error(paths)
@@ -445,14 +448,14 @@ def _cut(file: TextIO, path: str) -> Iterator[Piece]:
     while len(text := text + file.read(SLICE - len(text))) == SLICE:
         run_end = 1 + max(text.rfind(blank) for blank in _BLANKS)
         run_start = len(text[:run_end].rstrip(_BLANKS))
-        cut = run_start or SLICE  # no gap: between any two characters
+        cut = run_start or SLICE  # no blank: cut between any two characters
         yield Piece(text[:cut], False, path)
         text = text[cut:]
     yield Piece(text, True, path)
 
 
 def _text_error(path: Path) -> InputError:
-    """Finds the first byte that is not text, counted from 0, and its line, from 1."""
+    """Return the error that names the first byte that is not text, from 0, and its line, from 1."""
     line, offset = 1, 0
     with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         while text := file.read(SLICE):

@@ -1,4 +1,4 @@
-"""What was read of a corpus: files, documents, bytes, tokens, and the blocks they make."""
+"""The summary of a corpus: files, documents, bytes, tokens, and the blocks they make."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class CorpusSummary(Summary):
 
 
 def describe_corpus(name: str, tokens: TokenFile, length: int, batch_size: int) -> CorpusSummary:
-    """Return the figures of a part of a corpus; `name`: "training", or what is read in order.
+    """Return the figures of a part of a corpus; any `name` but "training" is read in order.
 
     Raises:
         InputError: see `BlockPlan`.

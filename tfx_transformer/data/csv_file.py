@@ -1,4 +1,4 @@
-"""CSV files as sources of rows: what their rows are, and how a file that is none is refused.
+"""CSV files as sources of rows: the rules for rows, and the errors of files that break them.
 
 The file: text in the encoding that `text_encoding` finds (a byte order mark is accepted), cells
 separated by what `separators` finds, a header in the first row that is not blank and not `sep=;`;
@@ -9,12 +9,12 @@ and nothing else: `NA`, `null`, `001`, `True` and blanks at either end stay.
 Row numbers are those a spreadsheet shows: records, not lines, from 1; the header is row 1, a
 quoted line end starts no new row, and a blank line is skipped but counted. (In a file of a single
 column an empty cell must therefore be written `""`, as csv.writer and pandas write it.) Rows of
-commas only, which spreadsheets leave behind the last row, are blank there, and bad rows before it.
+commas only are blank after the last row, where spreadsheets leave them, and bad rows before it.
 
-Why Python's csv in strict mode and not pandas.read_csv (3.1, dtype=str, keep_default_na=False,
-index_col=False): its C parser reads the short row `a` as `a,`, turns `"x"y` into `xy`, and cannot
-hand over the cells of a row that it leaves out; its Python parser drops empty surplus cells. Both
-count lines, not rows, in their errors.
+Python's csv in strict mode reads them, not pandas.read_csv (3.1, dtype=str, keep_default_na=False,
+index_col=False): pandas' C parser reads the short row `a` as `a,`, turns `"x"y` into `xy`, and
+cannot hand over the cells of a row that it leaves out; its Python parser drops empty surplus cells.
+Both count lines, not rows, in their errors.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from tfx_transformer.data import encodings, separators, text_encoding
 from tfx_transformer.data.sources import Opened, Row, column_name, row_error, shorten
 from tfx_transformer.errors import InputError
 
-# csv refuses cells over 131,072 characters unless told otherwise. Some limit has to stay: an
+# csv refuses cells over 131,072 characters by default. Some limit has to stay: an
 # unclosed quote at the top of a file larger than memory would read all of it into one cell.
 _LONGEST_CELL = 100_000_000
 
-# Encodings whose files may begin with a mark, and the marks.
+# Encodings whose files may begin with a byte order mark, and the marks.
 _MARKED = {
     "utf-8-sig": (codecs.BOM_UTF8,),
     "utf-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
     "utf-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
 }
-# Lines above the header, at most, that are looked through for it.
+# Lines at the top of a file that are searched for the header.
 _PREAMBLE = 30
 
 
 class _Lines:
-    """The lines of a file, and in `end` the byte after those that were read; where the bytes of a
-    line cannot be counted, 0."""
+    """The lines of a file; `end` is the offset of the byte after those read so far, or stays at the
+    first line where an encoding's bytes cannot be counted."""
 
     def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
         self._file, self._size = file, text_encoding.line_size(encoding)
@@ -77,11 +77,11 @@ class CsvFile:
     """A CSV file, as a `Source`: a row is named by its number.
 
     Args:
-        path: of the file that a person named.
-        file: whose bytes are read, such as an unpacked one [path].
-        encoding: that the person named; "": it is found.
-        delimiter: likewise what separates the cells.
-        wanted: names of the columns that will be read, which help to find it.
+        path: the file that the user named.
+        file: the file that is read, such as the unpacked one; None: `path`.
+        encoding: that the user named; "": detected.
+        delimiter: between cells, as the user named it; "": detected.
+        wanted: names of the columns that will be read, which help to detect the delimiter.
     """
 
     note = ""
@@ -100,7 +100,7 @@ class CsvFile:
 
     @functools.cached_property
     def encoding(self) -> str:
-        """Of the file, as Python names it."""
+        """The encoding of the file, by its Python name."""
         self._check_opens()
         return text_encoding.find_encoding(self.file, self.name, self._given[0])
 
@@ -110,7 +110,7 @@ class CsvFile:
 
     @functools.cached_property
     def separator(self) -> str:
-        """Between the cells."""
+        """The character between cells."""
         if self._given[1]:
             return separators.given_separator(self._given[1])
         if self._excel_separator:
@@ -119,7 +119,8 @@ class CsvFile:
 
     @property
     def description(self) -> str:
-        """Such as "Shift-JIS, separated by semicolons"; of UTF-8 and commas ""."""
+        """A note such as "Shift-JIS, separated by semicolons"; "" for UTF-8 with the usual
+        separator."""
         by = separators.separator_name(self.separator)
         usual = {".tsv": "tabs", ".tab": "tabs"}.get(self.file.suffix.lower(), "commas")
         if self.encoding in ("utf-8", "utf-8-sig") and by == usual:
@@ -128,7 +129,7 @@ class CsvFile:
 
     @property
     def has_places(self) -> bool:
-        """Whether the bytes of a row are known, so that it can be read again by itself."""
+        """True if the bytes of a row are known, so that it can be read again by itself."""
         return text_encoding.line_size(self.encoding) is not None
 
     def open(self) -> Opened:
@@ -137,7 +138,7 @@ class CsvFile:
         return Opened(first.cells, first.name, rows, self.file.stat().st_size)
 
     def reader(self, index: int) -> Callable[[bytes], str]:
-        """Return what reads a cell of a row, of its bytes, that was found to be well formed."""
+        """Return a function from the bytes of a well-formed row to its cell at `index`."""
         encoding, separator = text_encoding.line_size(self.encoding) or "utf-8", self.separator
         if self.encoding == "utf-16-be" or self._begins_with(codecs.BOM_UTF16_BE):
             encoding = "utf-16-be"
@@ -153,7 +154,7 @@ class CsvFile:
     def check_header(
         self, row: int | None, header: list[str], wanted: Collection[str] = ()
     ) -> None:
-        """Refuse a header that shows that the file is not a CSV, or begins with something else.
+        """Raise if the header shows that the file is not a CSV, or begins with something else.
 
         Args:
             row: number of the row that the header is in.
@@ -161,7 +162,7 @@ class CsvFile:
             wanted: names of columns that the header should have.
 
         Raises:
-            InputError: it does.
+            InputError: the header shows that.
         """
         if error := _preamble_error(self, row or 1, header, set(wanted)):
             raise error
@@ -194,7 +195,7 @@ class CsvFile:
 
     def _rows(self) -> Generator[Row]:
         """Every row that is not blank, the header first."""
-        # Only ever raised: putting it back would break a reader in another thread.
+        # Raised, never lowered: that would break a reader in another thread.
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         separator = self.separator
@@ -223,7 +224,7 @@ def _preamble_error(
     source: CsvFile, row: int, header: list[str], wanted: set[str]
 ) -> InputError | None:
     """Return the error of a file that begins with a line for Excel, a comment or a title, or None.
-    `row`: of the first row that is not blank."""
+    `row`: number of the first row that is not blank."""
     below = _header_below(source, row, wanted)
     there = f"The header seems to be row {below}. " if below else ""
     first = header[0].strip()
@@ -245,7 +246,8 @@ def _preamble_error(
 
 
 def _header_below(source: CsvFile, row: int, wanted: set[str]) -> int | None:
-    """The number of the first of some rows below `row` that holds the names of all columns."""
+    """Return the number of the first row below `row` that holds all wanted names; None: no row in
+    the first lines of the file does."""
     with source.file.open(encoding=source.encoding, errors="replace", newline="") as file:
         rows = csv.reader(itertools.islice(file, _PREAMBLE))
         with contextlib.suppress(csv.Error):
@@ -261,7 +263,7 @@ class CsvWriter:
     """Writes a table as CSV in UTF-8, from texts.
 
     Args:
-        path: to write to.
+        path: the file to write.
         header: names of the columns.
         separator: between cells.
     """
@@ -309,7 +311,8 @@ def _separator_error(
 def _quote_error(
     source: CsvFile, row: int, header: list[str], record: tuple[int, int], error: csv.Error
 ) -> InputError:
-    """`record`: the lines that csv read of the row, from (counted from 0) and up to (excluded)."""
+    """Return the error of a row with a wrong quote or too long a cell; `record`: its first line,
+    counted from 0, and the line after its last."""
     mark = re.escape(source.separator)
     one_cell = re.compile(rf'(?:"(?:[^"]|"")*+"|(?!")[^{mark}\r\n]*+){mark}')
     with source.file.open(encoding=source.encoding, newline="", errors="replace") as file:
@@ -333,7 +336,8 @@ def _quote_error(
 
 
 def _encoding_error(source: CsvFile) -> InputError:
-    """Finds the first byte that is not UTF-8: its offset, row, column, and what it might be."""
+    """Return the error that names the first byte that is not UTF-8: its offset, row, column, and
+    likely encoding."""
     path, offset = source.file, 0
     with path.open("rb") as binary:
         for line in binary:  # a line feed is never part of a longer UTF-8 character
@@ -360,7 +364,7 @@ def _cells_through_wrong_line(source: CsvFile, file: TextIO) -> Iterator[list[st
 
 
 def _through_wrong_line(lines: Iterable[str]) -> Iterator[str]:
-    """Ends after the first line with a byte that is not UTF-8: its row may never end."""
+    """Yield lines up to and with the first that is not UTF-8: its row may never end."""
     for line in lines:
         yield line
         if encodings.NOT_UTF8.search(line):

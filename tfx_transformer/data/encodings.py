@@ -1,7 +1,7 @@
-"""Files that are not text in UTF-8: what they are, and lines of Python that make them so.
+"""Advice on files that are not text in UTF-8: what they are, and lines of Python to convert them.
 
-The lines run on every system, as `iconv` does not, never write over a file, and fail where they
-would have to drop or replace anything. An encoding is named only if the whole file decodes in it.
+The lines run on every system, unlike `iconv`, never write over a file, and fail where they would
+have to drop or replace anything. An encoding is named only if the whole file decodes in it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _OTHERS = (
 _WORKBOOK = (b"xl/", b"opendocument.spreadsheet")
 
 _START = 65_536
-# Characters around the first wrong byte, of which a message shows what they would be.
+# Characters that a message shows on each side of the first wrong byte, decoded.
 _SHOWN = 20
 
 
@@ -58,7 +58,7 @@ def advise(path: Path, offset: int, table: bool = False) -> str:
 
     Args:
         offset: of the first byte that is wrong.
-        table: whether its lines have cells, which the converted file separates by commas.
+        table: True if the lines have cells; the converted file separates them by commas.
     """
     with path.open("rb") as file:
         start = file.read(_START)
@@ -89,7 +89,7 @@ def advise(path: Path, offset: int, table: bool = False) -> str:
 
 
 def advise_ending(path: Path) -> str:
-    """Return how a file of records becomes one whose name ends with .csv, .json or .jsonl."""
+    """Return advice on how to turn a file of records into a .csv, .json or .jsonl file."""
     with path.open("rb") as file:
         start = file.read(_START)
     if found := container(start, path):
@@ -112,13 +112,13 @@ def advise_ending(path: Path) -> str:
 def conversion(
     path: Path, codec: str = "utf-8-sig", separator: str = ",", old: Path | None = None
 ) -> str:
-    """Return lines of Python that write a file in UTF-8, with commas if it is another separator.
+    """Return lines of Python that write a file in UTF-8, with commas in place of its separator.
 
     Args:
-        path: of the file; with `old` only what the new one is named after.
-        codec: its encoding, as Python names it.
-        separator: of its cells.
-        old: the file.
+        path: the file; with `old`, only the new file is named after it.
+        codec: encoding of the file, by its Python name.
+        separator: between its cells.
+        old: the file, if not `path`.
     """
     source, new = str(old or path), _free_name(path, "commas" if codec == "utf-8-sig" else "utf8")
     if separator == ",":
@@ -146,8 +146,8 @@ def _free_name(path: Path, kind: str) -> str:
 
 
 def container(start: bytes, path: Path = Path("table.csv")) -> str | None:
-    """Return what a file is that is not text, by its first bytes, and how it becomes text; None of
-    a text."""
+    """Return the kind of a file that is not text, by its first bytes, and how to make it text; None
+    for text."""
     for module, signature in _UNPACK.items():
         if start.startswith(signature):
             inner = (
@@ -174,11 +174,11 @@ def is_mostly_utf8(sample: bytes) -> bool:
 
 
 def _candidates(start: bytes, sample: bytes) -> Iterator[str]:
-    """The encodings that bytes which are not UTF-8 may be in, the likeliest first.
+    """Yield the encodings that a file may be in if not UTF-8, the likeliest first.
 
     Args:
-        start: of the file.
-        sample: the bytes around the first that is wrong.
+        start: first bytes of the file.
+        sample: bytes around the first wrong one.
     """
     for signature, codec in _SIGNATURES:
         if start.startswith(signature):
@@ -196,7 +196,7 @@ def _candidates(start: bytes, sample: bytes) -> Iterator[str]:
 
 
 def _separator(start: bytes, codec: str) -> str:
-    """What separates the cells of a table: a comma, unless its first line has none."""
+    """Return the separator of a table's cells: a comma, or what its first line has instead."""
     line = start.decode(codec, "ignore").lstrip().partition("\n")[0]
     return next((mark for mark in (",", ";", "\t", "|") if mark in line), ",")
 
@@ -220,7 +220,7 @@ def _blocks(path: Path) -> Iterator[bytes]:
 
 
 def _reading(path: Path, offset: int, codec: str) -> str:
-    """What the line around a byte is in an encoding, cut to a few characters."""
+    """Return the text around a byte in an encoding: a few characters of its line."""
     with path.open("rb") as file:
         file.seek(max(0, offset - _START))
         before = file.read(min(offset, _START)).rpartition(b"\n")[2]

@@ -1,4 +1,4 @@
-"""What all kinds of examples have in common: parts side by side, and the row each is in."""
+"""The base of all kinds of examples: their parts side by side, and the row of each."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 class Examples:
-    """The base of what was read: a frozen dataclass with these fields and those of its parts.
+    """The base of examples: frozen dataclasses with these fields and those of their parts.
 
-    rows: of each example the row of the file or table that it is in; path: of the file;
-    columns: what is read, and the column it is read from; bad_rows: those that were left out;
-    tables: of each example the number of the table it is in, where there are several (see
-    `joined`); predicted: of each example whether its label is in the column that `predict` writes;
-    open_rows: how many rows of such tables have no label yet, and were left out.
+    rows: the row of each example in its file or table; path: the file; columns: each part, and the
+    name of its column; bad_rows: rows that were left out; tables: the number of each example's
+    table, if there are several (see `joined`); predicted: for each example, True if its label is in
+    the column that `predict` writes; open_rows: number of rows of such tables that have no label
+    yet and were left out.
     """
 
     rows: Sequence[Any]
@@ -42,8 +42,8 @@ class Examples:
         raise NotImplementedError
 
     def keys(self) -> Iterator[Hashable]:
-        """Yield of each example what training is not to have shown, such as its text: a text,
-        texts, or a digest."""
+        """Yield the key of each example, such as its text, which must not be both in training and
+        held out: a text, texts, or a digest."""
         return iter(getattr(self, self.parts[0]))
 
     def __len__(self) -> int:

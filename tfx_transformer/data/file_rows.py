@@ -1,7 +1,7 @@
-"""Rows that stay in their file: where each lies is kept in memory, and it is read when asked for.
+"""Rows that stay in their file: memory holds only their places, and a row is read on demand.
 
-A sequence of such rows and a list are used alike; `mapped`, `zipped`, `taken`, `sizes`, `hashes`
-and `sample` do to both what would read the whole file if it were done row by row.
+Such a sequence is used like a list. `mapped`, `zipped`, `taken`, `sizes`, `hashes` and `sample`
+work on both, without reading the whole file.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _SAMPLE = 10_000_000
 
 
 class RowFile:
-    """A file and where its rows lie.
+    """A file and the places of its rows.
 
     Args:
         path: the file; it must not change from now on.
         bounds: int64 (rows, 2), the first byte of each row and the first after it.
-        status: of the file, before its rows were looked for.
+        status: of the file, taken before its rows were found.
     """
 
     def __init__(self, path: Path, bounds: np.ndarray, status: os.stat_result) -> None:
@@ -47,7 +47,7 @@ class RowFile:
         """The bytes of a row.
 
         Raises:
-            InputError: the file is gone, or has changed since it was read first.
+            InputError: the file is gone, or has changed since it was first read.
         """
         try:
             begin, end = self.bounds[index].tolist()
@@ -70,14 +70,14 @@ class RowFile:
 
 
 class FileRows(Sequence[T], Generic[T]):
-    """What the rows of a file hold: a sequence whose items are read anew each time.
+    """The contents of a file's rows: a sequence whose items are read anew each time.
 
     Args:
-        file: where the rows lie.
-        read: makes of the bytes of a row what it holds.
-        hashes: int64 (rows in the file,), of what each row holds.
-        lengths: int32 (rows in the file,), characters of what each row holds.
-        indices: which rows, and in which order; None: all.
+        file: the file, with the places of its rows.
+        read: (bytes of a row) -> its content.
+        hashes: int64 (rows in the file,), of each content.
+        lengths: int32 (rows in the file,), characters of each content.
+        indices: int64 (rows,), the rows of the sequence, in order; None: all.
     """
 
     def __init__(
@@ -113,12 +113,12 @@ class FileRows(Sequence[T], Generic[T]):
 
     @property
     def hashes(self) -> np.ndarray:
-        """int64 (rows,): equal for rows that hold the same."""
+        """int64 (rows,): equal for rows of equal content."""
         return self._hashes if self._indices is None else self._hashes[self._indices]
 
     @property
     def lengths(self) -> np.ndarray:
-        """int32 (rows,): characters of what each row holds."""
+        """int32 (rows,): characters of each content."""
         return self._lengths if self._indices is None else self._lengths[self._indices]
 
     def map(self, function: Callable[[T], U]) -> FileRows[U]:
@@ -136,7 +136,7 @@ class FileRows(Sequence[T], Generic[T]):
         return FileRows(self._file, self._read, self._hashes, self._lengths, own)
 
     def zip(self, others: Sequence[FileRows]) -> FileRows[tuple]:
-        """Tuples of what these and other columns of the same rows hold."""
+        """Tuples of the contents of these and other columns of the same rows."""
         columns = [self, *others]
         hashes, lengths = self._hashes, self._lengths
         for other in others:
@@ -153,12 +153,12 @@ Rows = list[T] | FileRows[T]
 
 
 def mapped(function: Callable[[T], U], rows: Rows[T]) -> Rows[U]:
-    """`map`: of a list at once, of a file's rows when they are read."""
+    """Apply a function: to a list at once, to a file's rows when they are read."""
     return rows.map(function) if isinstance(rows, FileRows) else list(map(function, rows))
 
 
 def zipped(columns: Sequence[Rows]) -> Rows[tuple]:
-    """Columns of the same rows as one of tuples."""
+    """Return columns of the same rows as one column of tuples."""
     first, *others = columns
     return first.zip(others) if isinstance(first, FileRows) else list(zip(*columns, strict=True))
 
@@ -171,12 +171,12 @@ def taken(rows: Any, indices: Iterable[int]) -> Any:
 
 
 def sizes(rows: Rows) -> np.ndarray:
-    """int (rows,): items of each of a list; of a file's rows the characters they were made of."""
+    """int (rows,): length of each item of a list; for a file's rows, characters of each content."""
     return rows.lengths if isinstance(rows, FileRows) else np.array([len(row) for row in rows])
 
 
 def hashes(rows: Rows) -> np.ndarray:
-    """int64 (rows,): equal for rows that hold the same; others differ, but for one in 2^64."""
+    """int64 (rows,): equal for equal rows; different for others, except one pair in 2^64."""
     if isinstance(rows, FileRows):
         return rows.hashes
     return np.fromiter(map(hash, rows), "int64", len(rows))

@@ -25,14 +25,14 @@ OPTIONS = ("encoding", "delimiter", "sheet", "table")
 
 @dataclasses.dataclass(frozen=True)
 class TableFile(os.PathLike):
-    """A file of a table, and how to read it where that is not found by itself.
+    """A table's file, and the options to read it with; an empty option is detected.
 
     Args:
-        path: of the file.
-        encoding: of a table that is text, as Python names it.
-        delimiter: what separates its cells.
-        sheet: of a workbook.
-        table: of a database.
+        path: the file.
+        encoding: of a text table, by its Python name.
+        delimiter: between the cells of a text table.
+        sheet: name of a workbook's sheet.
+        table: name of a database's table.
     """
 
     path: str | os.PathLike[str]
@@ -70,7 +70,7 @@ class TableFiles(os.PathLike):
 
 
 class Writer(Protocol):
-    """What writes a table row by row; is_text: whether it takes texts, not values."""
+    """A writer of a table, row by row; is_text: True if it takes texts, not values."""
 
     is_text: bool
 
@@ -82,11 +82,11 @@ class Writer(Protocol):
 
 
 class Format(NamedTuple):
-    """How files of a format are read and written.
+    """The reader and, where there is one, the writer of a format.
 
-    noun: what they are; endings: of their names; open: (path, file, wanted columns, options) -> a
-    `sources.Source`; options: those of `OPTIONS` that it knows; signatures: first bytes of files
-    whose names end otherwise; write: (path, header, types of the columns) -> `Writer`.
+    noun: name of the format; endings: of file names; open: (path, file, wanted columns, options) ->
+    a `sources.Source`; options: those of `OPTIONS` that apply; signatures: first bytes of files,
+    whatever their names; write: (path, header, types of the columns) -> `Writer`.
     """
 
     noun: str
@@ -183,7 +183,7 @@ _FOLDER = Format("a folder of datasets", (), _open_folder)
 
 
 def endings() -> tuple[str, ...]:
-    """Return how names of tables end."""
+    """Return the endings of names of tables."""
     return tuple(ending for row in FORMATS for ending in row.endings)
 
 
@@ -202,13 +202,12 @@ def is_table_folder(path: str | os.PathLike[str]) -> bool:
 
 
 def format_of(path: str | os.PathLike[str]) -> Format:
-    """Return the format of a file, by the ending of its name and by its first bytes; CSV of those
-    that are not known."""
+    """Return the format of a file, by its first bytes, else by the ending of its name, else CSV."""
     path = Path(path)
     if is_table_folder(path):
         return _FOLDER
     by_name = _by_ending(_inner(path)) or CSV
-    if not os.path.isfile(path):  # whoever reads it has a word for it; a pipe would be waited for
+    if not os.path.isfile(path):  # reading reports what it is; opening a pipe would block
         return by_name
     try:
         with path.open("rb") as file:
@@ -220,7 +219,7 @@ def format_of(path: str | os.PathLike[str]) -> Format:
 
 
 def open_table(path: str | os.PathLike[str], wanted: Collection[str] = ()) -> Any:
-    """Return a table as a `sources.Source`, and say how it is read if that had to be found.
+    """Return a table as a `sources.Source`, and print how it is read if that is not the usual way.
 
     Args:
         path: of a file, or a `TableFile`.
@@ -252,7 +251,7 @@ def open_table(path: str | os.PathLike[str], wanted: Collection[str] = ()) -> An
 def table_files(
     *paths: str | os.PathLike[str] | None, **options: str
 ) -> tuple[str | os.PathLike[str] | None, ...]:
-    """Return tables with how they are read: each with the options that its format knows.
+    """Return tables with options for reading them: each with those that its format knows.
 
     Args:
         paths: of files, or of several with commas between, which become `TableFiles`; None, tables
@@ -280,7 +279,7 @@ def table_files(
 
 
 def _with_options(path: Any, given: dict[str, str]) -> Any:
-    """Return a table with those of the options that its format knows."""
+    """Return a table with the given options that its format knows."""
     if not given or not isinstance(path, str | os.PathLike) or not os.fspath(path):
         return path
     inner = _inner(Path(path))
@@ -289,7 +288,7 @@ def _with_options(path: Any, given: dict[str, str]) -> Any:
 
 
 def _several(path: Any) -> list[str]:
-    """Return the paths in a path with commas between; none of one path, such as that of a file
+    """Return the paths in a text with commas between them; [] for a single path, such as a file
     whose name has a comma."""
     if not isinstance(path, str | os.PathLike) or isinstance(path, TableFile | TableFiles):
         return []
@@ -303,10 +302,10 @@ def _several(path: Any) -> list[str]:
 
 
 def check_writable(path: Path) -> None:
-    """Raise unless the ending of a name is that of a format that can be written.
+    """Raise if no table can be written under a name.
 
     Raises:
-        InputError: it is not.
+        InputError: its ending is not that of a format that can be written.
     """
     row = _by_ending(_inner(path))
     if row is None or row.write is None or path.suffix.lower() == ".zip":
@@ -314,18 +313,18 @@ def check_writable(path: Path) -> None:
         packed = ", ".join(unpacking.OPENERS)
         raise InputError(
             f"--save {path}: a table is not written in this format.\n"
-            f"  Let its name end in {known}, and behind it {packed} for a compressed file."
+            f"  Let its name end in {known}, followed by {packed} for a compressed file."
         )
 
 
 @contextlib.contextmanager
 def writing(path: Path, header: Sequence[str], columns: Sequence[Any]) -> Iterator[Writer]:
-    """Write a table in the format of its ending, which is complete or not there.
+    """Write a table in the format of its ending; the file is complete or not there.
 
     Args:
-        path: of the table.
+        path: the file to write.
         header: names of the columns.
-        columns: of each column its type in Arrow, or the set of the Python types of its values.
+        columns: for each column its Arrow type, or the set of the Python types of its values.
     """
     row = _by_ending(_inner(path))
     if row is None or row.write is None:
@@ -359,5 +358,5 @@ def _inner(path: Path) -> Path:
 
 @functools.lru_cache(maxsize=256)
 def _say(text: str) -> None:
-    """Say something once."""
+    """Print a line to stderr, once."""
     print(text, file=sys.stderr, flush=True)

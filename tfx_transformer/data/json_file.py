@@ -117,7 +117,7 @@ class JsonWriter:
     def __init__(self, path: Path, header: Sequence[str], columns: Sequence[Any]) -> None:
         if len(set(header)) < len(header):
             raise InputError(
-                f"{path.name}: two columns have one name, which JSON does not keep apart.\n"
+                f"{path.name}: two columns have the same name, which JSON does not keep apart.\n"
                 "  Rename one in the input, or save as .csv."
             )
         self._file = path.open("w", encoding="utf-8", newline="")
