@@ -101,6 +101,26 @@ def mark(table: str) -> tuple[int, str, float]:
     return found[0].start, found[0].text, found[0].probability
 
 
+def price(table: str) -> list[float]:
+    past: tfx.training.Past = tfx.training.Past("")
+    offers: tfx.data.ScoredTexts = tfx.data.read_scored_texts(table, "title", "price", decimal=",")
+    offers, held_out = tfx.data.split_scored_texts(offers, 0.2)
+    scale: tfx.data.Scale = offers.scale()
+    settings = tfx.training.classifier_defaults(len(offers), offers.flat_texts())
+    settings = tfx.training.fill_in({"name": "a", "vocabulary_size": None}, settings)
+    tokenizer = tfx.Tokenizer.train(offers.flat_texts(), settings["vocabulary_size"])
+    config = tfx.TransformerConfig.of_size("nano", tokenizer.vocabulary_size)
+    model = tfx.Regressor(config)
+    model.fit(tfx.data.scored_texts(offers, tokenizer, scale, batch_size=4))
+    print(tfx.data.describe_scored_texts(offers, held_out, tokenizer, 64))
+    print(tfx.training.RegressorRun, past.goes_on, tfx.layers.NGramLogits(97, classes=3))
+    tfx.data.check_documents(table, "title")
+    model = tfx.in_units(model, scale.mean, scale.deviation)
+    found = [float(one) for one in tfx.predictor(model, tokenizer).predict(held_out.texts)]
+    print(tfx.evaluation.score_numbers(found, held_out.numbers)["r2"])
+    return found
+
+
 def classify(table: str, folder: str) -> float:
     texts: LabelledTexts = tfx.data.read_labelled_texts(table, text="title,body", separator="|")
     images: LabelledImages = tfx.data.read_labelled_images(folder)

@@ -121,8 +121,8 @@ def classifier(
     variant: Variant | None,
     verb: str = "classify",
     noun: str = "classifier",
-):
-    """The classifier of the bundle at a path, on an engine; or the model that another verb asks.
+) -> Any:
+    """Return the classifier of the bundle at a path, on an engine; or the model of another verb.
 
     Args:
         verb: of its row in `runtime.tasks.TASKS`.

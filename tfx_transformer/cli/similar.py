@@ -288,7 +288,7 @@ def _trained_embedder(chosen: Chosen) -> tuple[Embed, str]:
         from tfx_transformer.models.predicting import predictor
         from tfx_transformer.models.saving import load
 
-        model = predictor(*load(chosen.bundle))
+        model: Any = predictor(*load(chosen.bundle))
     else:
         from tfx_transformer import runtime
 

@@ -11,6 +11,7 @@ from tfx_transformer.cli.engines import Engine, Variant, read_texts
 
 if TYPE_CHECKING:
     from tfx_transformer.cli.scoring import Scored
+    from tfx_transformer.prediction.tagging import TextTagger
 
 
 def tag(
@@ -49,7 +50,7 @@ def tag(
     return {"answers": [{"input": text, "spans": [e._asdict() for e in es]} for text, es in pairs]}
 
 
-def open_tagger(path: Path, engine: str, variant: Variant | None):
+def open_tagger(path: Path, engine: str, variant: Variant | None) -> TextTagger:
     """Return the tagger of the bundle at a path, on an engine.
 
     Raises:

@@ -63,7 +63,7 @@ class TableFiles(os.PathLike):
     paths: tuple[str | os.PathLike[str], ...]
 
     def __fspath__(self) -> str:
-        return ",".join(map(os.fspath, self.paths))
+        return ",".join(os.fspath(path) for path in self.paths)
 
     def __str__(self) -> str:
         return os.fspath(self)

@@ -147,8 +147,28 @@ class TextGenerator(TablePredictor):
         Raises:
             InputError: a text is too long and may not be cut, or an option is out of range.
         """
-        found = self.answer(texts, stream=stream, truncate=truncate, **options)
+        found: Any = self.answer(texts, stream=stream, truncate=truncate, **options)
         return found.text if isinstance(found, Answer) else [one.text for one in found]
+
+    @overload
+    def answer(
+        self,
+        texts: str | Sequence[Message],
+        *,
+        stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> Answer: ...
+
+    @overload
+    def answer(
+        self,
+        texts: Sequence[Prompt],
+        *,
+        stream: Callable[[str], None] | None = None,
+        truncate: bool = False,
+        **options: Any,
+    ) -> list[Answer]: ...
 
     def answer(
         self,

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
@@ -607,7 +608,7 @@ def _copy_classes(
     """Set the logits of each label to those that the base has for the label of that name."""
     places = [labels.index(name) for name in base_labels]
     for weight, other in zip(model.logits.weights, base.logits.weights, strict=True):
-        values = keras.ops.convert_to_numpy(weight.value).copy()
+        values = np.array(keras.ops.convert_to_numpy(weight.value))
         values[..., places] = keras.ops.convert_to_numpy(other.value)
         weight.assign(values)
 

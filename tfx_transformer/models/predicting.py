@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
 from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.encoders import EncoderModel
-from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.tagging import TextTagger
@@ -40,10 +39,7 @@ class EncoderEngine:
         return np.asarray(self._run(images), "float32")
 
 
-@overload
-def predictor(model: EncoderModel, tokenizer: Tokenizer, *, tags: Sequence[str]) -> TextTagger: ...
-
-
+# Only arguments tell these apart: Keras has no types, so every model passes for every other.
 @overload
 def predictor(
     model: EncoderModel, tokenizer: Tokenizer, labels: Sequence[str]
@@ -57,11 +53,16 @@ def predictor(
 
 
 @overload
-def predictor(model: Regressor, tokenizer: Tokenizer) -> TextRegressor: ...
+def predictor(model: EncoderModel, tokenizer: Tokenizer, *, tags: Sequence[str]) -> TextTagger: ...
 
 
 @overload
-def predictor(model: EncoderModel, tokenizer: Tokenizer) -> TextEmbedder: ...
+def predictor(
+    model: EncoderModel,
+    tokenizer: Tokenizer | None = None,
+    labels: Sequence[str] = (),
+    tags: Sequence[str] = (),
+) -> Any: ...
 
 
 def predictor(

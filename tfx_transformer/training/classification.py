@@ -198,7 +198,7 @@ class ClassifierRun(Run):
         if not self.past.goes_on or not len(known):
             return None
         doing(f"comparing with {self.past.path}")
-        before, inputs = self.past.open(), [self.held_out[place] for place in known]
+        before, inputs = self.past.open(), [self.held_out[place] for place in known.tolist()]
         old = with_labels(before.probabilities(inputs), before.labels.names, names)
         new = self.predictor.probabilities(inputs)
         unit = "image" if isinstance(self.predictor, ImageClassifier) else "row"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +71,7 @@ def join(
     kernel, bias = joined.logits.trainable_weights
     kernel.assign(deep_share * kernel.value)
     bias.assign(deep_share * bias.value + linear_share * weights.bias)
-    joined.linear.rarity.embeddings.assign(weights.rarity[:, None])
-    joined.linear.kernel.embeddings.assign(linear_share * weights.kernel)
+    linear: Any = joined.linear
+    linear.rarity.embeddings.assign(weights.rarity[:, None])
+    linear.kernel.embeddings.assign(linear_share * weights.kernel)
     return joined
