@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import keras
 import numpy as np
+import pytest
 from on_jax import needs_jax, run_on_jax
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.fit import fit
+from tfx_transformer.training.optimizers import adamw
 
 pytestmark = needs_jax
 
@@ -117,5 +123,94 @@ def test_decoder_only_model_answers_as_on_tensorflow_and_trains_packed(tmp_path)
         ]
         assert losses[-1] < losses[0], losses
         """,
+        str(tmp_path),
+    )
+
+
+def batches_of_a_causal_model(wrong=()):
+    """A source of batches of 3 texts of 7 tokens; those of steps in `wrong` weigh NaN."""
+    random = np.random.default_rng(5)
+    texts = random.integers(3, 23, (15, 8)).astype("int32")
+    weights = np.ones((15, 7), "float32")
+    weights[list(wrong)] = np.nan
+
+    def batch(indices):
+        rows = texts[indices]
+        return {"token_ids": rows[:, :-1]}, rows[:, 1:], weights[indices]
+
+    return tf_dataset(BatchPlan(np.full(15, 7), 3, shuffle=True, seed=1), batch)
+
+
+def losses_of_fit(model, folder, wrong=()):
+    """Losses of four epochs of five steps, and the number of steps that were applied."""
+    batches, history = batches_of_a_causal_model(wrong), []
+    model.compile(adamw(1e-3, 3, average=0.9))
+    each = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: history.append(float(logs["loss"]))
+    )
+    store = Checkpoints(folder)
+    fit(model, batches, batches_of_a_causal_model(), 4, [each], steps=5, checkpoints=store)
+    return np.array(history), int(model.optimizer.iterations)
+
+
+@pytest.mark.parametrize("wrong", [(), (4,)], ids=["", "a batch without a finite gradient"])
+def test_losses_are_those_of_tensorflow(tmp_path, wrong):
+    model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
+    weights = {str(i): np.asarray(weight) for i, weight in enumerate(model.weights)}
+    np.savez(tmp_path / "weights.npz", **weights)
+    losses, applied = losses_of_fit(model, tmp_path / "tensorflow", wrong)
+    assert applied == (16 if wrong else 20) and np.isfinite(losses).all()
+    np.savez(tmp_path / "expected.npz", losses=losses, applied=applied)
+    run_on_jax(
+        """
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from test_jax import losses_of_fit
+        from tiny_models import VARIANTS, tiny_causal
+
+        folder, wrong = Path(sys.argv[1]), tuple(map(int, sys.argv[2:]))
+        model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
+        model.set_weights([*np.load(folder / "weights.npz").values()])
+        losses, applied = losses_of_fit(model, folder / "jax", wrong)
+        expected = np.load(folder / "expected.npz")
+        assert applied == expected["applied"]
+        np.testing.assert_allclose(losses, expected["losses"], rtol=1e-4)
+        """,
+        str(tmp_path),
+        *map(str, wrong),
+    )
+
+
+@pytest.mark.slow(but=["classifier"])
+@pytest.mark.parametrize("kind", ["causal", "seq2seq", "classifier", "images"])
+def test_interrupted_trainings_end_as_others_do(tmp_path, kind):
+    run_on_jax(
+        """
+        import sys
+        from pathlib import Path
+        import keras
+        from small_runs import train
+
+        class Dies(keras.callbacks.Callback):
+            left = 9
+
+            def on_train_batch_end(self, batch, logs=None):
+                self.left -= 1
+                if not self.left:
+                    raise KeyboardInterrupt
+
+        kind, folder = sys.argv[1], Path(sys.argv[2])
+        (folder / "a").mkdir()
+        (folder / "b").mkdir()
+        straight = train(kind, folder / "a", save_minutes=0.0)
+        try:
+            train(kind, folder / "b", [Dies()], save_minutes=0.0)
+            raise AssertionError("it was not interrupted")
+        except KeyboardInterrupt:
+            pass
+        assert train(kind, folder / "b", save_minutes=0.0) == straight
+        """,
+        kind,
         str(tmp_path),
     )

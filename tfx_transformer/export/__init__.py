@@ -17,6 +17,7 @@ from tfx_transformer.export import agreement
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
+from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import Conversion, calibration_images, litert
 from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
@@ -34,6 +35,7 @@ _RUN = "run.pyz"
 _NAMES = {file: name for name, file in agreement.FILES.items()}
 
 
+@on_tensorflow
 def everything(
     path: str | os.PathLike,
     inputs: Sequence,

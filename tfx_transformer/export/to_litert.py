@@ -20,6 +20,7 @@ from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import task_of
+from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.images import read_image, resize
 from tfx_transformer.models.saving import load
@@ -28,6 +29,7 @@ from tfx_transformer.models.saving import load
 _BLOCK = 32
 
 
+@on_tensorflow
 def litert(
     path: str | os.PathLike,
     quantize: str | None = None,

@@ -19,6 +19,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
 from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.tasks import TASKS
+from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import litert
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ _BREAK = "\ufdd1"
 _CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 
+@on_tensorflow
 def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
     """Adds `model.litertlm` to the bundle of a decoder-only model.
 

@@ -13,9 +13,11 @@ import keras
 from tfx_transformer import bundle
 from tfx_transformer.export import saved_model_file
 from tfx_transformer.export.tasks import task_of
+from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.models.saving import load
 
 
+@on_tensorflow
 def saved_model(path: str | os.PathLike) -> None:
     """Adds `saved_model/` to a bundle.
 

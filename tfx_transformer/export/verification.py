@@ -14,6 +14,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.export.agreement import FILES, is_good, remove, variant_of
 from tfx_transformer.export.tasks import task_of
+from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.verify_gpu import compare_gpu, sentence
 from tfx_transformer.models.saving import load, update_config
 
@@ -21,6 +22,7 @@ from tfx_transformer.models.saving import load, update_config
 EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM)
 
 
+@on_tensorflow
 def verify(
     path: str | os.PathLike,
     inputs: Sequence,

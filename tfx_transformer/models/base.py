@@ -250,14 +250,29 @@ class TransformerModel(keras.Model):
         """Train on one batch, as Keras does. A batch that the optimizer skips, because its gradient
         is not finite, does not count in the metrics either."""
         optimizer = self.optimizer
-        skips = isinstance(optimizer, SkipsBadSteps) and optimizer.built
-        if keras.backend.backend() != "tensorflow" or not skips:
+        if not (isinstance(optimizer, SkipsBadSteps) and optimizer.built):
             return super().train_step(*arguments)
+        if keras.backend.backend() == "jax":
+            return self._train_step_on_jax(*arguments)
         before = [(variable, ops.copy(variable.value)) for variable in self.metrics_variables]
         super().train_step(*arguments)
         for variable, old in before:
             variable.assign(ops.where(optimizer.bad_steps > 0, old, variable.value))
         return self.get_metrics_result()
+
+    def _train_step_on_jax(self, state, data):
+        """The same, where a step is a function of the state of training: the values of weights,
+        other variables, optimizer and metrics."""
+        _, (weights, others, optimizer, metrics) = super().train_step(state, data)
+        values = zip(self.optimizer.variables, optimizer, strict=True)
+        bad = next(value for variable, value in values if variable is self.optimizer.bad_steps)
+        metrics = [
+            ops.where(bad > 0, old, new) for old, new in zip(state[3], metrics, strict=True)
+        ]
+        mapping = list(zip(self.metrics_variables, metrics, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            logs = self.get_metrics_result()
+        return logs, (weights, others, optimizer, metrics)
 
     def compile_from_config(self, config):
         # Keras does not call a `compile` that is overridden.

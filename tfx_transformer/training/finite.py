@@ -16,7 +16,7 @@ from tfx_transformer.console import COLUMNS, shorten, width
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
-from tfx_transformer.training.optimizers import AdamW
+from tfx_transformer.training.optimizers import AdamW, sync_variables
 
 # So many steps in a row whose gradient is not finite are more than one bad example.
 LIMIT = 3
@@ -84,6 +84,7 @@ class Guard(keras.callbacks.Callback):
         step, last = self.first + batch, batch + 1 == self.params["steps"]
         if step < self.made or not (last or (batch + 1) % self.stride == 0):
             return
+        sync_variables(self.model)
         bad = int(_adamw(self.model.optimizer).bad_steps)
         self.reported += bad > 0
         if bad and self.reported <= _REPORTED:
@@ -245,6 +246,10 @@ def _adamw(optimizer: Any) -> Any:
 
 
 def _on_a_gpu() -> bool:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() != "cpu"
     import tensorflow as tf
 
     return keras.backend.backend() == "tensorflow" and bool(tf.config.list_physical_devices("GPU"))

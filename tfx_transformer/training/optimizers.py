@@ -85,13 +85,16 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             self.build(trainable_variables)
         finite = _finite(grads)
         states = [*self._trainable_variables, *self.variables]
-        before = [ops.copy(state) for state in states]
+        before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
         super().apply(grads, trainable_variables)
         # What was applied is taken back: a branch around it could neither assign on JAX nor be
         # left by the replicas of a strategy of TensorFlow.
-        values = [ops.where(finite, state, old) for state, old in zip(states, before, strict=True)]
+        values = [
+            ops.where(finite, ops.convert_to_tensor(state), old)
+            for state, old in zip(states, before, strict=True)
+        ]
         _assign(states, values)
-        _assign([self.bad_steps], [ops.where(finite, 0, self.bad_steps + 1)])
+        _assign([self.bad_steps], [ops.where(finite, 0, ops.convert_to_tensor(self.bad_steps) + 1)])
 
     def update_step(self, gradient, variable, learning_rate):
         rate = self._rates[self._get_variable_index(variable)] * self.rate
@@ -124,6 +127,16 @@ def _finite(gradients):
         replica = tf.distribute.get_replica_context()
         squares = replica.all_reduce(tf.distribute.ReduceOp.SUM, squares)
     return ops.isfinite(squares)
+
+
+def sync_variables(model: keras.Model) -> None:
+    """Give the variables of a model and of its optimizer the values that training has reached.
+
+    On JAX Keras keeps these apart from the variables while `fit` runs; on other backends nothing
+    is to be done.
+    """
+    if keras.backend.backend() == "jax":
+        model.jax_state_sync()
 
 
 def _strategy():

@@ -18,6 +18,7 @@ from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
+from tfx_transformer.training.optimizers import sync_variables
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -99,9 +100,12 @@ class Resume(keras.callbacks.Callback):
         model.make_train_function()
         train = model.train_function
 
-        def train_or_pass(iterator):
-            # The step that follows is `step + 1`, and `first` of them are made.
-            return self.logs if self.passing else train(iterator)
+        def train_or_pass(*arguments):
+            # The step that follows is `step + 1`, and `first` of them are made. On JAX a step is
+            # given the state of training before its iterator, and returns it after its logs.
+            if not self.passing:
+                return train(*arguments)
+            return (self.logs, arguments[0]) if len(arguments) > 1 else self.logs
 
         model.train_function = train_or_pass
         before = {}
@@ -178,6 +182,7 @@ class Resume(keras.callbacks.Callback):
             return
         self.writing = True
         try:
+            sync_variables(self.model)
             self.store.save(self.step, self._arrays(), self._state())
             self.saved = self.step
         except InputError as error:
