@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -30,7 +32,8 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
     a little lighter or darker, and of some a rectangle is erased. In some batches each image is
     then mixed with another one of its batch, and so are their labels: all pixels as in mixup
     (Zhang et al. 2018, alpha 0.2), or a rectangle as in CutMix (Yun et al. 2019, alpha 1); which of
-    the two is drawn for each batch. Keras must run on TensorFlow, as the batches do.
+    the two is drawn for each batch. TensorFlow does it while training goes on; where Keras is on
+    another backend, it does, batch by batch.
 
     The n-th batch that is read is a function of what it was, of the seed and of n.
 
@@ -43,8 +46,11 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
 
     Returns: a `tf.data.Dataset` of as many batches of the same kind.
     """
-    augment, _ = _changes(image_size, seed, mix)
-    changed = batches.map(augment).prefetch(4)
+    if keras.backend.backend() == "tensorflow":
+        augment, _ = _changes(image_size, seed, mix)
+        changed = batches.map(augment).prefetch(4)
+    else:
+        changed = _change_apart(batches, image_size, seed, mix, itertools.count())
     if not isinstance(batches, Batches):
         return changed
     start = functools.partial(_start, batches, image_size, seed, mix)
@@ -53,6 +59,9 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
 
 def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchPlan, step: int):
     """Return augmented batches from any step on; what is drawn is a function of the step."""
+    batches = before.start(plan, step)
+    if keras.backend.backend() != "tensorflow":
+        return _change_apart(batches, image_size, seed, mix, itertools.count(step))
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
 
@@ -62,9 +71,41 @@ def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchP
             generator.state.assign(ops.cast(state, generator.state.dtype))
         return augment(*batch)
 
-    batches = before.start(plan, step)
     numbers = batches.counter(start=step)
     return batches.zip((numbers, batches)).map(numbered).prefetch(4).with_options(batches.options())
+
+
+def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers: Iterator[int]):
+    """Return augmented batches where Keras is on another backend than TensorFlow, whose graphs
+    cannot hold its operations: a function of arrays changes one batch after the other.
+
+    Args:
+        numbers: of the batches; what is drawn for each is a function of its number.
+    """
+    import tensorflow as tf
+
+    augment, generators = _changes(image_size, seed, mix)
+    states = [generator.state for generator in generators]
+    seeds = [np.asarray(ops.convert_to_numpy(state))[0] for state in states]
+
+    def change(values, batch):
+        with keras.StatelessScope(state_mapping=list(zip(states, values, strict=True))):
+            return augment(*batch)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        change = jax.jit(change)
+
+    def generate():
+        for batch in batches.as_numpy_iterator():
+            drawn = next(numbers) * _DRAWS
+            values = [np.array([first, drawn], "uint32") for first in seeds]
+            yield tf.nest.map_structure(ops.convert_to_numpy, change(values, batch))
+
+    changed = tf.data.Dataset.from_generator(generate, output_signature=batches.element_spec)
+    counted = tf.data.experimental.assert_cardinality(batches.cardinality())
+    return changed.apply(counted).prefetch(4).with_options(batches.options())
 
 
 def _changes(image_size: int, seed: int, mix: float):

@@ -49,11 +49,12 @@ def fit(
         rows: of each example in that file, for messages; None: they have none.
 
     Raises:
-        InputError: the model has another optimizer, no checkpoint can be read or the newest one is
-            of another model, the first one cannot be written, or the numbers go wrong again and
-            again.
+        InputError: Keras is neither on TensorFlow nor on JAX, the model has another optimizer, no
+            checkpoint can be read or the newest one is of another model, the first one cannot be
+            written, or the numbers go wrong again and again.
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
+    check_backend()
     finite.check_optimizer(model.optimizer)
     if not isinstance(batches, Batches):
         raise InputError(
@@ -83,6 +84,21 @@ def fit(
             raise
         except finite.NumbersGoneWrong as wrong:
             _go_back(model, resume, places, wrong)
+
+
+def check_backend() -> None:
+    """Raise where Keras is on a backend whose training cannot go on where it was interrupted.
+
+    Raises:
+        InputError: it is not on TensorFlow or JAX.
+    """
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax"):
+        raise InputError(
+            f"Keras is on {backend}, where a run could not go on after an interruption.\n"
+            "  Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax; or compile the model and call "
+            "its own `fit`."
+        )
 
 
 def _go_back(

@@ -39,7 +39,7 @@ from tfx_transformer.training.closing import ending
 from tfx_transformer.training.drawing import RunPictures
 from tfx_transformer.training.estimate import estimate
 from tfx_transformer.training.facts import base_of, facts_of_data, facts_of_settings, texts_of
-from tfx_transformer.training.fit import fit
+from tfx_transformer.training.fit import check_backend, fit
 from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name, free_path
 from tfx_transformer.training.identity import Identity, differences, model_of
 from tfx_transformer.training.limits import check_ends
@@ -72,8 +72,9 @@ class Run:
         past: what the model that the training begins with has seen; None: nothing is known of it.
 
     Raises:
-        InputError: the name is not one, an interrupted run of other settings is there or a file
-            that no run wrote, another process is writing there, or the folder cannot be written.
+        InputError: Keras is neither on TensorFlow nor on JAX, the name is not one, an interrupted
+            run of other settings is there or a file that no run wrote, another process is writing
+            there, or the folder cannot be written.
 
     Attributes:
         folder: its path.
@@ -102,6 +103,7 @@ class Run:
         past: Past | None = None,
     ) -> None:
         check_name(name)
+        check_backend()
         self.folder = Path(root, name)
         self.settings = settings
         self.past = past or Past()
