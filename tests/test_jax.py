@@ -144,7 +144,7 @@ def batches_of_a_causal_model(wrong=()):
 def losses_of_fit(model, folder, wrong=()):
     """Losses of four epochs of five steps, and the number of steps that were applied."""
     batches, history = batches_of_a_causal_model(wrong), []
-    model.compile(adamw(1e-3, 3, average=0.9))
+    model.compile(adamw(3e-4, 3, average=0.9))
     each = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: history.append(float(logs["loss"]))
     )
