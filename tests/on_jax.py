@@ -21,7 +21,7 @@ def run_on_jax(program: str, *arguments: str) -> None:
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS / "faults", TESTS.parent])),
     }
     program = "import keras\nassert keras.backend.backend() == 'jax'\n" + textwrap.dedent(program)
     done = subprocess.run(
