@@ -79,5 +79,5 @@ def test_batches_without_a_source_are_refused_with_a_reason(plan):
     model = keras.Sequential([keras.layers.Input((1,)), keras.layers.Dense(1)])
     model.compile(adamw(0.1), "mse")
     dataset = tf_dataset(plan, lambda indices: (indices,)).map(lambda x: x)
-    with pytest.raises(InputError, match="do not say where they come from"):
+    with pytest.raises(InputError, match="do not know their data"):
         fit(model, dataset, dataset, 1, steps=1, checkpoints=None)

@@ -215,7 +215,7 @@ def test_a_run_replaces_what_an_earlier_one_left(tmp_path):
 def test_a_training_without_a_result(history):
     worth = WorthSaving()
     worth.set_model(types.SimpleNamespace(history=types.SimpleNamespace(history=history)))
-    with pytest.raises(InputError, match="came to nothing"):
+    with pytest.raises(InputError, match="training failed"):
         worth.on_train_end()
 
 

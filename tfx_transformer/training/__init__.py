@@ -1,7 +1,7 @@
-"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and what a run leaves.
+"""Training: `fit`, optimizer and schedule, callbacks, checkpoints, and the files of a run.
 
-Public names are imported when they are first used (PEP 562): what is wrong with settings or data is
-found before Keras, and with it TensorFlow, starts.
+Public names are imported when they are first used (PEP 562), so wrong settings and data are found
+before Keras, and with it TensorFlow, starts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MODULE_OF = {
     "text_base": "base",
 }
 _OLD_NAMES = {"augmented": "augment_images"}
-# The modules that do without Keras.
+# The modules that do not import Keras.
 _LIGHT = ("defaults", "folder", "limits", "past", "preflight")
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _resolve(name: str) -> Any:
     else:
         with starting_keras():
             value = getattr(importlib.import_module(module), name)
-    globals()[name] = value  # so that the next use does not come here
+    globals()[name] = value  # the next use finds it there
     return value
 
 

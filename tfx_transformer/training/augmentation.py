@@ -1,4 +1,4 @@
-"""Images changed at random while a classifier trains, so that some thousand of them are enough."""
+"""Random changes of images while a classifier trains, so that some thousand images are enough."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ _DRAWS = 64
 
 
 def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float = 0.5) -> Batches:
-    """Return the batches of `data.labelled_images`, their images changed anew in every epoch.
+    """Return the batches of `data.labelled_images` with images that change in every epoch.
 
-    Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), made
-    a little lighter or darker, and of some a rectangle is erased. In some batches each image is
-    then mixed with another one of its batch, and so are their labels: all pixels as in mixup
-    (Zhang et al. 2018, alpha 0.2), or a rectangle as in CutMix (Yun et al. 2019, alpha 1); which of
-    the two is drawn for each batch. TensorFlow does it while training goes on; where Keras is on
-    another backend, it does, batch by batch.
+    Every image is flipped or not, shifted by up to an eighth (its edge mirrored into the gap), and
+    made a little lighter or darker; a rectangle of some images is erased. In some batches each
+    image is then mixed with another one of its batch, and so are their labels: all pixels as in
+    mixup (Zhang et al. 2018, alpha 0.2), or a rectangle as in CutMix (Yun et al. 2019, alpha 1);
+    one of the two is drawn for each batch. TensorFlow changes the next batches while the model
+    trains; another backend of Keras changes each batch when it is read.
 
-    The n-th batch that is read is a function of what it was, of the seed and of n.
+    The n-th batch depends only on the batch it is made of, the seed and n.
 
     Args:
         batches: a `tf.data.Dataset` of ({`images`}, labels, sample weights): float32 (batch,
@@ -58,7 +58,7 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
 
 
 def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchPlan, step: int):
-    """Return augmented batches from any step on; what is drawn is a function of the step."""
+    """Return augmented batches from any step on; the random numbers depend on the step."""
     batches = before.start(plan, step)
     if keras.backend.backend() != "tensorflow":
         return _change_apart(batches, image_size, seed, mix, itertools.count(step))
@@ -120,7 +120,7 @@ def _changes(image_size: int, seed: int, mix: float):
             _SHIFT, _SHIFT, interpolation="nearest", seed=next(seeds), **options
         ),
         keras.layers.RandomBrightness(_BRIGHTNESS, seed=next(seeds), **options),
-        # Of a single number Keras (3.15) makes the range from none to it: contrast only rises.
+        # Keras (3.15) makes a range from 0 of a single number: contrast would only rise.
         keras.layers.RandomContrast((_CONTRAST, _CONTRAST), seed=next(seeds), **options),
     ]
     mix_up = keras.layers.MixUp(alpha=0.2, seed=next(seeds), **options)
@@ -172,7 +172,7 @@ def _inside(length: int, start, side):
 def _mix(layers, generator, images, labels, weights):
     """Return a batch mixed by one of two layers.
 
-    The loss of a mixed image is to be that of its parts, each with its own weight:
+    The loss of a mixed image should be that of its parts, each with its own weight:
     sum_i p_i w_i L(y_i) = w L(y) with w = sum_i p_i w_i and y = sum_i p_i w_i y_i / w. As the
     labels of an example sum to 1, mixing w_i y_i gives both.
     """

@@ -19,7 +19,7 @@ def text_base(
     """Return the model and the tokenizer of a base that reads texts; see `from_pretrained`.
 
     Raises:
-        InputError: as by `from_pretrained`; or the base reads images, or has no tokenizer.
+        InputError: as in `from_pretrained`; or the base reads images, or has no tokenizer.
     """
     model, tokenizer = from_pretrained(source, dtype, task, max_length)
     if model.config.image_size:

@@ -43,26 +43,25 @@ _SHOWN = {
 
 
 class ResumableCallback(keras.callbacks.Callback):
-    """A callback that goes on where an interrupted training was: what it knows is kept in
-    checkpoints."""
+    """A callback whose state is kept in checkpoints, so that an interrupted training can go on."""
 
     def state(self) -> Any:
-        """Return what it knows, as JSON values; None: nothing."""
+        """Return the state as JSON values, or None."""
         return None
 
     def arrays(self) -> list[np.ndarray]:
-        """Return what it knows in arrays. At most one of the callbacks of a training has some."""
+        """Return the arrays of the state. At most one callback of a training may have some."""
         return []
 
     def restore(self, state: Any) -> None:
-        """Take over what `state` returned."""
+        """Restore what `state` returned."""
 
     def resume(self, made: int, arrays: list[np.ndarray]) -> None:
-        """Begin after some steps, at the beginning of training and before `restore`.
+        """Prepare to go on after some steps; called when training begins, before `restore`.
 
         Args:
             made: steps made before this `fit`; 0: it begins at the first one.
-            arrays: of the checkpoint; none: it has none, or there is none.
+            arrays: those of the checkpoint; empty if it has none, or without a checkpoint.
         """
 
 
@@ -86,7 +85,7 @@ class Progress(ResumableCallback):
         self.made = made
 
     def on_train_begin(self, logs=None):
-        self.first: float | None = None  # when the first step was over, which compiles
+        self.first: float | None = None  # when the first step, which compiles, ended
         self.begin = self.shown = time.monotonic()
         begin("compiling the training step")
 
@@ -135,10 +134,10 @@ class Progress(ResumableCallback):
         if len("  ".join(shown)) > COLUMNS and len(shown) > 3:
             shown = [part for part in shown if not part.endswith("/s")]
         self._line("")
-        print("\n".join(_joined(shown)), flush=True)
+        print("\n".join(_wrap_parts(shown)), flush=True)
 
     def _speed(self, steps: int, now: float) -> float:
-        """Return the tokens a second of this epoch, the step that compiles left out."""
+        """Return the tokens per second of this epoch, without the step that compiles."""
         tokens = self.tokens_per_epoch * (steps - self.passed) / self.params["steps"]
         return tokens / max(now - self.epoch_begin, 1e-9)
 
@@ -149,8 +148,8 @@ class Progress(ResumableCallback):
             sys.stderr.flush()
 
 
-def _joined(parts: Sequence[str]) -> list[str]:
-    """Return parts of a line as lines that fit a terminal; none is broken."""
+def _wrap_parts(parts: Sequence[str]) -> list[str]:
+    """Return the parts of a line as lines that fit a terminal; no part is broken."""
     lines = [parts[0]]
     for part in parts[1:]:
         if len(lines[-1]) + 2 + len(part) > COLUMNS:
@@ -161,12 +160,12 @@ def _joined(parts: Sequence[str]) -> list[str]:
 
 
 class Previews(ResumableCallback):
-    """Shows, after each epoch, what the model writes for a few texts, where that has changed.
+    """Shows, after each epoch, what the model writes for a few prompts, if that has changed.
 
     Args:
-        generate: texts to texts, by the model that is trained.
-        texts: what to write for; texts, or conversations of a chat model.
-        references: what should come out, if that is known.
+        generate: returns what the model in training writes for each prompt.
+        texts: the prompts: texts, or conversations of a chat model.
+        references: the expected outputs, if they are known.
     """
 
     def __init__(
@@ -180,7 +179,7 @@ class Previews(ResumableCallback):
         self.history: list[dict] = []
 
     def state(self) -> list[dict]:
-        """Return what has been written so far, for a checkpoint."""
+        """Return the previews so far, for a checkpoint."""
         return self.history
 
     def restore(self, state: list[dict]) -> None:
@@ -205,7 +204,7 @@ class Previews(ResumableCallback):
 
 
 def _preview_lines(source: str, written: str, expected: str) -> list[str]:
-    """The text and what a model writes for it, on one line if there is room for all of it."""
+    """Return a prompt and what a model writes for it, on one line if there is room for both."""
     parts = [one_line(source), f"→ {one_line(written)}"]
     parts += [f"(expected: {one_line(expected)})"] * bool(expected)
     line = "      " + " ".join(parts)
@@ -216,7 +215,7 @@ def _preview_lines(source: str, written: str, expected: str) -> list[str]:
 
 
 class TimeLimit(ResumableCallback):
-    """Stops training after some minutes, at the end of the epoch that would be the last to fit.
+    """Stops training at the end of the last epoch that fits into a number of minutes.
 
     Args:
         minutes: limit of training and validation together.
@@ -227,7 +226,7 @@ class TimeLimit(ResumableCallback):
         self.minutes = minutes
 
     def state(self) -> float:
-        """Seconds of training so far, for a checkpoint."""
+        """Return the seconds of training so far, for a checkpoint."""
         return time.monotonic() - self.begin
 
     def restore(self, state: float) -> None:
@@ -247,8 +246,8 @@ class HeldOutScore(keras.callbacks.Callback):
     """Adds, after each epoch, a score of held-out examples to its logs.
 
     Args:
-        name: of the score; it becomes `val_<name>`.
-        score: of the model as it is, 1 at best.
+        name: name of the score; it becomes `val_<name>`.
+        score: returns the score of the current model; 1 is best.
     """
 
     def __init__(self, name: str, score: Callable[[], float]) -> None:
@@ -261,15 +260,15 @@ class HeldOutScore(keras.callbacks.Callback):
 
 
 class BestWeights(ResumableCallback, keras.callbacks.EarlyStopping):
-    """Ends training when a score no longer gets better, and gives the model the weights of the best
-    epoch. An epoch whose score is not a finite number is never the best. Of scores that
-    differ by less than one held-out example, the one with the lower validation loss is better.
+    """Ends training when a score no longer improves, and gives the model the weights of the best
+    epoch. An epoch whose score is not finite is never the best. If two scores differ by less than
+    one held-out example, the one with the lower validation loss is better.
 
     Args:
         monitor: name of the score.
         mode: "min" or "max": which is better.
-        patience: epochs without a better one after which training ends.
-        grain: of the score, what one held-out example amounts to; 0: every difference counts.
+        patience: training ends after this many epochs without a better score.
+        grain: share of one held-out example in the score; 0: every difference counts.
     """
 
     def __init__(self, monitor: str, mode: str, patience: int, grain: float = 0.0) -> None:
@@ -277,16 +276,16 @@ class BestWeights(ResumableCallback, keras.callbacks.EarlyStopping):
         self.grain, self.best_loss = grain, math.inf
 
     def state(self) -> dict:
-        """The best score and its epoch, and how many epochs ago it was."""
+        """Return the best score, its loss and epoch, and how many epochs ago that was."""
         names = ("wait", "best", "best_loss", "best_epoch")
         return {name: getattr(self, name) for name in names}
 
     def arrays(self) -> list[np.ndarray]:
-        """The best weights."""
+        """Return the best weights."""
         return self.best_weights or []
 
     def resume(self, made: int, arrays: list[np.ndarray]) -> None:
-        """Take over the best weights of a checkpoint."""
+        """Restore the best weights of a checkpoint."""
         self.best_weights = arrays or None
 
     def restore(self, state: dict) -> None:
@@ -329,13 +328,13 @@ class WorthSaving(keras.callbacks.Callback):
     """Raises, at the end of training, if the model is not worth saving.
 
     Raises:
-        InputError: no epoch was trained, or none has a validation loss that is a number.
+        InputError: no epoch was trained, or none has a finite validation loss.
     """
 
     def on_train_end(self, logs=None):
         losses = self.model.history.history.get("val_loss", [])
         if not any(math.isfinite(loss) for loss in losses):
             raise InputError(
-                "training came to nothing: no epoch has a validation loss that is a number.\n"
+                "training failed: no epoch has a validation loss that is a finite number.\n"
                 "  Train for one epoch or more, with a lower learning rate."
             )

@@ -1,4 +1,4 @@
-"""Checkpoints of a run on disk: each whole and sealed, the last ones kept."""
+"""Checkpoints of a run on disk, each complete and with checksums; the last ones are kept."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"step_(\d+)")
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The content of one: arrays by name, and JSON values."""
+    """The content of a checkpoint: arrays by name, and JSON values."""
 
     path: Path
     arrays: dict[str, np.ndarray]
@@ -35,18 +35,18 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """Folders `step_<n>` below one folder. A new one appears whole or not at all: written beside
-    its place, summed, flushed to disk, renamed (`bundle.writing`).
+    """The folders `step_<n>` in one folder. A new one appears whole or not at all: it is written
+    next to its place, hashed, flushed to disk and renamed (`bundle.writing`).
 
     Args:
-        folder: of one run, which nobody else writes to.
+        folder: belongs to one run; nothing else writes to it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def tidy(self) -> None:
-        """Remove what a process left that died while it wrote or removed one."""
+        """Remove what a process left if it died while it wrote or removed a checkpoint."""
         for path in self.folder.glob(".step_*"):
             if path.is_file() or path.is_symlink():
                 path.unlink()
@@ -54,19 +54,19 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def steps(self) -> list[int]:
-        """The steps of which there is one, in order."""
+        """Return the steps that have a checkpoint, in order."""
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step_*"))
         return sorted(int(name[1]) for name in names if name)
 
     def path(self, step: int) -> Path:
-        """The folder of the one of a step."""
+        """Return the folder of a step's checkpoint."""
         return self.folder / f"step_{step}"
 
     def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
-        """Write one, and remove all but the last `KEPT`.
+        """Write a checkpoint, and remove all but the last `KEPT`.
 
         Raises:
-            InputError: it cannot be written, such as on a full disk; those before are kept.
+            InputError: it cannot be written, such as on a full disk; earlier ones are kept.
         """
         path = self.path(step)
         if path.exists():
@@ -82,10 +82,10 @@ class Checkpoints:
             self._remove(old)
 
     def load_newest(self) -> Checkpoint | None:
-        """Return the last one that is whole, and print which are not; None if there is not any.
+        """Return the newest whole checkpoint, and print which are damaged; None without any.
 
         Raises:
-            InputError: there are some, and none is whole.
+            InputError: all of them are damaged.
         """
         damages = []
         for step in reversed(self.steps()):
@@ -108,17 +108,17 @@ class Checkpoints:
         return None
 
     def peek(self) -> dict[str, Any] | None:
-        """Return the JSON values of the newest one that can be read, unverified."""
+        """Return the JSON values of the newest readable checkpoint, unverified, or None."""
         for step in reversed(self.steps()):
             with contextlib.suppress(InputError):
                 return json_files.read_object(self.path(step) / bundle.CONFIG)
         return None
 
     def clear(self) -> None:
-        """Remove all, the newest last; nothing else that is in the folder."""
+        """Remove all checkpoints, the newest last, and nothing else in the folder."""
         for step in self.steps():
             self._remove(step)
-        with contextlib.suppress(OSError):  # something of the user's is in it
+        with contextlib.suppress(OSError):  # it has other files, of the user
             self.folder.rmdir()
 
     def _read(self, path: Path) -> Checkpoint:
@@ -131,7 +131,7 @@ class Checkpoints:
         return Checkpoint(path, arrays, state)
 
     def _remove(self, step: int) -> None:
-        # Under its own name it would look damaged to whom finds it half removed.
+        # Half removed under its own name, it would look like a damaged checkpoint.
         hidden = self.folder / f".step_{step}-old"
         os.rename(self.path(step), hidden)
         shutil.rmtree(hidden, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The run of a classifier: scores of every class, baselines, pictures, its surest mistakes."""
+"""The run of a classifier: scores of each class, baselines, pictures, most confident mistakes."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ _BASELINES = {
 
 
 class ClassifierRun(Run):
-    """One training run of a classifier; arguments as of `Run`.
+    """One training run of a classifier; the arguments are those of `Run`.
 
     Attributes:
         calibration: the temperature, and the scores before and after it; None: not calibrated.
-        bins: confidence, share of right ones and count of each bin, "before" and "after".
-        thresholds: of `evaluation.calibration.fit_thresholds`; None: too few examples for them.
+        bins: confidence, accuracy and count of each bin, "before" and "after".
+        thresholds: see `evaluation.calibration.fit_thresholds`; None: too few examples for them.
     """
 
     calibration: dict[str, Any] | None = None
@@ -81,15 +81,15 @@ class ClassifierRun(Run):
         average: bool = False,
     ) -> list[keras.callbacks.Callback]:
         """Return callbacks of `fit`: progress, early stopping on the macro-F1 of held-out examples
-        with the best weights kept, a limit on time if `minutes` is not 0.
+        with the best weights kept, a time limit if `minutes` is not 0.
 
         Args:
-            predictor: of `models.predicting`, for the model that is trained.
-            held_out: examples that training does not show.
-            patience: epochs without a better macro-F1 after which training ends.
+            predictor: predictor of the model in training; see `models.predicting`.
+            held_out: examples that training does not see.
+            patience: training ends after this many epochs without a better macro-F1.
             minutes: limit of training and validation together.
-            average: True if the optimizer keeps a moving average of the weights: that is what is
-                judged and kept then.
+            average: True if the optimizer keeps a moving average of the weights, which is then
+                scored and kept.
 
         Raises:
             InputError: a limit is out of range, or the model reads texts and the data are images,
@@ -124,14 +124,15 @@ class ClassifierRun(Run):
     def join_linear(
         self, model: Classifier, train: LabelledTexts, buckets: int = MOST_BUCKETS
     ) -> Classifier:
-        """Return a classifier of texts with a linear one of n-grams beside it, in the shares that
-        the held-out examples call for; see `evaluation.linear` and `evaluation.blending`. It is
-        what the run then calibrates and reports.
+        """Return a text classifier joined with a linear classifier of n-grams, in the shares that
+        fit the held-out examples best; see `evaluation.linear` and `evaluation.blending`. The run
+        then calibrates and reports it.
 
         Args:
-            model: that was trained, of one label a text; it stays as it is.
-            train: the examples of the training, of which at most 50,000 are used.
-            buckets: most n-grams in the table; 0: none, and the model itself is returned.
+            model: the trained model; it stays as it is, and is returned if a text may have
+                several labels or training has only one.
+            train: the training examples; at most 50,000 are used.
+            buckets: at most this many n-grams in the table; 0: none, the model is returned.
         """
         names, several = self.predictor.labels.names, self.predictor.labels.multi_label
         if not buckets or several or len(set(train.labels)) < 2:
@@ -160,11 +161,11 @@ class ClassifierRun(Run):
         return joined
 
     def calibrate(self, model: keras.Model) -> None:
-        """Make the probabilities of a trained classifier those of the temperature that fits the
-        held-out examples best; see `evaluation.calibration`. Labels stay what they are.
+        """Set the temperature of a trained classifier to the one that fits the held-out examples
+        best; see `evaluation.calibration`. The predicted labels stay the same.
 
         Args:
-            model: that was trained, as it will be saved.
+            model: the trained model, as it will be saved.
         """
         several = self.predictor.labels.multi_label
         before = self.predictor.probabilities(self.held_out)
@@ -190,8 +191,8 @@ class ClassifierRun(Run):
             )
 
     def _compare(self) -> Comparison | None:
-        """Return the comparison with the base on the held-out examples whose labels it knows; None
-        where it has other labels."""
+        """Return the comparison with the base on the held-out examples whose labels it knows, or
+        None without such a base or example."""
         names, several = self.predictor.labels.names, self.predictor.labels.multi_label
         has_new = with_labels(_per_label(self.truth, len(names)), names, self._new_labels())
         known = np.flatnonzero(~has_new.any(axis=1))
@@ -213,12 +214,12 @@ class ClassifierRun(Run):
         result of the run.
 
         Args:
-            model: that was trained.
-            train: the examples of the training, for what simpler classifiers reach; where several
-                labels hold at once, there is no such comparison.
+            model: the trained model.
+            train: the training examples, for the baselines; a classifier of several labels at
+                once has none.
 
-        Returns: "training", "scores", "data" and "example" as `Run.finish`; of texts also
-            "text_columns", how many a row has, and of several their "columns".
+        Returns: "training", "scores", "data" and "example" as `Run.finish` takes them; for texts
+            also "text_columns", their count in a row, and their "columns" if there are several.
         """
         _, training = self._write_metrics(model, "val_macro_f1")
         names, truth = self.predictor.labels.names, self.truth
@@ -259,8 +260,8 @@ class ClassifierRun(Run):
     def _conclude(
         self, probabilities: np.ndarray, train: LabelledTexts | LabelledImages
     ) -> dict[str, dict[str, Any]]:
-        """Note the conclusion, and return the scores of the majority-class baseline and of a linear
-        classifier; of none where several labels hold at once."""
+        """Set the conclusion, and return the scores of the majority-class baseline and of a linear
+        classifier; no scores for several labels at once."""
         is_image = isinstance(self.predictor, ImageClassifier)
         options = {"unit": "image" if is_image else "row"}
         if not self.settings.get("base"):
@@ -282,7 +283,7 @@ class ClassifierRun(Run):
         return found
 
     def _baselines(self, train: LabelledTexts | LabelledImages) -> dict[str, np.ndarray]:
-        """Return the classes that simpler methods predict of the held-out examples, int (n,)."""
+        """Return the classes that the baselines predict for the held-out examples, int (n,)."""
         ids = train.targets(self.predictor.labels.names)
         found = {"majority": np.full(len(self.truth), majority_id(ids))}
         if isinstance(self.predictor, ImageClassifier):
@@ -293,5 +294,5 @@ class ClassifierRun(Run):
 
 
 def _per_label(truth: np.ndarray, count: int) -> np.ndarray:
-    """Return which labels each example has, float (n, count), of ids or of such a table itself."""
+    """Return the labels of each example, (n, count) of 0 and 1, from ids or from such a table."""
     return truth if truth.ndim == 2 else np.eye(count)[truth]

@@ -1,4 +1,4 @@
-"""The end of a run: what to think of the model, and what to type next."""
+"""The last lines of a run: a conclusion on the model, and the commands to type next."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def ending(
     """Return the last lines of a run.
 
     Args:
-        conclusion: on the model; None: there is none.
-        path: of the bundle; None: there is none.
-        settings: of the run.
-        report: path of the page to look at; None: there is none.
+        conclusion: the conclusion on the model, if any.
+        path: the bundle, if any.
+        settings: settings of the run.
+        report: the report page, if any.
     """
     lines = [""]
     for sentence in [] if conclusion is None else conclusion.sentences():
@@ -43,8 +43,8 @@ def next_commands(path: Path, settings: Settings) -> list[list[str]]:
     """Return the two commands that a person types after a run, as their arguments.
 
     Args:
-        path: of the bundle.
-        settings: of the run: the columns are those of the training.
+        path: the bundle.
+        settings: settings of the run, which name the columns.
     """
     config = bundle.read_config(path)
     arguments = _ARGUMENTS[_kind(config)](path.as_posix(), settings)
@@ -52,14 +52,14 @@ def next_commands(path: Path, settings: Settings) -> list[list[str]]:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """The task of a bundle, and what it works on where that makes a difference."""
+    """Return the key of a bundle in `_ARGUMENTS`: "images", "chat" or its task."""
     if config["architecture"].get("image_size"):
         return "images"
     return "chat" if config.get("chat") else config["task"]
 
 
 def _columns(settings: Settings, **defaults: str) -> list[str]:
-    """The flags of columns that do not have their default names."""
+    """Return the flags of columns that do not have their default names."""
     flags = []
     for name, default in defaults.items():
         value = settings.get(name, default)
@@ -69,12 +69,12 @@ def _columns(settings: Settings, **defaults: str) -> list[str]:
 
 
 def _flag(name: str, value: str) -> list[str]:
-    """A flag and its value, in one argument where the value would be taken for a flag."""
+    """Return a flag and its value, in one argument if the value would be taken for a flag."""
     return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
 
 
 def _read_column(settings: Settings, name: str, default: str) -> list[str]:
-    """The flag of the column that `predict` reads; several columns are known to the bundle."""
+    """Return the flag of the column that `predict` reads; the bundle knows several columns."""
     column = settings.get(name, default)
     return [] if column == default or "," in column else _flag("column", column)
 
@@ -151,7 +151,7 @@ _ARGUMENTS: dict[str, Callable[[str, Settings], list[list[str]]]] = {
 
 
 def _command_lines(arguments: list[str]) -> list[str]:
-    """A command as lines of a shell, continued where one would be too long."""
+    """Return a command as lines of a shell, continued with a backslash if it is long."""
     lines = ["  " + arguments[0]]
     for argument in map(shlex.quote, arguments[1:]):
         if len(lines[-1]) + len(argument) + 3 > COLUMNS:

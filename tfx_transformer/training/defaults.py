@@ -1,4 +1,4 @@
-"""Settings that follow from the data, where a person gives none."""
+"""Default settings that depend on the data."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from tfx_transformer.training.folder import CHECKPOINTS
 
 
 def classifier_defaults(rows: int, texts: Sequence[str]) -> dict[str, Any]:
-    """Return the settings of a new classifier of texts that follow from its training rows.
+    """Return the settings of a new text classifier that depend on its training rows.
 
-    vocabulary_size: 500 + rows / 2, at most 1,000, or 2,000 where most texts have no spaces: few
-    rows show few long tokens often enough to learn from, and the short ones occur in new texts too.
+    vocabulary_size: 500 + rows / 2, at most 1,000, or 2,000 if most texts have no spaces: few rows
+    have few long tokens often enough to learn from, and short tokens occur in new texts too.
     docs/quality.md has the figures.
 
     Args:
-        rows: of the training, without those that are held out.
-        texts: of these rows, or a sample.
+        rows: count of training rows, without the held-out ones.
+        texts: texts of these rows, or a sample.
     """
     most = 2000 if mostly_unspaced(texts) else 1000
     return {"vocabulary_size": min(500 + rows // 2, most)}
 
 
 def fill_in(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings, those that are None filled in: as in the interrupted run of that
-    name that goes on, else by the defaults.
+    """Return a run's settings; those that are None come from the interrupted run of that name that
+    goes on, else from the defaults.
 
     Args:
-        settings: of the run, by the names of the recipe's parameters.
-        defaults: of `classifier_defaults`.
+        settings: settings of the run, by the names of the recipe's parameters.
+        defaults: see `classifier_defaults`.
     """
     folder = Path("runs", settings["name"], CHECKPOINTS)
     before = None if settings.get("overwrite") else Checkpoints(folder).peek()

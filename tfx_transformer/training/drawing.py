@@ -24,7 +24,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.folder import RunFolder
 from tfx_transformer.training.record import Summary
 
-# Tokens of a text whose attention is drawn: so many have room for numbers.
+# The attention of a text with about so many tokens is drawn: there is room for numbers.
 _READABLE = 12
 # Images on the sheet of mistakes.
 _IMAGES = 24
@@ -34,7 +34,7 @@ class RunPictures:
     """The pictures of one run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:
@@ -42,11 +42,11 @@ class RunPictures:
         self._caption = folder.path.name
 
     def lengths(self, summary: Summary, max_length: int) -> None:
-        """Draw lengths.png, how many texts have how many tokens; nothing of data without lengths.
+        """Draw lengths.png, a histogram of token counts; nothing for data without lengths.
 
         Args:
-            summary: of the training data.
-            max_length: of the model, a line in the picture.
+            summary: summary of the training data.
+            max_length: maximum length of the model, a line in the picture.
         """
         self._caption = f"{self._folder.path.name} · {Path(summary.path).name}"
         panels, limit = summary.panels(max_length)
@@ -55,18 +55,18 @@ class RunPictures:
             pictures.length_histogram(picture, panels, limit, caption=self._caption)
 
     def loss(self, metrics: pandas.DataFrame, best_epoch: int) -> None:
-        """Draw loss.png, the curves of the losses and which epoch was the best."""
+        """Draw loss.png, the loss curves and the best epoch."""
         picture = self._folder.file("loss.png")
         epochs = metrics.to_dict("records")
         pictures.loss_curve(picture, epochs, best_epoch, caption=self._caption)
 
     def labels(self, probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> None:
-        """Draw confusion.png, which labels are taken for which, and calibration.png.
+        """Draw confusion.png, the confusion matrix, and calibration.png.
 
         Args:
             probabilities: float (examples, labels).
             truth: int (examples,), indices of the right labels.
-            names: of the labels.
+            names: names of the labels.
         """
         predicted = probabilities.argmax(axis=1)
         caption = {"caption": self._caption}
@@ -76,30 +76,31 @@ class RunPictures:
         pictures.calibration(calibration, probabilities, truth, **caption)
 
     def mistakes(self, mistakes: Sequence[Mapping[str, Any]]) -> None:
-        """Draw mistakes.png, the images of the most confident mistakes with what they were taken
-        for; nothing if there is none.
+        """Draw mistakes.png, the images of the most confident mistakes with their predicted and
+        right labels; nothing without mistakes.
 
         Args:
-            mistakes: of `evaluation.most_confident_mistakes`, whose inputs are image files.
+            mistakes: see `evaluation.most_confident_mistakes`; their inputs are image files.
         """
-        images, words = [], []
+        images, captions = [], []
         for mistake in mistakes[:_IMAGES]:
-            with contextlib.suppress(InputError):  # the file is gone since
+            with contextlib.suppress(InputError):  # the file was removed since
                 images.append(read_image(mistake["input"]))
                 sure = f"{100 * mistake['probability']:.0f} %"
                 label = say("label: {label}", label=mistake["label"])
-                words.append(f"{mistake['predicted']} {sure}\n{label}")
+                captions.append(f"{mistake['predicted']} {sure}\n{label}")
         if images:
             picture = self._folder.file("mistakes.png")
             title = say("Most confident mistakes")
-            pictures.contact_sheet(picture, images, words, title, caption=self._caption)
+            pictures.contact_sheet(picture, images, captions, title, caption=self._caption)
 
     def attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:
-        """Draw attention.png: at which tokens of a sentence each written token looked.
+        """Draw attention.png: the attention of each written token to the tokens of a sentence.
 
         Args:
             model: a `Seq2SeqLM`.
-            generator: of the model.
+            generator: generator of the model.
+            sentence: what the generator reads.
         """
         tokenizer = generator.tokenizer
         limit = model.config.max_sequence_length
@@ -118,17 +119,18 @@ class RunPictures:
     def self_attention(
         self, model: keras.Model, tokenizer: Tokenizer, texts: Sequence[Any]
     ) -> None:
-        """Draw attention.png: at which tokens each token of a text looks, the mean over layers and
-        heads, of the text whose picture is the easiest to read.
+        """Draw attention.png: the attention between the tokens of a text, the mean over layers and
+        heads. The text is the one whose picture is the easiest to read.
 
         Args:
             model: an encoder-only model.
-            texts: to choose from, each one or the texts of a row.
+            tokenizer: its tokenizer.
+            texts: the texts to choose from, each a text or the texts of a row.
         """
         read = [text_ids(model, tokenizer, text) for text in texts]
-        chosen = min(range(len(read)), key=lambda i: abs(len(read[i]) - _READABLE))
-        tokens = token_bytes(tokenizer, read[chosen])
-        weights = self_attention(model, read[chosen]).mean(axis=(0, 1))
+        best = min(range(len(read)), key=lambda i: abs(len(read[i]) - _READABLE))
+        tokens = token_bytes(tokenizer, read[best])
+        weights = self_attention(model, read[best]).mean(axis=(0, 1))
         picture = self._folder.file("attention.png")
-        words = {"title": as_text(texts[chosen]), "caption": self._caption}
-        pictures.self_attention_map(picture, weights, tokens, **words)
+        labels = {"title": as_text(texts[best]), "caption": self._caption}
+        pictures.self_attention_map(picture, weights, tokens, **labels)

@@ -1,4 +1,4 @@
-"""The run of an embedder: how well its cosines agree with what is known of held-out pairs."""
+"""The run of an embedder, scored by the cosines of held-out pairs."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from tfx_transformer.vectors import DocumentVectors, spearman
 
 
 class EmbedderRun(Run):
-    """One training run of an embedder; arguments as of `Run`."""
+    """One training run of an embedder; the arguments are those of `Run`."""
 
     def watch(
         self, embedder, held_out: SentencePairs, patience: int = 5, minutes: float = 0
     ) -> list[keras.callbacks.Callback]:
         """Return callbacks of `fit`: progress, early stopping on held-out pairs with the best
-        weights kept, a limit on time if `minutes` is not 0.
+        weights kept, a time limit if `minutes` is not 0.
 
-        Scored pairs are judged by Spearman's correlation of the cosines with the scores, others by
-        how often the text that belongs to a first text is the nearest of all second texts.
+        Pairs with scores are measured by Spearman's correlation of the cosines with the scores,
+        other pairs by how often a first text's own second text is the nearest of all second texts.
 
         Args:
-            embedder: of `models.predicting`, for the model that is trained.
-            held_out: pairs that training does not show.
-            patience: epochs without a better score after which training ends.
+            embedder: predictor of the model in training; see `models.predicting`.
+            held_out: pairs that training does not see.
+            patience: training ends after this many epochs without a better score.
             minutes: limit of training and validation together.
 
         Raises:
@@ -42,23 +42,23 @@ class EmbedderRun(Run):
         if held_out.scores and len(set(held_out.scores)) == 1:
             raise InputError(
                 f"{held_out.path}: all held-out pairs have the same score.\n"
-                "  Expected different ones: their order is what is judged. Hold out more pairs."
+                "  Expected different scores, as their order is measured. Hold out more pairs."
             )
         self.embedder, self.held_out, self.measure = embedder, held_out, measure
         score = HeldOutScore(measure, lambda: self.scores()[measure])
         return [score, Progress(self.tokens_per_epoch), *ends]
 
     def scores(self) -> dict[str, float]:
-        """Return "spearman" of the held-out pairs if they are scored; else "found", the share of
-        first texts whose own second text is the nearest, and "mean_reciprocal_rank" of it."""
+        """Return "spearman" of the held-out pairs if they have scores; else "found", the share of
+        first texts whose own second text is the nearest, and "mean_reciprocal_rank"."""
         return _scores(*self._vectors(), self.held_out.scores)
 
     def report(self, model: keras.Model, train: SentencePairs | None = None) -> dict[str, Any]:
-        """Write metrics and scores, and return the result of the run, as `Run.finish`.
+        """Write metrics and scores, and return the result of the run, as `Run.finish` takes it.
 
         Args:
-            model: that was trained.
-            train: the pairs of the training, for what TF-IDF reaches; None: that is not measured.
+            model: the trained model.
+            train: the training pairs, for the TF-IDF baseline; None: without that baseline.
         """
         _, training = self._write_metrics(model, f"val_{self.measure}")
         vectors = self._vectors()
@@ -78,15 +78,15 @@ class EmbedderRun(Run):
     def _conclude(
         self, train: SentencePairs | None, first: np.ndarray, second: np.ndarray
     ) -> None:
-        """Note the conclusion."""
+        """Set the conclusion."""
         scores = self.held_out.scores
         ours = (first * second).sum(axis=1) if scores else _ranks(first @ second.T) == 1
         base = "" if self.settings.get("base") else base_for(self.held_out.first)
         self.conclusion = conclude_pairs(ours, self._tfidf(train), scores, spearman, base)
 
     def _tfidf(self, train: SentencePairs | None) -> np.ndarray | None:
-        """Return what TF-IDF says of the held-out pairs: cosines of scored ones, else whether the
-        own text is the nearest; None if the texts of the training hold no word."""
+        """Return the TF-IDF baseline of the held-out pairs, (n,): cosines of pairs with scores,
+        else True where the own second text is the nearest; None if no training text has a word."""
         try:
             vectors = None if train is None else DocumentVectors.fit(train.texts(), "tf_idf")
         except InputError:
@@ -100,7 +100,7 @@ class EmbedderRun(Run):
     def _write_report(
         self, scores: dict[str, float], first: np.ndarray, second: np.ndarray
     ) -> None:
-        """Write the pairs with what the model makes of them, and the report."""
+        """Write the pairs with their cosines or ranks, and the report."""
         pairs = {"first": self.held_out.first, "second": self.held_out.second}
         if self.held_out.scores:
             each = (first * second).sum(axis=1)
@@ -129,11 +129,11 @@ def _scores(first: np.ndarray, second: np.ndarray, ratings: Any) -> dict[str, fl
 
 
 def _ranks(cosines: np.ndarray) -> np.ndarray:
-    """Return at which place each first text finds its own second text, from 1: int (n,).
+    """Return the rank of each first text's own second text, counted from 1: int (n,).
 
     Args:
         cosines: (n, n), of each first text with each second one.
     """
     own = np.diagonal(cosines)[:, None]
-    # A second text that equals the own one is not nearer. Where training has diverged all are.
+    # A second text equal to the own one is not nearer. NaN (training diverged) is always nearer.
     return 1 + (~(cosines <= own + 1e-6)).sum(axis=1)

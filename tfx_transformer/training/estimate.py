@@ -13,11 +13,11 @@ import numpy as np
 
 from tfx_transformer.models.work import training_work
 
-# Share of the measured speed of matrix products that a training step reaches on a CPU: what
-# small models reached on the machines of benchmarks/README.md.
+# Share of the measured speed of matrix products that a training step reaches on a CPU: measured
+# with small models on the machines of benchmarks/README.md.
 _EFFICIENCY = 0.35
-# Sums of two arrays that take as long as AdamW's update of one, which reads and writes weights,
-# moments and their average several times: what large tables cost.
+# AdamW's update of an array takes as long as so many sums of two arrays: it reads and writes
+# weights, moments and their average several times. Measured with large tables.
 _PASSES = 24
 
 
@@ -31,7 +31,7 @@ class Cost:
     seconds: float
 
     def lines(self) -> list[str]:
-        """The figures, for a terminal."""
+        """Return the figures as lines for a terminal."""
         minutes = self.seconds / 60
         time = f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
         return [
@@ -40,26 +40,26 @@ class Cost:
         ]
 
     def to_dict(self) -> dict:
-        """The figures as JSON values."""
+        """Return the figures as JSON values."""
         return dataclasses.asdict(self)
 
 
 def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -> Cost:
     """Return the cost of training a model.
 
-    Memory: weights; a gradient and AdamW's two moments for each trained one; and the activations
-    of one batch that the backward pass needs. Time: 6 operations per parameter and token (Kaplan
-    et al. 2020, section 2.1), 4 if it is frozen, at a share of the speed at which this machine
-    multiplies matrices; tables in which an encoder looks up its tokens are not multiplied, and
-    convolutions are at every pixel that they see. Each step then updates all that is trained, at a
-    share of the speed at which the machine adds. A `Classifier` that was compiled with
-    `consistency` reads every batch twice.
+    Memory: the weights; a gradient and AdamW's two moments for each trained weight; and the
+    activations of one batch that the backward pass needs. Time: 6 operations per parameter and
+    token (Kaplan et al. 2020, section 2.1), 4 if the parameter is frozen, at a share of the speed
+    of matrix products on this machine; an encoder's embedding tables are not multiplied,
+    convolutions are multiplied at every pixel. Each step then updates all trained weights, at a
+    share of the speed of additions. A `Classifier` compiled with `consistency` reads every batch
+    twice.
 
     Args:
-        model: built.
+        model: a built model.
         batch_tokens: tokens of one batch, padding included.
         tokens: tokens of the whole training.
-        steps: of the whole training.
+        steps: steps of the whole training.
     """
     work = training_work(model)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
@@ -76,20 +76,20 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
 
 
 def _operations_per_second() -> float:
-    """Return the operations a second of float32 matrix products on this machine."""
+    """Return the operations per second of float32 matrix products on this machine."""
     size = 768
     matrix = keras.ops.ones((size, size), "float32")
     return 2 * size**3 / _seconds(keras.ops.matmul, matrix)
 
 
 def _sums_per_second() -> float:
-    """Return the sums a second of float32 numbers of two arrays that no cache holds."""
+    """Return the additions per second of two float32 arrays that are too large for the caches."""
     size = 8_000_000
     return size / _seconds(keras.ops.add, keras.ops.ones((size,), "float32"))
 
 
 def _seconds(operation: Callable[[Any, Any], Any], value: Any) -> float:
-    """Return the time of an operation of a value with itself: the best of a few short trials."""
+    """Return the seconds that operation(value, value) takes: the best of a few short trials."""
     np.asarray(operation(value, value))
     best = float("inf")
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Facts of a training for the model card: counts and names, and no row."""
+"""Facts of a training for the model card: counts and names, but no rows."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-# Settings of choice whose values say nothing about the data; numbers are kept too.
+# Settings with a few choices, whose values reveal nothing about the data; numbers are kept too.
 _CHOICES = ("objective", "size", "style", "pooling", "method", "precision", "class_weights",
             "loss_on", "loss", "base_dtype")  # fmt: skip
 _UNWANTED = ("overwrite", "save_minutes", "minutes")
 
-# Texts that are looked at, and the share of them from which on a language is named.
+# At most about so many texts are read; a language is named if this share of them is in it.
 _TEXTS = 2000
 _SHARE = 0.1
 _KANA = re.compile("[\u3041-\u30fa]")
@@ -21,12 +21,12 @@ _ENGLISH = re.compile(r"\b(the|is|are|was|this|that|with|they|you|what|my|she|he
 
 
 def facts_of_data(summaries: Sequence[Any], texts: Sequence[str] = ()) -> dict[str, Any]:
-    """Return "rows", "held_out_rows" and "tokens" of what was read, its "columns" and "languages".
+    """Return "rows", "held_out_rows", "tokens", "columns" and "languages" of the data.
 
     Args:
-        summaries: of the training data, then of the validation.
-        texts: of the training; those of English, Japanese and Korean are known by their letters
-            and words, others by none.
+        summaries: summary of the training data, then of the validation.
+        texts: training texts; English, Japanese and Korean are recognised by their letters and
+            words, other languages are not.
     """
     figures = [summary.to_dict() for summary in summaries]
     facts: dict[str, Any] = {"rows": _rows(figures[0])}
@@ -60,7 +60,7 @@ def facts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return "base", the model on the hub that a run began with, if there is one."""
+    """Return "base", the model on the hub that a run started from; {} if it used none."""
     source = str(settings.get("base") or "")
     if not source.startswith("hf://"):
         return {}
@@ -68,7 +68,7 @@ def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def texts_of(read: Any) -> Sequence[str]:
-    """Return the texts of what was read; none of images and of files of tokens."""
+    """Return the texts of the data; [] for images and token files."""
     for name in ("flat_texts", "texts"):
         if callable(method := getattr(read, name, None)):
             return list(method())

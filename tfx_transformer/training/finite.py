@@ -23,17 +23,17 @@ LIMIT = 3
 # How often a training may go back to a checkpoint, each time at half the rate.
 ROLLBACKS = 3
 
-# Losses that a new one is compared with, and how many are few.
+# A loss is compared with so many before it, and not with fewer than these.
 _WINDOW, _FEW = 100, 30
-# A spike is as many deviations above the median, and half as much again as what this share of the
-# losses is below: when training has learned all but some examples, losses are low or high.
+# A spike is so many deviations above the median, and 1.5 times as high as this quantile of the
+# losses: when training has learned all but some examples, losses are either low or high.
 _DEVIATIONS, _RATIO, _ORDINARY = 8.0, 1.5, 0.95
-# How many single steps that were skipped are reported.
+# At most so many skipped steps are reported one by one.
 _REPORTED = 20
-# Rows of a batch that are listed, and in a line that must be short; columns of the file's name
-# there.
+# Rows of a batch that are listed, in full and in a short line; columns of the file's name in the
+# short line.
 _ROWS, _FEW_ROWS, _FILE = 20, 5, 24
-# On a GPU each look at a number waits for all that is under way.
+# On a GPU, reading a number waits for all pending operations.
 _STRIDE = 16
 
 
@@ -51,12 +51,12 @@ class NumbersGoneWrong(Exception):
 
 class Guard(keras.callbacks.Callback):
     """Reports skipped steps and jumps of the loss; ends `fit` after `LIMIT` skipped steps in a row.
-    The optimizer (`AdamW`) is what skips steps whose gradient is not finite.
+    The optimizer (`AdamW`) skips the steps whose gradient is not finite.
 
     Args:
-        where: step, counted from 0 over all epochs -> in words, the batch and its rows of the file.
+        where: step, counted from 0 over all epochs -> the batch and its rows of the file, in words.
         made: steps made before this `fit`.
-        short: (step, columns) -> the same in at most so many columns; None: `where`, cut.
+        short: (step, columns) -> the same in at most so many columns; None: `where`, shortened.
 
     Raises:
         NumbersGoneWrong: from `fit`.
@@ -73,7 +73,7 @@ class Guard(keras.callbacks.Callback):
         self.short = short or (lambda step, columns: shorten(where(step), columns))
         self.reported = 0
         self.losses: collections.deque[float] = collections.deque(maxlen=_WINDOW)
-        # On a CPU a step is over when `fit` comes here.
+        # On a CPU a step has ended when callbacks are called.
         self.stride = _STRIDE if _on_a_gpu() else 1
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -93,7 +93,7 @@ class Guard(keras.callbacks.Callback):
         if bad >= LIMIT:
             raise NumbersGoneWrong(step)
         is_comparable = getattr(self.model, "has_steady_loss", True)
-        if not bad and is_comparable and self.stride == 1 and not last:  # that may be a small batch
+        if not bad and is_comparable and self.stride == 1 and not last:  # it may be small
             self._compare(step, float(logs["loss"]))
 
     def on_epoch_end(self, epoch, logs=None):
@@ -106,10 +106,10 @@ class Guard(keras.callbacks.Callback):
             print(line + self.short(step, COLUMNS - width(line)))
 
     def _compare(self, step: int, mean: float) -> None:
-        """Note a spike if the loss of a step is far above those before.
+        """Record a spike if the loss of a step is far above those before.
 
         Args:
-            mean: of the losses of the epoch so far, which is what `fit` reports.
+            mean: mean loss of the epoch so far, as `fit` reports it.
         """
         self.count += 1
         before, self.total = self.total, mean * self.count
@@ -142,12 +142,12 @@ def check_optimizer(optimizer: keras.optimizers.Optimizer | None) -> None:
 
 
 def rate_of(optimizer: keras.optimizers.Optimizer) -> float:
-    """Return the factor on the learning rate: 1, halved whenever the training went back."""
+    """Return the factor on the learning rate: 1, halved each time the training went back."""
     return float(_adamw(optimizer).rate)
 
 
 def lower_rate(optimizer: keras.optimizers.Optimizer, before: float) -> bool:
-    """Halve the factor on the learning rate; return False if that was done `ROLLBACKS` times.
+    """Halve the factor on the learning rate; return False if it was halved `ROLLBACKS` times.
 
     Args:
         before: the factor when the numbers went wrong; the checkpoint may have an older one.
@@ -163,8 +163,8 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
     """Return, in words, what is not a finite number: a weight, an input, or the loss of some rows.
 
     Args:
-        batch: NumPy arrays, of which the gradient was not finite.
-        rows: what each example of it is called.
+        batch: the NumPy arrays whose gradient was not finite.
+        rows: name of each of its examples.
     """
     for variable in model.trainable_variables:
         value = np.asarray(keras.ops.convert_to_numpy(variable.value))
@@ -187,30 +187,30 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
 def stop_error(where: str, why: str) -> InputError:
     """Return the error that ends a training whose numbers went wrong again and again."""
     return InputError(
-        f"training stopped: {LIMIT} steps in a row had no finite gradient, at lower and lower "
-        f"rates too.\n  Last: {where}\n  Cause: {why}.\n"
+        f"training stopped: {LIMIT} steps in a row had no finite gradient, even at lower rates.\n"
+        f"  Last: {where}\n  Cause: {why}.\n"
         "  Correct these rows, or choose a lower --learning-rate, and start over with --overwrite."
     )
 
 
 class Places:
-    """The batches of a training in words: their step, and the rows of the data.
+    """The places of batches in words: their step, and the rows of the data.
 
     Args:
-        path: of the file.
-        batches: of the training.
-        rows: of the file, for each example; None: they have none.
+        path: path of the data file.
+        batches: training batches.
+        rows: row of each example in the file; None: they have none.
     """
 
     def __init__(self, path: str, batches: Batches, rows: Sequence[Any] | None) -> None:
         self.path, self.batches, self.rows = path, batches, rows
 
     def names(self, step: int) -> list[str]:
-        """Names of the examples of a batch; see `data.batches.Batches.names`."""
+        """Return the names of a batch's examples; see `data.batches.Batches.names`."""
         return self.batches.names(step, self.rows)
 
     def of(self, step: int) -> str:
-        """A batch and its rows, such as "epoch 2, step 17 (data.csv, row 3, row 9, row 12)".
+        """Return a batch and its rows: "epoch 2, step 17 (data.csv, row 3, row 9, row 12)".
 
         Args:
             step: counted from 0 over all epochs.
@@ -218,7 +218,7 @@ class Places:
         return f"{self._step(step)} ({self.path}, {_some(self.names(step), _ROWS)})"
 
     def short(self, step: int, columns: int) -> str:
-        """A batch and as many of its rows, at most five, as fit into some columns of a line."""
+        """Return a batch and as many of its rows, at most five, as fit into a line's columns."""
         names = self.names(step)
         file = shorten(Path(self.path).name, _FILE)
         texts = [
@@ -239,7 +239,7 @@ def _some(rows: list[str], most: int) -> str:
 
 
 def _adamw(optimizer: Any) -> Any:
-    """Return the optimizer that applies the gradients, which one that scales losses has in it."""
+    """Return the optimizer that applies the gradients: the inner one of a loss-scale optimizer."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer
     return optimizer

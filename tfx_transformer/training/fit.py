@@ -30,36 +30,37 @@ def fit(
 ) -> None:
     """Train a model, from the newest checkpoint if there is one.
 
-    The weights it ends with, and the history, are those of a training that was never interrupted.
-    After steps in a row without a finite gradient it goes back to the newest checkpoint and on at
-    half the learning rate; when that has happened too often it ends with the cause.
+    The final weights and the history are those of a training that was never interrupted. After
+    steps in a row without a finite gradient, training goes back to the newest checkpoint and on at
+    half the learning rate; after `finite.ROLLBACKS` times it ends with an error that gives the
+    cause.
 
     Args:
         model: compiled with `adamw`, and always made in the same way.
-        batches: of `data`, see `data.batches.Batches`.
-        checks: batches of the validation.
-        epochs: to train for.
-        callbacks: of `keras.Model.fit`; what a `ResumableCallback` knows is kept in checkpoints.
-        steps: of an epoch.
-        checkpoints: where they are written and read. They are removed if the training ends and came
-            to nothing.
-        kept: JSON values that are written into each checkpoint.
-        save_minutes: how often one is written within an epoch; 0: never.
-        path: of the training data, for messages.
-        rows: of each example in that file, for messages; None: they have none.
+        batches: training batches.
+        checks: validation batches.
+        epochs: number of epochs.
+        callbacks: as in `keras.Model.fit`; checkpoints keep the state of `ResumableCallback`s.
+        steps: steps of an epoch.
+        checkpoints: where they are written and read. They are removed if the training fails with
+            an `InputError`.
+        kept: JSON values to write into each checkpoint.
+        save_minutes: minutes between checkpoints within an epoch; 0: none within an epoch.
+        path: path of the training data, for messages.
+        rows: row of each example in that file, for messages; None: they have none.
 
     Raises:
-        InputError: Keras is neither on TensorFlow nor on JAX, the model has another optimizer, no
-            checkpoint can be read or the newest one is of another model, the first one cannot be
-            written, or the numbers go wrong again and again.
+        InputError: the backend of Keras is neither TensorFlow nor JAX; the model has another
+            optimizer; no checkpoint can be read, or the newest one is of another model; the first
+            one cannot be written; or gradients are still not finite at the lowest rate.
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     check_backend()
     finite.check_optimizer(model.optimizer)
     if not isinstance(batches, Batches):
         raise InputError(
-            "the batches do not say where they come from, so that training could not go on.\n"
-            "  Pass those that tfx.data made: take and prefetch keep it, map and others do not."
+            "the batches do not know their data, so an interrupted training could not go on.\n"
+            "  Pass batches made by tfx.data: take and prefetch are allowed, map and others not."
         )
     resume = Resume(checkpoints, callbacks, batches, steps, kept or {}, save_minutes)
     if resume.begin(model):
@@ -79,7 +80,7 @@ def fit(
                     verbose=0,
                 )
             return
-        except InputError:  # it has ended, and come to nothing
+        except InputError:  # there is nothing to go on with
             checkpoints.clear()
             raise
         except finite.NumbersGoneWrong as wrong:

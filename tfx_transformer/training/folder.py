@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time writes there, and removes only what a run wrote."""
+"""The folder of a run: one run at a time writes there, and removes only files of runs."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tfx_transformer.report import REPORT, is_ours
 
 LOCK = "lock"
 CHECKPOINTS = "checkpoints"
-# Names of what runs have written into the folder.
+# The file that lists what runs have written into the folder.
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
 
-# What runs of the first version wrote, which had no manifest.
+# Files that runs of the first version wrote, without a manifest.
 _FIRST = frozenset(
     {
         _SETTINGS,
@@ -43,7 +43,7 @@ _FIRST = frozenset(
         "validation.bin",
     }
 )
-# What runs write.
+# Files that runs write.
 _KNOWN = _FIRST | {
     "corrections.csv",
     "evaluation.json",
@@ -55,24 +55,24 @@ _KNOWN = _FIRST | {
     REPORT,
     "run.json",
 }
-# What a killed process may leave of them: see `files.replacing`.
+# Unfinished files that a killed process may leave: see `files.replacing`.
 _UNFINISHED = re.compile(r"\.(.+)\.[0-9]+-[0-9a-f]{8}\.tmp")
 
-# Names of devices on Windows, where an end of dots is cut off, too.
+# Names of devices on Windows, which also cuts off dots at the end.
 _RESERVED = re.compile(r"(con|prn|aux|nul|com[1-9¹²³]|lpt[1-9¹²³])(\..*)?$|.*\.$", re.IGNORECASE)
 
-# Bytes of a name: what is made beside it has a longer one, and 255 are the most.
+# Most bytes of a name: file systems allow 255, and temporary names are longer.
 _LONGEST = 200
 
-# The folders that this process holds. A second run of it in one of them follows the first.
+# The folders that this process holds. It may start a second run in one of them after the first.
 _held: dict[Path, files.Lock] = {}
 
 
 def check_name(name: str, flag: str = "name") -> None:
-    """Raise if a name is not one of a folder: a path, blanks, characters that no terminal shows.
+    """Raise if a name cannot be a folder's name: a path, or one with blanks or control characters.
 
     Raises:
-        InputError: the name is not one.
+        InputError: the name cannot be a folder's.
     """
     is_name = isinstance(name, str) and name and name.isprintable() and not name.startswith(".")
     if not is_name or any(c.isspace() or c in '/\\:*?"<>|' for c in name) or _RESERVED.match(name):
@@ -96,7 +96,7 @@ def new_bundle_path(name: str, overwrite: bool, root: str = "saved_models") -> P
 
 
 def free_path(path: Path) -> Path:
-    """Return a path beside a bundle that nothing is at, such as saved_models/topics-2."""
+    """Return a free path next to a bundle, such as saved_models/topics-2."""
     number = 2
     while (found := path.with_name(f"{path.name}-{number}")).exists():
         number += 1
@@ -107,7 +107,7 @@ class RunFolder:
     """The folder of one run.
 
     Args:
-        path: where it is, or is to be made. A link to a folder is followed.
+        path: where it is, or will be made. A link to a folder is followed.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +115,7 @@ class RunFolder:
         self._written: list[str] = []
 
     def hold(self) -> None:
-        """Make the folder if need be, and keep other processes out until `release` or the end.
+        """Make the folder if it is missing, and lock it until `release` or the process's end.
 
         Raises:
             InputError: another process holds it, or it cannot be written.
@@ -135,7 +135,7 @@ class RunFolder:
         except OSError as error:
             raise InputError(
                 f"{self.path} cannot be written: {error.strerror}.\n"
-                "  Make room there and let it be written to, or start in another folder."
+                "  Free disk space, allow writing there, or start in another folder."
             ) from error
 
     def release(self) -> None:
@@ -145,13 +145,13 @@ class RunFolder:
             lock.release()
 
     def clear(self) -> None:
-        """Remove the files that earlier runs wrote; what else is there stays.
+        """Remove the files that earlier runs wrote; all other files stay.
 
         Raises:
-            InputError: something that no run wrote has the name of a file that runs write.
+            InputError: a file that no run wrote has the name of a file that runs write.
         """
         recorded = self._read_manifest()
-        if is_ours(self.path / REPORT):  # it may have been made again, after the run
+        if is_ours(self.path / REPORT):  # it may have been written again after the run
             recorded.add(REPORT)
         for name in sorted(_KNOWN | {MANIFEST}):
             path = self.path / name
@@ -171,15 +171,14 @@ class RunFolder:
         self._write_manifest()
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that is about to be written, which the manifest names from now
-        on."""
+        """Return the path of a file to write, and add its name to the manifest."""
         if name not in self._written:
             self._written.append(name)
             self._write_manifest()
         return self.path / name
 
     def write_json(self, name: str, values: Any) -> None:
-        """Write values as JSON; others than JSON's as their text."""
+        """Write values as JSON; values that JSON does not have are written as `str` of them."""
         text = json.dumps(values, ensure_ascii=False, indent=2, default=str) + "\n"
         files.write(self.file(name), text)
 
@@ -187,7 +186,7 @@ class RunFolder:
         """Write a table as CSV, without its index.
 
         Args:
-            options: of `pandas.DataFrame.to_csv`.
+            options: arguments of `pandas.DataFrame.to_csv`.
         """
         files.write(self.file(name), table.to_csv(**{"index": False, **options}))  # pyright: ignore
 
@@ -199,7 +198,7 @@ class RunFolder:
         return any((self.path / CHECKPOINTS).glob("step_*"))
 
     def _read_manifest(self) -> set[str]:
-        """The names of files in the folder that earlier runs wrote."""
+        """Return the names of files that earlier runs wrote into the folder."""
         try:
             names = json_files.read_object(self.path / MANIFEST).get("files")
         except InputError:

@@ -17,10 +17,10 @@ from tfx_transformer.errors import InputError
 if TYPE_CHECKING:
     import keras
 
-# What may change between the parts of one training: where it ends up, and how long it may take.
+# Settings that may change when a training goes on: names, time limits, examples and logs.
 _FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example", "log"}
 
-# Of `TransformerConfig`, in version 0.1.
+# The fields of `TransformerConfig` in version 0.1.
 _FIRST_FIELDS = frozenset(
     """
     vocabulary_size num_layers num_heads hidden_dim intermediate_dim num_key_value_heads
@@ -36,14 +36,14 @@ _FIRST_FIELDS = frozenset(
 
 
 class Identity:
-    """All that a training depends on, and what of it has changed since it was interrupted.
+    """All that a training depends on, to compare with the run that was interrupted.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         recipe: the function whose arguments they are; see `Run`.
 
     Attributes:
-        settings: those that decide what the training comes to, as JSON holds them.
+        settings: the settings that decide the result of the training, as JSON values.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Identity:
             self._paths |= {name for name, hint in hints.items() if _is_path(hint)}
 
     def files(self, read: Iterable[str]) -> dict[str, str]:
-        """Return a digest of every file and folder that was read or that is the value of a path
-        setting, or one of several with commas between: of a file's bytes; of a folder's names,
-        sizes and sums (`SHA256SUMS`); "" where there is none.
+        """Return the digest of each file and folder that was read or that a path setting names,
+        alone or among several separated by commas. The digest of a file covers its bytes, that of
+        a folder its names, sizes and `SHA256SUMS`; that of a missing path is "".
 
         Args:
-            read: paths.
+            read: paths of what was read.
         """
         named = [value for name, value in self.settings.items() if name in self._paths and value]
         parts = [part.strip() for value in named for part in (value, *value.split(","))]
@@ -77,12 +77,12 @@ class Identity:
         files: Mapping[str, str] | None = None,
         model: Mapping[str, Any] | None = None,
     ) -> list[str]:
-        """Return what differs from an interrupted training, such as "--epochs was 3 and is 5".
+        """Return the differences from an interrupted training, such as "--epochs was 3 and is 5".
 
         Args:
-            before: what its checkpoint holds, by this version or an earlier one.
-            files: of `files`, where they are known already.
-            model: of `model_of`, where it is known already.
+            before: content of its checkpoint, written by this version or an earlier one.
+            files: digests from `files`, if they are known already.
+            model: description from `model_of`, if it is known already.
         """
         old = before["settings"]
         found = []
@@ -100,19 +100,18 @@ class Identity:
         return found
 
     def _comparable(self, name: str, value: Any) -> Any:
-        """Return a value as it is compared: "" and None are both no value, "./a" and "a" are one
-        path."""
+        """Return a value in the form to compare: "" is None, and the path "./a" is "a"."""
         if value in ("", None):
             return None
         return _normal(value) if name in self._paths and isinstance(value, str) else value
 
 
 def differences(folder: Path, found: Sequence[str]) -> InputError:
-    """Return the error for an interrupted run that was another one.
+    """Return the error for an interrupted run with other settings, data or model.
 
     Args:
-        folder: of the run.
-        found: what differs.
+        folder: folder of the run.
+        found: the differences.
     """
     return InputError(
         f"{folder} holds an interrupted run that differs from this one:\n  "
@@ -123,9 +122,9 @@ def differences(folder: Path, found: Sequence[str]) -> InputError:
 
 
 def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
-    """Return what a compiled model is and how it is trained, as JSON values."""
+    """Return a description of a compiled model and its training, as JSON values."""
     weights = [f"{list(w.shape)} {w.dtype}" for w in model.trainable_variables]
-    about = {
+    description = {
         "architecture": model.config.to_dict(),
         "weights": hashlib.sha256("\n".join(weights).encode()).hexdigest(),
         "precision": str(model.dtype_policy.name),
@@ -133,14 +132,14 @@ def model_of(model: keras.Model, steps: int, epochs: int) -> dict[str, Any]:
         "steps": (steps, epochs),
         "digest": _first_digest(model, steps, epochs),
     }
-    return json.loads(json.dumps(about, default=str))
+    return json.loads(json.dumps(description, default=str))
 
 
 def _is_same(before: Any, now: Mapping[str, Any]) -> bool:
-    """Return True if two descriptions by `model_of` are of one training.
+    """Return True if two descriptions by `model_of` are of the same training.
 
-    Fields of an architecture that an earlier version did not have yet count by their defaults; new
-    options of an optimizer do not count.
+    Architecture fields that an earlier version did not have are compared by their defaults; new
+    options of an optimizer are not compared.
     """
     if isinstance(before, str):
         return before == now["digest"]
@@ -157,18 +156,18 @@ def _is_same(before: Any, now: Mapping[str, Any]) -> bool:
 
 
 def _first_digest(model: keras.Model, steps: int, epochs: int) -> str:
-    """Return the digest by which version 0.1 knew a model; "": it had no such models."""
+    """Return version 0.1's digest of a model; "" for models that it did not have."""
     first = {name: value for name, value in model.config.to_dict().items() if name in _FIRST_FIELDS}
     if TransformerConfig.from_dict(first) != model.config:
         return ""
-    about = {
+    description = {
         "architecture": first,
         "weights": [(list(w.shape), str(w.dtype)) for w in model.trainable_variables],
         "precision": str(model.dtype_policy.name),
         "optimizer": _without_names(model.optimizer.get_config()),
         "steps": (steps, epochs),
     }
-    text = json.dumps(about, sort_keys=True, default=str)
+    text = json.dumps(description, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -195,7 +194,7 @@ def _digest(path: Path) -> str:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         if not path.is_dir():
             return ""
-    except OSError:  # a text that no file can be named by
+    except OSError:  # the text cannot be a path
         return ""
     total = hashlib.sha256()
     for file in sorted(path.rglob("*")):

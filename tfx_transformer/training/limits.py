@@ -1,4 +1,4 @@
-"""The ranges of the numbers that a training is given."""
+"""The ranges of a training's numbers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from tfx_transformer.errors import InputError
 
 
 def check_ends(patience: int, minutes: float) -> None:
-    """Raise if a training cannot end like this.
+    """Raise if the limits of a training are out of range.
 
     Args:
-        patience: epochs without a better score after which training ends.
+        patience: training ends after this many epochs without a better score.
         minutes: limit of training and validation together; 0: no limit.
 
     Raises:
@@ -28,7 +28,7 @@ def check_rates(
     layer_decay: float = 1.0,
     average: float = 0.0,
 ) -> None:
-    """Raise if an optimizer cannot be made of these; arguments of `optimizers.adamw`.
+    """Raise if an argument of `optimizers.adamw` is out of range.
 
     Raises:
         InputError: one of them is out of range.
@@ -46,8 +46,7 @@ def check_rates(
 
 
 def rounds(steps: int, validate_every: int) -> int:
-    """Return how many times `validate_every` steps make `steps`, rounded up: the epochs of an
-    endless data set.
+    """Return steps / validate_every, rounded up: the epochs of an endless data set.
 
     Raises:
         InputError: one of them is below 1.

@@ -1,4 +1,4 @@
-"""A linear classifier of n-grams beside a trained Transformer, in one graph."""
+"""A linear classifier of n-grams and a trained Transformer, joined in one graph."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfx_transformer.models.encoders import Classifier, config_for_fine_tuning
 
 # Texts whose n-grams are hashed at once.
 _TEXTS = 256
-# Numbers in the table of a linear classifier: 16 MiB of float32.
+# Most numbers in the table of a linear classifier: 16 MiB of float32.
 _MOST_NUMBERS = 1 << 22
 _FEWEST_BUCKETS = 1024
 
@@ -24,7 +24,7 @@ def hash_ngrams(rows: Sequence[Sequence[int]], buckets: int, padding_id: int) ->
 
     Args:
         rows: token ids of each text, as the model reads them.
-        buckets: of the table.
+        buckets: number of buckets in the table.
         padding_id: fills up shorter texts.
     """
     layer = NGramLogits(buckets, 2)
@@ -38,13 +38,13 @@ def hash_ngrams(rows: Sequence[Sequence[int]], buckets: int, padding_id: int) ->
 
 
 def bucket_count(used: int, classes: int, most: int = MOST_BUCKETS) -> int:
-    """Return how many buckets a table has: the power of two that is twice as many as n-grams, from
-    1,024 to 2^18, or to what makes a table of 2^22 numbers.
+    """Return the number of buckets of a table: the smallest power of two of at least 2 `used`, but
+    at least 1,024 and at most `most`, and at most 2^22 numbers in the table.
 
     Args:
-        used: different n-grams in the training texts.
-        classes: of the classifier.
-        most: another limit.
+        used: number of different n-grams in the training texts.
+        classes: number of classes.
+        most: at most this many buckets.
     """
     limit = min(most, max(_MOST_NUMBERS // classes, _FEWEST_BUCKETS))
     wanted = max(1 << max(2 * used - 1, 1).bit_length(), _FEWEST_BUCKETS)
@@ -54,12 +54,13 @@ def bucket_count(used: int, classes: int, most: int = MOST_BUCKETS) -> int:
 def join(
     model: Classifier, weights: NGramWeights, deep_share: float, linear_share: float
 ) -> Classifier:
-    """Return the classifier whose logits are deep_share times those of a model and linear_share
-    times those of a linear one.
+    """Return a classifier with the logits deep_share * (logits of the model) + linear_share *
+    (logits of the linear classifier).
 
     Args:
-        model: a classifier of texts without a linear part; it stays as it is.
-        weights: of the linear one.
+        model: a text classifier without a linear part; it stays as it is.
+        weights: weights of the linear classifier.
+        deep_share, linear_share: factors on the logits.
     """
     buckets = len(weights.rarity)
     config = config_for_fine_tuning(model.config, linear_buckets=buckets)

@@ -1,4 +1,4 @@
-"""Metrics of a training while it runs: files for TensorBoard, and a service."""
+"""Loggers of a running training's metrics: files for TensorBoard, Weights & Biases, MLflow."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Below the folder of a run; `tensorboard --logdir runs` shows those of all runs.
+# Folder in the folder of a run; `tensorboard --logdir runs` shows all runs.
 TENSORBOARD = "tensorboard"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
 
-# What the runs of one machine are called together by a service.
+# Name under which a service lists all runs.
 _PROJECT = "tfx-transformer"
 
 Settings = Mapping[str, Any]
@@ -24,11 +24,11 @@ Settings = Mapping[str, Any]
 
 class EventFiles(keras.callbacks.Callback):
     """Writes the logs of each epoch for TensorBoard, as Keras's own callback does: scalars named
-    `epoch_<name>`, those of the validation in a folder of their own. Keras's needs the package
-    tensorboard; this one needs it only to look at them.
+    `epoch_<name>`, those of the validation in a folder of their own. Keras's callback needs the
+    package tensorboard; this one does not.
 
     Args:
-        folder: of the files.
+        folder: where the files are written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,12 +62,12 @@ class EventFiles(keras.callbacks.Callback):
 def logging_to(
     folder: Path, service: str, settings: Settings
 ) -> Iterator[list[keras.callbacks.Callback]]:
-    """Yield callbacks of `fit` that log each epoch, and end what they have begun.
+    """Yield callbacks of `fit` that log each epoch; close the service's run at the end.
 
     Args:
-        folder: of the run.
-        service: "wandb" or "mlflow", whose package is installed; "": none.
-        settings: of the run, as JSON values.
+        folder: folder of the run.
+        service: "wandb" or "mlflow"; its package must be installed; "": none.
+        settings: settings of the run, as JSON values.
     """
     files = EventFiles(folder / TENSORBOARD)
     if not service:
@@ -78,7 +78,7 @@ def logging_to(
 
 
 def remove_logs(folder: Path) -> None:
-    """Remove the files of TensorBoard that an earlier run left in its folder."""
+    """Remove the TensorBoard files of an earlier run in this folder."""
     shutil.rmtree(folder / TENSORBOARD, ignore_errors=True)
 
 

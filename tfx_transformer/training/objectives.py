@@ -1,4 +1,4 @@
-"""The objectives of pre-training: to continue texts, or to fill in hidden tokens."""
+"""The objectives of pre-training: to predict the next token, or masked tokens."""
 
 from __future__ import annotations
 
@@ -23,10 +23,13 @@ from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 class Objective:
     """One kind of pre-training.
 
-    model: its class; special_tokens: that its tokenizer has beside those of every one; batches:
-    (tokens, tokenizer, length=, batch_size=, …) -> `tf.data.Dataset`; measures: of the held-out
-    text, its metrics; jit_compile: whether all batches are of one shape; prompts: (held out,
-    tokenizer) -> texts to show what the model writes, if it does.
+    Attributes:
+        model: class of the model.
+        special_tokens: tokens of its tokenizer next to those that every tokenizer has.
+        batches: (tokens, tokenizer, length=, batch_size=, …) -> `tf.data.Dataset`.
+        measures: held-out text -> metrics.
+        jit_compile: True if all batches have one shape.
+        prompts: (held-out text, tokenizer) -> prompts of the previews; [] if it writes no text.
     """
 
     model: type[keras.Model]
@@ -38,7 +41,7 @@ class Objective:
 
     @property
     def task(self) -> str:
-        """The name of the model's kind in a bundle."""
+        """The task of the model, as a bundle names it."""
         return self.model.task
 
     def writer(self, model: keras.Model, tokenizer: Tokenizer):

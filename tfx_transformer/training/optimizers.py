@@ -87,8 +87,8 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         states = [*self._trainable_variables, *self.variables]
         before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
         super().apply(grads, trainable_variables)
-        # What was applied is taken back: a branch around it could neither assign on JAX nor be
-        # left by the replicas of a strategy of TensorFlow.
+        # A bad update is undone afterwards: a branch around it could not assign on JAX, and the
+        # replicas of a TensorFlow strategy could not skip it.
         values = [
             ops.where(finite, ops.convert_to_tensor(state), old)
             for state, old in zip(states, before, strict=True)
@@ -101,7 +101,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         super().update_step(gradient, variable, learning_rate * ops.cast(rate, variable.dtype))
 
     def _update_model_variables_moving_average(self, trainable_variables):
-        """Keras' update, with a momentum that rises to `ema_momentum`."""
+        """Update the averages as Keras does, with a momentum that rises to `ema_momentum`."""
         step = ops.cast(self.iterations, "float32")
         momentum = ops.minimum(self.ema_momentum, step / (9 + step))
         for variable, average in zip(
@@ -117,7 +117,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
 
 def _finite(gradients):
     """Return bool (): True if the norm of all gradients, on all replicas, is a finite number."""
-    # The gradient of a table that is looked up in holds the rows that were: its `values`.
+    # The gradient of an embedding table has only the rows that were looked up, in `values`.
     values = [getattr(g, "values", g) for g in gradients if g is not None]
     norms: list[Any] = [ops.sum(ops.square(ops.cast(value, "float32"))) for value in values]
     squares = sum(norms)
@@ -130,17 +130,17 @@ def _finite(gradients):
 
 
 def sync_variables(model: keras.Model) -> None:
-    """Give the variables of a model and of its optimizer the values that training has reached.
+    """Set the variables of a model and of its optimizer to the current values of the training.
 
-    On JAX Keras keeps these apart from the variables while `fit` runs; on other backends nothing
-    is to be done.
+    On JAX, Keras keeps the values apart from the variables while `fit` runs; on other backends the
+    variables have them already.
     """
     if keras.backend.backend() == "jax":
         model.jax_state_sync()
 
 
 def _strategy():
-    """Return the strategy of TensorFlow that distributes the training, or None."""
+    """Return the TensorFlow strategy that distributes the training, or None."""
     if keras.backend.backend() != "tensorflow":
         return None
     import tensorflow as tf
@@ -149,7 +149,7 @@ def _strategy():
 
 
 def _assign(variables, values):
-    """Assign to each variable, under a strategy to its copy on every replica."""
+    """Assign a value to each variable; with a strategy, to its copy on every replica."""
     if _strategy() is None:
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
@@ -197,10 +197,10 @@ def adamw(
         clip_norm: largest norm of all gradients together (Pascanu et al. 2013); None: no limit.
         beta_2: 0.98 as in Vaswani et al. (2017), 5.3.
         layer_decay: see `AdamW`.
-        average: the model that training ends with is a moving average of the weights with this
-            momentum, such as 0.999 (Polyak & Juditsky 1992), which `AdamW` lowers in the first
-            steps; 0: the weights themselves. While training, `keras.callbacks.SwapEMAWeights`
-            validates it.
+        average: momentum of a moving average of the weights, such as 0.999 (Polyak & Juditsky
+            1992), which the final model has; `AdamW` lowers it in the first steps. 0: the final
+            model has the weights themselves. `keras.callbacks.SwapEMAWeights` validates with the
+            averages during training.
     """
     check_rates(learning_rate, warmup_steps, layer_decay, average)
     return AdamW(
@@ -216,7 +216,7 @@ def adamw(
 
 
 def _schedule(learning_rate: float, warmup_steps: int, decay: str, total_steps: int | None):
-    """Return the rate as a schedule, or as the number it always is."""
+    """Return the rate as a schedule, or as a number if it is constant."""
     if decay == "cosine":
         if total_steps is None:
             raise ValueError("adamw: decay='cosine' needs total_steps.")

@@ -1,5 +1,5 @@
-"""The past of a bundle that a training begins with: its labels, and the rows it has seen, which no
-later training holds out."""
+"""The past of the bundle that a training starts from: its labels, and the rows that it has seen,
+which a later training does not hold out."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from tfx_transformer.data.splits import Split, row_sum
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
-# Share of the labels in the data that the base must know for a training that goes on with them.
+# A training goes on with the labels of the base if it knows this share of the data's labels.
 _SHARE = 0.5
-# Rows up to which a bundle keeps their split: four bytes each.
+# Most rows whose split a bundle keeps: four bytes each.
 _MOST_ROWS = 2_000_000
 
 
 class Past:
-    """The past of the model that a training begins with; nothing is known of one that is not a
-    bundle of this package.
+    """The past of the model that a training starts from; empty unless it is a bundle of this
+    package.
 
     Args:
         base: a bundle, or another source of `from_pretrained`, or "".
 
     Attributes:
-        path: of the bundle; None: it is not one.
-        labels: names of its classes that the training goes on with; empty of another task, or of
-            other labels: then its read-out is made anew.
-        split: the rows it was trained on and those it held out; None: it does not say.
+        path: path of the bundle; None if it is not one.
+        labels: names of its classes, if the training goes on with them; empty for another task or
+            other labels, whose read-out is new.
+        split: the rows it was trained on and those it held out; None if it has no record of them.
         corrections: rows whose label a later table has changed.
-        notes: what was found out about the rows, for the terminal.
+        notes: findings about the rows, for the terminal.
 
     Raises:
         InputError: the bundle cannot be read.
@@ -63,7 +63,7 @@ class Past:
 
     @property
     def is_comparable(self) -> bool:
-        """True if no row held out now is one that the base may have been trained on."""
+        """True if the base cannot have been trained on rows that are held out now."""
         return self.path is not None and (self.split is not None or self._has_table)
 
     def is_of(self, task: str) -> bool:
@@ -84,17 +84,17 @@ class Past:
         seed: int,
         multi_label: bool = False,
     ) -> tuple[Any, Any]:
-        """Return the examples to train on and those held out.
+        """Return the examples to train on and the held-out ones.
 
-        Rows that the base was trained on are trained on again, and those that it held out stay held
-        out, by the record in its bundle. Of new rows a share is held out, unless there is a table
-        for that; never one whose label the base may have given itself.
+        By the record in its bundle, rows that the base was trained on are trained on again, and
+        rows that it held out stay held out. A share of the new rows is held out, unless there is a
+        table of held-out rows; a row whose label the base may have predicted is never held out.
 
         Args:
-            train: of one table or several, labelled.
-            held_out: of a table of its own; None: a share of `train` is held out.
+            train: labelled examples of one table or several.
+            held_out: examples of a table of their own; None: a share of `train` is held out.
             split: (examples, share, seed) -> both parts.
-            share, seed: of `split`.
+            share, seed: arguments of `split`.
             multi_label: True if a row may have several labels.
 
         Raises:
@@ -129,7 +129,7 @@ class Past:
             inside = sorted(inside + new)
         if not outside or not inside:
             raise InputError(
-                f"{train.path}: it holds none of the rows that {self.path} "
+                f"{train.path}: it has none of the rows that {self.path} "
                 f"{'holds out' if not outside else 'may be trained on'}.\n"
                 f"  Name the table of {self.path} first, so that it forgets nothing:\n"
                 f"  first.csv,{os.path.basename(str(train.path))}; or give held-out rows of "
@@ -177,8 +177,8 @@ class Past:
         return sides
 
     def _compare_labels(self, train: Any, multi_label: bool) -> None:
-        """Forget the labels of the base where the data have mostly others, or another kind; else
-        note the new ones."""
+        """Forget the labels of the base if the data have mostly others, or labels of another kind;
+        else note the new ones."""
         if not self.labels or not isinstance(getattr(train, "labels", None), list):
             self.labels = []
             return
@@ -206,7 +206,7 @@ class Past:
         return [found.labels for found in self.open().classify(inputs)]
 
     def open(self) -> Any:
-        """Return what answers for the base: its TFLite file where it has one, else by Keras.
+        """Return the predictor of the base: its TFLite file if it has one, else its Keras model.
 
         Raises:
             InputError: it is damaged.
@@ -228,12 +228,12 @@ class Past:
 
 
 def split_of(read: Sequence[Any], past: Past) -> Split | None:
-    """Return the split of what was read, training and held-out examples, and of the past; None of
-    other things, such as files of tokens, and of more rows than a bundle is to keep.
+    """Return the split of the examples, joined with that of the past; None for other data, such as
+    token files, and for more rows than a bundle keeps.
 
     Args:
         read: training examples and held-out ones.
-        past: of the base.
+        past: past of the base.
     """
     if len(read) != 2 or not all(isinstance(part, Examples) for part in read):
         return None
@@ -250,7 +250,7 @@ def _is_bundle(path: Path) -> bool:
 
 
 def _with_first(held_out: Any, train: Any) -> Any:
-    """Return held-out examples and those of the training as of tables, the held-out ones first."""
+    """Return the examples of all tables, joined: the held-out ones first, then the training's."""
     path = str(train.path)
     if train.tables is None:
         return join_examples([held_out, train], path)
@@ -269,8 +269,8 @@ def _with_first(held_out: Any, train: Any) -> Any:
 def _split_places(
     both: Any, new: Sequence[int], split: Callable[..., tuple[Any, Any]], share: float, seed: int
 ) -> tuple[list[int], list[int]]:
-    """Return the places of new examples to train on and of those to hold out; none where no label
-    has two different ones."""
+    """Return the places of new examples to train on and of those to hold out; all are trained on
+    if they cannot be split."""
     numbered = dataclasses.replace(both.take(new), rows=list(new))
     try:
         inside, outside = split(numbered, share, seed)

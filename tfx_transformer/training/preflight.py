@@ -16,7 +16,7 @@ from tfx_transformer.training.folder import CHECKPOINTS
 from tfx_transformer.training.identity import Identity, differences
 from tfx_transformer.training.limits import check_ends, check_rates, rounds
 
-# Settings that count something, and the least of each.
+# Settings that are counts, and the least of each.
 _COUNTS = {
     "batch_size": 1,
     "epochs": 0,
@@ -42,21 +42,21 @@ _FIELDS = {
     "patch_size": "patch_size",
     "pooling": "pooling",
 }
-# Of a new model whose own vocabulary is not known yet.
+# Vocabulary size of a new model as long as it is not known.
 _SOME_TOKENS = 1000
 
 
 def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | None = None) -> None:
-    """Raise if a run with these settings cannot come to an end.
+    """Raise if a run with these settings is bound to fail.
 
     Args:
-        settings: of the run, by the names of the recipe's parameters.
+        settings: settings of the run, by the names of the recipe's parameters.
         recipe: the function whose arguments they are; see `Run`.
 
     Raises:
-        InputError: a number is out of range; the base, or the tokenizer, is not there; the
-            architecture is impossible; a package is not installed; or the folder of the run holds
-            an interrupted run of other settings.
+        InputError: a number is out of range; the base or the tokenizer is missing; the
+            architecture is impossible; a package is not installed; or the folder of the run has an
+            interrupted run with other settings.
     """
     _check_numbers(settings)
     _check_interrupted(settings, recipe)
@@ -75,7 +75,7 @@ def check_logger(name: str) -> None:
         name: "wandb" or "mlflow"; "": none.
 
     Raises:
-        InputError: the command that installs it is named.
+        InputError: it is not installed; the message has the command that installs it.
     """
     if name and importlib.util.find_spec(name) is None:
         raise InputError(f"--log {name}: the package is not installed.\n  pip install {name}")
@@ -99,12 +99,12 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
 
 
 def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:
-    """Raise if an interrupted run of that name had other settings, and is to be left alone."""
+    """Raise if an interrupted run of that name had other settings and may not be replaced."""
     folder = Path("runs", settings["name"])
     before = Checkpoints(folder / CHECKPOINTS).peek() if folder.is_dir() else None
     if before is None:
         return
-    # What is empty may be filled in by the recipe; `Run` compares it then.
+    # The recipe may fill in empty settings; `Run` compares them then.
     given = {name: value for name, value in settings.items() if value not in ("", None)}
     found = Identity({**before["settings"], **given}, recipe).changes(before)
     if found and not settings.get("overwrite"):
@@ -112,14 +112,14 @@ def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] |
 
 
 def _check_base(source: str) -> None:
-    """Raise if a model to begin with is not there, or is of a family that is not known."""
+    """Raise if the base is missing or of an unknown family."""
     from tfx_transformer.models.pretrained import check_source
 
     check_source(source)
 
 
 def _check_architecture(settings: Mapping[str, Any]) -> None:
-    """Raise if no model has the sizes that are asked for."""
+    """Raise if no model can have these sizes."""
     if "size" not in settings:
         return
     if settings.get("tokenizer"):

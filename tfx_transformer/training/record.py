@@ -1,4 +1,4 @@
-"""The tables and figures that a run leaves as files of its folder."""
+"""The tables and figures that a run writes into its folder."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tfx_transformer.training.terminal import visible_text
 
 
 class Summary(Protocol):
-    """Figures of what was read; `data` has one for each kind of data."""
+    """Figures of the data; `data` has a summary for each kind of data."""
 
     name: str
     path: str
 
     def lines(self) -> list[str]:
-        """The figures, for a terminal."""
+        """Return the figures as lines for a terminal."""
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as JSON values; "tokens": of one epoch."""
+        """Return the figures as JSON values; "tokens" are those of one epoch."""
 
     def panels(self, max_length: int) -> tuple[Mapping[str, Sequence[int]], int]:
-        """The lengths to draw, for each panel of the picture, and the most that a model reads."""
+        """Return the lengths to draw for each panel of the picture, and the model's limit."""
 
 
 class Record:
@@ -74,7 +74,7 @@ class Record:
         self._folder.write_json("cost.json", cost.to_dict())
 
     def metrics(self, history: Mapping[str, Sequence[float]]) -> pandas.DataFrame:
-        """Write metrics.csv and return it: one row an epoch, which are counted from 1."""
+        """Write metrics.csv and return it: a row for each epoch, counted from 1."""
         metrics = pandas.DataFrame(history)
         metrics.insert(0, "epoch", range(1, len(metrics) + 1))
         self._folder.write_table("metrics.csv", metrics)
@@ -90,7 +90,7 @@ class Record:
         """Write samples.csv, what the trained model wrote for held-out texts.
 
         Args:
-            references: what should come out; none: that is not known.
+            references: the expected outputs; empty if they are not known.
         """
         table = {"source": map(visible_text, texts), "written": written}
         if references:
@@ -98,8 +98,8 @@ class Record:
         self._folder.write_table("samples.csv", pandas.DataFrame(table))
 
     def pairs(self, pairs: Mapping[str, Sequence[Any]]) -> None:
-        """Write pairs.csv, held-out pairs of texts with what an embedder makes of them: the second
-        text that is the nearest and the rank of the own one, or score and cosine."""
+        """Write pairs.csv, held-out pairs of texts with the nearest second text and the rank of
+        their own, or with score and cosine."""
         self._folder.write_table("pairs.csv", pandas.DataFrame(pairs))
 
     def classes(self, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -114,7 +114,7 @@ class Record:
     def predictions(
         self, truth: Sequence[float], predicted: Sequence[float], mistakes: Sequence[Any]
     ) -> None:
-        """Write predictions.csv, the number of each held-out example and the one predicted, and
+        """Write predictions.csv, the true and the predicted number of each held-out example, and
         mistakes.csv, the largest errors; see `evaluation.numbers`."""
         table = pandas.DataFrame({"target": truth, "prediction": predicted})
         self._folder.write_table("predictions.csv", table, float_format="%.7g")
@@ -129,9 +129,9 @@ def best_epoch(metrics: pandas.DataFrame, judged: str, grain: float) -> pandas.S
     """Return the row of the epoch whose weights `BestWeights` keeps.
 
     Args:
-        metrics: of `Record.metrics`.
+        metrics: see `Record.metrics`.
         judged: "val_loss", or a score to maximise.
-        grain: of `BestWeights`.
+        grain: see `BestWeights`.
     """
     scores = metrics[judged] * (1 if judged == "val_loss" else -1)
     return metrics.iloc[np.lexsort((metrics["val_loss"], in_grains(scores, grain)))[0]]

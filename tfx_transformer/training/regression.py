@@ -1,4 +1,4 @@
-"""The run of a regressor: its errors on held-out examples, beside those of simpler methods."""
+"""The run of a regressor: its errors on held-out examples, next to those of baselines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BASELINES = {
 
 
 class RegressorRun(Run):
-    """One training run of a regressor; arguments as of `Run`."""
+    """One training run of a regressor; the arguments are those of `Run`."""
 
     def watch(
         self,
@@ -42,16 +42,16 @@ class RegressorRun(Run):
         average: bool = False,
     ) -> list[keras.callbacks.Callback]:
         """Return callbacks of `fit`: progress, early stopping on R² of held-out examples with the
-        best weights kept, a limit on time if `minutes` is not 0.
+        best weights kept, a time limit if `minutes` is not 0.
 
         Args:
-            predictor: of `models.predicting`, for the model that is trained.
-            held_out: examples that training does not show.
-            scale: by which the numbers are standardized.
-            patience: epochs without a better R² after which training ends.
+            predictor: predictor of the model in training; see `models.predicting`.
+            held_out: examples that training does not see.
+            scale: mean and deviation that standardize the numbers.
+            patience: training ends after this many epochs without a better R².
             minutes: limit of training and validation together.
-            average: True if the optimizer keeps a moving average of the weights: that is what is
-                judged and kept then.
+            average: True if the optimizer keeps a moving average of the weights, which is then
+                scored and kept.
 
         Raises:
             InputError: a limit is out of range, or all held-out numbers are the same.
@@ -60,8 +60,8 @@ class RegressorRun(Run):
         if len(set(held_out.numbers)) < 2:
             raise InputError(
                 f"{held_out.path}: all held-out numbers are the same.\n"
-                "  Expected different ones: how they are told apart is what is judged. Hold out "
-                "more rows."
+                "  Expected different numbers, as R² is their explained variance. Hold out more "
+                "rows."
             )
         self.predictor, self.held_out, self.scale = predictor, held_out, scale
         self.truth = np.asarray(held_out.numbers, "float64")
@@ -77,10 +77,10 @@ class RegressorRun(Run):
         return [*swap, HeldOutScore("r2", r2), Progress(self.tokens_per_epoch), *ends]
 
     def in_units(self, model: Regressor) -> Regressor:
-        """Return a float32 model that answers in the units of the data.
+        """Return a float32 model that predicts in the units of the data.
 
         Args:
-            model: that was trained, without adapters.
+            model: the trained model, without adapters.
         """
         tokenizer = self.predictor.tokenizer
         made = in_units(model, *self.scale)
@@ -103,13 +103,13 @@ class RegressorRun(Run):
         run.
 
         Args:
-            model: of `in_units`.
-            trained: that was fitted, whose history is written.
-            train: the examples of the training, for what simpler methods reach.
+            model: the model of `in_units`.
+            trained: the fitted model, whose history is written.
+            train: the training examples, for the baselines.
 
-        Returns: "training", "scores", "data" and "example" as `Run.finish`; "target": column, mean
-            and deviation of the training numbers; "text_columns", how many texts a row has, and of
-            several their "columns".
+        Returns: "training", "scores", "data" and "example" as `Run.finish` takes them; "target":
+            column, mean and deviation of the training numbers; "text_columns": count of texts in a
+            row, and their "columns" if there are several.
         """
         _, training = self._write_metrics(trained, "val_r2")
         inputs = self.held_out.inputs
@@ -136,7 +136,7 @@ class RegressorRun(Run):
     def _conclude(
         self, predicted: np.ndarray, texts: list[str], train: ScoredTexts
     ) -> dict[str, dict[str, Any]]:
-        """Note the conclusion, and return the scores of the mean and of a linear model."""
+        """Set the conclusion, and return the scores of the mean and of a linear model."""
         before = list(map(as_text, train.inputs))
         baselines = {
             "mean": np.full(len(self.truth), self.scale.mean),

@@ -1,4 +1,4 @@
-"""Files of a run for its report: intervals, explanations, costs of the exports, the command."""
+"""The files of a run for its report: intervals, explanations, costs of the exports, its command."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class RunReport:
         recipe: the function whose arguments they are.
 
     Attributes:
-        costs: "file" and "milliseconds" an example of each file that was exported.
+        costs: "file" and "milliseconds" per example of each exported file.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class RunReport:
         self._explain: Callable[[], list[dict[str, Any]]] | None = None
 
     def saved(self, path: Path, model: keras.Model) -> None:
-        """Note which bundle was written, and what model is in it."""
+        """Record the path of the bundle, and the task and parameters of its model."""
         self._bundle = path
         self._run |= {
             "bundle": str(path),
@@ -105,7 +105,7 @@ class RunReport:
         Args:
             generator: of the model.
             inputs, written, references: held-out texts, side by side.
-            scores: of them.
+            scores: scores of the written texts.
             score: (written, references) -> scores.
             known: intervals of scores that are not of written texts.
         """
@@ -255,8 +255,8 @@ class RunReport:
             ratings: of the pairs, if they have some.
             scores: of them.
             score: (vectors of first texts, of second texts, ratings) -> scores.
-            each: float (pairs,): the rank of a pair's second text among all; of rated pairs the
-                cosine.
+            each: float (pairs,): the cosine of each rated pair, else the rank of its second text
+                among all.
             baselines: scores of simpler methods by name.
         """
         if ratings:
@@ -282,10 +282,10 @@ class RunReport:
     def write(self, verified: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Write run.json, exports.json if the exports are made, report.html and the list of runs.
 
-        Nothing that fails here ends the run: the model is saved.
+        A failure here does not end the run, as the model is saved.
 
         Args:
-            verified: of `export.everything`; None: the exports are not made yet.
+            verified: result of `export.everything`; None: the exports are not made yet.
         """
         try:
             self._run["seconds"] = round(time.monotonic() - self._begin, 1)
@@ -313,7 +313,7 @@ class RunReport:
         baselines: Mapping[str, Mapping[str, Any]] | None = None,
         **more: Any,
     ) -> None:
-        """Write evaluation.json: each score with its interval, and what simpler methods reach."""
+        """Write evaluation.json: each score with its interval, and the scores of the baselines."""
         table = {
             name: {"value": value} | _ends(intervals.get(name))
             for name, value in scores.items()
@@ -365,8 +365,8 @@ def explain_numbers(
         inputs: texts, or the texts of rows.
         truth, predicted: float (n,).
 
-    Returns: of each what `worst_mistakes` does, "texts", and "pieces", whose weights are in
-        standard deviations of the true numbers; "deviation" is one.
+    Returns: for each error the keys of `worst_mistakes`, "texts", "pieces" and "deviation": the
+        standard deviation of the true numbers, in which the weights of the pieces are given.
     """
     places = [str(place) for place in range(len(inputs))]
     deviation = float(np.std(truth)) or 1.0
@@ -396,28 +396,28 @@ def _ends(interval: Interval | None) -> dict[str, float]:
 def _several_intervals(
     probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]
 ) -> dict[str, Interval | None]:
-    def of(measure: str) -> Interval | None:
+    def interval(measure: str) -> Interval | None:
         return bootstrap_interval(
-            lambda chosen: score_multi_label(probabilities[chosen], truth[chosen], names)[measure],
+            lambda rows: score_multi_label(probabilities[rows], truth[rows], names)[measure],
             len(probabilities),
         )
 
-    return {measure: of(measure) for measure in ("micro_f1", "macro_f1", "exact_match")}
+    return {measure: interval(measure) for measure in ("micro_f1", "macro_f1", "exact_match")}
 
 
 def _spearman_interval(cosines: np.ndarray, ratings: np.ndarray) -> Interval | None:
     from tfx_transformer.vectors import spearman
 
-    def of(chosen: np.ndarray) -> float:
-        if len(set(ratings[chosen])) == 1:
+    def correlation(rows: np.ndarray) -> float:
+        if len(set(ratings[rows])) == 1:
             return float("nan")
-        return float(spearman(cosines[chosen], ratings[chosen]))
+        return float(spearman(cosines[rows], ratings[rows]))
 
-    return bootstrap_interval(of, len(ratings))
+    return bootstrap_interval(correlation, len(ratings))
 
 
 def _processor() -> str:
-    """Return the name of this machine's processor, if the system says it, and its cores."""
+    """Return the name of this machine's processor, if it is known, and its count of cores."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
         name = next(line.partition(":")[2].strip() for line in lines if "model name" in line)
@@ -430,7 +430,7 @@ def _recipe(recipe: Callable[..., Any] | None, folder: Path) -> dict[str, str]:
     """Return the name of a recipe, and the command that replays the run."""
     try:
         file = Path(inspect.getfile(recipe))
-    except TypeError:  # none, or one that was typed
+    except TypeError:  # None, or typed into a session
         return {}
     own = file.resolve() in [path.resolve() for path in resources.recipes()]
     command = ["tfx-transformer", "run", file.stem] if own else ["python", str(file)]

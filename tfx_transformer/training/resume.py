@@ -1,5 +1,5 @@
-"""Checkpoints while a model trains, and a training that goes on from one: at the very step, to the
-very same weights."""
+"""Checkpoints while a model trains; a training that goes on from one makes the same steps and ends
+with the same weights."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 class Resume(keras.callbacks.Callback):
     """Writes checkpoints while `fit` runs, and begins from the newest one.
 
-    A checkpoint holds what training depends on: trained weights, optimizer with its moving
+    A checkpoint has all that training depends on: trained weights, optimizer with its moving
     averages, the state of every random generator, metrics of the epoch so far, the best weights,
-    history and state of the other callbacks. Frozen weights are the base's, which is loaded again.
+    history and state of the other callbacks. Frozen weights are loaded from the base again.
 
-    One is written at the beginning, after the last step of each epoch, before validation, after
-    some minutes within an epoch, and when a signal ends the training. Steps of the epoch that were
-    made before are passed over: `fit` counts them, and nothing is computed. Validation of an epoch
-    is repeated if need be.
+    A checkpoint is written at the beginning, after the last step of each epoch (before validation),
+    after some minutes within an epoch, and when a signal ends the training. Steps that were made
+    before are skipped: `fit` counts them, but nothing is computed. The validation of an epoch is
+    repeated if it was interrupted.
 
     Args:
-        store: of the run.
-        callbacks: the other ones of `fit`, which are called before this one. What each
-            `ResumableCallback` among them knows is kept.
-        batches: of the training.
-        steps: of an epoch.
-        kept: JSON values that are written into each checkpoint.
-        minutes: after which one is written within an epoch; 0: none.
+        store: checkpoints of the run.
+        callbacks: the other callbacks of `fit`, which are called before this one. The state of
+            each `ResumableCallback` among them is kept.
+        batches: training batches.
+        steps: steps of an epoch.
+        kept: JSON values to write into each checkpoint.
+        minutes: minutes between checkpoints within an epoch; 0: none within an epoch.
     """
 
     def __init__(
@@ -65,8 +65,8 @@ class Resume(keras.callbacks.Callback):
 
     @property
     def epoch(self) -> int:
-        """The epoch that `fit` begins with, counted from 0: one whose last step is made still has
-        to be validated."""
+        """The epoch that `fit` begins with, counted from 0; after the last step of an epoch it is
+        still that epoch, which has to be validated."""
         return max(self.first - 1, 0) // self.steps
 
     def begin(self, model: keras.Model) -> bool:
@@ -88,21 +88,21 @@ class Resume(keras.callbacks.Callback):
         return found is not None
 
     def place(self) -> str:
-        """Return, in words, where it goes on."""
+        """Return the place where training goes on, in words."""
         made = self.first - self.epoch * self.steps
         path = self.store.path(self.first)
         return f"epoch {self.epoch + 1}, step {made} of {self.steps} ({path})"
 
     @contextlib.contextmanager
     def fitting(self) -> Iterator[None]:
-        """Pass over steps made before and handle signals, while `fit` runs in the block."""
+        """Skip steps made before, and handle signals, while `fit` runs in the block."""
         model = self.model
         model.make_train_function()
         train = model.train_function
 
         def train_or_pass(*arguments):
-            # The step that follows is `step + 1`, and `first` of them are made. On JAX a step is
-            # given the state of training before its iterator, and returns it after its logs.
+            # `passing` is True if the next step was made before. On JAX a step takes the state of
+            # the training before its iterator, and returns it after its logs.
             if not self.passing:
                 return train(*arguments)
             return (self.logs, arguments[0]) if len(arguments) > 1 else self.logs
@@ -156,7 +156,7 @@ class Resume(keras.callbacks.Callback):
             self._leave()
 
     def _on_signal(self, number, frame):
-        """Leave at once if nothing is to be saved, else after the step or what is being written."""
+        """Leave at once if the last step is saved, else after the step or the write under way."""
         self.signal = number
         if self.saved == self.step and not self.writing:
             self._leave()
@@ -172,8 +172,8 @@ class Resume(keras.callbacks.Callback):
         raise SystemExit(128 + self.signal)
 
     def _stay_ended(self):
-        """Raise `SystemExit` again: where a signal interrupts TensorFlow as it traces a function,
-        it may be caught there, and becomes another error or none."""
+        """Raise `SystemExit` again: if a signal interrupts TensorFlow while it traces a function,
+        TensorFlow may catch the exit, or replace it by another error."""
         if self.ended:
             raise SystemExit(128 + self.signal)
 
@@ -211,7 +211,7 @@ class Resume(keras.callbacks.Callback):
         return arrays
 
     def _resumable(self) -> Iterator[tuple[str, ResumableCallback]]:
-        """Each callback that goes on, by its place among all of them."""
+        """Yield the place of each resumable callback among all callbacks, and the callback."""
         for index, callback in enumerate(self.callbacks):
             if isinstance(callback, ResumableCallback):
                 yield str(index), callback
@@ -248,12 +248,12 @@ class Resume(keras.callbacks.Callback):
 
 def _as_array(variable: keras.Variable) -> np.ndarray:
     array = np.asarray(keras.ops.convert_to_numpy(variable.value))
-    # safetensors' NumPy has no bfloat16; float32 holds every number of it.
+    # NumPy in safetensors has no bfloat16; float32 represents all its numbers.
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
 def _build_metrics(model: keras.Model, batch) -> None:
-    """Make the variables of all metrics, which otherwise the first step makes."""
+    """Make the variables of all metrics; without this, the first step makes them."""
     x, y, weights = (*batch, None)[:3]
     model.compute_metrics(x, y, model(x, training=False), weights)
     model.reset_metrics()

@@ -1,4 +1,4 @@
-"""One training run: its folder, checkpoints, files, pictures, and what it says, put together."""
+"""One training run: its folder, checkpoints, files, pictures and terminal output, put together."""
 
 from __future__ import annotations
 
@@ -49,49 +49,50 @@ from tfx_transformer.training.record import Record, Summary, best_epoch
 from tfx_transformer.training.reporting import RunReport
 from tfx_transformer.training.terminal import result_lines, written_scores_line
 
-# Samples that are written and scored at the end; `evaluate` does so for a whole test file.
+# At most so many samples are written and scored at the end; `evaluate` scores a whole test file.
 _SAMPLES = 500
 
 
 class Run:
-    """One training run, which goes on if it was interrupted; all it leaves is in runs/<name>/.
+    """One training run, which goes on if it was interrupted; all its files are in runs/<name>/.
 
     It puts together the folder and its manifest (`RunFolder`), checkpoints (`Checkpoints`, `fit`),
-    tables and figures (`Record`), pictures (`RunPictures`) and what the terminal says (`terminal`).
+    tables and figures (`Record`), pictures (`RunPictures`) and the lines of the terminal
+    (`terminal`).
 
     Args:
-        name: of the folder below `root`. The files that an earlier run of that name left are
-            removed, unless it was interrupted and had other settings; all else there stays.
+        name: name of the folder below `root`. The files of an earlier run of that name are removed,
+            unless it was interrupted and had other settings; all other files there stay.
         settings: the run's settings, as JSON values. With "overwrite" an interrupted run of other
-            settings is replaced too; "save_minutes" is how often a checkpoint is written within an
+            settings is replaced too; "save_minutes" are the minutes between checkpoints within an
             epoch.
         root: folder of all runs.
         recipe: the function whose arguments the settings are. Those annotated with `Path` are files
-            or folders: an interrupted run does not go on when they have changed. Its defaults are
-            what an earlier version of it did where it had no such setting.
-        past: what the model that the training begins with has seen; None: nothing is known of it.
+            or folders: an interrupted run does not go on if they have changed. Its defaults are the
+            values of settings that an earlier version of it did not have.
+        past: the past of the model that the training starts from; None: unknown.
 
     Raises:
-        InputError: Keras is neither on TensorFlow nor on JAX, the name is not one, an interrupted
-            run of other settings is there or a file that no run wrote, another process is writing
-            there, or the folder cannot be written.
+        InputError: the backend of Keras is neither TensorFlow nor JAX; the name cannot be a
+            folder's; the folder has an interrupted run of other settings, or a file that no run
+            wrote; another process is writing there; or the folder cannot be written.
 
     Attributes:
-        folder: its path.
+        folder: path of its folder.
         goes_on: True if an interrupted run of that name goes on.
-        overwrite: True if its bundle may replace one that is there: that was asked for, or an
+        overwrite: True if its bundle may replace an existing one: with "overwrite", or if an
             interrupted run goes on, which may have written it.
         file: path of the training data.
         files: paths of all data that were read.
         contents: digests of the data that were read from memory.
-        rows: of the training data, for messages; None: they have none.
+        rows: rows of the training data, for messages; None: they have none.
         tokens_per_epoch: tokens, or images, that one epoch trains on.
-        grain: of the score that is judged; see `BestWeights`.
-        facts: of the data, for the model card; see `facts`.
-        conclusion: what held-out examples say of the model; None: nothing yet.
-        comparison: with the model that it began with, on the same examples; None: there is none.
-        split: the rows of training and those held out, for a later training; None: not known yet.
-        bundle: path of the trained model; None: it is not saved yet.
+        grain: grain of the monitored score; see `BestWeights`.
+        facts: facts of the data for the model card; see `facts`.
+        conclusion: conclusion on the model from held-out examples, if known already.
+        comparison: comparison with its base on the same examples, if any.
+        split: the training rows and the held-out ones, for a later training, if known already.
+        bundle: path of the trained model, if it is saved already.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class Run:
 
     @property
     def conclusion(self) -> Conclusion | None:
-        """The conclusion on the model, with its comparison with the one that it began with."""
+        """The conclusion on the model, with the comparison with its base."""
         if self._conclusion is None or self.comparison is None:
             return self._conclusion
         return dataclasses.replace(self._conclusion, comparison=self.comparison)
@@ -158,12 +159,12 @@ class Run:
         self._conclusion = value
 
     def show_data(self, summaries: Sequence[Summary], *read: Any, max_length: int = 0) -> None:
-        """Print what was read, list the rows that were skipped, and draw how long the texts are.
+        """Print a summary of the data, list the skipped rows, and draw the lengths of the texts.
 
         Args:
-            summaries: of the training data, then of others.
-            read: what was read, for each summary: examples or a `TokenFile` of `data`.
-            max_length: of the model, a line in the picture.
+            summaries: summary of the training data, then of others.
+            read: the data of each summary: examples or a `TokenFile` of `data`.
+            max_length: maximum length of the model, a line in the picture.
         """
         self.file = str(summaries[0].path)
         self.files = [str(summary.path) for summary in summaries]
@@ -189,18 +190,18 @@ class Run:
         self._pictures.lengths(summaries[0], max_length)
 
     def _show_past(self) -> None:
-        """Print what was found out about the rows of several tables, and list those corrected."""
+        """Print the findings about the rows of several tables, and list the corrected ones."""
         for note in self.past.notes:
             print("\n".join(wrapped(f"  {note}", COLUMNS, "    ")))
         if self.past.corrections:
             print(f"  they are listed in {self._record.corrections(self.past.corrections)}")
 
     def compare(self, path: str | os.PathLike) -> Path:
-        """Compare the trained model with the bundle it began with on the same held-out examples,
-        and return where the new one is to be written: a worse one does not replace its base.
+        """Compare the trained model with its base on the same held-out examples, and return the
+        path to write it to: a worse model does not replace its base.
 
         Args:
-            path: where it is to be written if it is not worse.
+            path: path to write it to if it is not worse.
         """
         path, old = Path(path), self.past.path
         is_alike = self.past.is_comparable and self.past.is_of(self._task)
@@ -216,8 +217,8 @@ class Run:
         return path
 
     def _compare(self) -> Comparison | None:
-        """Return the comparison of `compare` by what both models write for held-out texts; None:
-        that cannot be scored."""
+        """Return the comparison of the texts that both models write for held-out ones; None if
+        they cannot be scored."""
         if self._written_for is None:
             return None
         generator, texts, references = self._written_for
@@ -232,12 +233,13 @@ class Run:
     def show_cost(
         self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
     ) -> None:
-        """Print parameters, and what memory and time the training may take; see `estimate`.
+        """Print the parameters and the estimated memory and time of the training; see `estimate`.
 
         Args:
+            model: a built model.
             batch_tokens: tokens of the largest batch.
-            steps: of the whole training.
-            batches: where they are of uneven length, the data set: its tokens are counted.
+            steps: steps of the whole training.
+            batches: the batches, if their lengths differ: their tokens are counted.
         """
         tokens = batch_tokens * steps
         if batches is not None:
@@ -259,14 +261,14 @@ class Run:
 
         Args:
             model: compiled with `adamw`.
-            batches, checks: of `data`, for training and validation.
-            epochs: to train for.
-            callbacks: of `callbacks` or `ends`, and others.
+            batches, checks: training and validation batches of `data`.
+            epochs: number of epochs.
+            callbacks: those of `callbacks` or `ends`, and others.
             steps_per_epoch: None: all batches.
 
         Raises:
-            InputError: see `fit.fit`; the interrupted run was another one; or a file is gone, or
-                another, that a batch is read from: the run goes on when it is back.
+            InputError: see `fit.fit`; the interrupted run had other settings; or a file that a
+                batch is read from was removed or changed: the run goes on when it is back.
         """
         self._checks, self._task = checks, model.task
         with own_errors(batches, checks):
@@ -302,14 +304,14 @@ class Run:
                 raise
 
     def refuse(self, found: Sequence[str]) -> None:
-        """Raise if the interrupted run of this name was another one, or replace it if that was
-        asked for.
+        """Raise if the interrupted run of this name differs; with "overwrite", remove its
+        checkpoints instead.
 
         Args:
-            found: what differs; nothing: the run goes on.
+            found: the differences; without any, the run goes on.
 
         Raises:
-            InputError: it is to be left alone.
+            InputError: it differs and may not be replaced.
         """
         if not found:
             return
@@ -323,7 +325,7 @@ class Run:
         and print the conclusion and the next commands.
 
         Args:
-            result: is returned; "verified" in it is what the exports were found to be.
+            result: is returned; its "verified" are the verification results of the exports.
         """
         self.checkpoints.clear()
         self._report.write(result.get("verified", {}))
@@ -351,12 +353,12 @@ class Run:
         """Return callbacks of `fit`: progress, previews of the first held-out texts, and `ends`.
 
         Args:
-            generator: of the model.
-            texts: held out from training.
-            references: what should come out, if that is known.
-            patience: epochs without a lower validation loss after which training ends.
+            generator: generator of the model; None: it writes no text.
+            texts: prompts held out from training.
+            references: the expected outputs, if they are known.
+            patience: training ends after this many epochs without a lower validation loss.
             minutes: limit of training and validation together; 0: no limit.
-            previews: how many texts.
+            previews: number of texts to preview.
         """
         ends = self.ends("val_loss", patience, minutes)
         if generator is not None:
@@ -369,12 +371,12 @@ class Run:
         return [Progress(self.tokens_per_epoch), self.previews, *ends]
 
     def ends(self, judged: str, patience: int, minutes: float) -> list[keras.callbacks.Callback]:
-        """Return the callbacks that end a training: a limit on time if `minutes` is not 0, early
+        """Return the callbacks that end a training: a time limit if `minutes` is not 0, early
         stopping with the best weights kept, and an error if no epoch is worth saving.
 
         Args:
             judged: "val_loss", or a score to maximise.
-            patience: epochs without a better one after which training ends.
+            patience: training ends after this many epochs without a better value.
             minutes: limit of training and validation together; 0: no limit.
 
         Raises:
@@ -394,11 +396,11 @@ class Run:
     ) -> None:
         """Write the trained model as a bundle, before anything that could fail.
 
-        A run that goes on and has saved this very model already leaves the bundle as it is, with
-        what was exported to it.
+        If a run goes on that has already saved this same model, the bundle and its exports stay as
+        they are.
 
         Args:
-            path, model, tokenizer, details: of `models.saving.save`.
+            path, model, tokenizer, details: arguments of `models.saving.save`.
         """
         self.bundle = Path(path)
         self._report.saved(Path(path), model)
@@ -408,8 +410,8 @@ class Run:
         save(path, model, tokenizer, overwrite=self.overwrite, split=self.split, **details)
 
     def without_adapters(self, model: keras.Model) -> keras.Model:
-        """Return the model itself if it has no adapters; else write them, and return the plain
-        model that they amount to."""
+        """Return the model itself if it has no adapters; else write them, and return a plain model
+        with the adapters merged."""
         if not has_adapters(model):
             return model
         path = self._folder.file("adapters.safetensors")
@@ -429,12 +431,12 @@ class Run:
         """Write metrics, samples and pictures, and return the result of the run.
 
         Args:
-            model: that was trained.
-            generator: of the model; None: it writes no text.
-            texts: what to write samples for, held out from training.
-            references: what should come out, if that is known.
+            model: the trained model.
+            generator: generator of the model; None: it writes no text.
+            texts: prompts of the samples, held out from training.
+            references: the expected outputs, if they are known.
             score: (written texts, references) -> scores.
-            scores: further ones, known already.
+            scores: further scores that are known already.
 
         Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data"
             (the name of its file), and "example", the setting of that name, if there is one.
@@ -492,9 +494,9 @@ class Run:
         }
 
     def _result(self, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-        """Return what the bundle keeps of the run: training, settings, scores and the conclusion,
-        the name of the data's file and its counts, and the example that the user gave. No path of
-        this machine and no row goes into it."""
+        """Return what the bundle keeps of the run: training, settings, scores, conclusion, the name
+        of the data file and its counts, and the user's example; no path of this machine and no row
+        of the data."""
         result = {"training": training, "scores": scores, "data": {"file": Path(self.file).name}}
         result |= {"training_data": self.facts, "settings": facts_of_settings(self.settings)}
         result |= self._concluded() | base_of(self.settings)
@@ -502,15 +504,17 @@ class Run:
         return result | ({"example": example} if example else {})
 
     def draw_attention(self, model: keras.Model, generator: TextGenerator, sentence: str) -> None:
-        """Draw at which tokens of a sentence each written token looked; `Seq2SeqLM` only."""
+        """Draw the attention of each written token to those of a sentence; `Seq2SeqLM` only."""
         self._pictures.attention(model, generator, sentence)
 
     def draw_self_attention(
         self, model: keras.Model, tokenizer: Tokenizer, texts: Sequence
     ) -> None:
-        """Draw at which tokens each token of a text looks; encoder-only models.
+        """Draw the attention between the tokens of a text; encoder-only models.
 
         Args:
-            texts: to choose from, each one or the texts of a row.
+            model: an encoder-only model.
+            tokenizer: its tokenizer.
+            texts: the texts to choose from, each a text or the texts of a row.
         """
         self._pictures.self_attention(model, tokenizer, texts[:_SAMPLES])

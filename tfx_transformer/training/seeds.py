@@ -6,10 +6,10 @@ import keras
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python, NumPy and Keras; on a CPU operations of TensorFlow then have one order each, so
+    """Seed Python, NumPy and Keras; on a CPU also make TensorFlow's operations deterministic, so
     that two trainings with the same seed end with the same weights, bit for bit.
 
-    On a GPU some operations have no such order, so it is not asked for there.
+    On a GPU some operations have no deterministic form, so determinism is not enabled there.
     """
     keras.utils.set_random_seed(seed)
     if keras.backend.backend() == "tensorflow":

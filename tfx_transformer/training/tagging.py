@@ -1,4 +1,4 @@
-"""The run of a tagger: F1 of whole spans, baselines, its surest mistakes."""
+"""The run of a tagger: F1 of whole spans, baselines, most confident mistakes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SHOWN = ("entity_f1", "precision", "recall")
 
 
 class TaggerRun(Run):
-    """One training run of a tagger; arguments as of `Run`."""
+    """One training run of a tagger; the arguments are those of `Run`."""
 
     def watch(
         self,
@@ -39,15 +39,15 @@ class TaggerRun(Run):
         average: bool = False,
     ) -> list[keras.callbacks.Callback]:
         """Return callbacks of `fit`: progress, early stopping on the entity F1 of held-out texts
-        with the best weights kept, a limit on time if `minutes` is not 0.
+        with the best weights kept, a time limit if `minutes` is not 0.
 
         Args:
-            tagger: of `models.predicting`, for the model that is trained.
-            held_out: texts that training does not show.
-            patience: epochs without a better F1 after which training ends.
+            tagger: predictor of the model in training; see `models.predicting`.
+            held_out: texts that training does not see.
+            patience: training ends after this many epochs without a better F1.
             minutes: limit of training and validation together.
-            average: True if the optimizer keeps a moving average of the weights: that is what is
-                judged and kept then.
+            average: True if the optimizer keeps a moving average of the weights, which is then
+                scored and kept.
 
         Raises:
             InputError: a limit is out of range.
@@ -75,11 +75,11 @@ class TaggerRun(Run):
         of the run.
 
         Args:
-            model: that was trained.
-            train: the texts of the training, for what simpler methods reach.
+            model: the trained model.
+            train: the training texts, for the baselines.
 
-        Returns: "training", "scores", "data" and "example" as `Run.finish`; the "columns" that are
-            read, where that is not "text".
+        Returns: "training", "scores", "data" and "example" as `Run.finish` takes them; "columns":
+            the column of the texts, if it is not "text".
         """
         _, training = self._write_metrics(model, "val_entity_f1")
         texts, truth = self.held_out.texts, self.held_out.spans
@@ -107,7 +107,7 @@ class TaggerRun(Run):
         return self._result(training, kept) | columns
 
     def _baselines(self, train: TaggedTexts) -> dict[str, Spans]:
-        """Return what simpler methods mark in the held-out texts."""
+        """Return the spans that the baselines mark in the held-out texts."""
         read = (train.texts, train.spans, self.held_out.texts)
         return {"dictionary": dictionary_spans(*read), "linear_words": linear_spans(*read)}
 

@@ -10,7 +10,7 @@ from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.generation.text import Prompt
 from tfx_transformer.reprs import duration, quantity, significant
 
-# Scores of texts that a model wrote, and of labels that it chose.
+# Scores of written texts, and of predicted labels.
 _WRITTEN = {
     "bleu": "BLEU {}",
     "chrf": "chrF {}",
@@ -31,13 +31,13 @@ _LABELS = {
 
 
 def result_lines(training: Mapping[str, Any], scores: str, folder: Path) -> list[str]:
-    """Return what a training reached: "1 epoch in 45 s, the best was epoch 1.", the scores, and
-    where the pictures are.
+    """Return the result of a training: "1 epoch in 45 s, the best was epoch 1.", the scores, and
+    the folder of the pictures.
 
     Args:
         training: "epochs", "seconds" and "best_epoch".
-        scores: of held-out examples, in words.
-        folder: of the run.
+        scores: scores on held-out examples, in words.
+        folder: folder of the run.
     """
     epochs = quantity(training["epochs"], "epoch")
     text = f"{epochs} in {duration(training['seconds'])}, the best was epoch "
@@ -78,17 +78,17 @@ def vector_scores_line(scores: Mapping[str, float]) -> str:
 
 
 def baseline_line(name: str, scores: str) -> str:
-    """Return what a simpler method reaches, indented below the result.
+    """Return the line of a baseline's scores, indented below the result.
 
     Args:
-        name: of the method.
-        scores: in words.
+        name: name of the baseline.
+        scores: its scores, in words.
     """
     return f"  {name + ':':<36} {scores}"
 
 
 def visible_text(text: Prompt) -> str:
-    """Return what people see of a prompt: the text, or the last message of a conversation."""
+    """Return the visible part of a prompt: the text, or the last message of a conversation."""
     return text if isinstance(text, str) else text[-1]["content"]
 
 

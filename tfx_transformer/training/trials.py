@@ -11,21 +11,23 @@ import numpy as np
 
 from tfx_transformer import bundle, runtime
 
-# Examples that a file is tried on, and seconds after which the first file ends its trial.
+# At most so many examples are tried, and the first file tries them for so many seconds.
 _EXAMPLES = 200
 _SECONDS = 4.0
 # Examples that Keras is timed on: each new length may compile a graph.
 _KERAS_EXAMPLES = 10
-# What results of `export.verify` call the files that `runtime` does not run.
+# The files that `runtime` does not run, by their names in the results of `export.verify`.
 _OTHERS = {"SavedModel": bundle.SAVED_MODEL, "LiteRT-LM": bundle.LITERTLM}
 
 
 class Trial(NamedTuple):
-    """The held-out examples of a run, and how a model answers and is scored on them.
+    """The held-out examples of a run, with functions that answer and score them.
 
-    model: the trained one; inputs: of the examples; answer: (model or what `runtime.load` returns,
-    inputs) -> an answer of each; score: answers of the first inputs -> scores; None: what is right
-    is not known.
+    Attributes:
+        model: the trained model.
+        inputs: inputs of the examples.
+        answer: (model or result of `runtime.load`, inputs) -> an answer for each input.
+        score: answers to the first inputs -> scores; None if the right answers are not known.
     """
 
     model: Any
@@ -37,19 +39,20 @@ class Trial(NamedTuple):
 def cost_of_files(
     path: Path, trial: Trial, verified: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return a row for the trained model and each file that was exported of it.
+    """Return a row for the trained model and each of its exported files.
 
     All are tried on the same examples, one after the other: on as many as the first TFLite file
     answers in a few seconds.
 
     Args:
         path: the bundle's folder.
-        trial: of the run.
-        verified: of `export.everything`.
+        trial: trial of the run.
+        verified: result of `export.everything`.
 
-    Returns: of each "name", "file", "bytes" (None if it is not there), "milliseconds" (the median
-        of an example; None if it was not timed), "examples" (how many it was tried on), "scores",
-        and "summary" (how its answers agree with the model's, or why it could not be run).
+    Returns: for each "name", "file", "bytes" (None if it is missing), "milliseconds" (median per
+        example; None if it was not timed), "examples" (count of those tried), "scores", "summary"
+        (agreement of its answers with the model's, or why it could not be run), "removed", and
+        "identical" and "of" if they are known.
     """
     tried: list[dict[str, Any]] = []
     count = min(len(trial.inputs), _EXAMPLES)
@@ -109,9 +112,9 @@ def _try_model(trial: Trial, count: int) -> dict[str, Any]:
 
 
 def _timed(trial: Trial, model: Any, inputs: Sequence[Any]) -> tuple[list[Any], float]:
-    """Return the answers to the first inputs, as many as a few seconds allow, and the median of
-    the milliseconds of each."""
-    trial.answer(model, inputs[:1])  # the first call makes room and compiles
+    """Return the answers to the first inputs, as many as a few seconds allow, and the median
+    milliseconds per input."""
+    trial.answer(model, inputs[:1])  # the first call allocates and compiles
     answers, times = [], []
     end = time.monotonic() + _SECONDS
     for one in range(len(inputs)):
