@@ -76,11 +76,11 @@ def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchP
 
 
 def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers: Iterator[int]):
-    """Return augmented batches where Keras is on another backend than TensorFlow, whose graphs
-    cannot hold its operations: a function of arrays changes one batch after the other.
+    """Return augmented batches on a Keras backend other than TensorFlow: a function of arrays
+    changes one batch after the other, as TensorFlow's graphs cannot have the backend's operations.
 
     Args:
-        numbers: of the batches; what is drawn for each is a function of its number.
+        numbers: numbers of the batches; the random numbers of a batch depend on its number.
     """
     import tensorflow as tf
 

@@ -88,10 +88,10 @@ def fit(
 
 
 def check_backend() -> None:
-    """Raise where Keras is on a backend whose training cannot go on where it was interrupted.
+    """Raise if the Keras backend cannot go on with an interrupted training.
 
     Raises:
-        InputError: it is not on TensorFlow or JAX.
+        InputError: the backend is neither TensorFlow nor JAX.
     """
     backend = keras.backend.backend()
     if backend not in ("tensorflow", "jax"):
