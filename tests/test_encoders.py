@@ -225,11 +225,11 @@ def test_pairs_are_compared_each_with_each():
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{}, {"num_classes": 1}, {"num_classes": 0, "multi_label": True}, {**PATCHES}],
+    ("settings", "least"),
+    [({}, 2), ({"num_classes": 1}, 2), ({"num_classes": 0, "multi_label": True}, 1), (PATCHES, 2)],
 )
-def test_fewer_than_two_classes_are_refused(settings):
-    with pytest.raises(InputError, match=r"num_classes is \d\.\n.* two classes or more"):
+def test_too_few_classes_are_refused_with_the_least_number(settings, least):
+    with pytest.raises(InputError, match=rf"num_classes is \d\.\n.* {least} or more"):
         Classifier(tiny_config(**settings))
     assert Classifier(tiny_config(num_classes=1, multi_label=True)).logits.units == 1
 

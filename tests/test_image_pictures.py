@@ -48,7 +48,7 @@ def test_words_stand_below_their_image_on_the_page():
 
 @pytest.mark.parametrize(("images", "words"), [([], []), (plain(2), ["one"])])
 def test_images_without_words_are_refused(images, words):
-    with pytest.raises(ValueError, match="Expected one image or more, and the words of each"):
+    with pytest.raises(ValueError, match="Expected one image or more, and one text per image"):
         pictures.contact_sheet(None, images, words)
 
 

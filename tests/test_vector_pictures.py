@@ -245,6 +245,7 @@ def test_the_size_of_a_part_is_the_root_of_its_mean_square(tmp_path, monkeypatch
     }
 
 
-def test_no_weight_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no weight"):
-        pictures.weight_changes(tmp_path / "w.png", [])
+@pytest.mark.parametrize("name", ["weight_changes", "weight_sizes"])
+def test_no_weight_is_refused_by_the_name_of_the_picture(tmp_path, name):
+    with pytest.raises(ValueError, match=f"{name}: .* no part"):
+        getattr(pictures, name)(tmp_path / "w.png", [])

@@ -15,9 +15,9 @@ class BeamSearch:
 
     score(text) = log p(text) / length(text)^length_penalty       Wu et al. (2016), section 7
 
-    Live hypotheses are extended by every token; the 2 * beams best extensions are looked at.
-    Those that end join the finished ones, of which the best `beams` stay; the best others live
-    on. A text is done when no live hypothesis can still beat its best finished one.
+    Each step extends the live hypotheses by every token and takes the 2 * beams best extensions.
+    Those that end join the finished hypotheses, and the best `beams` of these stay; the best
+    others live on. A text is done when no live hypothesis can still beat its best finished one.
 
     Args:
         xp: `keras.ops` or `numpy_ops`.
@@ -31,8 +31,8 @@ class BeamSearch:
         self.rows_per_text = options.beams
 
     def start(self, first_ids) -> dict[str, Any]:
-        """The state before the first token: `ids` (batch * beams,) is what the decoder reads
-        next, `rows` (batch * beams,) which of the rows before each row continues."""
+        """Return the state before the first token: `ids` (batch * beams,) are the ids that the
+        decoder reads next, `rows` (batch * beams,) the earlier row that each row continues."""
         xp, beams = self.xp, self.options.beams
         batch_size = xp.shape(first_ids)[0] // beams
         # All beams begin alike: only the first may be extended, else they would stay alike.
@@ -50,12 +50,12 @@ class BeamSearch:
         }
 
     def advance(self, state, index, logits, uniform=None):
-        """The state after one more token.
+        """Return the state after one more token.
 
         Args:
-            index: int; how many tokens stand before it.
+            index: int; number of tokens before it.
             logits: float (batch * beams, vocabulary_size).
-            uniform: not read.
+            uniform: not used.
         """
         xp, beams, config = self.xp, self.options.beams, self.config
         vocabulary_size = config.vocabulary_size
@@ -101,8 +101,8 @@ class BeamSearch:
         }
 
     def result(self, state):
-        """The ids of each text's best hypothesis, int32 (batch, limit): a finished one if there
-        is any, else the best that ran into the limit."""
+        """Return the ids of each text's best hypothesis, int32 (batch, limit): the best finished
+        one, or, if none is finished, the best that reached the limit."""
         xp = self.xp
         any_done = xp.expand_dims(state["done_scores"][:, 0] > _NEVER / 2, -1)
         return xp.where(any_done, state["done_tokens"][:, 0], state["tokens"][:, 0])

@@ -14,15 +14,14 @@ from tfx_transformer.reprs import quantity, short_repr
 
 
 class Chat:
-    """Each turn adds only what is new to the cache: the last message, not the whole conversation.
+    """A conversation; each turn adds only its new tokens to the cache, not the whole conversation.
 
-    A template that writes earlier turns in another way once the conversation goes on (Qwen3 leaves
-    out earlier reasoning) is followed: the conversation is read again from the first token that
-    differs.
+    Some templates write earlier turns differently once the conversation goes on (Qwen3 leaves out
+    earlier reasoning): then the conversation is read again from the first token that differs.
 
     Args:
         generator: of a causal model with a chat template.
-        system: what the model is told before the conversation.
+        system: the system message that begins the conversation; empty: none.
 
     Raises:
         InputError: the model has no chat template.
@@ -48,10 +47,10 @@ class Chat:
         return "\n".join([f"Chat: {quantity(len(self.messages), 'message')}", *said])
 
     def say(self, text: str, stream: Callable[[str], None] | None = None, **options: Any) -> str:
-        """The answer to a message.
+        """Return the answer to a message.
 
         Args:
-            stream: is given each piece of the answer as soon as it is certain.
+            stream: called with each piece of the answer as soon as it is certain.
             options: fields of `GenerationOptions`; no beams.
 
         Raises:
@@ -63,7 +62,7 @@ class Chat:
             raise InputError("a chat decodes without beams.\n  Drop --beams.")
         form = self.generator.form(choices)
         generator, config = self.generator, self.generator.engine.config
-        # What is beyond the whole context need not be read to be refused.
+        # A message longer than the whole context is refused without encoding all of it.
         text = generator.tokenizer.beginning(text, config.max_sequence_length)
         messages = [*self.messages, {"role": "user", "content": text}]
         position, ids = self._unread(messages)
@@ -88,7 +87,7 @@ class Chat:
         return answer
 
     def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
-        """Return how many tokens of the cache stay, and the ids that the model has to read after
+        """Return how many tokens of the cache stay, and the ids that the model must read after
         them."""
         template = cast("ChatPreprocessor", self.generator.preprocessor).template
         if self._answered:

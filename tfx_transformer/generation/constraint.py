@@ -1,7 +1,7 @@
 """Answers of a given form: JSON of a schema, texts of a regular expression, one of several choices.
 
-The package `llguidance` says which tokens may come next. It is asked in bytes, so characters of
-several tokens, as Japanese has them in byte-level vocabularies, are whole.
+The package `llguidance` says which tokens may come next. It works on bytes, so a character of
+several tokens, as in Japanese with a byte-level vocabulary, stays whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 # The options that give a form.
 FORMS = ("schema", "regex", "choices")
-# What compiling a grammar and one step of it may cost, in llguidance's units: some 20 ms each.
+# The most that compiling a grammar and one step of it may cost, in llguidance's units: some 20 ms
+# each.
 _LIMITS = {
     "max_items_in_row": 1000,
     "initial_lexer_fuel": 1_000_000,
@@ -29,10 +30,10 @@ _LIMITS = {
     "max_grammar_size": 100_000,
     "verbose_errors": False,
 }
-# JSON with a blank at most between two of its parts: more would be a way never to end.
+# JSON with at most one blank between two parts: with more an answer might never end.
 _JSON = {"whitespace_pattern": "[ ]?"}
-# Tokens before the limit, and more for long forms, from which on it is looked at whether an end can
-# still be reached.
+# From this many tokens before the limit on, earlier for long forms, a token is refused if no end
+# can be reached after it.
 _MARGIN = 32
 # The cost of tokens that neither close nor open anything; see `_cost`.
 _TEXT = 3.0
@@ -45,10 +46,10 @@ class Vocabulary:
         tokenizer: of the model.
         size: tokens that the model has logits for.
         end_id: the token that ends an answer.
-        most: tokens of an answer.
+        most: most tokens of an answer.
 
     Attributes:
-        known: what llguidance made of them.
+        known: the tokens as an object of llguidance.
         order: float (size,), small for tokens that lead a text to its end soon.
         first_bytes: int (size,), the first byte of each token.
     """
@@ -58,7 +59,7 @@ class Vocabulary:
         special = set(tokenizer.special_tokens.values())
         count = min(tokenizer.vocabulary_size, size)
         ids = (() if i in special else (i,) for i in range(count))
-        # What the interface of llguidance's wrapper asks for.
+        # The attributes that llguidance's wrapper asks for.
         self.tokens = [tokenizer.decode_bytes(one) for one in ids]
         self.tokens += [b""] * (size - count)
         self.special_token_ids = sorted(special)
@@ -78,8 +79,8 @@ class Vocabulary:
 
 
 def _cost(token: bytes) -> float:
-    """Return a small number for a token that closes what is open, a large one for one that opens or
-    delays: texts are led to their ends by it."""
+    """Return the cost of a token: low if it closes something open, high if it opens something or
+    delays. Cheap tokens lead a text to its end."""
     if not token.strip():
         return 9.0
     if not token.strip(b'"]}'):
@@ -92,11 +93,11 @@ def _cost(token: bytes) -> float:
 
 
 class Constraint:
-    """The form of one answer, and how much of it is there.
+    """The form of one answer, and how much of it has been written.
 
-    While there is room, every token that the form allows may come. Near the limit only those may
-    after which an end is still within reach: so an answer is whole, unless the form needs more
-    tokens than there are.
+    While there is room, every token that the form allows may come next. Near the limit, only tokens
+    may come after which an end can still be reached: so an answer is whole, unless the form needs
+    more tokens than may be written.
 
     Args:
         options: with `schema`, `regex` or `choices`.
@@ -118,18 +119,18 @@ class Constraint:
         if self._state.is_error():
             raise _refusal(options, self._state.get_error())
         self.least = len(self._way(self._state.deep_copy(), vocabulary.most))
-        # No part of the form is longer than what describes it, but for texts that must be long.
+        # A part of a form is not longer than its description, unless that sets a length.
         self._watched = 2 * self.least + len(grammar) // 2 + _MARGIN
 
     def begin(self) -> Constraint:
-        """Return the same form for another answer, of which nothing is there."""
+        """Return the same form for another answer, of which nothing has been written."""
         other = copy.copy(self)
         other._state = self._state.deep_copy()
         return other
 
     @property
     def is_complete(self) -> bool:
-        """True if the text is of the form as it is."""
+        """True if the text, as written so far, is of the form."""
         return self._state.is_accepting()
 
     def allowed(self) -> np.ndarray:
@@ -140,8 +141,8 @@ class Constraint:
         """Return True if an end can be reached after one more token.
 
         Args:
-            index: of the token, one of those that may come.
-            left: tokens that may be written behind it.
+            index: id of the token, one of those that may come next.
+            left: number of tokens that may be written after it.
         """
         if left > self._watched or index == self._vocabulary.end_id:
             return True
@@ -149,15 +150,15 @@ class Constraint:
         return state.consume_token(index) and len(self._way(state, left)) <= left
 
     def next_to_end(self, left: int) -> int:
-        """Return a token that leads to an end; left: tokens that may be written."""
+        """Return a token that leads to an end; left: number of tokens that may be written."""
         way = self._way(self._state.deep_copy(), left)
         return way[0] if way else self._vocabulary.end_id
 
     def check_room(self, left: int) -> None:
-        """Refuse to begin where no end would be reached.
+        """Refuse to begin an answer that could not end.
 
         Args:
-            left: tokens that may be written.
+            left: number of tokens that may be written.
 
         Raises:
             InputError: they are too few.
@@ -191,10 +192,10 @@ class Constraint:
         return mask if mask.any() else only_end
 
     def _way(self, state: Any, most: int) -> list[int]:
-        """Return tokens that lead to an end; more than `most` of them if none was found so near.
+        """Return tokens that lead to an end; more than `most` tokens if no end is found so near.
 
-        The cheapest token is taken at each step; one that begins as another did is put off, or a
-        part that may be repeated would be for ever. The state is used up.
+        Each step takes the cheapest token. A token that begins with the same byte as an earlier one
+        costs more: else a part that may be repeated would never end. The state is used up.
         """
         way: list[int] = []
         order = self._vocabulary.order
@@ -227,7 +228,7 @@ def check(options: GenerationOptions) -> None:
 def _refusal(options: GenerationOptions, message: str) -> InputError:
     return InputError(
         f"{_name(options)} cannot be used: {_reason(message)}.\n"
-        "  Mend it, or make it simpler; what is not supported is refused."
+        "  Correct it, or make it simpler; not every feature is supported."
     )
 
 
@@ -237,14 +238,14 @@ def _name(options: GenerationOptions) -> str:
 
 
 def _reason(message: str) -> str:
-    """Return what llguidance says, in one line."""
+    """Return the reason that llguidance gives, in one line."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     pointed = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    return (pointed or lines or ["it is not known why"])[0][:200].rstrip(".")
+    return (pointed or lines or ["unknown reason"])[0][:200].rstrip(".")
 
 
 def _grammar(options: GenerationOptions, leading_space: bool) -> str:
-    """Return what llguidance compiles.
+    """Return the grammar that llguidance compiles.
 
     Args:
         leading_space: the tokenizer writes a space before a text, which is not part of it.

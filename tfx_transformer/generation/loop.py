@@ -14,9 +14,9 @@ from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.sampling import Sampler
 
 Step = Callable[[np.ndarray, int, Any], tuple[np.ndarray, Any]]
-# What watches a generation: see `decode`. One with a method `choose` is asked for the state after
-# each token: it is given the logits, float (batch, vocabulary_size), the number of tokens that may
-# still be written, and a function from logits to the state that a choice by them leads to.
+# A watcher of a generation, see `decode`. If it has a method `choose`, that returns the state after
+# each token. Its arguments: the logits, float (batch, vocabulary_size); the number of tokens that
+# may still be written; and a function from logits to the state after a choice by them.
 OnIds = Callable[[np.ndarray], bool | None]
 
 
@@ -26,13 +26,13 @@ def new_strategy(xp: Any, options: GenerationOptions, limit: int, config):
 
 
 def new_limit(options: GenerationOptions, room: int) -> int:
-    """Most tokens to write: what is asked for, within the `room` that the model has left."""
+    """Return the most tokens to write: `max_new_tokens`, but not more than the model's `room`."""
     return min(options.max_new_tokens or room, room)
 
 
 def uniforms(options: GenerationOptions, limit: int, batch_size: int) -> np.ndarray:
-    """The random numbers of all draws, float32 (limit, batch): the same in every engine, and for
-    each text the same whatever the limit and its neighbours."""
+    """Return the random numbers of all draws, float32 (limit, batch): the same in every engine, and
+    for each text the same whatever the limit and its neighbours."""
     seeds = ([options.seed, index] for index in range(batch_size))
     columns = [np.random.default_rng(seed).random(limit, dtype="float32") for seed in seeds]
     return np.stack(columns, axis=1)
@@ -48,17 +48,17 @@ def decode(
     reorder: Callable[[Any, np.ndarray], Any] | None = None,
     on_ids: OnIds | None = None,
 ) -> np.ndarray:
-    """Generates token by token until every text has ended.
+    """Generate token by token until every text has ended.
 
     Args:
         step: (ids int32 (rows,), index, cache) -> (logits float (rows, vocabulary_size), cache);
             index counts the steps. rows is batch * options.beams.
-        cache: what the first step takes; opaque here.
-        first_ids: int32 (rows,), what the first step decodes.
+        cache: the cache for the first step; opaque here.
+        first_ids: int32 (rows,), the ids that the first step decodes.
         draws: of `uniforms`, (limit, batch): at most `limit` tokens are written.
         reorder: (cache, rows) -> the cache with row i taken from rows[i]; beam search needs it.
-        on_ids: is given the new ids, int32 (batch,), after every step; not with beams. True ends
-            the generation.
+        on_ids: called with the new ids, int32 (batch,), after every step; not with beams. If it
+            returns True, the generation ends.
 
     Returns: int32 (batch, limit): `end_id` closes a text, `padding_id` follows.
     """
@@ -85,7 +85,7 @@ def _advance(strategy, state, index, draw, logits):
 
 
 class Session(Protocol):
-    """A causal model's key/value cache, and what fills it. One row; engines have their own."""
+    """The key/value cache of a causal model, for one row; each engine has its own kind."""
 
     def extend(self, ids: Sequence[int], position: int) -> None:
         """Writes tokens into the cache at slots position, position + 1, …"""
@@ -107,7 +107,7 @@ def complete(
 
     Args:
         ids: one or more tokens that are not in the cache yet.
-        position: number of tokens that are.
+        position: number of tokens in the cache.
         draws: of `uniforms`, (limit, 1).
 
     Returns: int32 (limit,), as `decode`. All but the last written token are in the cache then.

@@ -1,4 +1,4 @@
-"""NumPy under the names of keras.ops, so that one text of the decoding algorithms serves both."""
+"""NumPy under the names of keras.ops, so that the decoding algorithms are written once for both."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def top_k(x, k):
     elif k >= x.shape[-1]:
         indices = np.argsort(-x, axis=-1, kind="stable")
     else:
-        # Ties at the border are settled by taking everything that reaches the k-th value.
+        # Ties at the border: take everything that reaches the k-th value.
         border = np.partition(x, -k, axis=-1)[..., -k, None]
         rows = np.where(x >= border, x, -np.inf)
         indices = np.argpartition(-rows, k - 1, axis=-1)[..., :k]

@@ -49,22 +49,22 @@ class GenerationOptions:
         top_k: Draw only among the k most probable tokens (Fan et al. 2018); 0: all.
         top_p: Draw only among the most probable tokens that together reach p (Holtzman et al.
             2020); 1: all.
-        repetition_penalty: Divides the logits of tokens already written (Keskar et al. 2019,
-            4.1); 1: none.
+        repetition_penalty: Makes tokens already written less probable: divides their logits, or
+            multiplies them if negative (Keskar et al. 2019, 4.1); 1: none.
         seed: Start of the draws; the same seed draws the same tokens in every engine. Greedy
             decoding and beam search draw nothing.
         stop: Text before which an answer ends, or several of them.
         schema (FILE.json): JSON Schema that answers follow; in Python also the schema itself. It
             is kept as JSON.
         regex (REGEX): Regular expression that answers match as a whole.
-        choices: Text that an answer may be; given several times, one of these.
+        choices: Text that an answer may be; repeat it for each choice.
         logprobs (N): Say how probable each token was, and the N most probable ones.
 
     Raises:
         InputError: a value is of another type or out of range, or one option would make another
-            one do nothing: beams with temperature, top_k, top_p, repetition_penalty or stop;
-            length_penalty without beams; top_k or top_p with temperature 0; beams or stop with
-            schema, regex or choices, of which there may be one; beams with logprobs.
+            one do nothing: beams with temperature, top_k, top_p, repetition_penalty, stop or
+            logprobs; length_penalty without beams; top_k or top_p with temperature 0; beams or
+            stop with schema, regex or choices; more than one of these three.
     """
 
     max_new_tokens: int | None = None
@@ -105,7 +105,7 @@ class GenerationOptions:
         return bool(self.schema or self.regex or self.choices)
 
     def _checks(self) -> dict[str, bool]:
-        """For each option, whether its value may be."""
+        """Return True for each option whose value is valid, False for the others."""
         stop = self.stop
         return {
             "max_new_tokens": self.max_new_tokens is None or _is_whole(self.max_new_tokens, 1),
@@ -129,7 +129,7 @@ class GenerationOptions:
         }
 
     def _check_combinations(self) -> None:
-        """Refuses options of which one would be ignored."""
+        """Refuse two options of which one would be ignored."""
         neutral = {
             "temperature": (None, 0),
             "top_k": (0,),

@@ -25,11 +25,11 @@ class Preprocessor(Protocol):
     answer_slots: int
 
     def encode(self, text: Any, keep: int | None = None) -> list[int]:
-        """Ids of a prompt. `keep`: how many tokens of its text may stay; None: all."""
+        """Return the ids of a prompt. `keep`: most tokens of its text that stay; None: all."""
 
     def shorten(self, text: Any, count: int) -> Any:
-        """The text without what is beyond the first (or last) `count` tokens, if it is very long:
-        then it still has more than these, and they are the same."""
+        """Return a very long text cut to a little more than its first (or last) `count` tokens,
+        which stay the same; a shorter text as it is."""
 
 
 class SourcePreprocessor:
@@ -42,11 +42,11 @@ class SourcePreprocessor:
         self.end_id = tokenizer.end_id
 
     def encode(self, text: str, keep: int | None = None) -> list[int]:
-        """Ids of the text's beginning, and the end."""
+        """Return the ids of the text's beginning, and the end token."""
         return [*self.tokenizer.encode(text)[:keep], self.end_id]
 
     def shorten(self, text: str, count: int) -> str:
-        """See `Encoder`."""
+        """See `Preprocessor`."""
         return self.tokenizer.beginning(text, count)
 
 
@@ -60,14 +60,15 @@ class ContinuationPreprocessor:
         self.end_id = tokenizer.end_id
 
     def encode(self, text: str, keep: int | None = None) -> list[int]:
-        """Ids of the text's end, which matters most for what follows, behind what begins a text
-        (Llama). Without either, it begins as documents do in training, after the end of another."""
+        """Return the ids of the text's end, which matters most for the continuation, after the ids
+        that begin a text (Llama). If both are empty, return `end_id`: in training, documents begin
+        after the end of another."""
         ids = self.tokenizer.encode(text)
         kept = ids[len(ids) - keep if keep is not None else 0 :]
         return [*self.tokenizer.prefix, *kept] or [self.end_id]
 
     def shorten(self, text: str, count: int) -> str:
-        """See `Encoder`."""
+        """See `Preprocessor`."""
         return self.tokenizer.ending(text, count)
 
 
@@ -82,8 +83,8 @@ class ChatPreprocessor:
         self.end_id = template.end_id
 
     def encode(self, text: str | Sequence[Message], keep: int | None = None) -> list[int]:
-        """Ids of the conversation up to where the answer begins; `keep` shortens the last
-        message."""
+        """Return the ids of the conversation up to where the answer begins; `keep` shortens the
+        last message."""
         messages = [{"role": "user", "content": text}] if isinstance(text, str) else text
         messages = clean_messages(messages)
         prompt = self.template.prompt(messages)
@@ -98,7 +99,7 @@ class ChatPreprocessor:
         return self.template.prompt(messages)
 
     def shorten(self, text: str | Sequence[Message], count: int) -> str | list[Message]:
-        """See `Encoder`; of a conversation every message."""
+        """See `Preprocessor`; in a conversation it shortens every message."""
         if isinstance(text, str):
             return self.tokenizer.beginning(text, count)
         return [
@@ -109,12 +110,12 @@ class ChatPreprocessor:
         ]
 
     def without_oldest(self, text: str | Sequence[Message]) -> list[Message] | None:
-        """A conversation without its first exchange; None if there is only one."""
+        """Return a conversation without its first exchange; None if there is only one."""
         if isinstance(text, str):
             return None
-        told = 1 if text[0]["role"] == "system" else 0
-        later = [i for i in range(told + 1, len(text)) if text[i]["role"] == "user"]
-        return [*text[:told], *text[later[0] :]] if later else None
+        start = 1 if text[0]["role"] == "system" else 0
+        later = [i for i in range(start + 1, len(text)) if text[i]["role"] == "user"]
+        return [*text[:start], *text[later[0] :]] if later else None
 
 
 def new_preprocessor(task: str, tokenizer: Tokenizer) -> Preprocessor:
@@ -133,7 +134,7 @@ def _decoder_only(tokenizer: Tokenizer) -> Preprocessor:
     return ChatPreprocessor(ChatTemplate.of(tokenizer))
 
 
-# What makes the prompts of each task that writes.
+# The maker of prompts for each task that writes.
 PREPROCESSORS: dict[str, Callable[[Tokenizer], Preprocessor]] = {
     "seq2seq": SourcePreprocessor,
     "causal": _decoder_only,

@@ -12,7 +12,7 @@ _NEVER = -1e9
 
 
 def penalize_repetition(xp, logits, seen, penalty):
-    """Logits with those of seen tokens made smaller: l / penalty if l > 0, else l * penalty.
+    """Return logits, smaller for seen tokens: l / penalty if l > 0, else l * penalty.
 
     Keskar et al. (2019), 4.1. logits: float (batch, vocabulary_size); seen: bool, the same shape.
     """
@@ -20,16 +20,16 @@ def penalize_repetition(xp, logits, seen, penalty):
 
 
 def keep_top_k(xp, logits, k: int):
-    """Logits with all but the k largest of each row made impossible (Fan et al. 2018)."""
+    """Return logits that make all but the k largest of each row impossible (Fan et al. 2018)."""
     smallest = xp.top_k(logits, k)[0][..., -1:]
     return xp.where(logits < smallest, _NEVER, logits)
 
 
 def keep_top_p(xp, logits, p):
-    """Logits with all but the nucleus of each row made impossible (Holtzman et al. 2020).
+    """Return logits that make all but the nucleus of each row impossible (Holtzman et al. 2020).
 
-    The nucleus is the smallest set of most probable tokens whose probabilities reach p, and what
-    is as probable as its last one.
+    The nucleus is the smallest set of most probable tokens whose probabilities reach p, with every
+    token that is as probable as the last of these.
     """
     probabilities = xp.softmax(logits, axis=-1)
     ascending = xp.sort(probabilities, axis=-1)
@@ -40,7 +40,7 @@ def keep_top_p(xp, logits, p):
 
 
 def draw(xp, logits, uniform):
-    """The token at which the cumulative distribution passes `uniform`.
+    """Return the token at which the cumulative distribution passes `uniform`.
 
     Args:
         logits: float (batch, vocabulary_size).
@@ -69,7 +69,7 @@ class Sampler:
         self.rows_per_text = 1
 
     def start(self, first_ids) -> dict[str, Any]:
-        """The state before the first token; `ids`, int32 (batch,), is what the decoder reads
+        """Return the state before the first token; the decoder reads its `ids`, int32 (batch,),
         next."""
         xp, config = self.xp, self.config
         batch_size = xp.shape(first_ids)[0]
@@ -83,12 +83,12 @@ class Sampler:
         return state
 
     def advance(self, state, index, logits, uniform):
-        """The state after one more token.
+        """Return the state after one more token.
 
         Args:
-            index: int; how many tokens stand before it.
+            index: int; number of tokens before it.
             logits: float (batch, vocabulary_size).
-            uniform: float (batch,), from [0, 1); not read by greedy decoding.
+            uniform: float (batch,), from [0, 1); not used by greedy decoding.
         """
         xp, options, config = self.xp, self.options, self.config
         if "seen" in state:

@@ -24,15 +24,15 @@ from tfx_transformer.text.tokenizer import Tokenizer
 Prompt = str | Sequence[Message]
 # Logits of tokens that may not be chosen.
 _NEVER = np.float32(-1e9)
-# Tokens that are drawn before one that leads to the end is taken.
+# Tokens that are tried before one that leads to the end is taken.
 _TRIED = 8
 
 
 class TokenProbability(NamedTuple):
     """A token that was written, and how probable it was to the model.
 
-    token: as text, broken bytes as \\xNN; logprob: natural logarithm of its probability, whatever
-    options changed it; top: the most probable tokens and theirs, the first one first.
+    token: its text, broken bytes as \\xNN; logprob: natural logarithm of its probability in the
+    model, before options change it; top: the most probable tokens and their logprobs, in order.
     """
 
     token: str
@@ -41,9 +41,9 @@ class TokenProbability(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """An answer.
+    """An answer of a model.
 
-    text: of it; tokens: with `logprobs`, the tokens that were written, the end left out; else None.
+    text: its text; tokens: with `logprobs`, the written tokens without special ones; else None.
     """
 
     text: str
@@ -75,7 +75,7 @@ class TextGenerator(TablePredictor):
         preprocessor: makes the prompts.
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration less what the answer needs of it.
-        batch_size: most texts that run together; texts of similar length do.
+        batch_size: most texts of a batch; texts of similar length share one.
 
     Attributes:
         table_options: fields of `GenerationOptions` for the rows of a table.
@@ -101,7 +101,7 @@ class TextGenerator(TablePredictor):
 
     @property
     def task(self) -> str:
-        """Of the model."""
+        """The task of the model."""
         kinds = PREPROCESSORS.items()
         return next(task for task, kind in kinds if type(self.preprocessor) is kind)
 
@@ -133,12 +133,12 @@ class TextGenerator(TablePredictor):
         truncate: bool = False,
         **options: Any,
     ) -> str | list[str]:
-        """The text written for a text, or the list of those for a list.
+        """Return the text written for a text, or the list of those for a list.
 
         Args:
             texts: one text or several. For a chat model each may be a conversation: a list of
                 messages, {"role": "system", "user", "assistant" or "tool", "content": text}.
-            stream: is given each piece of text as soon as it is certain; for one text, without
+            stream: called with each piece of text as soon as it is certain; for one text, without
                 beams.
             truncate: cut texts that have more tokens than the model reads; of a conversation the
                 oldest turns go first.
@@ -223,7 +223,7 @@ class TextGenerator(TablePredictor):
         stream: Callable[[str], None] | None = None,
         form: Constraint | None = None,
     ) -> Writer:
-        """Return what turns the ids of one answer into text, and holds it to its form."""
+        """Return the `Writer` of one answer, which turns ids into text and holds it to its form."""
         begun = None if form is None else form.begin()
         return Writer(self.tokenizer, options.stop, stream, begun, options.logprobs)
 
@@ -244,7 +244,7 @@ class TextGenerator(TablePredictor):
         """Ids of a prompt; too long a text is cut or refused.
 
         Args:
-            most: tokens of the prompt; None: `max_prompt_tokens`.
+            most: most tokens of the prompt; None: `max_prompt_tokens`.
         """
         most = self.max_prompt_tokens if most is None else most
         whole = text if isinstance(text, str) else clean_messages(text)
@@ -279,7 +279,7 @@ class TextGenerator(TablePredictor):
 
 
 def is_one_prompt(texts: Prompt | Sequence[Prompt]) -> bool:
-    """True of a text or a conversation, False of a list of those."""
+    """Return True for a text or a conversation, False for a list of those."""
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Mapping))
 
 
@@ -296,13 +296,14 @@ class Writer:
     Args:
         tokenizer: of the model.
         stop: texts before which the answer ends.
-        stream: is given each piece of text.
+        stream: called with each piece of text.
         constraint: the form of the answer, if it has one.
-        logprobs: how many of the most probable tokens are noted with each; None: nothing is.
+        logprobs: how many of the most probable tokens are noted with each written one; None: no
+            probability is noted.
 
     Attributes:
-        ids: that were written.
-        tokens: their probabilities, if `logprobs` asks for them; that of the end is left out.
+        ids: the written ids.
+        tokens: with `logprobs`, the probabilities of the written tokens without special ones.
     """
 
     def __init__(
@@ -326,7 +327,7 @@ class Writer:
     ) -> dict[str, Any]:
         """Return the state of a sampler after the next token, which its form allows.
 
-        A token after which no end could be reached is chosen anew among the others.
+        If no end could be reached after a token, another one is chosen.
 
         Args:
             logits: float (1, vocabulary_size).
@@ -334,7 +335,7 @@ class Writer:
             advance: logits -> the state after a choice by them; its `ids` are int (1,).
 
         Raises:
-            InputError: the form of the answer needs more tokens than there are.
+            InputError: the form of the answer needs more tokens than may be written.
         """
         if self._top is not None:
             self._logprobs = numpy_ops.log_softmax(logits[0].astype("float32"))
@@ -357,7 +358,7 @@ class Writer:
         return advance(np.where(mask, logits, _NEVER))
 
     def __call__(self, ids: np.ndarray) -> bool:
-        """Takes the next id, int32 (1,); True if the answer ends here."""
+        """Take the next id, int32 (1,); return True if the answer ends here."""
         if self._constraint is not None:
             self._constraint.accept(int(ids[0]))
         if self.tokens is not None and self._logprobs is not None:
@@ -371,11 +372,11 @@ class Writer:
         before = before_stop(self._text, self._stop)
         self._stopped = len(before) < len(self._text)
         self._text = before
-        self._show(len(before) if self._stopped else self._certain())
+        self._show(len(before) if self._stopped else self._certain_length())
         return self._stopped
 
     def _note(self, index: int) -> None:
-        """Note the probability of a token, unless it is special, as the end is."""
+        """Note the probability of a token, unless it is special, such as the end token."""
         if index in self._tokenizer.special_tokens.values():
             return
         values = self._logprobs
@@ -385,7 +386,7 @@ class Writer:
         self.tokens.append(TokenProbability(names[0], float(values[index]), top))
 
     def check_form(self) -> None:
-        """Refuse a text that is not of the form that it should have.
+        """Refuse an answer that is not of its form.
 
         Raises:
             InputError: a limit has cut it.
@@ -398,14 +399,14 @@ class Writer:
             )
 
     def finish(self) -> str:
-        """The whole text; shows what was held back."""
+        """Return the whole text; send the part that was held back to `stream`."""
         if not self._stopped:
             self._text += self._decoder.decode(b"", final=True)
         self._show(len(self._text))
         return self._text
 
-    def _certain(self) -> int:
-        """Length of the text that no stop text can still take back."""
+    def _certain_length(self) -> int:
+        """Return the length of the text that no stop text can still take back."""
         lengths = (
             size
             for stop in self._stop

@@ -19,7 +19,7 @@ from tfx_transformer.renamed import old_method
 from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Place of `shuffle` among the arguments of `keras.Model.fit` behind x and y.
+# Place of `shuffle` among the arguments of `keras.Model.fit` after x and y.
 _SHUFFLE = 6
 
 
@@ -30,8 +30,8 @@ class TransformerModel(keras.Model):
         config: `TransformerConfig`, or its dictionary.
 
     Attributes:
-        task: what a bundle calls this kind of model.
-        read_out: what the paths of weights begin with that are new to every task.
+        task: name of this kind of model in bundles.
+        read_out: beginnings of the paths of the weights that are new for every task.
         writes: True if it writes text, token by token.
         has_classes: True if it scores classes that have names.
         pools: True if it reads out one vector of a text or an image, which may be pooled.
@@ -40,12 +40,12 @@ class TransformerModel(keras.Model):
         may_read_images: True if it may read images instead of texts.
         stacks: the fields of the configuration that count its blocks.
         scores_tokens: True if it gives logits over the vocabulary, so that the embedding table is
-            multiplied with, not only looked up.
+            also a factor, not only looked up.
         has_steady_loss: True if no single example has many times the usual loss, so that a jump of
             the loss is worth a warning.
-        reads: names of its inputs; of one input the array alone may be given, of several a tuple,
-            wherever Keras takes inputs.
-        may_read: names of inputs that a dictionary may hold besides.
+        reads: names of its inputs. Wherever Keras takes inputs, they may be a dictionary, a single
+            input also an array, and several inputs a tuple.
+        may_read: names of optional inputs, in a dictionary only.
 
     Raises:
         InputError: `dtype` is not a dtype policy.
@@ -82,11 +82,11 @@ class TransformerModel(keras.Model):
 
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
-        """Return how many parameters a model of this configuration has at least.
+        """Return the least number of parameters of a model of this configuration.
 
-        Counted are learned positions, patches, and in each block queries, outputs and a
-        feed-forward layer. No model has more than about twice as many, so that what a file of
-        weights holds bounds what a hostile configuration can allocate.
+        It counts learned positions, patches, and in each block queries, outputs and a feed-forward
+        layer. No model has more than about twice as many, so the size of a file of weights bounds
+        what a hostile configuration can allocate.
         """
         square = config.hidden_dim * config.num_heads * config.head_dim
         feed_forward = 2 * config.hidden_dim * config.intermediate_dim
@@ -119,14 +119,14 @@ class TransformerModel(keras.Model):
     embedded_content = old_method("TransformerModel.embedded_content", "embed_content")
 
     def by_name(self, given: Any) -> dict[str, Any]:
-        """The inputs under the names that the model reads, of what Keras takes for inputs.
+        """Return the inputs by name, from anything that Keras takes as inputs.
 
         Raises:
-            InputError: they are not those that the model reads.
+            InputError: they are not the inputs of the model.
         """
         return inputs.by_name(given, self.reads, self.may_read)
 
-    # Here, before Keras begins, what is given is checked and lists become arrays.
+    # Before Keras begins, these check what is given and turn lists into arrays.
 
     def __call__(self, inputs: Any, *arguments: Any, **options: Any) -> Any:
         return super().__call__(self.by_name(inputs), *arguments, **options)
@@ -167,8 +167,8 @@ class TransformerModel(keras.Model):
         return super().predict_on_batch(self._source(x))
 
     def _source(self, x):
-        """The x of `fit`: inputs by name, or a source of batches, whose inputs are checked if it
-        tells what they are."""
+        """Return the x of `fit`: inputs by name, or a source of batches, checked if it has an
+        `element_spec`."""
         if isinstance(x, dict | list | tuple) or hasattr(x, "shape"):
             return self.by_name(x)
         batch = getattr(x, "element_spec", None)
@@ -177,14 +177,14 @@ class TransformerModel(keras.Model):
         return x
 
     def summary(self, *arguments: Any, **options: Any) -> None:
-        """`keras.Model.summary`; with `expand_nested=True` of the parts of every layer too."""
+        """`keras.Model.summary`; with `expand_nested=True` it shows the parts of every layer."""
         with describing(self, self.input_signature()):
             super().summary(*arguments, **options)
 
     def export(
         self, filepath: Any, format: str = "tf_saved_model", *arguments: Any, **options: Any
     ) -> Any:
-        """`keras.Model.export`, of `call`, whether the model was called before or not.
+        """`keras.Model.export` of `call`; the model need not have been called before.
 
         See `tfx_transformer.export` for files that take texts, or generate.
         """
@@ -201,7 +201,7 @@ class TransformerModel(keras.Model):
 
     @classmethod
     def from_pretrained(cls, source: Any, dtype: str = "float32") -> Self:
-        """A model of this task that begins with the weights of another: see
+        """Return a model of this task with the weights of another: see
         `models.pretrained.from_pretrained`."""
         from tfx_transformer.models.pretrained import from_pretrained
 
@@ -225,7 +225,7 @@ class TransformerModel(keras.Model):
         )
 
     def _build_parts(self, *parts):
-        """The configuration tells every shape, so the weights exist from the beginning."""
+        """Create the weights: the configuration gives every shape, so no batch is needed."""
         for part in (self.embedding, *parts):
             part.build((None, None, self.config.hidden_dim))
             part.built = True
@@ -239,8 +239,8 @@ class TransformerModel(keras.Model):
             )
 
     def make_train_function(self, force: bool = False) -> Any:
-        """Keras' own, with the optimizer built before: TensorFlow traces a step that creates
-        variables twice. Under a strategy Keras builds it, in its scope."""
+        """Build the optimizer, then make Keras' function: TensorFlow traces a step twice if the
+        step creates variables. Under a strategy Keras builds the optimizer, in its scope."""
         alone = getattr(self, "_distribute_strategy", None) is None
         if alone and self.optimizer is not None and not self.optimizer.built:
             self.optimizer.build(self.trainable_variables)

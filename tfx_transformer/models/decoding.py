@@ -18,7 +18,7 @@ from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Lengths that XLA compiles for; longer prompts are compiled for as they are.
+# Lengths that prompts are padded to for XLA; longer prompts keep their length.
 BUCKETS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -74,7 +74,7 @@ class KerasEngine:
         return KerasSession(self.model, self._extend, self._decode)
 
     def _generate_compiled(self, token_ids, lengths, options, draws) -> np.ndarray:
-        # What only counts or feeds the loop is an argument; the rest shapes the graph.
+        # Options that only count or feed the loop are left out: the others shape the graph.
         options = dataclasses.replace(options, seed=0, max_new_tokens=None, stop=())
         key = (options, lengths.ndim)
         if key not in self._loops:
@@ -153,8 +153,8 @@ def cross_attention(
 
 
 def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int, most: int = 0) -> np.ndarray:
-    """int32 (batch, length): the rows side by side, filled up with `padding_id`; to the longest
-    row, or to the next of `BUCKETS` below `most`."""
+    """int32 (batch, length): the rows, filled up with `padding_id` to the longest row, or to the
+    next of `BUCKETS` below `most`."""
     length = max(map(len, source_ids))
     if most:
         length = next((bucket for bucket in BUCKETS if length <= bucket <= most), length)
@@ -208,12 +208,12 @@ def generate(
 def compile_function(function: Callable, arguments: Any, jit_compile: bool = False) -> Callable:
     """The function as one graph where the backend has graphs.
 
-    AutoGraph is off: the functions have no Python branches on tensors, and what it writes to the
-    folder of temporary files would stay there when the process is killed.
+    AutoGraph is off: the functions have no Python branches on tensors, and its temporary files
+    would stay if the process is killed.
 
     Args:
-        arguments: (dtype, rank) of each argument, so that one graph serves all shapes; None lets
-            shapes differ from call to call and relaxes them as they do.
+        arguments: (dtype, rank) of each argument, so that one graph serves all shapes; None: shapes
+            are relaxed as they change from call to call.
         jit_compile: compile with XLA; then every shape is compiled on its own.
     """
     if keras.backend.backend() != "tensorflow":

@@ -73,8 +73,7 @@ class EncoderModel(TransformerModel):
                     dtype=self.dtype_policy,
                 )
         elif config.class_tokens:
-            # By `add_weight` its path would begin with the model's name, of which Keras counts
-            # copies.
+            # By `add_weight` its path would begin with the model's name, which Keras numbers.
             self.class_tokens = keras.Variable(
                 keras.initializers.TruncatedNormal(stddev=0.02),
                 (1, config.class_tokens, config.hidden_dim),
@@ -141,8 +140,8 @@ class EncoderModel(TransformerModel):
         Args:
             inputs: see `encode`.
 
-        Returns: float (batch, length, embedding_dim), and which of them are not padding, bool
-            (batch, length), None of images.
+        Returns: float (batch, length, embedding_dim), and the mask of padding, bool (batch,
+            length), False for padding, None for images.
         """
         if self.config.image_size:
             x = self.embedding(inputs["images"])
@@ -168,13 +167,13 @@ class EncoderModel(TransformerModel):
 
         Args:
             inputs: {"token_ids": int (batch, length)}, filled up with `padding_id`; a model with
-                segments tells the texts of a row by the `end_id` between them, or is given by
-                "segment_ids": int (batch, length). Or
-                {"images": float (batch, image_size, image_size, 3)}, colours from 0 to 255.
+                segments begins a new one after each `end_id`, unless "segment_ids": int (batch,
+                length) are given too. Or {"images": float (batch, image_size, image_size, 3)},
+                colours from 0 to 255.
             return_hidden_states: see `TransformerStack`.
 
-        Returns: float (batch, length, hidden_dim), and which of them are not padding, bool (batch,
-            length), None of images; then the hidden states if requested.
+        Returns: float (batch, length, hidden_dim), and the mask of padding, bool (batch, length),
+            False for padding, None for images; then the hidden states if requested.
         """
         x, mask = self.embed_inputs(inputs)
         result = self.encoder(
@@ -197,7 +196,7 @@ class EncoderModel(TransformerModel):
 
 @serializable
 class MaskedLM(EncoderModel):
-    """Pre-training of an encoder: tells the tokens that are hidden in a text.
+    """Pre-training of an encoder: predicts the tokens that are masked in a text.
 
     logits = norm(f(x_i W + b)) E^T + c, for every masked position i
 
@@ -208,8 +207,8 @@ class MaskedLM(EncoderModel):
 
     Call arguments:
         inputs: {"token_ids": int (batch, length), "masked_positions": int (batch, masked)}; unused
-            positions are 0 and weigh 0 in the loss. Without positions, or of token ids alone, every
-            position is read out.
+            positions are 0 and weigh 0 in the loss. Without positions, or with token ids alone,
+            every position is read out.
 
     Returns: float (batch, masked, vocabulary_size).
     """
@@ -229,7 +228,7 @@ class MaskedLM(EncoderModel):
         self.activation = ACTIVATIONS[config.activation]
         self.transform_norm.build((None, None, config.embedding_dim))
         self._build_parts(self.encoder, self.transform)
-        # By `add_weight` its path would begin with the model's name, of which Keras counts copies.
+        # By `add_weight` its path would begin with the model's name, which Keras numbers.
         self.bias = keras.Variable(
             "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="bias"
         )
@@ -252,7 +251,7 @@ class MaskedLM(EncoderModel):
         **kwargs: Any,
     ) -> None:
         """`keras.Model.compile`; by default with `TokenCrossentropy`, accuracy and perplexity of
-        the hidden tokens."""
+        the masked tokens."""
         if weighted_metrics is None:
             weighted_metrics = [losses.TokenAccuracy(), losses.Perplexity()]
         loss = losses.TokenCrossentropy() if loss is None else loss
@@ -260,12 +259,12 @@ class MaskedLM(EncoderModel):
 
 
 class PooledModel(EncoderModel):
-    """The base of models that read numbers off one vector of each input.
+    """The base of models that compute numbers from one vector of each input.
 
     outputs = W dropout(p) + b,  p = pool(encoder(x)); with `pooler`
     p = [norm](f(W' pool(encoder(x)) + b'))
 
-    Devlin et al. (2019), section 4.1. A subclass says how many numbers in `count_outputs`.
+    Devlin et al. (2019), section 4.1. `count_outputs` of a subclass gives how many numbers.
 
     Args:
         config: `TransformerConfig`, or its dictionary.
@@ -277,7 +276,7 @@ class PooledModel(EncoderModel):
 
     @classmethod
     def count_outputs(cls, config: TransformerConfig) -> int:
-        """Return how many numbers a model of this configuration gives of each input."""
+        """Return how many numbers a model of this configuration gives for each input."""
         raise NotImplementedError
 
     @classmethod
@@ -326,10 +325,10 @@ class PooledModel(EncoderModel):
 
 @serializable
 class Classifier(PooledModel):
-    """Tells which of its classes a text or an image belongs to, by the logit of each class; with
-    `linear_buckets` those of `NGramLogits` are added.
+    """Gives a text or an image the logit of each class; with `linear_buckets` those of
+    `NGramLogits` are added.
 
-    See `PooledModel`; of images Dosovitskiy et al. (2021), section 3.1, with `conv_layers` and
+    See `PooledModel`; for images Dosovitskiy et al. (2021), section 3.1, with `conv_layers` and
     pooling "attention" the Compact Convolutional Transformer of Hassani et al. (2021), section 3.
 
     Args:
@@ -338,10 +337,10 @@ class Classifier(PooledModel):
     Call arguments:
         inputs: see `encode`; or the token ids, or the images, alone.
 
-    Returns: float (batch, num_classes): logits of a softmax; of a sigmoid each if `multi_label`.
+    Returns: float (batch, num_classes): logits of a softmax; if `multi_label`, of a sigmoid each.
 
     Raises:
-        InputError: `num_classes` is below 2, and the model not `multi_label`.
+        InputError: `num_classes` is below 2, or below 1 if `multi_label`.
     """
 
     task = "classification"
@@ -352,10 +351,11 @@ class Classifier(PooledModel):
     @classmethod
     def count_outputs(cls, config: TransformerConfig) -> int:
         """See `PooledModel`: the classes."""
-        if config.num_classes < 2 - config.multi_label:
+        least = 1 if config.multi_label else 2
+        if config.num_classes < least:
             raise InputError(
                 f"TransformerConfig: num_classes is {config.num_classes}.\n"
-                "  A classifier tells two classes or more apart."
+                f"  Expected {least} or more for a classifier."
             )
         return config.num_classes
 
@@ -386,7 +386,7 @@ class Classifier(PooledModel):
 
     @property
     def readings(self) -> int:
-        """2 if it was compiled with `consistency`, which compares two readings of a batch."""
+        """2 if compiled with `consistency`, which compares two readings of a batch; else 1."""
         return 2 if self.consistency else 1
 
     def divide_logits(self, temperature: float) -> None:
@@ -412,13 +412,13 @@ class Classifier(PooledModel):
         **kwargs: Any,
     ) -> None:
         """`keras.Model.compile`; by default with accuracy and the cross-entropy that fits the
-        labels: int (batch,) of texts, a probability for each class of images, 0 or 1 for each class
-        if `multi_label`.
+        labels: int (batch,) for texts, a probability for each class for images, 0 or 1 for each
+        class if `multi_label`.
 
         Args:
-            consistency: weight of `losses.disagreement`. If it is not 0, each training step
-                answers its batch twice, under different dropout, and is to answer alike (R-Drop,
-                Liang et al. 2021): little data teach more, and a step costs twice as much.
+            consistency: weight of `losses.disagreement`; 0: off. Above 0 each training step reads
+                its batch twice, under different dropout, and the loss grows where the answers
+                differ (R-Drop, Liang et al. 2021): better with little data, at twice the cost.
 
         Raises:
             InputError: `consistency` is below 0.
@@ -447,7 +447,7 @@ class Classifier(PooledModel):
         return config and {**config, "consistency": self.consistency}
 
     def train_step(self, *arguments):
-        *state, batch = arguments  # of JAX, the state is an argument
+        *state, batch = arguments  # in JAX the state is an argument too
         if self.consistency:
             batch = keras.tree.map_structure(lambda part: ops.concatenate([part, part]), batch)
         return super().train_step(*state, batch)
@@ -465,11 +465,11 @@ class Classifier(PooledModel):
 
 @serializable
 class Embedder(EncoderModel):
-    """A text as one vector: texts of similar meaning point in similar directions.
+    """One vector for each text: vectors of texts of similar meaning have similar directions.
 
-    e = v / ||v||,  v = f_n(… f_1(pool(encoder(x))));  of pairs: cos(e_i, e'_j) for every i and j
+    e = v / ||v||,  v = f_n(… f_1(pool(encoder(x))));  for pairs: cos(e_i, e'_j) for every i and j
 
-    f are the `projections` of the configuration, none by default; without `normalize` it is v.
+    The f are the `projections` of the configuration, none by default; without `normalize`, e = v.
 
     Reimers & Gurevych (2019), section 3; trained on pairs by `InBatchContrast`.
 
@@ -480,8 +480,8 @@ class Embedder(EncoderModel):
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
             also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each.
 
-    Returns: float (batch, width), of the last projection or hidden_dim; of pairs float (batch,
-        batch), the cosine of every text (row) with every pair (column).
+    Returns: float (batch, width), where width is that of the last projection or hidden_dim; for
+        pairs float (batch, batch), the cosine of every text (row) with every pair (column).
 
     Raises:
         InputError: the configuration is of a model that reads images.
@@ -531,17 +531,16 @@ class Embedder(EncoderModel):
             return vectors
         pairs = self.embed(inputs["pair_token_ids"], training=training)
         if not self.config.normalize:
-            vectors, pairs = _of_length_one(vectors), _of_length_one(pairs)
+            vectors, pairs = _normalize(vectors), _normalize(pairs)
         return ops.matmul(vectors, ops.transpose(pairs))
 
     def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
-        """float (batch, width), each of length 1 if the model normalizes, of int (batch,
-        length)."""
+        """int (batch, length) -> float (batch, width), of length 1 each if the model normalizes."""
         x, mask = self.encode({"token_ids": token_ids}, training=training)
         x = self.pool(x, mask)
         for projection in self.projections:
             x = projection(x)
-        return _of_length_one(x) if self.config.normalize else x
+        return _normalize(x) if self.config.normalize else x
 
     def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
         """`keras.Model.compile`; by default with `InBatchContrast`."""
@@ -550,14 +549,14 @@ class Embedder(EncoderModel):
         )
 
 
-def _of_length_one(x):
+def _normalize(x):
     return ops.normalize(x, axis=-1, epsilon=1e-12)
 
 
-# What a base may have behind its pooling; new where it has not.
+# Weights after the pooling; they stay new if the base has none.
 _BEHIND = ("pooler/", "pooler_norm/", "projection_")
 _ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_BEHIND)
-# What an embedder also passes on to an embedder that pools as it does.
+# Weights that an embedder also copies from an embedder with the same pooling.
 _POOLING = ("pooling/", "pooled_norm/")
 
 
@@ -567,16 +566,16 @@ def copy_weights(
     labels: Sequence[str] = (),
     base_labels: Sequence[str] = (),
 ) -> None:
-    """Set embedding and encoder of a new model to those of a trained one; the read-out stays new,
-    but for the pooling of an embedder whose base is one, and of a classifier the labels that its
-    base has too.
+    """Copy embedding and encoder of a trained model to a new one. The read-out stays new, except
+    the pooling of an embedder whose base is an embedder, and `base_labels` of a classifier.
 
     Args:
-        model: what is to be fine-tuned, made from `config_for_fine_tuning(base.config, …)`.
+        model: the model to fine-tune, made from `config_for_fine_tuning(base.config, …)`.
         base: a model with an encoder: `MaskedLM`, `Embedder`, `Classifier` or `Seq2SeqLM`; None:
             the new model begins from scratch.
         labels: names of the new model's classes.
-        base_labels: names of the classes of the base that the new model takes over.
+        base_labels: names of all classes of the base, a part of `labels`, to copy them too; empty:
+            all classes are new.
 
     Raises:
         InputError: `base` has no encoder of this shape.
@@ -605,7 +604,7 @@ def copy_weights(
 def _copy_classes(
     model: EncoderModel, base: keras.Model, labels: Sequence[str], base_labels: Sequence[str]
 ) -> None:
-    """Set the logits of each label to those that the base has for the label of that name."""
+    """Copy the weights of the logits of each base label to the label of the same name."""
     places = [labels.index(name) for name in base_labels]
     for weight, other in zip(model.logits.weights, base.logits.weights, strict=True):
         values = np.array(keras.ops.convert_to_numpy(weight.value))
@@ -616,8 +615,8 @@ def _copy_classes(
 def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
-    """The configuration of a model that takes over the encoder of another: fields not None are
-    overridden. What reads out is new, so `linear_buckets` is 0 unless it is given."""
+    """Return the configuration of a model that copies the encoder of another; `overrides` that are
+    not None replace its values. The read-out is new, so `linear_buckets` is 0 unless given."""
     given = {"linear_buckets": 0}
     given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

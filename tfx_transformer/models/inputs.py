@@ -1,4 +1,4 @@
-"""The inputs that Keras is given for a model, by the names under which the model reads them."""
+"""The inputs of a model by name, from anything that Keras takes as inputs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfx_transformer.errors import InputError
 
 
 def by_name(given: Any, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> Any:
-    """A dictionary of the inputs: as it is given, or made of one array, or of one for each name.
+    """Return a dictionary of the inputs: the given one, or one made from an array for each name.
 
     Args:
         given: a dictionary; an array, a tensor or rows of numbers if one input is required, else a
@@ -22,8 +22,8 @@ def by_name(given: Any, required: tuple[str, ...], optional: tuple[str, ...] = (
         optional: names of others that a dictionary may hold.
 
     Raises:
-        InputError: a name is missing or unknown, or an input has another rank than a batch of it;
-            the names are listed.
+        InputError: a name is missing or unknown, or an input does not have the rank of a batch; the
+            message lists the names.
     """
     if not isinstance(given, Mapping):
         given = _by_position(given, required, optional)
@@ -40,7 +40,7 @@ def by_name(given: Any, required: tuple[str, ...], optional: tuple[str, ...] = (
 
 
 def rows(values: Any) -> Any:
-    """An array of rows of numbers in lists; whatever else as it is.
+    """Return rows of numbers in lists as an array; anything else as it is.
 
     Raises:
         InputError: the rows are of unequal length.
@@ -87,7 +87,7 @@ def _check(name, value):
         return value
     if not keras.backend.is_float_dtype(keras.backend.standardize_dtype(value.dtype)):
         return value
-    # In half precision, into which Keras casts what is float, large ids would coincide.
+    # Keras casts floats to the compute dtype; in half precision, large ids would coincide.
     if isinstance(value, np.ndarray):
         return value.astype("int32")
     is_tensor = ops.is_tensor(value) or isinstance(value, keras.KerasTensor)
@@ -109,7 +109,7 @@ def _rank(value) -> int | None:
 
 
 def _is_numbers(values) -> bool:
-    """Return True if lists hold numbers, or rows of them, and no list of several inputs."""
+    """Return True for lists of numbers or of rows of numbers; False for a list of inputs."""
     while isinstance(values, list | tuple) and len(values):
         values = values[0]
     return isinstance(values, int | float | np.number) or getattr(values, "ndim", None) == 1

@@ -21,7 +21,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, TokenEmbedding
 from tfx_transformer.layers.linear import replace_variable
 
-# Adapters take at most this many bytes, and four numbers for each of the model.
+# A file of adapters has at most this many bytes, and four numbers for each number of the model.
 _SMALL_FILE = 1 << 20
 
 # The linear layers of a block; only gated feed-forward layers have a "gate".
@@ -49,14 +49,15 @@ def add_adapters(
             scale per column; embedding tables are bfloat16 then. None: as they are, to the bit.
 
     Raises:
-        InputError: an argument is out of range, a target is not there, or adapters are.
+        InputError: an argument is out of range, a target does not exist, or the model has adapters
+            already.
     """
     targets = sorted(set(targets))
     _check_settings("add_adapters", kind, rank, alpha, targets, base_dtype)
     if _adapted_layers(model):
         raise InputError(
             "add_adapters: the model has adapters already.\n"
-            "  `merge_adapters` makes a plain model of it, which can be given others."
+            "  `merge_adapters` makes a plain model of it, which can get new ones."
         )
     names = {layer.name for layer in _linears(model)}
     unknown = [name for name in targets if name not in names and name not in TARGETS]
@@ -73,7 +74,7 @@ def add_adapters(
         if layer.name in targets:
             layer.dora = kind == "dora"
             layer.enable_lora(rank, lora_alpha=alpha)
-    # What Keras has traced so far, it traced without adapters.
+    # The functions that Keras has traced so far have no adapters.
     model.train_function = model.test_function = model.predict_function = None
 
 
@@ -105,8 +106,8 @@ def trainable_summary(model: keras.Model) -> dict[str, int]:
 
 
 def merge_adapters(model: keras.Model) -> keras.Model:
-    """A plain float32 model that answers as an adapted one: each kernel is what W and its adapter
-    amount to (see `Linear`); what is stored as bfloat16 or int8 is float32 again."""
+    """Return a plain float32 model that gives the answers of an adapted one: adapters are merged
+    into their kernels (see `Linear`), and weights stored as bfloat16 or int8 become float32."""
     plain = type(model)(model.config, dtype="float32")
     weights = {weight.path: weight for weight in model.weights}
     linears = {f"{layer.path}/kernel": layer for layer in _linears(model)}
@@ -122,7 +123,7 @@ def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
     the model, as one safetensors file.
 
     A tensor is named by its path, such as "decoder/block_0/attention/query/lora_kernel_a". The
-    metadata tell the settings, the model they belong to, and a checksum of all.
+    metadata hold the settings, the model they belong to, and a checksum of everything.
 
     Raises:
         InputError: there are no adapters, or the file cannot be written.
@@ -146,8 +147,8 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
     """Gives a model the adapters of a file; one that has none gets them by `add_adapters`.
 
     Raises:
-        InputError: the file is damaged or belongs to another model; what does not fit is named,
-            and the model is as before.
+        InputError: the file is damaged or belongs to another model; the message names what does not
+            fit, and the model stays as it was.
     """
     facts, tensors = _read(Path(path), _SMALL_FILE + 16 * model.count_params())
     settings = {name: facts.get(name) for name in ("kind", "rank", "alpha", "targets")}
@@ -167,7 +168,7 @@ def load_adapters(path: str | os.PathLike, model: keras.Model) -> None:
 
 
 def _linears(model: keras.Model) -> list[Linear]:
-    """All that may be frozen: the read-out is trained in full."""
+    """Return the linear layers that may be frozen: all but the read-out, which is trained."""
     linears = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
     return [layer for layer in linears if not f"{layer.path}/".startswith(model.read_out)]
 
@@ -205,7 +206,7 @@ def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None
 
 
 def _settings(layers: list[Linear]) -> dict[str, Any]:
-    """Return what `add_adapters` was told; all layers were told the same."""
+    """Return the arguments of `add_adapters`, which all layers share."""
     return {
         "kind": "dora" if layers[0].dora else "lora",
         "rank": layers[0].lora_rank,
@@ -215,7 +216,7 @@ def _settings(layers: list[Linear]) -> dict[str, Any]:
 
 
 def _base(model: keras.Model) -> dict[str, Any]:
-    """Return what two models share if one can take the adapters of the other."""
+    """Return the facts that are equal in two models if one can take the adapters of the other."""
     only_training = ("dropout", "stochastic_depth")
     architecture = {k: v for k, v in model.config.to_dict().items() if k not in only_training}
     return {"model": type(model).__name__, **architecture}
@@ -243,7 +244,7 @@ def _differences(expected: dict[str, Any], found: dict[str, Any]) -> Iterator[st
 
 
 def _read(path: Path, most_bytes: int) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """The facts and the tensors that `save_adapters` wrote, of a file of at most `most_bytes`."""
+    """Return the facts and tensors that `save_adapters` wrote, from at most `most_bytes`."""
     try:
         if path.stat().st_size > most_bytes:
             raise InputError(

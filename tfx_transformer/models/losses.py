@@ -25,8 +25,8 @@ def token_losses(token_ids: Tensor, logits: Tensor) -> Tensor:
 
 
 def each_token(values: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Values and weights of all tokens in one row, for a `Mean`: of (batch, length) Keras averages
-    over the length first, so that tokens of longer batches would weigh less."""
+    """Return values and weights of all tokens in one row, for a `Mean`: given (batch, length),
+    Keras averages over the length first, so tokens of longer batches would weigh less."""
     if sample_weight is not None:
         weights = ops.cast(sample_weight, values.dtype)
         if len(weights.shape) < len(values.shape):
@@ -36,14 +36,13 @@ def each_token(values: Tensor, sample_weight: Tensor | None) -> tuple[Tensor, Te
 
 
 def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Tensor:
-    """Return how far a classifier's answers to the same inputs are apart: the mean of both
-    divergences.
+    """Return the disagreement of two answers to the same inputs: the mean of both divergences.
 
     1/2 KL(p || q) + 1/2 KL(q || p) = 1/2 sum_c (p_c - q_c) (z_c - z'_c)
 
     p and q are the probabilities that belong to the logits z and z' (Liang et al. 2021, equation
-    2). Of `multi_label` each class is a choice of its own, and their divergences are averaged as
-    their cross-entropies are.
+    2). With `multi_label` each class is a choice of its own; divergences are averaged over the
+    classes, as cross-entropies are.
 
     Args:
         logits, other: float (batch, classes), z and z'.
@@ -84,8 +83,8 @@ class TokenCrossentropy(keras.losses.Loss):
         # mean_v(-log p(v)) = -log p(y) + logit(y) - mean_v(logit(v)): no second softmax needed.
         logits = ops.cast(y_pred, "float32")
         ids = ops.expand_dims(ops.cast(y_true, "int32"), -1)
-        chosen = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
-        return losses + self.label_smoothing * (chosen - ops.mean(logits, axis=-1))
+        true_logits = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
+        return losses + self.label_smoothing * (true_logits - ops.mean(logits, axis=-1))
 
     def get_config(self):
         return {**super().get_config(), "label_smoothing": self.label_smoothing}
@@ -109,10 +108,10 @@ class Perplexity(keras.metrics.Mean):
 class BitsPerByte(keras.metrics.Mean):
     """Mean of -log2 p(y) over the tokens that weigh, per byte of text instead of per token.
 
-    Models with different tokenizers can be compared by it (Gao et al. 2020, section 3.1).
+    It compares models with different tokenizers (Gao et al. 2020, section 3.1).
 
     Args:
-        bytes_per_token: of the text that is measured.
+        bytes_per_token: mean number of bytes of a token of the text.
     """
 
     def __init__(self, bytes_per_token: float, name: str = "bits_per_byte", **kwargs: Any) -> None:
@@ -129,7 +128,7 @@ class BitsPerByte(keras.metrics.Mean):
 
 @serializable
 class TokenAccuracy(keras.metrics.Mean):
-    """Share of the tokens that weigh whose most probable prediction is right."""
+    """Share of tokens whose most probable prediction is right, among the tokens that weigh."""
 
     def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -141,7 +140,7 @@ class TokenAccuracy(keras.metrics.Mean):
 
 @serializable
 class InBatchContrast(keras.losses.Loss):
-    """Each text is to find its pair among all pairs of the batch, and each pair its text.
+    """The loss of finding each text's pair among all pairs of the batch, and each pair's text.
 
     loss_i = -1/2 log(exp(c_ii / t) / sum_j exp(c_ij / t))
              -1/2 log(exp(c_ii / t) / sum_j exp(c_ji / t))
@@ -150,7 +149,7 @@ class InBatchContrast(keras.losses.Loss):
     in both directions.
 
     Args:
-        temperature: t, over 0; 0.05 in Gao et al.
+        temperature: t, above 0; 0.05 in Gao et al.
 
     Call arguments:
         y_true: not used: the right answers are the diagonal.
@@ -175,7 +174,7 @@ class InBatchContrast(keras.losses.Loss):
 
 @serializable
 class ScoredCosine(keras.losses.Loss):
-    """The cosine of a text and its pair is to be their score.
+    """The squared difference of the cosine of a text and its pair from their score.
 
     loss_i = (c_ii - y_i)^2                    Reimers & Gurevych (2019), section 3, "regression"
 

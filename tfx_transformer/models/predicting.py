@@ -1,4 +1,4 @@
-"""Encoder-only Keras models that answer texts and images."""
+"""Predictions of encoder-only Keras models for texts and images."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ def predictor(
     labels: Sequence[str] = (),
     tags: Sequence[str] = (),
 ) -> TextClassifier | ImageClassifier | TextRegressor | TextEmbedder | TextTagger:
-    """Return what answers for a Keras model.
+    """Return the predictor of a Keras model.
 
     Args:
         model: a `Classifier`, `Regressor`, `Embedder` or `Tagger`.
-        tokenizer: of a model that reads text.
+        tokenizer: of the model, if it reads text.
         labels: names of the classes of a `Classifier`.
         tags: names of those of a `Tagger`; `labels` may give them too.
     """

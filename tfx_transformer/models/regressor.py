@@ -77,7 +77,7 @@ def in_units(model: Regressor, mean: float, deviation: float) -> Regressor:
 
     Args:
         model: trained on standardized numbers, without adapters.
-        mean, deviation: by which they were standardized.
+        mean, deviation: mean and standard deviation that standardized them.
     """
     made = Regressor(model.config, dtype="float32")
     trained = {weight.path: weight for weight in model.weights}

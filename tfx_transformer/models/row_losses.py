@@ -1,4 +1,4 @@
-"""The loss of each row of a held-out text, from which its perplexity has an interval."""
+"""The loss of each row of a held-out text, and from these the interval of its perplexity."""
 
 from __future__ import annotations
 
@@ -18,24 +18,26 @@ from tfx_transformer.models.losses import token_losses
 class RowLosses(NamedTuple):
     """Losses of rows, such as blocks of a text.
 
-    nats: float64 (rows,), -ln p of all tokens of a row that weigh; tokens: float64 (rows,), how
-    many these are.
+    nats: float64 (rows,), the sum of -ln p of the tokens of a row that weigh; tokens: float64
+    (rows,), the sum of their weights.
     """
 
     nats: np.ndarray
     tokens: np.ndarray
 
-    def loss(self, chosen: np.ndarray | None = None) -> float:
-        """Return the mean loss of a token, in nats, of all rows or of those at some indices."""
-        nats, tokens = self if chosen is None else (part[chosen] for part in self)
+    def loss(self, indices: np.ndarray | None = None) -> float:
+        """Return the mean loss of a token, in nats, over the rows at `indices`; None: all rows."""
+        nats, tokens = self if indices is None else (part[indices] for part in self)
         return float(nats.sum() / tokens.sum())
 
     def intervals(self, bytes_per_token: float | None = None) -> dict[str, Interval | None]:
-        """Return the 95 % intervals of "perplexity" and, if it is known how many bytes a token has,
-        of "bits_per_byte": rows are resampled, so they are those of other texts like this one.
+        """Return the 95 % intervals of "perplexity" and, with `bytes_per_token`, "bits_per_byte".
+
+        Rows are resampled, so the intervals hold for other texts like this one. Too few rows give
+        no interval.
 
         Args:
-            bytes_per_token: of the text.
+            bytes_per_token: mean number of bytes of a token of the text.
         """
         loss = bootstrap_interval(self.loss, len(self.tokens))
         if loss is None:
@@ -51,8 +53,8 @@ def row_losses(model: keras.Model, batches: Batches) -> RowLosses:
     """Return the losses of a model on rows of tokens, without rows in which no token weighs.
 
     Args:
-        model: that gives logits of tokens.
-        batches: in order, of (inputs, labels, weights), the last two (batch, length).
+        model: a model that gives logits of tokens.
+        batches: (inputs, labels, weights), in order; labels and weights are (batch, length).
     """
 
     def step(inputs, labels, weights):

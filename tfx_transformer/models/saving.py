@@ -49,12 +49,12 @@ def save(
 
     Args:
         path: folder to make, such as `saved_models/en_ja`.
-        tokenizer: of a model that reads text.
-        overwrite: replace a bundle that is there.
+        tokenizer: of the model, if it reads text.
+        overwrite: replace an existing bundle.
         split: the rows that it was trained on and those held out, so that a later training holds
             out the same ones.
-        details: JSON values for `config.json`, such as scores or the settings of the run; of a
-            `Classifier` labels, the names of its classes; of a `Tagger` those of its tags.
+        details: JSON values for `config.json`, such as scores or the settings of the run; "labels"
+            are the names of the classes of a `Classifier`, or of the tags of a `Tagger`.
     """
     with bundle.writing(path, overwrite) as folder:
         weights = {p: np.asarray(w.value, "float32") for p, w in parameters(model).items()}
@@ -75,8 +75,7 @@ def is_saved(
     tokenizer: Tokenizer | None = None,
     **details: Any,
 ) -> bool:
-    """Return True if `save` has written this very model to a bundle; what was added since does not
-    count.
+    """Return True if `save` has written this very model to a bundle; later additions do not count.
 
     Args:
         path, model, tokenizer, details: of `save`.
@@ -172,14 +171,14 @@ def load(
 def load(
     path: str | os.PathLike, dtype: str = "float32", task: str | None = None
 ) -> tuple[TransformerModel, Tokenizer | Any]:
-    """The model of a bundle, verified, and its tokenizer if it reads text.
+    """Return the model of a bundle, verified, and its tokenizer if it reads text.
 
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
-        task: that the model must have been made for, such as "causal" or "seq2seq".
+        task: the task that the bundle must have, such as "causal" or "seq2seq".
 
-    Returns: the model, for type checkers of the class of `task` if that is given; the tokenizer,
-        None of a model that reads images.
+    Returns: the model, whose class type checkers know if `task` is given; its tokenizer, None if
+        the model reads images.
 
     Raises:
         InputError: the bundle is damaged, or its weights do not fit its configuration.
@@ -216,13 +215,13 @@ def load(
 
 
 def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a file of weights; none of their numbers is read.
+    """Return the shape of every tensor in a file of weights, without reading their numbers.
 
     Raises:
         InputError: it is not a safetensors file.
     """
     with _reading(file), safetensors.safe_open(file, framework="numpy") as opened:
-        with open(file, "rb") as stream:  # of two tensors with one name it takes the last
+        with open(file, "rb") as stream:  # safetensors would take the last of two equal names
             length = int.from_bytes(stream.read(8), "little")
             json_files.parse(stream.read(length).decode(), file, unique=True)
         return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.offset_keys()}
@@ -253,12 +252,12 @@ def check_size(
     """Refuses an architecture that needs more numbers than a file of weights holds.
 
     Args:
-        cls: of the model that is to be built.
+        cls: class of the model that is to be built.
         held: how many numbers the file holds.
-        path: of the folder with the file.
+        path: folder of the file.
 
     Raises:
-        InputError: both counts are named.
+        InputError: the file holds too few; the message names both counts.
     """
     least = cls.fewest_parameters(architecture)
     if held < least:
@@ -284,7 +283,7 @@ def _check_shapes(model: keras.Model, shapes: Mapping[str, tuple[int, ...]], sou
 
 @contextlib.contextmanager
 def _reading(file: str | os.PathLike) -> Iterator[None]:
-    """Makes what safetensors raises an InputError that names the file."""
+    """Turn errors of safetensors into an InputError that names the file."""
     try:
         yield
     except (

@@ -20,8 +20,8 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class CacheStates(NamedTuple):
     """The sizes of the keys and values in the cache of a generation, step by step.
 
-    tokens: of each slot; keys, values: float32 (steps, layers, slots), the length of a slot's key
-    (value) over all heads, 0 while the slot is empty.
+    tokens: the token of each slot; keys, values: float32 (steps, layers, slots), the length of a
+    slot's key (value) over all heads, 0 while the slot is empty.
     """
 
     tokens: list[str]
@@ -30,7 +30,7 @@ class CacheStates(NamedTuple):
 
 
 def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids a model reads of one text, cut to what it can hold."""
+    """Return the ids that a model reads of a text, cut to the length of its context."""
     longest = model.config.max_sequence_length
     if not model.writes:
         return frame(tokenizer, text, longest)
@@ -38,15 +38,15 @@ def text_ids(model: keras.Model, tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def token_bytes(tokenizer: Tokenizer, ids: Sequence[int]) -> list[bytes]:
-    """Return what each token spells, if only a part of a character; of a special one its name."""
+    """Return the bytes of each token, even part of a character; of a special one its name."""
     names = {index: name.encode() for name, index in tokenizer.special_tokens.items()}
     return [names[i] if i in names else tokenizer.decode_bytes([i]) for i in map(int, ids)]
 
 
 def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> list[np.ndarray]:
-    """The vectors of one text or image as they pass through the layers.
+    """Return the vectors of one text or image between the layers.
 
-    Of an encoder-decoder those of the encoder; of a decoder-only model those of the decoder.
+    They are those of the encoder, or of the decoder in a decoder-only model.
 
     Args:
         content: token ids of a text, without padding (see `text_ids`), or float (image_size,
@@ -61,16 +61,16 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
 
 
 def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Return how much each token of a text looks at each, or each region of an image.
+    """Return the attention between the tokens of a text, or between the regions of an image.
 
-    Of an encoder-decoder in the encoder; of a decoder-only model in the decoder, where a token sees
-    only itself and those before it.
+    It is that of the encoder, or of the decoder in a decoder-only model, where a token sees only
+    itself and those before it.
 
     Args:
         content: see `hidden_states`.
 
-    Returns: float32 (num_layers, num_heads, length, length); row i is where token i looks, and sums
-        to 1.
+    Returns: float32 (num_layers, num_heads, length, length); row i holds the weights of token i,
+        which sum to 1.
     """
     x = model.embed_content(np.asarray(content)[None])
     _, scores = model.first_stack(x, return_attention_scores=True, training=False)
@@ -80,8 +80,8 @@ def self_attention(model: keras.Model, content: Sequence[int] | np.ndarray) -> n
 def mean_states(
     model: keras.Model, texts: Sequence[Sequence[int]], batch_size: int = 32
 ) -> np.ndarray:
-    """One vector per text by a model that was not trained to give one: the mean over the text's
-    tokens of what the stack returns, its final normalization included.
+    """Return one vector per text from a model that was not trained for it: the mean of the stack's
+    output, final normalization included, over the tokens of the text.
 
     Args:
         texts: token ids of each, without padding.
@@ -110,8 +110,7 @@ def mean_states(
 
 
 def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -> np.ndarray:
-    """One vector per image by a model that reads images: the mean over the image's regions of what
-    the encoder returns.
+    """Return one vector per image: the mean of the encoder's output over the regions of the image.
 
     Args:
         images: float (n, image_size, image_size, 3), colours from 0 to 255.
@@ -126,15 +125,15 @@ def image_states(model: keras.Model, images: np.ndarray, batch_size: int = 64) -
 def cache_states(
     model: keras.Model, tokenizer: Tokenizer, prompt: str, steps: int = 16
 ) -> CacheStates:
-    """The key/value cache of a greedy generation, looked at after every step.
+    """Return the sizes in the key/value cache of a greedy generation, after every step.
 
     A decoder-only model has its prompt in the cache from the first step on; an encoder-decoder
     keeps its source elsewhere and fills the cache with what it writes.
 
     Args:
         model: a `CausalLM` or a `Seq2SeqLM`.
-        prompt: what it reads.
-        steps: most steps; fewer if the text ends or the model is full before.
+        prompt: the text that it reads.
+        steps: most steps; fewer if the text ends or the context is full before.
 
     Raises:
         InputError: the model writes no text, or the prompt leaves no room.

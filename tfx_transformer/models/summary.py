@@ -10,13 +10,13 @@ import keras
 
 @contextlib.contextmanager
 def describing(model: keras.Model, signature: Mapping[str, keras.InputSpec]) -> Iterator[None]:
-    """Lets Keras see the parts of every layer, and the shape of what each returns, in the block.
+    """Let Keras see the parts and the output shape of every layer, in the `with` block.
 
-    Keras describes layers that are models, or nodes of a graph; of others it knows no parts, and
-    what they were built with.
+    Keras describes layers that are models or nodes of a graph; of others it knows neither parts nor
+    output shapes.
 
     Args:
-        signature: what the model reads.
+        signature: shape and dtype of the inputs, by name.
     """
     shapes = output_shapes(model, signature)
     layers = model._flatten_layers(include_self=False)
@@ -38,24 +38,24 @@ def describing(model: keras.Model, signature: Mapping[str, keras.InputSpec]) -> 
 def output_shapes(
     model: keras.Model, signature: Mapping[str, keras.InputSpec]
 ) -> dict[keras.layers.Layer, tuple[int | None, ...]]:
-    """The shape of what each layer returns at its first call, None for an axis whose length the
+    """Return the output shape of each layer at its first call; None for an axis whose length the
     input decides. Layers that the model does not call are left out."""
     shapes = {}
 
-    def noting(layer, call):
-        def noted(*arguments, **options):
+    def record_shape(layer, call):
+        def call_and_record(*arguments, **options):
             result = call(*arguments, **options)
             shapes.setdefault(layer, tuple(keras.tree.flatten(result)[0].shape))
             return result
 
-        return noted
+        return call_and_record
 
     layers = list(model._flatten_layers(include_self=False))
     before = [(layer, dict(vars(layer))) for layer in layers]
     inputs = {name: keras.KerasTensor(spec.shape, spec.dtype) for name, spec in signature.items()}
     try:
         for layer in layers:
-            _set(layer, "call", noting(layer, layer.call))
+            _set(layer, "call", record_shape(layer, layer.call))
         model.compute_output_spec(inputs)
     finally:
         for layer, attributes in before:
@@ -64,7 +64,7 @@ def output_shapes(
 
 
 def _set(layer, name: str, value) -> None:
-    """An attribute that Keras does not track."""
+    """Set an attribute without Keras tracking it."""
     object.__setattr__(layer, name, value)
 
 

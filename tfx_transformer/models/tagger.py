@@ -16,7 +16,7 @@ from tfx_transformer.models.encoders import EncoderModel
 
 @serializable
 class Tagger(EncoderModel):
-    """Gives every token of a text a tag, such as `B-PERSON`, `I-PERSON` or `O`.
+    """Gives every token of a text the logits of its tag, such as `B-PERSON`, `I-PERSON` or `O`.
 
     logits_i = W dropout(x_i) + b,  x = encoder(text)
 
@@ -71,8 +71,8 @@ class Tagger(EncoderModel):
         label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> None:
-        """`keras.Model.compile`; by default with `TokenCrossentropy` and the accuracy of tags, of
-        tokens that weigh."""
+        """`keras.Model.compile`; by default with `TokenCrossentropy` and the accuracy of tags over
+        the tokens that weigh."""
         super().compile(
             optimizer,
             loss=losses.TokenCrossentropy(label_smoothing) if loss is None else loss,

@@ -33,7 +33,7 @@ class LanguageModel(TransformerModel):
     """
 
     writes = True
-    prompt_in_cache = False  # whether prompt and answer share one cache
+    prompt_in_cache = False  # True if prompt and answer share one cache
     label_smoothing = 0.0  # of the default loss
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -41,7 +41,7 @@ class LanguageModel(TransformerModel):
         if self.config.ngram_buckets:
             raise InputError(
                 f"ngram_buckets is {self.config.ngram_buckets} for a model that writes text.\n"
-                "  Expected 0: pairs of tokens are a table of models that read (masked, "
+                "  Expected 0: only models that read have a table of token pairs (masked, "
                 "classification, embedding)."
             )
         if self.config.embedding_dim != self.config.hidden_dim:
@@ -53,8 +53,7 @@ class LanguageModel(TransformerModel):
         self.embedding = self._new_embedding()
         self.logits_bias = None
         if self.config.logits_bias:
-            # By `add_weight` its path would begin with the model's name, of which Keras counts
-            # copies.
+            # By `add_weight` its path would begin with the model's name, which Keras numbers.
             self.logits_bias = keras.Variable(
                 "zeros", (self.config.vocabulary_size,), self.variable_dtype, name="logits_bias"
             )
@@ -118,7 +117,7 @@ class CausalLM(LanguageModel):
 
     @staticmethod
     def text_frame(tokenizer: Tokenizer) -> None:
-        """Return None: it continues texts, so nothing is put around them."""
+        """Return None: the model continues texts, so nothing is put around them."""
         return None
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -310,12 +309,13 @@ class Seq2SeqLM(LanguageModel):
         )
 
     def encode(self, token_ids: Tensor, training: bool | None = None) -> Any:
-        """The source as vectors, and which of them are not padding.
+        """Return the source as vectors, and the mask of its padding.
 
         Args:
             token_ids: int (batch, source_length).
 
-        Returns: float (batch, source_length, hidden_dim) and bool (batch, 1, source_length).
+        Returns: float (batch, source_length, hidden_dim) and bool (batch, 1, source_length), False
+            for padding.
         """
         mask = ops.expand_dims(ops.not_equal(token_ids, self.config.padding_id), 1)
         memory = self.encoder(self.embedding(token_ids), attention_mask=mask, training=training)
@@ -375,7 +375,7 @@ class Seq2SeqLM(LanguageModel):
 
         Args:
             token_ids: int (batch, source_length), filled up with padding.
-            lengths: not read: padding tells them.
+            lengths: not used: padding marks them.
             limit: most tokens to write.
             rows: decoded rows per source; the beams of a search.
 

@@ -38,7 +38,7 @@ class TransformerStack(keras.layers.Layer):
         x: float (batch, length, embedding_dim), embedded tokens.
         memory: float (batch, memory_length, hidden_dim), or the result of `project_memory`.
         cache: None (training), or one (key, value) pair per block, each float
-            (batch, num_key_value_heads, max_length, head_dim), or two lists of rows kept apart, see
+            (batch, num_key_value_heads, max_length, head_dim), or two lists of separate rows, see
             `MultiHeadAttention`. A cache and length > 1 is prefill, a cache and length 1 is
             decoding.
         position: int or int tensor, scalar or (batch,); position of x[:, 0]. Without a cache also
@@ -104,7 +104,7 @@ class TransformerStack(keras.layers.Layer):
     def _new_block(self, index):
         config, window = self.config, self.config.window_of(index)
         theta = config.local_rope_theta if window else config.rope_theta
-        # Blocks with a wavelength of their own see a short way, whatever the context.
+        # Windowed blocks with a wavelength of their own were not stretched with the context.
         stretched = config.local_rope_theta == config.rope_theta or not window
         rotary = config.position == "rotary" and index not in config.no_position_layers
         return TransformerBlock(

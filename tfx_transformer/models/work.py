@@ -10,7 +10,7 @@ import keras
 from tfx_transformer.models.lora import trainable_summary
 from tfx_transformer.models.transformer import TransformerStack
 
-# What the paths of tables begin with that only encoder-only models have.
+# Beginnings of the paths of tables that only encoder-only models have.
 _TABLES = ("ngrams/", "segments/")
 
 
@@ -18,10 +18,14 @@ _TABLES = ("ngrams/", "segments/")
 class Work:
     """The work of a training step of a model.
 
-    trained, frozen: parameters; parameter_bytes: all of them; multiplied: trained parameters that a
-    token is multiplied with, and a table in which it is looked up does not count; a convolution
-    counts once for every pixel of an image that it sees, divided by the tokens of the image; kept:
-    numbers of a token that the backward pass needs; readings: how often a batch is read.
+    Attributes:
+        trained, frozen: numbers of parameters.
+        parameter_bytes: bytes of all parameters.
+        multiplied: trained parameters that a token is multiplied with. Tables that are only looked
+            up do not count; a convolution counts once for every pixel of its input, divided by the
+            tokens of the image.
+        kept: numbers of a token that the backward pass needs.
+        readings: how often a step reads its batch.
     """
 
     trained: int
@@ -56,7 +60,7 @@ def training_work(model: keras.Model) -> Work:
 
 
 def _table_parameters(model: keras.Model) -> int:
-    """Return how many of the trained parameters no matrix is multiplied with."""
+    """Return how many of the trained parameters are in tables that are only looked up."""
     tables = _TABLES
     if not (model.scores_tokens or model.config.image_size):
         tables += ("embedding/",)
@@ -65,8 +69,8 @@ def _table_parameters(model: keras.Model) -> int:
 
 
 def _convolutions(model: keras.Model) -> tuple[float, float]:
-    """Return, per token of an image, what its convolutions multiply beyond their parameters once,
-    and how many numbers they make."""
+    """Return, per token of an image, the multiplications of the convolutions beyond one for each
+    parameter, and the count of numbers that they make."""
     config = model.config
     if not (config.image_size and config.conv_layers):
         return 0.0, 0.0

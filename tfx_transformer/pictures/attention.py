@@ -21,7 +21,7 @@ from tfx_transformer.pictures.canvas import (
 )
 from tfx_transformer.pictures.texts import say
 
-# Tokens that one or two characters are made of at most.
+# The most tokens that make up one or two characters.
 _MOST_PARTS = 6
 
 
@@ -35,7 +35,7 @@ def attention_map(
 ) -> Picture:
     """Draws which source tokens (columns) each target token (row) attended to.
 
-    A space in a token is drawn as "␣", tokens that only together are a character as "京 1/2" and
+    A space in a token is drawn as "␣", two tokens that together spell one character as "京 1/2" and
     "京 2/2", a byte that is not text as "\\x8c", and a character without a glyph as "U+D55C". Maps
     of up to 12 x 12 tokens also show the numbers.
 
@@ -147,7 +147,7 @@ def _label_tokens(
 
 
 def _labels(tokens: Sequence[str | bytes]) -> list[str]:
-    """Of each token what can be read on an axis; of the parts of a character, which it is."""
+    """Return a readable label for each token; for part of a character, the character and which."""
     pieces, labels = list(map(_bytes, tokens)), list(map(token_label, tokens))
     for start in range(len(pieces)):
         for end in range(start + 2, min(start + _MOST_PARTS, len(pieces)) + 1):
@@ -162,8 +162,7 @@ def _labels(tokens: Sequence[str | bytes]) -> list[str]:
 
 
 def _bytes(token: str | bytes) -> bytes:
-    """Return what it is in UTF-8; a byte that nothing begins or ends with, if it is not part of a
-    text."""
+    """Return a token in UTF-8; if it is not text, a byte that no character contains."""
     try:
         piece = token if isinstance(token, bytes) else token.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # half of a pair of UTF-16
@@ -172,7 +171,7 @@ def _bytes(token: str | bytes) -> bytes:
 
 
 def _text(piece: bytes) -> str:
-    """Return what it spells in UTF-8; "" if it spells nothing."""
+    """Return the text that bytes spell in UTF-8; "" if they spell none."""
     try:
         return piece.decode("utf-8")
     except UnicodeDecodeError:

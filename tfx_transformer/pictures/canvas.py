@@ -1,7 +1,6 @@
-"""The frame of every picture: size, colours, fonts, and a file that is whole or not there.
+"""The frame of every picture: size, colours, fonts, and a file that is written whole or not at all.
 
-Matplotlib's object interface only: no pyplot, no window, and the caller's rcParams are as they
-were.
+Matplotlib's object interface only: no pyplot, no window, and the caller's rcParams do not change.
 """
 
 import dataclasses
@@ -26,7 +25,7 @@ DPI = 150
 SIZE = (7.0, 4.5)  # inches; an attention map of many tokens grows, up to LARGEST
 LARGEST = (16.0, 16.0)
 
-# Okabe and Ito's palette: told apart with every common colour blindness.
+# Okabe and Ito's palette: distinct with every common colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 INK = "#333333"
 QUIET = "#767676"
@@ -115,7 +114,7 @@ def _write_caption(figure: Figure, caption: str) -> None:
 
 
 def style() -> AbstractContextManager:
-    """Our rcParams over Matplotlib's own: the user's matplotlibrc does not change the picture."""
+    """Our rcParams over Matplotlib's defaults; the user's matplotlibrc does not count."""
     families, _ = fonts()
     return matplotlib.style.context(["default", STYLE, {"font.family": families}])
 
@@ -127,7 +126,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def token_label(token: str | bytes) -> str:
-    """A token as it can be read on an axis: nothing invisible, at most 18 characters."""
+    """Return a token as a readable label: nothing invisible, at most 18 characters."""
     if isinstance(token, bytes):
         token = token.decode("utf-8", "surrogateescape")
     label = drawable(token).replace(" ", "␣")
@@ -135,12 +134,12 @@ def token_label(token: str | bytes) -> str:
 
 
 def em_width(text: str) -> float:
-    """About how wide a text is, in font sizes: a kanji is 1, a Latin letter about 0.62."""
+    """The approximate width of a text in font sizes: 1 for a kanji, 0.62 for a Latin letter."""
     return sum(1.0 if east_asian_width(character) in "WF" else 0.62 for character in text)
 
 
 def shorten(text: str, widest: float) -> str:
-    """A text as long as it may be, in font sizes (see `em_width`); "…" stands for the rest."""
+    """Return a text cut to a width in font sizes (see `em_width`), with "…" for the rest."""
     if em_width(text) <= widest:
         return text
     while em_width(text) > widest - 1:
@@ -169,7 +168,7 @@ def fonts() -> tuple[list[str], frozenset[int]]:
 
 
 def drawable(text: str) -> str:
-    """The text with every character that has no picture of its own spelled out."""
+    """Return the text, with every character that has no glyph spelled out."""
     _, glyphs = fonts()
     return "".join(
         character if character.isprintable() and ord(character) in glyphs else _spell(character)

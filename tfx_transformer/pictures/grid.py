@@ -10,12 +10,12 @@ LINE = 0.15  # inches from one line of small text to the next
 
 
 def side(count: int, each: float) -> float:
-    """Inches of a picture's side with so many rows or columns of `each` inches."""
+    """Return the inches of a picture's side with `count` rows or columns of `each` inches."""
     return float(np.clip(each * count, 2.2, LARGEST[0] - 2))
 
 
 def every(count: int, inches: float) -> range:
-    """Return which of so many rows have a name, so that names on a side of `inches` do not
+    """Return the rows, of `count`, that get a name, so that names on a side of `inches` do not
     overlap."""
     return range(0, count, int(np.ceil(count * LINE / inches)))
 
@@ -23,7 +23,7 @@ def every(count: int, inches: float) -> range:
 def draw_cells(
     axes: Axes, numbers: np.ndarray, colors: str, low: float, high: float, label: str = ""
 ) -> AxesImage:
-    """Draws a matrix as coloured cells, with a bar that tells what the colours mean."""
+    """Draws a matrix as coloured cells, with a bar that shows the value of each colour."""
     axes.spines[:].set_visible(False)
     image = axes.imshow(numbers, cmap=colors, vmin=low, vmax=high, aspect="auto")
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, label=label)

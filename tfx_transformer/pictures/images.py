@@ -34,11 +34,11 @@ def contact_sheet(
     Args:
         path: the PNG to write, None to write none; its folder exists.
         images: uint8 (height, width, 3) each, of any size; they keep their proportions.
-        words: of each image, in lines; a line that is too long is cut.
+        words: the text below each image, in lines; a line that is too long is cut.
         title: drawn above them.
         caption: small below the picture, such as the names of the model and its data.
 
-    Raises: ValueError if there is no image, or not the words of each.
+    Raises: ValueError if there is no image, or not one text per image.
     """
     return write(path, _sheet, images, words, title, caption=caption)
 
@@ -46,8 +46,8 @@ def contact_sheet(
 def _sheet(images: Sequence[np.ndarray], words: Sequence[str], title: str) -> Figure:
     if not len(images) or len(images) != len(words):
         raise ValueError(
-            f"contact_sheet: {len(images)} images and the words of {len(words)}.\n"
-            "  Expected one image or more, and the words of each."
+            f"contact_sheet: the number of images is {len(images)}, of texts {len(words)}.\n"
+            "  Expected one image or more, and one text per image."
         )
     rows = -(-len(images) // COLUMNS)
     lines = max(text.count("\n") + 1 for text in words)

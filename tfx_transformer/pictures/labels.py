@@ -1,4 +1,4 @@
-"""Pictures of a classifier: which labels it takes for which, and what its probabilities mean."""
+"""Pictures of a classifier: the labels it confuses, and how far its probabilities are right."""
 
 import os
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from tfx_transformer.pictures.canvas import (
 from tfx_transformer.pictures.texts import say
 
 LONGEST_LABEL = 17.0  # font sizes: about 27 Latin letters or 17 kanji
-# A mistake of one in a hundred is to be seen beside rows that are all right.
+# A mistake of one in a hundred must be visible next to rows without mistakes.
 SHADE = PowerNorm(0.5, vmin=0, vmax=1)
 
 
@@ -48,7 +48,7 @@ def confusion_matrix(
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
-        truth, predicted: int (n,), ids from 0 to C - 1, side by side.
+        truth, predicted: int (n,), ids from 0 to C - 1, in the same order.
         names: the C labels.
         caption: small below the picture, such as the names of the model and its data.
 
@@ -66,10 +66,10 @@ def calibration(
     """Draws how often the predictions of each confidence were right (a reliability diagram).
 
     Above, one bar per fifteenth of the confidence (the highest probability of an example): the
-    accuracy. Where a probability means what it says, the bars end on the diagonal; below it the
-    model was too sure. A line from each bar to the diagonal stands at the mean confidence of its
-    bin; the mean length of these lines, weighted by examples, is the calibration error. Below, how
-    many examples each bin holds.
+    accuracy. If probabilities are right, the bars end on the diagonal; bars below it show that the
+    model was too sure. A line from each bar to the diagonal is at the mean confidence of its bin;
+    the mean length of these lines, weighted by examples, is the calibration error. Below, the
+    number of examples in each bin.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -178,7 +178,7 @@ def _label_axes(axes: Axes, labels: Sequence[str], cell: float, font: float) -> 
 def _write_counts(
     axes: Axes, counts: np.ndarray, shares: np.ndarray, colors: np.ndarray, cell: float
 ) -> None:
-    """Writes each count, and its share where there is room; nothing where it could not be read."""
+    """Writes each count, and its share if there is room; nothing if it would be too small."""
     with_share = cell > 0.5
     widest = max(em_width(f"{counts.max():,}"), em_width("100 %") if with_share else 0)
     font = min(0.92 * 72 * cell / widest, 9)
@@ -193,7 +193,7 @@ def _write_counts(
 
 
 def _percent(share: float) -> str:
-    """In whole percent; never 0 or 100 where that is not all or none."""
+    """Return a share in whole percent; 0 and 100 only for none and all."""
     if 0 < share < 0.01:
         return "< 1 %"
     if 0.99 < share < 1:

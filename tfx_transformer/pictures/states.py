@@ -80,13 +80,14 @@ def weight_changes(
         for part, rows in _parts(table).items()
         if (was := sum(row["norm"] ** 2 for row in rows))
     }
+    _check_parts("weight_changes", changes)
     return write(path, _bars_figure, changes, title, "|after − before| / |before|")
 
 
 def weight_sizes(
     path: str | os.PathLike[str] | None, table: Sequence[Mapping[str, Any]], title: str = ""
 ) -> Picture:
-    """Draws how large the weights of each part of a model are: the root of their mean square.
+    """Draws the size of the weights of each part of a model: their root mean square.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -98,6 +99,7 @@ def weight_sizes(
         part: (sum(r["norm"] ** 2 for r in rows) / sum(math.prod(r["shape"]) for r in rows)) ** 0.5
         for part, rows in _parts(table).items()
     }
+    _check_parts("weight_sizes", sizes)
     return write(path, _bars_figure, sizes, title, "root mean square of the weights")
 
 
@@ -170,9 +172,15 @@ def _parts(table: Sequence[Mapping[str, Any]]) -> dict[str, list[Mapping[str, An
     return parts
 
 
-def _bars_figure(values: Mapping[str, float], title: str, meaning: str) -> Figure:
+def _check_parts(name: str, values: Mapping[str, float]) -> None:
     if not values:
-        raise ValueError("weight_changes: the table has no weight that was anything but zeros.")
+        raise ValueError(
+            f"{name}: the table has no part to draw.\n"
+            "  Expected a weight or more, not all zeros before the training."
+        )
+
+
+def _bars_figure(values: Mapping[str, float], title: str, meaning: str) -> Figure:
     kinds = list(dict.fromkeys(part.rpartition("/")[2] for part in values))
     colors = [COLORS[kinds.index(part.rpartition("/")[2]) % len(COLORS)] for part in values]
     rows = range(len(values))

@@ -40,7 +40,7 @@ _SIZE, _SMALL = 9.5, 7.5  # points
 _LINES = 6  # of one text's boxes
 _LONGEST = 200  # characters of a text
 
-# What errors="surrogateescape" makes of bytes that are not character.
+# The characters that errors="surrogateescape" makes of bytes that are not text.
 _BYTES = re.compile("([\udc80-\udcff]+)")
 
 
@@ -50,8 +50,8 @@ def token_picture(
     """Draws the texts, then their tokens as boxes, under the name of each tokenizer.
 
     A space is drawn as "␣". A token that holds part of a character is small and grey, and has that
-    part's bytes in hexadecimal digits. A text gets at most six lines, fewer where there are many
-    texts; what is left out is told in words.
+    part's bytes in hexadecimal digits. A text gets at most six lines, fewer if there are many
+    texts; a note counts the tokens left out.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -95,12 +95,12 @@ def _token_figure(rows: Mapping[str, Sequence[Row]], title: str) -> Figure:
 
 
 def _in_inches(axes: Axes, height: float) -> None:
-    """Coordinates of `axes` are inches from the upper left corner."""
+    """Set the coordinates of `axes` to inches from the upper left corner."""
     axes.set(xlim=(0, _WIDTH), ylim=(height, 0))
 
 
 def _draw_words(axes: Axes, text: str, y: float) -> None:
-    """Draws a text, or as much of its beginning as the page is wide."""
+    """Draws a text, cut to the width of the page."""
     shown = drawable(text[:_LONGEST])
     words = shown if len(text) <= _LONGEST else shown + "…"
     label = axes.text(_MARGIN, y + _BOX / 2, words, va="center_baseline", fontsize=_SIZE, color=INK)
@@ -121,12 +121,12 @@ def _draw_text(axes: Axes, tokens: Sequence[bytes], count: int, y: float, lines:
     for number, token in enumerate(tokens):
         label = _label(axes, token)
         width = label.get_window_extent().width / DPI + 2 * _PADDING
-        # The last line keeps room for the words about what is left out.
+        # The last line keeps room for the note about the tokens left out.
         end = right - 1.2 if line == lines and number + 1 < count else right
         if x + width > end and x > left:
             if line == lines:
                 label.remove()
-                return _tell_rest(axes, count - number, x, y)
+                return _draw_rest(axes, count - number, x, y)
             x, y, line = left, y + _LINE, line + 1
         color = COLORS[number % len(COLORS)]
         box = FancyBboxPatch(
@@ -141,7 +141,7 @@ def _draw_text(axes: Axes, tokens: Sequence[bytes], count: int, y: float, lines:
         label.set_position((x + _PADDING, y + _BOX / 2))
         x += width + _GAP
     if len(tokens) < count:
-        return _tell_rest(axes, count - len(tokens), x, y)
+        return _draw_rest(axes, count - len(tokens), x, y)
     return y + _BOX
 
 
@@ -155,7 +155,7 @@ def _label(axes: Axes, token: bytes) -> Text:
     return axes.text(0, 0, words, va="center_baseline", fontsize=size, color=color)
 
 
-def _tell_rest(axes: Axes, rest: int, x: float, y: float) -> float:
+def _draw_rest(axes: Axes, rest: int, x: float, y: float) -> float:
     words = f"… {rest:,} more"
     axes.text(x, y + _BOX / 2, words, va="center_baseline", fontsize=9, color=QUIET)
     return y + _BOX

@@ -36,9 +36,9 @@ def loss_curve(
     Args:
         path: the PNG to write, None to write none; its folder exists.
         epochs: one mapping per epoch with "epoch", "loss" and optionally "val_loss".
-        best: "epoch" of the best one, where another score tells which that is; it is called kept
-            where another one's loss is lower. None: that of the lowest "val_loss", or of the lowest
-            "loss" where no epoch was validated.
+        best: "epoch" of the best epoch by another score; it is labelled "kept" if another epoch has
+            a lower loss. None: the epoch of the lowest "val_loss", or of the lowest "loss" if no
+            epoch was validated.
         caption: small below the picture, such as the names of the model and its data.
 
     Raises: ValueError if there is no epoch.
@@ -56,7 +56,7 @@ def length_histogram(
 
     Marked are the median and the 95th percentile, both as "the smallest length that at least
     50 % (95 %) of the texts do not exceed", and the limit with the share of texts longer than it.
-    The axis may end after the 99th percentile; what lies beyond is told in words.
+    The axis may end after the 99th percentile; a note counts the texts beyond.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -208,7 +208,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
 
 
 def _longest_shown(columns: Sequence[np.ndarray], limit: int | None) -> int:
-    """Return where the axis ends: a few endless texts or a far limit must not squeeze all the
+    """Return the end of the axis: a few very long texts or a far limit must not squeeze all the
     others."""
     if not columns:
         return limit or 1
@@ -262,7 +262,7 @@ def _mark_lengths(
 
 
 def _share_above(values: np.ndarray, limit: int) -> str:
-    """The share in words; "none" is said only where it is true."""
+    """Return the share as text; "none" only if it is 0."""
     longer = int((values > limit).sum())
     if not longer:
         return say("none")

@@ -1,4 +1,4 @@
-"""Pictures of vectors: a map of them, and how similar each is to each."""
+"""Pictures of vectors: a map, and a matrix of their similarities."""
 
 import os
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDEST_NAME = 15  # in font sizes: so many kanji, or 24 Latin letters
 _FEW = 40  # points; more are drawn smaller, on a larger page
 
-# Where a name may stand beside its point, the best first: shift in points, and which edge of the
-# name the shift is counted to.
+# Places of a name beside its point, the best first: shift in points, and the edges of the name that
+# are shifted.
 _PLACES = (
     (6, 0, "left", "center"),
     (-6, 0, "right", "center"),
@@ -51,9 +51,9 @@ def map_of_vectors(
 ) -> Picture:
     """Draws vectors as points on a plane, with their names beside them.
 
-    Both axes have one scale, so that near on the map is near. A name is moved around its point
-    until it covers neither a point nor another name; where there is no room it is left out, and
-    the picture says how many are.
+    Both axes have the same scale, so that distances can be compared. A name is moved around its
+    point until it covers neither a point nor another name; without room it is left out, and the
+    picture says how many names fit.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -73,7 +73,7 @@ def similarity_matrix(
 ) -> Picture:
     """Draws how similar each of n things is to each other, the first at the top left.
 
-    Up to 12 of them also show the numbers.
+    Matrices of up to 12 things also show the numbers.
 
     Args:
         path: the PNG to write, None to write none; its folder exists.
@@ -126,7 +126,7 @@ def _map_figure(
 
 
 def _scatter(axes: Axes, points: np.ndarray, groups: Sequence[str] | None) -> list[str]:
-    """Draws the points; the colour of each."""
+    """Draw the points, and return the colour of each."""
     size = 28 if len(points) <= _FEW else 16
     if groups is None:
         axes.scatter(*points.T, s=size, color=COLORS[0], edgecolor="white", linewidth=0.6)
@@ -156,7 +156,7 @@ def _scatter(axes: Axes, points: np.ndarray, groups: Sequence[str] | None) -> li
 def _place_names(
     axes: Axes, points: np.ndarray, names: Sequence[str], colors: Sequence[str]
 ) -> tuple[int, int]:
-    """Writes each name where it covers nothing, or not at all; how many were, of how many."""
+    """Write each name that finds a free place; return how many were written, of how many."""
     pixels = axes.transData.transform(points)
     reach = 3 * axes.figure.dpi / 72
     taken = np.hstack([pixels - reach, pixels + reach])  # the points: left, bottom, right, top
@@ -186,8 +186,8 @@ def _place_names(
 
 
 def _free_place(axes: Axes, point, size, taken: np.ndarray):
-    """The first of `_PLACES` where a name of this size lies inside the axes and on none of `taken`,
-    and the name's box there (left, bottom, right, top, in pixels); None if there is none."""
+    """Return the first of `_PLACES` where a name of this size is inside the axes and covers none of
+    `taken`, and the name's box there (left, bottom, right, top, in pixels); None without one."""
     width, height = size
     page, dots = axes.get_window_extent(), axes.figure.dpi / 72
     for x, y, horizontal, vertical in _PLACES:
@@ -203,7 +203,7 @@ def _free_place(axes: Axes, point, size, taken: np.ndarray):
 
 
 def name_label(name: str) -> str:
-    """A name as it can be read beside a point: one line, nothing invisible, not too wide."""
+    """Return a name as a label beside a point: one line, nothing invisible, not too wide."""
     return shorten(drawable(" ".join(name.split())), _WIDEST_NAME)
 
 
