@@ -5,7 +5,7 @@ beside them TF-IDF and logistic regression. "fine-tuned" begins with all-MiniLM-
 is DATA/all-MiniLM-L6-v2; the other cases are trained from scratch. "labelled_text" needs no --data.
 
     python -m benchmarks text_quality --data DATA
-    python -m benchmarks text_quality --data DATA --cases trec-defaults banking77-defaults
+    python -m benchmarks text_quality --data DATA --cases trec-defaults,banking77-defaults
 
 The cases that end in "-defaults" give the table and no other flag, see docs/quality.md. The
 difference from TF-IDF has a 95 % interval.
