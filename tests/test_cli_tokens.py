@@ -305,7 +305,7 @@ def _fail(*_):
         (["x", "--parallel", "target"], "--parallel is a column of --csv."),
         (["x", "--bundle", "nowhere"], "nowhere is not a bundle"),
         (["x", "--tokenizer", "nowhere.json"], "nowhere.json: cannot be read as a tokenizer"),
-        (["x", "--tokenizer", "my.csv"], "my.csv: no tokenizer.json"),
+        (["x", "--tokenizer", "my.csv"], "my.csv: not a tokenizer.json"),
         (["x", "--encoding", "gpt7"], "--encoding gpt7: tiktoken has no encoding of that name."),
         (["x", "--html", "no/a.html"], "--html no/a.html cannot be written."),
         (["x", "--png", "."], "--png . cannot be written."),

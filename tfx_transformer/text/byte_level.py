@@ -14,11 +14,11 @@ from tfx_transformer.text import offsets, split_patterns
 from tfx_transformer.text.conventions import Conventions
 from tfx_transformer.text.tokenizer import PATTERN, SLICE, Tokenizer, to_bytes
 
-# What a `ByteLevel` step splits by (Radford et al. 2019).
+# The pattern of a `ByteLevel` step (Radford et al. 2019).
 _GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
-# The same behind a `Digits` step, which parts every digit from all else before. So no other piece
-# holds a digit, and blanks end at one as they do at the end of a text. `Digits` knows fourteen
-# digits more than \p{N} does.
+# The same after a `Digits` step, which first separates every digit from everything else. So no
+# other piece holds a digit, and blanks before a digit are split as at the end of a text. `Digits`
+# knows fourteen digits more than \p{N} does.
 _DIGITS = r"\p{N}\U00011de0-\U00011de9\U00016ff4-\U00016ff6"
 _GPT2_DIGITS = (
     rf"[{_DIGITS}]|'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?[^\s\p{{L}}{_DIGITS}]+"
@@ -27,8 +27,8 @@ _GPT2_DIGITS = (
 
 _KNOWN_PATTERNS = (PATTERN, _GPT2, _GPT2_DIGITS)
 
-# `tokenizers` composes characters as of Unicode 9: it does not know the marks that are younger, nor
-# the scripts of Unicode 16 that have composed letters. What it does not know stays where it is.
+# `tokenizers` composes characters as of Unicode 9: younger marks, and the composed letters of the
+# scripts of Unicode 16, stay as they are.
 _YOUNGER = (
     "\u05c8-\u05c9\u07fd\u0897-\u089f\u08ca-\u08d3\u09fe\u0c3c\u0d3b-\u0d3c\u0eba\u1715\u1abf-\u1af0"
     "\u1df6-\u1dfa\ua82c\U000105c0-\U000105ff\U00010d24-\U00010d27\U00010d69-\U00010d6d"
@@ -43,7 +43,7 @@ _YOUNGER = (
 COMPOSED = re.compile(f"[^{_YOUNGER}]+")
 
 
-# What composes with nothing before it, and more tokens than what is cut through has.
+# Characters that compose with nothing before them; and more tokens than a piece that is cut.
 _ASCII = re.compile("[ -~]")
 _SPARE = 1_000
 
@@ -51,11 +51,11 @@ _SPARE = 1_000
 class ByteLevel(NamedTuple):
     """A byte-level BPE that tiktoken runs exactly.
 
-    ids: bytes of each token that texts can become, to its id: the 256 bytes first, then the others
-    in the order of their merges. parts: the two that each of the latter is merged from, if any.
+    ids: bytes to id of each token that texts can become: the 256 bytes first, then the others in
+    the order of their merges. parts: the two tokens that each of the others is merged from, if any.
     names: bytes of each id of the vocabulary that is not a special token. added: text to id of
-    tokens that are cut out before all else. composed: whether texts are brought to NFC.
-    prefix_space: whether a text gets a space before it, where it has none.
+    tokens that are cut out before all else. composed: True if texts are brought to NFC.
+    prefix_space: True if a text gets a space before it, where it has none.
     """
 
     ids: dict[bytes, int]
@@ -68,7 +68,7 @@ class ByteLevel(NamedTuple):
 
 
 def byte_level(tree: Mapping[str, Any]) -> ByteLevel | None:
-    """Reads a `tokenizer.json`; None if it is none that tiktoken runs exactly."""
+    """Read a `tokenizer.json`; return None if tiktoken cannot run it exactly."""
     model, added = tree["model"], tree.get("added_tokens") or []
     split, composed = _split(tree.get("pre_tokenizer")), _composes(tree.get("normalizer"))
     if split is None or composed is None or not _is_plain(model):
@@ -112,8 +112,8 @@ class ByteLevelTokenizer(Tokenizer):
 
     def __init__(self, bpe: ByteLevel, conventions: Conventions, text: str) -> None:
         merged = list(bpe.ids.values())[256:]
-        # tiktoken merges the pair of the lowest rank first, and any text of RoBERTa's is merged in
-        # another order than that of its ids.
+        # tiktoken merges the pair of the lowest rank first, so the ranks are ids only if these
+        # ascend in merge order; RoBERTa's do not.
         ascending = all(a < b for a, b in zip(merged, merged[1:], strict=False))
         self._ids = None if ascending else list(bpe.ids.values())
         ranks = bpe.ids if ascending else {token: n for n, token in enumerate(bpe.ids)}
@@ -130,8 +130,8 @@ class ByteLevelTokenizer(Tokenizer):
         self._adopt(conventions, max(bpe.names))
 
     def beginning(self, text: str, count: int) -> str:
-        """See `Tokenizer.beginning`. What is composed, or has tokens of its own, is cut where no
-        character of one side can change the other, with more than a piece to spare."""
+        """See `Tokenizer.beginning`. With NFC, added tokens or a space before it, a text is cut
+        before an ASCII character, with more than a piece to spare."""
         if self.is_plain:
             return super().beginning(text, count)
         for size in range(SLICE, len(text), SLICE):
@@ -142,7 +142,7 @@ class ByteLevelTokenizer(Tokenizer):
         return text
 
     def ending(self, text: str, count: int) -> str:
-        """See `Tokenizer.ending`. What is not encoded as it stands is not cut."""
+        """See `Tokenizer.ending`. A text that is changed before it is encoded is not cut."""
         changed = self._added is not None or self._bpe.prefix_space
         if changed or (self._bpe.composed and not unicodedata.is_normalized("NFC", text)):
             return text
@@ -161,14 +161,14 @@ class ByteLevelTokenizer(Tokenizer):
                 found.append((place, end))
             else:
                 end = place + len(part)
-                inside = [index for slice_ids in self._encoded(part) for index in slice_ids]
+                inside = [index for slice_ids in self._encode_stretch(part) for index in slice_ids]
                 ids += inside
                 found += self._offsets(part, inside, place)
             place = end
         return ids, offsets.trimmed(text, found)
 
     def _offsets(self, text: str, ids: list[int], first: int) -> offsets.Offsets:
-        """Return where the tokens of a stretch are; first: characters before it."""
+        """Return the offsets of the tokens of a stretch; first: number of characters before it."""
         written, places = text, [(i, i + 1) for i in range(len(text))]
         if self._bpe.composed and not text.isascii():
             composed = (offsets.composed(run[0]) + run.span() for run in COMPOSED.finditer(text))
@@ -189,10 +189,10 @@ class ByteLevelTokenizer(Tokenizer):
 
     def _slices(self, text: str) -> Iterator[list[int]]:
         for part in self._parts(text):
-            yield from [[part]] if isinstance(part, int) else self._encoded(part)
+            yield from [[part]] if isinstance(part, int) else self._encode_stretch(part)
 
     def _parts(self, text: str) -> Iterator[str | int]:
-        """The added tokens in a text, and the stretches between them."""
+        """Yield the ids of added tokens in a text, and the stretches between them."""
         end = 0
         for found in self._added.finditer(text) if self._added else ():
             if found[0] in self._bpe.added:
@@ -201,8 +201,8 @@ class ByteLevelTokenizer(Tokenizer):
                 end = found.end()
         yield text[end:]
 
-    def _encoded(self, text: str) -> Iterator[list[int]]:
-        """A stretch without added tokens, a slice at a time."""
+    def _encode_stretch(self, text: str) -> Iterator[list[int]]:
+        """Yield the ids of a stretch without added tokens, a slice at a time."""
         if self._bpe.composed and not text.isascii():
             text = COMPOSED.sub(lambda run: unicodedata.normalize("NFC", run[0]), text)
         if self._bpe.prefix_space and text and not text.startswith(" "):
@@ -214,17 +214,16 @@ class ByteLevelTokenizer(Tokenizer):
         return split_patterns.encode(self.tiktoken, text, known=self.pattern in _KNOWN_PATTERNS)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """UTF-8 bytes of ids; special ids, and those a model has beyond the vocabulary, are left
-        out."""
+        """UTF-8 bytes of ids, without special ids and ids beyond the vocabulary."""
         return b"".join(self._bpe.names.get(int(index), b"") for index in ids)
 
     def byte_lengths(self) -> list[int]:
-        """For each id, how many bytes of a text it stands for; 0 for special ids."""
+        """Return for each id the number of bytes that it stands for; 0 for special ids."""
         names = self._bpe.names
         return [len(names.get(index, b"")) for index in range(self.vocabulary_size)]
 
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The two parts each merged token was merged from, in merge order."""
+        """The two parts that each merged token was merged from, in merge order."""
         return list(self._bpe.parts.values())
 
     def to_json(self) -> str:
@@ -233,8 +232,7 @@ class ByteLevelTokenizer(Tokenizer):
 
 
 def _is_plain(model: Mapping[str, Any]) -> bool:
-    """Return True if a model is a BPE of whole tokens that knows all bytes, as far as its options
-    say."""
+    """Return True if, by its options, a model is a BPE of whole tokens that knows all bytes."""
     strange = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     kind = model.get("type") or ("BPE" if "merges" in model else None)
     return kind == "BPE" and not any(map(model.get, strange))
@@ -251,7 +249,8 @@ def _composes(normalizer: Mapping[str, Any] | None) -> bool | None:
 
 
 def _split(step: Mapping[str, Any] | None) -> tuple[str, bool] | None:
-    """The one pattern that splits as the steps do, and whether a text gets a space before it."""
+    """Return the one pattern that splits as the steps do, and True if a text gets a space before
+    it; None if there is no such pattern."""
     steps = [] if step is None else step.get("pretokenizers", [step])
     kinds = [step["type"] for step in steps]
     if not kinds or kinds.pop() != "ByteLevel":
@@ -271,7 +270,7 @@ def _split(step: Mapping[str, Any] | None) -> tuple[str, bool] | None:
 
 
 def _with_rest(pattern: str) -> str:
-    """The pattern, with what it does not match as pieces too: tiktoken leaves that out."""
+    """Return the pattern, extended to match all text: tiktoken would drop the rest."""
     if pattern == PATTERN:
         return pattern
     whole = rf"{pattern}|(?s:(?:(?!{pattern}).)+)"
@@ -280,7 +279,7 @@ def _with_rest(pattern: str) -> str:
 
 
 def _spellings(names: Iterable[str]) -> dict[str, bytes]:
-    """The bytes of all tokens that are spelled with one character a byte."""
+    """Return the bytes of all tokens that are spelled with one character per byte."""
     spelled = {}
     for name in names:
         with contextlib.suppress(ValueError):
@@ -291,19 +290,18 @@ def _spellings(names: Iterable[str]) -> dict[str, bytes]:
 def _parts(
     pairs: Iterable[tuple[bytes, bytes]], whole: bool, ids: Mapping[bytes, int]
 ) -> dict[bytes, tuple[bytes, bytes] | None] | None:
-    """Each token longer than a byte that texts can become, in merge order, with the pair that it is
-    merged from; None for one that only whole pieces become.
+    """Return each token longer than a byte that texts can become, in merge order, with the pair
+    that it is merged from; with None if only whole pieces become the token.
 
-    None instead of all that where tiktoken, which merges any two tokens whose bytes make a third,
-    could merge in another way than the listed pairs. The bytes of a token, wherever they stand
-    together in a text with no merge across their ends, go through the same merges as by themselves.
-    So if these end in a listed pair, no other pair of that token is ever there to be merged; and if
-    they end in no pair at all, none is.
+    Returns None instead of the dictionary if tiktoken, which merges any two tokens whose bytes make
+    a third, could merge in another way than the listed pairs. Where no merge crosses the ends of a
+    token's bytes in a text, they go through the same merges as alone. So if these end in a listed
+    pair, no other pair of that token can occur; and if they end in no pair, none can.
 
     Args:
         pairs: in merge order.
-        whole: whether a piece that is a token becomes it without any merge.
-        ids: of all tokens.
+        whole: True if a piece that is a token becomes it without any merge.
+        ids: bytes to id of all tokens.
     """
     listed: dict[bytes, list[tuple[bytes, bytes]]] = {}
     last = None
@@ -342,10 +340,10 @@ def _is_merged(
     ranks: Mapping[bytes, int],
     parts: Mapping[bytes, tuple[bytes, bytes]],
 ) -> bool:
-    """Return True if the merges before `rank` make, of the two tokens' bytes, just these two.
+    """Return True if the merges before `rank` turn the bytes of two tokens into just these two.
 
-    They do if both are merged by then, and none of these merges joins what ever stood on the two
-    sides of the border between them. Goes back through that, what was merged last first.
+    They do if both tokens are merged by then, and no merge joins the parts on the two sides of the
+    border between them. The search goes back through these parts, the last merge first.
     """
     for side in (left, right):
         if ranks.get(side, rank) >= rank or (len(side) > 1 and side not in parts):

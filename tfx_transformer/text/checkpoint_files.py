@@ -1,6 +1,6 @@
 """Vocabulary files older than `tokenizer.json`, as the tree of one.
 
-Each function gives what `transformers` makes of the same files.
+Each function returns the tree that `transformers` makes of the same files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from tfx_transformer.text import sentencepiece
 from tfx_transformer.text.conventions import ROLES, text_of
 
-# Qwen2 splits so; its vocab.json and merges.txt do not say it.
+# The pattern of Qwen2, which its vocab.json and merges.txt do not hold.
 _QWEN2 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -58,8 +58,7 @@ def byte_pairs(
         vocabulary: token to id.
         merges: lines; the first may be a comment.
         settings: of `tokenizer_config.json`.
-        family: name of the class or of the kind of model; what is neither RoBERTa nor Qwen is
-            taken for GPT-2.
+        family: name of the class or of the kind of model; any but RoBERTa and Qwen counts as GPT-2.
     """
     family = family.lower()
     prefix = bool(settings.get("add_prefix_space", False))
@@ -103,7 +102,7 @@ def unigram(
 ) -> dict[str, Any]:
     """A Unigram model of SentencePiece, as T5 has it.
 
-    multilingual: as XLM-RoBERTa has it, whose first pieces and ids are fairseq's.
+    multilingual: True for XLM-RoBERTa's, where the first pieces and ids are fairseq's.
     """
     pieces = [[piece.text, piece.score] for piece in model.pieces]
     special = [piece.text for piece in model.pieces if piece.kind == sentencepiece.CONTROL]
@@ -191,9 +190,8 @@ def marian(model: sentencepiece.Model, vocabulary: Mapping[str, int]) -> dict[st
     """One side of Marian: pieces of SentencePiece with the ids of `vocab.json`, for texts that its
     own `sentencepiece.normalizer` has normalized.
 
-    The model may hold pieces that `vocab.json` does not: their ids follow behind those of the
-    vocabulary, and mean the unknown one. Tokens that are no pieces get a name with a space, which
-    no text becomes.
+    Pieces of the model that `vocab.json` lacks get ids after those of the vocabulary; they mean the
+    unknown token. Tokens that are not pieces get a name with a space, which no text becomes.
     """
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise ValueError("ids are not 0, 1, 2, … without gap or repetition")
@@ -250,7 +248,7 @@ def _precompiled(model: sentencepiece.Model) -> dict[str, Any] | None:
 
 
 def _merges(vocabulary: Mapping[str, int], special: set[str]) -> list[list[str]]:
-    """Every two pieces that make a third, in the order of its id: what SentencePiece joins."""
+    """Return the pairs of pieces that SentencePiece merges: those that make a third, by its id."""
     merges = []
     for piece in sorted(vocabulary, key=vocabulary.__getitem__):
         cuts = ((piece[:cut], piece[cut:]) for cut in range(1, len(piece)))

@@ -32,9 +32,9 @@ from tfx_transformer.text.tokenizer import (
 )
 
 TOKENIZER = "tokenizer.json"
-# By the order in which they are looked for, behind tokenizer.json and Marian's.
+# In the order of the search, after tokenizer.json and Marian's files.
 _SENTENCEPIECE = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
-# Beginnings of names of tokenizers whose sentencepiece.bpe.model does not say all ids.
+# Beginnings of names of tokenizers whose sentencepiece.bpe.model does not hold all ids.
 _OTHER_IDS = ("m2m", "mbart", "nllb", "camembert")
 _MALFORMED = (LookupError, TypeError, AttributeError, ValueError, RecursionError)
 
@@ -48,10 +48,10 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
         )
     settings = _settings(folder)
     architecture = _json(folder / "config.json")
-    # What sentence-transformers asks for, whatever the tokenizer itself does.
+    # sentence-transformers may ask for lower case, whatever the tokenizer itself does.
     lower = _json(folder / "sentence_bert_config.json").get("do_lower_case") is True
     if (folder / TOKENIZER).is_file():
-        # As `transformers` 5: what frames a text stands there, whatever these say.
+        # As in `transformers` 5: tokenizer.json defines the frame of a text, not these flags.
         for flag in ("add_bos_token", "add_eos_token"):
             settings.pop(flag, None)
         tokenizer = _from_tree_file(folder / TOKENIZER, settings, architecture, lower)
@@ -59,7 +59,7 @@ def read_folder(source: str | os.PathLike) -> Tokenizer:
         tokenizer = _marian(folder, settings, architecture)
     else:
         path, tree = _old_files(folder, settings, architecture)
-        tree = _lowering(tree) if lower else tree
+        tree = _add_lower_case(tree) if lower else tree
         text = json.dumps(tree, ensure_ascii=False)
         tokenizer = _check(path, lambda: _build(tree, text, settings, architecture))
     tokenizer.chat_template, tokenizer.chat_template_file = _chat_template(folder, settings)
@@ -79,7 +79,9 @@ def _from_tree_file(
 ) -> Tokenizer:
     text = read_text(path)
     if lower:
-        text = _check(path, lambda: json.dumps(_lowering(parse(text, path)), ensure_ascii=False))
+        text = _check(
+            path, lambda: json.dumps(_add_lower_case(parse(text, path)), ensure_ascii=False)
+        )
     if not path.with_name(SETTINGS).is_file():
         try:
             return Tokenizer.from_json(text)  # one of ours has no settings
@@ -89,8 +91,8 @@ def _from_tree_file(
     return _check(path, lambda: _build(parse(text, path), text, settings, architecture))
 
 
-def _lowering(tree: dict[str, Any]) -> dict[str, Any]:
-    """A tokenizer.json that makes texts lower case first, if it does not do so already."""
+def _add_lower_case(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a tokenizer.json that makes texts lower case first, if it does not do so already."""
     normalizer = tree.get("normalizer")
     parts = [] if normalizer is None else normalizer.get("normalizers", [normalizer])
     if any(p["type"] == "Lowercase" or p.get("lowercase") is True for p in parts):
@@ -112,7 +114,7 @@ def _build(
 
 
 def _check(path: Path, build: Callable[[], Any]) -> Any:
-    """Return what `build` makes of a file; whatever is wrong with that names it."""
+    """Return the result of `build`; an error in it names the file."""
     try:
         return build()
     except InputError as error:
@@ -120,14 +122,14 @@ def _check(path: Path, build: Callable[[], Any]) -> Any:
         raise
     except _MALFORMED as error:
         raise InputError(
-            f"no tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"
+            f"not a tokenizer of a checkpoint ({type(error).__name__}: {error}).\n"
             "  Expected the file as `transformers` saves it; copy the checkpoint again.",
             path,
         ) from error
 
 
 def _settings(folder: Path) -> dict[str, Any]:
-    """`tokenizer_config.json`, with what older files beside it add."""
+    """Return `tokenizer_config.json`, with the settings of older files beside it."""
     settings = _json(folder / SETTINGS)
     settings = {**_json(folder / "special_tokens_map.json"), **settings}
     added = _json(folder / "added_tokens.json")
@@ -145,7 +147,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _chat_template(
     folder: Path, settings: Mapping[str, Any]
 ) -> tuple[str, Path] | tuple[None, None]:
-    """Jinja text, of several templates that named "default", and the file it is in."""
+    """Return Jinja text and its file; of several templates the one named "default"."""
     file = folder / "chat_template.jinja"
     if file.is_file():
         return read_text(file), file
@@ -163,7 +165,7 @@ def _chat_template(
 def _old_files(
     folder: Path, settings: dict[str, Any], architecture: Mapping[str, Any]
 ) -> tuple[Path, dict[str, Any]]:
-    """The tree of a `tokenizer.json` made from older files, and the file that holds the most."""
+    """Return the main one of the older files, and the tree of a `tokenizer.json` made from them."""
     family = str(settings.get("tokenizer_class") or architecture.get("model_type") or "")
     readers = {
         "merges.txt": lambda path: checkpoint_files.byte_pairs(
@@ -204,7 +206,7 @@ def _data(path: Path) -> bytes:
     try:
         if path.stat().st_size > sentencepiece.MAX_BYTES:
             raise InputError(
-                "larger than any SentencePiece model.\n"
+                "the file is larger than any SentencePiece model.\n"
                 f"  Expected {sentencepiece.MAX_BYTES >> 20} MiB at most. Copy the file again.",
                 path,
             )
@@ -214,7 +216,8 @@ def _data(path: Path) -> bytes:
 
 
 def _lines(path: Path) -> Iterable[str]:
-    """Lines as Python's text files have them: a token may hold what else ends a line."""
+    r"""Return the lines, split only at \n as in Python's text files: a token may hold other line
+    ends."""
     text = read_text(path)
     if text.count("\n") > MAX_ENTRIES:
         raise InputError(

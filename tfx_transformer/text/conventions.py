@@ -1,4 +1,4 @@
-"""Special tokens by the files of a checkpoint: which pad, start and end, and what frames texts."""
+"""Special tokens from the files of a checkpoint: padding, start, end, and the frame of texts."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
-# What a role's token is called where no file says so; only special tokens are looked up.
+# Usual names of the token of each role, where no file names it; only special tokens are looked up.
 _USUAL = {
     "bos_token": ("<s>", "<bos>", "<|endoftext|>"),
     "eos_token": ("</s>", "<eos>", "<|endoftext|>"),
@@ -22,8 +22,8 @@ _USUAL = {
 class Frame(NamedTuple):
     """Ids around the texts of a row: before the first, between two, after the last.
 
-    segments: whether the second text is another segment than the first, as in BERT; what stands
-    between two texts belongs to the first of them, what stands behind the last to that.
+    segments: True if the second text is another segment than the first, as in BERT; ids between two
+    texts belong to the first of them, ids after the last text to that text.
     """
 
     before: tuple[int, ...] = ()
@@ -32,15 +32,15 @@ class Frame(NamedTuple):
     segments: bool = False
 
     def size(self, texts: int) -> int:
-        """Return how many ids stand around so many texts."""
+        """Return the number of ids around `texts` texts."""
         return len(self.before) + len(self.between) * (texts - 1) + len(self.after)
 
 
 class Conventions(NamedTuple):
-    """The tokens of a checkpoint that are no ordinary text, and how texts are framed by them.
+    """The special tokens of a checkpoint, and the frame that they put around texts.
 
-    special_tokens: name to id. names: role, such as "eos_token", to name. mask_id: None if there
-    is none. settings: what `tokenizer_config.json` has to say for all this to be read again.
+    special_tokens: name to id. names: role, such as "eos_token", to name. mask_id: None without a
+    mask token. settings: the `tokenizer_config.json` from which all this can be read again.
     """
 
     special_tokens: dict[str, int]
@@ -59,13 +59,13 @@ def conventions(
     settings: Mapping[str, Any],
     architecture: Mapping[str, Any],
 ) -> Conventions:
-    """Reads the conventions of a checkpoint from its files.
+    """Read the conventions of a checkpoint from its files.
 
-    Padding is the end where no token is for padding (GPT-2); where the token for padding closes
-    each text (Qwen3-Embedding) another special one, so that what closes a text is read. The start
-    is what the decoder of an encoder-decoder begins with, else what stands before a text, else the
-    token for the beginning; an encoder-decoder that names none begins with the padding (T5), any
-    other model with the end.
+    Without a padding token, padding is the end token (GPT-2). If the padding token closes each text
+    (Qwen3-Embedding), padding is another special token, so that the closing one is read. The start
+    is the token that the decoder of an encoder-decoder begins with, else the one before a text,
+    else the token for the beginning. Without any of these, an encoder-decoder begins with the
+    padding (T5), any other model with the end token.
 
     Args:
         tree: of `tokenizer.json`.
@@ -110,7 +110,7 @@ def conventions(
 
 
 def text_of(token: object) -> str | None:
-    """The text of a token that a file writes as text, or as an object with its `content`."""
+    """Return the text of a token that a file writes as text, or as an object with `content`."""
     if isinstance(token, Mapping):
         token = token.get("content")
     return token if isinstance(token, str) else None
@@ -145,7 +145,7 @@ def _settings(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str
 def _stated_ids(
     start: int, padding: int, decoder_start: int | None, ids: Mapping[str, int]
 ) -> dict[str, int]:
-    """Ids that no role says: `config.json` is not kept with a tokenizer."""
+    """Return ids that no role gives: they are kept, since `config.json` is not saved with them."""
     stated = {} if decoder_start is None else {"decoder_start_token_id": start}
     return stated if "pad_token" in ids else stated | {"pad_token_id": padding}
 
@@ -156,7 +156,7 @@ def _frame(
     frame = _frame_of_processor(processor)
     if frame.segments or not {"add_bos_token", "add_eos_token"} & settings.keys():
         return frame
-    # As `transformers`: once one of the two is stated, both rule, whatever the processor says.
+    # As in `transformers`: if one of the two flags is stated, both count, not the processor.
     roles = [("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")]
     bos, eos = ((ids[role],) if settings.get(flag) and role in ids else () for flag, role in roles)
     return Frame(bos, (*eos, *bos), eos)
@@ -195,7 +195,7 @@ def _frame_of_template(processor: Mapping[str, Any]) -> Frame:
     second = place(pair, "B")
     between = pair[place(pair, "A") + 1 : second]
     other = pair[second]["Sequence"]["type_id"] != single[len(before)]["Sequence"]["type_id"]
-    # Segments are told apart only where texts are closed: by a token of their own segment.
+    # There are segments only if each text is closed, by a token of its own segment.
     return Frame(ids(before), ids(between), ids(after), segments=bool(other and after))
 
 

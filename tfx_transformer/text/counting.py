@@ -22,7 +22,7 @@ _LETTERS = re.compile(r"[^\W\d_]+")
 
 
 def language(text: str) -> str:
-    """The language of a text, judged by its letters alone.
+    """Return the language of a text, judged by its letters alone.
 
     Japanese: at least a third of the letters are kana or kanji (a Japanese text may be full of
     Latin names, and one kanji says as much as several letters). English: more than half are Latin.
@@ -37,7 +37,7 @@ def language(text: str) -> str:
 
 
 class Stretch(NamedTuple):
-    """Lines of one language, one below the other: their characters, and their bytes of UTF-8."""
+    """Consecutive lines of one language: the number of their characters and UTF-8 bytes."""
 
     language: str
     characters: int
@@ -45,7 +45,8 @@ class Stretch(NamedTuple):
 
 
 def stretches(text: str) -> list[Stretch]:
-    """A text as stretches of one language; a line without letters goes with the line before it."""
+    """Return the stretches of one language in a text; a line without letters goes with the one
+    before it."""
     found: list[Stretch] = []
     for line in text.splitlines(keepends=True):
         spoken = language(line) if not found or _LETTERS.search(line) else found[-1].language
@@ -59,7 +60,7 @@ def stretches(text: str) -> list[Stretch]:
 
 @dataclasses.dataclass(frozen=True)
 class Count:
-    """Sums over texts. bytes: of their UTF-8."""
+    """Sums over texts; `bytes` counts UTF-8."""
 
     tokens: int = 0
     characters: int = 0
@@ -86,9 +87,9 @@ class Count:
 
 
 class Tally:
-    """Adds up what each of several tokenizers makes of texts, as the texts come.
+    """Running sums of the tokens of texts by several tokenizers.
 
-    A token is counted to the language of the line it begins in.
+    A token counts for the language of the line in which it begins.
 
     Attributes:
         languages: for each tokenizer a Count by language; only languages that occurred.
@@ -99,7 +100,7 @@ class Tally:
         self.languages: list[dict[str, Count]] = [{} for _ in splitters]
 
     def add(self, text: str) -> list[Split]:
-        """Counts a text without lone surrogates; returns its tokens by each tokenizer."""
+        """Count a text without lone surrogates; return its tokens by each tokenizer."""
         parts = stretches(text)
         splits = [splitter.split(text) for splitter in self.splitters]
         for counts, split in zip(self.languages, splits, strict=True):
@@ -109,22 +110,22 @@ class Tally:
         return splits
 
     def include(self, other: Tally) -> None:
-        """Adds what another one counted by the same tokenizers."""
+        """Add the counts of another tally with the same tokenizers."""
         for counts, more in zip(self.languages, other.languages, strict=True):
             for name, count in more.items():
                 counts[name] = counts.get(name, Count()) + count
 
     def totals(self) -> list[Count]:
-        """One Count a tokenizer, over all languages."""
+        """Return one Count per tokenizer, over all languages."""
         return [sum(counts.values(), Count()) for counts in self.languages]
 
     def language(self) -> str:
-        """The one with the most characters."""
+        """Return the language with the most characters."""
         counts = self.languages[0]
         return max(counts, key=lambda name: counts[name].characters, default=OTHER)
 
     def to_dict(self) -> list[dict[str, Any]]:
-        """The figures as JSON values, one dict a tokenizer."""
+        """Return the figures as JSON values, one dict per tokenizer."""
         return [
             {"name": splitter.name, "vocabulary_size": splitter.vocabulary_size}
             | total.to_dict()
@@ -146,7 +147,7 @@ def _tokens_in(parts: Sequence[Stretch], split: Split) -> list[int]:
         numbers.append(begun - counted)
         counted = begun
     if numbers:
-        numbers[-1] += len(split.ids) - counted  # tokens of no bytes behind the last
+        numbers[-1] += len(split.ids) - counted  # tokens of no bytes after the last
     return numbers
 
 
@@ -154,8 +155,8 @@ def _tokens_in(parts: Sequence[Stretch], split: Split) -> list[int]:
 class Sample:
     """A text whose tokens are shown.
 
-    label: the text itself, or where it stands; language: most of it; tokens: by each tokenizer,
-    the first of them; counts: how many there are by each.
+    label: the text itself, or its place; language: that of most characters; tokens: the first ones
+    by each tokenizer; counts: the number of all tokens by each.
     """
 
     label: str
@@ -169,7 +170,7 @@ class Sample:
 def sample(
     label: str, pieces: Iterable[str], splitters: Sequence[Splitter], limit: int = 2_000
 ) -> tuple[Sample, Tally]:
-    """Counts a text that comes in pieces, and keeps up to `limit` tokens of the first piece."""
+    """Count a text that comes in pieces, and keep up to `limit` tokens of the first piece."""
     pieces = iter(pieces)
     first = next(pieces, "")
     tally = Tally(splitters)
@@ -182,7 +183,8 @@ def sample(
 
 
 def table(tally: Tally) -> list[list[str]]:
-    """The figures for people: a header, then for each tokenizer a row a language and their sum."""
+    """Return a table of the figures: a header, then for each tokenizer a row per language and a
+    row with their sum."""
     rows = [["tokenizer", "language by script", "tokens", "characters", "bytes"]]
     rows[0] += ["tokens/character", "tokens/byte"]
     for splitter, counts, total in zip(
@@ -210,9 +212,9 @@ class Ratio(NamedTuple):
 
 
 def ratio(one: Count, other: Count) -> Ratio:
-    """`one` over `other`: of two sides of a parallel text, what one costs if the other costs 1.
+    """Return `one` / `other`: the cost of one side of a parallel text if the other costs 1.
 
-    0 where the other has nothing to divide by.
+    0 where `other` is 0.
     """
     return Ratio(
         _over(one.tokens, other.tokens),
@@ -225,7 +227,7 @@ def ratio(one: Count, other: Count) -> Ratio:
 class Comparison:
     """The cost of one side of a parallel text if the other costs 1, by each tokenizer.
 
-    one, other: the languages where they are Japanese and English, else the names of the columns.
+    one, other: the languages if they are Japanese and English, else the names of the columns.
     """
 
     one: str
@@ -235,7 +237,7 @@ class Comparison:
     ratios: list[Ratio]
 
     def sentences(self) -> list[str]:
-        """One a tokenizer."""
+        """Return one sentence per tokenizer."""
         return [
             f"{name}: {self.one} costs {ratio.tokens:.2f} times {self.other} (per character "
             f"{ratio.per_character:.2f}, per byte {ratio.per_byte:.2f} times; {self.rows:,} rows)"
@@ -254,8 +256,8 @@ class Comparison:
 
 
 def compare(first: Tally, second: Tally, columns: tuple[str, str], rows: int) -> Comparison:
-    """Two columns that say the same in every row: Japanese over English, whichever column holds
-    it, and of other languages the second column over the first."""
+    """Compare two columns that say the same in every row: Japanese to English, in whichever columns
+    they are; other languages: the second column to the first."""
     languages = (first.language(), second.language())
     names = tuple(map(repr, columns))
     if set(languages) == {JAPANESE, ENGLISH}:

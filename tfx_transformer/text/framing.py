@@ -1,4 +1,4 @@
-"""The ids that an encoder reads of a row: its texts, framed and cut to fit."""
+"""The ids that an encoder reads for a row: its texts, framed and cut to fit."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 
 def frame(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[int]:
-    """Ids of one text, or of several columns of a row, in the tokenizer's frame.
+    """Return the ids of one text, or of several columns of a row, in the tokenizer's frame.
 
     `<s> a </s>`, or `<s> a </s> b </s>`, as BERT joins two texts (Devlin et al. 2019, section 3.1);
     the tokenizer of a checkpoint has that checkpoint's (RoBERTa: `<s> a </s></s> b </s>`, T5:
-    `a </s> b </s>`, Llama: `<s> a`). Where the texts do not fit, tokens are taken from the end of
-    whichever is the longest by then. Where nothing is left (GPT-2 frames nothing), the end token
-    stands alone.
+    `a </s> b </s>`, Llama: `<s> a`). If the texts do not fit, tokens are cut one by one from the
+    end of whichever is then the longest. If nothing is left (GPT-2 has no frame), the result is the
+    end token alone.
 
     Args:
         texts: of one row.
-        max_length: most ids; at least as many as the frame has, and one.
+        max_length: most ids; at least one, and as many as the frame has.
 
     Raises:
         InputError: `max_length` is smaller.
@@ -33,9 +33,9 @@ def frame(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> 
 
 
 def segments(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> list[int]:
-    """For each id of `frame`, the segment it belongs to, as BERT numbers them (Devlin et al. 2019,
-    figure 2): 0 up to where the second text begins, 1 from there on; 0 throughout where the
-    tokenizer's checkpoint knows no segments.
+    """Return the segment of each id of `frame`, as BERT numbers them (Devlin et al. 2019, figure
+    2): 0 up to where the second text begins, 1 from there on; all 0 if the tokenizer's checkpoint
+    has no segments.
 
     Args:
         texts, max_length: as of `frame`.
@@ -58,7 +58,7 @@ def _parts(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) ->
             f"max_length is {max_length}.\n"
             f"  Expected {least} or more: a start, and an end of each text."
         )
-    # No text can have more than all the room, so what is beyond need not be read.
+    # No text can have more than all the room, so the rest need not be encoded.
     parts = [tokenizer.encode_first(text, room) for text in texts]
     while (excess := sum(map(len, parts)) - room) > 0:
         longest = max(parts, key=len)

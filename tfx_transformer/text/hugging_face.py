@@ -23,8 +23,8 @@ _BEFORE_BLANK = re.compile("([0-9A-Za-z])(?=[ ▁Ġ])")
 class HuggingFaceTokenizer(Tokenizer):
     """The tokenizer of a checkpoint, by the `tokenizers` package.
 
-    No text can become a special id: inside the runner the special tokens have names that hold a
-    space, which no piece of a text does.
+    No text can become a special id: in the runner the names of special tokens hold a space, which
+    no piece of a text does.
 
     Args:
         tree: of `tokenizer.json`.
@@ -59,14 +59,14 @@ class HuggingFaceTokenizer(Tokenizer):
         self._check_hidden()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text; never a special id, whatever the text holds, but that of unknown pieces.
+        """Return the ids of a text; none is special, whatever it holds, but that of unknown pieces.
 
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
         return self._encode(text, self._runner)
 
     def encode_first(self, text: str, count: int) -> list[int]:
-        """The first `count` ids of `encode(text)`, of a long text read up to a safe place."""
+        """Return the first `count` ids of `encode(text)`; a long text is read to a safe place."""
         return self.encode(self.beginning(text, count))[: max(count, 0)]
 
     def beginning(self, text: str, count: int) -> str:
@@ -80,14 +80,14 @@ class HuggingFaceTokenizer(Tokenizer):
         return text
 
     def ending(self, text: str, count: int) -> str:
-        """The whole text: what stands before its end may change it."""
+        """Return the whole text: its beginning may change the ids of its end."""
         return text
 
     def _safe_cut(self, text: str, size: int) -> int | None:
-        """A place before `size` that no token can lie across, so that what stands behind it changes
+        """Return a place before `size` that no token can cross, so that the text after it changes
         nothing before it: a blank between two ASCII letters or digits, if no token holds such a
-        letter with a blank behind it. Merges and sums of scores then fall apart there, and no
-        normalization reaches across."""
+        letter and a blank after it. No merge, sum of scores or normalization then crosses it. None
+        if there is no such place."""
         if self._joined is None:
             names = [*self._ordinary.values()]
             self._joined = {pair for name in names for pair in _BEFORE_BLANK.findall(name)}
@@ -97,8 +97,8 @@ class HuggingFaceTokenizer(Tokenizer):
         return None
 
     def encode_after(self, text: str) -> list[int]:
-        """Ids of a text that follows a special token: some tokenizers put a space only before what
-        begins a text (Metaspace, "first")."""
+        """Return the ids of a text that follows a special token: some tokenizers put a space only
+        before the beginning of a text (Metaspace, "first")."""
         return self._encode(text, self._later)
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], offsets.Offsets]:
@@ -111,22 +111,22 @@ class HuggingFaceTokenizer(Tokenizer):
         return runner.encode(without_surrogates(text), add_special_tokens=False).ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids. Special ids, and those beyond the vocabulary, are left out; bytes that are
-        no UTF-8 become U+FFFD."""
+        """Text of ids, without special ids and ids beyond the vocabulary; bytes that are not UTF-8
+        become U+FFFD."""
         known = [int(index) for index in ids if int(index) in self._ordinary]
         return self._runner.decode(known, skip_special_tokens=False)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """UTF-8 bytes of ids as they stand within a text, special ids left out: a token may hold
-        part of a character, and its space before it even at the beginning (`leading_space`)."""
+        """UTF-8 bytes of ids as inside a text, without special ids: a token may hold part of a
+        character, and the space before it even at the beginning (`leading_space`)."""
         return b"".join(map(self._piece, map(int, ids)))
 
     def byte_lengths(self) -> list[int]:
-        """For each id, how many bytes of a text it stands for; 0 for special ids."""
+        """Return for each id the number of bytes that it stands for; 0 for special ids."""
         return [len(self._piece(index)) for index in range(self.vocabulary_size)]
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One readable text per id; WordPiece's pieces as they are, with their `##`."""
+        """Return one readable text per id; WordPiece's pieces as they are, with their `##`."""
         ids = list(map(int, ids))
         if self._continued is None:
             return super().tokens(ids)
@@ -134,7 +134,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return [names.get(index, "") for index in ids]
 
     def begins_word(self, ids: Iterable[int]) -> list[bool]:
-        """For each id, whether its piece begins a word, by its own mark."""
+        """Return for each id True if its piece begins a word, by the mark of the piece."""
         if self._continued is not None:
             names = map(self._ordinary.get, map(int, ids))
             return [not (name or "").startswith(self._continued) for name in names]
@@ -163,7 +163,7 @@ class HuggingFaceTokenizer(Tokenizer):
         return index is not None and self.decode([index]).encode() != self._piece(index)
 
     def _check_hidden(self) -> None:
-        """Special tokens must stay text in every text; the unknown one stands for unknown text."""
+        """Refuse a runner in which the name of a special token in a text becomes its id."""
         ids = self._special_ids - {self.special_tokens.get(self.names.get("unk_token"))}
         for name in self.special_tokens:
             if not ids.isdisjoint(self.encode(f"a{name}b {name}")):
@@ -181,7 +181,7 @@ def without_surrogates(text: str) -> str:
 
 
 def vocabulary_of(tree: Mapping[str, Any]) -> dict[str, int]:
-    """All tokens of a `tokenizer.json`, added ones too, to their ids."""
+    """Return token to id for all tokens of a `tokenizer.json`, added ones too."""
     pieces = tree["model"]["vocab"]
     if isinstance(pieces, list):  # of pieces with scores
         pieces = {piece: index for index, (piece, _) in enumerate(pieces)}
@@ -193,8 +193,8 @@ def vocabulary_of(tree: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _hide_special(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
-    """Return what encodes texts of a `tokenizer.json`, its special tokens under names with a
-    space."""
+    """Return the part of a `tokenizer.json` that encodes texts, with special tokens renamed to
+    names with a space."""
 
     def hidden(name: str) -> str:
         return f" {name} " if name in special else name
@@ -219,7 +219,7 @@ def _hide_special(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[s
 
 
 def _without_first_space(tree: dict[str, Any]) -> dict[str, Any] | None:
-    """The same for what does not begin a text; None if that makes no difference."""
+    """Return the tree for a text that follows something; None if that makes no difference."""
     step = tree.get("pre_tokenizer")
     if step is None or step.get("prepend_scheme") != "first":
         return None
@@ -232,7 +232,7 @@ def _runner(tree: dict[str, Any]):
     try:
         runner = tokenizers.Tokenizer.from_str(json.dumps(tree))
     except Exception as error:  # what `tokenizers` raises is a plain Exception
-        raise InputError(f"no tokenizer.json that `tokenizers` reads: {error}.") from error
+        raise InputError(f"not a tokenizer.json that `tokenizers` reads: {error}.") from error
     runner.encode_special_tokens = True
     for token in tree["added_tokens"]:
         if runner.token_to_id(token["content"]) != token["id"]:

@@ -1,4 +1,4 @@
-"""Marian's tokenizer: one SentencePiece model for what is read, another for what is written."""
+"""Marian's tokenizer: one SentencePiece model for the source, another for the target."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class MarianTokenizer(HuggingFaceTokenizer):
         model = sentencepiece.read_model(data)
         self._normalized = sentencepiece.normalizer(data)
         super().__init__(checkpoint_files.marian(model, files.vocabulary), tokens, "")
-        # The runner has ids beyond those of the vocabulary, and other names for what no text is.
+        # The runner has ids beyond the vocabulary, and other names for tokens that no text becomes.
         self.vocabulary_size = 1 + max(files.vocabulary.values())
         self._ordinary = {
             index: name for name, index in self._ids.items() if index not in self._special_ids
@@ -68,7 +68,7 @@ class MarianTokenizer(HuggingFaceTokenizer):
         return ids + [i if i < self.vocabulary_size else self._unknown for i in found]
 
     def encode_with_offsets(self, text: str) -> Any:
-        """Marian's texts are normalized before they are cut, and no token knows its place.
+        """Not supported: texts are normalized before they are cut, so places of tokens are lost.
 
         Raises:
             InputError: always.
@@ -83,7 +83,7 @@ class MarianTokenizer(HuggingFaceTokenizer):
         return self.decode_bytes(ids).decode("utf-8").strip()
 
     def to_json(self) -> str:
-        """Marian's files are not tokenizer.json, and none has a place for all that they say.
+        """Not supported: no tokenizer.json can hold all that Marian's files hold.
 
         Raises:
             InputError: always.
@@ -105,7 +105,8 @@ class MarianTokenizer(HuggingFaceTokenizer):
 def marian_conventions(
     vocabulary: Mapping[str, int], settings: Mapping[str, Any], architecture: Mapping[str, Any]
 ) -> Conventions:
-    """Marian ends a text, frames it in no other way, and begins to write with the padding."""
+    """Return Marian's conventions: the end token after a text is its only frame, and writing begins
+    with the padding."""
     end, names = vocabulary["</s>"], ("</s>", "<unk>", "<pad>")
     tree = {
         "added_tokens": [{"content": name, "special": True} for name in names],

@@ -33,10 +33,10 @@ _CALLS = (
 
 
 def clean_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """Return the messages in the form that templates read; the order of roles is their business.
+    """Return the messages in the form that templates read; templates check the order of roles.
 
-    Contents in parts become one text, keys without a value go, and arguments of tool calls that are
-    JSON in a text become objects.
+    Contents in parts become one text, keys without a value are dropped, and arguments of tool calls
+    that are JSON in a text become objects.
 
     Raises:
         InputError: there is no message, or one has an unknown role, a content that is not a text, a
@@ -49,7 +49,7 @@ def clean_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
 
 def message_texts(message: Message) -> list[str]:
-    """Return every text in a message: its content, reasoning, and what tools are called with."""
+    """Return every text in a message: its content, reasoning, and texts of tool calls."""
     return [text for key, value in message.items() if key != "role" for text in _texts(value)]
 
 
@@ -60,7 +60,7 @@ def map_texts(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
 
 
 def for_template(messages: Sequence[Message], template: str) -> list[dict[str, Any]]:
-    """Return messages in which a template loses nothing, each in its place.
+    """Return messages of which a template loses nothing, in the same order.
 
     Where the text of the template does not name them, reasoning and tool calls become part of the
     content, and answers of tools become messages of the user, between the tags that Qwen and Hermes

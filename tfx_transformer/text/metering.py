@@ -36,12 +36,12 @@ EACH, ENTER, READ, COPY, COMPARE = FILTERS = (
     "compare values",
 )
 
-# What a value of one of these types has in it costs a unit each.
+# Each item of a value of one of these types costs a unit.
 CONTAINERS = (list, tuple, dict, range, *map(type, ({}.keys(), {}.values(), {}.items())))
 
 
 def size(value: object) -> int:
-    """Return what it costs to copy a value, but not what is in it; at least 1."""
+    """Return the cost of a shallow copy of a value; at least 1."""
     if isinstance(value, str):
         return 1 + len(value) // CHARACTERS
     if isinstance(value, int):
@@ -79,7 +79,7 @@ class Meter(NodeTransformer):
     def visit_Macro(self, node: nodes.Macro | nodes.CallBlock) -> nodes.Node:
         self._macros += 1
         if self._macros > MAX_NESTED_MACROS:
-            raise TemplateAssertionError("macros stand too deep in one another", node.lineno)
+            raise TemplateAssertionError("macros are nested too deep", node.lineno)
         self.generic_visit(node)
         self._macros -= 1
         units = nodes.Const(_cost([*node.body, *node.defaults]), lineno=node.lineno)
@@ -130,7 +130,8 @@ def _read(node: nodes.Expr) -> nodes.Expr:
 
 
 def _cost(body: Iterable[nodes.Node]) -> int:
-    """Nodes in a body, and the size of its texts; what pays by itself is left out."""
+    """Return the number of nodes in a body and the size of its texts, without nodes that pay by
+    themselves."""
     units, waiting = 1, list(body)
     while waiting:
         node = waiting.pop()

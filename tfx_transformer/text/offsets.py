@@ -17,7 +17,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def without_halves(text: str) -> str:
-    """Return a text with U+FFFD for every half of a character: it stays as long as it is."""
+    """Return a text of the same length, with U+FFFD for every half of a character."""
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
@@ -50,7 +50,7 @@ def trimmed(text: str, offsets: Offsets) -> Offsets:
 
 
 def composed(text: str) -> tuple[str, Offsets]:
-    """Return a text in normalization form C, and for each of its characters what it was made of.
+    """Return a text in normalization form C, and the offsets in `text` of each of its characters.
 
     Characters that are composed, or reordered, together have the same place.
     """

@@ -45,15 +45,15 @@ class UnusableTemplateError(InputError):
 class ChatTemplate:
     """Token ids of conversations, as a Jinja template frames them.
 
-    Special tokens that the template writes become their ids; no text of a message ever does, alone
-    or together with what stands around it, whatever tokens it names. (For templates that write a
-    content whole or without blanks at its ends; one that rearranges its characters is on its own.)
+    Special tokens that the template writes become their ids; the text of a message never does,
+    alone or together with the text around it, whatever tokens it names. (This holds for templates
+    that write a content whole or stripped of blanks, not for one that rearranges its characters.)
     The text between two special tokens is encoded as one piece.
 
     The template sees what `transformers` shows it: `messages`, `add_generation_prompt`, `tools` and
     `documents` (None), the tokenizer's tokens by their role (`bos_token`, `eos_token`, …),
-    `raise_exception(text)` and `strftime_now(format)`. It runs in a sandbox, with an allowance for
-    what it may cost: see `text.sandbox`.
+    `raise_exception(text)` and `strftime_now(format)`. It runs in a sandbox with a bounded cost:
+    see `text.sandbox`.
 
     Args:
         text: the template, at most 64 KiB.
@@ -62,8 +62,7 @@ class ChatTemplate:
 
     Raises:
         InputError: Jinja is not installed, the template cannot be compiled, or `end_id` or a
-            special token cannot be used. What is wrong with the tokenizer's own template names the
-            file it is from.
+            special token cannot be used. An error in the tokenizer's own template names its file.
     """
 
     def __repr__(self) -> str:
@@ -87,14 +86,14 @@ class ChatTemplate:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> ChatTemplate:
-        """The tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`.
+        """Return the tokenizer's own template; if it has none, it gets `CHAT_TEMPLATE`.
 
-        Answers end with the tokenizer's end token or, in the template of a checkpoint that writes
-        another behind an answer (Gemma: `<end_of_turn>`), with that.
+        Answers end with the tokenizer's end token, or with the token that the template of a
+        checkpoint writes after an answer instead (Gemma: `<end_of_turn>`).
 
         Raises:
-            InputError: it has none, and lacks the tokens of the roles: as plain text they could be
-                forged by a message.
+            InputError: it has no template and lacks the tokens of the roles: a message could forge
+                them as plain text.
         """
         if tokenizer.chat_template is None:
             if missing := [t for t in ROLE_TOKENS if t not in tokenizer.special_tokens]:
@@ -109,20 +108,20 @@ class ChatTemplate:
         return template if tokenizer.settings is None else template._with_own_end()
 
     def _with_own_end(self) -> ChatTemplate:
-        """The same with the end token that the template writes behind an answer."""
+        """Return the template with the end token that it writes after an answer."""
         roles = ("user", "assistant")
         try:
             conversation = _Conversation(self, [{"role": r, "content": "a"} for r in roles])
             start = len(conversation.text(1, add_generation_prompt=True))
             written = self.special.pattern.findall(conversation.text(2), start)
-        except InputError:  # it may want messages of another kind; whoever has them is told
+        except InputError:  # it may need other messages; an error of real ones reaches the user
             return self
         if not written or self.end_token in written:
             return self
         return ChatTemplate(self.text, self.tokenizer, self.special.ids[written[0]])
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        """The text that the template writes for messages, special tokens and contents alike.
+        """Return the text that the template writes for messages, with special tokens.
 
         Raises:
             InputError: the template fails, or takes more than its allowance.
@@ -142,7 +141,7 @@ class ChatTemplate:
     rendered = old_method("ChatTemplate.rendered", "render")
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
-        """Ids of a conversation up to where its next answer begins.
+        """Return the ids of a conversation up to where its next answer begins.
 
         Raises:
             InputError: not a conversation, the last message is neither a user's nor a tool's, or
@@ -152,15 +151,15 @@ class ChatTemplate:
         return conversation.ids(conversation.question(), begins=True)
 
     def continuation(self, messages: Sequence[Message], seen: int) -> list[int] | None:
-        """Ids between an answer and the next: what a model that keeps its cache reads then.
+        """Return the ids between an answer and the next, which a model that keeps its cache reads.
 
         Args:
             messages: the whole conversation, the last message a user's.
             seen: number of messages the model has read and written, the last of them an answer; its
                 end token counts as seen. 0 begins a conversation.
 
-        Returns: None if the template now writes what was seen in another way, as those do that
-            leave out earlier reasoning: then the model has to read `prompt` from where it differs.
+        Returns: None if the template now writes seen messages in another way, such as without
+            earlier reasoning: then the model must read `prompt` from where it differs.
 
         Raises:
             InputError: as in `prompt`, or message number `seen` is not an answer.
@@ -176,21 +175,21 @@ class ChatTemplate:
         return conversation.ids(text[len(before) :], begins=not before)
 
     def examples(self, messages: Sequence[Message]) -> list[list[tuple[list[int], list[int]]]]:
-        """Ids of every answer, its end token included, each after the prompt ids that are new then,
-        as examples to train on.
+        """Return examples to train on: for each answer the prompt ids that are new before it, and
+        the ids of the answer, end token included.
 
-        One example is a whole conversation, unless the template writes a beginning in another way
-        once the conversation goes on, as those do that leave out earlier reasoning. The answer that
-        follows then begins an example of its own, with all that is before it as its prompt: so each
-        answer is learned as it is asked for.
+        One example is a whole conversation, unless the template changes earlier turns once the
+        conversation goes on, such as by leaving out earlier reasoning. The next answer then begins
+        a new example, with everything before it as its prompt: so each answer is learned after the
+        prompt that asks for it.
 
-        What the template writes behind an end token belongs to the prompt of the next answer; what
-        follows the last answer is left out.
+        Text that the template writes after an end token belongs to the prompt of the next answer;
+        text after the last answer is left out.
 
         Raises:
             InputError: not a conversation, or the template fails on it.
-            UnusableTemplateError: the template does not end answers with `end_id`, or its prompt is
-                not how the conversation with the answer begins.
+            UnusableTemplateError: the template does not end answers with `end_id`, or the
+                conversation with the answer does not begin with its prompt.
         """
         conversation = _Conversation(self, messages)
         examples: list[list[tuple[list[int], list[int]]]] = []
@@ -209,7 +208,7 @@ class ChatTemplate:
         return examples
 
     def turns(self, messages: Sequence[Message]) -> list[tuple[list[int], list[int]]]:
-        """The one example of `examples`, of a template that never changes what it wrote.
+        """Return the one example of `examples`, of a template that never changes earlier turns.
 
         Raises:
             InputError: as in `examples`.
@@ -219,7 +218,7 @@ class ChatTemplate:
         if len(examples) > 1:
             raise UnusableTemplateError(
                 "the chat template changes what it wrote before when the conversation goes on.\n"
-                "  Its answers are no one text: use `examples`, or change the template."
+                "  Its answers are not one text: use `examples`, or change the template."
             )
         return examples[0] if examples else []
 
@@ -243,11 +242,11 @@ class _Conversation:
         ]
 
     def text(self, count: int, add_generation_prompt: bool = False) -> str:
-        """The first `count` messages as the template writes them."""
+        """Return the first `count` messages as the template writes them."""
         return self._template.render(self._messages[:count], add_generation_prompt)
 
     def question(self) -> str:
-        """The text of all messages up to where the next answer begins."""
+        """Return the text of all messages up to where the next answer begins."""
         role = self._messages[-1]["role"]
         if role not in ("user", "tool"):
             raise InputError(
@@ -257,7 +256,8 @@ class _Conversation:
         return self.text(len(self._messages), add_generation_prompt=True)
 
     def answer(self, count: int) -> tuple[str, str]:
-        """The text before the answer that is message number `count`, and that to its end token."""
+        """Return the text before the answer that is message `count`, and the text from the first
+        message to the end token of that answer."""
         if self._messages[count - 1]["role"] != "assistant":
             raise InputError(f"message {count} is not an answer.\n  Its role must be 'assistant'.")
         prompt = self.text(count - 1, add_generation_prompt=True)
@@ -273,7 +273,7 @@ class _Conversation:
         )
 
     def ids(self, text: str, begins: bool) -> list[int]:
-        """Ids of a text that `text` has rendered; begins: whether nothing is before it."""
+        """Return the ids of a text that `text` has rendered; begins: True if nothing is before."""
         tokenizer, special = self._template.tokenizer, self._template.special
         encode = tokenizer.encode if begins else tokenizer.encode_after
         ids: list[int] = []
@@ -313,8 +313,8 @@ class _SpecialTokens:
         self._names = " ".join(self.ids)
 
     def guarded(self, content: str, mark: str) -> str:
-        """The content with `mark` inside every special token it holds, and at an end that could be
-        part of one together with what stands beyond it."""
+        """Return the content with `mark` inside every special token that it holds, and at an end
+        that could form one with the text beyond it."""
         core = content.strip()  # as templates do; special tokens hold no blanks
         if not core:
             return content
@@ -328,7 +328,7 @@ class _SpecialTokens:
 
 
 def _check_prefix(prompt: str, text: str) -> None:
-    """Refuses a template that writes something else before an answer than what asks for it."""
+    """Refuse a template whose prompt is not how the conversation with the answer begins."""
     if not text.startswith(prompt):
         at = len(os.path.commonprefix([prompt, text]))
         raise UnusableTemplateError(
@@ -354,7 +354,7 @@ def _compile(text: str, names: Mapping[str, str], source: str):
 
     if len(text.encode(errors="replace")) > MAX_TEMPLATE_BYTES:
         raise InputError(
-            f"{source}the chat template is larger than 64 KiB.\n  None needs to be so long."
+            f"{source}the chat template is larger than 64 KiB.\n  Expected 64 KiB at most."
         )
     environment = ChatEnvironment(dict(names, raise_exception=raise_exception, strftime_now=_now))
     try:
@@ -375,7 +375,7 @@ def _now(form: str) -> str:
 
 
 def _detail(error: Exception) -> str:
-    said = str(getattr(error, "message", None) or error)  # Jinja's, without the line again
-    text = " ".join(said.split()) or type(error).__name__
+    message = str(getattr(error, "message", None) or error)  # Jinja's, without the line again
+    text = " ".join(message.split()) or type(error).__name__
     text = text if len(text) <= _MAX_DETAIL else f"{text[:_MAX_DETAIL]} …"
     return text if text.endswith(".") else f"{text}."

@@ -1,19 +1,20 @@
 """Chat templates from anywhere, in Jinja's sandbox and with an allowance.
 
-Jinja's own sandbox keeps a template from private attributes, from changing what it is given, and
-from a `range` of more than 100,000. What a template costs it does not bound: loops may be nested,
-a text doubles in each round, `'%999999999d' % 1` is one operation. So here everything pays before
-it is done, in units of about a microsecond and 32 characters, out of an allowance that grows with
-the conversation; a template that has spent it is refused. One count bounds time and memory alike.
+Jinja's own sandbox keeps a template from private attributes, from changing its arguments, and from
+a `range` of more than 100,000. It does not bound the cost of a template: loops may be nested, a
+text doubles in each round, `'%999999999d' % 1` is one operation. So here every operation pays
+before it is done, in units of about a microsecond and 32 characters. The allowance grows with the
+conversation; a template that has spent it is refused. One count bounds time and memory alike.
 
 - Each round of a loop, and each call of a macro, costs the number of nodes in its body.
-- What reads or copies values costs their size: operators, comparisons, output, calls, filters.
-- What multiplies (`*`, `replace`, `join`, `indent`, a search in a text) costs the product.
+- Operations that read or copy values cost their size: operators, comparisons, output, calls,
+  filters.
+- Operations that multiply (`*`, `replace`, `join`, `indent`, a search in a text) cost the product.
 
-For that `metering` rewrites the parsed template: around iterables, operands and outputs it puts
-filters that pay, under names which no template can write. What no chat template needs, whether
-statement, filter, test, method or global name, does not exist here, so that what Jinja adds later
-does not either. All else is what `transformers` does with a template, to the letter.
+For this `metering` rewrites the parsed template: around iterables, operands and outputs it puts
+filters that pay, under names that no template can write. Statements, filters, tests, methods and
+global names that no chat template needs do not exist here, nor do those that Jinja adds later. All
+else is exactly as in `transformers`.
 """
 
 from __future__ import annotations
@@ -35,16 +36,17 @@ from tfx_transformer.text import metering
 from tfx_transformer.text.messages import message_texts
 from tfx_transformer.text.metering import CHARACTERS, CONTAINERS, name_set, size
 
-# What the templates of real models spend is less than a tenth of it, which a test holds.
+# The templates of real models spend less than a tenth of it; a test checks that.
 LEAST_ALLOWANCE = 300_000
 ALLOWANCE_PER_MESSAGE = 5_000
 ALLOWANCE_PER_CHARACTER = 2
 
-_BITS = 64  # of numbers that are reckoned with
+_BITS = 64  # of numbers in calculations
 _LEVELS = 100  # of lists in lists
 _FILTERS = 20  # that wait for one another's items
 
-# By the type of what has them. Of other types only loops, macros and namespaces have attributes.
+# Methods by the type of the value. Of other types, only loops, macros and namespaces have
+# attributes.
 _METHODS = {
     str: name_set(
         "capitalize casefold count endswith find format format_map index isalnum isalpha isascii "
@@ -56,7 +58,7 @@ _METHODS = {
     list: name_set("copy count index"),
     tuple: name_set("count index"),
 }
-# What looks at a value, or hands it on, costs no more than its node.
+# Filters that only look at a value, or pass it on, cost no more than their node.
 _FREE_FILTERS = name_set("count d default first items last length")
 _FREE_TESTS = name_set(
     "boolean callable defined escaped false float integer iterable mapping none number sameas "
@@ -94,10 +96,10 @@ class TooCostlyError(SecurityError):
 
 
 def weight(value: object, most: int) -> int:
-    """Return what it costs to read a value and all that is in it, as often as it is in it.
+    """Return the cost of reading a value and all that it holds, as often as it holds it.
 
-    It is not counted far beyond `most`: reading a list that holds one list twice, which holds one
-    twice, … does not end. Nor is what lies too deep, where Python's `hash` would crash.
+    Counting stops soon after `most`: a list that holds one list twice, which holds one twice, … has
+    no practical end. Too deep a value is refused, since Python's `hash` would crash.
     """
     total, level = 0, [value]
     for _ in range(_LEVELS):
@@ -112,7 +114,7 @@ def weight(value: object, most: int) -> int:
         if not inner:
             return total
         level = inner
-    raise TooCostlyError(f"something lies in more than {_LEVELS} lists, one in the other")
+    raise TooCostlyError(f"a value is nested more than {_LEVELS} levels deep")
 
 
 class ChatEnvironment(ImmutableSandboxedEnvironment):
@@ -128,7 +130,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         super().__init__(
             trim_blocks=True,
             lstrip_blocks=True,
-            optimized=False,  # what is computed while compiling would not pay
+            optimized=False,  # operations done while compiling would not pay
             extensions=[ext.loopcontrols, _Generation],
         )
         self._left = 0
@@ -139,10 +141,10 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         self.tests = self._paying_tests(self.tests)
 
     def compile_template(self, text: str) -> Template:
-        """A template that pays for what it does.
+        """Return a template that pays for its operations.
 
         Raises:
-            TemplateSyntaxError: it is none, or uses what no chat template needs.
+            TemplateSyntaxError: it is not a template, or uses something no chat template needs.
         """
         tree = metering.Meter().visit(self.parse(text))
         tree.set_environment(self)
@@ -164,7 +166,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             return template.render(messages=messages, **variables)
 
     def spend(self, units: int) -> None:
-        """Takes units from the allowance, before what costs them is done."""
+        """Take units from the allowance, before the operation that costs them."""
         self._left -= units
         if self._left < 0:
             raise TooCostlyError("it takes more time or memory than any conversation needs")
@@ -185,16 +187,17 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             self.spend(units)
             yield item
 
-    def _paid(self, result: Any) -> Any:
-        """Return what a filter or call returns. Its size is known only now, but no larger than a
-        few times what was paid."""
+    def _pay_result(self, result: Any) -> Any:
+        """Pay for the result of a filter or call, and return it. Its size is known only now, but is
+        at most a few times what was paid."""
         self.spend(size(result))
         return result
 
     # Operators
 
     def call_binop(self, context: runtime.Context, sign: str, left: Any, right: Any) -> Any:
-        """Numbers are small, and few operators take anything else."""
+        """Pay for an operator, and apply it. Large numbers are refused; few operators take texts or
+        lists."""
         whole, times = (right, left) if isinstance(left, int) else (left, right)
         if isinstance(whole, int) and isinstance(times, int):
             powers = left.bit_length() * right if sign == "**" else 0
@@ -210,7 +213,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return super().call_binop(context, sign, left, right)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
-        """A key may be a tuple of tuples of …"""
+        """Pay for the key, which may be a tuple of tuples of …, and look it up."""
         self.spend(self._sum(argument))
         return super().getitem(obj, argument)
 
@@ -223,11 +226,11 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return value
 
     def _compare(self, left: Any, *rest: Any) -> Any:
-        """`left`, then by turns the name of a comparison and what stands on its right."""
+        """Return the result of a chain of comparisons; rest: by turns a name and a right side."""
         result: Any = True
         for name, right in zip(rest[::2], rest[1::2], strict=True):
             if name in ("in", "notin"):
-                right = self._searched(left, right)
+                right = self._pay_search(left, right)
             else:
                 self.spend(self._sum(left, right))
             result = _COMPARISONS[name](left, right)
@@ -236,9 +239,9 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             left = right
         return result
 
-    def _searched(self, value: Any, where: Any) -> Any:
-        """Pays for a search; returns where to look."""
-        where = self._listed(where) if isinstance(where, Iterator) else where
+    def _pay_search(self, value: Any, where: Any) -> Any:
+        """Pay for a search, and return the value to search in."""
+        where = self._to_list(where) if isinstance(where, Iterator) else where
         if isinstance(where, dict):
             self.spend(self._sum(value))
         else:
@@ -248,7 +251,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     # Calls
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
-        """Return True if it is known to be needed, and harmless."""
+        """Return True if the attribute is known to be needed and harmless."""
         for kind, names in _METHODS.items():
             if isinstance(obj, kind):
                 return attr in names
@@ -280,7 +283,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         return paying
 
     def call(self, context: runtime.Context, function: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """Call a function, which pays first; of a macro the body pays."""
+        """Call a function after paying for it; the body of a macro pays by itself."""
         if isinstance(function, runtime.Macro):
             return super().call(context, function, *args, **kwargs)
         # In loops Jinja adds the variables of the loop.
@@ -288,13 +291,13 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         owner = getattr(function, "__self__", None)
         if isinstance(owner, str):
             if function.__name__ == "join":
-                args = tuple(map(self._listed, args))
+                args = tuple(map(self._to_list, args))
             self._pay_text(owner, function.__name__, *args, **named)
         elif isinstance(owner, list | tuple):
             self.spend(self._product(owner, *args))
         else:
             self.spend(self._sum(*args, *named.values()))
-        return self._paid(super().call(context, function, *args, **kwargs))
+        return self._pay_result(super().call(context, function, *args, **kwargs))
 
     def _pay_text(self, text: str, method: str, *args: Any, **named: Any) -> None:
         if method == "replace":
@@ -308,7 +311,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
     def _pay_replace(self, text: Any, old: Any, new: Any, count: int | None = None) -> None:
         self.spend(self._product(text, old) + self._sum(new))
-        new = str(new)  # now it is known to be of a size to look at
+        new = str(new)  # its size has been paid for by now
         self.spend(str(text).count(str(old)) * size(new))
 
     # Filters and tests
@@ -334,7 +337,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         }
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Return what `map` calls, by any name."""
+        """Call a filter by name, as `map` does."""
         if name in metering.FILTERS:
             raise SecurityError(f"no filter is named {name!r}")
         return super().call_filter(name, *args, **kwargs)
@@ -345,28 +348,28 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
         def check(*values: Any) -> None:
             if not all(isinstance(value, int | float) for value in values):
-                raise TypeError("a test of numbers is given something else")
+                raise TypeError("a test of numbers got another value")
 
         found = {name: self._paying(own[name], pay) for name in _READING_TESTS}
         found |= {name: self._paying(own[name], check) for name in _NUMBER_TESTS}
         found |= {name: own[name] for name in _FREE_TESTS}
-        return found | {"in": lambda value, where: value in self._searched(value, where)}
+        return found | {"in": lambda value, where: value in self._pay_search(value, where)}
 
     def _paying(self, function: Callable, pay: Callable[..., None], lists: bool = False):
-        """lists: whether it makes a list of its value, whatever that is."""
+        """Return a function that pays first; lists: True if it makes a list of any value."""
         first = 1 if hasattr(function, "jinja_pass_arg") else 0  # then comes the value
 
         @functools.wraps(function)  # with the attributes by which Jinja knows what to pass first
         def paying(*args: Any, **named: Any) -> Any:
             before, value, rest = args[:first], args[first], args[first + 1 :]
-            value = self._listed(value) if lists else value
+            value = self._to_list(value) if lists else value
             pay(value, *rest, **named)
-            return self._paid(function(*before, value, *rest, **named))
+            return self._pay_result(function(*before, value, *rest, **named))
 
         return paying
 
     def _lazy(self, function: Callable):
-        """Of what yields its items one by one."""
+        """Return a filter that yields its items one by one; each pays."""
 
         @functools.wraps(function)
         def paying(context: runtime.Context, value: Any, *rest: Any, **named: Any) -> Any:
@@ -375,8 +378,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
         return paying
 
-    def _listed(self, value: Any) -> Any:
-        """A text or an iterator as a list."""
+    def _to_list(self, value: Any) -> Any:
+        """Return a text or an iterator as a list."""
         if isinstance(value, str):
             self.spend(len(value))
             return list(value)
@@ -400,7 +403,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         separators: tuple[str, str] | None = None,
         sort_keys: bool = False,
     ) -> str:
-        """As in `transformers`: Jinja's own escapes what is special in HTML."""
+        """The `tojson` of `transformers`; Jinja's own escapes characters for HTML."""
         wide = len(indent) if isinstance(indent, str) else indent or 0
         if wide > CHARACTERS:
             raise TooCostlyError(f"an indentation is wider than {CHARACTERS} characters")
@@ -412,7 +415,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
 
 class _Items(Iterator):
-    """Items that pay one by one; too many that wait for one another would crash Python."""
+    """Items that pay one by one; too many iterators waiting for each other would crash Python."""
 
     def __init__(self, environment: ChatEnvironment, items: Iterator, source: Any) -> None:
         self._environment, self._items = environment, items
@@ -426,14 +429,14 @@ class _Items(Iterator):
 
 
 class _Namespace(runtime.Namespace):
-    """Jinja's, shown without what is in it: that may be the namespace itself."""
+    """Jinja's namespace, shown without its content, which may be the namespace itself."""
 
     def __repr__(self) -> str:
         return "<Namespace>"
 
 
 class _Generation(ext.Extension):
-    """`{% generation %}`, by which `transformers` finds answers: writes what is in it."""
+    """`{% generation %}`, by which `transformers` finds answers; it writes its content."""
 
     tags = {"generation"}
 
@@ -444,5 +447,5 @@ class _Generation(ext.Extension):
 
 
 def _most_pieces(text: str, sep: str | None = None, maxsplit: int = -1) -> int:
-    """Into how many pieces a text is split at most."""
+    """Return the most pieces that a text can be split into."""
     return 1 + (len(text) // 2 if sep is None else text.count(sep))

@@ -49,7 +49,7 @@ def read_model(data: bytes) -> Model:
     """Reads a serialized `ModelProto`.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the data are not a valid model.
     """
     pieces, trainer, normalization = [], {}, {}
     for field, value in _fields(data):
@@ -112,7 +112,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A number of seven bits a byte, and the place behind it."""
+    """Return a number of seven bits a byte, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(data):
@@ -126,8 +126,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
 
 
 def normalizer(data: bytes) -> Callable[[str], str]:
-    """Return what SentencePiece makes of a text before it cuts it: characters replaced as the model
-    says, extra spaces left out, `▁` for a space.
+    """Return the function by which SentencePiece normalizes a text before it cuts it: characters
+    replaced as the model says, extra spaces left out, `▁` for a space.
 
     Args:
         data: a serialized `ModelProto`.

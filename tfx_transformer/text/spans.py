@@ -1,4 +1,4 @@
-"""Spans of a text with labels, and the tags of its tokens that say the same.
+"""Labelled spans of a text, and the tags of its tokens that are equivalent to them.
 
 Tags are those of IOB2 (Tjong Kim Sang and Veenstra 1999): `B-PERSON` begins a span, `I-PERSON`
 continues it, `O` is in none.
@@ -18,7 +18,7 @@ OUTSIDE = "O"
 class Span(NamedTuple):
     """A stretch of a text with a label.
 
-    start, end: characters (code points) before its first one and up to its last one; label: such
+    start, end: number of characters (code points) before the span, and up to its end; label: such
     as "PERSON".
     """
 
@@ -35,11 +35,11 @@ def tag_names(labels: Sequence[str]) -> list[str]:
 def tags_of(spans: Sequence[Span], offsets: Offsets) -> list[str]:
     """Return the tag of each token of a text.
 
-    A token that a span holds a part of is in the span, the first one of two that share it. Blanks
-    between the tokens of a span are `O`, and so is every token of length 0.
+    A token belongs to the first span that holds a part of it. Blanks between the tokens of a span
+    are `O`, and so is every token of length 0.
 
     Args:
-        spans: of the text, which do not overlap.
+        spans: spans of the text that do not overlap.
         offsets: of its tokens.
     """
     tags = [OUTSIDE] * len(offsets)
@@ -64,5 +64,5 @@ def count_inexact(spans: Sequence[Span], text: str, offsets: Offsets) -> int:
 
 
 def span_text(text: str, spans: Sequence[Span]) -> str:
-    """Return spans as people read them, such as "PERSON: Ann Lee, PLACE: Oslo"; "–" of none."""
+    """Return spans as readable text, such as "PERSON: Ann Lee, PLACE: Oslo"; "–" for none."""
     return ", ".join(f"{span.label}: {text[span.start : span.end]}" for span in spans) or "–"

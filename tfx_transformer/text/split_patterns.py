@@ -1,9 +1,8 @@
-"""The regular expressions that split texts into pieces, as tokenizers from anywhere have them.
+"""The regular expressions of tokenizers from anywhere, which split texts into pieces.
 
 tiktoken trusts its pattern. One that matches nothing, or that needs too many steps, makes it panic;
-one that looks ahead far takes time with the square of a text; and what a pattern does not match is
-left out. So a pattern that is not known is tried on short texts before it is used, and watched when
-it is.
+one that looks ahead far takes quadratic time; and text that a pattern does not match is left out.
+So an unknown pattern is tried on short texts before it is used, and checked at each use.
 """
 
 from __future__ import annotations
@@ -23,23 +22,23 @@ from tfx_transformer.errors import InputError
 _UNUSABLE = re.compile(r"\\[1-9]|\\[kg]|\(\?R|\(\?P[=>]|\(\?&")
 _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 _MAX_LENGTH = 10_000
-_MAX_REPEAT = 1_000  # product of all counts in braces: each repeats what may be repeated already
+_MAX_REPEAT = 1_000  # product of all counts in braces, which may be nested
 
 # Characters of every class that patterns ask for: letters of several scripts and cases, marks,
-# digits, blanks, line ends, signs, and what is none of these.
+# digits, blanks, line ends, signs, and others.
 _CHARACTERS = "aSZéß猫カひ한اſ\u0301 \t\n\r\xa0\u3000\u200d07½.,'’-_/|<😀\x00\ue000"
 _MAX_CHARACTERS = 80
 
-# Lengths of texts that a pattern is tried on, and what each may take: good ones need a tenth.
+# Lengths of texts that a pattern is tried on, and the seconds for each: good ones need a tenth.
 _LENGTHS = (16, 32, 64, 128, 256, 512, 1_024)
 _LONG = 4_096
 _SECONDS, _SECONDS_A_CHARACTER = 0.02, 5e-6
-# What a text of `tokenizer.SLICE` characters may take later on.
+# The seconds that a text of `tokenizer.SLICE` characters may take in use.
 _MOST_SECONDS = 1.0
 
 
 def usable(pattern: object) -> str:
-    """A split pattern as it is.
+    """Return a split pattern as it is, if it is usable.
 
     Raises:
         ValueError: it is not text, is too long, or has parts that no tokenizer needs.
@@ -56,7 +55,7 @@ def usable(pattern: object) -> str:
 
 @functools.lru_cache(maxsize=64)
 def check(pattern: str) -> None:
-    """Tries a pattern on short texts of all kinds of characters, its own among them.
+    """Try a pattern on short texts of all kinds of characters, its own among them.
 
     Raises:
         ValueError: it makes tiktoken panic, takes too long, or leaves characters out.
@@ -86,8 +85,8 @@ def encode(encoding: tiktoken.Encoding, text: str, known: bool) -> list[int]:
     Args:
         encoding: of a checked pattern.
         text: of at most `tokenizer.SLICE` characters.
-        known: whether the pattern is one of ours. Of another it is made sure that no character is
-            left out.
+        known: True if the pattern is one of ours. For others, encoding also checks that no
+            character is left out.
 
     Raises:
         InputError: the pattern cannot split the text, or takes too long.
@@ -138,5 +137,5 @@ def _show(text: str) -> str:
 def _unusable(what: str, text: str) -> InputError:
     return InputError(
         f"the tokenizer's split pattern {what} {_show(text)}.\n"
-        "  Its tokenizer.json is damaged, or not made for use: copy it again, or do without."
+        "  Its tokenizer.json is damaged, or was never usable: copy it again, or use another."
     )

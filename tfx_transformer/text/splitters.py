@@ -1,6 +1,6 @@
 """Texts cut into tokens by several tokenizers, to compare them: ours, tiktoken's, Hugging Face's.
 
-Whatever the tokenizer, a split says which bytes of the text each token stands for. Nothing here
+For every tokenizer, a split gives the bytes of the text that each token stands for. Nothing here
 opens a network connection.
 """
 
@@ -43,11 +43,11 @@ class Token(NamedTuple):
     data: bytes
 
     def shown(self) -> str:
-        """Its text for people: a byte that is not a character by itself is \\xNN."""
+        """Readable text: a byte that is not a character by itself is \\xNN."""
         return visible(self.data.decode(errors="backslashreplace"))
 
     def is_part(self) -> bool:
-        """Return True if it begins or ends within a character."""
+        """Return True if the token begins or ends within a character."""
         try:
             self.data.decode()
         except UnicodeDecodeError:
@@ -66,13 +66,13 @@ class Splitter:
 
 
 def clean(text: str) -> str:
-    """The text with U+FFFD for every lone surrogate, which no UTF-8 can hold."""
+    """Return the text with U+FFFD for every lone surrogate, which no UTF-8 can hold."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def visible(text: str) -> str:
-    """The text with what is invisible spelled out, such as \\n, so that it cannot steer a terminal;
-    spaces stay."""
+    """Return the text with invisible characters spelled out, such as \\n, so that it cannot control
+    a terminal; spaces stay."""
     return "".join(c if c.isprintable() or c == "\u3000" else repr(c)[1:-1] for c in text)
 
 
@@ -88,7 +88,7 @@ def tokens_of(text: str, split: Split, limit: int | None = None) -> list[Token]:
 
 
 def byte_splitter() -> Splitter:
-    """One token a byte: what every byte-level BPE begins with, and the most it can need."""
+    """Return the splitter with one token per byte, the most that a byte-level BPE can need."""
     return Splitter(BYTES, 256, _split_bytes)
 
 
@@ -98,7 +98,7 @@ def _split_bytes(text: str) -> Split:
 
 
 def tiktoken_splitter(name: str, encoding: tiktoken.Encoding) -> Splitter:
-    """By a tiktoken encoding: that of a `Tokenizer`, or one of `offline_encoding`.
+    """Return the splitter of a tiktoken encoding: of a `Tokenizer`, or of `offline_encoding`.
 
     Ids are those of `encode_ordinary`: a special token written in a text is text. Long texts are
     encoded in slices of `SLICE` characters, as by `Tokenizer.encode`.
@@ -115,7 +115,7 @@ def tiktoken_splitter(name: str, encoding: tiktoken.Encoding) -> Splitter:
 
 
 def tokenizer_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
-    """By one of our tokenizers, that of a checkpoint too.
+    """Return the splitter of one of our tokenizers, also that of a checkpoint.
 
     Raises:
         InputError: it cannot say which bytes its tokens stand for (Marian).
@@ -126,13 +126,14 @@ def tokenizer_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
 
 
 def offline_encoding(name: str) -> tiktoken.Encoding:
-    """A tiktoken encoding whose vocabulary is on this machine.
+    """Return a tiktoken encoding whose vocabulary is on this machine.
 
     tiktoken would download a vocabulary at its first use; here it finds what its cache holds
     (`TIKTOKEN_CACHE_DIR`, else a temporary folder) or what a plug-in brings, and nothing else.
 
     Raises:
-        InputError: no encoding of that name, or its vocabulary is not here; says how to get it.
+        InputError: there is no encoding of that name, or its vocabulary is not here; the message
+            says how to get it.
     """
     names = tiktoken.list_encoding_names()
     if name not in names:
@@ -160,9 +161,9 @@ class _NotHereError(Exception):
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """tiktoken reads files and its cache, and raises _NotHereError where it would download.
+    """Let tiktoken read files and its cache, but raise _NotHereError where it would download.
 
-    `tiktoken.load.read_file` is what every vocabulary comes through that is not in the cache.
+    Every vocabulary that is not in the cache comes through `tiktoken.load.read_file`.
     """
     import tiktoken.load
 
@@ -182,18 +183,18 @@ def _offline() -> Iterator[None]:
 
 
 def _cache_folder() -> str:
-    """Return where tiktoken keeps what it downloaded, by its own rule; "" where it keeps
-    nothing."""
+    """Return tiktoken's folder of downloads, by its own rule; "" if it keeps none."""
     default = os.path.join(tempfile.gettempdir(), "data-gym-cache")
     return os.environ.get("TIKTOKEN_CACHE_DIR", os.environ.get("DATA_GYM_CACHE_DIR", default))
 
 
 def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
-    """By any `tokenizer.json` of Hugging Face `tokenizers`, its limits on length switched off.
+    """Return the splitter of a `tokenizer.json` of Hugging Face `tokenizers`, without its limits on
+    length.
 
-    What such a tokenizer drops (BERT: blanks) is counted to the token after it. Where several
-    tokens stand for one character, its bytes are shared out among them: exactly by a byte-level
-    tokenizer, else evenly.
+    Text that such a tokenizer drops (BERT: blanks) counts for the token after it. If several tokens
+    stand for one character, its bytes are divided among them: exactly for a byte-level tokenizer,
+    else evenly.
 
     Raises:
         InputError: the file cannot be read, or is not a tokenizer.json.
@@ -204,14 +205,14 @@ def hugging_face_splitter(name: str, path: str | os.PathLike) -> Splitter:
 
 
 def _hugging_face_splitter(name: str, text: str, path: str | os.PathLike) -> Splitter:
-    """By the text of a `tokenizer.json`; path: what an error names."""
+    """Return the splitter of a `tokenizer.json` given as text; an error names `path`."""
     import tokenizers
 
     try:
         tokenizer = tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # what `tokenizers` raises is a plain Exception
         raise InputError(
-            f"{path}: no tokenizer.json ({error}).\n"
+            f"{path}: not a tokenizer.json ({error}).\n"
             "  Expected a file that Hugging Face `tokenizers` writes, such as a bundle's."
         ) from error
     tokenizer.no_truncation()
@@ -230,7 +231,7 @@ def _hugging_face_splitter(name: str, text: str, path: str | os.PathLike) -> Spl
 
 
 def _ends_by_characters(text: str, offsets: Sequence[tuple[int, int]]) -> list[int]:
-    """Byte ends of tokens given by the characters they stand for."""
+    """Return the byte ends of tokens from their offsets in characters."""
     at = [0, *itertools.accumulate(len(character.encode()) for character in text)]
     ends: list[int] = []
     last = 0
@@ -239,5 +240,5 @@ def _ends_by_characters(text: str, offsets: Sequence[tuple[int, int]]) -> list[i
         start, last = last, max(last, at[end])
         ends += [start + (last - start) * n // count for n in range(1, count + 1)]
     if ends:
-        ends[-1] = at[-1]  # what was dropped behind the last token
+        ends[-1] = at[-1]  # text that was dropped after the last token
     return ends

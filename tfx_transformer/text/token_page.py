@@ -57,7 +57,7 @@ def token_page(
     table: Sequence[Sequence[str]],
     notes: Sequence[str] = (),
 ) -> str:
-    """The page: notes and the table of counts, then each sample's tokens by each tokenizer.
+    """Return the page: notes and the table of counts, then each sample's tokens by each tokenizer.
 
     A token's id and bytes show where the pointer rests on it. Every text is escaped, and the page
     forbids itself to run or load anything.
@@ -93,7 +93,7 @@ def _sample(names: Sequence[str], sample: Sample) -> list[str]:
 
 def _span(token: Token, number: int) -> str:
     part = token.is_part()
-    told = f"id {token.id}, bytes {token.data.hex(' ')}" + ", part of a character" * part
-    look = f"c{number % _COLOURS}" + " part" * part
-    # A place to break a line between two tokens, where the text itself has none.
-    return f'<span class="{look}" title="{told}">{escape(token.shown())}</span><wbr>'
+    title = f"id {token.id}, bytes {token.data.hex(' ')}" + ", part of a character" * part
+    classes = f"c{number % _COLOURS}" + " part" * part
+    # <wbr> allows a line break between two tokens, where the text itself has none.
+    return f'<span class="{classes}" title="{title}">{escape(token.shown())}</span><wbr>'

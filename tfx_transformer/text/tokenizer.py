@@ -21,13 +21,13 @@ from tfx_transformer.text import offsets, split_patterns
 from tfx_transformer.text.conventions import Conventions, Frame
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
-# One of the `extra_special_tokens` of a tokenizer whose encoder is pre-trained: stands for what is
-# to be guessed.
+# One of the `extra_special_tokens` of a tokenizer for pre-training an encoder: it replaces the
+# tokens that are to be predicted.
 MASK_TOKEN = "<mask>"
 
 # Splits a text into pieces that merges never cross: English contractions, then runs of one script
-# with at most one space before them, up to three digits, other symbols, line ends, blanks. Kanji,
-# katakana and hiragana part from each other, which in Japanese is close to where words part.
+# with at most one space before them, up to three digits, other symbols, line ends, blanks. It cuts
+# between kanji, katakana and hiragana, which in Japanese is close to the borders of words.
 # No look-ahead, no possessive quantifier and no \s: so RE2 (TensorFlow), Oniguruma (tokenizers)
 # and fancy-regex (tiktoken) understand it alike. Every character is matched by one alternative.
 PATTERN = (
@@ -36,9 +36,9 @@ PATTERN = (
     r"|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]+|[\r\n]+|[ \t]+"
 )
 
-# The same for models that mark stretches of a text: every character of a script without spaces
-# between words, and every sign, is a piece of its own, so that a stretch may begin at each. Letters
-# of the scripts that are named make words.
+# The same for models that mark spans of a text: every character of a script without spaces between
+# words, and every sign, is a piece of its own, so that a span may begin at each. Letters of the
+# named scripts form words.
 FINE_PATTERN = (
     r"'(?:[sdmtSDMT]|ll|LL|ve|VE|re|RE)"
     r"| ?[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"
@@ -51,16 +51,16 @@ _OWN_PATTERNS = (PATTERN, FINE_PATTERN)
 # Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
 SLICE = 20_000
 
-# Beside the tokenizer.json of a checkpoint; says which of its tokens mean what.
+# The file beside the tokenizer.json of a checkpoint that gives the roles of its tokens.
 SETTINGS = "tokenizer_config.json"
-# Settings in it that say where somebody's files were.
+# Settings in it that hold paths of somebody's files.
 _PLACES = ("name_or_path", "_file")
 
 # tokenizer.json is the largest file that a tokenizer has.
 MAX_FILE_BYTES = json_files.MAX_BYTES
 
-# Of tokens XLM-V has the most, 901,629; of merges Gemma 3, 514,906. What is made of each takes a
-# microsecond and some hundred bytes several times over.
+# XLM-V has the most tokens, 901,629; Gemma 3 the most merges, 514,906. Each entry costs several
+# times a microsecond and some hundred bytes.
 MAX_ENTRIES = 1 << 20
 
 
@@ -81,13 +81,13 @@ class Tokenizer:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
             keeps it beside `tokenizer.json`.
         chat_template_file: where it was read, which errors name; or None.
-        padding_id, start_id, end_id: of the tokens that fill up, begin and end.
-        mask_id: of the token that stands for what is to be guessed; None if there is none.
+        padding_id, start_id, end_id: ids of the tokens that fill up, begin and end.
+        mask_id: id of the token that replaces tokens to predict; None without one.
         names: role to special token, such as "eos_token" to "</s>".
-        frame: what stands around the texts that an encoder reads.
+        frame: ids around the texts that an encoder reads.
         prefix: ids that begin a text which a decoder continues (Llama's `<s>`).
         vocabulary_size: one more than the highest id; the model may have room for more.
-        leading_space: whether `decode_bytes` has a space where `decode` has none: at the beginning.
+        leading_space: True if `decode_bytes` has a space at the beginning where `decode` has none.
     """
 
     chat_template: str | None = None
@@ -95,7 +95,7 @@ class Tokenizer:
     prefix: tuple[int, ...] = ()
     leading_space = False
     settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
-    is_plain = True  # whether texts become ids by nothing but `pattern` and merges in order of ids
+    is_plain = True  # if texts become ids by nothing but `pattern` and merges in order of ids
 
     def __init__(
         self, ranks: dict[bytes, int], special_tokens: dict[str, int], pattern: str = PATTERN
@@ -133,7 +133,7 @@ class Tokenizer:
 
     @property
     def target(self) -> Tokenizer:
-        """The tokenizer of what a model writes: this one, unless it has another (Marian)."""
+        """The tokenizer of the texts that a model writes: this one, except for Marian."""
         return self
 
     @classmethod
@@ -144,10 +144,11 @@ class Tokenizer:
         extra_special_tokens: Sequence[str] = (),
         pattern: str = PATTERN,
     ) -> Tokenizer:
-        """Learns at most `vocabulary_size` tokens from texts; fewer if the texts hold no more.
+        """Return a tokenizer of at most `vocabulary_size` tokens learned from texts; fewer if the
+        texts hold no more.
 
-        Deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get the ids
-        after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`.
+        It is deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get
+        the ids after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`.
 
         Raises:
             InputError: the vocabulary cannot hold the 256 bytes and the special tokens.
@@ -174,7 +175,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
-        """Reads a `tokenizer.json`; that of a checkpoint if a `tokenizer_config.json` is beside it.
+        """Read a `tokenizer.json`; it is a checkpoint's if a `tokenizer_config.json` is beside it.
 
         Raises:
             InputError: no such file, or not a byte-level BPE in the format of `tokenizers`.
@@ -193,10 +194,10 @@ class Tokenizer:
 
     @classmethod
     def from_pretrained(cls, source: str | os.PathLike) -> Tokenizer:
-        """The tokenizer of a checkpoint, from the files in its folder.
+        """Return the tokenizer of a checkpoint, from the files in its folder.
 
-        Reads `tokenizer.json`, or what older checkpoints have: `vocab.txt` (BERT), `vocab.json` and
-        `merges.txt` (GPT-2, RoBERTa, Qwen), `spiece.model`, `tokenizer.model` or
+        It reads `tokenizer.json`, or the files of older checkpoints: `vocab.txt` (BERT),
+        `vocab.json` and `merges.txt` (GPT-2, RoBERTa, Qwen), `spiece.model`, `tokenizer.model` or
         `sentencepiece.bpe.model` (SentencePiece), or `source.spm`, `target.spm` and `vocab.json`
         (Marian). Its ids are those of the `tokenizers` package for the same file.
 
@@ -209,7 +210,7 @@ class Tokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> Tokenizer:
-        """The tokenizer of a `tokenizer.json` given as text."""
+        """Return the tokenizer of a `tokenizer.json` given as text."""
         try:
             tree = json_files.parse(text)
             check_sizes(tree["model"])
@@ -281,14 +282,14 @@ class Tokenizer:
         return json.dumps(tree, ensure_ascii=False, indent=1)
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes `tokenizer.json`; for a checkpoint, `tokenizer_config.json` beside it as well."""
+        """Write `tokenizer.json`; for a checkpoint, `tokenizer_config.json` beside it as well."""
         path = Path(path)
         files.write(path, self.to_json())
         if self.settings is not None:
             self.save_settings(path.parent)
 
     def save_settings(self, folder: Path) -> None:
-        """Writes the `tokenizer_config.json` of a checkpoint's tokenizer."""
+        """Write the `tokenizer_config.json` of a checkpoint's tokenizer."""
         settings = {
             name: value
             for name, value in (self.settings or {}).items()
@@ -297,9 +298,9 @@ class Tokenizer:
         files.write(folder / SETTINGS, json.dumps(settings, ensure_ascii=False, indent=1))
 
     def merges(self) -> list[tuple[bytes, bytes]]:
-        """The two parts each token longer than a byte was merged from, in merge order.
+        """Return the two parts that each token longer than a byte was merged from, in merge order.
 
-        Found by encoding the token with only the tokens before it, as tiktoken itself would.
+        They come from encoding the token with only the tokens before it, as tiktoken itself would.
         """
         return [
             _merge_parts(token, self.ranks, index)
@@ -308,14 +309,14 @@ class Tokenizer:
         ]
 
     def encode(self, text: str) -> list[int]:
-        """Ids of a text, without start or end; never a special id, whatever the text holds.
+        """Return the ids of a text, without start or end; never a special id, whatever it holds.
 
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
         return list(itertools.chain.from_iterable(self._slices(text)))
 
     def encode_first(self, text: str, count: int) -> list[int]:
-        """The first `count` ids of `encode(text)`; no more of the text is read than they need."""
+        """Return the first `count` ids of `encode(text)`, reading only the text that they need."""
         ids: list[int] = []
         for part in self._slices(text) if count > 0 else ():
             ids += part
@@ -324,7 +325,8 @@ class Tokenizer:
         return ids[:count]
 
     def beginning(self, text: str, count: int) -> str:
-        """A beginning of a text with the same first `count` ids, and more if the text has more."""
+        """Return a beginning of a text with the same first `count` ids, and more ids if the text
+        has more."""
         tokens = 0
         for end in range(SLICE, len(text), SLICE):
             tokens += len(self._encode_slice(text[end - SLICE : end]))
@@ -333,7 +335,8 @@ class Tokenizer:
         return text
 
     def ending(self, text: str, count: int) -> str:
-        """An end of a text with the same last `count` ids, and more if the text has more."""
+        """Return an end of a text with the same last `count` ids, and more ids if the text has
+        more."""
         tokens = 0
         for start in range((len(text) - 1) // SLICE * SLICE, 0, -SLICE):
             tokens += len(self._encode_slice(text[start : start + SLICE]))
@@ -342,7 +345,7 @@ class Tokenizer:
         return text
 
     def _slices(self, text: str) -> Iterator[list[int]]:
-        """The ids of a text, a slice at a time."""
+        """Yield the ids of a text, a slice at a time."""
         for start in range(0, len(text), SLICE):
             yield self._encode_slice(text[start : start + SLICE])
 
@@ -350,13 +353,13 @@ class Tokenizer:
         return split_patterns.encode(self.tiktoken, text, known=self.pattern in _OWN_PATTERNS)
 
     def encode_after(self, text: str) -> list[int]:
-        """Ids of a text that follows a special token instead of beginning."""
+        """Return the ids of a text that follows a special token."""
         return self.encode(text)
 
     def encode_with_offsets(self, text: str) -> tuple[list[int], offsets.Offsets]:
-        """Ids of a text, as `encode` gives them, and where each token begins and ends in it, in
-        characters (code points): without the blanks around it, and with the whole of a character
-        of which it holds a part. Each half of a character that stands alone becomes U+FFFD.
+        """Return the ids of a text, as `encode` does, and the begin and end of each token in it, in
+        characters (code points). Offsets leave out blanks around a token, and hold the whole of a
+        character of which the token is a part. A lone half of a character becomes U+FFFD.
 
         Raises:
             InputError: the tokenizer does not say where its tokens are.
@@ -367,26 +370,26 @@ class Tokenizer:
         return ids, offsets.trimmed(text, offsets.of_bytes(text, sizes))
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids. Special ids are left out; bytes that are no UTF-8 become U+FFFD."""
+        """Text of ids, without special ids; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """UTF-8 bytes of ids, special ids left out: a token may hold part of a character."""
+        """UTF-8 bytes of ids, without special ids; a token may hold part of a character."""
         return self.tiktoken.decode_bytes([int(i) for i in ids if int(i) not in self._special_ids])
 
     def byte_lengths(self) -> list[int]:
-        """For each id, how many bytes of a text it stands for; 0 for special ids."""
+        """Return for each id the number of bytes that it stands for; 0 for special ids."""
         lengths = [0] * self.vocabulary_size
         for token, index in self.ranks.items():
             lengths[index] = len(token)
         return lengths
 
     def count(self, text: str) -> int:
-        """Number of tokens of a text, without start and end."""
+        """Return the number of tokens of a text, without start and end."""
         return len(self.encode(text))
 
     def tokens(self, ids: Iterable[int]) -> list[str]:
-        """One readable text per id, for axes and tables; broken bytes are shown as \\xNN."""
+        """Return one readable text per id, for axes and tables; broken bytes become \\xNN."""
         names = {index: name for name, index in self.special_tokens.items()}
         return [
             names.get(int(i)) or self.decode_bytes([i]).decode("utf-8", errors="backslashreplace")
@@ -395,15 +398,15 @@ class Tokenizer:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file of a tokenizer.
+    """Return the text of a file of a tokenizer.
 
     Raises:
-        InputError: it cannot be read, is no UTF-8, or is larger than any tokenizer.
+        InputError: it cannot be read, is not UTF-8, or is larger than any tokenizer.
     """
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise InputError(
-                "larger than any tokenizer.\n"
+                "the file is larger than any tokenizer.\n"
                 f"  Expected {MAX_FILE_BYTES >> 20} MiB at most. Copy the file again.",
                 path,
             )
@@ -413,7 +416,7 @@ def read_text(path: Path) -> str:
 
 
 def check_sizes(model: Mapping[str, Any]) -> None:
-    """Refuses a model of a `tokenizer.json` with too many tokens or merges.
+    """Refuse a model of a `tokenizer.json` with too many tokens or merges.
 
     Raises:
         InputError: there are more than `MAX_ENTRIES`.
@@ -421,7 +424,7 @@ def check_sizes(model: Mapping[str, Any]) -> None:
     for name in ("vocab", "merges"):
         if len(model.get(name) or ()) > MAX_ENTRIES:
             raise InputError(
-                f"{name} has more entries than that of any tokenizer.\n"
+                f"{name} has more entries than in any tokenizer.\n"
                 f"  Expected {MAX_ENTRIES:,} at most. Copy the file again."
             )
 
@@ -436,7 +439,7 @@ def _byte_alphabet() -> dict[int, str]:
 
 
 _BYTE_TO_CHARACTER = _byte_alphabet()
-# For str.translate; what stands for no byte becomes a character that latin-1 does not have.
+# For str.translate; a character without a byte becomes one that latin-1 does not have.
 _TO_BYTES = dict.fromkeys(range(256), 0xFFFD)
 _TO_BYTES |= {ord(character): byte for byte, character in _BYTE_TO_CHARACTER.items()}
 
@@ -446,7 +449,7 @@ _PRE_TOKENIZER = """{"type": "Sequence", "pretokenizers": [
 
 
 def to_bytes(token: str) -> bytes:
-    """The bytes of a token as tokenizer.json spells it; ValueError if it spells none so."""
+    """Return the bytes of a token as tokenizer.json spells it; ValueError if it spells none."""
     return token.translate(_TO_BYTES).encode("latin-1")
 
 
@@ -466,8 +469,8 @@ def _pre_tokenizer(pattern: str):
 
 
 def _split_pattern(pre_tokenizer: dict) -> str:
-    """The regular expression of a `Split` step, in front of a `ByteLevel` step that splits no more;
-    a pattern that cannot be used is refused."""
+    """Return the regular expression of a `Split` step before a `ByteLevel` step that splits no
+    more; refuse a pattern that cannot be used."""
     split, level = pre_tokenizer["pretokenizers"]
     kinds = (split["type"], split["behavior"], split["invert"], level["type"])
     if kinds != ("Split", "Isolated", False, "ByteLevel"):
@@ -481,13 +484,13 @@ def _split_pattern(pre_tokenizer: dict) -> str:
 
 
 def _check_plain(tree: Mapping[str, Any]) -> None:
-    """Refuses what would change texts or tokens in a way that is not done here."""
+    """Refuse steps that change texts or tokens in a way that is not supported here."""
     model = tree["model"]
     strange = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
     found = ["normalizer"] if tree.get("normalizer") is not None else []
     found += [name for name in strange if model.get(name)]
     if found:
-        raise ValueError(f"it has a {found[0]}, which this tokenizer does without")
+        raise ValueError(f"it has a {found[0]}, which is not supported")
     if model.get("type", "BPE") != "BPE":
         raise ValueError(f"its model is of type {model['type']!r}")
     if (tree.get("decoder") or {}).get("type", "ByteLevel") != "ByteLevel":
@@ -510,8 +513,8 @@ def _check_ids(ranks: dict[bytes, int], special_tokens: dict[str, int]) -> None:
 
 
 def _check_merges(merges: list, vocabulary: dict[str, int], ranks: dict[bytes, int]) -> None:
-    """One merge per token longer than a byte, in the order of ids: tiktoken takes a token's id as
-    the priority of its merge."""
+    """Refuse merges that are not one per token longer than a byte, in the order of ids: tiktoken
+    takes a token's id as the priority of its merge."""
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
     ids = [vocabulary[left + right] for left, right in pairs]
     if ids != sorted(index for token, index in ranks.items() if len(token) > 1):

@@ -1,4 +1,4 @@
-"""Windows over the tokens of a text that is longer than a model reads: none of them is lost."""
+"""Windows over the tokens of a text that is longer than a model reads, so that no token is lost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 class Window(NamedTuple):
     """A stretch of the tokens of a text that a model reads at once.
 
-    start, end: its first token and the one behind its last; kept_start, kept_end: those of its
-    tokens whose answers count, so that each token of a text counts in one window.
+    start, end: its first token and the one after its last; kept_start, kept_end: the same for its
+    tokens whose answers count. Each token of a text counts in exactly one window.
     """
 
     start: int
@@ -19,13 +19,13 @@ class Window(NamedTuple):
 
 
 def stride(room: int) -> int:
-    """Return how many tokens each window begins behind the one before it: three quarters of one."""
+    """Return the distance in tokens between the starts of two windows: three quarters of one."""
     return max(room - room // 4, 1)
 
 
 def windows(count: int, room: int) -> list[Window]:
-    """Return the windows of a text, which overlap by a quarter. A token counts in the window in
-    which it is farther from an end.
+    """Return the windows of a text, which overlap by a quarter. A token counts in the window where
+    it is farther from an end.
 
     Args:
         count: tokens of the text.

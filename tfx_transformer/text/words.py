@@ -1,4 +1,4 @@
-"""The places at which a text may be cut in two: between words, and never within a character.
+"""The places at which a text may be cut in two: between words, never within a character.
 
 A character is what people see as one: a letter with its marks, a family of emoji, a flag. A word is
 a run of letters, or of digits. Where a script has no spaces between words (Japanese, Chinese, Thai)
@@ -11,10 +11,10 @@ import re
 import unicodedata
 
 _JOINER = "\u200d"
-# Characters that are looked back over: real ones have fewer marks, and flags in a row.
+# Most characters to look back over: real texts have fewer marks, or flags, in a row.
 _FARTHEST = 64
-# Joins what is before it, and is not a mark: joiners, halfwidth voicing marks, vowels of Thai and
-# Lao, skin tones, and the tags of flags.
+# Characters that join the one before them and are not marks: joiners, halfwidth voicing marks,
+# vowels of Thai and Lao, skin tones, and the tags of flags.
 _EXTENDING = re.compile(
     "[\u200c\u200d\uff9e\uff9f\u0e33\u0eb3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
 )
@@ -23,7 +23,7 @@ _PICTURE = re.compile(
     "[\u00a9\u00ae\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001f1e5\U0001f200-\U0001f3fa"
     "\U0001f400-\U0001faff]"
 )
-# Joins a consonant of some scripts of India to the one behind it, and such a consonant.
+# Signs that join a consonant of some scripts of India to the next one, and such a consonant.
 _VIRAMA = re.compile("[\u094d\u09cd\u0acd\u0b4d\u0c4d\u0d4d]")
 _CONSONANT = re.compile("[\u0915-\u0939\u0958-\u095f\u0978-\u097f\u0995-\u09b9\u09dc-\u09df"
                         "\u0a95-\u0ab9\u0b15-\u0b39\u0c15-\u0c39\u0d15-\u0d3a]")  # fmt: skip
@@ -39,11 +39,12 @@ _UNSPACED = re.compile(
 def is_inside_character(text: str, place: int) -> bool:
     """Return True if a place in a text is within a character as people see it.
 
-    These are the extended grapheme clusters of Unicode (UAX #29), but for the few signs that join
-    what is behind them.
+    These are the extended grapheme clusters of Unicode (UAX #29), except for the few signs that
+    join the character after them.
 
     Args:
-        place: characters (code points) before it; 0 and the length of the text are never inside.
+        place: number of characters (code points) before it; 0 and the length of the text are never
+            inside.
     """
     if not 0 < place < len(text):
         return False
@@ -81,8 +82,8 @@ def is_inside_word(text: str, place: int) -> bool:
 
 
 def words(text: str) -> list[tuple[int, int]]:
-    """Return where the words and signs of a text begin and end, in characters; blanks are not
-    among them."""
+    """Return the begin and end of each word and sign of a text, in characters; blanks are left
+    out."""
     found, start = [], 0
     for place in range(1, len(text) + 1):
         if place == len(text) or not is_inside_word(text, place):
@@ -93,7 +94,7 @@ def words(text: str) -> list[tuple[int, int]]:
 
 
 def _base(text: str, place: int) -> int:
-    """Return the place of the character that marks and joiners at a place go with."""
+    """Return the place of the character that the marks and joiners at a place belong to."""
     first = max(place - _FARTHEST, 0)
     while place > first and _is_mark(text[place]):
         place -= 1
@@ -105,7 +106,7 @@ def _is_mark(character: str) -> bool:
 
 
 def _kind(character: str) -> str:
-    """Return "L" of a letter that makes words with others, "N" of a digit, "" of all else."""
+    """Return "L" for a letter that forms words with others, "N" for a digit, "" for all else."""
     kind = unicodedata.category(character)[0]
     if kind == "L" and _UNSPACED.match(character):
         return ""
@@ -130,7 +131,7 @@ _SYLLABLE_PARTS = (
     ("V", "\ud7b0", "\ud7c6"),
     ("T", "\ud7cb", "\ud7fb"),
 )
-# What joins each part of a syllable.
+# The parts that may follow each part of a syllable.
 _JOINED = {
     "L": ("L", "V", "LV", "LVT"),
     "LV": ("V", "T"),
