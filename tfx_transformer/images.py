@@ -161,7 +161,7 @@ def _crop(image: np.ndarray, size: int) -> np.ndarray:
 def _down(rows: np.ndarray, size: int) -> np.ndarray:
     """float32 (size, columns) of rows (length, columns)."""
     result = np.zeros((size, rows.shape[1]), "float32")
-    # As floats a large image would need four times its memory.
+    # Converted piece by piece: as floats a large image would need four times its memory.
     for part, reached, weights in _filter(len(rows), size, 1 + _VALUES // rows.shape[1]):
         result[reached] += weights @ rows[part].astype("float32")
     return result

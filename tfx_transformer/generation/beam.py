@@ -88,7 +88,7 @@ class BeamSearch:
         # The best a live hypothesis can still reach: no further loss, and the longest text.
         hope = xp.max(alive, axis=1) / self._length(self.limit)
         finished = xp.logical_or(state["finished"], hope <= done_scores[:, 0])
-        # What is finished no longer changes, so that a text does not depend on its neighbours.
+        # Finished texts no longer change, so that a text does not depend on its neighbours.
         still = xp.expand_dims(state["finished"], -1)
         return {
             "ids": xp.reshape(xp.take_along_axis(ids, best, axis=1), (-1,)),

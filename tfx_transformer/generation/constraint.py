@@ -123,7 +123,7 @@ class Constraint:
         self._watched = 2 * self.least + len(grammar) // 2 + _MARGIN
 
     def begin(self) -> Constraint:
-        """Return the same form for another answer, of which nothing has been written."""
+        """Return the same form for a new answer."""
         other = copy.copy(self)
         other._state = self._state.deep_copy()
         return other

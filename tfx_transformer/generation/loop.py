@@ -91,7 +91,7 @@ class Session(Protocol):
         """Writes tokens into the cache at slots position, position + 1, …"""
 
     def step(self, ids: np.ndarray, position: int) -> np.ndarray:
-        """float32 (1, vocabulary_size) logits after ids int32 (1,), which stand at `position`."""
+        """float32 (1, vocabulary_size) logits after ids int32 (1,), which are at `position`."""
 
 
 def complete(

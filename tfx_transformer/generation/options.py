@@ -17,7 +17,7 @@ MAX_FORM = 64 * 1024
 MAX_CHOICES = 1000
 _MAX_DEPTH = 50
 
-# What each option must be, for messages.
+# The expected value of each option, for messages.
 _EXPECTED = {
     "max_new_tokens": "a whole number of at least 1",
     "beams": "a whole number from 1 to 64",

@@ -216,7 +216,7 @@ class MultiHeadAttention(keras.layers.Layer):
         return results[0] if len(results) == 1 else tuple(results)
 
     def _visible(self, attention_mask, padding, cached):
-        """Return which keys may be seen, causality aside."""
+        """Return the mask of the keys that may be seen, causality aside; None: all."""
         if padding is None or (cached and attention_mask is not None):
             return attention_mask
         if cached:
@@ -293,8 +293,8 @@ def _softmax(scores: Tensor) -> Tensor:
 
 
 def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) -> Tensor:
-    """Return which of `keys` slots the tokens at position, position + 1, … may see: those up to
-    their own.
+    """Return the mask of the slots that the tokens at position, position + 1, … may see: those up
+    to their own.
 
     Args:
         position: int or int tensor, scalar or (batch,).
@@ -311,7 +311,8 @@ def causal_mask(position: Tensor, length: Tensor, keys: int, window: int = 0) ->
 
 
 def window_mask(length: Tensor, window: int) -> Tensor:
-    """Return which tokens of a text read as a whole see each other: those less than `window` apart.
+    """Return the mask of the tokens that see each other in a text read as a whole: those less than
+    `window` apart.
 
     Returns: bool (1, length, length).
     """

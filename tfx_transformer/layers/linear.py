@@ -1,4 +1,4 @@
-"""The linear layer of every block, with a low-rank adapter beside its kernel when fine-tuned."""
+"""The linear layer of every block, with an optional low-rank adapter for its kernel."""
 
 from __future__ import annotations
 

@@ -87,8 +87,8 @@ class Pooling(keras.layers.Layer):
             weights = ops.cast(mask, x.dtype)
             if self.mode == "last":
                 # Padding or nothing follows the last vector: only its weight stays.
-                behind = ops.pad(weights[:, 1:], [[0, 0], [0, 1]])
-                weights = weights * (1 - behind)
+                following = ops.pad(weights[:, 1:], [[0, 0], [0, 1]])
+                weights = weights * (1 - following)
             else:
                 if self.mode == "weighted_mean":
                     places = ops.arange(1, ops.shape(x)[1] + 1)[None]

@@ -102,11 +102,11 @@ class TransformerModel(keras.Model):
 
     @property
     def readings(self) -> int:
-        """Return how often a training step reads its batch."""
+        """The number of times that a training step reads its batch."""
         return 1
 
     def embed_content(self, content: Tensor) -> Tensor:
-        """Return what the first stack reads.
+        """Return the vectors that the first stack reads.
 
         Args:
             content: int (batch, length), token ids; or float (batch, image_size, image_size, 3) of

@@ -132,7 +132,7 @@ def text_generator(
 def cross_attention(
     model: keras.Model, source_ids: Sequence[int], target_ids: Sequence[int]
 ) -> np.ndarray:
-    """Return how much each target token looked at each source token while it was written.
+    """Return the attention of each target token to each source token while it was written.
 
     Args:
         source_ids: what the encoder read, end included.

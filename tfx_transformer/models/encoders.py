@@ -100,7 +100,7 @@ class EncoderModel(TransformerModel):
         return self.encoder
 
     def embed_content(self, content: Tensor) -> Tensor:
-        """Return what the encoder reads: see `TransformerModel`."""
+        """Return the vectors that the encoder reads: see `TransformerModel`."""
         return self.embed_inputs({"images" if self.config.image_size else "token_ids": content})[0]
 
     @property
@@ -134,8 +134,8 @@ class EncoderModel(TransformerModel):
     embedded = old_method("EncoderModel.embedded", "embed_inputs")
 
     def embed_inputs(self, inputs: Mapping[str, Tensor]) -> Any:
-        """Return what the encoder reads: the embedding, with n-grams, segments and class tokens
-        where the model has them.
+        """Return the vectors that the encoder reads: the embedding, with n-grams, segments and
+        class tokens where the model has them.
 
         Args:
             inputs: see `encode`.

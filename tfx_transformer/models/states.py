@@ -189,7 +189,7 @@ def weight_norms(model: keras.Model) -> list[dict[str, Any]]:
 
 
 def weight_distance(before: keras.Model, after: keras.Model) -> list[dict[str, Any]]:
-    """Return what training changed: one row per weight of two checkpoints of one architecture.
+    """Return the changes of training: one row per weight of two checkpoints of one architecture.
 
     norm = |before|;  euclidean = |after - before|;  relative_change = euclidean / norm
 

@@ -158,8 +158,8 @@ class CausalLM(LanguageModel):
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
-        Padding needs no mask: it stands at the end, where the tokens before cannot see it, and in
-        a cache it is written over before anything may look at its slot.
+        Padding needs no mask: it is at the end, where earlier tokens cannot see it, and in a cache
+        it is overwritten before any token may see its slot.
 
         Args:
             token_ids: int (batch, length).
@@ -191,7 +191,7 @@ class CausalLM(LanguageModel):
         return self.decoder.new_cache(batch_size, max_length)
 
     def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
-        """Return what decoding begins with: all tokens but the last of each prompt are in the
+        """Return the state before decoding: all tokens but the last of each prompt are in the
         cache.
 
         Args:
@@ -232,7 +232,7 @@ class CausalLM(LanguageModel):
         """
         position = ops.cast(context + index, "int32")
         if len(position.shape) == 1:
-            # A row may have used up its room while its neighbours go on; what it writes then is
+            # A row may have used up its room while its neighbours go on; its further tokens are
             # not read.
             position = ops.minimum(position, self.config.max_sequence_length - 1)
         logits, cache = self.decode(
@@ -276,7 +276,7 @@ class Seq2SeqLM(LanguageModel):
 
     @staticmethod
     def text_frame(tokenizer: Tokenizer) -> Frame:
-        """Return the frame of a source: the end token behind it."""
+        """Return the frame of a source: the end token after it."""
         return Frame(after=(tokenizer.end_id,))
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
@@ -333,8 +333,8 @@ class Seq2SeqLM(LanguageModel):
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
-        Padding in the target needs no mask: it stands at the end, where causal attention of the
-        tokens before cannot see it.
+        Padding in the target needs no mask: it is at the end, where causal attention of earlier
+        tokens cannot see it.
 
         Args:
             token_ids: int (batch, length).
@@ -370,7 +370,7 @@ class Seq2SeqLM(LanguageModel):
         return self.decoder.new_cache(batch_size, max_length)
 
     def begin(self, token_ids: Tensor, lengths: Tensor, limit: Tensor, rows: int = 1) -> Any:
-        """Return what decoding begins with: the source is encoded and projected for
+        """Return the state before decoding: the source is encoded and projected for
         cross-attention.
 
         Args:

@@ -83,7 +83,7 @@ class TransformerStack(keras.layers.Layer):
         self.final_norm = self._new_norm("final_norm") if normed else None
 
     def _new_positions(self):
-        """Return what is added to the embeddings, or to the scores of attention."""
+        """Return the layer that adds positions to the embeddings or gives scores; None: neither."""
         config, part = self.config, {"name": "positions", "dtype": self.dtype_policy}
         if config.position == "rotary":
             return None  # lives inside attention
@@ -96,7 +96,7 @@ class TransformerStack(keras.layers.Layer):
         return SinusoidalPositions(interleaved=config.position == "sinusoidal", **part)
 
     def _new_distances(self, name):
-        """Return what is added to the scores of every block's attention."""
+        """Return the layer of the scores that every block's attention adds to its own."""
         config, part = self.config, {"name": name, "dtype": self.dtype_policy}
         buckets, distance = config.relative_buckets, config.relative_distance
         return RelativePositions(config.num_heads, buckets, distance, self.causal, **part)

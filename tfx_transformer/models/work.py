@@ -37,7 +37,7 @@ class Work:
 
 
 def training_work(model: keras.Model) -> Work:
-    """Return what a training step of a model does, per token of its batch.
+    """Return the work of a training step of a model, per token of its batch.
 
     Args:
         model: a `TransformerModel`.

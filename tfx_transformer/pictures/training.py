@@ -185,7 +185,7 @@ def _length_figure(lengths: Mapping[str, Sequence[int]], limit: int | None) -> F
     columns = {name: np.asarray(values, dtype=np.int64) for name, values in lengths.items()}
     end = _longest_shown([values for values in columns.values() if values.size], limit)
     width = end // 60 + 1  # whole tokens per bar, at most 60 bars
-    edges = np.arange(0, end + width + 1, width) - 0.5  # a bar stands around its whole numbers
+    edges = np.arange(0, end + width + 1, width) - 0.5  # whole numbers are in the middle of bars
 
     height = max(SIZE[1] / len(columns), 2.0)
     figure = new_figure(SIZE[0], height * len(columns))

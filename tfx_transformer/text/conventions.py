@@ -136,7 +136,7 @@ def _names(
 
 
 def _settings(settings: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
-    """Every role is stated, so that none is guessed when the file is read again."""
+    """Return settings that state every role, so that none is guessed when they are read again."""
     kept = ("tokenizer_class", "add_bos_token", "add_eos_token", "model_max_length")
     stated = {key: settings[key] for key in kept if key in settings}
     return stated | {role: names.get(role) for role in ROLES}

@@ -137,7 +137,7 @@ class Tally:
 
 
 def _tokens_in(parts: Sequence[Stretch], split: Split) -> list[int]:
-    """Return how many tokens begin in each stretch of a text."""
+    """Return the number of tokens that begin in each stretch of a text."""
     numbers = []
     counted = end = 0
     for part in parts:

@@ -153,7 +153,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     def render_template(
         self, template: Template, messages: Sequence[Mapping], **variables: Any
     ) -> str:
-        """Return what a template of `compile_template` writes for a conversation.
+        """Return the text that a template of `compile_template` writes for a conversation.
 
         Raises:
             TooCostlyError: it takes more than it is allowed.
