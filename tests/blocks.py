@@ -31,8 +31,8 @@ def blocks(text: str) -> list[Block]:
 
 
 def write_datasets(folder: Path) -> None:
-    """Writes the first rows of every CSV of the repository."""
+    """Write the first rows of every table of the repository."""
     folder.mkdir()
-    for path in (ROOT / "datasets").glob("*.csv"):
+    for path in [*(ROOT / "datasets").glob("*.csv"), *(ROOT / "datasets").glob("*.jsonl")]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         (folder / path.name).write_text("".join(lines[: ROWS + 1]), "utf-8")
