@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tfx_transformer.errors import InputError
 
-# Named sizes: the few numbers in which models differ. Heads are 32 to 64 wide.
+# Named sizes of models. Heads are 32 to 64 wide.
 SIZES: dict[str, dict[str, int]] = {
     "nano": dict(num_layers=1, num_heads=2, hidden_dim=64, intermediate_dim=256),
     "tiny": dict(num_layers=2, num_heads=4, hidden_dim=128, intermediate_dim=512),
@@ -17,7 +17,7 @@ SIZES: dict[str, dict[str, int]] = {
     "base": dict(num_layers=6, num_heads=8, hidden_dim=512, intermediate_dim=2048),
 }
 
-# Named styles: the choices in which families of models differ, whatever their size.
+# Named styles: the choices of a family of models, for any size.
 STYLES: dict[str, dict[str, Any]] = {
     # Radford et al. (2019)
     "gpt2": dict(position="learned", activation="gelu_tanh", scale_embedding=False),
@@ -29,8 +29,8 @@ STYLES: dict[str, dict[str, Any]] = {
         norm_epsilon=1e-12,
         scale_embedding=False,
     ),
-    # For few labelled texts: tokens begin near zero, so that rare ones hardly count, and their mean
-    # is normalized instead of each of them.
+    # For few labelled texts: tokens begin near zero, so that rare ones hardly count, and only their
+    # mean is normalized.
     "classifier": dict(norm_pooled=True, initializer_range=0.02),
     # Touvron et al. (2023)
     "llama": dict(

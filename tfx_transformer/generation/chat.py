@@ -20,7 +20,7 @@ class Chat:
     earlier reasoning): then the conversation is read again from the first token that differs.
 
     Args:
-        generator: of a causal model with a chat template.
+        generator: generator of a causal model with a chat template.
         system: the system message that begins the conversation; empty: none.
 
     Raises:

@@ -43,7 +43,7 @@ class Vocabulary:
     """The tokens of a tokenizer, as llguidance knows them.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         size: tokens that the model has logits for.
         end_id: the token that ends an answer.
         most: most tokens of an answer.
@@ -101,7 +101,7 @@ class Constraint:
 
     Args:
         options: with `schema`, `regex` or `choices`.
-        vocabulary: of the model.
+        vocabulary: vocabulary of the model.
 
     Attributes:
         least: tokens of a short text of this form; more than `Vocabulary.most` if it is longer.

@@ -55,7 +55,7 @@ def decode(
             index counts the steps. rows is batch * options.beams.
         cache: the cache for the first step; opaque here.
         first_ids: int32 (rows,), the ids that the first step decodes.
-        draws: of `uniforms`, (limit, batch): at most `limit` tokens are written.
+        draws: random numbers from `uniforms`, (limit, batch): at most `limit` tokens are written.
         reorder: (cache, rows) -> the cache with row i taken from rows[i]; beam search needs it.
         on_ids: called with the new ids, int32 (batch,), after every step; not with beams. If it
             returns True, the generation ends.
@@ -108,7 +108,7 @@ def complete(
     Args:
         ids: one or more tokens that are not in the cache yet.
         position: number of tokens in the cache.
-        draws: of `uniforms`, (limit, 1).
+        draws: random numbers from `uniforms`, (limit, 1).
 
     Returns: int32 (limit,), as `decode`. All but the last written token are in the cache then.
     """

@@ -14,8 +14,8 @@ class Preprocessor(Protocol):
     """Makes prompts.
 
     Attributes:
-        tokenizer: of the model.
-        end_id: the token that ends an answer.
+        tokenizer: tokenizer of the model.
+        end_id: id of the token that ends an answer.
         answer_slots: slots of the context that a prompt must leave to the answer: 1 where both
             share it, 0 where an encoder reads the prompt.
     """
@@ -122,8 +122,8 @@ def new_preprocessor(task: str, tokenizer: Tokenizer) -> Preprocessor:
     """Return the preprocessor of a model that writes.
 
     Args:
-        task: of the model.
-        tokenizer: of the model, with or without a chat template.
+        task: task of the model.
+        tokenizer: tokenizer of the model, with or without a chat template.
     """
     return PREPROCESSORS[task](tokenizer)
 

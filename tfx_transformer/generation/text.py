@@ -74,7 +74,7 @@ class TextGenerator(TablePredictor):
         engine: runs the model.
         preprocessor: makes the prompts.
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
-            context of the engine's configuration less what the answer needs of it.
+            context of the engine's configuration, less the room that an answer needs in it.
         batch_size: most texts of a batch; texts of similar length share one.
 
     Attributes:
@@ -178,8 +178,8 @@ class TextGenerator(TablePredictor):
         truncate: bool = False,
         **options: Any,
     ) -> Answer | list[Answer]:
-        """Return the answer to a text with, if asked for, the probabilities of its tokens; or the
-        list of those for a list. See `generate`."""
+        """Return the answer to a text, with `logprobs` also the probabilities of its tokens; for a
+        list of texts the list of answers. See `generate`."""
         single = is_one_prompt(texts)
         given: list[Any] = [texts] if single else list(texts)
         choices = GenerationOptions(**options)
@@ -294,7 +294,7 @@ class Writer:
     until it cannot be the beginning of a stop text.
 
     Args:
-        tokenizer: of the model.
+        tokenizer: tokenizer of the model.
         stop: texts before which the answer ends.
         stream: called with each piece of text.
         constraint: the form of the answer, if it has one.

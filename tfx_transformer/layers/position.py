@@ -112,7 +112,7 @@ class LearnedPositions(keras.layers.Layer):
 
     Args:
         max_length: number of positions that have a vector.
-        initializer: of the vectors.
+        initializer: initializer of the vectors.
 
     Call arguments:
         x: float (batch, length, hidden_dim); start + length may not exceed max_length.

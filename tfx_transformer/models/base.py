@@ -261,14 +261,12 @@ class TransformerModel(keras.Model):
         return self.get_metrics_result()
 
     def _train_step_on_jax(self, state, data):
-        """The same, where a step is a function of the state of training: the values of weights,
-        other variables, optimizer and metrics."""
+        """Train on one batch in JAX, where a step is a function of the state of training: the
+        values of weights, other variables, optimizer and metrics."""
         _, (weights, others, optimizer, metrics) = super().train_step(state, data)
         values = zip(self.optimizer.variables, optimizer, strict=True)
         bad = next(value for variable, value in values if variable is self.optimizer.bad_steps)
-        metrics = [
-            ops.where(bad > 0, old, new) for old, new in zip(state[3], metrics, strict=True)
-        ]
+        metrics = [ops.where(bad > 0, old, new) for old, new in zip(state[3], metrics, strict=True)]
         mapping = list(zip(self.metrics_variables, metrics, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             logs = self.get_metrics_result()

@@ -135,8 +135,8 @@ def cross_attention(
     """Return the attention of each target token to each source token while it was written.
 
     Args:
-        source_ids: what the encoder read, end included.
-        target_ids: what the decoder wrote, end included.
+        source_ids: ids that the encoder read, end included.
+        target_ids: ids that the decoder wrote, end included.
 
     Returns: float (target_length, source_length), the mean over heads and blocks; rows sum to 1.
     """

@@ -484,7 +484,7 @@ class Embedder(EncoderModel):
         pairs float (batch, batch), the cosine of every text (row) with every pair (column).
 
     Raises:
-        InputError: the configuration is of a model that reads images.
+        InputError: the model would read images.
     """
 
     task = "embedding"

@@ -75,9 +75,9 @@ def predictor(
 
     Args:
         model: a `Classifier`, `Regressor`, `Embedder` or `Tagger`.
-        tokenizer: of the model, if it reads text.
+        tokenizer: tokenizer of the model, if it reads text.
         labels: names of the classes of a `Classifier`.
-        tags: names of those of a `Tagger`; `labels` may give them too.
+        tags: names of the tags of a `Tagger`; `labels` may give them too.
     """
     engine, config = EncoderEngine(model), model.config
     if model.makes_vectors:

@@ -29,7 +29,7 @@ class Regressor(PooledModel):
     Returns: float (batch, 1).
 
     Raises:
-        InputError: the configuration is of a model that reads images.
+        InputError: the model would read images.
     """
 
     task = "regression"

@@ -49,7 +49,7 @@ def save(
 
     Args:
         path: folder to make, such as `saved_models/en_ja`.
-        tokenizer: of the model, if it reads text.
+        tokenizer: tokenizer of the model, if it reads text.
         overwrite: replace an existing bundle.
         split: the rows that it was trained on and those held out, so that a later training holds
             out the same ones.
@@ -78,7 +78,7 @@ def is_saved(
     """Return True if `save` has written this very model to a bundle; later additions do not count.
 
     Args:
-        path, model, tokenizer, details: of `save`.
+        path, model, tokenizer, details: the arguments of `save`.
     """
     path = Path(path)
     try:

@@ -52,8 +52,8 @@ def hidden_states(model: keras.Model, content: Sequence[int] | np.ndarray) -> li
         content: token ids of a text, without padding (see `text_ids`), or float (image_size,
             image_size, 3), colours from 0 to 255.
 
-    Returns: num_layers + 1 arrays, float32 (length, hidden_dim): what the first block reads, then
-        what each block writes.
+    Returns: num_layers + 1 arrays, float32 (length, hidden_dim): the input of the first block, then
+        the output of each block.
     """
     x = model.embed_content(np.asarray(content)[None])
     _, states = model.first_stack(x, return_hidden_states=True, training=False)
@@ -128,7 +128,7 @@ def cache_states(
     """Return the sizes in the key/value cache of a greedy generation, after every step.
 
     A decoder-only model has its prompt in the cache from the first step on; an encoder-decoder
-    keeps its source elsewhere and fills the cache with what it writes.
+    keeps its source elsewhere and fills the cache with the tokens that it writes.
 
     Args:
         model: a `CausalLM` or a `Seq2SeqLM`.

@@ -163,7 +163,7 @@ class CausalLM(LanguageModel):
 
         Args:
             token_ids: int (batch, length).
-            cache: of `new_cache` or of the step before.
+            cache: the cache from `new_cache` or from the step before.
             position: see `TransformerStack`; with a cache the number of tokens already in it.
             attention_mask: bool, broadcastable to (batch, length, length); False hides a token.
 
@@ -182,7 +182,7 @@ class CausalLM(LanguageModel):
         return self.logits_of(x), cache
 
     def prefill(self, token_ids: Tensor, cache: Any, position: Tensor = 0) -> Any:
-        """The cache with the keys and values of many tokens at once; arguments as in `decode`."""
+        """Return the cache with the keys and values of many tokens; arguments as in `decode`."""
         x = self.embedding(token_ids)
         return self.decoder(x, cache=cache, position=position, training=False)[1]
 
@@ -225,8 +225,8 @@ class CausalLM(LanguageModel):
         Args:
             ids: int (rows,), the tokens chosen last.
             index: int; number of steps before this one.
-            context: of `begin`, or a position: int tensor, scalar or (rows,).
-            cache: of `begin`; later of the step before.
+            context: the context from `begin`, or a position: int tensor, scalar or (rows,).
+            cache: the cache from `begin`, later from the step before.
 
         Returns: float32 (rows, vocabulary_size), logits of the next tokens, and the new cache.
         """
@@ -338,9 +338,10 @@ class Seq2SeqLM(LanguageModel):
 
         Args:
             token_ids: int (batch, length).
-            memory: of `encode`, or of `project_memory` when many steps follow.
-            cross_attention_mask: of `encode`.
-            cache: of `new_cache` or of the step before.
+            memory: the vectors from `encode`, or the result of `project_memory` if many steps
+                follow.
+            cross_attention_mask: the mask from `encode`.
+            cache: the cache from `new_cache` or from the step before.
             position: int or int tensor; number of tokens already in the cache.
             return_attention_scores: also return the cross-attention weights of every block, each
                 float (batch, num_heads, length, source_length).

@@ -46,7 +46,7 @@ class TransformerStack(keras.layers.Layer):
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.
-        return_hidden_states: also return what each block read, and what the last one wrote.
+        return_hidden_states: also return the input of each block, and the output of the last.
         mask, memory_mask: padding in x and in memory: see `MultiHeadAttention`.
 
     Returns: float (batch, length, hidden_dim); then the new cache if one was given; then the list

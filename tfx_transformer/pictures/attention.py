@@ -66,7 +66,7 @@ def self_attention_map(
     Args:
         path: the PNG to write, None to write none; its folder exists.
         weights: float (length, length), each row sums to 1.
-        tokens: of the text.
+        tokens: tokens of the text.
         title: drawn above the map.
         caption: small below the picture, such as the names of the model and its data.
 

@@ -90,7 +90,7 @@ def write(
     Args:
         path: the PNG to write; None: none is written.
         build: (*arguments) -> the figure.
-        arguments: of `build`.
+        arguments: arguments of `build`.
         caption: small below the picture, such as the names of the model and its data.
     """
     png = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Picture of many images beside each other, such as those that a classifier was wrong about."""
+"""Picture of many images side by side, such as those that a classifier got wrong."""
 
 import os
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from tfx_transformer.pictures.canvas import (
 COLUMNS = 6
 SIDE = 1.35  # inches of an image with the room around it
 _LINE = 0.17  # inches of a line of words
-_SMALL = 32  # pixels of an image whose pixels are to be seen
+_SMALL = 32  # pixels of an image that is drawn with visible pixels
 _WIDEST = 9.0  # font sizes that fit below an image
 
 

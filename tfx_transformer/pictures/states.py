@@ -1,4 +1,4 @@
-"""Pictures of what a model holds: states, key/value caches, changed weights."""
+"""Pictures of the inside of a model: states, key/value caches, changed weights."""
 
 import math
 import os

@@ -58,7 +58,7 @@ def say(english: str, **fields: Any) -> str:
 
     Args:
         english: the text in English, which names it.
-        fields: of the text.
+        fields: values for the fields of the text.
     """
     text = _JAPANESE[english] if wording.language() == "ja" else english
     return text.format(**fields)

@@ -24,7 +24,7 @@ from tfx_transformer.pictures.canvas import (
 from tfx_transformer.pictures.grid import draw_cells, every, side, write_numbers
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
-_WIDEST_NAME = 15  # in font sizes: so many kanji, or 24 Latin letters
+_WIDEST_NAME = 15  # in font sizes: 15 kanji, or 24 Latin letters
 _FEW = 40  # points; more are drawn smaller, on a larger page
 
 # Places of a name beside its point, the best first: shift in points, and the edges of the name that
@@ -61,7 +61,7 @@ def map_of_vectors(
         names: one per point; "" for none.
         groups: one per point; each gets a colour and a line in the legend.
         title: drawn above the map.
-        share: of the variance along each axis, from 0 to 1.
+        share: share of the variance along each axis, from 0 to 1.
 
     Raises: ValueError if there is no point, or names or groups are not one per point.
     """

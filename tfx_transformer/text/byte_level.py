@@ -105,8 +105,8 @@ class ByteLevelTokenizer(Tokenizer):
     """The tokenizer of a checkpoint, by tiktoken.
 
     Args:
-        bpe: of `byte_level`.
-        conventions: of its tokens.
+        bpe: result of `byte_level`.
+        conventions: conventions of its tokens.
         text: the `tokenizer.json`, which is kept as it is.
     """
 

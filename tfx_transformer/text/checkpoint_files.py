@@ -57,7 +57,7 @@ def byte_pairs(
     Args:
         vocabulary: token to id.
         merges: lines; the first may be a comment.
-        settings: of `tokenizer_config.json`.
+        settings: object of `tokenizer_config.json`.
         family: name of the class or of the kind of model; any but RoBERTa and Qwen counts as GPT-2.
     """
     family = family.lower()

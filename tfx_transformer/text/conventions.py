@@ -68,10 +68,10 @@ def conventions(
     padding (T5), any other model with the end token.
 
     Args:
-        tree: of `tokenizer.json`.
+        tree: object of `tokenizer.json`.
         vocabulary: all its tokens, added ones too, to their ids.
-        settings: of `tokenizer_config.json`, with what `special_tokens_map.json` adds.
-        architecture: of `config.json`; may be empty.
+        settings: object of `tokenizer_config.json`, with that of `special_tokens_map.json` added.
+        architecture: object of `config.json`; may be empty.
 
     Raises:
         ValueError: no token ends a text, or `post_processor` is of an unknown kind.

@@ -18,7 +18,7 @@ def frame(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) -> 
     end token alone.
 
     Args:
-        texts: of one row.
+        texts: the texts of one row.
         max_length: most ids; at least one, and as many as the frame has.
 
     Raises:
@@ -38,7 +38,7 @@ def segments(tokenizer: Tokenizer, texts: str | Sequence[str], max_length: int) 
     has no segments.
 
     Args:
-        texts, max_length: as of `frame`.
+        texts, max_length: see `frame`.
     """
     parts, around = _parts(tokenizer, texts, max_length), tokenizer.frame
     first = len(around.before) + len(parts[0]) + (len(around.between) if parts[1:] else 0)

@@ -27,8 +27,8 @@ class HuggingFaceTokenizer(Tokenizer):
     no piece of a text does.
 
     Args:
-        tree: of `tokenizer.json`.
-        conventions: of its tokens.
+        tree: object of `tokenizer.json`.
+        conventions: conventions of its tokens.
         text: the `tokenizer.json`, which is kept as it is.
 
     Raises:
@@ -169,7 +169,7 @@ class HuggingFaceTokenizer(Tokenizer):
             if not ids.isdisjoint(self.encode(f"a{name}b {name}")):
                 raise InputError(
                     f"the text {name!r} becomes a special token.\n"
-                    "  A tokenizer is needed in which only a template writes special tokens."
+                    "  Expected a tokenizer in which the names of special tokens are plain text."
                 )
 
 

@@ -31,8 +31,8 @@ class MarianTokenizer(HuggingFaceTokenizer):
     A text may begin with the language to translate into, as in `>>fra<<`, if the model has several.
 
     Args:
-        files: of the checkpoint; they are kept.
-        tokens: of `marian_conventions`.
+        files: files of the checkpoint; they are kept.
+        tokens: result of `marian_conventions`.
         side: "source" or "target".
 
     Raises:

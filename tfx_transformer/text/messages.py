@@ -19,7 +19,7 @@ _KEYS = {
     "assistant": {"reasoning_content", "tool_calls"},
     "tool": {"name", "tool_call_id"},
 }
-# Keys by which templates find what is in a tool call; other keys are texts of the user.
+# Keys that templates look up in a tool call; other keys are texts of the user.
 _NAMES = {"id", "type", "function", "name", "arguments"}
 _EXPECTED = (
     'Expected {"role": "system", "user", "assistant" or "tool", "content": a text}; of an\n'

@@ -68,7 +68,7 @@ def composed(text: str) -> tuple[str, Offsets]:
 
 
 def _joins(character: str) -> bool:
-    """Return True if a character may be composed with what is before it."""
+    """Return True if a character may be composed with the one before it."""
     return unicodedata.combining(character) != 0 or character in _second_halves()
 
 

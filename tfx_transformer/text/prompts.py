@@ -34,12 +34,12 @@ CHAT_TEMPLATE = (
 MAX_TEMPLATE_BYTES = 64 * 1024
 # Special tokens of real models have 30 characters; every place where one can be cut is kept.
 _MAX_NAME, _MAX_NAMES = 100, 1_000_000
-_MAX_DETAIL = 500  # characters of what a template says when it fails, and of the format of a date
+_MAX_DETAIL = 500  # characters of the error of a template, and of the format of a date
 _MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
 
 
 class UnusableTemplateError(InputError):
-    """A chat template that cannot do what is asked of it, whatever the conversation."""
+    """A chat template that cannot do what is needed, for any conversation."""
 
 
 class ChatTemplate:
@@ -144,8 +144,8 @@ class ChatTemplate:
         """Return the ids of a conversation up to where its next answer begins.
 
         Raises:
-            InputError: not a conversation, the last message is neither a user's nor a tool's, or
-                the template fails.
+            InputError: the messages are not a conversation, the last one is neither a user's nor a
+                tool's, or the template fails.
         """
         conversation = _Conversation(self, messages)
         return conversation.ids(conversation.question(), begins=True)

@@ -359,7 +359,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """Return a function that pays first; lists: True if it makes a list of any value."""
         first = 1 if hasattr(function, "jinja_pass_arg") else 0  # then comes the value
 
-        @functools.wraps(function)  # with the attributes by which Jinja knows what to pass first
+        @functools.wraps(function)  # keeps the attributes that tell Jinja the first argument
         def paying(*args: Any, **named: Any) -> Any:
             before, value, rest = args[:first], args[first], args[first + 1 :]
             value = self._to_list(value) if lists else value

@@ -1,9 +1,8 @@
 """SentencePiece model files: their pieces, and how they normalize a text (Kudo & Richardson 2018).
 
-The fields are those of `sentencepiece_model.proto`; what is not needed here is skipped. They are
-read here, because the package `sentencepiece` shows neither the kind of the model nor its map of
-characters, and its protocol buffers cannot be loaded into a process beside those of `transformers`,
-which have the same name.
+The fields are those of `sentencepiece_model.proto`; others are skipped. They are read here, because
+the package `sentencepiece` does not give the kind of the model and its map of characters, and its
+protocol buffers cannot be loaded together with those of `transformers`, which have the same name.
 """
 
 from __future__ import annotations

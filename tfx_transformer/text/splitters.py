@@ -129,7 +129,7 @@ def offline_encoding(name: str) -> tiktoken.Encoding:
     """Return a tiktoken encoding whose vocabulary is on this machine.
 
     tiktoken would download a vocabulary at its first use; here it finds what its cache holds
-    (`TIKTOKEN_CACHE_DIR`, else a temporary folder) or what a plug-in brings, and nothing else.
+    (`TIKTOKEN_CACHE_DIR`, else a temporary folder) or a plug-in brings, and nothing else.
 
     Raises:
         InputError: there is no encoding of that name, or its vocabulary is not here; the message

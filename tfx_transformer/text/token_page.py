@@ -63,7 +63,7 @@ def token_page(
     forbids itself to run or load anything.
 
     Args:
-        names: of the tokenizers, in the order in which samples have their tokens.
+        names: names of the tokenizers, in the order of the samples' tokens.
         table: its rows, the header first; two columns of words, then numbers.
     """
     body = [f"<p>{escape(note)}</p>" for note in notes]
