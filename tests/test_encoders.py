@@ -403,6 +403,8 @@ def test_disagreement_is_added_in_training_alone(name, weights):
     added = 3 * np.average(apart, weights=None if weights is None else weights[:3])
     loss = model.compute_loss(None, y, logits, weights, training=True)
     assert float(loss - plain) == pytest.approx(added, rel=1e-4) and added > 0.1
+    nothing = np.zeros(6, "float32")
+    assert float(model.compute_loss(None, y, logits, nothing, training=True)) == 0
 
 
 def test_consistency_trains_and_is_saved(tmp_path):

@@ -185,6 +185,8 @@ def test_what_has_no_cache(tokenizer):
     model = tiny_causal(vocabulary_size=tokenizer.vocabulary_size, max_sequence_length=3)
     with pytest.raises(InputError, match=r"the prompt has \d+ tokens, the model holds 3"):
         states.cache_states(model, tokenizer, "the cat sees a cat")
+    with pytest.raises(InputError, match="steps is 0"):
+        states.cache_states(model, tokenizer, "cat", steps=0)
 
 
 # Weights

@@ -273,11 +273,11 @@ def _yarn_shares(count: int, theta: float, scaling) -> np.ndarray:
 def _yarn_factor(scaling) -> float:
     """Return the factor on cosine and sine of section 3.4, equation 22; scores get its square."""
 
-    def grown(share: float) -> float:
+    def growth(share: float) -> float:
         return 0.1 * share * math.log(scaling["factor"]) + 1 if scaling["factor"] > 1 else 1.0
 
     if scaling.get("attention_factor") is not None:
         return float(scaling["attention_factor"])
     if scaling.get("mscale") and scaling.get("mscale_all_dim"):
-        return grown(scaling["mscale"]) / grown(scaling["mscale_all_dim"])
-    return grown(1.0)
+        return growth(scaling["mscale"]) / growth(scaling["mscale_all_dim"])
+    return growth(1.0)

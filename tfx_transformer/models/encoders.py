@@ -460,7 +460,8 @@ class Classifier(PooledModel):
         apart = losses.disagreement(y_pred[:half], y_pred[half:], self.config.multi_label)
         weights = ops.ones_like(apart) if sample_weight is None else sample_weight[:half]
         weights = ops.cast(weights, apart.dtype)
-        return loss + self.consistency * ops.sum(weights * apart) / ops.sum(weights)
+        mean = ops.divide_no_nan(ops.sum(weights * apart), ops.sum(weights))
+        return loss + self.consistency * mean
 
 
 @serializable

@@ -136,10 +136,12 @@ def cache_states(
         steps: most steps; fewer if the text ends or the context is full before.
 
     Raises:
-        InputError: the model writes no text, or the prompt leaves no room.
+        InputError: the model writes no text, `steps` is below 1, or the prompt leaves no room.
     """
     if not model.writes:
         raise InputError(f"a model of task {model.task!r} writes nothing and has no cache.")
+    if steps < 1:
+        raise InputError(f"steps is {steps}.\n  Expected 1 or more.")
     preprocessor = new_preprocessor(model.task, tokenizer)
     prompt_ids = preprocessor.encode(prompt)
     limit = min(steps, model.room(len(prompt_ids)))

@@ -103,10 +103,9 @@ class CausalLM(LanguageModel):
 
     Call arguments:
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; `padding_id`
-            may fill up the end of a row.
-            Packed examples, several in a row, add "positions": int (batch, length), which begin
-            at 0 in each example, and "segment_ids": int (batch, length), equal within an example;
-            a token sees the tokens of its own segment only.
+            may fill up the end of a row. For rows of several packed examples also "positions": int
+            (batch, length), which begin at 0 in each example, and "segment_ids": int (batch,
+            length), equal within an example; a token sees its own segment only.
 
     Returns: float (batch, length, vocabulary_size), logits of the next token.
     """
@@ -165,7 +164,8 @@ class CausalLM(LanguageModel):
             token_ids: int (batch, length).
             cache: the cache from `new_cache` or from the step before.
             position: see `TransformerStack`; with a cache the number of tokens already in it.
-            attention_mask: bool, broadcastable to (batch, length, length); False hides a token.
+            attention_mask: bool, broadcastable to (batch, length, keys), where keys are the tokens,
+                or the slots of the cache; False hides one.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given.
         """
