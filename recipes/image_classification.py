@@ -60,22 +60,22 @@ def main(
 
     Data arguments:
         images: Folder with a folder of images for each label, or a table of paths and labels.
-            Several are separated by commas: images of a later one replace those of earlier ones.
-            Default: datasets/images/train.
+            Several are separated by commas: an image of a later one replaces the same image of an
+            earlier one. Default: datasets/images/train.
         path: Column of the paths, if images is a table.
         label: Column of the labels, if images is a table.
         validation: Held-out images, in the same form. Default: a share is held out.
         share: Share of the images to hold out, from 0 to 1.
         skip_bad_rows: Skip images that cannot be read, and list them in the run's folder.
-        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
-        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        encoding: Encoding of a CSV table, such as cp932; empty: detected.
+        delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model. A
-            bundle of these labels keeps them, its new labels come on top, and both models are
-            compared; rows that it held out stay held out.
+            bundle with these labels gets the new ones too; its held-out rows stay held out, and
+            both models are compared.
         size: Size of a new model.
         layers: Number of layers of a new model; 0: as its size says.
         heads: Number of attention heads of a new model; 0: as its size says.
@@ -83,7 +83,7 @@ def main(
         image_size: Height and width in pixels to which images are resized for a new model.
         conv_layers: Convolutions that turn an image into vectors; each halves its sides. 0: a plain
             Vision Transformer, which cuts the image into patches.
-        patch_size: Height and width of such a patch in pixels.
+        patch_size: Height and width of a patch in pixels.
         pooling: How the vectors of an image become one.
         dropout: Share of activations that training drops, from 0 to 1.
         stochastic_depth: Share of examples for which training skips the last layer, from 0 to 1.
@@ -94,7 +94,7 @@ def main(
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
-        class_weights: balanced weighs each class alike in the loss; empty: each example.
+        class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
         label_smoothing: Share of each label that goes to all other labels, from 0 to 1.
         mix: Share of batches whose images are mixed with each other (mixup, CutMix), from 0 to 1.
         average: Decay of the moving average of the weights; 0: no average.
@@ -102,8 +102,8 @@ def main(
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
-        seed: Start of all random numbers; the same seed gives the same model.
-        log: Service that follows the training too; its package must be installed.
+        seed: Seed of all random numbers; the same seed gives the same model.
+        log: Service that also records the training; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.

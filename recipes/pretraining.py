@@ -62,8 +62,8 @@ def main(
         validation: File of held-out text. Default: the end of the text is held out.
         share: Share of the text to hold out, from 0 to 1.
         skip_bad_rows: Skip rows of a table that cannot be used, and list them in the run's folder.
-        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
-        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        encoding: Encoding of a CSV table, such as cp932; empty: detected.
+        delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
 
@@ -92,8 +92,8 @@ def main(
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints.
         precision: Number format of the arithmetic.
-        seed: Start of all random numbers; the same seed gives the same model.
-        log: Service that follows the training too; its package must be installed.
+        seed: Seed of all random numbers; the same seed gives the same model.
+        log: Service that also records the training; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.

@@ -1,4 +1,4 @@
-"""Train a tagger on texts in which something is marked: names, places, dates, amounts.
+"""Train a tagger on texts with marked names, places, dates or amounts.
 
     tfx-transformer run tagging
     tfx-transformer run tagging --data my.jsonl --name my
@@ -58,7 +58,7 @@ def main(
     overwrite: bool = False,
     example: str = "",
 ) -> dict[str, Any]:
-    """Train an encoder-only Transformer to mark stretches of texts.
+    """Train an encoder-only Transformer to mark spans in texts.
 
     Data arguments:
         data: Texts with spans in each row (JSON Lines, or any table), a table with a token and its
@@ -72,8 +72,8 @@ def main(
             default data, datasets/tagged_text_heldout.jsonl.
         share: Share of the texts to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
-        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
-        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        encoding: Encoding of a CSV table, such as cp932; empty: detected.
+        delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
 
@@ -97,15 +97,15 @@ def main(
         layer_decay: Factor on the learning rate from each layer to the one below it.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         token_dropout: Share of tokens that training hides, from 0 to 1.
-        new_names: Share of spans whose letters training replaces, so that names are found that it
-            has not seen, from 0 to 1.
+        new_names: Share of spans, from 0 to 1, whose letters training replaces, so that the model
+            finds names that it has not seen.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better entity F1 after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
-        seed: Start of all random numbers; the same seed gives the same model.
-        log: Service that follows the training too; its package must be installed.
+        seed: Seed of all random numbers; the same seed gives the same model.
+        log: Service that also records the training; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.

@@ -63,33 +63,33 @@ def main(
 
     Data arguments:
         csv: Table with a text and its label in each row: CSV, TSV, JSON Lines, Excel, Parquet or
-            SQLite, compressed or not. Several are separated by commas: rows of a later one replace
-            those of earlier ones. Default: datasets/labelled_text.csv.
+            SQLite, compressed or not. Several are separated by commas: a row of a later one
+            replaces the same row of an earlier one. Default: datasets/labelled_text.csv.
         text: Column of the texts; several columns are separated by commas.
         label: Column of the labels.
         separator: Sign between several labels in one cell, such as "|"; empty: a row has one label.
         validation: Table of held-out rows. Default: a share of the rows is held out.
         share: Share of the rows to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
-        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
-        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        encoding: Encoding of a CSV table, such as cp932; empty: detected.
+        delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
         base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model. A
-            bundle of these labels keeps them, its new labels come on top, and both models are
-            compared; rows that it held out stay held out.
+            bundle with these labels gets the new ones too; its held-out rows stay held out, and
+            both models are compared.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
-        vocabulary_size: Tokens in the vocabulary of a new model. Default: 500 and half of the
-            training rows, at most 1,000, of texts without spaces 2,000.
+        vocabulary_size: Tokens in the vocabulary of a new model. Default: 500 plus half the number
+            of training rows, at most 1,000; with texts without spaces at most 2,000.
         max_length: Longest text in tokens.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
-        linear_buckets: Most rows of the table of n-grams of a linear classifier that stands beside
-            a new model, in the share that the held-out rows call for; 0: no table.
+        linear_buckets: Most rows of the n-gram table of the linear classifier that answers together
+            with a new Transformer; 0: no linear classifier.
         pooling: How the vectors of a text's tokens become one.
         dropout: Share of activations that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
@@ -101,7 +101,7 @@ def main(
         learning_rate: Highest learning rate.
         layer_decay: Factor on the learning rate from each layer to the one below it.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
-        class_weights: balanced weighs each class alike in the loss; empty: each example.
+        class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
         average: Decay of the moving average of the weights; 0: no average.
@@ -109,8 +109,8 @@ def main(
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
-        seed: Start of all random numbers; the same seed gives the same model.
-        log: Service that follows the training too; its package must be installed.
+        seed: Seed of all random numbers; the same seed gives the same model.
+        log: Service that also records the training; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.

@@ -1,4 +1,4 @@
-"""Train a model that gives a text a number: a price, a rating, a duration.
+"""Train a regressor on texts with numbers: prices, ratings, durations.
 
     tfx-transformer run text_regression
     tfx-transformer run text_regression --csv my.csv --text title,body --target price --name my
@@ -58,21 +58,21 @@ def main(
     overwrite: bool = False,
     example: str = "",
 ) -> dict[str, Any]:
-    """Train an encoder-only Transformer to predict a number of each text.
+    """Train an encoder-only Transformer to predict a number from each text.
 
     Data arguments:
         csv: Table with a text and a number in each row: CSV, TSV, JSON Lines, Excel, Parquet or
-            SQLite, compressed or not. Several are separated by commas: rows of a later one replace
-            those of earlier ones. Default: datasets/scored_text.csv.
+            SQLite, compressed or not. Several are separated by commas: a row of a later one
+            replaces the same row of an earlier one. Default: datasets/scored_text.csv.
         text: Column of the texts; several columns are separated by commas.
         target: Column of the numbers.
-        decimal (SIGN): Sign before decimals, "." or ","; the other one may separate thousands.
-            Empty: a point, and a column in which that is not clear is refused.
+        decimal (SIGN): Decimal sign, "." or ","; the other one may separate thousands. Empty: a
+            point; a column in which that is ambiguous is refused.
         validation: Table of held-out rows. Default: a share of the rows is held out.
         share: Share of the rows to hold out, from 0 to 1.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
-        encoding: Encoding of a table that is CSV, such as cp932; empty: it is found.
-        delimiter: What separates its cells, such as ";" or tab; empty: it is found.
+        encoding: Encoding of a CSV table, such as cp932; empty: detected.
+        delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
 
@@ -86,8 +86,8 @@ def main(
         max_length: Longest text in tokens.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         pooling: How the vectors of a text's tokens become one.
-        pooler: Put a layer before the number, as BERT has it: with pooling first, a model that
-            began with a BERT can be written for Hugging Face transformers.
+        pooler: Put BERT's pooler layer before the number: with pooling first, a model based on a
+            BERT can be exported to Hugging Face transformers.
         dropout: Share of activations that training drops, from 0 to 1.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
@@ -98,15 +98,15 @@ def main(
         learning_rate: Highest learning rate.
         layer_decay: Factor on the learning rate from each layer to the one below it.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
-        loss: squared error, or absolute error, for which rare extreme numbers count less.
+        loss: squared error, or absolute error, which counts rare extreme numbers less.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better R² after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
-        seed: Start of all random numbers; the same seed gives the same model.
-        log: Service that follows the training too; its package must be installed.
+        seed: Seed of all random numbers; the same seed gives the same model.
+        log: Service that also records the training; its package must be installed.
 
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.

@@ -192,7 +192,7 @@ def test_the_first_proposal(write, header, rows, flags):
 def test_nothing_to_train_on(write, command):
     write(["x", "y"], [(n, n / 2) for n in range(9)])
     status, output, _ = command("check", "my.csv")
-    assert status == 0 and "No column looks like one to train on" in output
+    assert status == 0 and "No column looks right to train on" in output
 
 
 @pytest.mark.parametrize(

@@ -397,7 +397,7 @@ def masked(encoder_words, tmp_path_factory):
 def test_engines_that_run_no_classifier(refused, text_classifier, engine):
     write_csv("my.csv", [("the cat", "bird")])
     errors = refused("evaluate", text_classifier.path, "my.csv", "--engine", engine)
-    assert errors == f"--engine {engine} runs no classifier here.\n  Use litert or keras.\n"
+    assert errors == f"--engine {engine} does not run a classifier.\n  Use litert or keras.\n"
 
 
 def test_what_is_scored_otherwise(refused, text_embedder, masked):

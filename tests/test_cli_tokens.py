@@ -300,8 +300,8 @@ def _fail(*_):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "There is nothing to count."),
-        (["x", "--csv", "my.csv"], "There are texts and --csv."),
+        ([], "there is nothing to count."),
+        (["x", "--csv", "my.csv"], "there are texts and --csv."),
         (["x", "--parallel", "target"], "--parallel is a column of --csv."),
         (["x", "--bundle", "nowhere"], "nowhere is not a bundle"),
         (["x", "--tokenizer", "nowhere.json"], "nowhere.json: cannot be read as a tokenizer"),
@@ -334,7 +334,7 @@ def test_a_table_is_read_as_the_flags_say(command, tmp_path):
     counted = json.loads(output)["tokenizers"][0]
     assert (counted["characters"], counted["bytes"]) == (5, 15), "of はい and いいえ in UTF-8"
     status, _, errors = command("tokens", "a text", "--delimiter", "tab")
-    assert status == 2 and "--delimiter is for a table, and there is none" in errors
+    assert status == 2 and "--delimiter is for a table, and no table is given" in errors
 
 
 def test_every_verb_that_reads_a_table_has_the_flags():

@@ -240,9 +240,9 @@ def test_prompts_of_an_embedder(answer, command, bundles, tmp_path):
     errors = refused(command, "similar", bundles / "writer", "a", "b", *query)
     assert "is not an embedder, so it has no prompts.\n  Drop --prompt." in errors
     errors = refused(command, "similar", prompted, "a", "b", *rows, *keras)
-    assert "--row-prompt is of rows that are searched" in errors
+    assert "--row-prompt is for rows to search" in errors
     errors = refused(command, "similar", "--csv", "pairs.csv", *columns, *query)
-    assert "--prompt is of an embedder" in errors
+    assert "--prompt needs an embedder" in errors
 
 
 def test_correlation_with_people_in_one_command(answer, command, bundles, tmp_path, models):
@@ -300,7 +300,7 @@ def test_similar_refuses(command, bundles, tmp_path):
     assert "cannot be written" in refused(command, *two, "--picture", "no/map.png")
     scored = ("--csv", "my.csv", "--first", "a", "--second", "b", "--score", "c")
     errors = refused(command, "similar", *scored, "--picture", "map.png")
-    assert "Pairs have no picture" in errors
+    assert "draws texts, not scored pairs" in errors
 
 
 # vectors

@@ -179,7 +179,7 @@ def test_a_dry_run_sends_nothing(command, hub, saved):
         ("hf://other/x", "may not write there (403)"),
         ("hf://missing/x", "no such owner"),
         ("hf://busy/x", "the hub has a fault (503)"),
-        ("hf://often/x", "asked too often (429)"),
+        ("hf://often/x", "too many requests (429)"),
         ("hf://x", "names no repository"),
         ("me/topics", "names no repository"),
         ("hf://me/../x", "names no repository"),

@@ -654,13 +654,13 @@ def test_what_cannot_be_compared_is_refused(command, two):
     status, _, errors = command(
         "evaluate", "new", "my.csv", "--against", "old", "--save", "out.csv"
     )
-    assert status == 2 and "--save is of one bundle" in errors
+    assert status == 2 and "--save writes the answers of one bundle" in errors
     config = bundle.read_config("old")
     bundle.write_config(
         Path("old"), config | {"architecture": {"multi_label": True, "image_size": 0}}
     )
     status, _, errors = command("evaluate", "new", "my.csv", "--against", "old")
-    assert status == 2 and "old answers something else than new" in errors
+    assert status == 2 and "old gives other answers than new" in errors
     status, _, errors = command("evaluate", "new", "my.csv", "--against", "nowhere")
     assert status == 2 and "nowhere is not a bundle" in errors
 

@@ -1,4 +1,4 @@
-"""From a CSV to a Transformer that runs anywhere.
+"""From a table to a Transformer that runs anywhere.
 
 Public names are imported when they are first used (PEP 562), so that `--help` and `runtime` never
 import TensorFlow.

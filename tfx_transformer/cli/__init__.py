@@ -27,7 +27,7 @@ from tfx_transformer.cli import (
 from tfx_transformer.cli.recipes import recipe_main
 from tfx_transformer.flag_parser import FlagParser, Kinds, add_verb, bind
 
-DESCRIPTION = "From a CSV to a Transformer that runs anywhere."
+DESCRIPTION = "From a table to a Transformer that runs anywhere."
 # A verb is a function: its signature is its arguments, its docstring is its help.
 VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "run": recipes.run_without_name,
@@ -56,7 +56,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 on success, 2 on bad input."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    # A recipe's flags are its own, --json among them; what is parsed says what a verb's are.
+    # A recipe parses its own flags, --json too; the parser of the verbs finds --json of a verb.
     asked = argparse.Namespace(debug="--debug" in arguments, json=False)
     flags.run_action(lambda: _run(arguments), asked)
 
@@ -71,7 +71,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def parser() -> FlagParser:
-    """Return the parser of every verb; what it parses is called by `flag_parser.bind`."""
+    """Return the parser of all verbs; `flag_parser.bind` makes a call of what it parses."""
     top = FlagParser(prog="tfx-transformer", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)

@@ -15,8 +15,7 @@ from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.answers import Prediction
 
-# Seconds between two notes of what is written: to flush a file can take longer than to answer a
-# batch.
+# Seconds between two flushes: a flush can take longer than the answers to a batch.
 _NOTED = 1.0
 _MAX_STATE_BYTES = 1024 * 1024
 # Endings of tables that are written row by row in their place, and what separates their cells.
@@ -24,9 +23,12 @@ _TEXT = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 
 
 class InputRow(NamedTuple):
-    """A row of the input: its name; its cells, one for each header; its values, which are the cells
-    where these have no types; what the model reads; whether it can be read; how far the table is
-    read with it, see `InputTable.total`."""
+    """A row of the input.
+
+    name: of the row; cells: its texts, one for each column; values: the cells with their types, if
+    the format has types; input: what the model reads; is_good: the row can be read; end: how far
+    the table is read with this row, see `InputTable.total`.
+    """
 
     name: Any
     cells: list[str]
@@ -41,11 +43,11 @@ class InputTable:
 
     Args:
         file: path of a table, or a `TableFile`.
-        columns: names of those that the model reads.
-        config: of the bundle.
+        columns: names of the columns that the model reads.
+        config: config.json of the bundle.
 
     Attributes:
-        total: of what `InputRow.end` counts; None if that is not known.
+        total: `InputRow.end` at the end of the table; None if that is not known.
 
     Raises:
         InputError: the file cannot be read, or a column is missing.
@@ -89,7 +91,7 @@ class InputTable:
                 yield BadRow(row.name, *problem, tuple(row.cells))
 
     def types(self) -> list[Any]:
-        """Return of each column its type in Parquet, or the types of all its values."""
+        """Return the type of each column in Parquet, else the set of the types of its values."""
         if hasattr(self.source, "schema"):
             return list(self.source.schema().types)
         kinds: list[set[type]] = [set() for _ in self.header]
@@ -105,7 +107,7 @@ class InputTable:
         return without_blank_end(self.source.open().rows)
 
     def _problem(self, row: Any) -> tuple[str | None, str] | None:
-        """Return the column at fault and the reason why a row cannot be read, or None."""
+        """Return the column at fault and the reason why a row cannot be read; None if it can."""
         cells = row.cells
         if row.problem:
             return row.problem.column, row.problem.reason
@@ -128,14 +130,14 @@ class InputTable:
 
 
 def _signature(path: Path) -> list[int]:
-    """Return size and time of a file, or of those in a folder."""
+    """Return size in bytes and time in nanoseconds of a file, or of each file in a folder."""
     found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     status = [file.stat() for file in found]
     return [number for one in status for number in (one.st_size, one.st_mtime_ns)]
 
 
 def _plain_type(value: Any) -> type:
-    """Return the type of a value, without the classes by which a format extends it."""
+    """Return bool, int, float or str for a value of these types or of a subclass, else its type."""
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind
@@ -143,21 +145,21 @@ def _plain_type(value: Any) -> type:
 
 
 class OutputTable:
-    """The table that is written, beside its place until it is complete: `OUT.csv.part`.
+    """The table that is written: `OUT.csv.part` until it is complete, then `OUT.csv`.
 
-    A CSV or TSV is written there row by row. Of other formats the part holds only the answers, a
-    JSON list a line; when all are there, the rows are read once more and written with them.
+    A CSV or TSV is written row by row. In other formats the part has only the answers, a JSON list
+    a line; at the end the rows are read again and written with their answers.
 
-    Every second, and at the end, `OUT.csv.part.json` says how much of it is whole, so that a
-    command that was interrupted goes on there when it is repeated.
+    Every second, and at the end, `OUT.csv.part.json` records the complete rows and bytes, so that
+    an interrupted command goes on there when it is repeated.
 
     Args:
         path: of the table; its ending is that of a format that can be written.
-        identity: what decides the answers.
-        overwrite: replace a table that is there.
+        identity: everything that decides the answers, JSON values.
+        overwrite: replace an existing table.
 
     Raises:
-        InputError: the table is there, its folder is not, or its format cannot be written.
+        InputError: the table exists, its folder does not, or its format cannot be written.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], overwrite: bool) -> None:
@@ -174,14 +176,14 @@ class OutputTable:
         self.part = path.with_name(path.name + ".part")
         self.state = path.with_name(path.name + ".part.json")
         self.separator = _TEXT.get(path.suffix.lower(), "")
-        # Rows and bytes of the batches that are written, in one value: a signal may come at any
-        # moment, and rows and bytes then belong together.
+        # Rows and bytes of the complete batches, in one value: a signal at any moment then finds
+        # rows and bytes that belong together.
         self._whole = 0, 0
         self._last = time.monotonic()
 
     def open(self, table: InputTable, prediction: Prediction) -> int:
         """Write the header, or go on where an interrupted command with the same bundle, table and
-        flags was; return the rows that are written already.
+        flags stopped; return the number of rows that are already written.
 
         Raises:
             InputError: another command is writing this table.
@@ -208,8 +210,7 @@ class OutputTable:
         return self._whole[0]
 
     def write(self, rows: Iterable[tuple[InputRow, Sequence[Any]]]) -> None:
-        """Append a batch of rows with their answers, and note from time to time how much is
-        whole."""
+        """Append a batch of rows with their answers; from time to time call `note`."""
         rows = list(rows)
         if self.separator:
             cell = self._prediction.cell
@@ -228,14 +229,14 @@ class OutputTable:
         return text.getvalue()
 
     def _append(self, text: str, rows: int) -> None:
-        """Write lines, and then count them: a signal between the two leaves what the next command
-        cuts off, and never a batch of which a part is answered again."""
+        """Write lines, then count them: after a signal between the two, the next command cuts the
+        uncounted lines off, so no row is written twice."""
         content = text.encode()
         self._file.write(content)
         self._whole = self._whole[0] + rows, self._whole[1] + len(content)
 
     def note(self) -> None:
-        """Flush what is written to disk, and note how much of it is whole."""
+        """Flush the part to disk, and record its complete rows and bytes."""
         self._last = time.monotonic()
         rows, size = self._whole
         self._file.flush()
@@ -246,7 +247,7 @@ class OutputTable:
         pass
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        """Note what is written, and unless there was an error move the table to its place."""
+        """Call `note`; without an error, move the table to its place."""
         try:
             self.note()
             self._file.close()
@@ -261,7 +262,7 @@ class OutputTable:
             self._lock.release()
 
     def _convert(self) -> None:
-        """Write the rows of the input with the answers to them."""
+        """Write the rows of the input with their answers."""
         from tfx_transformer.data.formats import writing
 
         table, prediction = self._table, self._prediction
@@ -284,7 +285,7 @@ class OutputTable:
                     ) from error
 
     def _read_state(self) -> dict[str, Any] | None:
-        """Return what an interrupted command with the same identity noted, or None."""
+        """Return the record of an interrupted command with the same identity, or None."""
         if not (self.state.is_file() and self.part.is_file()):
             return None
         if self.state.stat().st_size > _MAX_STATE_BYTES:

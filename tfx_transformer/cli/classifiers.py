@@ -32,15 +32,15 @@ def classify(
 
     Args:
         bundle: Folder of a bundle, such as saved_models/topics.
-        inputs (TEXT|IMAGE): Texts or files of images; of a model of several text columns, those of
-            one row after the other.
+        inputs (TEXT|IMAGE): Texts or image files. If a model reads several text columns: the texts
+            of a row one after the other.
         csv (FILE.csv): Table whose rows are labelled instead.
         column (NAME): Column of the texts or images in --csv. [as in training]
-        as_text: Take TEXT that looks like the name of a file for a text.
-        top: Labels to show of each.
+        as_text: Read TEXT as a text, even if it looks like the name of a file.
+        top: Labels to show for each input.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        reading: How the table of --csv is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        reading: How to read the table of --csv, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
     from tfx_transformer.evaluation.mistakes import as_text as shown_text
@@ -75,7 +75,7 @@ def classify(
 
 
 def _rows(csv: str | os.PathLike[str], column: str | None, config: dict[str, Any]) -> list[Any]:
-    """Return the rows of a table: texts, tuples of texts, or files of images."""
+    """Return the rows of a table: texts, tuples of texts, or image files."""
     from tfx_transformer.data.labelled_text import text_columns
     from tfx_transformer.data.tables import read_table
 
@@ -95,7 +95,7 @@ def _rows(csv: str | os.PathLike[str], column: str | None, config: dict[str, Any
 
 
 def _check_images(bundle: Path, inputs: Sequence[str]) -> None:
-    """Refuse what no image classifier reads, in words that say what to give instead."""
+    """Raise an InputError for an input that is not an image file, with the remedy."""
     for name in inputs:
         path = Path(name)
         if path.is_dir():
@@ -145,7 +145,7 @@ def classifier(
 
         return runtime.load(path, variant)
     if engine != "keras":
-        raise InputError(f"--engine {engine} runs no {noun} here.\n  Use litert or keras.")
+        raise InputError(f"--engine {engine} does not run a {noun}.\n  Use litert or keras.")
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load
     from tfx_transformer.prediction.classification import read_labels
@@ -160,7 +160,7 @@ def classifier(
 
 
 def evaluate_classifier(scored: Scored) -> dict[str, Any]:
-    """Score a classifier on a CSV, or of images also on a folder with a folder for each label."""
+    """Score a classifier on a table; of images also on a folder with a folder for each label."""
     from tfx_transformer.evaluation.labels import score_labels, score_multi_label
     from tfx_transformer.evaluation.mistakes import (
         as_text,

@@ -22,23 +22,23 @@ def compare(scored: Scored, kind: str, against: Path) -> dict[str, Any]:
 
     Args:
         scored: the bundle, and the rows.
-        kind: of the rows.
+        kind: of the rows, see `COLUMNS`.
         against: path of the other bundle.
 
     Raises:
-        InputError: the other bundle answers something else, or there is no such comparison.
+        InputError: the other bundle has another task, or rows of this kind are not compared.
     """
     from tfx_transformer.bundle import read_config
 
     if kind not in _COMPARISONS:
         raise InputError(
-            f"two bundles are not compared on {kind}.\n  Evaluate each on the same file."
+            f"--against does not compare bundles on {kind}.\n  Evaluate each on the same file."
         )
     if scored.save:
-        raise InputError("--save is of one bundle.\n  Drop it, or --against.")
+        raise InputError("--save writes the answers of one bundle.\n  Drop it, or --against.")
     if _answers(read_config(against)) != _answers(scored.config):
         raise InputError(
-            f"{against} answers something else than {scored.bundle}.\n"
+            f"{against} gives other answers than {scored.bundle}.\n"
             "  Compare two bundles of one task."
         )
     names = {"old_name": against.name, "new_name": scored.bundle.name}
@@ -51,7 +51,7 @@ def compare(scored: Scored, kind: str, against: Path) -> dict[str, Any]:
 
 
 def _answers(config: dict[str, Any]) -> tuple[Any, ...]:
-    """Return what a bundle reads and answers."""
+    """Return the kinds of input and answer of a bundle, to be compared."""
     architecture = config["architecture"]
     kinds = (bool(architecture.get(name)) for name in ("multi_label", "image_size"))
     return config["task"], bool(config.get("chat")), config.get("text_columns", 1), *kinds
@@ -108,7 +108,7 @@ def _compare_answers(scored: Scored, against: Path, names: dict[str, str]) -> Co
 
 
 def _written(scored: Scored, against: Path, prompts: Any) -> list[list[str]]:
-    """Return what the other bundle and this one write for texts."""
+    """Return the answers of the other bundle and of this one to prompts."""
     options = vars(scored.generation)
     return [
         open_generator(path, scored.engine, scored.variant).generate(

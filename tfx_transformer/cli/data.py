@@ -1,4 +1,4 @@
-"""The verb that looks at data: check; and how a table and its columns are named."""
+"""The verb check, and the flags that name a table and its columns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfx_transformer.arguments import is_image_name
 from tfx_transformer.errors import InputError
 
 Kind = Literal["pairs", "instructions", "labels", "images", "numbers", "similar", "text", "spans"]
-# The columns that a kind of data has, and what they are called by default.
+# The columns of each kind of data, by their flags, and their default names.
 COLUMNS: dict[str, dict[str, str]] = {
     "pairs": {"source": "source", "target": "target"},
     "instructions": {"instruction": "instruction", "input": "input", "output": "output"},
@@ -25,7 +25,7 @@ COLUMNS: dict[str, dict[str, str]] = {
     "spans": {"text": "text", "spans": "", "sentence": "sentence", "token": "token", "tag": "tag"},
 }
 KINDS = tuple(COLUMNS)
-# A kind needs them to be in the header; the others may be missing.
+# Columns that may be missing in the header.
 _OPTIONAL = {"input", "separator", "score", "decimal", "spans"}
 _TEXT_FILES = (".txt", ".md")
 _CHAT_FILES = (".jsonl", ".json")
@@ -35,7 +35,7 @@ _CHATS, _COMPLETIONS = {"messages", "conversations"}, {"prompt", "completion"}
 
 @dataclasses.dataclass(frozen=True)
 class ScoredColumns:
-    """The columns of a table, by their names in its header; None: as `COLUMNS` says.
+    """The columns of a table, by their names in its header; None: the default in `COLUMNS`.
 
     Attributes:
         source (NAME): Column of the sources. [source]
@@ -46,7 +46,7 @@ class ScoredColumns:
         text (NAME): Column of the texts; several are separated by commas. [text]
         label (NAME): Column of the labels. [label]
         separator: Sign between several labels in a cell.
-        decimal (SIGN): Sign before decimals, "." or ",". [a point, unless that is not clear]
+        decimal (SIGN): Decimal sign, "." or ",". [a point, unless that is ambiguous]
         spans (NAME): Column of marked spans. [spans, entities, label or labels]
         sentence (NAME): Column that names the sentence of each token. [sentence]
         token (NAME): Column of tokens, in a table of tags. [token]
@@ -101,11 +101,11 @@ class Columns(ScoredColumns):
 
 @dataclasses.dataclass(frozen=True)
 class TableReading:
-    """Settings of reading a table that cannot be found in it; see `data.TableFile`.
+    """Settings of reading a table, where they cannot be detected; see `data.TableFile`.
 
     Attributes:
-        encoding (NAME): Encoding of a CSV or TSV, such as cp932. [found]
-        delimiter (SIGN): What separates its cells, such as ';' or tab. [found]
+        encoding (NAME): Encoding of a CSV or TSV, such as cp932. [detected]
+        delimiter (SIGN): Separator of its cells, such as ';' or tab. [detected]
         sheet (NAME): Sheet of a workbook. [the only one]
         table (NAME): Table of a SQLite database. [the only one]
     """
@@ -116,23 +116,23 @@ class TableReading:
     table: str = ""
 
     def file(self, path: Path) -> str | os.PathLike[str]:
-        """Return a file with how it is read."""
+        """Return a file with these settings."""
         from tfx_transformer.data.formats import table_files
 
         (found,) = table_files(path, **vars(self))
         return found
 
     def given_file(self, path: Path | None, flag: str = "--csv") -> str | os.PathLike[str] | None:
-        """Return the table that a flag names, with how it is read; None if it names none.
+        """Return the table that a flag names, with these settings; None if it names none.
 
         Raises:
-            InputError: there is no table, but a setting of it.
+            InputError: a setting is given without a table.
         """
         given = [name for name, value in vars(self).items() if value]
         if path is None and given:
             raise InputError(
-                f"--{given[0]} is for a table, and there is none.\n"
-                f"  Name one with {flag}, or drop it."
+                f"--{given[0]} is for a table, and no table is given.\n"
+                f"  Name one with {flag}, or drop --{given[0]}."
             )
         return path and self.file(path)
 
@@ -147,7 +147,7 @@ class _Checked(NamedTuple):
     max_length: int
 
     def tokenizer(self, texts: Callable, special_tokens: Sequence[str] = (), **options: str):
-        """Return the tokenizer of the bundle, or one that is trained on the texts."""
+        """Return the tokenizer of the bundle, or a new one, trained on the texts."""
         from tfx_transformer import bundle
         from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -168,16 +168,16 @@ def check(
     bundle: Path | None = None,
     max_length: int = 128,
 ) -> dict[str, Any]:
-    """Say what is in training data, what is wrong with it, and how to train on it.
+    """Show what is in training data, what is wrong with it, and how to train on it.
 
     Args:
         file (FILE|FOLDER): Training data, as a recipe takes it.
-        kind: What it holds. Default: by the columns that are named, or its header.
-        columns: Names of columns that are called otherwise.
+        kind: Kind of data. Default: detected by the named columns, or the header.
+        columns: Names of columns, where they differ from the defaults.
         skip_bad_rows: Skip rows that cannot be used, and list them.
-        reading: How a table is read where that cannot be found.
-        bundle (BUNDLE): Bundle whose tokenizer counts. Default: one is trained.
-        max_length: Tokens that a model would read.
+        reading: How to read the table, where that cannot be detected.
+        bundle (BUNDLE): Bundle whose tokenizer counts. Default: a new one is trained.
+        max_length: Most tokens that the model would read.
     """
     if max_length < 2:
         raise InputError(f"--max-length is {max_length}.\n  Expected 2 tokens or more.")
@@ -292,7 +292,7 @@ _CHECKS: dict[str, Callable[[_Checked], Any]] = {
 
 
 def check_given(kind: str, given: set[str]) -> None:
-    """Refuses flags that the kind does not read."""
+    """Raise an InputError if a named column is not of this kind of data."""
     if unread := sorted(given - COLUMNS[kind].keys()):
         raise InputError(
             f"--{unread[0]} names no column of {kind}.\n"
@@ -302,8 +302,8 @@ def check_given(kind: str, given: set[str]) -> None:
 
 
 def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
-    """Return the kind of a file or folder: by the columns that are named, its ending and its
-    header; None if they leave it open."""
+    """Return the kind of a file or folder by the named columns, its ending and its header; None if
+    these do not decide."""
     from tfx_transformer.data.formats import is_table_folder
     from tfx_transformer.data.tables import read_header
     from tfx_transformer.data.tagged_reader import is_column_file, is_tagged
@@ -325,7 +325,7 @@ def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
         )
     try:
         header = set(read_header(file))
-    except InputError:  # whoever reads it says what is expected, too
+    except InputError:  # the reader of the kind raises it again, with what it expects
         return "instructions" if suffix in _CHAT_FILES and not given else possible[0]
     if not given and (_CHATS & header or header >= _COMPLETIONS) and "instruction" not in header:
         return "instructions"
@@ -338,12 +338,12 @@ def _kind(file: str | os.PathLike[str], columns: Columns) -> str | None:
         return whole[0]
     if given:
         return possible[0]
-    # Of a file that is not separated by commas the reader of pairs says so.
+    # If the separator was not found, the reader of pairs says so.
     return None if len(header) > 1 else "pairs"
 
 
 def _needed(kind: str, header: set[str], columns: Columns) -> set[str]:
-    """The columns without which a kind cannot be read."""
+    """Return the columns without which a kind cannot be read."""
     from tfx_transformer.data.labelled_text import text_columns
 
     named = columns.of(kind)
@@ -370,7 +370,7 @@ def _kind_of_folder(path: Path) -> str:
             if name.lower().endswith(_TEXT_FILES):
                 return "text"
     raise InputError(
-        f"{path}: this is a folder. It holds nothing that a recipe takes whole.\n"
+        f"{path}: this is a folder. It has no data that a recipe reads as a folder.\n"
         "  Expected a folder of images for each label, or text files (.txt, .md). Name a table by\n"
         "  its file."
     )

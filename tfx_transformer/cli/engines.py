@@ -1,4 +1,4 @@
-"""The parts that verbs share: engines, the texts that they answer, and the files to write."""
+"""The parts that verbs share: engines, texts to answer, and files to write."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.errors import InputError
 
-# What runs encoder-only models, and models that write.
+# Programs that run encoder-only models, and models that write.
 Engine = Literal["litert", "keras"]
 WritingEngine = Literal["litert", "keras", "saved_model", "litertlm"]
 # TFLite files: the keys of `bundle.LITERT`, whose import would delay --help.
@@ -23,10 +23,10 @@ def read_texts(
     as_text: bool,
     reading: TableReading,
 ) -> list[str]:
-    """The texts of the command line, or of --csv.
+    """Return the texts of the command line, or of --csv.
 
     Raises:
-        InputError: there are none, or both, or one looks like a file.
+        InputError: neither or both are given, or a text looks like a file.
     """
     from tfx_transformer.arguments import refuse_files
     from tfx_transformer.data.tables import read_table
@@ -52,7 +52,7 @@ def check_writable(**files: Path | None) -> None:
 
 
 def open_generator(path: Path, engine: WritingEngine, variant: Variant | None):
-    """Return what answers texts: the bundle at a path, on an engine.
+    """Return the model that writes answers: the bundle at a path, on an engine.
 
     Raises:
         InputError: its model does not write texts, or has no such engine.

@@ -23,7 +23,7 @@ from tfx_transformer.generation.options import GenerationOptions
 if TYPE_CHECKING:
     from tfx_transformer.generation.text import Answer
 
-# Column of the texts that models answer, and that exports are verified on.
+# Default column of the texts to answer, and to verify exports on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
 
@@ -46,10 +46,10 @@ def generate(
         texts (TEXT): Texts to answer.
         csv (FILE.csv): Table whose column is read instead.
         column (NAME): Column of the texts in --csv. [source or instruction]
-        as_text: Take TEXT that looks like the name of a file for a text.
+        as_text: Read TEXT as a text, even if it looks like the name of a file.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        reading: How the table of --csv is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        reading: How to read the table of --csv, where that cannot be detected.
         generation: How answers are written.
     """
     from tfx_transformer.bundle import read_config
@@ -78,7 +78,7 @@ def generate(
 
 
 def _describe(answer: Answer) -> dict[str, Any]:
-    """Print an answer with the probabilities of its tokens; return both."""
+    """Print an answer with the probabilities of its tokens; return both as JSON values."""
     print(answer.text)
     for token in answer.tokens or ():
         others = "  ".join(f"{name!r} {100 * math.exp(value):.1f} %" for name, value in token.top)
@@ -100,13 +100,13 @@ def chat(
     variant: Variant | None = None,
     generation: GenerationOptions,
 ) -> dict[str, Any]:
-    """Talk with a bundle, one message a line; an empty line ends.
+    """Talk with a bundle, one message a line; an empty line ends the chat.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/assistant.
         system: Message that tells the model how to answer.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
+        variant: TFLite file to run. [the first in the bundle]
         generation: How answers are written.
     """
     from tfx_transformer.generation.chat import Chat
@@ -129,10 +129,7 @@ def chat(
 
 
 class Exported(NamedTuple):
-    """The bundle that is exported, and the flags of the formats.
-
-    quantize: None for float32.
-    """
+    """The bundle to export, and the flags of the formats. quantize: None for float32."""
 
     bundle: Path
     quantize: str | None
@@ -158,16 +155,16 @@ def export(
 
     Args:
         bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, hf://owner/name.
-        name: Name of the bundle that a checkpoint becomes. [its own]
+        name: Name of the bundle that a checkpoint becomes. [the checkpoint's]
         overwrite: Replace a bundle of that name.
         to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, transformers.
         quantize: Number format of the weights; none is float32.
         beams: Width of the exported beam search.
-        context: Tokens of prompt and answer of a decoder-only model. [all]
-        check (FILE.csv): Table on whose texts or images the exports are verified.
-        column (NAME): Column of them in --check, or several, separated by commas.
+        context: Most tokens of prompt and answer together, in a decoder-only model. [all]
+        check (FILE.csv): Table of texts or images to verify the exports on.
+        column (NAME): Column of the texts or images in --check; several are separated by commas.
             [as in training, else source, instruction, text or path]
-        reading: How the table of --check is read where that cannot be found.
+        reading: How to read the table of --check, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
 
@@ -184,7 +181,7 @@ def export(
     if not any(made):
         return {}
     if not texts:
-        print("Exported, not verified: there are no texts. Pass --check FILE.csv")
+        print("Exported, but not verified. To verify it, pass texts: --check FILE.csv")
         return {}
     from tfx_transformer import export
 
@@ -196,7 +193,7 @@ def export(
 def _checked_inputs(
     file: str | os.PathLike[str], column: str | None, config: dict[str, Any]
 ) -> Sequence[Any]:
-    """Return the texts or images on which exports are verified."""
+    """Return the texts, tuples of texts or image files to verify exports on."""
     if config["architecture"].get("image_size"):
         from tfx_transformer.data import read_labelled_images
 
@@ -240,8 +237,8 @@ def _to_transformers(exported: Exported) -> None:
     print(f"Written and read again: {exported.bundle / bundle.TRANSFORMERS}")
 
 
-# What --to names -> what makes it, and returns the name in the bundle of what can be verified on
-# texts; None: nothing, or it was verified as it was made.
+# Format of --to -> function that makes it, and returns the name in the bundle of the export to be
+# verified on texts; None: nothing is to be verified.
 FORMATS: dict[str, Callable[[Exported], str | None]] = {
     "saved_model": _to_saved_model,
     "litert": _to_litert,
@@ -251,7 +248,7 @@ FORMATS: dict[str, Callable[[Exported], str | None]] = {
 
 
 def info(bundle: str, /) -> dict[str, Any]:
-    """Say what a bundle or a checkpoint is: task, size, files, scores; what it can be used for.
+    """Describe a bundle or a checkpoint: task, size, files, scores, and how to use it.
 
     Args:
         bundle: Folder of a bundle; or a checkpoint: a folder, hf://owner/name.
@@ -290,7 +287,7 @@ def _read_bundle(name: str) -> tuple[dict[str, Any], str, dict[str, int]]:
 
 
 def _is_source(name: str) -> bool:
-    """Return True if this is not a bundle but a model of somebody else's."""
+    """Return True if a name is that of a checkpoint, and not of a bundle."""
     from tfx_transformer import bundle
 
     if name.startswith(("hf://", "keras://")):

@@ -17,13 +17,13 @@ def page(
     variant: Variant | None = None,
     litert_js: Path | None = None,
 ) -> dict[str, Any]:
-    """Make a page that runs a bundle in the browser, without a server's help and offline.
+    """Make a page that runs a bundle in the browser, offline.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
         save (PLACE): Folder of the page, or its file. [pages/NAME, pages/NAME.html]
-        single: Make one HTML file, which runs from a disk too.
-        variant: TFLite file that runs. [the first that is there]
+        single: Make one HTML file, which opens without a web server too.
+        variant: TFLite file to run. [the first in the bundle]
         litert_js (PATH): The npm package @litertjs/core, or its archive. [downloaded once]
     """
     from tfx_transformer.page import page_files, single_page, write_page, write_single

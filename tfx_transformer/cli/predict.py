@@ -51,15 +51,14 @@ def predict(
         column (NAME): Column of the texts or images; several are separated by commas.
             [as in training]
         unsure (X): Leave a label empty, and a span out, below this probability, from 0 to 1; auto:
-            each label below a threshold of its own, from which on 95 % of the held-out rows were
-            right.
+            below a threshold for each label, at or above which 95 % of held-out rows were right.
         batch_size: Rows answered together.
-        variant: TFLite file that runs. [the first that is there]
-        schema (FILE.json): JSON Schema that the answers of a model that writes follow.
-        regex (REGEX): Regular expression that its answers match as a whole.
-        choices: Text that its answer may be; given several times, one of these.
+        variant: TFLite file to run. [the first in the bundle]
+        schema (FILE.json): JSON Schema that answers follow, of a model that writes.
+        regex (REGEX): Regular expression that answers match as a whole.
+        choices: Text that an answer may be; given several times, one of these.
         overwrite: Replace OUT.
-        reading: How the table is read where that cannot be found.
+        reading: How to read the table, where that cannot be detected.
     """
     from tfx_transformer import runtime
     from tfx_transformer.bundle import read_config
@@ -82,10 +81,10 @@ def predict(
     if limit == "auto" and read_thresholds(config, config.get("labels") or []) is None:
         raise InputError(
             f"{bundle} has no thresholds of its labels, which --unsure auto needs.\n"
-            "  A training of a classifier fits them on 30 held-out rows or more: train again, or "
-            "give a\n  probability, such as --unsure 0.7."
+            "  Training a classifier fits them on 30 or more held-out rows: train again, or\n"
+            "  give a probability, such as --unsure 0.7."
         )
-    # What decides the answers to a row.
+    # Everything that decides the answers to a row.
     flags = {"column": column, "unsure": limit, "variant": variant, "batch_size": batch_size}
     form = _form(schema, regex, choices)
     flags |= form
@@ -95,14 +94,14 @@ def predict(
     table = InputTable(table_file, _columns(column, config, prediction), config)
     if twice := set(prediction.names) & set(table.header):
         raise InputError(
-            f"{file}: there is a column {sorted(twice)[0]!r} already, which the answers "
-            "would have.\n  Rename it."
+            f"{file}: there is a column {sorted(twice)[0]!r} already, and answers have this name "
+            "too.\n  Rename it."
         )
     model = runtime.load(bundle, variant)
     if form:
         if not isinstance(model, runtime.TextGenerator):
             raise InputError(
-                f"--{min(form)} is of use to a model that writes; {bundle} does not.\n  Drop it."
+                f"--{min(form)} is for models that write; {bundle} is another one.\n  Drop it."
             )
         model.table_options = form
     done = output.open(table, prediction)
@@ -135,10 +134,10 @@ def _limit(unsure: str) -> float | str:
 
 
 def _form(schema: Path | None, regex: str | None, choices: Sequence[str]) -> dict[str, Any]:
-    """Return the options that give answers a form.
+    """Return the given options of the form of answers.
 
     Raises:
-        InputError: they cannot be used.
+        InputError: they exclude each other, or cannot be used.
     """
     options = GenerationOptions(schema=schema, regex=regex, choices=choices)
     if options.has_form:
@@ -150,7 +149,7 @@ def _form(schema: Path | None, regex: str | None, choices: Sequence[str]) -> dic
 
 
 def _report(save: Path, table: InputTable, count: int) -> dict[str, Any]:
-    """Say what was written, and list the rows that could not be read."""
+    """Print and return what was written; write the rows that could not be read to a file."""
     from tfx_transformer.data.tables import write_bad_rows
 
     print(f"{save}: {quantity(count, 'row')}")
@@ -178,7 +177,7 @@ def _columns(column: str | None, config: dict[str, Any], prediction: Prediction)
 
 
 def _digest(path: Path) -> str:
-    """Return what a bundle is known by: the hash of its checksums."""
+    """Return the SHA-256 of a bundle's checksums, which identifies it; "" if it has none."""
     from tfx_transformer import bundle
 
     sums = path / bundle.SUMS
@@ -186,7 +185,7 @@ def _digest(path: Path) -> str:
 
 
 class _Progress:
-    """Lines that say how far it is, on standard error."""
+    """Lines of progress on standard error."""
 
     def __init__(self, table: InputTable, done: int) -> None:
         self.table, self.count = table, done
@@ -194,7 +193,7 @@ class _Progress:
         self.first: int | None = None
 
     def show(self, rows: int, end: int) -> None:
-        """Count rows; end: how far the table is read with the last of them."""
+        """Count rows, and print a line from time to time; end: see `InputRow`, of the last row."""
         from tfx_transformer.reprs import duration
 
         self.count += rows

@@ -10,14 +10,14 @@ from typing import Any
 
 from tfx_transformer.console import shorten
 
-# Rows that are looked at.
+# Rows that are read.
 _ROWS = 1_000
 _EXAMPLE = 30  # columns of a terminal
-# Distinct values, at most, of a column that is taken for labels: so many, or this share of rows.
+# Most distinct values of a column of labels: this number, or this share of the rows.
 _LABELS, _LABEL_SHARE = 20, 0.1
 _LONGEST_LABEL = 40
 
-# Names that columns have in files on the web.
+# Usual names of columns, by role.
 _NAMES = {
     "label": {"label", "labels", "class", "category", "categorie", "kategorie", "topic", "tag",
               "sentiment", "intent", "ラベル", "分類", "カテゴリ", "類別"},
@@ -32,15 +32,15 @@ _NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """The contents of one column of a table, in the rows that were looked at.
+    """A summary of one column of a table, by its first rows.
 
     Attributes:
         name: in the header.
-        rows: that were looked at; filled: those of them that are not blank.
-        distinct: different values.
-        length: mean number of characters.
-        numbers: whether every value is a number.
-        wide: share of the letters that are Chinese, Japanese or Korean.
+        rows: number of rows read; filled: number of cells that are not blank.
+        distinct: number of different values.
+        length: mean number of characters of filled cells.
+        numbers: True if every value is a number.
+        wide: share of the letters that are Chinese, Japanese or Korean, from 0 to 1.
         examples: the first two different values.
     """
 
@@ -55,20 +55,20 @@ class Column:
 
     @property
     def is_label(self) -> bool:
-        """True if few short values stand in many rows."""
+        """True if the column has few, short values in many rows."""
         most = max(_LABELS, _LABEL_SHARE * self.rows)
         return 2 <= self.distinct <= min(most, self.rows / 2) and self.length <= _LONGEST_LABEL
 
     @property
     def is_text(self) -> bool:
-        """True if the values are texts: different ones, of more than a few characters."""
+        """True if the values are texts: not numbers or labels, 3 characters or more on average."""
         return not self.numbers and not self.is_label and self.length >= 3
 
 
 def propose(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Prints the columns of a table and the commands that train on them.
+    """Print the columns of a table and the commands that train on them.
 
-    Returns: "columns", for each its figures; "commands".
+    Returns: "columns", a dictionary of the fields of `Column` for each; "commands", a list.
     """
     columns = describe_columns(path)
     found = commands(path, columns)
@@ -81,19 +81,19 @@ def propose(path: str | os.PathLike[str]) -> dict[str, Any]:
         print("To train on it:")
         print("\n".join(f"  {command}" for command in found))
     else:
-        print("No column looks like one to train on: name them, see tfx-transformer check --help")
+        print("No column looks right to train on. Name columns: tfx-transformer check --help")
     return {"columns": [dataclasses.asdict(column) for column in columns], "commands": found}
 
 
 def describe_columns(path: str | os.PathLike[str]) -> list[Column]:
-    """The columns of a table, by its first rows.
+    """Return a summary of each column of a table, by its first rows.
 
     Raises:
         InputError: see `tables.stream_table`.
     """
     from tfx_transformer.data.tables import read_header, stream_table
 
-    # Of two columns of one name nobody knows which is meant, so neither is proposed.
+    # Two columns of one name are ambiguous, so neither is proposed.
     header = read_header(path)
     names = [name for name in dict.fromkeys(header) if header.count(name) == 1]
     roles = {str(number): name for number, name in enumerate(names)}
@@ -103,7 +103,7 @@ def describe_columns(path: str | os.PathLike[str]) -> list[Column]:
 
 
 def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
-    """The commands that train on a table, the likeliest first."""
+    """Return the commands that train on a table, the likeliest first."""
     found: list[str] = []
 
     def add(recipe: str, **flags: str) -> None:
@@ -123,7 +123,7 @@ def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
         text = next((c for c in texts if c is not labels[0]), None)
         if text is not None:
             add("text_classification", csv=file, text=text.name, label=labels[0].name)
-    # Numbers that are all different may be those of rows or orders.
+    # Numbers that are all different may identify rows or orders.
     numbers = [c for c in columns if c.numbers and (_is_named(c, "number") or _is_measured(c))]
     if numbers and texts and not (len(texts) >= 2 and named["score"]):
         number = min(numbers, key=lambda c: not _is_named(c, "number"))

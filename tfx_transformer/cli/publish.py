@@ -30,8 +30,8 @@ def publish(
 
     Args:
         bundle: Folder of a bundle, such as saved_models/topics.
-        target: Repository, such as hf://owner/name; a new one is made.
-        private: Make a new repository that others cannot see. [public, as by hf upload]
+        target: Repository, such as hf://owner/name; it is made if it does not exist.
+        private: Make a new repository private. [public, as by hf upload]
         license (ID): Licence for the model card, such as apache-2.0 or cc-by-4.0.
         message: Message of the commit. [Publish NAME]
         dry_run: List what would be published, and send nothing.
@@ -57,7 +57,7 @@ def publish(
     if license and license != config.get("license"):
         update_config(bundle, license=license)
     message = message or f"Publish {bundle.name}"
-    if (bundle / SPLIT).is_file():  # which rows it was trained on is nobody else's business
+    if (bundle / SPLIT).is_file():  # it would tell strangers which rows the model was trained on
         with copy_without(bundle, SPLIT) as copy:
             url = _upload(copy, name, private, message)
     else:
@@ -100,7 +100,7 @@ def _upload(path: Path, name: str, private: bool, message: str) -> str:
 
 @contextlib.contextmanager
 def _explaining(name: str) -> Iterator[None]:
-    """Make what the hub's client raises an InputError in words of its own."""
+    """Turn the exceptions of the hub's client into an InputError with a remedy."""
     from huggingface_hub.errors import HTTPError
 
     try:
@@ -134,17 +134,17 @@ def _explained(name: str, error: Exception) -> InputError:
         )
     if status == 429:
         return InputError(
-            f"{where}: the hub has been asked too often (429).\n"
+            f"{where}: the hub has had too many requests (429).\n"
             "  Wait some minutes, then repeat the command."
         )
     if status >= 500:
         return InputError(f"{where}: the hub has a fault ({status}).\n  Repeat the command later.")
     if isinstance(error, OfflineModeIsEnabled):
-        return InputError(f"{where}: HF_HUB_OFFLINE forbids to send anything.\n  Unset it.")
+        return InputError(f"{where}: HF_HUB_OFFLINE forbids sending anything.\n  Unset it.")
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
     if status or not isinstance(error, (HTTPError, OSError)):
-        return InputError(f"{where}: the hub does not take the files: {reason}")
+        return InputError(f"{where}: the hub refuses the files: {reason}")
     return InputError(
         f"{where}: the network cannot be reached: {reason}\n"
-        "  Connect and repeat the command: nothing is published before all files are there."
+        "  Connect, and repeat the command: files are published only when all have arrived."
     )

@@ -14,7 +14,7 @@ from tfx_transformer.errors import InputError
 
 
 def recipe_main(name: str) -> Callable[..., Any]:
-    """The `main` of a recipe, given its name or its path."""
+    """Return the `main` of a recipe, given its name or its path."""
     path = Path(name) if name.endswith(".py") else resources.recipe_path(name)
     if not path.is_file():
         raise InputError(f"there is no recipe {path}.\n  See: tfx-transformer recipes")
@@ -26,7 +26,7 @@ def recipe_main(name: str) -> Callable[..., Any]:
 
 
 def run_without_name(recipe: str, /) -> None:
-    """Run a recipe: tfx-transformer run RECIPE [--flags]; --help shows its flags.
+    """Run a recipe; tfx-transformer run RECIPE --help explains its flags.
 
     Args:
         recipe: Name of the recipe, or the path of a copy.

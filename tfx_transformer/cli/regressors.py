@@ -14,7 +14,7 @@ from tfx_transformer.reprs import quantity, significant
 if TYPE_CHECKING:
     from tfx_transformer.cli.scoring import Scored
 
-# Scores, as a person reads them.
+# Names of scores in the terminal.
 _NAMES = {"mae": "mean absolute error", "r2": "R²", "spearman": "Spearman"}
 
 
@@ -69,7 +69,7 @@ def open_regressor(path: Path, engine: str, variant: Variant | None) -> Any:
 
         return runtime.load(path, variant)
     if engine != "keras":
-        raise InputError(f"--engine {engine} runs no regressor here.\n  Use litert or keras.")
+        raise InputError(f"--engine {engine} does not run a regressor.\n  Use litert or keras.")
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_report(run: Path, /) -> dict[str, str]:
-    """Make report.html of a run again, from what is in its folder.
+    """Write report.html of a run again, from the records in its folder.
 
     Args:
         run: Folder of a run, such as runs/en_ja.

@@ -18,13 +18,13 @@ from tfx_transformer.cli.taggers import evaluate_tagger
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
 
-# What sacrebleu splits by without a download.
+# Tokenizers of sacrebleu that need no download.
 Tokenize = Literal["13a", "intl", "char", "zh", "ja-mecab", "ko-mecab", "none"]
 
 
 class Scored(NamedTuple):
-    """The bundle that is scored and its config.json, the file and the names of its columns, and the
-    flags of `evaluate`."""
+    """The bundle to score and its config.json, the file and the names of its columns, and the flags
+    of `evaluate`."""
 
     bundle: Path
     config: dict[str, Any]
@@ -39,10 +39,10 @@ class Scored(NamedTuple):
 
 
 class Scoring(NamedTuple):
-    """The row of a kind of data: how it is scored.
+    """The row of a kind of data.
 
-    writes: whether the flags of generation count; splits_words: whether --tokenize does; saves:
-    whether --save does.
+    score: the function that scores it; writes: it uses the flags of generation; splits_words: it
+    uses --tokenize; saves: it uses --save.
     """
 
     score: Callable[[Scored], dict[str, Any]]
@@ -71,15 +71,15 @@ def evaluate(
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
         file: Table or text to score the bundle on.
-        columns: Names of columns that are called otherwise.
+        columns: Names of columns, where they differ from the defaults.
         skip_bad_rows: Skip rows that cannot be used, and list them.
-        reading: How a table is read where that cannot be found.
+        reading: How to read the table, where that cannot be detected.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        tokenize: How BLEU splits words. [by the references' script]
-        save (FILE.csv): File to write source, answer and reference to, or mistakes, or errors.
-        against (BUNDLE): Older bundle to compare with on the same rows instead: both scores, and
-            their difference with a 95 % interval.
+        variant: TFLite file to run. [the first in the bundle]
+        tokenize: Tokenizer of BLEU. [by the script of the references]
+        save (FILE.csv): File to write to: sources, answers and references, or the mistakes.
+        against (BUNDLE): Older bundle to compare with on the same rows: prints both scores, and
+            their difference with a 95 % interval, instead of all scores.
         generation: How answers are written.
     """
     from tfx_transformer.bundle import read_config
@@ -110,14 +110,15 @@ def evaluate(
     scoring = SCORINGS[kind]
     if unused := _unused(scored, scoring):
         raise InputError(
-            f"{', '.join(unused)}: not used to score {bundle}, of task {task!r}.\n  Drop it."
+            f"{', '.join(unused)}: not used to score {bundle}, a model of task {task!r}.\n"
+            "  Drop it."
         )
     check_writable(save=save)
     return compare(scored, kind, against) if against else scoring.score(scored)
 
 
 def _unused(scored: Scored, scoring: Scoring) -> list[str]:
-    """Return the flags that were given and do nothing."""
+    """Return the given flags that have no effect."""
     unused = []
     if not scoring.writes:
         usual = vars(GenerationOptions())
@@ -187,7 +188,7 @@ def _score_text(scored: Scored) -> dict[str, Any]:
     from tfx_transformer.models.saving import load
 
     if scored.engine != "keras":
-        raise InputError("a text is scored by its probability.\n  Use --engine keras.")
+        raise InputError("only Keras gives the probability of a text.\n  Use --engine keras.")
     model, tokenizer = load(scored.bundle)
     with tempfile.TemporaryDirectory() as folder:
         documents = data.read_documents(

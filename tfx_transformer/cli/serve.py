@@ -22,26 +22,26 @@ def serve(
     allow_host: Sequence[str] = (),
     without_key: bool = False,
 ) -> None:
-    """Answer requests with bundles: OpenAI's API, labels, translations; without TensorFlow.
+    """Serve bundles over HTTP, with OpenAI's API and without TensorFlow.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/assistant.
-        bundles: Further bundles, of any task.
-        host (NAME): Address to listen at; others than this machine need the key of TFX_API_KEY.
+        bundles (BUNDLE): Further bundles, of any task.
+        host (NAME): Address to listen at; one that other machines reach needs a key in TFX_API_KEY.
         port: Port to listen at; 0 takes a free one.
-        variant: TFLite file that runs. [the first that is there]
+        variant: TFLite file to run. [the first in the bundle]
         threads: Threads of each model. [one for each core]
-        queue: Texts of a model that wait or run at a time.
+        queue: Most texts of a model that wait or run at a time.
         timeout: Most seconds for a request.
-        grace: Seconds that answers under way have when the server ends.
+        grace: Most seconds for running answers when the server ends.
         allow_host (NAME): Further name of the server, such as that of a proxy.
-        without_key: Let everybody in who reaches the address.
+        without_key: Answer everybody who reaches the address, without a key.
     """
     from tfx_transformer.serve import Limits
     from tfx_transformer.serve.server import serve as run_server
 
     def ready(url: str) -> None:
-        print(f"Answers at {url} until Ctrl+C; {url}/openapi.json says what.", flush=True)
+        print(f"Serving at {url} until Ctrl+C; {url}/openapi.json describes it.", flush=True)
 
     run_server(
         [bundle, *bundles],

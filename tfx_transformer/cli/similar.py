@@ -18,13 +18,13 @@ from tfx_transformer.reprs import quantity
 
 SHOWN_NUMBERS = 6
 
-# Texts, and perhaps `prompt`, to vectors, float32 (texts, dimensions).
+# (texts, optional prompt) -> vectors, float32 (texts, dimensions).
 Embed = Callable[..., Any]
 
 
 class Chosen(NamedTuple):
-    """The bundle that makes vectors, what runs it, and the prompts before the texts and the rows of
-    a table."""
+    """The bundle that makes vectors, its engine and TFLite file, and the names of the prompts
+    before texts and before rows of a table."""
 
     bundle: Path
     engine: Engine
@@ -53,12 +53,12 @@ def embed(
         texts (TEXT): Texts to make vectors of.
         csv (FILE.csv): Table whose column is read instead.
         column (NAME): Column of the texts in --csv. [text]
-        as_text: Take TEXT that looks like the name of a file for a text.
+        as_text: Read TEXT as a text, even if it looks like the name of a file.
         save (FILE): File to write the vectors to: .npy or .csv.
         prompt (NAME): Prompt of the embedder to put before each text.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        reading: How the table of --csv is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        reading: How to read the table of --csv, where that cannot be detected.
     """
     check_vector_file(save)
     found = read_texts(texts, csv, column, as_text, reading)
@@ -94,43 +94,43 @@ def similar(
     variant: Variant | None = None,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Compare texts, find the nearest rows of a CSV, or score similarity against people's.
+    """Compare texts, find the nearest rows of a table, or score similarity against people's.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/embedder.
         texts (TEXT): Texts to compare.
-        csv (FILE.csv): Table to search a column of, or whose pairs are scored.
+        csv (FILE.csv): Table to search in, or to read scored pairs from.
         column (NAME): Column of the texts to search.
-        as_text: Take TEXT that looks like the name of a file for a text.
+        as_text: Read TEXT as a text, even if it looks like the name of a file.
         prompt (NAME): Prompt of the embedder to put before TEXT.
         row_prompt (NAME): Prompt to put before each row that is searched.
         count: Nearest rows to show.
         first (COLUMN): Column of one text of each pair.
         second (COLUMN): Column of the other text.
-        score (COLUMN): Column of how similar people say the two are.
+        score (COLUMN): Column of people's scores of their similarity.
         picture (FILE.png): Picture to draw of the cosines of all texts.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        reading: How the table of --csv is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        reading: How to read the table of --csv, where that cannot be detected.
     """
     check_writable(picture=picture)
     scored = (first, second, score)
     if row_prompt is not None and (any(scored) or not csv):
         raise InputError(
-            "--row-prompt is of rows that are searched.\n"
+            "--row-prompt is for rows to search.\n"
             "  Give TEXT and --csv FILE.csv --column COLUMN, or use --prompt alone."
         )
     table = reading.given_file(csv)
     if any(scored):
         if picture:
-            raise InputError("--picture draws texts. Pairs have no picture.\n  Drop it.")
+            raise InputError("--picture draws texts, not scored pairs.\n  Drop it.")
         if not all(scored) or not table or texts:
             raise InputError(
                 "scored pairs are read from a file.\n"
                 "  Give [BUNDLE] --csv FILE.csv --first COLUMN --second COLUMN --score COLUMN."
             )
         if prompt is not None and not bundle:
-            raise InputError("--prompt is of an embedder.\n  Name its bundle, or drop the flag.")
+            raise InputError("--prompt needs an embedder.\n  Name its bundle, or drop the flag.")
         chosen = Chosen(bundle, engine, variant, prompt) if bundle else None
         return _evaluate(chosen, table, {"first": first, "second": second, "score": score})
     if not bundle:
@@ -169,7 +169,7 @@ def _compare(chosen: Chosen, texts: Sequence[str], picture: Path | None) -> dict
 
 
 def _draw_cosines(chosen: Chosen, vectors, texts: Sequence[str], picture: Path | None) -> None:
-    """Draw the cosine of each text with each, if that is wanted."""
+    """Draw the cosine of each text with each, if a picture is named."""
     if picture:
         from tfx_transformer.pictures import similarity_matrix
         from tfx_transformer.vectors import cosine
@@ -218,7 +218,7 @@ def _search(
 def _evaluate(
     chosen: Chosen | None, csv: str | os.PathLike[str], columns: dict[str, str]
 ) -> dict[str, Any]:
-    """Return Spearman's correlation of each kind of vector with people's scores."""
+    """Print and return Spearman's correlation of each kind of vector with people's scores."""
     import numpy as np
 
     from tfx_transformer.vectors import DocumentVectors, spearman, unit
@@ -265,11 +265,10 @@ def _scored_pairs(
 
 
 def embedder(chosen: Chosen) -> tuple[Embed, str]:
-    """Return what makes vectors of texts by the bundle that was chosen, and what to call it.
+    """Return the function that makes vectors of texts by a bundle, and its description.
 
-    It puts the chosen prompt before each text, or the one it is called with. A bundle of
-    another task than embedding was not trained to give one vector for a text; the mean of its last
-    states serves, by Keras.
+    It puts the prompt of `chosen` before each text, or the one it is called with. The vector of a
+    bundle that is not an embedder is the mean of its last states, computed by Keras.
     """
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS
@@ -317,7 +316,7 @@ def _mean_of_states(chosen: Chosen) -> tuple[Embed, str]:
 
 
 def read_column(file: str | os.PathLike[str], column: str) -> list[str]:
-    """The cells of one column of a CSV."""
+    """Return the cells of one column of a table."""
     from tfx_transformer.data.tables import read_table
 
     return read_table(file, {"text": column}).columns["text"]
@@ -331,7 +330,7 @@ def check_vector_file(save: Path | None) -> None:
 
 
 def save_vectors(file: Path, vectors, texts: Sequence[str]) -> None:
-    """Writes float32 (texts, dimensions) as .npy, or as .csv with the texts, in one step."""
+    """Write vectors, float32 (texts, dimensions), as .npy, or with the texts as .csv."""
     import numpy as np
 
     with files.replacing(file) as unfinished, unfinished.open("wb") as opened:

@@ -32,10 +32,10 @@ def tag(
         texts (TEXT): Texts to mark.
         csv (FILE.csv): Table whose column is read instead.
         column (NAME): Column of the texts in --csv. [as in training]
-        as_text: Take TEXT that looks like the name of a file for a text.
+        as_text: Read TEXT as a text, even if it looks like the name of a file.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        reading: How the table of --csv is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        reading: How to read the table of --csv, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
     from tfx_transformer.runtime import describe_entities

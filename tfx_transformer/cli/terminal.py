@@ -1,4 +1,4 @@
-"""Tokens and tables in a terminal: colours, and columns that meet below wide characters."""
+"""Tokens and tables in a terminal: colours, and columns that align below wide characters."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ _PLAIN = "\033[0m"
 
 
 def has_colours() -> bool:
-    """Return True if standard output is a terminal whose user has not refused colours
-    (no-color.org)."""
+    """Return True if standard output is a terminal and its user allows colours (no-color.org)."""
     refused = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not refused
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """The text with spaces behind it, or before it, up to `columns`."""
+    """Return the text with spaces after it, or before it if `right`, up to `columns`."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
 
 
 def align(rows: Sequence[Sequence[str]], words: int) -> list[str]:
-    """A table as lines: the first `words` columns are words, those after them numbers."""
+    """Return a table as lines: `words` columns of words to the left, the others to the right."""
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(pad(cell, widths[n], right=n >= words) for n, cell in enumerate(cells)).rstrip()
@@ -41,10 +40,10 @@ def align(rows: Sequence[Sequence[str]], words: int) -> list[str]:
 def sample_lines(
     names: Sequence[str], sample: Sample, limit: int, colours: bool, columns: int | None
 ) -> list[str]:
-    """A text and its size, then for each tokenizer its first `limit` tokens.
+    """Return the lines of a text: its size, then for each tokenizer its first `limit` tokens.
 
-    colours: tell tokens apart by background colours, else by "|"; columns: of the terminal, None
-    for lines as long as they come.
+    colours: separate tokens by background colours, else by "|"; columns: width of the terminal;
+    None: lines of any length.
     """
     size = f"  {sample.language}, {sample.characters:,} characters, {sample.bytes:,} bytes"
     lines = [shorten(visible(sample.label), (columns or 100) - width(size)) + size]
@@ -62,8 +61,7 @@ def sample_lines(
 
 
 def token_lines(pieces: Iterable[str], colours: bool, columns: int | None) -> list[str]:
-    """Tokens one after the other; a line ends between two of them where the next would pass
-    `columns`."""
+    """Return tokens one after the other, in lines of at most `columns`."""
     lines: list[list[str]] = [[]]
     used = 0
     for number, piece in enumerate(pieces):

@@ -1,4 +1,4 @@
-"""The verb tokens: what texts cost in tokens, per language and by several tokenizers."""
+"""The verb tokens: the number of tokens of texts, by language and tokenizer."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from tfx_transformer.text.splitters import Splitter
     from tfx_transformer.text.token_page import Sample
 
-# Texts whose tokens are shown: of those given, of a CSV's rows, and in a picture.
+# Most texts whose tokens are shown: given texts, rows of a table, texts in a picture.
 SHOWN_TEXTS, SHOWN_ROWS, DRAWN_TEXTS = 20, 3, 4
-# Tokens of each of them: in the terminal, and on the page.
+# Most tokens of a text: in the terminal, and on the page.
 SHOWN_TOKENS, KEPT_TOKENS = 100, 2_000
 
 
 @dataclasses.dataclass(frozen=True)
 class CountedTable:
-    """Settings of reading a table that cannot be found in it; --encoding names a tokenizer here.
+    """Settings of reading a table, where they cannot be detected. --encoding names a tokenizer.
 
     Attributes:
-        table_encoding (NAME): Encoding of a CSV or TSV, such as cp932. [found]
-        delimiter (SIGN): What separates its cells, such as ';' or tab. [found]
+        table_encoding (NAME): Encoding of a CSV or TSV, such as cp932. [detected]
+        delimiter (SIGN): Separator of its cells, such as ';' or tab. [detected]
         sheet (NAME): Sheet of a workbook. [the only one]
         table (NAME): Table of a SQLite database. [the only one]
     """
@@ -45,7 +45,7 @@ class CountedTable:
     table: str = ""
 
     def file(self, csv: Path | None) -> str | os.PathLike[str] | None:
-        """Return the table of --csv with how it is read; None if there is none."""
+        """Return the table of --csv with these settings; None if no table is given."""
         reading = TableReading(self.table_encoding, self.delimiter, self.sheet, self.table)
         return reading.given_file(csv)
 
@@ -61,27 +61,27 @@ def tokens(
     png: Path | None = None,
     reading: CountedTable,
 ) -> dict[str, Any]:
-    """Count tokens of texts, files or a CSV column: per language, by one tokenizer or several.
+    """Count the tokens of texts, files or a column of a table, by language and tokenizer.
 
     Args:
         texts (TEXT|FILE): Texts or files to count.
         csv (FILE.csv): Table whose column is counted instead.
         column (NAME): Column of the texts in --csv.
-        parallel (COLUMN): Column that says the same; prints the ratio of their tokens.
+        parallel (COLUMN): Column with translations; prints the ratio of the tokens.
         skip_bad_rows: Skip rows that cannot be used, and list them.
-        bundle (BUNDLE): Count with the tokenizer of a bundle; may repeat.
-        tokenizer (FILE): Count with a tokenizer.json of Hugging Face; may repeat.
-        encoding (NAME): Count with an encoding of tiktoken, or by 'bytes'; may repeat. [bytes]
+        bundle (BUNDLE): Count with the tokenizer of a bundle; may be repeated.
+        tokenizer (FILE): Count with a tokenizer.json of Hugging Face; may be repeated.
+        encoding (NAME): Count with an encoding of tiktoken, or 'bytes'; may be repeated. [bytes]
         html (FILE.html): File to write the tokens to, as a page.
         png (FILE.png): Picture to draw of the tokens of the first texts.
-        reading: How the table of --csv is read where that cannot be found.
+        reading: How to read the table of --csv, where that cannot be detected.
     """
     from tfx_transformer.text.counting import table
 
     if not texts and not csv:
-        raise InputError("There is nothing to count.\n  Give texts, files, or --csv FILE.csv.")
+        raise InputError("there is nothing to count.\n  Give texts, files, or --csv FILE.csv.")
     if texts and csv:
-        raise InputError("There are texts and --csv.\n  Give one or the other.")
+        raise InputError("there are texts and --csv.\n  Give one or the other.")
     if parallel and not csv:
         raise InputError("--parallel is a column of --csv.\n  Give --csv FILE.csv --column NAME.")
     check_writable(html=html, png=png)
@@ -106,8 +106,8 @@ def tokens(
 
 
 def _splitters(named: Iterable[tuple[str, str]]) -> list[Splitter]:
-    """Return what the flags name, in their order; named by its path where a short name would
-    repeat."""
+    """Return the tokenizers that the flags name, in their order; two of one short name are named by
+    their paths."""
     named = list(dict.fromkeys(named))
     short = [_short_name(value) if kind != "encoding" else value for kind, value in named]
     repeated = {name for name, times in collections.Counter(short).items() if times > 1}
@@ -118,7 +118,7 @@ def _splitters(named: Iterable[tuple[str, str]]) -> list[Splitter]:
 
 
 def _short_name(value: str) -> str:
-    """A bundle's folder, or a file; the folder of a file that is named as every tokenizer is."""
+    """Return the name of a bundle's folder, or of a file; of a tokenizer.json, of its folder."""
     path = Path(value).absolute()
     return path.parent.name if path.name == "tokenizer.json" else path.stem
 
@@ -138,7 +138,7 @@ def _splitter(kind: str, value: str, name: str) -> Splitter:
 
 
 class _Counted(NamedTuple):
-    """All that was counted; figures: of single texts or of the file, as JSON values."""
+    """The counts. figures: of single texts or of the file, JSON values."""
 
     tally: Tally
     samples: list[Sample]
@@ -162,7 +162,7 @@ def _count_texts(texts: Iterable[str], splitters: list[Splitter]) -> _Counted:
 
 
 def _pieces(text: str) -> Iterable[str]:
-    """A text, or what a file of that name holds."""
+    """Return the text, or the pieces of the file of that name."""
     from tfx_transformer.data.corpus import read_documents
     from tfx_transformer.text.splitters import clean
 
@@ -185,7 +185,7 @@ def _count_column(
 
     columns = {"column": column}
     columns |= {"parallel": parallel} if parallel else {}
-    # An empty cell is a text of no tokens; but beside a text it does not say the same.
+    # An empty cell is a text of no tokens, but not the translation of a text.
     empty = () if parallel else ("column",)
     tables = stream_table(csv, columns, skip_bad_rows=skip_bad_rows, allow_empty=empty)
     total, sides = Tally(splitters), {role: Tally(splitters) for role in columns}

@@ -32,9 +32,9 @@ def words(
 
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
-        words (WORD): Words to draw.
-        no_space: Take them as words that begin a text.
-        picture (FILE.png): Picture to draw of them.
+        words (WORD): Words to compare.
+        no_space: Use the tokens of words at the beginning of a text, without a space before them.
+        picture (FILE.png): Picture to draw of their vectors.
     """
     from tfx_transformer.bundle import consistent_read
     from tfx_transformer.vectors import cosine, nearest, word_vectors
@@ -66,20 +66,20 @@ def documents(
     picture: Path | None = None,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Make vectors of the texts in a CSV: by their words, or by a bundle.
+    """Make vectors of the texts in a table: by their words, or by a bundle.
 
     Args:
         file (FILE.csv): Table with a document in each row.
         column (NAME): Column of the texts.
-        group (COLUMN): Column whose values get a colour each.
-        weighting: How words are weighed.
-        max_words: Words to count, the most frequent ones.
+        group (COLUMN): Column of groups; each gets a colour in the picture.
+        weighting: Weights of words: counts, or TF-IDF.
+        max_words: Most words to count, the most frequent ones.
         bundle (BUNDLE): Bundle that makes the vectors instead.
         save (FILE): File to write the vectors to: .npy or .csv.
         engine: Program that runs the model.
-        variant: TFLite file that runs. [the first that is there]
-        picture (FILE.png): Picture to draw of them.
-        reading: How the table is read where that cannot be found.
+        variant: TFLite file to run. [the first in the bundle]
+        picture (FILE.png): Picture to draw of the vectors.
+        reading: How to read the table, where that cannot be detected.
     """
     check_writable(picture=picture)
     check_vector_file(save)
@@ -113,7 +113,7 @@ def images(
     Args:
         path (FOLDER|FILE.csv): Images, as image_classification takes them.
         bundle (BUNDLE): Bundle whose encoder makes the vectors instead.
-        picture (FILE.png): Picture to draw of them.
+        picture (FILE.png): Picture to draw of the vectors.
     """
     import numpy as np
 
@@ -123,15 +123,15 @@ def images(
     check_writable(picture=picture)
     found = read_labelled_images(path)
     found = found.take(_spread(len(found)))
-    size, how, model = PIXELS, None, None
+    size, resizing, model = PIXELS, None, None
     if bundle:
         from tfx_transformer.models.saving import load
 
         model, _ = load(bundle)
         if not (size := model.config.image_size):
             raise InputError(f"{bundle} reads texts, not images.\n  Choose another bundle.")
-        how = model.config.image_resize
-    pixels = np.array([resize(read_image(file), size, how) for file in found.files])
+        resizing = model.config.image_resize
+    pixels = np.array([resize(read_image(file), size, resizing) for file in found.files])
     shown, method = pixels.reshape(len(pixels), -1), f"{size} x {size} pixels"
     if model is not None:
         from tfx_transformer.models.states import image_states
@@ -206,7 +206,7 @@ def attention(
         text: Text that the model reads.
         layer: Layer to show, from 1. [the mean of all]
         head: Head to show, from 1. [the mean of all]
-        picture (FILE.png): Picture to draw of it.
+        picture (FILE.png): Picture to draw of the attention.
     """
     import numpy as np
 
@@ -238,7 +238,7 @@ def attention(
 
 
 def _read_text(path: Path, text: str):
-    """The model and the tokenizer of a bundle, and the ids of a text."""
+    """Return the model and the tokenizer of a bundle, and the ids of a text."""
     from tfx_transformer import bundle
     from tfx_transformer.models.saving import load
     from tfx_transformer.models.states import text_ids
@@ -252,12 +252,12 @@ def _read_text(path: Path, text: str):
 def weights(
     bundle: Path, other: Path | None = None, /, *, picture: Path | None = None
 ) -> dict[str, Any]:
-    """List the weights of a bundle, or what changed from it to another.
+    """List the weights of a bundle, or their changes from it to another one.
 
     Args:
         bundle: Folder of a bundle, such as saved_models/en_ja.
         other (OTHER_BUNDLE): Bundle to compare it with.
-        picture (FILE.png): Picture to draw of them.
+        picture (FILE.png): Picture to draw of the weights.
     """
     from tfx_transformer.models.saving import load
     from tfx_transformer.models.states import weight_distance, weight_norms
@@ -295,7 +295,7 @@ def _draw_map(
     groups: Sequence[str] | None,
     title: str,
 ) -> list[float]:
-    """Print how much of the variance a map shows, and draw it if wanted."""
+    """Print and return the share of the variance that each axis of a map shows, and draw the map."""
     from tfx_transformer.vectors import principal_components
 
     points, share = principal_components(found)
@@ -309,13 +309,13 @@ def _draw_map(
 
 
 def _spread(count: int) -> list[int]:
-    """Row numbers of at most `DRAWN` rows, evenly spaced."""
+    """Return the numbers of at most `DRAWN` rows, from 0, evenly spaced."""
     return list(range(0, count, -(-count // DRAWN)))
 
 
 def _embedding_table(path: str):
-    """Return float32 (vocabulary, hidden_dim), read without building the model, and the
-    tokenizer."""
+    """Return the embedding table, float32 (vocabulary_size, hidden_dim), and the tokenizer, without
+    building the model."""
     import safetensors
 
     from tfx_transformer import bundle
@@ -329,7 +329,7 @@ def _embedding_table(path: str):
 
 
 def _check_counts(**counts: int | None) -> None:
-    """Raise if a number that was given is below 1."""
+    """Raise an InputError if a given number is below 1."""
     for name, count in counts.items():
         if count is not None and count < 1:
             raise InputError(f"--{name.replace('_', '-')} is {count}.\n  Expected 1 or more.")
