@@ -1,4 +1,4 @@
-"""What all tests share: quiet libraries, fixed seeds, patience on a busy machine, real data."""
+"""Settings and fixtures of all tests: quiet libraries, fixed seeds, shared bundles, real data."""
 
 import atexit
 import collections
@@ -31,7 +31,7 @@ from tfx_transformer import cli, flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# By which files a bundle is needed that takes half a minute or more to make.
+# Bundle that takes half a minute or more to make -> files that need it.
 NEEDED = {
     "trained": ("tests/test_cli.py", "tests/test_export.py", "tests/test_serve_translator.py"),
     "assistant": (
@@ -49,7 +49,7 @@ NEEDED = {
     ),
 }
 
-# What takes a minute begins first, longest first, so that both workers end at the same time.
+# Files that take a minute start first, longest first, so that both workers end at the same time.
 FIRST = (
     "tests/test_readme.py",
     *NEEDED["encoder_bundles"],
@@ -61,7 +61,7 @@ FIRST = (
     "tests/test_contributing.py",
 )
 
-# How long one example takes depends on what else the machine does.
+# Examples have no deadline: their time depends on the load of the machine.
 hypothesis.settings.register_profile("patient", deadline=None, max_examples=30)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("thorough" if ALL_TESTS else "patient")
@@ -82,16 +82,17 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_unconfigure() -> None:
-    """LiteRT logs from C++ while the process ends; pytest's summary is to be the last line.
+    """Discard LiteRT's C++ logs at the end of the process: pytest's summary stays the last line.
 
-    Registered last, so it runs first, and after pytest has given back the descriptors it captured.
+    The function is registered last, so it runs first, and after pytest has restored descriptors.
     """
     atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """`--dist loadfile`, but for files that need the same bundle, which is then made once.
+    """Return the scheduler of `--dist loadfile`, with all files of one bundle on one worker, which
+    makes the bundle once.
 
     Not `loadgroup`: with pytest 9.2 xdist (3.8) does not find its groups.
     """
@@ -111,7 +112,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.fixture(autouse=True)
 def seeds():
-    """Every test starts from the same random state, whatever ran before it and in which process."""
+    """Start every test from the same random state."""
     random.seed(1)
     np.random.seed(1)
     if "keras" in sys.modules:
@@ -120,8 +121,8 @@ def seeds():
 
 @pytest.fixture(autouse=True)
 def one_converter():
-    """The tests of a worker share one process of LiteRT's converter: TensorFlow starts there once
-    instead of for every file. Tests of the process itself import `export.converter`."""
+    """Share one process of LiteRT's converter among the tests of a worker: TensorFlow starts there
+    once instead of for every file. Tests of the process itself import `export.converter`."""
     export = sys.modules.get("tfx_transformer.export")
     if export is None or getattr(export.Converter, "shared", False):
         return
@@ -150,10 +151,11 @@ def one_converter():
 
 @pytest.fixture
 def command(monkeypatch, capsys, tmp_path):
-    """Runs the command in this process, in an empty folder: (status, output, errors).
+    """Return a function that runs the command in this process, in an empty folder, and returns
+    (status, output, errors).
 
-    `flags.hush` would send standard error elsewhere for the rest of the tests; processes of their
-    own test it in test_cli.py.
+    `flags.hush` would redirect standard error for all later tests; test_cli.py tests it in
+    processes of their own.
     """
     monkeypatch.setattr(flags, "hush", lambda: None)
     monkeypatch.chdir(tmp_path)
@@ -169,7 +171,7 @@ def command(monkeypatch, capsys, tmp_path):
 
 @pytest.fixture
 def bare(monkeypatch):
-    """Recipes make no exports, and pictures of one pixel: both take longer than training."""
+    """Make recipes skip exports and draw pictures of one pixel: both take longer than training."""
     from matplotlib.figure import Figure
     from PIL import Image
 
@@ -182,8 +184,8 @@ def bare(monkeypatch):
 
 @pytest.fixture
 def fitted(monkeypatch):
-    """Runs a recipe up to `fit`; returns the model and what `fit` is given: {"x": one epoch,
-    "validation_data": …}."""
+    """Return a function that runs a recipe up to `fit`, and returns the model and the arguments of
+    `fit`: {"x": one epoch, "validation_data": …}."""
     import keras
 
     class Fitted(Exception):
@@ -204,7 +206,8 @@ def fitted(monkeypatch):
 
 @pytest.fixture
 def converted(monkeypatch, tmp_path):
-    """Runs the lines of Python that a message advises; returns the file that they write."""
+    """Return a function that runs the lines of Python in a message, and returns the file they
+    write."""
 
     def run(message: str) -> Path:
         lines = [line.removeprefix("  ") for line in message.split("\n")]
@@ -220,7 +223,7 @@ def converted(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real data beside the repository."""
+    """Return the folder of real data next to the repository; skip the test if it is absent."""
     folder = ROOT.parent / "shared" / "data"
     if not folder.is_dir():
         pytest.skip("no shared/data beside the repository")

@@ -1,8 +1,8 @@
-"""The marker of tests that only `make test-all` runs, because they take long.
+"""The marker of slow tests, which only `make test-all` runs.
 
-`@pytest.mark.slow` leaves out a test, `@pytest.mark.slow(but=["a", "b"])` all its variants but
-these: the default run tries each claim once, and ALL_TESTS=1 tries every variant. A variant's name
-is what `pytest -v` shows in brackets.
+`@pytest.mark.slow` skips a test, `@pytest.mark.slow(but=["a", "b"])` all its variants except these:
+the default run tests each claim once, ALL_TESTS=1 tests every variant. A variant's name is the one
+in brackets of `pytest -v`.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ ALL_TESTS = bool(os.environ.get("ALL_TESTS"))
 
 
 def leave_out(items: Iterable[pytest.Item]) -> set[str]:
-    """Skip the slow ones, unless all are wanted; return the variants that `but` names and that do
-    not exist."""
+    """Skip slow tests, unless ALL_TESTS is set; return the names in `but` that no variant has."""
     named, found = set(), set()
     for item in items:
         if item.get_closest_marker("slow") is None:

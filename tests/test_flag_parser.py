@@ -138,7 +138,7 @@ def test_a_file_of_settings_is_replaced_by_flags(tmp_path):
         ('{"shape": "\\ud800"}', "s.yaml, shape: the text holds a NUL character, or half"),
         ("shape: {a: 1}", "s.yaml, shape: this is a table, or a list in a list"),
         (BOMB, "s.yaml, shape: this is a table, or a list in a list"),
-        ("shape: [" + "x," * 40_000 + "x]", "JSON is expected of more than 65,536 characters"),
+        ("shape: [" + "x," * 40_000 + "x]", "a text of more than 65,536 characters must be JSON"),
         ("x" * 1024 * 1025, "larger than any file of settings"),
     ],
 )

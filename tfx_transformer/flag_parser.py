@@ -23,10 +23,10 @@ from tfx_transformer.errors import InputError
 # Sections of a docstring that describe parameters; each is a group of `--help`.
 GROUPS = ("Data arguments", "Model arguments", "Training arguments", "Result arguments")
 
-# What stands for a value in `--help`.
+# The placeholders of values in `--help`.
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
-# A parameter in a docstring, and what its value looks like: `csv (FILE.csv)`.
+# A parameter in a docstring, and the placeholder of its value: `csv (FILE.csv)`.
 _NAMED = re.compile(r"\*?(?P<name>\w+)(?: \((?P<metavar>.+)\))?")
 
 _MAX_SETTINGS_BYTES = 1024 * 1024
@@ -34,7 +34,7 @@ _MAX_YAML = 64 * 1024  # which takes up to a second; JSON is read a hundred time
 
 
 class Kinds(NamedTuple):
-    """A command of several kinds, such as `vectors words`: what it does, and their functions."""
+    """A command of several kinds, such as `vectors words`: its summary, and a function for each."""
 
     summary: str
     functions: Mapping[str, Callable[..., Any]]
@@ -44,13 +44,13 @@ class FlagParser(argparse.ArgumentParser):
     """An argument parser that raises `InputError` and names the nearest flag.
 
     Attributes:
-        is_verb: refuse what is unknown at once, as the parser of a whole command does.
+        is_verb: True if unknown arguments are refused at once, as by the parser of a whole command.
     """
 
     is_verb = False
 
     def error(self, message: str) -> NoReturn:
-        """Raise what is wrong, with the command that lists the flags."""
+        """Raise an InputError with the message, and the command that lists the flags."""
         hint = f"See: {self.prog} --help"
         unknown = message.partition("unrecognized arguments: ")[2].split()
         if unknown and unknown[0].startswith("--"):
@@ -61,9 +61,9 @@ class FlagParser(argparse.ArgumentParser):
         raise InputError(f"{message}.\n  {hint}")
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore
-        """Return what was parsed and what is unknown; of a verb nothing may be.
+        """Return the parsed values and the unknown arguments; a verb raises if there are any.
 
-        `argparse` gives a list of texts what stands before the first flag only.
+        `argparse` puts only texts before the first flag into a list of texts; `_place` adds others.
         """
         parsed, unknown = super().parse_known_args(args, namespace)
         if self.is_verb and not any(text.startswith("-") for text in unknown):
@@ -73,7 +73,7 @@ class FlagParser(argparse.ArgumentParser):
         return parsed, unknown
 
     def _place(self, parsed: argparse.Namespace, texts: list[str]) -> list[str]:
-        """Give texts to the arguments without a flag that may have more; return what is left."""
+        """Give texts to the arguments without a flag that take more; return the remaining texts."""
         for action in self._actions:
             if action.nargs == "?" and not action.option_strings and texts:
                 if getattr(parsed, action.dest) is action.default:
@@ -89,10 +89,10 @@ class FlagParser(argparse.ArgumentParser):
 def make_parser(function: Callable[..., Any], prog: str) -> FlagParser:
     """Return the parser of a recipe, with one flag for each parameter of its function.
 
-    Flags must be written out: an abbreviation would change its meaning when a flag is added.
+    Flags have no abbreviations: these would change their meaning when a flag is added.
 
     Args:
-        function: see `add_arguments`; the docstring of its module shows its commands.
+        function: see `add_arguments`; the docstring of its module is the description.
         prog: the command, as it is typed.
     """
     module = inspect.getmodule(function)
@@ -109,13 +109,13 @@ def make_parser(function: Callable[..., Any], prog: str) -> FlagParser:
 
 
 def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[FlagParser]:
-    """Add a verb to those of a command, and return its parsers: its own, and those of its kinds.
+    """Add a verb to a command, and return its parsers: its own, and those of its kinds.
 
-    What is parsed has an attribute `function`: the one to call with `bind`.
+    The parsed namespace has an attribute `function`, which `bind` calls.
 
     Args:
         verbs: made by `add_subparsers`.
-        action: see `add_arguments`; the beginning of its docstring says what it does.
+        action: see `add_arguments`; the first paragraph of its docstring is the description.
     """
     if isinstance(action, Kinds):
         parser = verbs.add_parser(name, help=action.summary, description=action.summary)
@@ -132,7 +132,7 @@ def add_verb(verbs: Any, name: str, action: Callable[..., Any] | Kinds) -> list[
 
 
 def _synopsis(parser: FlagParser) -> str:
-    """Return the positional arguments and required flags of a command, as its usage shows them."""
+    """Return the usage of a command: its positional arguments and required flags."""
     shown = []
     for action in parser._actions:
         if not action.option_strings:
@@ -155,8 +155,8 @@ def add_arguments(parser: FlagParser, function: Callable[..., Any]) -> None:
     order of the command line.
 
     The help of an argument is the parameter's description in the docstring, and its default.
-    `name (FILE.csv): …` in the docstring also says what a value looks like, where that is not its
-    choices. Parameters of one of the sections `GROUPS` make a group.
+    `name (FILE.csv): …` in the docstring also gives the placeholder of a value without choices.
+    Parameters of one of the sections `GROUPS` make a group.
     """
     described = _describe(function)
     groups: dict[str, Any] = {}
@@ -188,7 +188,7 @@ def add_arguments(parser: FlagParser, function: Callable[..., Any]) -> None:
 
 
 def bind(parsed: argparse.Namespace) -> Callable[[], Any]:
-    """Return the call of the function of a verb with what was parsed."""
+    """Return a call of the function of a verb with the parsed arguments."""
     arguments, keywords = arguments_of(parsed.function, parsed)
     return functools.partial(parsed.function, *arguments, **keywords)
 
@@ -196,7 +196,7 @@ def bind(parsed: argparse.Namespace) -> Callable[[], Any]:
 def arguments_of(
     function: Callable[..., Any], parsed: argparse.Namespace
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments and the keyword arguments of a function, of what its parser parsed."""
+    """Return the positional and the keyword arguments of a function, from its parsed namespace."""
     arguments: list[Any] = []
     keywords: dict[str, Any] = {}
     hints = typing.get_type_hints(function)
@@ -217,7 +217,7 @@ def arguments_of(
 
 
 def _is_group(kind: Any) -> TypeGuard[type]:
-    """Return True of a dataclass: its fields are flags."""
+    """Return True for a dataclass: its fields are flags."""
     return dataclasses.is_dataclass(kind)
 
 
@@ -229,13 +229,13 @@ def _value(parsed: argparse.Namespace, name: str) -> Any:
 def parse(
     function: Callable[..., Any], parser: FlagParser, arguments: Sequence[str]
 ) -> tuple[dict[str, Any], argparse.Namespace]:
-    """Return the keyword arguments for a function, and all that was parsed.
+    """Return the keyword arguments for a function, and the parsed namespace.
 
-    What the command line says replaces what the file of `--config` says, and that the defaults.
+    The command line replaces values of the file of `--config`, and these replace the defaults.
 
     Raises:
-        InputError: a flag is unknown, a value has another type or is not one of the choices, or the
-            file of settings cannot be read.
+        InputError: a flag is unknown, a value has the wrong type or is not one of the choices, or
+            the settings file cannot be read.
     """
     names = list(inspect.signature(function).parameters)
     config = FlagParser(prog=parser.prog, add_help=False, allow_abbrev=False)
@@ -249,7 +249,7 @@ def parse(
 
 
 def read_settings(file: str | Path) -> dict[str, Any]:
-    """Return the settings in a YAML or JSON file, such as the one that every run leaves.
+    """Return the settings in a YAML or JSON file, such as the `settings.json` of a run.
 
     Raises:
         InputError: the file is missing, larger than 1 MiB, or not a table of names and values.
@@ -259,7 +259,10 @@ def read_settings(file: str | Path) -> dict[str, Any]:
     path = Path(file)
     try:
         if path.stat().st_size > _MAX_SETTINGS_BYTES:
-            raise InputError(f"{path} is larger than any file of settings (1 MiB).")
+            raise InputError(
+                f"{path} is larger than any file of settings (1 MiB).\n"
+                "  Name a YAML or JSON file, such as runs/<name>/settings.json of an earlier run."
+            )
         settings = _read_value(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(
@@ -279,21 +282,25 @@ def read_settings(file: str | Path) -> dict[str, Any]:
 
 
 def _read_value(text: str) -> Any:
-    """The value of a JSON or YAML text; ValueError and others if it is neither."""
+    """Return the value of a JSON or YAML text; raise a ValueError or YAMLError if it is neither."""
     import yaml
 
     try:
         return json.loads(text)
     except ValueError:
         if len(text) > _MAX_YAML:
-            raise ValueError(f"JSON is expected of more than {_MAX_YAML:,} characters") from None
+            raise ValueError(f"a text of more than {_MAX_YAML:,} characters must be JSON") from None
         return yaml.safe_load(text)
 
 
 def _as_arguments(
     file: Path, settings: Mapping[str, Any], parser: FlagParser, names: Sequence[str]
 ) -> list[str]:
-    """Return settings as the command line would spell them; the parser has accepted them."""
+    """Return settings as arguments of a command line that the parser accepts.
+
+    Raises:
+        InputError: a setting is unknown, or its value is refused.
+    """
     arguments = []
     for key, value in settings.items():
         name = str(key).replace("-", "_")
@@ -320,20 +327,19 @@ def _as_arguments(
 
 
 def _check_value(where: str, value: Any) -> None:
-    """Raise if a setting is not a value, or a list of values, that a command line can hold."""
+    """Raise an InputError unless a setting is a value, or a list of values, for a command line."""
     values = value if isinstance(value, list) else [value]
     if any(isinstance(item, list | dict | set | bytes) for item in values):
         raise InputError(f"{where}: this is a table, or a list in a list.\n  Expected a value.")
     for text in values:
         if isinstance(text, str) and ("\0" in text or re.search("[\ud800-\udfff]", text)):
             raise InputError(
-                f"{where}: the text holds a NUL character, or half a character.\n"
-                "  Write it without."
+                f"{where}: the text has a NUL character or a lone surrogate.\n  Remove it."
             )
 
 
 class _Description(NamedTuple):
-    """The description of a parameter: its section, what a value looks like, and its text."""
+    """The description of a parameter: its section, the placeholder of its value, and its text."""
 
     section: str = ""
     metavar: str | None = None
@@ -417,7 +423,7 @@ def _add_flag(group: Any, name: str, kind: Any, default: Any, described: _Descri
 
 
 def _without_none(kind: Any) -> tuple[Any, bool]:
-    """Return the type of a value, and True if the parameter may be of several, such as None."""
+    """Return the first type of a union that is not None, or its sequence; and True for a union."""
     if not (isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union):
         return kind, False
     parts = [part for part in typing.get_args(kind) if part is not type(None)]
@@ -425,13 +431,13 @@ def _without_none(kind: Any) -> tuple[Any, bool]:
 
 
 def _is_sequence(kind: Any) -> bool:
-    """Return True of `Sequence[str]` and the like."""
+    """Return True for `Sequence[str]` and the like."""
     origin = typing.get_origin(kind)
     return isinstance(origin, type) and issubclass(origin, Sequence)
 
 
 def _named_choices(kind: Any) -> tuple[str, ...]:
-    """Return the choices of `Sequence[tuple[Literal[choices], value]]`, and of others nothing."""
+    """Return the choices of `Sequence[tuple[Literal[choices], value]]`; () for other types."""
     if not _is_sequence(kind):
         return ()
     first, *_ = *typing.get_args(typing.get_args(kind)[0]), None
@@ -439,14 +445,14 @@ def _named_choices(kind: Any) -> tuple[str, ...]:
 
 
 def _path(text: str) -> Path:
-    """Return the path of a file that has to be named."""
+    """Return the path in a text; raise if the text is empty."""
     if not text:
         raise argparse.ArgumentTypeError("expected the name of a file")
     return Path(text)
 
 
 def _optional(kind: type, default: Any) -> Callable[[str], Any]:
-    """Return a conversion that takes an empty text for no value."""
+    """Return a conversion of a text to `kind`; an empty text gives the default."""
 
     def convert(text: str) -> Any:
         return kind(text) if text else default

@@ -21,7 +21,7 @@ from tfx_transformer.renamed import old_names
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = old_names(__name__, {"guarded": "run_action", "muted": "silence"})
 
-# What the system says where nothing can be written, in the words that all libraries repeat.
+# Messages of the system when nothing can be written, which all libraries repeat.
 _NO_ROOM = (
     "No space left on device",
     "Disk quota exceeded",
@@ -30,22 +30,22 @@ _NO_ROOM = (
     "Permission denied",
 )
 
-# What TensorFlow says.
+# Messages of TensorFlow.
 _NO_MEMORY = ("OOM when allocating tensor", "failed to allocate memory")
 
 # Packages whose modules have other names.
 _PACKAGES = {"PIL": "pillow", "ai_edge_litert": "ai-edge-litert", "litert_lm": "litert-lm"}
 _OURS = "tfx_transformer"
 
-# Seconds after which a signal that somebody caught is raised again.
+# Seconds after which the exception of a signal is raised again, in case it was caught.
 _AGAIN = 0.2
 
 
 def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> None:
     """Call `main` with the flags of the command line, and exit.
 
-    Every parameter of `main` has a default, and its flag sets it: see `flag_parser`. `--config
-    FILE` sets those of a YAML or JSON file, such as `runs/<name>/settings.json`.
+    Every parameter of `main` has a default and a flag: see `flag_parser`. `--config FILE` reads
+    values from a YAML or JSON file, such as `runs/<name>/settings.json`.
     """
     from tfx_transformer import wording
     from tfx_transformer.flag_parser import make_parser, parse
@@ -59,7 +59,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
             "--config",
             metavar="FILE",
             help="YAML or JSON file of settings, such as runs/<name>/settings.json of a run to "
-            "repeat; flags replace what it says",
+            "repeat; flags replace its values.",
         )
         add_common_flags(parser)
         add_language_flag(parser)
@@ -73,7 +73,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
 
 
 def _command(main: Callable[..., Any]) -> str:
-    """Return how the command of a recipe is typed, for its messages."""
+    """Return the command of a recipe as the user types it, for messages."""
     module = inspect.getmodule(main)
     file = getattr(module, "__file__", None)
     if file is None:
@@ -89,7 +89,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
     """Add `--json` and `--debug`, which every command has.
 
     Args:
-        again: they may stand before the name of a kind too; what is given there stays.
+        again: the parser is of a kind, such as `words` of `vectors`; flags before its name count.
     """
     default = argparse.SUPPRESS if again else False
     for flag, text in (
@@ -100,7 +100,7 @@ def add_common_flags(parser: argparse.ArgumentParser, *, again: bool = False) ->
 
 
 def add_language_flag(parser: argparse.ArgumentParser, *, again: bool = False) -> None:
-    """Add `--language`, which every command of this package has, but not `run.pyz`."""
+    """Add `--language`, which every command has except `run.pyz`."""
     from tfx_transformer.wording import LANGUAGES
 
     parser.add_argument(
@@ -112,11 +112,10 @@ def add_language_flag(parser: argparse.ArgumentParser, *, again: bool = False) -
 
 
 def run_action(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
-    """Runs a command and exits: 0 if it went well, 2 with one message on bad input, 130 after
-    SIGINT, 143 after SIGTERM.
+    """Run a command and exit: 0 on success, 2 with one message on bad input, 130 after SIGINT, 143
+    after SIGTERM, 1 after a fault of the program.
 
-    With `--json` the action's result is printed as JSON, and everything else it prints goes to
-    standard error.
+    With `--json` the action's result is printed as JSON; its other output goes to standard error.
     """
     if not chosen.debug:
         hush()
@@ -141,7 +140,7 @@ def run_action(action: Callable[[], Any], chosen: argparse.Namespace) -> None:
 
 
 def _report(error: BaseException) -> tuple[str, int]:
-    """The message and the exit status that an exception ends a command with."""
+    """Return the message and the exit status for an exception that ends a command."""
     if isinstance(error, KeyboardInterrupt):
         return "\nInterrupted.", 130
     if isinstance(error, InputError):
@@ -153,14 +152,14 @@ def _report(error: BaseException) -> tuple[str, int]:
     if any(text in str(error) for text in _NO_ROOM):
         return (
             f"a file could not be written or read: {error}\n"
-            "  Make room, or start where you may write. Then repeat the command."
+            "  Make room, or change to a folder where you may write. Then repeat the command."
         ), 2
     if isinstance(error, MemoryError) or any(text in str(error) for text in _NO_MEMORY):
         return (
             "there is not enough memory.\n"
             "  Make batches, lengths, the model or the input smaller, or close other programs."
         ), 2
-    if isinstance(error, OSError) and error.strerror:  # of the system, not of this program
+    if isinstance(error, OSError) and error.strerror:  # the system's fault, not this program's
         name = os.fsdecode(error.filename) if isinstance(error.filename, str | bytes) else ""
         where = f"{name[:200]}: " if name else ""
         return f"{where}{error.strerror}.\n  Check the files that the command names.", 2
@@ -172,10 +171,9 @@ def _report(error: BaseException) -> tuple[str, int]:
 
 @contextlib.contextmanager
 def _terminable():
-    """End the block on SIGTERM or SIGINT as an exception does, so that temporary folders are
-    removed.
+    """End the block by an exception on SIGTERM or SIGINT, so that temporary folders are removed.
 
-    Destructors, and TensorFlow as it traces a function, catch whatever is raised in them. So it is
+    Destructors, and TensorFlow's tracing of functions, catch all exceptions. So the exception is
     raised again, five times a second, until the block is being left.
     """
     if threading.current_thread() is not threading.main_thread():
@@ -211,7 +209,7 @@ def _terminable():
     try:
         yield
     except Exception:
-        if raised:  # what became of it
+        if raised:  # this exception follows from the signal
             raise raised[0] from None
         raise
     else:
@@ -226,14 +224,14 @@ def _terminable():
 
 
 def hush() -> None:
-    """No log lines of TensorFlow or LiteRT and no warnings of libraries; before their import.
+    """Silence the logs of TensorFlow and LiteRT and the warnings of libraries, before their import.
 
-    They write from C++ to file descriptor 2, so that goes nowhere and Python's own standard error
-    keeps a copy of the descriptor.
+    Their C++ code writes to file descriptor 2, so this is redirected to the null device, and
+    Python's standard error gets a copy of the descriptor.
     """
     import warnings
 
-    # A command within a command has the console of the outer one: descriptor 2 leads nowhere there.
+    # A command within a command has the console of the outer one, with the copy of the descriptor.
     stream = sys.stderr.stream if isinstance(sys.stderr, Console) else sys.stderr
     if isinstance(stream, _Hushed):
         return
@@ -244,18 +242,18 @@ def hush() -> None:
 
 
 def quiet_environment() -> None:
-    """TensorFlow logs nothing from C++, unless the user's environment says what it is to log;
-    before its import. What goes wrong is raised all the same."""
+    """Silence TensorFlow's C++ logs before its import, unless the user's environment sets their
+    level. Errors are raised as before."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not os.path.exists("/dev/nvidiactl"):
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # or TensorFlow reports their absence
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # else TensorFlow reports missing GPUs
 
 
 @contextlib.contextmanager
 def starting_keras() -> Iterator[None]:
-    """Around an import of Keras: the first one, which starts TensorFlow, logs nothing from C++, nor
-    later below errors, unless the user has said what it is to log. A command says that it starts,
-    since that takes seconds."""
+    """Wrap an import of Keras: the first one, which starts TensorFlow, is silenced, and later logs
+    show only errors, unless the user has set a level. A command reports the start, which takes
+    seconds."""
     if "keras" in sys.modules or "tensorflow" in sys.modules:
         yield
         return
@@ -266,12 +264,12 @@ def starting_keras() -> Iterator[None]:
     with silence():
         yield
     if "tensorflow" in sys.modules:
-        sys.modules["tensorflow"].get_logger()  # in a notebook its first call chooses a level
+        sys.modules["tensorflow"].get_logger()  # in a notebook the first call sets a level
         logger.setLevel(level)
 
 
 class _Hushed(io.TextIOWrapper):
-    """Python's standard error while descriptor 2 leads nowhere."""
+    """Python's standard error while descriptor 2 is redirected to the null device."""
 
 
 _muting = threading.Lock()
@@ -281,15 +279,15 @@ _unmuted = -1  # a copy of file descriptor 2 from before the first of them
 
 @contextlib.contextmanager
 def silence():
-    """Discards what libraries write to standard error from C++ while they start up.
+    """Discard the output of C++ code to standard error while libraries start.
 
-    File descriptor 2 belongs to the whole process: the first of several threads leads it nowhere,
-    the last one restores it.
+    File descriptor 2 belongs to the whole process: the first of several threads redirects it to the
+    null device, the last one restores it.
     """
     global _muters, _unmuted
     with _muting:
         if not _muters:
-            _unmuted = _lead_nowhere()
+            _unmuted = _redirect_to_null()
         _muters += 1
     try:
         yield
@@ -301,8 +299,8 @@ def silence():
                 os.close(_unmuted)
 
 
-def _lead_nowhere() -> int:
-    """A copy of file descriptor 2, which leads nowhere from now on; -1 if it is closed."""
+def _redirect_to_null() -> int:
+    """Redirect file descriptor 2 to the null device; return a copy of it, or -1 if it is closed."""
     if sys.stderr is not None:
         sys.stderr.flush()
     try:

@@ -295,7 +295,7 @@ def _draw_map(
     groups: Sequence[str] | None,
     title: str,
 ) -> list[float]:
-    """Print and return the share of the variance that each axis of a map shows, and draw the map."""
+    """Print and return the share of the variance that each axis of a map shows; draw the map."""
     from tfx_transformer.vectors import principal_components
 
     points, share = principal_components(found)
