@@ -138,10 +138,10 @@ def report_of(run, bundle, scores):
         assert f"--{name.replace('_', '-')}" in page.text()
     assert settings
     read = json.loads((run / "data.json").read_text("utf-8"))
-    parts = page.rows("What was read")
+    parts = page.rows("Data of the run")
     counts = [next(p[key] for key in ("rows", "images", "blocks") if key in p) for p in read]
     assert [cells[0] for cells in parts.values()] == [f"{count:,}" for count in counts]
-    exports = [rows for name, rows in page.tables.items() if name.startswith("The same model")]
+    exports = [rows for name, rows in page.tables.items() if name.startswith("The model in each")]
     for file in bundle.glob("*.tflite") if exports else ():
         (row,) = (row for row in exports[0] if row[0].endswith(file.name))
         size = file.stat().st_size

@@ -125,7 +125,7 @@ def test_the_best_of_the_simpler_methods_is_the_one_to_beat():
     assert (found.baseline, found.verdict) == ("majority", "worse")
     text = " ".join(found.sentences("en"))
     assert text.startswith("Worse than always giving the most frequent label by 20.0 points")
-    assert "Add rows, or begin with a pre-trained encoder (--base hf://a/b)." in text
+    assert "Add rows, or start from a pre-trained encoder (--base hf://a/b)." in text
 
 
 def test_the_sentences_of_a_better_model():
@@ -155,7 +155,7 @@ def test_several_labels_have_no_simpler_method():
     assert found.sentences("en") == [
         f"Exact match of all labels: 75.0 % (95 %: {100 * low:.1f} to {100 * high:.1f}) on 400 "
         "held-out rows.",
-        "No simpler method was measured where a row has several labels.",
+        "There is no baseline for rows with several labels.",
     ]
 
 
@@ -225,7 +225,7 @@ def test_the_language_is_of_the_flag_the_variable_or_the_locale(monkeypatch):
     assert wording.language() == "en"
     monkeypatch.setenv("TFX_LANGUAGE", "ja")
     assert wording.language() == "ja"
-    monkeypatch.setattr(wording, "_chosen", None)
+    monkeypatch.setattr(wording, "_language", None)
     wording.use("en")
     assert wording.language() == "en"
     wording.use(None)

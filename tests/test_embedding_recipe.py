@@ -150,7 +150,7 @@ def test_the_folders_hold_what_they_should(finished, path):
 
 def test_the_report(finished, path):
     folder, result = finished
-    scores = {"partners found": f"{100 * result['scores']['found']:.1f} %"}
+    scores = {"retrieval accuracy": f"{100 * result['scores']['found']:.1f} %"}
     page = report_of(folder / "runs" / "mine", path, scores)
     pairs = pandas.read_csv(folder / "runs" / "mine" / "pairs.csv")
     assert (pairs["rank"] == 1).mean() == pytest.approx(result["scores"]["found"], abs=1e-4)

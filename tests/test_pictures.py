@@ -515,7 +515,7 @@ def test_pictures_speak_the_language_of_the_report(monkeypatch):
         ]
 
     english = drawn()
-    monkeypatch.setattr(wording, "_chosen", "ja")
+    monkeypatch.setattr(wording, "_language", "ja")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a glyph that is missing
         japanese = drawn()

@@ -188,7 +188,7 @@ def test_the_report(finished, path):
     folder, result = finished
     scores = {"bits per byte (lower is better)": f"{result['scores']['bits_per_byte']:.3f}"}
     page = report_of(folder / "runs" / "mine", path, scores)
-    assert "How the model continues held-out texts." in page.text()
+    assert "The model's continuations of held-out texts." in page.text()
 
 
 def test_the_model_is_a_plain_decoder(path):

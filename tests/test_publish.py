@@ -282,8 +282,8 @@ def test_the_card_says_what_a_reader_asks(config, tmp_path, monkeypatch):
         "(temperature 0.8): the expected calibration error is 2.0 %, and was 10.0 % before.",
         "| model.tflite | 1.25 MB | 1.2 |",
         "- epochs: 3\n- seconds: 12.5\n- learning_rate: 0.002",
-        "It began with org/bert",
-        "None is stated.",
+        "Its base is org/bert",
+        "No licence is stated.",
     ):
         assert text in card, text
     monkeypatch.setenv("TFX_LANGUAGE", "ja")

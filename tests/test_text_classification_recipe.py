@@ -555,7 +555,7 @@ def test_the_loop_after_the_first_model(recipe, path, corrected, held_out, capsy
     page = Page(Path("runs/second/report.html"))
     sentences = result["conclusion"]["sentences"]["en"]
     assert all(sentence in page.text() for sentence in sentences[:2])
-    beside = page.rows("This model and the one it began with")
+    beside = page.rows("This model and its base")
     assert list(beside) == ["before: mine", "now: second", "difference"]
     assert beside["before: mine"][0] == f"{100 * found['old']:.1f} %"
     assert sentences[0] in Path("saved_models/second/README.md").read_text("utf-8")

@@ -1,7 +1,7 @@
-"""Texts that people read at the end of a run, in English and in Japanese: one table.
+"""The texts at the end of a run and of model cards, in English and in Japanese: one table.
 
-The language is that of `--language`, else of the environment variable TFX_LANGUAGE, else Japanese
-where the locale is (LC_ALL, LC_MESSAGES or LANG), else English. Messages of errors are English.
+The language is given by `--language`, else by the environment variable TFX_LANGUAGE; else it is
+Japanese if the locale (LC_ALL, LC_MESSAGES or LANG) is, else English. Error messages are English.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "token_f1": ("token F1", "トークンF1"),
     "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
     "perplexity": ("perplexity", "パープレキシティ"),
-    # Simpler methods.
+    # Baselines.
     "majority": ("always giving the most frequent label", "常に最多のラベルを返す方法"),
     "tfidf": (
         "a linear model (TF-IDF + logistic regression)",
@@ -43,7 +43,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "pixels": (
         "a linear model (logistic regression on pixels)",
-        "線形モデル（画素のロジスティック回帰）",
+        "線形モデル（ピクセル値のロジスティック回帰）",
     ),
     "mean": ("always giving the mean of the training rows", "常に学習データの平均を返す方法"),
     "ridge": (
@@ -52,7 +52,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "tfidf_cosine": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
     "dictionary": (
-        "a dictionary of what is marked in the training",
+        "a dictionary of the training spans",
         "学習データの語句をそのまま探す辞書",
     ),
     "linear_words": (
@@ -105,16 +105,17 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{other}に対して{score}でした（{held_out}）。",
     ),
     "no baseline": (
-        "No simpler method was measured for this task: compare samples of what it writes.",
-        "この課題では、より単純な手法との比較をしていません。出力例を見て判断してください。",
+        "This task has no baseline: judge the model by samples of its output.",
+        "このタスクにはベースラインがありません。出力例を見て判断してください。",
     ),
     "no baseline of labels": (
-        "No simpler method was measured where a row has several labels.",
-        "1行に複数のラベルがある場合は、より単純な手法との比較をしていません。",
+        "There is no baseline for rows with several labels.",
+        "1行に複数のラベルがあるデータにはベースラインがありません。",
     ),
     "no baseline of a base": (
-        "It is a base to fine-tune: the task it is fine-tuned for shows what it is worth.",
-        "これはファインチューニング用の土台です。真価はファインチューニング後の課題で測られます。",
+        "This is a base to fine-tune: judge it by the score on the task after fine-tuning.",
+        "これはファインチューニング用のベースモデルです。"
+        "ファインチューニング後のタスクで評価してください。",
     ),
     "points": ("{number} points", "{number}ポイント"),
     # A model and the one it was trained further from.
@@ -151,16 +152,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "take the simple": ("take {baseline}", "{baseline}を使うか"),
     "more rows": ("add rows", "データを増やすか"),
     "other base": (
-        "begin with a pre-trained encoder (--base {base})",
-        "事前学習済みエンコーダー（--base {base}）から始めてください",
+        "start from a pre-trained encoder (--base {base})",
+        "事前学習済みエンコーダ（--base {base}）から始めてください",
     ),
     "other settings": (
         "train with other settings (--learning-rate, --epochs)",
         "学習率やエポック数（--learning-rate、--epochs）を変えて学習し直してください",
     ),
     "hold out more": (
-        "Few rows are held out, so the score is uncertain: hold out more (--share) or give a file "
-        "of their own (--validation).",
+        "Few rows are held out, so the score is uncertain: hold out more (--share) or give a "
+        "validation file (--validation).",
         "検証用データが少ないため、この値は不確かです。--share で割合を増やすか、"
         "--validation で検証用のファイルを指定してください。",
     ),
@@ -169,10 +170,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task classification": ("labels its input", "入力にラベルを付ける"),
     "card task embedding": ("turns texts into vectors", "テキストをベクトルに変換する"),
     "card task masked": ("fills in hidden tokens", "隠されたトークンを予測する"),
-    "card task other": ("answers its input", "入力に答える"),
-    "card task regression": ("gives a text a number", "テキストから数値を予測する"),
+    "card task other": ("answers its input", "入力に応答する"),
+    "card task regression": ("predicts a number for a text", "テキストから数値を予測する"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
-    "card task tagging": ("marks stretches of a text", "文中の語句に印を付ける"),
+    "card task tagging": ("marks spans of a text", "文中のスパン（固有表現など）を抽出する"),
     "card layer": ("{layers} layer", "{layers}層"),
     "card layers": ("{layers} layers", "{layers}層"),
     "card head": ("{heads} head", "ヘッド数{heads}"),
@@ -180,7 +181,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card summary": (
         "A Transformer that {task}, {parameters:,} parameters: {depth} of {width}, {heads}, "
         "{reads}.",
-        "{task}Transformerモデルです。パラメーター数は{parameters:,}"
+        "{task}Transformerモデルです。パラメータ数は{parameters:,}"
         "（{depth}、幅{width}、{heads}、{reads}）。",
     ),
     "card reads texts": (
@@ -189,12 +190,12 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "card reads images": (
         "images of {size} x {size} as {vectors:,} vectors",
-        "{size} x {size}画素の画像を{vectors:,}個のベクトルとして処理",
+        "{size} x {size}ピクセルの画像を{vectors:,}個のベクトルとして処理",
     ),
     "card usage": ("Use", "使い方"),
     "card shell": (
-        "Run it where this folder is, without TensorFlow:",
-        "このフォルダーで、TensorFlowなしで実行できます:",
+        "Run it in this folder, without TensorFlow:",
+        "このフォルダで、TensorFlowなしで実行できます:",
     ),
     "card base usage": (
         "Fine-tune it: `tfx-transformer run text_classification --csv table.csv --base {path}`",
@@ -204,16 +205,16 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card phone": (
         "On a phone, in a browser or on a microcontroller: `model.tflite` and `model.int8.tflite` "
         "run in LiteRT; the tokenizer is in `tokenizer.json`.",
-        "スマートフォンやブラウザーでは、`model.tflite`と`model.int8.tflite`をLiteRTで実行します。"
-        "トークナイザーは`tokenizer.json`です。",
+        "スマートフォン、ブラウザ、マイコンでは、`model.tflite`と`model.int8.tflite`をLiteRTで"
+        "実行します。トークナイザは`tokenizer.json`です。",
     ),
     "card litertlm": (
-        "`model.litertlm` holds the model and its tokenizer for LiteRT-LM.",
-        "`model.litertlm`はモデルとトークナイザーをまとめたLiteRT-LM用のファイルです。",
+        "`model.litertlm` has the model and its tokenizer for LiteRT-LM.",
+        "`model.litertlm`はモデルとトークナイザをまとめたLiteRT-LM用のファイルです。",
     ),
     "card labels": ("Labels", "ラベル"),
     "card target": (
-        "It predicts `{column}`, whose training rows have mean {mean} and standard deviation "
+        "It predicts `{column}`. In the training rows its mean is {mean}, its standard deviation "
         "{deviation}.",
         "`{column}`を予測します（学習データの平均{mean}、標準偏差{deviation}）。",
     ),
@@ -231,7 +232,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "card limits": ("Intended use and limits", "想定する用途と限界"),
     "card use causal": (
-        "Meant to write or answer texts like those of its training.",
+        "Meant to continue or answer texts like those of its training.",
         "学習データに近い文章の生成や応答を想定しています。",
     ),
     "card use classification": (
@@ -244,14 +245,14 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "card use masked": (
         "Meant as a base to fine-tune.",
-        "ファインチューニングの土台としての利用を想定しています。",
+        "ファインチューニングのベースモデルとしての利用を想定しています。",
     ),
     "card use other": (
         "Meant for inputs like those of its training.",
         "学習データに近い入力を想定しています。",
     ),
     "card use regression": (
-        "Meant to estimate the number of texts like those of its training.",
+        "Meant to predict numbers for texts like those of its training.",
         "学習データに近いテキストの数値の推定を想定しています。",
     ),
     "card use seq2seq": (
@@ -260,44 +261,43 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "card use tagging": (
         "Meant to mark names and the like in texts like those of its training.",
-        "学習データに近い文章から、名前などの語句を取り出す用途を想定しています。",
+        "学習データに近い文章から、名前などの語句を抽出する用途を想定しています。",
     ),
     "card limits data": (
-        "What is unlike the training data, in language, topic or style, it gets wrong more often "
-        "than the scores say.",
+        "On inputs unlike the training data in language, topic or style, it makes more errors than "
+        "the scores say.",
         "言語・話題・文体が学習データと異なる場合、誤りは上の評価より多くなります。",
     ),
     "card limits length": (
-        "It reads at most {limit:,} tokens; what goes beyond is cut.",
+        "It reads at most {limit:,} tokens; the rest is cut.",
         "読み込むのは最大{limit:,}トークンで、それ以降は切り捨てられます。",
     ),
     "card limits windows": (
-        "It reads {limit:,} tokens at once; a longer text is read in windows that overlap.",
+        "It reads {limit:,} tokens at once, and a longer text in overlapping windows.",
         "一度に読み込むのは{limit:,}トークンで、長い文章は重なりのある区間に分けて処理します。",
     ),
     "card limits spans": (
-        "It marks no span inside another one, and leaves out what is less probable than "
-        "`predict --unsure` asks for.",
-        "入れ子の語句には対応しません。確率の低い語句は`predict --unsure`で除けます。",
+        "It marks no nested spans. `predict --unsure` leaves out spans below a probability.",
+        "入れ子のスパンには対応していません。確率の低いスパンは`predict --unsure`で除外できます。",
     ),
     "card limits labels": (
-        "It gives every input one of its labels, even where none fits: leave a label open below a "
-        "probability (`predict --unsure`).",
+        "It gives every input one of its labels, even if none fits. `predict --unsure` leaves a "
+        "label open below a probability.",
         "どのラベルにも当てはまらない入力にもラベルを付けます。確率の低いものは"
         "`predict --unsure`で空欄にできます。",
     ),
     "card limits numbers": (
-        "It gives every text a number, even one that it knows nothing of. Most errors are about as "
-        "large as the mean absolute error, some are several times larger.",
-        "どんなテキストにも数値を返します。誤差の多くは平均絶対誤差程度ですが、その数倍になることも"
-        "あります。",
+        "It predicts a number for every text, even for one unlike its training data. Most errors "
+        "are about as large as the mean absolute error, some are several times larger.",
+        "学習データに似ていないテキストにも数値を返します。誤差の多くは平均絶対誤差程度ですが、"
+        "その数倍になることもあります。",
     ),
     "card limits facts": (
-        "What it writes may be wrong, however fluent it is.",
+        "Its texts may be wrong, however fluent they are.",
         "流暢な文章でも、内容が正しいとは限りません。",
     ),
     "card limits people": (
-        "Not for decisions about people without a person who checks them.",
+        "Not for decisions about people, unless a person checks each of them.",
         "人に関わる判断には、必ず人による確認が必要です。",
     ),
     "card training": ("Training", "学習"),
@@ -305,36 +305,36 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card files": ("Files", "ファイル"),
     "card file": ("file", "ファイル"),
     "card size": ("size", "サイズ"),
-    "card milliseconds": ("milliseconds an example", "1件あたりのミリ秒"),
+    "card milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
     "card verified": ("Verified", "検証済みのエクスポート"),
     "card licences": ("Licence", "ライセンス"),
     "card licence": ("{licence}.", "{licence}"),
     "card no licence": (
-        "None is stated. Whoever publishes this model states one that the licences of its data and "
+        "No licence is stated. To publish this model, state one that the licences of its data and "
         "of its base allow.",
-        "ライセンスは指定されていません。公開する場合は、学習データと元のモデルのライセンスに"
+        "ライセンスは指定されていません。公開する場合は、学習データとベースモデルのライセンスに"
         "従って指定してください。",
     ),
     "card base": (
-        "It began with {base}, whose licence holds too.",
-        "元のモデルは{base}で、そのライセンスも適用されます。",
+        "Its base is {base}; the licence of the base also applies.",
+        "ベースモデルは{base}で、そのライセンスも適用されます。",
     ),
     # The end of a run.
     "report": ("Report: {path}", "レポート: {path}"),
     "next": ("Next:", "次のコマンド:"),
 }
 
-_chosen: str | None = None
+_language: str | None = None
 
 
 def use(language: str | None) -> None:
-    """Choose a language for this process; None: that of the environment.
+    """Set the language of this process; None: that of the environment.
 
     Raises:
         InputError: it is not one of `LANGUAGES`.
     """
-    global _chosen
-    _chosen = None if language is None else _checked(language, "--language")
+    global _language
+    _language = None if language is None else _check_language(language, "--language")
 
 
 def language() -> str:
@@ -343,10 +343,10 @@ def language() -> str:
     Raises:
         InputError: TFX_LANGUAGE is not one of `LANGUAGES`.
     """
-    if _chosen is not None:
-        return _chosen
+    if _language is not None:
+        return _language
     if named := os.environ.get("TFX_LANGUAGE"):
-        return _checked(named, "TFX_LANGUAGE")
+        return _check_language(named, "TFX_LANGUAGE")
     locale = next((value for name in _LOCALE if (value := os.environ.get(name))), "")
     return "ja" if locale.lower().startswith("ja") else "en"
 
@@ -355,20 +355,20 @@ def say(name: str, in_language: str | None = None, **fields: Any) -> str:
     """Return a text of the table with its fields filled in.
 
     Args:
-        name: of the text.
+        name: name of the text.
         in_language: "en" or "ja"; None: the language of this process.
-        fields: of the text.
+        fields: values of the text's fields.
     """
     return TEXTS[name][LANGUAGES.index(in_language or language())].format(**fields)
 
 
 def examples(count: int, unit: str, in_language: str | None = None) -> str:
-    """Return how many held-out examples there are, such as "360 held-out rows".
+    """Return a number of held-out examples in words, such as "360 held-out rows".
 
     Args:
-        count: of them.
+        count: number of examples.
         unit: "row", "image", "pair" or "text".
-        in_language: of `say`.
+        in_language: see `say`.
     """
     noun = say(unit, in_language)
     if (in_language or language()) == "ja":
@@ -377,11 +377,11 @@ def examples(count: int, unit: str, in_language: str | None = None) -> str:
 
 
 def alternatives(parts: Sequence[str], in_language: str | None = None) -> str:
-    """Return a sentence of things that may be done, the last of which ends it.
+    """Return a sentence of alternatives, in their order.
 
     Args:
-        parts: of the sentence, in that language.
-        in_language: of `say`.
+        parts: parts of the sentence, in that language.
+        in_language: see `say`.
     """
     if (in_language or language()) == "ja":
         return "、".join(parts) + "。"
@@ -389,7 +389,7 @@ def alternatives(parts: Sequence[str], in_language: str | None = None) -> str:
     return text[0].upper() + text[1:] + "."
 
 
-def _checked(language: str, source: str) -> str:
+def _check_language(language: str, source: str) -> str:
     if language not in LANGUAGES:
         raise InputError(f"{source} is {language!r}.\n  Expected one of: {', '.join(LANGUAGES)}.")
     return language

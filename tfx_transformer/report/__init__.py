@@ -1,6 +1,6 @@
-"""Pages for when a run has ended: report.html of each run, and index.html of all.
+"""The pages of ended runs: report.html of each run, and index.html of all.
 
-Both are one file each that loads nothing and runs nothing. A report holds rows of the user's data,
+Each page is one file that loads nothing and runs no script. A report has rows of the user's data,
 so it stays in the run's folder and never goes into a bundle.
 """
 

@@ -1,4 +1,4 @@
-"""The sections of a report on the data that was read and on the training."""
+"""The sections of a report on the data and on the training."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tfx_transformer.reprs import significant
 
 _LABELS_SHOWN = 40
 _EPOCHS_SHOWN = 100
-# Columns of the table of what was read, where a summary has them.
+# Columns of the table of the data, if a summary has them.
 _COUNTS = ("documents", "bytes", "tokens", "spans", "unmarked", "inexact", "windowed", "truncated",
            "duplicates", "contradictions", "known", "overlap")  # fmt: skip
 
 
 def data_section(records: Records, say: Say) -> Html | None:
-    """Return what was read: parts, lengths, labels, repeated examples; None: it is not known."""
+    """Return the parts, lengths, labels and repeated examples of the data; None if unknown."""
     parts = records.rows("data.json")
     if not parts:
         return None
@@ -43,7 +43,7 @@ def data_section(records: Records, say: Say) -> Html | None:
 def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     kinds = [kind for kind in _COUNTS if any(kind in part for part in parts)]
     if "windowed" in kinds:
-        kinds.remove("truncated")  # nothing is
+        kinds.remove("truncated")  # no text is cut
     if "images" in parts[0]:
         kinds = [kind for kind in kinds if kind != "tokens"]  # images have none
     has_bad = any(number(part.get("bad_rows")) for part in parts)
@@ -54,8 +54,8 @@ def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     numbers = {"contradictions": "contradicting numbers"} if "histogram" in parts[0] else {}
     header = [say("part"), say(whole), *(say(numbers.get(kind, kind)) for kind in kinds)]
     for column in columns:
-        of = "" if column == "row_tokens" else column.removesuffix("_tokens")
-        header += [f"{of} {say(kind)}".strip() for kind in ("half", "most", "longest")]
+        side = "" if column == "row_tokens" else column.removesuffix("_tokens")
+        header += [f"{side} {say(kind)}".strip() for kind in ("half", "most", "longest")]
     rows = []
     for part in parts:
         name = str(part.get("name", ""))
@@ -111,7 +111,7 @@ def _labels_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
 
 
 def _numbers_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
-    """Return how many training rows have numbers of which size; None: they have none."""
+    """Return a histogram of the numbers of the training rows; None if they have none."""
     histogram = parts[0].get("histogram")
     if not isinstance(histogram, dict):
         return None
@@ -131,7 +131,7 @@ def _numbers_table(parts: list[dict[str, Any]], say: Say) -> Html | None:
 
 
 def training_section(records: Records, say: Say) -> Html | None:
-    """Return the curves of the training, its epochs and its previews; None: it is not known."""
+    """Return the curves of the training, its epochs and its previews; None if unknown."""
     metrics = records.table("metrics.csv")
     if not metrics:
         return None
@@ -159,7 +159,7 @@ def training_section(records: Records, say: Say) -> Html | None:
 
 
 def _judged(records: Records, metrics: list[dict[str, str]]) -> str | None:
-    """Return the score whose curve is drawn: the one that chose the epoch."""
+    """Return the score whose curve is drawn: the one by which the epoch was selected, if known."""
     known = [column.removeprefix("val_") for column in metrics[0] if column.startswith("val_")]
     first = first_measure(records)
     for name in ("macro_f1", "entity_f1", "r2", "spearman", "found", first, "bits_per_byte"):
@@ -177,13 +177,13 @@ def _metrics_table(metrics: list[dict[str, str]], say: Say) -> Html:
         text = say("loss column") if plain == "loss" else say(plain)
         header.append(f"{text} ({part})")
     step = -(-len(metrics) // _EPOCHS_SHOWN)
-    chosen = [row for i, row in enumerate(metrics) if i % step == 0 or i == len(metrics) - 1]
+    some = [row for i, row in enumerate(metrics) if i % step == 0 or i == len(metrics) - 1]
     rows = [
         [
             row.get("epoch", ""),
             *(_metric(name.removeprefix("val_"), row.get(name)) for name in names),
         ]
-        for row in chosen
+        for row in some
     ]
     made = table(say("metrics caption"), header, rows)
     return tag("details", tag("summary", say("metrics caption")), made)
@@ -201,20 +201,20 @@ def _previews(records: Records, say: Say) -> Html | None:
     source = rows[0].get("source", "")
     same = [row for row in rows if row.get("source", "") == source]
     step = -(-len(same) // 12)
-    chosen = [row for i, row in enumerate(same) if i % step == 0 or i == len(same) - 1]
+    some = [row for i, row in enumerate(same) if i % step == 0 or i == len(same) - 1]
     lines = [
-        [row.get("epoch", ""), user_text(row.get("written") or say("empty"), 240)] for row in chosen
+        [row.get("epoch", ""), user_text(row.get("written") or say("empty"), 240)] for row in some
     ]
     expected = next((row["reference"] for row in same if row.get("reference")), "")
-    about = [say("previews source", source="\0").partition("\0")]
+    frames = [say("previews source", source="\0").partition("\0")]
     if expected:
-        about.append(say("previews expected", expected="\0").partition("\0"))
+        frames.append(say("previews expected", expected="\0").partition("\0"))
     texts = [source, expected]
     return join(
         tag("h3", say("previews caption")),
         *(
             tag("p", before, user_text(text, 300), after)
-            for (before, _, after), text in zip(about, texts, strict=False)
+            for (before, _, after), text in zip(frames, texts, strict=False)
         ),
         table(say("previews caption"), [say("epoch"), say("written")], lines, numbers=False),
     )

@@ -18,16 +18,16 @@ _IMAGE_MISTAKES = 24
 _SAMPLES = 12
 # Width and height of a thumbnail in pixels: twice its place on the page, at most.
 _THUMBNAIL = 240
-# Changes of the probability from which on a word has a colour, and a stronger one.
+# A word is coloured from these changes of the probability on, the larger the stronger.
 LEVELS = (0.03, 0.1, 0.3)
 WORDS_NAMED = 3
-# Colours of labels; of more labels some share one, and the name behind each span tells them apart.
+# Number of label colours; further labels share them, and each span shows its label's name.
 _COLORS = 8
 
 
 def mistakes_section(records: Records, say: Say) -> Html | None:
-    """Return the most confident mistakes, with words or thumbnails; None: that was not looked
-    at."""
+    """Return the most confident mistakes, with words or thumbnails; None for a run without a list
+    of mistakes, or one that predicts numbers."""
     if not (records.folder / "mistakes.csv").is_file() or has_numbers(records):
         return None
     mistakes = records.table("mistakes.csv")
@@ -57,7 +57,7 @@ def has_numbers(records: Records) -> bool:
 
 
 def is_explained(row: dict[str, Any]) -> bool:
-    """Return True if a row of explanations.json holds texts and pieces."""
+    """Return True if a row of explanations.json has texts and pieces."""
     texts, pieces = row.get("texts"), row.get("pieces")
     return (
         isinstance(texts, list)
@@ -97,14 +97,14 @@ def _has_spans(row: dict[str, Any]) -> bool:
 
 
 def _colors(rows: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the number of the colour of each label."""
+    """Return the colour number of each label."""
     spans = (span for row in rows for side in ("true", "marked") for span in row[side])
     labels = sorted({str(span.get("label", "")) for span in spans})
     return {label: index % _COLORS for index, label in enumerate(labels)}
 
 
 def _span_card(row: dict[str, Any], colors: dict[str, int], say: Say) -> Html:
-    """Return a text twice: with its true spans, and with those that the model has marked."""
+    """Return a text twice: with its true spans, and with those of the model."""
     probability = number(row.get("probability"))
     sure = None
     if probability:
@@ -122,7 +122,7 @@ def _span_card(row: dict[str, Any], colors: dict[str, int], say: Say) -> Html:
 
 
 def _with_spans(text: str, spans: list[dict[str, Any]], colors: dict[str, int]) -> Html:
-    """Return a text in which spans are marked, each with its label behind it."""
+    """Return a text with its spans marked, each followed by its label."""
     parts: list[Any] = []
     place = 0
     for span in spans:
@@ -139,7 +139,7 @@ def _with_spans(text: str, spans: list[dict[str, Any]], colors: dict[str, int]) 
 
 
 def _within(text: str, content: Html) -> Html:
-    """Return parts of a text of the user's data, in the language of the whole."""
+    """Return the marked parts of a user's text in the language of the whole text."""
     opened = user_text(text, len(text) + 1).partition(">")[0] + ">"
     return Html(f"{opened}{content}</bdi>")
 
@@ -165,12 +165,12 @@ def _verdict(row: dict[str, Any], say: Say) -> Html:
 def marked_text(
     text: str, pieces: list[dict[str, Any]], shown: Callable[[float], str] | None = None
 ) -> Html:
-    """Return a text in which the pieces that mattered are marked.
+    """Return a text with its influential pieces marked.
 
     Args:
-        text: of the example.
-        pieces: of it; see `evaluation.occlusion`.
-        shown: weight of a piece -> what it did, in words; None: it is a probability.
+        text: text of the example.
+        pieces: its pieces; see `evaluation.occlusion`.
+        shown: weight of a piece -> its effect, in words; None: the weight is a probability.
     """
     shown = shown or _points
     parts: list[Any] = []
@@ -208,7 +208,7 @@ def _image_card(row: dict[str, Any], say: Say) -> Html:
 
 
 def _thumbnail(file: Path) -> bytes:
-    """Return a small JPEG of an image file; empty: it is gone, or cannot be read any more."""
+    """Return a small JPEG of an image file; empty if the file cannot be read any more."""
     from PIL import Image
 
     from tfx_transformer.images import read_image
@@ -223,8 +223,7 @@ def _thumbnail(file: Path) -> bytes:
 
 
 def samples_section(records: Records, say: Say) -> Html | None:
-    """Return what the model makes of held-out examples, beside what was expected; None: nothing
-    was written."""
+    """Return the outputs for held-out examples, next to the expected ones; None without any."""
     if pairs := records.table("pairs.csv"):
         return _pairs(pairs, say)
     samples = records.table("samples.csv")

@@ -1,5 +1,4 @@
-"""The parts of a report on a model that predicts numbers: how near they are, and the largest
-errors."""
+"""The parts of a report on a model that predicts numbers: charts, and the largest errors."""
 
 from __future__ import annotations
 
@@ -19,12 +18,12 @@ from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
 from tfx_transformer.reprs import significant
 
-# Points of a chart: of more examples every second one is drawn, or every third, and so on.
+# Most points of a chart: of more examples, every second one is drawn, or every third, and so on.
 _POINTS = 1_000
 
 
 def number_charts(records: Records, say: Say) -> list[Html]:
-    """Return charts of predicted against true numbers, and of the errors; none of other models."""
+    """Return charts of predicted against true numbers, and of the errors; [] for other models."""
     pairs = [
         (truth, predicted)
         for row in records.table("predictions.csv")
@@ -44,7 +43,7 @@ def number_charts(records: Records, say: Say) -> list[Html]:
 
 
 def errors_section(records: Records, say: Say) -> Html | None:
-    """Return the largest errors with the words that mattered; None: the model predicts no
+    """Return the largest errors with the words that mattered; None if the model does not predict
     numbers."""
     if not has_numbers(records):
         return None

@@ -21,15 +21,15 @@ from tfx_transformer.report.measures import (
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import Say
 
-# Labels whose confusion matrix is a table; of more it is a picture.
+# Most labels whose confusion matrix is a table; for more it is a picture.
 _MATRIX_LABELS = 16
 _CLASSES_SHOWN = 60
-# Scores that are the share of examples that are right.
+# Scores that are the share of right examples.
 _SHARES = ("accuracy", "exact_match", "found")
 
 
 def conclusion_section(records: Records, say: Say, language: str) -> Html:
-    """Return the conclusion in words: that of the run, or the score beside the best baseline."""
+    """Return the conclusion in words: that of the run, or the score and the best baseline."""
     concluded = records.result.get("conclusion")
     sentences = concluded.get("sentences") if isinstance(concluded, dict) else None
     sentences = sentences.get(language) if isinstance(sentences, dict) else None
@@ -62,8 +62,8 @@ def _plain_sentences(records: Records, say: Say) -> list[str]:
 
 
 def scores_section(records: Records, say: Say) -> Html | None:
-    """Return scores beside baselines, those of each label, and the confusion matrix; None: there
-    are no scores."""
+    """Return the scores, the baselines, the scores of each label, and the confusion matrix; None
+    without scores."""
     if not scores_of(records):
         return None
     return join(
@@ -81,8 +81,8 @@ def scores_section(records: Records, say: Say) -> Html | None:
 
 
 def _calibration(records: Records, say: Say) -> list[Html | None]:
-    """Return how far the probabilities can be relied on, before and after calibration: figures, a
-    reliability diagram, and the thresholds of the labels; nothing if that was not measured."""
+    """Return the calibration of the probabilities before and after: figures, a reliability
+    diagram, and the thresholds of the labels; [] if it was not measured."""
     known = records.result.get("calibration")
     if not isinstance(known, dict):
         content, caption = records.picture("calibration.png"), say("calibration picture")
@@ -123,7 +123,7 @@ def _reliability(records: Records, say: Say, has_before: bool) -> Html | None:
 
 
 def _thresholds(records: Records, say: Say) -> Html | None:
-    """Return the thresholds of `predict --unsure auto`; None: there are none."""
+    """Return the thresholds of `predict --unsure auto`, or None."""
     known = records.result.get("thresholds")
     labels = known.get("labels") if isinstance(known, dict) else None
     if not isinstance(labels, dict):
@@ -159,7 +159,7 @@ def _scores_table(records: Records, say: Say) -> Html:
 
 
 def _comparison_table(records: Records, say: Say) -> Html | None:
-    """Return the model beside the one it began with, on the same examples; None: there is none."""
+    """Return the scores of the model and of its base on the same examples, or None."""
     concluded = records.result.get("conclusion")
     found = concluded.get("comparison") if isinstance(concluded, dict) else None
     if not isinstance(found, dict):
@@ -190,7 +190,7 @@ def _ends(measure: str, interval: Any) -> str:
 
 
 def _baseline(measure: str, value: Any, count: float | None) -> Any:
-    """Return the score of a simpler method, a share of examples with its interval."""
+    """Return the score of a baseline; a share of examples also has its interval."""
     share = number(value)
     if share is None or not count or measure not in _SHARES or not 0 <= share <= 1:
         return value_text(measure, value)
@@ -240,7 +240,7 @@ def _confusion(records: Records, say: Say) -> Html | None:
 
 
 def _matrix(confusion: Any) -> tuple[list[str], list[list[int]]]:
-    """Return the labels and counts of a record; none if it holds something else."""
+    """Return the labels and counts of a record; ([], []) if it is something else."""
     if not isinstance(confusion, dict):
         return [], []
     names, counts = confusion.get("labels"), confusion.get("counts")
@@ -253,7 +253,7 @@ def _matrix(confusion: Any) -> tuple[list[str], list[list[int]]]:
 
 
 def _cell(count: int, is_right: bool, whole: int) -> tuple[str, str | None]:
-    """Return the text and the class of a cell: the darker the larger its share of the row."""
+    """Return the text and the class of a cell: the larger its share of the row, the darker."""
     if not count:
         return "0" if is_right else "", None
     share = count / whole

@@ -1,4 +1,4 @@
-"""The sections of a report on the files of the model, its settings, and how it is used."""
+"""The sections of a report on the files of the model, its settings, and its use."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from tfx_transformer.report.texts import Say
 class Use(NamedTuple):
     """The use of a model.
 
-    verb: of the command that answers a text, "" if only tables are answered; call: the line of
-    Python, with {text} in it; needs: packages beside LiteRT and NumPy; reads_columns: whether a row
-    of several texts is one input.
+    Attributes:
+        verb: verb of the command that answers a text; "" if only tables are answered.
+        call: the line of Python, with the field {text}.
+        needs: packages next to LiteRT and NumPy.
+        reads_columns: True if a row of several texts is one input.
     """
 
     verb: str
@@ -25,7 +27,7 @@ class Use(NamedTuple):
     reads_columns: bool = False
 
 
-# By the task of the model.
+# The use of a model by its task.
 _USES = {
     "seq2seq": Use("generate", "model.generate({text})"),
     "causal": Use("generate", "model.generate({text})", "tiktoken jinja2"),
@@ -37,7 +39,7 @@ _USES = {
 
 
 def attention_figure(records: Records, say: Say) -> Html | None:
-    """Return the picture of an attention, with what it does not show; None: there is none."""
+    """Return the picture of the attention with a note on its meaning, or None."""
     content = records.picture("attention.png")
     if not content:
         return None
@@ -48,7 +50,7 @@ def attention_figure(records: Records, say: Say) -> Html | None:
 
 
 def exports_section(records: Records, say: Say) -> Html | None:
-    """Return what each file costs in bytes, milliseconds and score; None: nothing was exported."""
+    """Return the bytes, milliseconds and score of each file; None if nothing was exported."""
     rows = records.rows("exports.json")
     if not rows:
         return None
@@ -78,7 +80,7 @@ def exports_section(records: Records, say: Say) -> Html | None:
 
 
 def _measure(rows: list[dict[str, Any]], first: str | None) -> str | None:
-    """Return the score that is shown of each file: the model's first one, if it was measured."""
+    """Return the score to show for each file: the model's main score, if it was measured."""
     names = [name for row in rows if isinstance(row.get("scores"), dict) for name in row["scores"]]
     return first if first in names else next(iter(names), None)
 
@@ -113,7 +115,7 @@ def megabytes(size: float) -> str:
 
 
 def settings_section(records: Records, say: Say) -> Html | None:
-    """Return the command that repeats the run, and all settings; None: they are not known."""
+    """Return the command that repeats the run, and all settings; None if they are unknown."""
     if not records.settings:
         return None
     command = records.run.get("command")
@@ -144,7 +146,7 @@ def _setting(value: Any, say: Say) -> Any:
 
 
 def use_section(records: Records, say: Say) -> Html:
-    """Return how the model is run: in the shell, in Python, on another machine."""
+    """Return the commands that run the model: in the shell, in Python, on another machine."""
     path, task = records.run.get("bundle"), records.run.get("task")
     if not isinstance(path, str):
         return tag("p", say("no bundle"))
@@ -189,5 +191,5 @@ def use_section(records: Records, say: Say) -> Html:
 
 
 def code(text: str) -> Html:
-    """Return lines that people copy."""
+    """Return lines to copy."""
     return tag("pre", tag("code", text), tabindex="0")

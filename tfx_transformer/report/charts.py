@@ -1,4 +1,4 @@
-"""Charts as SVG inside the page: their colours follow its scheme, their texts can be selected."""
+"""Charts as SVG in the page: they follow its colour scheme, and their texts can be selected."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tfx_transformer.report.html import Html, tag
 
-# Of a chart, in its own units: as wide as a telephone, so that its texts are readable there.
+# Size of a chart in its own units: as wide as a telephone, so that its texts are readable there.
 _WIDTH, _HEIGHT = 420, 240
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 40
-# Points of a line that are drawn as dots too.
+# A line of at most so many points also has dots.
 _DOTS = 40
 
 Points = Sequence[tuple[float, float]]
@@ -27,12 +27,12 @@ def line_chart(
     """Return a chart of lines over one axis, with a legend above it; empty without any point.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         across: label of the horizontal axis.
         lines: points (x, y) by the name of the line.
-        marked: where a vertical line is drawn; None: nowhere.
-        mark: what it is, for the legend.
-        whole: True if the horizontal axis counts, such as epochs.
+        marked: x of a vertical line; None: without one.
+        mark: name of the vertical line in the legend.
+        whole: True if x are whole numbers, such as epochs.
     """
     lines = {name: points for name, points in lines.items() if points}
     everything = [point for points in lines.values() for point in points]
@@ -79,14 +79,14 @@ def line_chart(
 def scatter_chart(
     title: str, across: str, points: Points, line: str, ends: Callable[[float], float]
 ) -> Html:
-    """Return a chart of points, and a line that they would be on if all were right; empty without
-    any point.
+    """Return a chart of points, and of the line on which right predictions are; empty without any
+    point.
 
     Args:
-        title: of the chart.
+        title: title of the chart.
         across: label of the horizontal axis.
         points: (x, y).
-        line: what the line is, for the legend.
+        line: name of the line in the legend.
         ends: x -> y of the line.
     """
     if not points:
@@ -138,7 +138,7 @@ def _grid(columns: Sequence[float], rows: Sequence[float], to_x, to_y, across: s
 
 
 def bar(share: float, description: str, kind: str = "line1") -> Html:
-    """Return a horizontal bar, a share from 0 to 1 of the width of its place."""
+    """Return a horizontal bar that fills a share, from 0 to 1, of the width of its place."""
     width = _text(100 * min(max(share, 0.0), 1.0))
     return tag(
         "svg",
@@ -152,7 +152,7 @@ def bar(share: float, description: str, kind: str = "line1") -> Html:
 
 
 def _ticks(values: Sequence[float], whole: bool = False) -> list[float]:
-    """Return about five round numbers that all values lie between."""
+    """Return about five round numbers, from below the lowest value to above the highest."""
     low, high = min(values), max(values)
     if low == high:
         low, high = low - (0.5 if not whole else 0), high + (0.5 if not whole else 1)

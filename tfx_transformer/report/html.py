@@ -1,4 +1,4 @@
-"""HTML that no text in it can break: a text is escaped unless it is `Html` already."""
+"""HTML that its texts cannot break: each text is escaped, unless it is `Html` already."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from tfx_transformer.console import harmless
 
 _VOID = frozenset({"img", "meta"})
-# Of scripts whose glyphs depend on the language that is named.
+# Characters of scripts whose glyphs depend on the language of the text.
 _KANA = re.compile("[\u3040-\u30ff]")
 _HANGUL = re.compile("[\u1100-\u11ff\uac00-\ud7af]")
 _HAN = re.compile("[\u3400-\u9fff]")
@@ -26,9 +26,9 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
     """Return an element.
 
     Args:
-        name: of the element.
+        name: name of the element.
         children: `Html`, or texts and numbers, which are escaped; None is left out.
-        attributes: by name; `class_` is "class", "_" in a name is "-". None is left out.
+        attributes: values by name; `class_` is "class", "_" in a name is "-"; None is left out.
     """
     opened = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escape(str(value))}"'
@@ -41,7 +41,7 @@ def tag(name: str, /, *children: Any, **attributes: Any) -> Html:
 
 
 def join(*children: Any) -> Html:
-    """Return several elements and texts, one after the other."""
+    """Return elements and texts, one after the other; None is left out."""
     return Html(
         "".join(
             child if isinstance(child, Html) else escape(str(child))
@@ -52,23 +52,23 @@ def join(*children: Any) -> Html:
 
 
 def escape(text: str) -> Html:
-    """Return a text as HTML. What could steer a terminal or reverse the direction of writing is
-    spelled out, such as \\u202e: a page may not read otherwise than it is."""
+    """Return a text as HTML. Characters that control a terminal or reverse the direction of writing
+    are spelled out, such as \\u202e: a page must show what is in the data."""
     return Html(html.escape(harmless(text), quote=True))
 
 
 def user_text(text: str, longest: int = 600) -> Html:
-    """Return a text of the user's data: it keeps its direction and line ends to itself.
+    """Return a text of the user's data, whose direction and line ends do not affect the page.
 
     Args:
-        longest: characters that are shown.
+        longest: most characters to show.
     """
     shown = text if len(text) <= longest else text[: longest - 1] + "…"
     return tag("bdi", shown, class_="user", lang=language_of(text))
 
 
 def language_of(text: str) -> str | None:
-    """Return the language that chooses the glyphs of a text: "ja", "ko" or "zh"; None: any."""
+    """Return the language that decides the glyphs of a text: "ja", "ko" or "zh"; None: any."""
     if _KANA.search(text):
         return "ja"
     if _HANGUL.search(text):
@@ -79,15 +79,15 @@ def language_of(text: str) -> str | None:
 def table(
     caption: str, header: list[Any], rows: list[list[Any]], numbers: bool = True, class_: str = ""
 ) -> Html:
-    """Return a table that scrolls by itself where the page is narrow. The first cell of each row
-    is its header.
+    """Return a table that scrolls by itself on a narrow page. The first cell of each row is its
+    header.
 
     Args:
-        caption: of the table.
+        caption: caption of the table.
         header: names of the columns.
-        rows: cells.
-        numbers: all columns but the first are numbers.
-        class_: of the table.
+        rows: cells of each row.
+        numbers: True if all columns but the first are numbers.
+        class_: CSS class of the table.
     """
     kinds = f"{'numbers ' if numbers else ''}{class_}".strip() or None
     head = tag("tr", *(tag("th", cell, scope="col") for cell in header))
@@ -110,15 +110,15 @@ def picture(content: bytes, alternative: str, kind: str = "png", **attributes: A
 
     Args:
         content: bytes of the file.
-        alternative: what is seen, in words.
-        kind: of the file, "png" or "jpeg".
+        alternative: description of the image.
+        kind: "png" or "jpeg".
     """
     data = base64.b64encode(content).decode("ascii")
     return tag("img", src=f"data:image/{kind};base64,{data}", alt=alternative, **attributes)
 
 
 def page(title: str, language: str, style: str, *body: Any) -> str:
-    """Return a whole page, which loads nothing from anywhere and runs no script."""
+    """Return a whole page, which loads nothing and runs no script."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'"
     head = tag(
         "head",
@@ -133,5 +133,5 @@ def page(title: str, language: str, style: str, *body: Any) -> str:
     return f"<!doctype html>\n{tag('html', head, tag('body', *body), lang=language)}\n"
 
 
-# What marks a page as ours, which may be replaced.
+# Generator of our pages, which may be replaced.
 GENERATOR = "tfx-transformer"

@@ -1,4 +1,4 @@
-"""The list of all runs beside each other: runs/index.html."""
+"""The list of all runs: runs/index.html."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ INDEX = "index.html"
 def write_index(root: str | os.PathLike, language: str = "en") -> Path | None:
     """Write index.html into the folder of all runs, and return its path.
 
-    A file of that name that we have not written stays as it is: then None is returned. Folders that
-    hold no run are left out; of a damaged one what can be read is shown.
+    If another program wrote a file of that name, it stays as it is and None is returned. Folders
+    without a run are left out; a damaged run is shown as far as it can be read.
 
     Args:
         root: the folder of all runs, such as `runs`.
-        language: of the fixed texts, "en" or "ja".
+        language: language of the fixed texts, "en" or "ja".
     """
     root = Path(root)
     path = root / INDEX

@@ -1,4 +1,4 @@
-"""Scores as people read them: percentages, decimals, intervals, and which of them counts most."""
+"""Scores in words: percentages, decimals, intervals; and the main score of a model."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PERCENT = frozenset(
     }
 )
 _DECIMALS = {"bleu": 1, "chrf": 1, "perplexity": 2}
-# Those in the unit of the data, which may be of any size.
+# Scores in the unit of the data, which may have any size.
 _IN_UNITS = frozenset({"mae"})
 _LOWER = frozenset({"mae", "calibration_error", "log_loss", "perplexity", "bits_per_byte"})
-# The score that stands for a model: the first of these that it has.
+# The main score of a model is the first of these that it has.
 _FIRST = (
     "entity_f1",
     "accuracy",
@@ -58,7 +58,7 @@ def value_text(measure: str, value: Any) -> str:
 
 
 def change_text(measure: str, value: float, before: float, say: Say) -> str:
-    """Return how far a score is from another one, such as "−0.4 points"."""
+    """Return the difference of a score from another one, such as "−0.4 points"."""
     if measure in _IN_UNITS:
         difference = value - before
         # A change is shown with the digits of the score.
@@ -82,13 +82,13 @@ def interval_text(measure: str, score: Mapping[str, Any], say: Say) -> str:
 
 
 def lower_is_better(measure: str) -> bool:
-    """Return True of a loss or an error."""
+    """Return True for a loss or an error."""
     return measure in _LOWER
 
 
 def scores_of(records: Records) -> dict[str, Mapping[str, Any]]:
-    """Return each score of evaluation.json with its "value", "low" and "high"; of a run without
-    that file, those of result.json."""
+    """Return each score of evaluation.json with its "value", "low" and "high"; without that file,
+    the values in result.json."""
     found = records.evaluation.get("scores")
     if isinstance(found, dict):
         return {
@@ -105,7 +105,7 @@ def scores_of(records: Records) -> dict[str, Mapping[str, Any]]:
 
 
 def baselines_of(records: Records) -> dict[str, Mapping[str, Any]]:
-    """Return the scores of simpler methods by their names."""
+    """Return the scores of the baselines by their names."""
     found = records.evaluation.get("baselines") or records.result.get("baselines")
     if not isinstance(found, dict):
         return {}
@@ -113,7 +113,7 @@ def baselines_of(records: Records) -> dict[str, Mapping[str, Any]]:
 
 
 def first_measure(records: Records) -> str | None:
-    """Return the name of the score that stands for the model; None: it has none."""
+    """Return the name of the model's main score, or None."""
     scores = scores_of(records)
     concluded = records.result.get("conclusion")
     if isinstance(concluded, dict) and concluded.get("measure") in scores:
@@ -122,7 +122,7 @@ def first_measure(records: Records) -> str | None:
 
 
 def best_baseline(records: Records, measure: str) -> tuple[str, float] | None:
-    """Return the name and the score of the best simpler method; None: there is none."""
+    """Return the name and the score of the best baseline, or None."""
     found = {
         name: score
         for name, scores in baselines_of(records).items()

@@ -40,12 +40,12 @@ def write_report(folder: str | os.PathLike, language: str = "en") -> Path:
     """Write report.html into the folder of a run, and return its path.
 
     Args:
-        folder: of the run, such as `runs/en_ja`.
-        language: of the fixed texts, "en" or "ja".
+        folder: folder of the run, such as `runs/en_ja`.
+        language: language of the fixed texts, "en" or "ja".
 
     Raises:
-        InputError: there is no run in the folder, a file of that name that no run wrote, or no such
-            language.
+        InputError: the folder is not that of a run; it has a report.html that no run wrote; or the
+            language is another one.
     """
     folder = Path(folder)
     if language not in LANGUAGES:
@@ -53,7 +53,7 @@ def write_report(folder: str | os.PathLike, language: str = "en") -> Path:
     records = Records(folder)
     if not (records.settings or records.run or records.result):
         raise InputError(
-            f"{folder} is not the folder of a run: it holds no settings.json.\n"
+            f"{folder} is not the folder of a run: it has no settings.json.\n"
             "  Name a folder that a recipe has written, such as runs/en_ja."
         )
     path = folder / REPORT
@@ -67,7 +67,7 @@ def report_page(records: Records, language: str) -> str:
     """Return the report of a run as HTML.
 
     Args:
-        records: of the run.
+        records: records of the run.
         language: "en" or "ja".
     """
     say = speaker(language)
@@ -110,7 +110,7 @@ def report_page(records: Records, language: str) -> str:
 
 
 def is_ours(path: Path) -> bool:
-    """Return True if a file is a page that we have written, which may be replaced."""
+    """Return True if a file is a page of this package, which may be replaced."""
     try:
         with path.open("rb") as file:
             return _MARK.encode() in file.read(4096)
@@ -125,18 +125,18 @@ def stylesheet() -> str:
 
 
 def date_of(records: Records) -> str:
-    """Return the day and minute on which a run began, in universal time; "" if it is not known."""
+    """Return the day and minute when a run began, in universal time; "" if unknown."""
     began = records.run.get("began")
     return began[:16].replace("T", " ") + " UTC" if isinstance(began, str) and began else ""
 
 
 def seconds_of(records: Records) -> float | None:
-    """Return the seconds that a run took, its training alone where that is all that is known."""
+    """Return the seconds that a run took, or only its training; None if unknown."""
     return number(records.run.get("seconds", records.result.get("seconds")))
 
 
 def smallest_file(records: Records) -> float | None:
-    """Return the bytes of the smallest file that answers as the model does; None: not known."""
+    """Return the bytes of the smallest exported file that was kept; None if unknown."""
     sizes = [
         number(row.get("bytes"))
         for row in records.rows("exports.json")

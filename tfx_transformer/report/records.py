@@ -1,4 +1,4 @@
-"""The records in a run's folder, read back: what is missing or damaged is empty, never an error."""
+"""The records in a run's folder: a missing or damaged one reads as empty, never as an error."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 
-# Bytes of a table or picture that a report reads: more would make a page that no browser opens.
+# Most bytes of a table or picture that a report reads: browsers could not open a larger page.
 _MOST_BYTES = 20_000_000
 
 
 class Records:
-    """The files that a run has left.
+    """The files of a run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -35,12 +35,12 @@ class Records:
         return self.folder.resolve().name
 
     def values(self, name: str) -> dict[str, Any]:
-        """Return an object of a JSON file; empty: it is not there, or holds something else."""
+        """Return the object in a JSON file; {} if it is missing or something else."""
         found = self._json(name)
         return found if isinstance(found, dict) else {}
 
     def rows(self, name: str) -> list[dict[str, Any]]:
-        """Return a list of objects of a JSON file; what else is in the list is left out."""
+        """Return the objects in the list of a JSON file; other values are left out."""
         found = self._json(name)
         return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
@@ -54,7 +54,7 @@ class Records:
         return rows
 
     def picture(self, name: str) -> bytes:
-        """Return a PNG file; empty: it is not there, or holds something else."""
+        """Return the bytes of a PNG file; b"" if it is missing or something else."""
         content = self._read(name)
         return content if content.startswith(b"\x89PNG\r\n\x1a\n") else b""
 

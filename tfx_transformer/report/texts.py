@@ -11,7 +11,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "report": ("Report of {name}", "{name} のレポート"),
     "made": ("{recipe}, {date}", "{recipe}、{date}"),
     "private": (
-        "This page holds rows of your data. It loads nothing from the network.",
+        "This page has rows of your data. It loads nothing from the network.",
         "このページには学習データの一部が含まれます。外部との通信は行いません。",
     ),
     "contents": ("Contents", "目次"),
@@ -58,16 +58,16 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "This run has no scores: it did not end, or its records are damaged.",
         "評価の記録がありません。学習が終わっていないか、記録が壊れています。",
     ),
-    # Compared with the model it began with.
+    # Compared with its base.
     "comparison caption": (
-        "This model and the one it began with, on the same {count} held-out examples",
-        "このモデルと学習の出発点になったモデル（同じ検証用データ{count}件）",
+        "This model and its base, on the same {count} held-out examples",
+        "このモデルとベースモデル（同じ検証用データ{count}件）",
     ),
     "old model": ("before", "以前のモデル"),
     "new model": ("now", "新しいモデル"),
     "difference": ("difference", "差"),
     # Data.
-    "data caption": ("What was read", "読み込んだデータ"),
+    "data caption": ("Data of the run", "読み込んだデータ"),
     "part": ("part", "区分"),
     "training part": ("training", "学習"),
     "validation part": ("held out", "検証"),
@@ -77,12 +77,12 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "loss column": ("loss", "損失"),
     "documents": ("documents", "文書数"),
     "tokens": ("tokens", "トークン数"),
-    "half": ("half ≤", "中央値"),
-    "most": ("95 % ≤", "95 %点"),
+    "half": ("median", "中央値"),
+    "most": ("95th percentile", "95 %点"),
     "longest": ("longest", "最長"),
-    "spans": ("spans", "印の数"),
-    "unmarked": ("without a span", "印のない行"),
-    "inexact": ("spans that cut a token or word", "語やトークンの途中で切れる印"),
+    "spans": ("spans", "スパン数"),
+    "unmarked": ("without a span", "スパンのない行"),
+    "inexact": ("spans that cut a token or word", "単語やトークンの途中で切れるスパン"),
     "windowed": ("read in windows", "区間に分けた行"),
     "known": ("spans also in training", "学習データにもある語句"),
     "truncated": ("cut", "切り詰め"),
@@ -96,7 +96,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "bytes": ("bytes", "バイト数"),
     "length unit": ("Lengths are in tokens.", "長さの単位はトークンです。"),
     "overlap warning": (
-        "{count} of {whole} held-out examples also occur in training: scores on them say less.",
+        "{count} of {whole} held-out examples also occur in training: the scores are optimistic.",
         "検証用データ{whole}件のうち{count}件は学習データにも含まれるため、評価が甘くなります。",
     ),
     "no overlap": (
@@ -108,7 +108,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "share": ("share", "割合"),
     "more labels": ("and {count} more labels", "ほか{count}ラベル"),
     "lengths picture": (
-        "How many texts have how many tokens",
+        "Histogram of the texts' token counts",
         "テキストの長さの分布（トークン数）",
     ),
     "bad rows kept": (
@@ -124,7 +124,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "score per epoch": ("Score of held-out examples per epoch", "エポックごとの評価指標"),
     "metrics caption": ("Every epoch", "各エポックの記録"),
     "previews caption": (
-        "What the model wrote after each epoch",
+        "Output of the model after each epoch",
         "各エポック後の出力の変化",
     ),
     "previews source": ("For “{source}”", "入力：「{source}」"),
@@ -146,22 +146,22 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "f1": ("F1", "F1"),
     "count": ("examples", "件数"),
     "confusion caption": (
-        "Confusion matrix: rows are the right labels, columns what was predicted",
+        "Confusion matrix: rows are the right labels, columns the predicted ones",
         "混同行列（行：正しいラベル、列：予測したラベル）",
     ),
     "confusion of spans": (
-        "Confusion matrix: rows are the right labels, columns those of the marked span that shares "
-        "most characters; – is no span",
-        "混同行列（行：正しいラベル、列：最も重なる印のラベル、–：印なし）",
+        "Confusion matrix: rows are the right labels, columns those of the predicted span that "
+        "shares most characters; – is no span",
+        "混同行列（行：正しいラベル、列：最も重なる予測スパンのラベル、–：スパンなし）",
     ),
     "confusion corner": ("right ↓ predicted →", "正解 ↓ 予測 →"),
     "confusion picture": ("Confusion matrix of {count} labels", "{count}ラベルの混同行列"),
     "calibration picture": (
-        "How often predictions of each confidence are right",
+        "Accuracy of the predictions of each confidence",
         "確信度ごとの正解率（信頼度曲線）",
     ),
     "calibration caption": (
-        "Calibration: probabilities before and after division of the logits by {temperature}",
+        "Calibration: probabilities before and after dividing the logits by {temperature}",
         "較正：ロジットを{temperature}で割る前と後の確率",
     ),
     "calibration not needed": (
@@ -179,13 +179,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "threshold": ("threshold", "しきい値"),
     "always open": ("always open", "常に空欄"),
     "thresholds note": (
-        "By them {answered} of the {count} held-out examples get a label, and {right} of these are "
-        "right. The thresholds were fitted on the same examples.",
+        "With these thresholds, {answered} of the {count} held-out examples get a label; {right} "
+        "of these are right. The thresholds were fitted on the same examples.",
         "このしきい値では検証用データ{count}件のうち{answered}件にラベルが付き、そのうち{right}件が"
         "正解です。しきい値は同じデータで決めたものです。",
     ),
     "attention picture": (
-        "Attention: which tokens each token looks at",
+        "Attention: the tokens that each token looks at",
         "アテンション（各トークンが参照するトークン）",
     ),
     "attention note": (
@@ -194,26 +194,27 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     # Mistakes.
     "mistakes note": (
-        "The wrong predictions that the model was surest of. They are often wrong labels in the "
-        "data, or a kind of example that training lacks.",
+        "The wrong predictions with the highest probability. Often the label in the data is wrong, "
+        "or training lacks this kind of example.",
         "モデルが高い確信度で誤った例です。データのラベルの誤りや、学習データに不足している種類の"
         "例であることがよくあります。",
     ),
     "words note": (
-        "Orange words spoke for the predicted label, dotted ones against it: each was taken out, "
-        "and the change of the probability was measured.",
+        "Orange words support the predicted label, dotted words oppose it, measured by the change "
+        "of the probability when the word is removed.",
         "オレンジ色の語は予測したラベルを支持し、点線の語は反対に働きました。各語を取り除いたときの"
         "確率の変化を測っています。",
     ),
     "spans note": (
-        "Above what the data mark, below what the model marks. A dashed frame is what is only in "
-        "one of them. Each colour is a label.",
-        "上がデータの印、下がモデルの印です。破線の枠は片方だけにある印で、色はラベルを表します。",
+        "Top: the spans of the data. Bottom: those of the model. A dashed frame marks a span that "
+        "only one of them has. Each colour is a label.",
+        "上がデータのスパン、下がモデルのスパンです。破線の枠は片方だけにあるスパンで、色はラベルを"
+        "表します。",
     ),
     "in data": ("data", "データ"),
     "by model": ("model", "モデル"),
     "no mistakes": (
-        "No held-out example was labelled wrong.",
+        "All held-out examples were labelled right.",
         "検証用データに誤りはありませんでした。",
     ),
     "predicted": ("predicted", "予測"),
@@ -225,7 +226,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "予測値（縦）とデータの値（横）",
     ),
     "residuals": (
-        "Error (up): predicted less true, against the predicted number",
+        "Error (up), predicted minus true, against the predicted number",
         "誤差（縦、予測値－データの値）と予測値（横）",
     ),
     "true number": ("number in the data", "データの値"),
@@ -233,14 +234,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "equal line": ("predicted = true", "予測値＝データの値"),
     "zero line": ("no error", "誤差なし"),
     "errors note": (
-        "The predictions that are farthest from the data. They are often wrong numbers in the "
-        "data, or a kind of example that training lacks.",
+        "The predictions that are farthest from the data. Often the number in the data is wrong, "
+        "or training lacks this kind of example.",
         "予測値がデータの値から最も離れた例です。データの値の誤りや、学習データに不足している種類の"
         "例であることがよくあります。",
     ),
     "number words note": (
-        "Orange words raised the prediction, dotted ones lowered it: each was taken out, and the "
-        "change of the prediction was measured.",
+        "Orange words raise the prediction, dotted words lower it, measured by the change of the "
+        "prediction when the word is removed.",
         "オレンジ色の語は予測値を上げ、点線の語は下げました。各語を取り除いたときの予測値の変化を"
         "測っています。",
     ),
@@ -253,19 +254,19 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "all mistakes": ("All of them are in {file}.", "一覧は {file} にあります。"),
     # Samples.
     "samples note": (
-        "What the model writes for held-out texts, beside what was expected.",
+        "The model's outputs for held-out texts, and the expected ones.",
         "検証用テキストに対する出力と正解です。",
     ),
     "continuations note": (
-        "How the model continues held-out texts.",
+        "The model's continuations of held-out texts.",
         "検証用テキストの続きとして生成した文です。",
     ),
     "pairs note": (
-        "The nearest of all held-out second texts for each first text.",
-        "各文に最も近いと判断された文です。",
+        "For each first text, the nearest of all held-out second texts.",
+        "各文1に対して、検証用データの文2のうち最も近いものです。",
     ),
     "rated note": (
-        "The cosine of each held-out pair beside its score in the data.",
+        "The cosine of each held-out pair, and its score in the data.",
         "検証用データの各組のコサイン類似度と、データに付けられた値です。",
     ),
     "input": ("input", "入力"),
@@ -285,13 +286,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     # Exports.
     "exports caption": (
-        "The same model in each file, tried on the same {count} held-out examples, one at a time",
+        "The model in each file format, tried on the same {count} held-out examples, one at a time",
         "各形式のファイルの比較（同じ検証用データ{count}件を1件ずつ処理）",
     ),
     "exports caption untimed": ("The files of the model", "モデルのファイル"),
     "file": ("file", "ファイル"),
     "size": ("size", "サイズ"),
-    "milliseconds": ("milliseconds an example", "1件あたりのミリ秒"),
+    "milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
     "change": ("change", "変化"),
     "agreement": ("equal answers", "一致した回答"),
     "of": ("{part} of {whole}", "{whole}件中{part}件"),
@@ -317,9 +318,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "base": (
         "This model is a base: fine-tune it for a task.",
-        "このモデルは土台です。課題に合わせてファインチューニングしてください。",
+        "これはベースモデルです。タスクに合わせてファインチューニングしてください。",
     ),
-    "no bundle": ("This run has saved no model.", "この学習ではモデルが保存されていません。"),
+    "no bundle": ("This run saved no model.", "この学習ではモデルが保存されていません。"),
     "example text": ("I love cats.", "猫が大好きです。"),
     "footer": ("Made by tfx-transformer.", "tfx-transformer で作成。"),
     # The list of runs.
@@ -344,7 +345,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_f1": ("token F1", "トークンF1"),
     "perplexity": ("perplexity", "パープレキシティ"),
     "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
-    "found": ("partners found", "対の発見率"),
+    "found": ("retrieval accuracy", "検索の正解率"),
     "mean_reciprocal_rank": ("mean reciprocal rank", "平均逆順位（MRR）"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関"),
     "mae": ("mean absolute error", "平均絶対誤差"),
@@ -372,21 +373,21 @@ _TEXTS: dict[str, tuple[str, str]] = {
     ),
     "logistic regression on pixels": (
         "logistic regression on pixels",
-        "画素のロジスティック回帰",
+        "ピクセル値のロジスティック回帰",
     ),
 }
 Say = Callable[..., str]
 
 
 def speaker(language: str) -> Say:
-    """Return what says the texts in a language: (name, **fields) -> text. A name without a text is
-    said as it is.
+    """Return a function (name, **fields) -> text in a language. A name without a text is returned
+    as it is, with spaces for "_".
 
     Args:
         language: "en" or "ja".
 
     Raises:
-        ValueError: there are no texts in this language.
+        ValueError: it is another language.
     """
     place = LANGUAGES.index(language)
 
