@@ -296,7 +296,7 @@ def texts(tmp_path_factory):
     [
         (["--images=bad"], "broken.png"),
         (["--images=one"], "one: 'z' is the only label."),
-        (["--images=pictures/ball"], "the image stands in no label's folder."),
+        (["--images=pictures/ball"], "the image is not in the folder of a label."),
         (["--images=nowhere"], "nowhere"),
         (["--validation=other"], "other, row 1: the label 'cube' is unknown."),
         (["--image-size=15", "--conv-layers=0"], "image_size 15 is not a multiple of patch_size 4"),

@@ -284,7 +284,7 @@ def translator(tmp_path_factory):
         (["--method=dora", "--targets=querry"], "there is no layer 'querry'.\n  Targets of this"),
         (["--method=lora", "--base-dtype=int2"], "argument --base-dtype: invalid choice: 'int2'"),
         (["--loss-on=questions"], "argument --loss-on: invalid choice: 'questions'"),
-        (["--max-length=3"], "in 3 tokens no answer begins"),
+        (["--max-length=3"], "no answer begins in 3 tokens"),
         (["--output=reply"], "there is no column 'reply'"),
         (["--csv=my.txt"], "instructions are read from tables, .jsonl and .json files"),
         (["--base=nowhere"], "nowhere is not a bundle"),

@@ -412,8 +412,8 @@ def test_other_shapes_are_named(write, tree, words):
         ('[\n {"a": 1},\n]', "line 3, character 1: not JSON"),
         ('[{"a": 1} {"a": 2}]', "line 1, character 11: not JSON"),
         ('[{"a": 1}]\n\n x', "line 3, character 2: not JSON: Extra data"),
-        ("[" * 100_000, "not JSON: a number or a nesting too long"),
-        ("[" + "1" * 5_000 + "]", "not JSON: a number or a nesting too long"),
+        ("[" * 100_000, "not JSON: a number is too long, or the nesting too deep"),
+        ("[" + "1" * 5_000 + "]", "not JSON: a number is too long, or the nesting too deep"),
         (b'\xef\xbb\xbf[\n"\xff"]', "line 2: not UTF-8 text, from byte 6"),
     ],
 )
@@ -584,7 +584,7 @@ def test_every_conversation_is_seen_once_an_epoch(template, pack, shuffle):
 
 def test_what_cannot_be_made_a_batch(template):
     read = of(("a" * 50, "b"), path="file.csv")
-    assert "file.csv: in 20 tokens no answer begins" in message_of(
+    assert "file.csv: no answer begins in 20 tokens" in message_of(
         instructions, read, template, max_length=20
     )
     assert "loss_on is 'answer'" in message_of(instructions, read, template, loss_on="answer")

@@ -184,7 +184,7 @@ def test_folders_that_are_no_data_set(folder, tmp_path):
     assert "bird: there is no image of this label" in message_of(folder)
     (folder / "bird").rmdir()
     draw(folder / "stray.PNG", 1)
-    assert "stray.PNG: the image stands in no label's folder" in message_of(folder)
+    assert "stray.PNG: the image is not in the folder of a label" in message_of(folder)
     (tmp_path / "nothing").mkdir()
     assert "no folder with images" in message_of(tmp_path / "nothing")
     assert "there is no such file" in message_of(tmp_path / "petz")

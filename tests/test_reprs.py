@@ -67,7 +67,7 @@ def test_pairs_of_a_file_that_is_gone(tmp_path, monkeypatch):
         (TransformerConfig.of_size("nano", 300), None),
         (ChatTemplate.of(TOKENIZER), None),
         (Labels(list("abcdefg"), True),
-         "7 labels: 'a', 'b', 'c', 'd', 'e' and 2 more, of which any number may be right"),
+         "7 labels: 'a', 'b', 'c', 'd', 'e' and 2 more, any number may be right"),
         (Classification("a", 0.5, ("a",), {"b": 0.25, "a": 0.5, "c": 0.25}),
          "Classification: 'a' 50.0 %, 'b' 25.0 %, 'c' 25.0 %"),
     ],

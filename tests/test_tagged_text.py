@@ -145,7 +145,7 @@ def test_a_table_of_tags(tmp_path):
 
 BAD_TAGS = {
     "I- at the beginning": ("a I-X", "'I-X' follows 'O'.*B-X where a span begins"),
-    "I- of another label": ("a B-X\nb I-Y", "'I-Y' follows 'B-X', and nothing of 'Y' has begun"),
+    "I- of another label": ("a B-X\nb I-Y", "'I-Y' follows 'B-X', but no span of 'Y' has begun"),
     "BIOES": ("a S-X", "'S-X' is not one of IOB2.*S- and U- as B-"),
     "no prefix": ("a PERSON", "'PERSON' is not one of IOB2"),
     "no label": ("a B-", "'B-' is not"),

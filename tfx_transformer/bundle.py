@@ -1,4 +1,4 @@
-"""A model as a folder: written at once or not at all, sealed with sums, verified on loading."""
+"""A model as a folder: written whole or not at all, sealed with sums, verified on loading."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ LITERT = {
 }
 LITERTLM = "model.litertlm"
 SUMS = "SHA256SUMS"
-# Every file that reading a tokenizer may open: our own, a checkpoint's, Marian's.
+# Every file that may be opened to read a tokenizer: our own, a checkpoint's, Marian's.
 TOKENIZER_FILES = (
     TOKENIZER,
     CHAT_TEMPLATE,
@@ -58,17 +58,17 @@ TOKENIZER_FILES = (
     "vocab.json",
 )
 
-# What git and `hf download` leave in a folder: no part of a bundle, and never read here.
+# Left in a folder by git and `hf download`: not part of a bundle, and never read here.
 _TOOLS = (".git", ".gitattributes", ".cache")
 
-# What `litert-lm run` leaves beside the model it runs: no part of a bundle, and never read here.
+# Left by `litert-lm run` next to the model: not part of a bundle, and never read here.
 _CACHE = ".xnnpack_cache"
 
-# Of temporary folders: `.<name>-<8 hexadecimal digits>.writing`, with a `.lock` beside it.
+# Ending of temporary folders: `.<name>-<8 hexadecimal digits>.writing`, with a `.lock` next to it.
 _UNFINISHED = ".writing"
 
-# Seconds that readers and writers of a bundle wait for each other, and between two looks; how often
-# a bundle is read that is replaced meanwhile.
+# Seconds that readers and writers of a bundle wait for each other, and between two attempts; most
+# attempts to read a bundle that is replaced meanwhile.
 _PATIENCE = 30.0
 _PAUSE = 0.005
 _TRIES = 20
@@ -87,7 +87,7 @@ def _is_object(value: Any) -> bool:
     return value is None or isinstance(value, dict)
 
 
-# Entries of `config.json` that are read beside task and architecture: a test, and what it asks for.
+# Entries of `config.json` besides task and architecture: a check, and what it expects.
 _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "text_columns": (
         lambda value: type(value) is int and 0 < value <= _MAX_TEXT_COLUMNS,
@@ -105,7 +105,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
 }
 
-# What other programs run when they open it. Nothing here reads such files, and a bundle has none.
+# Files that may run code in programs that open them. Nothing here reads them; bundles have none.
 _CODE = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz")
 
 
@@ -113,13 +113,13 @@ _CODE = (".keras", ".h5", ".hdf5", ".pkl", ".pickle", ".pt", ".pth", ".joblib", 
 def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder that becomes `path` when the block ends without an error.
 
-    Its files are summed into `SHA256SUMS`, flushed to disk, and the folder renamed: whoever looks
-    sees the whole bundle or none of it, and of a bundle that is replaced the old one or the new
-    one. What a process left that was killed as it wrote there is removed first.
+    Its files are hashed into `SHA256SUMS` and flushed to disk, and the folder is renamed. So other
+    processes see the whole bundle or none of it, and of a replaced bundle the old or the new one.
+    The remains of a process that was killed while it wrote there are removed first.
 
     Raises:
-        InputError: `path` exists and `overwrite` is False, even if it came while the block ran; or
-            its folder cannot be written.
+        InputError: `path` exists and `overwrite` is False, even if it was made while the block ran;
+            or its folder cannot be written.
     """
     path = Path(path)
     with _temporary(path) as folder:
@@ -131,8 +131,8 @@ def writing(path: str | os.PathLike, overwrite: bool = False) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _temporary(path: Path) -> Iterator[Path]:
-    """Yield an empty hidden folder beside `path`, which is removed at the end. A lock beside it
-    says that its writer is alive."""
+    """Yield an empty hidden folder next to `path`, which is removed at the end. A lock next to it
+    shows that its writer is alive."""
     place = Path(os.path.abspath(path))
     if not place.name:
         raise _exists(path)
@@ -159,16 +159,15 @@ def _lock_of(folder: Path) -> Path:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove what writers of a bundle left that are no longer alive: temporary folders whose lock
-    is there and nobody holds. A bundle that was moved away for a new one, which never came, is
-    moved back."""
+    """Remove what dead writers of a bundle left: temporary folders with a lock that nobody holds.
+    A bundle that was moved away for a new one is moved back if the new one is not there."""
     name = re.compile(re.escape(f".{path.name}-") + r"[0-9a-f]{8}\.lock")
     for file in path.parent.iterdir():
         if not name.fullmatch(file.name):
             continue
         try:
             lock = files.Lock(file).hold()
-        except (files.Held, OSError):  # its writer is alive, or somebody else
+        except (files.Held, OSError):  # its writer is alive, or the file belongs to another user
             continue
         folder = file.with_name(file.name.removesuffix(".lock") + _UNFINISHED)
         if not path.exists() and _replaced_folder(folder).is_dir():
@@ -178,9 +177,9 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove a temporary folder, and the bundle that it was to replace."""
+    """Remove a temporary folder, and the bundle that was moved away for it."""
     for left in (folder, _replaced_folder(folder)):
-        shutil.rmtree(left, ignore_errors=True)  # which follows no links
+        shutil.rmtree(left, ignore_errors=True)  # does not follow links
 
 
 def _replaced_folder(folder: Path) -> Path:
@@ -188,15 +187,15 @@ def _replaced_folder(folder: Path) -> Path:
 
 
 def _seal(folder: Path, known: Mapping[tuple, str] | None = None) -> None:
-    """Write the sums of a folder and let everybody read it; known: see `_write_sums`."""
+    """Write the sums of a folder and make it readable for all users; known: see `_write_sums`."""
     _write_sums(folder, known or {})
-    folder.chmod(0o755)  # temporary folders and safetensors are for the owner only
+    folder.chmod(0o755)  # temporary folders and safetensors are readable for the owner only
     for name in _files(folder):
         (folder / name).chmod(0o644)
 
 
 def _publish(folder: Path, path: Path, check: Callable[[], None]) -> None:
-    """Move a folder to its place; a bundle there goes if `check` raises nothing."""
+    """Move a folder to its place; a bundle there is removed if `check` raises no error."""
     try:
         os.rename(folder, path)  # refuses to replace anything but an empty folder
     except OSError:
@@ -211,10 +210,10 @@ def _publish(folder: Path, path: Path, check: Callable[[], None]) -> None:
 
 
 def consistent_read(read: Read) -> Read:
-    """Decorate a function that reads the bundle at its first argument, `path`: all that it reads is
-    of one bundle, even if that is replaced meanwhile.
+    """Return a function that reads the bundle at its first argument, `path`, from one version, even
+    if the bundle is replaced meanwhile.
 
-    Writers wait for it, see `_locked`; where they did not, it reads again.
+    Writers wait for it, see `_locked`; if they did not, it reads again.
     """
 
     @functools.wraps(read)
@@ -236,7 +235,7 @@ def consistent_read(read: Read) -> Read:
 
 
 def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
-    """Return what tells a bundle from another one at the same path; None: there is none."""
+    """Return numbers that identify the version of a bundle at a path; None: there is no bundle."""
     try:
         folder, sums = os.stat(path), os.stat(Path(path, SUMS))
     except OSError:
@@ -245,8 +244,8 @@ def _identity(path: str | os.PathLike) -> tuple[int, ...] | None:
 
 
 def _is_moving(path: str | os.PathLike, identity: tuple[int, ...] | None) -> bool:
-    """Return True if a bundle that is not there was moved away for a new one, where folders cannot
-    be exchanged."""
+    """Return True if a missing bundle was moved away for a new one, on systems that cannot exchange
+    folders."""
     place = Path(os.path.abspath(path))
     if identity is not None or not place.parent.is_dir():
         return False
@@ -258,10 +257,10 @@ def _is_moving(path: str | os.PathLike, identity: tuple[int, ...] | None) -> boo
 
 @contextlib.contextmanager
 def _locked(path: Path, exclusive: bool = False) -> Iterator[None]:
-    """Hold writers off a bundle, or with `exclusive` readers too, while the block runs.
+    """Keep writers from a bundle, or with `exclusive` readers too, while the block runs.
 
-    It waits `_PATIENCE` seconds at most for others, and goes ahead then. Where folders cannot be
-    locked (Windows, some network file systems) nobody waits.
+    It waits at most `_PATIENCE` seconds for others, then continues. Where folders cannot be locked
+    (Windows, some network file systems) it does not wait.
     """
     descriptor, end = None, time.monotonic() + _PATIENCE
     kind = fcntl and (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
@@ -277,9 +276,9 @@ def _locked(path: Path, exclusive: bool = False) -> Iterator[None]:
                     break
             if time.monotonic() >= end or os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 break
-            os.close(descriptor)  # replaced while this one waited
+            os.close(descriptor)  # the bundle was replaced during the wait
             descriptor = None
-    except OSError:  # nothing is there, or nothing that can be locked
+    except OSError:  # nothing is there, or it cannot be locked
         pass
     try:
         yield
@@ -289,10 +288,10 @@ def _locked(path: Path, exclusive: bool = False) -> Iterator[None]:
 
 
 def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
-    """Refuses a path where no bundle may be written.
+    """Raise if a bundle may not be written at a path.
 
     Raises:
-        InputError: it exists and `overwrite` is False, or it is anything but a bundle or an empty
+        InputError: it exists and `overwrite` is False, or it is neither a bundle nor an empty
             folder.
     """
     path = Path(path)
@@ -311,11 +310,11 @@ def check_place(path: str | os.PathLike, overwrite: bool = False) -> None:
 def _copy(
     path: Path, folder: Path, opens: Iterable[str] | None = None
 ) -> tuple[tuple[int, ...] | None, dict[tuple, str]]:
-    """Make a copy of a verified bundle in an empty folder; opens: see `verify`.
+    """Verify a bundle and copy it into a folder, which is emptied first; opens: see `verify`.
 
     Returns: the identity of the bundle, and the digests of the copies by `_content`.
     """
-    for left in folder.iterdir():  # of a bundle that was replaced
+    for left in folder.iterdir():  # from a version that was replaced
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     verify(path, opens)
     known = {}
@@ -338,15 +337,17 @@ def _exists(path: Path) -> InputError:
 
 @contextlib.contextmanager
 def updating(path: str | os.PathLike, opens: Iterable[str] | None = None) -> Iterator[Path]:
-    """A temporary copy of a bundle (hard links where there are any) that replaces it at the end.
+    """Yield a temporary copy of a bundle (of hard links if possible) that replaces it at the end.
 
     Files in it must be replaced, not changed in place.
 
     Args:
         path: the bundle's folder.
-        opens: names of the files that are going to be opened. Only these are hashed; the others
-            keep the sums that they have, so that a damaged one is found when it is opened. None:
-            all files.
+        opens: names of the files that will be opened. Only these are hashed; the others keep their
+            sums, so that a damaged file is found when it is opened. None: all files.
+
+    Raises:
+        InputError: see `verify`; or another process replaced the bundle while the block ran.
     """
     path = Path(path)
     with _temporary(path) as folder:
@@ -355,7 +356,7 @@ def updating(path: str | os.PathLike, opens: Iterable[str] | None = None) -> Ite
         def check() -> None:
             if _identity(path) != before:
                 raise InputError(
-                    f"{path} was replaced while a file was added to it, which was left alone.\n"
+                    f"{path} was replaced while a file was added; the new bundle is unchanged.\n"
                     "  Repeat the command."
                 )
 
@@ -366,7 +367,7 @@ def updating(path: str | os.PathLike, opens: Iterable[str] | None = None) -> Ite
 
 @contextlib.contextmanager
 def copy_without(path: str | os.PathLike, *names: str) -> Iterator[Path]:
-    """Yield a temporary copy of a bundle that lacks some files, with sums of its own."""
+    """Yield a temporary copy of a bundle without some files, with new sums."""
     with _temporary(Path(path)) as folder:
         _, known = _copy(Path(path), folder)
         for name in names:
@@ -376,17 +377,17 @@ def copy_without(path: str | os.PathLike, *names: str) -> Iterator[Path]:
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:
-    """Writes `config.json`; a value that JSON has no number for (NaN) is an error."""
+    """Write `config.json`; raise ValueError for NaN or infinity, which JSON does not have."""
     text = json.dumps(config, ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     files.write(folder / CONFIG, text)
 
 
 @consistent_read
 def read_config(path: str | os.PathLike) -> dict[str, Any]:
-    """The `config.json` of a bundle.
+    """Return the `config.json` of a bundle.
 
     Raises:
-        InputError: no bundle there, one of a newer format, or text in it that no file can hold.
+        InputError: there is no bundle, it has another format, or the configuration is damaged.
     """
     path = Path(path)
     file = path / CONFIG
@@ -418,8 +419,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
-    """Writes `tokenizer.json`, for a checkpoint's `tokenizer_config.json` too (for Marian's its own
-    files), and for a chat model `chat_template.jinja`."""
+    """Write `tokenizer.json`; for a checkpoint's tokenizer `tokenizer_config.json` too (for
+    Marian's its own files); for a chat model `chat_template.jinja`."""
     tokenizer.save(folder / TOKENIZER)
     if tokenizer.chat_template is not None:
         files.write(folder / CHAT_TEMPLATE, tokenizer.chat_template)
@@ -427,11 +428,11 @@ def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
 
 @consistent_read
 def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) -> Tokenizer:
-    """The tokenizer of a bundle, with its chat template.
+    """Return the tokenizer of a bundle, with its chat template.
 
     Raises:
-        InputError: one of the files cannot be read, or the tokenizer has another size. The model of
-            a checkpoint may have room for more tokens than its tokenizer has.
+        InputError: one of the files cannot be read, or the tokenizer does not have
+            `vocabulary_size` tokens; a checkpoint's tokenizer may have fewer.
     """
     tokenizer = Tokenizer.load(Path(path, TOKENIZER))
     file = Path(path, CHAT_TEMPLATE)
@@ -455,18 +456,18 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
 
 @consistent_read
 def verify(path: str | os.PathLike, opens: Iterable[str] | None = None) -> None:
-    """Check a bundle against `SHA256SUMS`: which files it has, and the sums of some or all of them.
+    """Check a bundle against `SHA256SUMS`: the names of its files, and the sums of some or all.
 
     Args:
         path: the bundle's folder.
-        opens: names of the files that are going to be opened, and of folders such as
-            "saved_model", of which every file counts; names that the bundle lacks are left out.
-            Only these are hashed. None: all files.
+        opens: names of the files that will be opened, or of folders such as "saved_model" for all
+            files in them; names that the bundle does not have are ignored. Only these files are
+            hashed. None: all files.
 
     Raises:
-        InputError: a file is missing, unlisted, changed, a link or device, or of a kind that holds
-            code; the message names it. What `SHA256SUMS` lists outside the folder counts as missing
-            and is never opened.
+        InputError: a file is missing, unlisted, changed, a link or device, or of a kind that may
+            hold code; the message names it. A file outside the folder that `SHA256SUMS` lists
+            counts as missing and is never opened.
     """
     path = Path(path)
     expected = _listed_sums(path)
@@ -481,10 +482,10 @@ def verify(path: str | os.PathLike, opens: Iterable[str] | None = None) -> None:
 
 
 def _listed_sums(path: Path) -> dict[str, str]:
-    """Return the digest of each file of a bundle by its name, as `SHA256SUMS` lists them.
+    """Return name -> digest of each file of a bundle, from `SHA256SUMS`, without comparing sums.
 
     Raises:
-        InputError: see `verify`; sums are not compared.
+        InputError: see `verify`.
     """
     if not (path / CONFIG).is_file():
         raise InputError(_no_bundle(path))
@@ -493,7 +494,7 @@ def _listed_sums(path: Path) -> dict[str, str]:
         if name.lower().endswith(_CODE):
             raise InputError(
                 f"{path}: {name} may hold code that runs when it is opened; bundles hold none.\n"
-                "  Remove it only if you trust the rest: the bundle is not as it was written."
+                "  The bundle was changed. Remove the file only if you trust the rest."
             )
     if not (path / SUMS).is_file():
         raise InputError(f"{path}: {SUMS} is missing, so the bundle cannot be verified.")
@@ -529,8 +530,8 @@ def sizes(path: str | os.PathLike) -> dict[str, int]:
 
 
 def _files(path: Path) -> list[str]:
-    """Names of all files below a bundle, except the sums, caches and what the hub's tools leave; a
-    link or device is refused."""
+    """Return the names of all files in a bundle, except the sums, caches and the files of git and
+    the Hub; raise InputError for a link or device."""
     names = []
     for folder, folders, names_here in os.walk(path):
         if Path(folder) == path:
@@ -546,7 +547,7 @@ def _files(path: Path) -> list[str]:
 
 
 def _write_sums(folder: Path, known: Mapping[tuple, str]) -> None:
-    """Write `SHA256SUMS`. Each file is hashed once, when it is new.
+    """Write `SHA256SUMS`; only files that are not in `known` are hashed.
 
     Args:
         known: digests of files that were verified, by `_content`.
@@ -559,7 +560,7 @@ def _write_sums(folder: Path, known: Mapping[tuple, str]) -> None:
 
 
 def _content(path: Path) -> tuple[int, ...]:
-    """Return what tells a file's content from what it was before, without reading it."""
+    """Return numbers that change with a file's content, without reading the file."""
     status = path.stat()
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 

@@ -1,4 +1,4 @@
-"""Text for a terminal: nothing that a file or a model says can steer it."""
+"""Text for a terminal: texts of files and models cannot control it."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-# Columns of a line that is written to stay.
+# Columns of lines that stay on the terminal.
 COLUMNS = 79
 
-# What a line is not broken in: a word, a run of katakana, or another Japanese character, with the
-# signs that close it or open it, and the blanks after it.
+# Pieces that are not broken between lines: a word, a run of katakana, or another Japanese
+# character, with opening and closing signs, and the blanks after it.
 _PIECES = re.compile(
     r"[「（『]*(?:[\u30a0-\u30ff]+|[\u3005-\u309f\u3400-\u9fff]"
     r"|[^\s\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]+)[、。）」』っゃゅょ〜]*\s*|\s+|."
 )
 
-# Control characters, of which terminals take commands; what reverses the direction of writing, so
-# that a text reads otherwise than it is; line ends that are none to most programs. Not \n and \t.
+# Control characters, which terminals take as commands; characters that reverse the direction of
+# writing, so that a text looks like another; rare line ends; half characters. Not \n and \t.
 _STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def harmless(text: str) -> str:
-    """The text with what could steer a terminal spelled out, such as \\x1b."""
+    """Return a text with characters that could control a terminal spelled out, such as \\x1b."""
     return _STEERING.sub(lambda found: ascii(found[0])[1:-1], text.replace("\r\n", "\n"))
 
 
 def as_json(value: Any, stream: TextIO) -> str:
-    """A value as JSON on one line, in characters that the stream can write and that steer
-    nothing."""
+    """Return a value as JSON on one line, in characters that the stream can write and that cannot
+    control a terminal."""
     text = json.dumps(value, ensure_ascii=False)
     try:
         text.encode(stream.encoding or "utf-8")
@@ -44,14 +44,14 @@ def as_json(value: Any, stream: TextIO) -> str:
 
 
 def width(text: str) -> int:
-    """Return the columns that a text fills: a kanji two, an accent that combines none."""
+    """Return the columns that a text fills: two for a kanji, none for a combining accent."""
     return sum(
         2 if unicodedata.east_asian_width(c) in "WF" else not unicodedata.combining(c) for c in text
     )
 
 
 def shorten(text: str, columns: int) -> str:
-    """Return a text, or its beginning and "…", in at most so many columns."""
+    """Return a text, or its beginning and "…", in at most `columns` columns."""
     if width(text) <= columns:
         return text
     while width(text) >= columns:
@@ -60,13 +60,13 @@ def shorten(text: str, columns: int) -> str:
 
 
 def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
-    """Return a text as lines of at most so many columns, broken at spaces and between Japanese
-    characters; no line begins with what closes, such as a full stop.
+    """Return a text as lines of at most `columns` columns, broken at spaces and between Japanese
+    characters; no line begins with a closing sign, such as a full stop.
 
     Args:
         text: on one line.
         columns: of a terminal.
-        indent: before every line but the first.
+        indent: text before every line except the first.
     """
     lines, start = [""], ""
     for piece in _PIECES.findall(text):
@@ -80,8 +80,8 @@ def wrapped(text: str, columns: int, indent: str = "") -> list[str]:
 
 
 class Console:
-    """A stream for people: texts are made harmless, and what its encoding has no characters for is
-    spelled out.
+    """A stream for people: texts are made harmless, and characters that its encoding does not have
+    are spelled out.
 
     Args:
         stream: standard output or standard error.
@@ -92,16 +92,16 @@ class Console:
 
     @property
     def stream(self) -> TextIO:
-        """The stream that is written to."""
+        """The underlying stream."""
         return self._stream
 
     def write(self, text: str) -> int:
-        """Write a text; only line ends and tabs steer the terminal."""
+        """Write a text; only line ends and tabs control the terminal."""
         self.write_as_is(harmless(text))
         return len(text)
 
     def write_as_is(self, text: str) -> None:
-        """Write a text with the colours and moves of the cursor that it holds."""
+        """Write a text with its colours and cursor movements."""
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         with _writing:
             if _heartbeat is not None:
@@ -119,7 +119,7 @@ class Console:
 
 
 def write_as_is(text: str, stream: Any) -> None:
-    """Write colours and moves of the cursor that this program makes to a stream of any kind."""
+    """Write a text with colours and cursor movements of this program to a stream of any kind."""
     getattr(stream, "write_as_is", stream.write)(text)
 
 
@@ -132,10 +132,10 @@ _heartbeat: _Heartbeat | None = None
 
 
 class _Heartbeat(threading.Thread):
-    """A line that says for how long a command has been silent, and what it is doing.
+    """A line with the current step of a silent command, and its seconds so far.
 
     Args:
-        stream: of the terminal; None: nothing is drawn.
+        stream: of the terminal; None: no line is drawn.
     """
 
     def __init__(self, stream: TextIO | None) -> None:
@@ -146,7 +146,7 @@ class _Heartbeat(threading.Thread):
         self.begin("starting")
 
     def begin(self, text: str) -> None:
-        """Set what the command is doing from now on."""
+        """Set the step of the command, which begins now."""
         self._text, self._since = text, time.monotonic()
         self._last = self._since
 
@@ -160,7 +160,7 @@ class _Heartbeat(threading.Thread):
                     self._is_drawn = True
 
     def clear(self) -> None:
-        """Remove the line, and count the silence anew: something is written."""
+        """Remove the line before something is written, and restart the silence."""
         self._last = time.monotonic()
         if self._is_drawn:
             self._is_drawn = False
@@ -180,8 +180,8 @@ class _Heartbeat(threading.Thread):
 
 @contextlib.contextmanager
 def heartbeat() -> Iterator[None]:
-    """While the block runs, `begin` prints, and where standard error is a terminal a line says what
-    a command that has been silent for some seconds is doing."""
+    """Let `begin` print while the block runs; if standard error is a terminal, also show a line
+    with the current step after some seconds of silence."""
     global _heartbeat
     stream = sys.stderr
     while isinstance(stream, Console):  # of a command within a command
@@ -199,13 +199,13 @@ def heartbeat() -> Iterator[None]:
 
 
 def begin(text: str) -> None:
-    """Say that a step begins which takes seconds; outside of `heartbeat` nothing is printed."""
+    """Print that a step of some seconds begins; outside of `heartbeat` print nothing."""
     if _heartbeat is not None:
         print(text, flush=True)
         _heartbeat.begin(text)
 
 
 def doing(text: str) -> None:
-    """Set what the line of `heartbeat` says, without a line of its own."""
+    """Set the text of the line of `heartbeat`, without printing it."""
     if _heartbeat is not None:
         _heartbeat.begin(text)

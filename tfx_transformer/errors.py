@@ -1,4 +1,4 @@
-"""The one exception for what a user can fix: a file, a flag, a column name."""
+"""The exception for errors that a user can fix: in a file, a flag, a column name."""
 
 from __future__ import annotations
 
@@ -6,18 +6,19 @@ import os
 
 
 class InputError(ValueError):
-    """Bad input of the user.
+    """The error of bad input from the user.
 
     The message says what happened and where (file, row, column) on its first line, then, indented,
     what was expected and how to fix it. The command line prints it without a traceback and exits
     with status 2.
 
     Args:
-        message: what is printed.
-        file: what the message is about, if it does not name it yet: then it begins with it.
+        message: the text to print.
+        file: the file at fault, which is put before the message; None: the message names it, or
+            `in_file` will.
 
     Attributes:
-        file: as given. None: whoever knows the file may name it, see `in_file`.
+        file: as given.
     """
 
     def __init__(self, message: str, file: str | os.PathLike | None = None) -> None:
@@ -25,7 +26,7 @@ class InputError(ValueError):
         self.file = file
 
     def in_file(self, file: str | os.PathLike) -> InputError:
-        """This error, which names the file from now on, if it has none yet."""
+        """Return this error; its message begins with the file from now on, if it had none."""
         if self.file is None:
             self.args, self.file = (f"{file}: {self}",), file
         return self

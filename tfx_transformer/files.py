@@ -1,4 +1,4 @@
-"""One way to write a file, whole or not at all and flushed to disk; locks between processes."""
+"""Writing a file whole or not at all, flushed to disk; locks between processes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-# Of Linux: renameat2(2).
+# Constants of Linux, see renameat2(2).
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """Yield a temporary file beside `path`, which takes its place when the block ends without an
-    error.
+    """Yield a temporary file next to `path` that replaces it when the block ends without an error.
 
-    What was at `path` stays until then, and stays if there is an error. A link is replaced, not
-    followed; a device or pipe, such as /dev/stdout, is written itself.
+    Until then, and after an error, the old file stays. A link is replaced, not followed; a device
+    or pipe, such as /dev/stdout, is written directly.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the file cannot be written there.
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -47,7 +46,7 @@ def write(path: str | os.PathLike, content: str | bytes) -> None:
 
 
 def sync(path: str | os.PathLike) -> None:
-    """Flush a file or the entries of a folder to disk, where the system can do that."""
+    """Flush a file or the entries of a folder to disk, if the system can do that."""
     if sys.platform == "win32" and os.path.isdir(path):
         return
     descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
@@ -58,7 +57,7 @@ def sync(path: str | os.PathLike) -> None:
 
 
 def exchange(first: str | os.PathLike, second: str | os.PathLike) -> bool:
-    """Let two folders change places in one step; return False where the system cannot do that."""
+    """Exchange two folders in one step; return False if the system cannot do that."""
     rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
     if rename is None:
         return False
@@ -67,10 +66,10 @@ def exchange(first: str | os.PathLike, second: str | os.PathLike) -> bool:
 
 
 class Held(Exception):
-    """Another process holds a lock, or another part of this one.
+    """The error of a lock that another process holds, or another part of this one.
 
     Attributes:
-        process: the number of that process, if it is known.
+        process: the number of that process, "" if it is not known.
     """
 
     def __init__(self, process: str) -> None:
@@ -79,15 +78,15 @@ class Held(Exception):
 
 
 class Lock:
-    """A file that one holder has at a time. The system frees it when a process dies, however it
-    does; the file itself is removed by `release`.
+    """A file that has one holder at a time. The system frees it when the holder's process ends in
+    any way; `release` removes the file.
 
     Args:
-        file: its folder exists.
+        file: the file, in an existing folder.
     """
 
     def __init__(self, file: Path) -> None:
-        import filelock  # a bundle is read without it
+        import filelock  # not needed to read a bundle
 
         self.file = file
         self._lock = filelock.FileLock(
@@ -109,8 +108,8 @@ class Lock:
         return self
 
     def release(self) -> None:
-        """Give the lock up, and remove its file."""
-        if sys.platform != "win32":  # there a file that is open cannot be removed
+        """Free the lock and remove its file."""
+        if sys.platform != "win32":  # Windows cannot remove an open file
             self.file.unlink(missing_ok=True)
         self._lock.release()
         if sys.platform == "win32":
@@ -119,7 +118,7 @@ class Lock:
 
 
 def _write_process(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # a full disk: then nobody knows the number
+    with contextlib.suppress(OSError):  # a full disk: the number stays unknown
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
 
@@ -128,5 +127,5 @@ def _read_process(file: Path) -> str:
     try:
         with file.open(encoding="utf-8", errors="replace") as opened:
             return opened.read(20).strip()
-    except OSError:  # it ended meanwhile, or Windows keeps what is locked to itself
+    except OSError:  # the holder ended meanwhile, or Windows does not let others read the file
         return ""

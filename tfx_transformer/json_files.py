@@ -1,8 +1,8 @@
-"""JSON files from anywhere: what reading one takes is bounded before it is parsed.
+"""JSON files from any source: the memory to parse one is estimated and limited before.
 
 A parsed value takes more memory than its text: `[],` becomes 80 bytes, `{"a":0},` 240. So a file
-that is small enough to read may still take gigabytes. Here the characters that begin or part values
-are counted first, in milliseconds.
+that is small enough to read may still take gigabytes. The estimate counts the characters that begin
+or separate values, in milliseconds.
 """
 
 from __future__ import annotations
@@ -17,55 +17,56 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 
-# The largest of real models, Gemma 3's tokenizer.json, has 33 MB: 262,144 tokens and 514,906 pairs
-# to merge. These take 200 MB by the estimate below, the text with its wide characters some 120.
+# The largest JSON file of a known model, Gemma 3's tokenizer.json, has 33 MB: 262,144 tokens and
+# 514,906 merges. By the estimate below the values take 200 MB, the text with its wide characters
+# about 120 MB.
 MAX_BYTES = 64 * 1024 * 1024
 MAX_MEMORY = 500_000_000
 
-# Bytes that CPython takes for what follows, at most: a list and its first place, an object with
-# one key, a further short text or number, a key that is new and its place.
+# Most bytes that CPython takes for the value after each character: a list with its first item, an
+# object with one key, another short text or number, a new key with its value.
 _BYTES = {"[": 100, "{": 200, ",": 75, ":": 150}
 
 
 def check(text: str, file: str | os.PathLike | None = None) -> None:
-    """Refuses a text that, itself included, could take more than `MAX_MEMORY` when it is parsed.
+    """Raise if a text and its parsed values could take more than `MAX_MEMORY` bytes.
 
     Args:
         text: JSON.
-        file: where it was read, which the error names.
+        file: the file of the text, for the message.
 
     Raises:
-        InputError: it could.
+        InputError: they could.
     """
     memory = sys.getsizeof(text) + sum(text.count(mark) * size for mark, size in _BYTES.items())
     if memory > MAX_MEMORY:
         raise InputError(
             "it holds more values than any file of a real model: reading them could take "
             f"{memory // 1_000_000:,} MB of memory.\n"
-            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or do without.",
+            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or leave it out.",
             file,
         )
 
 
 def parse(text: str, file: str | os.PathLike | None = None, unique: bool = False) -> Any:
-    """The value of a JSON text, as Python reads it: NaN is a number, the last of two equal keys
-    counts.
+    """Return the value of a JSON text, as Python's `json` reads it: NaN is a number, and the last
+    of two equal keys counts.
 
     Args:
         text, file: see `check`.
-        unique: refuse two equal keys.
+        unique: raise if an object has two equal keys.
 
     Raises:
         InputError: see `check`.
-        ValueError: it is not JSON, or has a key twice.
-        RecursionError: it is nested too deep.
+        ValueError: the text is not JSON, or, with `unique`, has a key twice.
+        RecursionError: the text is nested too deep.
     """
     check(text, file)
     return json.loads(text, object_pairs_hook=unique_keys if unique else None)
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the object of keys and values that `json.loads` found.
+    """Return the object of pairs from `json.loads`, as its `object_pairs_hook`.
 
     Raises:
         ValueError: a key is there twice.
@@ -78,10 +79,10 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Return the object in a JSON file.
 
     Raises:
-        InputError: no file, too large, too many values, or no JSON object.
+        InputError: the file is missing, too large, has too many values or is not a JSON object.
     """
     try:
         facts = file.stat()
@@ -90,7 +91,7 @@ def read_object(file: Path) -> dict[str, Any]:
         if facts.st_size > MAX_BYTES:
             raise InputError(
                 "it is larger than any JSON file of a real model.\n"
-                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or do without.",
+                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or leave it out.",
                 file,
             )
         values = parse(file.read_text(encoding="utf-8"), file)

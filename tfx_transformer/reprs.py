@@ -1,4 +1,4 @@
-"""Objects in a notebook or a debugger: a few lines of facts."""
+"""Objects as a few lines of facts, for a notebook or a debugger; numbers and times as texts."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-# Examples that are shown of many.
+# Most examples that are shown.
 _SHOWN = 3
 _LONGEST = 60
 
 
 def short_repr(text: str, longest: int = _LONGEST) -> str:
-    """A text in quotes, on one line and no longer than so many characters."""
+    """Return a text in quotes, on one line, cut to `longest` characters."""
     return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
 def quantity(number: int, noun: str) -> str:
-    """Such as "1 row" and "1,940 rows"."""
+    """Return a number with its noun, such as "1 row" and "1,940 rows"."""
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def short_list(names: Iterable[str], most: int = 5) -> str:
-    """The first of some names, and how many there are beside them."""
+    """Return the first `most` names as a text, and the number of the others."""
     names = list(names)
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(short_repr(name, 30) for name in names[:most]) + more
 
 
 def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> str:
-    """Return what was read: how much, from where, and the first rows.
+    """Return the repr of examples: their number and source, and the first rows.
 
     Args:
-        read: has a length, `rows`, `path` and `bad_rows`.
-        noun: of one of them.
-        columns: what was read of each row, or "".
-        line: index of an example -> the example on one line.
+        read: the examples, with a length, `rows`, `path` and `bad_rows`.
+        noun: name of an example.
+        columns: names of the columns, or "".
+        line: (index of an example) -> the example on one line.
     """
     facts = f"{type(read).__name__}: {quantity(len(read), noun)}"
     if read.path:
@@ -47,7 +47,7 @@ def examples(read: Any, noun: str, columns: str, line: Callable[[int], str]) -> 
     lines = [facts]
     try:
         lines += [f"  row {read.rows[i]}: {line(i)}" for i in range(min(len(read), _SHOWN))]
-    except ValueError as error:  # the file that the texts stay in is gone or another
+    except ValueError as error:  # the file of the texts is gone or has changed
         lines.append(f"  {str(error).splitlines()[0]}")
     if len(read) > _SHOWN:
         lines.append("  …")
@@ -65,8 +65,8 @@ def duration(seconds: float) -> str:
 
 
 def significant(value: float, digits: int = 3) -> str:
-    """Return a number with so many digits that count, and no exponent where it can do without:
-    "0.0123", "4.50", "1,230"."""
+    """Return a number with `digits` significant digits, such as "0.0123" and "4.50", and all digits
+    before the point, such as "1,230"; with an exponent below 1e-5 and from 1e15 on."""
     if not math.isfinite(value):
         return str(value)
     size = math.floor(math.log10(abs(value))) if value else 0

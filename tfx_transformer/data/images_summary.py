@@ -1,4 +1,4 @@
-"""What was read of labelled images: labels, sizes, copies, and what was seen in training."""
+"""The summary of labelled images: labels, sizes, copies, and overlap with the training images."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tfx_transformer.data.summary import Line, Summary, label_figures, label_lin
 class LabelledImagesSummary(Summary):
     """Figures of one set of labelled images.
 
-    labels: examples of each known label; duplicates: files whose bytes and label are in the set
-    before; contradictions: files whose bytes are there before with another label; overlap: files
-    that training shows too; sizes: width and height of each image, as its header has them.
+    labels: number of examples of each known label; duplicates: files with the bytes and label of an
+    earlier one; contradictions: files with the bytes of an earlier one and another label; overlap:
+    files that are in training too; sizes: width and height of each image, by its header.
     """
 
     images: int
@@ -30,7 +30,7 @@ class LabelledImagesSummary(Summary):
     noun: ClassVar[str] = "image"
 
     def size_range(self) -> list[tuple[int, int]]:
-        """Return width and height of the images of the fewest, the middle and the most pixels."""
+        """Return width and height of the images with the fewest, the median and the most pixels."""
         by_pixels = sorted(self.sizes, key=lambda size: size[0] * size[1])
         return [by_pixels[0], by_pixels[len(by_pixels) // 2], by_pixels[-1]]
 

@@ -1,4 +1,4 @@
-"""Conversations to batches for fine-tuning: what bears loss, and several in a row."""
+"""From conversations to batches for fine-tuning: the tokens that count in the loss, and packing."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Encoded = tuple[list[int], list[int]] | None
 def encode_conversation(
     messages: Messages, template: ChatTemplate, max_length: int
 ) -> list[Encoded]:
-    """Ids of a conversation up to its last answer, and the weight of each, as one example.
+    """Return the ids of a conversation up to its last answer, and their weights, as one example.
 
-    Weights are 1 for the ids of answers, their end tokens included, and 0 for those of prompts.
-    What is longer than `max_length` is cut at the end. A template that changes earlier turns makes
-    several examples: see `ChatTemplate.examples`.
+    Weights are 1 for the ids of answers, their end tokens included, and 0 for those of prompts. An
+    example longer than `max_length` is cut at the end. A template that changes earlier turns makes
+    several examples: see `ChatTemplate.examples`. None: an example has no id of an answer left.
     """
     encoded: list[Encoded] = []
     for example in template.examples(messages):
@@ -38,10 +38,11 @@ def encode_conversation(
 def encode_conversations(
     conversations: Conversations, template: ChatTemplate, max_length: int
 ) -> list[list[Encoded]]:
-    """`encode_conversation` of each.
+    """Return `encode_conversation` of each conversation.
 
     Raises:
-        InputError: the template fails on one; its row is named, unless the template is at fault.
+        InputError: the template fails on one; the error names its row, unless the template itself
+            is wrong.
     """
     encoded = []
     for row, messages in zip(conversations.rows, conversations.messages, strict=True):
@@ -66,7 +67,7 @@ def instructions(
     seed: int = 0,
     loss_on: str = "answers",
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `CausalLM.fit` and `evaluate`.
 
     Each batch is (inputs, labels, sample weights), all (batch, length): inputs are int32
     `token_ids` and, with `pack`, `positions` and `segment_ids`; labels int32, the ids one step
@@ -77,7 +78,8 @@ def instructions(
         batch_size: rows of a batch.
         max_length: longer conversations are cut at the end, or left out if that leaves no answer;
             `describe_instructions` counts them.
-        pack: several conversations in one row, which do not see each other: see `packing`.
+        pack: put several conversations into one row; they do not attend to each other. See
+            `packing`.
         shuffle: False keeps the order of the conversations, or of the packed rows.
         loss_on: "answers", or "all" for prompts too.
 
@@ -92,7 +94,7 @@ def instructions(
     examples = [_example(*both, loss_on) for _, both in usable]
     if not examples:
         raise InputError(
-            f"{conversations.path or 'conversations'}: in {max_length} tokens no answer begins.\n"
+            f"{conversations.path or 'conversations'}: no answer begins in {max_length} tokens.\n"
             "  Choose a larger max_length."
         )
     lengths = np.array([len(example.token_ids) for example in examples])

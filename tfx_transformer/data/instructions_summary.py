@@ -1,4 +1,4 @@
-"""What was read of instructions: rows, tokens, those in the loss, what is cut and packed."""
+"""The summary of instructions: rows, tokens, tokens in the loss, truncation and packing."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tfx_transformer.text.prompts import ChatTemplate
 class InstructionsSummary(LengthsSummary):
     """Figures of one set of conversations.
 
-    turns: answers in the conversation that has most; tokens: of the conversations that can be used,
-    as they are cut; loss_tokens: those of them that count in the loss; unusable: rows left out
-    because no answer begins in time; packed_rows: rows after packing; efficiency: share of a
-    batch's slots that hold tokens, {"packed", "unpacked"}. A conversation that makes several
-    examples is as long as the longest of them.
+    turns: most answers in a conversation; tokens: of the usable conversations, after cutting;
+    loss_tokens: those of them that count in the loss; unusable: rows left out because no answer
+    begins within `max_length`; packed_rows: rows after packing; efficiency: share of a batch's
+    slots that hold tokens, {"packed", "unpacked"}. A conversation that makes several examples is as
+    long as the longest of them.
     """
 
     turns: int
@@ -68,7 +68,7 @@ def describe_instructions(
     """Return the figures of training conversations and, if given, of validation conversations.
 
     Args:
-        max_length: most tokens of a conversation, and of a packed row; longer is cut.
+        max_length: most tokens of a conversation, and of a packed row; longer ones are cut.
         batch_size: rows of a batch, for the efficiency.
 
     Raises:
@@ -132,7 +132,7 @@ def _packed_efficiency(rows: list[np.ndarray], tokens: int, batch_size: int, len
 
 
 def _unpacked_efficiency(lengths: np.ndarray, batch_size: int, max_length: int) -> float:
-    """The same of batches that are as long as their longest row, one conversation a row."""
+    """The same share for batches of one conversation a row, as long as their longest row."""
     if not len(lengths):
         return 0.0
     batches = BatchPlan(lengths, batch_size).order(0)

@@ -1,5 +1,5 @@
-"""Several tables of labelled rows as one, such as that of a first training and one that `predict`
-wrote and a person has corrected. A row of a later table replaces those of earlier ones."""
+"""Several tables of labelled rows as one, such as the table of a first training and one that
+`predict` wrote and a person corrected. A row of a later table replaces those of earlier ones."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from tfx_transformer.reprs import quantity
 
 E = TypeVar("E", bound=Examples)
 
-# The columns by which a table that `predict` wrote is known, and what is between labels there.
+# The columns that mark a table that `predict` wrote, and the separator of labels in it.
 PREDICTED, PROBABILITY = "predicted", "probability"
 _BETWEEN = "|"
 
 
 class Correction(NamedTuple):
-    """A row of an earlier table that has another label in a later one, which counts.
+    """A row of an earlier table that a later table gives another label.
 
-    row: of the later table; earlier_row: of the earlier one; input: text or file; label: in the
+    row: in the later table; earlier_row: in the earlier one; input: text or file; label: in the
     earlier table; corrected: in the later one.
     """
 
@@ -39,18 +39,18 @@ class Correction(NamedTuple):
 
 
 def label_columns(path: TableData, label: str) -> dict[str, str]:
-    """Return role -> column of the labels: "label"; of a table that `predict` wrote "predicted"
-    too, and "label" only if it has such a column.
+    """Return role -> column of the labels: "label"; for a table that `predict` wrote "predicted"
+    and, if it has that column, "label".
 
-    In such a table the label of a row is that in its column of labels or, where that is empty or
-    not there, in `predicted`. A row without either is still open.
+    In such a table the label of a row is in its column of labels or, if that is empty or missing,
+    in `predicted`. A row without either is still open.
     """
     plain = {"label": label}
     if not is_table(path) and not _is_small(path):
         return plain
     try:
         header = list(getattr(path, "columns", ())) or read_header(path)
-    except InputError:  # whoever reads the table has a word for it
+    except InputError:  # reading the table raises it again
         return plain
     if label == PREDICTED or not {PREDICTED, PROBABILITY} <= set(header):
         return plain
@@ -64,11 +64,11 @@ def _is_small(path: Any) -> bool:
 def row_labels(
     columns: Mapping[str, Sequence[str]], separator: str = ""
 ) -> tuple[list[tuple[str, ...]], list[bool] | None]:
-    """Return the labels of each row, and whether they are in the column `predicted`; None instead
-    of a table without it.
+    """Return the labels of each row, and for each row True if they are from the column `predicted`;
+    None for a table without that column.
 
     Args:
-        columns: of `label_columns`, role -> cells.
+        columns: role -> cells, for the roles of `label_columns`.
         separator: between several labels in a cell; "": every cell is one label.
     """
     # Equal cells become one tuple, however many rows there are.
@@ -89,8 +89,7 @@ def _split(cell: str, separator: str) -> tuple[str, ...]:
 
 
 def without_open_rows(examples: Any) -> Any:
-    """Return the examples of a table that `predict` wrote without those that have no label yet,
-    which it counts.
+    """Return the labelled examples of a table that `predict` wrote; `open_rows` counts the others.
 
     Raises:
         InputError: none has a label.
@@ -105,11 +104,11 @@ def without_open_rows(examples: Any) -> Any:
 
 
 def join_examples(parts: Sequence[E], path: str) -> E:
-    """Return the examples of several tables as one, which remembers the table of each. Texts that
-    stay in their file are read into memory.
+    """Return the examples of several tables as one; `tables` has the number of each one's table.
+    Texts that stay in their file are read into memory.
 
     Args:
-        parts: of one kind, in the order of the tables.
+        parts: examples of one kind, in the order of the tables.
         path: of all tables, for messages.
     """
     first = parts[0]
@@ -135,15 +134,15 @@ def join_examples(parts: Sequence[E], path: str) -> E:
 def settle(
     examples: Any, answers: Callable[[list[Any]], list[tuple[str, ...]]] | None = None
 ) -> tuple[Any, list[Correction]]:
-    """Return examples of several tables without the rows that are in a later table too, and what
-    that changed.
+    """Return examples of several tables without the rows that a later table replaces, and the
+    corrections.
 
-    A label in the column `predicted` that is what the model answered itself corrects nothing: there
-    the row of the earlier table stays.
+    A label in the column `predicted` that is the model's own answer corrects nothing: the row of
+    the earlier table stays.
 
     Args:
-        examples: of `join_examples`, with labels; others stay as they are.
-        answers: inputs -> the labels that the model answers; None: it is not known.
+        examples: from `join_examples`, with labels; others are returned unchanged.
+        answers: inputs -> the labels that the model answers; None: not known.
     """
     if examples.tables is None or not isinstance(getattr(examples, "labels", None), list):
         return examples, []
@@ -173,8 +172,8 @@ def _own_answers(
     several: Sequence[Sequence[int]],
     answers: Callable[[list[Any]], list[tuple[str, ...]]] | None,
 ) -> set[int]:
-    """Return the rows whose label is the model's own answer, of rows that an earlier table has
-    with another label."""
+    """Return the indices of rows whose label is the model's own answer, and differs from the label
+    in an earlier table."""
     tables, labels = examples.tables, examples.labels
     doubtful = [
         index

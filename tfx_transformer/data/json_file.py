@@ -17,7 +17,7 @@ _OBJECT = 'Expected an object, such as {"text": "…", "label": "…"}.'
 
 
 class _Number(float):
-    """A number with a fraction, and how it is written in the file."""
+    """A number with a fraction, and its text in the file."""
 
     text: str
 
@@ -69,7 +69,7 @@ class JsonFile(TypedFile):
 
 
 def _parse(record: Record) -> tuple[dict[str, Any], Problem | None]:
-    """Return the object of a record, and why it cannot be used."""
+    """Return the object of a record, or {} and the problem with it."""
     if not record.complete:
         return {}, Problem(None, "the line is too long", "Is a line end missing?")
     try:
@@ -108,7 +108,7 @@ class JsonWriter:
     """Writes a table as JSON Lines: an object a line, without the keys that a row does not have.
 
     Args:
-        path: to write to.
+        path: the file to write.
         header: names of the columns.
     """
 
@@ -128,7 +128,7 @@ class JsonWriter:
         named = zip(self._header, values, strict=True)
         row = {name: value for name, value in named if value is not ABSENT}
         text = json.dumps(row, ensure_ascii=False, default=nested_text, allow_nan=True)
-        if "NaN" in text or "Infinity" in text:  # of a column of numbers; JSON has none such
+        if "NaN" in text or "Infinity" in text:  # not in JSON
             row = {name: None if _is_not_finite(value) else value for name, value in row.items()}
             text = json.dumps(row, ensure_ascii=False, default=nested_text)
         self._file.write(text + "\n")

@@ -21,8 +21,8 @@ _BLANKS = " \t\r\n"
 
 
 class Record(NamedTuple):
-    """One conversation in a file: its number, its place, its JSON, and whether that is whole; in
-    memory its object."""
+    """One object of a file: its number, its place, its JSON, and whether that is complete; `tree`:
+    the object, if it is in memory."""
 
     number: Any
     place: str
@@ -32,17 +32,17 @@ class Record(NamedTuple):
 
 
 def is_array(path: Path) -> bool:
-    """Whether a JSON file begins as an array; one with an object a line is read as JSON Lines."""
+    """Return True if a JSON file begins as an array; others are read as JSON Lines."""
     try:
         with path.open("rb") as file:
             start = file.read(1_000).removeprefix(codecs.BOM_UTF8)
-    except OSError:  # whoever reads it has a word for it
+    except OSError:  # reading the file raises it again
         return False
     return start.lstrip(_BLANKS.encode())[:1] == b"["
 
 
 def entries(path: Path, name: str = "") -> Iterator[Record]:
-    """The entries of a JSON array; name: what messages call it [path]."""
+    """Yield the entries of a JSON array; `name`: of the file in messages, "" for its path."""
     shown = Path(name or path)
     if path.stat().st_size > _LARGEST_ARRAY:
         raise InputError(
@@ -67,7 +67,8 @@ def entries(path: Path, name: str = "") -> Iterator[Record]:
             except json.JSONDecodeError as error:
                 raise _array_error(shown, text, error.pos, error.msg) from error
             except (ValueError, RecursionError) as error:
-                raise _array_error(shown, text, place, "a number or a nesting too long") from error
+                what = "a number is too long, or the nesting too deep"
+                raise _array_error(shown, text, place, what) from error
             yield Record(number, f"entry {number} (line {line})", text[place:end])
             end = _next(text, end)
         if text[end : end + 1] == "]":
@@ -80,7 +81,7 @@ def entries(path: Path, name: str = "") -> Iterator[Record]:
 
 
 def _next(text: str, place: int) -> int:
-    """The place of the next character that is not blank."""
+    """Return the index of the next character that is not blank."""
     while place < len(text) and text[place] in _BLANKS:
         place += 1
     return place
@@ -97,7 +98,7 @@ def _array_error(path: Path, text: str, place: int, what: str) -> InputError:
 
 
 def lines(path: Path, name: str = "") -> Iterator[Record]:
-    """The lines that are not blank; name: what messages call the file [path]."""
+    """Yield the lines that are not blank; `name`: of the file in messages, "" for its path."""
     shown = Path(name or path)
     offset = 0
     try:
@@ -121,7 +122,7 @@ def lines(path: Path, name: str = "") -> Iterator[Record]:
 
 
 def _decoded(shown: Path, path: Path, number: int, offset: int, line: bytes, complete: bool) -> str:
-    """Text of a line that begins at byte `offset`; one that is cut may end inside a character."""
+    """Return the text of a line at byte `offset`; an incomplete one may end inside a character."""
     codec = "utf-8-sig" if number == 1 else "utf-8"
     try:
         return line.decode(codec, errors="strict" if complete else "replace")

@@ -30,10 +30,10 @@ from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.images import check_image, image_size, pixels_of, read_image, resize
 
-# What names of images end with; what a file is its content decides.
+# Endings of image names; the content of a file decides its format.
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 
-# A longer path is a text, misplaced.
+# A longer path is probably a text in the wrong column.
 _LONGEST_SHOWN = 300
 
 # Resized images are kept in memory up to this many bytes.
@@ -42,10 +42,10 @@ _MEMORY = 2 * 1024**3
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LabelledImages(Examples):
-    """Image files, the labels of each, and the row of the CSV each stands in.
+    """Image files, their labels, and the table row of each.
 
-    Images of a folder are numbered from 1 in the order of their labels and names. Images that were
-    read from memory are pixels, uint8 (height, width, 3), instead of files.
+    Images of a folder are numbered from 1 in the order of their labels and names. Images read from
+    memory are pixels, uint8 (height, width, 3), instead of files.
     """
 
     files: list[Any]
@@ -68,7 +68,7 @@ class LabelledImages(Examples):
 
     @property
     def inputs(self) -> list[Any]:
-        """What is classified."""
+        """The images to classify."""
         return self.files
 
     def targets(self, names: Sequence[str]) -> np.ndarray:
@@ -91,22 +91,22 @@ def read_labelled_images(
     *,
     skip_bad_rows: bool = False,
 ) -> LabelledImages:
-    """Finds labelled images and checks that each can be decoded.
+    """Find labelled images and check that each can be decoded.
 
     Args:
         path: a folder that holds one folder of images for each label, or a table of paths and
-            labels, or several as `formats.table_files` gives them. In a folder, names that begin
-            with a dot are passed over. Or a table in memory: a pandas DataFrame, a dictionary of
-            columns, or a list of (image, label) or of dictionaries; images there are paths, Pillow
+            labels, or several as `formats.table_files` returns them. In a folder, names that begin
+            with a dot are skipped. Or a table in memory: a pandas DataFrame, a dictionary of
+            columns, or a list of (image, label) or of dictionaries; its images are paths, Pillow
             images or arrays, uint8 (height, width, 3).
-        image, label: names of the table's two columns; paths of a CSV start at the folder it is in.
+        image, label: names of the table's two columns; paths start at the table's folder.
         skip_bad_rows: leave out images that cannot be used and list them in `bad_rows`, instead of
             refusing all. Their `values` are path and label.
 
     Raises:
-        InputError: an image is missing, is none, damaged or too large (see `images.read_image`);
-            a folder is empty or an image stands beside the folders of the labels; none is usable;
-            or, for a CSV, see `tables.read_table`.
+        InputError: an image is missing, not an image, damaged or too large (see
+            `images.read_image`); a folder is empty, or an image is outside the folders of the
+            labels; no image is usable; for a table see `tables.read_table`.
     """
     if isinstance(path, TableFiles):
         return join_examples(
@@ -150,7 +150,7 @@ def read_labelled_images(
 def split_labelled_images(
     examples: LabelledImages, share: float = 0.1, seed: int = 0
 ) -> tuple[LabelledImages, LabelledImages]:
-    """Training and validation images, a share of every label; see `labels.split_stratified`.
+    """Return training and validation images, a share of every label; see `labels.split_stratified`.
 
     Copies of a file go to the same side.
     """
@@ -171,25 +171,25 @@ def labelled_images(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
 
     Each batch is ({`images`}, labels, sample weights): float32 (batch, image_size, image_size, 3)
     from 0 to 255, float32 (batch, classes) with a 1 for the label, and float32 (batch,). Every
     iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
 
-    Images are decoded once and kept if all of them need less than 2 GiB at this size; otherwise
-    each time they stand in a batch.
+    Images are decoded once and kept if together they need less than 2 GiB at this size, else anew
+    for each batch.
 
     Args:
         names: the classes, in the order of the model's outputs.
         image_size: images are resized to this width and height; see `images.resize`.
-        image_resize: how, of a model with `TransformerConfig.image_resize`.
+        image_resize: method of resizing, as in `TransformerConfig.image_resize`.
         weights: float (classes,), weight of an example of each class; "balanced": see
             `labels.class_weights`; None or "": 1.
         shuffle: False keeps the order of the images.
 
     Raises:
-        InputError: a label is none of `names`, or a file has changed and cannot be decoded.
+        InputError: a label is not one of `names`, or a file has changed and cannot be decoded.
     """
     if image_size < 1:
         raise InputError(
@@ -215,21 +215,21 @@ def labelled_images(
 
 
 def decode_images(
-    files: Sequence[Any], image_size: int, how: Mapping[str, Any] | None = None
+    files: Sequence[Any], image_size: int, image_resize: Mapping[str, Any] | None = None
 ) -> np.ndarray:
-    """uint8 (files, image_size, image_size, 3): each image resized and rounded; `how`: see
-    `images.resize`."""
+    """Return uint8 (files, image_size, image_size, 3): each image resized and rounded;
+    `image_resize`: see `labelled_images`."""
     pixels = np.empty((len(files), image_size, image_size, 3), "uint8")
 
     def decode(index):
-        pixels[index] = np.rint(resize(_pixels(files[index]), image_size, how))
+        pixels[index] = np.rint(resize(_pixels(files[index]), image_size, image_resize))
 
     in_threads(decode, range(len(files)))
     return pixels
 
 
 def in_threads(function: Callable, arguments: Iterable) -> list:
-    """`map` on all cores: files are read and decoded outside Python's lock."""
+    """Apply a function on all cores: files are read and decoded outside Python's lock."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(function, arguments))
 
@@ -240,7 +240,7 @@ def _in_folder(folder: Path) -> LabelledImages:
     for entry in inside:
         if entry.is_file() and entry.suffix.lower() in _SUFFIXES:
             raise InputError(
-                f"{entry}: the image stands in no label's folder.\n"
+                f"{entry}: the image is not in the folder of a label.\n"
                 f"  Move it into one, such as {folder / 'dog' / entry.name}."
             )
     files, labels = [], []
@@ -262,7 +262,7 @@ def _in_folder(folder: Path) -> LabelledImages:
 
 
 def _in_table(data: TableData, image: str, label: str, skip_bad_rows: bool) -> LabelledImages:
-    """The files that a CSV names, or what a table in memory holds, usable or not."""
+    """The images of a table, usable or not."""
     of_labels = label_columns(data, label)
     table = read_table(
         data,
@@ -307,18 +307,18 @@ def _digest(file: Any) -> str:
 
 
 def size_of(file: Any) -> tuple[int, int]:
-    """Width and height of an image, as the header of its file has them."""
+    """Return width and height of an image, by the header of its file."""
     if isinstance(file, np.ndarray):
         return file.shape[1], file.shape[0]
     return image_size(file)
 
 
 def _problem(file: Any, base: str) -> str | None:
-    """Why an image cannot be used and what to do, as an InputError says it; None if it can.
-    `base`: where paths start."""
+    """Return the text of an InputError if an image cannot be used, else None. `base`: name of the
+    folder where paths start."""
     if isinstance(file, np.ndarray):
         return None
-    # os.path answers for what cannot be a path too, such as a text of a thousand words.
+    # os.path returns False, without an error, for a text that cannot be a path.
     if os.path.isdir(file):
         return f"{file}: this is a folder.\n  Images stand directly in the folder of their label."
     if not os.path.exists(file):

@@ -1,4 +1,4 @@
-"""What was read of labelled texts: rows, labels, tokens, what is cut, repeated or seen before."""
+"""The summary of labelled texts: rows, labels, tokens, truncation, repeated rows and overlap."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class LabelledTextsSummary(LengthsSummary):
     """Figures of one set of labelled texts.
 
-    labels: examples of each known label; unlabelled: rows without label; duplicates: rows whose
-    texts and labels are in the set before; contradictions: rows whose texts are there before with
-    other labels; tokens: of all rows, as they are cut. Tokens count the start and the ends (see
-    `text.framing`); of texts that stay in their file lengths are those of a sample, and what is
-    counted in tokens is extrapolated from it.
+    labels: number of examples of each known label; unlabelled: rows without a label; duplicates:
+    rows with the texts and labels of an earlier one; contradictions: rows with the texts of an
+    earlier one and other labels; tokens: of all rows, after cutting. Tokens count the start and the
+    ends (see `text.framing`). For texts that stay in their file, lengths are those of a sample, and
+    counts of tokens are extrapolated from it.
     """
 
     labels: dict[str, int]
@@ -68,7 +68,7 @@ def describe_labelled_texts(
 
     Args:
         names: the known labels; others are not counted.
-        max_length: most tokens a model takes of a row, start and ends included; more are cut.
+        max_length: most tokens of a row, start and ends included; longer rows are cut.
     """
     shown = hashes(training.texts)
     describe = functools.partial(

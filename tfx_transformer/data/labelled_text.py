@@ -32,7 +32,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class LabelledTexts(Examples):
-    """The texts and the labels of each row: one of each, unless more were asked for."""
+    """The texts and labels of each row: one text and one label, unless more were asked for."""
 
     texts: Rows[tuple[str, ...]]
     labels: list[tuple[str, ...]]
@@ -52,19 +52,19 @@ class LabelledTexts(Examples):
 
     @property
     def inputs(self) -> Rows[tuple[str, ...]]:
-        """What is classified."""
+        """The texts to classify."""
         return self.texts
 
     def targets(self, names: Sequence[str], multi_label: bool = False) -> np.ndarray:
-        """int32 (examples,) of `labels.label_ids`, or float32 (examples, names) of
-        `labels.label_matrix`."""
+        """int32 (examples,), see `labels.label_ids`; with `multi_label` float32 (examples, names),
+        see `labels.label_matrix`."""
         number = label_matrix if multi_label else label_ids
         path = self.path or "labelled texts"
         return number(self.labels, names, path=path, rows=self.rows)
 
     def flat_texts(self) -> list[str]:
-        """All texts that are not empty: what a tokenizer is trained on. Of texts that stay in their
-        file a sample."""
+        """All texts that are not empty, to train a tokenizer on; a sample of texts that stay in
+        their file."""
         return [text for texts in sample(self.texts) for text in texts if text]
 
 
@@ -78,28 +78,28 @@ def read_labelled_texts(
 ) -> LabelledTexts:
     """Read a table of texts and their labels.
 
-    Texts stay as they are written. So do labels, but for blanks at either end: `NA`, `null`, `001`
+    Texts stay as they are written. So do labels, except blanks at either end: `NA`, `null`, `001`
     and `True` are labels like any other.
 
-    The whole file is checked. If it has more than 64 MiB the texts stay in it: they are then
-    `FileRows`, which need the file as long as they are used.
+    The whole file is checked. If it has more than 64 MiB, the texts stay in it as `FileRows`, which
+    need the file as long as they are used.
 
     Args:
-        path: a table of any format (see `formats`), several as `formats.table_files` gives them; or
-            a table in memory: a pandas DataFrame, a dictionary of columns, or a list of
-            dictionaries or of (text, label). Whole numbers are labels too. Of a table that
+        path: a table of any format (see `formats`), or several as `formats.table_files` returns
+            them; or a table in memory: a pandas DataFrame, a dictionary of columns, or a list of
+            dictionaries or of (text, label). Whole numbers are labels too. For a table that
             `predict` wrote see `joined.label_columns`.
         text: name of the column of the texts, or several, separated by commas, or as a JSON list:
             `["title, short", "body"]`. A column of exactly this name is taken first. Of several
             texts some may be empty, but not all.
         label: name of the column of the labels.
-        separator: what stands between several labels in one cell, such as "|". Then `a||b|a` is
-            `a` and `b`, and an empty cell is not a label. "": every cell is one label.
+        separator: between several labels in one cell, such as "|". Then `a||b|a` is `a` and `b`,
+            and an empty cell has no label. "": every cell is one label.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 
     Raises:
-        InputError: a column is named twice, or see `tables.read_table`.
+        InputError: a column is named twice; for others see `tables.read_table`.
     """
     if isinstance(path, TableFiles):
         return join_examples(
@@ -139,10 +139,10 @@ def read_labelled_texts(
 def split_labelled_texts(
     examples: LabelledTexts, share: float = 0.1, seed: int = 0
 ) -> tuple[LabelledTexts, LabelledTexts]:
-    """Training and validation part with about the same share of every label.
+    """Return the training and validation part, with about the same share of every label.
 
-    Rows with equal texts go to the same side; a label of a single row stays in training: see
-    `labels.split_stratified`, for the errors too.
+    Rows with equal texts go to the same side; a label of a single row stays in training. See
+    `labels.split_stratified`, also for the errors.
     """
     keys = hashes(examples.texts).tolist()
     inside, outside = split_stratified(
@@ -164,10 +164,10 @@ def labelled_texts(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Classifier.fit` and `evaluate`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, labels, sample weights float32 (batch,)),
-    texts of similar length together. Labels are int32 (batch,), numbers of `names`; with
+    texts of similar length together. Labels are int32 (batch,), indices into `names`; with
     `multi_label` float32 (batch, names), 1 for those that hold. Every iteration over the data set
     is the next epoch, in the order `BatchPlan` gives for (seed, epoch). Texts that stay in their
     file are read, and encoded, when their batch is made.
@@ -175,11 +175,11 @@ def labelled_texts(
     Args:
         names: the known labels, see `labels.label_names`.
         max_length: longer rows are cut, see `text.framing.frame`.
-        weights: float (names,), what an example of each label weighs; "balanced": see
+        weights: float (names,), weight of an example of each label; "balanced": see
             `labels.class_weights`; None or "": 1.
-        token_dropout: rate at which each token is left out, anew in every epoch (Iyyer et al. 2015,
-            section 3.1): what is left has to tell the label too. In order (`shuffle=False`), for
-            validation, none is left out.
+        token_dropout: probability of leaving out each token, anew in every epoch (Iyyer et al.
+            2015, section 3.1), so that the label is learned from the other tokens too. In order
+            (`shuffle=False`), for validation, no token is left out.
 
     Raises:
         InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
@@ -188,7 +188,7 @@ def labelled_texts(
     if multi_label and weights is not None and len(weights):
         raise InputError(
             "class weights and several labels a row do not go together.\n"
-            "  A row weighs what its one label does. Leave one of them out."
+            "  The weight of a row is that of its one label. Leave one of them out."
         )
     labels = examples.targets(names, multi_label)
     return text_batches(
@@ -216,13 +216,13 @@ def text_batches(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches of texts and what is to be predicted of them.
+    """Return a `tf.data.Dataset` of batches of texts and their targets.
 
     Args:
         texts: of each row.
         targets: (rows,) or (rows, n), in the dtype of the batches.
         weight: float32 (rows,).
-        batch_size, max_length, token_dropout, shuffle, seed: of `labelled_texts`.
+        batch_size, max_length, token_dropout, shuffle, seed: as for `labelled_texts`.
 
     Raises:
         InputError: `max_length` leaves no room for a text, or `token_dropout` is out of range.
@@ -240,7 +240,7 @@ def text_batches(
         if not dropped:
             return ids[index]
         framed = ids[index]
-        # The last number parts these draws from those of the plan.
+        # The last number makes these draws independent of those of the plan.
         random = np.random.default_rng([seed, epoch, index, 2])
         kept = random.random(len(framed)) >= dropped
         return [i for i, keep in zip(framed, kept, strict=True) if keep or i in frame_ids]
@@ -263,8 +263,8 @@ def _check_room(texts: Rows[tuple[str, ...]], max_length: int) -> None:
 
 
 def header_of(path: TableData, text: str) -> list[str]:
-    """Return the header, which tells apart a name with commas or blanks from several names; of a
-    plain name nothing."""
+    """Return the header if `text` may be one name with commas or blanks, or several names; [] for a
+    plain name."""
     if text == text.strip() and not set(text) & set(",["):
         return []
     if is_table(path):
@@ -273,7 +273,7 @@ def header_of(path: TableData, text: str) -> list[str]:
 
 
 def text_columns(text: str | Sequence[str], header: Collection[str] = ()) -> dict[str, str]:
-    """Role of each column of texts, and its name.
+    """Return role -> name of each column of texts.
 
     Args:
         text: one name, several separated by commas, or a JSON list of names.
@@ -286,7 +286,7 @@ def text_columns(text: str | Sequence[str], header: Collection[str] = ()) -> dic
 
 
 def joined_columns(names: Sequence[str]) -> str:
-    """Names as `text_columns` reads them."""
+    """Return names of columns as one text that `text_columns` reads."""
     plain = all(name == name.strip() and not set(name) & set(",[") for name in names)
     return ",".join(names) if plain else json.dumps(names, ensure_ascii=False)
 
@@ -307,16 +307,16 @@ def _listed_columns(text: str | Sequence[str]) -> list[str]:
 def check_columns(
     columns: dict[str, str], text: str | Sequence[str], target: str, role: str
 ) -> None:
-    """Raise if a column is to be read twice.
+    """Raise if a column is named twice.
 
     Args:
         columns: role -> name of each column of texts.
-        text: how these were named.
-        target: name of the column of what is to be predicted.
-        role: of it, such as "label".
+        text: the names of these, as the user gave them.
+        target: name of the column to predict.
+        role: role of that column, such as "label".
 
     Raises:
-        InputError: the column is named.
+        InputError: a column is named twice; the error says which.
     """
     names = list(columns.values())
     for name in names:
@@ -328,7 +328,7 @@ def check_columns(
 
 
 def text_check(roles: list[str], columns: dict[str, str]) -> Check:
-    """Return what refuses a row all of whose texts are empty.
+    """Return a check that rejects a row if all its texts are empty.
 
     Args:
         roles: of the columns of texts.

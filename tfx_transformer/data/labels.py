@@ -1,4 +1,4 @@
-"""Labels of examples, whatever the examples are: names, numbers, weights and a stratified split.
+"""Labels of examples of any kind: names, numbers, weights and a stratified split.
 
 The labels of an example are a tuple of texts: one; or any number, none included, where several
 labels may hold at once.
@@ -20,36 +20,36 @@ from tfx_transformer.errors import InputError
 
 Labels = Sequence[tuple[str, ...]]
 
-# More names than these in a message hide what it says; a longer label is a text, misplaced.
+# More names hide what a message says; a longer label is probably a text in the wrong column.
 _NAMES_SHOWN = 10
 _LONGEST_SHOWN = 60
 
 
 def label_names(labels: Labels, path: str, known: Sequence[str] = ()) -> list[str]:
-    """The distinct labels in the order of their characters; the place of a name is its number.
+    """Return the distinct labels, sorted by their characters; the index of a name is its number.
 
     Args:
         labels: of every training example.
-        path: where they come from, for the message.
-        known: names that are labels too, such as those of a model that is trained further.
+        path: of the examples, for the message.
+        known: other labels, such as those of a model that is trained further.
 
     Raises:
-        InputError: fewer than two.
+        InputError: there are fewer than two labels.
     """
     names = sorted({label for several in labels for label in several} | set(known))
     if len(names) < 2:
         what = f"{_quoted(names[0])} is the only label" if names else "there is no label"
         raise InputError(
             f"{path}: {what}.\n"
-            "  A classifier tells two labels or more apart. Add examples of another label, or\n"
-            "  name the column that holds the labels (label=...)."
+            "  A classifier needs at least two labels. Add examples of another label, or name the\n"
+            "  column that holds the labels (label=...)."
         )
     return names
 
 
 def alike_labels(names: Sequence[str]) -> list[list[str]]:
-    """Labels that may be one label written in several ways, such as `1` and `1.0`, `A` and `a`:
-    equal as numbers, or but for case, width, and blanks."""
+    """Return groups of labels that may be one label written in several ways, such as `1` and `1.0`,
+    `A` and `a`: equal as numbers, or except for case, width and blanks."""
     groups: dict[Hashable, list[str]] = collections.defaultdict(list)
     for name in names:
         groups[_folded(name)].append(name)
@@ -57,7 +57,7 @@ def alike_labels(names: Sequence[str]) -> list[list[str]]:
 
 
 def alike_warning(names: Sequence[str]) -> str | None:
-    """Return a warning of `alike_labels` for a summary; None if there are none."""
+    """Return a summary's warning about `alike_labels`; None without such labels."""
     groups = [" and ".join(map(_quoted, group)) for group in alike_labels(names)]
     if not groups:
         return None
@@ -78,15 +78,15 @@ def _folded(name: str) -> Hashable:
 def label_ids(
     labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]
 ) -> np.ndarray:
-    """int32 (examples,): the number of each example's one label.
+    """Return int32 (examples,): the number of each example's one label.
 
     Args:
-        names: known labels, as `label_names` gives them.
-        path, rows: where each example comes from, for the message.
+        names: known labels, as `label_names` returns them.
+        path, rows: file and row of each example, for the message.
 
     Raises:
-        InputError: a label is unknown (the nearest known one is named), or an example has not
-            exactly one.
+        InputError: a label is unknown (the message names the nearest known one), or an example
+            does not have exactly one label.
     """
     ids = []
     for row, numbers in zip(rows, _numbers(labels, names, path, rows), strict=True):
@@ -103,7 +103,7 @@ def label_ids(
 def label_matrix(
     labels: Labels, names: Sequence[str], *, path: str, rows: Sequence[int]
 ) -> np.ndarray:
-    """float32 (examples, names): 1 where the example has the label, else 0.
+    """Return float32 (examples, names): 1 where the example has the label, else 0.
 
     Arguments and errors as for `label_ids`, but an example may have any number of labels.
     """
@@ -114,10 +114,10 @@ def label_matrix(
 
 
 def class_weights(ids: np.ndarray, count: int) -> np.ndarray:
-    """float32 (count,): the weight of each class that makes all classes weigh the same together.
+    """Return float32 (count,): weights with which all classes have the same total weight.
 
-    examples / (classes * examples of the class), over the classes that have examples; a class
-    without any weighs 1. scikit-learn calls it "balanced".
+    examples / (classes * examples of the class), over the classes that have examples; 1 for a class
+    without any. scikit-learn calls this "balanced".
 
     Args:
         ids: int (examples,), the class of each.
@@ -129,12 +129,12 @@ def class_weights(ids: np.ndarray, count: int) -> np.ndarray:
 
 
 def example_weights(weights: np.ndarray | str | None, ids: np.ndarray, count: int) -> np.ndarray:
-    """float32 (examples,): what each example weighs in the loss.
+    """Return float32 (examples,): the weight of each example in the loss.
 
     Args:
         weights: float (count,), of an example of each class; "balanced": `class_weights`; None or
             "": 1.
-        ids: int (examples,), the class of each; not read without weights.
+        ids: int (examples,), the class of each; only their number counts without weights.
         count: number of classes.
 
     Raises:
@@ -152,19 +152,19 @@ def example_weights(weights: np.ndarray | str | None, ids: np.ndarray, count: in
 def split_stratified(
     labels: Labels, keys: Sequence[Hashable], share: float, seed: int, *, path: str
 ) -> tuple[list[int], list[int]]:
-    """Indices of the examples to train on and of those held out, both ascending.
+    """Return the indices of the examples to train on and of those held out, both ascending.
 
-    Of every class about the same share is held out, and examples with equal keys go to the same
-    side. Where several labels hold at once, each combination of them is a class. The same for the
-    same labels, keys, share and seed.
+    About the same share of every class is held out, and examples with equal keys go to the same
+    side. If several labels may hold at once, each combination of them is a class. The split is the
+    same for the same labels, keys, share and seed.
 
     Args:
         labels: of each example.
-        keys: one per example: what training is not to have shown, such as its text.
-        share: of the distinct keys of a class to hold out, rounded; at least one if it has two. No
-            class loses its last training example by that, so a class with a single example, or with
-            one key, stays in training.
-        path: where the examples come from, for the message.
+        keys: one per example, such as its text, which must not be on both sides.
+        share: share of the distinct keys of a class to hold out, rounded; at least one if it has
+            two. Every class keeps a training example, so a class with a single example or a single
+            key stays in training.
+        path: of the examples, for the message.
 
     Raises:
         InputError: nothing can be held out, or the share is not from 0 to 1.
@@ -186,7 +186,7 @@ def split_stratified(
 def _held_out_keys(
     classes: Labels, keys: Sequence[Hashable], share: float, seed: int
 ) -> set[Hashable]:
-    """The keys to hold out, drawn class by class; arguments as for `split_stratified`."""
+    """Return the keys to hold out, drawn class by class; arguments as for `split_stratified`."""
     in_training = collections.Counter(classes)
     of_key: dict[Hashable, collections.Counter] = collections.defaultdict(collections.Counter)
     keys_of: dict[tuple[str, ...], dict[Hashable, None]] = collections.defaultdict(dict)
@@ -199,7 +199,7 @@ def _held_out_keys(
         candidates = list(keys_of[name])
         wanted = max(round(share * len(candidates)), 1) - len(held_out.intersection(candidates))
         shuffled = [candidates[number] for number in random.permutation(len(candidates))]
-        # A key may stand in several classes: none of them is to be left without an example.
+        # A key may be in several classes: each of them must keep an example.
         free = (
             key
             for key in shuffled
@@ -214,7 +214,7 @@ def _held_out_keys(
 def _numbers(
     labels: Labels, names: Sequence[str], path: str, rows: Sequence[int]
 ) -> Iterator[list[int]]:
-    """The numbers of each example's labels; raises InputError at the first unknown one."""
+    """Yield the numbers of each example's labels; raise InputError at the first unknown one."""
     number = {name: index for index, name in enumerate(names)}
     for row, several in zip(rows, labels, strict=True):
         for label in several:

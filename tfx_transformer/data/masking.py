@@ -1,9 +1,9 @@
-"""Token files to batches for masked-language-model pre-training: what is hidden, anew every epoch.
+"""From token files to batches for masked-language-model pre-training, with new masks every epoch.
 
-Devlin et al. (2019), section 3.1: of the chosen tokens, which the model is to guess, 80 % become
-`<mask>`, 10 % a random token and 10 % stay. A whole word is chosen or none of it, as in the BERT
-release of May 2019 ("whole word masking"); a word is what the tokenizer's pattern splits a text
-into, so that it needs no blanks between words.
+Devlin et al. (2019), section 3.1: of the chosen tokens, which the model predicts, 80 % become
+`<mask>`, 10 % a random token and 10 % stay. All tokens of a word are chosen or none, as in the BERT
+release of May 2019 ("whole word masking"). A word is a piece that the tokenizer's pattern splits
+off, so a text needs no blanks between words.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tfx_transformer.data.corpus import TokenFile
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 
-# Of the chosen tokens, those below the first become `<mask>`, those below the second a random one.
+# Chosen tokens with a draw below the first become `<mask>`, those below the second a random token.
 _MASKED, _REPLACED = 0.8, 0.9
 
-# What has more tokens than this in one run of characters (an address, base64, a ruler) is chosen in
-# parts: as a whole it would set the number of guesses for its batch.
+# A word of more tokens (an address, base64, a ruler) is chosen in parts: as a whole it would set
+# the number of predictions for its batch.
 _LONGEST_WORD = 16
 
 # Token ids that are searched for document ends at a time.
@@ -34,11 +34,11 @@ class Masker:
 
     Args:
         tokenizer: with `<mask>` among its special tokens.
-        share: of the tokens to choose, over 0 and below 1.
+        share: share of the tokens to choose, above 0 and below 1.
         whole_words: choose all tokens of a word together.
 
     Raises:
-        InputError: no `<mask>`, or no such share.
+        InputError: there is no `<mask>`, or the share is out of range.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class Masker:
     def __call__(
         self, ids: np.ndarray, random: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids with some hidden, and the places, ascending, of those chosen.
+        """Return the ids with some hidden, and the places of those chosen, ascending.
 
-        Special ids are never chosen. At least one other is, if there is any.
+        Special ids are never chosen. Of the others, if there are any, at least one is.
 
         Args:
             ids: int (n,).
-            random: drawn from.
+            random: source of the draws.
 
         Returns: int (n,) and int (chosen,).
         """
@@ -87,11 +87,11 @@ class Masker:
         return hidden, places
 
     def words(self, ids: np.ndarray) -> np.ndarray:
-        """int (n,): number, from 0, of the word each id belongs to.
+        """Return int (n,): number, from 0, of the word each id belongs to.
 
-        Ids say nothing of where a pattern split their text, so it is split again. Bytes that a
-        row's border cut off from their character become surrogates and keep their number. Where
-        there is no pattern (WordPiece, SentencePiece), the pieces say themselves what begins.
+        Ids do not say where a pattern split their text, so it is split again. Bytes that a row's
+        border cut off from their character become surrogates, which keeps the byte count. Without a
+        pattern (WordPiece, SentencePiece), the pieces themselves mark the beginning of a word.
 
         Args:
             ids: int (n,), n > 0, none special.
@@ -103,7 +103,7 @@ class Masker:
         return np.cumsum((place - begin) % _LONGEST_WORD == 0) - 1
 
     def _begins(self, ids: np.ndarray) -> np.ndarray:
-        """bool (n,): whether each id begins a word."""
+        """Return bool (n,): True for each id that begins a word."""
         if self._pattern is None:
             tokenizer = cast("Any", self._tokenizer)  # `HuggingFaceTokenizer`: ours have a pattern
             return np.array(tokenizer.begins_word(ids.tolist()))
@@ -116,12 +116,12 @@ class Masker:
 
 
 def _choose(words: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
-    """bool (n,): whether each token is chosen, from the number of its word.
+    """Return bool (n,): True for each chosen token, from the number of its word.
 
-    The words lie in random order around a circle of n tokens. Those that begin on a random arc of
-    n * share are chosen, and always the first one after the arc's beginning. So every word,
-    whatever its length, is chosen with probability `share` (but for that first one), and the number
-    of chosen tokens varies by little more than a word.
+    The words are in random order around a circle of n tokens. Those that begin on a random arc of
+    n * share tokens are chosen, and always the first one after the arc's beginning. So every word,
+    of any length, is chosen with probability `share` (except that first one), and the number of
+    chosen tokens varies by little more than a word.
     """
     sizes = np.bincount(words)
     order = random.permutation(len(sizes))
@@ -134,12 +134,10 @@ def _choose(words: np.ndarray, share: float, random: np.random.Generator) -> np.
 
 
 def rows(tokens: TokenFile, end_id: int, room: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each row begins in the token file, and how many ids it has.
+    """Return the start of each row in the token file, and its number of ids: int64 (rows,) twice.
 
-    A row is a document, without its end; or, of a document with more than `room` ids, one of as few
-    stretches as hold it, all of the same length but for one id. A document without ids has no row.
-
-    Returns: int64 (rows,) twice.
+    A row is a document without its end token. A document with more than `room` ids is cut into as
+    few rows as hold it, whose lengths differ by at most one. A document without ids has no row.
     """
     ids = tokens.array()
     ends = [
@@ -168,25 +166,25 @@ def mask_tokens(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `MaskedLM.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `MaskedLM.fit` and `evaluate`.
 
     Each batch is ({`token_ids`, `masked_positions`}, labels, sample weights). `token_ids`: int32
     (batch, length), rows of similar length together, each a document or a stretch of one (see
-    `rows`) between start and end. `masked_positions`: int32 (batch, chosen), where the tokens to
-    guess stood; labels: int32, what they were; weights: float32, 1. The number of columns is the
-    most chosen in any row of the batch, rounded up to a multiple of 4; slots that are not needed
+    `rows`) between start and end. `masked_positions`: int32 (batch, chosen), positions of the
+    tokens to predict; labels: int32 (batch, chosen), their ids; weights: float32 (batch, chosen),
+    1. `chosen` is the most in any row of the batch, rounded up to a multiple of 4; unused slots
     have position 0, label 0 and weight 0.
 
-    Masks are a function of (seed, epoch, row), whatever the batch; every iteration over the data
-    set is the next epoch. Validation (`shuffle=False`) has the same masks every time.
+    Masks are a function of (seed, epoch, row), not of the batch; every iteration over the data set
+    is the next epoch. Validation (`shuffle=False`) has the same masks every time.
 
     Args:
         length: most ids of a row, start and end included.
-        share: of the tokens to choose; at least one in each row.
+        share: share of the tokens to choose; at least one in each row is.
         whole_words: choose all tokens of a word together, up to 16.
 
     Raises:
-        InputError: see `Masker`; or there is no text, or no room for any.
+        InputError: see `Masker`; or there is no text, or `length` leaves no room for any.
     """
     masker = Masker(tokenizer, share, whole_words=whole_words)
     if length < 3:
@@ -202,7 +200,7 @@ def mask_tokens(
         framed = np.full(lengths[index] + 2, tokenizer.end_id, "int32")
         framed[0] = tokenizer.start_id
         framed[1:-1] = ids[begins[index] : begins[index] + lengths[index]]
-        # The last number parts these draws from those of the plan.
+        # The last number makes these draws independent of those of the plan.
         hidden, places = masker(framed, np.random.default_rng([seed, epoch, index, 1]))
         return hidden, places, framed[places]
 

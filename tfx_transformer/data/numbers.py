@@ -1,4 +1,4 @@
-"""Numbers in the cells of a table: the decimal sign is known, or asked for, and never guessed."""
+"""Numbers in the cells of a table: an unclear decimal sign is asked for, never guessed."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from tfx_transformer.data.tables import Check
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
-# "." or ","; "": a point, in a column where nothing else can be meant.
+# "." or ","; "": a point, if the column allows no other reading.
 Decimal = Literal["", ".", ","]
 
-# Digits and signs of the width of a kanji, and the minus of typographers.
+# Full-width digits and signs, and the typographic minus sign.
 _ASCII = {0xFF10 + digit: str(digit) for digit in range(10)}
 _ASCII |= {ord("＋"): "+", ord("－"): "-", ord("−"): "-", ord("．"): ".", ord("，"): ","}
 
-# Larger ones have no room in the float32 of a model, nor their squares in a sum.
+# Larger numbers, or the sum of their squares, overflow the float32 of a model.
 _LARGEST = 1e30
 _ROWS_NAMED = 3
 
 
 def _pattern(decimal: str, other: str) -> re.Pattern[str]:
-    """Numbers with this decimal sign, and with thousands separated by the other sign, or not."""
+    """Return a pattern of numbers with this decimal sign; the other may separate thousands."""
     whole = rf"(?:\d+|[1-9]\d{{0,2}}(?:{other}\d{{3}})+)"
     return re.compile(rf"[+-]?(?:{whole}(?:{decimal}\d*)?|{decimal}\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 
 _PATTERNS = {".": _pattern(r"\.", ","), ",": _pattern(",", r"\.")}
 _OTHER = {".": ",", ",": "."}
-# A number that is another one if its point separates thousands.
+# Numbers whose points may separate thousands.
 _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+", re.ASCII)
 
 
 def number_check(role: str, column: str, decimal: Decimal) -> Check:
-    """Return what refuses a row whose cell is not a finite number.
+    """Return a check that rejects a row if its cell is not a finite number.
 
     Args:
         role: of the column.
         column: its name.
-        decimal: of `read_numbers`.
+        decimal: as for `read_numbers`.
     """
     signs = [decimal] if decimal else list(_OTHER)
     sign = {"": "a point", ".": "a point", ",": "a comma"}[decimal]
     remedy = f"Expected a number alone, with {sign} before decimals, without a unit."
     if decimal:
-        remedy += f"\nAre decimals behind another sign? Pass --decimal {_OTHER[decimal]}"
+        remedy += f"\nIs another sign before decimals? Pass --decimal {_OTHER[decimal]}"
 
     def check(cells: dict[str, Any]) -> Problem | None:
         cell = cells[role]
@@ -68,21 +68,20 @@ def read_numbers(
 ) -> list[float]:
     """Return the numbers of a column.
 
-    A number is a sign or none, digits, a decimal sign with digits or none, an exponent or none.
-    Blanks around it do not count; digits and signs may be of full width. What is a number already,
-    as in a workbook, is never read again.
+    A number is digits, with an optional sign, decimal sign with digits, and exponent. Blanks around
+    it do not count; digits and signs may be full-width. Cells that are numbers already, as in a
+    workbook, need no decimal sign.
 
     Args:
-        cells: that `number_check` lets pass.
+        cells: cells that pass `number_check`.
         rows: of the cells, for the message.
         path: of the table, for the message.
         column: its name, for the message.
-        decimal: "." or ",": the sign before decimals; the other one may then separate thousands, in
-            groups of three digits. "": a point, and no number of the column may mean another one
-            where a comma is before decimals.
+        decimal: "." or ",": the sign before decimals; the other one may separate thousands, in
+            groups of three digits. "": a point, unless a comma would be possible too.
 
     Raises:
-        InputError: the decimal sign is to be named; rows are.
+        InputError: the decimal sign is unclear; the message names rows.
     """
     if decimal:
         return [_number(cell, decimal) for cell in cells]
@@ -118,7 +117,7 @@ def _number(cell: str, decimal: str) -> float:
 
 
 def _has_separators(cell: str) -> bool:
-    """Return True of a number with a comma, or with several points."""
+    """Return True for a number with a comma or with several points."""
     return not isinstance(cell, Digits) and ("," in _plain(cell) or _parse(cell, ".") is None)
 
 

@@ -1,4 +1,4 @@
-"""Names that nobody has: letters of a text replaced by others of their kind, for training."""
+"""Invented names for training: letters of a text replaced by others of their kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from tfx_transformer.text.spans import Span
 from tfx_transformer.text.words import words
 
-# Other words are replaced so many times as often as spans: what is new is not always a name.
+# Other words are replaced at this share of the rate of spans: a new word is not always a name.
 _OTHER_WORDS = 0.3
 
 
@@ -20,11 +20,11 @@ _HIRAGANA = re.compile("[\u3041-\u309f]")
 
 
 class OtherLetters:
-    """Replaces letters by others of the same kind: script, and capital or not. Digits, signs and
+    """Replaces letters by others of the same kind: of the same script and case. Digits, signs and
     marks stay.
 
     Args:
-        texts: whose letters are drawn, each as often as it is there.
+        texts: source of the letters, which are drawn by their frequency.
     """
 
     def __init__(self, texts: Sequence[str]) -> None:
@@ -45,13 +45,13 @@ class OtherLetters:
     def replace(
         self, text: str, spans: Sequence[Span], rate: float, random: np.random.Generator
     ) -> str:
-        """Return a text, as long as it was, in which the letters of some spans, and of fewer other
-        words, are others. Hiragana outside of spans stay: most of them are particles.
+        """Return a text of the same length with other letters in some spans and, more rarely, in
+        other words. Words outside of spans that begin with hiragana stay: most are particles.
 
         Args:
-            text: one of the texts.
-            spans: of it.
-            rate: share of the spans, from 0 to 1.
+            text: the text.
+            spans: its spans.
+            rate: share of the spans to change, from 0 to 1.
             random: draws spans, words and letters.
         """
         characters = list(text)
@@ -76,7 +76,7 @@ class OtherLetters:
 
 
 def _kind(character: str) -> str:
-    """Return the script of a letter, and whether it is a capital; "" of all else."""
+    """Return the script and case of a letter; "" for other characters."""
     category = unicodedata.category(character)
     if category not in ("Lu", "Ll", "Lo"):
         return ""

@@ -1,4 +1,4 @@
-"""Several examples in one row, so that little of a batch is padding."""
+"""Packing of several examples into one row, so that little of a batch is padding."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _LENGTH_STEP = 8
 
 
 class Example(NamedTuple):
-    """token_ids: int (length,), to read; labels: the ids one step ahead; weights: float, of each
-    label."""
+    """token_ids: int (length,), to read; labels: int (length,), the ids one step ahead; weights:
+    float (length,), of each label."""
 
     token_ids: np.ndarray
     labels: np.ndarray
@@ -25,8 +25,8 @@ class Example(NamedTuple):
 class Rows(NamedTuple):
     """Packed examples, all (rows, length); int32, weights float32.
 
-    positions: from 0 anew in each example; segment_ids: from 1 in each row, 0 for padding;
-    weights: 0 for padding.
+    positions: from 0 in each example; segment_ids: numbers of the examples, from 1 in each row, 0
+    for padding; weights: 0 for padding.
     """
 
     token_ids: np.ndarray
@@ -37,7 +37,7 @@ class Rows(NamedTuple):
 
 
 def pack(lengths: Sequence[int], max_length: int, seed: int = 0) -> list[np.ndarray]:
-    """Packs examples into rows of at most `max_length` tokens, none of them cut.
+    """Pack examples, uncut, into rows of at most `max_length` tokens.
 
     Best-fit decreasing (Ding et al. 2024, "Fewer Truncations Improve Language Modeling"): the
     longest example first, each into the row with the least room that is enough, else into a new
@@ -45,7 +45,7 @@ def pack(lengths: Sequence[int], max_length: int, seed: int = 0) -> list[np.ndar
 
     Args:
         lengths: of the examples, each from 1 to `max_length`.
-        seed: of which examples of the same length meet. The number of rows does not depend on it.
+        seed: orders examples of the same length. The number of rows does not depend on it.
 
     Returns: int (examples in the row,) for each row, indices of its examples.
 
@@ -79,19 +79,19 @@ def pack(lengths: Sequence[int], max_length: int, seed: int = 0) -> list[np.ndar
 
 
 def padded_length(longest: int, max_length: int) -> int:
-    """Length of a batch whose longest row has `longest` tokens."""
+    """Return the length of a batch whose longest row has `longest` tokens."""
     return min(-(-longest // _LENGTH_STEP) * _LENGTH_STEP, max_length)
 
 
 def packed_rows(
     rows: Sequence[Sequence[int]], examples: Sequence[Example], padding_id: int, length: int
 ) -> Rows:
-    """The arrays of packed rows, padded at the end.
+    """Return the arrays of packed rows, padded at the end.
 
     Args:
         rows: indices of the examples of each row, as `pack` returns them.
         examples: all examples.
-        padding_id: fills `token_ids` and `labels` up.
+        padding_id: of `token_ids` and `labels`.
         length: of the arrays; no row has more tokens.
     """
     shape = (len(rows), length)

@@ -1,4 +1,4 @@
-"""What was read of pairs to translate: rows, lengths in tokens, duplicates, overlap, truncation."""
+"""The summary of pairs to translate: rows, lengths in tokens, duplicates, overlap, truncation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class PairsSummary(TwoTextsSummary):
-    """Figures of one set of pairs. Of texts that stay in their file, lengths are those of a sample,
-    and what is counted in tokens is extrapolated from it."""
+    """Figures of one set of pairs. For texts that stay in their file, lengths are those of a
+    sample, and counts of tokens are extrapolated from it."""
 
     overlapping: ClassVar[str] = "with a source that is in training too"
 
@@ -41,7 +41,7 @@ def describe_pairs(
     """Return the figures of training pairs and, if given, of validation pairs.
 
     Args:
-        max_length: most tokens a model takes of each text, end included; longer is truncated.
+        max_length: most tokens of each text, end included; longer texts are cut.
     """
     shown = hashes(training.source)
     describe = functools.partial(_describe, tokenizer=tokenizer, max_length=max_length, shown=shown)

@@ -1,4 +1,4 @@
-"""What was read of scored texts: rows, numbers, tokens, what is cut, repeated or seen before."""
+"""The summary of scored texts: rows, numbers, tokens, truncation, repeated rows and overlap."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class ScoredTextsSummary(LengthsSummary):
     """Figures of one set of scored texts.
 
-    numbers: of each row; duplicates: rows whose texts and number are in the set before;
-    contradictions: rows whose texts are there before with another number; tokens: of all rows, as
-    they are cut. Tokens count the start and the ends (see `text.framing`); of texts that stay in
-    their file lengths are those of a sample, and what is counted in tokens is extrapolated from it.
+    numbers: of each row; duplicates: rows with the texts and number of an earlier one;
+    contradictions: rows with the texts of an earlier one and another number; tokens: of all rows,
+    after cutting. Tokens count the start and the ends (see `text.framing`). For texts that stay in
+    their file, lengths are those of a sample, and counts of tokens are extrapolated from it.
     """
 
     numbers: list[float]
@@ -65,7 +65,7 @@ def describe_scored_texts(
     """Return the figures of training examples and, if given, of held-out ones.
 
     Args:
-        max_length: most tokens a model takes of a row, start and ends included; more are cut.
+        max_length: most tokens of a row, start and ends included; longer rows are cut.
     """
     shown = hashes(training.texts)
     describe = functools.partial(_describe, tokenizer=tokenizer, max_length=max_length, shown=shown)
@@ -98,6 +98,6 @@ def _describe(
 
 
 def _histogram(values: np.ndarray) -> dict[str, list[float]]:
-    """How many numbers are between each two of the edges; no number of a single row is shown."""
+    """Return the counts of numbers between rounded edges, which show no single row's number."""
     counts, edges = np.histogram(values, bins=10)
     return {"counts": counts.tolist(), "edges": [float(f"{edge:.3g}") for edge in edges]}

@@ -66,12 +66,12 @@ class ScoredTexts(Examples):
 
     @property
     def inputs(self) -> Rows[tuple[str, ...]]:
-        """What a number is predicted of."""
+        """The texts to predict numbers for."""
         return self.texts
 
     def flat_texts(self) -> list[str]:
-        """All texts that are not empty: what a tokenizer is trained on. Of texts that stay in their
-        file a sample."""
+        """All texts that are not empty, to train a tokenizer on; a sample of texts that stay in
+        their file."""
         return [text for texts in sample(self.texts) for text in texts if text]
 
     def scale(self) -> Scale:
@@ -82,12 +82,12 @@ class ScoredTexts(Examples):
         """
         values = np.asarray(self.numbers, "float64")
         scale = Scale(float(values.mean()), float(values.std()))
-        # Of equal numbers the rounding of their mean may be left.
+        # The deviation of equal numbers may be a rounding error instead of 0.
         if len(set(self.numbers)) < 2 or not scale.deviation > 0:
             raise InputError(
                 f"{self.path or 'scored texts'}: all {len(values):,} numbers of column "
                 f"{self.columns.get('target', 'target')!r} are {values[0]:g}.\n"
-                "  Expected different ones: there is nothing to learn here. Name another column\n"
+                "  Expected different numbers: there is nothing to learn. Name another column\n"
                 "  (target=...), or add rows."
             )
         return scale
@@ -103,23 +103,23 @@ def read_scored_texts(
 ) -> ScoredTexts:
     """Read a table of texts and a number for each.
 
-    The whole file is checked. If it has more than 64 MiB the texts stay in it: they are then
-    `FileRows`, which need the file as long as they are used.
+    The whole file is checked. If it has more than 64 MiB, the texts stay in it as `FileRows`, which
+    need the file as long as they are used.
 
     Args:
         path: a table of any format (see `formats`), or several as `TableFiles`, where a row of a
-            later one replaces that of an earlier one; or a table in memory: a pandas DataFrame, a
-            dictionary of columns, or a list of dictionaries or of (text, target).
+            later table replaces one of an earlier table; or a table in memory: a pandas DataFrame,
+            a dictionary of columns, or a list of dictionaries or of (text, target).
         text: name of the column of the texts, or several: see `labelled_text.read_labelled_texts`.
         target: name of the column of the numbers.
-        decimal: "." or ",": the sign before decimals, see `numbers.read_numbers`; "": a point,
-            unless a number may mean another one.
+        decimal: "." or ",": the sign before decimals; "": a point, or an error if a comma is
+            possible too. See `numbers.read_numbers`.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 
     Raises:
-        InputError: a column is named twice; a number is not one, or may mean two; or see
-            `tables.read_table`.
+        InputError: a column is named twice; a cell is not a number, or has two readings; for others
+            see `tables.read_table`.
     """
     if isinstance(path, TableFiles):
         read = [
@@ -164,7 +164,7 @@ def _newest(examples: ScoredTexts) -> ScoredTexts:
 
 
 def _all_of(checks: Sequence[Check]) -> Check:
-    """Return what finds the first problem of several checks."""
+    """Return a check that returns the first problem that one of `checks` finds."""
 
     def check(cells: dict[str, Any]) -> Problem | None:
         return next((problem for one in checks if (problem := one(cells))), None)
@@ -175,12 +175,12 @@ def _all_of(checks: Sequence[Check]) -> Check:
 def split_scored_texts(
     examples: ScoredTexts, share: float = 0.1, seed: int = 0
 ) -> tuple[ScoredTexts, ScoredTexts]:
-    """Training and validation part; rows with equal texts go to the same side.
+    """Return the training and validation part; rows with equal texts go to the same side.
 
     Args:
-        examples: to split.
-        share: of the distinct texts that are held out; see `splits.split_by_key`, for the errors
-            too.
+        examples: the examples to split.
+        share: share of the distinct texts to hold out; see `splits.split_by_key`, also for the
+            errors.
         seed: draws them.
     """
     path = examples.path or "scored texts"
@@ -199,10 +199,10 @@ def scored_texts(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Regressor.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Regressor.fit` and `evaluate`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, numbers float32 (batch,), sample weights
-    float32 (batch,)); numbers are standardized. Everything else is as of `labelled_texts`.
+    float32 (batch,)); numbers are standardized. All else is as in `labelled_texts`.
 
     Args:
         scale: of the training examples, for held-out ones too.

@@ -1,4 +1,4 @@
-"""Pairs of texts that mean the same, or more or less so, from a CSV to batches for `fit`."""
+"""Pairs of texts of the same or scored similarity, from a table to batches for `fit`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class SentencePairs(Examples):
-    """Two texts each, how alike they are, and the row of the file or table each is in.
+    """Pairs of texts, their similarity, and the row of each in its file or table.
 
     scores: from 0, nothing in common, to 1, the same meaning; None if all pairs mean the same.
     scale: the lowest and the highest score of the file's own scale, which became 0 and 1.
@@ -45,7 +45,7 @@ class SentencePairs(Examples):
         return f"{short_repr(self.first[index])} ↔ {short_repr(self.second[index])}{score}"
 
     def texts(self) -> list[str]:
-        """All texts, first ones first: what a tokenizer is trained on."""
+        """All first texts, then all second ones, to train a tokenizer on."""
         return self.first + self.second
 
 
@@ -66,11 +66,10 @@ def read_sentence_pairs(
             dictionary of columns, or a list of dictionaries or of (first, second) or (first,
             second, score).
         first, second: names of the columns of the two texts.
-        score: name of the column of numbers that say how alike the two are; "" if each pair means
-            the same.
+        score: name of the column of similarity scores; "" if the texts of each pair mean the same.
         lowest, highest: the ends of the scale of the scores, which become 0 and 1, such as 0 and 5.
-            Not given, they are the lowest and the highest score in the file. Those of a validation
-            file may be others: read it with the `scale` of the training file.
+            None: the lowest and the highest score in the file. Those of a validation file may be
+            others: read it with the `scale` of the training file.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
 
@@ -107,7 +106,7 @@ def read_sentence_pairs(
 
 
 def _score_check(name: str, lowest: float | None, highest: float | None) -> Check:
-    """What refuses a row whose score is not a number on the scale."""
+    """Return a check that rejects a row if its score is not a number on the scale."""
     limits = [f"from {lowest}"] * (lowest is not None) + [f"to {highest}"] * (highest is not None)
     expected = f"Expected a number {' '.join(limits)}".rstrip() + ", with a point before decimals."
 
@@ -140,15 +139,15 @@ def _scaled(scores: list[float], scale: tuple[float, float], where: str) -> list
 def split_sentence_pairs(
     pairs: SentencePairs, share: float = 0.1, seed: int = 0
 ) -> tuple[SentencePairs, SentencePairs]:
-    """Training and validation pairs, the same for the same pairs, share and seed.
+    """Return training and validation pairs, the same for the same pairs, share and seed.
 
-    No text stands on both sides: pairs that share a text, and those that share one with them, go
-    to the same side. Such groups are held out in random order as far as they fit the share. So
-    validation never has more pairs than asked for, unless no group is that small; where one group
-    holds most pairs it stays in training, and validation may have fewer.
+    No text is on both sides: pairs that share a text, directly or through other pairs, go to the
+    same side. Such groups are held out in random order as far as they fit the share. So validation
+    has at most the pairs asked for, unless no group is that small. A group that holds most pairs
+    stays in training, and validation may then have fewer.
 
     Args:
-        share: of pairs that go to validation; at least one group.
+        share: share of the pairs that goes to validation; at least one group does.
 
     Raises:
         InputError: all pairs belong to one group, or the share is not from 0 to 1.
@@ -176,7 +175,7 @@ def split_sentence_pairs(
 
 
 def _groups(pairs: SentencePairs) -> np.ndarray:
-    """int (pairs,): number of the group of each pair; pairs that share a text have the same."""
+    """Return int (pairs,): number of each pair's group; pairs that share a text have the same."""
     parents: dict[str, str] = {}
 
     def root(text: str) -> str:
@@ -201,19 +200,20 @@ def sentence_pairs(
     seed: int = 0,
     prompt: str = "",
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
-    Each batch is ({`token_ids`, `pair_token_ids`}, scores, sample weights): int32 (batch, length)
-    and (batch, length of the pairs), float32 (batch,) twice. Scores are those of the pairs, 1 if
-    they have none; weights are 1. Texts of similar length stand together; longer ones are cut to
-    `max_length` ids, start and end included. Every iteration over the data set is the next epoch.
-    `prompt` is put before each text, see `TransformerConfig.prompt`.
+    Each batch is ({`token_ids`, `pair_token_ids`}, scores, sample weights): int32 (batch, length of
+    the first texts) and (batch, length of the second texts), float32 (batch,) twice. Scores are
+    those of the pairs, 1 if they have none; weights are 1. Texts of similar length are together;
+    longer ones are cut to `max_length` ids, start and end included. Every iteration over the data
+    set is the next epoch. `prompt` is put before each text, see `TransformerConfig.prompt`.
 
-    No batch has fewer than 2 pairs. In one of pairs without scores no text stands twice if that can
+    No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.
 
     Raises:
-        InputError: fewer than two pairs, or than two in a batch, or no room for text.
+        InputError: there are fewer than two pairs, batch_size is below 2, or `max_length` leaves no
+            room for text.
     """
     if max_length < 3:
         raise InputError(f"max_length is {max_length}.\n  Expected 3 or more.")

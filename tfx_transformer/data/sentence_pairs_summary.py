@@ -1,4 +1,4 @@
-"""What was read of pairs of sentences: rows, tokens, scores, what is cut, what training shows."""
+"""The summary of pairs of sentences: rows, tokens, scores, truncation and overlap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class SentencePairsSummary(TwoTextsSummary):
     """Figures of one set of pairs.
 
     scores: on the file's own scale, {"lowest", "mean", "highest"}; None if the pairs have none;
-    duplicates: in either order.
+    duplicates: repeated pairs, in either order.
     """
 
     scores: dict[str, float] | None
@@ -53,7 +53,7 @@ def describe_sentence_pairs(
     """Return the figures of training pairs and, if given, of validation pairs.
 
     Args:
-        max_length: most ids a model takes of each text, start and end included; longer is cut.
+        max_length: most ids of each text, start and end included; longer texts are cut.
     """
     shown = set(training.texts())
     describe = functools.partial(_describe, tokenizer=tokenizer, max_length=max_length, shown=shown)

@@ -1,4 +1,4 @@
-"""Find what separates the cells of a table that is text, or refuse where two are possible."""
+"""The separator of a text table's cells: detected, or an error if several are possible."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tfx_transformer.data.sources import row_error
 from tfx_transformer.errors import InputError
 
-# Separator -> what separated by it is called.
+# Separator -> its plural name.
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _WORDS = {"comma": ",", "semicolon": ";", "tab": "\t", "\\t": "\t", "pipe": "|", "bar": "|"}
 # Rows that are counted, and characters of them.
@@ -20,7 +20,7 @@ _ALIKE = 0.5
 
 
 def separator_name(separator: str) -> str:
-    """Return such as "semicolons"."""
+    """Return the plural name of a separator, such as "semicolons"."""
     return SEPARATORS.get(separator, repr(separator))
 
 
@@ -28,7 +28,7 @@ def given_separator(given: str) -> str:
     """Return the character that `--delimiter` names.
 
     Raises:
-        InputError: it is not one character, or one that cells cannot be separated by.
+        InputError: it is not one character, or one that cannot separate cells.
     """
     separator = _WORDS.get(given.lower(), given)
     if len(separator) != 1 or separator in '"\r\n\0 ':
@@ -41,15 +41,15 @@ def given_separator(given: str) -> str:
 
 
 def find_separator(file: Path, name: str, encoding: str, wanted: Collection[str] = ()) -> str:
-    """Return what separates the cells of a table.
+    """Return the separator of a table's cells.
 
-    The only separator that the header holds is taken, else the only one by which the header has all
-    wanted columns, else the only one by which most rows have as many cells as the header. Without
-    any it is a comma.
+    It is the only separator that the header holds, else the only one that gives the header all
+    wanted columns, else the only one that gives at least half of the rows as many cells as the
+    header. If no separator does, it is a comma.
 
     Args:
-        file: that is read.
-        name: what messages call it.
+        file: the file to read.
+        name: of the table in messages.
         encoding: of the file.
         wanted: names of columns that will be read.
 
@@ -83,7 +83,7 @@ def find_separator(file: Path, name: str, encoding: str, wanted: Collection[str]
 
 
 def excel_separator(file: Path, encoding: str) -> str:
-    """Return the separator that a first line for Excel names, such as "sep=;", or ""."""
+    """Return the separator that the first line names for Excel, such as "sep=;", else ""."""
     with file.open(encoding=encoding, newline="", errors="replace") as opened:
         line = opened.readline(20).strip().strip('"')
     known = line[:4].lower() == "sep=" and len(line) == 5 and line[4] not in '"\r\n\0 '
@@ -95,8 +95,8 @@ def excel_separator(file: Path, encoding: str) -> str:
 def _first_rows(
     file: Path, encoding: str, separator: str, most: int
 ) -> tuple[list[str], list[int]]:
-    """Return the header, and the cells of each of the first rows that are not blank, as far as they
-    can be read."""
+    """Return the header, and the number of cells in each of the first rows that are not blank, as
+    far as they can be read."""
     header: list[str] = []
     counts: list[int] = []
     size = 0

@@ -1,8 +1,8 @@
-"""Where rows come from: one base for all tables, and the tables that are in memory already.
+"""Sources of rows: one base for all tables, and the tables that are in memory already.
 
-A source has a name, a header and rows; each row has the name by which a person finds it: its number
-in a file, its label in the index of a DataFrame, its position in a list. `tables.read_table` guards
-what a source yields, so a reader of pairs, labels or scores does not know what it reads from.
+A source has a name, a header and rows. A person finds a row by its name: its number in a file, its
+label in the index of a DataFrame, its position in a list. `tables.read_table` checks the rows of
+any source, so a reader of pairs, labels or scores is independent of the source.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tfx_transformer.errors import InputError
 if TYPE_CHECKING:
     import pandas
 
-    # What readers take: a file, a DataFrame, a dictionary of columns, or rows (of dictionaries, or
-    # of values in the order of the columns that are read).
+    # Input of the readers: a file, a DataFrame, a dictionary of columns, or rows (dictionaries, or
+    # values in the order of the columns that are read).
     TableData: TypeAlias = (
         str
         | os.PathLike[str]
@@ -35,17 +35,17 @@ if TYPE_CHECKING:
         | Iterable[Sequence[Any]]
         | np.ndarray
     )
-else:  # pandas is not imported for its name
+else:  # avoids importing pandas
     TableData = Any
 
-# Half a surrogate pair: no text in UTF-8 holds it, and a file could not.
+# Half a surrogate pair, which UTF-8, and so a file, cannot hold.
 _HALF_CHARACTER = re.compile("[\ud800-\udfff]")
 # Longer values hide what a message says.
 _SHOWN = 100
 
 
 class Problem(NamedTuple):
-    """Why a row cannot be used.
+    """The reason why a row cannot be used.
 
     column: header of the column at fault, None for surplus cells; reason: what is wrong with it;
     remedy: what was expected.
@@ -59,9 +59,9 @@ class Problem(NamedTuple):
 class Row(NamedTuple):
     """One row of a source.
 
-    name: how a person finds it; cells: its texts, one for each header; begin, end: the bytes of the
-    file it is in, or 0 and how many rows there are up to it; values: what it holds where cells have
-    types; problem: why it cannot be used, if that is known already.
+    name: by which a person finds it; cells: its texts, one for each header; begin, end: its first
+    byte in the file and the one after its last, or 0 and the number of rows up to it; values: its
+    typed values, if the source has types; problem: set if the row is known to be unusable.
     """
 
     name: Any
@@ -75,8 +75,8 @@ class Row(NamedTuple):
 class Opened(NamedTuple):
     """A source whose header was read.
 
-    header: of all columns; row: number of the row that the header is in, None where it is in none;
-    rows: what follows it, to be closed; total: the `end` of the last row, None if not known.
+    header: names of all columns; row: number of the header's row, None if it is not in a row; rows:
+    the rows after it, to be closed; total: the `end` of the last row, None if not known.
     """
 
     header: list[str]
@@ -88,8 +88,8 @@ class Opened(NamedTuple):
 class Source(Protocol):
     """A table that can be read row by row.
 
-    name: what messages call it; path: its file, None in memory; note: what a person must know to
-    find a row, or "". One of a file has more: see `formats.Format`.
+    name: of the table in messages; path: its file, None in memory; note: a hint for finding a row,
+    or "". Sources of files have more: see `formats.Format`.
     """
 
     name: str
@@ -105,7 +105,8 @@ Convert = Callable[[Any], Any]
 
 
 def as_text(value: Any) -> str:
-    """A text as it is, "" for a missing value; ValueError, which says what it is, for others."""
+    """Return a text unchanged, "" for a missing value; raise a ValueError, which says what it is,
+    for others."""
     if isinstance(value, str):
         if found := _HALF_CHARACTER.search(value):
             raise ValueError(f"holds half a character, {found[0]!r}")
@@ -116,9 +117,9 @@ def as_text(value: Any) -> str:
 
 
 def as_label(value: Any) -> str:
-    """A text, or the digits of a whole number: 7 and "7" are one label. See `as_text`.
+    """Return a text, or a whole number as its digits: 7 and "7" are one label. See `as_text`.
 
-    Numbers with a fraction are refused, as pandas makes 1.0 of 1 where another row has none.
+    Floats are refused: pandas makes 1.0 of 1 if another row of the column is empty.
     """
     if isinstance(value, bool | np.bool_ | numbers.Integral):
         return str(value)
@@ -126,20 +127,20 @@ def as_label(value: Any) -> str:
 
 
 class Digits(str):
-    """The digits of what is a number already: not a text, whose point or comma may mean either."""
+    """The digits of a typed number; unlike in a text, its decimal sign is known to be a point."""
 
     __slots__ = ()
 
 
 def as_number(value: Any) -> str:
-    """The digits of a number, or a text that may be one. See `as_text`."""
+    """Return the digits of a number, or a text that may be one. See `as_text`."""
     if is_number(value):
         return "" if _is_missing(value) else Digits(repr(float(value)))
     return as_text(value)
 
 
 def is_number(value: Any) -> bool:
-    """Return True of a number that is not a truth value."""
+    """Return True for a number that is not a truth value."""
     is_real = isinstance(value, numbers.Real | decimal.Decimal)
     return is_real and not isinstance(value, bool | np.bool_)
 
@@ -148,12 +149,12 @@ class Memory:
     """A table in memory, as a `Source`.
 
     Args:
-        name: what messages call it.
-        header: of the columns.
+        name: of the table in messages.
+        header: names of the columns.
         names: of the rows.
-        values: of each row, one for each header; None is a missing one.
-        convert: header -> what makes a text of its values, of the columns that are read.
-        note: what a person must know to find a row.
+        values: of each row, one for each header; None: missing.
+        convert: header -> function from a value to a text, for the columns that are read.
+        note: a hint for finding a row.
     """
 
     path = None
@@ -174,7 +175,7 @@ class Memory:
         return Opened(self.header, None, self._rows())
 
     def records(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """The name of each row, and its values by their headers; none for a missing one."""
+        """Yield the name of each row, and header -> value without the missing ones."""
         for name, values in zip(self._names, self._values, strict=True):
             named = zip(self.header, values, strict=False)
             yield name, {column: value for column, value in named if not _is_missing(value)}
@@ -203,13 +204,13 @@ class Memory:
 def in_memory(
     data: Any, columns: Mapping[str, str], convert: Mapping[str, Convert] | None = None
 ) -> Memory | None:
-    """The source of a table in memory; None of the path of a file.
+    """Return the source of a table in memory; None for the path of a file.
 
     Args:
         data: a DataFrame, a dictionary of columns, dictionaries, or rows of values in the order of
             `columns`.
         columns: role -> header of its column.
-        convert: role -> what makes a text of a value, see `as_text`, which is the default.
+        convert: role -> function from a value to a text; the default is `as_text`.
 
     Raises:
         InputError: another kind of object, or columns of different lengths.
@@ -236,13 +237,13 @@ def in_memory(
 
 
 def is_frame(data: Any) -> bool:
-    """Whether it is a pandas DataFrame; pandas is not imported to see it."""
+    """Return True for a pandas DataFrame, without importing pandas."""
     pandas = sys.modules.get("pandas")
     return pandas is not None and isinstance(data, pandas.DataFrame)
 
 
 def is_table(data: Any) -> bool:
-    """Whether it is a table in memory, not the path of a file nor a list of paths."""
+    """Return True for a table in memory, False for a path or a list of paths."""
     if isinstance(data, str | os.PathLike):
         return False
     if is_frame(data) or isinstance(data, Mapping) or not isinstance(data, Sequence):
@@ -287,25 +288,25 @@ _COUNTED = "Rows are counted from 0."
 
 
 def _in_order(row: Any, header: Sequence[str]) -> list[Any]:
-    """The values of a dictionary, None for a missing one; a row that is none is one value."""
+    """Return the values of a dictionary, None for a missing one; any other row is one value."""
     if isinstance(row, Mapping):
         return [row.get(name) for name in header]
     return [row]
 
 
 def _is_single(row: Any) -> bool:
-    """Whether a row is one value, not a sequence of them."""
+    """Return True if a row is one value, not a sequence of them."""
     return isinstance(row, str | bytes) or not isinstance(row, Sequence | np.ndarray)
 
 
 def row_error(name: str, what: str, remedy: str, *, row: Any = None) -> InputError:
-    """An error that says where it is, in a row of a source or in all of it, and the remedy."""
+    """Return an error that names the source and, if given, the row, and the remedy."""
     place = name if row is None else f"{name}, row {row}"
     return InputError(f"{place}: {what}\n  " + remedy.strip().replace("\n", "\n  "))
 
 
 def column_name(header: list[str], index: int) -> str:
-    """A column as a person knows it: by its header where there is one, else by its number."""
+    """Return the name of a column in messages: by its header, or by its number if that is empty."""
     named = index < len(header) and header[index]
     return f"column {header[index]!r}" if named else f"column {index + 1}"
 
@@ -316,20 +317,20 @@ def shorten(text: str) -> str:
 
 
 def _is_missing(value: Any) -> bool:
-    """None, NaN, pandas' NA or NaT."""
+    """Return True for None, NaN, pandas' NA or NaT."""
     if value is None or type(value).__name__ in ("NAType", "NaTType"):
         return True
     return isinstance(value, numbers.Real) and math.isnan(value)
 
 
 def _described(value: Any) -> str:
-    """Type and beginning of a value."""
+    """Return the type and the beginning of a value."""
     shown = f" ({show(value)})" if isinstance(value, str | numbers.Number) else ""
     return f"of type {type(value).__name__}{shown}"
 
 
 def show(value: Any) -> str:
-    """A value as a text of no more than a line."""
+    """Return a value as a text of at most 100 characters."""
     text = value if isinstance(value, str) else repr(value)
     text = text.encode(errors="backslashreplace").decode()
     return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

@@ -1,4 +1,4 @@
-"""The spans of a text as a cell of a table holds them, checked: JSON in several known forms."""
+"""The spans of a text in the cell of a table: JSON in several known forms, checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.text.spans import Span
 from tfx_transformer.text.words import is_inside_character
 
-# What programs call begin, end and label of a span.
+# Names that programs use for the start, end and label of a span.
 _KEYS = {
     "start": ("start", "start_offset", "begin"),
     "end": ("end", "end_offset"),
@@ -34,13 +34,13 @@ def as_spans(value: Any) -> str:
 
 
 def read_spans(text: str, cell: str, column: str) -> list[Span] | Problem:
-    """Return the spans of a text in their order, or why they cannot be used.
+    """Return the spans of a text in their order, or the problem with them.
 
     Args:
         cell: JSON: a list of objects with "start", "end" and "label" (or "start_offset",
-            "end_offset", "labels"), or of lists [start, end, label]. Begin and end are counted in
-            characters (code points). A "text" in an object must be what the span holds.
-        column: that the cell is in.
+            "end_offset", "labels"), or of lists [start, end, label]. Start and end are counted in
+            characters (code points). A "text" in an object must equal the text of the span.
+        column: name of the cell's column, for messages.
     """
     try:
         entries = json_files.parse(cell, unique=True)
@@ -62,13 +62,14 @@ def read_spans(text: str, cell: str, column: str) -> list[Span] | Problem:
     for one, other in zip(spans, spans[1:], strict=False):
         if other.start < one.end:
             reason = f"column {column!r}: the spans {_shown(text, one)} and {_shown(text, other)}"
-            remedy = "A character is in one span at most: remove one, or let them end and begin."
+            remedy = "A character is in one span at most: remove a span, or move its start or end."
             return Problem(column, f"{reason} overlap", remedy)
     return spans
 
 
 def check_span(text: str, span: Span) -> str | None:
-    """Return why a span is not one of a text, and behind a line end the remedy; None if it is."""
+    """Return the reason why a span does not fit a text, and the remedy after a line end; None if it
+    fits."""
     start, end, label = span
     if not 0 <= start < end <= len(text):
         counted = f"the text has {len(text)} characters"
@@ -91,15 +92,15 @@ def check_span(text: str, span: Span) -> str | None:
         if is_inside_character(text, place):
             around = text[max(place - 2, 0) : place + 2]
             return (
-                f"begins or ends within a character, at {place} ({around!r})\nWhat people see "
-                "as one character, such as an emoji or a letter with its marks, is several here: "
-                "begin before it, and end behind it."
+                f"begins or ends within a character, at {place} ({around!r})\nAn emoji, or a "
+                "letter with its marks, may be several code points: begin before it, and end "
+                "after it."
             )
     return None
 
 
 def _read_span(text: str, entry: Any) -> Span | str:
-    """Return a span, or why it is none."""
+    """Return a span, or the reason why it is not one."""
     values = _values(entry)
     if values is None:
         return f"is not a span: {show(json.dumps(entry, ensure_ascii=False))}"

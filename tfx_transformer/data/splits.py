@@ -1,4 +1,4 @@
-"""Which examples are held out for validation, and the record of it that a bundle keeps."""
+"""The choice of examples held out for validation, and the record of it in a bundle."""
 
 from __future__ import annotations
 
@@ -21,19 +21,18 @@ from tfx_transformer.errors import InputError
 
 # The file of a bundle that holds its `Split`.
 SPLIT = "split.json"
-# Characters that Shift-JIS as Excel writes it has in another form: a table that went through it
-# has the same rows.
+# Characters that Excel's Shift-JIS has in another form: a table saved in it has the same rows.
 _SHIFT_JIS = str.maketrans("〜−‖—", "~-∥―")
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-    """The rows that a model was trained on and those held out, by `row_sum`: no text can be read
-    from it, but whoever has a text can tell that it was probably among them.
+    """The rows that a model was trained on and those held out, by `row_sum`. No text can be read
+    from it, but who has a text can see that it was probably among them.
 
     Attributes:
-        training: int, of the rows of training.
-        held_out: of those held out.
+        training: sums of the training rows, 32 bits each.
+        held_out: sums of the held-out rows.
     """
 
     training: frozenset[int] = frozenset()
@@ -64,7 +63,7 @@ class Split:
         """Return the split of a bundle; None if it has none.
 
         Raises:
-            InputError: the file is not one.
+            InputError: the file is not the record of a split.
         """
         file = Path(bundle, SPLIT)
         if not file.is_file():
@@ -88,8 +87,8 @@ def _sums(text: Any) -> frozenset[int]:
 
 
 def row_key(key: Hashable) -> int:
-    """Return 64 bits of a key, equal for texts that differ in blanks, width or the form of
-    characters only, as a spreadsheet may leave them.
+    """Return 64 bits of a key, equal for texts that differ only in blanks, width or the form of
+    characters, which a spreadsheet may change.
 
     Args:
         key: a text, the texts of a row, or a digest.
@@ -101,15 +100,15 @@ def row_key(key: Hashable) -> int:
 
 
 def row_sum(key: Hashable) -> int:
-    """Return the 32 bits of `row_key` that a `Split` keeps."""
+    """Return the low 32 bits of `row_key`, which a `Split` keeps."""
     return row_key(key) & 0xFFFFFFFF
 
 
 def check_share(share: float) -> None:
-    """Raise if no such share of the examples can be held out.
+    """Raise if a share of the examples to hold out is out of range.
 
     Raises:
-        InputError: it is not from 0 to 1.
+        InputError: the share is not from 0 to 1.
     """
     if not 0 <= share <= 1:
         raise InputError(f"the share to hold out is {share}.\n  Expected from 0 to 1.")
@@ -118,17 +117,18 @@ def check_share(share: float) -> None:
 def split_by_key(
     keys: Rows[str], share: float, seed: int, *, path: str, noun: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the examples to train on and of those held out, int (examples,), both ascending.
+    """Return the indices of the examples to train on and of those held out, both int, ascending.
 
-    All examples with the same key go to the same side. The same for the same keys, share and seed.
+    All examples with the same key go to the same side. The split is the same for the same keys,
+    share and seed.
 
     Args:
-        keys: one per example: what training is not to have shown, such as the source text.
-        share: of distinct keys to hold out; at least one, if there are two.
-        path, noun: where the examples come from and what a key is, for the message.
+        keys: one per example, such as the source text, which must not be on both sides.
+        share: share of the distinct keys to hold out; at least one is, and one is not.
+        path, noun: path of the examples and name of a key, for the message.
 
     Raises:
-        InputError: fewer than two distinct keys, or the share is not from 0 to 1.
+        InputError: there are fewer than two distinct keys, or the share is not from 0 to 1.
     """
     check_share(share)
     numbers = _numbered(keys)
@@ -147,7 +147,7 @@ def split_by_key(
 
 
 def _numbered(keys: Rows[str]) -> np.ndarray:
-    """int (examples,): for each key a number, from 0 in the order in which keys appear first."""
+    """Return int (examples,): the number of each key, from 0 in the order of first appearance."""
     _, first, place = np.unique(hashes(keys), return_index=True, return_inverse=True)
     numbers = np.empty(len(first), int)
     numbers[np.argsort(first)] = np.arange(len(first))

@@ -19,7 +19,7 @@ class _NotText(bytes):
 
 
 class SqliteFile(TypedFile):
-    """A table of a database; a row is named by its rowid, or counted from 1 where there is none."""
+    """A table of a database; a row is named by its rowid, or counted from 1 without rowids."""
 
     option = "table"
 
@@ -51,7 +51,7 @@ class SqliteFile(TypedFile):
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[Any]:
-        """Open the database for reading only; what its schema says is not trusted."""
+        """Open the database read-only, without trusting its schema."""
         try:
             os.stat(self.file)
             address = f"{self.file.resolve().as_uri()}?mode=ro"

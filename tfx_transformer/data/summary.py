@@ -1,4 +1,4 @@
-"""What was read, in one table: the base of all summaries, and what some of them share."""
+"""The base of all summaries of examples, and the parts that some of them share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PERCENTILES = (50, 95, 99, 100)
 # More labels than these are counted, but not all of them named.
 _LABELS_SHOWN = 5
 
-Line = tuple[str, str]  # a label of at most ten characters, and what is said
+Line = tuple[str, str]  # a label of at most ten characters, and a text
 Examples = TypeVar("Examples")
 Described = TypeVar("Described", bound="Summary")
 
@@ -26,14 +26,14 @@ Described = TypeVar("Described", bound="Summary")
 class Summary:
     """Figures of one set of examples.
 
-    name: "training" or "validation"; path: the file it came from; bad_rows: those left out.
+    name: "training" or "validation"; path: file of the examples; bad_rows: number of rows left out.
     """
 
     name: str
     path: str
     bad_rows: int
 
-    # What a row is called, and what is too much to be written down.
+    # Name of a row, and fields with a value for every example, which `to_dict` leaves out.
     noun: ClassVar[str] = "row"
     unwritten: ClassVar[tuple[str, ...]] = ()
 
@@ -42,11 +42,11 @@ class Summary:
         raise NotImplementedError
 
     def figures(self) -> dict[str, Any]:
-        """Return figures that are computed, as JSON values."""
+        """Return computed figures, as JSON values."""
         return {}
 
     def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
-        """Return the lengths to draw, for each panel of the picture, and the most a model reads.
+        """Return panel of the picture -> lengths to draw, and the longest that a model reads.
 
         Args:
             max_length: of the model.
@@ -65,18 +65,18 @@ class Summary:
         return [f"{self.name:<11} {self.head()}", *below]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the figures as JSON values, without those of every single example."""
+        """Return the figures as JSON values, without the values of single examples."""
         values = dataclasses.asdict(self)
         for name in self.unwritten:
             del values[name]
         return values | self.figures()
 
     def left_out(self) -> str:
-        """Such as ", 1 bad row left out", or nothing."""
+        """Return a text such as ", 1 bad row left out", or ""."""
         return f", {quantity(self.bad_rows, f'bad {self.noun}')} left out" if self.bad_rows else ""
 
     def share(self, part: int, whole: int, which: str = "") -> str:
-        """Such as "1 row (1.5 %) with a text that is in training too", or "none"."""
+        """Return a text such as "1 row (1.5 %) with a text that is in training too", or "none"."""
         if not part:
             return "none"
         return f"{quantity(part, self.noun)} ({100 * part / whole:.1f} %) {which}".rstrip()
@@ -86,9 +86,8 @@ class Summary:
 class TableSummary(Summary):
     """Figures of the rows of a table.
 
-    columns: what is read, and the column it is read from; duplicates: rows that are in the set
-    before; overlap: rows that training shows too; truncated: rows that a model does not read to
-    their end.
+    columns: each part, and the name of its column; duplicates: rows equal to an earlier one;
+    overlap: rows that are in training too; truncated: rows that a model does not read to their end.
     """
 
     columns: dict[str, str]
@@ -97,7 +96,7 @@ class TableSummary(Summary):
     overlap: int
     truncated: int
 
-    # Which rows training shows too.
+    # Description of the rows that overlap with training.
     overlapping: ClassVar[str] = "with a text that is in training too"
 
     def named_columns(self) -> str:
@@ -110,7 +109,7 @@ class TableSummary(Summary):
         return "repeated", self.share(self.duplicates, self.rows)
 
     def overlap_lines(self) -> list[Line]:
-        """One line, but of training data none."""
+        """Return one line, or none for training data."""
         if self.name == "training":
             return []
         return [("overlap", self.share(self.overlap, self.rows, self.overlapping))]
@@ -165,7 +164,7 @@ class TwoTextsSummary(TableSummary):
         raise NotImplementedError
 
     def panels(self, max_length: int) -> tuple[dict[str, list[int]], int]:
-        """See `Summary.panels`; a text and its end are what a model reads."""
+        """See `Summary.panels`; a model reads a text and its end."""
         return self.lengths, max_length - 1
 
     def figures(self) -> dict[str, Any]:
@@ -187,20 +186,20 @@ class TwoTextsSummary(TableSummary):
 
 
 def single_labels(labels: dict[str, int]) -> list[str]:
-    """Return the labels of a single example: it is not held out, so nothing measures them."""
+    """Return the labels with a single example, which is not held out, so no score covers them."""
     return [name for name, count in labels.items() if count == 1]
 
 
 def label_figures(labels: dict[str, int]) -> dict[str, Any]:
-    """Return what is computed of the examples of each label, as JSON values."""
+    """Return the labels with a single example, and those that may be the same, as JSON values."""
     return {"single": single_labels(labels), "alike": alike_labels(list(labels))}
 
 
 def label_lines(labels: dict[str, int]) -> list[Line]:
-    """Return the lines about labels: how many there are, and what is doubtful about them.
+    """Return the lines about labels: their numbers, and warnings.
 
     Args:
-        labels: examples of each.
+        labels: number of examples of each.
     """
     counts = collections.Counter(labels).most_common()
     if len(counts) <= _LABELS_SHOWN:
@@ -223,7 +222,7 @@ def describe_sets(
     validation: Examples | None,
     describe: Callable[[str, Examples], Described],
 ) -> list[Described]:
-    """Return the summary of training examples and, if there are any, of validation examples.
+    """Return the summary of training examples and, if given, of validation examples.
 
     Args:
         describe: (name, examples) -> their summary.

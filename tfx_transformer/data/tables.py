@@ -1,7 +1,6 @@
-"""Read named columns of a table as text: nothing lost, shifted or altered without saying so.
+"""Read named columns of a table as text; nothing is lost, shifted or changed without a message.
 
-A table is a CSV file, whose rows are named by their numbers (see `data.csv_file`), or in memory
-(see `data.sources`).
+A table is a file of any format (see `data.formats`), or in memory (see `data.sources`).
 """
 
 from __future__ import annotations
@@ -56,10 +55,10 @@ class BadRow:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """The wanted columns of a CSV file or a table in memory, or of a stretch of its rows.
+    """The wanted columns of a table, or of a stretch of its rows.
 
-    path: of the file; in memory what it is, such as "DataFrame"; columns: role -> the cells, one
-    for each kept row; used: role -> header of its column; rows: number in the file, or name in
+    path: of the file; in memory the kind of table, such as "DataFrame"; columns: role -> the cells,
+    one for each kept row; used: role -> header of its column; rows: number in the file, or name in
     memory, of each kept row; bad_rows: the rows left out; header: all the headers.
     """
 
@@ -76,7 +75,7 @@ class Table:
         return f"Table: {quantity(len(self.rows), 'row')} of {self.path} ({used}){skipped}"
 
 
-# Finds out why a row, role -> its cell, cannot be used; None if it can.
+# (role -> cell of a row) -> the problem that makes the row unusable, or None.
 Check = Callable[[dict[str, Any]], Problem | None]
 
 
@@ -94,10 +93,10 @@ def read_table(
     """Read a whole table; arguments and errors as for `stream_table`.
 
     Args:
-        nested: roles whose cells may be lists and objects, where the format has them: they are read
-            as JSON.
+        nested: roles whose cells may be lists and objects, if the format has them; they are
+            returned as JSON.
         leave_in_file: roles whose cells are checked like all others, but stay in a file of more
-            than 64 MiB: they are then `FileRows`, and the numbers of the rows an array.
+            than 64 MiB, as `FileRows`; the numbers of the rows are then an array.
     """
     source: Any = _source(path, columns, convert, nested)
     read = _stream(source, columns, skip_bad_rows, allow_empty, check)
@@ -125,25 +124,27 @@ def stream_table(
     convert: Mapping[str, Convert] | None = None,
     check: Check | None = None,
 ) -> Iterator[Table]:
-    """Read a CSV file, larger than memory if need be, as successive tables of its rows.
+    """Read a table, which may be larger than memory, as successive tables of its rows.
 
     Args:
-        path: the file; or a table in memory: a pandas DataFrame, a dictionary of columns, a list of
-            dictionaries, or a list of rows whose values are in the order of `columns`.
-        columns: role -> header of its column, exactly as the file has it.
+        path: a file of any format (see `formats`); or a table in memory: a pandas DataFrame, a
+            dictionary of columns, a list of dictionaries, or a list of rows whose values are in the
+            order of `columns`.
+        columns: role -> header of its column, exactly as in the file.
         skip_bad_rows: leave out rows that are short, long, hold a NUL character or an empty
             required cell, and list them in `bad_rows`, instead of raising at the first.
         allow_empty: roles whose cells may be empty; every other cell needs more than blanks.
-        chunk_rows: rows in a table, the left out ones included; the last may have fewer.
-        convert: role -> what makes a cell of a value in memory; by default `sources.as_text`.
-        check: finds out what else makes a row unusable.
+        chunk_rows: rows in a table, bad ones included; the last table may have fewer.
+        convert: role -> function from a value in memory to a cell; the default is
+            `sources.as_text`.
+        check: an additional check of each row.
 
     Yields: Table, at least one. Errors are raised when iteration reaches them.
-    Raises: InputError naming file, row and column, and the remedy: for a bad row, and whatever
-        `skip_bad_rows` says, when the file cannot be read, is not UTF-8 or not separated by
-        commas, lacks a wanted column or has it twice, has quotes that do not pair up (from there
-        on nobody knows where rows end), or holds no usable row. ValueError if `allow_empty` names
-        an unknown role or `chunk_rows` is not positive.
+    Raises: InputError naming file, row and column, and the remedy: for a bad row; and, even with
+        `skip_bad_rows`, if the file cannot be read, its encoding or separator is not certain, it
+        lacks a wanted column or has it twice, has quotes that do not pair up (so that the ends of
+        rows are unknown), or has no usable row. ValueError if `allow_empty` names an unknown role
+        or `chunk_rows` is not positive.
     """
     source = _source(path, columns, convert)
     for table, _ in _stream(source, columns, skip_bad_rows, allow_empty, check, chunk_rows):
@@ -177,7 +178,8 @@ def _stream(
     check: Check | None = None,
     chunk_rows: int = 10_000,
 ) -> Iterator[tuple[Table, list[tuple[int, int]]]]:
-    """What `stream_table` yields, and the first byte of each kept row and the first after it."""
+    """Yield the tables of `stream_table`, and for each kept row its first byte and the one after
+    its last."""
     if unknown := set(allow_empty) - set(columns):
         raise ValueError(f"allow_empty has {sorted(unknown)}; the roles are {list(columns)}.")
     if chunk_rows < 1:
@@ -227,13 +229,13 @@ def _stream(
 
 
 def read_header(path: TableData, columns: dict[str, str] | None = None) -> list[str]:
-    """Return the headers of a CSV file or a table in memory.
+    """Return the headers of a table.
 
     Args:
-        columns: as for `stream_table`; of rows without a header they are it.
+        columns: as for `stream_table`; they are the headers of rows that have none.
 
     Raises:
-        InputError: the file is empty, or see `stream_table`.
+        InputError: the file is empty; for others see `stream_table`.
     """
     opened = _open(_source(path, columns or {}), columns or {})
     opened.rows.close()
@@ -241,13 +243,13 @@ def read_header(path: TableData, columns: dict[str, str] | None = None) -> list[
 
 
 def find_columns(path: TableData, columns: dict[str, str]) -> tuple[list[str], dict[str, int]]:
-    """Return the headers of a table, and the place of each wanted column among them.
+    """Return the headers of a table, and the index of each wanted column.
 
     Args:
         path, columns: as for `stream_table`.
 
     Raises:
-        InputError: a column is missing or there twice, or see `read_header`.
+        InputError: a column is missing or there twice; for others see `read_header`.
     """
     source = _source(path, columns)
     header, row, rows, _ = _open(source, columns)
@@ -269,7 +271,7 @@ def write_bad_rows(path: str | os.PathLike[str], bad_rows: Iterable[BadRow]) -> 
 
 
 def without_blank_end(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows of a file but the last ones, if their cells are all blank."""
+    """Yield the rows of a file, without the last ones if all their cells are blank."""
     blank: list[Row] = []
     for row in rows:
         if not any(map(str.strip, row.cells)):
@@ -281,7 +283,7 @@ def without_blank_end(rows: Iterable[Row]) -> Iterator[Row]:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    """All the cells of a row as a person may read them."""
+    """Return all cells of a row as readable texts."""
     return tuple(row.cells) if row.values is None else tuple(map(show, row.values))
 
 
@@ -291,11 +293,11 @@ def _indexed(
     left: Collection[str],
     status: os.stat_result,
 ) -> Table:
-    """All that `_stream` yields as one table that leaves the cells of some roles in the file;
-    `source`: a CSV file; `status`: as for RowFile."""
+    """Return the tables of `_stream` as one that leaves the cells of some roles in the file.
+    `source`: a CSV file; `left`: these roles; `status`: as for RowFile."""
     bounds, rows, bad_rows = [], [], []
     columns, hashes, lengths = {}, {}, {}
-    known: dict[str, str] = {}  # the others are held once, however often they stand in the file
+    known: dict[str, str] = {}  # equal cells of the other roles are held once
     for table, places in read:
         bounds.append(np.array(places, "int64").reshape(-1, 2))
         rows.append(np.array(table.rows, "int64"))
@@ -323,7 +325,7 @@ def _indexed(
 def _find_column(
     source: Source, row: int | None, header: list[str], role: str, columns: dict[str, str]
 ) -> int:
-    """Index of the column that `role` asks for; raises InputError unless there is exactly one."""
+    """Return the index of the column of `role`; raise InputError unless there is exactly one."""
     name = columns[role]
     found = [index for index, text in enumerate(header) if text == name]
     if len(found) == 1:
@@ -356,11 +358,11 @@ def _find_column(
 def _find_problem(
     row: Row, header: list[str], required: list[int], in_memory: bool
 ) -> Problem | None:
-    """Tells why a row cannot be used, or None if it can. `required`: indices of columns."""
+    """Return the problem that makes a row unusable, or None. `required`: indices of columns."""
     if row.problem:
         return row.problem
     cells = row.cells
-    if in_memory:  # what is not a text, such as an image, was checked when it was converted
+    if in_memory:  # other values, such as images, were checked when they were converted
         cells = [cell if isinstance(cell, str) else "…" for cell in cells]
     blank = not in_memory and len(header) > 1 and not any(map(str.strip, cells))
     if blank and required and len(cells) == len(header):
@@ -368,7 +370,7 @@ def _find_problem(
     if len(cells) != len(header):
         remedy = "Every row needs as many cells as the header; a text with commas needs quotes."
         if cells[0].lstrip().startswith("#") and not header[0].startswith("#"):
-            remedy = "A row that begins with # may be a comment, which a table has not: remove it."
+            remedy = "A row that begins with # may be a comment; tables have none. Remove it."
         if len(cells) > len(header):
             reason = f"the row has {len(cells)} cells, the header {len(header)}"
             return Problem(None, reason, remedy)
@@ -380,7 +382,7 @@ def _find_problem(
         return Problem(
             header[index],
             f"{column_name(header, index)} holds a NUL character",
-            "Such a character is a trace of a damaged or binary file.",
+            "The file may be damaged, or not be text.",
         )
     for index in required:
         if not cells[index].strip():

@@ -1,4 +1,4 @@
-"""Texts as a token with its tag in each row (CoNLL): sentences made of them, checked."""
+"""Texts with a token and its tag in each row (CoNLL), joined to sentences and checked."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 from tfx_transformer.text.spans import OUTSIDE, Span
 
-# How names of files with columns and blank lines end.
+# Endings of files with columns and blank lines.
 ENDINGS = (".conll", ".conll2003", ".bio", ".iob", ".iob2", ".txt")
 _DOCUMENT = "-DOCSTART-"
-# Between tokens there is a space, but not beside characters of these scripts, nor their signs.
+# Tokens are joined by a space, except next to characters or signs of these scripts.
 _TIGHT = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u4dbf"
                     "\u4e00-\u9fff\uf900-\ufaff\uff01-\uff9f\U00020000-\U0003ffff]")  # fmt: skip
 _RULE = "Tags are O, B-X for the first token of a span of label X, and I-X for its others."
@@ -27,7 +27,7 @@ _RULE = "Tags are O, B-X for the first token of a span of label X, and I-X for i
 class TokenRow(NamedTuple):
     """A row with a token.
 
-    row: its number; sentence: equal in the rows of one sentence, other in the next one; column:
+    row: its number; sentence: equal in the rows of one sentence, different in the next; column:
     name of the column of tags, for messages.
     """
 
@@ -39,7 +39,7 @@ class TokenRow(NamedTuple):
 
 
 class Sentence(NamedTuple):
-    """A sentence; row: that its first token is in."""
+    """A sentence; row: the row of its first token."""
 
     row: Any
     text: str
@@ -48,11 +48,11 @@ class Sentence(NamedTuple):
 
 def read_columns(path: Path) -> Iterator[TokenRow]:
     """Yield the rows of a file of columns, separated by tabs or spaces: the token first, its tag
-    last. A blank line is between two sentences; lines that begin with -DOCSTART- are left out, and
-    so are lines ahead of a sentence that begin with # and end with no tag.
+    last. A blank line ends a sentence. Lines that begin with -DOCSTART- are left out, and so are
+    comments: lines before a sentence that begin with # and do not end with a tag.
 
     Raises:
-        InputError: a line has another number of columns than the first one, or there is no UTF-8.
+        InputError: a line has another number of columns than the first one, or is not UTF-8.
     """
     sentence, last, width, first, separator = 0, 0, 0, 0, ""
     for record in lines(path):
@@ -78,7 +78,7 @@ def read_columns(path: Path) -> Iterator[TokenRow]:
                 str(path),
                 f"the line has {quantity(len(cells), 'column')}"
                 + (f", the first one has {width}." if width > 1 else "."),
-                "Expected a token, its tag behind a tab or space, and a blank line between "
+                "Expected a token, a tab or space, its tag, and a blank line between "
                 "sentences.\nA table with a header needs columns 'text' and 'spans', or "
                 "'sentence', 'token' and 'tag'.",
                 row=record.number,
@@ -89,8 +89,8 @@ def read_columns(path: Path) -> Iterator[TokenRow]:
 def sentences(
     rows: Iterable[TokenRow], name: str, skip_bad_rows: bool, bad_rows: list[BadRow]
 ) -> Iterator[Sentence]:
-    """Yield the sentences that rows amount to: tokens with a space between them, but none beside
-    Chinese, Japanese or Thai characters.
+    """Yield the sentences of rows: tokens with a space between them, except next to Chinese,
+    Japanese or Thai characters.
 
     Args:
         name: of the file, for messages.
@@ -98,7 +98,7 @@ def sentences(
             `bad_rows`.
 
     Raises:
-        InputError: the row, the fault and the remedy are named.
+        InputError: a row cannot be used; the error names the row, the fault and the remedy.
     """
     for several in _grouped(rows):
         found = _sentence(several)
@@ -130,7 +130,7 @@ def _grouped(rows: Iterable[TokenRow]) -> Iterator[list[TokenRow]]:
 
 
 def _sentence(rows: Sequence[TokenRow]) -> Sentence | tuple[Any, Problem]:
-    """Return the sentence of some rows; or the row that cannot be used, and why."""
+    """Return the sentence of some rows; or the row that cannot be used, and the problem."""
     text, before = "", OUTSIDE
     spans: list[Span] = []
     for one in rows:
@@ -157,8 +157,7 @@ def _sentence(rows: Sequence[TokenRow]) -> Sentence | tuple[Any, Problem]:
 
 
 def _problem(tag: str, before: str, column: str = "") -> Problem | None:
-    """Return why a tag cannot be used behind another one; None if it can. before: "" leaves that
-    open."""
+    """Return the problem of a tag after the tag `before`, or None; `before`: "" fits any tag."""
     prefix, dash, label = tag.partition("-")
     if tag == OUTSIDE:
         return None
@@ -169,7 +168,7 @@ def _problem(tag: str, before: str, column: str = "") -> Problem | None:
         return Problem(column, f"the tag {shorten(tag)!r} is not one of IOB2", remedy)
     if prefix == "I" and before and before[2:] != label:
         reason = f"the tag {shorten(tag)!r} follows {shorten(before)!r}"
-        reason += f", and nothing of {label!r} has begun"
+        reason += f", but no span of {label!r} has begun"
         remedy = f"{_RULE} Write B-{label} where a span begins (files in IOB1 do not)."
         return Problem(column, reason, remedy)
     return None
@@ -179,10 +178,10 @@ def check_contiguous(keys: Iterable[tuple[Any, str]], name: str, column: str) ->
     """Raise if the rows of a sentence do not follow one another.
 
     Args:
-        keys: of each row its number, and the sentence that it names.
+        keys: number of each row, and the sentence that it names.
 
     Raises:
-        InputError: the row is named.
+        InputError: they do not; the error names the row.
     """
     seen: set[str] = set()
     last = None
@@ -190,7 +189,7 @@ def check_contiguous(keys: Iterable[tuple[Any, str]], name: str, column: str) ->
         if key != last and key in seen:
             raise InputError(
                 f"{name}, row {row}: sentence {key!r} of column {column!r} is there twice, with "
-                "others between.\n  Sort the rows, so that those of a sentence follow one another."
+                "others between.\n  Sort the rows, so that each sentence has successive rows."
             )
         seen.add(key)
         last = key

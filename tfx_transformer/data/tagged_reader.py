@@ -16,7 +16,7 @@ from tfx_transformer.data.tag_rows import Sentence, TokenRow
 from tfx_transformer.data.tagged_text import TaggedTexts
 from tfx_transformer.errors import InputError
 
-# What a column of spans is called, the first that is there.
+# Names of a column of spans; the first that is there is read.
 SPANS = ("spans", "entities", "label", "labels")
 
 
@@ -32,10 +32,10 @@ def read_tagged_texts(
 ) -> TaggedTexts:
     """Read texts and the spans that are marked in them, in one of three layouts:
 
-    - a table with a text and its spans in each row: JSON Lines, or any format, with JSON in the
+    - a table with a text and its spans in each row: JSON Lines, or any format with JSON in the
       cells; see `span_cells.read_spans`;
     - a table with a token, its tag and its sentence in each row. The rows of a sentence follow one
-      another; an empty cell is the sentence above;
+      another; an empty cell means the sentence above;
     - a file of columns (.conll, .bio, .iob, .txt): see `tag_rows.read_columns`.
 
     Tags are IOB2: `B-X` begins a span of label X, `I-X` continues it. Texts stay as they are
@@ -51,8 +51,8 @@ def read_tagged_texts(
             in `bad_rows`, instead of refusing the file.
 
     Raises:
-        InputError: spans overlap, are not within their text, cut a character or begin or end with
-            blanks; a tag is none, or continues what has not begun; or see `tables.read_table`.
+        InputError: spans overlap, are not within their text, cut a character, or begin or end with
+            blanks; a tag is not IOB2, or continues no span; for others see `tables.read_table`.
     """
     if isinstance(path, str | os.PathLike) and is_column_file(path):
         return _read_columns(Path(path), skip_bad_rows)
@@ -63,7 +63,7 @@ def read_tagged_texts(
 
 
 def is_column_file(path: str | os.PathLike[str]) -> bool:
-    """Return True if a name ends as those of files of columns do."""
+    """Return True if a name has the ending of a file of columns."""
     return Path(path).suffix.lower() in tag_rows.ENDINGS
 
 
@@ -82,9 +82,9 @@ def _spans_column(path: TableData, header: Sequence[str], text: str) -> str:
     raise row_error(
         place,
         "it has no column of spans, and none of tokens and tags.",
-        f"The columns there are: {there}.\nName the one of spans (spans=...), or those of a table "
-        "of tags (sentence=..., token=..., tag=...).\nA file of columns without a header is named "
-        ".conll.",
+        f"The columns there are: {there}.\nName the column of spans (spans=...), or those of a "
+        "table of tags (sentence=..., token=..., tag=...).\nA file of columns without a header "
+        "needs a name that ends in .conll.",
     )
 
 
@@ -131,8 +131,8 @@ def _read_tags(
     name, keys = str(table.path), []
     for row, key in zip(table.rows, table.columns["sentence"], strict=True):
         if not key.strip() and not keys:
-            raise row_error(name, f"column {sentence!r} is empty.", "The first row names a "
-                            "sentence; an empty cell is the one above.", row=row)  # fmt: skip
+            raise row_error(name, f"column {sentence!r} is empty.", "The first row must name a "
+                            "sentence; an empty cell means the one above.", row=row)  # fmt: skip
         keys.append(key if key.strip() else keys[-1])
     tag_rows.check_contiguous(zip(table.rows, keys, strict=True), name, sentence)
     broken = _broken(table.rows, keys, table.bad_rows)
@@ -144,7 +144,7 @@ def _read_tags(
 
 
 def _broken(rows: Sequence[Any], keys: Sequence[str], bad_rows: Sequence[BadRow]) -> set[str]:
-    """Return the sentences that a row which was left out may be of: those before and behind it."""
+    """Return the sentences that may have lost a row, those before and after each bad row."""
     found: set[str] = set()
     for bad in bad_rows:
         place = bisect.bisect(rows, bad.row)
@@ -180,8 +180,7 @@ def _of_sentences(
 
 
 def is_tagged(header: Sequence[str], text: Any = "text") -> bool:
-    """Return True if a header is one of a table of spans, or of tags; `label` alone may be any
-    label."""
+    """Return True for the header of a table of spans or of tags; a column `label` is not enough."""
     return ("token" in header and "tag" in header) or (
         text in header and any(name in header for name in SPANS[:2])
     )

@@ -1,4 +1,4 @@
-"""What was read of tagged texts: rows, labels, spans, tokens, windows, what is seen before."""
+"""The summary of tagged texts: rows, labels, spans, tokens, windows, repeated rows and overlap."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tfx_transformer.text.tokenizer import Tokenizer
 class TaggedTextsSummary(LengthsSummary):
     """Figures of one set of tagged texts.
 
-    labels: spans of each known label; spans: all of them; unmarked: rows without a span; inexact:
-    spans that begin or end inside a token or a word, where a model cannot begin or end one;
-    windowed: rows longer than a model reads at once, which it reads in windows; known: of held-out
-    data, spans whose text is a span of the training too; tokens: of all rows. Tokens count the
-    start and the end.
+    labels: number of spans of each known label; spans: of all; unmarked: rows without a span;
+    inexact: spans that begin or end inside a token or a word, where a model cannot begin or end
+    one; windowed: rows that a model reads in several windows; known: held-out spans whose text and
+    label are those of a training span, 0 for training; tokens: of all rows. Tokens count the start
+    and the end.
     """
 
     labels: dict[str, int]
@@ -72,7 +72,7 @@ def describe_tagged_texts(
     """Return the figures of training examples and, if given, of held-out ones.
 
     Args:
-        labels: the known ones; others are not counted.
+        labels: the known labels; others are not counted.
         max_length: most tokens that a model reads at once, start and end included.
     """
     describe = functools.partial(

@@ -40,15 +40,15 @@ class TaggedTexts(Examples):
 
     @property
     def inputs(self) -> list[str]:
-        """What is marked."""
+        """The texts to mark spans in."""
         return self.texts
 
     def flat_texts(self) -> list[str]:
-        """All texts: what a tokenizer is trained on."""
+        """All texts, to train a tokenizer on."""
         return self.texts
 
     def labels(self) -> list[str]:
-        """Return the labels of all spans, in the order of their characters.
+        """Return the distinct labels of all spans, sorted by their characters.
 
         Raises:
             InputError: no text has a span.
@@ -57,7 +57,7 @@ class TaggedTexts(Examples):
         if not found:
             raise InputError(
                 f"{self.path or 'tagged texts'}: no text has a span.\n"
-                "  A tagger learns from texts in which something is marked."
+                "  A tagger needs texts with marked spans."
             )
         return found
 
@@ -67,7 +67,7 @@ def split_tagged_texts(
 ) -> tuple[TaggedTexts, TaggedTexts]:
     """Return a training and a validation part with about the same share of every label.
 
-    Equal texts go to the same side; see `labels.split_stratified`, for the errors too.
+    Equal texts go to the same side; see `labels.split_stratified`, also for the errors.
     """
     labels = [tuple(sorted({span.label for span in spans})) for spans in examples.spans]
     path = examples.path or "tagged texts"
@@ -87,21 +87,21 @@ def tagged_texts(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Tagger.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Tagger.fit` and `evaluate`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, tags int32 (batch, length), weights float32
-    (batch, length)), windows of similar length together. Tags are numbers of `spans.tag_names`.
-    What frames a text, padding and blanks weigh 0; a token that two windows hold weighs in one of
-    them. Every iteration over the data set is the next epoch, in the order `BatchPlan` gives for
-    (seed, epoch). In order (`shuffle=False`), for validation, nothing is hidden or replaced.
+    (batch, length)), windows of similar length together. Tags are indices into `spans.tag_names`.
+    Start, end, padding and blanks weigh 0; a token in two windows has weight in one of them. Every
+    iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
+    In order (`shuffle=False`), for validation, no token is left out or replaced.
 
     Args:
         labels: of the spans, see `TaggedTexts.labels`.
-        max_length: tokens of a window; a longer text has several.
-        token_dropout: rate at which each token is left out, anew in every epoch.
-        new_names: rate at which the letters of each span are replaced, anew in every epoch, by
-            others of their kind (capitals by capitals, kanji by kanji of the texts), so that what
-            is around a span, and its form, must be enough. Texts of several windows stay.
+        max_length: most tokens of a window; a longer text has several.
+        token_dropout: probability of leaving out each token, anew in every epoch.
+        new_names: probability of replacing the letters of each span, anew in every epoch, by others
+            of their kind (capitals by capitals, kanji by kanji of the texts), so that a model
+            learns from the form of a span and the words around it. Texts of several windows stay.
 
     Raises:
         InputError: a label is unknown, a rate is not from 0 to 1, or `max_length` leaves no room
@@ -123,7 +123,7 @@ def tagged_texts(
     def row(number: int) -> Arrays:
         epoch, place = divmod(number, len(made))
         index, several, window = made[place]
-        # The last number parts these draws from those of the plan.
+        # The last number makes these draws independent of those of the plan.
         random = np.random.default_rng([seed, epoch, place, 2])
         if letters is not None and len(several) == 1:
             text = letters.replace(examples.texts[index], examples.spans[index], new_names, random)
@@ -171,7 +171,7 @@ class _Encoder:
 
         Args:
             index: of the example.
-            text: what is read instead of its text, as long as that.
+            text: read instead of its text, and of the same length.
         """
         text = self._examples.texts[index] if text is None else text
         ids, offsets = self._tokenizer.encode_with_offsets(text)
@@ -180,7 +180,7 @@ class _Encoder:
             place = f"{self._examples.path or 'tagged texts'}, row {self._examples.rows[index]}"
             raise InputError(
                 f"{place}: label {unknown[0][2:]!r} is not known.\n"
-                f"  Known are: {', '.join(self._labels)}."
+                f"  Known labels: {', '.join(self._labels)}."
             )
         tags = np.array([self._numbers[name] for name in names], "int32")
         counts = np.array([start < end for start, end in offsets], "float32")

@@ -1,11 +1,11 @@
-"""Find the encoding of a table that is text, by rules that are exact and refuse where two fit.
+"""The encoding of a text table, by exact rules; an error if several encodings fit.
 
-A file that is UTF-8 is UTF-8, a byte order mark is believed, and a NUL byte is looked at as UTF-16.
-Other files are read as Shift-JIS, EUC-JP and Windows-1252. A reading counts only if the whole file
-decodes in it and its characters are those of ordinary text: for Japanese a tenth of kana, and
-nearly all other characters of the first level of JIS; for Windows-1252 words whose letters all
-belong to the alphabet of one language. One reading that counts is taken. Two, or none, are the
-person's to choose from.
+A byte order mark decides. A file with NUL bytes may be UTF-16; a file that decodes as UTF-8 is
+UTF-8. Other files are read as Shift-JIS, EUC-JP and Windows-1252. A reading counts only if the
+whole file decodes in it and its characters are those of ordinary text: for Japanese a tenth of
+kana, and nearly all other characters of the first level of JIS; for Windows-1252 words whose
+letters all belong to the alphabet of one language. If one reading counts, it is taken; if two or
+none do, an error asks the user to name the encoding.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NAMES = {
     "iso2022_jp": "ISO-2022-JP",
     "cp1252": "Windows-1252",
 }
-# Of a text in these the bytes of each line can be counted: see `line_size`.
+# Encodings in which the bytes of each line can be counted: see `line_size`.
 _SIZES = {
     "utf-8": "utf-8",
     "utf-8-sig": "utf-8",
@@ -53,23 +53,23 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
     (codecs.BOM_UTF8, "utf-8-sig"),
 )
-# What is named where no rule decides, as far as the file decodes in it: of a text with many bytes
-# beyond ASCII, and of one with few.
+# Encodings that a message names if no rule decides and the file decodes in them: for a text with
+# many bytes beyond ASCII, and for one with few.
 _DENSE = ("cp932", "euc_jp", "gb18030", "euc_kr", "big5", "cp1251", "cp1250", "mac_roman")
 _SPARSE = ("cp1252", "cp1250", "mac_roman", "cp932", "euc_jp", "cp1251")
 _NAMED = 4
 
 _BLOCK = 1 << 16
-# Bytes of lines beyond ASCII whose characters are looked at.
+# Bytes of lines beyond ASCII whose characters are checked.
 _SAMPLE = 1 << 20
 _SHOWN = 24
 
 _KANA = re.compile("[ぁ-ゖァ-ヺー]")
-# Ordinary in Japanese besides kana and kanji of the first level: punctuation, wide forms, signs.
+# Ordinary Japanese characters except kanji: kana, punctuation, wide forms, signs.
 _JAPANESE = re.compile("[、-〟・ーぁ-ゖァ-ヺ！-～￥※○●◎△▲▽▼□■◇◆☆★→←↑↓×÷±℃№㈱①-⑳―…‥─◯々〆〒　ｦ-ﾟ]")
 _KANA_SHARE, _RARE_SHARE = 0.1, 0.05
-# The kanji of the first two years of school: of ordinary text about four in ten, of what is read in
-# a wrong encoding about one in twelve. Kana alone do not tell EUC-JP from GB 18030.
+# The kanji of the first two years of school: about four in ten kanji of ordinary text, and one in
+# twelve of a text in a wrong encoding. Kana alone do not distinguish EUC-JP from GB 18030.
 _COMMON = frozenset(
     "一右雨円王音下火花貝学気九休玉金空月犬見五口校左三山子四糸字耳七車手十出女小上森人水正生青夕石"
     "赤千川先早草足村大男竹中虫町天田土二日入年白八百文木本名目立力林六引羽雲園遠何科夏家歌画回会海"
@@ -79,7 +79,7 @@ _COMMON = frozenset(
     "曜来里理話私"
 )
 _COMMON_SHARE = 0.2
-# What begins as a long character of UTF-8 does, whether it is one or damaged.
+# Characters of three or four bytes in UTF-8.
 _UTF8_LIKE = re.compile(rb"[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf7][\x80-\xbf]{3}")
 
 # Letters beyond ASCII of the languages that are written in Windows-1252.
@@ -99,7 +99,7 @@ _ALPHABETS = [
     )
 ]
 _WORD = re.compile(r"[A-Za-zÀ-ÖØ-öø-ÿŠšŽžŒœŸªº\x80-\xa9«-¹»-¿×÷€‚ƒ„…†‡ˆ‰‹‘’“”•–—˜™›]+")
-# Signs that do not stand between two letters; an apostrophe, a hyphen, a middle dot and dashes do.
+# Signs that are never between two letters; an apostrophe, a hyphen, a middle dot and dashes may be.
 _INSIDE = re.compile(
     r"(?<=[A-Za-zÀ-ÖØ-öø-ÿŠšŽžŒœŸ])[\x80-\xa0€‚ƒ„…†‡ˆ‰‹“”•˜™›¡-©«¬®-¶¸¹»-¿×÷]"
     r"(?=[A-Za-zÀ-ÖØ-öø-ÿŠšŽžŒœŸ])"
@@ -108,8 +108,8 @@ _CAPITAL_INSIDE = re.compile("[a-zß-öø-ÿšžœ][À-ÖØ-ÞŠŽŒŸ]")
 _UNTYPED = re.compile("[\x80-\x9fƒˆ˜†‡¤¦¨¬¯¸]")
 _STRANGE_SHARE = 0.02
 
-# Of UTF-16 without a mark: what is not text, characters of two bytes, and those whose two bytes are
-# both characters of ASCII.
+# For UTF-16 without a mark: characters that are not text; those beyond Latin-1; those whose two
+# bytes are both ASCII characters.
 _NO_TEXT = re.compile("[\0-\x08\x0e-\x1f\ue000-\uf8ff\ufffe\uffff]")
 _WIDE = re.compile("[^\0-\xff]")
 _PAIR_SHARE = 0.8  # of Japanese text about 0.6
@@ -118,22 +118,22 @@ _PAIRS = re.compile(f"[{''.join(map(_RANGES.format, (9, 10, 13, *range(32, 127))
 
 
 def decoded_name(codec: str) -> str:
-    """Return the name of an encoding as a person knows it."""
+    """Return the common name of an encoding."""
     return NAMES.get(codec, codec)
 
 
 def line_size(codec: str) -> str | None:
-    """Return the encoding in which a line has as many bytes as in the file, or None."""
+    """Return the encoding in which a decoded line has as many bytes as in the file, or None."""
     return _SIZES.get(codec)
 
 
 def find_encoding(file: Path, name: str, given: str = "") -> str:
-    """Return the encoding of a table that is text, as Python names it.
+    """Return the encoding of a text table, by its Python name.
 
     Args:
-        file: whose bytes are read.
-        name: what messages call it.
-        given: the encoding that the person named.
+        file: the file to read.
+        name: of the table in messages.
+        given: the encoding that the user named; "": it is detected.
 
     Raises:
         InputError: `given` is not an encoding or the file does not decode in it, or several
@@ -153,7 +153,7 @@ def _find(file: Path, name: str, given: str, *stamp: int) -> str:
         if start.startswith(mark):
             if (place := _first_error(file, codec)) is None or codec == "utf-8-sig":
                 return codec
-            what = f"it begins as {decoded_name(codec)}, but byte {place:,} does not go on so."
+            what = f"it begins as {decoded_name(codec)}, but byte {place:,} is not in it."
             raise row_error(name, what, "The place is damaged: write the file anew.")
     has_nul, has_escape = _holds(file, b"\0"), _holds(file, b"\x1b$")
     if has_nul and (codec := _utf16(file)):
@@ -162,7 +162,7 @@ def _find(file: Path, name: str, given: str, *stamp: int) -> str:
         japanese = has_escape and _first_error(file, "iso2022_jp") is None
         return "iso2022_jp" if japanese else "utf-8"
     if encodings.container(start) or has_nul or encodings.is_mostly_utf8(_sample(file)):
-        return "utf-8"  # it is not: who reads it finds the place
+        return "utf-8"  # it is damaged: reading it reports the place
     return _choose(file, name)
 
 
@@ -174,7 +174,7 @@ def _check_given(file: Path, name: str, given: str) -> str:
     except (LookupError, TypeError, ValueError) as error:
         raise InputError(
             f"--encoding {given}: there is no encoding of this name.\n"
-            "  Such as utf-8, cp932 (Shift-JIS), euc_jp, utf-16, cp1252 (Windows, Latin-1)."
+            "  Expected one such as utf-8, cp932 (Shift-JIS), euc_jp, utf-16, cp1252 (Windows)."
         ) from error
     codec = {"shift_jis": "cp932", "iso8859-1": "latin-1"}.get(codec, codec)
     with file.open("rb") as opened:
@@ -219,7 +219,7 @@ def _choose(file: Path, name: str) -> str:
 
 
 def _is_ordinary(text: str, codec: str) -> bool:
-    """Return True if a text has the characters of the language that is written in its encoding."""
+    """Return True if a text has the characters of a language that its encoding is used for."""
     if codec == "cp1252":
         return _is_western(text)
     beyond = [character for character in text if character > "\x7f"]
@@ -235,13 +235,13 @@ def _is_ordinary(text: str, codec: str) -> bool:
 
 
 def _common_share(text: str) -> float:
-    """Return the share of common kanji among all of a text; 1 if there are none."""
+    """Return the share of common kanji among all kanji of a text; 1 if it has no kanji."""
     kanji = re.findall("[一-鿿]", text)
     return sum(character in _COMMON for character in kanji) / len(kanji) if kanji else 1.0
 
 
 def _is_first_level(character: str) -> bool:
-    """Return True for one of the 2,965 kanji that JIS X 0208 has in its first level."""
+    """Return True for one of the 2,965 kanji in the first level of JIS X 0208."""
     try:
         data = character.encode("euc_jp")
     except UnicodeEncodeError:
@@ -299,7 +299,7 @@ def _holds(file: Path, wanted: bytes) -> bool:
 
 
 def _first_error(file: Path, codec: str) -> int | None:
-    """Return the first byte, about, that is not text in an encoding; None if all of it is."""
+    """Return the approximate place of the first byte that is not text in an encoding, or None."""
     decoder = codecs.getincrementaldecoder(codec)()
     place = 0
     try:
@@ -313,15 +313,14 @@ def _first_error(file: Path, codec: str) -> int | None:
 
 
 def _utf16(file: Path) -> str | None:
-    """Return UTF-16 in the order of bytes in which a file without a mark is text, if in one."""
+    """Return UTF-16 in the only byte order in which a file without a mark is text, else None."""
     found = [codec for codec in ("utf-16-le", "utf-16-be") if _is_text(file, codec)]
     return found[0] if len(found) == 1 else None
 
 
 def _is_text(file: Path, codec: str) -> bool:
-    """Return True if a file decodes to lines without characters that text does not have, and is not
-    text in ASCII in which NUL bytes are damage: there all wide characters are made of two letters.
-    """
+    """Return True if a file decodes to lines without control or private characters, and is not
+    ASCII text damaged by NUL bytes, in which all wide characters are pairs of ASCII characters."""
     with file.open("rb") as opened:
         raw = re.split(rb"[\r\n]", opened.read(_BLOCK).lstrip(b"\r\n\0"))[0]
     if b"\0" not in raw:

@@ -1,4 +1,4 @@
-"""Pairs of texts, such as sentences and their translations, from a CSV to batches for `fit`."""
+"""Pairs of texts, such as sentences and their translations, from a table to batches for `fit`."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Pairs(Examples):
         return f"{short_repr(self.source[index])} → {short_repr(self.target[index])}"
 
     def texts(self) -> list[str]:
-        """All texts, sources first: what a tokenizer for both sides is trained on. Of texts that
-        stay in their file a sample."""
+        """All texts, sources first, to train a tokenizer for both sides on; a sample of texts that
+        stay in their file."""
         return sample(self.source) + sample(self.target)
 
 
@@ -49,7 +49,7 @@ def read_pairs(
 ) -> Pairs:
     """Read a table of pairs.
 
-    The whole file is checked. If it has more than 64 MiB the texts stay in it: `source` and
+    The whole file is checked. If it has more than 64 MiB, the texts stay in it: `source` and
     `target` are then `FileRows`, which need the file as long as they are used.
 
     Args:
@@ -75,16 +75,15 @@ def read_pairs(
 
 
 def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs, Pairs]:
-    """Training and validation pairs, the same for the same pairs, share and seed.
+    """Return training and validation pairs, the same for the same pairs, share and seed.
 
-    All pairs with the same source go to the same side, so validation asks for sentences that
-    training has not shown.
+    All pairs with the same source go to the same side, so no validation source is in training.
 
     Args:
-        share: of distinct sources that go to validation; at least one, if there are two.
+        share: share of the distinct sources that goes to validation; at least one does.
 
     Raises:
-        InputError: fewer than two distinct sources.
+        InputError: there are fewer than two distinct sources.
     """
     inside, outside = split_by_key(
         pairs.source, share, seed, path=pairs.path or "pairs", noun="source"
@@ -93,7 +92,7 @@ def split_pairs(pairs: Pairs, share: float = 0.1, seed: int = 0) -> tuple[Pairs,
 
 
 def encode_source(tokenizer: Tokenizer, text: str, max_length: int) -> list[int]:
-    """Ids an encoder reads: the text's, cut to fit, and the end."""
+    """Return the ids that an encoder reads: those of the text, cut to fit, and the end."""
     return tokenizer.encode_first(text, max_length - 1) + [tokenizer.end_id]
 
 
@@ -106,13 +105,15 @@ def pairs(
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
-    """A `tf.data.Dataset` of batches for `Seq2SeqLM.fit` and `evaluate`.
+    """Return a `tf.data.Dataset` of batches for `Seq2SeqLM.fit` and `evaluate`.
 
-    Each batch is ((`encoder_token_ids`, `decoder_token_ids`), labels, sample weights): int32 and
-    float32 (batch, length), texts of similar length together. Labels are the decoder's ids one
-    step ahead; padding weighs 0. Longer texts are cut to `max_length` tokens, end included. Every
-    iteration over the data set is the next epoch, in the order `BatchPlan` gives for (seed, epoch).
-    Texts that stay in their file are read, and encoded, when their batch is made.
+    Each batch is ({`encoder_token_ids`, `decoder_token_ids`}, labels, sample weights). The ids of
+    the encoder are int32 (batch, source length), those of the decoder and the labels int32 (batch,
+    target length), the weights float32 of the same shape; texts of similar length are together.
+    Labels are the decoder's ids one step ahead; padding weighs 0. Longer texts are cut to
+    `max_length` tokens, end included. Every iteration over the data set is the next epoch, in the
+    order `BatchPlan` gives for (seed, epoch). Texts that stay in their file are read, and encoded,
+    when their batch is made.
     """
 
     def encode(text):

@@ -1,4 +1,4 @@
-"""Files whose cells have types, such as workbooks and Parquet: their values, and as texts."""
+"""Files whose cells have types, such as workbooks and Parquet: their values, also as texts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 from tfx_transformer.data.sources import Digits, Opened, Problem, Row, is_number, row_error
 from tfx_transformer.errors import InputError
 
-# What an object of JSON does not have; other formats write a missing value.
+# The value of a key that a JSON object does not have; other formats write a missing value.
 ABSENT = type("Absent", (), {"__repr__": lambda self: "absent"})()
 
-_WHOLE = 1e15  # to here a double holds every whole number, and programs write it out
+_WHOLE = 1e15  # below, a double holds every whole number, and programs write all its digits
 
 
 class Values(NamedTuple):
-    """One row of a typed file: its name, its values, and why it cannot be used, if that is known
-    already."""
+    """One row of a typed file: its name, its values, and the problem if it is known to be
+    unusable."""
 
     name: Any
     values: Sequence[Any]
@@ -30,11 +30,11 @@ class Values(NamedTuple):
 
 
 def as_text(value: Any) -> str:
-    """Return a value as a person reads it: dates as in ISO 8601, whole numbers without a point, a
-    missing value as "".
+    """Return a value as readable text: dates as in ISO 8601, integers without a point, a missing
+    value as "".
 
     Raises:
-        ValueError: it has no such form; the message says what it is.
+        ValueError: the value has no such form; the message names its type.
     """
     if isinstance(value, str):
         return value
@@ -56,7 +56,7 @@ def as_text(value: Any) -> str:
 
 
 def nested_text(value: Any) -> str:
-    """Return a list or a table as JSON, bytes in it as base64; other values as `as_text` does."""
+    """Return a list or dictionary as JSON, with bytes as base64; other values as `as_text` does."""
     if isinstance(value, list | tuple | dict):
         return json.dumps(value, ensure_ascii=False, default=_plain)
     return as_text(value)
@@ -69,19 +69,19 @@ def _plain(value: Any) -> Any:
 
 
 class TypedFile:
-    """A file of typed values, as a `Source`. A format says how it is read in `_read`.
+    """A file of typed values, as a `Source`. Each format implements `_read`.
 
     Args:
-        path: of the file that a person named.
-        file: whose bytes are read, such as an unpacked one [path].
+        path: the file that the user named.
+        file: the file that is read, such as the unpacked one; None: `path`.
         wanted: names of the columns that will be read; only these need to be texts.
-        choice: name of the part of the file that is read, such as a sheet; "": the only one.
+        choice: name of the part of the file to read, such as a sheet; "": the only one.
     """
 
     note = ""
     description = ""
     has_places = False
-    # The name of the option by which a part of the file is named, if it may have several.
+    # Name of the option that names a part of the file, if it may have several.
     option = ""
 
     def __init__(
@@ -91,11 +91,12 @@ class TypedFile:
         self.wanted, self.choice = wanted, choice
 
     def _read(self) -> tuple[list[str], int | None, Iterable[Values], int | None]:
-        """Return the header, the row it is in, the rows below it, and how many there are about."""
+        """Return the header, its row, the rows below it, and the number of rows, None if not
+        known."""
         raise NotImplementedError
 
     def as_text(self, value: Any) -> str:
-        """Return a value as the format's programs show it; see `as_text`."""
+        """Return a value as programs for the format show it; see `as_text`."""
         return as_text(value)
 
     def open(self) -> Opened:
@@ -106,7 +107,7 @@ class TypedFile:
     def check_header(
         self, row: int | None, header: list[str], wanted: Collection[str] = ()
     ) -> None:
-        """Refuse a header that shows that the table begins below it.
+        """Raise if the header shows that the table begins below it.
 
         Args:
             row: number of the row that the header is in.
@@ -115,21 +116,21 @@ class TypedFile:
         """
 
     def records(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """Yield the name of each row, and its values by their headers; none for a missing one."""
+        """Yield the name of each row, and header -> value without the missing ones."""
         header, _, rows, _ = self._read()
         for row in rows:
             named = zip(header, row.values, strict=False)
             yield row.name, {name: v for name, v in named if v is not None and v is not ABSENT}
 
     def error(self, what: str, remedy: str, row: Any = None) -> InputError:
-        """Return an error that names the file, and the row if one is at fault."""
+        """Return an error that names the file and, if given, the row."""
         return row_error(self.name, what, remedy, row=row)
 
     def choose(self, names: Sequence[str], noun: str) -> str:
-        """Return which part of the file is read: the one that was named, or the only one.
+        """Return the part of the file to read: the one that was named, or the only one.
 
         Raises:
-            InputError: there is none of this name, or there are several and none is named.
+            InputError: no part has this name, or there are several and none is named.
         """
         shown = ", ".join(map(repr, names)) or "none"
         if self.choice:

@@ -19,8 +19,8 @@ from typing import IO, Any, cast
 from tfx_transformer.data.sources import row_error
 from tfx_transformer.errors import InputError
 
-# An ordinary table is packed to a tenth; a file that grows more than so many times, to more than so
-# many bytes, is made to fill a disk.
+# An ordinary table is compressed to a tenth; a file that grows by more than this factor, and to
+# more than this many bytes, is probably made to fill a disk.
 _MOST_TIMES = 200
 _FREE_BYTES = 1024**3
 _BLOCK = 1 << 20
@@ -32,7 +32,7 @@ def _open_zstd(path: Path) -> IO[bytes]:
     return cast("IO[bytes]", pyarrow.CompressedInputStream(pyarrow.OSFile(str(path)), "zstd"))
 
 
-# Ending -> what opens the file; a zip is opened by its only member.
+# Ending -> function that opens the file; a zip is read by its only member.
 OPENERS: dict[str, Callable[[Path], Any]] = {
     ".gz": gzip.open,
     ".bz2": bz2.open,
@@ -50,7 +50,7 @@ _MARKS = {
 
 
 def is_packed_name(path: Path) -> bool:
-    """Return True if a name ends as those of compressed files do."""
+    """Return True if a name has the ending of a compressed file."""
     return path.suffix.lower() in ENDINGS
 
 
@@ -60,7 +60,7 @@ def is_packed(path: Path) -> bool:
 
 
 def _kind(path: Path) -> str:
-    """Return how the name of a compressed file would end; "" of others."""
+    """Return the ending that fits a compressed file, by its first bytes; "" for other files."""
     if path.suffix.lower() in (".xlsx", ".xlsm") or not os.path.isfile(path):
         return ""
     try:
@@ -73,7 +73,7 @@ def _kind(path: Path) -> str:
 
 
 def pack(plain: Path, path: Path, ending: str) -> None:
-    """Write the compressed form of a file; ending: of `OPENERS`."""
+    """Write the compressed form of a file; `ending`: one of `OPENERS`."""
     with plain.open("rb") as file, _packing(path, ending) as packed:
         shutil.copyfileobj(file, packed, _BLOCK)
 
@@ -87,10 +87,11 @@ def _packing(path: Path, ending: str) -> Any:
 
 
 def unpacked(path: Path) -> Path:
-    """Return the unpacked form of a compressed file, whose name ends as the table's does.
+    """Return the unpacked form of a compressed file; its name has the ending of the table.
 
     Raises:
-        InputError: it is damaged, grows beyond all measure, or is a zip of several files.
+        InputError: the file is damaged, unpacks to far too many bytes, or is a zip of several
+            files.
     """
     status = os.stat(path)
     return _unpack(path, status.st_size, status.st_mtime_ns)

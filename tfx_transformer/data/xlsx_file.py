@@ -1,7 +1,7 @@
 """Excel workbooks (.xlsx): one sheet as rows that are numbered and read as Excel shows them.
 
-openpyxl reads cell by cell, with flat memory. What it passes over is looked at here: characters
-that Excel writes as `_x000D_`, formulas whose result was never stored, and merged cells.
+openpyxl reads cell by cell, in constant memory. It ignores some things that are handled here:
+characters that Excel writes as `_x000D_`, formulas without a stored result, and merged cells.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from tfx_transformer.data.typed_rows import (
 )
 from tfx_transformer.errors import InputError
 
-# Bytes that the parts of a workbook may unpack to, and those of its table of texts, which stays in
+# Bytes that the parts of a workbook may unpack to, and those of its shared texts, which stay in
 # memory.
 _MOST_BYTES = 8 * 1024**3
 _MOST_TEXTS = 512 * 1024**2
-# What one cell and one sheet of Excel hold.
+# Limits of Excel for one cell and one sheet.
 _LONGEST_CELL = 32_767
 _MOST_ROWS = 1_048_576
 _MOST_COLUMNS = 16_384
 _MOST_MERGED = 1_000_000
-# Whole numbers to here are kept by the doubles that Excel holds.
+# Whole numbers up to this are exact in Excel's doubles.
 _EXACT = 10**15
 
 _ESCAPE = re.compile("_x([0-9A-Fa-f]{4})_")
@@ -49,7 +49,7 @@ _BLOCK = 1 << 20
 class XlsxFile(TypedFile):
     """One sheet of a workbook; a row has the number that Excel shows.
 
-    The header is in the first row that is not blank. Blank rows are passed over.
+    The header is in the first row that is not blank. Blank rows are skipped.
     """
 
     option = "sheet"
@@ -67,8 +67,8 @@ class XlsxFile(TypedFile):
         return header, first.name, (self._fitted(row, header) for row in rows), None
 
     def _fitted(self, row: Values, header: list[str]) -> Values:
-        """Return a row with as many cells as the header, since Excel does not store empty ones, and
-        without problems of columns that are not read."""
+        """Return a row with at least as many cells as the header, since Excel does not store empty
+        ones, and without problems of columns that are not read."""
         values = [*row.values, *[None] * (len(header) - len(row.values))]
         problem = row.problem
         if problem and isinstance(problem.column, int):
@@ -87,7 +87,7 @@ class XlsxFile(TypedFile):
         return super().as_text(value)
 
     def _sheet(self) -> str:
-        """Return the name of the sheet that is read; refuse what is not a workbook."""
+        """Return the name of the sheet to read; raise if the file is not a workbook."""
         with self._opened() as book:
             sheets = [sheet.title for sheet in book.worksheets]
         return self.choose(sheets, "sheet")
@@ -101,7 +101,7 @@ class XlsxFile(TypedFile):
             book = load_workbook(self.file, read_only=True, data_only=data_only, keep_links=False)
         except InputError:
             raise
-        except Exception as error:  # openpyxl has none of its own for all that may be damaged
+        except Exception as error:  # openpyxl has no error class of its own for damaged files
             raise self._damaged(error) from error
         try:
             yield book
@@ -114,7 +114,7 @@ class XlsxFile(TypedFile):
             total = sum(part.file_size for part in parts)
             texts = sum(p.file_size for p in parts if p.filename.endswith("sharedStrings.xml"))
             if total > _MOST_BYTES or texts > _MOST_TEXTS:
-                what = "it unpacks to more than a workbook of Excel can hold in use."
+                what = "it unpacks to more bytes than a table should need."
                 raise self.error(what, "Save the table as CSV.")
             for part in parts:
                 if part.filename.endswith((".xml", ".rels")):
@@ -138,7 +138,7 @@ class XlsxFile(TypedFile):
             sheet = book[name]
             try:
                 sheet._shared_strings = self._texts(book)
-                sheet.reset_dimensions()  # what a sheet says of its size may be wrong
+                sheet.reset_dimensions()  # the size that a sheet declares may be wrong
                 merged, has_formulas = self._look_at(book, sheet)
                 formulas: Iterable[Any] = itertools.repeat(None)
                 if has_formulas:
@@ -158,7 +158,7 @@ class XlsxFile(TypedFile):
                 raise self._damaged(error) from error
 
     def _texts(self, book: Any) -> list[str]:
-        """Return the shared texts as they stand in the file, escapes included."""
+        """Return the shared texts as in the file, with escapes."""
         from openpyxl.cell.text import Text
         from openpyxl.xml.constants import SHEET_MAIN_NS
         from openpyxl.xml.functions import iterparse
@@ -177,8 +177,8 @@ class XlsxFile(TypedFile):
         return texts
 
     def _look_at(self, book: Any, sheet: Any) -> tuple[dict[int, dict[int, str]], bool]:
-        """Return row -> column (from 0) of each merged cell -> the first cell of its range, and
-        whether there are formulas."""
+        """Return {row: {column, from 0: first cell of the range}} of the merged cells except the
+        first of each range, and True if there are formulas."""
         from openpyxl.utils.cell import coordinate_to_tuple
 
         merged: dict[int, dict[int, str]] = {}
@@ -207,8 +207,8 @@ class XlsxFile(TypedFile):
 def _row(
     number: int, cells: Sequence[Any], written: Sequence[Any] | None, merged: dict[int, str]
 ) -> Values | None:
-    """Return a row without the empty cells at its end; None of a blank one. `merged`: column of
-    each merged cell -> the first of its range."""
+    """Return a row without the empty cells at its end; None for a blank row. `merged`: column of
+    each merged cell -> the first cell of its range."""
     values: list[Any] = []
     problem = None
     for index, cell in enumerate(cells):
@@ -239,10 +239,10 @@ def _row(
 
 
 class XlsxWriter:
-    """Writes a table as a workbook of one sheet, row by row. Texts are never taken for formulas.
+    """Writes a table as a workbook of one sheet, row by row. Texts never become formulas.
 
     Args:
-        path: to write to.
+        path: the file to write.
         header: names of the columns.
     """
 
@@ -265,7 +265,7 @@ class XlsxWriter:
         """Append a row.
 
         Raises:
-            InputError: Excel does not hold so many rows, or so long a text.
+            InputError: there are more rows, or a longer text, than Excel allows.
         """
         self._rows += 1
         if self._rows > _MOST_ROWS:
@@ -297,7 +297,7 @@ class XlsxWriter:
 
 
 def _for_excel(value: Any) -> Any:
-    """Return a value that Excel holds as it is, or its text."""
+    """Return the value if Excel can hold it unchanged, else its text; None if it is missing."""
     if value is None or value is ABSENT or type(value).__name__ in ("NaTType", "NAType"):
         return None
     if isinstance(value, bool | str):

@@ -1,7 +1,7 @@
-"""The quality of a model: scores of texts and of labels, what simple methods reach, the mistakes.
+"""The quality of a model: its scores, those of simple methods, and its mistakes.
 
-Nothing here needs TensorFlow. sacrebleu and scikit-learn are imported by the functions that use
-them, so that importing this costs nothing.
+Nothing here needs TensorFlow. The functions that use sacrebleu and scikit-learn import them, so
+importing this package is fast.
 """
 
 from tfx_transformer.evaluation.baselines import majority_baseline, pixel_baseline, tfidf_baseline

@@ -1,8 +1,8 @@
-"""Scores of simple methods on the same examples: a classifier that is not better is not needed.
+"""Scores of simple methods on the same examples; a classifier should be better than these.
 
-All three return accuracy and macro F1 (over all classes of the training examples) as
-`score_labels` defines them. TF-IDF and pixels take seconds for some thousand examples and some
-ten classes; their time grows with both.
+The baselines return accuracy and macro F1 (over all classes of the training examples) as
+`score_labels` defines them. TF-IDF and pixels take seconds for thousands of examples and tens of
+classes; their time grows with both.
 """
 
 from collections.abc import Sequence
@@ -15,10 +15,10 @@ from tfx_transformer.evaluation.texts import unspaced_share
 
 PIXEL_EXAMPLES = 3000
 
-# Share of texts without spaces, or of others, from which on they count.
+# Smallest share of texts without spaces, or with them, for which terms of that kind are used.
 _FEW = 0.05
 
-# Strengths of the ridge that are tried, and examples from which on that is worth the while.
+# Strengths of the ridge to choose from, and the fewest examples for a choice.
 _STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _FEWEST_TO_CHOOSE = 12
 
@@ -26,7 +26,7 @@ _FEWEST_TO_CHOOSE = 12
 def majority_baseline(
     train_ids: np.ndarray, test_ids: np.ndarray, names: Sequence[str]
 ) -> dict[str, float | str]:
-    """Says the most frequent label of the training examples every time.
+    """Return the scores of always predicting the most frequent training label.
 
     Args:
         train_ids, test_ids: int (n,) and (m,), ids from 0 to C - 1.
@@ -40,7 +40,7 @@ def majority_baseline(
 
 
 def majority_id(train_ids: np.ndarray) -> int:
-    """The most frequent class of the training examples, the first of equally frequent ones."""
+    """Return the most frequent class of the training examples, the first of equal ones."""
     return int(np.bincount(train_ids).argmax())
 
 
@@ -50,10 +50,10 @@ def tfidf_baseline(
     test_texts: Sequence[str],
     test_ids: np.ndarray,
 ) -> dict[str, float]:
-    """The scores of `tfidf_labels`.
+    """Return the scores of `tfidf_labels`.
 
     Args:
-        train_texts, train_ids, test_texts: of `tfidf_labels`.
+        train_texts, train_ids, test_texts: as for `tfidf_labels`.
         test_ids: int (m,), ids from 0 to C - 1.
 
     Returns: accuracy, macro_f1.
@@ -67,11 +67,11 @@ def tfidf_baseline(
 def tfidf_labels(
     train_texts: Sequence[str], train_ids: np.ndarray, test_texts: Sequence[str]
 ) -> np.ndarray:
-    """Return what TF-IDF and logistic regression (C=10), by scikit-learn, predict: int (m,).
+    """Return the predictions, int (m,), of scikit-learn's logistic regression (C=10) on TF-IDF.
 
-    Terms are single words and pairs of words, or one to three characters where texts are written
-    without spaces, or both where a twentieth or more of the texts are of either kind; they count
-    1 + ln(frequency).
+    Terms are words and pairs of words for texts with spaces, one to three characters for texts
+    without; both if each kind is at least 5 % of the texts. They weigh 1 + ln(frequency), times the
+    inverse document frequency.
 
     Args:
         train_texts, test_texts: n and m texts, not all empty.
@@ -86,10 +86,10 @@ def tfidf_labels(
 def tfidf_numbers(
     train_texts: Sequence[str], train_numbers: Sequence[float], test_texts: Sequence[str]
 ) -> np.ndarray:
-    """Return what TF-IDF and ridge regression, by scikit-learn, predict: float (m,).
+    """Return the predictions, float (m,), of scikit-learn's ridge regression on TF-IDF.
 
     Terms are those of `tfidf_labels`; the strength of the ridge is the best of five in three-fold
-    cross-validation on the training texts.
+    cross-validation on the training texts, or 1 for fewer than 12 texts.
 
     Args:
         train_texts, test_texts: n and m texts, not all empty.
@@ -118,7 +118,7 @@ def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, 
     vectorizer = make_union(*kinds)
     try:
         train = vectorizer.fit_transform(train_texts)
-    except ValueError:  # no term at all: texts such as "7" or "?", or of one kanji each
+    except ValueError:  # no terms: texts such as "7" or "?", or of one kanji each
         vectorizer = TfidfVectorizer(analyzer="char")
         train = vectorizer.fit_transform(train_texts)
     return train, vectorizer.transform(test_texts)
@@ -131,10 +131,10 @@ def pixel_baseline(
     test_ids: np.ndarray,
     seed: int = 0,
 ) -> dict[str, float]:
-    """The scores of `pixel_labels`.
+    """Return the scores of `pixel_labels`.
 
     Args:
-        train_images, train_ids, test_images, seed: of `pixel_labels`.
+        train_images, train_ids, test_images, seed: as for `pixel_labels`.
         test_ids: int (m,), ids from 0 to C - 1.
 
     Returns: accuracy, macro_f1.
@@ -148,14 +148,14 @@ def pixel_baseline(
 def pixel_labels(
     train_images: np.ndarray, train_ids: np.ndarray, test_images: np.ndarray, seed: int = 0
 ) -> np.ndarray:
-    """Return what logistic regression (C=0.001) on the pixels of 3,000 training images at most
-    predicts: int (m,).
+    """Return the predictions, int (m,), of logistic regression (C=0.001) on the pixels of at most
+    3,000 training images.
 
     Args:
-        train_images, test_images: 0 to 255, (n, height, width, channels) and (m, …) of one small
-            size: 32 x 32 is 3,072 numbers an image.
+        train_images, test_images: 0 to 255, (n, height, width, channels) and (m, height, width,
+            channels), of a small size: 32 x 32 is 3,072 numbers an image.
         train_ids: int (n,), ids from 0 to C - 1, two or more of them.
-        seed: draws the training images, where there are more.
+        seed: draws the training images, if there are more.
 
     Raises: ValueError if the training examples are all of one class.
     """
@@ -168,7 +168,7 @@ def pixel_labels(
 
 
 def predicted_scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:
-    """The accuracy and macro F1 of predicted classes, int (m,)."""
+    """Return the accuracy and macro F1 of predicted classes, int (m,)."""
     scores = score_labels(np.eye(classes)[predicted], truth, range(classes))
     return {name: scores[name] for name in ("accuracy", "macro_f1")}
 

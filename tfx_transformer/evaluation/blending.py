@@ -1,4 +1,5 @@
-"""The shares of two classifiers in one: what held-out examples say, and in doubt the safe one."""
+"""The shares of two classifiers in a blend, fitted on held-out examples; in doubt, only the linear
+one."""
 
 from __future__ import annotations
 
@@ -10,12 +11,12 @@ _STEPS = 50
 
 
 def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Return (a, b), both 0 or more, with which a * deep + b * linear makes the labels of held-out
-    examples most probable.
+    """Return (a, b), both 0 or more, for which softmax(a * deep + b * linear) makes the labels of
+    held-out examples most probable.
 
-    If that is not more probable than b' * linear alone, by more than one standard error of the
-    mean, they are (0, b'); of fewer than 30 examples (0, 1). A true label counts (n + 1) / (n + 2),
-    see `calibration.fit_temperature`.
+    It is (0, b') for b' * linear alone, unless the blend's mean log-loss is lower by more than one
+    standard error; (0, 1) for fewer than 30 examples. The target of a true label is
+    (n + 1) / (n + 2), see `calibration.fit_temperature`.
 
     Args:
         deep, linear: logits, float (n, C).
@@ -36,8 +37,8 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
 
 
 def _fit(logits: np.ndarray, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the factors of logits, (m, n, C), that have the least cross-entropy, float (m,), and
-    the cross-entropy of each example, float (n,): Newton's method with halved steps."""
+    """Return the factors of logits, (m, n, C), with the least cross-entropy, float (m,), and the
+    cross-entropy of each example, float (n,), by Newton's method with halved steps."""
     factors = np.full(len(logits), 1 / len(logits))
     losses, logs = _losses(factors, logits, targets)
     for _ in range(_STEPS):

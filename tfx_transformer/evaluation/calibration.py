@@ -1,8 +1,8 @@
-"""Temperature scaling: one number that makes a classifier's probabilities mean what they say.
+"""Temperature scaling, which calibrates a classifier's probabilities, and thresholds for labels.
 
 softmax(z / T), or sigmoid(z / T) of each label, with the T that makes held-out labels most probable
-(Guo et al. 2017, section 4.2). The order of the labels stays. And thresholds, a probability for
-each label from which on it can be relied on.
+(Guo et al. 2017, section 4.2). The order of the labels stays. A threshold is the probability from
+which on a label is reliable.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FEWEST = 30
 _LOWEST, _HIGHEST = 0.05, 20.0
 _STEPS = 60
 _FOLDS = 5
-# Share of held-out examples that are right above a threshold, and how many that takes.
+# Share of held-out examples above a threshold that must be right, and the fewest to judge by.
 RELIABLE = 0.95
 _FEWEST_ABOVE = 10
 # Probabilities that float32 rounds to 0 or 1.
@@ -29,20 +29,20 @@ _SMALLEST = 1e-12
 def fit_temperature(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
 ) -> float:
-    """Return the temperature with the lowest cross-entropy, from 0.05 to 20, three digits of it.
+    """Return the temperature with the lowest cross-entropy, from 0.05 to 20, to three digits.
 
-    A true label counts (n + 1) / (n + 2) instead of 1, and the others share the rest, as in Platt
-    (1999), section 2.2: so it is finite where all n examples are right.
+    The target of a true label is (n + 1) / (n + 2) instead of 1, and the other labels share the
+    rest, as in Platt (1999), section 2.2: so the temperature is finite if all n examples are right.
 
     Args:
-        probabilities: float (n, C), as the classifier gives them.
-        truth: int (n,), ids from 0 to C - 1; of several labels (n, C), nonzero where the example
+        probabilities: float (n, C), from the classifier.
+        truth: int (n,), ids from 0 to C - 1; with `multi_label` (n, C), nonzero where the example
             has the label.
         multi_label: True if each label has a probability of its own.
 
-    Returns: 1.0 if there are fewer than 30 examples, or if such a temperature does not lower the
-        plain cross-entropy, neither of all examples nor of each fifth by the temperature that fits
-        the others: a model that is calibrated already stays as it is.
+    Returns: 1.0 if there are fewer than 30 examples, or unless the temperature lowers the plain
+        cross-entropy both of all examples and in five-fold cross-validation: a calibrated model
+        stays as it is.
     """
     probabilities, truth = np.asarray(probabilities, np.float64), np.asarray(truth)
     if len(probabilities) < FEWEST:
@@ -56,7 +56,7 @@ def fit_temperature(
 
 def _cross_fitted(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> np.ndarray:
     """Return the probabilities of each fifth of the examples at the temperature that fits the
-    others: what they are worth for examples that the temperature has not seen."""
+    others, as for examples that the temperature has not seen."""
     order = np.random.default_rng(0).permutation(len(probabilities))
     found = np.empty_like(probabilities)
     for fold in range(_FOLDS):
@@ -108,10 +108,10 @@ def scale(probabilities: np.ndarray, temperature: float, multi_label: bool = Fal
 def calibration_scores(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
 ) -> dict[str, float]:
-    """Return "calibration_error" (expected, 15 bins) and "log_loss" (nats) of what a classifier
-    decides: a label for each example, or of several labels yes or no to each.
+    """Return "calibration_error" (expected, 15 bins) and "log_loss" (nats) of a classifier's
+    decisions: one label for each example, or with `multi_label` yes or no for each label.
 
-    Args: as of `fit_temperature`.
+    Args: as for `fit_temperature`.
     """
     probabilities, truth = _decisions(probabilities, truth, multi_label)
     of_truth = np.clip(probabilities[np.arange(len(truth)), truth], _SMALLEST, None)
@@ -124,8 +124,8 @@ def calibration_scores(
 def reliability(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
 ) -> list[list[float]]:
-    """Return confidence, share of right ones and count of each bin that has examples; arguments as
-    of `fit_temperature`."""
+    """Return [mean confidence, share that is right, count] of each bin that has examples; arguments
+    as for `fit_temperature`."""
     bins = calibration_bins(*_decisions(probabilities, truth, multi_label))
     rows = zip(bins.confidence, bins.accuracy, bins.count, strict=True)
     return [[round(float(c), 4), round(float(a), 4), int(n)] for c, a, n in rows if n]
@@ -136,19 +136,20 @@ def fit_thresholds(
 ) -> dict[str, Any] | None:
     """Return a threshold for each label, fitted on held-out examples.
 
-    Of one label an example: the lowest probability from which on 95 % or more of the examples that
-    get this label are right, of ten or more; of a label that fewer than ten examples get, the same
-    of all labels together. 1 where there is none: then such answers are left open.
+    For one label an example: the lowest probability from which on at least 95 % of the examples
+    that get this label, ten or more, are right. A label that fewer than ten examples get has the
+    threshold of all labels together. 1 if no probability is high enough: such answers are left
+    open.
 
-    Where several labels hold at once: the probability from which on saying yes gives the highest
-    F1 of this label; 0.5 of one that fewer than ten examples have.
+    For several labels at once: the threshold with the highest F1 of the label; 0.5 for a label that
+    fewer than ten examples have.
 
     Args:
-        probabilities, truth, multi_label: of `fit_temperature`.
+        probabilities, truth, multi_label: as for `fit_temperature`.
         names: of the C labels.
 
-    Returns: "labels", name -> threshold; "count" of the examples, "answered" how many of them get
-        a label by it, "right" how many of these are right. None if there are fewer than 30.
+    Returns: "labels", name -> threshold; "count" of the examples; "answered", the number that get a
+        label; "right", the number of these that are right. None for fewer than 30 examples.
     """
     probabilities, truth = np.asarray(probabilities, np.float64), np.asarray(truth)
     if len(probabilities) < FEWEST:
@@ -179,7 +180,7 @@ def fit_thresholds(
 
 
 def _reliable_from(confidence: np.ndarray, hits: np.ndarray) -> float:
-    """Return the lowest confidence from which on enough examples are right; 1.0: there is none."""
+    """Return the lowest confidence from which on enough examples are right, or 1.0."""
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     counts = np.arange(1, len(order) + 1)
@@ -202,15 +203,15 @@ def _best_f1(probabilities: np.ndarray, has: np.ndarray) -> float:
 
 
 def _below(value: float) -> float:
-    """Return a threshold of four digits that a value reaches, also after rounding it."""
+    """Return a threshold, a value rounded down to four decimals, so that the value reaches it."""
     return float(np.floor(value * 1e4) / 1e4)
 
 
 def _decisions(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the decisions of a classifier as choices, float (m, K) and int (m,): of several labels
-    each label of each example is a choice between no and yes."""
+    """Return the probabilities and truth of a classifier's choices, float (m, K) and int (m,). With
+    `multi_label`, each label of each example is a choice between no and yes (K = 2)."""
     probabilities = np.asarray(probabilities, np.float64)
     if not multi_label:
         return probabilities, np.asarray(truth)
@@ -221,8 +222,7 @@ def _decisions(
 def _problem(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits and target shares, both float (m, K); of several labels each label of each
-    example is a choice between two."""
+    """Return logits and smoothed targets of the choices of `_decisions`, both float (m, K)."""
     probabilities, ids = _decisions(probabilities, truth, multi_label)
     logits = np.log(np.clip(probabilities, _SMALLEST, None))
     count, classes = logits.shape

@@ -1,4 +1,4 @@
-"""Two models on the same held-out examples, such as one and the one it was trained further from."""
+"""The comparison of two models on the same held-out examples, such as before and after training."""
 
 from __future__ import annotations
 
@@ -38,14 +38,13 @@ class Comparison:
     Attributes:
         measure: name of the score, as in `wording.TEXTS`.
         old, new: the scores.
-        old_interval, new_interval: their 95 % intervals; None: there is none.
-        difference: 95 % interval of the new score minus the old one, paired by example; None: there
-            are too few examples for one.
-        count: examples.
-        unit: of them: "row", "image" or "pair".
-        old_name, new_name: of the models.
-        kept: "new" or "old", "replaced" where the new model has replaced the old one; "": nothing
-            was decided.
+        old_interval, new_interval: their 95 % intervals; None: no interval.
+        difference: 95 % interval of the new score minus the old one, paired by example; None: too
+            few examples for an interval.
+        count: number of examples.
+        unit: name of an example: "row", "image" or "pair".
+        old_name, new_name: names of the models.
+        kept: "new" or "old"; "replaced" if the new model has replaced the old one; "": not decided.
     """
 
     measure: str
@@ -62,7 +61,7 @@ class Comparison:
 
     @property
     def verdict(self) -> Verdict:
-        """The new model against the old one: better or worse where the interval leaves zero out."""
+        """The new model against the old one: better or worse if the interval excludes zero."""
         low, high = self.difference or (-np.inf, np.inf)
         if self._is_error:
             low, high = -high, -low
@@ -72,14 +71,14 @@ class Comparison:
 
     @property
     def better(self) -> Literal["old", "new"]:
-        """The model with the better score; of equal ones the new one, which knows more examples."""
+        """The model with the better score; if equal, the new one, which saw more examples."""
         if self.new == self.old:
             return "new"
         return "new" if (self.new < self.old) == self._is_error else "old"
 
     @property
     def _is_error(self) -> bool:
-        """True of a score of which less is better."""
+        """True for a score to minimise."""
         return self.measure in (*ERRORS, *LOSSES)
 
     def sentences(self, language: str | None = None) -> list[str]:
@@ -128,7 +127,7 @@ class Comparison:
 
     @classmethod
     def from_dict(cls, figures: Mapping[str, Any]) -> Comparison:
-        """Return what `to_dict` was of."""
+        """Return the comparison of figures from `to_dict`."""
         names = [field.name for field in dataclasses.fields(cls)]
         known = {name: figures[name] for name in names if name in figures}
         return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in known.items()})
@@ -140,9 +139,9 @@ def compare_shares(
     """Return the comparison of two models by the share of examples that are right.
 
     Args:
-        measure: of `Comparison`.
-        old, new: bool (n,), which examples each has right.
-        unit, names: of `Comparison`.
+        measure: as in `Comparison`.
+        old, new: bool (n,), True for each example that the model has right.
+        unit, names: as in `Comparison`.
     """
     old, new = np.asarray(old, bool), np.asarray(new, bool)
     count = len(old)
@@ -166,8 +165,8 @@ def compare_labels(
 
     Args:
         old, new: float (n, C), probabilities of the same labels.
-        truth, multi_label: of `labels.labelled_right`.
-        options: of `compare_shares`.
+        truth, multi_label: as for `labels.labelled_right`.
+        options: as for `compare_shares`.
     """
     right = (labelled_right(found, truth, multi_label) for found in (old, new))
     return compare_shares("exact_match" if multi_label else "accuracy", *right, **options)
@@ -179,9 +178,9 @@ def compare_means(
     """Return the comparison of two models by the mean of a score of each example, by bootstrap.
 
     Args:
-        measure: of `Comparison`.
-        old, new: of each example.
-        unit, names: of `Comparison`.
+        measure: as in `Comparison`.
+        old, new: the score of each example.
+        unit, names: as in `Comparison`.
     """
     first, second = np.asarray(old, np.float64), np.asarray(new, np.float64)
     return Comparison(
@@ -210,11 +209,11 @@ def compare_scores(
     examples (Koehn 2004).
 
     Args:
-        measure: of `Comparison`.
-        old, new: what the score is computed of.
+        measure: as in `Comparison`.
+        old, new: first argument of `score`, for each model.
         score: (old or new, int (n,) indices of examples) -> their score.
-        count: examples.
-        unit, names: of `Comparison`.
+        count: number of examples.
+        unit, names: as in `Comparison`.
     """
     every = np.arange(count)
     difference = bootstrap_interval(lambda rows: score(new, rows) - score(old, rows), count)
@@ -238,13 +237,13 @@ def compare_texts(
     tokenize: str | None = None,
     **options: str,
 ) -> Comparison:
-    """Return the comparison of two models by BLEU, resampled alike (Koehn 2004).
+    """Return the comparison of two models by BLEU, on the same resamples (Koehn 2004).
 
     Args:
-        old, new: what each writes.
-        references: what should come out, side by side.
-        tokenize: of `texts.score_texts`.
-        options: of `Comparison`.
+        old, new: n texts that each model wrote.
+        references: the n expected texts.
+        tokenize: as for `texts.score_texts`.
+        options: as in `Comparison`.
     """
     known = [score_texts(written, references, tokenize) for written in (old, new)]
     first, second = (

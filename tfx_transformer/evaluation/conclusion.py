@@ -1,7 +1,7 @@
-"""Is a trained model worth using? Its held-out score with an interval, beside a simpler method.
+"""The conclusion on a trained model: its held-out score with an interval, next to a baseline's.
 
-Every comparison is of the same held-out rows. A model is better, or worse, if the 95 % interval of
-the difference leaves zero out.
+Both are scored on the same held-out rows. A model is better, or worse, if the 95 % interval of the
+difference excludes zero.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
 
 Verdict = Literal["better", "no better", "worse", "no baseline"]
 
-# Width of an interval from which on few rows are held out, as a share of the scale.
+# An interval wider than this share of the scale means that too few rows are held out.
 _WIDE = 0.2
-# The same of an error, as a share of the error.
+# The same for an error, as a share of the error.
 _WIDE_ERROR = 0.4
 
-# What models of texts with spaces, without them, and of images begin with.
+# Checkpoints to begin with: for texts with spaces, for texts without, and for images.
 _BASES = {
     "spaced": "hf://sentence-transformers/all-MiniLM-L6-v2",
     "unspaced": "hf://FacebookAI/xlm-roberta-base",
@@ -53,17 +53,17 @@ class Conclusion:
     """The conclusion on a model from held-out examples.
 
     Attributes:
-        measure: name of the score, such as "accuracy"; more is better, but of an error less.
+        measure: name of the score, such as "accuracy"; to maximise, except an error.
         score: its value.
-        count: held-out examples.
-        unit: of them: "row", "image", "pair" or "text".
-        interval: 95 % interval of the score; None: it has none.
+        count: number of held-out examples.
+        unit: name of an example: "row", "image", "pair" or "text".
+        interval: 95 % interval of the score; None: no interval.
         baseline: name of the best simpler method, as in `wording.TEXTS`; None: none was measured.
-        baseline_score: what it reaches on the same examples.
+        baseline_score: its score on the same examples.
         difference: 95 % interval of the score minus the baseline's.
-        base: the checkpoint to begin with instead; "": the model has begun with one.
-        silence: why there is no baseline, a name in `wording.TEXTS`.
-        comparison: with the model that the training began with; None: there is none.
+        base: a checkpoint to begin with instead; "": the model began with a checkpoint.
+        silence: the reason why there is no baseline, a name in `wording.TEXTS`.
+        comparison: with the model that the training began with; None: not compared.
     """
 
     measure: str
@@ -114,7 +114,7 @@ class Conclusion:
 
     @classmethod
     def from_dict(cls, figures: Mapping[str, Any]) -> Conclusion:
-        """Return what `to_dict` was of."""
+        """Return the conclusion of figures from `to_dict`."""
         names = [field.name for field in dataclasses.fields(cls)]
         known = {name: figures[name] for name in names if name in figures}
         if known.get("comparison") is not None:
@@ -144,7 +144,7 @@ class Conclusion:
         )
 
     def _alone(self, language: str | None) -> list[str]:
-        """The score, where there is nothing to compare it with."""
+        """Return the sentences about a score without a baseline."""
         measure = wording.say(self.measure, language)
         fields = {
             "measure": measure[0].upper() + measure[1:],
@@ -159,7 +159,7 @@ class Conclusion:
         return [score, wording.say(self.silence, language)]
 
     def _remedy(self, language: str | None) -> str:
-        """Return what to do where a simpler method is as good."""
+        """Return the sentence about what to do if a simpler method is as good."""
         parts = []
         if self.baseline not in ("majority", "mean"):
             baseline = wording.say(f"{self.baseline}, short", language)
@@ -190,11 +190,11 @@ def conclude_labels(
     """Return the conclusion on a classifier.
 
     Args:
-        right: bool (n,), which held-out rows it labels right.
-        baselines: the same of each simpler method, by its name in `wording.TEXTS`.
+        right: bool (n,), True for each held-out row that it labels right.
+        baselines: name of a simpler method in `wording.TEXTS` -> the same for that method.
         unit: "row" or "image".
-        base: of `Conclusion`.
-        several: True if a row may have several labels, all of which must be right.
+        base: as in `Conclusion`.
+        several: True if a row may have several labels, which must all be right.
     """
     measure = "exact_match" if several else "accuracy"
     silence = "no baseline of labels" if several else "no baseline"
@@ -211,8 +211,8 @@ def conclude_numbers(
 
     Args:
         predicted, truth: float (n,).
-        baselines: float (n,), what each simpler method predicts, by its name in `wording.TEXTS`.
-        base: of `Conclusion`.
+        baselines: name of a simpler method in `wording.TEXTS` -> its predictions, float (n,).
+        base: as in `Conclusion`.
     """
     errors = np.abs(np.asarray(predicted) - truth)
     score = score_numbers(predicted, truth)["mae"]
@@ -238,12 +238,12 @@ def conclude_pairs(
     """Return the conclusion on an embedder, or None if the cosines have no correlation.
 
     Args:
-        ours: of scored pairs float (n,), cosines; of others bool (n,), whether the text that
-            belongs to the first one is the nearest.
+        ours: for scored pairs float (n,), cosines; for others bool (n,), True if the second text of
+            a pair is the nearest to the first.
         theirs: the same by TF-IDF; None: not measured.
-        scores: of the pairs, n; None: they have none.
+        scores: float (n,), of the pairs; None: they have none.
         correlation: (cosines, scores) -> Spearman's correlation.
-        base: of `Conclusion`.
+        base: as in `Conclusion`.
     """
     others = {} if theirs is None else {"tfidf_cosine": np.asarray(theirs)}
     if scores is None:
@@ -272,9 +272,9 @@ def conclude_spans(ours: Counts, baselines: Mapping[str, Counts], base: str = ""
     """Return the conclusion on a tagger.
 
     Args:
-        ours: spans that are right, marked and true in each held-out row.
-        baselines: the same of each simpler method, by its name in `wording.TEXTS`.
-        base: of `Conclusion`.
+        ours: numbers of right, marked and true spans in each held-out row.
+        baselines: name of a simpler method in `wording.TEXTS` -> the same for that method.
+        base: as in `Conclusion`.
     """
     interval = f1_interval(ours)
     alone = Conclusion("entity_f1", ours.f1(), len(ours.truths), "row", interval, base=base)
@@ -299,9 +299,9 @@ def conclude_texts(
     method is measured.
 
     Args:
-        scores: of `texts.score_texts` or `texts.score_answers`; or "bits_per_byte" or "perplexity"
-            of a held-out text.
-        written, references: what was scored, side by side.
+        scores: from `texts.score_texts` or `texts.score_answers`; or "bits_per_byte" or
+            "perplexity" of a held-out text.
+        written, references: the n texts that were scored, and the n expected ones.
         intervals: of "bits_per_byte" and "perplexity".
     """
     count = len(references)
@@ -321,7 +321,7 @@ def conclude_texts(
 
 
 def base_for(texts: Sequence[str] | None) -> str:
-    """Return the name of a checkpoint for a model of such texts to begin with; None: of images."""
+    """Return the name of a checkpoint to begin with for such texts; None: for images."""
     if texts is None:
         return _BASES["images"]
     return _BASES["unspaced" if unspaced_share(texts) > 0.5 else "spaced"]
@@ -348,7 +348,7 @@ def _conclude_shares(
     )
     if not baselines:
         return known
-    # Of equal ones the last: the linear model rather than the majority.
+    # The last of equal methods: the linear model rather than the majority.
     best = max(reversed(list(baselines)), key=lambda name: float(np.mean(baselines[name])))
     theirs = np.asarray(baselines[best], dtype=bool)
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Confidence intervals of scores: how far a score of so few examples may be from the true one."""
+"""Confidence intervals of scores, which a limited number of examples makes uncertain."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 # The normal quantile of a two-sided interval of 95 %.
 _Z = 1.959963984540054
-# Numbers that resampling draws at most: many examples need few resamples.
+# Most numbers that resampling draws: many examples need few resamples.
 _DRAWS = 20_000_000
 _RESAMPLES = 1000
 _FEWEST = 100
@@ -49,10 +49,10 @@ def paired_difference(ours: np.ndarray, theirs: np.ndarray) -> Interval:
     """Return the interval of the difference of two shares of the same examples, ours minus theirs.
 
     The hybrid score interval of Newcombe (1998, Statistics in Medicine 17, 2635), method 10 without
-    its correction for continuity. Unlike a bootstrap's it holds for a few examples too.
+    its continuity correction. Unlike a bootstrap interval, it is valid for few examples too.
 
     Args:
-        ours, theirs: bool (n,), which examples are right, one or more.
+        ours, theirs: bool (n,), n >= 1, True for each example that is right.
     """
     ours, theirs = np.asarray(ours, bool), np.asarray(theirs, bool)
     p, q = float(ours.mean()), float(theirs.mean())
@@ -71,10 +71,9 @@ def bootstrap_interval(
     """Return the percentile interval of a score over resampled examples (Efron 1979).
 
     Args:
-        score: int (count,), indices of examples, some repeated -> their score.
-        count: all examples.
-        seed: draws the resamples, of which there are 1,000, or fewer where there are more than
-            20,000 examples.
+        score: (int (count,), indices of examples, some repeated) -> their score.
+        count: number of examples.
+        seed: draws the resamples: 1,000, or fewer for more than 20,000 examples.
 
     Returns: None if there are fewer than two examples, or a resample has no score.
     """
@@ -96,7 +95,7 @@ def macro_f1_interval(counts: np.ndarray, seed: int = 0) -> Interval | None:
     """Return the bootstrap interval of macro-F1.
 
     Args:
-        counts: int (C, C), how often each label (row) was predicted as each label (column).
+        counts: int (C, C), number of examples of each label (row) by predicted label (column).
 
     Returns: None if there are fewer than two examples.
     """
@@ -121,7 +120,7 @@ def bleu_interval(
     than two texts.
 
     Args:
-        written, references, tokenize: of `texts.score_texts`.
+        written, references, tokenize: as for `texts.score_texts`.
     """
     drawn = bleu_samples(written, references, tokenize)
     return None if drawn is None else percentile_interval(drawn)
@@ -130,15 +129,15 @@ def bleu_interval(
 def bleu_samples(
     written: Sequence[str], references: Sequence[str], tokenize: str
 ) -> np.ndarray | None:
-    """Return the BLEU of 1,000 resamples of texts, float (1000,), the same ones whatever was
-    written; None if there are fewer than two texts. Arguments as of `bleu_interval`."""
+    """Return the BLEU of 1,000 resamples of texts, float (1000,); the resamples depend only on the
+    number of texts. None if there are fewer than two texts. Arguments as for `bleu_interval`."""
     import sacrebleu
 
     return _corpus_samples(sacrebleu.metrics.BLEU(tokenize=tokenize), written, references)
 
 
 def chrf_interval(written: Sequence[str], references: Sequence[str]) -> Interval | None:
-    """Return the interval of chrF, as `bleu_interval`."""
+    """Return the bootstrap interval of chrF, as `bleu_interval` that of BLEU."""
     import sacrebleu
 
     drawn = _corpus_samples(sacrebleu.metrics.CHRF(), written, references)
@@ -152,14 +151,14 @@ def _corpus_samples(
 
     if len(written) < 2:
         return None
-    # `corpus_score(n_bootstrap=…)` fails where some scores are float32 and others 0.0.
+    # `corpus_score(n_bootstrap=…)` fails if some scores are float32 and others 0.0.
     statistics = metric._extract_corpus_statistics(written, [references])
     _, scores = _bootstrap_resample(statistics, metric, _RESAMPLES)
     return np.array([float(score.score) for score in scores])
 
 
 def _third_side(a: float, b: float, cosine: float) -> float:
-    """Return the third side of a triangle with sides a and b and this cosine between them."""
+    """Return the third side of a triangle from two sides and the cosine of the angle between."""
     return float(np.sqrt(max(a * a - 2 * cosine * a * b + b * b, 0.0)))
 
 

@@ -1,8 +1,8 @@
 """Scores of predicted labels: accuracy, F1, and the calibration of probabilities.
 
-Precision, recall and F1 are scikit-learn's with `zero_division=0`: a class that nothing was
-predicted as has precision 0, and a class without a test example has recall 0. Both have F1 0 and
-count in the macro average, which is over all classes, not only over those that the test holds.
+Precision, recall and F1 are scikit-learn's with `zero_division=0`: a class that was never predicted
+has precision 0, and a class without a test example has recall 0. Both have F1 0 and count in the
+macro average, which is over all classes, not only over those in the test.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class CalibrationBins(NamedTuple):
 
 
 def score_labels(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict:
-    """Scores of a classifier that chooses the label of the highest probability.
+    """Return the scores of a classifier that chooses the label of the highest probability.
 
     Args:
         probabilities: float (n, C).
@@ -45,12 +45,12 @@ def score_labels(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[s
         accuracy: share that is right.
         macro_f1: mean F1 of all C classes.
         calibration_error: expected calibration error of the highest probability, 15 bins.
-        log_loss: mean -ln of the true label's probability, in nats; absent if infinite, which it
-            is where a true label has probability 0.
+        log_loss: mean -ln of the true label's probability, in nats; absent if infinite, that is, if
+            a true label has probability 0.
         count: n.
         per_class: for each name a dict of precision, recall, f1, and count of test examples.
 
-    Raises: ValueError if there is no example, the shapes disagree, a value is no probability or
+    Raises: ValueError if there is no example, the shapes disagree, a value is not a probability or
         an id is not a class.
     """
     probabilities, truth = validate(probabilities, truth)
@@ -75,10 +75,10 @@ def score_labels(probabilities: np.ndarray, truth: np.ndarray, names: Sequence[s
 def score_multi_label(
     probabilities: np.ndarray, truth: np.ndarray, names: Sequence[str], threshold: float = 0.5
 ) -> dict:
-    """Scores of a classifier whose examples have any number of labels.
+    """Return the scores of a classifier whose examples have any number of labels.
 
     Args:
-        probabilities: float (n, C), each label's own.
+        probabilities: float (n, C), one for each label.
         truth: (n, C), nonzero where the example has the label.
         names: the C labels, distinct.
         threshold: a label is predicted if its probability is at least this.
@@ -88,9 +88,9 @@ def score_multi_label(
         macro_f1: mean F1 of all C labels.
         exact_match: share of the examples whose labels are all right and complete.
         count: n.
-        per_class: as `score_labels` does.
+        per_class: as in `score_labels`.
 
-    Raises: ValueError if there is no example, the shapes disagree or a value is no probability.
+    Raises: ValueError if there is no example, the shapes disagree or a value is not a probability.
     """
     probabilities = _checked_probabilities(probabilities)
     _check_names(names, probabilities.shape[1])
@@ -117,11 +117,11 @@ def score_multi_label(
 def labelled_right(
     probabilities: np.ndarray, truth: np.ndarray, multi_label: bool = False
 ) -> np.ndarray:
-    """Return which examples a classifier labels right: bool (n,); of several labels all must be.
+    """Return bool (n,): True for each example with the right label, or all labels right.
 
     Args:
         probabilities: float (n, C).
-        truth: int (n,), ids; of several labels (n, C), nonzero where the example has the label.
+        truth: int (n,), ids; with `multi_label` (n, C), nonzero where the example has the label.
         multi_label: True if each label has a probability of its own.
     """
     if multi_label:
@@ -132,7 +132,7 @@ def labelled_right(
 def with_labels(
     probabilities: np.ndarray, names: Sequence[str], wanted: Sequence[str]
 ) -> np.ndarray:
-    """Return the probabilities of other labels, float (n, wanted): 0 of those that are not known.
+    """Return the probabilities of the wanted labels, float (n, wanted); 0 for an unknown label.
 
     Args:
         probabilities: float (n, names).
@@ -147,9 +147,9 @@ def with_labels(
 
 
 def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> CalibrationBins:
-    """Sorts the examples into 15 bins of equal width by their highest probability.
+    """Return the examples in 15 bins of equal width by their highest probability.
 
-    Args: as for `score_labels`. Raises: likewise.
+    Arguments and errors as for `score_labels`.
     """
     probabilities, truth = validate(probabilities, truth)
     confidence = probabilities.max(axis=1)
@@ -164,7 +164,7 @@ def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> Calibratio
 
 
 def validate(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (n, C) and int (n,), or the ValueError that `score_labels` promises."""
+    """Return float64 (n, C) and int (n,); raise ValueError as documented in `score_labels`."""
     probabilities, truth = _checked_probabilities(probabilities), np.asarray(truth)
     if truth.shape != probabilities.shape[:1]:
         raise ValueError(
@@ -209,7 +209,8 @@ def _check_names(names: Sequence[str], classes: int) -> None:
 def _per_class(
     names: Sequence[str], hits: np.ndarray, guesses: np.ndarray, count: np.ndarray
 ) -> dict[str, dict[str, float | int]]:
-    """From how often each class was rightly predicted, was predicted, and was true: int (C,)."""
+    """Return the scores of each class, from the numbers of right predictions, predictions and true
+    examples, each int (C,)."""
     table = zip(
         _ratio(hits, guesses).tolist(),
         _ratio(hits, count).tolist(),
@@ -228,5 +229,5 @@ def _macro_f1(per_class: dict[str, dict[str, float | int]]) -> float:
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """part / whole, 0 where both are 0."""
+    """Return part / whole, 0 where both are 0."""
     return part / np.maximum(whole, 1)

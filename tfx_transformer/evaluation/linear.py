@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Inverse strength of the L2 penalty, as of `baselines.tfidf_labels`.
+# Inverse strength of the L2 penalty, as in `baselines.tfidf_labels`.
 _C = 10.0
 _STEPS = 200
 
@@ -18,8 +18,8 @@ class NGramWeights:
 
     logits = sum_i r[b_i] W[b_i] / sqrt(sum_i r[b_i]^2) + c,  over the buckets b_i of a text
 
-    rarity: r, float32 (buckets,), 0 for what no text had; kernel: W, float32 (buckets, C); bias:
-    c, float32 (C,).
+    rarity: r, float32 (buckets,), 0 for buckets in no training text; kernel: W, float32 (buckets,
+    C); bias: c, float32 (C,).
     """
 
     rarity: np.ndarray
@@ -27,7 +27,7 @@ class NGramWeights:
     bias: np.ndarray
 
     def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the logits of texts, float32 (n, C), of the buckets of each, int (n-grams,)."""
+        """Return the logits of texts, float32 (n, C); rows: buckets of each text, int (n-grams,)."""
         found = np.tile(self.bias, (len(rows), 1))
         for logits, row in zip(found, rows, strict=True):
             rarity = self.rarity[row]
@@ -44,14 +44,14 @@ def fit_ngrams(
 ) -> NGramWeights:
     """Return the classifier that fits texts best, with an L2 penalty on W (C=10).
 
-    r[b] = ln((1 + texts) / (1/2 + texts with b)): what every text has weighs next to nothing.
+    r[b] = ln((1 + texts) / (1/2 + texts with b)), almost 0 for a bucket that every text has.
 
     Args:
         rows: the buckets of all n-grams of each text, int (n-grams,).
         ids: int (texts,), classes from 0 to C - 1, two or more of them.
         classes: C.
-        buckets: of the table.
-        balanced: weigh all classes alike, instead of all texts.
+        buckets: size of the table.
+        balanced: give all classes the same total weight, instead of all texts.
     """
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression
@@ -74,7 +74,7 @@ def fit_ngrams(
     weights = NGramWeights(
         np.zeros(buckets, "float32"),
         np.zeros((buckets, classes), "float32"),
-        np.full(classes, min(intercepts) - 10, "float32"),  # of a class without a text
+        np.full(classes, min(intercepts) - 10, "float32"),  # for classes without a text
     )
     weights.rarity[used] = rarity
     weights.kernel[np.ix_(used, model.classes_)] = coefficients.T

@@ -1,4 +1,4 @@
-"""The mistakes that a classifier was surest of: often a wrong label, or what it never learnt."""
+"""The most confident mistakes of a classifier: often wrong labels, or what it never learnt."""
 
 import os
 from collections.abc import Sequence
@@ -17,18 +17,19 @@ def most_confident_mistakes(
     names: Sequence[str],
     count: int = 50,
 ) -> list[dict[str, str | float]]:
-    """The wrong predictions of the highest probability, highest first, equal ones in file order.
+    """Return the wrong predictions, the most probable first, equal ones in file order.
 
     Args:
         inputs: n texts or file names.
         probabilities: float (n, C).
         truth: int (n,), ids from 0 to C - 1.
         names: the C labels.
-        count: how many to return at most.
+        count: most mistakes to return.
 
-    Returns: per mistake its input, label, predicted (label) and probability (of the predicted).
+    Returns: for each mistake its input, label, predicted (label) and probability (of the predicted
+        label).
 
-    Raises: ValueError as `score_labels` does, or if the inputs are not n.
+    Raises: ValueError as `score_labels` does, or if there are not n inputs.
     """
     probabilities, truth = validate(probabilities, truth)
     if len(inputs) != len(truth):
@@ -48,12 +49,12 @@ def most_confident_mistakes(
 
 
 def as_text(item: Any) -> str:
-    """Return what was classified, a text, the texts of a row or an image file, as one string."""
+    """Return a classified item (a text, the texts of a row or an image file) as one string."""
     return " | ".join(item) if isinstance(item, tuple) else str(item)
 
 
 def write_mistakes(path: str | os.PathLike, mistakes: Sequence[dict[str, str | float]]) -> None:
-    """Writes mistakes as a CSV, with a header if there are none too."""
+    """Write mistakes as a CSV with a header, even if there are no mistakes."""
     import pandas
 
     columns = ["input", "label", "predicted", "probability"]

@@ -20,7 +20,7 @@ def score_numbers(predicted: Numbers, truth: Numbers) -> dict[str, float]:
         predicted, truth: float (n,), n >= 1.
 
     Returns: "mae", the mean absolute error in the unit of the data; "r2",
-        1 - Σ(y - ŷ)² / Σ(y - ȳ)², which is 1 at best and 0 of the mean of these examples, NaN if
+        1 - Σ(y - ŷ)² / Σ(y - ȳ)², which is 1 at best and 0 for always predicting the mean ȳ, NaN if
         all true numbers are equal; "spearman", the correlation of the ranks, NaN if one side is
         constant; "count".
 
@@ -41,8 +41,8 @@ def score_numbers(predicted: Numbers, truth: Numbers) -> dict[str, float]:
 def number_intervals(
     predicted: Numbers, truth: Numbers, seed: int = 0
 ) -> dict[str, Interval | None]:
-    """Return the 95 % bootstrap intervals of the scores of `score_numbers`; None of one that some
-    resample does not have."""
+    """Return the 95 % bootstrap intervals of the scores of `score_numbers`; None for a score that
+    is NaN in a resample."""
     predicted, truth = _checked(predicted, truth)
 
     def interval(measure: str) -> Interval | None:
@@ -54,7 +54,7 @@ def number_intervals(
 
 
 def finite_scores(scores: Mapping[str, float], digits: int = 6) -> dict[str, float | None]:
-    """Return scores as JSON values with so many digits; None for what is not finite."""
+    """Return scores as JSON values, rounded to `digits`; None for values that are not finite."""
     return {
         name: value if isinstance(value, int) else _rounded(value, digits)
         for name, value in scores.items()
@@ -64,14 +64,14 @@ def finite_scores(scores: Mapping[str, float], digits: int = 6) -> dict[str, flo
 def worst_mistakes(
     inputs: Sequence[str], predicted: Numbers, truth: Numbers, count: int = 50
 ) -> list[dict[str, str | float]]:
-    """The predictions that are farthest from the truth, the farthest first.
+    """Return the predictions with the largest errors, the largest first.
 
     Args:
         inputs: n texts.
         predicted, truth: float (n,).
-        count: how many to return at most.
+        count: most predictions to return.
 
-    Returns: of each its input, target (the true number), prediction and error (prediction less
+    Returns: for each its input, target (the true number), prediction and error (prediction minus
         target).
     """
     predicted, truth = _checked(predicted, truth)

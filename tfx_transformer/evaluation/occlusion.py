@@ -1,4 +1,4 @@
-"""The words that mattered: how far a label's probability falls when a word is taken out."""
+"""The words that mattered: the fall of a label's probability when a word is removed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Scripts that are written without spaces are cut where the script changes, others at spaces. A mark
-# goes with what is before it.
+# Texts are cut at spaces and, in scripts that are written without spaces, where the script changes.
+# A punctuation mark belongs to the piece before it.
 _PIECES = re.compile(
     r"[\u3400-\u4dbf\u4e00-\u9fff\u3005-\u3007]+|[\u3040-\u309f]+|[\u30a0-\u30ff]+"
     r"|[^\s\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+"
 )
-# Longer texts are cut into so many pieces of several words.
+# Most pieces of a text: in longer texts a piece has several words.
 _MOST_PIECES = 48
 
 
 class Piece(NamedTuple):
-    """A piece of a text, and what it did.
+    """A piece of a text, and its effect.
 
-    text: the piece; column: index of the text, of a row with several; start: of the piece in the
-    text; weight: how much lower the label's probability is without the piece, from -1 to 1. Below
-    0 the piece spoke against the label.
+    text: the piece; column: index of the text in its row; start: index of the piece in the text;
+    weight: the fall of the label's probability without the piece, from -1 to 1. Below 0 the piece
+    is evidence against the label.
     """
 
     text: str
@@ -35,14 +35,14 @@ class Piece(NamedTuple):
 def occlusion(
     probabilities: Callable[[Sequence], np.ndarray], item: str | Sequence[str], label: int
 ) -> list[Piece]:
-    """Return the pieces of a text with what each did for a label (Zeiler and Fergus 2014, section
-    4.2, for words): p(label | text) - p(label | text without the piece).
+    """Return the pieces of a text with the weight of each for a label, p(label | text) -
+    p(label | text without the piece): Zeiler and Fergus (2014), section 4.2, for words.
 
     Args:
-        probabilities: texts, or rows of texts -> float (n, C), such as
-            `TextClassifier.probabilities`; or of numbers instead, on their own scale.
+        probabilities: (texts, or rows of texts) -> float (n, C), such as
+            `TextClassifier.probabilities`; or predicted numbers, float (n, 1), in their own unit.
         item: a text, or the texts of a row.
-        label: id of the label; of a single number 0.
+        label: id of the label; 0 for a number.
     """
     texts = [item] if isinstance(item, str) else list(item)
     spans = [
@@ -62,7 +62,7 @@ def occlusion(
 
 
 def _spans(text: str, most: int) -> list[tuple[int, int]]:
-    """Return where the pieces of a text begin and end, at most so many."""
+    """Return the start and end of the pieces of a text, at most `most`."""
     words = [found.span() for found in _PIECES.finditer(text)]
     if not words:
         return []

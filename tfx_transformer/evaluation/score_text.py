@@ -1,4 +1,4 @@
-"""Scores as people read them: shares as percentages, others with as many decimals as they need."""
+"""Scores as readable texts: shares as percentages, others with as many decimals as they need."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tfx_transformer.reprs import significant
 _PERCENT = ("accuracy", "entity_f1", "exact_match", "found")
 _DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
 
-# Scores of which less is better: in the unit of the data, and of how surprising a text is.
+# Scores to minimise: errors in the unit of the data, and losses of a text.
 ERRORS = ("mae",)
 LOSSES = ("bits_per_byte", "perplexity")
 
@@ -19,8 +19,8 @@ def number_text(measure: str, value: float, sign: str = "") -> str:
 
     Args:
         measure: name of the score, such as "accuracy".
-        value: of it.
-        sign: "+" shows the sign of a value above 0 too.
+        value: value of the score.
+        sign: "+" shows the sign of positive values too.
     """
     if measure in _PERCENT:
         return f"{100 * value:{sign}.1f}"
@@ -30,7 +30,7 @@ def number_text(measure: str, value: float, sign: str = "") -> str:
 
 
 def value_text(measure: str, value: float) -> str:
-    """Return a value with its unit, such as "91.2 %"; arguments as of `number_text`."""
+    """Return a value with its unit, such as "91.2 %"; arguments as for `number_text`."""
     return number_text(measure, value) + " %" * (measure in _PERCENT)
 
 
@@ -40,9 +40,9 @@ def distance_text(
     """Return the difference of two values, such as "+3.1 points".
 
     Args:
-        measure, value: of `number_text`.
+        measure, value: as for `number_text`.
         language: "en" or "ja"; None: see `wording`.
-        signed: True if a difference above 0 has its sign too.
+        signed: True to show the sign of positive differences too.
     """
     number = number_text(measure, value, "+" * signed)
     return wording.say("points", language, number=number) if measure in _PERCENT else number

@@ -1,6 +1,6 @@
-"""Spans that simple methods mark: a dictionary of the training's, and a linear model of words.
+"""Spans that simple methods mark: a dictionary of the training spans, and a linear model of words.
 
-Neither needs a framework; the linear model is scikit-learn's.
+Neither needs TensorFlow; the linear model is scikit-learn's.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import numpy as np
 from tfx_transformer.text.spans import OUTSIDE, Span, tags_of
 from tfx_transformer.text.words import words
 
-# Words that the linear model learns from, at most.
+# Most words that the linear model learns from.
 _WORDS = 60_000
-# Characters of a word that its shape shows.
+# Most characters of a word in its shape.
 _LONGEST_SHAPE = 8
 
 Spans = Sequence[Sequence[Span]]
@@ -25,8 +25,8 @@ Spans = Sequence[Sequence[Span]]
 def dictionary_spans(
     train_texts: Sequence[str], train_spans: Spans, test_texts: Sequence[str]
 ) -> list[list[Span]]:
-    """Return the spans of the training that texts hold, with the label that each has most often:
-    from the left, the longest first, and no part of a word.
+    """Return the training spans that are found in texts, each with its most frequent label. Texts
+    are searched from the left, for the longest span first, in whole words.
 
     Args:
         train_texts, train_spans: n texts and their spans.
@@ -60,13 +60,13 @@ def _look_up(text: str, known: dict[str, str], longest: int) -> list[Span]:
 def linear_spans(
     train_texts: Sequence[str], train_spans: Spans, test_texts: Sequence[str], seed: int = 0
 ) -> list[list[Span]]:
-    """Return what logistic regression (C=10) of words marks, by scikit-learn: of each word its
-    text, shape, beginning and end, and the two words on either side; the most probable tags that
-    make whole spans.
+    """Return the spans that scikit-learn's logistic regression (C=10) of words marks. The features
+    of a word are its text, shape, beginning and end, and the two words on either side; its tags are
+    the most probable ones that make valid spans.
 
     Args:
-        train_texts, train_spans, test_texts: of `dictionary_spans`.
-        seed: draws the training texts, where they have more than 60,000 words.
+        train_texts, train_spans, test_texts: as for `dictionary_spans`.
+        seed: draws the training texts, if they have more than 60,000 words.
     """
     from sklearn.feature_extraction import FeatureHasher
     from sklearn.linear_model import LogisticRegression
@@ -123,7 +123,7 @@ def _features(text: str, places: Sequence[tuple[int, int]]) -> list[list[str]]:
 
 
 def _shape(word: str) -> str:
-    """Return the kinds of a word's characters, such as "Xxx" of "Ann" and "漢" of kanji."""
+    """Return the kinds of a word's characters, such as "Xxx" for "Ann" and "CjCj" for two kanji."""
     kinds = []
     for character in word[:_LONGEST_SHAPE]:
         category = unicodedata.category(character)

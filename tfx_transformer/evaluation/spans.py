@@ -1,6 +1,6 @@
 """Scores of marked spans: F1 of whole spans, as seqeval counts them; their confusion and mistakes.
 
-A span is right if its begin, its end and its label are (Tjong Kim Sang and De Meulder 2003, section
+A span is right if its start, end and label are right (Tjong Kim Sang and De Meulder 2003, section
 2.5; `mode="strict"` of seqeval).
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from tfx_transformer.evaluation.intervals import Interval, bootstrap_interval
 
-# Stands for no span in a confusion matrix.
+# The name of "no span" in a confusion matrix.
 NOTHING = "–"
 
 
@@ -35,15 +35,14 @@ Spans = Sequence[Sequence[AnySpan]]
 
 
 class Counts(NamedTuple):
-    """Spans of each text, int (texts,): those that are right, that were marked, and that are
-    true."""
+    """Numbers of right, marked and true spans in each text, each int (texts,)."""
 
     hits: np.ndarray
     guesses: np.ndarray
     truths: np.ndarray
 
     def f1(self, chosen: np.ndarray | None = None) -> float:
-        """Return the micro F1 of all spans, or of those of some texts; 0 if there are none.
+        """Return the micro F1 of all spans, or of those in some texts; 0 without spans.
 
         Args:
             chosen: int, indices of texts, some repeated.
@@ -55,10 +54,10 @@ class Counts(NamedTuple):
 
 
 def count_spans(marked: Spans, truth: Spans) -> Counts:
-    """Return how many spans of each text are right.
+    """Return the numbers of right, marked and true spans in each text.
 
     Raises:
-        ValueError: there are not as many texts of one as of the other.
+        ValueError: the numbers of texts differ.
     """
     if len(marked) != len(truth):
         raise ValueError(f"spans of {len(marked)} texts do not fit those of {len(truth)}.")
@@ -74,17 +73,17 @@ def score_spans(marked: Spans, truth: Spans) -> dict[str, Any]:
     """Return the scores of marked spans.
 
     Args:
-        marked, truth: the spans of each text; of equal ones in a text one counts.
+        marked, truth: the spans of each text; equal spans in a text count once.
 
     Returns:
         entity_f1, precision, recall: of all spans together (micro).
-        macro_f1: mean F1 of the labels, those that are only marked or only true included.
-        exact_match: share of the texts all of whose spans are right and complete.
-        count: true spans.
-        per_class: of each label its precision, recall, f1 and count.
+        macro_f1: mean F1 of all labels that are marked or true.
+        exact_match: share of the texts whose spans are all right and complete.
+        count: number of true spans.
+        per_class: for each label its precision, recall, f1 and count.
 
     Raises:
-        ValueError: there is no text, or see `count_spans`.
+        ValueError: there is no text; for others see `count_spans`.
     """
     counts = count_spans(marked, truth)
     if not len(counts.truths):
@@ -130,13 +129,13 @@ def f1_difference(ours: Counts, theirs: Counts) -> Interval | None:
 
 
 def span_confusion(marked: Spans, truth: Spans) -> tuple[list[str], np.ndarray]:
-    """Return how true spans were labelled, wherever those that were marked begin and end.
+    """Return the confusion matrix of labels, for spans that overlap.
 
-    Each true span is counted with the marked one that shares most of its characters, of equal ones
-    the first; with `NOTHING` if none does. So is a marked span that shares no character with a true
-    one.
+    Each true span is counted with the marked one that shares most of its characters, the first of
+    equal ones; with `NOTHING` if none shares any. A marked span that shares no character with a
+    true one is counted with `NOTHING` too.
 
-    Returns: the labels and `NOTHING`; int (labels + 1, labels + 1), true ones in rows.
+    Returns: the labels and `NOTHING`; int (labels + 1, labels + 1), true labels in rows.
     """
     both = [*marked, *truth]
     names = [*sorted({span.label for spans in both for span in spans}), NOTHING]
@@ -156,18 +155,18 @@ def span_confusion(marked: Spans, truth: Spans) -> tuple[list[str], np.ndarray]:
 def span_mistakes(
     texts: Sequence[str], marked: Spans, truth: Spans, count: int = 50
 ) -> list[dict[str, Any]]:
-    """Return the texts with the most probable wrong spans, the surest first; then those in which
-    only something is missing, in the order of the file.
+    """Return the texts with wrong spans, the most probable first; then those with missing spans
+    only, in the order of the file.
 
     Args:
-        texts: that were marked.
-        marked: their spans, each with a `probability`.
+        texts: the texts that were marked.
+        marked: their marked spans, each with a `probability`.
         truth: their true spans.
-        count: how many to return at most.
+        count: most texts to return.
 
-    Returns: of each "input", "label" and "predicted", the spans as `label: text`, "probability" of
-        the surest wrong span (0 if none is wrong), "true" and "marked", lists of dictionaries with
-        start, end, label and whether it is "right".
+    Returns: for each "input"; "label" and "predicted", the true and marked spans as `label: text`;
+        "probability" of the most probable wrong span (0 if none is wrong); "true" and "marked",
+        lists of dictionaries with "start", "end", "label" and "right" (bool).
     """
     found = []
     for text, ours, theirs in zip(texts, marked, truth, strict=True):

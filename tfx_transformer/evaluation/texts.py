@@ -16,17 +16,18 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{4}")
 def score_texts(
     written: Sequence[str], references: Sequence[str], tokenize: str | None = None
 ) -> dict[str, float | str | int]:
-    """Scores of written texts against one reference each, by sacrebleu (Post 2018).
+    """Return the scores of written texts against one reference each, by sacrebleu (Post 2018).
 
     Args:
-        written, references: texts, side by side.
-        tokenize: of sacrebleu's BLEU ("13a", "char", "none", …); None: "char" if the references
-            are Japanese or Chinese without spaces, else "13a".
+        written, references: n texts each.
+        tokenize: tokenizer of sacrebleu's BLEU ("13a", "char", "none", …); None: "char" if most of
+            the references are Japanese or Chinese without spaces, else "13a".
 
-    Returns: bleu and chrf (0 to 100), exact_match (share, 0 to 1), count, and what BLEU split by.
+    Returns: bleu and chrf (0 to 100), exact_match (share, 0 to 1), count, and bleu_tokenize, the
+        tokenizer.
 
     Raises:
-        InputError: sacrebleu needs another package to tokenize like this.
+        InputError: the tokenizer needs a package that is not installed.
     """
     import sacrebleu
 
@@ -57,20 +58,20 @@ def mostly_unspaced(texts: Sequence[str]) -> bool:
 
 
 def unspaced_share(texts: Sequence[str]) -> float:
-    """The share of texts that are Japanese or Chinese without spaces between the words."""
+    """Return the share of texts that are Japanese or Chinese without spaces between the words."""
     return sum(bool(_UNSPACED.search(text)) for text in texts) / max(1, len(texts))
 
 
 def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str, float | int]:
-    """Scores of short answers: exact match and token F1 as for SQuAD (Rajpurkar et al. 2016,
-    section 6.1; texts compared without case, punctuation and English articles), and chrF.
+    """Return the scores of short answers: exact match, token F1 as for SQuAD (Rajpurkar et al.
+    2016, section 6.1; without case, punctuation and English articles), and chrF.
 
     Args:
-        written, references: texts, side by side. Reasoning at the beginning, up to `</think>`, is
-            not compared.
+        written, references: n texts each. Reasoning at the beginning, up to `</think>`, is not
+            compared.
 
-    Returns: exact_match (share of answers equal to the letter), token_f1 (mean, 0 to 1), chrf
-        (0 to 100), count.
+    Returns: exact_match (share of identical answers, case and punctuation included), token_f1
+        (mean, 0 to 1), chrf (0 to 100), count.
     """
     import sacrebleu
 
@@ -87,7 +88,7 @@ def score_answers(written: Sequence[str], references: Sequence[str]) -> dict[str
 
 
 def answer_f1s(written: Sequence[str], references: Sequence[str]) -> list[float]:
-    """Return the token F1 of each answer, whose mean `score_answers` gives."""
+    """Return the token F1 of each answer; `score_answers` returns their mean."""
     return [
         token_f1(_without_reasoning(a), _without_reasoning(b))
         for a, b in zip(written, references, strict=True)
@@ -100,8 +101,8 @@ def _without_reasoning(answer: str) -> str:
 
 
 def token_f1(written: str, reference: str) -> float:
-    """Harmonic mean of precision and recall of the written words. Scripts written without spaces
-    count by character."""
+    """Return the harmonic mean of precision and recall of the written words; in scripts without
+    spaces each character is a word."""
     ours, theirs = _words(written), _words(reference)
     if not ours or not theirs:
         return float(ours == theirs)

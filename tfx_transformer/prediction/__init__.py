@@ -1,4 +1,4 @@
-"""Models that answer with labels, marked stretches or vectors: texts or images in, any engine."""
+"""Models that answer texts or images with labels, spans, numbers or vectors, on any engine."""
 
 from tfx_transformer.prediction.classification import Classification
 from tfx_transformer.prediction.image import ImageClassifier

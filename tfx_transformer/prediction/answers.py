@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def as_cell(value: Any) -> str:
-    """Return an answer as the cell of a table that is text; "" if there is none."""
+    """Return an answer as the cell of a text table; "" for None."""
     if value is None:
         return ""
     if isinstance(value, list):
@@ -26,16 +26,16 @@ def as_cell(value: Any) -> str:
 
 
 def as_number(value: float | None) -> str:
-    """Return a number of float32 as the cell of a table that is text, without an exponent."""
+    """Return a float32 number as the cell of a text table, without an exponent; "" for None."""
     return "" if value is None else np.format_float_positional(np.float32(value), trim="-")
 
 
 class Prediction(NamedTuple):
-    """The row of a task: how its models answer the rows of a table.
+    """The row of a task: the answers of its models to the rows of a table.
 
     column: the column that is read by default; names: of the new columns; kinds: their types;
     answer: (model, inputs, probability below which a label stays open, or "auto") -> values for
-    each input; cell: a value -> the cell of a table that is text, "" if there is none.
+    each input; cell: (value, or None) -> the cell of a text table.
     """
 
     column: str
@@ -89,14 +89,13 @@ PREDICTIONS = {
 
 
 class TablePredictor:
-    """Answers the rows of a DataFrame; what answers texts or images derives from it.
+    """Answers the rows of a DataFrame; the base of models that answer texts or images.
 
     Attributes:
-        input_columns: names of the columns that the model was trained on, where the bundle has
-            them.
+        input_columns: names of the columns that the model was trained on; None: not known.
     """
 
-    # The task by whose row of `PREDICTIONS` rows are answered.
+    # Key of the model's row in `PREDICTIONS`.
     task: str = "classification"
     input_columns: Sequence[str] | None = None
 
@@ -112,27 +111,27 @@ class TablePredictor:
         predict` writes them: `predicted` and `probability`, `prediction`, `answer`, `spans` or
         `vector`.
 
-        Rows whose texts are missing or not texts are not answered (a warning counts them): there a
-        label or an answer is "", a probability or a number NaN, a vector None.
+        Rows without a readable text are not answered (a warning counts them): their label or answer
+        is "", their probability or number NaN, their vector or spans None.
 
         Args:
             frame: a pandas DataFrame.
-            column: of the texts or the paths of images; of a model of several columns a list.
-                "": as in the training.
-            unsure: a label stays "" below this probability, from 0 to 1; "auto": each label below
-                its own, from which on 95 % of the held-out rows were right.
+            column: name of the column of texts or paths of images; a list for a model of several
+                columns. "": as in the training.
+            unsure: a label below this probability, from 0 to 1, is ""; "auto": each label has its
+                own threshold, from which on 95 % of the held-out rows were right.
             batch_size: rows that are answered together.
 
         Raises:
-            InputError: a column is missing, or one of the new ones is there; or `unsure` is "auto"
-                and the bundle has no thresholds.
+            InputError: a column is missing or there twice, or one of the new columns is there
+                already; or `unsure` is "auto" and the bundle has no thresholds.
         """
         prediction = PREDICTIONS[self.task]
         columns = self._columns(frame, column, prediction)
         for name in prediction.names:
             if name in frame.columns:
                 raise InputError(
-                    f"the table has a column {name!r} already, which the answers would have.\n"
+                    f"the table already has a column {name!r}, the name of a new column.\n"
                     "  Rename it."
                 )
         inputs = [_input(row) for row in zip(*(frame[name] for name in columns), strict=True)]
@@ -161,14 +160,14 @@ class TablePredictor:
             if list(frame.columns).count(name) != 1:
                 there = ", ".join(map(repr, frame.columns))
                 raise InputError(
-                    f"there is no column {name!r}, or there are two.\n"
+                    f"the table does not have exactly one column {name!r}.\n"
                     f"  The columns are: {there}. Name the one to read (column=...)."
                 )
         return columns
 
 
 def _input(row: tuple[Any, ...]) -> Any:
-    """Return what a model reads of a row; None if it cannot be read."""
+    """Return the input of a model for a row; None if the row has no readable text."""
     if len(row) == 1:
         return row[0] if isinstance(row[0], str) and row[0].strip() else None
     texts = tuple(text if isinstance(text, str) else "" for text in row)

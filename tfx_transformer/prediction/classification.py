@@ -1,4 +1,4 @@
-"""Logits to labels."""
+"""From logits to labels: the answer of a classifier, and the names of its classes."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity, short_list
 
-# Labels that are shown of many.
+# Most labels that a repr shows.
 _SHOWN = 5
 
 
 class Classification(NamedTuple):
     """The answer of a classifier to one text or image.
 
-    label: the most probable; probability: its; labels: all that are more probable than not, where
-    several may be right at once, else the one; probabilities: of every label.
+    label: the most probable label; probability: of that label; labels: all with a probability above
+    0.5 if several may be right at once, else the most probable one; probabilities: of every label.
     """
 
     label: str
@@ -34,13 +34,13 @@ class Classification(NamedTuple):
 
 
 class Labels:
-    """The names of a classifier's classes, and what its logits say of them.
+    """The names of a classifier's classes, and their probabilities from its logits.
 
     Args:
         names: one per class.
-        multi_label: any number may be right at once: a probability each, instead of one for all.
-        thresholds: name -> the probability from which on a label can be relied on; None: it is not
-            known.
+        multi_label: True if any number of labels may be right at once; each has a probability of
+            its own, instead of all summing to 1.
+        thresholds: name -> the probability from which on a label is reliable; None: not known.
     """
 
     def __init__(
@@ -54,11 +54,11 @@ class Labels:
         self.thresholds = thresholds
 
     def __repr__(self) -> str:
-        several = ", of which any number may be right" if self.multi_label else ""
+        several = ", any number may be right" if self.multi_label else ""
         return f"{quantity(len(self.names), 'label')}: {short_list(self.names)}{several}"
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
-        """float32 (n, classes): sigmoid if `multi_label`, else softmax."""
+        """Return float32 (n, classes): sigmoid of the logits if `multi_label`, else softmax."""
         logits = logits.astype("float32")
         if self.multi_label:
             return 0.5 * (1 + np.tanh(0.5 * logits))
@@ -70,25 +70,24 @@ class Labels:
 
         Args:
             found: the answer.
-            unsure: a probability, below which an answer is left open; or "auto": each label has a
-                threshold of its own.
+            unsure: the probability below which an answer is left open; "auto": the threshold of
+                each label.
 
         Raises:
-            InputError: "auto", and the thresholds are not known.
+            InputError: `unsure` is "auto", and the thresholds are not known.
         """
         if unsure != "auto":
             return found.labels if found.probability >= float(unsure) else ()
         if self.thresholds is None:
             raise InputError(
                 "the bundle has no thresholds of its labels, which unsure='auto' needs.\n"
-                "  A training fits them on 30 held-out rows or more. Give a probability, such as "
-                "0.7."
+                "  Training fits them on 30 or more held-out rows. Give a probability, such as 0.7."
             )
         names = self.names if self.multi_label else found.labels
         return tuple(n for n in names if found.probabilities[n] >= self.thresholds[n])
 
     def classifications(self, probabilities: np.ndarray) -> list[Classification]:
-        """One for each row of probabilities."""
+        """Return the answer for each row of probabilities, (n, classes)."""
         return [self._classification(row) for row in probabilities.tolist()]
 
     def _classification(self, row: list[float]) -> Classification:
@@ -104,7 +103,7 @@ def read_thresholds(config: dict[str, Any], names: Sequence[str]) -> dict[str, f
     """Return the thresholds of a bundle's classes; None if it does not have one for each.
 
     Args:
-        config: of `bundle.read_config`.
+        config: from `bundle.read_config`.
         names: of the classes.
     """
     found = config.get("thresholds")
@@ -117,15 +116,15 @@ def read_thresholds(config: dict[str, Any], names: Sequence[str]) -> dict[str, f
 
 
 def read_labels(config: dict[str, Any], count: int, path: Any) -> list[str]:
-    """The names of a bundle's classes.
+    """Return the names of a bundle's classes.
 
     Args:
-        config: of `bundle.read_config`.
-        count: classes of the model.
+        config: from `bundle.read_config`.
+        count: number of the model's classes.
         path: of the bundle, for the message.
 
     Raises:
-        InputError: there are no names, or not one for each class.
+        InputError: the configuration does not have one distinct name for each class.
     """
     names = config.get("labels")
     texts = isinstance(names, list) and all(isinstance(name, str) for name in names)

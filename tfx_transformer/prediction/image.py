@@ -1,4 +1,4 @@
-"""Images to labels."""
+"""The classifier of images, on any engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tfx_transformer.images import read_image, resize
 from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.prediction.classification import Classification, Labels
 
-# A file, the bytes of one, or colours: uint8 (height, width, 3).
+# A file, the bytes of a file, or pixels: uint8 (height, width, 3).
 Image = str | os.PathLike | bytes | np.ndarray
 
 
@@ -22,7 +22,7 @@ class ImageEngine(Protocol):
     """Runs an image classifier: Keras or LiteRT."""
 
     def run_images(self, images: np.ndarray) -> np.ndarray:
-        """float32 (images, classes) logits of float32 (images, size, size, 3)."""
+        """Return the logits, float32 (images, classes), of float32 (images, size, size, 3)."""
 
 
 class ImageClassifier(TablePredictor):
@@ -31,7 +31,7 @@ class ImageClassifier(TablePredictor):
     Args:
         engine: runs the model.
         labels: names of the classes.
-        config: of the model; images are resized as it says.
+        config: of the model; gives the size of images and the method of resizing.
         batch_size: most images that run together.
     """
 
@@ -52,7 +52,7 @@ class ImageClassifier(TablePredictor):
         return f"ImageClassifier: {engine}, images of {size} × {size} pixels\n  {self.labels!r}"
 
     def probabilities(self, images: Sequence[Image]) -> np.ndarray:
-        """float32 (images, classes)."""
+        """Return the probabilities of images, float32 (images, classes)."""
         if not len(images):
             raise InputError("there are no images.\n  Give one or more.")
         starts = range(0, len(images), self.batch_size)
@@ -61,7 +61,7 @@ class ImageClassifier(TablePredictor):
         return self.labels.probabilities(np.concatenate(logits))
 
     def run_rows(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """float32 (rows, classes): the logits of images, of `read`."""
+        """Return the logits of images from `read`, float32 (rows, classes)."""
         return self.engine.run_images(np.stack(rows))
 
     @overload
@@ -71,7 +71,7 @@ class ImageClassifier(TablePredictor):
     def classify(self, images: Sequence[Image]) -> list[Classification]: ...
 
     def classify(self, images: Image | Sequence[Image]) -> Classification | list[Classification]:
-        """Return what an image is, or a list of that for a list.
+        """Return the classification of an image, or a list of classifications for a list.
 
         Raises:
             InputError: a file is not an image that can be read; the message names it.
@@ -81,6 +81,6 @@ class ImageClassifier(TablePredictor):
         return found[0] if single else found
 
     def read(self, image: Image) -> np.ndarray:
-        """float32 (image_size, image_size, 3), colours from 0 to 255."""
+        """Return a resized image, float32 (image_size, image_size, 3), colours from 0 to 255."""
         pixels = image if isinstance(image, np.ndarray) else read_image(image)
         return resize(pixels, self.image_size, self.image_resize)

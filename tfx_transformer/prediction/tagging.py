@@ -1,4 +1,4 @@
-"""Texts to marked stretches: names, places, dates, over any engine."""
+"""The tagger of texts, which marks spans such as names, places and dates, on any engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tfx_transformer.text.windows import Window, windows
 
 
 class TaggedTokens(NamedTuple):
-    """The tokens of a text with what a tagger says of them.
+    """The tokens of a text with their logits.
 
     offsets: of each token, see `Tokenizer.encode_with_offsets`; logits: float32 (tokens, tags).
     """
@@ -28,16 +28,16 @@ class TaggedTokens(NamedTuple):
 
 
 class TextTagger(TablePredictor):
-    """Marks stretches of texts, with a tokenizer and an engine.
+    """Marks spans in texts, with a tokenizer and an engine.
 
-    A text that is longer than the model reads is read in windows that overlap, so that every token
-    is seen with what is around it.
+    A text longer than `max_length` is read in overlapping windows, so that every token is read with
+    its context.
 
     Args:
         engine: runs the model; its `run_ids` returns float32 (rows, length, tags).
         tokenizer: of the model.
         tags: of the model.
-        max_length: most tokens it reads at once.
+        max_length: most tokens that the model reads at once.
         batch_size: most windows that run together.
     """
 
@@ -67,7 +67,7 @@ class TextTagger(TablePredictor):
     def tag(self, texts: Sequence[str]) -> list[list[Entity]]: ...
 
     def tag(self, texts: str | Sequence[str]) -> list[Entity] | list[list[Entity]]:
-        """Return the marked stretches of a text in their order, or a list of that for a list.
+        """Return the spans of a text in their order, or a list of such lists for a list.
 
         Raises:
             InputError: the list is empty.
@@ -80,7 +80,7 @@ class TextTagger(TablePredictor):
         return found[0] if isinstance(texts, str) else found
 
     def tokens(self, texts: Sequence[str]) -> list[TaggedTokens]:
-        """Return the tokens of each text, and what the model says of them.
+        """Return the tokens of each text with their logits.
 
         Raises:
             InputError: there are no texts.
@@ -107,7 +107,7 @@ class TextTagger(TablePredictor):
 
 
 def room_for(tokenizer: Tokenizer, max_length: int) -> int:
-    """Return how many tokens of a text a model reads at once, between those that frame it.
+    """Return the number of a text's tokens that a model reads at once, without the frame's tokens.
 
     Raises:
         InputError: there is no room for a token.
@@ -122,7 +122,7 @@ def room_for(tokenizer: Tokenizer, max_length: int) -> int:
 
 
 def frame_window(tokenizer: Tokenizer, ids: Sequence[int], window: Window) -> list[int]:
-    """Return the ids that a model reads of a window: as `text.framing.frame` for a whole text."""
+    """Return the ids that a model reads for a window, framed as `text.framing` frames a text."""
     around = tokenizer.frame
     framed = [*around.before, *ids[window.start : window.end], *around.after]
     return framed or [tokenizer.end_id]

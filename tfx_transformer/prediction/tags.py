@@ -1,4 +1,4 @@
-"""Tags of tokens to spans: the most probable tags that make whole spans, and how sure they are."""
+"""From tags of tokens to spans: the most probable valid tags, and the probability of each span."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tfx_transformer.text.words import is_inside_word
 
 _BEGIN, _INSIDE = "B-", "I-"
 _NEVER = -np.inf
-# Nothing is less probable, and no sum is larger: none vanishes or overflows.
+# Limits of probabilities and sums, so that none vanishes or overflows.
 _LEAST, _MOST = 1e-100, 1e100
 
 
 class Entity(NamedTuple):
-    """A stretch of a text that a tagger has marked.
+    """A span of a text that a tagger has marked.
 
-    start, end: characters (code points) before its first one and up to its last one; label: such as
-    "PERSON"; text: the stretch; probability: that just this stretch has just this label.
+    start, end: index of its first character (code point), and the one after its last; label: such
+    as "PERSON"; text: of the span; probability: that exactly this span has this label.
     """
 
     start: int
@@ -34,15 +34,15 @@ class Entity(NamedTuple):
 
 
 class Tags:
-    """The tags of a tagger, and the spans that its logits amount to.
+    """The tags of a tagger, and the spans that its logits stand for.
 
     Args:
         names: of the tags, in the order of the logits: `O`, and `B-X` and `I-X` of each label X.
-            Tags of checkpoints may be in any order; where a label has no `B-`, or no prefix, its
-            spans begin with the one tag that it has (IOB1).
+            Tags of checkpoints may be in any order; a label without `B-`, or without prefixes, has
+            one tag, which also begins its spans (IOB1).
 
     Attributes:
-        labels: of spans, in the order of their characters.
+        labels: of spans, sorted by their characters.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -50,7 +50,7 @@ class Tags:
         self._label_of = [_label(name) for name in names]
         self.labels = sorted({label for label in self._label_of if label})
         begins = {name.removeprefix(_BEGIN) for name in names if name.startswith(_BEGIN)}
-        # Of some labels without a B-, an I- begins spans, as in the data of CoNLL-2003.
+        # If a label has no B-, an I- may begin spans, as in the data of CoNLL-2003.
         self._inside_begins = bool(set(self.labels) - begins)
         self._between = self._transitions(within=False)
         self._within = self._transitions(within=True)
@@ -66,10 +66,11 @@ class Tags:
         return bool(self._label_of[tag]) and not self.names[tag].startswith(_BEGIN)
 
     def _transitions(self, within: bool) -> np.ndarray:
-        """float (tags, tags): 0 where the tag of a column may follow that of a row, else -inf.
+        """Return float (tags, tags): 0 where the tag of a column may follow that of a row, else
+        -inf.
 
         Args:
-            within: the two tokens are of one word, which is in one span or in none.
+            within: True for two tokens of one word, which is in one span or in none.
         """
         count = len(self.names)
         found = np.full((count, count), _NEVER)
@@ -85,16 +86,16 @@ class Tags:
         return found
 
     def entities(self, text: str, offsets: Offsets, logits: np.ndarray) -> list[Entity]:
-        """Return the spans of the most probable tags that make whole spans (Viterbi 1967): each
-        begins as tags say that one does, and no word is cut.
+        """Return the spans of the most probable valid tags (Viterbi 1967): each span begins with a
+        tag that may begin one, and no word is cut.
 
         Args:
-            text: that was read.
-            offsets: of its tokens; those of length 0 are in no span.
+            text: the text that was read.
+            offsets: of its tokens; tokens of length 0 are in no span.
             logits: float (tokens, tags).
 
-        Returns: in the order of the text. Probabilities are those of the model's tags under the
-            same rules, summed over all other tags of the text (Rabiner 1989, section III).
+        Returns: the spans in the order of the text. A probability is the share of all valid tags of
+            the text that contain the span (Rabiner 1989, section III).
         """
         places = [i for i, (start, end) in enumerate(offsets) if start < end]
         if not places:
@@ -151,11 +152,10 @@ class Tags:
         return found
 
     def _probability(self, first: int, last: int, tags: Sequence[int], sums: _Sums) -> float:
-        """Return the share of the paths that have a span, no longer and no shorter, with these
-        tags."""
+        """Return the probability of all paths with exactly this span and its tags."""
         label, tag = self._label_of[tags[first]], tags[first]
         total = sums.before[first, tag]
-        if first and self._continues(tag):  # another one of the label would reach back
+        if first and self._continues(tag):  # after the same label, the span would begin earlier
             others = np.array([name != label for name in self._label_of])
             column = sums.before[first - 1] * sums.steps[first - 1][:, tag]
             total = column[others].sum() * sums.share(first, tag)
@@ -171,19 +171,19 @@ class Tags:
 
 
 class _Sums:
-    """Sums over all paths of tags (Rabiner 1989, section V.A): each place is scaled, so that they
+    """Sums over all paths of tags (Rabiner 1989, section V.A), scaled at each token so that they
     neither vanish nor grow.
 
     Args:
         values: float (tokens, tags), above 0, proportional to the probabilities of each token.
-        first: float (tags,), 1 where a path may begin, else 0.
-        steps: of each token but the first, float (tags, tags), 1 where the tag of a column may
-            follow that of a row.
+        first: float (tags,), 1 for tags that may begin a path, else 0.
+        steps: for each token except the first, float (tags, tags), 1 where the tag of a column may
+            follow that of a row, else 0.
 
     Attributes:
-        before: float (tokens, tags), of the paths up to a token; each row sums to 1.
-        after: float (tokens, tags), of those from behind a token, on the same scale.
-        scales: float (tokens,).
+        before: float (tokens, tags), sums of the paths up to a token; each row sums to 1.
+        after: float (tokens, tags), sums of the paths after a token, on the same scale.
+        scales: float (tokens,), by which the sums at each token were divided.
     """
 
     def __init__(self, values: np.ndarray, first: np.ndarray, steps: Sequence[np.ndarray]) -> None:
@@ -206,7 +206,7 @@ class _Sums:
 
 
 def _is_one_word(text: str, before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Return True if two tokens that follow one another are of one word."""
+    """Return True if two successive tokens belong to one word."""
     return after[0] < before[1] or (after[0] == before[1] and is_inside_word(text, after[0]))
 
 
@@ -214,18 +214,18 @@ def read_tags(config: dict[str, Any], count: int, path: Any) -> Tags:
     """Return the tags of a bundle.
 
     Args:
-        config: of `bundle.read_config`.
-        count: tags of the model.
+        config: from `bundle.read_config`.
+        count: number of the model's tags.
         path: of the bundle, for the message.
 
     Raises:
-        InputError: there are no names, or not one for each tag.
+        InputError: the configuration does not have one distinct name for each tag.
     """
     return Tags(read_labels(config, count, path))
 
 
 def _label(tag: str) -> str:
-    """Return the label that a tag is of; "" of `O`."""
+    """Return the label of a tag; "" for `O`."""
     if tag == OUTSIDE:
         return ""
     is_prefixed = tag.startswith((_BEGIN, _INSIDE)) and len(tag) > len(_BEGIN)

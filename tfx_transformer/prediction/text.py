@@ -1,4 +1,4 @@
-"""Texts to labels, to numbers, and to vectors."""
+"""Models of texts on any engine: classifiers, regressors and embedders."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class TextEngine(Protocol):
     """Runs an encoder-only model on token ids: Keras or LiteRT."""
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """float32 (rows, width): logits, or vectors; rows of about the same length."""
+        """Return float32 (rows, width), logits or vectors, of rows of about the same length."""
 
 
 class _TextReader(TablePredictor):
-    """Texts to what the engine makes of them, those of similar length together.
+    """The base of models that read texts; texts of similar length run together.
 
     Args:
         engine: runs the model.
         tokenizer: of the model.
-        max_length: most tokens it reads; what goes beyond is cut.
+        max_length: most tokens that the model reads; longer texts are cut.
         batch_size: most texts that run together.
     """
 
@@ -52,11 +52,11 @@ class _TextReader(TablePredictor):
         )
 
     def rows(self, texts: Sequence[Text]) -> list[list[int]]:
-        """Return the ids that the model reads of each text."""
+        """Return the ids that the model reads for each text."""
         return [frame(self.tokenizer, text, self.max_length) for text in texts]
 
     def run_rows(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
-        """float32 (rows, width): what the engine makes of the ids of each text, of `rows`."""
+        """Return the outputs of the engine for ids from `rows`, float32 (rows, width)."""
         if len(rows) == 1:
             return self.engine.run_ids(rows)
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -95,7 +95,7 @@ class TextClassifier(_TextReader):
         return f"{super().__repr__()}\n  {self.labels!r}"
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
-        """float32 (texts, classes)."""
+        """Return the probabilities of texts, float32 (texts, classes)."""
         return self.labels.probabilities(self._run(texts))
 
     @overload
@@ -105,8 +105,8 @@ class TextClassifier(_TextReader):
     def classify(self, texts: Sequence[Text]) -> list[Classification]: ...
 
     def classify(self, texts: str | Sequence[Text]) -> Classification | list[Classification]:
-        """Return what a text is, or a list of that for a list. Of rows with several columns each
-        text is the sequence of them."""
+        """Return the classification of a text, or a list of classifications for a list. For a model
+        of several columns, each item of the list is the sequence of a row's texts."""
         found = self.labels.classifications(
             self.probabilities([texts] if isinstance(texts, str) else texts)
         )
@@ -114,8 +114,8 @@ class TextClassifier(_TextReader):
 
 
 class TextRegressor(_TextReader):
-    """Gives texts numbers, in the units of the data, with a tokenizer and an engine; arguments as
-    of `_TextReader`."""
+    """Predicts a number for a text, in the unit of the data, with a tokenizer and an engine;
+    arguments as for `_TextReader`."""
 
     task = "regression"
 
@@ -126,8 +126,8 @@ class TextRegressor(_TextReader):
     def predict(self, texts: Sequence[Text]) -> np.ndarray: ...
 
     def predict(self, texts: str | Sequence[Text]) -> float | np.ndarray:
-        """Return the number of a text, or float32 (texts,) for a list. Of rows with several columns
-        each text is the sequence of them."""
+        """Return the number of a text, or float32 (texts,) for a list. For a model of several
+        columns, each item of the list is the sequence of a row's texts."""
         numbers = self._run([texts] if isinstance(texts, str) else texts)[:, 0]
         return float(numbers[0]) if isinstance(texts, str) else numbers
 
@@ -147,11 +147,12 @@ class TextEmbedder(_TextReader):
         self.config = config
 
     def embed(self, texts: str | Sequence[Text], prompt: str | None = None) -> np.ndarray:
-        """float32 (width,), or (texts, width) for a list; of length 1 if the model normalizes.
+        """Return the vector of a text, float32 (width,), or (texts, width) for a list; vectors have
+        norm 1 if the model normalizes them.
 
         Args:
-            prompt: name of one of the model's prompts, such as "query", which is put before each
-                text; None: the model's default, if it has one.
+            prompt: name of a prompt of the model, such as "query", which is put before each text;
+                None: the model's default prompt, if it has one.
 
         Raises:
             InputError: the model has no prompt of this name.
@@ -161,7 +162,7 @@ class TextEmbedder(_TextReader):
         return vectors[0] if isinstance(texts, str) else vectors
 
     def add_prompts(self, texts: Sequence[Text], prompt: str | None = None) -> list[Text]:
-        """Each text behind the prompt, as the model reads it; arguments as of `embed`."""
+        """Return each text with the prompt before it; arguments as for `embed`."""
         start = self.config.prompt(prompt)
         if not start:
             return list(texts)
