@@ -8,6 +8,7 @@ from tfx_transformer import data
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.prediction import Classification
 from tfx_transformer.prediction.classification import Labels
+from tfx_transformer.reprs import significant
 from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -98,3 +99,22 @@ def test_summaries_are_their_table():
     pairs = data.read_pairs(ROWS, skip_bad_rows=True)
     (summary,) = data.describe_pairs(pairs, None, TOKENIZER, 16)
     assert repr(summary) == "\n".join(summary.lines())
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.01234, "0.0123"),
+        (4.5, "4.50"),
+        (1234.5, "1,234"),
+        (9.996, "10.0"),
+        (0.09999, "0.100"),
+        (-99.96, "-100"),
+        (0.0, "0.00"),
+        (0.000009999, "0.0000100"),
+        (1.5e-7, "1.50e-07"),
+        (9.999e14, "1.00e+15"),
+    ],
+)
+def test_three_significant_digits_also_where_rounding_adds_one(value, expected):
+    assert significant(value) == expected

@@ -118,10 +118,10 @@ def test_rows_are_complete(command, of_two):
     status, output, errors = command("classify", of_two, "the cat", "a dog", "猫")
     assert (status, output) == (2, "")
     assert errors == (
-        "the model reads 2 texts of each row (title, body); 3 are given.\n"
+        "the model reads 2 texts for each row (title, body); 3 are given.\n"
         '  Give the texts of a row one after the other, "" for an empty one.\n'
     )
-    with pytest.raises(InputError, match="reads 3 texts of each row; 4 are given"):
+    with pytest.raises(InputError, match="reads 3 texts for each row; 4 are given"):
         runtime.rows_of(["a"] * 4, {"text_columns": 3})
     assert runtime.rows_of(["a", "b"], {}) == ["a", "b"]
 

@@ -43,7 +43,7 @@ def check(text: str, file: str | os.PathLike | None = None) -> None:
         raise InputError(
             "it holds more values than any file of a real model: reading them could take "
             f"{memory // 1_000_000:,} MB of memory.\n"
-            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or leave it out.",
+            f"  Expected {MAX_MEMORY // 1_000_000} MB at most. Copy the file again, or omit it.",
             file,
         )
 
@@ -91,7 +91,7 @@ def read_object(file: Path) -> dict[str, Any]:
         if facts.st_size > MAX_BYTES:
             raise InputError(
                 "it is larger than any JSON file of a real model.\n"
-                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or leave it out.",
+                f"  Expected {MAX_BYTES >> 20} MiB at most. Copy the file again, or omit it.",
                 file,
             )
         values = parse(file.read_text(encoding="utf-8"), file)

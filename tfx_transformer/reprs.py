@@ -69,8 +69,6 @@ def significant(value: float, digits: int = 3) -> str:
     before the point, such as "1,230"; with an exponent below 1e-5 and from 1e15 on."""
     if not math.isfinite(value):
         return str(value)
-    size = math.floor(math.log10(abs(value))) if value else 0
-    if not -5 <= size < 15:
-        return f"{value:.{digits - 1}e}"
-    text = f"{value:,.{max(digits - 1 - size, 0)}f}"
-    return text
+    rounded = f"{value:.{digits - 1}e}"
+    size = int(rounded.partition("e")[2])
+    return f"{value:,.{max(digits - 1 - size, 0)}f}" if -5 <= size < 15 else rounded

@@ -27,7 +27,7 @@ class NGramWeights:
     bias: np.ndarray
 
     def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
-        """Return the logits of texts, float32 (n, C); rows: buckets of each text, int (n-grams,)."""
+        """Return the logits of texts, float32 (n, C); rows: the buckets of each, int (n-grams,)."""
         found = np.tile(self.bias, (len(rows), 1))
         for logits, row in zip(found, rows, strict=True):
             rarity = self.rarity[row]

@@ -1,4 +1,4 @@
-"""Runs an exported bundle with ai-edge-litert, NumPy and tiktoken; never TensorFlow or Keras."""
+"""Run an exported bundle with ai-edge-litert, NumPy and tiktoken, without TensorFlow or Keras."""
 
 from __future__ import annotations
 
@@ -44,22 +44,22 @@ __all__ = [
     "rows_of",
 ]
 
-# Options of models that write, as flags of `run.pyz`: their types, and help.
+# Options of models that write text, as flags of `run.pyz`: their types and help.
 _GENERATION: dict[str, tuple[type, str]] = {
     "max_new_tokens": (int, "most tokens to write"),
-    "beams": (int, "width of beam search: 1, or what the file was exported for"),
-    "length_penalty": (float, "exponent of the length that a beam's score is divided by"),
-    "temperature": (float, "0 takes the most probable token, above 0 draws"),
+    "beams": (int, "width of beam search: 1, or the width the file was exported for"),
+    "length_penalty": (float, "a beam's score is divided by its length to this power"),
+    "temperature": (float, "0: take the most probable token; above 0: draw"),
     "top_k": (int, "draw among the k most probable tokens"),
-    "top_p": (float, "draw among the most probable tokens that reach p together"),
-    "repetition_penalty": (float, "above 1 avoids tokens already written"),
-    "seed": (int, "start of the draws"),
+    "top_p": (float, "draw among the most probable tokens that together reach p"),
+    "repetition_penalty": (float, "above 1: avoid tokens that are already written"),
+    "seed": (int, "seed of the draws"),
     "schema": (Path, "JSON Schema that answers follow; needs llguidance"),
     "regex": (str, "regular expression that answers match; needs llguidance"),
 }
 _REPEATED = {
-    "stop": "end before this text; may repeat",
-    "choices": "answer with this text, or another one that is given; needs llguidance",
+    "stop": "end before this text; may be repeated",
+    "choices": "answer with one of the given texts; may be repeated; needs llguidance",
 }
 
 M = TypeVar(
@@ -90,21 +90,20 @@ def load(
     *,
     kind: type[Any] | None = None,
 ) -> Any:
-    """Return what answers for a bundle: `load("saved_models/en_ja").generate("I love cats.")`, of a
-    classifier `.classify(…)`, of an embedder `.embed(…)`, of a regressor `.predict(…)`, of a tagger
+    """Return the model of a bundle: `load("saved_models/en_ja").generate("I love cats.")`; a
+    classifier has `.classify(…)`, an embedder `.embed(…)`, a regressor `.predict(…)`, a tagger
     `.tag(…)`.
 
     Args:
         path: the bundle's folder.
         variant: "float32", "int8", "int4" or "full_int8"; None: the first that the bundle has.
-        threads: of LiteRT; None: one per core that this process may use.
+        threads: threads of LiteRT; None: one per core that this process may use.
         kind: `TextGenerator`, `TextClassifier`, `ImageClassifier`, `TextEmbedder`, `TextRegressor`
-            or `TextTagger`, so that type checkers know what is returned; None: what the bundle's
-            task asks for.
+            or `TextTagger`, so that type checkers know the returned type; None: any.
 
     Raises:
-        InputError: the bundle is damaged, holds no TFLite file of this variant, or answers as
-            another `kind` does.
+        InputError: the bundle is damaged, holds no TFLite file of this variant, or its model is not
+            of this `kind`.
     """
     model, _ = _load(Path(path), variant, threads)
     if kind is not None and not isinstance(model, kind):
@@ -117,7 +116,8 @@ def load(
 
 @bundle.consistent_read
 def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, dict[str, Any]]:
-    """Return what answers for a bundle, and its config.json; only what they need is hashed."""
+    """Return the model of a bundle and its config.json; only the files that they need are
+    hashed."""
     present = [name for name, file in bundle.LITERT.items() if (path / file).is_file()]
     if variant is None and present:
         variant = present[0]
@@ -143,10 +143,9 @@ def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command of `run.pyz`: answers each text (or image), by the bundle it lies in: the text it
-    writes, the label and its probability, the number, the stretches that it marks, or the vector.
-    Of a model of several columns the texts of one row stand side by side. Without any, each line of
-    standard input is one."""
+    """Answer each text (or image) with the bundle that run.pyz is in: with a text, a label and its
+    probability, a number, marked spans, or a vector. For a model of several columns, give the texts
+    of a row one after the other. Without arguments, each line of standard input is a text."""
     parser = argparse.ArgumentParser(prog="run.pyz", description=main.__doc__)
     parser.add_argument("texts", nargs="*", metavar="TEXT|IMAGE")
     for name, (kind, text) in _GENERATION.items():
@@ -156,9 +155,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stop", "choices"):
         parser.add_argument("--" + name, action="append", metavar="TEXT", help=_REPEATED[name])
     parser.add_argument("--variant", choices=list(bundle.LITERT), help="which TFLite file to run")
-    parser.add_argument("--prompt", metavar="NAME", help="of an embedder: put it before each text")
+    parser.add_argument("--prompt", metavar="NAME", help="prompt of an embedder before each text")
     parser.add_argument(
-        "--as-text", action="store_true", help="TEXT that looks like the name of a file is a text"
+        "--as-text", action="store_true", help="read TEXT as text even if it looks like a file name"
     )
     flags.add_common_flags(parser)
     chosen = parser.parse_args(arguments)
@@ -167,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         path = Path(sys.argv[0]).resolve().parent
         names = (*_GENERATION, *_REPEATED)
         given_options = {n: getattr(chosen, n) for n in names if getattr(chosen, n) is not None}
-        GenerationOptions(**given_options)  # refuses them before anything is loaded
+        GenerationOptions(**given_options)  # raises for wrong ones before anything is loaded
         chosen.generation = given_options
         given = chosen.texts or _lines(sys.stdin)
         model, values = _load(path, chosen.variant, threads=None)
@@ -183,9 +182,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _lines(stream: TextIO) -> list[str]:
-    """The lines of standard input, without empty ones at the end."""
+    """Return the lines of standard input, without blank ones at the end."""
     if stream is None or stream.isatty():
-        raise InputError("there is no text.\n  Give texts behind run.pyz, or by standard input.")
+        raise InputError("there is no text.\n  Give texts after run.pyz, or on standard input.")
     data = stream.buffer.read()
     try:
         lines = [line.removesuffix("\r") for line in data.decode("utf-8-sig").split("\n")]

@@ -17,19 +17,19 @@ from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 
-# A step computes all rows, used or not: as long as 3 (float32) to 8 (a small int8 model) steps of
-# one row, of large models 4. Fewer texts than this run one after the other.
+# A step computes all rows, used or not. It takes as long as 3 (float32) to 8 (a small int8 model)
+# steps of one row, or 4 for large models. Fewer texts than this run one after the other.
 FEWEST_TOGETHER = 5
 
 
 class CausalEngine:
-    """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`, by
-    which several texts run together.
+    """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`,
+    which runs several texts together.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
-        threads: of LiteRT; None: one per core that this process may use.
+        threads: threads of LiteRT; None: one per core that this process may use.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class CausalEngine:
         # The file may have been exported with a shorter context than the model was made for.
         context = self._context(config.max_sequence_length)
         self.config = dataclasses.replace(config, max_sequence_length=context)
-        # Of a single token there is always one: where no longer piece fits.
+        # A prefill of one token must be there, for places where no longer one fits.
         lengths = [n for n in self.model.numbered("prefill_") if n <= context]
         heights = self.model.numbered("decode_")[:1]
         expected = interface.causal(config, context, {1, *lengths})
@@ -54,7 +54,7 @@ class CausalEngine:
         self.batch_decoder = next(decoders, None)
 
     def _context(self, longest: int) -> int:
-        """The slots of the file's cache, if they are as many as a model of `longest` may have."""
+        """Return the slots of the file's cache, or `longest` if it has none or a wrong number."""
         if "decode" in self.model.signatures:
             inputs = self.model.signatures["decode"].inputs
             _, shape = inputs.get("kv_cache_k_0", ("", ()))
@@ -75,14 +75,14 @@ class CausalEngine:
         """
         if options.beams > 1:
             raise InputError(
-                f"beams is {options.beams}; a decoder-only TFLite file decodes without.\n"
+                f"beams is {options.beams}; a decoder-only TFLite file decodes without beams.\n"
                 "  Drop it, or use --engine keras."
             )
         room = self.config.max_sequence_length
         limits = [loop.new_limit(options, room - len(ids)) for ids in source_ids]
         draws = loop.uniforms(options, max(limits), len(source_ids))
         rows = np.full((len(source_ids), max(limits)), self.config.padding_id, "int32")
-        sessions = {}  # one of each: what an earlier text left is out of sight
+        sessions = {}  # reused: a new text does not read what an earlier one left in the cache
         for group in self._groups(len(source_ids), together=on_ids is None):
             decoder = self.decoder if group.stop - group.start == 1 else self.batch_decoder
             if decoder.name not in sessions:
@@ -94,16 +94,16 @@ class CausalEngine:
                 rows[group, :limit] = loop.complete(session, ids, 0, *choices, on_ids)
             else:
                 rows[group, :limit] = _complete_together(session, source_ids[group], *choices)
-        # A long prompt leaves less room than its neighbours have.
+        # A long prompt leaves less room for its answer than other rows have.
         beyond = np.arange(rows.shape[1]) >= np.array(limits)[:, None]
         return np.where(beyond, self.config.padding_id, rows)
 
     def session(self) -> LiteRTSession:
-        """An empty cache of the model's whole context, for one text."""
+        """Return an empty cache of the model's whole context, for one text."""
         return LiteRTSession(self.decoder, self.prefills)
 
     def _groups(self, count: int, together: bool) -> list[slice]:
-        """Return which of `count` texts run at a time."""
+        """Return slices of `count` texts that run at a time."""
         rows = self.batch_decoder.rows if together and self.batch_decoder else 1
         groups, start = [], 0
         while start < count:
@@ -120,7 +120,8 @@ def _complete_together(
     config: TransformerConfig,
     draws: np.ndarray,
 ) -> np.ndarray:
-    """Continues texts, each in a row of its own; int32 (batch, limit) as `loop.decode`."""
+    """Return the continuations of texts, each in its own row: int32 (batch, limit), as
+    `loop.decode`."""
     for row, (*before, _) in enumerate(prompts):
         session.extend(before, 0, row)
     starts = np.array([len(ids) - 1 for ids in prompts], "int32")
@@ -133,15 +134,15 @@ def _complete_together(
 
 
 class LiteRTSession:
-    """Key/value caches in LiteRT's buffers, one a row; see `generation.loop.Session`.
+    """Key/value caches in LiteRT's buffers, one for each row; see `generation.loop.Session`.
 
-    Each buffer is a step's input and its output: a step writes the slots of its tokens, and nothing
-    is copied. Nothing but token ids and logits crosses into Python.
+    Each buffer is the input and the output of a step, which writes only the slots of its tokens, so
+    nothing is copied. Only token ids and logits pass between Python and LiteRT.
 
     Args:
-        decoder: `decode`, of one row, or `decode_<rows>`; a cache is the same in both.
-        prefills: by length.
-        cache: buffers of a row of another session, which this one then shares; None: its own.
+        decoder: `decode`, of one row, or `decode_<rows>`; the cache of a row is the same in both.
+        prefills: length -> `prefill_<length>`.
+        cache: buffers of a row of another session, to share; None: its own.
     """
 
     def __init__(
@@ -159,7 +160,7 @@ class LiteRTSession:
         self._logits = decoder.output_buffer("logits")
         self._inputs = {"tokens": self._tokens, "input_pos": self._input_pos} | buffers
         self._outputs = {"logits": self._logits} | buffers
-        # Each row's buffers, by their names in a signature of one row.
+        # The buffers of each row, by their names in a signature of one row.
         self.caches = [buffers]
         if decoder.rows > 1:
             names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
@@ -169,10 +170,10 @@ class LiteRTSession:
         self._context = decoder.inputs[all_names[0]][1][2]
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
-        """Writes tokens into the cache of a row, many at a time.
+        """Write tokens into the cache of a row, many at a time.
 
-        The shortest prefill that holds them all is padded; what it writes behind them is written
-        over by the tokens that follow, before anything may look there.
+        The shortest prefill that holds them all is padded; later tokens overwrite the padding in
+        the cache before anything reads it.
         """
         left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
@@ -192,11 +193,12 @@ class LiteRTSession:
             left, position = left[count:], position + count
 
     def step(self, ids: np.ndarray, position: int | np.ndarray) -> np.ndarray:
-        """float32 (batch, vocabulary_size) logits after ids int32 (batch,), of the first rows.
+        """Return float32 (batch, vocabulary_size), logits after ids int32 (batch,) of the first
+        rows.
 
         Args:
-            position: of all rows, or int (batch,). A row that has used up its room may go on while
-                its neighbours do: it writes into its last slot what is not to be read.
+            position: of all rows, or int (batch,). A row without room may continue while others do:
+                it writes into its last slot, and its logits must not be used.
         """
         tokens, positions = np.zeros((2, self._decoder.rows), "int32")
         tokens[: len(ids)] = ids

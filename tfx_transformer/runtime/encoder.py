@@ -16,14 +16,14 @@ from tfx_transformer.runtime.signature import Signature, compile_file
 
 
 class EncoderEngine:
-    """Runs the signatures `run_<rows>x<length>`, or of images `run_<rows>`, of a TFLite file.
+    """Runs the signatures `run_<rows>x<length>`, or `run_<rows>` for images, of a TFLite file.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
-        threads: of LiteRT; None: one per core that this process may use.
+        threads: threads of LiteRT; None: one per core that this process may use.
         width: of the output; None: the classes of a classifier, `hidden_dim` of an embedder.
-        each_token: True if there is an output for each token, as of a tagger.
+        each_token: True if each token has an output, as in a tagger.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class EncoderEngine:
         width = width or config.num_classes or config.hidden_dim
         longest = 0 if config.image_size else config.max_sequence_length
         sizes = self._sizes(longest)
-        # A row of each length by itself, and of the longest, must be there.
+        # Signatures of one row must be there for each length, and for the longest.
         needed = {*sizes, (1, longest), *((1, length) for _, length in sizes)}
         interface.check(
             file,
@@ -49,7 +49,7 @@ class EncoderEngine:
                 for size in sorted(needed)
             },
         )
-        # Of each length how many rows run together, most first.
+        # For each length, the numbers of rows that run together, largest first.
         self._heights: dict[int, list[int]] = {}
         for rows, length in sorted(sizes, reverse=True):
             self._heights.setdefault(length, []).append(rows)
@@ -57,7 +57,7 @@ class EncoderEngine:
         self._ready: dict[tuple[int, int], _Ready] = {}
 
     def _sizes(self, longest: int) -> list[tuple[int, int]]:
-        """Rows and length of the file's signatures; of images the length is 0."""
+        """Return rows and length of the file's signatures; the length is 0 for images."""
         if not longest:
             return [(rows, 0) for rows in self.model.numbered("run_")]
         found = (
@@ -82,7 +82,7 @@ class EncoderEngine:
         results, start, heights = [], 0, self._heights[length]
         while start < len(batch):
             left = len(batch) - start
-            # Many run together; so do few more than half of them, with the rest unused.
+            # The largest signature of which more than half of the rows are used.
             height = next(height for height in heights if height == 1 or left > height // 2)
             part = batch[start : start + height]
             count = len(part)
@@ -100,12 +100,12 @@ class EncoderEngine:
 
 
 def _name(rows: int, length: int) -> str:
-    """Return the name of a signature; length 0: it reads images."""
+    """Return the name of a signature; length 0: of images."""
     return f"run_{rows}x{length}" if length else f"run_{rows}"
 
 
 class _Ready:
-    """A signature with the buffers of its one input and its one output."""
+    """A signature with the buffers of its only input and output."""
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature

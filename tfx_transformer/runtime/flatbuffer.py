@@ -1,6 +1,6 @@
-"""Tables of flatbuffers, read without the classes that their schema would generate.
+"""Tables of flatbuffers, read without the classes that a schema generates.
 
-Those take as long to import as a small model to load, and ten times as long to read.
+Importing those takes as long as loading a small model, and reading with them ten times as long.
 https://flatbuffers.dev/internals
 """
 
@@ -15,13 +15,14 @@ _UNSIGNED, _LONG = struct.Struct("<I"), struct.Struct("<Q")
 
 
 def root(data: bytes | mmap.mmap, start: int = 0) -> Table:
-    """The table that a flatbuffer begins with.
+    """Return the first table of a flatbuffer.
 
     Args:
-        start: where the flatbuffer begins in the data.
+        data: bytes that hold the flatbuffer.
+        start: index of its first byte.
 
     Raises:
-        struct.error: this one and all that follow, where an offset leads out of the data.
+        struct.error: an offset leads out of the data; the methods of `Table` raise it too.
     """
     return Table(data, start + _UNSIGNED.unpack_from(data, start)[0])
 
@@ -30,8 +31,8 @@ class Table:
     """A table of a flatbuffer: numbers, and vectors of numbers or of tables, by field number.
 
     Args:
-        data: of the flatbuffer.
-        place: of the table in it.
+        data: bytes of the flatbuffer.
+        place: index of the table's first byte.
     """
 
     __slots__ = ("data", "place", "fields")
@@ -43,32 +44,32 @@ class Table:
         self.fields = struct.unpack_from(f"<{size}H", data, start + 4)
 
     def at(self, field: int) -> int:
-        """Return where a field is; 0 if it has its default."""
+        """Return the index of a field's first byte; 0 if the field has its default."""
         offset = self.fields[field] if field < len(self.fields) else 0
         return self.place + offset if offset else 0
 
     def byte(self, field: int) -> int:
-        """The uint8 number of a field."""
+        """Return the uint8 number of a field."""
         place = self.at(field)
         return self.data[place] if place else 0
 
     def int(self, field: int) -> int:
-        """The int32 number of a field."""
+        """Return the int32 number of a field."""
         place = self.at(field)
         return _INT.unpack_from(self.data, place)[0] if place else 0
 
     def long(self, field: int) -> int:
-        """The uint64 number of a field."""
+        """Return the uint64 number of a field."""
         place = self.at(field)
         return _LONG.unpack_from(self.data, place)[0] if place else 0
 
     def text(self, field: int) -> str:
-        """The text of a field; bytes that are no UTF-8 become U+FFFD."""
+        """Return the text of a field; bytes that are not UTF-8 become U+FFFD."""
         place, count = self.vector(field)
         return self.data[place : place + count].decode(errors="replace")
 
     def vector(self, field: int) -> tuple[int, int]:
-        """Return where the numbers of a vector begin, and how many there are."""
+        """Return the index of a vector's first byte, and its number of items."""
         place = self.at(field)
         if not place:
             return 0, 0
@@ -76,17 +77,17 @@ class Table:
         return place + 4, _UNSIGNED.unpack_from(self.data, place)[0]
 
     def ints(self, field: int) -> tuple[int, ...]:
-        """The int32 numbers of a vector."""
+        """Return the int32 numbers of a vector."""
         place, count = self.vector(field)
         return struct.unpack_from(f"<{count}i", self.data, place)
 
     def table(self, field: int) -> Table:
-        """The table of a field that is there."""
+        """Return the table of a field, which must be there."""
         place = self.at(field)
         return Table(self.data, place + _UNSIGNED.unpack_from(self.data, place)[0])
 
     def tables(self, field: int) -> Iterator[Table]:
-        """The tables of a vector."""
+        """Yield the tables of a vector."""
         place, count = self.vector(field)
         for here in range(place, place + 4 * count, 4):
             yield Table(self.data, here + _UNSIGNED.unpack_from(self.data, here)[0])

@@ -1,6 +1,6 @@
 """The inputs and outputs of a model's TFLite file, by its configuration.
 
-`export.signatures` makes them, and says what they mean.
+`export.signatures` makes them and documents their meaning.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.runtime.model_file import Interface, Tensors
 
-# Enough to see what kind of model the file has.
+# Most differences in a message: enough to see the kind of model in the file.
 _SHOWN = 8
 
 
 def check(
     file: str | os.PathLike, found: dict[str, Interface], expected: dict[str, Interface]
 ) -> None:
-    """Refuses a file whose signatures are not those that a configuration asks for.
+    """Raise if the signatures of a file do not fit a configuration.
 
     Args:
         file: of the signatures, for the error.
-        found: by name, of the file.
-        expected: by name; others may be in the file.
+        found: name -> signature of the file.
+        expected: name -> signature of the configuration; the file may have others too.
 
     Raises:
-        InputError: a signature is missing, or has other inputs or outputs; all are named.
+        InputError: a signature is missing, or has other inputs or outputs; the message names up to
+            eight differences.
     """
     problems = []
     for name, wanted in expected.items():
@@ -48,7 +49,8 @@ def check(
 def encoder(
     config: TransformerConfig, width: int, rows: int, length: int, each_token: bool = False
 ) -> Interface:
-    """`run_<rows>x<length>`, or of images `run_<rows>`; each_token: an output for each token."""
+    """Return the interface of `run_<rows>x<length>`, or of `run_<rows>` for images; each_token:
+    True for an output for each token."""
     inputs: Tensors = {"token_ids": ("int32", (rows, length))}
     if config.image_size:
         inputs = {"images": ("float32", (rows, config.image_size, config.image_size, 3))}
@@ -57,7 +59,7 @@ def encoder(
 
 
 def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> dict[str, Interface]:
-    """`decode`, and `prefill_<length>` of each length."""
+    """Return the interfaces of `decode`, and of `prefill_<length>` for each length."""
     cache = _cache("kv_cache", config, config.num_layers, 1, context)
     logits: Tensors = {"logits": ("float32", (1, 1, config.vocabulary_size))}
     found = {"decode": Interface(_position(1, 1) | cache, logits | cache)}
@@ -67,7 +69,7 @@ def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> d
 
 
 def causal_rows(config: TransformerConfig, context: int, rows: int) -> Interface:
-    """`decode_<rows>`."""
+    """Return the interface of `decode_<rows>`."""
     one = _cache("kv_cache", config, config.num_layers, 1, context)
     caches = {f"{name}_{row}": tensor for name, tensor in one.items() for row in range(rows)}
     inputs: Tensors = {"tokens": ("int32", (rows, 1)), "input_pos": ("int32", (rows,))}
@@ -78,8 +80,8 @@ def causal_rows(config: TransformerConfig, context: int, rows: int) -> Interface
 def seq2seq(
     config: TransformerConfig, lengths: Iterable[int], beams: int | None
 ) -> dict[str, Interface]:
-    """`encode_<length>` of each length, `prefill` and `decode`, and `decode_beams` of as many
-    beams; None: there is none."""
+    """Return the interfaces of `encode_<length>` for each length, `prefill` and `decode`, and,
+    unless `beams` is None, `decode_beams`."""
     longest = config.max_sequence_length
     memory: Tensors = {"memory": ("float32", (1, longest, config.hidden_dim))}
     cross = _cache("memory", config, config.num_decoder_layers, 1, longest)

@@ -20,15 +20,15 @@ from tfx_transformer.generation.text import Prompt, TextGenerator
 from tfx_transformer.runtime import litertlm_file
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Stands before the name of a special token in texts for LiteRT-LM, which knows only texts: without
-# it the name means its characters. A noncharacter, which no text to be exchanged should hold
-# (Unicode, section 23.7); one that does has it replaced.
+# Marks the name of a special token in texts for LiteRT-LM, which takes only texts: without the mark
+# a name means its characters. It is a noncharacter, which exchanged texts should not hold (Unicode,
+# section 23.7); in a text that does, it is replaced.
 CONTROL, REPLACEMENT = "\ufdd0", "\ufffd"
 
 
 @bundle.consistent_read
 def load(path: str | os.PathLike) -> TextGenerator:
-    """Return what answers for a bundle, as `runtime.load`, by LiteRT-LM: greedy decoding only.
+    """Return the model of a bundle, as `runtime.load`, run by LiteRT-LM: greedy decoding only.
 
     Args:
         path: the bundle's folder.
@@ -58,9 +58,9 @@ def load(path: str | os.PathLike) -> TextGenerator:
 
 
 class LiteRTLMGenerator(TextGenerator):
-    """A `TextGenerator` whose prompts are the ids that LiteRT-LM makes of their text.
+    """A `TextGenerator` with prompts of the ids that LiteRT-LM makes of their texts.
 
-    A prompt that is cut may end inside a character, which no text can: those bytes are left out.
+    A prompt that is cut may end inside a character; a text cannot, so those bytes are left out.
     """
 
     def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:
@@ -70,22 +70,21 @@ class LiteRTLMGenerator(TextGenerator):
             ids = ids_of_text(super().encode(text, truncate, most), self.tokenizer)
             if len(ids) <= longest:
                 return ids
-            most -= len(ids) - longest  # other tokens, and more of them, for what was cut
+            most -= len(ids) - longest  # the cut text became more tokens
 
 
 class LiteRTLMEngine:
     """Runs a `.litertlm` file; texts run one after the other.
 
-    LiteRT-LM takes and returns texts, so prompts become text on their way in and answers become ids
-    on their way out.
+    LiteRT-LM takes and returns texts, so prompts are decoded for it, and its answers encoded.
 
     Args:
-        file: what `export.litertlm` wrote.
+        file: a file that `export.litertlm` wrote.
         config: of the model.
         tokenizer: of the model.
 
     Raises:
-        InputError: LiteRT-LM is not installed, or cannot read the file or should not: see
+        InputError: LiteRT-LM is not installed or cannot read the file, or the file is not safe: see
             `litertlm_file.check`.
     """
 
@@ -102,7 +101,7 @@ class LiteRTLMEngine:
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
         try:
             with flags.silence():
-                # The default cache is a file beside the model, where only a bundle's files belong.
+                # The default cache is a file next to the model, which is not part of a bundle.
                 self.engine = litert_lm.Engine(str(file), cache_dir=":nocache")
         except RuntimeError as error:
             raise InputError(f"{file} cannot be read by LiteRT-LM: {error}") from error
@@ -134,14 +133,14 @@ class LiteRTLMEngine:
         return rows
 
     def session(self) -> loop.Session:
-        """There is none: LiteRT-LM keeps its cache and its logits to itself."""
+        """Raise InputError: LiteRT-LM does not give access to its cache and logits."""
         raise InputError(
             "LiteRT-LM chats by itself.\n"
             f"  Run: litert-lm run .../{bundle.LITERTLM}, or chat with --engine litert."
         )
 
     def _answer(self, ids: Sequence[int], limit: int, on_ids: loop.OnIds | None) -> list[int]:
-        """Ids of the answer to a prompt; `on_ids` may end it."""
+        """Return the ids of the answer to a prompt; `on_ids` may end it."""
         answer: list[int] = []
         ended = False
         with self.engine.create_session(
@@ -150,7 +149,7 @@ class LiteRTLMEngine:
             session.run_prefill([control_text(ids, self.tokenizer)])
             for response in session.run_decode_async():
                 for index in self.tokenizer.encode(response.texts[0]):
-                    if ended:  # what was under way still arrives, and must be taken
+                    if ended:  # tokens computed before the end still arrive, and must be read
                         continue
                     answer.append(index)
                     if on_ids is not None and on_ids(np.array([index], "int32")):
@@ -160,7 +159,7 @@ class LiteRTLMEngine:
 
 
 def control_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """The text that LiteRT-LM encodes as these ids, with the tokenizer of a `.litertlm` file."""
+    """Return the text that LiteRT-LM encodes as these ids, with a `.litertlm` file's tokenizer."""
     names = {index: name for name, index in tokenizer.special_tokens.items()}
     pieces = []
     for special, run in itertools.groupby(ids, names.__contains__):
@@ -172,7 +171,7 @@ def control_text(ids: Sequence[int], tokenizer: Tokenizer) -> str:
 
 
 def ids_of_text(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
-    """The ids that LiteRT-LM makes of `control_text(ids)`."""
+    """Return the ids that LiteRT-LM makes of `control_text(ids)`."""
     read: list[int] = []
     encode = tokenizer.encode
     specials = set(tokenizer.special_tokens.values())
@@ -184,7 +183,7 @@ def ids_of_text(ids: Sequence[int], tokenizer: Tokenizer) -> list[int]:
 
 
 def _text_of(ids: Sequence[int], tokenizer: Tokenizer) -> str:
-    """The text of ids, without the bytes at its ends that are part of a character."""
+    """Return the text of ids, without incomplete characters."""
     data = tokenizer.decode_bytes(ids)
     if tokenizer.leading_space:
         data = data.removeprefix(b" ")
@@ -197,6 +196,6 @@ def _check_greedy(options: GenerationOptions) -> None:
     for name in (*names, "schema", "regex", "choices", "logprobs"):
         if getattr(options, name) != getattr(greedy, name):
             raise InputError(
-                f"{name} is {getattr(options, name)}, which LiteRT-LM does not do as the other "
-                "engines do.\n  Drop it, or choose another engine."
+                f"{name} is {getattr(options, name)}, which LiteRT-LM does not support.\n"
+                "  Drop it, or choose another engine."
             )

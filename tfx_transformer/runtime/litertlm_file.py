@@ -1,8 +1,8 @@
-"""`.litertlm` files from anywhere: LiteRT-LM ends the process where one is cut short, so what such
-a file holds is checked before it is opened.
+"""`.litertlm` files from any source: LiteRT-LM ends the process if a file is cut short, so files
+are checked before it opens them.
 
-The format: 32 bytes (the text LITERTLM, the version, where the header ends), the header, a
-flatbuffer that lists sections, and the sections.
+The format: 32 bytes (the text LITERTLM, the version, the end of the header), the header (a
+flatbuffer that lists sections), and the sections.
 https://github.com/google-ai-edge/LiteRT-LM/blob/main/schema/core/litertlm_header_schema.fbs
 """
 
@@ -20,20 +20,21 @@ from tfx_transformer.runtime import model_file
 from tfx_transformer.runtime.flatbuffer import Table, root
 
 _MAGIC, _MAJOR = b"LITERTLM", 1
-_BEGIN = 32  # of the header
+_BEGIN = 32  # first byte of the header
 _MAX_HEADER = 1 << 20
 
-# Kinds of sections that a model of ours has, by their number in the schema.
+# Kinds of sections in our files, by their number in the schema.
 _MODEL, _METADATA, _TOKENIZER, _EMBEDDING_METADATA = 3, 5, 6, 8
 _KINDS = {_MODEL, _METADATA, _TOKENIZER, _EMBEDDING_METADATA}
 _MAX_METADATA = 1 << 20
 
 
 def check(file: str | os.PathLike) -> None:
-    """Refuses a `.litertlm` file that LiteRT-LM could not open without harm.
+    """Raise if LiteRT-LM cannot open a `.litertlm` file safely.
 
     Raises:
-        InputError: it is cut short or damaged, or has what no file of `export.litertlm` has.
+        InputError: the file is cut short or damaged, or has parts that `export.litertlm` never
+            writes.
     """
     try:
         with (
@@ -59,7 +60,7 @@ def _check(data: mmap.mmap, file: str | os.PathLike) -> None:
     kinds = []
     for start, stop, kind in _sections(data[_BEGIN:end]):
         if not end <= start <= stop <= len(data):
-            raise ValueError(f"a section lies from byte {start:,} to {stop:,} of {len(data):,}")
+            raise ValueError(f"a section is from byte {start:,} to {stop:,} of {len(data):,}")
         if kind not in _KINDS:
             raise ValueError(f"it has a section of kind {kind}, which no model here needs")
         _check_section(data[start:stop], kind, file)
@@ -71,7 +72,7 @@ def _check(data: mmap.mmap, file: str | os.PathLike) -> None:
 
 
 def _sections(header: bytes) -> list[tuple[int, int, int]]:
-    """Begin, end and kind of every section, as they follow each other in the file."""
+    """Return begin, end and kind of every section, in the order of the file."""
     metadata = root(header)
     if not metadata.at(0) or not metadata.at(1):
         raise ValueError("its header is not complete")
@@ -86,7 +87,7 @@ def _sections(header: bytes) -> list[tuple[int, int, int]]:
 
 
 def _check_entry(entry: Table) -> None:
-    """A key and its value: reading them must not lead out of the header."""
+    """Read a key and its value, so that an offset out of the header raises."""
     entry.text(0)
     if entry.at(2):
         entry.table(2)
@@ -102,7 +103,7 @@ def _check_section(content: bytes, kind: int, file: str | os.PathLike) -> None:
 
 
 def _check_tokenizer(content: bytes) -> None:
-    """A length, and a `tokenizer.json` of that length, deflated."""
+    """Check a tokenizer: a length, and a `tokenizer.json` of that length, deflated."""
     (length,) = struct.unpack_from("<Q", content, 0)
     if length > json_files.MAX_BYTES:
         raise ValueError("its tokenizer is larger than that of any model")

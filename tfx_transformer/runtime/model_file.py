@@ -1,9 +1,8 @@
-"""TFLite files from anywhere: what compiling and running one could do is checked before it is done.
+"""TFLite files from any source: checked before they are compiled and run.
 
-LiteRT's compiler follows the offsets of a file without a look, so a damaged one ends the process.
-Its interpreter verifies them (flatbuffers' verifier), and the sizes of all weights; what is not
-verified there is checked here: which operations there are, and that each reads what was written
-before it.
+LiteRT's compiler follows the offsets of a file without checks, so a damaged file ends the process.
+Its interpreter verifies them (flatbuffers' verifier), and the sizes of all weights. The rest is
+checked here: the kinds of operations, and that each reads only tensors that were written before.
 
 The format: https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs
 """
@@ -23,10 +22,10 @@ from tfx_transformer.runtime import operations
 from tfx_transformer.runtime.flatbuffer import Table, root
 from tfx_transformer.runtime.operations import OPERATIONS, SEVERAL_OUTPUTS, Operation
 
-# Inputs from this place on may be left out: the bias of a product or a convolution.
+# Inputs from this index on may be left out: the bias of a product or a convolution.
 _OPTIONAL = 2
 
-# What numbers are called, and their bits, by the number of their type in the schema.
+# Name and bits of each type of number, by its number in the schema.
 _NUMBERS = {
     0: ("float32", 32),
     1: ("float16", 16),
@@ -41,11 +40,11 @@ _NUMBERS = {
 
 _FLOAT, _INT32, _BOOL = 0, 2, 6
 
-# The largest tensors of real models are tables and caches of some hundred megabytes.
+# The largest tensors of known models are tables and caches of hundreds of megabytes.
 _MAX_TENSOR_BYTES = 1 << 31
 
 
-# The kind of number and the shape of each tensor, by name.
+# Name of a tensor -> type of its numbers, and shape.
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
 
@@ -57,11 +56,11 @@ class Interface(NamedTuple):
 
 
 def read_signatures(file: str | os.PathLike) -> dict[str, Interface]:
-    """The signatures of a TFLite file, by name, after it was checked: LiteRT can compile and run it
-    without harm.
+    """Return the signatures of a TFLite file, by name; raise if LiteRT cannot compile and run it
+    safely.
 
     Raises:
-        InputError: the file is damaged, or has what no file of `export.litert` has.
+        InputError: the file is damaged, or has parts that `export.litert` never writes.
     """
     with (
         _verifying(file, model_path=os.fspath(file)),
@@ -72,10 +71,11 @@ def read_signatures(file: str | os.PathLike) -> dict[str, Interface]:
 
 
 def check_content(content: bytes, name: str) -> dict[str, Interface]:
-    """As `read_signatures`, of a TFLite file that is a part of another.
+    """Return the signatures of a TFLite file inside another file, as `read_signatures`.
 
     Args:
-        name: of that part, for errors.
+        content: bytes of the TFLite file.
+        name: of the part, for errors.
     """
     with _verifying(name, model_content=content):
         return _signatures(content)
@@ -83,7 +83,8 @@ def check_content(content: bytes, name: str) -> dict[str, Interface]:
 
 @contextlib.contextmanager
 def _verifying(name: str | os.PathLike, **model) -> Iterator[None]:
-    """Lets LiteRT's interpreter verify a model, and names it where the block finds a fault."""
+    """Let LiteRT's interpreter verify a model; turn its errors and the block's into InputErrors
+    that name it."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
@@ -104,10 +105,10 @@ def _verifying(name: str | os.PathLike, **model) -> Iterator[None]:
 
 
 def _signatures(data: bytes | mmap.mmap) -> dict[str, Interface]:
-    """Checks the operations and tensors of a model whose offsets are verified."""
+    """Return the signatures of a model with verified offsets; check its operations and tensors."""
     model = root(data)
     kinds = [_kind(max(code.byte(0), code.int(3))) for code in model.tables(1)]
-    # One without data of its own may point behind the tables.
+    # A buffer without data in its table may point to data after the tables.
     buffers = [bool(buffer.vector(0)[1] or buffer.at(1)) for buffer in model.tables(4)]
     graphs = list(model.tables(2))
     for number, graph in enumerate(graphs):
@@ -119,7 +120,7 @@ def _signatures(data: bytes | mmap.mmap) -> dict[str, Interface]:
     for signature in model.tables(7):
         name, number = signature.text(2), signature.int(4)
         if name in found or not 0 <= number < len(graphs):
-            raise ValueError(f"signature {name!r} is there twice, or leads nowhere")
+            raise ValueError(f"signature {name!r} is there twice, or has no graph")
         graph = graphs[number]
         tensors = list(graph.tables(0))
         ends = (_ends(signature, field, graph.ints(1 + field), tensors) for field in (0, 1))
@@ -128,10 +129,10 @@ def _signatures(data: bytes | mmap.mmap) -> dict[str, Interface]:
 
 
 def _ends(signature: Table, field: int, indices: Sequence[int], tensors: list[Table]) -> Tensors:
-    """The inputs (field 0) or outputs (field 1) of a signature."""
+    """Return the inputs (field 0) or outputs (field 1) of a signature."""
     names = [(entry.text(0), entry.int(1)) for entry in signature.tables(field)]
     if sorted(index for _, index in names) != sorted(indices):
-        raise ValueError(f"signature {signature.text(2)!r} does not name what its graph has")
+        raise ValueError(f"signature {signature.text(2)!r} does not fit the tensors of its graph")
     found = {}
     for name, index in names:
         kind = _NUMBERS[tensors[index].byte(1)][0]
@@ -153,7 +154,7 @@ def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> N
         _check_tensor(number, tensor)
         constants.append(buffers[tensor.int(2)])
         types.append(tensor.byte(1))
-    # What may be read so far.
+    # True for each tensor that may be read so far.
     known = list(constants)
     for index in graph.ints(1):
         if not 0 <= index < len(known) or known[index]:
@@ -181,12 +182,13 @@ def _check_graph(graph: Table, kinds: list[Operation], buffers: list[bool]) -> N
 def _check_kind(
     number: int, operator: Table, kind: Operation, inputs: Sequence[int], outputs: Sequence[int]
 ) -> None:
-    """Return what LiteRT's kernels take for granted."""
+    """Check what LiteRT's kernels assume: the table of options, and the numbers of inputs and
+    outputs."""
     options = operator.byte(3)
     if options != kind.options and (options or kind.needed):
         raise ValueError(f"operation {number} is a {kind.name} with options of another")
     parts = len(outputs)
-    if kind.name == "SPLIT":  # whose options say how many
+    if kind.name == "SPLIT":  # its options have the number
         parts = operator.table(4).int(0) if operator.at(4) else 0
     several = kind.name in SEVERAL_OUTPUTS
     if not kind.fewest <= len(inputs) <= kind.most or not (several or len(outputs) == 1):
@@ -196,7 +198,7 @@ def _check_kind(
 
 
 def _check_types(number: int, operator: Table, kind: Operation, types: list[int]) -> None:
-    """The types of an operation's outputs are those that its kernel writes."""
+    """Check that the types of an operation's outputs are those that its kernel writes."""
     inputs = [types[index] for index in operator.ints(1) if index >= 0]
     outputs = [types[index] for index in operator.ints(2)]
     expected = inputs[operations.OUTPUT_AS_INPUT.get(kind.name, 0)]

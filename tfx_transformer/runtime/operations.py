@@ -1,7 +1,7 @@
-"""The operations that a TFLite file of ours may hold: those that compute tensors from tensors.
+"""The operations that our TFLite files may hold: those that compute tensors from tensors.
 
-There is no control flow, which may never end, no state, no table of strings and no code of others.
-The numbers are those of LiteRT's schema.
+They exclude control flow, which may never end, state, tables of strings and custom operations. The
+numbers are those of LiteRT's schema.
 https://github.com/google-ai-edge/LiteRT/blob/main/tflite/converter/schema/schema.fbs
 """
 
@@ -13,8 +13,8 @@ from typing import NamedTuple
 class Operation(NamedTuple):
     """One kind of operation.
 
-    options: number of its table of options; 0: it has none. needed: whether these must be there.
-    fewest, most: inputs.
+    options: number of its table of options; 0: none. needed: True if the options must be there.
+    fewest, most: number of inputs.
     """
 
     name: str
@@ -24,10 +24,10 @@ class Operation(NamedTuple):
     most: int
 
 
-# Of a concatenation and the like.
+# Most inputs of operations such as a concatenation.
 MANY = 1 << 16
 
-# By number.
+# Operations by their number in the schema.
 OPERATIONS = {
     0: Operation("ADD", 11, True, 2, 2),
     1: Operation("AVERAGE_POOL_2D", 5, True, 1, 1),
@@ -122,12 +122,11 @@ OPERATIONS = {
     161: Operation("RIGHT_SHIFT", 126, False, 2, 2),
 }
 
-# All others have one output.
+# Operations that may have several outputs; all others have one.
 SEVERAL_OUTPUTS = ("SPLIT", "SPLIT_V", "UNPACK", "TOPK_V2")
 
-# The numbers of an output are of the type that the first input has, but for these: of another
-# input, or of one type whatever goes in. Kernels write what the type of an input asks for; an
-# output of a narrower one would be too small for it.
+# An output has the type of the first input, except in these operations: that of another input, or a
+# fixed type. Kernels write numbers of that type; a buffer of a narrower type would be too small.
 OUTPUT_AS_INPUT = {
     "SPLIT": 1,
     "EMBEDDING_LOOKUP": 1,
@@ -141,11 +140,11 @@ BOOLEAN_OUTPUT = frozenset(
     | {"LOGICAL_OR", "LOGICAL_AND", "LOGICAL_NOT", "REDUCE_ANY", "REDUCE_ALL"}
 )
 FLOAT_OUTPUT = frozenset({"DEQUANTIZE"})
-# These make what is asked for: the first two by the type of their output, the others by an option.
+# Operations with any output type: CONVERTING by the type of the output, the others by an option.
 CONVERTING = frozenset({"CAST", "QUANTIZE"})
 TYPE_AS_OPTION = frozenset({"SHAPE", "ARG_MAX"})
 
-# Operations whose inputs are all of one type.
+# Operations whose inputs all have the same type.
 INPUTS_ALIKE = frozenset(
     {"ADD", "SUB", "MUL", "DIV", "POW", "MAXIMUM", "MINIMUM", "FLOOR_DIV", "FLOOR_MOD"}
     | {"SQUARED_DIFFERENCE", "BITWISE_XOR", "RIGHT_SHIFT", "LOGICAL_OR", "LOGICAL_AND"}

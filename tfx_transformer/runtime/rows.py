@@ -1,4 +1,4 @@
-"""Texts that are written side by side, of which each begins and ends when it does."""
+"""Texts that are generated at the same time in rows, and begin and end independently."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 from tfx_transformer.runtime.causal import FEWEST_TOGETHER, CausalEngine, LiteRTSession
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Steps
 
-# Rows where the file computes one at a time: so many texts take turns.
+# Number of rows that take turns if the file computes one at a time.
 TURNS = 4
 
 
 class Rows(Protocol):
-    """Rows of an engine; each holds a text under way.
+    """Rows of an engine; each holds a text that is being generated.
 
     Attributes:
-        count: of the rows.
+        count: number of rows.
     """
 
     count: int
@@ -27,18 +27,19 @@ class Rows(Protocol):
         """Read a prompt into a row; return the id to decode first."""
 
     def room(self, ids: Sequence[int]) -> int:
-        """Most tokens that can be written after a prompt."""
+        """Return the most tokens that can be written after a prompt."""
 
     def step(self, rows: Sequence[int], ids: Sequence[int]) -> np.ndarray:
-        """float32 (rows, vocabulary_size): logits after one more token of each of these rows."""
+        """Return float32 (rows, vocabulary_size): logits after one more token in each of these
+        rows."""
 
 
 class CausalRows:
     """Rows of a decoder-only model; see `Rows`.
 
-    All rows have their own key/value caches. `FEWEST_TOGETHER` rows or more are computed by one
-    call of `decode_<rows>`, if the file has it; fewer one after the other by `decode`, over the
-    same caches.
+    Each row has its own key/value cache. `FEWEST_TOGETHER` rows or more are computed by one call of
+    `decode_<rows>`, if the file has it; fewer rows one after the other by `decode`, with the same
+    caches.
     """
 
     def __init__(self, engine: CausalEngine) -> None:
@@ -74,7 +75,7 @@ class CausalRows:
         if self._together is not None and len(rows) >= FEWEST_TOGETHER:
             tokens = np.zeros(self.count, "int32")
             tokens[list(rows)] = ids
-            # Rows without a text write where the next prompt is written over them.
+            # Rows without a text write into slot 0, which the next prompt overwrites.
             places = np.zeros(self.count, "int32")
             places[list(rows)] = positions
             return self._together.step(tokens, places)[list(rows)]
@@ -116,10 +117,10 @@ class Seq2SeqRows:
         return np.concatenate(logits)
 
 
-# The rows of each engine of models that write.
+# Engine of models that write text -> its rows.
 KINDS = {CausalEngine: CausalRows, Seq2SeqEngine: Seq2SeqRows}
 
 
 def new_rows(engine: CausalEngine | Seq2SeqEngine) -> Rows:
-    """Return rows of an engine, all of them free."""
+    """Return the rows of an engine, all free."""
     return KINDS[type(engine)](engine)

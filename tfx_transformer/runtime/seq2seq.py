@@ -21,14 +21,14 @@ class Seq2SeqEngine:
     """Runs the signatures `encode_<length>`, `prefill`, `decode` and `decode_beams` of a TFLite
     file; texts run one after the other.
 
-    The caches stay in LiteRT's buffers, and nothing but token ids and logits crosses into Python.
-    Without beams each buffer is a step's input and its output, so nothing is copied either; beams
-    swap two sets of them.
+    The caches stay in LiteRT's buffers; only token ids and logits pass between Python and LiteRT.
+    Without beams each buffer is the input and the output of a step, so nothing is copied; beams
+    swap two sets of buffers.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
-        threads: of LiteRT; None: one per core that this process may use.
+        threads: threads of LiteRT; None: one per core that this process may use.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Seq2SeqEngine:
         self.decoders = {signature.rows: signature for signature in decoders}
 
     def _beams(self) -> int | None:
-        """The rows of `decode_beams`, if the file has it."""
+        """Return the rows of `decode_beams`; None if the file does not have it."""
         if "decode_beams" not in self.model.signatures:
             return None
         _, shape = self.model.signatures["decode_beams"].inputs.get("tokens", ("", ()))
@@ -83,7 +83,11 @@ class Seq2SeqEngine:
         return np.array(rows)
 
     def start(self, source_ids: Sequence[int], rows: int = 1) -> Steps:
-        """Encodes a source and projects it for cross-attention; its decoding steps come next."""
+        """Encode a source, project it for cross-attention, and return its decoding steps.
+
+        Raises:
+            InputError: the file does not decode with so many rows (beams).
+        """
         if rows not in self.decoders:
             raise InputError(
                 f"this TFLite file decodes with {' or '.join(map(str, self.decoders))} beams, "
@@ -118,22 +122,22 @@ class Steps:
         }
         self.outputs = {name: signature.output_buffer(name) for name in signature.outputs}
         self.caches = self.outputs.keys() & self.inputs.keys()
-        if signature.rows == 1:  # written in place; beams read rows that others write
+        if signature.rows == 1:  # written in place; beams read rows that other beams write
             self.outputs |= {name: self.inputs[name] for name in self.caches}
             self.caches = frozenset()
 
     def reorder(self, cache: None, rows: np.ndarray) -> None:
-        """Row i of the next step continues rows[i] of the last one."""
+        """Let row i of the next step continue rows[i] of the last one."""
         self.rows = rows.astype("int32")
 
     def step(self, ids: np.ndarray, position: int, cache: None) -> tuple[np.ndarray, None]:
-        """float32 (rows, vocabulary_size) logits after ids int32 (rows,)."""
+        """Return float32 (rows, vocabulary_size), logits after ids int32 (rows,), and None."""
         self.inputs["tokens"].write(ids.astype("int32")[:, None])
         self.inputs["input_pos"].write(np.array([position], "int32"))
         if "rows" in self.inputs:
             self.inputs["rows"].write(self.rows)
         self.signature.invoke(self.inputs | self.constant, self.outputs)
-        for name in self.caches:  # what was written is read next
+        for name in self.caches:  # the next step reads what this one wrote
             self.inputs[name], self.outputs[name] = self.outputs[name], self.inputs[name]
         self.rows = np.arange(len(ids), dtype="int32")
         return self.signature.read("logits", self.outputs["logits"])[:, 0], None

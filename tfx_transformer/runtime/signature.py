@@ -1,4 +1,4 @@
-"""One TFLite file in LiteRT: its signatures and the buffers they read and write."""
+"""A TFLite file in LiteRT: its signatures, and the buffers that they read and write."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tfx_transformer.runtime.model_file import Interface, read_signatures
 
 
 class CompiledFile:
-    """A TFLite file that LiteRT has compiled; `compile_file` makes it.
+    """A TFLite file that LiteRT has compiled; `compile_file` returns it.
 
     Args:
-        file: that was compiled; errors name it.
+        file: the compiled file, for errors.
         compiled: `ai_edge_litert.compiled_model.CompiledModel`.
         signatures: of the file, by name.
     """
@@ -30,7 +30,7 @@ class CompiledFile:
         self.file, self.compiled, self.signatures = file, compiled, signatures
 
     def numbered(self, beginning: str) -> list[int]:
-        """The numbers, ascending, of the signatures called <beginning><number>."""
+        """Return the numbers, ascending, of the signatures named <beginning><number>."""
         found = (
             re.fullmatch(re.escape(beginning) + "([1-9][0-9]{0,6})", n) for n in self.signatures
         )
@@ -38,7 +38,7 @@ class CompiledFile:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
-        """Makes what LiteRT raises, where it cannot run the file, an InputError that names it."""
+        """Turn LiteRT's errors in the block into an InputError that names the file."""
         try:
             yield
         except (RuntimeError, MemoryError) as error:
@@ -49,10 +49,10 @@ class CompiledFile:
 
 
 class Signature:
-    """One signature of a TFLite file and the buffers it reads and writes.
+    """A signature of a TFLite file; creates the buffers that it reads and writes.
 
     Args:
-        model: of `compile_file`.
+        model: from `compile_file`.
         name: of the signature.
     """
 
@@ -62,7 +62,7 @@ class Signature:
         self.rows = self.inputs["tokens"][1][0] if "tokens" in self.inputs else 1
 
     def input_buffer(self, name: str, values: np.ndarray | None = None):
-        """A buffer for an input, holding values or zeros."""
+        """Return a buffer for an input, with values or zeros."""
         kind, shape = self.inputs[name]
         with self.model.running():
             buffer = self.model.compiled.create_input_buffer_by_name(self.name, name)
@@ -70,17 +70,17 @@ class Signature:
         return buffer
 
     def output_buffer(self, name: str):
-        """A buffer for an output."""
+        """Return a buffer for an output."""
         with self.model.running():
             return self.model.compiled.create_output_buffer_by_name(self.name, name)
 
     def invoke(self, inputs: dict[str, Any], outputs: dict[str, Any]) -> None:
-        """Computes; reads and writes the buffers given for every input and output."""
+        """Run the signature, with a buffer for every input and output."""
         with self.model.running():
             self.model.compiled.run_by_name(self.name, inputs, outputs)
 
     def run(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Computes from arrays or buffers into new buffers."""
+        """Run the signature on arrays or buffers; return new buffers of the outputs."""
         outputs = {name: self.output_buffer(name) for name in self.outputs}
         buffers = {
             name: self.input_buffer(name, value) if isinstance(value, np.ndarray) else value
@@ -90,14 +90,14 @@ class Signature:
         return outputs
 
     def read(self, name: str, buffer) -> np.ndarray:
-        """The values of an output's buffer."""
+        """Return the values of an output's buffer, float32."""
         _, shape = self.outputs[name]
         with self.model.running():
             return buffer.read(math.prod(shape), np.float32).reshape(shape)
 
 
 def _cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
@@ -105,7 +105,7 @@ def _cores() -> int:
 
 @functools.cache
 def _environment() -> Any:
-    """LiteRT's environment, one for all models: it logs when it is made, and when it is gone."""
+    """Return LiteRT's environment, one for all models, since it logs when made and when removed."""
     import ai_edge_litert
     from ai_edge_litert.environment import Environment, EnvironmentOptions
 
@@ -114,14 +114,14 @@ def _environment() -> Any:
 
 
 def compile_file(file: str | os.PathLike, threads: int | None = None) -> CompiledFile:
-    """Compile a TFLite file for CPUs; LiteRT's start-up messages are dropped.
+    """Return a TFLite file compiled for CPUs; LiteRT's start-up messages are dropped.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
-        threads: of LiteRT; None: one per core that this process may use.
+        threads: threads of LiteRT; None: one per core that this process may use.
 
     Raises:
-        InputError: LiteRT cannot read the file, or should not: see `read_signatures`.
+        InputError: LiteRT cannot read the file, or it is not safe: see `read_signatures`.
     """
     with flags.silence():
         signatures = read_signatures(file)

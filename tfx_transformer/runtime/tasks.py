@@ -1,6 +1,6 @@
-"""Answers of bundles by task: one row a task.
+"""The answers of bundles by task: one row for each task.
 
-A new task is a row here, and the code that is new about it.
+A new task is a row here and its own code.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Model = TextGenerator | TextClassifier | ImageClassifier | TextEmbedder | TextRe
 
 
 class Parts(NamedTuple):
-    """The parts of a model that answers.
+    """The parts of a bundle that a model is loaded from.
 
-    path: of the bundle; values: its config.json; file: the TFLite file to run; threads: of LiteRT,
-    None: one per core.
+    path: of the bundle; values: its config.json; file: the TFLite file to run; threads: threads of
+    LiteRT, None: one per core.
     """
 
     path: Path
@@ -51,9 +51,9 @@ class Parts(NamedTuple):
 
 
 class Answers(NamedTuple):
-    """Answers to some inputs.
+    """The answers to inputs.
 
-    inputs: what was asked, one for each answer; answers: JSON values; shown: a line for each.
+    inputs: a text, image or row for each answer; answers: JSON values; shown: a line for each.
     """
 
     inputs: Sequence[Any]
@@ -62,11 +62,10 @@ class Answers(NamedTuple):
 
 
 class Task(NamedTuple):
-    """The row of a task: how its bundles answer.
+    """The row of a task: the loader of its bundles, and their answers.
 
-    load: what answers, from the parts of a bundle; answer: (what answers, texts or images of the
-    command line, config.json, options of `run.pyz`) -> answers; verb: of the command line that
-    asks such a bundle.
+    load: (parts of a bundle) -> the model; answer: (model, texts or images of the command line,
+    config.json, options of `run.pyz`) -> answers; verb: of the command line for such bundles.
     """
 
     load: Callable[[Parts], Model]
@@ -170,11 +169,11 @@ TASKS = {
 
 
 def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
-    """Return texts one after the other as rows of as many as a bundle's model reads of each.
+    """Return texts in order, grouped into rows of as many texts as a bundle's model reads.
 
     Args:
         texts: from a command line.
-        config: of `bundle.read_config`.
+        config: from `bundle.read_config`.
 
     Raises:
         InputError: the last row is not complete.
@@ -185,7 +184,7 @@ def rows_of(texts: Sequence[str], config: dict[str, Any]) -> list[Text]:
     if len(texts) % columns:
         named = f" ({', '.join(config['columns'])})" if config.get("columns") else ""
         raise InputError(
-            f"the model reads {columns} texts of each row{named}; {len(texts)} are given.\n"
+            f"the model reads {columns} texts for each row{named}; {len(texts)} are given.\n"
             '  Give the texts of a row one after the other, "" for an empty one.'
         )
     return [tuple(texts[i : i + columns]) for i in range(0, len(texts), columns)]
@@ -201,6 +200,6 @@ def describe(found: Classification) -> str:
 
 
 def describe_entities(found: Sequence[Entity]) -> str:
-    """Return the marked stretches of a text as one line, such as "PERSON: Ann Lee  97.1 %"."""
+    """Return the spans of a text as one line, such as "PERSON: Ann Lee  97.1 %"."""
     shown = (f"{one.label}: {one.text}  {100 * one.probability:.1f} %" for one in found)
     return ", ".join(shown) or "none"
