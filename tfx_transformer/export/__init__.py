@@ -1,4 +1,4 @@
-"""Trained models to files that run elsewhere, each checked against the model it came from."""
+"""Exports of trained models to files that run elsewhere, each compared with its model."""
 
 from __future__ import annotations
 
@@ -43,21 +43,23 @@ def everything(
     calibration: Sequence = (),
     only_missing: bool | None = None,
 ) -> dict[str, Any]:
-    """Adds SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, of a decoder-only model
-    also `.litertlm`, and verifies them on the first of the given texts or image files: one that
-    does not answer as the model does is removed again. Returns what `verify` returns.
-
-    With image files for `calibration`, of the training set, an image classifier also gets a TFLite
-    file of integers only.
+    """Add SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, for a decoder-only model
+    also `.litertlm`. Verify them on the first of the given texts or image files, remove an export
+    that does not answer as the model does, and return the results of `verify`.
 
     Args:
-        only_missing: leave the exports that the bundle has. None: if some are missing, or they
-            were never verified, as a command that was interrupted leaves them; else all are made
-            anew.
+        path: the bundle's folder.
+        inputs: texts or image files.
+        beams: see `litert`.
+        calibration: image files of the training set, with which an image classifier also gets a
+            TFLite file of integers only.
+        only_missing: True: keep the exports that the bundle has. False: make all of them. None:
+            keep them if some are missing or were never verified, as after an interruption; else
+            make all of them.
 
     Raises:
-        InputError: an export could not be made. It is raised when all others have been made and
-            verified, as is any other error.
+        InputError: an export could not be made. This and any other error is raised after all other
+            exports were made and verified.
     """
     config = bundle.read_config(path)
     if config["task"] not in TASKS:
@@ -89,7 +91,7 @@ def everything(
     if failed:
         reasons = [f"{name}: {error}" for name, error in failed.items()]
         raise InputError(
-            f"{path} holds the trained model, but not all exports:\n  "
+            f"{path} has the trained model, but not all exports:\n  "
             + "\n  ".join(reasons)
             + "\n  The others were verified. Repeat the command to try these again."
         )
@@ -97,10 +99,10 @@ def everything(
 
 
 class _Exports:
-    """The files that a bundle lacks; each is made whether or not another one fails.
+    """The missing exports of a bundle; if one fails, the others are still made.
 
     Attributes:
-        failed: the error of each that could not be made, by its name.
+        failed: the error of each export that could not be made, by its name.
     """
 
     def __init__(
@@ -113,7 +115,7 @@ class _Exports:
         self._has_tried_saved_model = False
 
     def make(self, beams: int, calibration: Sequence) -> None:
-        """Make all of them."""
+        """Make all missing exports."""
         variants = {None: bundle.LITERT["float32"], "int8": bundle.LITERT["int8"]}
         targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
         if targets:
@@ -144,8 +146,8 @@ class _Exports:
 
     @contextlib.contextmanager
     def _trying(self, *names: str) -> Iterator[None]:
-        """Note an error of the block, and leave nothing half-written of these exports; say which
-        are made, and how long after the beginning."""
+        """Record an error of the block and remove the half-written exports, or print the names of
+        the finished ones with the time since the beginning."""
         try:
             yield
             for name in names:

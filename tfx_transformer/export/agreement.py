@@ -1,4 +1,4 @@
-"""Limits of how much an export may differ from the model it was made of."""
+"""Limits of the difference between an export and its model."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tfx_transformer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Limits of the same model: enough equal answers, or numbers that are near enough.
+    """Limits of an export: enough equal answers, or numbers that are close enough.
 
     Attributes:
-        share: least share of equal answers.
-        logits: most that a logit, or a number, may differ, in standard deviations of them all.
-        probability: most that a probability may differ.
-        cosine: least cosine of two vectors.
+        share: smallest share of equal answers.
+        logits: largest difference of a logit, or of a number, in standard deviations of all.
+        probability: largest difference of a probability.
+        cosine: smallest cosine of two vectors.
     """
 
     share: float
@@ -29,17 +29,17 @@ class Limits:
     cosine: float
 
 
-# Garbage differs by several standard deviations. Answers of many tokens may all part somewhere
-# though the logits are near, most of all with 4-bit weights.
+# Garbage differs by several standard deviations. Long answers may all differ at some token although
+# the logits are close, above all with 4-bit weights.
 LIMITS = {
     "float32": Limits(share=0.9, logits=0.05, probability=0.01, cosine=0.999),
     "int8": Limits(share=0.9, logits=1.0, probability=0.2, cosine=0.95),
     "int4": Limits(share=0.75, logits=2.5, probability=0.4, cosine=0.8),
-    # Of integers only: labels count, nothing else.
+    # Integers only: just the labels are compared.
     "full_int8": Limits(share=0.98, logits=0.0, probability=0.0, cosine=1.0),
 }
 
-# What an export is called in results, and its place in a bundle.
+# Name of an export in results -> its name in a bundle.
 FILES = {
     "SavedModel": bundle.SAVED_MODEL,
     **{f"TFLite {variant}": file for variant, file in bundle.LITERT.items()},
@@ -51,8 +51,8 @@ def is_good(result: Mapping[str, Any], variant: str) -> bool:
     """Return True if an export answers as the model does.
 
     Args:
-        result: of `verify`; "error" if the export could not be run.
-        variant: how its weights are stored.
+        result: result of `verify`; has "error" if the export could not be run.
+        variant: number format of its weights.
     """
     if "error" in result:
         return False
@@ -90,10 +90,10 @@ def remove(path: Path, names: Sequence[str]) -> None:
 
 
 def check(results: Mapping[str, Mapping[str, Any]]) -> None:
-    """Refuses results of `verify` with an export that was removed.
+    """Raise if an export was removed in results of `verify`.
 
     Raises:
-        InputError: each is named.
+        InputError: an export was removed; the message names each.
     """
     removed = [f"{name}: {result['summary']}" for name, result in results.items()
                if result.get("removed")]  # fmt: skip

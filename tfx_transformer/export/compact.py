@@ -1,4 +1,4 @@
-"""TFLite files in fewer bytes that compute the same, to the bit."""
+"""Smaller TFLite files that compute the same, to the bit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-# Of tables up to this wide the zero points are left out: 8 bytes of each row's 12 + width.
+# Tables up to this wide get no zero points: these are 8 bytes of each row's 12 + width.
 _NARROW = 128
 
-# Bytes from which data that other data begins with is not stored again.
+# Data of at least so many bytes is not stored again if longer data begins with it.
 _LONG = 1024
 
-# Bytes of data that a file of 2 GiB holds beside its tables.
+# Most bytes of data in a file of 2 GiB, next to its tables.
 _MOST_INSIDE = 2**31 - 2**27
 
 _OPS = schema.BuiltinOperator
 
 
 def unpack(content: bytes) -> Any:
-    """A TFLite file as a tree of objects, an `ai_edge_litert.schema_py_generated.ModelT`."""
+    """Return a TFLite file as a tree of objects: `ai_edge_litert.schema_py_generated.ModelT`."""
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     for buffer in model.buffers:
         if buffer.size:  # data behind the tables, or a place in longer data
@@ -34,12 +34,13 @@ def unpack(content: bytes) -> Any:
 
 
 def compact(model) -> None:
-    """Leaves out what an unpacked file needs not. In small models, weights are the lesser part:
+    """Remove what an unpacked file does not need. In small models, weights are the smaller part:
 
-    Signatures repeat shapes, settings, scales and whole operations of each other; every string,
-    vector and table is written once and pointed to. Names of a hundred bytes, several hundred to a
-    signature, are dropped but for inputs and outputs. Position signals of short signatures are the
-    beginning of those of long ones. Rows of int8 tables have zero points: see `_look_scales_up`.
+    Signatures repeat each other's shapes, settings, scales and whole operations; each string,
+    vector and table is written once and pointed to. Names of a hundred bytes, several hundred in a
+    signature, are dropped except for inputs and outputs. Position signals of short signatures are
+    the beginning of those of long ones. Rows of int8 tables have zero points: see
+    `_look_scales_up`.
     """
     for graph in model.subgraphs:
         outer = {*graph.inputs, *graph.outputs}
@@ -75,10 +76,10 @@ def without_signatures(content: bytes, names: Collection[str]) -> bytes:
 
 
 def _look_scales_up(model) -> None:
-    """Turns table[ids], of an int8 table with a scale a row, into table'[ids] * scales[ids].
+    """Turn table[ids], of an int8 table with one scale per row, into table'[ids] * scales[ids].
 
-    table' is the same numbers with the one scale 1. Of a tensor with a scale a row readers demand a
-    zero point a row, 8 bytes each; `scales` is plain data.
+    table' has the same numbers with the single scale 1. A tensor with one scale per row must also
+    have one zero point per row, 8 bytes each; `scales` is plain data.
     """
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     if _OPS.EMBEDDING_LOOKUP not in codes:
@@ -106,7 +107,8 @@ def _look_scales_up(model) -> None:
 
 
 def _narrow_tables(model, lookup: int) -> dict[int, np.ndarray]:
-    """Buffers that are narrow int8 tables, and nothing but looked up: float32 scales (rows,)."""
+    """Return the scales, float32 (rows,), of each buffer that is a narrow int8 table and is only
+    used in look-ups."""
     found, others = {}, set()
     for graph in model.subgraphs:
         for operator in graph.operators:
@@ -130,9 +132,13 @@ def _is_narrow(table) -> bool:
 
 
 def _by_scales(model, graph, lookup, scales: int) -> list:
-    """The operations in the place of a look-up: that of the numbers, that of the rows' scales, in a
-    buffer, and the product. GPUs read int8 rows by GATHER; by EMBEDDING_LOOKUP they answer garbage
-    where the table has one scale."""
+    """Return the operations that replace a look-up: the look-ups of the numbers and of the rows'
+    scales, and their product. GPUs read int8 rows by GATHER; with EMBEDDING_LOOKUP they compute
+    garbage if the table has a single scale.
+
+    Args:
+        scales: number of the buffer with the rows' scales.
+    """
     ids, table = lookup.inputs
     (result,) = lookup.outputs
     (count,), (rows, width) = graph.tensors[ids].shape, graph.tensors[table].shape
@@ -166,18 +172,18 @@ def _by_scales(model, graph, lookup, scales: int) -> list:
 
 
 def operation(model, code: int, version: int = 1) -> int:
-    """The number by which operators of a kind (a `BuiltinOperator`) name it, added if it is new."""
+    """Return the index of a `BuiltinOperator` in the model's operator codes; add it if missing."""
     for index, entry in enumerate(model.operatorCodes):
         if max(entry.builtinCode, entry.deprecatedBuiltinCode) == code:
             entry.version = max(entry.version, version)
             return index
-    # The older field holds what fits into a byte.
+    # The older field is one byte.
     model.operatorCodes.append(schema.OperatorCodeT(min(code, 127), None, version, code))
     return len(model.operatorCodes) - 1
 
 
 def _share_buffers(model) -> None:
-    """Leaves one buffer of each content, the empty one first."""
+    """Keep one buffer of each content, the empty one first."""
     places: dict[tuple[str, bytes], int] = {}
     numbers, kept = [], []
     for buffer in model.buffers:
@@ -196,10 +202,11 @@ def _share_buffers(model) -> None:
 
 
 def pack(model) -> bytes:
-    """The file of an unpacked model.
+    """Return an unpacked model as a file.
 
-    Data that other data begins with is given by its place there, known when all the rest is packed;
-    so is the data of a model that is too large for places of 32 bits, which follows the tables.
+    Data that is the beginning of longer data is given by its place in the file, which is known
+    after everything else is packed. If a model is too large for 32-bit offsets, its data is behind
+    the tables and given in the same way.
     """
     if sum(np.size(buffer.data) for buffer in model.buffers) > _MOST_INSIDE:
         return _pack_outside(model)
@@ -213,14 +220,15 @@ def pack(model) -> bytes:
 
 
 def _set_aside(buffer, placeholder: int) -> np.ndarray:
-    """Takes the data out of a buffer: not yet its place, but as many bytes, and no two alike."""
+    """Take the data out of a buffer. The placeholder of its place is packed into as many bytes as
+    the place will be, and differs for each buffer, so that none are shared."""
     data = buffer.data
     buffer.offset, buffer.size, buffer.data = placeholder, len(data), None
     return data
 
 
 def _pack_outside(model) -> bytes:
-    """The tables, then the data of all larger buffers, each at a multiple of 16."""
+    """Return the tables, then the data of all larger buffers, each at a multiple of 16 bytes."""
     data = {
         number: _set_aside(buffer, 2 + number)
         for number, buffer in enumerate(model.buffers)
@@ -239,7 +247,7 @@ def _pack_outside(model) -> bytes:
 
 
 def _longer(buffers) -> dict[int, int]:
-    """Of buffers with long data: one that begins with all of it and has more."""
+    """Return, for each buffer whose long data is the beginning of longer data, the longer one."""
     alike: dict[bytes, list[int]] = {}
     for number, buffer in enumerate(buffers):
         if np.size(buffer.data) >= _LONG:
@@ -271,7 +279,7 @@ class _SharingBuilder(flatbuffers.Builder):
         self._targets = {}
 
     def place(self, vector) -> int:
-        """Return where in the file the numbers of a vector begin."""
+        """Return the place in the file where the numbers of a vector begin."""
         return len(self.Output()) - self._written[_key(vector)] + 4
 
     def CreateString(self, s, *options):
@@ -287,7 +295,7 @@ class _SharingBuilder(flatbuffers.Builder):
         return self._written[_key(x)]
 
     def _create(self, data):
-        """Bytes at a multiple of 16, as the converter writes them."""
+        """Write bytes at a multiple of 16, as the converter does."""
         self.StartVector(1, data.size, 16)
         self.head -= data.size
         self.Bytes[self.head : self.head + data.size] = data.tobytes()
@@ -303,12 +311,12 @@ class _SharingBuilder(flatbuffers.Builder):
             self._targets[o] = x
 
     def EndObject(self):
-        """Ends a table; one equal to an earlier one is taken back."""
+        """End a table; remove it again if it equals an earlier one."""
         here, end = self.Offset(), len(self.Bytes) - self.objectEnd
-        # Fields that are not written have the place None, the last one written has 0.
+        # Fields that are not written have the place None; the last written field has 0.
         places = tuple(here - field if field else None for field in self.current_vtable or ())
         fields = self.Bytes[self.head : end]
-        for slot in self._targets:  # pointers are relative to where they stand
+        for slot in self._targets:  # pointers are relative to their own place
             fields[places[slot] : places[slot] + 4] = bytes(4)
         key = (places, tuple(self._targets.items()), bytes(fields))
         if key in self._written:
@@ -319,6 +327,6 @@ class _SharingBuilder(flatbuffers.Builder):
 
 
 def _key(vector: np.ndarray) -> tuple[str, bytes]:
-    """The type of numbers, and the bytes, or a sum of many."""
+    """Return the type and size of a vector, and its bytes, or their hash if there are many."""
     data = vector.tobytes() if vector.nbytes < _LONG else hashlib.sha256(vector).digest()
     return f"{vector.dtype.str} {vector.nbytes}", data

@@ -1,5 +1,5 @@
-"""The process that compares a TFLite file on a GPU with itself on the CPU: reads one JSON request
-from standard input and writes one JSON answer. LiteRT says the rest on standard error."""
+"""The process that compares a TFLite file on a GPU with the same file on the CPU: it reads a JSON
+request from standard input and writes a JSON answer. LiteRT logs to standard error."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from ai_edge_litert.compiled_model import CompiledModel
 from ai_edge_litert.hardware_accelerator import HardwareAccelerator
 from ai_edge_litert.options import Options
 
-# Of a prompt, a cache or a text: how many tokens are there.
+# Tokens of a prompt, a cache or a text.
 _TOKENS = 5
 
 
@@ -34,7 +34,7 @@ def main() -> None:
 
 
 def operations(file: str) -> int:
-    """Return how many all signatures have together."""
+    """Return the number of operations of all signatures together."""
     with open(file, "rb") as stream:
         model = schema.Model.GetRootAs(stream.read(), 0)
     graphs = (model.Subgraphs(index) for index in range(model.SubgraphsLength()))
@@ -42,14 +42,15 @@ def operations(file: str) -> int:
 
 
 def difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """The largest, relative to the standard deviation of ours; huge if one is not a number."""
+    """Return the largest difference, in standard deviations of ours; 1e9 if theirs has a number
+    that is not finite."""
     if not np.isfinite(theirs).all():
         return 1e9
     return float(np.abs(ours - theirs).max() / max(ours.std(), 1e-3))
 
 
 def run(model, signature: str, request: dict) -> list[np.ndarray]:
-    """All outputs, for inputs at random that are the same each time."""
+    """Return all outputs of a signature for random inputs, the same each time."""
     random, inputs, outputs = np.random.default_rng(0), {}, {}
     for name, details in sorted(model.get_input_tensor_details(signature).items()):
         inputs[name] = model.create_input_buffer_by_name(signature, name)
@@ -62,7 +63,7 @@ def run(model, signature: str, request: dict) -> list[np.ndarray]:
 
 
 def values(name: str, details: dict, random, request: dict) -> np.ndarray:
-    """An input such as generation gives: token ids, positions, caches, images."""
+    """Return an input as generation makes it: token ids, positions, caches or images."""
     shape = tuple(details["shape"])
     if "tokens" in name or "token_ids" in name:
         ids = random.integers(0, request["vocabulary_size"], shape).astype("int32")
@@ -72,7 +73,7 @@ def values(name: str, details: dict, random, request: dict) -> np.ndarray:
         return random.uniform(0, 255, shape).astype("float32")
     if name == "rows":  # each beam continues another one
         return np.arange(shape[0], dtype="int32")[::-1].copy()
-    if name == "input_pos":  # one after the other in a prefill; of many texts each its own
+    if name == "input_pos":  # consecutive in a prefill, one for each text in a decode step
         start = _TOKENS if shape[0] + _TOKENS < request["context"] else 0
         return start + np.arange(shape[0], dtype="int32")
     if np.issubdtype(details["dtype"], np.integer):

@@ -1,4 +1,4 @@
-"""The process of `converter.Converter`: reads a JSON request a line, answers each with "done"."""
+"""The process of `converter.Converter`: it reads JSON requests, one a line, and answers "done"."""
 
 import ctypes
 import json
@@ -13,8 +13,8 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Convert what standard input asks for. What libraries print goes to standard error."""
-    if sys.platform == "linux":  # nobody waits for the files of a process that was killed
+    """Convert the files that standard input requests. Libraries print to standard error."""
+    if sys.platform == "linux":  # end with the parent, which may be killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -45,7 +45,7 @@ def write_file(request: dict) -> None:
 
 
 def in_four_bits(content: bytes) -> bytes:
-    """A float32 TFLite file with every weight matrix in 4 bits, 32 numbers of a row to a scale."""
+    """Return a float32 TFLite file with all weight matrices in 4 bits, one scale for 32 numbers."""
     from litert_quantizer import quantizer, recipe
 
     return quantizer.Quantizer(content, recipe.dynamic_wi4b32_afp32()).quantize().quantized_model

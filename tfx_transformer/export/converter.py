@@ -1,4 +1,4 @@
-"""One process that converts SavedModels to TFLite files, however many there are."""
+"""One process that converts any number of SavedModels to TFLite files."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-# Characters of the converter's log that an error shows.
+# An error shows the last so many characters of the converter's log.
 _LOG = 2000
 
 
 class Converter:
     """A process that runs LiteRT's converter, which leaks memory and prints from C++.
 
-    It starts when it is made, so that TensorFlow is imported there while this process traces the
-    model; it converts one file after the other.
+    The process starts at once, so that it imports TensorFlow while this process traces the model;
+    it converts one file after the other.
 
         with Converter() as converter:
             converter.submit(request)
@@ -38,7 +38,7 @@ class Converter:
         self._waiting = 0
 
     def submit(self, request: dict[str, Any]) -> None:
-        """Ask for one file.
+        """Request the conversion of one file.
 
         Args:
             request: "saved_model", its folder; "names" of the signatures; "path" of the file to
@@ -50,10 +50,10 @@ class Converter:
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # `wait` says why
+            pass  # `wait` raises the cause
 
     def wait(self) -> None:
-        """Wait until all files are written that were asked for.
+        """Wait until all requested files are written.
 
         Raises:
             RuntimeError: a conversion failed; the message has the end of the converter's log.
@@ -70,7 +70,7 @@ class Converter:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._waiting:  # an error came first: nobody wants the files
+        if self._waiting:  # after an error, nobody waits for the files
             self._process.kill()
         self._process.stdin.close()
         self._process.wait()

@@ -20,7 +20,8 @@ from tfx_transformer.models.decoding import generate
 
 
 def generator_serving(model, tokenizer, config: dict):
-    """The endpoint of a model that writes, as `serving.classifier_serving`."""
+    """Return the endpoint of a model that writes, in the form of `serving.classifier_serving`:
+    `texts` string (batch,) -> "texts" string (batch,)."""
     if not tokenizer.is_plain:
         return _id_serving(model)
     settings = model.config
@@ -37,8 +38,8 @@ def generator_serving(model, tokenizer, config: dict):
 
 
 def _id_serving(model):
-    """The endpoint of a model whose texts become ids outside: `token_ids` int32 (batch, length),
-    filled up with padding, and `lengths` int32 (batch,) -> `token_ids` int32 (batch, limit), the
+    """Return the endpoint of a model whose texts are tokenized outside: `token_ids` int32
+    (batch, length), padded, and `lengths` int32 (batch,) -> `token_ids` int32 (batch, limit), the
     greedy answers."""
 
     def serve(token_ids, lengths):
@@ -49,13 +50,13 @@ def _id_serving(model):
 
 
 def _greedy(model, token_ids, lengths):
-    """int32 (batch, limit): the answers to prompts of these lengths."""
+    """Return the greedy answers to prompts of these lengths, int32 (batch, limit)."""
     limits = tf.zeros_like(lengths) + model.room(lengths)
-    # Without any text there is no longest answer either.
+    # An empty batch has no longest answer.
     longest = tf.maximum(tf.reduce_max(limits), 1)
     unused = tf.zeros([longest, tf.shape(lengths)[0]])
     rows = generate(model, token_ids, lengths, unused, GenerationOptions())
-    # A long prompt leaves less room than its neighbours have.
+    # A long prompt leaves less room for its answer than the others.
     beyond = tf.range(tf.shape(rows)[1]) >= limits[:, None]
     return tf.where(beyond, model.config.padding_id, rows)
 
@@ -63,15 +64,15 @@ def _greedy(model, token_ids, lengths):
 def _prompts(
     preprocessor: Preprocessor, context: int
 ) -> Callable[[tf.RaggedTensor], tf.RaggedTensor]:
-    """Return what `preprocessor.encode` does, for ids in the graph: cut to fit, and framed.
+    """Return `preprocessor.encode` as a function of ids in the graph, which cuts and frames them.
 
     Raises:
-        InputError: a chat template that does more than frame a message.
+        InputError: the chat template does more than put tokens before and after a message.
     """
     if isinstance(preprocessor, ContinuationPreprocessor):
 
         def continuation(ids):
-            # One slot is for the answer. What follows depends most on the end of a text.
+            # One slot is for the answer. The end of a text is kept: the answer depends most on it.
             ids = ids[:, -(context - 1) :]
             empty = ids.row_lengths()[:, None] == 0
             ends = tf.fill([ids.nrows(), 1], preprocessor.end_id)
@@ -83,15 +84,15 @@ def _prompts(
         context - before.shape[0] - after.shape[0] - isinstance(preprocessor, ChatPreprocessor)
     )
 
-    def framed(ids):
+    def frame(ids):
         sides = [tf.tile([side], [ids.nrows(), 1]) for side in (before, after)]
         return tf.concat([sides[0], ids[:, :longest], sides[1]], axis=1)
 
-    return framed
+    return frame
 
 
 def _frame(preprocessor: Preprocessor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The ids before and after those of the text in every prompt."""
+    """Return the ids before and after those of the text in every prompt."""
     probes = ("a", "b")
     a, b = (preprocessor.encode(probe) for probe in probes)
     place = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), len(a))

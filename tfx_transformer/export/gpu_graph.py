@@ -1,10 +1,10 @@
-"""TFLite graphs in a form that LiteRT's GPU delegates compute rightly, and as a whole.
+"""TFLite graphs in a form that LiteRT's GPU delegates compute correctly, and completely.
 
-A delegate lays every tensor out as (batch, height, width, channels) and takes the first axis for
-the batch, whatever the rank: (16, 48) is sixteen examples, (1, 16, 48) is one of width 16. Where
-tensors of different ranks meet it broadcasts along the wrong axis, constants have no batch, and one
-memory does not serve a batch of queries: it answers garbage, without a word. What it cannot run at
-all goes to the CPU and back, which costs more than the operation.
+A delegate lays out every tensor as (batch, height, width, channels) and takes the first axis as
+the batch, whatever the rank: (16, 48) is sixteen examples, (1, 16, 48) is one of width 16. It
+broadcasts tensors of different ranks along the wrong axis, ignores the batch of constants, and does
+not multiply one matrix with a batch of others: it computes garbage without an error. Operations
+that it does not have run on the CPU, and copying costs more than the operation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tfx_transformer.export.compact import operation
 _OPS = schema.BuiltinOperator
 _NAMES = {code: name for name, code in vars(_OPS).items() if isinstance(code, int)}
 
-# Operations that broadcast all their inputs against each other.
+# Operations that broadcast their inputs.
 _BROADCASTING = {
     getattr(_OPS, name)
     for name in (
@@ -48,7 +48,7 @@ _BROADCASTING = {
 
 
 def problems(model) -> list[str]:
-    """Return what a GPU would compute wrongly, or leave to the CPU, in an unpacked TFLite file.
+    """Return the faults of an unpacked TFLite file: what a GPU computes wrongly or not at all.
 
     Args:
         model: `ai_edge_litert.schema_py_generated.ModelT`.
@@ -68,7 +68,7 @@ def problems(model) -> list[str]:
 
 
 def _fault(model, graph, operator) -> str | None:
-    """Return what is wrong with an operation, None if nothing is."""
+    """Return the fault of an operation, or None."""
     code = _code(model, operator)
     name = _NAMES[code]
     inputs = [index for index in operator.inputs if index >= 0]
@@ -112,12 +112,12 @@ def _broadcasting_fault(model, graph, inputs, name: str) -> str | None:
 
 
 def adapt(model) -> None:
-    """Rewrites an unpacked TFLite file so that `problems` finds less; it computes the same.
+    """Rewrite an unpacked TFLite file so that `problems` finds fewer faults; it computes the same.
 
-    Constants and results get axes of 1 in front until the ranks of what meets are equal and no
-    constant has a batch. Slices that drop axes, look-ups at a matrix of indices, padding of
-    matrices and products of many with one are made of a reshaping and what the delegates know.
-    Reshapings that follow each other become one, and slices of a whole none.
+    Constants and results get axes of 1 in front until the inputs of an operation have equal ranks
+    and no constant has a batch. Slices that drop axes, look-ups at a matrix of indices, padding of
+    matrices and products of many matrices with one become reshapings and operations of the
+    delegates. Consecutive reshapings become one, and slices of a whole tensor are removed.
 
     Args:
         model: `ai_edge_litert.schema_py_generated.ModelT`.
@@ -128,9 +128,9 @@ def adapt(model) -> None:
 
 
 def _tidy(model, graph) -> None:
-    """Takes operations out that change nothing, or that nothing reads."""
+    """Remove operations that change nothing, and reshapings that nothing reads."""
     outputs = {int(index) for index in graph.outputs}
-    sources: dict[int, int] = {}  # of the result of a reshaping: what it reshapes
+    sources: dict[int, int] = {}  # result of a reshaping -> its input
     equal: dict[int, int] = {}
     kept = []
     for operator in graph.operators:
@@ -152,7 +152,7 @@ def _tidy(model, graph) -> None:
 
 
 def _changes_nothing(model, graph, operator) -> bool:
-    """Return True for a reshaping to the shape that is there, or a slice of the whole."""
+    """Return True for a reshaping to the same shape, or a slice of the whole tensor."""
     code = _code(model, operator)
     if code == _OPS.STRIDED_SLICE:
         strides = _integers(model, graph, operator.inputs[3])
@@ -174,13 +174,13 @@ def _shape(graph, index: int) -> tuple[int, ...]:
 
 
 def _data(model, graph, index: int) -> np.ndarray | None:
-    """The bytes of a constant, None of what is computed."""
+    """Return the bytes of a constant, None for a computed tensor."""
     data = model.buffers[graph.tensors[index].buffer].data
     return None if data is None or not len(data) else np.asarray(data, np.uint8)
 
 
 def _integers(model, graph, index: int) -> np.ndarray | None:
-    """The numbers of an int32 constant."""
+    """Return the numbers of an int32 constant, None for a computed tensor."""
     data = _data(model, graph, index)
     return None if data is None else data.view("int32").reshape(_shape(graph, index))
 
@@ -231,7 +231,7 @@ class _Rewriting:
         if not dropped or options.newAxisMask or options.ellipsisMask or begin is None:
             self.operators.append(operator)
             return
-        # An axis that is dropped is read at `begin`, whatever `end` says.
+        # A dropped axis is read at `begin`, whatever `end` is.
         end = end.copy()
         end[dropped] = begin[dropped] + 1
         end[dropped] += np.where(end[dropped] == 0, np.array(shape)[dropped], 0)  # after -1
@@ -264,7 +264,7 @@ class _Rewriting:
         self._write(operator, (1,) * axes + _shape(self.graph, operator.outputs[0]))
 
     def _multiply(self, operator) -> None:
-        """(rows, heads, n, k) by (1, heads, k, m): the rows are laid along n."""
+        """Multiply (rows, heads, n, k) by (1, heads, k, m), with the rows laid along n."""
         left, right = (_shape(self.graph, index) for index in operator.inputs)
         options = operator.builtinOptions
         if left[:-2] == right[:-2] or len(left) != 4 or right[0] != 1 or options.adjX:
@@ -281,7 +281,7 @@ class _Rewriting:
         self._transpose(self._reshape(product, (heads, rows, count, last)), (1, 0, 2, 3), result)
 
     def _write(self, operator, shape: tuple[int, ...]) -> None:
-        """Adds an operation whose result has this shape now, and what makes the old of it."""
+        """Add an operation whose result has this new shape, and a reshaping to the old one."""
         (result,) = operator.outputs
         if _shape(self.graph, result) == shape:
             self.operators.append(operator)
@@ -292,7 +292,7 @@ class _Rewriting:
         self._write_reshape(between, result)
 
     def _reshape(self, index: int, shape: tuple[int, ...]) -> int:
-        """A tensor with the same numbers in another shape; constants are not stored again."""
+        """Return a tensor with the same numbers in another shape; constants are not copied."""
         index = int(index)
         if _shape(self.graph, index) == shape:
             return index
@@ -308,7 +308,7 @@ class _Rewriting:
     def _write_reshape(self, source: int, result: int) -> None:
         shape = np.array(_shape(self.graph, result), "int32")
         inputs = [source]
-        if len(shape):  # an empty constant would count as a shape that is not known yet
+        if len(shape):  # an empty constant would be read as an unknown shape
             inputs.append(self._new_constant(shape))
         options = schema.BuiltinOptions.ReshapeOptions, schema.ReshapeOptionsT(shape)
         self._add(_OPS.RESHAPE, inputs, result, options)

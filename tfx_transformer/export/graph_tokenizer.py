@@ -11,7 +11,7 @@ import tiktoken
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
-# Follows every piece. No UTF-8 text holds this byte, so splitting there cuts nothing else.
+# Follows every piece. UTF-8 does not have this byte, so splitting at it cuts nothing else.
 _SEPARATOR = b"\xff"
 
 
@@ -20,18 +20,18 @@ class GraphTokenizer(tf.Module):
 
     Texts are cut into pieces, equal pieces of the whole batch are encoded once, and one loop merges
     all of them: each turn joins, in every piece, the neighbours that make the token of the lowest
-    id. The ids are those of `tiktoken`; the turns are as many as the piece that needs the most has
-    different merges.
+    id. The ids are those of `tiktoken`. The number of turns is the largest number of different
+    merges in a piece.
 
-    Works eagerly and inside `tf.function`. Saved as it is, or as part of the `tf.Module` or Keras
-    model that holds it as an attribute; a `keras.export.ExportArchive` must `track` it.
+    It works eagerly and in `tf.function`. It can be saved by itself, or as an attribute of a
+    `tf.Module` or Keras model; a `keras.export.ExportArchive` must `track` it.
 
     Args:
-        tokenizer: gives tokens, special tokens and split pattern.
+        tokenizer: has the tokens, special tokens and split pattern.
 
     Raises:
-        InputError: it is not a byte-level BPE; the split pattern means something else, or
-            nothing, to TensorFlow; or the ids do not follow the merges.
+        InputError: it is not a byte-level BPE; TensorFlow does not support the split pattern, or
+            reads it in another way; or the ids do not follow the merges.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -48,11 +48,11 @@ class GraphTokenizer(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def encode(self, texts: tf.Tensor) -> tf.RaggedTensor:
-        """Ids of texts, without start or end: `Tokenizer.encode` of each.
+        """Return the ids of texts, without start or end: `Tokenizer.encode` of each.
 
         Args:
-            texts: string (batch,), UTF-8. Bytes that are no UTF-8 count as U+FFFD, as many of them
-                as `bytes.decode(errors="replace")` makes.
+            texts: string (batch,), UTF-8. Invalid bytes are read as U+FFFD, as many of them as
+                `bytes.decode(errors="replace")` makes.
 
         Returns: int32 (batch, None).
         """
@@ -74,12 +74,12 @@ class GraphTokenizer(tf.Module):
         return starts.with_values(pieces.with_values(tf.cast(ids, tf.int32))).merge_dims(1, 3)
 
     def decode(self, token_ids: tf.Tensor) -> tf.Tensor:
-        """Texts of ids: `Tokenizer.decode` of each row.
+        """Return the texts of ids: `Tokenizer.decode` of each row.
 
         Args:
             token_ids: int (batch, length). Special ids (padding, start, end, …) are left out.
 
-        Returns: string (batch,), UTF-8. Bytes that are no UTF-8 become U+FFFD, as many of them as
+        Returns: string (batch,), UTF-8. Invalid bytes become U+FFFD, as many of them as
             `bytes.decode(errors="replace")` makes.
 
         Raises:
@@ -90,7 +90,7 @@ class GraphTokenizer(tf.Module):
 
     def _encode_pieces(self, pieces: tf.Tensor) -> tf.RaggedTensor:
         """string (pieces,) -> int64 (pieces, None)."""
-        # A piece that is a token needs no merge: it enters the loop as one byte that is that token.
+        # A piece that is a token needs no merge: it enters the loop as one byte with that id.
         whole = self._whole.lookup(pieces)
         unknown = whole == self._size
         spelled = tf.where(unknown, pieces, "?")
@@ -114,7 +114,7 @@ class GraphTokenizer(tf.Module):
         )
 
     def _pairs(self, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-        """int64 (n,): the token that ids i and i + 1 make together, `_size` if they make none."""
+        """Return the token that ids i and i + 1 make together, int64 (n,); `_size` if none."""
         keys = tf.where(rows[:-1] == rows[1:], ids[:-1] * self._size + ids[1:], -1)
         last = tf.constant([self._size], tf.int64)
         return tf.concat([self._merged.lookup(keys), last], axis=0)[: tf.size(ids)]
@@ -122,12 +122,12 @@ class GraphTokenizer(tf.Module):
     def _merge(
         self, ids: tf.Tensor, rows: tf.Tensor, merged: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """One turn: in every row, joins the pairs whose token has the lowest id, from the left."""
+        """Join, in every row, the pairs whose token has the lowest id, from the left."""
         positions = tf.range(tf.size(ids))
         lowest = tf.math.segment_min(merged, rows)
         joins = (merged == tf.gather(lowest, rows)) & (merged < self._size)
-        # In a run of overlapping pairs (a a a a) the first takes its neighbour, and so every other
-        # one counts: those an odd number of places after the last position that is no such pair.
+        # In a run of overlapping pairs (a a a a) every other pair joins: those an odd number of
+        # places after the last position that is not such a pair.
         breaks = tf.concat([[-1], tf.boolean_mask(positions, ~joins)], axis=0)
         before = tf.gather(breaks, tf.cumsum(tf.cast(~joins, tf.int32)))
         joins &= (positions - before) % 2 == 1
@@ -139,7 +139,7 @@ class GraphTokenizer(tf.Module):
 
 
 def _check_plain(tokenizer: Tokenizer) -> None:
-    """Refuses what is more than pieces and merges: the graph does nothing else."""
+    """Raise if a tokenizer does more than split and merge, which is all that the graph does."""
     if not tokenizer.is_plain:
         raise InputError(
             "the tokenizer of this checkpoint does not work inside a SavedModel: there, texts are\n"
@@ -148,13 +148,13 @@ def _check_plain(tokenizer: Tokenizer) -> None:
 
 
 def _pair_ids(tokenizer: Tokenizer) -> dict[int, int]:
-    """Pairs of ids, packed into one number, to the id that they merge into.
+    """Return {pair of ids, packed into one number: the id that they merge into}.
 
-    Every token has one pair, although its bytes may be cut elsewhere into two tokens as well:
-    `merges` makes sure that each token is reached from its bytes by merges of lower ids. The bytes
-    of a token, wherever they stand together in a text with no merge across their ends, go through
-    these same merges; so no other pair can ever make it. For the same reason a merge never offers
-    a pair of a lower id, and all merges of one id can be done at once.
+    Every token has one pair, although its bytes could also be cut elsewhere into two tokens:
+    `merges` makes sure that each token is reached from its bytes by merges of lower ids. Wherever
+    a text has the bytes of a token with no merge across their ends, they go through these same
+    merges, so no other pair can make the token. For the same reason a merge never makes a pair of
+    a lower id possible, and all merges of one id can be done at once.
     """
     ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
     try:
@@ -174,10 +174,10 @@ def _table(entries: dict, key_dtype: tf.DType, default: int) -> tf.lookup.Static
 
 
 def _re2_pattern(pattern: str) -> str:
-    """The pattern with each `\\p{…}` written out as the characters it matches in tiktoken.
+    """Return the pattern with each `\\p{…}` written out as the characters it matches in tiktoken.
 
-    The two regular expression engines carry tables of different Unicode versions: thousands of
-    letters of Unicode 16 are none to TensorFlow, and would split elsewhere.
+    The two regular expression engines have tables of different Unicode versions: TensorFlow does
+    not know thousands of letters of Unicode 16, and would split elsewhere.
     """
     escapes = set(re.findall(r"\\(.)", pattern, re.DOTALL))
     strange = {f"\\{escape}" for escape in escapes if escape.isalnum() and escape not in "pnrt"}
@@ -196,7 +196,8 @@ def _re2_pattern(pattern: str) -> str:
 
 
 def _write_out(match: re.Match) -> str:
-    """For re.sub: bare ranges in a bracket, and a bracket of ranges for a class on its own."""
+    """Return the replacement for `re.sub`: ranges for a class in a bracket, and a bracket of ranges
+    for a class by itself."""
     found = match[0]
     if found.startswith("["):
         return re.sub(r"\\p\{\w+\}", lambda inner: _ranges(inner[0]), found)
@@ -205,11 +206,11 @@ def _write_out(match: re.Match) -> str:
 
 @functools.cache
 def _ranges(unicode_class: str) -> str:
-    """Return what tiktoken matches by a class such as `\\p{L}`, as the ranges of a bracket
-    expression."""
+    """Return the characters that tiktoken matches by a class such as `\\p{L}`, as ranges of a
+    bracket expression."""
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ranks = {bytes([byte]): byte for byte in range(256)}
-    # tiktoken drops what its pattern does not match.
+    # tiktoken drops characters that its pattern does not match.
     only = tiktoken.Encoding(
         "characters", pat_str=unicode_class, mergeable_ranks=ranks, special_tokens={}
     )

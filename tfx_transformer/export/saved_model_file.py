@@ -1,8 +1,8 @@
-"""SavedModels from anywhere: a SavedModel is a program, so what it could do is checked before it is
-loaded.
+"""SavedModels, which may come from anywhere: a SavedModel is a program, so its operations are
+checked before it is loaded.
 
-TensorFlow runs whatever operations are in the graph, and some read or write files, start Python or
-talk to other machines. Ours compute tensors from tensors, and hold nothing else.
+TensorFlow runs all operations in the graph, and some read or write files, start Python or talk to
+other machines. Ours only compute tensors from tensors.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from tfx_transformer.errors import InputError
 
 GRAPH = "saved_model.pb"
 
-# What is computed, and the structure around it: calls, branches, loops, tables that are held in
-# memory. Anything else is refused, whatever it does.
+# Operations that compute, and the structure around them: calls, branches, loops, tables in memory.
+# All others are refused, whatever they do.
 _NAMES = """
 Abs Acos Add AddN AddV2 All Any ArgMax ArgMin AsString Asin Assert AssignVariableOp Atan AvgPool
 BatchMatMul BatchMatMulV2 BatchMatMulV3 BatchToSpaceND BiasAdd Bitcast BitwiseAnd BitwiseOr
@@ -60,11 +60,11 @@ ZerosLike
 """
 _OPERATIONS = frozenset(_NAMES.split())
 
-# What saves and restores the variables, in functions that nothing else calls. Loading brings its
-# own.
+# Operations that save and restore the variables, in functions that nothing else calls. TensorFlow
+# loads the variables with functions of its own.
 _SAVING = frozenset({"MergeV2Checkpoints", "RestoreV2", "SaveV2", "ShardedFilename"})
 
-# Objects that TensorFlow makes of a SavedModel; other names would make other Python objects.
+# Python objects that TensorFlow may make of a SavedModel; other names would make other objects.
 _OBJECTS = frozenset(
     {
         "_generic_user_object",
@@ -79,11 +79,11 @@ _OBJECTS = frozenset(
 def add_endpoint(archive: Any, name: str, function: Callable, specs: Sequence) -> None:
     """Add a function to a `keras.export.ExportArchive`.
 
-    TensorFlow traces an endpoint once more while it saves it. The endpoint only calls the function,
+    TensorFlow traces an endpoint again while it saves it. The endpoint only calls the function,
     which is traced once, here.
 
     Args:
-        specs: `tf.TensorSpec`, or dictionaries of them: the arguments.
+        specs: the arguments as `tf.TensorSpec`, or dictionaries of them.
     """
     graph = tf.function(function, autograph=False).get_concrete_function(*specs)
 
@@ -95,12 +95,11 @@ def add_endpoint(archive: Any, name: str, function: Callable, specs: Sequence) -
 
 
 def write(archive: Any, folder: str | os.PathLike) -> None:
-    """Write a `keras.export.ExportArchive` as a SavedModel. What Keras prints goes to standard
-    error.
+    """Write a `keras.export.ExportArchive` as a SavedModel. Keras prints to standard error.
 
     Args:
-        folder: to make, in an unfinished bundle. TensorFlow's AutoGraph writes temporary files;
-            beside it they go when that bundle goes, even if the process is killed.
+        folder: the new folder, in an unfinished bundle. AutoGraph's temporary files are written
+            next to it, so that they are removed with that bundle even if the process is killed.
     """
     usual = tempfile.tempdir
     with (
@@ -115,7 +114,7 @@ def write(archive: Any, folder: str | os.PathLike) -> None:
 
 
 def load(folder: Path):
-    """The SavedModel in a folder, checked; it answers by `serve`.
+    """Return the SavedModel in a folder, checked; its `serve` answers.
 
     Raises:
         InputError: see `check`; or TensorFlow cannot load it.
@@ -133,14 +132,14 @@ def load(folder: Path):
 
 
 def check(folder: Path) -> None:
-    """Refuses a SavedModel that holds anything but what our exports compute with.
+    """Raise if a SavedModel has anything that our exports do not have.
 
     Args:
-        folder: of `saved_model.pb`.
+        folder: folder of `saved_model.pb`.
 
     Raises:
-        InputError: it cannot be read, or holds operations, files or objects of another kind; they
-            are named.
+        InputError: it cannot be read, or has operations, files or objects of another kind; the
+            message names them.
     """
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
@@ -182,7 +181,7 @@ def _check_operations(folder: Path, nodes, allowed: frozenset[str]) -> None:
 
 
 def _reachable_functions(functions, objects) -> set[str]:
-    """Names of the functions that a loaded model can run."""
+    """Return the names of the functions that a loaded model can run."""
     waiting = [*objects.concrete_functions]
     for node in objects.nodes:
         waiting += node.function.concrete_functions
@@ -197,7 +196,7 @@ def _reachable_functions(functions, objects) -> set[str]:
 
 
 def _functions_called(node) -> Iterator[str]:
-    """Names of the functions in an operation's attributes."""
+    """Yield the names of the functions in an operation's attributes."""
     yield node.op
     for value in node.attr.values():
         yield value.func.name

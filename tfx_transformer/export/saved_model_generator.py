@@ -36,7 +36,7 @@ class SavedModelGenerator:
         batch_size: most texts that run together.
 
     Raises:
-        InputError: the bundle holds no SavedModel, or one that must not be run: see
+        InputError: the bundle has no SavedModel, or one that must not be run: see
             `saved_model_file.check`.
     """
 
@@ -59,12 +59,12 @@ class SavedModelGenerator:
     def generate(
         self, texts: Prompt | Sequence[Prompt], truncate: bool = True, **options
     ) -> str | list[str]:
-        """The greedy answer to a text, or the list of those for a list; longer texts are cut to
-        what the model reads.
+        """Return the greedy answer to a text, or a list of answers for a list; longer texts are cut
+        to the model's maximum.
 
         Raises:
-            InputError: `options` ask for anything but greedy decoding up to a stop text, or a
-                conversation has more than one message.
+            InputError: `options` are other than greedy decoding with stop texts, or a conversation
+                has more than one message.
         """
         single = is_one_prompt(texts)
         texts = [_only_message(text) for text in ([texts] if single else texts)]
@@ -90,13 +90,13 @@ class SavedModelGenerator:
 
 
 class _IdEngine:
-    """A SavedModel that takes ids, as `generation.text.Engine`."""
+    """A `generation.text.Engine` of a SavedModel that takes ids."""
 
     def __init__(self, served, config: TransformerConfig) -> None:
         self.served, self.config = served, config
 
     def generate_ids(self, source_ids: Sequence[Sequence[int]], options, on_ids=None):
-        """The greedy answers, int32 (batch, limit)."""
+        """Return the greedy answers, int32 (batch, limit)."""
         token_ids = pad_source(source_ids, self.config.padding_id)
         lengths = tf.constant([len(ids) for ids in source_ids], tf.int32)
         return self.served.serve(tf.constant(token_ids), lengths)["token_ids"].numpy()

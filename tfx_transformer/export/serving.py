@@ -16,18 +16,17 @@ from tfx_transformer.text.windows import stride
 
 
 def classifier_serving(model, tokenizer, config: dict):
-    """The endpoint of a `Classifier`.
+    """Return the endpoint of a `Classifier`.
 
     Args:
-        model, tokenizer: of the bundle.
-        config: of `bundle.read_config`.
+        model, tokenizer: model and tokenizer of the bundle.
+        config: the bundle's configuration; see `bundle.read_config`.
 
-    Returns: what the archive must track beside the model, the function, and its inputs, each string
-        (batch,): `images`, or `texts`, or of several texts a row one for each, see `input_names`.
-        The function returns a dictionary: "probabilities" float32 (batch, classes) and "labels"
-        string (batch,), the most probable. Where a checkpoint's tokenizer cannot run in a graph,
-        the input is `token_ids`, int32 (batch, length): rows as `text.framing.frame` makes them,
-        filled up with padding.
+    Returns: the objects to track next to the model, the function, and its inputs, each string
+        (batch,): `images`, or `texts`, or one for each text of a row, see `input_names`. The
+        function returns a dictionary: "probabilities" float32 (batch, classes) and "labels" string
+        (batch,), the most probable. If a checkpoint's tokenizer cannot run in a graph, the input is
+        `token_ids`, int32 (batch, length): padded rows of `text.framing.frame`.
 
     Raises:
         InputError: the classes have no names.
@@ -44,8 +43,8 @@ def classifier_serving(model, tokenizer, config: dict):
 
 
 def regressor_serving(model, tokenizer, config: dict):
-    """The endpoint of a `Regressor`, as `classifier_serving`: "predictions" float32 (batch,), in
-    the units of the data."""
+    """Return the endpoint of a `Regressor`, as `classifier_serving`: "predictions" float32
+    (batch,), in the units of the data."""
 
     def answer(inputs):
         return {"predictions": tf.cast(model(inputs, training=False), tf.float32)[:, 0]}
@@ -54,8 +53,8 @@ def regressor_serving(model, tokenizer, config: dict):
 
 
 def embedder_serving(model, tokenizer, config: dict):
-    """The endpoint of an `Embedder`, as `classifier_serving`: "embeddings" float32 (batch, width),
-    of texts behind the model's default prompt."""
+    """Return the endpoint of an `Embedder`, as `classifier_serving`: "embeddings" float32
+    (batch, width) of texts after the model's default prompt."""
 
     def answer(inputs):
         return {"embeddings": tf.cast(model(inputs, training=False), tf.float32)}
@@ -64,19 +63,18 @@ def embedder_serving(model, tokenizer, config: dict):
 
 
 def tagger_serving(model, tokenizer, config: dict):
-    """The endpoint of a `Tagger`.
+    """Return the endpoint of a `Tagger`.
 
     Args:
-        model, tokenizer, config: as of `classifier_serving`.
+        model, tokenizer, config: see `classifier_serving`.
 
     Returns: as `classifier_serving`. The function takes `texts`, string (batch,), of any length:
-        those that are longer than the model reads are read in windows, see `text.windows`. It
-        returns a dictionary: of each token "probabilities" float32 (batch, tokens, tags), the most
-        probable of the "tags" string (batch, tokens), and where it is in its text: "starts" and
-        "ends" int32 (batch, tokens), in characters. Behind the last token of a text all are 0 or
-        "". `prediction.Tags` makes spans of them. Where a checkpoint's tokenizer cannot run in a
-        graph, the input is `token_ids`, int32 (batch, length), and there are no "starts" and
-        "ends".
+        texts longer than the model's maximum are read in windows, see `text.windows`. It returns a
+        dictionary with values of each token: "probabilities" float32 (batch, tokens, tags); "tags"
+        string (batch, tokens), the most probable; "starts" and "ends" int32 (batch, tokens), its
+        place in the text in characters. After the last token of a text all are 0 or "".
+        `prediction.Tags` makes spans of them. If a checkpoint's tokenizer cannot run in a graph,
+        the input is `token_ids`, int32 (batch, length), and "starts" and "ends" are left out.
 
     Raises:
         InputError: the tags have no names.
@@ -119,13 +117,13 @@ def tagger_serving(model, tokenizer, config: dict):
 
 
 def read_windows(ids: tf.RaggedTensor, answer, tokenizer, max_length: int) -> tf.Tensor:
-    """Return what a model says of each token, read in the windows of `text.windows`.
+    """Return a model's output for each token, read in the windows of `text.windows`.
 
     Args:
-        ids: int32 (batch, any length), tokens of each text without what frames it.
+        ids: int32 (batch, any length), tokens of each text without its frame.
         answer: token ids int32 (windows, length) -> float32 (windows, length, width).
-        tokenizer: whose `frame` is around each window.
-        max_length: most tokens that the model reads, the frame included.
+        tokenizer: its `frame` is put around each window.
+        max_length: most tokens that the model reads, including the frame.
 
     Returns: float32 (batch, longest, width).
     """
@@ -138,7 +136,7 @@ def read_windows(ids: tf.RaggedTensor, answer, tokenizer, max_length: int) -> tf
     rows = tf.repeat(tf.range(tf.size(counts)), number)
     first = tf.range(tf.size(rows)) - tf.gather(tf.cumsum(number, exclusive=True), rows)
     starts = first * step
-    # One column more, so that there is one to read where all texts are empty.
+    # One more column, so that there is one to read if all texts are empty.
     filled = tf.pad(dense, [[0, 0], [0, 1]], constant_values=tokenizer.padding_id)
     places = tf.minimum(starts[:, None] + tf.range(room), tf.shape(filled)[1] - 1)
     lengths = tf.minimum(tf.gather(counts, rows) - starts, room)
@@ -155,11 +153,11 @@ def read_windows(ids: tf.RaggedTensor, answer, tokenizer, max_length: int) -> tf
 
 
 def characters_of(texts: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return in which characters tokens begin and end: `text.offsets.of_bytes` of each text.
+    """Return the characters at which tokens begin and end: `text.offsets.of_bytes` of each text.
 
     Args:
-        texts: string (batch,). Bytes that are no UTF-8 count as `GraphTokenizer.encode` has them.
-        sizes: int32 (batch, tokens), bytes of each token; 0 behind the last.
+        texts: string (batch,). Invalid UTF-8 is read as in `GraphTokenizer.encode`.
+        sizes: int32 (batch, tokens), bytes of each token; 0 after the last.
 
     Returns: int32 (batch, tokens) twice.
     """
@@ -173,18 +171,18 @@ def characters_of(texts: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
 
 
 def _serving(model, tokenizer, config: dict, answer, start: str = ""):
-    """The endpoint of an encoder-only model.
+    """Return the endpoint of an encoder-only model; see `classifier_serving`.
 
     Args:
-        answer: what the model reads -> what the endpoint returns.
-        start: what is put before each text.
+        answer: inputs of the model -> outputs of the endpoint.
+        start: prefix of each text.
     """
     size = model.config.image_size
     if size:
 
         def serve_images(images):
-            how = model.config.image_resize
-            decode = tf.function(lambda image: _pixels(image, size, how), autograph=False)
+            method = model.config.image_resize
+            decode = tf.function(lambda image: _pixels(image, size, method), autograph=False)
             return answer({"images": tf.map_fn(decode, images, fn_output_signature=tf.float32)})
 
         return [], serve_images, [tf.TensorSpec([None], tf.string, name="images")]
@@ -215,8 +213,8 @@ def _serving(model, tokenizer, config: dict, answer, start: str = ""):
 
 
 def input_names(config: dict) -> list[str]:
-    """`texts`; of several columns their names, or `text_1`, `text_2`, … if one of these cannot be
-    the name of an input."""
+    """Return the names of an endpoint's inputs: `texts`, or the names of several columns, or
+    `text_1`, `text_2`, … if a column's name cannot be that of an input."""
     count = config.get("text_columns", 1)
     if count == 1:
         return ["texts"]
@@ -227,14 +225,14 @@ def input_names(config: dict) -> list[str]:
 
 
 def frame_rows(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -> tf.RaggedTensor:
-    """Return what `text.framing.frame` makes of each row, for ids in the graph.
+    """Return `text.framing.frame` of each row, for ids in the graph.
 
-    Where the texts of a row are too long, one level cuts all that are above it; what room is left
-    then, less than a token for each of these, goes to the last of them.
+    If the texts of a row are too long, all texts above one length are cut to it; the room that is
+    left, less than a token for each of these texts, goes to the last of them.
 
     Args:
-        columns: int32 (batch, any length) ids of each text of a row.
-        tokenizer: whose `frame` is around them.
+        columns: int32 (batch, any length), the ids of each text of a row.
+        tokenizer: its `frame` is put around them.
 
     Returns: int32 (batch, any length).
     """
@@ -258,50 +256,54 @@ def frame_rows(columns: Sequence[tf.RaggedTensor], tokenizer, max_length: int) -
     return tf.concat([*parts[:-1], after], axis=1)
 
 
-def _pixels(image, size: int, how: dict | None = None):
-    """float32 (size, size, 3) of the bytes of an image file; `how`: see `images.resize`.
+def _pixels(image, size: int, method: dict | None = None):
+    """Return the pixels of an image file's bytes, float32 (size, size, 3).
 
-    TensorFlow has no operation that reads the orientation in a photograph's Exif data: turn such an
-    image upright before. LiteRT's and Keras's classifiers here do it themselves.
+    TensorFlow cannot read the orientation in a photograph's Exif data: turn such an image upright
+    first. The LiteRT and Keras classifiers of this package do it themselves.
+
+    Args:
+        method: see `images.resize`.
     """
     pixels = tf.cond(
         tf.io.is_jpeg(image),
-        # As Pillow decodes; the default is faster and differs by a few steps of colour.
+        # Decodes as Pillow does; the default is faster and differs by a few colour levels.
         lambda: tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE"),
         lambda: tf.io.decode_image(image, channels=3, expand_animations=False),
     )
-    if how is None:
+    if method is None:
         square = tf.image.resize(pixels, (size, size), antialias=True)
     else:
-        square = _as_by_pillow(pixels, size, how)
+        square = _resize_as_pillow(pixels, size, method)
     return tf.ensure_shape(square, (size, size, 3))
 
 
 _FILTERS = {"bilinear": "bilinear", "bicubic": "bicubic", "lanczos": "lanczos3"}
 
 
-def _as_by_pillow(pixels, size: int, how: dict):
-    """Return what `images.resize` makes of uint8 (height, width, 3): rows, then columns, to whole
-    colours each time; then the centre."""
+def _resize_as_pillow(pixels, size: int, method: dict):
+    """Return `images.resize` of uint8 (height, width, 3): rows, then columns, each rounded to whole
+    colour levels; then the centre."""
     height, width = tf.unstack(tf.shape(pixels)[:2])
-    new_height, new_width = how.get("height"), how.get("width")
-    if "shortest_edge" in how:
-        shortest, edge = tf.minimum(height, width), how["shortest_edge"]
+    new_height, new_width = method.get("height"), method.get("width")
+    if "shortest_edge" in method:
+        shortest, edge = tf.minimum(height, width), method["shortest_edge"]
         new_height, new_width = edge * height // shortest, edge * width // shortest
-    if how["filter"] == "nearest":
+    if method["filter"] == "nearest":
         pixels = tf.gather(pixels, _nearest(height, new_height))
         pixels = tf.gather(pixels, _nearest(width, new_width), axis=1)
     else:
         for size_of in ([height, new_width], [new_height, new_width]):
-            pixels = tf.image.resize(pixels, size_of, _FILTERS[how["filter"]], antialias=True)
-            # Pillow adds a half and cuts off what is behind the point.
+            pixels = tf.image.resize(pixels, size_of, _FILTERS[method["filter"]], antialias=True)
+            # Pillow adds a half and rounds down.
             pixels = tf.floor(tf.clip_by_value(pixels, 0.0, 255.0) + 0.5)
     top, left = (new_height - size) // 2, (new_width - size) // 2
     return tf.cast(pixels[top : top + size, left : left + size], tf.float32)
 
 
 def _nearest(length, size):
-    """int32 (size,): which of `length` pixels Pillow takes; it adds the steps up, rounding each."""
+    """Return the indices of the pixels that Pillow takes of `length`, int32 (size,); it adds the
+    steps up, rounding each sum."""
     step = tf.cast(length, tf.float64) / tf.cast(size, tf.float64)
     steps = tf.concat([[step / 2], tf.fill([size - 1], step)], axis=0)
     return tf.cast(tf.floor(tf.cumsum(steps)), tf.int32)

@@ -1,4 +1,4 @@
-"""The signatures of a TFLite file: one step function with an explicit cache, several times."""
+"""The signatures of a TFLite file: step functions with an explicit cache, for several shapes."""
 
 from __future__ import annotations
 
@@ -6,31 +6,31 @@ import tensorflow as tf
 
 from tfx_transformer.models.decoding import reorder
 
-# Lengths that an encoder is exported for; a text runs in the shortest that holds it.
+# Lengths of an exported encoder; a text runs in the shortest into which it fits.
 ENCODER_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
 
-# Texts or images that an encoder-only model reads together; the last of many run one by one.
+# Batch sizes of an encoder-only model; the last texts or images of many run one by one.
 ENCODER_ROWS = (1, 8)
 
-# Longest texts that run together: of longer ones each keeps the machine busy by itself.
+# Texts up to this length run in batches: a longer one keeps the machine busy by itself.
 TOGETHER = 64
 
-# Lengths that a decoder-only model reads a prompt in; a shorter piece is padded. A single token
-# serves the last slots of the context, where no longer piece fits.
+# Lengths of the pieces in which a decoder-only model reads a prompt; a shorter piece is padded.
+# Length 1 is for the last slots of the context, into which a longer piece does not fit.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
-# Texts that a decoder-only model continues together, a token of each a step.
+# Texts that a decoder-only model continues together, one token of each per step.
 ROWS = 8
 
 
 def encoder_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
-    """The functions of an encoder-only model; only `model` counts, see `tasks.Task`.
+    """Return the functions of an encoder-only model; only `model` is used, see `tasks.Task`.
 
-    `run_<rows>x<length>`: token_ids int32 (rows, length); of images `run_<rows>`: images float32
-        (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or vectors; of a
-        `Tagger` float32 (rows, length, tags), logits of each token.
+    `run_<rows>x<length>`: token_ids int32 (rows, length), or for images `run_<rows>`: images
+        float32 (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or
+        vectors; for a `Tagger` float32 (rows, length, tags), logits of each token.
     """
     config = model.config
 
@@ -55,8 +55,8 @@ def encoder_signatures(
 def causal_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
-    """The functions of a `CausalLM`, those for one text named and shaped as LiteRT-LM expects them;
-    `beams` does not count, see `tasks.Task`.
+    """Return the functions of a `CausalLM`; those for one text have the names and shapes that
+    LiteRT-LM expects. `beams` is not used, see `tasks.Task`.
 
     `prefill_<length>`: tokens int32 (1, length), input_pos int32 (length,) and the cache
         kv_cache_k_<i>, kv_cache_v_<i> of every block, float32 (1, num_key_value_heads, context,
@@ -114,7 +114,7 @@ def causal_signatures(
 def seq2seq_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
-    """The functions of a `Seq2SeqLM`; only `model` and `beams` count, see `tasks.Task`.
+    """Return the functions of a `Seq2SeqLM`; only `model` and `beams` are used, see `tasks.Task`.
 
     `encode_<length>`: encoder_token_ids int32 (1, length) -> memory float32 (1, length,
         hidden_dim). `prefill`: memory (1, S, hidden_dim) -> the cross-attention cache

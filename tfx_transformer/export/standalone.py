@@ -1,4 +1,4 @@
-"""run.pyz: the TensorFlow-free half of the package as one file that runs the bundle it lies in."""
+"""run.pyz: the part of the package without TensorFlow, as one file that runs its bundle."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PARTS = (
     "generation",
 )
 
-# When its files were written, in seconds: the beginning of 2000.
+# Time of its files, in seconds: the beginning of 2000.
 _WRITTEN = 946_684_800
 
-# What runs first, where packages may be missing and Python may be old.
+# The code that runs first: packages may be missing, and Python may be old.
 _MAIN = """\
 import sys
 
@@ -53,7 +53,7 @@ except ModuleNotFoundError as error:
 
 
 def write_run_pyz(folder: Path) -> None:
-    """Writes `run.pyz` into a bundle's folder; needs ai-edge-litert, NumPy and tiktoken to run."""
+    """Write `run.pyz` into a bundle's folder; it needs ai-edge-litert, NumPy and tiktoken."""
     package = Path(__file__).parents[1]
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         target = Path(temporary, "app", package.name)

@@ -1,6 +1,6 @@
-"""Exports by task, and their comparison with the model: one row a task.
+"""The exports of each task, and their comparison with the model: one row for each task.
 
-A new task is a row here, and the code that is new about it.
+A new task is a new row here, and its own code.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ from tfx_transformer.models.base import TransformerModel
 
 
 class Task(NamedTuple):
-    """The row of a task: how its models are exported.
+    """The row of a task: the export of its models.
 
-    signatures: (model, beams, context, rows) -> the functions of a TFLite file, as name ->
-        (function, input signature), with static shapes only. beams: also a decode step for this
-        many beams, of an encoder-decoder; context: slots of the cache, None: the model's
-        `max_sequence_length`, and rows: also a decode step for this many texts, of a decoder-only
-        model.
-    serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
-    verify: (bundle's folder, inputs, model, tokenizer, names of files) -> results of each export.
-    also: names of further files that `everything` makes.
-    has_context: True if the context of a TFLite file may be shorter than the model's.
+    Attributes:
+        signatures: (model, beams, context, rows) -> the functions of a TFLite file, as name ->
+            (function, input signature), with static shapes only. An encoder-decoder model also gets
+            a decode step for `beams` beams. A decoder-only model has a cache of `context` slots
+            (None: `max_sequence_length`), and also gets a decode step for `rows` texts.
+        serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
+        verify: (bundle's folder, inputs, model, tokenizer, file names) -> results of each export.
+        also: names of further files that `everything` makes.
+        has_context: True if the context of a TFLite file may be shorter than the model's.
     """
 
     signatures: Callable[..., dict[str, tuple]]

@@ -1,5 +1,5 @@
-"""Exports from a process whose Keras is on another backend: they run in one where it is on
-TensorFlow, whose graphs they write."""
+"""Exports from a process with another Keras backend: they run in a process with TensorFlow, whose
+graphs they write."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ answer()
 
 
 def on_tensorflow(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that calls `function` in a process with Keras on TensorFlow, if Keras is on
-    another backend here.
+    """Return a function that calls `function`; if Keras has another backend here, in a process with
+    Keras on TensorFlow.
 
-    It must be a function of a module, whose arguments and result can be pickled. A Keras model
-    among its arguments by name is left out: it is loaded from the bundle there.
+    It must be a function of a module, and its arguments and result must be picklable. A Keras model
+    among its keyword arguments is left out: the other process loads it from the bundle.
     """
 
     @functools.wraps(function)
@@ -76,7 +76,7 @@ def _call_elsewhere(module: str, name: str, arguments: tuple, options: dict[str,
 
 
 def answer() -> None:
-    """Make the call that the parent process asked for, and write its result or its error."""
+    """Make the call that the parent process requests, and write its result or its error."""
     asked, answered = map(Path, sys.argv[1:3])
     module, name, arguments, options = pickle.loads(asked.read_bytes())
     result = error = None

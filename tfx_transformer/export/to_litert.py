@@ -1,4 +1,4 @@
-"""TFLite (LiteRT) files: one step function with an explicit cache, as several signatures."""
+"""TFLite (LiteRT) files: the conversion of a model's signatures."""
 
 from __future__ import annotations
 
@@ -37,28 +37,28 @@ def litert(
     context: int | None = None,
     calibration: Sequence = (),
 ) -> None:
-    """Adds a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` and so on.
+    """Add a TFLite file to a bundle: `model.tflite`, `model.int8.tflite` and so on.
 
     Args:
         path: the bundle's folder.
-        quantize: None: float32; "int8": 8-bit weights, one scale a row; "int4": 4-bit weights, a
-            scale to 32 of them. Activations are quantized to 8 bits as they come. "full_int8", of
-            image classifiers: activations have fixed scales too, for chips that know integers
-            only.
+        quantize: None: float32; "int8": 8-bit weights, one scale per row; "int4": 4-bit weights,
+            one scale for 32 of them. Both quantize activations to 8 bits while they run.
+            "full_int8", for image classifiers only: activations have fixed scales too, for chips
+            that compute with integers only.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
-        context: most tokens that prompt and answer of a decoder-only model have together; None:
-            as many as the model was made for. Each step reads so much cache, full or not.
+        context: most tokens of prompt and answer together, for a decoder-only model; None: the
+            model's maximum. Each step reads the whole cache of this size, full or not.
         calibration: for "full_int8", some hundred image files of the training set.
 
     Raises:
-        InputError: the bundle is damaged, an argument is none of these, or the model cannot be
-            quantized so.
+        InputError: the bundle is damaged, an argument has another value, or the model cannot be
+            quantized in this way.
     """
     if quantize not in (None, "int8", "int4", "full_int8"):
         raise InputError(
             f"quantize is {quantize!r}.\n  Expected None, 'int8', 'int4' or 'full_int8'."
         )
-    GenerationOptions(beams=beams)  # refuses a width that could never be asked for
+    GenerationOptions(beams=beams)  # raises for an impossible width
     with Converter() as converter:
         model, _ = load(path)
         longest = model.config.max_sequence_length
@@ -77,7 +77,7 @@ def calibration_images(model, files: Sequence) -> np.ndarray:
     """Return the pixels from which "full_int8" learns its scales, float32 (images, size, size, 3).
 
     Raises:
-        InputError: the model reads no images, or there are none.
+        InputError: the model does not read images, or `files` is empty.
     """
     size = model.config.image_size
     if not size or not len(files):
@@ -85,8 +85,8 @@ def calibration_images(model, files: Sequence) -> np.ndarray:
             "full_int8 needs an image classifier and images of its training set.\n"
             "  Use int8 for others."
         )
-    how = model.config.image_resize
-    return np.stack([resize(read_image(file), size, how) for file in files])
+    method = model.config.image_resize
+    return np.stack([resize(read_image(file), size, method) for file in files])
 
 
 def convert(
@@ -108,23 +108,23 @@ def convert(
 
 
 class Conversion:
-    """A model on its way to TFLite files, which are there when the block ends without an error.
+    """The conversion of a model to TFLite files, which exist when the block ends without an error.
 
-    The model is traced once for all of its files. The converter works in a process of its own, so
-    that the block can do other things meanwhile.
+    The model is traced once for all files. The converter runs in a process of its own, so that the
+    block can do other things meanwhile.
 
     Args:
-        model: float32, of any task but "masked".
+        model: a float32 model of any task but "masked".
         files: the file to write for each of None (float32), "int8" and "int4", or for "full_int8"
             alone; see `litert`.
-        converter: of `converter`.
+        converter: see `converter`.
         beams, context, rows: see `tasks.Task`.
         images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
 
     Raises:
-        InputError: the model cannot be quantized so.
-        RuntimeError: a file would need operations outside LiteRT's built-in ones, or would answer
-            from variables that were never set.
+        InputError: the model cannot be quantized in this way.
+        RuntimeError: a file would need operations that LiteRT does not have, or would read
+            variables that were never set.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Conversion:
         self.table = task_of(model).signatures(model, beams, context, rows)
         if images is not None:  # the converter learns the scales of one signature only
             self.table = {"run_1": self.table["run_1"]}
-        # Beside the files: whoever removes an unfinished bundle removes this too.
+        # Next to the files, so that it is removed with an unfinished bundle.
         self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
     def __enter__(self) -> Conversion:
@@ -178,7 +178,7 @@ class Conversion:
             saved_model_file.write(archive, self._folder.name)
 
     def _converted(self, quantize: str | None) -> Path:
-        """Return where the converter writes."""
+        """Return the path of the converter's file."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
     def _request(self, quantize: str | None) -> dict[str, Any]:
@@ -195,10 +195,10 @@ class Conversion:
 
 
 def finish(content: bytes) -> bytes:
-    """Return a converted file in the form that GPUs compute rightly, and in fewer bytes.
+    """Return a converted file in a form that GPUs compute correctly, and in fewer bytes.
 
     Raises:
-        RuntimeError: a GPU would answer wrongly all the same.
+        RuntimeError: a GPU would still compute something wrongly.
     """
     model = compact.unpack(content)
     gpu_graph.adapt(model)
@@ -209,7 +209,7 @@ def finish(content: bytes) -> bytes:
 
 
 def _check_four_bits(config) -> None:
-    """Refuses a model whose rows of weights are not whole blocks."""
+    """Raise if the rows of a model's weights do not divide into blocks of 32."""
     for name in ("hidden_dim", "intermediate_dim"):
         if (width := getattr(config, name)) % _BLOCK:
             raise InputError(
@@ -221,11 +221,12 @@ def _check_four_bits(config) -> None:
 
 @contextlib.contextmanager
 def _shared_embedding_table(model):
-    """Lets look-up and read-out use one table in the file, and n-grams theirs.
+    """Make look-up and read-out share one table in the file, and quantize the tables of n-grams.
 
-    Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table read by GATHER would
-    stay float32 when the file is quantized. What is read out passes an operation that changes
-    nothing: the converter would multiply the scale of a norm before it into a copy of the table.
+    Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table that GATHER reads
+    would stay float32 when the file is quantized. The input of the read-out passes an operation
+    that changes nothing: else the converter would multiply the scale of the norm before it into a
+    copy of the table.
     """
 
     @tf.function(autograph=False, experimental_implements="embedding_matmul")
@@ -260,7 +261,7 @@ def _shared_embedding_table(model):
 
 
 def _check_operations(path: str | os.PathLike) -> None:
-    """Refuses a file with Flex operations (not in LiteRT) or VAR_HANDLEs (weights left behind)."""
+    """Raise if a file has Flex operations (not in LiteRT) or VAR_HANDLEs (weights left behind)."""
     operations = operation_names(path)
     unwanted = sorted(o for o in operations if o.startswith("Flex") or o == "VAR_HANDLE")
     if unwanted:
@@ -271,7 +272,7 @@ def _check_operations(path: str | os.PathLike) -> None:
 
 
 def operation_names(path: str | os.PathLike) -> set[str]:
-    """Names of all operations in a TFLite file, such as FULLY_CONNECTED or FlexErf."""
+    """Return the names of all operations in a TFLite file, such as FULLY_CONNECTED or FlexErf."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = {code: name for name, code in vars(schema.BuiltinOperator).items()}

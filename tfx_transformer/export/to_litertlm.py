@@ -1,4 +1,4 @@
-"""A `.litertlm` file: model, tokenizer and chat template in one piece, for Google's LiteRT-LM."""
+"""`.litertlm` files: model, tokenizer and chat template in one file, for Google's LiteRT-LM."""
 
 from __future__ import annotations
 
@@ -24,30 +24,31 @@ from tfx_transformer.export.to_litert import litert
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Stands between the characters of a name that is to be read as text; it is gone in the end.
+# Separates the characters of a special token's name that is text; it is removed in the end.
 _BREAK = "\ufdd1"
 
-# A model without a chat template continues what it is given.
+# The template of a model without a chat template: it continues the text.
 _CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 
 @on_tensorflow
 def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
-    """Adds `model.litertlm` to the bundle of a decoder-only model.
+    """Add `model.litertlm` to the bundle of a decoder-only model.
 
     `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily, and from the
-    same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which are no text, reach the
-    model as U+FFFD. And when an answer is cut off for length, LiteRT-LM does not close it with the
-    end token before the next message, as `generation.chat` does. Without `--cache no` it leaves a
-    cache beside the file that it runs.
+    same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which Unicode reserves, reach
+    the model as U+FFFD. And LiteRT-LM does not end an answer that was cut for length with the end
+    token before the next message, as `generation.chat` does. Without `--cache no` it leaves a cache
+    next to the file that it runs.
 
     Args:
         path: the bundle's folder.
-        variant: "float32", "int8" or "int4": how weights are stored. The context is that of the
-            bundle's TFLite file of this variant, which is made if it is not there.
+        variant: number format of the weights: "float32", "int8" or "int4". The context is that of
+            the bundle's TFLite file of this variant, which is made if it is missing.
 
     Raises:
-        InputError: the bundle is damaged or no decoder-only model, or there is no such variant.
+        InputError: the bundle is damaged or not of a decoder-only model, or the variant is another
+            one.
     """
     if variant not in bundle.LITERT:
         raise InputError(
@@ -74,7 +75,7 @@ def write_litertlm(
 ) -> None:
     """Write `model.litertlm` into the folder of a bundle, from its TFLite file of a variant.
 
-    LiteRT-LM has no use for the signature that continues several texts, so that is left out.
+    LiteRT-LM does not use the signature that continues several texts, so it is left out.
     """
     file = folder / bundle.LITERT[variant]
     content = file.read_bytes()
@@ -83,12 +84,12 @@ def write_litertlm(
         model.write_bytes(without_signatures(content, {f"decode_{ROWS}"}))
         config = dataclasses.replace(config, max_sequence_length=_context(content))
         _pack(folder / bundle.LITERTLM, model, tokenizer, config)
-    about = {"variant": variant, "context": config.max_sequence_length}
-    bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": about})
+    facts = {"variant": variant, "context": config.max_sequence_length}
+    bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": facts})
 
 
 def _context(content: bytes) -> int:
-    """Return the slots of the cache of a TFLite file."""
+    """Return the number of slots in the cache of a TFLite file."""
     model = schema.ModelT.InitFromPackedBuf(content, 0)
     (decode,) = (s for s in model.signatureDefs if s.signatureKey == b"decode")
     (cache,) = (i.tensorIndex for i in decode.inputs if i.name == b"kv_cache_k_0")
@@ -96,7 +97,7 @@ def _context(content: bytes) -> int:
 
 
 def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:
-    """Writes the file. The builder takes files, and reads them only in the end."""
+    """Write the file. The builder reads its input files only in the end."""
     builder = litertlm_builder.LitertLmFileBuilder()
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
         tokenizer_file, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
@@ -110,7 +111,7 @@ def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConf
 
 
 def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
-    """Return what LiteRT-LM needs to know of a model, as a serialized `LlmMetadata`."""
+    """Return LiteRT-LM's metadata of a model, a serialized `LlmMetadata`."""
     metadata = LlmMetadata(
         max_num_tokens=config.max_sequence_length,
         jinja_prompt_template=packed_template(tokenizer),
@@ -119,18 +120,18 @@ def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
     )
     metadata.llm_model_type.generic_model.SetInParent()
     metadata.stop_tokens.add().token_ids.ids.append(config.end_id)
-    # Greedy: the type of that name is not implemented on CPUs.
+    # Greedy decoding as top-p with k=1, as CPUs do not have the type GREEDY.
     sampler = SamplerParameters(type=SamplerParameters.TOP_P, k=1, p=1.0, temperature=1.0)
     metadata.sampler_params.CopyFrom(sampler)
     return metadata.SerializeToString()
 
 
 def packed_tokenizer(tokenizer: Tokenizer) -> str:
-    """The `tokenizer.json` of a `.litertlm` file.
+    """Return the `tokenizer.json` of a `.litertlm` file.
 
-    LiteRT-LM encodes a whole prompt as one text, in which it cannot tell the template's special
-    tokens from a user's. So they have other names here, with `CONTROL` before them, which only
-    `packed_template` writes. In answers they are left out, as `Tokenizer.decode` does.
+    LiteRT-LM encodes a whole prompt as one text, in which it cannot distinguish the template's
+    special tokens from those that a user typed. So the names of special tokens begin with `CONTROL`
+    here, which only `packed_template` writes. Answers leave them out, as `Tokenizer.decode` does.
     """
     tree = json.loads(tokenizer.to_json())
 
@@ -150,11 +151,11 @@ def packed_tokenizer(tokenizer: Tokenizer) -> str:
 
 
 def packed_template(tokenizer: Tokenizer) -> str:
-    """The Jinja template of a `.litertlm` file, around the tokenizer's own.
+    """Return the Jinja template of a `.litertlm` file, around the tokenizer's own template.
 
-    The special tokens that the own template writes get `CONTROL` before them; those in a message
-    are broken up before and put together afterwards. Contents are one text each, as templates
-    expect: LiteRT-LM's are lists of parts.
+    Special tokens that the own template writes get `CONTROL` in front; special tokens in a message
+    are broken up before and joined again afterwards. Each message becomes one text, as the own
+    template expects: in LiteRT-LM it is a list of parts.
     """
     names = sorted(tokenizer.special_tokens, key=len, reverse=True)
     broken = "".join(_replace_filter(name, _BREAK.join(name)) for name in names)
@@ -174,14 +175,14 @@ def packed_template(tokenizer: Tokenizer) -> str:
         "{% endfor %}"
         "{% set messages = own.messages %}"
         f"{named}"
-        # Next to a block, blanks and line ends of the own template would be trimmed.
+        # Jinja would trim blanks and line ends of the own template next to a block.
         f"{{% set prompt %}}{{{{ '' }}}}{own.removesuffix(chr(10))}{{{{ '' }}}}{{% endset %}}"
         f"{{{{ prompt{marked}{_replace_filter(_BREAK, '')} }}}}"
     )
 
 
 def _continuation(tokenizer: Tokenizer) -> str:
-    """The template of a model without one: what begins a text, then the text; see
+    """Return the template of a model without one: the tokens that begin a text, then the text; see
     `generation.preprocessors.ContinuationPreprocessor`."""
     if not tokenizer.prefix:
         return _CONTINUATION % " or eos_token"
@@ -191,5 +192,5 @@ def _continuation(tokenizer: Tokenizer) -> str:
 
 
 def _replace_filter(old: str, new: str) -> str:
-    """A Jinja filter."""
+    """Return a Jinja filter that replaces a text."""
     return f" | replace({json.dumps(old)}, {json.dumps(new)})"

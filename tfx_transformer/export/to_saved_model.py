@@ -1,5 +1,5 @@
-"""A SavedModel that takes texts and returns texts: tokenizer, decode loop and detokenizer are in
-its graph, in core TensorFlow operations."""
+"""SavedModels that take texts and return texts: tokenizer, decode loop and detokenizer are in the
+graph, in core TensorFlow operations."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tfx_transformer.models.saving import load
 
 @on_tensorflow
 def saved_model(path: str | os.PathLike) -> None:
-    """Adds `saved_model/` to a bundle.
+    """Add `saved_model/` to a bundle.
 
     Its signature `serve` takes `texts`, string (batch,), and returns `texts`, string (batch,): the
-    greedy answer to each, equal to the Keras model's. Longer texts are cut to what the model reads.
-    Of a classifier or an embedder see `serving`; a SavedModel of images does not
-    read their Exif orientation. Where a checkpoint's tokenizer cannot run in a graph, token ids go
-    in and come out instead: see `generator_serving`.
+    greedy answers, equal to the Keras model's. Longer texts are cut to the model's maximum. For
+    classifiers, regressors, embedders and taggers see `serving`; a SavedModel of images does not
+    read their Exif orientation. If a checkpoint's tokenizer cannot run in a graph, inputs and
+    outputs are token ids: see `generator_serving`.
     """
     model, tokenizer = load(path)
     with bundle.updating(path) as folder:

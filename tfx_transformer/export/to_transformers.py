@@ -1,4 +1,4 @@
-"""The way back: a folder that Hugging Face transformers loads, so that no model is locked in."""
+"""Folders that Hugging Face transformers loads."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 
 def transformers(path: str | os.PathLike) -> None:
-    """Adds `transformers/` to a bundle: config.json, model.safetensors and the tokenizer's files.
+    """Add `transformers/` to a bundle: config.json, model.safetensors and the tokenizer's files.
 
-    What was written is read again by the loader of checkpoints, and must be the same model.
+    The loader of checkpoints then reads the folder, which must give the same model.
 
     Raises:
-        InputError: no architecture of transformers computes what the model does.
-        RuntimeError: what was written reads as another model.
+        InputError: transformers has no architecture that computes the same as the model.
+        RuntimeError: the folder reads as another model.
     """
     model, tokenizer = load(path)
     labels = bundle.read_config(path).get("labels")
@@ -61,7 +61,7 @@ def _write_tokenizer(target: Path, tokenizer: Tokenizer, frame: Frame | None) ->
 
 
 def _template(tokenizer: Tokenizer, frame: Frame | None) -> dict[str, Any] | None:
-    """Return the `post_processor` of `tokenizers` that frames texts; None: nothing does."""
+    """Return the `post_processor` of `tokenizers` that frames texts; None without a frame."""
     if frame is None:
         return None
     names = {index: name for name, index in tokenizer.special_tokens.items()}
@@ -85,7 +85,7 @@ def _template(tokenizer: Tokenizer, frame: Frame | None) -> dict[str, Any] | Non
 
 
 def _check(target: Path, model) -> None:
-    """Compares what the loader of checkpoints makes of the folder with the model."""
+    """Raise if the loader of checkpoints reads the folder as another model."""
     read, _ = from_pretrained(target, task=model.task)
     ours, theirs = parameters(model), parameters(read)
     for name, variable in ours.items():

@@ -1,4 +1,4 @@
-"""Does an exported model answer as the trained one? Compared on real sentences."""
+"""The comparison of a bundle's exports with its model on real inputs."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ def verify(
     model: keras.Model | None = None,
     files: Container[str] = EXPORTS,
 ) -> dict[str, dict[str, Any]]:
-    """Runs exports of a bundle on texts (or image files) and compares them with Keras; writes the
-    result into the bundle's `config.json` and README, and prints it.
+    """Run exports of a bundle on texts or image files, compare them with Keras, write the results
+    into the bundle's `config.json` and README, and print them.
 
     An export that cannot be run, or does not answer as the model does (see `agreement`), is removed
-    from the bundle; its result says so.
+    from the bundle; its result has "removed".
 
     Args:
         path: the bundle's folder.
         inputs: texts or image files.
-        model: the bundle's, if it is loaded already.
-        files: names in the bundle of what to run, such as "model.tflite", if it is there.
+        model: the bundle's model, if it is loaded already.
+        files: names of the exports to run, such as "model.tflite"; missing ones are left out.
 
     Returns: for each export "identical" (answers equal to Keras's), "of" (texts) and, for TFLite,
-        "largest_logit_difference" over every step of some answers, beside the logits' own
-        "logit_deviation"; of classifiers and embedders see `verify_encoder`. "error": why it could
-        not be run; "removed": True if it was. Where there is a GPU, a TFLite file that stays also
-        has "gpu": see `verify_gpu.compare_gpu`.
+        "largest_logit_difference" over every step of some answers and the standard deviation of the
+        logits, "logit_deviation"; for encoder-only models see `verify_encoder`. "error": why it
+        could not be run; "removed": True if it was removed. With a GPU, a TFLite file that stays
+        also has "gpu": see `verify_gpu.compare_gpu`.
     """
     path = Path(path)
     inputs = list(dict.fromkeys(inputs))
@@ -79,7 +79,7 @@ def verify(
 
 
 def _add_gpu(result: dict[str, Any], file: Path, config: TransformerConfig) -> None:
-    """Add how a GPU answers to what was found of a TFLite file, if there is one."""
+    """Add the result of a TFLite file on a GPU to its results, if there is a GPU."""
     found = compare_gpu(file, config)
     if found is not None:
         result["gpu"] = found

@@ -1,4 +1,4 @@
-"""Does an exported encoder-only model answer as the trained one? Compared on real inputs."""
+"""The comparison of an encoder-only model's exports with Keras on real inputs."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ from tfx_transformer.text.framing import frame
 from tfx_transformer.text.offsets import trimmed
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# What two computations in float32 may differ by.
+# Relative difference of two equal computations in float32.
 _ROUNDING = 1e-5
 
 
 class Reading(NamedTuple):
-    """The outputs of a task: how they are found and compared.
+    """The functions that read and compare the outputs of a task.
 
-    output: (what answers, inputs) -> float32 (inputs, width), of a regressor (inputs,), of a tagger
-    a list; compare: (Keras's output, an export's) -> what `verify_encoder` returns; prompted: (what
-    answers, inputs) -> inputs behind the model's prompt; serve: (bundle's folder, inputs,
-    tokenizer) -> the output of the SavedModel.
+    Attributes:
+        output: (predictor, inputs) -> float32 (inputs, width); (inputs,) for a regressor, a list
+            for a tagger.
+        compare: (output of Keras, output of an export) -> result of `verify_encoder`.
+        prompted: (predictor, inputs) -> inputs after the model's prompt.
+        serve: (bundle's folder, inputs, tokenizer) -> output of the SavedModel.
     """
 
     output: Callable[[Any, Sequence], Any]
@@ -48,27 +50,27 @@ def verify_encoder(
     tokenizer: Tokenizer | None,
     files: Container[str],
 ) -> dict[str, dict[str, Any]]:
-    """Runs exports of a bundle on texts or images and compares them with Keras.
+    """Run exports of a bundle on texts or images, and compare them with Keras.
 
     Args:
-        reading: of the task.
+        reading: functions of the task.
         path: the bundle's folder.
         inputs: texts or image files.
-        model, tokenizer: of the bundle.
-        files: names in the bundle of what to run, if it is there.
+        model, tokenizer: model and tokenizer of the bundle.
+        files: names of the exports to run; missing ones are left out.
 
-    Returns: for each export, of a classifier "identical" (most probable labels equal to Keras's)
-        and the "largest_probability_difference"; of an embedder "identical" (vectors equal but for
-        rounding) and the "smallest_cosine"; of a regressor "identical" (numbers equal but for
-        rounding), the "largest_difference" and the numbers' "deviation"; of a tagger "identical"
-        (texts with equal spans) and the "largest_probability_difference" of a tag; "of" (inputs).
+    Returns: for each export "of" (inputs) and, for a classifier, "identical" (most probable labels
+        equal to Keras's) and "largest_probability_difference"; for an embedder "identical" (vectors
+        equal but for rounding) and "smallest_cosine"; for a regressor "identical" (numbers equal
+        but for rounding), "largest_difference" and the numbers' "deviation"; for a tagger
+        "identical" (texts with equal spans) and "largest_probability_difference" of a tag.
     """
     config = bundle.read_config(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
     expected = reading.output(answering, inputs)
     results = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
-        # Where ids go in, whoever makes them puts the prompt before the text.
+        # If its inputs are ids, the prompt must be put before the text here.
         by_ids = tokenizer is not None and not tokenizer.is_plain
         given = reading.prompted(answering, inputs) if by_ids else inputs
         results["SavedModel"] = try_export(
@@ -85,8 +87,8 @@ def verify_encoder(
 
 
 def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The result of a verification, or why the export could not be run: any engine may fail in any
-    way, and a model that was trained is worth more than its exports."""
+    """Return the result of a verification, or why the export could not be run: an engine may fail
+    in any way, and that must not end the run of a trained model."""
     try:
         return verification()
     except (ImportError, OSError):  # not the export's fault
@@ -99,7 +101,7 @@ def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _run_saved_model(
     output: str, path: Path, inputs: Sequence, tokenizer=None, batch_size: int = 64
 ) -> np.ndarray:
-    """Return the output of this name of the SavedModel for texts, or for image files."""
+    """Return a named output of the SavedModel for texts or image files."""
     served = saved_model_file.load(path / bundle.SAVED_MODEL)
     by_ids = tokenizer is not None and not tokenizer.is_plain
     results, longest = [], bundle.read_config(path)["architecture"]["max_sequence_length"]
@@ -147,10 +149,10 @@ _Marked = tuple[list[Entity], np.ndarray]
 
 
 def _mark(tagger: TextTagger, texts: Sequence[str]) -> list[_Marked]:
-    return _marked(tagger.tags, texts, tagger.tokens(texts))
+    return _decode_tags(tagger.tags, texts, tagger.tokens(texts))
 
 
-def _marked(tags: Tags, texts: Sequence[str], tokens: Sequence[TaggedTokens]) -> list[_Marked]:
+def _decode_tags(tags: Tags, texts: Sequence[str], tokens: Sequence[TaggedTokens]) -> list[_Marked]:
     found = []
     for text, (offsets, logits) in zip(texts, tokens, strict=True):
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -160,7 +162,7 @@ def _marked(tags: Tags, texts: Sequence[str], tokens: Sequence[TaggedTokens]) ->
 
 
 class _Served:
-    """Runs a SavedModel that takes token ids, as a `prediction.text.TextEngine`."""
+    """A `prediction.text.TextEngine` of a SavedModel that takes token ids."""
 
     def __init__(self, served: Any, padding_id: int) -> None:
         self._served, self._padding_id = served, padding_id
@@ -173,7 +175,7 @@ class _Served:
 def _run_saved_tagger(
     path: Path, texts: Sequence[str], tokenizer: Tokenizer, batch_size: int = 64
 ) -> list[_Marked]:
-    """Return what the SavedModel of a tagger says of texts."""
+    """Return the spans and tag probabilities of texts by the SavedModel of a tagger."""
     served = saved_model_file.load(path / bundle.SAVED_MODEL)
     config = bundle.read_config(path)
     architecture = config["architecture"]
@@ -191,7 +193,7 @@ def _run_saved_tagger(
             places = (answer[name][row][kept].tolist() for name in ("starts", "ends"))
             offsets = trimmed(text, list(zip(*places, strict=True)))
             tokens.append(TaggedTokens(offsets, _logits(answer["probabilities"][row][kept])))
-    return _marked(tags, texts, tokens)
+    return _decode_tags(tags, texts, tokens)
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
@@ -219,7 +221,7 @@ def _places(entities: Sequence[Entity]) -> list[tuple[int, int, str]]:
 def _compare_numbers(expected: np.ndarray, output: np.ndarray) -> dict[str, Any]:
     count = len(expected)
     differences = np.abs(expected - output)
-    # Numbers of a text vary by their spread, which may be small beside their mean.
+    # The spread of the numbers may be small compared with their mean.
     scale = max(float(np.abs(expected).max()), float(np.ptp(expected)), 1e-30)
     equal = int((differences <= _ROUNDING * scale).sum())
     largest = float(f"{differences.max():.2g}")

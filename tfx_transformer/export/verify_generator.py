@@ -1,4 +1,4 @@
-"""Does an export of a model that writes answer as the trained one? Compared on real sentences."""
+"""The comparison of exports of a model that writes with Keras on real sentences."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.runtime import litertlm
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# LiteRT-LM begins a session for each text, which takes longer than a short answer.
+# Most texts for LiteRT-LM: it starts a session for each, which takes longer than a short answer.
 _LITERTLM_TEXTS = 50
-# Sentences whose logits are compared step by step; answers are compared on all. Of a large
-# vocabulary fewer, so that their logits take 256 MB at most.
+# Sentences whose logits are compared step by step; answers are compared on all sentences. Fewer for
+# a large vocabulary, so that the logits take 256 MB at most.
 _LOGIT_SENTENCES = 20
 _LOGITS = 2**26
 
@@ -33,10 +33,12 @@ Written = tuple[list[int], list[int]]
 class Stepping(NamedTuple):
     """The logits of a task's answers, step by step.
 
-    expected: (model, the ids of prompts and of answers) -> float32 (steps, vocabulary_size) of each
-    answer, by Keras; steps: (engine of a TFLite file, prompt, answer) -> float32
-    (1, vocabulary_size) after each step; shares_context: whether prompt and answer share a cache,
-    which an export may have made shorter.
+    Attributes:
+        expected: (model, ids of prompts and of answers) -> Keras's logits of each answer, float32
+            (steps, vocabulary_size).
+        steps: (engine of a TFLite file, prompt, answer) -> logits after each step, float32
+            (1, vocabulary_size).
+        shares_context: True if prompt and answer share a cache, which may be shorter in an export.
     """
 
     expected: Callable[[keras.Model, Sequence[Written]], list[np.ndarray]]
@@ -80,7 +82,7 @@ def verify_generator(
     def verify_litertlm(variant: str) -> dict[str, Any]:
         generator, few = litertlm.load(path), texts[:_LITERTLM_TEXTS]
         found = generator.generate(few, truncate=True)
-        # A prompt that is cut inside a character it reads in another way than the others do.
+        # LiteRT-LM reads a prompt that is cut inside a character in another way.
         same = [
             i
             for i in _comparable(stepping, keras_generator, generator, few, expected)
@@ -114,8 +116,8 @@ def _comparable(
     texts: Sequence[str],
     expected: Sequence[str],
 ) -> list[int]:
-    """Return the places of the texts for which an export has room, with their answers: it may have
-    a shorter context."""
+    """Return the places of the texts that fit into an export's context with their answers: it may
+    be shorter than the model's."""
     context = generator.engine.config.max_sequence_length
     engine = keras_generator.engine
     if not stepping.shares_context or context == engine.config.max_sequence_length:
@@ -131,7 +133,7 @@ def _comparable(
 def _agreement(
     expected: Sequence[str], answers: Sequence[str], places: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Count equal answers; places: of those to compare, None: all."""
+    """Return the count of equal answers; places: those to compare, None: all."""
     places = range(len(expected)) if places is None else places
     return {"identical": sum(expected[i] == answers[i] for i in places), "of": len(places)}
 
@@ -142,13 +144,13 @@ def _logit_difference(
     generator: TextGenerator,
     written: Sequence[Written],
 ) -> dict[str, float]:
-    """Largest difference of any logit over the steps of given answers, and the logits' standard
-    deviation for scale.
+    """Return the largest difference of a logit over the steps of given answers, and the standard
+    deviation of the logits.
 
     Args:
-        expected: float32 (steps, vocabulary_size) of each answer, by Keras.
-        generator: of a TFLite file.
-        written: the ids of a prompt and of its answer.
+        expected: Keras's logits of each answer, float32 (steps, vocabulary_size).
+        generator: generator of a TFLite file.
+        written: the ids of each prompt and of its answer.
     """
     if not expected:
         return {}
@@ -185,8 +187,8 @@ def _causal_steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.n
 
 
 def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
-    """Return the logits of every step of each answer, float32 (steps, vocabulary_size), by one
-    forward pass: what a cached step computes, to rounding."""
+    """Return the logits of every step of each answer, float32 (steps, vocabulary_size), from one
+    forward pass: equal to those of cached steps but for rounding."""
     config = model.config
     rows = [[config.start_id, *answer][: config.max_sequence_length] for _, answer in written]
     inputs = {
@@ -198,7 +200,7 @@ def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.n
 
 
 def _causal_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
-    """As `_seq2seq_logits`, from the last token of the prompt on."""
+    """Return the logits of each answer as `_seq2seq_logits`, from the last prompt token on."""
     config = model.config
     rows = [[*prompt, *answer][: config.max_sequence_length] for prompt, answer in written]
     inputs = {"token_ids": pad_source(rows, config.padding_id)}

@@ -1,4 +1,4 @@
-"""Does a TFLite file answer on a GPU as on the CPU? Tried where there is an accelerator."""
+"""The comparison of a TFLite file on a GPU with the same file on the CPU."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ from typing import Any
 
 from tfx_transformer.config import TransformerConfig
 
-# Seconds: a delegate compiles for some, on a Vulkan in software for up to a minute.
+# Seconds: a delegate compiles for some seconds, with a software Vulkan for up to a minute.
 _PATIENCE = 180
 
-# Relative to the outputs' deviation. Half precision, in which GPUs compute, stays below it, and so
-# do int8 files, of which the CPU rounds activations too; what is wrong is far above.
+# Largest difference of right outputs, relative to their deviation: GPUs compute in half precision,
+# and the CPU rounds the activations of int8 files too. Wrong outputs differ far more.
 _HOLDS = 0.3
 
-# Where Linux and Android have GPUs.
+# The GPU devices of Linux and Android.
 _DEVICES = ("dri/renderD128", "dri/renderD129", "nvidia0", "kgsl-3d0", "mali0", "dxg")
 
-# A user who names a Vulkan driver wants it tried, even one in software.
+# A Vulkan driver that the user names here is tried, even a software one.
 _DRIVERS = ("VK_ICD_FILENAMES", "VK_DRIVER_FILES")
 
 
 def compare_gpu(file: Path, config: TransformerConfig) -> dict[str, Any] | None:
-    """Runs every signature of a TFLite file on a GPU and on the CPU, in a process of its own: a
+    """Run every signature of a TFLite file on a GPU and on the CPU, in a process of its own, as a
     driver may crash or hang.
 
     Args:
-        file: that `export.litert` wrote.
-        config: of the model.
+        file: a file that `export.litert` wrote.
+        config: configuration of the model.
 
-    Returns: None if there is no accelerator. Else "device", its name; "largest_difference" of any
-        output, relative to the output's standard deviation; "signature", where; and of how many
-        "operations" the delegate left "operations_on_cpu". If it failed, "error".
+    Returns: None without an accelerator. Else "device", its name; "largest_difference" of any
+        output, relative to the output's standard deviation; "signature", where that is; the number
+        of "operations", and of those that stay on the CPU, "operations_on_cpu". If it failed,
+        "error".
     """
     if not _has_accelerator():
         return None
@@ -62,7 +63,7 @@ def compare_gpu(file: Path, config: TransformerConfig) -> dict[str, Any] | None:
     log = done.stderr
     adapter = re.search(r"Selected adapter: (.*?), arch=.*?adapterType=(\w+)", log)
     if adapter is None or (adapter[2] == "CPU" and not _names_driver()):
-        return None  # no driver, or one in software that nobody asked for
+        return None  # no driver, or a software driver that the user did not name
     if done.returncode:
         return {"device": adapter[1], "error": _why(done.returncode, log)}
     (answer,) = [line for line in done.stdout.splitlines() if line.startswith("{")]  # LiteRT's too
@@ -70,7 +71,7 @@ def compare_gpu(file: Path, config: TransformerConfig) -> dict[str, Any] | None:
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """Return what `compare_gpu` found, for a person."""
+    """Return a result of `compare_gpu` in words."""
     device = found.get("device", "GPU")
     if "error" in found:
         return f"on {device} it does not run: {found['error']}"
@@ -96,7 +97,7 @@ def _summary(answer: dict[str, Any], log: str) -> dict[str, Any]:
 
 
 def _has_accelerator() -> bool:
-    """Is there a sign of one? Looked for without starting anything."""
+    """Return True if there seems to be an accelerator; nothing is started to find out."""
     package = importlib.util.find_spec("ai_edge_litert")
     if package is None or package.origin is None:
         return False
