@@ -176,8 +176,8 @@ GOOD = {"instruction": "a", "output": "b"}
     [
         ('{"instruction": "a"', "not JSON from character 20 on: Expecting ',' delimiter"),
         ('{"instruction": "a",} x', "not JSON from character"),
-        ("[" * 100_000, "nesting is too long"),
-        ('{"n": ' + "9" * 5000 + "}", "number or a nesting is too long"),
+        ("[" * 100_000, "nested too deep"),
+        ('{"n": ' + "9" * 5000 + "}", "too long a number, or is nested too deep"),
         ('["a", "b"]', "not a JSON object but a list"),
         ("null", "not a JSON object but a NoneType"),
         ('{"output": "b"}', "there is no key 'instruction'"),

@@ -77,7 +77,7 @@ REFUSED = {
     "beyond the end": ([[0, 40, "P"]], "from 0 to 40.*has 11 characters.*code points"),
     "before the beginning": ([[-1, 2, "P"]], "from -1 to 2"),
     "empty": ([[2, 2, "P"]], "from 2 to 2"),
-    "overlapping": ([[0, 3, "P"], [2, 7, "Q"]], "P 'Zoë' .0 to 3. and Q .* overlap.*remove one"),
+    "overlapping": ([[0, 3, "P"], [2, 7, "Q"]], "P 'Zoë' .0 to 3. and Q .* overlap.*remove a span"),
     "the same twice": ([[0, 3, "P"], [0, 3, "P"]], "overlap"),
     "within an emoji": ([[4, 5, "P"]], "within a character, at 5"),
     "between a letter and its mark": ([[9, 10, "P"]], "within a character, at 9"),

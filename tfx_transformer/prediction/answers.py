@@ -160,7 +160,7 @@ class TablePredictor:
             if list(frame.columns).count(name) != 1:
                 there = ", ".join(map(repr, frame.columns))
                 raise InputError(
-                    f"the table does not have exactly one column {name!r}.\n"
+                    f"there is no column {name!r}, or there are two of this name.\n"
                     f"  The columns are: {there}. Name the one to read (column=...)."
                 )
         return columns
