@@ -266,6 +266,7 @@ def test_japanese_is_set_against_english_whichever_column_holds_it():
         "3 bytes: Japanese costs 2.20 times English "
         "(per character 3.00, per byte 1.00 times; 2 rows)"
     )
+    assert compare(english, japanese, ("en", "ja"), 1).sentences()[0].endswith("; 1 row)")
 
 
 def test_other_languages_are_called_by_their_columns():

@@ -143,10 +143,10 @@ def test_any_name_can_be_drawn_on_one_line(name):
 @pytest.mark.parametrize(
     ("points", "names", "groups", "message"),
     [
-        ([], [], None, r"shape \(0,\) and there are 0 names"),
-        (POINTS, WORDS[:3], None, r"shape \(5, 2\) and there are 3 names"),
+        ([], [], None, r"shape \(0,\), with 0 names"),
+        (POINTS, WORDS[:3], None, r"shape \(5, 2\), with 3 names"),
         (np.ones((5, 3)), WORDS, None, r"shape \(5, 3\)"),
-        (POINTS, WORDS, ["a"], "5 points have 1 groups"),
+        (POINTS, WORDS, ["a"], "5 points with 1 group"),
     ],
 )
 def test_points_without_partners_are_refused(tmp_path, points, names, groups, message):
@@ -178,7 +178,7 @@ def test_a_large_matrix_has_no_numbers_and_names_that_do_not_overlap():
 
 
 def test_a_matrix_of_another_size_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"shape \(3, 3\), there are 2 names"):
+    with pytest.raises(ValueError, match=r"shape \(3, 3\), with 2 names"):
         pictures.similarity_matrix(tmp_path / "m.png", COSINES, ["a", "b"])
 
 

@@ -197,7 +197,7 @@ def test_only_the_most_frequent_words_are_kept():
 
 
 def test_texts_without_a_word():
-    with pytest.raises(InputError, match="2 texts hold no word"):
+    with pytest.raises(InputError, match="no word in 2 texts"):
         vectors.DocumentVectors.fit(["!", ""])
 
 

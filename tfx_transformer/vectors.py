@@ -228,7 +228,8 @@ class DocumentVectors:
             return cls(vectorizer.fit(texts))
         except ValueError as error:
             raise InputError(
-                f"{len(texts):,} texts hold no word.\n  Expected letters or digits in one of them."
+                f"there is no word in {quantity(len(texts), 'text')}.\n"
+                "  Expected letters or digits in one text or more."
             ) from error
 
     def transform(self, texts: Sequence[str]) -> np.ndarray:

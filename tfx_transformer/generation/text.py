@@ -262,8 +262,9 @@ class TextGenerator(TablePredictor):
         if not truncate or keep < 1:
             more = "" if text == whole else "more than "
             raise InputError(
-                f"the text {content[:40]!r}… makes a prompt of {more}{len(ids)} tokens; the model "
-                f"reads {most}.\n  Split it, or shorten it."
+                f"the text {content[:40]!r}… makes a prompt of {more}"
+                f"{quantity(len(ids), 'token')}; the model reads {most}.\n"
+                "  Split it, or shorten it."
             )
         # A cut inside a character can cost tokens more than it saves.
         while len(ids) > most:
@@ -393,8 +394,8 @@ class Writer:
         """
         if self._constraint is not None and not self._constraint.is_complete:
             raise InputError(
-                f"the answer does not fit: after {len(self.ids)} tokens it is not of the form "
-                "that was asked for.\n"
+                f"the answer does not fit: after {quantity(len(self.ids), 'token')} it is not of "
+                "the form that was asked for.\n"
                 "  Allow more tokens (max_new_tokens), or make the form or the prompt shorter."
             )
 

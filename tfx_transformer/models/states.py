@@ -13,6 +13,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation.preprocessors import new_preprocessor
 from tfx_transformer.models.decoding import compile_function, pad_source
 from tfx_transformer.models.saving import parameters
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -147,8 +148,8 @@ def cache_states(
     limit = min(steps, model.room(len(prompt_ids)))
     if limit < 1 or len(prompt_ids) > model.config.max_sequence_length:
         raise InputError(
-            f"the prompt has {len(prompt_ids)} tokens, the model holds "
-            f"{model.config.max_sequence_length}.\n  Shorten it."
+            f"the prompt has {quantity(len(prompt_ids), 'token')}, the model holds "
+            f"{model.config.max_sequence_length:,}.\n  Shorten it."
         )
     ids, context, cache = model.begin(
         np.array([prompt_ids], "int32"), np.int32(len(prompt_ids)), np.int32(limit)

@@ -26,6 +26,7 @@ from tfx_transformer.pictures.canvas import (
     write,
 )
 from tfx_transformer.pictures.texts import say
+from tfx_transformer.reprs import quantity
 
 LONGEST_LABEL = 17.0  # font sizes: about 27 Latin letters or 17 kanji
 # A mistake of one in a hundred must be visible next to rows without mistakes.
@@ -112,7 +113,8 @@ def _counts(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarra
     ids = np.concatenate([truth, predicted])
     if ids.min() < 0 or ids.max() >= classes:
         raise ValueError(
-            f"confusion_matrix: ids from {ids.min()} to {ids.max()} do not fit {classes} names.\n"
+            f"confusion_matrix: ids from {ids.min()} to {ids.max()} do not fit "
+            f"{quantity(classes, 'name')}.\n"
             f"  Expected ids from 0 to {classes - 1}."
         )
     cells = truth.astype(np.int64) * classes + predicted

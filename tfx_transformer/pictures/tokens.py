@@ -22,6 +22,7 @@ from tfx_transformer.pictures.canvas import (
     token_label,
     write,
 )
+from tfx_transformer.reprs import quantity
 
 Row = tuple[Sequence[bytes], int]
 
@@ -112,7 +113,7 @@ def _draw_words(axes: Axes, text: str, y: float) -> None:
 
 def _draw_text(axes: Axes, tokens: Sequence[bytes], count: int, y: float, lines: int) -> float:
     """Draws one text's boxes from `y` down, in at most `lines`; returns where they end."""
-    words = f"{count:,} token{'s' * (count != 1)}"
+    words = quantity(count, "token")
     left, right = _MARGIN + _COUNTS, _WIDTH - _MARGIN
     axes.text(
         left - 0.1, y + _BOX / 2, words, ha="right", va="center_baseline", fontsize=9, color=QUIET

@@ -22,6 +22,7 @@ from tfx_transformer.pictures.canvas import (
     write,
 )
 from tfx_transformer.pictures.grid import draw_cells, every, side, write_numbers
+from tfx_transformer.reprs import quantity
 
 MARKERS = ("o", "s", "^", "D", "v", "P")
 _WIDEST_NAME = 15  # in font sizes: 15 kanji, or 24 Latin letters
@@ -95,11 +96,15 @@ def _map_figure(
     points = np.asarray(points, "float64")
     if not len(points) or points.shape != (len(names), 2):
         raise ValueError(
-            f"map_of_vectors: the points have shape {points.shape} and there are {len(names)} "
-            "names.\n  Expected float (n, 2), n at least 1, and one name per point."
+            f"map_of_vectors: the points have shape {points.shape}, with "
+            f"{quantity(len(names), 'name')}.\n"
+            "  Expected float (n, 2), n at least 1, and one name per point."
         )
     if groups is not None and len(groups) != len(points):
-        raise ValueError(f"map_of_vectors: {len(points)} points have {len(groups)} groups.")
+        raise ValueError(
+            f"map_of_vectors: {quantity(len(points), 'point')} with "
+            f"{quantity(len(groups), 'group')}.\n  Expected one group per point."
+        )
     few = len(points) <= _FEW
     across, up = np.maximum(np.ptp(points, axis=0), 1e-12)
     width = 7.5 if few else 11.0
@@ -211,7 +216,8 @@ def _matrix_figure(matrix: np.ndarray, names: Sequence[str], title: str) -> Figu
     matrix = np.asarray(matrix, "float64")
     if not len(names) or matrix.shape != (len(names), len(names)):
         raise ValueError(
-            f"similarity_matrix: the matrix has shape {matrix.shape}, there are {len(names)} names."
+            f"similarity_matrix: the matrix has shape {matrix.shape}, with "
+            f"{quantity(len(names), 'name')}."
         )
     labels = [name_label(name) for name in names]
     inches = side(len(names), 0.42)

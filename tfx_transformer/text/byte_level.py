@@ -43,7 +43,7 @@ _YOUNGER = (
 COMPOSED = re.compile(f"[^{_YOUNGER}]+")
 
 
-# Characters that compose with nothing before them; and more tokens than a piece that is cut.
+# Characters that compose with nothing before them; and more tokens than a cut piece has.
 _ASCII = re.compile("[ -~]")
 _SPARE = 1_000
 

@@ -20,7 +20,7 @@ _QWEN2 = (
 
 
 def word_piece(lines: Iterable[str], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """BERT's `vocab.txt`: one piece a line, the line's number its id."""
+    """Return the tree of BERT's `vocab.txt`: one piece per line, whose number is its id."""
     vocabulary = {line: number for number, line in enumerate(lines)}
     cls, sep = _name(settings, "cls_token", "[CLS]"), _name(settings, "sep_token", "[SEP]")
     frame = [token_part(cls), text_part("A"), token_part(sep)]
@@ -52,7 +52,7 @@ def word_piece(lines: Iterable[str], settings: Mapping[str, Any]) -> dict[str, A
 def byte_pairs(
     vocabulary: dict[str, int], merges: Iterable[str], settings: Mapping[str, Any], family: str
 ) -> dict[str, Any]:
-    """`vocab.json` and `merges.txt` of GPT-2, RoBERTa or Qwen2.
+    """Return the tree of `vocab.json` and `merges.txt` of GPT-2, RoBERTa or Qwen2.
 
     Args:
         vocabulary: token to id.
@@ -100,7 +100,7 @@ def byte_pairs(
 def unigram(
     model: sentencepiece.Model, settings: Mapping[str, Any], multilingual: bool = False
 ) -> dict[str, Any]:
-    """A Unigram model of SentencePiece, as T5 has it.
+    """Return the tree of a Unigram model of SentencePiece, as in T5.
 
     multilingual: True for XLM-RoBERTa's, where the first pieces and ids are fairseq's.
     """
@@ -140,8 +140,8 @@ def unigram(
 
 
 def byte_fallback(model: sentencepiece.Model, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A BPE model of SentencePiece, as Llama 2 and Mistral have it; without a space before each
-    text, as Gemma has it."""
+    """Return the tree of a BPE model of SentencePiece, as in Llama 2 and Mistral; by the model also
+    without a space before each text, as in Gemma."""
     vocabulary = {piece.text: index for index, piece in enumerate(model.pieces)}
     control = [p.text for p in model.pieces if p.kind == sentencepiece.CONTROL]
     unknown = model.pieces[model.unknown_id].text
@@ -187,8 +187,8 @@ def byte_fallback(model: sentencepiece.Model, settings: Mapping[str, Any]) -> di
 
 
 def marian(model: sentencepiece.Model, vocabulary: Mapping[str, int]) -> dict[str, Any]:
-    """One side of Marian: pieces of SentencePiece with the ids of `vocab.json`, for texts that its
-    own `sentencepiece.normalizer` has normalized.
+    """Return the tree of one side of Marian: pieces of SentencePiece with the ids of `vocab.json`,
+    for texts that its own `sentencepiece.normalizer` has normalized.
 
     Pieces of the model that `vocab.json` lacks get ids after those of the vocabulary; they mean the
     unknown token. Tokens that are not pieces get a name with a space, which no text becomes.
@@ -224,12 +224,12 @@ def _name(settings: Mapping[str, Any], role: str, default: str) -> str:
 
 
 def token_part(name: str, segment: int = 0) -> dict[str, Any]:
-    """A special token in a template of `post_processor`."""
+    """Return a special token in a template of `post_processor`."""
     return {"SpecialToken": {"id": name, "type_id": segment}}
 
 
 def text_part(which: str, segment: int = 0) -> dict[str, Any]:
-    """A text in such a template: "A" or "B"."""
+    """Return a text, "A" or "B", in a template of `post_processor`."""
     return {"Sequence": {"id": which, "type_id": segment}}
 
 
@@ -269,8 +269,8 @@ def _tree(
     decoder: dict[str, Any] | None,
     user_defined: Iterable[str] = (),
 ) -> dict[str, Any]:
-    """A `tokenizer.json`. Added tokens: those of the family that are in the vocabulary, those the
-    settings name for a role, and those they list with their ids."""
+    """Return a `tokenizer.json`. Its added tokens are those of the family that are in the
+    vocabulary, those that the settings name for a role, and those that they list with ids."""
     vocabulary = model["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {piece: index for index, (piece, _) in enumerate(vocabulary)}

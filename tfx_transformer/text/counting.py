@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.splitters import Split, Splitter, Token, tokens_of
 
 JAPANESE, ENGLISH, OTHER = LANGUAGES = ("Japanese", "English", "other")
@@ -199,8 +200,7 @@ def table(tally: Tally) -> list[list[str]]:
 
 
 class Ratio(NamedTuple):
-    """One count divided by another: in tokens, and in tokens per character and
-    per byte."""
+    """One count divided by another: in tokens, in tokens per character, and in tokens per byte."""
 
     tokens: float
     per_character: float
@@ -240,7 +240,8 @@ class Comparison:
         """Return one sentence per tokenizer."""
         return [
             f"{name}: {self.one} costs {ratio.tokens:.2f} times {self.other} (per character "
-            f"{ratio.per_character:.2f}, per byte {ratio.per_byte:.2f} times; {self.rows:,} rows)"
+            f"{ratio.per_character:.2f}, per byte {ratio.per_byte:.2f} times; "
+            f"{quantity(self.rows, 'row')})"
             for name, ratio in zip(self.names, self.ratios, strict=True)
         ]
 

@@ -12,7 +12,7 @@ Message = Mapping[str, Any]
 
 ROLES = ("system", "user", "assistant", "tool")
 
-# Keys beside role and content, by role.
+# Further keys than role and content, by role.
 _KEYS = {
     "system": set(),
     "user": set(),
@@ -40,8 +40,8 @@ def clean_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
 
     Raises:
         InputError: there is no message, or one has an unknown role, a content that is not a text, a
-            tool call of another form, or a key that would be lost. The message is named by its
-            number, from 1.
+            tool call of another form, or a key that would be lost. The error gives the number of
+            the message, from 1.
     """
     if not isinstance(messages, list | tuple) or not messages:
         raise InputError(f"there are no messages.\n  {_EXPECTED}")
@@ -62,9 +62,9 @@ def map_texts(message: Message, change: Callable[[str], str]) -> dict[str, Any]:
 def for_template(messages: Sequence[Message], template: str) -> list[dict[str, Any]]:
     """Return messages of which a template loses nothing, in the same order.
 
-    Where the text of the template does not name them, reasoning and tool calls become part of the
-    content, and answers of tools become messages of the user, between the tags that Qwen and Hermes
-    write: `<think>`, `<tool_call>`, `<tool_response>`.
+    If the text of the template does not name them, reasoning and tool calls become part of the
+    content, and answers of tools become messages of the user, between the tags of Qwen and Hermes:
+    `<think>`, `<tool_call>`, `<tool_response>`.
     """
     adapted = []
     for message in map(dict, messages):

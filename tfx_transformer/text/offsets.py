@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# Begin and end of a token; equal of one that holds only blanks.
+# Begin and end of a token; equal if it holds only blanks.
 Offsets = list[tuple[int, int]]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -27,8 +27,8 @@ def of_bytes(text: str, sizes: Sequence[int], first: int = 0) -> Offsets:
     A token that holds a part of a character begins and ends with that character.
 
     Args:
-        sizes: bytes of each token, all above 0.
-        first: characters before the text.
+        sizes: number of bytes of each token, all above 0.
+        first: number of characters before the text.
     """
     lengths = [len(character.encode()) for character in text]
     places = np.repeat(np.arange(len(text)), lengths) + first

@@ -32,7 +32,7 @@ CHAT_TEMPLATE = (
 
 # Templates of real models stay below this; a bundle's may come from anywhere.
 MAX_TEMPLATE_BYTES = 64 * 1024
-# Special tokens of real models have 30 characters; every place where one can be cut is kept.
+# Special tokens of real models have up to 30 characters; every place to cut one is kept.
 _MAX_NAME, _MAX_NAMES = 100, 1_000_000
 _MAX_DETAIL = 500  # characters of the error of a template, and of the format of a date
 _MARKS = range(0xFDD0, 0x110000)  # the noncharacters U+FDD0 to U+FDEF first
@@ -286,7 +286,7 @@ class _Conversation:
 
 
 class _SpecialTokens:
-    """Finds special tokens in a text, and keeps a content from holding or completing one.
+    """Finds special tokens in a text, and marks a content so that it does not hold or complete one.
 
     ids: name to id; pattern: matches any name, the longest where several begin.
     """
@@ -364,7 +364,7 @@ def _compile(text: str, names: Mapping[str, str], source: str):
         where = "" if line is None else f", line {line}"
         raise InputError(
             f"{source}the chat template is not Jinja that can be run{where}: {_detail(error)}\n"
-            "  Expected what transformers keeps as chat_template."
+            "  Expected the chat_template that transformers saves."
         ) from error
 
 

@@ -134,7 +134,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
             extensions=[ext.loopcontrols, _Generation],
         )
         self._left = 0
-        self._rendering = threading.Lock()  # an allowance is that of one rendering
+        self._rendering = threading.Lock()  # the allowance is for one rendering
         self.globals = {"range": self.globals["range"], "dict": dict, "namespace": _Namespace}
         self.globals |= names
         self.filters = self._paying_filters(self.filters)
@@ -196,8 +196,8 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
     # Operators
 
     def call_binop(self, context: runtime.Context, sign: str, left: Any, right: Any) -> Any:
-        """Pay for an operator, and apply it. Large numbers are refused; few operators take texts or
-        lists."""
+        """Pay for an operator, and apply it. Numbers above 64 bits are refused, and so are texts
+        and lists with other operators than `+`, `*` and, for a format, `%`."""
         whole, times = (right, left) if isinstance(left, int) else (left, right)
         if isinstance(whole, int) and isinstance(times, int):
             powers = left.bit_length() * right if sign == "**" else 0

@@ -17,8 +17,8 @@ from tfx_transformer.errors import InputError
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 UNIGRAM, BPE = 1, 2
 
-# XLM-V, the largest of real models, has 901,629 pieces in 18 MB; pieces have 16 characters, those a
-# user defines some more.
+# XLM-V, the largest of real models, has 901,629 pieces in 18 MB. Pieces have up to 16 characters,
+# pieces that a user defines some more.
 MAX_BYTES = 32 * 1024 * 1024
 _MAX_FIELDS = 1 << 20
 _MAX_PIECE = 256
@@ -85,8 +85,8 @@ def _bytes(value: int | bytes) -> bytes:
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Numbers and values of the fields of a message, as protocol buffers are encoded: a number for
-    a varint, else the bytes."""
+    """Yield number and value of each field of a protocol buffer: the value of a varint is a number,
+    else it is bytes."""
     at = count = 0
     while at < len(data):
         count += 1

@@ -40,7 +40,7 @@ def tags_of(spans: Sequence[Span], offsets: Offsets) -> list[str]:
 
     Args:
         spans: spans of the text that do not overlap.
-        offsets: of its tokens.
+        offsets: offsets of its tokens.
     """
     tags = [OUTSIDE] * len(offsets)
     ordered = sorted(spans)

@@ -83,8 +83,8 @@ def encode(encoding: tiktoken.Encoding, text: str, known: bool) -> list[int]:
     """`encoding.encode_ordinary(text)`.
 
     Args:
-        encoding: of a checked pattern.
-        text: of at most `tokenizer.SLICE` characters.
+        encoding: encoding with a checked pattern.
+        text: text of at most `tokenizer.SLICE` characters.
         known: True if the pattern is one of ours. For others, encoding also checks that no
             character is left out.
 
@@ -111,7 +111,8 @@ def encode(encoding: tiktoken.Encoding, text: str, known: bool) -> list[int]:
 
 
 def _texts(pattern: str) -> Iterator[str]:
-    """Runs of one character, with and without another at the end, and mixtures; short first."""
+    """Yield runs of one character, with and without another at the end, and mixtures; short ones
+    first."""
     own = [c for c in dict.fromkeys(pattern) if c.isprintable()]
     characters = list(dict.fromkeys([*_CHARACTERS, *own]))[:_MAX_CHARACTERS]
     draw = random.Random(0)

@@ -29,8 +29,8 @@ _LOADING = threading.Lock()
 
 
 class Split(NamedTuple):
-    """Tokens of a text. ids: one per token; ends: where each ends in the text's UTF-8, ascending,
-    the last at its length."""
+    """Tokens of a text. ids: one per token; ends: the end of each in the text's UTF-8, ascending,
+    the last one its length."""
 
     ids: Sequence[int]
     ends: Sequence[int]
@@ -77,7 +77,7 @@ def visible(text: str) -> str:
 
 
 def tokens_of(text: str, split: Split, limit: int | None = None) -> list[Token]:
-    """The first `limit` tokens of a text, or all; their `data` join to its UTF-8."""
+    """Return the first `limit` tokens of a text, or all; their `data` join to its UTF-8."""
     data = text.encode()
     ends = itertools.islice(split.ends, limit)
     cuts = itertools.pairwise(itertools.chain([0], ends))
@@ -221,7 +221,7 @@ def _hugging_face_splitter(name: str, text: str, path: str | os.PathLike) -> Spl
 
     def split(text: str) -> Split:
         encoding = tokenizer.encode(text, add_special_tokens=False)
-        # A byte-level token is written with one character a byte.
+        # A byte-level token is written with one character per byte.
         ends = list(itertools.accumulate(map(len, encoding.tokens))) if byte_level else []
         if ends[-1:] != [len(text.encode())]:  # not, or a blank was put before the text
             ends = _ends_by_characters(text, encoding.offsets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.counting import JAPANESE, Sample
 from tfx_transformer.text.splitters import Token, visible
 
@@ -79,11 +80,17 @@ def _row(cell: str, texts: Sequence[str]) -> str:
 
 
 def _sample(names: Sequence[str], sample: Sample) -> list[str]:
-    size = f"{sample.language}, {sample.characters:,} characters, {sample.bytes:,} bytes"
+    size = ", ".join(
+        [
+            sample.language,
+            quantity(sample.characters, "character"),
+            quantity(sample.bytes, "byte"),
+        ]
+    )
     spoken = ' lang="ja"' if sample.language == JAPANESE else ""
     lines = [f"<h2{spoken}>{escape(visible(sample.label))} <small>{escape(size)}</small></h2>"]
     for name, tokens, count in zip(names, sample.tokens, sample.counts, strict=True):
-        lines.append(f"<h3>{escape(name)}: {count:,} token{'s' * (count != 1)}</h3>")
+        lines.append(f"<h3>{escape(name)}: {quantity(count, 'token')}</h3>")
         spans = "".join(_span(token, number) for number, token in enumerate(tokens))
         more = count - len(tokens)
         rest = f" <small>… and {more:,} more</small>" if more else ""
