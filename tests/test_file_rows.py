@@ -220,13 +220,13 @@ def test_threads_do_not_disturb_each_other(tmp_path, nothing_in_memory):
 
 def test_a_file_that_changes_while_it_is_read_is_not_used(tmp_path, nothing_in_memory, monkeypatch):
     path = numbered(tmp_path)
-    indexed = tables._indexed
+    indexed = tables._index_rows
 
     def later(*arguments):
         lengthen(path)
         return indexed(*arguments)
 
-    monkeypatch.setattr(tables, "_indexed", later)
+    monkeypatch.setattr(tables, "_index_rows", later)
     read = read_pairs(path)
     with pytest.raises(InputError, match="numbered.csv: the file was changed while"):
         read.source[0]

@@ -257,7 +257,7 @@ def _is_moving(path: str | os.PathLike, identity: tuple[int, ...] | None) -> boo
 
 @contextlib.contextmanager
 def _locked(path: Path, exclusive: bool = False) -> Iterator[None]:
-    """Keep writers from a bundle, or with `exclusive` readers too, while the block runs.
+    """Lock a bundle against writers, or with `exclusive` against readers too, in the block.
 
     It waits at most `_PATIENCE` seconds for others, then continues. Where folders cannot be locked
     (Windows, some network file systems) it does not wait.

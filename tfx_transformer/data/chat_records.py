@@ -66,7 +66,7 @@ def read_record(text: str, names: Mapping[str, str]) -> Messages:
         Problem: the record cannot be used.
     """
     try:
-        tree = json.loads(text, object_pairs_hook=_unique)
+        tree = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         raise Problem(f"not JSON from character {error.pos + 1} on: {error.msg}") from error
     except (ValueError, RecursionError) as error:
@@ -100,16 +100,16 @@ def _messages(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
         return _turns(tree["messages"], "messages")
     for key in ("conversations", "conversation"):
         if tree.get(key) is not None:
-            return _turns(_spoken(tree[key], tree.get("system"), key), key)
+            return _turns(_sharegpt_messages(tree[key], tree.get("system"), key), key)
     if names == DEFAULTS and "instruction" not in tree and {PROMPT, COMPLETION} <= tree.keys():
         parts = [tree[PROMPT], tree[COMPLETION]]
         if all(isinstance(part, list) for part in parts):
             return _turns(parts[0] + parts[1], PROMPT)
         names = {"instruction": PROMPT, INPUT: INPUT, "output": COMPLETION}
-    return _keyed(tree, names)
+    return _messages_by_key(tree, names)
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return an object; raise if a key is repeated, since JSON readers drop one of the values."""
     tree = dict(pairs)
     if len(tree) < len(pairs):
@@ -133,7 +133,7 @@ def _turns(messages: Any, key: str) -> Messages:
     return messages
 
 
-def _spoken(turns: Any, system: Any, key: str) -> Any:
+def _sharegpt_messages(turns: Any, system: Any, key: str) -> Any:
     """Turns of ShareGPT, {"from", "value"}, as messages; others as they are."""
     if not isinstance(turns, list):
         raise Problem(f"the value of {key!r} is not a list", key)
@@ -153,7 +153,7 @@ def _spoken(turns: Any, system: Any, key: str) -> Any:
     return messages
 
 
-def _keyed(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
+def _messages_by_key(tree: dict[str, Any], names: Mapping[str, str]) -> Messages:
     cells = {}
     for role, name in names.items():
         if role == INPUT == name and tree.get(name) is None:

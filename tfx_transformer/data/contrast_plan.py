@@ -74,7 +74,7 @@ class ContrastPlan(BatchPlan):
         return batches
 
     def _separate_repeats(self, batches: list[np.ndarray]) -> None:
-        """Exchange pairs, in place, so that pairs that share a text are in different batches."""
+        """Exchange pairs, in place, so that no batch repeats a text if that can be avoided."""
         means = [self.lengths[batch, -1].mean() for batch in batches]  # batches are sorted by it
         ranked = [batches[i] for i in np.argsort(means, kind="stable")]
         held = [collections.Counter(t for i in batch for t in self._texts[i]) for batch in ranked]

@@ -185,11 +185,11 @@ def _read_table(
 def _records_of(source: TypedFile) -> Iterator[Record]:
     """Yield the rows of a file of typed values as objects."""
     for name, tree in source.records():
-        plain = {key: _parsed(value) for key, value in tree.items()}
+        plain = {key: _parse_list(value) for key, value in tree.items()}
         yield Record(name, f"row {name}", show(plain), tree=plain)
 
 
-def _parsed(value: Any) -> Any:
+def _parse_list(value: Any) -> Any:
     """Return the list that a cell holds as JSON; other values unchanged."""
     if isinstance(value, str) and value.lstrip().startswith("["):
         with contextlib.suppress(InputError, ValueError, RecursionError):

@@ -11,10 +11,10 @@ quoted line end starts no new row, and a blank line is skipped but counted. (In 
 column an empty cell must therefore be written `""`, as csv.writer and pandas write it.) Rows of
 commas only are blank after the last row, where spreadsheets leave them, and bad rows before it.
 
-Python's csv in strict mode reads them, not pandas.read_csv (3.1, dtype=str, keep_default_na=False,
-index_col=False): pandas' C parser reads the short row `a` as `a,`, turns `"x"y` into `xy`, and
-cannot hand over the cells of a row that it leaves out; its Python parser drops empty surplus cells.
-Both count lines, not rows, in their errors.
+Python's csv in strict mode reads the rows. pandas.read_csv (3.1, dtype=str, keep_default_na=False,
+index_col=False) would alter them: its C parser reads the short row `a` as `a,`, turns `"x"y` into
+`xy`, and cannot return the cells of a row that it leaves out; its Python parser drops empty surplus
+cells. Both count lines, not rows, in their errors.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _PREAMBLE = 30
 
 
 class _Lines:
-    """The lines of a file; `end` is the offset of the byte after those read so far, or stays at the
-    first line where an encoding's bytes cannot be counted."""
+    """The lines of a file; `end` is the offset of the first byte after those read so far. It does
+    not move if the bytes of a line cannot be counted in the encoding."""
 
     def __init__(self, file: TextIO, path: Path, encoding: str) -> None:
         self._file, self._size = file, text_encoding.line_size(encoding)

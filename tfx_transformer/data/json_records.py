@@ -52,11 +52,11 @@ def entries(path: Path, name: str = "") -> Iterator[Record]:
     lines = path.read_bytes().splitlines(keepends=True)
     offsets = itertools.accumulate(map(len, lines), initial=0)
     parts = zip(itertools.count(1), offsets, lines)
-    text = "".join(_decoded(shown, path, *part, True) for part in parts)
+    text = "".join(_decode_line(shown, path, *part, True) for part in parts)
     decoder, place = json.JSONDecoder(), text.index("[") + 1
     counted, line = place, 1
     for number in itertools.count(1):
-        place = _next(text, place)
+        place = _skip_blanks(text, place)
         line += text.count("\n", counted, place)
         counted = place
         if number == 1 and text[place : place + 1] == "]":
@@ -70,17 +70,17 @@ def entries(path: Path, name: str = "") -> Iterator[Record]:
                 what = "a number is too long, or the nesting too deep"
                 raise _array_error(shown, text, place, what) from error
             yield Record(number, f"entry {number} (line {line})", text[place:end])
-            end = _next(text, end)
+            end = _skip_blanks(text, end)
         if text[end : end + 1] == "]":
             break
         if text[end : end + 1] != ",":
             raise _array_error(shown, text, end, "Expecting ',' or ']'")
         place = end + 1
-    if _next(text, end + 1) < len(text):
-        raise _array_error(shown, text, _next(text, end + 1), "Extra data behind the array")
+    if _skip_blanks(text, end + 1) < len(text):
+        raise _array_error(shown, text, _skip_blanks(text, end + 1), "Extra data behind the array")
 
 
-def _next(text: str, place: int) -> int:
+def _skip_blanks(text: str, place: int) -> int:
     """Return the index of the next character that is not blank."""
     while place < len(text) and text[place] in _BLANKS:
         place += 1
@@ -111,7 +111,7 @@ def lines(path: Path, name: str = "") -> Iterator[Record]:
                 while not complete and rest and not rest.endswith(b"\n"):
                     rest = file.readline(LONGEST_LINE)
                     size += len(rest)
-                text = _decoded(shown, path, number, offset, line, complete)
+                text = _decode_line(shown, path, number, offset, line, complete)
                 if text.strip(_BLANKS):
                     yield Record(number, f"line {number}", text.rstrip("\r\n"), complete)
                 offset += size
@@ -121,7 +121,9 @@ def lines(path: Path, name: str = "") -> Iterator[Record]:
         ) from error
 
 
-def _decoded(shown: Path, path: Path, number: int, offset: int, line: bytes, complete: bool) -> str:
+def _decode_line(
+    shown: Path, path: Path, number: int, offset: int, line: bytes, complete: bool
+) -> str:
     """Return the text of a line at byte `offset`; an incomplete one may end inside a character."""
     codec = "utf-8-sig" if number == 1 else "utf-8"
     try:

@@ -279,7 +279,7 @@ def text_columns(text: str | Sequence[str], header: Collection[str] = ()) -> dic
         text: one name, several separated by commas, or a JSON list of names.
         header: of the file; a name that is in it is one column, whatever characters it has.
     """
-    names = [text] if text in header else _listed_columns(text)
+    names = [text] if text in header else _split_names(text)
     if len(names) == 1:
         return {"text": names[0]}
     return {f"text {number}": name for number, name in enumerate(names, start=1)}
@@ -291,7 +291,7 @@ def joined_columns(names: Sequence[str]) -> str:
     return ",".join(names) if plain else json.dumps(names, ensure_ascii=False)
 
 
-def _listed_columns(text: str | Sequence[str]) -> list[str]:
+def _split_names(text: str | Sequence[str]) -> list[str]:
     if not isinstance(text, str):
         return list(text)
     if text.lstrip().startswith("["):

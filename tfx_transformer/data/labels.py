@@ -38,7 +38,7 @@ def label_names(labels: Labels, path: str, known: Sequence[str] = ()) -> list[st
     """
     names = sorted({label for several in labels for label in several} | set(known))
     if len(names) < 2:
-        what = f"{_quoted(names[0])} is the only label" if names else "there is no label"
+        what = f"{_quote(names[0])} is the only label" if names else "there is no label"
         raise InputError(
             f"{path}: {what}.\n"
             "  A classifier needs at least two labels. Add examples of another label, or name the\n"
@@ -52,13 +52,13 @@ def alike_labels(names: Sequence[str]) -> list[list[str]]:
     `A` and `a`: equal as numbers, or except for case, width and blanks."""
     groups: dict[Hashable, list[str]] = collections.defaultdict(list)
     for name in names:
-        groups[_folded(name)].append(name)
+        groups[_fold_name(name)].append(name)
     return [group for group in groups.values() if len(group) > 1]
 
 
 def alike_warning(names: Sequence[str]) -> str | None:
     """Return a summary's warning about `alike_labels`; None without such labels."""
-    groups = [" and ".join(map(_quoted, group)) for group in alike_labels(names)]
+    groups = [" and ".join(map(_quote, group)) for group in alike_labels(names)]
     if not groups:
         return None
     more = f"; {len(groups) - _NAMES_SHOWN} more" if len(groups) > _NAMES_SHOWN else ""
@@ -66,7 +66,7 @@ def alike_warning(names: Sequence[str]) -> str | None:
     return f"labels that may be the same: {shown}{more}"
 
 
-def _folded(name: str) -> Hashable:
+def _fold_name(name: str) -> Hashable:
     text = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
     try:
         number = float(text)
@@ -224,18 +224,18 @@ def _numbers(
 
 
 def _unknown_label(label: str, names: Sequence[str], path: str, row: int) -> InputError:
-    shown = ", ".join(map(_quoted, names[:_NAMES_SHOWN]))
+    shown = ", ".join(map(_quote, names[:_NAMES_SHOWN]))
     if len(names) > _NAMES_SHOWN:
         shown += f" and {len(names) - _NAMES_SHOWN} more"
     short = {name[:_LONGEST_SHOWN]: name for name in names}
     (nearest,) = difflib.get_close_matches(label[:_LONGEST_SHOWN], short, n=1, cutoff=0)
     return InputError(
-        f"{path}, row {row}: the label {_quoted(label)} is unknown.\n"
-        f"  The model knows {shown}; the nearest is {_quoted(nearest)}.\n"
+        f"{path}, row {row}: the label {_quote(label)} is unknown.\n"
+        f"  The model knows {shown}; the nearest is {_quote(nearest)}.\n"
         "  Fix the row or leave it out, or train with examples of that label."
     )
 
 
-def _quoted(label: str) -> str:
+def _quote(label: str) -> str:
     short = label if len(label) <= _LONGEST_SHOWN else f"{label[: _LONGEST_SHOWN - 1]}…"
     return repr(short)

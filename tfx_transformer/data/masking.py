@@ -46,7 +46,7 @@ class Masker:
     ) -> None:
         if tokenizer.mask_id is None:
             raise InputError(
-                f"the tokenizer has no token {MASK_TOKEN}: it stands for what is to be guessed.\n"
+                f"the tokenizer has no token {MASK_TOKEN}, which hides the tokens to predict.\n"
                 "  Train one that has it:\n"
                 f'  Tokenizer.train(texts, vocabulary_size, extra_special_tokens=["{MASK_TOKEN}"])'
             )

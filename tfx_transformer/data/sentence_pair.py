@@ -92,7 +92,7 @@ def read_sentence_pairs(
             min(numbers) if lowest is None else float(lowest),
             max(numbers) if highest is None else float(highest),
         )
-        scores = _scaled(numbers, scale, f"{table.path}: column {score!r}")
+        scores = _scale_scores(numbers, scale, f"{table.path}: column {score!r}")
     return SentencePairs(
         table.columns["first"],
         table.columns["second"],
@@ -125,7 +125,7 @@ def _score_check(name: str, lowest: float | None, highest: float | None) -> Chec
     return check
 
 
-def _scaled(scores: list[float], scale: tuple[float, float], where: str) -> list[float]:
+def _scale_scores(scores: list[float], scale: tuple[float, float], where: str) -> list[float]:
     low, high = scale
     if not low < high:
         raise InputError(

@@ -113,7 +113,7 @@ def as_text(value: Any) -> str:
         return str(value)
     if _is_missing(value):
         return ""
-    raise ValueError(f"is not a text but {_described(value)}")
+    raise ValueError(f"is not a text but {_describe_type(value)}")
 
 
 def as_label(value: Any) -> str:
@@ -226,11 +226,11 @@ def in_memory(
         values = zip(*(data.iloc[:, i].tolist() for i in range(len(header))), strict=True)
         return Memory("DataFrame", header, data.index.tolist(), values, by_header)
     if isinstance(data, Mapping):
-        return _of_columns(data, by_header)
+        return _from_columns(data, by_header)
     if isinstance(data, Iterable) and not isinstance(data, bytes):
-        return _of_rows(list(data), list(columns.values()), by_header)
+        return _from_rows(list(data), list(columns.values()), by_header)
     raise InputError(
-        f"a table cannot be read from {_described(data)}.\n"
+        f"a table cannot be read from {_describe_type(data)}.\n"
         "  Expected the path of a file, a pandas DataFrame, a list of rows, or a dictionary of\n"
         "  columns."
     )
@@ -251,7 +251,7 @@ def is_table(data: Any) -> bool:
     return not all(isinstance(item, str | os.PathLike) for item in data)
 
 
-def _of_columns(data: Mapping[str, Sequence[Any]], convert: Mapping[str, Convert]) -> Memory:
+def _from_columns(data: Mapping[str, Sequence[Any]], convert: Mapping[str, Convert]) -> Memory:
     header = [str(name) for name in data]
     columns = [column if isinstance(column, str) else list(column) for column in data.values()]
     for name, column in zip(header, columns, strict=True):
@@ -272,7 +272,7 @@ def _of_columns(data: Mapping[str, Sequence[Any]], convert: Mapping[str, Convert
     return Memory("columns", header, names, rows, convert, _COUNTED)
 
 
-def _of_rows(rows: list[Any], names: Sequence[str], convert: Mapping[str, Convert]) -> Memory:
+def _from_rows(rows: list[Any], names: Sequence[str], convert: Mapping[str, Convert]) -> Memory:
     keyed = [isinstance(row, Mapping) for row in rows]
     if any(keyed):
         dictionaries = (row for row in rows if isinstance(row, Mapping))
@@ -323,7 +323,7 @@ def _is_missing(value: Any) -> bool:
     return isinstance(value, numbers.Real) and math.isnan(value)
 
 
-def _described(value: Any) -> str:
+def _describe_type(value: Any) -> str:
     """Return the type and the beginning of a value."""
     shown = f" ({show(value)})" if isinstance(value, str | numbers.Number) else ""
     return f"of type {type(value).__name__}{shown}"

@@ -131,7 +131,7 @@ def split_by_key(
         InputError: there are fewer than two distinct keys, or the share is not from 0 to 1.
     """
     check_share(share)
-    numbers = _numbered(keys)
+    numbers = _number_keys(keys)
     distinct = int(numbers.max(initial=-1)) + 1
     if distinct < 2:
         raise InputError(
@@ -146,7 +146,7 @@ def split_by_key(
     return np.flatnonzero(~outside), np.flatnonzero(outside)
 
 
-def _numbered(keys: Rows[str]) -> np.ndarray:
+def _number_keys(keys: Rows[str]) -> np.ndarray:
     """Return int (examples,): the number of each key, from 0 in the order of first appearance."""
     _, first, place = np.unique(hashes(keys), return_index=True, return_inverse=True)
     numbers = np.empty(len(first), int)

@@ -30,8 +30,8 @@ class SqliteFile(TypedFile):
                 " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name"
             )
             table = self.choose([str(name) for (name,) in found], "table")
-            columns = database.execute(f"SELECT * FROM {_quoted(table)} LIMIT 0").description
-            count = database.execute(f"SELECT count(*) FROM {_quoted(table)}").fetchone()[0]
+            columns = database.execute(f"SELECT * FROM {_quote(table)} LIMIT 0").description
+            count = database.execute(f"SELECT count(*) FROM {_quote(table)}").fetchone()[0]
         header = [name for name, *_ in columns]
         return header, None, self._values(table, header), count
 
@@ -39,11 +39,11 @@ class SqliteFile(TypedFile):
         names = {name.lower() for name in header}
         rowid = next((n for n in ("rowid", "_rowid_", "oid") if n not in names), None)
         with self._opened() as database:
-            query = f"SELECT * FROM {_quoted(table)}"
+            query = f"SELECT * FROM {_quote(table)}"
             if rowid:
                 with contextlib.suppress(sqlite3.OperationalError):  # without rowids, or a view
-                    database.execute(f"SELECT {rowid} FROM {_quoted(table)} LIMIT 0")
-                    query = f"SELECT {rowid}, * FROM {_quoted(table)} ORDER BY {rowid}"
+                    database.execute(f"SELECT {rowid} FROM {_quote(table)} LIMIT 0")
+                    query = f"SELECT {rowid}, * FROM {_quote(table)} ORDER BY {rowid}"
             numbered = query.startswith(f"SELECT {rowid},")
             for number, row in enumerate(database.execute(query), start=1):
                 name, values = (row[0], row[1:]) if numbered else (number, row)
@@ -89,5 +89,5 @@ def _problem(header: list[str], values: Iterable[Any]) -> Problem | None:
     return None
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'

@@ -104,7 +104,7 @@ def read_table(
     if leave_in_file and source.path is not None and source.has_places:
         status = os.stat(source.file)
         if status.st_size > file_rows.MOST_IN_MEMORY:
-            return _indexed(source, itertools.chain([first], read), leave_in_file, status)
+            return _index_rows(source, itertools.chain([first], read), leave_in_file, status)
     tables = [table for table, _ in itertools.chain([first], read)]
     return dataclasses.replace(
         tables[0],
@@ -287,7 +287,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     return tuple(row.cells) if row.values is None else tuple(map(show, row.values))
 
 
-def _indexed(
+def _index_rows(
     source: Any,
     read: Iterable[tuple[Table, list[tuple[int, int]]]],
     left: Collection[str],

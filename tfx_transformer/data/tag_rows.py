@@ -100,8 +100,8 @@ def sentences(
     Raises:
         InputError: a row cannot be used; the error names the row, the fault and the remedy.
     """
-    for several in _grouped(rows):
-        found = _sentence(several)
+    for several in _group_rows(rows):
+        found = _join_tokens(several)
         if isinstance(found, Sentence):
             yield found
             continue
@@ -118,7 +118,7 @@ def sentences(
         bad_rows.append(BadRow(row, problem.column, problem.reason, tokens))
 
 
-def _grouped(rows: Iterable[TokenRow]) -> Iterator[list[TokenRow]]:
+def _group_rows(rows: Iterable[TokenRow]) -> Iterator[list[TokenRow]]:
     several: list[TokenRow] = []
     for row in rows:
         if several and row.sentence != several[0].sentence:
@@ -129,7 +129,7 @@ def _grouped(rows: Iterable[TokenRow]) -> Iterator[list[TokenRow]]:
         yield several
 
 
-def _sentence(rows: Sequence[TokenRow]) -> Sentence | tuple[Any, Problem]:
+def _join_tokens(rows: Sequence[TokenRow]) -> Sentence | tuple[Any, Problem]:
     """Return the sentence of some rows; or the row that cannot be used, and the problem."""
     text, before = "", OUTSIDE
     spans: list[Span] = []

@@ -135,15 +135,17 @@ def _read_tags(
                             "sentence; an empty cell means the one above.", row=row)  # fmt: skip
         keys.append(key if key.strip() else keys[-1])
     tag_rows.check_contiguous(zip(table.rows, keys, strict=True), name, sentence)
-    broken = _broken(table.rows, keys, table.bad_rows)
+    broken = _broken_sentences(table.rows, keys, table.bad_rows)
     parts = (table.rows, keys, table.columns["token"], table.columns["tag"])
     rows = (TokenRow(*v, tag) for v in zip(*parts, strict=True) if v[1] not in broken)
     bad_rows = list(table.bad_rows)
     found = list(tag_rows.sentences(rows, name, skip_bad_rows, bad_rows))
-    return _of_sentences(found, name, columns, bad_rows)
+    return _from_sentences(found, name, columns, bad_rows)
 
 
-def _broken(rows: Sequence[Any], keys: Sequence[str], bad_rows: Sequence[BadRow]) -> set[str]:
+def _broken_sentences(
+    rows: Sequence[Any], keys: Sequence[str], bad_rows: Sequence[BadRow]
+) -> set[str]:
     """Return the sentences that may have lost a row, those before and after each bad row."""
     found: set[str] = set()
     for bad in bad_rows:
@@ -156,10 +158,10 @@ def _read_columns(path: Path, skip_bad_rows: bool) -> TaggedTexts:
     bad_rows: list[BadRow] = []
     rows = tag_rows.read_columns(path)
     found = list(tag_rows.sentences(rows, str(path), skip_bad_rows, bad_rows))
-    return _of_sentences(found, str(path), {}, bad_rows)
+    return _from_sentences(found, str(path), {}, bad_rows)
 
 
-def _of_sentences(
+def _from_sentences(
     found: list[Sentence], name: str, columns: dict[str, str], bad_rows: list[BadRow]
 ) -> TaggedTexts:
     if not found:

@@ -64,9 +64,9 @@ class XlsxFile(TypedFile):
         if first.problem:
             raise self.error(f"{first.problem.reason}.", first.problem.remedy, first.name)
         header = [self.as_text(value) for value in first.values]
-        return header, first.name, (self._fitted(row, header) for row in rows), None
+        return header, first.name, (self._fit_row(row, header) for row in rows), None
 
-    def _fitted(self, row: Values, header: list[str]) -> Values:
+    def _fit_row(self, row: Values, header: list[str]) -> Values:
         """Return a row with at least as many cells as the header, since Excel does not store empty
         ones, and without problems of columns that are not read."""
         values = [*row.values, *[None] * (len(header) - len(row.values))]
@@ -139,7 +139,7 @@ class XlsxFile(TypedFile):
             try:
                 sheet._shared_strings = self._texts(book)
                 sheet.reset_dimensions()  # the size that a sheet declares may be wrong
-                merged, has_formulas = self._look_at(book, sheet)
+                merged, has_formulas = self._find_merged(book, sheet)
                 formulas: Iterable[Any] = itertools.repeat(None)
                 if has_formulas:
                     second = stack.enter_context(self._opened(data_only=False))[name]
@@ -176,7 +176,7 @@ class XlsxFile(TypedFile):
                     node.clear()
         return texts
 
-    def _look_at(self, book: Any, sheet: Any) -> tuple[dict[int, dict[int, str]], bool]:
+    def _find_merged(self, book: Any, sheet: Any) -> tuple[dict[int, dict[int, str]], bool]:
         """Return {row: {column, from 0: first cell of the range}} of the merged cells except the
         first of each range, and True if there are formulas."""
         from openpyxl.utils.cell import coordinate_to_tuple

@@ -27,7 +27,7 @@ def blend(deep: np.ndarray, linear: np.ndarray, truth: np.ndarray) -> tuple[floa
         return 0.0, 1.0
     targets = np.full((count, classes), 1 / (count + 2) / (classes - 1))
     targets[np.arange(count), truth] = 1 - 1 / (count + 2)
-    both = np.stack([_centred(deep), _centred(linear)])
+    both = np.stack([_centre(deep), _centre(linear)])
     (alone,), losses = _fit(both[1:], targets)
     shares, blended = _fit(both, targets)
     gains = losses - blended
@@ -63,6 +63,6 @@ def _losses(factors, logits, targets):
     return -(targets * logs).sum(axis=1), logs
 
 
-def _centred(logits: np.ndarray) -> np.ndarray:
+def _centre(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, np.float64)
     return logits - logits.mean(axis=1, keepdims=True)

@@ -47,14 +47,14 @@ def fit_temperature(
     probabilities, truth = np.asarray(probabilities, np.float64), np.asarray(truth)
     if len(probabilities) < FEWEST:
         return 1.0
-    temperature = _lowest(probabilities, truth, multi_label)
+    temperature = _fit(probabilities, truth, multi_label)
     before = _log_loss(probabilities, truth, multi_label)
     after = _log_loss(scale(probabilities, temperature, multi_label), truth, multi_label)
-    apart = _log_loss(_cross_fitted(probabilities, truth, multi_label), truth, multi_label)
+    apart = _log_loss(_cross_fit(probabilities, truth, multi_label), truth, multi_label)
     return temperature if max(after, apart) < before else 1.0
 
 
-def _cross_fitted(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> np.ndarray:
+def _cross_fit(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> np.ndarray:
     """Return the probabilities of each fifth of the examples at the temperature that fits the
     others, as for examples that the temperature has not seen."""
     order = np.random.default_rng(0).permutation(len(probabilities))
@@ -62,7 +62,7 @@ def _cross_fitted(probabilities: np.ndarray, truth: np.ndarray, multi_label: boo
     for fold in range(_FOLDS):
         apart = order[fold::_FOLDS]
         others = np.setdiff1d(order, apart)
-        temperature = _lowest(probabilities[others], truth[others], multi_label)
+        temperature = _fit(probabilities[others], truth[others], multi_label)
         found[apart] = scale(probabilities[apart], temperature, multi_label)
     return found
 
@@ -71,7 +71,7 @@ def _log_loss(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -
     return calibration_scores(probabilities, truth, multi_label)["log_loss"]
 
 
-def _lowest(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
+def _fit(probabilities: np.ndarray, truth: np.ndarray, multi_label: bool) -> float:
     """Return the temperature with the lowest smoothed cross-entropy."""
     logits, targets = _problem(probabilities, truth, multi_label)
 

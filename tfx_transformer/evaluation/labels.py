@@ -92,7 +92,7 @@ def score_multi_label(
 
     Raises: ValueError if there is no example, the shapes disagree or a value is not a probability.
     """
-    probabilities = _checked_probabilities(probabilities)
+    probabilities = _check_probabilities(probabilities)
     _check_names(names, probabilities.shape[1])
     truth = np.asarray(truth) != 0
     if truth.shape != probabilities.shape:
@@ -165,7 +165,7 @@ def calibration_bins(probabilities: np.ndarray, truth: np.ndarray) -> Calibratio
 
 def validate(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return float64 (n, C) and int (n,); raise ValueError as documented in `score_labels`."""
-    probabilities, truth = _checked_probabilities(probabilities), np.asarray(truth)
+    probabilities, truth = _check_probabilities(probabilities), np.asarray(truth)
     if truth.shape != probabilities.shape[:1]:
         raise ValueError(
             f"probabilities of shape {probabilities.shape} do not fit truth of shape {truth.shape}."
@@ -181,7 +181,7 @@ def validate(probabilities: np.ndarray, truth: np.ndarray) -> tuple[np.ndarray, 
     return probabilities, truth
 
 
-def _checked_probabilities(probabilities: np.ndarray) -> np.ndarray:
+def _check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or not probabilities.size:
         raise ValueError(

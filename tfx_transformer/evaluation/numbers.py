@@ -27,7 +27,7 @@ def score_numbers(predicted: Numbers, truth: Numbers) -> dict[str, float]:
     Raises:
         ValueError: the lengths differ, there is no number, or one is not finite.
     """
-    predicted, truth = _checked(predicted, truth)
+    predicted, truth = _check(predicted, truth)
     errors = predicted - truth
     spread = float(((truth - truth.mean()) ** 2).sum())
     return {
@@ -43,7 +43,7 @@ def number_intervals(
 ) -> dict[str, Interval | None]:
     """Return the 95 % bootstrap intervals of the scores of `score_numbers`; None for a score that
     is NaN in a resample."""
-    predicted, truth = _checked(predicted, truth)
+    predicted, truth = _check(predicted, truth)
 
     def interval(measure: str) -> Interval | None:
         return bootstrap_interval(
@@ -56,7 +56,7 @@ def number_intervals(
 def finite_scores(scores: Mapping[str, float], digits: int = 6) -> dict[str, float | None]:
     """Return scores as JSON values, rounded to `digits`; None for values that are not finite."""
     return {
-        name: value if isinstance(value, int) else _rounded(value, digits)
+        name: value if isinstance(value, int) else _round(value, digits)
         for name, value in scores.items()
     }
 
@@ -74,7 +74,7 @@ def worst_mistakes(
     Returns: for each its input, target (the true number), prediction and error (prediction minus
         target).
     """
-    predicted, truth = _checked(predicted, truth)
+    predicted, truth = _check(predicted, truth)
     if len(inputs) != len(truth):
         raise ValueError(f"{len(inputs)} inputs do not fit the truth of {len(truth)} examples.")
     errors = predicted - truth
@@ -90,11 +90,11 @@ def worst_mistakes(
     ]
 
 
-def _rounded(value: float, digits: int) -> float | None:
+def _round(value: float, digits: int) -> float | None:
     return float(f"{value:.{digits}g}") if np.isfinite(value) else None
 
 
-def _checked(predicted: Numbers, truth: Numbers) -> tuple[np.ndarray, np.ndarray]:
+def _check(predicted: Numbers, truth: Numbers) -> tuple[np.ndarray, np.ndarray]:
     predicted, truth = (np.asarray(values, "float64") for values in (predicted, truth))
     if predicted.shape != truth.shape or truth.ndim != 1 or not len(truth):
         raise ValueError(f"predicted {predicted.shape} and true {truth.shape} numbers do not fit.")

@@ -143,11 +143,11 @@ def span_confusion(marked: Spans, truth: Spans) -> tuple[list[str], np.ndarray]:
     counts = np.zeros((len(names), len(names)), int)
     for ours, theirs in zip(marked, truth, strict=True):
         for span in theirs:
-            best = max(ours, key=lambda one, span=span: _shared(one, span), default=None)
-            met = best is not None and _shared(best, span) > 0
+            best = max(ours, key=lambda one, span=span: _overlap(one, span), default=None)
+            met = best is not None and _overlap(best, span) > 0
             counts[number[span.label], number[best.label if best and met else NOTHING]] += 1
         for span in ours:
-            if all(_shared(span, one) <= 0 for one in theirs):
+            if all(_overlap(span, one) <= 0 for one in theirs):
                 counts[number[NOTHING], number[span.label]] += 1
     return names, counts
 
@@ -176,8 +176,8 @@ def span_mistakes(
         found.append(
             {
                 "input": text,
-                "label": _listed(text, theirs),
-                "predicted": _listed(text, ours),
+                "label": _list_spans(text, theirs),
+                "predicted": _list_spans(text, ours),
                 "probability": max(
                     (float(getattr(s, "probability", 0)) for s in wrong), default=0.0
                 ),
@@ -202,7 +202,7 @@ def _dictionaries(
     ]
 
 
-def _listed(text: str, spans: Sequence[AnySpan]) -> str:
+def _list_spans(text: str, spans: Sequence[AnySpan]) -> str:
     return ", ".join(f"{s.label}: {text[s.start : s.end]}" for s in spans) or NOTHING
 
 
@@ -214,7 +214,7 @@ def _keys(spans: Sequence[AnySpan]) -> set[tuple[int, int, str]]:
     return set(map(_key, spans))
 
 
-def _shared(one: AnySpan, other: AnySpan) -> int:
+def _overlap(one: AnySpan, other: AnySpan) -> int:
     return min(one.end, other.end) - max(one.start, other.start)
 
 

@@ -160,25 +160,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--as-text", action="store_true", help="read TEXT as text even if it looks like a file name"
     )
     flags.add_common_flags(parser)
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
 
     def answer() -> dict[str, list[dict[str, Any]]]:
         path = Path(sys.argv[0]).resolve().parent
         names = (*_GENERATION, *_REPEATED)
-        given_options = {n: getattr(chosen, n) for n in names if getattr(chosen, n) is not None}
+        given_options = {n: getattr(options, n) for n in names if getattr(options, n) is not None}
         GenerationOptions(**given_options)  # raises for wrong ones before anything is loaded
-        chosen.generation = given_options
-        given = chosen.texts or _lines(sys.stdin)
-        model, values = _load(path, chosen.variant, threads=None)
+        options.generation = given_options
+        given = options.texts or _lines(sys.stdin)
+        model, values = _load(path, options.variant, threads=None)
         if not values["architecture"].get("image_size"):
             remedy = "Give the texts themselves; tfx-transformer reads those of a table (--csv)."
-            refuse_files(chosen.texts, remedy, chosen.as_text)
-        found = TASKS[values["task"]].answer(model, given, values, chosen)
+            refuse_files(options.texts, remedy, options.as_text)
+        found = TASKS[values["task"]].answer(model, given, values, options)
         print("\n".join(found.shown))
         pairs = zip(found.inputs, found.answers, strict=True)
         return {"answers": [{"text": text, "answer": answer} for text, answer in pairs]}
 
-    flags.run_action(answer, chosen)
+    flags.run_action(answer, options)
 
 
 def _lines(stream: TextIO) -> list[str]:

@@ -39,7 +39,7 @@ class CausalEngine:
         # The file may have been exported with a shorter context than the model was made for.
         context = self._context(config.max_sequence_length)
         self.config = dataclasses.replace(config, max_sequence_length=context)
-        # A prefill of one token must be there, for places where no longer one fits.
+        # A prefill of one token must be there, for places where longer ones do not fit.
         lengths = [n for n in self.model.numbered("prefill_") if n <= context]
         heights = self.model.numbered("decode_")[:1]
         expected = interface.causal(config, context, {1, *lengths})

@@ -82,7 +82,7 @@ class EncoderEngine:
         results, start, heights = [], 0, self._heights[length]
         while start < len(batch):
             left = len(batch) - start
-            # The largest signature of which more than half of the rows are used.
+            # The largest signature with more than half of its rows in use.
             height = next(height for height in heights if height == 1 or left > height // 2)
             part = batch[start : start + height]
             count = len(part)
