@@ -87,7 +87,7 @@ class TransformerConfig:
     Attributes:
         vocabulary_size: number of token ids, special ids included.
         num_layers: blocks of the stack (of the encoder, in an encoder-decoder).
-        num_heads: query heads. `hidden_dim` must be a multiple of it.
+        num_heads: query heads. `hidden_dim` must be a multiple of it, unless `head_dim` is given.
         hidden_dim: width of the vectors between blocks.
         head_dim: width of one attention head. Defaults to hidden_dim / num_heads.
         intermediate_dim: width inside the feed-forward layer.
@@ -102,7 +102,7 @@ class TransformerConfig:
             alternating (Marian); "sinusoidal_fairseq", the same from position 2 on with other
             wavelengths (M2M-100); "learned"; "rotary"; or "relative", a trained score for each
             distance (T5).
-        relative_scores: add a trained score for each distance to other positions (MPNet).
+        relative_scores: besides other positions, use a trained score for each distance (MPNet).
         no_position_layers: numbers of the blocks without rotary positions, from 0 (SmolLM3).
         norm: "layer_norm" or "rms_norm".
         norm_bias: layer normalization has a bias (not in ModernBERT).
@@ -129,7 +129,7 @@ class TransformerConfig:
         global_layers: numbers of the blocks without the sliding window, from 0 (Gemma).
         tie_embeddings: compute logits with the embedding table (Press & Wolf 2017).
         scale_embedding: multiply embeddings by sqrt(hidden_dim) (Vaswani et al. 2017, 3.4).
-        rope_theta: base wavelength of rotary positions.
+        rope_theta: base of the wavelengths of rotary positions.
         rotary_dim: number of features of a head that are rotated, the first ones (fewer than all in
             GPT-NeoX and Phi). Defaults to `head_dim`.
         local_rope_theta: `rope_theta` of blocks with a sliding window (Gemma). Defaults to
@@ -140,7 +140,7 @@ class TransformerConfig:
         logit_scale: factor on the vectors from which logits are computed (T5).
         logit_softcap: as `attention_softcap`, for the logits over the vocabulary (Gemma 2).
         logits_bias: a trained bias of each logit over the vocabulary (Marian).
-        padding_id, start_id, end_id: special token ids, the first three of every `Tokenizer`.
+        padding_id, start_id, end_id: special token ids; the defaults are those of a `Tokenizer`.
         stochastic_depth: rate at which the last block is left out of a training example; the
             blocks before it less often, the first never (Huang et al. 2016, section 3).
         num_classes: number of classes of a `Classifier`, or of tags of a `Tagger`.

@@ -14,7 +14,7 @@ from tfx_transformer.reprs import quantity, short_repr
 
 
 class Chat:
-    """A conversation; each turn adds only its new tokens to the cache, not the whole conversation.
+    """A conversation; each turn adds only its new tokens to the cache.
 
     Some templates write earlier turns differently once the conversation goes on (Qwen3 leaves out
     earlier reasoning): then the conversation is read again from the first token that differs.

@@ -105,7 +105,7 @@ class GenerationOptions:
         return bool(self.schema or self.regex or self.choices)
 
     def _checks(self) -> dict[str, bool]:
-        """Return True for each option whose value is valid, False for the others."""
+        """Return by option True if its value is valid, else False."""
         stop = self.stop
         return {
             "max_new_tokens": self.max_new_tokens is None or _is_whole(self.max_new_tokens, 1),

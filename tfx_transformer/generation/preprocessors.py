@@ -16,8 +16,8 @@ class Preprocessor(Protocol):
     Attributes:
         tokenizer: tokenizer of the model.
         end_id: id of the token that ends an answer.
-        answer_slots: slots of the context that a prompt must leave to the answer: 1 where both
-            share it, 0 where an encoder reads the prompt.
+        answer_slots: slots of the context that a prompt must leave to the answer: 1 if both share
+            it, 0 if an encoder reads the prompt.
     """
 
     tokenizer: Tokenizer
