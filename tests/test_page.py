@@ -419,7 +419,7 @@ def test_the_npm_package_is_downloaded_once(litert, tmp_path, monkeypatch):
     assert litert_js.LiteRTjs().module() == first, "it is in the cache"
     shutil.rmtree(tmp_path / "cache")
     with pytest.raises(
-        InputError, match="cannot be downloaded from file:.*\n.*npm pack.*\n.*--litert-js"
+        InputError, match=r"cannot be downloaded from file:.*\n.*npm pack.*\n.*--litert-js litertjs-core-"
     ):
         litert_js.LiteRTjs()
 

@@ -1,7 +1,7 @@
 """A page that runs a bundle in the browser, by LiteRT.js.
 
-The page is HTML, its script and a worker, all in `index.html`; beside it are the TFLite file and
-what runs it, or these are in the page too. Nothing is loaded from elsewhere, and nothing is sent.
+`index.html` has the page, its script and a worker. The TFLite file and LiteRT.js are in it, or in
+files next to it. Nothing is loaded from elsewhere, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ INDEX = "index.html"
 _MODEL = "model.tflite"
 # The page that is one file holds the one build that runs in all browsers.
 _SINGLE_BUILDS = ("compat",)
-# What a browser takes as one text.
+# Bytes that a browser takes as one text.
 _MOST_SINGLE_BYTES = 256 << 20
 
 
@@ -37,16 +37,16 @@ def page_files(
     variant: str | None = None,
     litert_js: str | os.PathLike | None = None,
 ) -> dict[str, bytes]:
-    """Return the files of a bundle's page by name: `index.html` and what it loads from beside it.
+    """Return the files of a bundle's page by name: `index.html` and the files that it loads.
 
     Args:
         path: the bundle's folder.
         variant: "float32", "int8", "int4" or "full_int8"; None: the first that the bundle has.
-        litert_js: where the npm package @litertjs/core is; None: the cache, see `litert_js`.
+        litert_js: path of the npm package @litertjs/core; None: the cache, see `litert_js`.
 
     Raises:
         InputError: the bundle is damaged, has no such TFLite file, or does not run in a page; or
-            LiteRT.js is not to be had.
+            LiteRT.js cannot be found or downloaded.
     """
     content = _read(Path(path), variant)
     runtime = LiteRTjs(litert_js)
@@ -60,7 +60,7 @@ def single_page(
     variant: str | None = None,
     litert_js: str | os.PathLike | None = None,
 ) -> bytes:
-    """Return a bundle's page as one HTML file, which runs where it is opened, from a disk too.
+    """Return a bundle's page as one HTML file, which opens from a disk too.
 
     Arguments and errors are those of `page_files`.
     """
@@ -72,14 +72,14 @@ def single_page(
         )
     runtime = LiteRTjs(litert_js)
     spec = content.spec | {"builds": list(_SINGLE_BUILDS)}
-    # Weights hardly become smaller, so the quickest level will do.
+    # Weights hardly compress, so the fastest level suffices.
     held = {_MODEL: gzip.compress(content.model, 1, mtime=0)}
     held |= _runtime_files(runtime, _SINGLE_BUILDS)
     return page_text(spec, content.card, runtime.module(), held).encode()
 
 
 def write_page(content: dict[str, bytes], folder: str | os.PathLike) -> Path:
-    """Write the files of `page_files` into a folder; a page that is there is replaced.
+    """Write the files of `page_files` into a folder, and replace an old page there.
 
     Returns: the path of `index.html`.
 
@@ -95,7 +95,7 @@ def write_page(content: dict[str, bytes], folder: str | os.PathLike) -> Path:
         for name, data in content.items():
             if name != INDEX:
                 files.write(folder / name, data)
-        files.write(folder / INDEX, content[INDEX])  # last: now all that it loads is there
+        files.write(folder / INDEX, content[INDEX])  # last, after the files that it loads
         for old in folder.iterdir():
             if old.name not in content:
                 shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -146,7 +146,7 @@ def _read(path: Path, variant: str | None) -> _Content:
     spec = describe(Parts(path, values))
     if not models:
         raise InputError(
-            f"{path} holds no {variant or 'TFLite'} file for LiteRT; it holds: "
+            f"{path} holds no {variant or 'TFLite'} file for LiteRT; it has: "
             f"{', '.join(present) or 'none'}.\n"
             f"  Make one: tfx-transformer export {path} --to litert"
         )
@@ -161,7 +161,7 @@ def _read(path: Path, variant: str | None) -> _Content:
 
 
 def _shown(path: Path, values: dict[str, Any], kind: str, size: str) -> dict[str, Any]:
-    """Return what people see of a bundle beside its answers."""
+    """Return the visible parts of a bundle's description: name, size, versions, examples."""
     example = values.get("example") or ""
     examples = [example] if isinstance(example, str) else list(example)
     return {

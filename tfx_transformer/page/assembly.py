@@ -13,7 +13,7 @@ from typing import Any
 
 from tfx_transformer.report.html import Html, escape
 
-# Modules in the order in which they need each other.
+# Modules, each after those that it imports.
 WORKER = (
     "tokenizers.js",
     "sampling.js",
@@ -37,7 +37,7 @@ SCRIPT = (
     "vector_view.js",
     "page.js",
 )
-# What marks a page as ours, which may be replaced.
+# The mark of our pages, which may be replaced.
 MARK = '<meta name="generator" content="tfx-transformer page">'
 _APP = Path(__file__).with_name("app")
 _IMPORT = re.compile(r"^import [^;]*;\n", re.MULTILINE)
@@ -53,7 +53,7 @@ def page_text(
         spec: the description of the bundle, JSON values.
         card: the model card.
         runtime: the script of LiteRT.js.
-        held: files that are in the page; None: they are beside it.
+        held: files in the page, by name; None: they are next to it.
     """
     script = joined(SCRIPT)
     parts = {
@@ -77,8 +77,8 @@ def page_text(
 
 @functools.cache
 def joined(names: Iterable[str]) -> str:
-    """Return modules of `app/` as one script: each is a function that returns what it exports, and
-    what it imports is there under the same name."""
+    """Return modules of `app/` as one script: each becomes a function that returns its exports, as
+    constants of the same names, which the modules after it use."""
     texts = ["'use strict';"]
     for name in names:
         text = _IMPORT.sub("", _file(name))
@@ -89,7 +89,8 @@ def joined(names: Iterable[str]) -> str:
 
 
 def _policy(script: str, loads: bool) -> str:
-    """Return what the page may do: run its own script and worker, and load what is beside it."""
+    """Return the content security policy: the page may run its own script and worker, and, if it
+    `loads` files, load those next to it."""
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     policy = {
         "default-src": "'none'",
@@ -110,7 +111,7 @@ def _file(name: str) -> str:
 
 
 def _in_script(text: str) -> str:
-    """A text that does not end the element `script` it is in."""
+    """Return a text escaped so that it does not end the element `script` around it."""
     return re.sub(r"<(/script|!--)", r"\\x3c\1", text, flags=re.IGNORECASE)
 
 

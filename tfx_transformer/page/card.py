@@ -12,12 +12,12 @@ _RULE = re.compile(r"\|?[\s:|-]+\|[\s:|-]*")
 
 
 def to_html(text: str) -> Html:
-    """Return a card as HTML. Links are shown as texts: a page leads nowhere by itself."""
+    """Return a card as HTML. Links become texts, since a page links to nothing outside."""
     return join(*(_block(lines) for lines in _blocks(text)))
 
 
 def _blocks(text: str) -> list[list[str]]:
-    """The lines of each paragraph; fenced code is one."""
+    """Return the lines of each paragraph; fenced code is one paragraph."""
     blocks: list[list[str]] = [[]]
     fenced = False
     for line in text.splitlines():
@@ -53,7 +53,7 @@ def _block(lines: list[str]) -> Html:
 
 
 def _joined(lines: list[str]) -> list[str]:
-    """The items of a list, each with the lines that continue it."""
+    """Return the items of a list, each joined with the lines that continue it."""
     items: list[str] = []
     for line in lines:
         if line.startswith(("- ", "* ")):

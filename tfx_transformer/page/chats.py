@@ -1,7 +1,7 @@
 """Chat templates as lists of texts and special tokens, for `app/answers.js`.
 
-A Jinja template is a program; a page has no Jinja. But most templates write each message between
-two fixed texts. Those are found by rendering, and the lists that come of it are compared with the
+A Jinja template is a program, and a page has no Jinja. But most templates write each message
+between two fixed texts. These texts are found by rendering, and their lists are compared with the
 template on conversations of all shapes.
 """
 
@@ -17,7 +17,7 @@ from tfx_transformer.text.prompts import ChatTemplate
 
 Parts = list[str | int]
 
-# Contents that no template holds, and that end in blanks in the conversations compared.
+# A mark that no template has, and contents of the compared conversations, some with blanks around.
 _CONTENT = "\u2983{}\u2984"
 _CONTENTS = (
     "How are you?",
@@ -28,7 +28,7 @@ _CONTENTS = (
 
 
 def chat_spec(template: ChatTemplate) -> dict[str, Any]:
-    """Return what the template writes around messages: see `Assistant` in `app/answers.js`.
+    """Return the texts that the template writes around messages: see `app/answers.js`.
 
     A date that the template writes is that of today.
 
@@ -44,17 +44,17 @@ def chat_spec(template: ChatTemplate) -> dict[str, Any]:
             return {"begin": begin, "roles": roles, "ask": ask, "trim": trim}
     raise InputError(
         f"{template.source}the chat template writes messages in a way that a page cannot repeat.\n"
-        "  Templates work that put a fixed text before and behind each message. Chat by\n"
+        "  Only templates that put a fixed text before and after each message work. Chat by\n"
         "  `tfx-transformer chat`."
     )
 
 
 def _linear(template: ChatTemplate, system: bool) -> dict[str, Any] | None:
-    """The texts around messages by role, as far as a conversation shows them: what is between two
-    messages counts as the assistant's.
+    """Return the texts around messages by role, or None if the template refuses or changes a
+    message. A text between two messages counts as the assistant's.
 
     Args:
-        system: whether a conversation may begin with a system message.
+        system: True if a conversation may begin with a system message.
     """
     try:
         begin, before_answer, after_answer, ask = _around(template, ("user", "assistant", "user"))
@@ -66,16 +66,17 @@ def _linear(template: ChatTemplate, system: bool) -> dict[str, Any] | None:
         if system:
             begin, after_system, _ = _around(template, ("system", "user"))
             spec["begin"]["told"], spec["roles"]["system"] = begin, ("", after_system)
-    except (InputError, ValueError):  # Gemma knows no system message
+    except (InputError, ValueError):  # Gemma refuses a system message
         return None
     return spec
 
 
 def _around(template: ChatTemplate, roles: Sequence[str]) -> list[str]:
-    """The texts before, between and behind the contents of a conversation, an answer to come.
+    """Return the texts before, between and after the contents of a conversation, with the prompt
+    for an answer.
 
     Raises:
-        ValueError: a content is not written once.
+        ValueError: a content is not written exactly once.
     """
     marks = [_CONTENT.format(number) for number in range(len(roles))]
     messages = [{"role": role, "content": mark} for role, mark in zip(roles, marks, strict=True)]
@@ -95,7 +96,7 @@ def _rendered(template: ChatTemplate, messages: list[dict[str, str]]) -> str:
 
 
 def _agrees(template: ChatTemplate, spec: dict[str, Any]) -> bool:
-    """Return True if the texts are those of the template, for conversations of several shapes."""
+    """Return True if the texts give the template's prompt for conversations of several shapes."""
     shapes = [("user", "assistant") * turns + ("user",) for turns in range(4)]
     if "system" in spec["roles"]:
         shapes += [("system", *shape) for shape in shapes[:3]]
@@ -122,7 +123,7 @@ def _written(messages: list[dict[str, str]], spec: dict[str, Any]) -> str:
 
 
 def _parts(template: ChatTemplate, text: str) -> Parts:
-    """A text of the template as texts and ids of special tokens."""
+    """Return a text of the template as a list of texts and ids of special tokens."""
     parts: Parts = []
     end = 0
     for found in template.special.pattern.finditer(text):

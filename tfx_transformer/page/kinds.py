@@ -20,18 +20,18 @@ Spec = dict[str, Any]
 
 
 class Parts(NamedTuple):
-    """A bundle to be described. path: its folder; values: its config.json."""
+    """A bundle to describe. path: its folder; values: its config.json."""
 
     path: Path
     values: dict[str, Any]
 
     @property
     def config(self) -> TransformerConfig:
-        """The architecture."""
+        """The configuration of its architecture."""
         return TransformerConfig.from_dict(self.values["architecture"])
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the bundle."""
+        """Return the tokenizer of the bundle."""
         return bundle.read_tokenizer(self.path, self.config.vocabulary_size)
 
 
@@ -44,14 +44,15 @@ def describe(parts: Parts) -> Spec:
     task = parts.values.get("task")
     if task not in TASKS:
         raise InputError(
-            f"{parts.path}: a model of task {task!r} has no page; those of {', '.join(TASKS)} have "
-            "one.\n  A masked model is a base: fine-tune it first."
+            f"{parts.path}: a model of task {task!r} has no page.\n"
+            f"  Tasks with a page: {', '.join(TASKS)}.\n"
+            "  A masked model is a base: fine-tune it first."
         )
     return TASKS[task](parts)
 
 
 def _text(parts: Parts, tokenizer: Tokenizer) -> Spec:
-    """Return what is described of all models that read texts."""
+    """Return the description that all models of texts share."""
     config = parts.config
     around = tokenizer.frame
     ids = {
@@ -122,7 +123,7 @@ def _tagging(parts: Parts) -> Spec:
     described = _text(parts, parts.tokenizer())
     if described["tokenizer"].get("compose") or described["tokenizer"].get("cut"):
         raise InputError(
-            f"{parts.path}: in a page its tokenizer does not say where its tokens are yet.\n"
+            f"{parts.path}: a page cannot find the places of its tokenizer's tokens yet.\n"
             "  Run the bundle by `tfx-transformer tag`."
         )
     tags = read_tags(parts.values, config.num_classes, parts.path)

@@ -1,8 +1,8 @@
-"""LiteRT.js, which runs TFLite files in browsers: one version of it, fetched once and kept.
+"""LiteRT.js, which runs TFLite files in browsers: one version, downloaded once and cached.
 
-The npm package holds four builds of 9 MB each. They would make our wheel several times as large,
-and nobody could review them there; so the package is downloaded when the first page is made, from
-the npm registry, and its content must have the digest below. A page holds what it needs of it:
+The npm package has four builds of 9 MB each. They would make our wheel several times as large, and
+nobody could review them there; so the package is downloaded when the first page is made, from the
+npm registry, and its content must have the digest below. A page has the parts that it needs:
 nothing is downloaded when a page is opened.
 """
 
@@ -45,7 +45,7 @@ class LiteRTjs:
             that `npm pack @litertjs/core@2.5.3` makes; None: the cache, filled when it is empty.
 
     Raises:
-        InputError: the files are not there or of another version, or the registry is not reached.
+        InputError: the files are missing or of another version, or the download fails.
     """
 
     def __init__(self, source: str | os.PathLike | None = None) -> None:
@@ -71,15 +71,15 @@ class LiteRTjs:
             ) from error
 
     def script(self, build: str) -> str:
-        """The script that starts the WebAssembly of a build."""
+        """Return the script that starts the WebAssembly of a build."""
         return self._file(f"wasm/{BUILDS[build]}.js").decode()
 
     def wasm(self, build: str) -> bytes:
-        """The WebAssembly of a build, by gzip: 3 MB instead of 9."""
+        """Return the WebAssembly of a build, compressed by gzip: 3 MB instead of 9."""
         return gzip.compress(self._file(f"wasm/{BUILDS[build]}.wasm"), 6, mtime=0)
 
     def module(self) -> str:
-        """The module `@litertjs/core` as a text that defines `LiteRT`."""
+        """Return the module `@litertjs/core` as a script that defines `LiteRT`."""
         text = self._file(_MODULE).decode()
         start, end = text.index("import { createWasmLib }"), text.rindex("export {")
         names = text[end:].partition("{")[2].partition("}")[0]
@@ -87,7 +87,7 @@ class LiteRTjs:
         return f"const LiteRT = (() => {{\n{body}return {{{names}}};\n}})();\n"
 
 
-# In place of @litertjs/wasm-utils, whose version of this adds a script to a document.
+# Replaces the function of @litertjs/wasm-utils, which adds a script to a document.
 _CREATE = """async function createWasmLib(LiteRt) {
   return new LiteRt(await ModuleFactory(self.Module));
 }
@@ -99,7 +99,7 @@ def _folder(path: Path) -> Callable[[str], bytes]:
 
 
 def _archive(path: Path) -> Callable[[str], bytes]:
-    """Return what reads a file of an npm archive, `.tgz`."""
+    """Return a function that reads a file of an npm archive, `.tgz`, by its name."""
     try:
         with tarfile.open(path) as archive:
             wanted = {f"package/{name}": name for name in (*_FILES, "package.json")}
@@ -117,7 +117,7 @@ def _archive(path: Path) -> Callable[[str], bytes]:
 
 
 def _cached() -> Path:
-    """The archive in the cache of this user, downloaded when it is not there."""
+    """Return the archive in the cache of this user; download it if it is not there."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(root) / "tfx_transformer" / f"litertjs-{_ARCHIVE}"
     if path.is_file() and _integrity(path.read_bytes()) == INTEGRITY:
@@ -138,12 +138,12 @@ def _download() -> bytes:
         reason = getattr(error, "reason", error)
         raise InputError(
             f"LiteRT.js cannot be downloaded from {address}: {reason}\n"
-            f"  Where there is a network: npm pack @litertjs/core@{VERSION}, copy the file, and\n"
-            f"  pass --litert-js {_ARCHIVE}."
+            f"  On a machine with a network: npm pack @litertjs/core@{VERSION}. Copy the file\n"
+            f"  here, and pass --litert-js litertjs-{_ARCHIVE}."
         ) from error
     if _integrity(content) != INTEGRITY:
         raise InputError(
-            f"{address} is not the archive that was expected: its sha512 differs.\n"
+            f"{address} is not the expected archive: its sha512 differs.\n"
             "  Try another network or registry (npm_config_registry); what came was not kept."
         )
     return content

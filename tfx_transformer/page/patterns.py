@@ -6,16 +6,16 @@ import re
 
 from tfx_transformer.errors import InputError
 
-# Scripts that JavaScript wants to be named as such; categories are spelled alike.
+# Names of scripts, which JavaScript writes as Script=Name; categories are the same in both.
 _SCRIPT = re.compile(r"[A-Z][a-z]{2,}(_[A-Z][a-z]+)*")
 _CATEGORIES = {"Letter", "Number", "Punctuation", "Symbol", "Mark", "Separator", "Other"}
 _CATEGORIES |= {"White_Space", "Alphabetic", "Lowercase", "Uppercase"}
-# What JavaScript means otherwise, or spells otherwise. Its \s knows U+FEFF, but not U+0085.
+# Classes that differ in JavaScript: its \s has U+FEFF, but not U+0085.
 _CLASSES = {"s": r"\p{White_Space}", "S": r"\P{White_Space}", "d": r"\p{Nd}", "D": r"\P{Nd}"}
 _KEPT = frozenset("pPrntfvxu")
 _SYNTAX = frozenset(r"^$\.*+?()[]{}|/")
 _HEXADECIMAL = re.compile(r"\{([0-9A-Fa-f]{1,6})\}|([0-9A-Fa-f]{2,8})")
-# Letters that fold to the same one beside the other case: Unicode's simple case folding.
+# Further characters that fold to a letter, by Unicode's simple case folding.
 _FOLDS = {"s": "ſ", "k": "\u212a"}
 
 
@@ -33,7 +33,7 @@ class _Reader:
         self._pattern, self._place = pattern, 0
 
     def alternatives(self, flags: frozenset[str], inside: bool = False) -> str:
-        """The pattern up to its end, or to the parenthesis that closes a group."""
+        """Return the pattern up to its end, or to the parenthesis that closes a group."""
         parts: list[str] = []
         while self._place < len(self._pattern):
             if inside and self._pattern[self._place] == ")":
@@ -127,7 +127,7 @@ class _Reader:
     def _refusal(self, what: str) -> InputError:
         return InputError(
             f"the tokenizer's split pattern has {what}, which JavaScript lacks.\n"
-            "  A page would read texts otherwise. Run the bundle by `tfx-transformer` or run.pyz."
+            "  A page would split texts differently. Run the bundle by tfx-transformer or run.pyz."
         )
 
 

@@ -1,4 +1,4 @@
-"""Tokenizers as tables for `app/tokenizers.js`, which gives the same ids."""
+"""Tables of tokenizers for `app/tokenizers.js`, which gives the same ids."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ Spec = dict[str, Any]
 
 
 def tokenizer_spec(tokenizer: Tokenizer) -> Spec:
-    """Return what a page needs to turn texts into ids.
+    """Return the table by which a page turns texts into ids.
 
-    Byte-level BPE (our own, and that of GPT-2, Llama 3, Qwen, RoBERTa) and BERT's WordPiece.
+    It is for byte-level BPE (our own, and that of GPT-2, Llama 3, Qwen, RoBERTa) and for BERT's
+    WordPiece.
 
     Raises:
         InputError: the tokenizer is of another kind.
@@ -70,12 +71,12 @@ def _bytes(ids: Mapping[bytes, int], pattern: str, special: Mapping[str, int]) -
 
 
 def _literal(text: str) -> str:
-    """A text as a part of a pattern for JavaScript's flag `u`."""
+    """Return a text as a part of a pattern for JavaScript's flag `u`."""
     return re.sub(r"[\^$\\.*+?()\[\]{}|/]", r"\\\g<0>", text)
 
 
 def _words(tree: Mapping[str, Any], tokenizer: Tokenizer) -> Spec | None:
-    """The table of a WordPiece as BERT has it; None if the tokenizer is another."""
+    """Return the table of BERT's WordPiece; None if the tokenizer is another."""
     model, normalizer = tree["model"], tree.get("normalizer") or {}
     if model.get("type") != "WordPiece" or normalizer.get("type") != "BertNormalizer":
         return None
@@ -104,8 +105,10 @@ def _words(tree: Mapping[str, Any], tokenizer: Tokenizer) -> Spec | None:
 
 @functools.cache
 def _bert_characters() -> dict[str, str]:
-    """The characters that `tokenizers` counts as signs, as marks and as control characters: those
-    of an older Unicode than a browser knows. As classes of JavaScript."""
+    """Return the signs, marks and control characters of `tokenizers`, as classes of JavaScript.
+
+    `tokenizers` has an older Unicode than browsers.
+    """
     from tokenizers import normalizers, pre_tokenizers
 
     off = {"clean_text": False, "handle_chinese_chars": False, "lowercase": False}
@@ -128,7 +131,7 @@ def _bert_characters() -> dict[str, str]:
 
 
 def _ranges(codes: Iterable[int]) -> str:
-    """Characters as the inside of a class of JavaScript."""
+    """Return characters as the inside of a class of JavaScript."""
     parts: list[list[int]] = []
     for code in sorted(codes):
         if parts and code == parts[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""The application: which address answers what, and who may ask."""
+"""The ASGI application: its addresses, and the checks of every request."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ from tfx_transformer.serve.work import LOGGER
 Handler = Callable[[Request], Awaitable[Response]]
 # Addresses that answer without the key: they say nothing about the requests of others.
 OPEN = ("/healthz", "/")
-# Seconds in which the rest of a body that is too long is thrown away, so that the client reads why.
+# Seconds for reading and discarding the rest of a body that is too long, so that the client gets
+# the refusal.
 _DRAIN = 2.0
-# Seconds after its deadline in which a request may still be answered as too late.
+# Seconds after its deadline in which a request may still be refused as too late.
 _SLACK = 4.0
-# Bytes that a value of a request takes, at most some.
+# Estimate of the bytes of a parsed value, on the high side.
 _VALUE = 100
-# Seconds beyond all deadlines, after which a connection is given up.
+# Seconds beyond all deadlines after which a connection is closed.
 _MORE = 15.0
 
 
 def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = ()) -> Any:
-    """Return the ASGI application of a service, which begins and ends with it.
+    """Return the ASGI application of a service; it starts and stops the service.
 
     Args:
         service: the models.
-        key: that requests have to bear ("Authorization: Bearer KEY"); None: none is needed.
-        hosts: names by which the server may be addressed, so that no page of another site can
-            lead a browser here; empty: any.
+        key: the key of requests ("Authorization: Bearer KEY"); None: no key is needed.
+        hosts: names under which the server answers, so that no page of another site can make a
+            browser ask it (DNS rebinding); empty: all names.
     """
     routes = [
         Route(endpoint.path, _answering(service, endpoint, names), methods=["POST"])
@@ -65,7 +66,7 @@ def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = 
 
 
 def _pages(service: Service, has_key: bool) -> list[Route]:
-    """The addresses that answer GET."""
+    """Return the routes of GET requests."""
     served_tasks = {served.task for served in service.models.values()}
     answered = [
         endpoint for endpoint, names in tasks.endpoints() if not served_tasks.isdisjoint(names)
@@ -124,10 +125,10 @@ def _model(served: Any) -> dict[str, Any]:
 
 
 def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handler:
-    """Return what answers the requests to an endpoint.
+    """Return the handler of requests to an endpoint.
 
     Args:
-        names: the tasks whose models do.
+        names: the tasks whose models have the endpoint.
     """
 
     seconds = service.limits.seconds
@@ -152,9 +153,9 @@ def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handle
         except ClientDisconnect:
             return Refusal(499, "The client has gone.").response()
         except Exception:
-            LOGGER.exception(f"a fault of {endpoint.path}")
+            LOGGER.exception(f"fault in {endpoint.path}")
             service.metrics.count("tfx_faults_total", 'model=""')
-            return Refusal(500, "The request met a fault of the program.", "fault").response()
+            return Refusal(500, "The server failed: a fault of the program.", "fault").response()
         finally:
             held.release()
 
@@ -162,17 +163,17 @@ def _answering(service: Service, endpoint: Endpoint, names: list[str]) -> Handle
 
 
 class _Held:
-    """Memory that a request takes until it is answered.
+    """The memory of a request until it is answered.
 
     Args:
-        service: whose requests together may take `Limits.held`.
+        service: all its requests together may take `Limits.held` bytes.
     """
 
     def __init__(self, service: Service) -> None:
         self._service, self._bytes = service, 0
 
     def add(self, count: int) -> None:
-        """Take more.
+        """Take `count` bytes more.
 
         Raises:
             Refusal: all requests together take too much.
@@ -192,7 +193,7 @@ async def _read_json(request: Request, limits: Limits, endpoint: Endpoint, held:
     """Return the value of a request's body.
 
     Raises:
-        Refusal: it is not JSON, too long, or too slow.
+        Refusal: the body is not JSON, is too long, or arrives too slowly.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
@@ -215,7 +216,7 @@ async def _read_json(request: Request, limits: Limits, endpoint: Endpoint, held:
         held.add(_VALUE * sum(map(text.count, "[{,:")))
         return json_files.parse(text, unique=True)
     except RecursionError as error:
-        raise Refusal(400, "The request is nested too deep.", "not_json") from error
+        raise Refusal(400, "The request is nested too deeply.", "not_json") from error
     except ValueError as error:  # an InputError is one
         reason = str(error)[:200]
         raise Refusal(400, f"The request is not JSON: {reason}.", "not_json") from error
@@ -243,7 +244,7 @@ async def _read_body(request: Request, most: int, held: _Held) -> bytes | None:
 
 
 async def _refused_by_starlette(request: Request, error: HTTPException) -> Response:
-    """Return the response for an address that is not there, or that answers another method."""
+    """Return the response for an unknown address, or for a method that it does not answer."""
     path = request.url.path[:100]
     if error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
@@ -253,11 +254,11 @@ async def _refused_by_starlette(request: Request, error: HTTPException) -> Respo
 
 
 class _Guard:
-    """Everything that holds for all requests: who may ask, how long, and counts of them.
+    """The checks of all requests: the key, the host name, the time; and their counts.
 
     Args:
         app: the application; service, key, hosts: see `create_app`.
-        paths: that are counted by their names.
+        paths: paths that are counted by name; all others are counted as "other".
     """
 
     def __init__(
@@ -291,7 +292,7 @@ class _Guard:
             async with asyncio.timeout(limits.seconds + limits.body_seconds + _MORE):
                 await (refusal.response() if refusal else self._app)(scope, receive, send_guarded)
         except TimeoutError:
-            pass  # a client that does not read its answer; the connection is closed
+            pass  # the client does not read its answer; the connection is closed
         finally:
             self._active -= 1
             path = scope["path"] if scope["path"] in self._paths else "other"
@@ -299,7 +300,7 @@ class _Guard:
             self._service.metrics.observe(path, time.monotonic() - began)
 
     def _refusal(self, request: Request) -> Refusal | None:
-        """Return why a request may not be answered, whatever it asks."""
+        """Return the refusal of a request by load, host name or key; None if it passes."""
         if self._active > self._service.limits.requests:
             return errors.overloaded(1.0)
         host = request.headers.get("host", "")
@@ -307,8 +308,8 @@ class _Guard:
         if self._hosts and name.lower() not in self._hosts:
             return Refusal(
                 403,
-                "This server is not known by this name. Whoever started it may allow it with "
-                "--allow-host.",
+                "This server does not answer under this name. Start it with --allow-host NAME to "
+                "allow the name.",
                 "host",
             )
         if self._key is None or request.url.path in OPEN:

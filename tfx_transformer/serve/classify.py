@@ -1,4 +1,4 @@
-"""Classifiers of texts and images."""
+"""The endpoint of classifiers of texts and images."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _classify(service: Service, call: Call) -> Response:
 
 
 def row_reader(call: Call) -> Callable[[Sequence[Any]], list[Any]]:
-    """Return what makes rows for the model of the inputs of a request."""
+    """Return a function that makes the model's rows of the inputs of a request."""
     model = call.served.model
     if isinstance(model, ImageClassifier):
         return lambda inputs: [model.read(_image(one)) for one in inputs]
@@ -84,7 +84,7 @@ def row_reader(call: Call) -> Callable[[Sequence[Any]], list[Any]]:
 def _image(text: Any) -> bytes:
     """Return the bytes of an image that a request holds as base64 or as a data: URL."""
     if not isinstance(text, str):
-        raise Refusal(400, "The model reads one image an input.", "invalid_value", "input")
+        raise Refusal(400, "Each input must be one image, in base64.", "invalid_value", "input")
     if text.startswith("data:"):
         text = text.partition(",")[2]
     try:
@@ -109,8 +109,8 @@ CLASSIFY = Endpoint(
         "model": MODEL,
         "input": Field(
             INPUT,
-            "A text, or several; where the model reads several texts of each row, a list of those; "
-            "an image as base64 or a data: URL, or several.",
+            "A text, or several; if the model reads several text columns, a list of rows, each a "
+            "list of texts; an image as base64 or a data: URL, or several.",
             needed=True,
         ),
     },

@@ -1,4 +1,4 @@
-"""Models that write, as OpenAI's chat completions and completions."""
+"""The endpoints of models that write: OpenAI's chat completions and completions."""
 
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ def _answer(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Form(NamedTuple):
-    """The names by which chat completions and completions differ.
+    """The differences between chat completions and completions.
 
     kind: of the object; prefix: of its id; whole: text -> fields of a choice; piece: (text, first)
     -> fields of a choice in a stream; chunk: kind of the objects of a stream; logprobs: fields of a
-    request -> probable tokens to note with each, or None; describe: probabilities -> JSON.
+    request -> number of probable tokens to give with each token, or None; describe: probabilities
+    -> JSON.
     """
 
     kind: str
@@ -181,7 +182,7 @@ async def _texts(service: Service, call: Call) -> Response:
 async def _complete(
     service: Service, call: Call, form: _Form, prompts: Sequence[Any], body: dict[str, Any]
 ) -> Response:
-    """Answer prompts at once or in pieces."""
+    """Return the response to prompts, whole or streamed."""
     choices, streamed = body.get("n", 1), body.get("stream", False)
     if len(prompts) * choices > MOST_TEXTS:
         raise Refusal(
@@ -249,9 +250,9 @@ class _Stream:
     Args:
         head: fields of every object.
         form: of the endpoint.
-        count: choices.
-        read: tokens of the prompts.
-        counted: whether the last object counts tokens.
+        count: number of choices.
+        read: number of tokens of the prompts.
+        counted: True if the last object gives counts of tokens.
     """
 
     def __init__(
@@ -263,7 +264,7 @@ class _Stream:
     async def lines(
         self, first: Any, events: AsyncGenerator[Any, None]
     ) -> AsyncGenerator[bytes, None]:
-        """Yield the events of works; what goes wrong is the last of them.
+        """Yield the lines of the events of works; the last one is an error if one occurs.
 
         Args:
             first: the first event of `Service.events`.
@@ -313,7 +314,7 @@ def usage(read: int, written: Sequence[Written]) -> dict[str, int]:
     """Return counts of tokens in OpenAI's form.
 
     Args:
-        read: tokens of the prompts.
+        read: number of tokens of the prompts.
         written: the answers.
     """
     tokens = sum(one.tokens for one in written)
@@ -343,8 +344,8 @@ CHAT = Endpoint(
         "messages": _MESSAGES,
         "max_completion_tokens": _LONGER,
         "response_format": sampling.RESPONSE_FORMAT,
-        "logprobs": Field({"type": "boolean"}, "Say how probable each token was."),
-        "top_logprobs": Field(_COUNT, "Name so many of the most probable tokens, too."),
+        "logprobs": Field({"type": "boolean"}, "Give the log probability of each token."),
+        "top_logprobs": Field(_COUNT, "Number of most probable tokens to give with each token."),
         **sampling.OPTIONS,
         **sampling.STREAM,
         **sampling.NEUTRAL,
@@ -359,7 +360,9 @@ COMPLETIONS = Endpoint(
         "model": MODEL,
         "prompt": _PROMPT,
         "response_format": sampling.RESPONSE_FORMAT,
-        "logprobs": Field(_COUNT, "Say how probable each token was, and so many others."),
+        "logprobs": Field(
+            _COUNT, "Give the log probability of each token, and of this number of likely tokens."
+        ),
         **sampling.OPTIONS,
         **sampling.STREAM,
         **sampling.NEUTRAL,

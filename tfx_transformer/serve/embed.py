@@ -1,4 +1,4 @@
-"""Embedders, as OpenAI's embeddings."""
+"""The endpoint of embedders: OpenAI's embeddings."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _embed(service: Service, call: Call) -> Response:
 
 
 def _base64(vector: np.ndarray) -> str:
-    """Return a vector as OpenAI's clients read it: float32, the lowest byte first."""
+    """Return a vector in OpenAI's form: little-endian float32, in base64."""
     return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
 
 
@@ -73,12 +73,14 @@ EMBEDDINGS = Endpoint(
             needed=True,
         ),
         "encoding_format": Field(
-            {"type": "string", "enum": ["float", "base64"]}, "Of the vectors. Default: float."
+            {"type": "string", "enum": ["float", "base64"]}, "Format of vectors. Default: float."
         ),
-        "dimensions": Field({"type": "integer", "minimum": 1}, "Taken if the vectors have these."),
+        "dimensions": Field(
+            {"type": "integer", "minimum": 1}, "Only the number of dimensions of the model."
+        ),
         "prompt_name": Field(
             {"type": "string", "maxLength": 200},
-            'Which of the model\'s prompts stands before each text, such as "query".',
+            'Name of the model\'s prompt to put before each text, such as "query".',
         ),
         "user": NEUTRAL["user"],
     },

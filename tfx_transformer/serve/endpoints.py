@@ -1,4 +1,4 @@
-"""One endpoint: its address, its fields, what it answers."""
+"""The type of an endpoint: its address, its fields, its answer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 MODEL = Field(
     {"type": "string", "maxLength": 200},
-    "Name of the model; it may be left out where one model alone answers here.",
+    "Name of the model; optional if only one model answers here.",
 )
 
 
 class Endpoint(NamedTuple):
     """An address that answers POST requests.
 
-    path: of the address; text: what it does; fields: of a request; answer: JSON Schema of the
-    response; handle: (service, call) -> response; images: requests may hold images, so they may be
+    path: of the address; text: its description; fields: of a request; answer: JSON Schema of the
+    response; handle: (service, call) -> response; images: requests may have images, so they may be
     larger.
     """
 

@@ -21,7 +21,7 @@ _TYPES = {
 
 
 class Refusal(Exception):
-    """A request that is not answered, and why.
+    """The refusal of a request, with its reason.
 
     Args:
         status: of HTTP.
@@ -57,7 +57,7 @@ class Refusal(Exception):
         }
 
     def response(self) -> Response:
-        """The response that says so."""
+        """Return the response with this refusal."""
         return JSON(self.body, self.status, self.headers)
 
 
@@ -82,29 +82,29 @@ def encode(value: Any) -> bytes:
 
 
 def overloaded(seconds: float) -> Refusal:
-    """Return the refusal of a request for which the queue has no room.
+    """Return the refusal of a request for which the server has no room.
 
     Args:
-        seconds: until there is likely to be room.
+        seconds: until room is likely.
     """
     return Refusal(
         503,
-        "The queue of this model is full. Send the request again later.",
+        "The queue is full. Send the request again later.",
         "queue_full",
         headers={"Retry-After": str(max(1, round(seconds)))},
     )
 
 
 def ending() -> Refusal:
-    """Return the refusal of a request to a server that is about to end."""
+    """Return the refusal of a request to a server that is shutting down."""
     return Refusal(
-        503, "The server is about to end. Send the request again later.", "ending",
+        503, "The server is shutting down. Send the request again later.", "ending",
         headers={"Retry-After": "5"},
     )  # fmt: skip
 
 
 def too_late(seconds: float) -> Refusal:
-    """Return the refusal of a request that has waited for too long."""
+    """Return the refusal of a request that got no answer within `seconds`."""
     return Refusal(
         504,
         f"There was no answer within {seconds:g} seconds. Send the request again later.",
@@ -113,6 +113,6 @@ def too_late(seconds: float) -> Refusal:
 
 
 def shown(value: Any) -> str:
-    """Return a value of a request as an error repeats it: as JSON, and not all of a long one."""
+    """Return a value of a request as JSON for a message, cut after `SHOWN` characters."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""The fields of requests: one table that checks a request and describes it in OpenAPI."""
+"""The fields of requests: one table checks a request and describes it in OpenAPI."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ _BOUNDS = (
 class Field(NamedTuple):
     """A field of a request.
 
-    schema: JSON Schema of its value; of the keywords those that `problem` checks. text: what it
-    means. needed: a request must have it.
+    schema: JSON Schema of its value, with keywords that `problem` checks; text: its description;
+    needed: True if a request must have it.
     """
 
     schema: dict[str, Any]
@@ -47,11 +47,11 @@ class Field(NamedTuple):
 
 
 def read(body: Any, fields: Mapping[str, Field]) -> dict[str, Any]:
-    """Return the values of a request; what is null is as if it were not there.
+    """Return the values of a request; a null counts as missing.
 
     Raises:
-        Refusal: the request is not an object, lacks a field, has one that is not known, or a value
-            is not what the field takes.
+        Refusal: the request is not an object, lacks a field, has an unknown one, or has a value
+            that does not fit its field.
     """
     if not isinstance(body, dict):
         raise Refusal(400, f"The request is {shown(body)}. Expected a JSON object.")
@@ -83,7 +83,7 @@ def problem(value: Any, schema: Mapping[str, Any]) -> str | None:
         if None in problems:
             return None
         for one, found in zip(schema["anyOf"], problems, strict=True):
-            if isinstance(value, _TYPES.get(one.get("type"), ())):  # what was meant
+            if isinstance(value, _TYPES.get(one.get("type"), ())):  # the intended alternative
                 return found
         expected = " or ".join(_expected(one) for one in schema["anyOf"])
         return f"is {shown(value)}. Expected {expected}"
@@ -97,7 +97,7 @@ def problem(value: Any, schema: Mapping[str, Any]) -> str | None:
 
 
 def _fits(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Return True if a value is of the type and within the bounds; of a list not its items."""
+    """Return True if a value has the type and is within the bounds; items are not checked."""
     kind = schema["type"]
     if not isinstance(value, _TYPES[kind]):
         return False
@@ -118,7 +118,7 @@ def _is_finite(value: int | float) -> bool:
 
 
 def _expected(schema: Mapping[str, Any]) -> str:
-    """Return in words what a value must be."""
+    """Return the description of a valid value, such as "a whole number of at most 2"."""
     if "enum" in schema:
         return " or ".join(map(shown, schema["enum"]))
     text = _WORDS[schema["type"]]

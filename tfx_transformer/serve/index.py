@@ -37,8 +37,8 @@ def page(models: list[tuple[str, str]], endpoints: list[Endpoint]) -> str:
     """Return the page.
 
     Args:
-        models: name and task of each.
-        endpoints: that they answer.
+        models: name and task of each model.
+        endpoints: the endpoints of these models.
     """
     posts = [(f"POST {one.path}", one.text) for one in endpoints]
     gets = [(f"GET {path}", text) for path, (text, _) in PAGES.items()]

@@ -1,4 +1,4 @@
-"""Bounds of what a server takes from strangers."""
+"""Bounds of a server on requests."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ class Limits:
     """Bounds of a server; the values are checked when it is made.
 
     Attributes:
-        queue: most pieces of work of a model that wait or run at a time: a text to write, or up to
-            `PIECE` inputs of a classifier or an embedder. What comes then is answered with 503.
-        seconds: most time for one request, waiting included. An answer under way is cut then; one
+        queue: most pieces of work of a model that wait or run at a time; more are refused with
+            503. A piece is a text to write, or up to `PIECE` inputs of another model.
+        seconds: most seconds for one request, waiting included. Then a running answer is cut; one
             that has not begun is refused with 504.
-        body: most bytes of a request; image_body: of one that holds images.
-        held: most bytes of all requests that are under way, as they are and as values.
-        requests: most requests under way; what comes then is answered with 503.
-        body_seconds: most time in which a request has to arrive.
-        grace: seconds that answers under way have when the server is to end.
+        body: most bytes of a request; image_body: of a request with images.
+        held: most bytes of all running requests together, as text and as parsed values.
+        requests: most running requests; more are refused with 503.
+        body_seconds: most seconds in which a request arrives.
+        grace: most seconds for running answers when the server shuts down.
 
     Raises:
         InputError: a value is not positive.
@@ -42,11 +42,11 @@ class Limits:
                 raise InputError(f"{field.name} is {value}.\n  Expected a number above 0.")
 
 
-# Inputs of one request that are one piece of work, and most inputs of one request.
+# Most inputs in one piece of work, and in one request.
 PIECE = 32
 MOST_INPUTS = 1024
 # Most texts that one request lets a model write, and most choices for each.
 MOST_TEXTS = 64
 MOST_CHOICES = 8
-# Bytes of a name or a text that an error repeats.
+# Most characters of a value of a request in a message.
 SHOWN = 60

@@ -48,7 +48,7 @@ class Metrics:
             self._sums[path] += seconds
 
     def text(self, queues: Iterable[tuple[str, int]]) -> str:
-        """Return all of it, as `/metrics` answers.
+        """Return all counts, in the text of `/metrics`.
 
         Args:
             queues: labels and length of each queue.
@@ -93,7 +93,7 @@ def _process(started: float) -> list[str]:
 
 
 def resident_bytes() -> int:
-    """Return how much memory this process has; 0 where the system does not say."""
+    """Return the resident memory of this process in bytes; 0 if the system does not give it."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -24,11 +24,11 @@ _ERROR = {
     },
 }
 _REFUSED = {
-    "4XX": "The request is wrong: the message says what.",
-    "503": "The queue is full, or the server is about to end: Retry-After says when to come again.",
+    "4XX": "The request is wrong; the message gives the reason.",
+    "503": "The queue is full, or the server is shutting down. Retry-After: seconds to wait.",
     "504": "There was no answer in time.",
 }
-# Addresses that answer GET: what they are, and what kind of text they send.
+# Addresses of GET requests -> description and media type.
 PAGES = {
     "/v1/models": ("The models that are served.", "application/json"),
     "/healthz": ("200 while every model answers.", "application/json"),
@@ -40,8 +40,8 @@ def description(endpoints: list[Endpoint], has_key: bool) -> dict[str, Any]:
     """Return the description.
 
     Args:
-        endpoints: that models of this server answer.
-        has_key: whether requests need the key.
+        endpoints: the endpoints of this server's models.
+        has_key: True if requests need the key.
     """
     paths: dict[str, Any] = {
         path: {"get": {"summary": text, "responses": {"200": _content(text, kind)}}}

@@ -1,4 +1,4 @@
-"""Regressors."""
+"""The endpoint of regressors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ PREDICT = Endpoint(
         "model": MODEL,
         "input": Field(
             INPUT,
-            "A text, or several; where the model reads several texts of each row, a list of those.",
+            "A text, or several; if the model reads several text columns, a list of rows, each a "
+            "list of texts.",
             needed=True,
         ),
     },

@@ -1,4 +1,4 @@
-"""Models that read: what waits runs together."""
+"""Models that read: waiting inputs run together."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ReadingWorker(Worker):
 
     Args:
         name, most, metrics: see `Worker`.
-        run: inputs -> a list of outputs, one for each.
+        run: inputs -> a list of outputs, one for each input.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ async def read_inputs(
     read: Callable[[Sequence[Any]], list[Any]],
     piece: int = PIECE,
 ) -> tuple[list[Any], list[Any]]:
-    """Return what a model reads of the inputs of a request, and its outputs.
+    """Return the model's rows for the inputs of a request, and its outputs.
 
     Args:
-        read: inputs -> rows for the model; it runs in the worker's thread for that.
-        piece: rows that are one piece of work, at most `PIECE`.
+        read: inputs -> rows for the model; it runs in the worker's preparing thread.
+        piece: rows in one piece of work, at most `PIECE`.
 
     Returns: the rows, and the output of each.
 
     Raises:
-        Refusal: an input cannot be read, or there is no room, or no answer in time.
+        Refusal: an input cannot be read, there is no room, or there is no answer in time.
     """
     rows: list[Any] = []
     worker, running = call.served.worker, asyncio.get_running_loop()

@@ -1,4 +1,4 @@
-"""The fields of a request that say how to write, and the options that they make."""
+"""The fields of a request for generation, and the options made of them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tfx_transformer.serve.limits import MOST_CHOICES
 
 _STOP = {"type": "string", "minLength": 1, "maxLength": 500}
 _CHOICE = {"type": "string", "minLength": 1, "maxLength": MAX_FORM}
-_NONE = "Taken as far as it changes nothing."
+_NONE = "Only 0, which has no effect."
 OPTIONS = {
     "max_tokens": Field(
         {"type": "integer", "minimum": 1},
-        "Most tokens to write; without it as many as the model can.",
+        "Most tokens to write. Default: as many as the model can.",
     ),
     "temperature": Field(
         {"type": "number", "minimum": 0, "maximum": 2},
@@ -38,7 +38,7 @@ OPTIONS = {
     ),
     "seed": Field(
         {"type": "integer", "minimum": 0, "maximum": 2**63 - 1},
-        "Of the draws; the same seed draws the same tokens. Without it each request has another.",
+        "Seed of the draws; the same seed draws the same tokens. Default: a random one.",
     ),
     "stop": Field(
         {"anyOf": [_STOP, {"type": "array", "items": _STOP, "maxItems": 16}]},
@@ -67,7 +67,7 @@ STREAM = {
         {"type": "object"}, '{"include_usage": true} counts tokens at the end.'
     ),
 }
-# What clients of OpenAI may send though it has no effect here.
+# Fields that clients of OpenAI may send and that have no effect here.
 NEUTRAL = {
     "user": Field({"type": "string"}, "Not read."),
     "metadata": Field({"type": "object"}, "Not read."),
@@ -81,7 +81,7 @@ def options_of(body: Mapping[str, Any], **more: Any) -> GenerationOptions:
     """Return the options of generation that a request asks for.
 
     Args:
-        body: of `fields.read`.
+        body: the result of `fields.read`.
         more: further fields of `GenerationOptions`.
 
     Raises:

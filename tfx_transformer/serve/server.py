@@ -1,4 +1,4 @@
-"""The process: where it listens, whom it lets in, how it ends."""
+"""The server process: its address, its key, its start and end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from tfx_transformer.serve.limits import Limits
 from tfx_transformer.serve.service import Service
 
 KEY = "TFX_API_KEY"
-# Characters of a key at least: what `secrets.token_urlsafe(12)` makes.
+# Fewest characters of a key: the length of `secrets.token_urlsafe(12)`.
 _SHORTEST = 16
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
-# Most connections, so that nobody takes all descriptors of the process. There are fewer requests at
-# a time: see `Limits`.
+# Most connections, so that nobody takes all descriptors of the process. `Limits.requests` is lower.
 _CONNECTIONS = 900
 # Most bytes of a request's line and headers.
 _HEADERS = 16 << 10
@@ -42,39 +41,39 @@ def serve(
 ) -> None:
     """Answer requests with bundles until SIGTERM or SIGINT.
 
-    The key of the environment variable TFX_API_KEY is needed by all requests, if it is set.
+    If the environment variable TFX_API_KEY is set, all requests need this key.
 
     Args:
         paths: folders of bundles.
-        host: address to listen at; one that others reach needs the key, or `without_key`.
+        host: address to listen at; one that other machines reach needs the key, or `without_key`.
         port: 0 takes a free one.
         limits: see `Limits`.
         variant, threads: see `runtime.load`.
         allow_hosts: further names of the server. Without a key, a server at a loopback address
-            answers only requests to that address, so that no page in a browser gets at it by a
-            name of its own.
+            answers only under these names and the loopback names, so that no page in a browser
+            reaches it under a name of its own.
         without_key: answer everybody who reaches the address.
-        ready: is called with the URL once requests are answered.
+        ready: called with the URL when the server answers requests.
 
     Raises:
-        InputError: a bundle cannot be loaded, the address cannot be used, or would be open to
+        InputError: a bundle cannot be loaded, or the address cannot be used or would be open to
             everybody.
     """
-    # It warns at each piece of an answer that is sent to a client that has gone.
+    # asyncio warns at each piece of an answer for a client that has gone.
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     limits = limits or Limits()
     key = read_key()
     is_open = not _is_loopback(host)
     if is_open and key is None and not without_key:
         raise InputError(
-            f"the address {host} can be reached by others, and there is no key.\n"
+            f"other machines can reach the address {host}, and there is no key.\n"
             f"  Set one: {_NEW_KEY}\n"
-            "  or let everybody in: --without-key."
+            "  or answer everybody: --without-key."
         )
     listening = listen(host, port)
     with listening:
         service = Service(paths, limits, variant, threads)
-        # A name that is not ours matters only where being here is all that a request needs.
+        # Host names are checked only where a request needs nothing but to come from this machine.
         hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
         app = create_app(service, key, hosts)
         config = uvicorn.Config(
@@ -96,9 +95,9 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """A server that says when it answers, and whose models learn at once that it is to end.
+    """A server that calls `ready` when it answers, and stops its models when it shuts down.
 
-    After a signal it ends what is under way; then the signal is raised again.
+    After a signal it finishes running answers; then the signal is raised again.
     """
 
     service: Service
@@ -120,15 +119,15 @@ def read_key() -> str | None:
     """Return the key of the environment, or None.
 
     Raises:
-        InputError: it is too short, or cannot be sent in a header.
+        InputError: the key is too short, or cannot be sent in a header.
     """
     key = os.environ.get(KEY)
     if key is None:
         return None
     if len(key) < _SHORTEST or not key.isascii() or not key.isprintable() or " " in key:
         raise InputError(
-            f"{KEY} is not a key: it has {len(key)} characters.\n"
-            f"  Expected {_SHORTEST} or more letters and digits. {_NEW_KEY}"
+            f"{KEY} is not a valid key; it has {len(key)} characters.\n"
+            f"  Expected {_SHORTEST} or more ASCII characters without spaces. {_NEW_KEY}"
         )
     return key
 
@@ -156,13 +155,13 @@ def listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         made = socket.socket(family, kind, protocol)
-        if os.name == "posix":  # elsewhere it lets others listen at the same address
+        if os.name == "posix":  # on Windows this would let others listen at the same address
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind(address)
     except (OSError, OverflowError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(
-            f"{host}:{port} cannot be listened at: {reason}.\n"
+            f"cannot listen at {host}:{port}: {reason}.\n"
             "  Choose another --host or --port; --port 0 takes a free one."
         ) from error
     return made

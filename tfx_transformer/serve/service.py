@@ -1,4 +1,4 @@
-"""The models of a server, and what its endpoints share."""
+"""The models of a server, and the functions that its endpoints share."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from tfx_transformer.serve.limits import Limits
 from tfx_transformer.serve.metrics import Metrics
 from tfx_transformer.serve.work import Event, Work, Worker
 
-# Seconds after its deadline in which a worker may still say that it has cut an answer.
+# Seconds after its deadline in which a worker may still send an answer that it has cut.
 _SLACK = 2.0
 
 
 class Served(NamedTuple):
     """A model that is served.
 
-    id: the name of its bundle's folder; task: of the model; model: what answers; config: the
+    id: the name of its bundle's folder; task: of the model; model: of `runtime.load`; config: the
     bundle's config.json; worker: its thread; created: seconds since 1970; fingerprint: of its
     files.
     """
@@ -42,10 +42,10 @@ class Served(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A request that was read and checked.
+    """A request after reading and checking.
 
-    request: of Starlette; body: its values; served: the model that it asks; deadline: of
-    `time.monotonic`; client: who asks.
+    request: of Starlette; body: its values; served: the model that it asks; deadline: in seconds
+    of `time.monotonic`; client: address of the client.
     """
 
     request: Request
@@ -82,8 +82,8 @@ class Service:
             name = Path(path).resolve().name
             if name in self.models:
                 raise InputError(
-                    f"{path}: another bundle has the name {name!r}, by which requests choose a "
-                    "model.\n  Rename one of the folders."
+                    f"{path}: another bundle has the name {name!r}; requests choose models by "
+                    "these names.\n  Rename one of the folders."
                 )
             model = runtime.load(path, variant, threads)
             digest = hashlib.sha256(Path(path, bundle.SUMS).read_bytes()).hexdigest()
@@ -93,12 +93,12 @@ class Service:
     def add(
         self, name: str, model: Any, config: dict[str, Any], created: int = 0, fingerprint: str = ""
     ) -> None:
-        """Serve a model, before the service starts.
+        """Add a model, before the service starts.
 
         Args:
             name: by which requests choose it.
             model: of `runtime.load`.
-            config: of its bundle.
+            config: config.json of its bundle.
             created, fingerprint: see `Served`.
         """
         from tfx_transformer.serve.tasks import TASKS
@@ -113,7 +113,7 @@ class Service:
             served.worker.start()
 
     def stop(self) -> None:
-        """Refuse what comes and what waits; cut what is under way after `limits.grace` seconds."""
+        """Refuse new and waiting work; cut running work after `limits.grace` seconds."""
         for served in self.models.values():
             if served.worker.stopped is None:
                 served.worker.stop(self.limits.grace)
@@ -132,12 +132,12 @@ class Service:
         """Return the model that answers a request.
 
         Args:
-            name: that the request gives; None: the only one that has this endpoint.
+            name: given by the request; None: the only model with this endpoint.
             path: of the endpoint.
-            tasks: of the models that have it.
+            tasks: the tasks whose models have the endpoint.
 
         Raises:
-            Refusal: there is none, or one has to be named.
+            Refusal: no model fits, or the request must name one.
         """
         fitting = [served for served in self.models.values() if served.task in tasks]
         listed = ", ".join(served.id for served in fitting)
@@ -164,12 +164,12 @@ class Service:
     async def events(
         self, call: Call, works: Sequence[Work], events: asyncio.Queue
     ) -> AsyncGenerator[Event, None]:
-        """Let the worker of a call do pieces of work, and yield their events until all have ended.
+        """Submit pieces of work to the worker of a call, and yield their events until all end.
 
-        Work that nobody waits for any more is given up.
+        Work is cancelled when nobody waits for it.
 
         Args:
-            works: with `events` as their queue, and their places as their indices.
+            works: pieces of work with `events` as their queue and their positions as indices.
 
         Raises:
             Refusal: there is no room, or no answer in time.
@@ -193,10 +193,10 @@ class Service:
                     work.cancelled = True
 
     async def results(self, call: Call, works: Sequence[Work], events: asyncio.Queue) -> list[Any]:
-        """Return what the last event of each piece of work brings; see `events`.
+        """Return the value of the last event of each piece of work; see `events`.
 
         Raises:
-            Refusal: see `events`; or the client has gone, which nobody reads.
+            Refusal: see `events`; or the client has gone.
         """
 
         async def collect() -> list[Any]:
@@ -220,6 +220,6 @@ class Service:
 
 
 async def _disconnected(request: Request) -> None:
-    """Wait until the client has gone; its body was read."""
+    """Wait until the client has gone; the body of the request must have been read."""
     while (await request.receive())["type"] != "http.disconnect":
         pass

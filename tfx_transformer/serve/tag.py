@@ -1,4 +1,4 @@
-"""Taggers."""
+"""The endpoint of taggers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfx_transformer.serve.limits import MOST_TEXTS
 from tfx_transformer.serve.reading import read_inputs
 from tfx_transformer.serve.service import Call, Service
 
-# A text is read to its end, in windows, so its length is bounded.
+# A long text is read to its end, in windows, so its length needs a bound.
 _TEXT = {"type": "string", "maxLength": 20_000}
 _TEXTS = {"type": "array", "minItems": 1, "maxItems": MOST_TEXTS, "items": _TEXT}
 
@@ -39,7 +39,7 @@ async def _tag(service: Service, call: Call) -> Response:
 
 TAG = Endpoint(
     "/tag",
-    "Names, places, dates and whatever else the model marks in texts.",
+    "Marked spans of texts, such as names, places and dates.",
     {
         "model": MODEL,
         "input": Field({"anyOf": [_TEXT, _TEXTS]}, "A text, or several.", needed=True),

@@ -1,6 +1,6 @@
 """Endpoints of models by task: one row a task.
 
-A new task is a row here, and the endpoint that is new about it.
+A new task needs a row here, and a new endpoint if it has one.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from tfx_transformer.serve.writing import WritingWorker
 class Task(NamedTuple):
     """The row of a task.
 
-    worker: (name, most pieces of work, metrics, what answers) -> its worker; endpoints: that its
-    models answer.
+    worker: (name, most pieces of work, metrics, model) -> its worker; endpoints: of its models.
     """
 
     worker: Callable[[str, int, Metrics, Any], Worker]

@@ -1,4 +1,4 @@
-"""Translators."""
+"""The endpoint of translators."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ TRANSLATE = Endpoint(
         "input": Field(
             {"anyOf": [_TEXT, {"type": "array", "minItems": 1, "maxItems": MOST_TEXTS,
                                "items": _TEXT}]},
-            "The text, or several.",
+            "A text, or several.",
             needed=True,
         ),
         "beams": Field(
             {"type": "integer", "minimum": 1, "maximum": 64},
-            "Width of beam search: 1, or that for which the file was exported.",
+            "Width of beam search: 1, or the width for which the file was exported.",
         ),
         **{name: sampling.OPTIONS[name] for name in _NAMES},
     },

@@ -19,9 +19,10 @@ LOGGER = logging.getLogger("tfx_transformer.serve")
 
 
 class Event(NamedTuple):
-    """News of a piece of work: a part of its answer, the end of it, or why there is none.
+    """An event of a piece of work: a part of its answer, its end, or an error.
 
-    index: of the piece in its request; value: what its kind of work makes; error: what ended it.
+    index: of the piece in its request; value: of the kind of work; error: the exception that ended
+    the work; last: True if no event follows.
     """
 
     index: int
@@ -35,9 +36,9 @@ class Work:
 
     Args:
         index: of the piece in its request.
-        client: who asks; the queue takes turns between clients.
-        deadline: of `time.monotonic`.
-        events: where its events go, in the loop of events that is running.
+        client: address of the client; clients take turns in the queue.
+        deadline: in seconds of `time.monotonic`.
+        events: queue for its events, in the running event loop.
     """
 
     def __init__(self, index: int, client: str, deadline: float, events: asyncio.Queue) -> None:
@@ -48,12 +49,12 @@ class Work:
     def tell(self, value: Any = None, error: BaseException | None = None, last: bool = False):
         """Send an event, from any thread."""
         event = Event(self.index, value, error, last or error is not None)
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody listens
+        with contextlib.suppress(RuntimeError):  # the event loop has ended
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
 class FairQueue:
-    """Waiting work: clients take turns, and the work of each is done in its order."""
+    """A queue of work in which clients take turns; the work of each client keeps its order."""
 
     def __init__(self) -> None:
         self._of_client: OrderedDict[str, deque[Work]] = OrderedDict()
@@ -74,14 +75,14 @@ class FairQueue:
 
 
 class Worker:
-    """A thread that answers for one model, so that one thread alone uses it.
+    """A thread that alone uses one model.
 
-    Subclasses have `turn`. A fault ends the work it happened in; the thread goes on.
+    Subclasses define `turn` and `fail`. An exception ends the running work; the thread goes on.
 
     Args:
         name: of the model.
-        most: pieces of work that wait or run at a time.
-        metrics: where it counts.
+        most: most pieces of work that wait or run at a time.
+        metrics: counters of the server.
     """
 
     def __init__(self, name: str, most: int, metrics: Metrics) -> None:
@@ -90,10 +91,10 @@ class Worker:
         # Texts become ids, and images pixels, in a thread of their own.
         self.preparing = ThreadPoolExecutor(1, thread_name_prefix=f"prepare {name}")
         self.reserved = 0
-        self.stopped: float | None = None  # when it has to be done, once it is to end
+        self.stopped: float | None = None  # after `stop`: the deadline of running work
         self._queue = FairQueue()
         self._news = threading.Condition()
-        self._mean = 0.1  # seconds for a piece of work, lately
+        self._mean = 0.1  # moving average of the seconds for a piece of work
         self._thread = threading.Thread(target=self._run, name=f"model {name}", daemon=True)
 
     def start(self) -> None:
@@ -110,7 +111,7 @@ class Worker:
         """Hold room for pieces of work in the queue; called by the thread of the server only.
 
         Raises:
-            Refusal: there is no room, or the server is about to end.
+            Refusal: there is no room, or the server is shutting down.
         """
         if self.stopped is not None:
             raise errors.ending()
@@ -129,7 +130,7 @@ class Worker:
             self._news.notify()
 
     def stop(self, grace: float) -> None:
-        """End: what waits is refused, and what runs has `grace` seconds."""
+        """Stop: waiting work is refused, running work has `grace` seconds."""
         with self._news:
             self.stopped = time.monotonic() + grace
             self._news.notify()
@@ -140,10 +141,10 @@ class Worker:
         self._thread.join(seconds)
 
     def take(self, wait: bool) -> Any:
-        """Return the next piece of work that somebody still waits for.
+        """Return the next piece of work that is not cancelled or late; None if there is none.
 
         Args:
-            wait: until there is one, or the worker is to end; else None if there is none.
+            wait: wait for one, until the worker stops.
         """
         with self._news:
             while True:
@@ -158,15 +159,15 @@ class Worker:
                     return work
 
     def took(self, seconds: float) -> None:
-        """Remember how long a piece of work took, to say when to come again."""
+        """Record the seconds of a piece of work, for `Retry-After`."""
         self._mean += 0.1 * (seconds - self._mean)
 
     def turn(self) -> list[Work]:
-        """Do something: take work, run the model once. Return the work that is under way."""
+        """Take work and run the model once; return the work that is still running."""
         raise NotImplementedError
 
     def fail(self, error: BaseException) -> None:
-        """End all work under way with an error, and be ready for more."""
+        """End all running work with an error, and be ready for more."""
         raise NotImplementedError
 
     def _run(self) -> None:
@@ -174,11 +175,11 @@ class Worker:
             try:
                 active = self.turn()
                 if self.stopped is not None and not active:
-                    self.take(wait=False)  # refuses what still waits
+                    self.take(wait=False)  # refuses waiting work
                     return
             except Exception as error:
                 self.metrics.count("tfx_faults_total", self.labels)
-                LOGGER.exception(f"a fault of the model {self.name}")
+                LOGGER.exception(f"fault in the model {self.name}")
                 self.fail(error)
 
 

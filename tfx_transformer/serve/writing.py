@@ -1,4 +1,4 @@
-"""Models that write: many answers under way, a token of each in turn."""
+"""Models that write: many running answers, a token of each in turn."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from tfx_transformer.serve.work import Work, Worker
 class Written(NamedTuple):
     """An answer.
 
-    text: of it; reason: "stop" if the model or a stop text ended it, "length" if a limit did;
-    tokens: written; probabilities: of these, if they were asked for.
+    text: of the answer; reason: "stop" if the model or a stop text ended it, "length" if a limit
+    did; tokens: number of tokens; probabilities: of the tokens, if requested.
     """
 
     text: str
@@ -42,15 +42,15 @@ class Piece(NamedTuple):
 
 
 class Prompt(Work):
-    """A text to write. Its events are `Piece`s, if it is streamed, and a `Written` at last.
+    """A text to write. Its events are `Piece`s, if it is streamed, then a `Written`.
 
     Args:
         index, client, deadline, events: see `Work`.
-        ids: of the prompt.
+        ids: token ids of the prompt.
         options: of generation.
-        choice: which of several answers to the same prompt; each draws by itself.
-        streamed: whether pieces are sent as they come.
-        form: of the answer, if it has one.
+        choice: number of the answer among several to the same prompt; each has its own draws.
+        streamed: True if pieces are sent as they are written.
+        form: of the answer, or None.
     """
 
     def __init__(
@@ -73,12 +73,12 @@ class Prompt(Work):
 class WritingWorker(Worker):
     """Writes the answers of one model; see `Worker`.
 
-    As many texts are under way as the engine has rows; a prompt that comes takes the first row
-    that is free, between two tokens of the others.
+    As many texts run as the engine has rows; a new prompt takes the first free row, between two
+    tokens of the others.
 
     Args:
         name, most, metrics: see `Worker`.
-        generator: by LiteRT.
+        generator: the model, run by LiteRT.
     """
 
     def __init__(self, name: str, most: int, metrics: Metrics, generator: TextGenerator) -> None:
@@ -114,7 +114,7 @@ class WritingWorker(Worker):
             first_id = self._rows.begin(row, prompt.ids)
             room = self._rows.room(prompt.ids)
             self._active[row] = _Answer(prompt, self.generator, first_id, room)
-        except InputError as error:  # such as beams for which the file was not exported
+        except InputError as error:  # such as a number of beams that the file does not have
             prompt.tell(error=error)
         except Exception as error:
             prompt.tell(error=error)
@@ -172,11 +172,11 @@ class WritingWorker(Worker):
 
 
 class _Answer:
-    """An answer under way, in one row.
+    """A running answer, in one row.
 
     Attributes:
-        last_id: what the model decodes next.
-        reason: why it has ended; "" while it has not.
+        last_id: the last token id, which the model decodes next.
+        reason: "stop" or "length" when it has ended; "" before.
     """
 
     def __init__(self, prompt: Prompt, generator: TextGenerator, first_id: int, room: int) -> None:
@@ -213,7 +213,7 @@ class _Answer:
             self.reason = "length"
 
     def finish(self) -> Written:
-        """Return the answer; a form that is not complete has been cut."""
+        """Return the answer; if it was cut, its form may be incomplete."""
         text = self.writer.finish()
         return Written(text, self.reason, len(self.writer.ids), self.writer.tokens)
 
@@ -227,10 +227,10 @@ class _Answer:
 async def encode(
     worker: WritingWorker, prompts: Sequence, options: GenerationOptions
 ) -> tuple[list[list[int]], Constraint | None]:
-    """Return the ids of prompts and the form of the answers, made in the worker's thread for that.
+    """Return the ids of prompts and the form of the answers, made in the worker's preparing thread.
 
     Raises:
-        InputError: a prompt is too long, or the model's template refuses it; or the form cannot be
+        InputError: a prompt is too long, the model's template refuses it, or the form cannot be
             used.
     """
     running = asyncio.get_running_loop()
