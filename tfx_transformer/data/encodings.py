@@ -54,7 +54,7 @@ _SHOWN = 20
 
 
 def advise(path: Path, offset: int, table: bool = False) -> str:
-    """Return what a file that is not text in UTF-8 may be, and how to make it so.
+    """Return advice on a file that is not text in UTF-8: what it may be, and how to convert it.
 
     Args:
         offset: of the first byte that is wrong.

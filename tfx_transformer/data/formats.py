@@ -188,7 +188,7 @@ def endings() -> tuple[str, ...]:
 
 
 def is_table_name(path: str | os.PathLike[str]) -> bool:
-    """Return True if a name ends as those of tables do, compressed or not."""
+    """Return True if a name has the ending of a table, compressed or not."""
     return _inner(Path(path)).suffix.lower() in endings()
 
 
@@ -351,7 +351,7 @@ def _by_ending(path: Path) -> Format | None:
 
 
 def _inner(path: Path) -> Path:
-    """Return the name of a compressed file without the ending that says so."""
+    """Return the name of a compressed file without the ending of the compression."""
     is_packed = unpacking.is_packed_name(path) and path.suffix.lower() != ".zip"
     return path.with_suffix("") if is_packed else path
 

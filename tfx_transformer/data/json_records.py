@@ -77,7 +77,7 @@ def entries(path: Path, name: str = "") -> Iterator[Record]:
             raise _array_error(shown, text, end, "Expecting ',' or ']'")
         place = end + 1
     if _skip_blanks(text, end + 1) < len(text):
-        raise _array_error(shown, text, _skip_blanks(text, end + 1), "Extra data behind the array")
+        raise _array_error(shown, text, _skip_blanks(text, end + 1), "Extra data after the array")
 
 
 def _skip_blanks(text: str, place: int) -> int:

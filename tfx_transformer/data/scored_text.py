@@ -213,7 +213,10 @@ def scored_texts(
     """
     targets = scale.standardize(examples.numbers)
     if not math.isfinite(float(np.abs(targets).max())):
-        raise InputError(f"{examples.path}: a number is too far from those of the training.")
+        raise InputError(
+            f"{examples.path}: a number is too far from the training's.\n"
+            "  Remove the row, or correct the number."
+        )
     return text_batches(
         examples.texts,
         tokenizer,

@@ -91,7 +91,7 @@ class Conclusion:
         return "worse" if high < 0 else "no better"
 
     def sentences(self, language: str | None = None) -> list[str]:
-        """Return the conclusion, what follows from it, and what it does not show.
+        """Return the conclusion as sentences: the score, its comparisons, advice and doubts.
 
         Args:
             language: "en" or "ja"; None: see `wording`.

@@ -126,7 +126,7 @@ def _load(path: Path, variant: str | None, threads: int | None) -> tuple[Model, 
     values = bundle.read_config(path)
     if (task := values.get("task")) not in TASKS:
         raise InputError(
-            f"{path}: a model of task {task!r} answers nothing; those of {', '.join(TASKS)} do.\n"
+            f"{path}: a model of task {task!r} answers nothing; models of {', '.join(TASKS)} do.\n"
             "  A masked model is a base: fine-tune it first."
         )
     if variant not in present:
@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given = options.texts or _lines(sys.stdin)
         model, values = _load(path, options.variant, threads=None)
         if not values["architecture"].get("image_size"):
-            remedy = "Give the texts themselves; tfx-transformer reads those of a table (--csv)."
+            remedy = "Give the texts themselves; tfx-transformer reads texts of a table (--csv)."
             refuse_files(options.texts, remedy, options.as_text)
         found = TASKS[values["task"]].answer(model, given, values, options)
         print("\n".join(found.shown))
