@@ -20,7 +20,7 @@ import safetensors.numpy
 import tfx_transformer as tfx
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint
-from tfx_transformer.models.pretrained.describing import licence_of
+from tfx_transformer.models.pretrained.describing import describe_source, licence_of
 from tfx_transformer.models.pretrained.families import FAMILIES
 from tfx_transformer.models.pretrained.saving import save_pretrained
 from tfx_transformer.models.saving import parameters
@@ -402,6 +402,13 @@ def test_a_card_without_a_licence_tells_none(tmp_path):
     assert licence_of(tmp_path) is None
     (tmp_path / "README.md").write_text("# A model\nlicense: mit\n", "utf-8")
     assert licence_of(tmp_path) is None
+
+
+def test_a_tagger_is_described(folder):
+    found = describe_source(str(folder("bert_tags")))
+    assert found.task == "tagging" and found.uses.startswith("tagging")
+    assert found.labels == ["red", "green", "blue", "black", "white"]
+    assert any(line.startswith("use ") and "tag, " in line for line in found.lines())
 
 
 def test_a_checkpoint_becomes_a_bundle(folder, command):

@@ -1,5 +1,4 @@
-"""Models that begin with somebody's weights: of a Hugging Face folder or hub, of keras-hub, or of a
-bundle."""
+"""Models with pre-trained weights: from a Hugging Face folder or hub, keras-hub, or a bundle."""
 
 from __future__ import annotations
 
@@ -43,13 +42,13 @@ if TYPE_CHECKING:
     from tfx_transformer.models.tagger import Tagger
     from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 
-# The task of what sentence-transformers wrote: that of `Embedder`, whose import needs Keras.
+# The task of sentence-transformers models: that of `Embedder`, whose import needs Keras.
 _OF_SENTENCES = "embedding"
 
-# Most classes that a checkpoint may count without naming them.
+# Most classes without names of a checkpoint.
 _MOST_LABELS = 100_000
 
-# Files of which one tells a tokenizer.
+# A folder with one of these files has a tokenizer.
 _TOKENIZERS = (
     "tokenizer.json",
     "vocab.txt",
@@ -126,23 +125,23 @@ def from_pretrained(
     task: str | None = None,
     max_length: int | None = None,
 ) -> tuple[TransformerModel, Tokenizer | Any]:
-    """A model with the weights of another, and its tokenizer.
+    """Return a model with pre-trained weights, and its tokenizer.
 
     Args:
         source: a bundle; a folder that `save_pretrained` of Hugging Face transformers wrote;
-            "hf://owner/name", which is downloaded into Hugging Face's cache; or a backbone of
+            "hf://owner/name", which is downloaded into Hugging Face's cache; a backbone of
             keras-hub, or "keras://preset" of one.
         dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
         task: "causal", "seq2seq", "masked", "classification", "regression", "tagging" or
-            "embedding"; None: what the source was made for.
+            "embedding"; None: the source's own task.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
 
-    Returns: the model, for type checkers of the class of `task` if that is given; and the
-        tokenizer, None of images, and of sources that have none.
+    Returns: the model, whose class type checkers know if `task` is given; and the tokenizer, or
+        None for images and for sources without one.
 
     Raises:
-        InputError: there is no such source, it is of a family that is not known or damaged, or it
-            cannot become a model of this task.
+        InputError: the source is missing, damaged or of an unknown family, or it cannot become a
+            model of this task.
     """
     with starting_keras():
         from tfx_transformer.models.saving import load
@@ -162,11 +161,11 @@ def from_pretrained(
 
 
 def check_source(source: str | os.PathLike) -> None:
-    """Raise if `from_pretrained` can make nothing of a source; Keras is not imported, and no weight
-    is fetched or read.
+    """Raise if `from_pretrained` cannot read a source; Keras is not imported, and no weight is
+    fetched or read.
 
     Raises:
-        InputError: there is no such source, or it is of a family that is not known.
+        InputError: the source is missing, or of an unknown family.
     """
     if str(source).startswith("keras://"):
         return
@@ -182,7 +181,7 @@ def check_source(source: str | os.PathLike) -> None:
 
 
 def _model_classes() -> dict[str, Any]:
-    """The model class of each task; the first call imports Keras."""
+    """Return the model class of each task; the first call imports Keras."""
     with starting_keras():
         from tfx_transformer.models.saving import TASKS
 
@@ -190,13 +189,13 @@ def _model_classes() -> dict[str, Any]:
 
 
 def local_folder(source: str | os.PathLike) -> Path:
-    """The folder of a source: itself, or where "hf://owner/name" was downloaded to."""
+    """Return the folder of a source: itself, or the download of "hf://owner/name"."""
     return download(str(source)) if str(source).startswith(HUB) else Path(source)
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return True if a folder is one of Hugging Face transformers, by its config.json, or of
-    sentence-transformers, by its modules.json; or holds an adapter."""
+    """Return True if a folder is one of Hugging Face transformers (by its config.json) or of
+    sentence-transformers (by its modules.json), or has an adapter."""
     file = path / bundle.CONFIG
     if (path / MODULES).is_file() or (path / ADAPTER).is_file():
         return True
@@ -211,7 +210,16 @@ def config_of(
     max_length: int | None = None,
     sentence: Sentence | None = None,
 ) -> TransformerConfig:
-    """The architecture of a checkpoint as one of our models; `sentence`: what is around it."""
+    """Return the architecture of a checkpoint as one of our models.
+
+    Args:
+        checkpoint: the checkpoint.
+        family: its family.
+        task: task of the model.
+        tokenizer: tokenizer of the checkpoint, if any.
+        max_length: a shorter context, in tokens.
+        sentence: the parts of sentence-transformers around it, if any.
+    """
     values, model = checkpoint.config, _model_classes()[task]
     fields = {**_special_ids(values), **family.read(values, task)}
     if tokenizer is not None:
@@ -220,15 +228,15 @@ def config_of(
             "start_id": tokenizer.start_id,
             "end_id": tokenizer.end_id,
         }
-        if model.writes:  # answers may end otherwise than texts do (Gemma)
+        if model.writes:  # answers may end with another token than texts (Gemma)
             fields["end_id"] = new_preprocessor(task, tokenizer).end_id
     if model.has_classes:
         fields["num_classes"] = len(labels_of(values, checkpoint.folder))
-        # One number is a score, from 0 to 1 as that of a label of its own.
+        # A single output is a score from 0 to 1, like that of one of several labels.
         one = fields["num_classes"] == 1
         fields["multi_label"] = one or values.get("problem_type") == "multi_label_classification"
     if not model.scores_tokens:
-        fields["tie_embeddings"] = True  # nothing reads the vocabulary out
+        fields["tie_embeddings"] = True  # without a read-out of the vocabulary
     elif has_own_head(checkpoint, family, task):
         fields["tie_embeddings"] = False
     limits = [fields.get("max_sequence_length"), max_length]
@@ -242,7 +250,8 @@ def config_of(
 
 
 def labels_of(config: dict[str, Any], folder: Path) -> list[str]:
-    """Names of the classes, by `id2label`, or as many as `num_labels`, or two."""
+    """Return the names of the classes: those of `id2label`, else LABEL_0 and so on, `num_labels` or
+    two of them."""
     names = config.get("id2label") or {}
     count = config.get("num_labels")
     if not names and isinstance(count, int) and 0 < count <= _MOST_LABELS:
@@ -255,15 +264,15 @@ def labels_of(config: dict[str, Any], folder: Path) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A folder of Hugging Face transformers, its family known, its weights not read yet.
+    """A folder of Hugging Face transformers and its family; the weights are not read yet.
 
     Attributes:
-        folder: of config.json and the weights.
-        config: what `read_config` makes of it.
-        family: of the checkpoint.
-        own: the task that it was made for.
-        sentence: what sentence-transformers puts around it; None: nothing.
-        adapter: folder of a LoRA adapter for it; None: none.
+        folder: folder of config.json and the weights.
+        config: its configuration, by `read_config`.
+        family: family of the checkpoint.
+        own: task of the checkpoint.
+        sentence: the parts of sentence-transformers around it, if any.
+        adapter: folder of a LoRA adapter for it, if any.
     """
 
     folder: Path
@@ -275,11 +284,11 @@ class Source:
 
     @classmethod
     def read(cls, path: Path) -> Source:
-        """That of a folder, of an adapter with its base.
+        """Return the source of a folder; for an adapter's folder, its base with the adapter.
 
         Raises:
-            InputError: its family is not known, or there is a part that is not; or the base of the
-                adapter is not at hand.
+            InputError: its family or one of its parts is unknown; or the base of the adapter is
+                missing.
         """
         if is_adapter(path):
             base = cls.read(base_of(path))
@@ -297,7 +306,7 @@ class Source:
         return cls(folder, config, family, own if sentence is None else _OF_SENTENCES, sentence)
 
     def checkpoint(self, headers_of: HeadersOf | None = None) -> Checkpoint:
-        """Its weights, of which the headers are read; `headers_of`: see `Checkpoint`."""
+        """Return its weights, reading only the headers; `headers_of`: see `Checkpoint`."""
         parts = () if self.sentence is None else self.sentence.dense
         checkpoint = Checkpoint(self.folder, self.config, parts, headers_of)
         if self.adapter is not None:
@@ -305,7 +314,7 @@ class Source:
         return checkpoint
 
     def tokenizer(self) -> Tokenizer | None:
-        """Return what is beside the weights; None of images, and where there is none."""
+        """Return the tokenizer of the folder; None for images and without one."""
         if self.config.get("image_size"):
             return None
         own = None if self.adapter is None else read_tokenizer(self.adapter)
@@ -313,7 +322,7 @@ class Source:
 
     @property
     def lacks_head(self) -> bool:
-        """True if what reads the model out is new, and to be trained."""
+        """True if the head of its task is new and must be trained."""
         makes_vectors = _model_classes()[self.own].makes_vectors
         return not makes_vectors and not has_head(self.family, self.config)
 
@@ -322,7 +331,7 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
     from tfx_transformer.models.encoders import EncoderModel
     from tfx_transformer.models.pretrained.loading import new_model
 
-    source = Source.read(path)  # an unknown family is what to hear of, before its weights
+    source = Source.read(path)  # raises for an unknown family before the weights are read
     family, own = source.family, source.own
     checkpoint = source.checkpoint()
     task = task or own
@@ -347,11 +356,11 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
 
 
 def import_details(source: str, task: str) -> dict[str, Any]:
-    """Return what a bundle of a checkpoint has in its configuration beside the architecture: the
-    names of its classes, and how many texts of a row it reads.
+    """Return further entries of a bundle's configuration for a checkpoint: the names of its
+    classes, "labels", and the count of texts in a row, "text_columns".
 
     Raises:
-        InputError: its read-out is new, so that what it would answer means nothing.
+        InputError: its head is new, so its answers would mean nothing.
     """
     if source.startswith("keras://"):
         return {}
@@ -363,8 +372,8 @@ def import_details(source: str, task: str) -> dict[str, Any]:
         )
     if read.config["model_type"] in read.family.only_bases:
         raise InputError(
-            f"{source}: a {read.config['model_type']} writes in the language that a token of its "
-            "own names, which cannot be given here.\n"
+            f"{source}: a {read.config['model_type']} needs a token that names the language to "
+            "write, which cannot be given here.\n"
             "  Fine-tune it on pairs of two languages: recipes/translation.py --base."
         )
     model = _model_classes()[task]
@@ -379,21 +388,21 @@ def import_details(source: str, task: str) -> dict[str, Any]:
 
 
 def no_head(config: dict[str, Any]) -> str:
-    """The sentence for a checkpoint whose read-out begins anew."""
+    """Return the warning for a checkpoint without the head of its task."""
     name = (config.get("architectures") or ["the checkpoint"])[0]
-    return f"{name} has no head for its task: what reads the model out is new, and to be trained."
+    return f"{name} has no head for its task: its head is new and must be trained."
 
 
 def read_tokenizer(path: Path) -> Tokenizer | None:
-    """The tokenizer of a folder; None if it holds no file of one."""
+    """Return the tokenizer of a folder; None without a file of one."""
     if not any((path / name).is_file() for name in _TOKENIZERS):
         return None
     return Tokenizer.from_pretrained(path)
 
 
 def _special_ids(config: dict[str, Any]) -> dict[str, int]:
-    """Padding, start and end by config.json, for folders without a tokenizer. Where one is not
-    told, it is the end, which a model that only writes never confuses."""
+    """Return the padding, start and end ids of config.json, for folders without a tokenizer. A
+    missing one is the end id, which a decoder-only model does not confuse."""
     if config.get("image_size"):
         return {}
 

@@ -24,9 +24,9 @@ _PARTS = re.compile(
     r"\.(lora_A|lora_B|lora_embedding_A|lora_embedding_B|lora_magnitude_vector)"
     r"(\.default)?(\.weight)?$"
 )
-# What PEFT calls a layer of the base behind its own.
+# PEFT's names for a layer of the base inside its own layer.
 _WRAPPER = re.compile(r"\.(modules_to_save(\.default)?|base_layer)\.")
-# What config.json of an adapter may ask for that changes numbers and is not done here.
+# Settings of an adapter that change its numbers and are not implemented here.
 _NOT_DONE = ("layer_replication", "trainable_token_indices", "exclude_modules_for_loading")
 
 
@@ -38,8 +38,8 @@ class Adapted(StoredTensor):
         base: W.
         a, b: A (r, inputs) and B (outputs, r).
         scale: s.
-        magnitude: m of DoRA; None of LoRA.
-        flipped: W is stored (inputs, outputs).
+        magnitude: m of DoRA; None for LoRA.
+        flipped: True if W is stored as (inputs, outputs).
     """
 
     base: StoredTensor
@@ -50,7 +50,7 @@ class Adapted(StoredTensor):
     flipped: bool
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """float32; its rows from `start` to `stop`."""
+        """Return its rows from `start` to `stop`, float32."""
         update = self.scale * _floats(self.b) @ _floats(self.a)
         kernel = _floats(self.base)
         kernel = kernel + (update.T if self.flipped else update)
@@ -63,16 +63,16 @@ class Adapted(StoredTensor):
 
 
 def is_adapter(folder: Path) -> bool:
-    """Return True if a folder holds an adapter, and not the weights of a whole model beside it."""
+    """Return True if a folder has an adapter, but not the weights of a whole model."""
     whole = ("model.safetensors", "model.safetensors.index.json")
     return (folder / ADAPTER).is_file() and not any((folder / name).is_file() for name in whole)
 
 
 def base_of(folder: Path) -> Path:
-    """The folder of the checkpoint that an adapter was trained on.
+    """Return the folder of the checkpoint that an adapter was trained on.
 
     Raises:
-        InputError: the adapter is of another kind than LoRA, or its base is not at hand.
+        InputError: the adapter is of another kind than LoRA or DoRA, or its base is missing.
     """
     settings = read_object(folder / ADAPTER)
     kind = str(settings.get("peft_type", "LORA")).upper()
@@ -95,9 +95,10 @@ def base_of(folder: Path) -> Path:
 
 
 def check_task(folder: Path, own: str) -> None:
-    """Refuse an adapter with a head that its base has not.
+    """Raise if an adapter has a head that its base does not have.
 
     Args:
+        folder: folder of the adapter.
         own: task of the base.
 
     Raises:
@@ -116,10 +117,10 @@ def check_task(folder: Path, own: str) -> None:
 
 
 def apply_adapter(checkpoint: Checkpoint, folder: Path) -> None:
-    """Adds an adapter to the tensors of its base.
+    """Add an adapter to the tensors of its base.
 
     Raises:
-        InputError: a tensor of the adapter belongs to none of the base, or does not fit it.
+        InputError: a tensor of the adapter has no tensor of the base, or does not fit it.
     """
     file = folder / ADAPTER_WEIGHTS
     if not file.is_file():
@@ -138,12 +139,10 @@ def apply_adapter(checkpoint: Checkpoint, folder: Path) -> None:
         name = _name_in(checkpoint, f"{module}.weight")
         if name is None:
             raise InputError(f"{file}: {module} is not a layer of the base {checkpoint.folder}.")
-        checkpoint.tensors[name] = _adapted(
-            checkpoint.tensors[name], tensors, settings, module, file
-        )
+        checkpoint.tensors[name] = _adapt(checkpoint.tensors[name], tensors, settings, module, file)
 
 
-def _adapted(
+def _adapt(
     base: StoredTensor,
     tensors: Mapping[str, StoredTensor],
     settings: Mapping[str, Any],
@@ -165,7 +164,7 @@ def _adapted(
             "  Take the base that the adapter was trained on."
         )
     rank = a.shape[0]
-    alpha = _matching(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
+    alpha = _match(settings.get("alpha_pattern"), module, settings.get("lora_alpha", rank))
     scale = float(alpha) / (rank**0.5 if settings.get("use_rslora") else rank)
     magnitude = tensors.get("lora_magnitude_vector")
     return Adapted(
@@ -174,8 +173,8 @@ def _adapted(
     )  # fmt: skip
 
 
-def _matching(patterns: Any, module: str, default: Any) -> Any:
-    """The value of the first pattern that a module's name ends with."""
+def _match(patterns: Any, module: str, default: Any) -> Any:
+    """Return the value of the first pattern that matches the end of a module's name."""
     for pattern, value in (patterns or {}).items():
         if re.fullmatch(rf"(.*\.)?({pattern})", module):
             return value
@@ -183,7 +182,8 @@ def _matching(patterns: Any, module: str, default: Any) -> Any:
 
 
 def _name_in(checkpoint: Checkpoint, name: str) -> str | None:
-    """The tensor of the base that an adapter means: one of them may have a prefix more."""
+    """Return the name of the base's tensor for a tensor of the adapter; one of the two names may
+    have a prefix more. None if there is not exactly one."""
     if name in checkpoint.tensors:
         return name
     ends = [n for n in checkpoint.tensors if n.endswith(f".{name}") or name.endswith(f".{n}")]

@@ -25,7 +25,7 @@ from tfx_transformer.models.pretrained.seq2seq import (
     bart_config,
 )
 
-# Positions are counted from here on (fairseq).
+# Positions are counted from this number on (fairseq).
 _FIRST_POSITION = 2
 
 

@@ -64,14 +64,14 @@ def encoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def exact_gelu_head(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse a model that fills in masked tokens unless its activation is the exact GELU, which
-    the heads of some families always have."""
+    """Raise if the activation is not the exact GELU, which the masked-token head of some families
+    always has; return {}."""
     refuse_other(config, hidden_act="gelu")
     return {}
 
 
 def classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what reads out a classifier of the family."""
+    """Return the fields of a classifier's head."""
     return {"pooling": "first", "pooler": True}
 
 
@@ -90,7 +90,7 @@ def _roberta_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _first_position(config: Mapping[str, Any]) -> int:
-    """RoBERTa counts positions from the padding id on (Ott et al. 2019, fairseq)."""
+    """Return the first position: the one after the padding id (Ott et al. 2019, fairseq)."""
     return config.get("pad_token_id", 1) + 1
 
 
@@ -120,7 +120,7 @@ def _bert_layout(config: Mapping[str, Any], task: str) -> list[Tensor]:
 
 def _roberta_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     first = _first_position(config)
-    # There is one kind of segment: its vector joins that of every position.
+    # There is a single segment: its vector is added to that of every position.
     positions = Group(
         ("encoder/positions/embeddings",),
         (
@@ -174,7 +174,7 @@ def _roberta_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     return values | {"max_position_embeddings": longest}
 
 
-# What transformers calls encoders with a head, behind the name of the family.
+# Endings of transformers' names for encoders -> task.
 ENCODER_TASKS = {
     "ForMaskedLM": "masked",
     "ForSequenceClassification": "classification",

@@ -1,4 +1,4 @@
-"""A Hugging Face folder: config.json, and safetensors that are read tensor by tensor."""
+"""Hugging Face folders: config.json, and safetensors that are read tensor by tensor."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _DTYPES = {
     "BOOL": np.dtype("bool"),
 }
 
-# What published numbers are stored as when they are quantized.
+# Types of quantized numbers.
 _QUANTIZED = ("F8", "F6", "F4", "I8", "U16", "I16", "U32", "U64")
 
 
-# As many as NumPy's arrays can have.
+# As many as a NumPy array can have.
 _MOST_DIMENSIONS = 64
 
 
@@ -47,16 +47,16 @@ class StoredTensor:
 
     @property
     def size(self) -> int:
-        """Return how many numbers it holds."""
+        """The count of its numbers."""
         return math.prod(self.shape)
 
     def first(self, count: int) -> StoredTensor:
-        """Its first rows; all of them if it has fewer."""
+        """Return the tensor of its first rows, or of all if it has fewer."""
         shape = (min(count, self.shape[0]), *self.shape[1:]) if self.shape else ()
         return dataclasses.replace(self, shape=shape)
 
     def read(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Its rows from `start` to `stop`; nothing else of the file is read."""
+        """Return its rows from `start` to `stop`; nothing else of the file is read."""
         if not self.shape:
             return np.fromfile(self.file, self.dtype, 1, offset=self.offset).reshape(())
         stop = self.shape[0] if stop is None else min(stop, self.shape[0])
@@ -71,22 +71,22 @@ HeadersOf = Callable[[Path], Mapping[str, Mapping[str, StoredTensor]]]
 
 
 class Checkpoint:
-    """A folder that `save_pretrained` wrote; of the weights only the headers are read.
+    """A folder that `save_pretrained` wrote; only the headers of the weights are read.
 
     Args:
-        folder: with config.json and model.safetensors, or its shards and their index.
-        config: what `read_config` made of the folder; None: it is read.
+        folder: has config.json and model.safetensors, or its shards and their index.
+        config: configuration of the folder, by `read_config`; None: it is read.
         parts: folders of further layers, whose tensors' names begin with "sentence.0.", and so on.
-        headers_of: what reads the headers of a folder: `local_headers`, or for one on the hub
+        headers_of: reads the headers of a folder: `local_headers`, or for a repository on the hub
             `Repository.headers_of`.
 
     Attributes:
-        config: of config.json; of an image model with preprocessor_config.json as "preprocessor".
+        config: config.json; for an image model with preprocessor_config.json as "preprocessor".
         tensors: `StoredTensor` by name.
 
     Raises:
-        InputError: a file is missing, damaged or larger than it may be; or the weights are there in
-            another form only, such as a pickle, which is refused because reading it would run code.
+        InputError: a file is missing, damaged or too large; or the weights have another form, such
+            as a pickle, which is refused because reading it would run code.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Checkpoint:
 
 
 def local_headers(folder: Path) -> dict[str, dict[str, StoredTensor]]:
-    """The tensors of each file of weights in a folder, by the file's path.
+    """Return the tensors of each file of weights in a folder, by the file's path.
 
     Raises:
         InputError: see `Checkpoint`.
@@ -140,7 +140,7 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """config.json of a folder; preprocessor_config.json, if there is one, as "preprocessor"."""
+    """Return config.json of a folder, with preprocessor_config.json as "preprocessor" if any."""
     config = read_object(folder / "config.json")
     if (folder / "preprocessor_config.json").is_file():
         config["preprocessor"] = read_object(folder / "preprocessor_config.json")
@@ -148,10 +148,10 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_header(file: Path) -> dict[str, StoredTensor]:
-    """The tensors of a safetensors file: https://huggingface.co/docs/safetensors, "Format".
+    """Return the tensors of a safetensors file: https://huggingface.co/docs/safetensors, "Format".
 
     Raises:
-        InputError: the file is not a safetensors file, is cut off, or a tensor lies outside it.
+        InputError: the file is not a safetensors file or is cut off, or a tensor is outside it.
     """
     with file.open("rb") as stream:
         size = os.fstat(stream.fileno()).st_size
@@ -163,12 +163,12 @@ def read_header(file: Path) -> dict[str, StoredTensor]:
 
 
 def parse_header(file: Any, start: bytes, size: int | None = None) -> dict[str, StoredTensor]:
-    """The tensors that the beginning of a safetensors file lists.
+    """Return the tensors that the beginning of a safetensors file lists.
 
     Args:
-        file: where it is.
-        start: its first bytes, the header among them.
-        size: of the file in bytes; None: not known.
+        file: path of the file.
+        start: its first bytes, with the whole header.
+        size: bytes of the file; None: unknown.
 
     Raises:
         InputError: see `read_header`.
@@ -195,7 +195,7 @@ def parse_header(file: Any, start: bytes, size: int | None = None) -> dict[str, 
 def _check_places(
     file: Any, tensors: Mapping[str, StoredTensor], begin: int, size: int | None
 ) -> None:
-    """Refuses tensors that share bytes, and bytes of none, as the format does."""
+    """Raise if tensors share bytes, or if bytes belong to no tensor, as the format demands."""
     places = ((t.offset, t.size * t.dtype.itemsize, name) for name, t in tensors.items())
     for offset, length, name in sorted(places):
         if offset != begin:

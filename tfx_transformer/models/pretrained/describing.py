@@ -13,7 +13,7 @@ from tfx_transformer.models.pretrained.hub import ADAPTER_WEIGHTS, HUB, Reposito
 from tfx_transformer.models.pretrained.loading import check_names
 from tfx_transformer.models.saving import TASKS
 
-# What a model of each task is good for: recipes, then verbs.
+# Uses of a model by its task: recipes, then verbs.
 _USES = {
     "causal": "instruction_finetuning, pretraining; generate, export to litert and litertlm",
     "seq2seq": "translation; generate, export to litert",
@@ -21,6 +21,7 @@ _USES = {
     "embedding": "embedding, text_classification; embed, similar, export to litert",
     "classification": "text_classification, embedding; classify, export to litert",
     "regression": "text_regression, embedding; predict, export to litert",
+    "tagging": "tagging, embedding; tag, export to litert",
     "images": "image_classification; classify, export to litert",
 }
 
@@ -47,7 +48,7 @@ class Description:
     memory: dict[str, int]
 
     def lines(self) -> list[str]:
-        """The facts, for a terminal."""
+        """Return the facts as lines for a terminal."""
         reads = f"{self.context:,} tokens of {self.vocabulary_size:,}"
         if not self.vocabulary_size:
             reads = f"images as {self.context:,} vectors"
@@ -59,7 +60,7 @@ class Description:
             f" {self.layers} layers of {self.hidden_dim}",
             f"reads       {reads}",
             f"tokenizer   {tokenizer}{', with a chat template' if self.chat else ''}",
-            f"licence     {self.licence or 'not told: see where it comes from'}",
+            f"licence     {self.licence or 'not stated: see its source'}",
             f"use         {self.uses}",
         ]
         if self.labels:
@@ -71,12 +72,12 @@ class Description:
         return lines
 
     def to_dict(self) -> dict:
-        """The facts as JSON values."""
+        """Return the facts as JSON values."""
         return dataclasses.asdict(self)
 
 
 def describe_source(source: str) -> Description:
-    """Describe a folder, or a model on the hub, of which no weights are fetched.
+    """Return the description of a folder, or of a model on the hub without fetching its weights.
 
     Raises:
         InputError: see `describe` and `Repository`.
@@ -91,11 +92,12 @@ def describe_source(source: str) -> Description:
 
 
 def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> Description:
-    """Reads a folder of Hugging Face transformers, of the weights only the headers: whether they
-    fit is checked, but not their numbers.
+    """Return the description of a folder of Hugging Face transformers. Only the headers of the
+    weights are read: names and shapes are checked, but not the numbers.
 
     Args:
-        source: how the user calls it.
+        folder: the folder.
+        source: the user's name for it.
         headers_of: see `Checkpoint`.
 
     Raises:
@@ -130,7 +132,7 @@ def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> 
 
 
 def licence_of(folder: Path) -> str | None:
-    """The `license` of the model card, README.md; None if it tells none."""
+    """Return the `license` of the model card, README.md, or None."""
     file = folder / "README.md"
     if not file.is_file():
         return None
@@ -147,7 +149,7 @@ def _kind(tokenizer) -> str:
 
 
 def _memory(parameters: int, table: int) -> dict[str, int]:
-    """Bytes of weights, gradients and AdamW's moments; activations grow with batch and length."""
+    """Return the bytes of weights, gradients and AdamW's moments, without activations."""
     return {
         "to run in float32": 4 * parameters,
         "to fine-tune in full": 16 * parameters,

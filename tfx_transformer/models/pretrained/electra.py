@@ -1,7 +1,7 @@
 """ELECTRA: Clark et al. (2020), a BERT whose embedding table may be narrower than its blocks.
 
-The generator tells masked tokens; the discriminator, which is the one to fine-tune, has a head that
-tells replaced ones, and serves without it.
+The generator predicts masked tokens. The discriminator, the one to fine-tune, has a head that
+detects replaced tokens, and is read without it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All families of checkpoints that are known."""
+"""The known families of checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tfx_transformer.models.pretrained.seq2seq import MARIAN, T5
 from tfx_transformer.models.pretrained.smollm3 import SMOLLM3
 from tfx_transformer.models.pretrained.vit import DEIT, VIT
 
-# A model that two families can say is written as the first of them.
+# A model that two families can express is written as the first of them.
 FAMILIES = (
     BERT,
     ROBERTA,
@@ -50,10 +50,10 @@ FAMILIES = (
 
 
 def family_of(config: dict[str, Any], where: Any) -> Family:
-    """The family of a config.json.
+    """Return the family of a config.json.
 
     Raises:
-        InputError: none that is known.
+        InputError: its family is unknown.
     """
     kind = config.get("model_type")
     for family in FAMILIES:
@@ -64,8 +64,8 @@ def family_of(config: dict[str, Any], where: Any) -> Family:
 
 
 def task_of(family: Family, config: dict[str, Any]) -> str:
-    """The task that a checkpoint was made for, by the name of its architecture; of one with a head
-    for another task, such as *ForQuestionAnswering, what its base is good for."""
+    """Return the task of a checkpoint, by the name of its architecture. If its head is for an
+    unknown task, such as *ForQuestionAnswering, return the task of the model without a head."""
     if not config.get("architectures"):
         return next(iter(family.tasks.values()))
     ending = _ending(family, config)
@@ -78,8 +78,8 @@ def task_of(family: Family, config: dict[str, Any]) -> str:
 
 
 def count_outputs(config: dict[str, Any]) -> int:
-    """Return how many outputs a classifier, or what has its architecture, has by its config.json;
-    as transformers, two where it is not said."""
+    """Return the number of outputs of a classifier's architecture, by its config.json; two, as in
+    transformers, if it does not say."""
     names, count = config.get("id2label"), config.get("num_labels")
     if isinstance(names, dict) and names:
         return len(names)
@@ -93,9 +93,9 @@ def has_head(family: Family, config: dict[str, Any]) -> bool:
     return _ending(family, config) not in (None, *_BARE)
 
 
-# What config.json calls the problem of a classifier's architecture -> task.
+# `problem_type` of a classifier's config.json -> task.
 _PROBLEMS = {"regression": "regression"}
-# Ends of names of architectures without a head.
+# Endings of the names of architectures without a head.
 _BARE = ("Model", "EncoderModel", "TextModel")
 
 

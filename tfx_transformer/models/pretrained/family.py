@@ -11,17 +11,17 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 
-# How a tensor of a checkpoint differs from our variable: PyTorch's linear layers store (outputs,
+# The change between our variable and a checkpoint's tensor: PyTorch's linear layers store (outputs,
 # inputs), its convolutions (outputs, channels, height, width); Gemma's norms multiply by 1 + w.
 Change = Literal["same", "transposed", "less_one"]
 Arrays = Sequence[np.ndarray]
 
-# A task whose models are those of another one in a checkpoint: only the outputs mean another thing.
+# Task -> the task with the same checkpoints, whose outputs have another meaning.
 _SHARED = {"regression": "classification"}
 
 
 def shared_task(task: str) -> str:
-    """Return the task whose architecture and names of weights a task has in a checkpoint."""
+    """Return the task that has the same architecture and weight names in a checkpoint."""
     return _SHARED.get(task, task)
 
 
@@ -32,7 +32,7 @@ class Tensor:
     Attributes:
         ours: path of the variable.
         theirs: name of the tensor.
-        change: how theirs differs.
+        change: difference of theirs from ours.
     """
 
     ours: str
@@ -42,7 +42,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Some variables of ours and some tensors of a checkpoint that hold the same numbers otherwise.
+    """Variables of ours and tensors of a checkpoint that have the same numbers in another form.
 
     Attributes:
         ours: paths of the variables.
@@ -62,27 +62,27 @@ class Family:
     """A kind of checkpoint.
 
     Attributes:
-        model_types: what config.json calls it.
+        model_types: its values of `model_type` in config.json.
         tasks: ending of the architecture's name, such as "ForCausalLM" -> task.
         fields: (config.json, task) -> fields of `TransformerConfig`.
-        for_task: task -> (config.json) -> the fields that only models of this task have, or other
-            values of `fields`; it refuses what only they cannot be.
+        for_task: task -> (config.json) -> fields that only models of this task have, or other
+            values of `fields`; raises for settings that only this task cannot have.
         layout: (config.json, task) -> `Tensor` and `Group` of every variable that a model of the
-            family may have. Of an image model, config["preprocessor"] is preprocessor_config.json.
-            The places of an embedder's projections, which no family has, are config["projections"].
-        prefix: what the names of a model with a head begin with, and of one without do not.
-        heads: beginnings of names that other tasks do without, beside those of `names`.
-        same: names of tensors that a model computes with -> those that say the same, and count
-            where there is no such tensor.
-        also: tasks that its checkpoints serve beside those of their architectures.
-        renamed: beginnings of names as other releases have them -> as `layout` has them.
-        optional: names of tensors whose variables stay as they begin where they are missing.
-        computed: names of tensors that a model here computes -> their numbers, for a shape; a
-            checkpoint whose numbers are others is refused.
-        only_bases: types whose checkpoints write in the language that a token names, which is not
-            given here: they are to be trained before they answer.
-        to_config: (`TransformerConfig`, task) -> config.json, the way back. It tells what it has
-            words for: whether that is all, `fields` shows.
+            family may have. For an image model, config["preprocessor"] is preprocessor_config.json.
+            The places of an embedder's projections are config["projections"].
+        prefix: beginning of the names in a model with a head; without a head they lack it.
+        heads: beginnings of the names of further heads, in addition to those of `names`.
+        same: names of tensors that a model computes with -> names of the same tensors, which are
+            read if the first are missing.
+        also: further tasks of its checkpoints, in addition to those of their architectures.
+        renamed: beginnings of names in other releases -> those in `layout`.
+        optional: names of tensors that may be missing: their variables keep their initial values.
+        computed: names of tensors that a model here computes -> (shape) -> their numbers; a
+            checkpoint with other numbers is refused.
+        only_bases: types whose checkpoints need a token that names the language to write, which
+            cannot be given here: they must be trained before they answer.
+        to_config: (`TransformerConfig`, task) -> config.json. It may not express all of a
+            configuration: compare `fields` of the result.
     """
 
     model_types: tuple[str, ...]
@@ -116,19 +116,19 @@ class Family:
 
     @property
     def serves(self) -> frozenset[str]:
-        """Tasks that its checkpoints can be read for."""
+        """The tasks that its checkpoints can be read for."""
         own = {*self.tasks.values(), *self.also}
         return frozenset(own | {task for task, shared in _SHARED.items() if shared in own})
 
     def places(
         self, config: Mapping[str, Any], task: str, paths: Iterable[str]
     ) -> list[Tensor | Group]:
-        """Return where each variable of a model stands.
+        """Return the place of each variable of a model.
 
         Args:
-            config: of the checkpoint.
-            task: of the model.
-            paths: of its variables.
+            config: config.json of the checkpoint.
+            task: task of the model.
+            paths: paths of its variables.
 
         Raises:
             InputError: the family has no place for a variable.
@@ -147,7 +147,7 @@ class Family:
         return found
 
 
-# The variables of a layer, by the kind of layer that PyTorch has there.
+# The variables of a layer, by the kind of layer in PyTorch.
 _LAYERS: dict[str, tuple[tuple[str, str, Change], ...]] = {
     "linear": (("kernel", "weight", "transposed"), ("bias", "bias", "same")),
     # GPT-2 has convolutions of width 1, which are stored as Keras stores a linear layer.
@@ -160,13 +160,13 @@ _LAYERS: dict[str, tuple[tuple[str, str, Change], ...]] = {
 
 
 def layer(ours: str, theirs: str, kind: str) -> list[Tensor]:
-    """Every variable of a layer: of "linear", "conv1d", "layer_norm", "rms_norm", "gemma_norm" or
-    "table"."""
+    """Return all variables of a layer of kind "linear", "conv1d", "layer_norm", "rms_norm",
+    "gemma_norm" or "table"."""
     return [Tensor(f"{ours}/{a}", f"{theirs}.{b}", change) for a, b, change in _LAYERS[kind]]
 
 
 def layers(ours: str, theirs: str, rows: Iterable[tuple[str, str, str]]) -> list[Tensor]:
-    """`layer` of each row, with names that begin alike."""
+    """Return `layer` of each row, with these prefixes of the names."""
     return [t for a, b, kind in rows for t in layer(ours + a, theirs + b, kind)]
 
 
@@ -181,7 +181,8 @@ def reshape(ours: str, theirs: str, ahead: int = 1) -> Group:
 
 
 def positions_from(first: int, stack: str, theirs: str) -> Group:
-    """Learned positions of a stack; in a checkpoint `first` rows that are not used stand ahead."""
+    """Return the place of a stack's learned positions; a checkpoint has `first` unused rows before
+    them."""
     return Group(
         (f"{stack}/positions/embeddings",),
         (theirs,),
@@ -191,7 +192,7 @@ def positions_from(first: int, stack: str, theirs: str) -> Group:
 
 
 def fuse(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
-    """Return the places of linear layers that are one in a checkpoint, outputs side by side.
+    """Return the places of linear layers that a checkpoint has as one, with outputs side by side.
 
     Args:
         ours: paths of the layers.
@@ -220,7 +221,7 @@ def fuse(ours: Sequence[str], theirs: str, sizes: Sequence[int]) -> list[Group]:
 
 
 def need(config: Mapping[str, Any], *names: str) -> list[Any]:
-    """Values of config.json that a checkpoint cannot do without.
+    """Return values of config.json that a checkpoint must have.
 
     Raises:
         InputError: one is missing.
@@ -234,7 +235,7 @@ def need(config: Mapping[str, Any], *names: str) -> list[Any]:
     return [config[name] for name in names]
 
 
-# Their names of activations; of ours with several the first is written.
+# Their names of activations -> ours; the first of several names for ours is written.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -247,10 +248,10 @@ ACTIVATIONS = {
 
 
 def activation(name: Any) -> str:
-    """Our name of an activation.
+    """Return our name of an activation.
 
     Raises:
-        InputError: it is none of ours.
+        InputError: we do not have it.
     """
     if not isinstance(name, str) or name not in ACTIVATIONS:
         raise InputError(
@@ -260,15 +261,15 @@ def activation(name: Any) -> str:
 
 
 def their_activation(name: str) -> str:
-    """Their name of one of our activations."""
+    """Return their name of one of our activations."""
     return next(theirs for theirs, ours in ACTIVATIONS.items() if ours == name)
 
 
 def refuse_other(config: Mapping[str, Any], **expected: Any) -> None:
-    """Refuses settings that change what a model computes and that nothing here implements.
+    """Raise if settings that change the computation have values that are not implemented here.
 
     Raises:
-        InputError: a setting is there and another than expected.
+        InputError: a setting is present and not the expected one.
     """
     for name, value in expected.items():
         if config.get(name) not in (value, None):

@@ -1,5 +1,5 @@
-"""Gemma 1, 2 and 3: Gemma Team (2024a, 2024b, 2025). EmbeddingGemma is a Gemma 3 that sees both
-sides; of a Gemma 3 that also sees images the text part is read."""
+"""Gemma 1, 2 and 3: Gemma Team (2024a, 2024b, 2025). EmbeddingGemma is a Gemma 3 with bidirectional
+attention. Only the text part of a Gemma 3 that also reads images is read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _SANDWICH_BLOCK = [
     ("feed_forward_result_norm", "post_feedforward_layernorm", "gemma_norm"),
 ]
 
-# What config.json of a Gemma 3 that sees images leaves out of its `text_config`.
+# Values that `text_config` of a Gemma 3 for images and texts may leave out.
 _TEXT_DEFAULTS = {
     "vocab_size": 262_208,
     "hidden_size": 2304,
@@ -49,7 +49,7 @@ _TEXT_DEFAULTS = {
 
 
 def _common(config: Mapping[str, Any], task: str, name: str) -> dict[str, Any]:
-    """Fields of all three; name: of the activation."""
+    """Return the fields that all three have; name: the activation."""
     defaults = {
         "hidden_act": name,
         "head_dim": config.get("head_dim", 256),
@@ -61,12 +61,12 @@ def _common(config: Mapping[str, Any], task: str, name: str) -> dict[str, Any]:
 def _first_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     refuse_other(config, use_bidirectional_attention=False)
     name = config.get("hidden_act", "gelu_pytorch_tanh")
-    # "gelu" of the first releases computes the approximation.
+    # In the first releases "gelu" is the approximation.
     return _common(config, task, "gelu_pytorch_tanh" if name == "gelu" else name)
 
 
 def _sandwich(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Return what Gemma 2 and 3 share."""
+    """Return the fields that Gemma 2 and 3 share."""
     scalar = config.get("query_pre_attn_scalar", 256)
     name = config.get("hidden_activation", "gelu_pytorch_tanh")
     return _common(config, task, name) | {
@@ -89,7 +89,8 @@ def _second_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _types(config: Mapping[str, Any], every: int) -> list[str]:
-    """Kinds of attention by block; without `layer_types` every so many sees all."""
+    """Return the kind of attention of each block; without `layer_types`, every `every`-th block has
+    full attention."""
     types = config.get("layer_types")
     if types is None:
         count = config["num_hidden_layers"]
@@ -98,7 +99,7 @@ def _types(config: Mapping[str, Any], every: int) -> list[str]:
 
 
 def _text(config: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the part of config.json for texts; a model that also sees images has others."""
+    """Return the part of config.json for texts; a model that also reads images has other parts."""
     if config["model_type"] != "gemma3":
         return config
     return {**_TEXT_DEFAULTS, **(config.get("text_config") or {})}
@@ -116,7 +117,7 @@ def _third_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     else:
         local = config.get("rope_local_base_freq", 10_000.0)
     window = config.get("sliding_window", 4096)
-    if both_sides and window:  # theirs counts the tokens on both sides
+    if both_sides and window:  # theirs includes the tokens on both sides
         window = window // 2 + 1
     return (
         _sandwich(config, task)
@@ -126,7 +127,7 @@ def _third_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _third_writer(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse a model that writes and would see what comes after."""
+    """Raise if a model that writes has bidirectional attention; return {}."""
     refuse_other(_text(config), use_bidirectional_attention=False)
     return {}
 
@@ -162,7 +163,7 @@ def _second_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     }
 
 
-# Whether a token sees those after it, by task.
+# Task -> (configuration) -> True if attention is bidirectional.
 _SEES_BOTH_SIDES = {
     "causal": lambda config: False,
     "embedding": lambda config: not config.causal_encoder,

@@ -51,7 +51,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _fused(ours: str, theirs: str, variable: str, name: str) -> Group:
-    """Queries, keys and values of GPT-2 are side by side in one tensor."""
+    """Return the place of queries, keys and values, which are side by side in one tensor."""
     parts = ("query", "key", "value")
     return Group(
         tuple(f"{ours}attention/{part}/{variable}" for part in parts),

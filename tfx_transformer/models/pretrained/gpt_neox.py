@@ -63,7 +63,8 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _fused(ours: str, theirs: str, variable: str, heads: int) -> Group:
-    """Queries, keys and values of a head stand one below each other, then those of the next."""
+    """Return the place of queries, keys and values: in one tensor, those of a head one below the
+    other, then those of the next head."""
     parts = ("query", "key", "value")
     name = {"kernel": "weight", "bias": "bias"}[variable]
 
@@ -118,7 +119,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "tie_word_embeddings": config.tie_embeddings,
         "hidden_dropout": config.dropout,
         "attention_dropout": config.dropout,
-        # As transformers 4 and 5 say it.
+        # In the forms of transformers 4 and 5.
         "rotary_pct": share,
         "rotary_emb_base": config.rope_theta,
         "rope_parameters": rope | (config.rope_scaling or {}),
@@ -135,6 +136,6 @@ GPT_NEOX = Family(
     layout=_layout,
     to_config=_config,
     prefix="gpt_neox.",
-    # What release 5 calls it in memory; files have the other name.
+    # The name of release 5 in memory; files have the other name.
     renamed=(("lm_head.", "embed_out."),),
 )

@@ -1,5 +1,4 @@
-"""Checkpoints of the Hugging Face hub: what will be read is downloaded once, then read from its
-cache."""
+"""Checkpoints of the Hugging Face hub: the files to read are downloaded once, into its cache."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ from tfx_transformer.models.pretrained.sentence import MODULES, read_sentence
 HUB = "hf://"
 ADAPTER, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
-# What says what a checkpoint is; small files, which are read first.
+# Small files that describe a checkpoint; they are read first.
 _DESCRIBING = (
     "config.json",
     "adapter_config.json",
@@ -43,7 +42,7 @@ _DESCRIBING = (
     "README.md",
     "*_*/config.json",  # of the modules of sentence-transformers
 )
-# The files of a tokenizer: of those that hold the vocabulary the first that is there is read.
+# The files of a tokenizer; of those with the vocabulary, the first that exists is read.
 _TOKENIZER = (
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -60,9 +59,9 @@ _VOCABULARIES = (
     ("spiece.model",),
     ("tokenizer.model",),
 )
-# Most headers of safetensors files are shorter.
+# First request for a header of a safetensors file, in bytes; most headers are shorter.
 _FIRST_BYTES = 100_000
-# Between two lines of progress.
+# Seconds between two lines of progress.
 _SECONDS = 5.0
 
 
@@ -70,11 +69,11 @@ _SECONDS = 5.0
 class Repository:
     """A model on the hub, "hf://owner/name", or a revision of it, "hf://owner/name@v1".
 
-    Whatever is in Hugging Face's cache is not fetched again; a token is taken from where
-    `hf auth login` or HF_TOKEN put it.
+    Files in Hugging Face's cache are not fetched again; the token is that of `hf auth login` or
+    HF_TOKEN.
 
     Attributes:
-        source: as the user calls it.
+        source: the user's name for it.
         name: "owner/name".
         revision: a branch, a tag or a commit; None: the main one.
     """
@@ -85,17 +84,17 @@ class Repository:
 
     @classmethod
     def of(cls, source: str) -> Repository:
-        """The one that a source names."""
+        """Return the repository that a source names."""
         name, _, revision = source.removeprefix(HUB).partition("@")
         return cls(source, name, revision or None)
 
     def description(self) -> tuple[Path, dict[str, int]]:
-        """The folder with what describes the checkpoint, and the sizes in bytes of all files there
-        are; of none where the hub cannot be reached and the cache has the checkpoint.
+        """Return the folder with the files that describe the checkpoint, and the sizes in bytes of
+        all files; no sizes if the hub cannot be reached and the cache has the checkpoint.
 
         Raises:
-            InputError: there is no such model or revision, no leave to read it, no network, or it
-                is of a family that is not known.
+            InputError: the model or revision does not exist, may not be read or is of an unknown
+                family; or the network cannot be reached.
         """
         try:
             with self._explaining():
@@ -120,19 +119,19 @@ class Repository:
         return folder, sizes
 
     def whole(self) -> Path:
-        """The folder with everything that is read; arguments and errors as of `description`."""
+        """Return the folder with all files to read; errors as in `description`."""
         folder, sizes = self.description()
         if not sizes:
             return folder
         return self._fetch(sizes, weight_files(folder, sizes, self.source))
 
     def headers_of(self, folder: Path, part: Path, sizes: Mapping[str, int]) -> dict[str, Any]:
-        """Return what `local_headers` reads of a folder, of files on the hub.
+        """Return what `local_headers` returns, for files on the hub.
 
         Args:
-            folder: of `description`.
-            part: the same, or one in it.
-            sizes: of `description`.
+            folder: folder of `description`.
+            part: the same folder, or one in it.
+            sizes: sizes of `description`.
         """
         if not sizes:
             return local_headers(part)
@@ -142,8 +141,7 @@ class Repository:
         return {f"{self.source}/{file}": self._header(file, sizes[file]) for file in own}
 
     def _header(self, file: str, size: int) -> dict[str, StoredTensor]:
-        """The tensors of a safetensors file of so many bytes, of which nothing but the header is
-        fetched."""
+        """Return the tensors of a safetensors file of `size` bytes; only its header is fetched."""
         cached = self._in_cache(file)
         if cached is not None:
             return read_header(cached)
@@ -161,7 +159,7 @@ class Repository:
         from huggingface_hub.hf_api import RepoFile
 
         api = huggingface_hub.HfApi()
-        # This asks once, where the list of files is asked for again and again.
+        # A single request, where the list of files takes many.
         found = api.model_info(self.name, revision=self.revision, files_metadata=True)
         sizes = {file.rfilename: file.size for file in found.siblings or ()}
         if None not in sizes.values():
@@ -170,7 +168,7 @@ class Repository:
         return {entry.path: entry.size for entry in listed if isinstance(entry, RepoFile)}
 
     def _cached(self) -> Path | None:
-        """The folder in the cache, if it has a checkpoint."""
+        """Return the folder in the cache, if it has a checkpoint."""
         for name in ("config.json", MODULES, ADAPTER):
             if (file := self._in_cache(name)) is not None:
                 return file.parent
@@ -199,7 +197,7 @@ class Repository:
         return Path(folder)
 
     def _beginning(self, file: str, count: int) -> bytes:
-        """The first bytes of a file."""
+        """Return the first bytes of a file."""
         import huggingface_hub
         from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
@@ -212,12 +210,12 @@ class Repository:
             for part in response.iter_bytes():
                 start += part
                 if len(start) >= count:
-                    break  # a server that does not know ranges would send the whole file
+                    break  # a server without support for ranges would send the whole file
         return start[:count]
 
     @contextlib.contextmanager
     def _explaining(self) -> Iterator[None]:
-        """Makes what the hub's client raises an InputError in words of its own."""
+        """Turn errors of the hub's client into an InputError."""
         from huggingface_hub.errors import HFValidationError, HTTPError
 
         try:
@@ -248,12 +246,12 @@ class Repository:
             return InputError(
                 f"{self.source}: the model has no revision {self.revision or 'main'!r}.\n"
                 f"  Take one of those at https://huggingface.co/{self.name}/tree/main, or leave "
-                "@… out."
+                "out @…."
             )
         if isinstance(error, errors.RepositoryNotFoundError):
             return InputError(
                 f"{self.source}: there is no model {self.name!r} on the hub, or it is private.\n"
-                "  Check the name; of a private one run `hf auth login` first."
+                "  Check the name; for a private model run `hf auth login` first."
             )
         if status in (401, 403):
             return InputError(
@@ -303,26 +301,26 @@ class Repository:
 
 
 class _Unreachable(InputError):
-    """Nothing answers: the cache may."""
+    """The hub does not answer; the cache may have the files."""
 
 
 @dataclasses.dataclass(frozen=True)
 class HeaderOnly(StoredTensor):
-    """A tensor of which dtype and shape are known; its numbers read as zeros."""
+    """A tensor whose dtype and shape are known; its numbers read as zeros."""
 
     def read(self, start: int = 0, stop: int | None = None):
-        """Zeros, as many as it has rows from `start` to `stop`; they take no memory."""
+        """Return zeros for its rows from `start` to `stop`; they take no memory."""
         rows = len(range(*slice(start, stop).indices(self.shape[0]))) if self.shape else 0
         shape = (rows, *self.shape[1:]) if self.shape else ()
         return np.broadcast_to(np.zeros((), self.dtype), shape)
 
 
 def base_folder(name: str, near: Path) -> Path | None:
-    """Return where the base of an adapter is at hand: a folder by its path, or near the adapter, or
-    a name in Hugging Face's cache; None if it is nowhere.
+    """Return the folder of an adapter's base: its path, a folder in the adapter's, or that of its
+    name in Hugging Face's cache; None if it is missing.
 
     Args:
-        name: what the adapter calls it.
+        name: the adapter's name for its base.
         near: folder of the adapter.
     """
     for path in (Path(name), near / name):
@@ -332,27 +330,27 @@ def base_folder(name: str, near: Path) -> Path | None:
         return None
     try:
         cached = Repository.of(HUB + name)._cached()
-    except ValueError:  # not a name that a hub may have
+    except ValueError:  # not a valid name on the hub
         return None
     held = cached is not None and any(file.suffix == ".safetensors" for file in cached.iterdir())
     return cached if held else None
 
 
 def download(source: str) -> Path:
-    """The folder of "hf://owner/name", with all of its files that are read: see `Repository`."""
+    """Return the folder of "hf://owner/name" with all files to read: see `Repository`."""
     return Repository.of(source).whole()
 
 
 def weight_files(folder: Path, names: Mapping[str, Any], where: str) -> list[str]:
-    """The files that hold the weights: config.json and the index say which.
+    """Return the names of the files with the weights.
 
     Args:
-        folder: with what describes the checkpoint.
-        names: of all files there are.
-        where: for the message.
+        folder: has the files that describe the checkpoint.
+        names: names of all its files.
+        where: name of the checkpoint, for messages.
 
     Raises:
-        InputError: there are none that can be read.
+        InputError: it has no weights that can be read.
     """
     if ADAPTER in names and not any(map(_is_weights, names)):
         if ADAPTER_WEIGHTS in names:
@@ -372,7 +370,7 @@ def weight_files(folder: Path, names: Mapping[str, Any], where: str) -> list[str
 
 
 def _shards(folder: Path, index: str, part: str, names: Mapping[str, Any], where: str) -> list[str]:
-    """The files that an index names; arguments as of `weight_files`."""
+    """Return the files that an index names; arguments as in `weight_files`."""
     shards = read_object(folder / index).get("weight_map")
     if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
         raise InputError(f"{where}/{index}: 'weight_map' is missing.")
@@ -391,7 +389,8 @@ def _is_weights(name: str) -> bool:
 
 
 def _parts(folder: Path) -> list[str]:
-    """Folders with weights, "" or with a slash behind: those of modules.json, or the one."""
+    """Return the folders with weights, "" or with a slash at the end: those of modules.json, or
+    only ""."""
     sentence = read_sentence(folder)
     if sentence is None:
         return [""]
@@ -400,7 +399,7 @@ def _parts(folder: Path) -> list[str]:
 
 
 def _small(names: Mapping[str, int]) -> list[str]:
-    """Return what is fetched first: what describes the checkpoint, and its tokenizer."""
+    """Return the files to fetch first: those that describe the checkpoint, and its tokenizer."""
     wanted = [n for n in names if any(fnmatch(n, pattern) for pattern in _DESCRIBING)]
     folders = {str(PurePosixPath(name).parent) for name in wanted if name.endswith("config.json")}
     for folder in sorted(folders):
@@ -416,7 +415,7 @@ def _small(names: Mapping[str, int]) -> list[str]:
 
 
 def _is_cut(error: Exception) -> bool:
-    """Return True if a connection that was there has ended too early."""
+    """Return True if a connection was lost."""
     names = [type(e).__name__ for e in (error, error.__cause__, error.__context__) if e is not None]
     text = f"{error} {error.__cause__ or ''}"
     cut = ("RemoteProtocolError", "ReadError", "ReadTimeout", "IncompleteSnapshotError")
@@ -425,8 +424,8 @@ def _is_cut(error: Exception) -> bool:
 
 
 def _lines_of_progress() -> type:
-    """Return a class of progress bars that writes a line now and then: a console on which no text
-    may move the cursor spells out what draws a bar."""
+    """Return a class of progress bars that writes a line every few seconds: a `Console` spells out
+    the cursor moves of a usual bar."""
     from tqdm.std import tqdm
 
     class Lines(tqdm):

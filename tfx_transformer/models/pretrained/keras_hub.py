@@ -1,7 +1,7 @@
 """Backbones of keras-hub (formerly keras-nlp): their configuration and weights in our stack.
 
-A backbone is a checkpoint in memory: its `get_config()` is what config.json is elsewhere, and each
-of its families is a row as those of Hugging Face are.
+A backbone is a checkpoint in memory: its `get_config()` replaces config.json, and each of its
+families is a row, as for Hugging Face's.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Backbone:
     """A backbone as a `Checkpoint`."""
 
     def __init__(self, backbone: keras.Model, name: str) -> None:
-        self.folder = Path(name)  # what messages call it
+        self.folder = Path(name)  # its name in messages
         tied = backbone.token_embedding.tie_weights
         self.config = backbone.get_config() | {"model_type": name, "tie_word_embeddings": tied}
         self.tensors = {
@@ -57,8 +57,8 @@ def from_backbone(
     Args:
         source: GPT2Backbone, BertBackbone, LlamaBackbone or Llama3Backbone, or a task around one.
         dtype: policy of the model.
-        task: "causal" of the first, third and fourth; "embedding" or "masked" of the second, whose
-            head is new. None: the first of these.
+        task: "embedding" or "masked" (with a new head) for BertBackbone, "causal" for the others;
+            None: "embedding" or "causal".
 
     Returns: the model, and the tokenizer of the task's preprocessor, None without one.
 
@@ -189,7 +189,7 @@ def _gpt2_layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
 
 
 def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    # keras-hub computes the approximate GELU, whatever the checkpoint was trained with.
+    # keras-hub always computes the approximate GELU.
     return _gpt2_fields(config, task) | {
         "num_segments": config["num_segments"],
         "norm_first": False,
@@ -198,7 +198,7 @@ def _bert_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     }
 
 
-# Of a model that fills in masked tokens; a backbone has no head, so these begin anew.
+# The head for masked tokens, which a backbone does not have: it is new.
 _HEAD = [Tensor("bias", "new/bias"), *_layers({"transform": "new", "transform_norm": "new"})]
 
 
@@ -290,7 +290,7 @@ def _tokenizer(preprocessor) -> Tokenizer | None:
 
 
 def _tokenizer_of(tokenizer) -> Tokenizer:
-    """A tokenizer of keras-hub as one of ours, by the files that both read."""
+    """Return a tokenizer of keras-hub as one of ours, by files that both read."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if hasattr(tokenizer, "merges"):  # byte-level BPE

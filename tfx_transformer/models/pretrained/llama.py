@@ -1,4 +1,4 @@
-"""Llama and what is built like it: Mistral, Qwen2, Qwen3, SmolLM.
+"""Llama and models of the same structure: Mistral, Qwen2, Qwen3, SmolLM.
 
 Touvron et al. (2023); Jiang et al. (2023); Yang et al. (2024); Yang et al. (2025); Allal et al.
 (2025).
@@ -38,7 +38,7 @@ LLAMA_BLOCK = [
 
 
 def decoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Fields of a Llama; others differ in some of them."""
+    """Return the fields of a Llama; other families change some of them."""
     names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
     vocabulary_size, layers, heads, width = need(config, *names)
     inner, longest = need(config, "intermediate_size", "max_position_embeddings")
@@ -66,7 +66,8 @@ def decoder_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_parameters` of transformers 5; before, `rope_theta` and `rope_scaling` stood apart."""
+    """Return `rope_parameters` of transformers 5, also from the `rope_theta` and `rope_scaling` of
+    earlier releases."""
     values = {"rope_theta": config.get("rope_theta"), **(config.get("rope_scaling") or {})}
     values |= config.get("rope_parameters") or {}
     values["rope_type"] = values.get("rope_type") or values.pop("type", "default")
@@ -76,10 +77,10 @@ def rope_parameters(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rotary_fields(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Fields of `rope_parameters`."""
+    """Return the fields for `rope_parameters`."""
     fields = {"rope_theta": float(values.get("rope_theta") or 10_000.0)}
     refuse_other(values, partial_rotary_factor=1.0)
-    # "dynamic" stretches texts longer than the model was trained with, which are not read here.
+    # "dynamic" only changes texts longer than in training, which are not read here.
     if values["rope_type"] not in ("default", "dynamic"):
         left_out = ("rope_theta", "type", "partial_rotary_factor")
         fields["rope_scaling"] = {k: v for k, v in values.items() if k not in left_out}
@@ -87,8 +88,8 @@ def rotary_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def windows(config: Mapping[str, Any], window: int | None) -> dict[str, Any]:
-    """Return which blocks see how far; `layer_types` of transformers 4.53 and later says it by
-    name."""
+    """Return the fields of the attention windows; transformers 4.53 and later name the kind of each
+    block in `layer_types`."""
     if not window:
         return {}
     types = config.get("layer_types") or ["sliding_attention"] * config["num_hidden_layers"]
@@ -103,7 +104,8 @@ def _mistral_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
-    """Qwen2: biases of queries, keys and values alone; both: a window from some block on."""
+    """Return the fields of Qwen2, with biases of queries, keys and values only, or of Qwen3; both
+    may have a window from some block on."""
     fields = decoder_fields(config, task)
     if config["model_type"] == "qwen2":
         fields |= {"use_bias": False, "qkv_bias": True}
@@ -122,7 +124,7 @@ def _qwen_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 def decoder_layout(
     config: Mapping[str, Any], task: str, block: list[tuple], norm: str = "rms_norm"
 ) -> list[Tensor | Group]:
-    """Return where the variables of such a model stand.
+    """Return the places of the variables of a Llama, or of a model of the same structure.
 
     Args:
         block: rows of `layers`, the same for each block.
@@ -140,7 +142,7 @@ def decoder_layout(
 
 
 def decoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
-    """config.json of a Llama; others differ in some of it."""
+    """Return config.json of a Llama; other families change some of it."""
     rope = {"rope_theta": config.rope_theta, "rope_type": "default"}
     return {
         "model_type": "llama",
@@ -157,7 +159,7 @@ def decoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "attention_bias": config.use_bias,
         "mlp_bias": config.feed_forward_bias,
         "tie_word_embeddings": config.tie_embeddings,
-        # As transformers 4 and 5 say it.
+        # In the forms of transformers 4 and 5.
         "rope_theta": config.rope_theta,
         "rope_scaling": config.rope_scaling,
         "rope_parameters": rope | (config.rope_scaling or {}),
@@ -168,14 +170,15 @@ def decoder_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 def partial_rotary_factor(config: TransformerConfig) -> float:
-    """The share of a head that is rotated, whose product with its width is rounded down."""
+    """Return the rotated share of a head; transformers rounds its product with the head's width
+    down."""
     share = config.rotary_dim / config.head_dim
     exact = int(config.head_dim * share) == config.rotary_dim
     return share if exact else (config.rotary_dim + 0.5) / config.head_dim
 
 
 def layer_types(config: TransformerConfig) -> list[str]:
-    """Kinds of attention by block, as transformers calls them."""
+    """Return transformers' name for the attention of each block."""
     kinds = ("full_attention", "sliding_attention")
     return [kinds[bool(config.window_of(i))] for i in range(config.num_layers)]
 
@@ -195,7 +198,7 @@ def _qwen_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 DECODER_TASKS = {"ForCausalLM": "causal", "Model": "causal"}
-# An embedder reads with the stack that otherwise writes: a token still sees none after it.
+# An embedder reads with the decoder stack: attention stays causal.
 STACKS = {"causal": "decoder", "embedding": "encoder"}
 AS_EMBEDDER = {"embedding": lambda config: {"causal_encoder": True}}
 

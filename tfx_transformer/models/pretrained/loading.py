@@ -22,29 +22,31 @@ from tfx_transformer.models.pretrained.names import (
 )
 from tfx_transformer.models.saving import check_size, parameters
 
-# Read-outs that begin anew where a checkpoint was saved without a head.
+# Variables of heads, which are new if a checkpoint was saved without a head.
 _READ_OUT = ("embedding/reverse_embeddings", "logits_bias", "logits/kernel", "logits/bias")
 
 
 def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -> keras.Model:
-    """A model with the weights of a checkpoint.
+    """Return a model with the weights of a checkpoint.
 
-    They are what its variables begin with: no memory is taken and no random number drawn for
-    values that would be replaced, and no second copy of the weights exists.
+    The weights are the initial values of the variables: no memory and no random numbers are spent
+    on values that would be replaced, and there is no second copy of the weights.
 
     A text model may have fewer learned positions than the checkpoint: it gets the first ones.
 
     Args:
-        cls: of the model.
+        cls: class of the model.
         config: made from the fields of `family`.
         dtype: policy of the model.
+        family: family of the checkpoint.
+        checkpoint: the checkpoint.
 
     Raises:
-        InputError: a tensor is missing, of another shape, or has no place in the model; all of them
-            are named.
+        InputError: a tensor is missing, has another shape, or has no place in the model; the
+            message names up to 20 of them.
     """
     check_size(config, cls, sum(t.size for t in checkpoint.tensors.values()), checkpoint.folder)
-    # Keras initializes what was made in such a scope when it ends.
+    # Keras initializes the variables when the scope ends.
     with keras.StatelessScope():
         model = cls(config, dtype=dtype)
         _set_initializers(model, family, checkpoint)
@@ -52,10 +54,10 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
 
 
 def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> None:
-    """Raise what `new_model` would for the names and shapes of tensors, without their numbers.
+    """Raise the errors of `new_model` for the names and shapes of tensors, without their numbers.
 
     Args:
-        cls, config, family, checkpoint: as of `new_model`.
+        cls, config, family, checkpoint: as in `new_model`.
     """
     held = sum(tensor.size for tensor in checkpoint.tensors.values())
     check_size(config, cls, held, checkpoint.folder)
@@ -96,19 +98,19 @@ def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint
 
 
 def _may_be_cut(config) -> bool:
-    """Return True if fewer learned positions are a shorter context; an image is always read
-    whole."""
+    """Return True if a model may have fewer learned positions: a text's context may be shorter, an
+    image is always read whole."""
     return config.position == "learned" and not config.image_size
 
 
 class _Value:
-    """The first value of a variable, read when it is asked for.
+    """The initial value of a variable, read when Keras needs it.
 
     Args:
-        place: of the variable.
+        place: place of the variable.
         stored: the tensors of the place.
-        index: of the variable among those of a `Group`.
-        most: keep so many rows, the first ones; None: all.
+        index: index of the variable in a `Group`.
+        most: keep at most so many rows, the first ones; None: all.
     """
 
     def __init__(self, place, stored: Sequence[StoredTensor], index: int, most: int | None) -> None:
@@ -135,7 +137,7 @@ class _Value:
         return array.astype("float32") + 1 if self.place.change == "less_one" else array
 
     def describe(self, expected: tuple[int, ...]) -> str:
-        """Return how its shape differs from the expected one, as the checkpoint has it."""
+        """Return its shape and the expected one in words, in the checkpoint's order of axes."""
         shape = self.shape
         if isinstance(self.place, Tensor) and self.place.change == "transposed":
             shape, expected = shape[::-1], expected[::-1]
@@ -143,8 +145,8 @@ class _Value:
 
 
 def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
-    """The places of a model whose checkpoint has no head: a vocabulary is read out with a copy of
-    the embedding table, which is to be trained; classes with new numbers."""
+    """Return the places of a model whose checkpoint has no head: the read-out of a vocabulary is a
+    copy of the embedding table, to be trained; that of classes is new."""
     kept: list[Tensor | Group] = []
     for place in places:
         ours = (place.ours,) if isinstance(place, Tensor) else place.ours
@@ -159,7 +161,7 @@ def _with_new_read_out(places, family: Family, tensors) -> list[Tensor | Group]:
 
 
 def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensors) -> list[str]:
-    """Return what is wrong with tensors that the model does not begin with."""
+    """Return the problems of tensors that the model does not use."""
     used = {bare_name(name, family) for name in names_of(places)}
     layout = family.layout(checkpoint.config, model.task)
     theirs = {p.ours: bare_name(p.theirs, family) for p in layout if isinstance(p, Tensor)}
@@ -180,8 +182,8 @@ def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensor
 
 
 def _is_computed(tensor: StoredTensor, numbers: Callable[[tuple[int, ...]], np.ndarray]) -> bool:
-    """Return whether a tensor holds these numbers, in any precision. One of zeros only is one of
-    which the numbers are not known, see `HeaderOnly`."""
+    """Return True if a tensor has these numbers, in any precision, or only zeros: then its numbers
+    are unknown, see `HeaderOnly`."""
     values = tensor.read().astype("float32")
     expected = numbers(tensor.shape)
     return not values.any() or np.allclose(values, expected, rtol=0, atol=1e-2)

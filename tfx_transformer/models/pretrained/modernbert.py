@@ -49,7 +49,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "position": "rotary",
         "rope_theta": theta,
         "local_rope_theta": local_theta,
-        # Theirs counts the tokens on both sides.
+        # Theirs includes the tokens on both sides.
         "sliding_window": config.get("local_attention", 128) // 2 + 1,
         "global_layers": tuple(i for i, kind in enumerate(types) if kind == "full_attention"),
         "embedding_norm": True,
@@ -69,7 +69,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _one_activation(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Refuse a head with another activation than the blocks have."""
+    """Raise if the head has another activation than the blocks; return {}."""
     refuse_other(config, classifier_activation=config.get("hidden_activation", "gelu"))
     return {}
 
@@ -84,7 +84,7 @@ def _classifier_fields(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _wavelengths(config: Mapping[str, Any]) -> tuple[float, float]:
-    """Base wavelengths of blocks that see all and of those with a window."""
+    """Return the rope bases of blocks with full attention, and of those with a window."""
     refuse_other(config, rope_scaling=None)
     both = config.get("rope_parameters") or {}
     for values in both.values():
@@ -146,7 +146,7 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
         "classifier_pooling": "mean" if config.pooling == "mean" else "cls",
         "local_attention": 2 * (config.sliding_window - 1),
         "layer_types": types,
-        # As transformers 4 and 5 say it.
+        # In the forms of transformers 4 and 5.
         "global_rope_theta": theta,
         "local_rope_theta": local,
         "rope_parameters": {
@@ -165,7 +165,8 @@ def _config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 def _every(config: TransformerConfig, types: list[str]) -> dict[str, Any]:
-    """Releases before 5 know `layer_types` as a distance between blocks that see all."""
+    """Return `layer_types` for releases before 5: the distance between blocks with full attention,
+    or {} if they are not evenly spaced."""
     for every in range(1, config.num_layers + 1):
         if types == [
             "sliding_attention" if i % every else "full_attention" for i in range(len(types))

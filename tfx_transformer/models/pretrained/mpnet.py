@@ -1,4 +1,4 @@
-"""MPNet: Song et al. (2020), a BERT without segments that also scores distances."""
+"""MPNet: Song et al. (2020), a BERT without segments, with relative position scores."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BLOCK = [
     ("attention_norm", "attention.LayerNorm", "layer_norm"),
     *[row for row in BERT_BLOCK if row[0].startswith("feed_forward")],
 ]
-# Positions are counted from here on, whatever the padding id is (fairseq).
+# Positions are counted from this number on, whatever the padding id is (fairseq).
 _FIRST_POSITION = 2
 
 

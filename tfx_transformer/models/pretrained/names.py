@@ -1,4 +1,4 @@
-"""Names of tensors: those that published checkpoints have, brought to those of their family."""
+"""The names of tensors in published checkpoints, mapped to those of their family."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor, shared_task
 
-# Norms of checkpoints that were converted from TensorFlow, such as google-bert/bert-base-uncased.
+# Endings in checkpoints converted from TensorFlow, such as google-bert/bert-base-uncased.
 _OLD_ENDINGS = {".gamma": ".weight", ".beta": ".bias"}
 
-# What older versions of transformers stored beside the weights, though it is computed: masks,
-# positions, frequencies; and the scores of distances that T5's cross-attention never reads.
+# Computed values that older versions of transformers stored too: masks, positions, frequencies; and
+# T5's relative position scores of cross-attention, which are never read.
 _COMPUTED = re.compile(
     r"(\.attn\.bias|\.attn\.masked_bias|\.attention\.bias|\.attention\.masked_bias"
     r"|rotary_emb\.(inv_freq|cos_cached|sin_cached)|embeddings\.(position_ids|token_type_ids)"
@@ -26,8 +26,8 @@ _COMPUTED = re.compile(
 # Copies of the embedding table, one for each stack that reads it.
 COPIES = re.compile(r"(^|\.)(encoder|decoder)\.embed_tokens\.weight$")
 
-# Read-outs of other tasks, which a model of this task does without. What a family calls its own
-# ones otherwise is in its row.
+# Heads of other tasks, which a model of this task does not need. Further names are in the row of a
+# family.
 _HEADS = (
     "cls.",
     "lm_head.",
@@ -43,7 +43,7 @@ _HEADS = (
     "v_head.",
     "sentence.",
 )
-# Those that belong to a task: a tensor of theirs without a place would be lost.
+# The heads of each task: a tensor of these without a place would be lost.
 _OWN = {
     "causal": ("lm_head.",),
     "seq2seq": ("lm_head.", "decoder."),
@@ -55,25 +55,25 @@ _OWN = {
 
 
 def bare_name(name: str, family: Family) -> str:
-    """A name without the prefix that the tensors of a model with a head have."""
+    """Return a name without the prefix that it has in a model with a head."""
     return name.removeprefix(family.prefix)
 
 
 def names_of(places: Iterable[Tensor | Group]) -> list[str]:
-    """Every name of a checkpoint's tensors in places."""
+    """Return all names of a checkpoint's tensors in places."""
     nested = ((p.theirs,) if isinstance(p, Tensor) else p.theirs for p in places)
     return [name for names in nested for name in names]
 
 
 def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str, StoredTensor]:
-    """The tensors of a checkpoint by the bare names of its family.
+    """Return the tensors of a checkpoint by the bare names of its family.
 
-    What else stands ahead of all names is taken off: `module.` of PyTorch's DataParallel, or the
-    name that a program gave to a part of its own. Endings of TensorFlow become those of PyTorch.
-    Where a family has two names for one tensor, the one that is computed with counts.
+    A further prefix of all names is removed: `module.` of PyTorch's DataParallel, or a program's
+    name for a part of its own. TensorFlow's endings become PyTorch's. If a family has two names for
+    one tensor, the one that the model computes with is used.
 
     Raises:
-        InputError: two tensors are the same one.
+        InputError: two tensors have the same name then.
     """
     tensors, folder = checkpoint.tensors, checkpoint.folder
     modern: dict[str, StoredTensor] = {}
@@ -91,7 +91,7 @@ def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str,
     for name, tensor in modern.items():
         short = bare_name(name.removeprefix(ahead), family)
         if short in found:
-            raise InputError(f"{folder}: {short} stands there twice, with and without a prefix.")
+            raise InputError(f"{folder}: {short} is there twice, with and without a prefix.")
         found[short] = tensor
     for used, other in family.same.items():
         if bare_name(used, family) in found:
@@ -100,8 +100,8 @@ def by_bare_name(checkpoint: Checkpoint, family: Family, task: str) -> dict[str,
 
 
 def has_own_head(checkpoint: Checkpoint, family: Family, task: str) -> bool:
-    """Return True if the vocabulary is read out by numbers other than the embedding table's, which
-    then count whatever `tie_word_embeddings` says, as in transformers 5."""
+    """Return True if the read-out of the vocabulary has other numbers than the embedding table. It
+    is then used whatever `tie_word_embeddings` is, as in transformers 5."""
     theirs = {
         place.ours: bare_name(place.theirs, family)
         for place in family.layout(checkpoint.config, task)
@@ -114,7 +114,7 @@ def has_own_head(checkpoint: Checkpoint, family: Family, task: str) -> bool:
 
 
 def same_numbers(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bool:
-    """Return True if two tensors hold the same numbers; they are read until one differs."""
+    """Return True if two tensors have the same numbers; they are read until one differs."""
     if one.shape != other.shape or not one.shape:
         return False
     for start in range(0, one.shape[0], rows):
@@ -125,8 +125,8 @@ def same_numbers(one: StoredTensor, other: StoredTensor, rows: int = 4096) -> bo
 
 
 def left_over(family: Family, task: str, used: Iterable[str], tensors: Iterable[str]) -> list[str]:
-    """Bare names of tensors that would be lost: neither used, nor computed, nor of the head of
-    another task."""
+    """Return the bare names of tensors that would be lost: neither used, nor computed, nor of the
+    head of another task."""
     heads = (*_HEADS, *(bare_name(head, family) for head in family.heads))
     lost = []
     for name in sorted(set(tensors) - set(used)):
@@ -148,8 +148,8 @@ def _modern(name: str, family: Family) -> str:
 
 
 def _ahead(names: Iterable[str], expected: set[str]) -> str:
-    """Return what most names have ahead of an expected one, such as "module.bert."; "" if
-    nothing."""
+    """Return the prefix that most names have before an expected one, such as "module.bert.", or
+    ""."""
     counts: Counter[str] = Counter()
     for name in names:
         parts = name.split(".")

@@ -38,7 +38,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     names = ("vocab_size", "num_hidden_layers", "num_attention_heads", "hidden_size")
     vocabulary_size, count, heads, width = need(config, *names)
     inner, longest = need(config, "ffn_dim", "max_position_embeddings")
-    # OPT 350m alone differs in the first two.
+    # Only OPT 350m differs in the first two.
     refuse_other(config, do_layer_norm_before=True, word_embed_proj_dim=width)
     refuse_other(config, _remove_final_layer_norm=False, enable_bias=True)
     refuse_other(config, layer_norm_elementwise_affine=True)

@@ -34,15 +34,15 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     )
     head_dim = config.get("head_dim") or fields["hidden_dim"] // fields["num_heads"]
     fields |= {"rotary_dim": int(head_dim * share)}
-    # Two names of older releases.
+    # "su" and "yarn" are older names of "longrope".
     if values["rope_type"] in ("longrope", "su", "yarn"):
         fields |= _long(config, values)
     return fields | windows(config, config.get("sliding_window"))
 
 
 def _long(config: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Up to the context that such a model was first trained with, its wavelengths are divided by
-    the short factors; longer texts, which have all of them divided by others, are not read here."""
+    """Return the fields of longrope. Up to the original context, wavelengths are multiplied by the
+    short factors; longer texts, with the long factors, are not read here."""
     longest = config["max_position_embeddings"]
     first = config.get("original_max_position_embeddings")
     first = first or values["original_max_position_embeddings"]

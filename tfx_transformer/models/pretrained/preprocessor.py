@@ -1,4 +1,4 @@
-"""The preparation of images for a checkpoint: preprocessor_config.json, read and written."""
+"""The preprocessing of images for a checkpoint: preprocessor_config.json, read and written."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 
-# Filters of Pillow by their numbers, which config.json has, and our names of them.
+# Pillow's numbers of filters, as in the file -> our names.
 _FILTERS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 _OTHER_FILTERS = {4: "box", 5: "hamming"}
 
 _HALF = [0.5] * 3
-# What the classes of transformers do where their file says nothing.
+# The defaults of transformers' classes.
 _VIT = {
     "resample": 2,
     "size": 224,
-    "one_number": "square",  # what it means as a size
+    "one_number": "square",  # meaning of a size that is one number
     "do_center_crop": False,
     "image_mean": _HALF,
     "image_std": _HALF,
@@ -35,18 +35,18 @@ _CLIP = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 _DEFAULTS = {"ViT": _VIT, "DeiT": _DEIT, "CLIP": _CLIP, "Bit": _CLIP}
-# Steps of these classes that are done here, or that change nothing.
+# Steps of these classes that are implemented here, or that change nothing.
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb")
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """The changes of an image before the patches of a checkpoint are cut.
+    """The changes of an image before a checkpoint cuts it into patches.
 
     Attributes:
         resizing: see `TransformerConfig.image_resize`.
-        factor, term: float32 (3, 1); a colour that our models read as x (-1 to 1) is theirs as
-            factor * x + term.
+        factor, term: float32 (3, 1); the colour x (-1 to 1) of our models is factor * x + term in
+            theirs.
     """
 
     resizing: dict[str, Any] | None
@@ -55,11 +55,11 @@ class Preprocessing:
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> Preprocessing:
-        """That of a config.json with "preprocessor"; without one, whole images with colours from
-        -1 to 1.
+        """Return the preprocessing of a config.json with "preprocessor"; without one, that of whole
+        images with colours from -1 to 1.
 
         Raises:
-            InputError: a step or a value is not known; it is named.
+            InputError: a step or a value is unknown; the message names it.
         """
         given = config.get("preprocessor")
         if given is None:
@@ -72,7 +72,7 @@ class Preprocessing:
         mean, deviation = 0.0, 1.0
         if values["do_normalize"]:
             mean, deviation = (_colours(values, name) for name in ("image_mean", "image_std"))
-        # Ours are x = c / 127.5 - 1 of colours c from 0 to 255.
+        # Ours are x = c / 127.5 - 1 for colours c from 0 to 255.
         factor = 127.5 * rescale / deviation * np.ones(3)
         term = (127.5 * rescale - mean) / deviation * np.ones(3)
         resizing = _resizing(values, config["image_size"])
@@ -81,7 +81,7 @@ class Preprocessing:
 
 
 def preprocessor_config(size: int, resizing: Mapping[str, Any] | None) -> dict[str, Any]:
-    """preprocessor_config.json of a model whose patches take colours from -1 to 1."""
+    """Return preprocessor_config.json of a model whose colours are from -1 to 1."""
     resizing = resizing or {"filter": "bilinear", "height": size, "width": size}
     return {
         "image_processor_type": "ViTImageProcessor" if _whole(resizing, size) else _CROPPING,
@@ -98,7 +98,7 @@ def preprocessor_config(size: int, resizing: Mapping[str, Any] | None) -> dict[s
     }
 
 
-# Older releases crop with this class, but not with ViT's.
+# The class that crops in older releases; ViT's does not.
 _CROPPING = "CLIPImageProcessor"
 
 
@@ -138,7 +138,7 @@ def _resizing(values: Mapping[str, Any], image_size: int) -> dict[str, Any]:
 
 
 def _size(values: Mapping[str, Any], name: str) -> dict[str, int]:
-    """height and width, or shortest_edge; older files have one number for a square."""
+    """Return height and width, or shortest_edge; older files have a single number."""
     size: Any = values.get(name)
     if isinstance(size, (list, tuple)) and len(size) == 2 and size[0] == size[1]:
         size = size[0]

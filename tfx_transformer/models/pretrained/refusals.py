@@ -1,4 +1,4 @@
-"""Folders that cannot be read as a checkpoint: what they hold, by name, and what to do."""
+"""Errors for folders that cannot be read as a checkpoint: they name its files and a remedy."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CONVERT = (
     "Expected model.safetensors. Hugging Face hosts it for most models; "
     "save_pretrained of transformers writes it."
 )
-# Pattern of a file's name, what it is, what to do; the first that is there is named.
+# Pattern of a file's name, its kind, a remedy; the message names the first that matches.
 _FORMS = (
     (
         "*.gguf",
@@ -45,10 +45,8 @@ _FORMS = (
 
 
 def other_form(names: Iterable[str]) -> tuple[str, str, str] | None:
-    """The first file among names that holds weights in a form that is not read here.
-
-    Returns: its name, what it is, and what to do; None if there is no such file.
-    """
+    """Return the first file name of weights in a form that is not read here, its kind and a remedy;
+    None without such a file."""
     names = sorted(names)
     for pattern, what, remedy in _FORMS:
         for name in names:
@@ -58,7 +56,7 @@ def other_form(names: Iterable[str]) -> tuple[str, str, str] | None:
 
 
 def no_weights(where: Any, names: Iterable[str]) -> InputError:
-    """The error for a folder without model.safetensors, by the names of its files."""
+    """Return the error for a folder without model.safetensors, by the names of its files."""
     found = other_form(names)
     if found is None:
         return InputError(
@@ -70,10 +68,10 @@ def no_weights(where: Any, names: Iterable[str]) -> InputError:
 
 
 def refuse_other_form(path: Path) -> None:
-    """Refuse a file, or a folder without config.json, that holds weights in another form.
+    """Raise if a file, or a folder without config.json, has weights in another form.
 
     Raises:
-        InputError: it names the file, what it is and what to do.
+        InputError: it has; the message names the file, its kind and a remedy.
     """
     names = [path.name] if path.is_file() else []
     if path.is_dir() and not (path / "config.json").is_file():
@@ -87,10 +85,10 @@ def refuse_other_form(path: Path) -> None:
 
 
 def refuse_quantized(config: Mapping[str, Any], where: Any) -> None:
-    """Refuses weights that were quantized for one program.
+    """Raise if the weights were quantized for one program.
 
     Raises:
-        InputError: config.json says so; the method is named.
+        InputError: they were, by config.json; the message names the method.
     """
     settings = config.get("quantization_config") or config.get("compression_config")
     if not settings:

@@ -1,4 +1,4 @@
-"""The way back: a model as the folder that Hugging Face transformers loads."""
+"""Models written as folders that Hugging Face transformers loads."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tfx_transformer.models.pretrained.family import Family, Tensor, shared_task
 from tfx_transformer.models.pretrained.sentence import STEM, projections_of, write_sentence
 from tfx_transformer.models.saving import TASKS, parameters
 
-# What a configuration holds beside the architecture: rates of training, and ids, which
-# config.json tells in words of its own.
+# Fields that are not part of the architecture: rates of training, and ids, which config.json has
+# under other names.
 _NO_ARCHITECTURE = (
     "dropout",
     "stochastic_depth",
@@ -32,27 +32,28 @@ _NO_ARCHITECTURE = (
     "multi_label",
     "image_resize",
 )
-# What an encoder's vectors become is not part of a bare encoder.
+# Fields of a head, which a bare encoder does not have.
 _READ_OUT = ("pooling", "pooler", "pooler_activation", "pooler_norm")
-# What modules.json says, or nothing needs.
+# Fields that are in modules.json, or not needed.
 _SENTENCE = ("projections", "normalize", "prompts", "default_prompt")
 
 
 def save_pretrained(
     folder: Path, model: keras.Model, labels: list[str] | None = None
 ) -> tuple[Family, dict[str, Any]]:
-    """Writes config.json and model.safetensors, in float32; of an embedder also the files that
-    sentence-transformers reads, of an image classifier preprocessor_config.json.
+    """Write config.json and model.safetensors, in float32; for an embedder also the files of
+    sentence-transformers, for an image classifier preprocessor_config.json.
 
     Args:
-        folder: exists.
+        folder: an existing folder.
+        model: the model.
         labels: names of a classifier's classes.
 
-    Returns: the family, and what config.json holds.
+    Returns: the family, and the content of config.json.
 
     Raises:
-        InputError: no architecture of transformers computes what this model does; what differs from
-            the nearest is named.
+        InputError: transformers has no architecture that computes the same; the message names the
+            differences from the nearest.
     """
     family, config = family_for(model.config, model.task)
     name = _architecture(family, config, model)
@@ -79,10 +80,10 @@ def save_pretrained(
 
 
 def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, Any]]:
-    """The family that says all of an architecture, and its config.json.
+    """Return the family that can express a whole architecture, and its config.json.
 
     Raises:
-        InputError: there is none.
+        InputError: no family can.
     """
     nearest: list[str] | None = None
     for family in FAMILIES:
@@ -94,10 +95,10 @@ def family_for(config: TransformerConfig, task: str) -> tuple[Family, dict[str, 
         if config.pooling == "class_tokens":
             values["architectures"] = ["WithTeacher"]
         try:
-            told = TransformerConfig(**family.read(values, task), **_ids(config))
+            reread = TransformerConfig(**family.read(values, task), **_ids(config))
         except InputError:
             continue
-        different = _differences(config, told, task)
+        different = _differences(config, reread, task)
         if not different:
             return family, values
         if nearest is None or len(different) < len(nearest):
@@ -114,7 +115,7 @@ def _ids(config: TransformerConfig) -> dict[str, Any]:
     return ids | {"num_classes": config.num_classes, "multi_label": config.multi_label}
 
 
-def _differences(config: TransformerConfig, told: TransformerConfig, task: str) -> list[str]:
+def _differences(config: TransformerConfig, reread: TransformerConfig, task: str) -> list[str]:
     model = TASKS[task]
     left_out = _NO_ARCHITECTURE + _SENTENCE
     if model.makes_vectors or not model.pools:
@@ -129,18 +130,18 @@ def _differences(config: TransformerConfig, told: TransformerConfig, task: str) 
     return [
         f"{name} {getattr(config, name)!r}"
         for name in names
-        if not _equal(getattr(config, name), getattr(told, name))
+        if not _equal(getattr(config, name), getattr(reread, name))
     ]
 
 
-def _equal(ours: Any, told: Any) -> bool:
-    if isinstance(ours, float) and isinstance(told, float):
-        return bool(np.isclose(ours, told, rtol=1e-6, atol=0))
-    return ours == told
+def _equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, float) and isinstance(theirs, float):
+        return bool(np.isclose(ours, theirs, rtol=1e-6, atol=0))
+    return ours == theirs
 
 
 def _architecture(family: Family, config: Mapping[str, Any], model: keras.Model) -> str:
-    """The class of transformers, such as "BertForMaskedLM"."""
+    """Return the class of transformers, such as "BertForMaskedLM"."""
     wanted = shared_task(model.task)
     endings = [ending for ending, task in family.tasks.items() if task == wanted]
     if not endings:  # an embedder of a family that writes: its bare stack

@@ -1,4 +1,4 @@
-"""The modules that sentence-transformers puts around an encoder, read and written.
+"""The modules of sentence-transformers around an encoder, read and written.
 
 `modules.json` lists the parts: Transformer, Pooling, any number of Dense, Normalize. Reimers &
 Gurevych (2019); https://sbert.net/docs/package_reference/sentence_transformer/modules.html
@@ -24,10 +24,10 @@ from tfx_transformer.models.pretrained.family import Tensor
 MODULES = "modules.json"
 SETTINGS = "config_sentence_transformers.json"
 LENGTH = "sentence_bert_config.json"
-# What the names of Dense tensors begin with among those of a checkpoint.
+# Prefix of the names of Dense tensors among those of a checkpoint.
 STEM = "sentence."
 
-# Their names of poolings, of release 6 and before, and ours.
+# Names of poolings in release 6 -> ours; in earlier releases -> in release 6.
 _POOLINGS = {
     "mean": "mean",
     "cls": "first",
@@ -44,7 +44,7 @@ _OLD_POOLINGS = {
     "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "weightedmean_tokens": "weightedmean",
 }
-# Classes of torch.nn and our names of what they compute.
+# Classes of torch.nn -> our names of activations.
 _ACTIVATIONS = {
     "linear.Identity": "linear",
     "activation.Tanh": "tanh",
@@ -63,9 +63,9 @@ class Sentence:
 
     Attributes:
         transformer: folder of the encoder's own files.
-        dense: folders of the projections behind the pooling, first to last.
-        fields: of `TransformerConfig`.
-        max_length: most tokens that it reads; None: as many as the encoder can.
+        dense: folders of the projections after the pooling, in their order.
+        fields: fields of `TransformerConfig`.
+        max_length: most tokens that it reads; None: the encoder's maximum.
     """
 
     transformer: Path
@@ -75,10 +75,10 @@ class Sentence:
 
 
 def read_sentence(folder: Path) -> Sentence | None:
-    """The parts that a folder lists; None if it is not one of an embedder.
+    """Return the parts that a folder lists; None if it is not the folder of an embedder.
 
     Raises:
-        InputError: a part, its order or a setting of it is not known; it is named.
+        InputError: a part, its order or one of its settings is unknown; the message names it.
     """
     settings = _object(folder / SETTINGS)
     kind = settings.get("model_type", "SentenceTransformer")
@@ -120,12 +120,12 @@ def is_cross_encoder(folder: Path, config: Mapping[str, Any]) -> bool:
     return named or "sentence_transformers" in config or _OLD_SCORER in config
 
 
-# Of config.json before release 4.
+# Entry of a cross-encoder's config.json before release 4.
 _OLD_SCORER = "sbert_ce_default_activation_function"
 
 
 def projections_of(fields: Mapping[str, Any]) -> list[Tensor]:
-    """Return where the variables of the projections stand among a checkpoint's tensors."""
+    """Return the places of the projections' variables among a checkpoint's tensors."""
     return [
         Tensor(f"projection_{i}/{ours}", f"{STEM}{i}.linear.{theirs}", change)
         for i, projection in enumerate(fields.get("projections", ()))
@@ -139,10 +139,12 @@ def projections_of(fields: Mapping[str, Any]) -> list[Tensor]:
 def write_sentence(
     folder: Path, config: TransformerConfig, tensors: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes modules.json and what it lists beside the encoder.
+    """Write modules.json and the modules that it lists, except the encoder.
 
     Args:
-        tensors: by the names of `projections_of`.
+        folder: an existing folder.
+        config: configuration of the embedder.
+        tensors: tensors of the projections, by the names of `projections_of`.
     """
     parts = [("", "Transformer"), ("1_Pooling", "Pooling")]
     parts += [(f"{i + 2}_Dense", "Dense") for i in range(len(config.projections))]
@@ -176,7 +178,7 @@ def write_sentence(
 
 
 def _modules(file: Path) -> Iterator[tuple[str, Path]]:
-    """Kind and folder of each module, in the order in which they run."""
+    """Yield kind and folder of each module, in the order in which they run."""
     if file.stat().st_size > MAX_BYTES:
         raise InputError(f"{file} is larger than any list of modules.")
     try:
@@ -227,7 +229,7 @@ def _pooling(file: Path) -> str:
 
 
 def _projection(file: Path) -> dict[str, Any]:
-    """A row of `TransformerConfig.projections` of the config.json of a Dense."""
+    """Return the row of `TransformerConfig.projections` for the config.json of a Dense."""
     values = read_object(file)
     where = (values.get("module_input_name"), values.get("module_output_name"))
     if values.get("use_residual") or not set(where) <= {None, "sentence_embedding"}:
@@ -259,7 +261,7 @@ def _prompts(file: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
         )
     if not any(prompts.values()):
         return {"prompts": {}, "default_prompt": None}
-    # One that is empty is kept: it is how a text is embedded without the default one.
+    # An empty prompt is kept: it embeds a text without the default prompt.
     return {"prompts": dict(prompts), "default_prompt": default if prompts.get(default) else None}
 
 

@@ -20,7 +20,7 @@ from tfx_transformer.models.pretrained.family import (
     their_activation,
 )
 
-# A logit that no token is written with.
+# The logit of a token that is never written.
 _NEVER = -1e4
 
 
@@ -29,7 +29,7 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     vocabulary_size, layers, heads, width, head, inner = need(config, *names)
     gated, name = _feed_forward(config)
     many = config["model_type"] == "mt5"
-    # mT5 never scales; its read-out is tied where it has no numbers of its own.
+    # mT5 never scales; its read-out is tied if it has no numbers of its own.
     tied = many or config.get("tie_word_embeddings", True)
     scaled = config.get("scale_decoder_outputs", tied) and not many
     return {
@@ -47,7 +47,7 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
         "attention_scale": 1.0,
         "norm": "rms_norm",
         "norm_epsilon": config.get("layer_norm_epsilon", 1e-6),
-        # T5 1.1 says "gated-gelu" and computes the approximation.
+        # In T5 1.1 "gated-gelu" is the approximation.
         "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
         "gated": gated,
         "use_bias": False,
@@ -61,8 +61,8 @@ def _t5_fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 def _feed_forward(config: Mapping[str, Any]) -> tuple[bool, str]:
     """Return True if the feed-forward layer is gated, and its activation."""
     usual = "gated-gelu" if config["model_type"] == "mt5" else "relu"
-    told = str(config.get("feed_forward_proj", usual))
-    return told.startswith("gated-"), told.removeprefix("gated-")
+    name = str(config.get("feed_forward_proj", usual))
+    return name.startswith("gated-"), name.removeprefix("gated-")
 
 
 def _t5_attention(ours: str, theirs: str) -> list[tuple]:
@@ -149,7 +149,7 @@ BART_FEED_FORWARD = [
 
 
 def bart_attention(ours: str, theirs: str) -> list[tuple[str, str, str]]:
-    """Rows of an attention and its norm, named as in BART."""
+    """Return the rows of an attention and its norm, with the names of BART."""
     return [
         (f"{ours}/query", f"{theirs}.q_proj", "linear"),
         (f"{ours}/key", f"{theirs}.k_proj", "linear"),
@@ -179,14 +179,15 @@ def _marian_layout(config: Mapping[str, Any], task: str) -> list[tuple]:
 
 
 def _marian_positions(shape: tuple[int, ...]) -> np.ndarray:
-    """The sines of (positions, width), then the cosines."""
+    """Return the position signals (positions, width): the sines, then the cosines."""
     length, width = shape
     angles = np.arange(length)[:, None] / 10_000 ** (2 * np.arange(width // 2) / width)
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 
 def _marian_bias(config: Mapping[str, Any]) -> Group:
-    """Marian's padding is a token of the vocabulary, with a logit of 0, that is never written."""
+    """Return the place of the logits' bias. Marian's padding is a token with a logit of 0 that must
+    never be written: here its bias is `_NEVER`."""
 
     def load(arrays):
         bias = arrays[0].reshape(-1).copy()
@@ -201,7 +202,7 @@ def _marian_bias(config: Mapping[str, Any]) -> Group:
 def _t5_config(config: TransformerConfig, task: str) -> dict[str, Any]:
     name = "gelu" if config.activation == "gelu_tanh" and config.gated else config.activation
     return {
-        # A T5 that is tied scales what it reads out.
+        # A tied T5 scales the input of its read-out.
         "model_type": "mt5" if config.tie_embeddings and config.logit_scale == 1 else "t5",
         "vocab_size": config.vocabulary_size,
         "num_layers": config.num_layers,
@@ -226,7 +227,7 @@ def _t5_config(config: TransformerConfig, task: str) -> dict[str, Any]:
 
 
 def bart_config(config: TransformerConfig) -> dict[str, Any]:
-    """Return what config.json of Marian and of BART say alike."""
+    """Return the part of config.json that Marian and BART share."""
     values = {
         "vocab_size": config.vocabulary_size,
         "d_model": config.hidden_dim,

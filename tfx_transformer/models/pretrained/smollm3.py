@@ -1,4 +1,4 @@
-"""SmolLM3: Bakouch et al. (2025), a Llama of which every fourth block knows no positions."""
+"""SmolLM3: Bakouch et al. (2025), a Llama in which every fourth block has no positions."""
 
 from __future__ import annotations
 

@@ -63,8 +63,8 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
 
 
 def _patches(config: Mapping[str, Any], prefix: str) -> Group:
-    """The projection of the squares. Ours reads colours otherwise than theirs: factor and term of
-    `Preprocessing` join kernel and bias."""
+    """Return the place of the patches' projection. Our colours differ from theirs by factor and
+    term of `Preprocessing`, which are merged into kernel and bias."""
     prepared = Preprocessing.of(config)
     factor, term = prepared.factor, prepared.term
 
@@ -93,8 +93,8 @@ def _class_tokens(config: Mapping[str, Any], prefix: str) -> Group:
 
 
 def _two_heads() -> Group:
-    """Return one classifier made of the two of a distilled DeiT, one for each class token: their
-    mean is the answer (Touvron et al. 2021, section 4)."""
+    """Return the place of one classifier for the two heads of a distilled DeiT, one for each class
+    token: the answer is their mean (Touvron et al. 2021, section 4)."""
 
     def load(arrays):
         kernel, bias, other_kernel, other_bias = arrays
