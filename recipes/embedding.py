@@ -1,10 +1,11 @@
-"""Train an embedder on pairs of texts: texts of similar meaning get vectors of similar direction.
+"""Train an embedder: similar texts get similar vectors.
 
     tfx-transformer run embedding
-    tfx-transformer run embedding --csv sts.csv --first sentence1 --second sentence2 --score score
+    tfx-transformer run embedding --csv sts.csv --score score
 
-The defaults bring English and Japanese sentences of datasets/en_ja.csv together, in 2 minutes on
-2 cores. The model is in saved_models/<name>/, and a record of the training in runs/<name>/.
+The defaults train on the sentences of datasets/en_ja.csv and their
+translations, in 2 minutes on 2 cores. The model is in saved_models/<name>/,
+and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

@@ -1,10 +1,11 @@
-"""Train a classifier on labelled images: dog, cat or bird.
+"""Train a classifier of images: dog, cat or bird.
 
     tfx-transformer run image_classification
-    tfx-transformer run image_classification --images photos/ --image-size 64 --name my
+    tfx-transformer run image_classification --images photos/ --name my
 
-The defaults train a compact convolutional Transformer on datasets/images in 2 minutes on 2 cores.
-The model is in saved_models/<name>/, and a record of the training in runs/<name>/.
+The defaults train a compact convolutional Transformer on datasets/images, in 2
+minutes on 2 cores. The model is in saved_models/<name>/, and a record of the
+training in runs/<name>/.
 """
 
 from pathlib import Path

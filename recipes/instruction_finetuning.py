@@ -1,11 +1,12 @@
-"""Train an assistant on instructions and answers: supervised fine-tuning of a language model.
+"""Train an assistant on instructions and answers.
 
     tfx-transformer run instruction_finetuning
-    tfx-transformer run instruction_finetuning --csv my.csv --output answer --base saved_models/my
-    tfx-transformer run instruction_finetuning --csv c.jsonl --base hf://owner/name --method lora
+    tfx-transformer run instruction_finetuning --csv my.csv --output answer
+    tfx-transformer run instruction_finetuning --base hf://owner/name
 
-Only answer tokens count in the loss. Rows of a table are also joined to chats of several turns
-(--turns). The model is in saved_models/<name>/, and a record of the training in runs/<name>/.
+This is supervised fine-tuning: only answer tokens count in the loss. Rows of a
+table are also joined to chats of several turns (--turns). The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

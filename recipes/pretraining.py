@@ -1,11 +1,11 @@
-"""Train a language model on text without labels: a GPT, or with --objective masked a BERT.
+"""Pre-train a language model (GPT) or an encoder (BERT).
 
     tfx-transformer run pretraining
-    tfx-transformer run pretraining --text corpus/,more.txt --name my --size small
-    tfx-transformer run pretraining --text my.csv --column text --base saved_models/my --name more
+    tfx-transformer run pretraining --text corpus/,more.txt --objective masked
+    tfx-transformer run pretraining --text my.csv --column text --name my
 
-The defaults train on datasets/pretraining.txt in 2 minutes on 2 cores. The model is in
-saved_models/<name>/, and a record of the training in runs/<name>/.
+The defaults train on datasets/pretraining.txt in 2 minutes on 2 cores. The
+model is in saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Train a tagger on texts with marked names, places, dates or amounts.
+"""Train a tagger: it marks names, places, dates, amounts.
 
     tfx-transformer run tagging
     tfx-transformer run tagging --data my.jsonl --name my
 
-The defaults train on datasets/tagged_text.jsonl. The model is in saved_models/<name>/, and a record
-of the training in runs/<name>/.
+The defaults train on datasets/tagged_text.jsonl. The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Train a classifier on labelled texts: topics, sentiment, spam, intents.
+"""Train a classifier of texts: topics, sentiment, spam.
 
     tfx-transformer run text_classification
-    tfx-transformer run text_classification --csv my.csv --text title,body --label topic --name my
+    tfx-transformer run text_classification --csv my.csv --text title,body
 
-The defaults train on datasets/labelled_text.csv. The model is in saved_models/<name>/, and a record
-of the training in runs/<name>/.
+The defaults train on datasets/labelled_text.csv. The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Train a regressor on texts with numbers: prices, ratings, durations.
+"""Train a regressor of texts: prices, ratings, durations.
 
     tfx-transformer run text_regression
-    tfx-transformer run text_regression --csv my.csv --text title,body --target price --name my
+    tfx-transformer run text_regression --csv my.csv --target price --name my
 
-The defaults train on datasets/scored_text.csv. The model is in saved_models/<name>/, and a record
-of the training in runs/<name>/.
+The defaults train on datasets/scored_text.csv. The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""Train a translator on a table of sentence pairs, and export it to run anywhere.
+"""Train a translator on a table of sentence pairs.
 
     tfx-transformer run translation
-    tfx-transformer run translation --csv my.csv --source english --target german --name my
+    tfx-transformer run translation --csv my.csv --source en --target de
 
-The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores, and translate at least
-90 % of datasets/en_ja_heldout.csv exactly. The model is in saved_models/<name>/, and a record of
-the training in runs/<name>/.
+The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores, and
+translate at least 90 % of datasets/en_ja_heldout.csv exactly. The model is in
+saved_models/<name>/, and a record of the training in runs/<name>/.
 """
 
 from pathlib import Path
