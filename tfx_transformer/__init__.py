@@ -69,7 +69,7 @@ _MODULES = (
     "vectors",
 )
 
-# Old names, which still work, and what they are called now.
+# Old names, which still work -> new names.
 _RENAMED = {
     "annotate": "update_config",
     "fine_tuned": "config_for_fine_tuning",
@@ -147,7 +147,7 @@ def _resolve(name: str) -> Any:
         value = importlib.import_module(f"{__name__}.{path}")
     if name in _MODULE_OF:
         value = getattr(value, name)
-    globals()[name] = value  # so that the next use does not come here
+    globals()[name] = value  # the next use finds it there
     return value
 
 
@@ -156,7 +156,7 @@ if not TYPE_CHECKING:  # a checker that sees it accepts every name
 
 
 def _starting(path: str) -> contextlib.AbstractContextManager[None]:
-    """Around the import of a module: see `flags.starting_keras`."""
+    """Return the context of a module's import: see `flags.starting_keras`."""
     if path.partition(".")[0] not in _WITH_KERAS or path == "models.pretrained":
         return contextlib.nullcontext()
     from tfx_transformer.flags import starting_keras

@@ -1,8 +1,8 @@
-"""Names for what signatures take and return where the libraries have no types of their own."""
+"""Types of arguments and results for which the libraries have no types of their own."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-# A tensor of the backend that Keras runs on, or a symbolic one; NumPy arrays serve as arguments.
+# A tensor of the Keras backend, or a symbolic one; as an argument also a NumPy array.
 Tensor: TypeAlias = Any

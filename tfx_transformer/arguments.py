@@ -1,4 +1,4 @@
-"""Arguments that a person typed: texts, and files that would be taken for texts."""
+"""Texts on the command line, and names of files that would be read as texts."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ OTHERS = (".pdf", ".doc", ".docx", ".odt", ".rtf", ".html", ".htm", ".xml", ".em
           ".mp3", ".wav", ".mp4", ".mov")  # fmt: skip
 _ENDINGS = TABLES + IMAGES + OTHERS
 
-# How a path begins that leaves no doubt; with a blank in it, it may be a sentence.
+# The beginning of a path; a text with blanks may be a sentence instead.
 _PATH = re.compile(r"(\.{1,2}[/\\]|~[/\\]|[A-Za-z]:[/\\]|/[^/\s]+/)[^\s]*")
 # Longer names exist on no system.
 _LONGEST = 4096
 
 
 def looks_like_file(text: str) -> bool:
-    """Return True if a text is more likely the name of a file or folder: it exists, ends as files
-    do and has no blanks, or begins as a path."""
+    """Return True if a text is probably the name of a file or folder: it exists, has the ending of
+    a file and no blanks, or begins like a path."""
     if not text.strip() or len(text) > _LONGEST or "\n" in text or "\0" in text:
         return False
     if os.path.exists(text):
@@ -35,19 +35,20 @@ def looks_like_file(text: str) -> bool:
 
 
 def is_image_name(text: str) -> bool:
-    """Return True if a name ends as those of images do."""
+    """Return True if a name has the ending of an image file."""
     return text.lower().endswith(IMAGES)
 
 
 def refuse_files(texts: Iterable[str], remedy: str, as_text: bool = False) -> None:
-    """Refuses names of files where texts are expected.
+    """Raise if texts look like names of files.
 
     Args:
-        remedy: how the texts in a file are read.
-        as_text: the texts are meant as they are.
+        texts: the texts.
+        remedy: sentence of the message that tells how to read the texts in a file.
+        as_text: True: do not raise.
 
     Raises:
-        InputError: the first text that looks like a file is named.
+        InputError: a text looks like a file; the message names the first.
     """
     found = None if as_text else next(filter(looks_like_file, texts), None)
     if found is None:

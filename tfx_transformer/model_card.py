@@ -16,10 +16,17 @@ Config = Mapping[str, Any]
 
 
 class _Task(NamedTuple):
-    """The row of a task. name: of its texts in `wording.TEXTS`; pipeline: what the hub calls it;
-    call: the method that answers, "" where none is named; stacks: fields that count layers; limits:
-    names of further limits in `wording.TEXTS`; is_base: it answers nothing by itself; length: what
-    is said of long texts, a name in `wording.TEXTS`."""
+    """The row of a task.
+
+    Attributes:
+        name: ending of the names of its texts in `wording.TEXTS`.
+        pipeline: name of the task on the hub.
+        call: the method that answers; "": none is shown.
+        stacks: fields that count layers.
+        limits: names of further limits in `wording.TEXTS`.
+        is_base: True if its models must be fine-tuned before they answer.
+        length: name of the text on long inputs in `wording.TEXTS`.
+    """
 
     name: str
     pipeline: str = ""
@@ -49,7 +56,7 @@ _TASKS = {
         length="card limits windows",
     ),
 }
-# The row of a task that has none.
+# The row of any other task.
 _OTHER = _Task("other", call="")
 _TAGS = ["transformer", "keras", "tensorflow", "litert", "tflite"]
 # Score -> the name of the metric on the hub.
@@ -75,9 +82,9 @@ def model_card(name: str, config: Config, folder: Path | None = None) -> str:
     """Return the text of a bundle's README.
 
     Args:
-        name: of the bundle.
+        name: name of the bundle.
         config: its `config.json`.
-        folder: where its files are, whose sizes are listed; None: they are not.
+        folder: its folder, to list the sizes of its files; None: without that list.
     """
     parts = [
         _front_matter(name, config),
@@ -117,17 +124,17 @@ def _row(config: Config) -> _Task:
 
 
 def _front_matter(name: str, config: Config) -> str:
-    """The lines that the hub reads, in YAML."""
+    """Return the lines that the hub reads, in YAML."""
     import yaml
 
     is_image = bool(config["architecture"].get("image_size"))
     pipeline = "image-classification" if is_image else _row(config).pipeline
-    about = config.get("training_data", {})
+    facts = config.get("training_data", {})
     fields = {
         "library_name": "tfx-transformer",
         "pipeline_tag": pipeline,
         "tags": _TAGS,
-        "language": about.get("languages"),
+        "language": facts.get("languages"),
         "license": config.get("license"),
         "base_model": config.get("base"),
     }
@@ -155,7 +162,7 @@ def _front_matter(name: str, config: Config) -> str:
 
 
 def _summary(config: Config) -> str:
-    """The kind and size of the model, in a sentence."""
+    """Return a sentence on the kind and size of the model."""
     architecture = config["architecture"]
     layers = " + ".join(str(architecture[name]) for name in _row(config).stacks)
     heads = architecture["num_heads"]
@@ -176,7 +183,7 @@ def _summary(config: Config) -> str:
 
 
 def _usage(config: Config, name: str, folder: Path | None) -> str:
-    """The section that runs the model in a shell, in Python and on a phone."""
+    """Return the section on running the model in a shell, in Python and on a phone."""
     row = _row(config)
     if row.is_base:
         return f"## {say('card usage')}\n\n{say('card base usage', path=name)}"
@@ -213,8 +220,8 @@ def _needs(config: Config) -> str:
 
 
 def example_of(config: Config) -> list[str]:
-    """Return what the model is run on in its README: a text, the texts of a row, or an image.
-    Unless the user gave one, it is nobody's: no row of the data is in a bundle."""
+    """Return the example input of a model's README: a text, the texts of a row, or an image. It is
+    the user's, or a fixed one: never a row of the data."""
     is_image = config["architecture"].get("image_size")
     example = config.get("example", "photo.jpg" if is_image else "I love cats.")
     if isinstance(example, str):
@@ -229,7 +236,7 @@ def _labels(config: Config) -> str:
 
 
 def _target(config: Config) -> str:
-    """The column that a regressor predicts, and its unit: mean and spread."""
+    """Return the column that a regressor predicts, with mean and standard deviation, or ""."""
     target = config.get("target")
     if not target:
         return ""
@@ -238,19 +245,19 @@ def _target(config: Config) -> str:
 
 
 def _data(config: Config) -> str:
-    """The file, rows and columns of the training; no content."""
+    """Return the section on the training data: file, rows and columns, but no content."""
     facts: dict[str, Any] = dict(config.get("data") or {})
-    about = config.get("training_data", {})
+    training_data = config.get("training_data", {})
     names = ("rows", "held_out_rows", "tokens", "columns")
     for name in names:
-        if value := about.get(name):
-            shown = value if isinstance(value, list) else f"{value:,}"
-            facts[say(f"card {name}")] = ", ".join(shown) if isinstance(value, list) else shown
+        if value := training_data.get(name):
+            text = ", ".join(value) if isinstance(value, list) else f"{value:,}"
+            facts[say(f"card {name}")] = text
     return _list(say("card data"), facts)
 
 
 def _scores(config: Config) -> str:
-    """Scores on held-out examples, the conclusion, and the calibration."""
+    """Return the section on scores, the conclusion and the calibration, or ""."""
     text = _list(say("card scores"), config.get("scores"))
     if not text:
         return ""
@@ -269,7 +276,7 @@ def _scores(config: Config) -> str:
 
 
 def _limits(config: Config) -> str:
-    """The section of intended use and limits."""
+    """Return the section on intended use and limits."""
     lines = [say(f"card use {_row(config).name}"), say("card limits data")]
     if not config["architecture"].get("image_size"):
         limit = config["architecture"]["max_sequence_length"]
@@ -280,7 +287,7 @@ def _limits(config: Config) -> str:
 
 
 def _training(config: Config) -> str:
-    """Settings of the training, and how long it took."""
+    """Return the section on the training: its time, settings and versions, or ""."""
     facts = dict(config.get("training") or {}) | dict(config.get("settings") or {})
     if not facts:
         return ""
@@ -292,7 +299,7 @@ def _training(config: Config) -> str:
 
 
 def _files(config: Config, folder: Path | None) -> str:
-    """A table of the model's files: size, and milliseconds an example where they were measured."""
+    """Return a table of the model's files: size, and milliseconds per example if measured."""
     if folder is None:
         return ""
     costs = {row["file"]: row for row in config.get("costs") or []}
@@ -311,7 +318,7 @@ def _files(config: Config, folder: Path | None) -> str:
 
 
 def _licence(config: Config) -> str:
-    """The licence of the model, of its data and of its base, or that none is stated."""
+    """Return the section on the licence of the model, and on that of its base."""
     licence = config.get("license")
     lines = [say("card licence", licence=licence) if licence else say("card no licence")]
     if base := config.get("base"):
@@ -320,7 +327,7 @@ def _licence(config: Config) -> str:
 
 
 def _list(title: str, facts: Mapping[str, Any] | None) -> str:
-    """A section of facts, one a line; of results of `verify` their summaries."""
+    """Return a section of facts, one in each line; results of `verify` by their summaries."""
     if not facts:
         return ""
     shown = (

@@ -1,8 +1,8 @@
-"""Keras finds the classes of this package by name, though none is imported before it is needed.
+"""The registration of this package's classes with Keras, without importing them.
 
-`keras.models.load_model` looks a class up in Keras's table of custom objects, and imports modules
-of Keras's own packages only. So the names are put into that table as soon as both packages are
-imported, in whatever order; a class itself is imported when Keras makes one of it.
+`keras.models.load_model` looks up a class in Keras's table of custom objects, and imports only
+modules of Keras's own packages. So the names are put into that table as soon as both packages are
+imported, in any order; a class is imported when Keras makes an instance of it.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import importlib
 import sys
 from types import ModuleType
 
-# What a class is registered under, with ">" and its name. Where Keras does not find it, its message
-# shows this.
+# A class is registered under this, ">" and its name. Keras shows it in its message if it does not
+# find the class.
 PACKAGE = "import tfx_transformer first"
-# What files of the first versions call it.
+# The same in files of the first versions.
 FORMER_PACKAGE = "tfx_transformer"
 
 # Class -> its module.
@@ -55,7 +55,7 @@ CLASSES = {
 
 
 def install() -> None:
-    """Registers the classes, now if Keras is imported, else when it is."""
+    """Register the classes: now if Keras is imported, else when it is."""
     keras = sys.modules.get("keras")
     if hasattr(keras, "saving"):
         _register(keras)
@@ -72,7 +72,7 @@ def _register(keras: ModuleType) -> None:
 
 
 class _Later(type):
-    """A class that is imported when it is called, or something is asked of it."""
+    """A class that is imported when it is called, or when an attribute is read."""
 
     def _imported(cls) -> type:
         return getattr(importlib.import_module(cls.__module__), cls.__name__)
@@ -107,6 +107,6 @@ class _KerasFinder:
             execute(module)
             _register(module)
 
-        with contextlib.suppress(AttributeError):  # a loader whose methods are fixed
+        with contextlib.suppress(AttributeError):  # a loader whose methods cannot be set
             spec.loader.exec_module = execute_and_register
         return spec

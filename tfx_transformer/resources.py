@@ -1,4 +1,4 @@
-"""The places of recipes and small data sets: in a checkout, or inside an installed package."""
+"""The paths of recipes and small data sets: in a checkout, or in an installed package."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _PACKAGE = Path(__file__).resolve().parent
 
 
 def recipes() -> list[Path]:
-    """All recipe scripts, by name."""
+    """Return all recipe scripts, sorted by name."""
     return sorted(_folder("recipes").glob("[!_]*.py"))
 
 
 def recipe_path(name: str) -> Path:
-    """The script of a recipe, such as `translation`.
+    """Return the script of a recipe, such as `translation`.
 
     Raises:
         InputError: there is no such recipe; the message names the nearest one.
@@ -25,7 +25,7 @@ def recipe_path(name: str) -> Path:
 
 
 def dataset_path(name: str) -> Path:
-    """A file or folder of the data sets by its name there, such as `en_ja.csv`.
+    """Return the path of a data set, a file or folder, by its name, such as `en_ja.csv`.
 
     Raises:
         InputError: there is no such file; the message names the nearest one.
@@ -36,7 +36,8 @@ def dataset_path(name: str) -> Path:
 
 
 def _folder(name: str) -> Path:
-    """`_recipes` in the package if it was installed from a wheel, else `recipes` beside it."""
+    """Return `_recipes` in the package if it was installed from a wheel, else `recipes` next to it;
+    for "datasets" likewise."""
     installed = _PACKAGE / f"_{name}"
     return installed if installed.is_dir() else _PACKAGE.parent / name
 
