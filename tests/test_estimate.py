@@ -100,7 +100,7 @@ def test_what_is_said(seconds, time):
     cost = Cost(trained=1_234_567, frozen=89, memory=1_260_400_000, seconds=seconds)
     assert cost.lines() == [
         "parameters  1,234,567 trained, 89 frozen",
-        f"estimate    {time} on this CPU; 1,260 MB beside TensorFlow's own",
+        f"estimate    {time} on this CPU; 1,260 MB plus TensorFlow's own",
     ]
     assert json.loads(json.dumps(cost.to_dict())) == {
         "trained": 1_234_567, "frozen": 89, "memory": 1_260_400_000, "seconds": seconds,

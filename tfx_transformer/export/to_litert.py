@@ -161,8 +161,8 @@ class Conversion:
             if kind is None:
                 self.converter.wait()
                 for quantize, file in self.files.items():
-                    _check_operations(self._converted(quantize))
-                    content = self._converted(quantize).read_bytes()
+                    _check_operations(self._converter_file(quantize))
+                    content = self._converter_file(quantize).read_bytes()
                     files.write(file, finish(content))
         finally:
             self._folder.cleanup()
@@ -177,7 +177,7 @@ class Conversion:
                 saved_model_file.add_endpoint(archive, name, function, [specs])
             saved_model_file.write(archive, self._folder.name)
 
-    def _converted(self, quantize: str | None) -> Path:
+    def _converter_file(self, quantize: str | None) -> Path:
         """Return the path of the converter's file."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
@@ -185,7 +185,7 @@ class Conversion:
         request = {
             "saved_model": self._folder.name,
             "names": list(self.table),
-            "path": str(self._converted(quantize)),
+            "path": str(self._converter_file(quantize)),
             "quantize": quantize,
         }
         if self.images is not None:

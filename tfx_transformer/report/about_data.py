@@ -149,7 +149,7 @@ def training_section(records: Records, say: Say) -> Html | None:
         say("validation line"): points("val_loss"),
     }
     charts = [line_chart(say("loss"), say("epoch"), losses, kept, mark)]
-    judged = _judged(records, metrics)
+    judged = _curve_score(records, metrics)
     if judged:
         lower = f" ({say('lower')})" if lower_is_better(judged) else ""
         named = {say(judged) + lower: points(f"val_{judged}")}
@@ -158,7 +158,7 @@ def training_section(records: Records, say: Say) -> Html | None:
     return join(figures, _metrics_table(metrics, say), _previews(records, say))
 
 
-def _judged(records: Records, metrics: list[dict[str, str]]) -> str | None:
+def _curve_score(records: Records, metrics: list[dict[str, str]]) -> str | None:
     """Return the score whose curve is drawn: the one by which the epoch was selected, if known."""
     known = [column.removeprefix("val_") for column in metrics[0] if column.startswith("val_")]
     first = first_measure(records)

@@ -66,7 +66,7 @@ def _explained_card(row: dict[str, Any], say: Say) -> Html:
     unit = number(row.get("deviation")) or 1.0
 
     def change(weight: float) -> str:
-        return _signed(unit * weight)
+        return _with_sign(unit * weight)
 
     texts = [
         tag("p", marked_text(text, [p for p in row["pieces"] if p.get("column") == column], change))
@@ -92,7 +92,7 @@ def _explained_card(row: dict[str, Any], say: Say) -> Html:
 
 def _verdict(row: dict[str, Any], say: Say) -> Html:
     predicted, truth, error = (number(row.get(n)) for n in ("prediction", "target", "error"))
-    away = None if error is None else tag("span", _signed(error), class_="sure")
+    away = None if error is None else tag("span", _with_sign(error), class_="sure")
     return tag(
         "dl",
         tag("dt", say("predicted")),
@@ -106,5 +106,5 @@ def _verdict(row: dict[str, Any], say: Say) -> Html:
     )
 
 
-def _signed(value: float) -> str:
+def _with_sign(value: float) -> str:
     return ("+" * (value > 0) + significant(value)).replace("-", "−")

@@ -41,7 +41,7 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
         batches: a `tf.data.Dataset` of ({`images`}, labels, sample weights): float32 (batch,
             image_size, image_size, 3) from 0 to 255, float32 (batch, classes) and (batch,).
         image_size: width and height of the images.
-        seed: of all random numbers.
+        seed: seed of all random numbers.
         mix: share of the batches whose images are mixed.
 
     Returns: a `tf.data.Dataset` of as many batches of the same kind.
@@ -65,14 +65,14 @@ def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchP
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
 
-    def numbered(number, batch):
+    def change(number, batch):
         for generator, first in zip(generators, seeds, strict=True):
             state = ops.stack([ops.convert_to_tensor(first, number.dtype), number * _DRAWS])
             generator.state.assign(ops.cast(state, generator.state.dtype))
         return augment(*batch)
 
     numbers = batches.counter(start=step)
-    return batches.zip((numbers, batches)).map(numbered).prefetch(4).with_options(batches.options())
+    return batches.zip((numbers, batches)).map(change).prefetch(4).with_options(batches.options())
 
 
 def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers: Iterator[int]):

@@ -27,6 +27,6 @@ def text_base(
     if tokenizer is None:
         raise InputError(
             f"the base {source} has no tokenizer, so it reads no text.\n"
-            "  Put the files of the tokenizer beside its config.json, such as tokenizer.json."
+            "  Put the tokenizer's files next to its config.json, such as tokenizer.json."
         )
     return model, tokenizer

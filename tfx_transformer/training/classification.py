@@ -240,11 +240,11 @@ class ClassifierRun(Run):
         for name, found in others.items():
             print(baseline_line(name, label_scores_line(found)))
         bins = {} if self.bins is None else {"reliability": self.bins}
-        self._record_result(training | scores | {"baselines": others} | self._calibrated() | bins)
+        self._record_result(training | scores | {"baselines": others} | self._calibration() | bins)
         found = (self.held_out, truth, probabilities, scores)
         self._report.labels(self.predictor, *found, score, others)
         kept = {name: value for name, value in scores.items() if name != "per_class"}
-        result = self._result(training, kept) | self._calibrated()
+        result = self._result(training, kept) | self._calibration()
         if isinstance(self.predictor, ImageClassifier):
             self._report.write()
             return result
@@ -253,7 +253,7 @@ class ClassifierRun(Run):
         result["text_columns"] = len(self.columns)
         return result | ({"columns": self.columns} if len(self.columns) > 1 else {})
 
-    def _calibrated(self) -> dict[str, Any]:
+    def _calibration(self) -> dict[str, Any]:
         found = {"calibration": self.calibration, "thresholds": self.thresholds}
         return {name: value for name, value in found.items() if value is not None}
 

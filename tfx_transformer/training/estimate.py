@@ -36,7 +36,7 @@ class Cost:
         time = f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
         return [
             f"parameters  {self.trained:,} trained, {self.frozen:,} frozen",
-            f"estimate    {time} on this CPU; {self.memory / 1e6:,.0f} MB beside TensorFlow's own",
+            f"estimate    {time} on this CPU; {self.memory / 1e6:,.0f} MB plus TensorFlow's own",
         ]
 
     def to_dict(self) -> dict:

@@ -39,7 +39,7 @@ class Record:
     """The tables and figures of one run.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: RunFolder) -> None:

@@ -54,8 +54,8 @@ class RunReport:
     """The records of one run that are made at its end, and its report.
 
     Args:
-        folder: of the run.
-        settings: of the run.
+        folder: folder of the run.
+        settings: settings of the run.
         recipe: the function whose arguments they are.
 
     Attributes:
@@ -81,7 +81,7 @@ class RunReport:
         self._trial: Trial | None = None
         self._explain: Callable[[], list[dict[str, Any]]] | None = None
 
-    def saved(self, path: Path, model: keras.Model) -> None:
+    def record_bundle(self, path: Path, model: keras.Model) -> None:
         """Record the path of the bundle, and the task and parameters of its model."""
         self._bundle = path
         self._run |= {
@@ -103,7 +103,7 @@ class RunReport:
         """Write evaluation.json of texts that the model wrote.
 
         Args:
-            generator: of the model.
+            generator: generator of the model.
             inputs, written, references: held-out texts, side by side.
             scores: scores of the written texts.
             score: (written, references) -> scores.
@@ -143,13 +143,13 @@ class RunReport:
         """Write evaluation.json and explanations.json of a classifier.
 
         Args:
-            predictor: of the model.
+            predictor: predictor of the model.
             inputs: held-out texts or images.
-            truth: ids of their labels; of several labels int (n, C).
+            truth: ids of their labels, int (n,); for several labels of an input int (n, C).
             probabilities: float (n, C).
-            scores: of them.
+            scores: scores of the probabilities.
             score: (probabilities, truth, names) -> scores.
-            baselines: scores of simpler classifiers by name.
+            baselines: scores of the baselines by name.
         """
         names, count = predictor.labels.names, len(probabilities)
         more: dict[str, Any] = {}
@@ -185,11 +185,11 @@ class RunReport:
         """Write evaluation.json and spans.json of a tagger.
 
         Args:
-            tagger: of the model.
-            texts: held-out ones.
+            tagger: predictor of the model.
+            texts: held-out texts.
             truth, marked: their true spans, and those of the model.
-            scores: of them.
-            baselines: scores of simpler methods by name.
+            scores: scores of the model's spans.
+            baselines: scores of the baselines by name.
         """
         counts = count_spans(marked, truth)
         names, confusion = span_confusion(marked, truth)
@@ -220,12 +220,12 @@ class RunReport:
         """Write evaluation.json and explanations.json of a regressor.
 
         Args:
-            predictor: of the model.
+            predictor: predictor of the model.
             inputs: held-out texts.
             truth: float (n,), their numbers.
             predicted: float (n,).
-            scores: of them.
-            baselines: scores of simpler methods by name.
+            scores: scores of the predicted numbers.
+            baselines: scores of the baselines by name.
         """
         self._evaluation(len(truth), scores, number_intervals(predicted, truth), baselines)
         self._explain = lambda: explain_numbers(predictor, inputs, truth, predicted)
@@ -250,14 +250,14 @@ class RunReport:
         """Write evaluation.json of an embedder.
 
         Args:
-            embedder: of the model.
+            embedder: predictor of the model.
             first, second: held-out pairs, side by side.
-            ratings: of the pairs, if they have some.
-            scores: of them.
+            ratings: scores of the pairs in the data, if any.
+            scores: scores of the vectors.
             score: (vectors of first texts, of second texts, ratings) -> scores.
             each: float (pairs,): the cosine of each rated pair, else the rank of its second text
                 among all.
-            baselines: scores of simpler methods by name.
+            baselines: scores of the baselines by name.
         """
         if ratings:
             measured = np.asarray(ratings, np.float64)
@@ -334,7 +334,7 @@ def explain(
     """Return the most confident mistakes with the words that mattered in each.
 
     Args:
-        predictor: of texts.
+        predictor: classifier of texts.
         inputs: texts, or the texts of rows.
         truth: int (n,), ids of their labels.
         probabilities: float (n, C).
@@ -361,7 +361,7 @@ def explain_numbers(
     """Return the largest errors with the words that mattered in each.
 
     Args:
-        predictor: of texts.
+        predictor: regressor of texts.
         inputs: texts, or the texts of rows.
         truth, predicted: float (n,).
 

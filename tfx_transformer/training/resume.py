@@ -113,9 +113,9 @@ class Resume(keras.callbacks.Callback):
             before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             yield
-            self._stay_ended()
+            self._exit_again()
         except Exception:
-            self._stay_ended()
+            self._exit_again()
             raise
         finally:
             model.train_function = train
@@ -162,7 +162,7 @@ class Resume(keras.callbacks.Callback):
             self._leave()
 
     def _leave(self):
-        self._stay_ended()
+        self._exit_again()
         name = signal.Signals(self.signal).name
         saved = f"saved in {self.store.path(self.step)}. The same command goes on from there."
         if self.saved != self.step:
@@ -171,7 +171,7 @@ class Resume(keras.callbacks.Callback):
         self.ended = True
         raise SystemExit(128 + self.signal)
 
-    def _stay_ended(self):
+    def _exit_again(self):
         """Raise `SystemExit` again: if a signal interrupts TensorFlow while it traces a function,
         TensorFlow may catch the exit, or replace it by another error."""
         if self.ended:

@@ -403,7 +403,7 @@ class Run:
             path, model, tokenizer, details: arguments of `models.saving.save`.
         """
         self.bundle = Path(path)
-        self._report.saved(Path(path), model)
+        self._report.record_bundle(Path(path), model)
         if self.goes_on and is_saved(path, model, tokenizer, **details):
             print(f"{path} holds the trained model already.")
             return
@@ -469,9 +469,9 @@ class Run:
 
     def _record_result(self, figures: dict[str, Any]) -> None:
         """Write result.json: figures, and the conclusion."""
-        self._record.result(figures | self._concluded())
+        self._record.result(figures | self._conclusion_entry())
 
-    def _concluded(self) -> dict[str, Any]:
+    def _conclusion_entry(self) -> dict[str, Any]:
         return {} if self.conclusion is None else {"conclusion": self.conclusion.to_dict()}
 
     def _write_metrics(
@@ -499,7 +499,7 @@ class Run:
         of the data."""
         result = {"training": training, "scores": scores, "data": {"file": Path(self.file).name}}
         result |= {"training_data": self.facts, "settings": facts_of_settings(self.settings)}
-        result |= self._concluded() | base_of(self.settings)
+        result |= self._conclusion_entry() | base_of(self.settings)
         example = self.settings.get("example")
         return result | ({"example": example} if example else {})
 

@@ -90,7 +90,7 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
 
 def _try_file(path: Path, variant: str, trial: Trial, count: int) -> dict[str, Any]:
     try:
-        answers, milliseconds = _timed(trial, runtime.load(path, variant), trial.inputs[:count])
+        answers, milliseconds = _time(trial, runtime.load(path, variant), trial.inputs[:count])
     except Exception as error:  # any engine may fail in any way, and the training is done
         why = " ".join(str(error).split()) or type(error).__name__
         return {"summary": f"could not be run: {why}"}
@@ -103,7 +103,7 @@ def _try_file(path: Path, variant: str, trial: Trial, count: int) -> dict[str, A
 
 def _try_model(trial: Trial, count: int) -> dict[str, Any]:
     answers = trial.answer(trial.model, trial.inputs[:count])
-    _, milliseconds = _timed(trial, trial.model, trial.inputs[: min(count, _KERAS_EXAMPLES)])
+    _, milliseconds = _time(trial, trial.model, trial.inputs[: min(count, _KERAS_EXAMPLES)])
     return {
         "milliseconds": milliseconds,
         "examples": len(answers),
@@ -111,7 +111,7 @@ def _try_model(trial: Trial, count: int) -> dict[str, Any]:
     }
 
 
-def _timed(trial: Trial, model: Any, inputs: Sequence[Any]) -> tuple[list[Any], float]:
+def _time(trial: Trial, model: Any, inputs: Sequence[Any]) -> tuple[list[Any], float]:
     """Return the answers to the first inputs, as many as a few seconds allow, and the median
     milliseconds per input."""
     trial.answer(model, inputs[:1])  # the first call allocates and compiles

@@ -50,7 +50,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     }
 
 
-def _fused(ours: str, theirs: str, variable: str, name: str) -> Group:
+def _fuse(ours: str, theirs: str, variable: str, name: str) -> Group:
     """Return the place of queries, keys and values, which are side by side in one tensor."""
     parts = ("query", "key", "value")
     return Group(
@@ -72,8 +72,8 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
         names = (f"decoder/block_{i}/", f"transformer.h.{i}.")
         table += [
             *layers(*names, _BLOCK),
-            _fused(*names, "kernel", "weight"),
-            _fused(*names, "bias", "bias"),
+            _fuse(*names, "kernel", "weight"),
+            _fuse(*names, "bias", "bias"),
         ]
     return table
 

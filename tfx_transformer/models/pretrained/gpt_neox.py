@@ -62,7 +62,7 @@ def _fields(config: Mapping[str, Any], task: str) -> dict[str, Any]:
     }
 
 
-def _fused(ours: str, theirs: str, variable: str, heads: int) -> Group:
+def _fuse(ours: str, theirs: str, variable: str, heads: int) -> Group:
     """Return the place of queries, keys and values: in one tensor, those of a head one below the
     other, then those of the next head."""
     parts = ("query", "key", "value")
@@ -94,7 +94,7 @@ def _layout(config: Mapping[str, Any], task: str) -> list[Tensor | Group]:
     for i in range(config["num_hidden_layers"]):
         names = (f"decoder/block_{i}/", f"gpt_neox.layers.{i}.")
         table += layers(*names, _BLOCK)
-        table += [_fused(*names, variable, heads) for variable in ("kernel", "bias")]
+        table += [_fuse(*names, variable, heads) for variable in ("kernel", "bias")]
     return table
 
 

@@ -92,10 +92,10 @@ def from_backbone(
 def from_preset(
     name: str, dtype: str = "float32", task: str | None = None
 ) -> tuple[keras.Model, Tokenizer | None]:
-    """The same of a preset by name or folder: `keras_hub.models.Backbone.from_preset`.
+    """Return `from_backbone` of a preset, by its name or folder.
 
     Raises:
-        InputError: no such preset, or no network to fetch it.
+        InputError: the preset does not exist, or cannot be fetched.
     """
     import keras_hub
 
@@ -114,22 +114,23 @@ def from_preset(
 
 
 def _attention(ours: str, theirs: str) -> list[Tensor | Group]:
-    """Return the places of an attention layer: heads and head_dim are two axes there, one here."""
+    """Return the places of an attention layer; heads and head_dim are two axes in keras-hub, one
+    here."""
 
     def by_head(part: str, name: str) -> list[Tensor | Group]:
         return [
-            _reshaped(f"{ours}/{part}/kernel", f"{theirs}/{name}/kernel", (0, -1)),
-            _reshaped(f"{ours}/{part}/bias", f"{theirs}/{name}/bias", (-1,)),
+            _reshape(f"{ours}/{part}/kernel", f"{theirs}/{name}/kernel", (0, -1)),
+            _reshape(f"{ours}/{part}/bias", f"{theirs}/{name}/bias", (-1,)),
         ]
 
     table = [place for part in ("query", "key", "value") for place in by_head(part, part)]
     output, name = f"{ours}/output_projection", f"{theirs}/attention_output"
-    table.append(_reshaped(f"{output}/kernel", f"{name}/kernel", (-1, 2)))
+    table.append(_reshape(f"{output}/kernel", f"{name}/kernel", (-1, 2)))
     return [*table, Tensor(f"{output}/bias", f"{name}/bias")]
 
 
-def _reshaped(ours: str, theirs: str, axes: tuple[int, ...]) -> Group:
-    """Return the place of a variable with these axes of theirs; -1 are all others, as one."""
+def _reshape(ours: str, theirs: str, axes: tuple[int, ...]) -> Group:
+    """Return the place of a variable with these axes of theirs; -1 stands for all others as one."""
 
     def load(arrays):
         shape = arrays[0].shape
@@ -139,7 +140,7 @@ def _reshaped(ours: str, theirs: str, axes: tuple[int, ...]) -> Group:
 
 
 def _layers(rows: Mapping[str, str]) -> list[Tensor | Group]:
-    """Return the places of whole layers, whose variables have the same names here and there."""
+    """Return the places of whole layers, whose variables have the same names in keras-hub."""
     names = ("embeddings", "kernel", "bias", "gamma", "beta", "scale")
     return [Tensor(f"{a}/{name}", f"{b}/{name}") for a, b in rows.items() for name in names]
 

@@ -131,7 +131,7 @@ def _resizing(values: Mapping[str, Any], image_size: int) -> dict[str, Any]:
         if crop != {"height": image_size, "width": image_size}:
             raise _refused("crop_size", values["crop_size"], f"{image_size}, the image_size")
         if min(size.values()) < image_size:
-            raise _refused("size", values["size"], f"{image_size} or more, of which is cropped")
+            raise _refused("size", values["size"], f"{image_size} or more, to crop from it")
     elif size != {"height": image_size, "width": image_size}:
         raise _refused("size", values["size"], f"{image_size} x {image_size}, the image_size")
     return {"filter": _FILTERS[number], **size}
