@@ -240,7 +240,7 @@ def test_each_refusal_has_its_own_words(source, message, hub):
         from_pretrained(source)
 
 
-@pytest.mark.parametrize(("status", "message"), [(503, "the hub has a fault"), (429, "too often")])
+@pytest.mark.parametrize(("status", "message"), [(503, "the hub has a fault"), (429, "too many")])
 def test_faults_of_the_hub_are_called_so(status, message):
     import httpx2
     from huggingface_hub.errors import HfHubHTTPError

@@ -206,6 +206,6 @@ def _functions_called(node) -> Iterator[str]:
 def _refusal(folder: Path, what: str) -> InputError:
     return InputError(
         f"{folder} holds {what}, which no SavedModel of this program does.\n"
-        "  A SavedModel is a program: it is not loaded. Make a new one of the bundle's weights:\n"
+        "  A SavedModel is a program: it is not loaded. Make a new one from the bundle's weights:\n"
         f"  tfx-transformer export {folder.parent} --to saved_model"
     )

@@ -83,7 +83,7 @@ def calibration_images(model, files: Sequence) -> np.ndarray:
     if not size or not len(files):
         raise InputError(
             "full_int8 needs an image classifier and images of its training set.\n"
-            "  Use int8 for others."
+            "  Use int8 for other models."
         )
     method = model.config.image_resize
     return np.stack([resize(read_image(file), size, method) for file in files])

@@ -60,7 +60,7 @@ def fit(
     if not isinstance(batches, Batches):
         raise InputError(
             "the batches do not know their data, so an interrupted training could not go on.\n"
-            "  Pass batches made by tfx.data: take and prefetch are allowed, map and others not."
+            "  Pass batches made by tfx.data; take and prefetch are allowed, map is not."
         )
     resume = Resume(checkpoints, callbacks, batches, steps, kept or {}, save_minutes)
     if resume.begin(model):

@@ -172,7 +172,7 @@ class Past:
                 sides.append("training" if own else "new")
         if self.goes_on and "held out" not in sides:
             self.notes.append(
-                f"none of the rows that {self.path} holds out is there: name its table too"
+                f"the data have none of the rows that {self.path} holds out: name its table too"
             )
         return sides
 

@@ -256,11 +256,11 @@ class Repository:
         if status in (401, 403):
             return InputError(
                 f"{self.source}: the hub does not let you read it ({status}).\n"
-                "  Run `hf auth login` with a token that may, or take an old one out of HF_TOKEN."
+                "  Run `hf auth login` with a token that may, or remove an old one from HF_TOKEN."
             )
         if status == 429:
             return InputError(
-                f"{self.source}: the hub has been asked too often (429).\n"
+                f"{self.source}: too many requests to the hub (429).\n"
                 "  Wait some minutes, then repeat the command; `hf auth login` allows more."
             )
         if status >= 500:
@@ -285,14 +285,14 @@ class Repository:
             )
         if any(isinstance(reason, errors.OfflineModeIsEnabled) for reason in reasons):
             return _Unreachable(
-                f"{self.source} is not in the cache of Hugging Face, and HF_HUB_OFFLINE forbids to "
-                f"fetch it.\n  Unset it. {local}"
+                f"{self.source} is not in the cache of Hugging Face, and HF_HUB_OFFLINE forbids "
+                f"fetching it.\n  Unset it. {local}"
             )
         if _is_cut(error):
             return InputError(
                 f"{self.source}: the connection broke while files were fetched: "
                 f"{_first_line(error)}\n"
-                "  Repeat the command: what has come is kept, and the rest is fetched."
+                "  Repeat the command: the fetched part is kept, and only the rest is fetched."
             )
         return _Unreachable(
             f"{self.source} is not in the cache of Hugging Face and the network cannot be reached: "

@@ -175,7 +175,7 @@ def _without_place(model, family: Family, checkpoint: Checkpoint, places, tensor
         if table is not None and COPIES.search(name) and not same_numbers(table, tensors[name]):
             problems.append(f"{name} is not the copy of the embedding table that it should be")
     return problems + [
-        f"{name} holds other numbers than those that are computed here"
+        f"{name} has other numbers than the model computes"
         for name, numbers in family.computed.items()
         if name in tensors and not _is_computed(tensors[name], numbers)
     ]

@@ -18,7 +18,7 @@ _FORMS = (
     (
         "*.gguf",
         "weights for llama.cpp (GGUF), most of them quantized",
-        "Take the checkpoint that it was made of, which its model card names.",
+        "Take the checkpoint that it was made from; its model card names it.",
     ),
     (
         "*.onnx",
