@@ -157,7 +157,7 @@ def test_rows_of_a_validation_table_that_the_base_knows_are_left_out(own):
 def test_nothing_to_hold_out_is_an_error_that_says_what_to_name(own):
     write("out.csv", [(f"mail {n}", "ab"[n % 2], "0.9") for n in range(8)],
           "text,predicted,probability")  # fmt: skip
-    with pytest.raises(InputError, match=r"holds none of the rows .* holds out(.|\n)*first.csv"):
+    with pytest.raises(InputError, match=r"has none of the rows .* holds out(.|\n)*first.csv"):
         divide(own, "out.csv")
 
 

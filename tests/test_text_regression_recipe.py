@@ -126,7 +126,7 @@ def test_the_report_shows_points_and_words(finished):
 
 def test_the_card_says_what_is_predicted(finished):
     card = (finished[0] / "saved_models/mine/README.md").read_text("utf-8")
-    assert "It predicts `price`, whose training rows have mean 1,0" in card
+    assert "It predicts `price`. In the training rows its mean is 1,0" in card
     assert "- type: mae" in card and "- type: r_squared" in card
     assert "model.predict([(" in card and "predicts a number for a text" in card
 
