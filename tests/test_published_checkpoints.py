@@ -342,7 +342,8 @@ def test_eight_bit_numbers_are_named(folder):
 def test_a_translator_that_is_not_given_its_language_is_a_base_only(folder, command):
     path = folder("m2m_100")
     status, _, error = command("export", path, "--name", "mine", "--to", "transformers")
-    assert status == 2 and "a m2m_100 writes in the language" in error and "--base" in error
+    assert status == 2 and "--base" in error
+    assert "a m2m_100 needs a token that names the language" in error
     assert from_pretrained(path)[0].task == "seq2seq"
 
 
@@ -362,7 +363,7 @@ def test_position_tables_of_marian_are_the_computed_ones_or_refused(folder):
     name = "model.encoder.embed_positions.weight"
     assert from_pretrained(folder("marian", lambda own: own | {name: table}))[0].task == "seq2seq"
     trained = table + np.float16(0.1)
-    with pytest.raises(InputError, match="encoder.embed_positions.weight holds other numbers"):
+    with pytest.raises(InputError, match="encoder.embed_positions.weight has other numbers"):
         from_pretrained(folder("marian", lambda own: own | {name: trained}))
 
 
@@ -383,7 +384,7 @@ def test_a_base_without_a_tokenizer_is_refused_by_every_recipe_of_texts(
     base = write_checkpoint(tmp_path / "base", described | {"files": {}})
     status, _, errors = command("run", recipe, "--base", base)
     assert status == 2
-    assert f"the base {base} has no tokenizer, so it reads no text.\n  Put the files" in errors
+    assert f"the base {base} has no tokenizer, so it reads no text.\n  Put " in errors
     if recipe == "text_classification":
         images = write_checkpoint(tmp_path / "images", fixture_of("vit")[0])
         status, _, errors = command("run", recipe, "--base", images)

@@ -123,7 +123,7 @@ def test_one_that_fails_leaves_the_others(path, exports, broken, left, error):
     with pytest.raises(type(error), match="cannot be done") as caught:
         export.everything(path, [])
     if isinstance(error, InputError):
-        assert f"{path} holds the trained model, but not all exports:\n  " in str(caught.value)
+        assert f"{path} has the trained model, but not all exports:\n  " in str(caught.value)
     assert present(path) == left and sorted(bundle.read_config(path)["verified"]) == left
     bundle.verify(path)
     failing.clear()
