@@ -11,6 +11,10 @@ from pathlib import Path
 # Before anything imports TensorFlow or Matplotlib; processes that tests start inherit them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Two workers share two cores: threads of one would wait for those of the other, and spin.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import hypothesis
 import numpy as np

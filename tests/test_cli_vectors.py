@@ -176,13 +176,13 @@ def test_cosines_of_several_texts_and_their_picture(answer, command, bundles, tm
     assert found["cosine"][0] == pytest.approx([1, *pairs], abs=1e-5)
     matrix, names, title = drawn.pop()
     np.testing.assert_allclose(matrix, found["cosine"], atol=1e-6)
-    assert (names, title) == (TEXTS[:3], "Cosines by writer")
+    assert (list(names), title) == (TEXTS[:3], "Cosines by writer")
     assert imread(tmp_path / "a.png").min() < 0.5
     write_csv(tmp_path / "my.csv", ["text"], [[text] for text in TEXTS])
     search = ("--csv", "my.csv", "--count", 2, "--picture", "b.png")
     results = answer("similar", bundles / "writer", *TEXTS[1:3], *search)["results"]
     matrix, names, _ = drawn.pop()
-    assert names[:2] == TEXTS[1:3] and len(set(names[2:])) == len(names) - 2
+    assert list(names[:2]) == TEXTS[1:3] and len(set(names[2:])) == len(names) - 2
     assert set(names[2:]) == {near["text"] for r in results for near in r["nearest"]}
     for row, result in zip(matrix, results, strict=False):
         for near in result["nearest"]:

@@ -149,7 +149,7 @@ def test_all_engines_prepare_alike(name, tmp_path, command):
     assert command("export", path, "--name", "mine", "--to", formats)[0] == 0
     found = runtime.load("saved_models/mine").probabilities([file])
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    found = _run_saved_model(Path("saved_models/mine"), [file])
+    found = _run_saved_model("probabilities", Path("saved_models/mine"), [file])
     np.testing.assert_allclose(found, expected, atol=2e-3)
     again = from_pretrained("saved_models/mine/transformers")[0]
     np.testing.assert_allclose(

@@ -139,6 +139,8 @@ MODELS = {
         encoder(tfx.Classifier, **THREE, **FEATURES),
         TOKENS,
     ),
+    "regressor": (encoder(tfx.Regressor, **ONE), TOKENS, {"optimizer": adamw(1e-2)}),
+    "tagger, not compiled": (encoder(tfx.Tagger, **THREE), TOKENS),
     "classifier of images, not compiled": (
         encoder(tfx.Classifier, **THREE, **CONVOLUTIONS),
         {"images": IMAGES[:, :11, :11]},
@@ -301,7 +303,9 @@ def test_every_class_is_tried(loaded):
     assert expected.keys() == {*LAYERS, *MODELS}
     tried = {registration_of(type(thing)) for thing in OBJECTS.values()}
     tried |= {layer_class.__name__ for layer_class, _, _ in LAYERS.values()}
-    tried |= {"CausalLM", "Seq2SeqLM", "MaskedLM", "Classifier", "Embedder"}  # by all of MODELS
+    # By all of MODELS, the last one as a part of the classifier of all features.
+    tried |= {"CausalLM", "Seq2SeqLM", "MaskedLM", "Classifier", "Regressor", "Tagger", "Embedder"}
+    tried |= {"NGramLogits"}
     assert tried >= registration.CLASSES.keys()
 
 

@@ -269,6 +269,7 @@ WRITTEN_AS = {
     "camembert_classifier": "RobertaForSequenceClassification",
     "xlm_roberta": "RobertaForMaskedLM",
     "distilbert": "RobertaForMaskedLM",
+    "distilbert_tags": "RobertaForTokenClassification",
     "phi3": "MistralForCausalLM",
     "opt": "GPT2LMHeadModel",
     "mt5": "T5ForConditionalGeneration",
