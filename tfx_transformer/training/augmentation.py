@@ -93,7 +93,7 @@ def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers:
             return augment(*batch)
 
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         change = jax.jit(change)
 

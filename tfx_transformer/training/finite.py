@@ -247,7 +247,7 @@ def _adamw(optimizer: Any) -> Any:
 
 def _on_a_gpu() -> bool:
     if keras.backend.backend() == "jax":
-        import jax
+        import jax  # pyright: ignore[reportMissingImports]
 
         return jax.default_backend() != "cpu"
     import tensorflow as tf
