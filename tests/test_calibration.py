@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
@@ -177,6 +177,7 @@ def test_few_examples_have_no_thresholds():
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(30, 200))
+@example(187, 148)  # two confidences that differ in the fifth decimal, one right
 def test_what_is_above_a_threshold_is_reliable(seed, count):
     logits, truth = drawn(count, 3, 1.5, seed)
     probabilities = softmax(logits, axis=1)

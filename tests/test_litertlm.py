@@ -338,7 +338,7 @@ def test_an_answer_may_be_ended(by_litertlm):
 def test_what_litertlm_does_not_do(by_litertlm):
     unknown = ({"beams": 2}, {"temperature": 0.7}, {"repetition_penalty": 1.2}, {"top_k": 5})
     for options in unknown:
-        with pytest.raises(InputError, match=f"{[*options][0]} is .*LiteRT-LM does not do"):
+        with pytest.raises(InputError, match=f"{[*options][0]} is .*LiteRT-LM does not support"):
             by_litertlm.generate("Say hello.", **options)
     with pytest.raises(InputError, match="litert-lm run"):
         Chat(by_litertlm)

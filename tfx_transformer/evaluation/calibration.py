@@ -181,6 +181,7 @@ def fit_thresholds(
 
 def _reliable_from(confidence: np.ndarray, hits: np.ndarray) -> float:
     """Return the lowest confidence from which on enough examples are right, or 1.0."""
+    confidence = _below(confidence)  # a threshold takes in all that is equal to it after rounding
     order = np.argsort(-confidence, kind="stable")
     ordered = confidence[order]
     counts = np.arange(1, len(order) + 1)
@@ -188,23 +189,23 @@ def _reliable_from(confidence: np.ndarray, hits: np.ndarray) -> float:
     is_last = np.append(ordered[1:] < ordered[:-1], True)
     good = is_last & (counts >= _FEWEST_ABOVE)
     good &= np.cumsum(hits[order]) >= RELIABLE * counts - 1e-9
-    return _below(ordered[np.flatnonzero(good)[-1]]) if good.any() else 1.0
+    return float(ordered[np.flatnonzero(good)[-1]]) if good.any() else 1.0
 
 
 def _best_f1(probabilities: np.ndarray, has: np.ndarray) -> float:
     """Return the lowest threshold with the highest F1 of a label."""
     if has.sum() < _FEWEST_ABOVE:
         return 0.5
-    candidates = np.unique(probabilities)
+    candidates = np.unique(_below(probabilities))
     order = np.sort(probabilities)
     given = len(order) - np.searchsorted(order, candidates)
     hits = has.sum() - np.searchsorted(np.sort(probabilities[has]), candidates)
-    return _below(candidates[np.argmax(2 * hits / (given + has.sum()))])
+    return float(candidates[np.argmax(2 * hits / (given + has.sum()))])
 
 
-def _below(value: float) -> float:
-    """Return a threshold, a value rounded down to four decimals, so that the value reaches it."""
-    return float(np.floor(value * 1e4) / 1e4)
+def _below(values: np.ndarray) -> np.ndarray:
+    """Return thresholds: values rounded down to four decimals, so that each reaches its own."""
+    return np.floor(values * 1e4) / 1e4
 
 
 def _decisions(
