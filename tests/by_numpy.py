@@ -1,4 +1,4 @@
-"""What layers compute, by NumPy."""
+"""The computations of layers, by NumPy."""
 
 import numpy as np
 

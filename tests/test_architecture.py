@@ -376,7 +376,7 @@ def test_nothing_imports_recipes():
 
 
 def test_no_module_of_tests_imports_another():
-    """What two of them need is in a module of its own, or a fixture in conftest.py."""
+    """Code that two of them need is in a module of its own, or a fixture in conftest.py."""
     importing = [
         f"{path}, line {found.line}: {found.target}"
         for path in sources()

@@ -196,7 +196,7 @@ def test_a_space_that_the_tokenizer_puts_first_is_not_of_the_answer(tokenizer):
 
 
 def test_log_probabilities_are_those_of_the_logits(tokenizer):
-    """Of the model, before a form or an option changes them."""
+    """They are the model's, before a form or an option changes them."""
     size = tokenizer.vocabulary_size
     random = np.random.default_rng(3)
     steps = random.normal(0, 2, (3, 1, size)).astype("float32")

@@ -90,7 +90,7 @@ def writers(encoder_words, tmp_path_factory):
 
 
 def words(count):
-    """Texts, of which some are odd."""
+    """Return texts, some of them odd."""
     random = np.random.default_rng(8)
     known = ["the", "cat", "sees", "a", "dog", "猫", "が", "見る", "😀", " ", "\t"]
     return [" ".join(random.choice(known, n)) or "?" for n in random.integers(1, 13, count)]

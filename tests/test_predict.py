@@ -30,7 +30,6 @@ class Reader:
 
     def __init__(self, dies_after=None):
         self.labels, self.batches, self.dies_after = Labels(NAMES), [], dies_after
-        self.table_options = {}
 
     def _count(self, inputs):
         self.batches.append(len(inputs))

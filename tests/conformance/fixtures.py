@@ -1,4 +1,4 @@
-"""What make_models.py wrote: the answers of the reference, and what it read."""
+"""The files of make_models.py: the inputs and the answers of the reference."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MODELS = Path(__file__).parent / "models"
 
 @functools.cache
 def fixture_of(name: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What make_models.py wrote: the description, and the reference's answers."""
+    """Return the description of a case and the reference's answers, by make_models.py."""
     described = json.loads((MODELS / f"{name}.json").read_text(encoding="utf-8"))
     with np.load(MODELS / f"{name}.npz") as arrays:
         return described, dict(arrays)
@@ -26,7 +26,7 @@ def padded(rows: list[list[int]], padding: int) -> np.ndarray:
 
 
 def inputs_of(model, name: str) -> dict[str, np.ndarray]:
-    """What the reference read, as our model reads it."""
+    """Return the inputs of the reference, by the names of our model."""
     described, arrays = fixture_of(name)
     if described["task"] == "image":
         return {"images": arrays["images"].astype("float32")}

@@ -1,4 +1,4 @@
-"""What `limited.py` measures, in a process of its own."""
+"""The measurements of `limited.py`, in a process of its own."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 
 
 def outcomes_of(module: str) -> dict[str, dict[str, Any]]:
-    """What `limited.py` measures of a module of cases, by their names."""
+    """Return the measurements of `limited.py` of a module of cases, by their names."""
     command = [sys.executable, HERE / "limited.py", module, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     found = map(json.loads, done.stdout.splitlines())

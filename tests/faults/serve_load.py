@@ -53,7 +53,7 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Load:
-    """What clients saw: seconds of each answer, statuses, faults."""
+    """The record of the clients: seconds of each answer, statuses, faults."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []

@@ -98,12 +98,10 @@ def predict(
             "too.\n  Rename it."
         )
     model = runtime.load(bundle, variant)
-    if form:
-        if not isinstance(model, runtime.TextGenerator):
-            raise InputError(
-                f"--{min(form)} is for models that write; {bundle} is another one.\n  Drop it."
-            )
-        model.table_options = form
+    if form and not isinstance(model, runtime.TextGenerator):
+        raise InputError(
+            f"--{min(form)} is for models that write; {bundle} is another one.\n  Drop it."
+        )
     done = output.open(table, prediction)
     if done:
         print(f"Goes on after {quantity(done, 'row')}.")
@@ -113,7 +111,7 @@ def predict(
     with output:
         while batch := list(itertools.islice(rows, batch_size)):
             good = [row.input for row in batch if row.is_good]
-            found = iter(prediction.answer(model, good, limit) if good else ())
+            found = iter(prediction.answer(model, good, limit, **form) if good else ())
             output.write((row, next(found) if row.is_good else empty) for row in batch)
             progress.show(len(batch), batch[-1].end)
     return _report(save, table, progress.count)

@@ -84,4 +84,8 @@ def answer() -> None:
         result = getattr(importlib.import_module(module), name)(*arguments, **options)
     except Exception as raised:
         error = raised
-    answered.write_bytes(pickle.dumps((result, error)))
+    try:
+        outcome = pickle.dumps((result, error))
+    except Exception:  # errors of libraries may hold what cannot be pickled
+        outcome = pickle.dumps((None, RuntimeError(str(error))))
+    answered.write_bytes(outcome)

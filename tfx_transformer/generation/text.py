@@ -28,6 +28,10 @@ _NEVER = np.float32(-1e9)
 _TRIED = 8
 
 
+class PromptTooLong(InputError):
+    """A prompt of more tokens than the model reads."""
+
+
 class TokenProbability(NamedTuple):
     """A token that was written, and how probable it was to the model.
 
@@ -76,9 +80,6 @@ class TextGenerator(TablePredictor):
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration, less the room that an answer needs in it.
         batch_size: most texts of a batch; texts of similar length share one.
-
-    Attributes:
-        table_options: fields of `GenerationOptions` for the rows of a table.
     """
 
     def __init__(
@@ -95,7 +96,6 @@ class TextGenerator(TablePredictor):
         self.tokenizer = preprocessor.tokenizer
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
-        self.table_options: dict[str, Any] = {}
 
     encoder = old_attribute("TextGenerator.encoder", "preprocessor")
 
@@ -261,7 +261,7 @@ class TextGenerator(TablePredictor):
                 return self.encode(shorter, truncate, most)
         if not truncate or keep < 1:
             more = "" if text == whole else "more than "
-            raise InputError(
+            raise PromptTooLong(
                 f"the text {content[:40]!r}… makes a prompt of {more}"
                 f"{quantity(len(ids), 'token')}; the model reads {most}.\n"
                 "  Split it, or shorten it."

@@ -35,18 +35,19 @@ class Prediction(NamedTuple):
 
     column: the column that is read by default; names: of the new columns; kinds: their types;
     answer: (model, inputs, probability below which a label stays open, or "auto") -> values for
-    each input; cell: (value, or None) -> the cell of a text table.
+    each input; of models that write also with fields of `GenerationOptions` by name; cell: (value,
+    or None) -> the cell of a text table.
     """
 
     column: str
     names: tuple[str, ...]
     kinds: tuple[Any, ...]
-    answer: Callable[[Any, list[Any], Any], list[list[Any]]]
+    answer: Callable[..., list[list[Any]]]
     cell: Callable[[Any], str] = as_cell
 
 
-def _answers(model: Any, texts: list[str], unsure: float) -> list[list[Any]]:
-    return [[answer] for answer in model.generate(texts, truncate=True, **model.table_options)]
+def _answers(model: Any, texts: list[str], unsure: float, **options: Any) -> list[list[Any]]:
+    return [[answer] for answer in model.generate(texts, truncate=True, **options)]
 
 
 def _labels(model: Any, inputs: list[Any], unsure: float | str) -> list[list[Any]]:

@@ -15,7 +15,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation.constraint import Constraint
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import ChatPreprocessor
-from tfx_transformer.generation.text import TokenProbability
+from tfx_transformer.generation.text import PromptTooLong, TokenProbability
 from tfx_transformer.serve import sampling
 from tfx_transformer.serve.endpoints import MODEL, Endpoint
 from tfx_transformer.serve.errors import JSON, Refusal, encode
@@ -332,7 +332,8 @@ async def read_prompts(
     try:
         return await encode_prompts(call.served.worker, prompts, options)
     except InputError as error:
-        code = "context_length_exceeded" if "tokens; the model" in str(error) else "invalid_value"
+        is_long = isinstance(error, PromptTooLong)
+        code = "context_length_exceeded" if is_long else "invalid_value"
         raise Refusal(400, str(error), code) from error
 
 
