@@ -153,6 +153,8 @@ def classifier(
     @bundle.consistent_read
     def open_keras_model(opened: str):
         model, tokenizer = load(opened)
+        if not model.has_classes:
+            return predictor(model, tokenizer)
         names = read_labels(bundle.read_config(opened), model.config.num_classes, opened)
         return predictor(model, tokenizer, names)
 

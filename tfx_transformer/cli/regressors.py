@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer import files
+from tfx_transformer.cli.classifiers import classifier
 from tfx_transformer.cli.engines import Variant
-from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity, significant
 
 if TYPE_CHECKING:
@@ -60,17 +60,6 @@ def open_regressor(path: Path, engine: str, variant: Variant | None) -> Any:
     """Return the model of the bundle at a path, on an engine.
 
     Raises:
-        InputError: the engine does not run it.
+        InputError: the bundle is not a regressor, or the engine does not run it.
     """
-    if variant and engine != "litert":
-        raise InputError("--variant chooses a TFLite file; --engine keras has none.\n  Drop it.")
-    if engine == "litert":
-        from tfx_transformer import runtime
-
-        return runtime.load(path, variant)
-    if engine != "keras":
-        raise InputError(f"--engine {engine} does not run a regressor.\n  Use litert or keras.")
-    from tfx_transformer.models.predicting import predictor
-    from tfx_transformer.models.saving import load
-
-    return predictor(*load(path, task="regression"))
+    return classifier(path, engine, variant, "predict", "regressor")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfx_transformer.text.spans import OUTSIDE, Span, tags_of
+from tfx_transformer.text.spans import OUTSIDE, Span, best_path, tags_of
 from tfx_transformer.text.words import words
 
 # Most words that the linear model learns from.
@@ -140,22 +140,13 @@ def _shape(word: str) -> str:
 
 
 def _best_tags(scores: np.ndarray, classes: Sequence[str]) -> list[str]:
-    """Return the most probable tags in which every I- continues a span (Viterbi 1967)."""
+    """Return the most probable tags in which every I- continues a span."""
     allowed = np.array(
         [[not b.startswith("I-") or a[2:] == b[2:] for b in classes] for a in classes]
     )
-    steps = np.where(allowed, 0.0, -np.inf)
-    best = scores[0] + np.array([-np.inf if c.startswith("I-") else 0.0 for c in classes])
-    back = []
-    for row in scores[1:]:
-        sums = best[:, None] + steps
-        choice = sums.argmax(axis=0)
-        back.append(choice)
-        best = sums[choice, np.arange(len(row))] + row
-    path = [int(best.argmax())]
-    for choice in reversed(back):
-        path.append(int(choice[path[-1]]))
-    return [classes[tag] for tag in path[::-1]]
+    steps = [np.where(allowed, 0.0, -np.inf)] * (len(scores) - 1)
+    first = np.array([-np.inf if name.startswith("I-") else 0.0 for name in classes])
+    return [classes[tag] for tag in best_path(scores, first, steps)]
 
 
 def _spans_of(places: Sequence[tuple[int, int]], tags: Sequence[str]) -> list[Span]:

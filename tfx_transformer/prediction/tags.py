@@ -10,7 +10,7 @@ import numpy as np
 from tfx_transformer.prediction.classification import read_labels
 from tfx_transformer.reprs import quantity, short_list
 from tfx_transformer.text.offsets import Offsets
-from tfx_transformer.text.spans import OUTSIDE
+from tfx_transformer.text.spans import OUTSIDE, best_path
 from tfx_transformer.text.words import is_inside_word
 
 _BEGIN, _INSIDE = "B-", "I-"
@@ -104,7 +104,8 @@ class Tags:
         scores = np.asarray(logits, np.float64)[places]
         scores -= scores.max(axis=1, keepdims=True)
         joined = [_is_one_word(text, a, b) for a, b in zip(kept, kept[1:], strict=False)]
-        tags = self._best(scores, [self._within if one else self._between for one in joined])
+        steps = [self._within if one else self._between for one in joined]
+        tags = best_path(scores, self._first, steps)
         found = self._runs(tags)
         if not found:
             return []
@@ -120,20 +121,6 @@ class Tags:
             label = self._label_of[tags[first]]
             entities.append(Entity(start, end, label, text[start:end], probability))
         return entities
-
-    def _best(self, scores: np.ndarray, steps: Sequence[np.ndarray]) -> list[int]:
-        """Return the tag of each token on the most probable path."""
-        best = scores[0] + self._first
-        back = []
-        for row, step in zip(scores[1:], steps, strict=True):
-            sums = best[:, None] + step
-            choice = sums.argmax(axis=0)
-            back.append(choice)
-            best = sums[choice, np.arange(len(row))] + row
-        path = [int(best.argmax())]
-        for choice in reversed(back):
-            path.append(int(choice[path[-1]]))
-        return path[::-1]
 
     def _runs(self, tags: Sequence[int]) -> list[tuple[int, int]]:
         """Return the first and the last token of each span of a path."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from tfx_transformer.text.offsets import Offsets
 from tfx_transformer.text.words import is_inside_word
 
@@ -25,6 +27,28 @@ class Span(NamedTuple):
     start: int
     end: int
     label: str
+
+
+def best_path(scores: np.ndarray, first: np.ndarray, steps: Sequence[np.ndarray]) -> list[int]:
+    """Return the tag of each token on the most probable path (Viterbi 1967).
+
+    Args:
+        scores: logarithms of probabilities, float (tokens, tags).
+        first: added to the scores of the first token, float (tags,).
+        steps: added from the tag of a token to that of the next, float (tags, tags) for each token
+            but the last.
+    """
+    best = scores[0] + first
+    back = []
+    for row, step in zip(scores[1:], steps, strict=True):
+        sums = best[:, None] + step
+        choice = sums.argmax(axis=0)
+        back.append(choice)
+        best = sums[choice, np.arange(len(row))] + row
+    path = [int(best.argmax())]
+    for choice in reversed(back):
+        path.append(int(choice[path[-1]]))
+    return path[::-1]
 
 
 def tag_names(labels: Sequence[str]) -> list[str]:
