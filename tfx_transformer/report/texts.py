@@ -173,8 +173,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "perfect calibration": ("perfect", "理想"),
     "confidence": ("confidence", "確信度"),
     "thresholds caption": (
-        "Thresholds of `predict --unsure auto`: below them a label is left open",
-        "`predict --unsure auto`のしきい値（これより低い確率のラベルは空欄）",
+        "Thresholds of predict --unsure auto: below them a label is left open",
+        "predict --unsure autoのしきい値（これより低い確率のラベルは空欄）",
     ),
     "threshold": ("threshold", "しきい値"),
     "always open": ("always open", "常に空欄"),
