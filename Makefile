@@ -2,6 +2,7 @@
 # make test      checks code style and types, runs all tests but the slow ones, counts what they ran
 # make test-all  lists the slow tests by file and runs all: every family by Keras and as TFLite files,
 #                GPUs, published weights
+# make wheels    builds the two wheels and the source distribution in dist/
 # make soak      kills small trainings at random moments and mutates files, for an hour or more
 #
 # All need Python 3.11, 3.12 or 3.13 and make the environment in .venv first. Another interpreter:
@@ -17,7 +18,7 @@ WITHOUT_TENSORFLOW := import runpy, sys; \
 	sys.argv = sys.argv[1:]; \
 	runpy.run_path(sys.argv[0], run_name="__main__")
 
-.PHONY: demo soak test test-all
+.PHONY: demo soak test test-all wheels
 
 # The many processes of the tests compile each module once, whatever the shell says.
 test test-all: export PYTHONDONTWRITEBYTECODE :=
@@ -44,6 +45,11 @@ test-all: $(ENVIRONMENT)
 	@$(BIN)/pytest --collect-only -qq -m slow
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,jax]' || echo "JAX is left out."
 	ALL_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+wheels: $(ENVIRONMENT)
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build
+	$(BIN)/python -m build --wheel --outdir dist runtime_wheel
 
 soak: $(ENVIRONMENT)
 	$(BIN)/python tests/faults/kill_runs.py kills --count 200 --runs 40

@@ -25,6 +25,7 @@ FLOORS = {
     "errors": 0,
     "console": 0,
     "files": 0,
+    "installation": 0,  # which of the two wheels is installed
     "json_files": 0,
     "registration": 0,
     "renamed": 0,

@@ -10,7 +10,7 @@ import contextlib
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfx_transformer import registration, renamed
+from tfx_transformer import installation, registration, renamed
 
 __version__ = "0.1.0"
 
@@ -143,6 +143,9 @@ def _resolve(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(_unknown(name), name=name)
     path = _MODULE_OF.get(name, name)
+    if installation.leaves_out(f"{__name__}.{path}"):
+        message = installation.needs_all(f"{__name__}.{name}")
+        raise ModuleNotFoundError(message, name=f"{__name__}.{path}")
     with _starting(path):
         value = importlib.import_module(f"{__name__}.{path}")
     if name in _MODULE_OF:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tfx_transformer import installation
 from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_names
@@ -145,6 +146,8 @@ def _report(error: BaseException) -> tuple[str, int]:
         return "\nInterrupted.", 130
     if isinstance(error, InputError):
         return str(error), 2
+    if isinstance(error, ModuleNotFoundError) and installation.leaves_out(error.name or ""):
+        return installation.needs_all(error.name or ""), 2
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(_OURS):
         package = (error.name or "").partition(".")[0]
         name = _PACKAGES.get(package, package)

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tfx_transformer import __version__, flags, wording
+from tfx_transformer import __version__, flags, installation, wording
 from tfx_transformer.cli import (
     classifiers,
     data,
@@ -25,6 +25,7 @@ from tfx_transformer.cli import (
     vectors,
 )
 from tfx_transformer.cli.recipes import recipe_main
+from tfx_transformer.errors import InputError
 from tfx_transformer.flag_parser import FlagParser, Kinds, add_verb, bind
 
 DESCRIPTION = "From a table to a Transformer that runs anywhere."
@@ -51,6 +52,8 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "info": models.info,
     "report": report.write_report,
 }
+# Verbs that need what tfx-transformer-runtime leaves out; so do flags of others.
+_NOT_IN_RUNTIME = ("run", "recipes", "copy", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -63,6 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> None:
     """Run a recipe or a verb."""
+    installation.check_versions()
+    if arguments[:1] and arguments[0] in VERBS.keys() - _verbs().keys():
+        raise InputError(installation.needs_all(f"The verb {arguments[0]}"))
     if arguments[:1] == ["run"] and len(arguments) > 1 and not arguments[1].startswith("-"):
         flags.run(recipe_main(arguments[1]), arguments[2:])
     parsed = parser().parse_args(arguments or ["--help"])
@@ -70,12 +76,18 @@ def _run(arguments: list[str]) -> None:
     flags.run_action(lambda: bind(parsed)(), parsed)
 
 
+def _verbs() -> Mapping[str, Callable[..., Any] | Kinds]:
+    """Return the verbs of the installed wheel."""
+    left_out = () if installation.is_complete() else _NOT_IN_RUNTIME
+    return {name: action for name, action in VERBS.items() if name not in left_out}
+
+
 def parser() -> FlagParser:
     """Return the parser of all verbs; `flag_parser.bind` makes a call of what it parses."""
     top = FlagParser(prog="tfx-transformer", description=DESCRIPTION)
     top.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     verbs = top.add_subparsers(title="verbs", metavar="VERB", required=True)
-    for name, action in VERBS.items():
+    for name, action in _verbs().items():
         for level, made in enumerate(add_verb(verbs, name, action)):
             flags.add_common_flags(made, again=level > 0)
             flags.add_language_flag(made, again=level > 0)

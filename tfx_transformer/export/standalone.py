@@ -15,6 +15,7 @@ PARTS = (
     "arguments.py",
     "flags.py",
     "files.py",
+    "installation.py",
     "json_files.py",
     "reprs.py",
     "registration.py",
