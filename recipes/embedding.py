@@ -74,7 +74,8 @@ def main(
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
-        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
+            hf://owner/name. Default: a new model.
         size: Size of a new model.
         layers: Number of layers of a new model; 0: as its size says.
         heads: Number of attention heads of a new model; 0: as its size says.

@@ -77,7 +77,8 @@ def main(
         table: Table of a SQLite database; empty: the only one.
 
     Model arguments:
-        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
+            hf://owner/name. Default: a new model.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
         vocabulary_size: Tokens in the vocabulary of a new model.

@@ -69,7 +69,8 @@ def main(
 
     Model arguments:
         objective: causal predicts the next token (GPT); masked predicts hidden tokens (BERT).
-        base: Model to begin with: a bundle, a folder or hf://owner/name. Default: a new model.
+        base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
+            hf://owner/name. Default: a new model.
         tokenizer: Bundle whose tokenizer a new model takes. Default: one is trained.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.

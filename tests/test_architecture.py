@@ -21,6 +21,7 @@ PACKAGE = "tfx_transformer"
 # A module may import from its own floor and from those below. A folder stands for all in it.
 FLOORS = {
     "annotations": 0,
+    "bases": 0,  # the table of checkpoints to begin with, which conclusions name too
     "reprs": 0,
     "errors": 0,
     "console": 0,

@@ -9,6 +9,7 @@ from typing import Any
 
 from tfx_transformer import __version__, flags, installation, wording
 from tfx_transformer.cli import (
+    bases,
     classifiers,
     data,
     models,
@@ -34,6 +35,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "run": recipes.run_without_name,
     "recipes": recipes.list_recipes,
     "copy": recipes.copy_recipe,
+    "bases": bases.list_bases,
     "check": data.check,
     "tokens": tokens.tokens,
     "embed": similar.embed,

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from tfx_transformer import bases
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import (
     Engine,
@@ -154,7 +155,8 @@ def export(
     """Add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle.
 
     Args:
-        bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, hf://owner/name.
+        bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, a name of
+            tfx-transformer bases, or hf://owner/name.
         name: Name of the bundle that a checkpoint becomes. [the checkpoint's]
         overwrite: Replace a bundle of that name.
         to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, transformers.
@@ -251,7 +253,8 @@ def info(bundle: str, /) -> dict[str, Any]:
     """Describe a bundle or a checkpoint: task, size, files, scores, and how to use it.
 
     Args:
-        bundle: Folder of a bundle; or a checkpoint: a folder, hf://owner/name.
+        bundle: Folder of a bundle; or a checkpoint: a folder, a name of tfx-transformer bases, or
+            hf://owner/name.
     """
     from tfx_transformer.model_card import body
 
@@ -291,6 +294,8 @@ def _is_source(name: str) -> bool:
     from tfx_transformer import bundle
 
     if name.startswith(("hf://", "keras://")):
+        return True
+    if not Path(name).exists() and bases.find(name) is not None:
         return True
     if not Path(name).exists() or (Path(name) / bundle.SUMS).is_file():
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -40,12 +41,7 @@ _WIDE = 0.2
 # The same for an error, as a share of the error.
 _WIDE_ERROR = 0.4
 
-# Checkpoints to begin with: for texts with spaces, for texts without, and for images.
-_BASES = {
-    "spaced": "hf://sentence-transformers/all-MiniLM-L6-v2",
-    "unspaced": "hf://FacebookAI/xlm-roberta-base",
-    "images": "hf://google/vit-base-patch16-224",
-}
+_KANA = re.compile("[\u3041-\u30fa]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -321,10 +317,13 @@ def conclude_texts(
 
 
 def base_for(texts: Sequence[str] | None) -> str:
-    """Return the name of a checkpoint to begin with for such texts; None: for images."""
+    """Return the name of a base to begin with for such texts, see `bases`; None: for images."""
     if texts is None:
-        return _BASES["images"]
-    return _BASES["unspaced" if unspaced_share(texts) > 0.5 else "spaced"]
+        return "images"
+    if unspaced_share(texts) <= 0.5:
+        return "minilm"
+    kana = sum(bool(_KANA.search(text)) for text in texts)
+    return "japanese" if kana > len(texts) / 2 else "multilingual"
 
 
 def _conclude_shares(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from tfx_transformer import bases
 
 # Settings with a few choices, whose values reveal nothing about the data; numbers are kept too.
 _CHOICES = ("objective", "size", "style", "pooling", "method", "precision", "class_weights",
@@ -62,9 +65,36 @@ def facts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return "base", the model on the hub that a run started from; {} if it used none."""
     source = str(settings.get("base") or "")
+    named = None if Path(source).exists() else bases.find(source)
+    source = source if named is None else named.source
     if not source.startswith("hf://"):
         return {}
     return {"base": source.removeprefix("hf://").partition("@")[0]}
+
+
+def advise_base(
+    settings: Mapping[str, Any], recipe: str, facts: Mapping[str, Any], classes: int = 1
+) -> list[str]:
+    """Return the line of a run's plan about the base that probably helps; [] if the run has one, or
+    if nothing like it was measured.
+
+    Args:
+        settings: settings of the run.
+        recipe: name of its recipe.
+        facts: from `facts_of_data`.
+        classes: classes of the model.
+    """
+    if settings.get("base"):
+        return []
+    languages, rows = facts.get("languages") or [], facts.get("rows") or 0
+    found = bases.expected_gain(recipe, languages, rows, classes)
+    if found is None:
+        return []
+    base, figure = found
+    return [
+        f"base        --base {base.name} may help: {figure.score:.1f} instead of "
+        f"{figure.alone:.1f} {figure.measure} on {figure.data}"
+    ]
 
 
 def texts_of(read: Any) -> Sequence[str]:

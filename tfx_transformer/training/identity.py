@@ -106,6 +106,14 @@ class Identity:
         return _normal(value) if name in self._paths and isinstance(value, str) else value
 
 
+def name_of(recipe: Callable[..., Any] | None) -> str:
+    """Return the name of a recipe, that of its file; "" if it was typed into a session."""
+    try:
+        return Path(inspect.getfile(recipe)).stem  # pyright: ignore[reportArgumentType]
+    except TypeError:
+        return ""
+
+
 def differences(folder: Path, found: Sequence[str]) -> InputError:
     """Return the error for an interrupted run with other settings, data or model.
 

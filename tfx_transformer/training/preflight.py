@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tfx_transformer import bases
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import begin
 from tfx_transformer.data.splits import check_share
 from tfx_transformer.errors import InputError
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.folder import CHECKPOINTS
-from tfx_transformer.training.identity import Identity, differences
+from tfx_transformer.training.identity import Identity, differences, name_of
 from tfx_transformer.training.limits import check_ends, check_rates, rounds
 
 # Settings that are counts, and the least of each.
@@ -62,7 +63,7 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
     if settings.get("base"):
-        _check_base(str(settings["base"]))
+        _check_base(str(settings["base"]), name_of(recipe))
     else:
         _check_architecture(settings)
     begin("reading the data")
@@ -111,10 +112,12 @@ def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] |
         raise differences(folder, found)
 
 
-def _check_base(source: str) -> None:
-    """Raise if the base is missing or of an unknown family."""
+def _check_base(source: str, recipe: str) -> None:
+    """Raise if the base is missing, of an unknown family, or a named one for other recipes."""
     from tfx_transformer.models.pretrained import check_source
 
+    if not Path(source).exists():
+        bases.check_recipe(source, recipe)
     check_source(source)
 
 

@@ -38,10 +38,16 @@ from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.closing import ending
 from tfx_transformer.training.drawing import RunPictures
 from tfx_transformer.training.estimate import estimate
-from tfx_transformer.training.facts import base_of, facts_of_data, facts_of_settings, texts_of
+from tfx_transformer.training.facts import (
+    advise_base,
+    base_of,
+    facts_of_data,
+    facts_of_settings,
+    texts_of,
+)
 from tfx_transformer.training.fit import check_backend, fit
 from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name, free_path
-from tfx_transformer.training.identity import Identity, differences, model_of
+from tfx_transformer.training.identity import Identity, differences, model_of, name_of
 from tfx_transformer.training.limits import check_ends
 from tfx_transformer.training.loggers import logging_to, remove_logs
 from tfx_transformer.training.past import Past, split_of
@@ -111,6 +117,7 @@ class Run:
         self._folder = RunFolder(self.folder)
         self._folder.hold()
         self.identity = Identity(settings, recipe)
+        self._recipe = name_of(recipe)
         self.checkpoints = Checkpoints(self.folder / CHECKPOINTS)
         self.checkpoints.tidy()
         before = self.checkpoints.peek()
@@ -233,7 +240,8 @@ class Run:
     def show_cost(
         self, model: keras.Model, batch_tokens: int, steps: int, batches: Batches = None
     ) -> None:
-        """Print the parameters and the estimated memory and time of the training; see `estimate`.
+        """Print the plan of the training: the parameters, the estimated memory and time, see
+        `estimate`, and a base that may help, see `advise_base`.
 
         Args:
             model: a built model.
@@ -245,7 +253,9 @@ class Run:
         if batches is not None:
             tokens = batches.tokens() * steps / len(batches)
         cost = estimate(model, batch_tokens, tokens, steps)
-        print("\n".join(cost.lines()))
+        classes = model.config.num_classes or 1
+        advice = advise_base(self.settings, self._recipe, self.facts, classes)
+        print("\n".join([*cost.lines(), *advice]))
         self._record.cost(cost)
 
     def fit(

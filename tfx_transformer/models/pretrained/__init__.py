@@ -24,6 +24,7 @@ from tfx_transformer.models.pretrained.checkpoint import Checkpoint, HeadersOf, 
 from tfx_transformer.models.pretrained.families import count_outputs, family_of, has_head, task_of
 from tfx_transformer.models.pretrained.family import Family, shared_task
 from tfx_transformer.models.pretrained.hub import ADAPTER, HUB, Repository, download
+from tfx_transformer.models.pretrained.named import locate
 from tfx_transformer.models.pretrained.names import has_own_head
 from tfx_transformer.models.pretrained.refusals import refuse_other_form
 from tfx_transformer.models.pretrained.sentence import (
@@ -128,9 +129,9 @@ def from_pretrained(
     """Return a model with pre-trained weights, and its tokenizer.
 
     Args:
-        source: a bundle; a folder that `save_pretrained` of Hugging Face transformers wrote;
-            "hf://owner/name", which is downloaded into Hugging Face's cache; a backbone of
-            keras-hub, or "keras://preset" of one.
+        source: a bundle; a folder that `save_pretrained` of Hugging Face transformers wrote; a name
+            of `bases.BASES`, such as "minilm"; "hf://owner/name", which is downloaded into Hugging
+            Face's cache; a backbone of keras-hub, or "keras://preset" of one.
         dtype: policy of the model, such as "float32", "bfloat16" or "mixed_bfloat16".
         task: "causal", "seq2seq", "masked", "classification", "regression", "tagging" or
             "embedding"; None: the source's own task.
@@ -167,10 +168,11 @@ def check_source(source: str | os.PathLike) -> None:
     Raises:
         InputError: the source is missing, or of an unknown family.
     """
-    if str(source).startswith("keras://"):
+    source = locate(str(source))
+    if source.startswith("keras://"):
         return
-    if str(source).startswith(HUB):
-        Repository.of(str(source)).description()
+    if source.startswith(HUB):
+        Repository.of(source).description()
         return
     path = Path(source)
     if is_checkpoint(path):
@@ -189,8 +191,9 @@ def _model_classes() -> dict[str, Any]:
 
 
 def local_folder(source: str | os.PathLike) -> Path:
-    """Return the folder of a source: itself, or the download of "hf://owner/name"."""
-    return download(str(source)) if str(source).startswith(HUB) else Path(source)
+    """Return the folder of a source: itself, or the download of "hf://owner/name"; see `locate`."""
+    source = locate(str(source))
+    return download(source) if source.startswith(HUB) else Path(source)
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -11,6 +11,7 @@ from tfx_transformer.models.pretrained.adapter import is_adapter
 from tfx_transformer.models.pretrained.checkpoint import HeadersOf
 from tfx_transformer.models.pretrained.hub import ADAPTER_WEIGHTS, HUB, Repository
 from tfx_transformer.models.pretrained.loading import check_names
+from tfx_transformer.models.pretrained.named import locate
 from tfx_transformer.models.saving import TASKS
 
 # Uses of a model by its task: recipes, then verbs.
@@ -77,14 +78,16 @@ class Description:
 
 
 def describe_source(source: str) -> Description:
-    """Return the description of a folder, or of a model on the hub without fetching its weights.
+    """Return the description of a folder, or of a model on the hub without fetching its weights;
+    `source` may be the name of a base.
 
     Raises:
         InputError: see `describe` and `Repository`.
     """
-    if not source.startswith(HUB):
-        return describe(Path(source), source)
-    repository = Repository.of(source)
+    place = locate(source)
+    if not place.startswith(HUB):
+        return describe(Path(place), source)
+    repository = Repository.of(place)
     folder, sizes = repository.description()
     if is_adapter(folder) and ADAPTER_WEIGHTS in sizes and "model.safetensors" not in sizes:
         return describe(repository.whole(), source)  # small, and read with its base

