@@ -17,7 +17,7 @@ from tfx_transformer.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """What a base reached here, next to what a new model reaches on the same test rows.
+    """The score of a base here, next to that without a base on the same test rows.
 
     Attributes:
         recipe: recipe of the task.
