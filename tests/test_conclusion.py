@@ -141,6 +141,27 @@ def test_the_sentences_of_a_better_model():
     assert text.endswith("87.5 %に対して91.7 %でした（検証用データ360行）。")
 
 
+def test_a_model_with_a_linear_classifier_inside_is_not_told_to_take_one():
+    advice = "Add rows, or start from a pre-trained encoder (--base hf://a/b)."
+    for cells, linear, remedy in (
+        ((300, 20, 18, 40), "alone", advice),
+        ((300, 20, 18, 40), "together", advice),
+        ((300, 20, 18, 40), "", f"Take the linear model, or a{advice[1:]}"),
+        # Here the baseline, which is outside of the model, is the better one.
+        ((300, 20, 90, 40), "together", f"Take the linear model, or a{advice[1:]}"),
+    ):
+        ours, theirs = rows(*cells)
+        found = conclude_labels(ours, {"tfidf": theirs}, base="hf://a/b", linear=linear)
+        assert found.verdict == ("worse" if cells[2] == 90 else "no better")
+        text = found.sentences("en")
+        assert text[-1] == remedy
+        assert len(text) == (3 if linear else 2)
+        if linear:
+            assert ("Transformer helps" in text[1]) == (linear == "alone")
+            assert "含まれ" in found.sentences("ja")[1]
+        assert conclusions.Conclusion.from_dict(found.to_dict()) == found
+
+
 def test_few_rows_are_said_to_be_few():
     ours, linear = rows(5, 1, 0, 1)
     assert "hold out more" in conclude_labels(ours, {"tfidf": linear}).sentences("en")[-1]

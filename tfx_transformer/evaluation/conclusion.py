@@ -35,6 +35,8 @@ from tfx_transformer.evaluation.spans import Counts, f1_difference, f1_interval
 from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
 
 Verdict = Literal["better", "no better", "worse", "no baseline"]
+# The linear classifier inside a model: none, one that answers with the Transformer, or alone.
+Linear = Literal["", "together", "alone"]
 
 # An interval wider than this share of the scale means that too few rows are held out.
 _WIDE = 0.2
@@ -60,6 +62,7 @@ class Conclusion:
         base: a checkpoint to begin with instead; "": the model began with a checkpoint.
         silence: the reason why there is no baseline, a name in `wording.TEXTS`.
         comparison: with the model that the training began with; None: not compared.
+        linear: the linear classifier inside the model, see `Linear`.
     """
 
     measure: str
@@ -73,6 +76,7 @@ class Conclusion:
     base: str = ""
     silence: str = "no baseline"
     comparison: Comparison | None = None
+    linear: Linear = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -95,6 +99,8 @@ class Conclusion:
         found = [] if self.comparison is None else self.comparison.sentences(language)
         found += [self._comparison(language)] if self.baseline else self._alone(language)
         if self.verdict in ("no better", "worse"):
+            if self.linear:
+                found.append(wording.say(f"linear {self.linear}", language))
             found.append(self._remedy(language))
         if self._is_uncertain():
             found.append(wording.say("hold out more", language))
@@ -157,7 +163,8 @@ class Conclusion:
     def _remedy(self, language: str | None) -> str:
         """Return the sentence about what to do if a simpler method is as good."""
         parts = []
-        if self.baseline not in ("majority", "mean"):
+        has_one = self.linear and self.verdict == "no better"
+        if self.baseline not in ("majority", "mean") and not has_one:
             baseline = wording.say(f"{self.baseline}, short", language)
             parts.append(wording.say("take the simple", language, baseline=baseline))
         parts.append(wording.say("more rows", language))
@@ -182,6 +189,7 @@ def conclude_labels(
     unit: str = "row",
     base: str = "",
     several: bool = False,
+    linear: Linear = "",
 ) -> Conclusion:
     """Return the conclusion on a classifier.
 
@@ -191,10 +199,12 @@ def conclude_labels(
         unit: "row" or "image".
         base: as in `Conclusion`.
         several: True if a row may have several labels, which must all be right.
+        linear: as in `Conclusion`.
     """
     measure = "exact_match" if several else "accuracy"
     silence = "no baseline of labels" if several else "no baseline"
-    return _conclude_shares(measure, right, baselines, unit, base, silence)
+    found = _conclude_shares(measure, right, baselines, unit, base, silence)
+    return dataclasses.replace(found, linear=linear)
 
 
 def conclude_numbers(

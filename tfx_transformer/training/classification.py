@@ -26,7 +26,7 @@ from tfx_transformer.evaluation.calibration import (
     scale,
 )
 from tfx_transformer.evaluation.comparison import Comparison, compare_labels
-from tfx_transformer.evaluation.conclusion import base_for, conclude_labels
+from tfx_transformer.evaluation.conclusion import Linear, base_for, conclude_labels
 from tfx_transformer.evaluation.labels import (
     labelled_right,
     score_labels,
@@ -66,11 +66,13 @@ class ClassifierRun(Run):
         calibration: the temperature, and the scores before and after it; None: not calibrated.
         bins: confidence, accuracy and count of each bin, "before" and "after".
         thresholds: see `evaluation.calibration.fit_thresholds`; None: too few examples for them.
+        linear: the linear classifier inside the model, see `evaluation.conclusion.Linear`.
     """
 
     calibration: dict[str, Any] | None = None
     bins: dict[str, list[list[float]]] | None = None
     thresholds: dict[str, Any] | None = None
+    linear: Linear = ""
 
     def watch(
         self,
@@ -154,6 +156,7 @@ class ClassifierRun(Run):
         shares = blend(deep, weights.logits(apart), self.truth)
         joined = join(model, weights, *shares)
         self.predictor = predictor(joined, tokenizer, names)
+        self.linear = "together" if shares[0] else "alone"
         print(
             f"Linear classifier: {used:,} n-grams; shares of the logits: "
             f"{shares[0]:.2f} Transformer, {shares[1]:.2f} linear"
@@ -263,7 +266,7 @@ class ClassifierRun(Run):
         """Set the conclusion, and return the scores of the majority-class baseline and of a linear
         classifier; no scores for several labels at once."""
         is_image = isinstance(self.predictor, ImageClassifier)
-        options = {"unit": "image" if is_image else "row"}
+        options: dict[str, Any] = {"unit": "image" if is_image else "row", "linear": self.linear}
         if not self.settings.get("base"):
             texts = None if is_image else list(map(as_text, train.inputs))
             options["base"] = base_for(texts)
