@@ -20,6 +20,7 @@ MODULES = (
     "sampling.js",
     "images.js",
     "tables.js",
+    "zip.js",
     "words.js",
     "tags.js",
     "heads.js",

@@ -88,9 +88,9 @@ def test_a_short_model_has_its_own_length():
 @pytest.mark.parametrize("settings", [PATCHES, CONVOLUTIONS], ids=["patches", "convolutions"])
 def test_signatures_of_images(settings):
     table = encoder_signatures(tiny_encoder(Classifier, num_classes=5, **settings))
-    assert [*table] == ["run_1", "run_8"]
+    assert [*table] == ["run_1", "run_8", "features_1"]
     size = settings["image_size"]
-    for rows, (_, specs) in zip((1, 8), table.values(), strict=True):
+    for rows, (_, specs) in zip((1, 8, 1), table.values(), strict=True):
         assert specs.keys() == {"images"}
         assert (specs["images"].shape, specs["images"].dtype) == ((rows, size, size, 3), tf.float32)
 
@@ -98,9 +98,9 @@ def test_signatures_of_images(settings):
 @of(*ALL)
 def test_files_offer_the_signatures(made):
     source = "images" if made.tokenizer is None else "token_ids"
-    names = ["run_1", "run_8"]
+    names = ["run_1", "run_8", "features_1"]
     if made.tokenizer is not None:
-        names = [f"{name}x{length}" for name in names for length in (16, 19)]
+        names = [f"{name}x{length}" for name in names[:2] for length in (16, 19)]
     table = Interpreter(str(made.path / "model.tflite")).get_signature_list()
     assert table == dict.fromkeys(names, {"inputs": [source], "outputs": ["output"]})
 
@@ -130,6 +130,20 @@ def test_images_run_together_as_by_keras(image_classifier, rows):
     expected = np.asarray(model({"images": images}, training=False))
     np.testing.assert_allclose(engine.run_images(images), expected, rtol=1e-5, atol=1e-5)
     assert rows == 1 or np.ptp(expected, axis=0).max() > 0.01, "images differ"
+
+
+def test_features_of_images_are_what_the_logits_are_computed_from(image_classifier):
+    made = image_classifier
+    features = by_litert(made.path).features(made.inputs)
+    assert features.shape == (len(made.inputs), made.model.config.hidden_dim)
+    kernel, bias = (np.asarray(weight) for weight in made.model.logits.weights)
+    np.testing.assert_allclose(features @ kernel + bias, made.outputs, rtol=1e-5, atol=1e-5)
+    by_keras = predictor(made.model, labels=NAMES).features(made.inputs)
+    np.testing.assert_allclose(features, by_keras, rtol=1e-5, atol=1e-5)
+    older = runtime.load(made.path)
+    del older.engine.model.signatures["features_1"]
+    with pytest.raises(InputError, match="gives no vectors.*\n.*--to litert"):
+        older.features(made.inputs)
 
 
 def random_images(model, rows):

@@ -1,12 +1,14 @@
 """Pages answer in headless Chromium as the runtime does in Python: the same words, labels, vectors.
 
 Runs where Chromium is installed and LITERT_JS names a folder `node_modules`; see
-tests/browser/README.md. ALL_TESTS=1 asks 100 questions of each kind instead of 5.
+tests/browser/README.md. ALL_TESTS=1 asks 100 questions of each kind on WebAssembly instead of 5,
+and 20 on WebGPU.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,8 @@ sys.path.insert(0, str(HERE))
 import chromium  # noqa: E402
 import devtools  # noqa: E402
 
-COUNT = 100 if ALL_TESTS else 5
+# Questions of each kind, by where the model runs.
+COUNTS = {"wasm": 100, "webgpu": 20} if ALL_TESTS else {"wasm": 5}
 
 
 def missing() -> str | None:
@@ -42,14 +45,25 @@ WHY_NOT = missing()
 pytestmark = pytest.mark.skipif(WHY_NOT is not None, reason=WHY_NOT or "")
 
 
+@pytest.fixture(scope="module", params=COUNTS)
+def accelerator(request):
+    return request.param
+
+
 @pytest.fixture(scope="module")
-def browser():
-    with devtools.tab() as tab:
+def browser(accelerator):
+    with devtools.tab(chromium.SWIFTSHADER if accelerator == "webgpu" else ()) as tab:
         yield tab
 
 
 @pytest.fixture
-def opened(browser, tmp_path):
+def count(accelerator):
+    """How many questions a test asks."""
+    return COUNTS[accelerator]
+
+
+@pytest.fixture
+def opened(browser, accelerator, tmp_path):
     """Opens the page of a bundle from the disk; returns (tab, what answers in Python)."""
 
     def open_page(path):
@@ -58,6 +72,8 @@ def opened(browser, tmp_path):
         browser.addresses.clear()
         browser.said.clear()
         browser.open(file.as_uri())
+        if accelerator != "wasm":
+            assert browser.evaluate(f"tfx.start('{accelerator}')") == accelerator
         return browser, runtime.load(path)
 
     yield open_page
@@ -103,9 +119,9 @@ def differing(found, expected):
 
 
 @pytest.mark.parametrize("name", ["translator", "writer"])
-def test_texts_are_written_as_in_python(name, writers, opened):
+def test_texts_are_written_as_in_python(name, writers, opened, count):
     tab, model = opened(writers / name)
-    texts = [text for text in words(COUNT) if text.strip()]
+    texts = [text for text in words(count) if text.strip()]
     found = [tab.ask("answer", {"text": text}, {"maxNewTokens": 9})["text"] for text in texts]
     assert not differing(found, model.generate(texts, max_new_tokens=9))
     python = {"temperature": 1.2, "top_k": 30, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 5}
@@ -115,9 +131,9 @@ def test_texts_are_written_as_in_python(name, writers, opened):
     assert not differing(found, [model.generate(x, max_new_tokens=9, **python) for x in texts])
 
 
-def test_conversations_go_on_as_in_python(writers, opened):
+def test_conversations_go_on_as_in_python(writers, opened, count):
     tab, model = opened(writers / "assistant")
-    for number in range(max(2, COUNT // 10)):
+    for number in range(max(2, count // 10)):
         tab.ask("reset", {})
         system = "the cat" if number % 2 else ""
         chat = Chat(model, system)
@@ -129,9 +145,9 @@ def test_conversations_go_on_as_in_python(writers, opened):
     assert found["forgotten"] and found["used"] <= found["context"] == 61
 
 
-def test_texts_are_classified_as_in_python(text_classifier, opened):
+def test_texts_are_classified_as_in_python(text_classifier, opened, count):
     tab, model = opened(text_classifier.path)
-    texts = ["the cat", *words(COUNT), "the " * 40]
+    texts = ["the cat", *words(count), "the " * 40]
     found = [tab.ask("answer", {"texts": [text]}) for text in texts]
     for answer, expected in zip(found, model.probabilities(texts), strict=True):
         ours = {one["id"]: one["probability"] for one in answer["ranked"]}
@@ -166,9 +182,9 @@ def test_what_is_typed_is_classified(topic_classifier, opened):
     assert set(chosen) == set(answer.labels)
 
 
-def test_vectors_are_those_of_python(text_embedder, opened):
+def test_vectors_are_those_of_python(text_embedder, opened, count):
     tab, model = opened(text_embedder.path)
-    texts = words(COUNT)
+    texts = words(count)
     vectors = tab.ask("many", {"texts": texts})
     np.testing.assert_allclose(vectors, model.embed(texts), atol=1e-5)
 
@@ -177,22 +193,67 @@ def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened):
     from sklearn.linear_model import LogisticRegression
 
     tab, model = opened(text_embedder.path)
-    texts, others = words(60)[:30], words(60)[30:]
-    labels = [0 if "cat" in text else 1 if "dog" in text else 2 for text in texts]
-    names = ["a", "b", "c"]
-    tab.ask("teach", {"texts": texts, "labels": labels, "names": names})
-    found = [tab.ask("recognize", {"text": text})["labels"][0]["id"] for text in others]
-    expected = LogisticRegression(max_iter=5000).fit(model.embed(texts), labels)
-    assert len(set(found)) > 1
-    assert found == expected.predict(model.embed(others)).tolist()
+    known = [text.strip() for text in words(70) if text.strip()]
+    texts, others = known[:30], known[30:]
+    names = ["cat", "dog", "other"]
+    labels = [next((n for n in names if n in text), "other") for text in texts]
+    given = [
+        [name, [t for t, label in zip(texts, labels, strict=True) if label == name]]
+        for name in names
+    ]
+    # Through the fields, as people do it.
+    tab.evaluate("document.querySelector('.teach .row.start button').click()")
+    for index, (name, lines) in enumerate(given):
+        fill(tab, f".class:nth-child({index + 1}) input", name)
+        fill(tab, f".class:nth-child({index + 1}) textarea", "\n".join(lines))
+    note = "document.querySelector('.teach [role=status]').textContent"
+    wait(tab, f"{note}.startsWith('30 examples of 3 classes')")
+    vectors = model.embed([text for _, lines in given for text in lines])
+    by_python = [name for name, lines in given for _ in lines]
+    expected = LogisticRegression(tol=1e-8, max_iter=5000).fit(vectors, by_python)
+    for text, probabilities in zip(
+        others, expected.predict_proba(model.embed(others)), strict=True
+    ):
+        (vector,) = tab.ask("many", {"texts": [text]})
+        found = {
+            one["label"]: one["probability"]
+            for one in tab.ask("recognize", {"vector": vector})["ranked"]
+        }
+        np.testing.assert_allclose(
+            [found[name] for name in expected.classes_], probabilities, atol=1e-4
+        )
+    assert len(set(expected.predict(model.embed(others)))) > 1
+    fill(tab, "#attempt", others[0])
+    best = expected.predict(model.embed(others[:1]))[0]
+    wait(tab, f"document.querySelector('.teach .chosen .name')?.textContent === '{best}'")
 
 
-def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, tmp_path):
+def fill(tab, selector, text):
+    """Type a text into a field."""
+    tab.evaluate(
+        f"""(() => {{
+          const field = document.querySelector({json.dumps(selector)});
+          field.value = {json.dumps(text)};
+          field.dispatchEvent(new Event('input'));
+        }})()"""
+    )
+
+
+def wait(tab, condition):
+    """Wait until an expression is true, for 20 seconds."""
+    for _ in range(200):
+        if tab.evaluate(condition):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"never: {condition}\n{tab.evaluate('document.body.innerText')}")
+
+
+def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, count, tmp_path):
     from tiny_models import tiny_encoder
 
     import tfx_transformer as tfx
 
-    texts = [text for text in words(COUNT) if text.strip()] + ["the cat " * 20]
+    texts = [text for text in words(count) if text.strip()] + ["the cat " * 20]
     size = {"vocabulary_size": encoder_words.vocabulary_size, "position": "rotary"}
     tags = ["O", "B-NAME", "I-NAME", "B-PLACE", "I-PLACE"]
     tfx.save(
@@ -216,10 +277,10 @@ def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, tmp_p
     np.testing.assert_allclose(found, model.predict(texts), atol=1e-5)
 
 
-def test_images_are_classified_as_in_python(image_classifier, opened):
+def test_images_are_classified_as_in_python(image_classifier, opened, count):
     tab, model = opened(image_classifier.path)
     random = np.random.default_rng(6)
-    for _ in range(COUNT):
+    for _ in range(count):
         height, width = map(int, random.integers(5, 40, 2))
         pixels = random.integers(0, 256, (height, width, 3)).astype("uint8")
         request = {"pixels": pixels.reshape(-1).tolist(), "width": width, "height": height}
@@ -238,6 +299,40 @@ def test_a_picture_is_read_as_in_python(image_classifier, opened):
     shown = tab.evaluate("document.querySelector('.bars li').textContent")
     answer = model.classify(images.read_image(file))
     assert shown == f"{answer.label} {100 * answer.probability:.1f} %"
+
+
+def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, opened, tmp_path):
+    from PIL import Image
+    from sklearn.linear_model import LogisticRegression
+
+    tab, model = opened(image_classifier.path)
+    random = np.random.default_rng(3)
+    files, labels = [], []
+    for number in range(24):
+        bright = number % 2
+        pixels = random.integers(0, 256, (*random.integers(9, 25, 2), 3)) * (1 if bright else 0.4)
+        files.append(tmp_path / f"{number}.png")
+        Image.fromarray(pixels.astype("uint8")).save(files[-1])
+        labels.append(["dark", "bright"][bright])
+    tab.evaluate("document.querySelector('.teach summary').click()")
+    for index, name in enumerate(["dark", "bright"], 1):
+        fill(tab, f".class:nth-child({index}) input[type=text]", name)
+        shown = [f for f, label in zip(files[:20], labels[:20], strict=True) if label == name]
+        tab.choose(f"#pictures-{index}", shown)
+    note = "document.querySelector('.teach [role=status]').textContent"
+    wait(tab, f"{note}.startsWith('20 examples of 2 classes')")
+    expected = LogisticRegression(tol=1e-8, max_iter=9000).fit(
+        model.features(files[:20]), labels[:20]
+    )
+    for file in files[20:]:
+        (probabilities,) = expected.predict_proba(model.features([file]))
+        best, share = max(zip(expected.classes_, probabilities, strict=True), key=lambda p: p[1])
+        tab.choose("#file", [file])
+        bars = "document.querySelector('.pair > div:nth-child(2) > div:last-child .bars')"
+        first = f"{bars}?.querySelector('.chosen')?.textContent"
+        wait(tab, f"{first} === '{best} {100 * share:.1f} %'")
+    content = tab.evaluate("(() => document.querySelector('.class .example').ariaLabel)()")
+    assert content == "Remove this example"
 
 
 def test_a_folder_runs_behind_a_server(text_classifier, browser, tmp_path):

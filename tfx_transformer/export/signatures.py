@@ -31,18 +31,24 @@ def encoder_signatures(
     `run_<rows>x<length>`: token_ids int32 (rows, length), or for images `run_<rows>`: images
         float32 (rows, image_size, image_size, 3) -> output float32 (rows, width), logits or
         vectors; for a `Tagger` float32 (rows, length, tags), logits of each token.
+    `features_1`, of an image classifier: images float32 (1, image_size, image_size, 3) -> output
+        float32 (1, width), the vector that the logits are computed from.
     """
     config = model.config
 
     def run(inputs):
         return {"output": tf.cast(model(inputs, training=False), tf.float32)}
 
+    def features(inputs):
+        return {"output": tf.cast(model.features(inputs, training=False), tf.float32)}
+
     if config.image_size:
         shape = (config.image_size, config.image_size, 3)
-        return {
+        table = {
             f"run_{rows}": (run, {"images": _spec("images", (rows, *shape))})
             for rows in ENCODER_ROWS
         }
+        return table | {"features_1": (features, {"images": _spec("images", (1, *shape))})}
     longest = config.max_sequence_length
     lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
     shapes = [(rows, n) for rows in ENCODER_ROWS for n in lengths if rows == 1 or n <= TOGETHER]

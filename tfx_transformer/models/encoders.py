@@ -313,13 +313,16 @@ class PooledModel(EncoderModel):
             part |= {"epsilon": config.norm_epsilon, "name": "pooler_norm"}
             self.pooler_norm = new_norm(config.norm, config.norm_bias, **part)
 
-    def call(self, inputs, training=None):
+    def features(self, inputs: Any, training: bool | None = None) -> Tensor:
+        """Return the vector that the logits are computed from, float (batch, width)."""
         x, mask = self.encode(self.by_name(inputs), training=training)
         x = self.pool(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
-        if self.pooler_norm is not None:
-            x = self.pooler_norm(x)
+        return x if self.pooler_norm is None else self.pooler_norm(x)
+
+    def call(self, inputs, training=None):
+        x = self.features(inputs, training=training)
         return self.logits(self.pooled_dropout(x, training=training))
 
 

@@ -29,6 +29,9 @@ class EncoderEngine:
         name = "images" if model.config.image_size else "token_ids"
         kinds = [("float32", 4)] if model.config.image_size else [("int32", 2)]
         self._run = compile_function(lambda batch: model({name: batch}, training=False), kinds)
+        self._features = compile_function(
+            lambda batch: model.features({name: batch}, training=False), kinds
+        )
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """See `prediction.text.TextEngine`."""
@@ -37,6 +40,10 @@ class EncoderEngine:
     def run_images(self, images: np.ndarray) -> np.ndarray:
         """See `prediction.image.ImageEngine`."""
         return np.asarray(self._run(images), "float32")
+
+    def run_features(self, images: np.ndarray) -> np.ndarray:
+        """See `prediction.image.ImageEngine`."""
+        return np.asarray(self._features(images), "float32")
 
 
 # Only arguments tell these apart: Keras has no types, so every model passes for every other.

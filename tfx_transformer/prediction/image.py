@@ -24,6 +24,9 @@ class ImageEngine(Protocol):
     def run_images(self, images: np.ndarray) -> np.ndarray:
         """Return the logits, float32 (images, classes), of float32 (images, size, size, 3)."""
 
+    def run_features(self, images: np.ndarray) -> np.ndarray:
+        """Return the vectors that the logits are computed from, float32 (images, width)."""
+
 
 class ImageClassifier(TablePredictor):
     """Classifies images with an engine.
@@ -79,6 +82,19 @@ class ImageClassifier(TablePredictor):
         single = isinstance(images, (str, os.PathLike, bytes, np.ndarray))
         found = self.labels.classifications(self.probabilities([images] if single else images))
         return found[0] if single else found
+
+    def features(self, images: Sequence[Image]) -> np.ndarray:
+        """Return the vectors that the labels are computed from, float32 (images, width): the input
+        of a classifier of your own.
+
+        Raises:
+            InputError: a file is not an image, or the model's TFLite file gives no vectors.
+        """
+        if not len(images):
+            raise InputError("there are no images.\n  Give one or more.")
+        return np.concatenate(
+            [self.engine.run_features(self.read(image)[np.newaxis]) for image in images]
+        )
 
     def read(self, image: Image) -> np.ndarray:
         """Return a resized image, float32 (image_size, image_size, 3), colours from 0 to 255."""

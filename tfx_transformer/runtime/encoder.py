@@ -11,8 +11,12 @@ import numpy as np
 
 from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.errors import InputError
 from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
+
+# The signature of an image classifier that gives vectors instead of logits.
+_FEATURES = "features_1"
 
 
 class EncoderEngine:
@@ -34,8 +38,8 @@ class EncoderEngine:
         width: int | None = None,
         each_token: bool = False,
     ) -> None:
+        self.file, self.config = file, config
         self.model = compile_file(file, threads)
-        self.config = config
         width = width or config.num_classes or config.hidden_dim
         longest = 0 if config.image_size else config.max_sequence_length
         sizes = self._sizes(longest)
@@ -55,6 +59,7 @@ class EncoderEngine:
             self._heights.setdefault(length, []).append(rows)
         self._lengths = sorted(self._heights)
         self._ready: dict[tuple[int, int], _Ready] = {}
+        self._features: _Ready | None = None
 
     def _sizes(self, longest: int) -> list[tuple[int, int]]:
         """Return rows and length of the file's signatures; the length is 0 for images."""
@@ -78,6 +83,20 @@ class EncoderEngine:
         """See `prediction.image.ImageEngine`."""
         return self._run_all(images, 0)
 
+    def run_features(self, images: np.ndarray) -> np.ndarray:
+        """See `prediction.image.ImageEngine`."""
+        if _FEATURES not in self.model.signatures:
+            raise InputError(
+                f"{self.file} has no signature {_FEATURES}, so it gives no vectors.\n"
+                "  Export the bundle again: tfx-transformer export BUNDLE --to litert\n"
+                "  (float32 or int8; a full_int8 file has only labels)."
+            )
+        if self._features is None:
+            wanted = {_FEATURES: interface.features(self.config)}
+            interface.check(self.file, self.model.signatures, wanted)
+            self._features = self._prepare(_FEATURES)
+        return np.concatenate([self._features.run(image[None]) for image in images])
+
     def _run_all(self, batch: np.ndarray, length: int) -> np.ndarray:
         results, start, heights = [], 0, self._heights[length]
         while start < len(batch):
@@ -94,9 +113,12 @@ class EncoderEngine:
 
     def _run(self, size: tuple[int, int], batch: np.ndarray) -> np.ndarray:
         if size not in self._ready:
-            with flags.silence():  # the first buffer starts LiteRT's buffer environment
-                self._ready[size] = _Ready(Signature(self.model, _name(*size)))
+            self._ready[size] = self._prepare(_name(*size))
         return self._ready[size].run(batch)
+
+    def _prepare(self, name: str) -> _Ready:
+        with flags.silence():  # the first buffer starts LiteRT's buffer environment
+            return _Ready(Signature(self.model, name))
 
 
 def _name(rows: int, length: int) -> str:

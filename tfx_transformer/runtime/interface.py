@@ -58,6 +58,13 @@ def encoder(
     return Interface(inputs, {"output": ("float32", shape)})
 
 
+def features(config: TransformerConfig) -> Interface:
+    """Return the interface of `features_1`, of an image classifier."""
+    several = config.pooling == "class_tokens" and not config.pooler
+    width = config.hidden_dim * (config.class_tokens if several else 1)
+    return encoder(config, width, 1, 0)
+
+
 def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> dict[str, Interface]:
     """Return the interfaces of `decode`, and of `prefill_<length>` for each length."""
     cache = _cache("kv_cache", config, config.num_layers, 1, context)

@@ -343,11 +343,20 @@ class ImageClassifier {
     this.encoder = new Encoder(model, 0);
   }
 
-  /** pixels: Uint8 (height * width * 3), colours. */
-  async answer({pixels, width, height}) {
+  /** picture: {pixels: uint8 (height * width * 3), width, height}. */
+  async answer(picture) {
+    return classification(await this.#run('run_1', picture), this);
+  }
+
+  /** The vector that the logits are computed from. */
+  features(picture) {
+    return this.#run('features_1', picture);
+  }
+
+  #run(signature, {pixels, width, height}) {
     const {size, how} = this.image;
     const resized = resizeImage(pixels, width, height, size, how);
-    return classification(await this.encoder.runImage(resized, size), this);
+    return this.encoder.runImage(signature, resized, size);
   }
 }
 
@@ -356,8 +365,6 @@ class Embedder {
   constructor(model, bundle) {
     Object.assign(this, bundle, {tokenizer: newTokenizer(bundle.tokenizer)});
     this.encoder = new Encoder(model, bundle.ids.padding);
-    this.known = new Map(); // vectors of examples
-    this.head = null;
   }
 
   /** float32 (width); prompt: name of one of the model's, or null: the default. */
@@ -365,31 +372,6 @@ class Embedder {
     const start = this.prompts[prompt ?? this.defaultPrompt] ?? '';
     const {ids, cut} = frame(this.tokenizer, [start + text], this.frame, this.maxLength);
     return {vector: await this.encoder.runIds(ids), cut};
-  }
-
-  /** A head for named classes: {right: share of the examples that it names}. */
-  async teach({texts, labels, names, prompt = null}, call) {
-    const vectors = await this.#vectors(texts, prompt, call);
-    this.head = {names, weights: fitHead(vectors, labels, names.length)};
-    const right = vectors.filter((vector, index) =>
-      argmax(headLogits(this.head.weights, vector)) === labels[index]);
-    return {right: right.length / labels.length};
-  }
-
-  /** What the head says of a text. */
-  async recognize({text, prompt = null}, call) {
-    const [vector] = await this.#vectors([text], prompt, call);
-    const logits = Float32Array.from(headLogits(this.head.weights, vector));
-    return classification(logits, {labels: this.head.names, severalLabels: false});
-  }
-
-  /** Vectors of texts, each made once. */
-  async #vectors(texts, prompt, call) {
-    const key = (text) => JSON.stringify([prompt, text]);
-    const missing = [...new Set(texts)].filter((text) => !this.known.has(key(text)));
-    const found = await this.many({texts: missing, prompt}, call);
-    found.forEach((vector, index) => this.known.set(key(missing[index]), vector));
-    return texts.map((text) => this.known.get(key(text)));
   }
 
   /** The vectors of many texts. */
@@ -404,6 +386,26 @@ class Embedder {
       }
     }
     return vectors;
+  }
+}
+
+/** The classifier that is taught in the page: a softmax head on vectors. */
+export class Head {
+  /**
+   * vectors, labels: of the examples; names: of the classes.
+   * Returns: {right: the share of the examples that get their own label}.
+   */
+  teach({vectors, labels, names}) {
+    this.names = names;
+    this.weights = fitHead(vectors, labels, names.length);
+    const right = vectors.filter((vector, index) =>
+      argmax(headLogits(this.weights, vector)) === labels[index]);
+    return {right: right.length / labels.length};
+  }
+
+  recognize({vector}) {
+    const logits = Float32Array.from(headLogits(this.weights, vector));
+    return classification(logits, {labels: this.names, severalLabels: false});
   }
 }
 

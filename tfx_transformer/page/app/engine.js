@@ -54,7 +54,7 @@ function deleteAll(tensors) {
   for (const tensor of tensors) tensor.delete();
 }
 
-/** Encoder-only models of texts and images: signatures `run_1x<length>` or `run_1`. */
+/** Encoder-only models: signatures `run_1x<length>` of texts, `run_1` and `features_1` of images. */
 export class Encoder {
   /** paddingId: of the bundle's config.json. */
   constructor(model, paddingId) {
@@ -71,10 +71,10 @@ export class Encoder {
     return this.model.values(`run_1x${length}`, 'token_ids', input);
   }
 
-  /** Logits of an image, float32 (size * size * 3), colours from 0 to 255. */
-  async runImage(pixels, size) {
+  /** The output of a signature for an image, float32 (size * size * 3), colours from 0 to 255. */
+  async runImage(signature, pixels, size) {
     const input = this.model.tensor('float32', [1, size, size, 3], pixels);
-    return this.model.values('run_1', 'images', input);
+    return this.model.values(signature, 'images', input);
   }
 }
 

@@ -1,9 +1,9 @@
 // A softmax head on vectors that do not change: multinomial logistic regression.
 
-import {softmax} from './sampling.js';
-
-const MOST_STEPS = 3000;
-const TOLERANCE = 1e-5; // of the largest part of the gradient
+const MOST_STEPS = 500;
+const MEMORY = 10; // steps that the curvature is estimated from
+const TOLERANCE = 1e-6; // of the largest part of the gradient
+const SUFFICIENT = 1e-4; // share of the expected decrease that a step must reach
 
 /** Logits of a vector; weights: of each class, a weight for each part of a vector, then the bias. */
 export function headLogits(weights, vector) {
@@ -15,49 +15,86 @@ export function headLogits(weights, vector) {
 }
 
 /**
- * The weights that make ½ |W|² + Σ -log softmax(W x + b)[y] smallest: what scikit-learn's
- * LogisticRegression fits by default. The bias is not penalised.
+ * The weights that make c/2 |W|² + Σ -log softmax(W x + b)[y] smallest: what scikit-learn's
+ * LogisticRegression fits by default. c is 1; of two classes 2, since scikit-learn has one row of
+ * weights for both there, the difference of ours. The bias is not penalised.
  *
  * vectors: of the examples; labels: of each, a class from 0 to classes - 1.
  *
- * By gradient descent with the steps of Barzilai and Borwein (1988).
+ * By L-BFGS (Liu and Nocedal 1989), with steps halved until the loss falls enough.
  */
 export function fitHead(vectors, labels, classes) {
-  const width = vectors[0].length;
-  let weights = new Float64Array(classes * (width + 1));
-  let gradient = gradientOf(weights, vectors, labels, classes);
-  const trace = vectors.reduce((sum, x) => sum + 1 + x.reduce((a, b) => a + b * b, 0), 0);
-  let step = 1 / (1 + trace / 2);
+  const measure = (weights) => lossOf(weights, vectors, labels, classes);
+  const steps = []; // {moved, turned}: what the weights and the gradient changed by
+  let weights = new Float64Array(classes * (vectors[0].length + 1));
+  let {loss, gradient} = measure(weights);
   for (let count = 0; count < MOST_STEPS; count++) {
     if (gradient.every((value) => Math.abs(value) < TOLERANCE)) break;
-    const next = weights.map((value, index) => value - step * gradient[index]);
-    const after = gradientOf(next, vectors, labels, classes);
-    let [moved, turned] = [0, 0];
-    for (let index = 0; index < next.length; index++) {
-      const way = next[index] - weights[index];
-      moved += way * way;
-      turned += way * (after[index] - gradient[index]);
+    const direction = directionOf(gradient, steps);
+    const slope = dot(direction, gradient);
+    let step = steps.length ? 1 : 1 / Math.sqrt(dot(gradient, gradient));
+    let next = null;
+    for (; step > 1e-20 && next === null; step /= 2) {
+      const moved = direction.map((value) => step * value);
+      const found = measure(weights.map((value, index) => value + moved[index]));
+      if (found.loss <= loss + SUFFICIENT * step * slope) next = {moved, ...found};
     }
-    step = turned > 0 ? moved / turned : step;
-    [weights, gradient] = [next, after];
+    if (next === null) break; // as small as the numbers allow
+    const turned = next.gradient.map((value, index) => value - gradient[index]);
+    if (dot(next.moved, turned) > 0) steps.push({moved: next.moved, turned});
+    if (steps.length > MEMORY) steps.shift();
+    weights = weights.map((value, index) => value + next.moved[index]);
+    ({loss, gradient} = next);
   }
-  return Array.from({length: classes}, (_, row) =>
-    weights.slice(row * (width + 1), (row + 1) * (width + 1)));
+  const width = vectors[0].length + 1;
+  return Array.from({length: classes}, (_, row) => weights.slice(row * width, (row + 1) * width));
 }
 
-function gradientOf(weights, vectors, labels, classes) {
+function dot(one, other) {
+  return one.reduce((sum, value, index) => sum + value * other[index], 0);
+}
+
+/** The way down: the gradient, by the inverse of the curvature that the last steps met. */
+function directionOf(gradient, steps) {
+  const direction = gradient.map((value) => -value);
+  const shares = [];
+  for (const {moved, turned} of steps.toReversed()) {
+    const share = dot(moved, direction) / dot(moved, turned);
+    shares.unshift(share);
+    direction.forEach((value, index) => (direction[index] = value - share * turned[index]));
+  }
+  const last = steps.at(-1);
+  const scale = last ? dot(last.moved, last.turned) / dot(last.turned, last.turned) : 1;
+  direction.forEach((value, index) => (direction[index] = scale * value));
+  for (const [place, {moved, turned}] of steps.entries()) {
+    const back = dot(turned, direction) / dot(moved, turned);
+    const share = shares[place] - back;
+    direction.forEach((value, index) => (direction[index] = value + share * moved[index]));
+  }
+  return direction;
+}
+
+/** {loss, gradient} of all weights, in one list. */
+function lossOf(weights, vectors, labels, classes) {
   const width = vectors[0].length;
-  const gradient = weights.map((value, index) => ((index + 1) % (width + 1) ? value : 0));
+  const penalty = classes === 2 ? 2 : 1;
+  const isBias = (index) => (index + 1) % (width + 1) === 0;
+  const gradient = weights.map((value, index) => (isBias(index) ? 0 : penalty * value));
+  let loss = dot(gradient, weights) / 2;
   const rows = Array.from({length: classes}, (_, row) =>
     weights.subarray(row * (width + 1), (row + 1) * (width + 1)));
   for (const [example, vector] of vectors.entries()) {
-    const found = softmax(headLogits(rows, vector));
+    const logits = headLogits(rows, vector);
+    const largest = Math.max(...logits);
+    const powers = logits.map((value) => Math.exp(value - largest));
+    const sum = powers.reduce((a, b) => a + b, 0);
+    loss += Math.log(sum) + largest - logits[labels[example]];
     for (let row = 0; row < classes; row++) {
-      const error = found[row] - (labels[example] === row ? 1 : 0);
+      const error = powers[row] / sum - (labels[example] === row ? 1 : 0);
       const start = row * (width + 1);
       for (let index = 0; index < width; index++) gradient[start + index] += error * vector[index];
       gradient[start + width] += error;
     }
   }
-  return gradient;
+  return {loss, gradient};
 }

@@ -1,35 +1,8 @@
-// Views of classifiers: of texts, with the words that mattered, and of images.
+// The view of what reads texts: a classifier or a regressor, with the words that mattered.
 
+import {labelBars} from './bars.js';
 import {el, languageOf, later, number, tell} from './dom.js';
 import {tokenView} from './token_view.js';
-
-const MOST_BARS = 12;
-
-/** The labels with their probabilities, the most probable first. */
-export function labelBars() {
-  const list = el('ol', {class: 'bars', 'aria-live': 'polite'});
-  const more = el('p', {class: 'quiet'});
-  return {
-    element: el('div', {}, list, more),
-    show({ranked, labels}) {
-      const chosen = new Set(labels.map(({id}) => id));
-      list.replaceChildren(...ranked.slice(0, MOST_BARS).map(({label, probability, id}) => {
-        const percent = `${number(100 * probability, 1)} %`;
-        const bar = el('span', {class: 'bar', 'aria-hidden': 'true'});
-        bar.style.setProperty('--share', probability);
-        return el('li', {class: chosen.has(id) ? 'chosen' : ''},
-          el('span', {class: 'name'}, label), ' ', el('span', {class: 'percent'}, percent), bar);
-      }));
-      const left = ranked.length - MOST_BARS;
-      if (left > 0) tell(more, 'more labels', {count: left});
-      else more.replaceChildren();
-    },
-    clear() {
-      list.replaceChildren();
-      more.replaceChildren();
-    },
-  };
-}
 
 /** One number, in the units of the data. */
 function oneNumber() {
@@ -171,109 +144,6 @@ export function textView(page) {
       if (!fields[0].value) fields.forEach((one, index) => (one.value = bundle.examples[index] ?? ''));
       fields[0].focus();
       classify();
-    },
-  };
-}
-
-/** Classifies a picture that is chosen, dropped, pasted or seen by the camera. */
-export function imageView(page) {
-  const {client} = page;
-  const bars = labelBars();
-  const canvas = el('canvas', {role: 'img', label: 'picture', hidden: true});
-  const video = el('video', {muted: true, playsInline: true, hidden: true, label: 'camera'});
-  const file = el('input', {type: 'file', accept: 'image/*', id: 'file', class: 'hidden-file',
-    onchange: () => file.files[0] && read(file.files[0])});
-  const camera = el('button', {type: 'button', class: 'plain', say: 'camera', onclick: toggle});
-  const drop = el('div', {class: 'drop'}, el('p', {say: 'drop picture'}), canvas, video);
-  let stream = null;
-
-  async function read(blob) {
-    await stopCamera();
-    try {
-      const bitmap = await createImageBitmap(blob, {colorSpaceConversion: 'none'});
-      await classify(bitmap, bitmap.width, bitmap.height);
-      bitmap.close();
-    } catch (error) {
-      if (error.values) page.showError(error);
-      else page.showStatus('no picture', {}, true);
-    }
-  }
-
-  /** source: what a canvas can draw. */
-  async function classify(source, width, height) {
-    canvas.width = width;
-    canvas.height = height;
-    canvas.hidden = false;
-    const context = canvas.getContext('2d', {willReadFrequently: true});
-    context.fillStyle = '#fff'; // what is transparent is laid on white
-    context.fillRect(0, 0, width, height);
-    context.drawImage(source, 0, 0, width, height);
-    const {data} = context.getImageData(0, 0, width, height);
-    const pixels = new Uint8Array(width * height * 3);
-    for (let at = 0, to = 0; at < data.length; at += 4) {
-      pixels[to++] = data[at];
-      pixels[to++] = data[at + 1];
-      pixels[to++] = data[at + 2];
-    }
-    const {answer, seconds} = await client.ask('answer', {pixels, width, height}).answer;
-    bars.show(answer);
-    page.showStatus('classified', {milliseconds: number(1000 * seconds, 1)});
-  }
-
-  async function toggle() {
-    if (stream) {
-      await stopCamera();
-      return;
-    }
-    try {
-      stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
-    } catch {
-      page.showStatus('no camera', {}, true);
-      return;
-    }
-    tell(camera, 'stop camera');
-    video.srcObject = stream;
-    video.hidden = false;
-    await video.play();
-    while (stream) {
-      const {videoWidth, videoHeight} = video;
-      const scale = Math.min(1, 640 / videoWidth);
-      await classify(video, Math.round(videoWidth * scale), Math.round(videoHeight * scale));
-      canvas.hidden = true; // the video is seen
-      await new Promise((resolve) => setTimeout(resolve, 200));
-    }
-  }
-
-  async function stopCamera() {
-    stream?.getTracks().forEach((track) => track.stop());
-    stream = null;
-    video.hidden = true;
-    tell(camera, 'camera');
-  }
-
-  drop.addEventListener('dragover', (event) => {
-    event.preventDefault();
-    drop.classList.add('over');
-  });
-  drop.addEventListener('dragleave', () => drop.classList.remove('over'));
-  drop.addEventListener('drop', (event) => {
-    event.preventDefault();
-    drop.classList.remove('over');
-    const [dropped] = event.dataTransfer.files;
-    if (dropped) read(dropped);
-  });
-  document.addEventListener('paste', (event) => {
-    const pasted = [...event.clipboardData.files].find(({type}) => type.startsWith('image/'));
-    if (pasted) read(pasted);
-  });
-  const element = el('section', {class: 'pair'},
-    el('div', {}, drop, el('div', {class: 'row'},
-      file, el('label', {for: 'file', class: 'button', say: 'choose picture'}), camera)),
-    el('div', {}, el('h2', {say: page.bundle.severalLabels ? 'labels' : 'label'}), bars.element));
-  return {
-    element,
-    ready() {
-      tell(canvas, 'picture', {}, 'label');
     },
   };
 }

@@ -2,7 +2,8 @@
 
 import {Client} from './client.js';
 import {el, hush, languageOf, number, setLanguage, tell, useTexts} from './dom.js';
-import {imageView, textView} from './label_views.js';
+import {imageView} from './image_view.js';
+import {textView} from './label_views.js';
 import {tagView} from './tag_view.js';
 import {vectorsView} from './vector_view.js';
 import {chatView, continuationView, translationView} from './writing_views.js';
@@ -103,8 +104,8 @@ async function start(accelerator) {
     const seconds = (performance.now() - started) / 1000;
     showStatus(processor, {seconds: number(seconds, 1)});
     main.removeAttribute('aria-busy');
-    view.ready();
-    return true;
+    view.ready(used);
+    return used.accelerator;
   } catch (error) {
     if (accelerator === 'webgpu') return start('wasm');
     const lost = location.protocol === 'file:' && error instanceof TypeError;

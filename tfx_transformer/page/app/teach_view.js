@@ -1,141 +1,126 @@
-// "Teach it": a classifier from some examples of each class, on the vectors of an embedder.
+// "Teach it": a classifier from some examples of each class, trained here on the model's vectors.
 
-import {columnsOf, readTable, toCsv} from './tables.js';
+import {labelBars} from './bars.js';
 import {el, later, number, tell} from './dom.js';
-import {labelBars} from './label_views.js';
 
-/** page: of page.js; prompt: gives the prompt of the texts. Call `ready` with a model loaded. */
-export function teachView(page, prompt) {
-  const {client, bundle} = page;
-  const classes = el('div', {class: 'classes'});
-  const bars = labelBars();
+/**
+ * {element, answer, setClasses, train, recognize}: `answer` shows what the classifier says of a
+ * vector that `recognize` is given; setClasses takes [[name, examples]].
+ *
+ * kind: of examples. field(changed) makes the field of a class, {element, examples(), add(list)};
+ * vectors(examples) is a promise of a vector for each; save(classes) saves [[name, examples]] and
+ * is a promise of the command that trains a model on them; note, saveText: names of texts; buttons:
+ * more elements for the row of buttons.
+ */
+export function teachView(page, kind) {
+  const {client} = page;
+  const classes = []; // of each: its name, its examples, its element
+  const list = el('div', {class: 'classes'});
+  const answer = labelBars();
   const note = el('p', {class: 'quiet', role: 'status'});
-  const attempt = el('input', {type: 'text', id: 'attempt', maxLength: 20_000});
-  const file = el('input', {type: 'file', accept: '.csv,.tsv', id: 'examples-file',
-    class: 'hidden-file', onchange: () => file.files[0] && readFile(file.files[0])});
   const command = el('pre', {tabIndex: 0, hidden: true});
   let count = 0;
   let round = 0;
-  let ready = false;
+  let trained = false;
+  let tried = null; // the vector that was tried last
 
   function addClass(name = '', examples = []) {
-    const id = `class-${(count += 1)}`;
-    const field = el('input', {type: 'text', id: `${id}-name`, value: name, hint: 'class hint'});
-    const texts = el('textarea', {id, rows: 4, hint: 'examples hint', value: examples.join('\n')});
-    const fieldset = el('div', {class: 'class', role: 'group', label: 'class'},
-      el('div', {class: 'row'}, el('label', {for: field.id, say: 'class'}),
+    const id = `class-${(count += 1)}-name`;
+    const field = el('input', {type: 'text', id, value: name, hint: 'class hint', oninput: soon});
+    const own = kind.field(soon);
+    const element = el('div', {class: 'class', role: 'group', label: 'class'},
+      el('div', {class: 'row'}, el('label', {for: id, say: 'class'}),
         el('button', {type: 'button', class: 'plain', say: 'remove', onclick: () => {
-          fieldset.remove();
+          classes.splice(classes.indexOf(one), 1);
+          element.remove();
           soon();
         }})),
-      field, el('label', {for: id, say: 'examples'}), texts);
-    for (const one of [field, texts]) one.addEventListener('input', soon);
-    classes.append(fieldset);
+      field, own.element);
+    const one = {name: () => field.value.trim(), examples: own.examples, element};
+    classes.push(one);
+    list.append(element);
+    return own.add(examples);
   }
 
-  /** [{text, label}] of all classes with a name. */
-  function examples() {
-    return [...classes.children].flatMap((one) => {
-      const label = one.querySelector('input').value.trim();
-      const lines = one.querySelector('textarea').value.split('\n').map((line) => line.trim());
-      return label ? lines.filter(Boolean).map((text) => ({text, label})) : [];
-    });
+  async function setClasses(given) {
+    classes.length = 0;
+    list.replaceChildren();
+    await Promise.all(given.map(([name, examples]) => addClass(name, examples)));
+    await train();
+  }
+
+  /** [[name, examples]] of all classes that have both; classes of the same name are one. */
+  function given() {
+    const byName = new Map();
+    for (const one of classes) {
+      const found = one.examples();
+      if (one.name() && found.length) {
+        byName.set(one.name(), [...(byName.get(one.name()) ?? []), ...found]);
+      }
+    }
+    return [...byName];
   }
 
   async function train() {
     const own = (round += 1);
-    ready = false;
-    const given = examples();
-    const labels = [...new Set(given.map(({label}) => label))];
-    if (labels.length < 2) {
+    trained = false;
+    const taught = given();
+    if (taught.length < 2) {
       tell(note, 'teach more');
-      bars.clear();
+      answer.clear();
       return;
     }
     try {
-      const request = {
-        texts: given.map(({text}) => text),
-        labels: given.map(({label}) => labels.indexOf(label)),
-        names: labels,
-        prompt: prompt(),
-      };
-      const {answer, seconds} = await client.ask('teach', request).answer;
+      const names = taught.map(([name]) => name);
+      const labels = taught.flatMap(([, examples], index) => examples.map(() => index));
+      const vectors = await kind.vectors(taught.flatMap(([, examples]) => examples));
       if (own !== round) return;
-      ready = true;
+      const request = {vectors, labels, names};
+      const {answer: {right}, seconds} = await client.ask('teach', request).answer;
+      if (own !== round) return;
+      trained = true;
       tell(note, 'taught', {
-        count: given.length,
-        classes: labels.length,
+        count: labels.length,
+        classes: names.length,
         seconds: number(seconds, 2),
-        right: number(100 * answer.right, 0),
+        right: number(100 * right, 0),
       });
-      await recognize();
+      await recognize(tried);
     } catch (error) {
       if (own === round) page.showError(error);
     }
   }
 
-  async function recognize() {
-    if (!ready || !attempt.value.trim()) {
-      bars.clear();
+  /** vector: of the model, or null if there is nothing to try. */
+  async function recognize(vector) {
+    tried = vector;
+    if (!trained || !vector) {
+      answer.clear();
       return;
     }
-    try {
-      const {answer} = await client.ask('recognize', {text: attempt.value, prompt: prompt()}).answer;
-      bars.show(answer);
-    } catch (error) {
-      page.showError(error);
-    }
+    answer.show((await client.ask('recognize', {vector}).answer).answer);
   }
 
-  async function readFile(blob) {
-    try {
-      const {header, rows} = readTable(await blob.text(), blob.name);
-      const index = header.findIndex((name) => /^(label|class|category|ラベル|分類)$/i.test(name.trim()));
-      const last = index >= 0 ? index : header.length - 1;
-      const first = columnsOf({header, rows}).findIndex(({best}, place) => best && place !== last);
-      const byLabel = Map.groupBy(rows, (row) => row[last] ?? '');
-      if (header.length < 2 || first < 0 || byLabel.size > 50) throw new Error(blob.name);
-      classes.replaceChildren();
-      for (const [label, found] of byLabel) {
-        addClass(label, found.map((row) => (row[first] ?? '').replaceAll(/\s*\n\s*/g, ' ')));
-      }
-      await train();
-    } catch (error) {
-      page.showStatus('no examples', {detail: error.message}, true);
+  async function save() {
+    const taught = given();
+    if (!taught.length) {
+      tell(note, 'teach more');
+      return;
     }
-  }
-
-  function save() {
-    const name = `${bundle.name}-examples.csv`;
-    const given = examples();
-    const table = toCsv([['text', 'label'], ...given.map(({text, label}) => [text, label])]);
-    const address = URL.createObjectURL(new Blob([table], {type: 'text/csv'}));
-    el('a', {href: address, download: name}).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10_000);
+    command.textContent = await kind.save(taught);
     command.hidden = false;
-    command.textContent =
-      `tfx-transformer run text_classification --csv ${quoted(name)} --base ` +
-      `${quoted(`saved_models/${bundle.name}`)} --name ${quoted(`${bundle.name}-taught`)}`;
     tell(note, 'saved examples');
   }
 
   const soon = later(train, 400);
-  attempt.addEventListener('input', later(recognize, 150));
   addClass();
   addClass();
   const element = el('details', {class: 'teach'}, el('summary', {say: 'teach'}),
-    el('p', {class: 'quiet', say: 'teach note'}), classes,
-    el('div', {class: 'row'},
+    el('p', {class: 'quiet', say: kind.note}), list,
+    el('div', {class: 'row start'},
       el('button', {type: 'button', class: 'plain', say: 'add class', onclick: () => addClass()}),
-      el('span', {}, file,
-        el('label', {for: file.id, class: 'button', say: 'examples from a table'})),
-      el('button', {type: 'button', class: 'plain', say: 'save examples', onclick: save})),
-    note, command,
-    el('label', {for: 'attempt', say: 'try it'}), attempt, bars.element);
-  return {element, ready: train};
-}
-
-/** A name as a shell reads it. */
-function quoted(name) {
-  return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
+      ...kind.buttons,
+      el('button', {type: 'button', class: 'plain', say: kind.saveText, onclick: save})),
+    note, command);
+  return {element, answer: answer.element, setClasses, train, recognize};
 }

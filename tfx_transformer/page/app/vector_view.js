@@ -1,8 +1,9 @@
 // The view of an embedder: which of many texts are the most similar to one.
 
-import {el, languageOfText, later, number, tell} from './dom.js';
+import {el, languageOfText, later, number} from './dom.js';
+import {acceptDrops, fileButton} from './files.js';
 import {columnsOf, readTable} from './tables.js';
-import {teachView} from './teach_view.js';
+import {teachTexts} from './teach_texts.js';
 import {tokenView} from './token_view.js';
 
 const MOST_TEXTS = 20_000;
@@ -23,8 +24,6 @@ export function vectorsView(page) {
   const {client, bundle} = page;
   const query = el('input', {type: 'text', id: 'query', value: bundle.examples[0] ?? '', maxLength: 20_000});
   const texts = el('textarea', {id: 'texts', rows: 8, hint: 'texts hint'});
-  const file = el('input', {type: 'file', accept: '.csv,.tsv,.txt,text/*', id: 'file',
-    class: 'hidden-file', onchange: () => file.files[0] && readFile(file.files[0])});
   const column = el('select', {id: 'column', onchange: () => useColumn()});
   const columnRow = el('p', {hidden: true}, el('label', {for: 'column', say: 'column'}), ' ', column);
   const list = el('ol', {class: 'matches', 'aria-live': 'polite'});
@@ -32,7 +31,7 @@ export function vectorsView(page) {
   const tokens = tokenView(page);
   const prompts = Object.keys(bundle.prompts);
   const kinds = ['query prompt', 'text prompt'].map((name, index) => promptChoice(name, index));
-  const teach = teachView(page, () => kinds[1]?.select.value ?? null);
+  const teach = teachTexts(page, (examples) => vectors(examples, 1));
   const known = new Map(); // vectors of texts, by prompt and text
   let table = null;
   let running = null;
@@ -128,36 +127,22 @@ export function vectorsView(page) {
     search();
   }, 200));
   const drop = el('div', {class: 'drop slim'}, el('p', {say: 'drop table'}));
-  for (const place of [drop, texts]) {
-    place.addEventListener('dragover', (event) => {
-      event.preventDefault();
-      drop.classList.add('over');
-    });
-    place.addEventListener('dragleave', () => drop.classList.remove('over'));
-    place.addEventListener('drop', (event) => {
-      const [dropped] = event.dataTransfer.files;
-      if (!dropped) return;
-      event.preventDefault();
-      drop.classList.remove('over');
-      readFile(dropped);
-    });
-  }
+  for (const place of [drop, texts]) acceptDrops(place, ([file]) => readFile(file), drop);
   const element = el('section', {class: 'pair'},
     el('div', {}, el('label', {for: 'query', say: 'query'}), query,
       el('label', {for: 'texts', say: 'texts'}), texts, drop,
-      el('div', {class: 'row'}, file,
-        el('label', {for: 'file', class: 'button', say: 'choose table'})),
+      el('div', {class: 'row'},
+        fileButton('file', 'choose table', '.csv,.tsv,.txt,text/*', ([file]) => readFile(file))),
       columnRow, ...kinds.map((kind) => kind?.row ?? null)),
     el('div', {}, el('h2', {say: 'most similar'}), progress, list),
-    el('div', {class: 'wide'}, tokens.element,
-      teach.element));
+    el('div', {class: 'wide'}, tokens.element, teach.element));
   return {
     element,
     ready() {
       if (!texts.value) texts.value = bundle.examples.join('\n');
       query.focus();
       search();
-      teach.ready();
+      teach.train();
     },
   };
 }

@@ -1,9 +1,10 @@
 // The other thread: loads LiteRT.js and the model, and answers what the page asks.
 
-import {newAnswerer, Refusal} from './answers.js';
+import {Head, newAnswerer, Refusal} from './answers.js';
 import {Model} from './engine.js';
 
 let answerer = null;
+const head = new Head();
 const stopped = new Set(); // numbers of requests that nobody waits for any more
 
 /** {bundle, model, wasm: bytes, accelerator}. */
@@ -13,8 +14,9 @@ async function load({bundle, model, wasm, accelerator}) {
   await LiteRT.loadLiteRt('wasm/litert.js');
   const options = {accelerator, ...(accelerator === 'webgpu' && {gpuOptions: {precision: 'fp32'}})};
   const compiled = await LiteRT.loadAndCompile(new Uint8Array(model), options);
-  answerer = newAnswerer(new Model(LiteRT, compiled), bundle);
-  return {accelerator: compiled.options.accelerator};
+  const loaded = new Model(LiteRT, compiled);
+  answerer = newAnswerer(loaded, bundle);
+  return {accelerator: compiled.options.accelerator, features: loaded.has('features_1')};
 }
 
 /** What the tokenizer makes of a text: [[id, text, is part of a character]]. */
@@ -29,8 +31,9 @@ const CALLS = {
   answer: (request, call) => answerer.answer(request, call),
   explain: (request, call) => answerer.explain(request, call),
   many: (request, call) => answerer.many(request, call),
-  teach: (request, call) => answerer.teach(request, call),
-  recognize: (request, call) => answerer.recognize(request, call),
+  features: (request) => answerer.features(request),
+  teach: (request) => head.teach(request),
+  recognize: (request) => head.recognize(request),
   reset: () => answerer.reset(),
 };
 

@@ -1,0 +1,32 @@
+// Labels with their probabilities as bars.
+
+import {el, number, tell} from './dom.js';
+
+const MOST_BARS = 12;
+
+/** The labels with their probabilities, the most probable first. */
+export function labelBars() {
+  const list = el('ol', {class: 'bars', 'aria-live': 'polite'});
+  const more = el('p', {class: 'quiet'});
+  return {
+    element: el('div', {}, list, more),
+    /** ranked: [{label, probability, id}]; labels: those of `ranked` that are the answer. */
+    show({ranked, labels}) {
+      const answered = new Set(labels.map(({id}) => id));
+      list.replaceChildren(...ranked.slice(0, MOST_BARS).map(({label, probability, id}) => {
+        const percent = `${number(100 * probability, 1)} %`;
+        const bar = el('span', {class: 'bar', 'aria-hidden': 'true'});
+        bar.style.setProperty('--share', probability);
+        return el('li', {class: answered.has(id) ? 'chosen' : ''},
+          el('span', {class: 'name'}, label), ' ', el('span', {class: 'percent'}, percent), bar);
+      }));
+      const left = ranked.length - MOST_BARS;
+      if (left > 0) tell(more, 'more labels', {count: left});
+      else more.replaceChildren();
+    },
+    clear() {
+      list.replaceChildren();
+      more.replaceChildren();
+    },
+  };
+}
