@@ -366,7 +366,7 @@ def test_what_cannot_be_packed(path, tmp_path):
         litertlm(path, "int2")
     config = {"format": bundle.FORMAT, "task": "seq2seq", "architecture": {}}
     bundle.write_config(tmp_path, config)
-    with pytest.raises(InputError, match="decoder-only models; this one's task is 'seq2seq'"):
+    with pytest.raises(InputError, match="and embedders; this one's task is 'seq2seq'"):
         litertlm(tmp_path)
 
 

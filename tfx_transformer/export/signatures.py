@@ -23,6 +23,11 @@ PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 ROWS = 8
 
 
+def encoder_lengths(longest: int) -> list[int]:
+    """Return the lengths of an encoder that reads at most `longest` tokens, in order."""
+    return [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+
+
 def encoder_signatures(
     model, beams: int = 1, context: int | None = None, rows: int = ROWS
 ) -> dict[str, tuple]:
@@ -49,8 +54,7 @@ def encoder_signatures(
             for rows in ENCODER_ROWS
         }
         return table | {"features_1": (features, {"images": _spec("images", (1, *shape))})}
-    longest = config.max_sequence_length
-    lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+    lengths = encoder_lengths(config.max_sequence_length)
     shapes = [(rows, n) for rows in ENCODER_ROWS for n in lengths if rows == 1 or n <= TOGETHER]
     return {
         f"run_{rows}x{length}": (run, {"token_ids": _spec("token_ids", (rows, length), tf.int32)})
@@ -131,7 +135,7 @@ def seq2seq_signatures(
     """
     config = model.config
     longest = config.max_sequence_length
-    lengths = [length for length in ENCODER_LENGTHS if length < longest] + [longest]
+    lengths = encoder_lengths(longest)
 
     def encode(inputs):
         memory, _ = model.encode(inputs["encoder_token_ids"], training=False)

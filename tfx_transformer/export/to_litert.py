@@ -120,6 +120,8 @@ class Conversion:
         converter: see `converter`.
         beams, context, rows: see `tasks.Task`.
         images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
+        table: the functions of the files, as `tasks.Task.signatures` returns them; None: those of
+            the model's task.
 
     Raises:
         InputError: the model cannot be quantized in this way.
@@ -136,11 +138,12 @@ class Conversion:
         context: int | None = None,
         rows: int = ROWS,
         images: np.ndarray | None = None,
+        table: dict[str, tuple] | None = None,
     ) -> None:
         if "int4" in files:
             _check_four_bits(model.config)
         self.model, self.files, self.converter, self.images = model, dict(files), converter, images
-        self.table = task_of(model).signatures(model, beams, context, rows)
+        self.table = table or task_of(model).signatures(model, beams, context, rows)
         if images is not None:  # the converter learns the scales of one signature only
             self.table = {"run_1": self.table["run_1"]}
         # Next to the files, so that it is removed with an unfinished bundle.

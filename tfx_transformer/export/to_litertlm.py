@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from ai_edge_litert import schema_py_generated as schema
-from litert_lm_builder import litertlm_builder
 from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata  # pyright: ignore
 from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters  # pyright: ignore
 
-from tfx_transformer import bundle, files
+from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
+from tfx_transformer.export.litertlm_embedder import pack_embedder
+from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
 from tfx_transformer.export.signatures import ROWS
-from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import litert
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
@@ -33,58 +33,76 @@ _CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 @on_tensorflow
 def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
-    """Add `model.litertlm` to the bundle of a decoder-only model.
+    """Add `model.litertlm` to the bundle of a decoder-only model or of an embedder.
 
-    `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily, and from the
-    same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which Unicode reserves, reach
-    the model as U+FFFD. And LiteRT-LM does not end an answer that was cut for length with the end
-    token before the next message, as `generation.chat` does. Without `--cache no` it leaves a cache
-    next to the file that it runs.
+    Decoder-only: `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily,
+    and from the same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which Unicode
+    reserves, reach the model as U+FFFD. And LiteRT-LM does not end an answer that was cut for
+    length with the end token before the next message, as `generation.chat` does.
+
+    Embedder: `litert_lm.EmbeddingEngine` and `litert-lm serve` give the bundle's vectors. Three
+    things differ. They refuse a text that is too long, unless the engine is asked to cut it
+    (`InputOverflowStrategy.TRUNCATE`), as the bundle does. They scale vectors to length 1 unless
+    asked not to (`normalize`), also of a model that does not. And the model's default prompt is put
+    before each text that is not empty; other prompts are not known.
+
+    Without `--cache no` LiteRT-LM leaves a cache next to the file that it runs.
 
     Args:
         path: the bundle's folder.
-        variant: number format of the weights: "float32", "int8" or "int4". The context is that of
-            the bundle's TFLite file of this variant, which is made if it is missing.
+        variant: number format of the weights: "float32", "int8" or "int4". The context of a
+            decoder-only model is that of the bundle's TFLite file of this variant, which is made if
+            it is missing.
 
     Raises:
-        InputError: the bundle is damaged or not of a decoder-only model, or the variant is another
-            one.
+        InputError: the bundle is damaged or of another task, LiteRT-LM cannot run its model, or the
+            variant is another one.
     """
     if variant not in bundle.LITERT:
         raise InputError(
             f"variant is {variant!r}.\n  Expected one of {', '.join(map(repr, bundle.LITERT))}."
         )
-    values = bundle.read_config(path)
-    row = TASKS.get(values.get("task", ""))
-    if row is None or bundle.LITERTLM not in row.also:
+    task = bundle.read_config(path).get("task", "")
+    if task not in _PACKERS:
         raise InputError(
-            f"{path}: LiteRT-LM runs decoder-only models; this one's task is "
-            f"{values.get('task')!r}.\n  Export it --to litert."
+            f"{path}: LiteRT-LM runs decoder-only models and embedders; this one's task is "
+            f"{task!r}.\n  Export it --to litert."
         )
-    quantize = None if variant == "float32" else variant
-    if not Path(path, bundle.LITERT[variant]).is_file():
-        litert(path, quantize=quantize)
+    _PACKERS[task](Path(path), variant)
+
+
+def _pack_generator(path: Path, variant: str) -> None:
+    """Add `model.litertlm` to the bundle of a decoder-only model."""
+    if not (path / bundle.LITERT[variant]).is_file():
+        litert(path, quantize=None if variant == "float32" else variant)
     tokenizer = bundle.read_tokenizer(path)
-    config = TransformerConfig.from_dict(values["architecture"])
+    config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
     with bundle.updating(path) as folder:
         write_litertlm(folder, tokenizer, config, variant)
+
+
+# The maker of the file for each task.
+_PACKERS: dict[str, Callable[[Path, str], None]] = {
+    "causal": _pack_generator,
+    "embedding": pack_embedder,
+}
 
 
 def write_litertlm(
     folder: Path, tokenizer: Tokenizer, config: TransformerConfig, variant: str
 ) -> None:
-    """Write `model.litertlm` into the folder of a bundle, from its TFLite file of a variant.
+    """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
+    file of a variant.
 
     LiteRT-LM does not use the signature that continues several texts, so it is left out.
     """
-    file = folder / bundle.LITERT[variant]
-    content = file.read_bytes()
-    with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        model = Path(temporary, "model.tflite")
-        model.write_bytes(without_signatures(content, {f"decode_{ROWS}"}))
-        config = dataclasses.replace(config, max_sequence_length=_context(content))
-        _pack(folder / bundle.LITERTLM, model, tokenizer, config)
-    facts = {"variant": variant, "context": config.max_sequence_length}
+    content = (folder / bundle.LITERT[variant]).read_bytes()
+    context = _context(content)
+    models = {Kind.PREFILL_DECODE: without_signatures(content, {f"decode_{ROWS}"})}
+    config = dataclasses.replace(config, max_sequence_length=context)
+    packed = packed_tokenizer(tokenizer)
+    write_file(folder / bundle.LITERTLM, packed, _metadata(tokenizer, config), models)
+    facts = {"variant": variant, "context": context}
     bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": facts})
 
 
@@ -96,22 +114,8 @@ def _context(content: bytes) -> int:
     return int(model.subgraphs[decode.subgraphIndex].tensors[cache].shape[2])
 
 
-def _pack(file: Path, model: Path, tokenizer: Tokenizer, config: TransformerConfig) -> None:
-    """Write the file. The builder reads its input files only in the end."""
-    builder = litertlm_builder.LitertLmFileBuilder()
-    with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
-        tokenizer_file, metadata = Path(temporary, "tokenizer.json"), Path(temporary, "metadata.pb")
-        tokenizer_file.write_text(packed_tokenizer(tokenizer), encoding="utf-8")
-        metadata.write_bytes(_metadata(tokenizer, config))
-        builder.add_tflite_model(str(model), litertlm_builder.TfLiteModelType.PREFILL_DECODE)
-        builder.add_hf_tokenizer(str(tokenizer_file))
-        builder.add_llm_metadata(str(metadata))
-        with files.replacing(file) as unfinished, unfinished.open("wb") as stream:
-            builder.build(stream, validate_metadata=True)
-
-
-def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
-    """Return LiteRT-LM's metadata of a model, a serialized `LlmMetadata`."""
+def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> LlmMetadata:
+    """Return LiteRT-LM's metadata of a decoder-only model."""
     metadata = LlmMetadata(
         max_num_tokens=config.max_sequence_length,
         jinja_prompt_template=packed_template(tokenizer),
@@ -123,31 +127,7 @@ def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> bytes:
     # Greedy decoding as top-p with k=1, as CPUs do not have the type GREEDY.
     sampler = SamplerParameters(type=SamplerParameters.TOP_P, k=1, p=1.0, temperature=1.0)
     metadata.sampler_params.CopyFrom(sampler)
-    return metadata.SerializeToString()
-
-
-def packed_tokenizer(tokenizer: Tokenizer) -> str:
-    """Return the `tokenizer.json` of a `.litertlm` file.
-
-    LiteRT-LM encodes a whole prompt as one text, in which it cannot distinguish the template's
-    special tokens from those that a user typed. So the names of special tokens begin with `CONTROL`
-    here, which only `packed_template` writes. Answers leave them out, as `Tokenizer.decode` does.
-    """
-    tree = json.loads(tokenizer.to_json())
-
-    def hidden(token: str) -> str:
-        return CONTROL + token if token in tokenizer.special_tokens else token
-
-    for token in tree["added_tokens"]:
-        token["content"] = hidden(token["content"])
-    model = tree["model"]
-    model["vocab"] = {hidden(token): index for token, index in model["vocab"].items()}
-    if model.get("unk_token"):
-        model["unk_token"] = hidden(model["unk_token"])
-    tree["post_processor"] = None  # the template writes what frames a text
-    hide = {"type": "Replace", "pattern": {"Regex": CONTROL + ".*"}, "content": ""}
-    tree["decoder"] = {"type": "Sequence", "decoders": [hide, tree["decoder"]]}
-    return json.dumps(tree, ensure_ascii=False)
+    return metadata
 
 
 def packed_template(tokenizer: Tokenizer) -> str:

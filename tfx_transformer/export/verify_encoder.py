@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.tagging import TaggedTokens, TextTagger
 from tfx_transformer.prediction.tags import Entity, Tags, read_tags
+from tfx_transformer.runtime import litertlm_embedder
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.offsets import trimmed
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -83,6 +85,11 @@ def verify_encoder(
                     expected, reading.output(runtime.load(path, variant), inputs)
                 )
             )
+    packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
+    if packed and importlib.util.find_spec("litert_lm"):
+        results["LiteRT-LM"] = try_export(
+            lambda: reading.compare(expected, litertlm_embedder.load(path).embed(inputs))
+        )
     return results
 
 

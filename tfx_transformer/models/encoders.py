@@ -540,7 +540,10 @@ class Embedder(EncoderModel):
 
     def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
         """int (batch, length) -> float (batch, width), of length 1 each if the model normalizes."""
-        x, mask = self.encode({"token_ids": token_ids}, training=training)
+        return self.pool_and_project(*self.encode({"token_ids": token_ids}, training=training))
+
+    def pool_and_project(self, x: Tensor, mask: Tensor) -> Tensor:
+        """What `encode` returns -> float (batch, width); see `embed`."""
         x = self.pool(x, mask)
         for projection in self.projections:
             x = projection(x)

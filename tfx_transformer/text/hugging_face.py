@@ -40,7 +40,7 @@ class HuggingFaceTokenizer(Tokenizer):
 
     def __init__(self, tree: dict[str, Any], conventions: Conventions, text: str) -> None:
         vocabulary = vocabulary_of(tree)
-        self._tree = _hide_special(tree, conventions.special_tokens)
+        self._tree = rename_special(tree, conventions.special_tokens, " {} ")
         self._runner = _runner(self._tree)
         self._later = self._runner
         later = _without_first_space(self._tree)
@@ -192,12 +192,19 @@ def vocabulary_of(tree: Mapping[str, Any]) -> dict[str, int]:
     return ids
 
 
-def _hide_special(tree: Mapping[str, Any], special: Mapping[str, int]) -> dict[str, Any]:
-    """Return the part of a `tokenizer.json` that encodes texts, with special tokens renamed to
-    names with a space."""
+def rename_special(
+    tree: Mapping[str, Any], special: Mapping[str, int], pattern: str
+) -> dict[str, Any]:
+    """Return the part of a `tokenizer.json` that encodes texts, with special tokens renamed.
+
+    Args:
+        tree: object of the file.
+        special: names of its special tokens.
+        pattern: the new name, with {} for the old one.
+    """
 
     def hidden(name: str) -> str:
-        return f" {name} " if name in special else name
+        return pattern.format(name) if name in special else name
 
     model = dict(tree["model"])
     if isinstance(model["vocab"], list):
