@@ -150,7 +150,8 @@ def one_converter():
                 super().__exit__(*error)
 
     atexit.register(lambda: [one._process.kill() for one in Shared.open])
-    export.Converter = sys.modules["tfx_transformer.export.to_litert"].Converter = Shared
+    for name in ("", ".to_litert", ".litertlm_embedder"):
+        sys.modules[f"tfx_transformer.export{name}"].Converter = Shared
 
 
 @pytest.fixture

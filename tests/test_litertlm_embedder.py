@@ -89,15 +89,13 @@ def test_the_runtime_embeds(path, by_keras):
     assert made.embed([*TEXTS, LONG]) == pytest.approx(by_keras.embed([*TEXTS, LONG]), abs=1e-6)
 
 
-def test_it_is_verified(path, command):
-    table = path.parent / "texts.csv"
-    table.write_text("text\nthe cat\na dog\n猫\n", encoding="utf-8")
-    words = ("export", path, "--to", "litertlm", "--check", table, "--json")
-    status, output, errors = command(*words)
-    assert status == 0, errors
-    assert json.loads(output)["LiteRT-LM"]["identical"] == 3
-    assert bundle.read_config(path)["verified"]["LiteRT-LM"]["smallest_cosine"] == 1.0
+def test_it_is_verified(path):
     assert bundle.read_config(path)["litertlm"] == {"variant": "float32", "context": LONGEST}
+    results = export.verify(path, TEXTS)
+    assert {name: result["identical"] for name, result in results.items()} == {
+        "LiteRT-LM": len(TEXTS)
+    }
+    assert bundle.read_config(path)["verified"]["LiteRT-LM"]["smallest_cosine"] == 1.0
     bundle.verify(path)
 
 

@@ -27,9 +27,9 @@ _LOOK_UP = "embedder"
 
 def pack_embedder(path: Path, variant: str) -> None:
     """Add `model.litertlm` to the bundle of an embedder; see `to_litertlm.litertlm`."""
+    _check(TransformerConfig.from_dict(bundle.read_config(path)["architecture"]), path)
     with Converter() as converter:
         model, tokenizer = load(path)
-        _check(model, path)
         with bundle.updating(path) as folder:
             write_embedder(folder, model, tokenizer, converter, variant)
 
@@ -108,9 +108,9 @@ def _metadata(tokenizer: Tokenizer, longest: int) -> EmbeddingMetadata:
     return metadata
 
 
-def _check(model: Embedder, path: Path) -> None:
+def _check(config: TransformerConfig, path: Path) -> None:
     """Raise if LiteRT-LM cannot run an embedder."""
-    if model.config.ngram_buckets:
+    if config.ngram_buckets:
         raise InputError(
             f"{path}: LiteRT-LM looks tokens up one by one; this embedder also looks up pairs and\n"
             "  triples of tokens (ngram_buckets). Export it --to litert."
