@@ -100,7 +100,7 @@ def test_it_is_verified(path):
 
 
 def test_a_model_of_vectors_does_not_write(path):
-    with pytest.raises(InputError, match="of a model that writes"):
+    with pytest.raises(InputError, match="it is of an embedder"):
         litertlm.load(path)
 
 

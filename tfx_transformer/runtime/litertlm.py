@@ -39,12 +39,12 @@ def load(path: str | os.PathLike) -> TextGenerator:
     """
     path = Path(path)
     bundle.verify(path, [bundle.CONFIG, *bundle.TOKENIZER_FILES, bundle.LITERTLM])
-    values = bundle.read_config(path)
-    if values.get("task") != "causal" or not (path / bundle.LITERTLM).is_file():
+    if not (path / bundle.LITERTLM).is_file():
         raise InputError(
-            f"{path} holds no {bundle.LITERTLM} of a model that writes.\n"
+            f"{path} holds no {bundle.LITERTLM}.\n"
             f"  Make one of a decoder-only model: tfx-transformer export {path} --to litertlm"
         )
+    values = bundle.read_config(path)
     config = TransformerConfig.from_dict(values["architecture"])
     # The file may have been exported with a shorter context than the model was made for.
     exported = values.get("litertlm")

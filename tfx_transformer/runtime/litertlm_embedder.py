@@ -22,17 +22,17 @@ def load(path: str | os.PathLike) -> LiteRTLMEmbedder:
         path: the bundle's folder.
 
     Raises:
-        InputError: the bundle is damaged, not of an embedder or holds no `.litertlm` file, or
-            LiteRT-LM is not installed or cannot read it.
+        InputError: the bundle is damaged or holds no `.litertlm` file of an embedder, or LiteRT-LM
+            is not installed or cannot read it.
     """
     path = Path(path)
     bundle.verify(path, [bundle.CONFIG, bundle.LITERTLM])
-    values = bundle.read_config(path)
-    if values.get("task") != "embedding" or not (path / bundle.LITERTLM).is_file():
+    if not (path / bundle.LITERTLM).is_file():
         raise InputError(
-            f"{path} holds no {bundle.LITERTLM} of an embedder.\n"
-            f"  Make one: tfx-transformer export {path} --to litertlm"
+            f"{path} holds no {bundle.LITERTLM}.\n"
+            f"  Make one of an embedder: tfx-transformer export {path} --to litertlm"
         )
+    values = bundle.read_config(path)
     return LiteRTLMEmbedder(path / bundle.LITERTLM, values["architecture"].get("normalize", True))
 
 
@@ -54,7 +54,7 @@ class LiteRTLMEmbedder:
         except ImportError as error:
             raise InputError("LiteRT-LM is not installed.\n  pip install litert-lm") from error
         with flags.silence():
-            litertlm_file.check(file)
+            litertlm_file.check(file, embeds=True)
         litert_lm.set_min_log_severity(litert_lm.LogSeverity.ERROR)
         self._options: Any = litert_lm.EmbeddingOptions(
             normalize=normalize,

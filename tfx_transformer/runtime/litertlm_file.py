@@ -29,19 +29,23 @@ _KINDS = {_MODEL, _METADATA, _TOKENIZER, _EMBEDDING_METADATA}
 _MAX_METADATA = 1 << 20
 
 
-def check(file: str | os.PathLike) -> None:
+def check(file: str | os.PathLike, embeds: bool = False) -> None:
     """Raise if LiteRT-LM cannot open a `.litertlm` file safely.
 
+    Args:
+        file: its path.
+        embeds: True if it must be of an embedder, False if of a model that writes.
+
     Raises:
-        InputError: the file is cut short or damaged, or has parts that `export.litertlm` never
-            writes.
+        InputError: the file is cut short or damaged, has parts that `export.litertlm` never writes,
+            or is of another kind of model.
     """
     try:
         with (
             open(file, "rb") as opened,
             mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
-            _check(data, file)
+            _check(data, file, embeds)
     except (ValueError, struct.error, zlib.error, OSError) as error:
         if isinstance(error, InputError):
             raise
@@ -51,7 +55,7 @@ def check(file: str | os.PathLike) -> None:
         ) from error
 
 
-def _check(data: mmap.mmap, file: str | os.PathLike) -> None:
+def _check(data: mmap.mmap, file: str | os.PathLike, embeds: bool) -> None:
     magic, major, _, _, _, end = struct.unpack_from("<8s4IQ", data, 0)
     if magic != _MAGIC or major != _MAJOR:
         raise ValueError(f"it begins with {data[:12]!r}")
@@ -69,6 +73,8 @@ def _check(data: mmap.mmap, file: str | os.PathLike) -> None:
     for kind, name in {_MODEL: "model", _TOKENIZER: "tokenizer"}.items():
         if kind not in kinds:
             raise ValueError(f"it has no {name}")
+    if embeds != (_EMBEDDING_METADATA in kinds):
+        raise ValueError(f"it is of {'a model that writes' if embeds else 'an embedder'}")
 
 
 def _sections(header: bytes) -> list[tuple[int, int, int]]:
