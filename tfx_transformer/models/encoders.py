@@ -543,7 +543,7 @@ class Embedder(EncoderModel):
         return self.pool_and_project(*self.encode({"token_ids": token_ids}, training=training))
 
     def pool_and_project(self, x: Tensor, mask: Tensor) -> Tensor:
-        """What `encode` returns -> float (batch, width); see `embed`."""
+        """Return what `embed` does, float (batch, width), from what `encode` returns."""
         x = self.pool(x, mask)
         for projection in self.projections:
             x = projection(x)
