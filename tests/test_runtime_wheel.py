@@ -236,7 +236,7 @@ def test_it_answers_in_an_empty_environment(
     megabytes = (size_of(packages) - before) / 1e6
     record_property("megabytes", megabytes)
     if sys.platform == "linux":
-        assert megabytes < 160, "README of the wheel says 137"
+        assert megabytes < 160, "README of the wheel says 136"
     run("pip", "check")
     run("python", "-c", "import importlib.util as u; assert not u.find_spec('tensorflow')")
 
