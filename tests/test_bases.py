@@ -59,7 +59,7 @@ def test_names_are_unique_and_every_recipe_has_a_base():
 
 def test_a_wrong_name_names_the_nearest():
     for name, nearest in (("minlm", "minilm"), ("multi-lingual", "multilingual")):
-        with pytest.raises(InputError, match=f"no base '{name}'.*\n.*{nearest}"):
+        with pytest.raises(InputError, match=f"{name} is not a bundle.*\n.*{nearest}"):
             check_source(name)
     with pytest.raises(InputError, match="Bases are minilm, mpnet"):
         from_pretrained("qqqqqqqq")
@@ -72,7 +72,7 @@ def test_a_base_of_another_recipe_is_refused(command, tmp_path):
     assert status == 2 and "'assistant' is not for text_classification" in errors
     assert "minilm" in errors.splitlines()[1]
     status, _, errors = command(*run, "miniml")
-    assert status == 2 and "no base 'miniml'" in errors and "minilm" in errors
+    assert status == 2 and "miniml is not a bundle" in errors and "minilm" in errors
 
 
 @pytest.fixture

@@ -329,7 +329,7 @@ def unknown(name: str) -> InputError:
     nearest = difflib.get_close_matches(name, _BY_NAME, n=3, cutoff=0.5)
     bases = ", ".join(nearest or list(_BY_NAME))
     return InputError(
-        f"there is no base {name!r}, and no folder of that name.\n"
+        f"{name} is not a bundle, and no base has that name.\n"
         f"  {'The nearest bases are' if nearest else 'Bases are'} {bases}.\n"
         "  See: tfx-transformer bases"
     )
