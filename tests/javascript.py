@@ -16,6 +16,8 @@ from tfx_transformer.page.assembly import joined
 ROOT = Path(__file__).resolve().parent.parent
 APP = ROOT / "tfx_transformer" / "page" / "app"
 MODULES = (
+    "bytes.js",
+    "pieces.js",
     "tokenizers.js",
     "sampling.js",
     "images.js",

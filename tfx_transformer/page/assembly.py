@@ -15,6 +15,8 @@ from tfx_transformer.report.html import Html, escape
 
 # Modules, each after those that it imports.
 WORKER = (
+    "bytes.js",
+    "pieces.js",
     "tokenizers.js",
     "sampling.js",
     "images.js",

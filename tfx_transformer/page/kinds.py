@@ -121,7 +121,8 @@ def _tagging(parts: Parts) -> Spec:
     if config.image_size:
         raise InputError(f"{parts.path}: a model that tags images has no page.")
     described = _text(parts, parts.tokenizer())
-    if described["tokenizer"].get("compose") or described["tokenizer"].get("cut"):
+    spec = described["tokenizer"]
+    if spec["kind"] == "pieces" or spec.get("compose") or spec.get("cut"):
         raise InputError(
             f"{parts.path}: a page cannot find the places of its tokenizer's tokens yet.\n"
             "  Run the bundle by `tfx-transformer tag`."

@@ -28,6 +28,11 @@ def to_javascript(pattern: str) -> str:
     return _Reader(pattern).alternatives(frozenset())
 
 
+def literal(text: str) -> str:
+    """Return a text as a part of a pattern for JavaScript's flag `u`."""
+    return re.sub(r"[\^$\\.*+?()\[\]{}|/]", r"\\\g<0>", text)
+
+
 class _Reader:
     def __init__(self, pattern: str) -> None:
         self._pattern, self._place = pattern, 0

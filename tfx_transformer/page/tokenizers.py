@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfx_transformer.errors import InputError
-from tfx_transformer.page.patterns import to_javascript
+from tfx_transformer.page.patterns import literal, to_javascript
+from tfx_transformer.page.pieces import pieces_spec
 from tfx_transformer.text.byte_level import COMPOSED, byte_level
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -20,8 +19,8 @@ Spec = dict[str, Any]
 def tokenizer_spec(tokenizer: Tokenizer) -> Spec:
     """Return the table by which a page turns texts into ids.
 
-    It is for byte-level BPE (our own, and that of GPT-2, Llama 3, Qwen, RoBERTa) and for BERT's
-    WordPiece.
+    It is for byte-level BPE (our own, and that of GPT-2, Llama 3, Qwen, RoBERTa), for BERT's
+    WordPiece, and for SentencePiece's Unigram and BPE (T5, XLM-R, Llama 2, Mistral, Gemma).
 
     Raises:
         InputError: the tokenizer is of another kind.
@@ -40,18 +39,11 @@ def tokenizer_spec(tokenizer: Tokenizer) -> Spec:
         ]
         if bpe.added:
             cut = sorted({*bpe.added, *tokenizer.special_tokens}, key=len, reverse=True)
-            spec |= {"added": bpe.added, "cut": "|".join(map(_literal, cut))}
+            spec |= {"added": bpe.added, "cut": "|".join(map(literal, cut))}
         if bpe.composed:
             spec["compose"] = to_javascript(COMPOSED.pattern)
         return spec | {"prefix": bpe.prefix_space}
-    words = _words(tree, tokenizer)
-    if words is None:
-        kind = (tree.get("model") or {}).get("type") or type(tokenizer).__name__
-        raise InputError(
-            f"the bundle's tokenizer ({kind}) does not run in a page yet.\n"
-            "  Byte-level BPE and BERT's WordPiece do. Run the bundle by `tfx-transformer`."
-        )
-    return words
+    return _words(tree, tokenizer) or pieces_spec(tree, tokenizer)
 
 
 def _bytes(ids: Mapping[bytes, int], pattern: str, special: Mapping[str, int]) -> Spec:
@@ -68,11 +60,6 @@ def _bytes(ids: Mapping[bytes, int], pattern: str, special: Mapping[str, int]) -
         "compose": "",
         "prefix": False,
     }
-
-
-def _literal(text: str) -> str:
-    """Return a text as a part of a pattern for JavaScript's flag `u`."""
-    return re.sub(r"[\^$\\.*+?()\[\]{}|/]", r"\\\g<0>", text)
 
 
 def _words(tree: Mapping[str, Any], tokenizer: Tokenizer) -> Spec | None:

@@ -51,7 +51,7 @@ class HuggingFaceTokenizer(Tokenizer):
         self._ordinary = {
             index: name for name, index in vocabulary.items() if index not in self._special_ids
         }
-        decoders = _kinds(tree.get("decoder"))
+        decoders = kinds(tree.get("decoder"))
         self._byte_level = "ByteLevel" in decoders
         self._continued = tree["decoder"].get("prefix") if "WordPiece" in decoders else None
         self.leading_space = self._has_leading_space()
@@ -250,8 +250,8 @@ def _runner(tree: dict[str, Any]):
     return runner
 
 
-def _kinds(step: Mapping[str, Any] | None) -> set[str]:
-    """The kinds of a decoder and of all its parts."""
+def kinds(step: Mapping[str, Any] | None) -> set[str]:
+    """Return the types of a decoder and of all its parts."""
     if step is None:
         return set()
-    return {step["type"]}.union(*map(_kinds, step.get("decoders", ())))
+    return {step["type"]}.union(*map(kinds, step.get("decoders", ())))

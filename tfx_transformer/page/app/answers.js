@@ -1,11 +1,12 @@
 // What a bundle answers, by its task: the counterpart of the package's `runtime` in Python.
 
+import {arrayOf, newDecoder} from './bytes.js';
 import {CausalSession, Encoder, TranslationSession} from './engine.js';
 import {fitHead, headLogits} from './heads.js';
 import {resizeImage} from './images.js';
 import {argmax, nextToken, softmax, Uniforms} from './sampling.js';
 import {Tags, windows} from './tags.js';
-import {arrayOf, newDecoder, newTokenizer} from './tokenizers.js';
+import {newTokenizer} from './tokenizers.js';
 
 /** An error to be shown by its name in texts.json, with the values that it mentions. */
 export class Refusal extends Error {
@@ -32,16 +33,19 @@ class Writer {
   constructor(tokenizer) {
     this.tokenizer = tokenizer;
     this.decoder = newDecoder();
+    this.ids = [];
     this.text = '';
   }
 
   add(id) {
-    this.text += this.decoder.decode(arrayOf(this.tokenizer.bytesOf(id)), {stream: true});
+    let bytes = this.tokenizer.bytesOf(id);
+    if (!this.ids.length && this.tokenizer.leadingSpace) bytes = bytes.replace(/^ /, '');
+    this.text += this.decoder.decode(arrayOf(bytes), {stream: true});
+    this.ids.push(id);
   }
 
   finish() {
-    this.text += this.decoder.decode();
-    return this.text;
+    return this.tokenizer.decode(this.ids);
   }
 }
 
@@ -160,8 +164,8 @@ class Assistant {
     return [...parts, ...this.chat.ask];
   }
 
-  /** Ids of texts and special tokens; what stands between two special tokens is one text. */
-  #encode(parts) {
+  /** Ids of texts and special tokens; begins: nothing is before them. Texts side by side are one. */
+  #encode(parts, begins) {
     const ids = [];
     let text = '';
     for (const part of [...parts, null]) {
@@ -169,8 +173,8 @@ class Assistant {
         text += part;
         continue;
       }
-      ids.push(...this.tokenizer.encode(text));
-      text = '';
+      ids.push(...(begins ? this.tokenizer.encode(text) : this.tokenizer.encodeAfter(text)));
+      [text, begins] = ['', false];
       if (part !== null) ids.push(part);
     }
     return ids;
@@ -182,9 +186,9 @@ class Assistant {
     const end = after.indexOf(this.ids.end);
     if (this.cached.length && end >= 0) {
       const parts = [...after.slice(end + 1), ...this.#frame(messages.slice(-1), false)];
-      return [this.cached.length, [...this.pending, ...this.#encode(parts)]];
+      return [this.cached.length, [...this.pending, ...this.#encode(parts, false)]];
     }
-    return [0, this.#encode(this.#frame(messages, true))];
+    return [0, this.#encode(this.#frame(messages, true), true)];
   }
 
   async answer({text, system = ''}, call) {

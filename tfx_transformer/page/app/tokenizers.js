@@ -1,31 +1,9 @@
 // Texts to token ids and back, with the ids of the package's tokenizers in Python.
 
+import {arrayOf, bytesOf, REPLACEMENT, textOf, wellFormed} from './bytes.js';
+import {Pieces} from './pieces.js';
+
 const SLICE = 20_000; // characters that Python encodes at a time
-const REPLACEMENT = '\ufffd';
-const toUtf8 = new TextEncoder();
-
-/** The UTF-8 bytes of a text as a string of one character a byte; half a character is U+FFFD. */
-function bytesOf(text) {
-  let bytes = '';
-  for (const byte of toUtf8.encode(text)) bytes += String.fromCharCode(byte);
-  return bytes;
-}
-
-/** The text of such a string; bytes that are not UTF-8 become U+FFFD. */
-export function textOf(bytes) {
-  return newDecoder().decode(arrayOf(bytes));
-}
-
-/** The bytes of such a string as an array. */
-export function arrayOf(bytes) {
-  return Uint8Array.from(bytes, (byte) => byte.charCodeAt(0));
-}
-
-/** What turns UTF-8 into text. */
-export function newDecoder() {
-  return new TextDecoder('utf-8', {ignoreBOM: true});
-}
-
 /** A text in pieces of SLICE characters, as Python counts them. */
 function* slices(text) {
   if (text.length <= SLICE) {
@@ -71,6 +49,11 @@ export class BytePairs {
     }
     this.#encode(text.slice(end), ids);
     return ids;
+  }
+
+  /** The ids of a text that follows a special token: those of any text. */
+  encodeAfter(text) {
+    return this.encode(text);
   }
 
   /** {ids, offsets}: [start, end] of each token in code points, without the blanks around it. */
@@ -246,11 +229,6 @@ const BLANK = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205
 const CHINESE = new RegExp(
   '[\\u4e00-\\u9fff\\u3400-\\u4dbf\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b73f}\\u{2b740}-\\u{2b81f}' +
   '\\u{2b920}-\\u{2ceaf}\\uf900-\\ufaff\\u{2f800}-\\u{2fa1f}]', 'gu');
-/** The text with U+FFFD for every half of a character. */
-function wellFormed(text) {
-  return text.replace(/\p{Surrogate}/gu, REPLACEMENT);
-}
-
 /** Offsets without the blanks at both ends of each token. */
 function trimmed(characters, offsets) {
   return offsets.map(([start, end]) => {
@@ -260,7 +238,9 @@ function trimmed(characters, offsets) {
   });
 }
 
+const KINDS = {bytes: BytePairs, words: WordPieces, pieces: Pieces};
+
 /** The tokenizer that a description asks for. */
 export function newTokenizer(spec) {
-  return spec.kind === 'words' ? new WordPieces(spec) : new BytePairs(spec);
+  return new KINDS[spec.kind](spec);
 }
