@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -47,3 +50,13 @@ def process(*arguments, cwd, **options):
 
 def everything_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def wait_for(condition, seconds=60):
+    """Return the first true value of a condition."""
+    last = time.monotonic() + seconds
+    while time.monotonic() < last:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    pytest.fail("it does not happen")

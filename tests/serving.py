@@ -29,15 +29,19 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def running(
-    paths: Sequence[Path], key: str | None = None, more: Sequence[tuple] = (), **limits: Any
+    paths: Sequence[Path],
+    key: str | None = None,
+    more: Sequence[tuple] = (),
+    pages: Any = None,
+    **limits: Any,
 ) -> Iterator[Running]:
-    """A server that answers with bundles, and with models of `Service.add`, until the block
-    ends."""
+    """A server that answers with bundles, and with models of `Service.add`, and shows pages, until
+    the block ends."""
     listening = listen("127.0.0.1", 0)
     service = Service(paths, Limits(**limits), threads=1)
     for model in more:
         service.add(*model)
-    app = create_app(service, key, () if key else ("127.0.0.1", "localhost"))
+    app = create_app(service, key, () if key else ("127.0.0.1", "localhost"), pages)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none"))
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()

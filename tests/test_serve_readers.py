@@ -3,16 +3,26 @@
 import base64
 import concurrent.futures
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
+import httpx2 as httpx
 import jsonschema
 import numpy as np
 import openai
 import pytest
+from processes import wait_for
 from serving import running
 
 from tfx_transformer import runtime
+from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.tagging import TextTagger
 from tfx_transformer.prediction.tags import Tags
+from tfx_transformer.serve.server import serve
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -142,3 +152,69 @@ def test_models_are_chosen_by_name(server):
     wrong = server.post("/classify", input="a", model="x" * 150)
     assert wrong.status_code == 404 and len(wrong.json()["error"]["message"]) < 250
     assert server.client.get("/v1/models/animals").json()["task"] == "classification"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
+def test_a_process_that_is_killed_comes_back(text_classifier):
+    """Others answer meanwhile; SIGTERM ends all."""
+    command = [sys.executable, "-m", "tfx_transformer.cli", "serve", text_classifier.path]
+    process = subprocess.Popen(
+        [*map(str, command), "--port", "0", "--workers", "2", "--threads", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def workers():
+        text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+        commands = {int(one): Path(f"/proc/{one}/cmdline").read_bytes() for one in text.split()}
+        return {one for one, command in commands.items() if b"spawn_main" in command}
+
+    try:
+        url = re.search(r"http://[\d.]+:\d+", process.stdout.readline())[0]
+        with httpx.Client(base_url=url, timeout=60) as client:
+
+            def ask():
+                response = client.post("/classify", json={"input": "the cat"})
+                return response.json()["data"][0]["label"]
+
+            expected = ask()
+            first = wait_for(lambda: len(found := workers()) == 2 and found)
+            os.kill(min(first), signal.SIGKILL)
+            wait_for(lambda: len(found := workers()) == 2 and found != first)
+            client.close()
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert [ask() for _ in range(3)] == [expected] * 3
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+        assert re.fullmatch(
+            r"worker 1 \(process \d+\) was ended by signal 9; starting it again\.\n",
+            process.stderr.read(),
+        )
+    finally:
+        process.kill()
+
+
+def test_pages_run_the_models_that_are_served(text_classifier):
+    files = {"index.html": b"<!doctype html>", "model.tflite": b"\0\1"}
+    with running([text_classifier.path], pages={"animals": files}) as server:
+        assert '<a href="pages/animals/">animals</a>' in server.client.get("/").text
+        page = server.client.get("/pages/animals/")
+        assert page.content == files["index.html"]
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        model = server.client.get("/pages/animals/model.tflite")
+        assert (model.content, model.headers["Content-Type"]) == (
+            files["model.tflite"],
+            "application/octet-stream",
+        )
+        for other in ("/pages/animals/other", "/pages/other/", "/pages/animals/../../etc/passwd"):
+            assert server.client.get(other).status_code == 404
+
+
+def test_a_page_and_a_key_exclude_each_other(text_classifier, monkeypatch):
+    monkeypatch.setenv("TFX_API_KEY", "k" * 24)
+    with pytest.raises(InputError, match="a browser cannot send the key"):
+        serve([text_classifier.path], port=0, pages={"animals": {}})
+    monkeypatch.delenv("TFX_API_KEY")
+    with pytest.raises(InputError, match="--workers is 0"):
+        serve([text_classifier.path], port=0, workers=0)

@@ -55,7 +55,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "report": report.write_report,
 }
 # Verbs that need what tfx-transformer-runtime leaves out; so do flags of others.
-_NOT_IN_RUNTIME = ("run", "recipes", "copy", "export")
+_NOT_IN_RUNTIME = ("run", "recipes", "copy", "bases", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from tfx_transformer.cli.engines import Variant
+from tfx_transformer.errors import InputError
 
 
 def serve(
@@ -21,6 +23,9 @@ def serve(
     grace: float = 10.0,
     allow_host: Sequence[str] = (),
     without_key: bool = False,
+    workers: int = 1,
+    page: bool = False,
+    litert_js: Path | None = None,
 ) -> None:
     """Serve bundles over HTTP, with OpenAI's API and without TensorFlow.
 
@@ -36,6 +41,10 @@ def serve(
         grace: Most seconds for running answers when the server ends.
         allow_host (NAME): Further name of the server, such as that of a proxy.
         without_key: Answer everybody who reaches the address, without a key.
+        workers: Processes that answer; with several, one that ends is replaced.
+        page: Show pages too that run the models in the browser, as the verb page makes them.
+        litert_js (PATH): The npm package @litertjs/core, or its archive, for --page. [downloaded
+            once]
     """
     from tfx_transformer.serve import Limits
     from tfx_transformer.serve.server import serve as run_server
@@ -52,5 +61,25 @@ def serve(
         threads=threads,
         allow_hosts=allow_host,
         without_key=without_key,
+        workers=workers,
+        pages=_pages([bundle, *bundles], variant, litert_js) if page else None,
         ready=ready,
     )
+
+
+def _pages(
+    bundles: Sequence[Path], variant: Variant | None, litert_js: Path | None
+) -> dict[str, dict[str, bytes]]:
+    """Return the files of each bundle's page, by the bundle's name; one that cannot have a page is
+    named, with the reason."""
+    from tfx_transformer.page import page_files
+
+    found = {}
+    for path in bundles:
+        try:
+            found[path.resolve().name] = page_files(path, variant, litert_js)
+        except InputError as error:
+            if len(bundles) == 1:
+                raise
+            print(f"{path} has no page: {error}", file=sys.stderr)
+    return found

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hmac
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -38,7 +38,12 @@ _VALUE = 100
 _MORE = 15.0
 
 
-def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = ()) -> Any:
+def create_app(
+    service: Service,
+    key: str | None = None,
+    hosts: Sequence[str] = (),
+    pages: Mapping[str, Mapping[str, bytes]] | None = None,
+) -> Any:
     """Return the ASGI application of a service; it starts and stops the service.
 
     Args:
@@ -46,12 +51,14 @@ def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = 
         key: the key of requests ("Authorization: Bearer KEY"); None: no key is needed.
         hosts: names under which the server answers, so that no page of another site can make a
             browser ask it (DNS rebinding); empty: all names.
+        pages: name of a model -> the files of its page, of `page.page_files`.
     """
     routes = [
         Route(endpoint.path, _answering(service, endpoint, names), methods=["POST"])
         for endpoint, names in tasks.endpoints()
     ]
-    routes += _pages(service, key is not None)
+    routes += _pages(service, key is not None, list(pages or ()))
+    routes += [_page_of_model(pages)] if pages else []
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -65,14 +72,33 @@ def create_app(service: Service, key: str | None = None, hosts: Sequence[str] = 
     return _Guard(app, service, key, hosts, [route.path for route in routes])
 
 
-def _pages(service: Service, has_key: bool) -> list[Route]:
-    """Return the routes of GET requests."""
+def _page_of_model(pages: Mapping[str, Mapping[str, bytes]]) -> Route:
+    """Return the route of the files of pages; each page has a content security policy in itself."""
+
+    async def page_file(request: Request) -> Response:
+        name = request.path_params["file"] or "index.html"
+        content = pages.get(request.path_params["name"], {}).get(name)
+        if content is None:
+            raise HTTPException(404)
+        # The other files are unpacked by the page itself.
+        kind = "text/html; charset=utf-8" if name.endswith(".html") else "application/octet-stream"
+        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+
+    return Route("/pages/{name}/{file:path}", page_file, methods=["GET"])
+
+
+def _pages(service: Service, has_key: bool, shown: Sequence[str]) -> list[Route]:
+    """Return the routes of GET requests.
+
+    Args:
+        shown: names of the models that have a page.
+    """
     served_tasks = {served.task for served in service.models.values()}
     answered = [
         endpoint for endpoint, names in tasks.endpoints() if not served_tasks.isdisjoint(names)
     ]
     models = [(served.id, served.task) for served in service.models.values()]
-    html = index.page(models, answered)
+    html = index.page(models, answered, shown)
     described = openapi.description(answered, has_key)
 
     async def page(request: Request) -> Response:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
+from urllib.parse import quote
 
 from tfx_transformer.serve.endpoints import Endpoint
 from tfx_transformer.serve.openapi import PAGES
@@ -33,16 +35,27 @@ td, th {{ text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px sol
 """
 
 
-def page(models: list[tuple[str, str]], endpoints: list[Endpoint]) -> str:
+def page(
+    models: Sequence[tuple[str, str]], endpoints: Sequence[Endpoint], shown: Sequence[str] = ()
+) -> str:
     """Return the page.
 
     Args:
         models: name and task of each model.
         endpoints: the endpoints of these models.
+        shown: names of the models that have a page in which they run.
     """
+    models_table = "".join(_model_row(name, task, name in shown) for name, task in models)
     posts = [(f"POST {one.path}", one.text) for one in endpoints]
     gets = [(f"GET {path}", text) for path, (text, _) in PAGES.items()]
-    return _PAGE.format(models=_rows(models), addresses=_rows([*posts, *gets]))
+    return _PAGE.format(models=models_table, addresses=_rows([*posts, *gets]))
+
+
+def _model_row(name: str, task: str, has_page: bool) -> str:
+    shown = html.escape(name)
+    if has_page:
+        shown = f'<a href="pages/{quote(name, safe="")}/">{shown}</a> (runs in your browser)'
+    return f"<tr><td>{shown}</td><td>{html.escape(task)}</td></tr>"
 
 
 def _rows(rows: list[tuple[str, str]]) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import uvicorn
@@ -15,6 +16,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.serve.app import create_app
 from tfx_transformer.serve.limits import Limits
 from tfx_transformer.serve.service import Service
+from tfx_transformer.serve.workers import Workers
 
 KEY = "TFX_API_KEY"
 # Fewest characters of a key: the length of `secrets.token_urlsafe(12)`.
@@ -37,6 +39,8 @@ def serve(
     threads: int | None = None,
     allow_hosts: Sequence[str] = (),
     without_key: bool = False,
+    workers: int = 1,
+    pages: Mapping[str, Mapping[str, bytes]] | None = None,
     ready: Callable[[str], Any] | None = None,
 ) -> None:
     """Answer requests with bundles until SIGTERM or SIGINT.
@@ -53,14 +57,15 @@ def serve(
             answers only under these names and the loopback names, so that no page in a browser
             reaches it under a name of its own.
         without_key: answer everybody who reaches the address.
+        workers: processes that answer; with several, one that ends is replaced.
+        pages: name of a model -> the files of its page, of `page.page_files`, which are at
+            /pages/NAME/.
         ready: called with the URL when the server answers requests.
 
     Raises:
         InputError: a bundle cannot be loaded, or the address cannot be used or would be open to
             everybody.
     """
-    # asyncio warns at each piece of an answer for a client that has gone.
-    logging.getLogger("asyncio").setLevel(logging.ERROR)
     limits = limits or Limits()
     key = read_key()
     is_open = not _is_loopback(host)
@@ -70,28 +75,69 @@ def serve(
             f"  Set one: {_NEW_KEY}\n"
             "  or answer everybody: --without-key."
         )
-    listening = listen(host, port)
-    with listening:
-        service = Service(paths, limits, variant, threads)
-        # Host names are checked only where a request needs nothing but to come from this machine.
-        hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
-        app = create_app(service, key, hosts)
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws="none",
-            limit_concurrency=_CONNECTIONS,
-            timeout_graceful_shutdown=round(limits.grace) + 2,
-            proxy_headers=False,
-            h11_max_incomplete_event_size=_HEADERS,
-            http="h11",
+    if workers < 1:
+        raise InputError(f"--workers is {workers}.\n  Expected 1 or more.")
+    if pages and key is not None:
+        raise InputError(
+            f"a browser cannot send the key of {KEY} for a page.\n"
+            "  Drop --page, or put the folder of `tfx-transformer page` on a web server."
         )
-        server = _Server(config)
-        server.service = service
-        server.ready = lambda: ready and ready(_url(host, listening))
-        server.run(sockets=[listening])
+    # Host names are checked only where a request needs nothing but to come from this machine.
+    hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
+    answer = functools.partial(
+        _answer, [os.fspath(path) for path in paths], limits, variant, threads, key, hosts, pages
+    )
+    with listen(host, port) as listening:
+
+        def tell() -> None:
+            if ready:
+                ready(_url(host, listening))
+
+        if workers == 1:
+            answer(listening, lambda finish: tell())
+        else:
+            Workers(workers, answer, listening, limits.grace).run(tell)
+
+
+def _answer(
+    paths: Sequence[str],
+    limits: Limits,
+    variant: str | None,
+    threads: int | None,
+    key: str | None,
+    hosts: Sequence[str],
+    pages: Mapping[str, Mapping[str, bytes]] | None,
+    listening: socket.socket,
+    ready: Callable[[Callable[[], None]], None],
+) -> None:
+    """Load the models and answer requests at a socket until a signal comes; see `serve`.
+
+    Args:
+        ready: called when requests are answered, with a function that ends the server.
+    """
+    # asyncio warns at each piece of an answer for a client that has gone.
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    service = Service(paths, limits, variant, threads)
+    config = uvicorn.Config(
+        create_app(service, key, hosts, pages),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=round(limits.grace) + 2,
+        proxy_headers=False,
+        h11_max_incomplete_event_size=_HEADERS,
+        http="h11",
+    )
+    server = _Server(config)
+    server.service = service
+
+    def finish() -> None:
+        server.should_exit = True
+
+    server.ready = lambda: ready(finish)
+    server.run(sockets=[listening])
 
 
 class _Server(uvicorn.Server):

@@ -1,0 +1,98 @@
+"""Several processes of a server: they start, end and are replaced. What they answer with is a stub;
+`tests/test_serve_readers.py` kills a process of a real server."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from processes import wait_for
+
+from tfx_transformer.errors import InputError
+from tfx_transformer.serve.workers import Workers
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
+
+
+def refuse(listening, ready):
+    raise InputError("there is no bundle.\n  Name one.")
+
+
+def end(listening, ready):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (refuse, "there is no bundle.\n  Name one."),
+        (end, "the server's process was ended by signal 9 while it started."),
+    ],
+)
+def test_a_worker_that_does_not_start_ends_all(answer, message):
+    with socket.socket() as listening, pytest.raises(InputError) as caught:
+        Workers(2, answer, listening, 1.0).run(lambda: pytest.fail("nothing answers"))
+    assert str(caught.value) == message
+
+
+# Each worker notes its process in a folder; the second and the third end at once.
+STUB = """
+    import os, socket, sys, threading
+    from pathlib import Path
+    from tfx_transformer.serve.workers import Workers
+
+    def answer(listening, ready):
+        folder = Path(sys.argv[1])
+        count = len(list(folder.iterdir()))
+        (folder / f"{count}-{os.getpid()}").touch()
+        if count in (1, 2):
+            sys.exit(3)
+        finished = threading.Event()
+        ready(finished.set)
+        finished.wait(60)
+
+    if __name__ == "__main__":
+        with socket.socket() as listening:
+            Workers(2, answer, listening, 1.0).run(lambda: print("ready", flush=True))
+"""
+
+
+def is_running(process):
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return b"Z" not in Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2][:3]
+
+
+def test_workers_are_replaced_and_end_with_their_parent(tmp_path):
+    script, folder = tmp_path / "stub.py", tmp_path / "started"
+    script.write_text(textwrap.dedent(STUB))
+    folder.mkdir()
+    parent = subprocess.Popen(
+        [sys.executable, script, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert parent.stdout.readline() == "ready\n"
+        names = wait_for(lambda: len(found := sorted(os.listdir(folder))) == 4 and found)
+        first, *_, last = (int(name.partition("-")[2]) for name in names)
+        assert is_running(first) and is_running(last)
+        time.sleep(0.3)  # the last one answers
+        os.kill(first, signal.SIGKILL)
+        names = wait_for(lambda: len(found := sorted(os.listdir(folder))) == 5 and found)
+        replacing = int(names[-1].partition("-")[2])
+        time.sleep(0.3)
+        parent.kill()
+        wait_for(lambda: not is_running(last) and not is_running(replacing), 10)
+        lines = parent.stderr.read().splitlines()
+        assert [line.partition(" (")[0] for line in lines] == ["worker 2", "worker 2", "worker 1"]
+        assert lines[0].endswith("ended with status 3; starting it again.")
+        assert lines[2].endswith("was ended by signal 9; starting it again.")
+    finally:
+        parent.kill()
+        parent.wait()
