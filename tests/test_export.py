@@ -223,9 +223,8 @@ def test_a_file_with_flex_operations_is_refused(tmp_path):
 def test_a_failing_converter_says_why(tmp_path):
     request = {
         "saved_model": str(tmp_path),
-        "path": str(tmp_path / "model.tflite"),
+        "files": {"float32": str(tmp_path / "model.tflite")},
         "names": ["decode"],
-        "quantize": None,
     }
     failed = pytest.raises(RuntimeError, match=r"converter failed:\n(.|\n)*SavedModel")
     with failed, Converter() as converter:

@@ -6,10 +6,18 @@ import os
 import signal
 import sys
 
-import numpy as np
-import tensorflow as tf
+if __name__ == "__main__":
+    # TensorFlow would import Keras, which a conversion does not need and which takes half of the
+    # time to start; it goes on without.
+    sys.modules["keras"] = None  # pyright: ignore[reportArgumentType]
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
+
+# Larger float32 files are quantized to int8 within the conversion, which needs less memory.
+_MOST_IN_MEMORY = 2**30
 
 
 def main() -> None:
@@ -19,36 +27,60 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
-        write_file(json.loads(line))
+        write_files(json.loads(line))
         print("done", file=answers, flush=True)
 
 
-def write_file(request: dict) -> None:
-    """Convert one SavedModel; see `Converter.submit`."""
+def write_files(request: dict) -> None:
+    """Convert one SavedModel to TFLite files; see `Converter.submit`.
+
+    It is converted once, to float32, and the other variants are quantized from that.
+    """
+    paths = dict(request["files"])
+    if "full_int8" in paths:
+        images = np.load(request["calibration"])
+        _write(paths.pop("full_int8"), _convert(request, images=images))
+    if not paths:
+        return
+    content = _convert(request)
+    if "float32" in paths:
+        _write(paths["float32"], content)
+    if "int8" in paths:
+        fits = len(content) <= _MOST_IN_MEMORY
+        _write(paths["int8"], _quantize(content, 8) if fits else _convert(request, int8=True))
+    if "int4" in paths:
+        _write(paths["int4"], _quantize(content, 4))
+
+
+def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None) -> bytes:
+    """Return a TFLite file: float32, with `int8` weights, or of integers only, whose scales are
+    learnt from `images`."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
     )
-    if request["quantize"] in ("int8", "full_int8"):
+    if int8 or images is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if request["quantize"] == "full_int8":
-        images = np.load(request["calibration"])
+    if images is not None:
         (name,) = request["names"]
         converter.representative_dataset = lambda: (
             (name, {"images": image[None]}) for image in images
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    content = converter.convert()
-    if request["quantize"] == "int4":
-        content = in_four_bits(content)
-    with open(request["path"], "wb") as file:
-        file.write(content)
+    return converter.convert()
 
 
-def in_four_bits(content: bytes) -> bytes:
-    """Return a float32 TFLite file with all weight matrices in 4 bits, one scale for 32 numbers."""
+def _quantize(content: bytes, bits: int) -> bytes:
+    """Return a float32 TFLite file with its weight matrices in 8 bits, as LiteRT's converter
+    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers."""
     from litert_quantizer import quantizer, recipe
 
-    return quantizer.Quantizer(content, recipe.dynamic_wi4b32_afp32()).quantize().quantized_model
+    recipes = {8: recipe.dynamic_legacy_wi8_afp32, 4: recipe.dynamic_wi4b32_afp32}
+    return quantizer.Quantizer(content, recipes[bits]()).quantize().quantized_model
+
+
+def _write(path: str, content: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(content)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ class Converter:
     """A process that runs LiteRT's converter, which leaks memory and prints from C++.
 
     The process starts at once, so that it imports TensorFlow while this process traces the model;
-    it converts one file after the other.
+    it converts one SavedModel after the other.
 
         with Converter() as converter:
             converter.submit(request)
@@ -38,12 +38,12 @@ class Converter:
         self._waiting = 0
 
     def submit(self, request: dict[str, Any]) -> None:
-        """Request the conversion of one file.
+        """Request the conversion of one SavedModel.
 
         Args:
-            request: "saved_model", its folder; "names" of the signatures; "path" of the file to
-                write; "quantize", see `litert`; and for "full_int8" "calibration", a .npy file of
-                images.
+            request: "saved_model", its folder; "names" of the signatures; "files", the path of each
+                variant to write ("float32", "int8", "int4", "full_int8"); and for "full_int8"
+                "calibration", a .npy file of images.
         """
         self._waiting += 1
         try:
@@ -70,8 +70,9 @@ class Converter:
         return self
 
     def __exit__(self, *_) -> None:
-        if self._waiting:  # after an error, nobody waits for the files
-            self._process.kill()
+        # The files are written, or after an error nobody waits for them: the process has nothing
+        # to do at its end, which would take seconds.
+        self._process.kill()
         self._process.stdin.close()
         self._process.wait()
         self._process.stdout.close()

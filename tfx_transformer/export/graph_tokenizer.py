@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 
+import numpy as np
 import tensorflow as tf
 import tiktoken
 
@@ -210,14 +211,12 @@ def _ranges(unicode_class: str) -> str:
     bracket expression."""
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ranks = {bytes([byte]): byte for byte in range(256)}
-    # tiktoken drops characters that its pattern does not match.
+    # tiktoken drops characters that its pattern does not match. Several make a piece, which is
+    # faster; the ids are bytes, as nothing is merged.
     only = tiktoken.Encoding(
-        "characters", pat_str=unicode_class, mergeable_ranks=ranks, special_tokens={}
+        "characters", pat_str=f"{unicode_class}{{1,8}}", mergeable_ranks=ranks, special_tokens={}
     )
-    ranges: list[list[int]] = []
-    for code in map(ord, only.decode(only.encode_ordinary(every))):
-        if ranges and code == ranges[-1][1] + 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(rf"\x{{{low:x}}}-\x{{{high:x}}}" for low, high in ranges)
+    found = bytes(only.encode_ordinary(every)).decode()
+    codes = np.frombuffer(found.encode("utf-32-le"), "<u4").astype(np.int64)
+    ranges = np.split(codes, np.flatnonzero(np.diff(codes) != 1) + 1)
+    return "".join(rf"\x{{{run[0]:x}}}-\x{{{run[-1]:x}}}" for run in ranges if len(run))

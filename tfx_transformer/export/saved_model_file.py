@@ -12,10 +12,11 @@ import functools
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.core.protobuf import saved_model_pb2
@@ -95,12 +96,42 @@ def add_endpoint(archive: Any, name: str, function: Callable, specs: Sequence) -
 
 
 def write(archive: Any, folder: str | os.PathLike) -> None:
-    """Write a `keras.export.ExportArchive` as a SavedModel. Keras prints to standard error.
+    """Write a `keras.export.ExportArchive` as a SavedModel.
 
     Args:
-        folder: the new folder, in an unfinished bundle. AutoGraph's temporary files are written
-            next to it, so that they are removed with that bundle even if the process is killed.
+        folder: the new folder, in an unfinished bundle; see `_writing`.
     """
+    with _writing(folder):
+        archive.write_out(str(folder), verbose=False)
+
+
+def write_functions(
+    model: keras.Model, functions: Mapping[str, tuple[Callable, Any]], folder: str | os.PathLike
+) -> None:
+    """Write functions as the signatures of a SavedModel that only LiteRT's converter reads.
+
+    Without the endpoints of a `keras.export.ExportArchive` each function is in the file once, and
+    is converted in two thirds of the time.
+
+    Args:
+        model: the model whose weights the functions read.
+        functions: name -> (function of a dictionary of tensors, their `tf.TensorSpec`s by name).
+        folder: the new folder, in an unfinished bundle; see `_writing`.
+    """
+    module = tf.Module()
+    module.variables_of_model = [variable.value for variable in model.variables]
+    signatures = {
+        name: tf.function(function, autograph=False).get_concrete_function(specs)
+        for name, (function, specs) in functions.items()
+    }
+    with _writing(folder):
+        tf.saved_model.save(module, str(folder), signatures=signatures)
+
+
+@contextlib.contextmanager
+def _writing(folder: str | os.PathLike) -> Iterator[None]:
+    """Print to standard error, and write AutoGraph's temporary files next to a folder, so that they
+    are removed with its unfinished bundle even if the process is killed."""
     usual = tempfile.tempdir
     with (
         tempfile.TemporaryDirectory(dir=Path(folder).parent) as temporary,
@@ -108,7 +139,7 @@ def write(archive: Any, folder: str | os.PathLike) -> None:
     ):
         tempfile.tempdir = temporary
         try:
-            archive.write_out(str(folder), verbose=False)
+            yield
         finally:
             tempfile.tempdir = usual
 

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -152,8 +151,7 @@ class Conversion:
     def __enter__(self) -> Conversion:
         try:
             self._trace()
-            for quantize in self.files:
-                self.converter.submit(self._request(quantize))
+            self.converter.submit(self._request())
         except BaseException:
             self._folder.cleanup()
             raise
@@ -174,22 +172,17 @@ class Conversion:
         """Write the functions of the model as a SavedModel, for the converter."""
         reads_images = self.model.config.image_size
         with contextlib.nullcontext() if reads_images else _shared_embedding_table(self.model):
-            archive: Any = keras.export.ExportArchive()
-            archive.track(self.model)
-            for name, (function, specs) in self.table.items():
-                saved_model_file.add_endpoint(archive, name, function, [specs])
-            saved_model_file.write(archive, self._folder.name)
+            saved_model_file.write_functions(self.model, self.table, self._folder.name)
 
     def _converter_file(self, quantize: str | None) -> Path:
         """Return the path of the converter's file."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
-    def _request(self, quantize: str | None) -> dict[str, Any]:
-        request = {
+    def _request(self) -> dict[str, Any]:
+        request: dict[str, Any] = {
             "saved_model": self._folder.name,
             "names": list(self.table),
-            "path": str(self._converter_file(quantize)),
-            "quantize": quantize,
+            "files": {q or "float32": str(self._converter_file(q)) for q in self.files},
         }
         if self.images is not None:
             request["calibration"] = str(Path(self._folder.name, "calibration.npy"))
