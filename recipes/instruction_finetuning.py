@@ -165,7 +165,7 @@ def main(
     run.save(bundle, run.without_adapters(model), tokenizer)
     result = run.finish(model, writer, prompts, answers, tfx.score_answers)
     tfx.update_config(bundle, **result)
-    verified = tfx.export.everything(bundle, held_out.first_prompts())
+    verified = tfx.export.everything(bundle, held_out.first_prompts(), generator=writer)
     return run.close(result | {"verified": verified})
 
 

@@ -160,7 +160,7 @@ def main(
     run.save(bundle, model, text_tokenizer)
     result = run.finish(model, writer, prompts)
     tfx.update_config(bundle, **result)
-    verified = tfx.export.everything(bundle, prompts)
+    verified = tfx.export.everything(bundle, prompts, generator=writer)
     return run.close(result | {"verified": verified})
 
 

@@ -140,7 +140,7 @@ def main(
     result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)
     run.draw_attention(model, translator, sentence)
     tfx.update_config(bundle, **result)
-    verified = tfx.export.everything(bundle, held_out.source)
+    verified = tfx.export.everything(bundle, held_out.source, generator=translator)
     return run.close(result | {"verified": verified})
 
 

@@ -86,7 +86,7 @@ def finished(recipe, folder):
     """What the recipe returned, what it exported, and where it drew the limit of lengths."""
     told = {}
 
-    def everything(path, texts):
+    def everything(path, texts, generator):
         told["export"] = (path, texts)
         return {}
 

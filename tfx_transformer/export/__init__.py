@@ -23,6 +23,8 @@ from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
+from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.models.lora import has_adapters
 from tfx_transformer.models.saving import load
 from tfx_transformer.reprs import duration
 
@@ -42,6 +44,7 @@ def everything(
     beams: int = 4,
     calibration: Sequence = (),
     only_missing: bool | None = None,
+    generator: TextGenerator | None = None,
 ) -> dict[str, Any]:
     """Add SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, for a decoder-only model
     also `.litertlm`. Verify them on the first of the given texts or image files, remove an export
@@ -56,6 +59,9 @@ def everything(
         only_missing: True: keep the exports that the bundle has. False: make all of them. None:
             keep them if some are missing or were never verified, as after an interruption; else
             make all of them.
+        generator: generator of the trained model; its compiled functions then give the answers that
+            the exports are compared with, if it computes as the bundle's model does: in float32 and
+            without adapters. None: compile the bundle's model.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other
@@ -84,7 +90,8 @@ def everything(
                 exports.make(beams, calibration[:_SENTENCES])
                 failed = exports.failed
     doing("comparing the exports with the model")
-    results = verify(path, list(inputs)[:_SENTENCES], model)
+    known = generator if _computes_as_saved(generator) else None
+    results = verify(path, list(inputs)[:_SENTENCES], model, generator=known)
     for error in failed.values():
         if not isinstance(error, InputError):
             raise error
@@ -96,6 +103,12 @@ def everything(
             + "\n  The others were verified. Repeat the command to try these again."
         )
     return results
+
+
+def _computes_as_saved(generator: TextGenerator | None) -> bool:
+    """Return True if a generator's model computes with the very weights of its bundle."""
+    model = getattr(getattr(generator, "engine", None), "model", None)
+    return model is not None and model.dtype_policy.name == "float32" and not has_adapters(model)
 
 
 class _Exports:

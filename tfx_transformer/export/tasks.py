@@ -43,7 +43,8 @@ class Task(NamedTuple):
             a decode step for `beams` beams. A decoder-only model has a cache of `context` slots
             (None: `max_sequence_length`), and also gets a decode step for `rows` texts.
         serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
-        verify: (bundle's folder, inputs, model, tokenizer, file names) -> results of each export.
+        verify: (bundle's folder, inputs, model, tokenizer, file names, generator) -> results of
+            each export; `generator` is the model's, or None, see `verification.verify`.
         also: names of further files that `everything` makes.
         has_context: True if the context of a TFLite file may be shorter than the model's.
     """

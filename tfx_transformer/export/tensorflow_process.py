@@ -17,6 +17,9 @@ from typing import Any, ParamSpec, TypeVar
 import keras
 
 from tfx_transformer import wording
+from tfx_transformer.generation.text import TextGenerator
+
+_LEFT_OUT = (keras.Model, TextGenerator)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,14 +39,14 @@ def on_tensorflow(function: Callable[P, R]) -> Callable[P, R]:
     Keras on TensorFlow.
 
     It must be a function of a module, and its arguments and result must be picklable. A Keras model
-    among its keyword arguments is left out: the other process loads it from the bundle.
+    or its generator among the keyword arguments is left out: the other process loads the bundle.
     """
 
     @functools.wraps(function)
     def call(*arguments: P.args, **options: P.kwargs) -> R:
         if keras.backend.backend() == "tensorflow":
             return function(*arguments, **options)
-        given = {k: v for k, v in options.items() if not isinstance(v, keras.Model)}
+        given = {k: v for k, v in options.items() if not isinstance(v, _LEFT_OUT)}
         return _call_elsewhere(function.__module__, function.__name__, arguments, given)
 
     return call

@@ -51,6 +51,7 @@ def verify_encoder(
     model: keras.Model,
     tokenizer: Tokenizer | None,
     files: Container[str],
+    generator: None,
 ) -> dict[str, dict[str, Any]]:
     """Run exports of a bundle on texts or images, and compare them with Keras.
 
@@ -60,6 +61,7 @@ def verify_encoder(
         inputs: texts or image files.
         model, tokenizer: model and tokenizer of the bundle.
         files: names of the exports to run; missing ones are left out.
+        generator: not used, see `tasks.Task`.
 
     Returns: for each export "of" (inputs) and, for a classifier, "identical" (most probable labels
         equal to Keras's) and "largest_probability_difference"; for an embedder "identical" (vectors

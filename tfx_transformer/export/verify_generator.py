@@ -53,10 +53,11 @@ def verify_generator(
     model: keras.Model,
     tokenizer: Tokenizer,
     files: Container[str],
+    generator: TextGenerator | None,
 ) -> dict[str, dict[str, Any]]:
     """Run exports of a model that writes on texts, and compare them with Keras; see
-    `verify.verify`."""
-    keras_generator = text_generator(model, tokenizer)
+    `verification.verify`."""
+    keras_generator = generator or text_generator(model, tokenizer)
     expected = keras_generator.generate(texts, truncate=True)
     results: dict[str, dict[str, Any]] = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
