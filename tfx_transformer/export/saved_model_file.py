@@ -118,7 +118,7 @@ def write_functions(
         functions: name -> (function of a dictionary of tensors, their `tf.TensorSpec`s by name).
         folder: the new folder, in an unfinished bundle; see `_writing`.
     """
-    module = tf.Module()
+    module: Any = tf.Module()
     module.variables_of_model = [variable.value for variable in model.variables]
     signatures = {
         name: tf.function(function, autograph=False).get_concrete_function(specs)
