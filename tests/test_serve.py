@@ -16,7 +16,7 @@ import openai
 import pytest
 from serving import running
 
-from tfx_transformer import runtime
+from tfx_transformer import bundle, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.runtime.rows import CausalRows
 from tfx_transformer.serve import serve
@@ -99,6 +99,22 @@ def test_a_stream_brings_the_same_text(client, assistant, alone):
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage == ask(client, text).usage
+
+
+def test_a_language_model_continues(assistant, tmp_path):
+    """The same weights without a template."""
+    path = assistant.copy(tmp_path)
+    with bundle.updating(path) as folder:
+        (folder / bundle.CHAT_TEMPLATE).unlink()
+    texts = ["What", "I am", "空は", "a b c"]
+    expected = runtime.load(path, threads=1).generate(texts, max_new_tokens=9)
+    with running([path]) as started:
+        own = openai.OpenAI(base_url=started.url + "/v1", api_key="none", max_retries=0)
+        found = own.completions.create(model=path.name, prompt=texts, max_tokens=9)
+        assert [choice.text for choice in found.choices] == expected
+        assert len(set(expected)) > 1
+        with pytest.raises(openai.BadRequestError, match="has no chat template"):
+            own.chat.completions.create(model=path.name, messages=said("What"))
 
 
 def test_draws_are_those_of_the_seed(client, alone):
