@@ -458,7 +458,7 @@ def test_the_npm_package_is_downloaded_once(litert, tmp_path, monkeypatch):
 def test_texts_are_in_both_languages():
     texts = json.loads((javascript.APP / "texts.json").read_text("utf-8"))
     assert all(len(pair) == 2 and all(pair) for pair in texts.values())
-    fields = [[set(re.findall(r"{(\w+)}", text)) for text in pair] for pair in texts.values()]
+    fields = [[set(re.findall(r"{(\w+)", text)) for text in pair] for pair in texts.values()]
     assert [one for one, other in fields if one != other] == []
     used = "".join(file.read_text("utf-8") for file in javascript.APP.glob("*.js"))
     assert [name for name in texts if f"'{name}'" not in used and not grouped(name)] == []

@@ -128,7 +128,12 @@ def test_texts_are_written_as_in_python(name, writers, opened, count):
     options = {"topK": 30, "topP": 0.9, "repetitionPenalty": 1.3, "temperature": 1.2, "seed": 5}
     options["maxNewTokens"] = 9
     found = [tab.ask("answer", {"text": text}, options)["text"] for text in texts]
-    assert not differing(found, [model.generate(x, max_new_tokens=9, **python) for x in texts])
+    expected = [model.generate(x, max_new_tokens=9, **python) for x in texts]
+    assert not differing(found, expected)
+    stop = max("".join(expected), key="".join(expected).count)  # the most frequent character
+    found = [tab.ask("answer", {"text": x}, options | {"stop": [stop]})["text"] for x in texts]
+    cut = [model.generate(x, max_new_tokens=9, stop=stop, **python) for x in texts]
+    assert not differing(found, cut) and cut != expected
 
 
 def test_conversations_go_on_as_in_python(writers, opened, count):
@@ -333,6 +338,30 @@ def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, op
         wait(tab, f"{first} === '{best} {100 * share:.1f} %'")
     content = tab.evaluate("(() => document.querySelector('.class .example').ariaLabel)()")
     assert content == "Remove this example"
+
+
+@pytest.mark.parametrize("name", ["vectors", "pictures", "animals", "translator", "assistant"])
+def test_everybody_can_use_the_page(
+    name, text_embedder, image_classifier, text_classifier, writers, opened, accelerator
+):
+    """axe finds no serious fault, and nothing is wider than a phone."""
+    axe = Path(os.environ["LITERT_JS"], "axe-core", "axe.min.js")
+    if not axe.is_file() or accelerator != "wasm":
+        pytest.skip("axe-core is not installed, or was run before")
+    bundles = [text_embedder.path, image_classifier.path, text_classifier.path]
+    paths = {path.name: path for path in bundles}
+    tab, _ = opened(paths.get(name, writers / name))
+    tab.evaluate(axe.read_text("utf-8") + "; 0")
+    faults = "axe.run().then((found) => found.violations.map(({impact, id}) => [impact, id]))"
+    for width, dark in [(360, True), (1280, False)]:
+        tab.resize(width, dark)
+        tab.evaluate("[...document.querySelectorAll('nav button')].at(-1).click()")  # language
+        assert tab.evaluate("document.documentElement.scrollWidth") <= width
+        for shown in ("details", "dialog"):
+            tab.evaluate(f"document.querySelectorAll('{shown}').forEach((one) => one.open = true)")
+            serious = [one for one in tab.evaluate(faults) if one[0] in ("serious", "critical")]
+            assert not serious, (width, dark, shown)
+        tab.evaluate("document.querySelector('dialog').open = false")
 
 
 def test_a_folder_runs_behind_a_server(text_classifier, browser, tmp_path):

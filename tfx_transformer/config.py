@@ -165,6 +165,8 @@ class TransformerConfig:
             Devlin et al. 2019).
         pooler_activation: "tanh" (BERT), "relu" (DistilBERT), "gelu" (ELECTRA) or another.
         pooler_norm: normalize the result of the pooler (ModernBERT).
+        unit_features: give the vector before class logits the length 1, as in a classifier that was
+            taught on the vectors of an `Embedder`.
         head_bias: biases in the projections of a read-out: of `pooler`, and of the one before the
             logits of a `MaskedLM`.
         num_segments: number of trained vectors that mark the first, the second, … text of a row
@@ -273,6 +275,7 @@ class TransformerConfig:
     prompts: dict[str, str] = dataclasses.field(default_factory=dict)
     default_prompt: str | None = None
     image_resize: dict[str, Any] | None = None
+    unit_features: bool = False
     linear_buckets: int = 0
 
     def __post_init__(self) -> None:
@@ -577,6 +580,7 @@ _FLAGS = (
     "pooler_norm",
     "head_bias",
     "normalize",
+    "unit_features",
 )
 _PROJECTION_ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "silu", "sigmoid")
 # Bounds of an embedder, above those of any real one.

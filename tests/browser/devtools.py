@@ -116,15 +116,19 @@ class Tab:
 
     def look(self, file: Path, width: int, dark: bool = False, height: int = 900) -> None:
         """Save a picture of the whole page."""
+        self.resize(width, dark, height)
+        time.sleep(0.3)
+        shot = self._call("Page.captureScreenshot", {"captureBeyondViewport": True})
+        file.write_bytes(base64.b64decode(shot["data"]))
+
+    def resize(self, width: int, dark: bool = False, height: int = 900) -> None:
+        """Give the window another size, and the colours that a light or dark screen asks for."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500},
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", {"features": [scheme]})
-        time.sleep(0.3)
-        shot = self._call("Page.captureScreenshot", {"captureBeyondViewport": True})
-        file.write_bytes(base64.b64decode(shot["data"]))
 
 
 @contextlib.contextmanager

@@ -148,6 +148,7 @@ def export(
     quantize: Literal["none", "int8", "int4"] = "none",
     beams: int = 4,
     context: int | None = None,
+    head: Path | None = None,
     check: Path | None = None,
     column: str | None = None,
     reading: TableReading,
@@ -163,6 +164,8 @@ def export(
         quantize: Number format of the weights; none is float32.
         beams: Width of the exported beam search.
         context: Most tokens of prompt and answer together, in a decoder-only model. [all]
+        head (HEAD.json): Classifier that was taught in the bundle's page and saved there; with it
+            the bundle becomes a new one, of the name --name.
         check (FILE.csv): Table of texts or images to verify the exports on.
         column (NAME): Column of the texts or images in --check; several are separated by commas.
             [as in training, else source, instruction, text or path]
@@ -175,6 +178,8 @@ def export(
         if one not in FORMATS:
             raise InputError(f"--to {one!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
     path = _import(bundle, name, overwrite, context) if _is_source(bundle) else Path(bundle)
+    if head is not None:
+        path = _teach(path, head, name, overwrite)
     config = read_config(path)
     table = reading.given_file(check, "--check")
     texts = _checked_inputs(table, column, config) if table else []
@@ -316,6 +321,20 @@ def _import(source: str, name: str, overwrite: bool, context: int | None) -> Pat
     model, tokenizer = from_pretrained(source, max_length=context)
     details = import_details(source, model.task)
     save(path, model, tokenizer, overwrite=overwrite, **details)
+    print(f"Saved as {path}")
+    return path
+
+
+def _teach(base: Path, file: Path, name: str, overwrite: bool) -> Path:
+    """Save a bundle with the head in a file as the bundle saved_models/<name>/."""
+    from tfx_transformer.models.heads import add_head, read_head
+    from tfx_transformer.models.saving import load, save
+    from tfx_transformer.training import new_bundle_path
+
+    head = read_head(file)
+    path = new_bundle_path(name or f"{base.resolve().name}-taught", overwrite)
+    model, tokenizer = load(base)
+    save(path, add_head(model, head), tokenizer, overwrite=overwrite, labels=head.labels)
     print(f"Saved as {path}")
     return path
 

@@ -319,7 +319,9 @@ class PooledModel(EncoderModel):
         x = self.pool(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
-        return x if self.pooler_norm is None else self.pooler_norm(x)
+        if self.pooler_norm is not None:
+            x = self.pooler_norm(x)
+        return _normalize(x) if self.config.unit_features else x
 
     def call(self, inputs, training=None):
         x = self.features(inputs, training=training)

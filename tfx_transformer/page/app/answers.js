@@ -28,24 +28,49 @@ function breathe() {
   });
 }
 
-/** Turns ids into text as they come; the bytes of half a character are held back. */
+/**
+ * Turns ids into text as they come; the bytes of half a character are held back.
+ *
+ * stop: texts before which the text ends.
+ */
 class Writer {
-  constructor(tokenizer) {
+  constructor(tokenizer, stop) {
     this.tokenizer = tokenizer;
+    this.stop = stop;
     this.decoder = newDecoder();
     this.ids = [];
     this.text = '';
+    this.begun = false; // whether an id had any bytes
+    this.stopped = false;
   }
 
+  /** Takes an id; returns true if the text ends here. */
   add(id) {
     let bytes = this.tokenizer.bytesOf(id);
-    if (!this.ids.length && this.tokenizer.leadingSpace) bytes = bytes.replace(/^ /, '');
-    this.text += this.decoder.decode(arrayOf(bytes), {stream: true});
+    if (!this.begun && this.tokenizer.leadingSpace) bytes = bytes.replace(/^ /, '');
+    this.begun ||= bytes !== '';
     this.ids.push(id);
+    this.text += this.decoder.decode(arrayOf(bytes), {stream: true});
+    const places = this.stop.map((end) => this.text.indexOf(end)).filter((place) => place >= 0);
+    this.stopped = places.length > 0;
+    if (this.stopped) this.text = this.text.slice(0, Math.min(...places));
+    return this.stopped;
+  }
+
+  /** The text that no stop text can still take back. */
+  certain() {
+    let kept = this.text.length;
+    for (const end of this.stopped ? [] : this.stop) {
+      for (let size = 1; size < end.length; size++) {
+        if (this.text.endsWith(end.slice(0, size))) kept = Math.min(kept, this.text.length - size);
+      }
+    }
+    return this.text.slice(0, kept);
   }
 
   finish() {
-    return this.tokenizer.decode(this.ids);
+    if (this.stopped) return this.text;
+    return this.stop.length ? this.text + this.decoder.decode() : this.tokenizer.decode(this.ids);
   }
 }
 
@@ -57,7 +82,7 @@ class Writer {
  * Returns: {ids, the last one of which is the end token unless the limit was reached; text}.
  */
 async function write(step, first, limit, endId, tokenizer, {options = {}, show, stopped}) {
-  const writer = new Writer(tokenizer);
+  const writer = new Writer(tokenizer, options.stop ?? []);
   const uniforms = new Uniforms(options.seed ?? 0);
   const most = Math.min(options.maxNewTokens || limit, limit);
   const ids = [];
@@ -66,9 +91,8 @@ async function write(step, first, limit, endId, tokenizer, {options = {}, show, 
     const logits = await step(id, ids.length);
     id = nextToken(logits, ids, uniforms, options);
     ids.push(id);
-    if (id === endId) break;
-    writer.add(id);
-    show?.({text: writer.text, tokens: ids.length});
+    if (id === endId || writer.add(id)) break;
+    show?.({text: writer.certain(), tokens: ids.length});
     await breathe();
     if (stopped?.()) break;
   }
@@ -397,14 +421,14 @@ class Embedder {
 export class Head {
   /**
    * vectors, labels: of the examples; names: of the classes.
-   * Returns: {right: the share of the examples that get their own label}.
+   * Returns: {right: the share of the examples that get their own label; weights: see `fitHead`}.
    */
   teach({vectors, labels, names}) {
     this.names = names;
     this.weights = fitHead(vectors, labels, names.length);
     const right = vectors.filter((vector, index) =>
       argmax(headLogits(this.weights, vector)) === labels[index]);
-    return {right: right.length / labels.length};
+    return {right: right.length / labels.length, weights: this.weights};
   }
 
   recognize({vector}) {

@@ -13,10 +13,17 @@ export function languageOf() {
   return language;
 }
 
-/** A text by its name, with {values} filled in. */
+/**
+ * A text by its name, with values filled in: "{count}" is a value, "{count token|tokens}" a value and
+ * the word for one or for several.
+ */
 export function say(name, values = {}) {
   const text = (texts[name] ?? [name, name])[language === 'ja' ? 1 : 0];
-  return text.replace(/\{(\w+)\}/g, (whole, key) => values[key] ?? whole);
+  return text.replace(/\{(\w+)(?: (\w+)\|(\w+))?\}/g, (whole, key, one, several) => {
+    const value = values[key] ?? whole;
+    if (!one) return value;
+    return `${value} ${String(value) === '1' ? one : several}`;
+  });
 }
 
 /** A number as people write it in the language. */

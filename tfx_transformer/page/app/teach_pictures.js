@@ -46,6 +46,7 @@ export function teachPictures(page, shown) {
       const button = el('button', {type: 'button', class: 'example', label: 'remove example',
         onclick: () => {
           examples.splice(examples.indexOf(example), 1);
+          (button.nextElementSibling ?? button.previousElementSibling ?? addButton).focus();
           button.remove();
           update();
         }}, thumbnail(source, picture.width, picture.height));
@@ -86,9 +87,10 @@ export function teachPictures(page, shown) {
     }
 
     const id = `pictures-${(count += 1)}`;
+    const addButton = el('button', {type: 'button', class: 'plain', say: 'add this picture',
+      onclick: addShown});
     const element = el('div', {class: 'drop slim'}, total, list, el('div', {class: 'row start'},
-      el('button', {type: 'button', class: 'plain', say: 'add this picture', onclick: addShown}),
-      fileButton(id, 'choose pictures', 'image/*', add, true)));
+      addButton, fileButton(id, 'choose pictures', 'image/*', add, true)));
     acceptDrops(element, add);
     return {element, examples: () => examples, add};
   }
@@ -119,6 +121,7 @@ export function teachPictures(page, shown) {
     save,
     note: 'teach pictures note',
     saveText: 'save pictures',
+    prompt: () => '',
     buttons: [],
   });
   const answer = el('div', {class: 'further', hidden: true}, el('h2', {say: 'your classes'}),

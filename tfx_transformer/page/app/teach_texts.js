@@ -33,9 +33,9 @@ function examplesOf({header, rows}, name) {
 /**
  * {element, train}; call `train` with a model loaded.
  *
- * vectors(texts): a promise of a vector for each.
+ * vectors(texts): a promise of a vector for each; prompt(): the text that is put before each.
  */
-export function teachTexts(page, vectors) {
+export function teachTexts(page, vectors, prompt) {
   const {bundle} = page;
   const attempt = el('input', {type: 'text', id: 'attempt', maxLength: 20_000,
     oninput: later(recognize, 150)});
@@ -76,6 +76,7 @@ export function teachTexts(page, vectors) {
     save,
     note: 'teach note',
     saveText: 'save examples',
+    prompt,
     buttons: [fileButton('examples-file', 'examples from a table', '.csv,.tsv',
       ([file]) => readFile(file))],
   });

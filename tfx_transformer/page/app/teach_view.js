@@ -2,6 +2,7 @@
 
 import {labelBars} from './bars.js';
 import {el, later, number, tell} from './dom.js';
+import {quoted, saveFile} from './files.js';
 
 /**
  * {element, answer, setClasses, train, recognize}: `answer` shows what the classifier says of a
@@ -10,10 +11,10 @@ import {el, later, number, tell} from './dom.js';
  * kind: of examples. field(changed) makes the field of a class, {element, examples(), add(list)};
  * vectors(examples) is a promise of a vector for each; save(classes) saves [[name, examples]] and
  * is a promise of the command that trains a model on them; note, saveText: names of texts; buttons:
- * more elements for the row of buttons.
+ * more elements for the row of buttons; prompt(): the text before each text, or ''.
  */
 export function teachView(page, kind) {
-  const {client} = page;
+  const {client, bundle} = page;
   const classes = []; // of each: its name, its examples, its element
   const list = el('div', {class: 'classes'});
   const answer = labelBars();
@@ -21,7 +22,7 @@ export function teachView(page, kind) {
   const command = el('pre', {tabIndex: 0, hidden: true});
   let count = 0;
   let round = 0;
-  let trained = false;
+  let head = null; // {labels, weights}, once it is trained
   let tried = null; // the vector that was tried last
 
   function addClass(name = '', examples = []) {
@@ -32,6 +33,7 @@ export function teachView(page, kind) {
       el('div', {class: 'row'}, el('label', {for: id, say: 'class'}),
         el('button', {type: 'button', class: 'plain', say: 'remove', onclick: () => {
           classes.splice(classes.indexOf(one), 1);
+          addButton.focus();
           element.remove();
           soon();
         }})),
@@ -63,7 +65,8 @@ export function teachView(page, kind) {
 
   async function train() {
     const own = (round += 1);
-    trained = false;
+    head = null;
+    saveHeadButton.disabled = true;
     const taught = given();
     if (taught.length < 2) {
       tell(note, 'teach more');
@@ -76,9 +79,10 @@ export function teachView(page, kind) {
       const vectors = await kind.vectors(taught.flatMap(([, examples]) => examples));
       if (own !== round) return;
       const request = {vectors, labels, names};
-      const {answer: {right}, seconds} = await client.ask('teach', request).answer;
+      const {answer: {right, weights}, seconds} = await client.ask('teach', request).answer;
       if (own !== round) return;
-      trained = true;
+      head = {labels: names, weights};
+      saveHeadButton.disabled = false;
       tell(note, 'taught', {
         count: labels.length,
         classes: names.length,
@@ -94,7 +98,7 @@ export function teachView(page, kind) {
   /** vector: of the model, or null if there is nothing to try. */
   async function recognize(vector) {
     tried = vector;
-    if (!trained || !vector) {
+    if (!head || !vector) {
       answer.clear();
       return;
     }
@@ -112,15 +116,38 @@ export function teachView(page, kind) {
     tell(note, 'saved examples');
   }
 
+  function saveHead() {
+    const name = `${bundle.name}-head.json`;
+    const text = JSON.stringify({
+      format: 1,
+      base: bundle.name,
+      prompt: kind.prompt(),
+      labels: head.labels,
+      weights: head.weights.map((row) => Array.from(row.slice(0, -1))),
+      bias: head.weights.map((row) => row.at(-1)),
+    });
+    saveFile(new Blob([text], {type: 'application/json'}), name);
+    command.textContent =
+      `tfx-transformer export ${quoted(`saved_models/${bundle.name}`)} --head ${quoted(name)} ` +
+      `--name ${quoted(`${bundle.name}-taught`)}`;
+    command.hidden = false;
+    tell(note, 'saved head');
+  }
+
   const soon = later(train, 400);
+  const saveHeadButton = el('button', {type: 'button', class: 'plain', say: 'save head',
+    disabled: true, onclick: saveHead});
+  const addButton = el('button', {type: 'button', class: 'plain', say: 'add class',
+    onclick: () => addClass()});
   addClass();
   addClass();
   const element = el('details', {class: 'teach'}, el('summary', {say: 'teach'}),
     el('p', {class: 'quiet', say: kind.note}), list,
     el('div', {class: 'row start'},
-      el('button', {type: 'button', class: 'plain', say: 'add class', onclick: () => addClass()}),
+      addButton,
       ...kind.buttons,
-      el('button', {type: 'button', class: 'plain', say: kind.saveText, onclick: save})),
+      el('button', {type: 'button', class: 'plain', say: kind.saveText, onclick: save}),
+      saveHeadButton),
     note, command);
   return {element, answer: answer.element, setClasses, train, recognize};
 }

@@ -31,7 +31,8 @@ export function vectorsView(page) {
   const tokens = tokenView(page);
   const prompts = Object.keys(bundle.prompts);
   const kinds = ['query prompt', 'text prompt'].map((name, index) => promptChoice(name, index));
-  const teach = teachTexts(page, (examples) => vectors(examples, 1));
+  const teach = teachTexts(page, (examples) => vectors(examples, 1), () =>
+    bundle.prompts[kinds[1]?.select.value ?? bundle.defaultPrompt] ?? '');
   const known = new Map(); // vectors of texts, by prompt and text
   let table = null;
   let running = null;

@@ -25,8 +25,8 @@ function copyButton(text) {
   return button;
 }
 
-/** The options of decoding, folded. */
-function samplingOptions() {
+/** The options of decoding, folded; changed: called when one changes. */
+function samplingOptions(changed = () => {}) {
   const fields = {
     temperature: el('input', {type: 'number', min: 0, max: 100, step: 0.1, value: 0}),
     topK: el('input', {type: 'number', min: 0, step: 1, value: 0}),
@@ -34,7 +34,9 @@ function samplingOptions() {
     repetitionPenalty: el('input', {type: 'number', min: 0.1, max: 100, step: 0.1, value: 1}),
     maxNewTokens: el('input', {type: 'number', min: 1, step: 1, value: ''}),
     seed: el('input', {type: 'number', min: 0, step: 1, value: 0}),
+    stop: el('input', {type: 'text', maxLength: 500}),
   };
+  for (const field of Object.values(fields)) field.addEventListener('input', changed);
   const rows = Object.entries(fields).map(([name, field]) =>
     el('label', {}, el('span', {say: `option ${name}`}), field));
   const element = el('details', {class: 'options'}, el('summary', {say: 'options'}),
@@ -53,6 +55,7 @@ function samplingOptions() {
         repetitionPenalty: read('repetitionPenalty', 1),
         maxNewTokens: read('maxNewTokens', 0),
         seed: read('seed', 0),
+        stop: fields.stop.value ? [fields.stop.value] : [],
       };
     },
   };
@@ -66,6 +69,10 @@ export function translationView(page) {
   const notice = el('p', {class: 'notice', role: 'status'});
   const tokens = tokenView(page);
   const known = new Map(); // lines that were translated before
+  const options = samplingOptions(later(() => {
+    known.clear();
+    translate();
+  }, 300));
   let running = null;
   let round = 0;
 
@@ -86,7 +93,7 @@ export function translationView(page) {
       }
       if (!known.has(line)) {
         const show = ({text}) => own === round && display([...written, text]);
-        running = client.ask('answer', {text: line}, {show});
+        running = client.ask('answer', {text: line}, {options: options.values(), show});
         try {
           const {answer, seconds: took} = await running.answer;
           if (own !== round) return;
@@ -119,7 +126,7 @@ export function translationView(page) {
     el('div', {}, el('label', {for: 'source', say: 'source'}), source),
     el('div', {}, el('div', {class: 'row'}, el('h2', {say: 'translation'}),
       copyButton(() => target.textContent)), target),
-    el('div', {class: 'wide'}, notice, tokens.element));
+    el('div', {class: 'wide'}, notice, options.element, tokens.element));
   return {
     element,
     ready() {
