@@ -5,19 +5,25 @@ tests/browser/README.md. ALL_TESTS=1 asks 100 questions of each kind on WebAssem
 and 20 on WebGPU.
 """
 
+import base64
+import csv
+import io
 import json
 import os
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from slow import ALL_TESTS
 
 from tfx_transformer import images, page, runtime
 from tfx_transformer.evaluation.occlusion import occlusion
 from tfx_transformer.generation.chat import Chat
+from tfx_transformer.models.heads import read_head
 from tfx_transformer.page import litert_js
 
 HERE = Path(__file__).parent / "browser"
@@ -194,7 +200,7 @@ def test_vectors_are_those_of_python(text_embedder, opened, count):
     np.testing.assert_allclose(vectors, model.embed(texts), atol=1e-5)
 
 
-def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened):
+def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened, tmp_path):
     from sklearn.linear_model import LogisticRegression
 
     tab, model = opened(text_embedder.path)
@@ -231,6 +237,34 @@ def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened):
     fill(tab, "#attempt", others[0])
     best = expected.predict(model.embed(others[:1]))[0]
     wait(tab, f"document.querySelector('.teach .chosen .name')?.textContent === '{best}'")
+    file = tmp_path / "head.json"
+    file.write_bytes(saved(tab, "Save the classifier"))
+    head = read_head(file)
+    logits = model.embed(others) @ head.weights.T + head.bias
+    places = [head.labels.index(name) for name in expected.classes_]
+    found = softmax(logits, axis=1)[:, places]
+    np.testing.assert_allclose(found, expected.predict_proba(model.embed(others)), atol=1e-4)
+    written = list(csv.reader(io.StringIO(saved(tab, "Save as CSV").decode())))
+    assert written == [["text", "label"], *([x, name] for name, lines in given for x in lines)]
+
+
+def saved(tab, button):
+    """The bytes of the file that the page saves when a button is pressed."""
+    content = tab.evaluate(
+        f"""new Promise((done) => {{
+          const address = URL.createObjectURL;
+          URL.createObjectURL = (blob) => {{
+            URL.createObjectURL = address;
+            const reader = new FileReader();
+            reader.onload = () => done(reader.result.split(',')[1]);
+            reader.readAsDataURL(blob);
+            return 'data:,';
+          }};
+          const all = [...document.querySelectorAll('.teach button')];
+          all.find((one) => one.textContent === {json.dumps(button)}).click();
+        }})"""
+    )
+    return base64.b64decode(content)
 
 
 def fill(tab, selector, text):
@@ -336,8 +370,22 @@ def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, op
         bars = "document.querySelector('.pair > div:nth-child(2) > div:last-child .bars')"
         first = f"{bars}?.querySelector('.chosen')?.textContent"
         wait(tab, f"{first} === '{best} {100 * share:.1f} %'")
-    content = tab.evaluate("(() => document.querySelector('.class .example').ariaLabel)()")
-    assert content == "Remove this example"
+    archive = zipfile.ZipFile(io.BytesIO(saved(tab, "Save as ZIP")))
+    folder = f"{image_classifier.path.name}-examples"
+    with archive.open(f"{folder}/examples.csv") as table:
+        rows = list(csv.DictReader(io.TextIOWrapper(table, "utf-8")))
+    kept = [(archive.read(f"{folder}/{row['path']}"), row["label"]) for row in rows]
+    given = zip(files[:20], labels[:20], strict=True)
+    assert kept == sorted(
+        ((f.read_bytes(), n) for f, n in given), key=lambda one: one[1] == "bright"
+    )
+    command = tab.evaluate("document.querySelector('.teach pre').textContent")
+    assert (
+        f"--images {folder}/examples.csv --base saved_models/{image_classifier.path.name}"
+        in command
+    )
+    tab.evaluate("document.querySelector('.class .example').click()")
+    wait(tab, f"{note}.startsWith('19 examples of 2 classes')")
 
 
 @pytest.mark.parametrize("name", ["vectors", "pictures", "animals", "translator", "assistant"])
