@@ -146,13 +146,16 @@ USE = """
         missing = str(error)
     verbs = {name: run(name, "saved_models/topics") for name in ("run", "copy", "export")}
     states = run("vectors", "weights", "saved_models/topics")
-    sys.__stdout__.write(json.dumps([len(names), missing, verbs, states, run("--help")]))
+    sys.modules.update(dict.fromkeys([n for n in sys.modules if n.startswith("uvicorn")]))
+    sys.modules.pop("tfx_transformer.serve.server")
+    served = run("serve", "saved_models/topics")
+    sys.__stdout__.write(json.dumps([len(names), missing, verbs, states, served, run("--help")]))
 """
 
 
 def test_all_of_it_runs_without_what_it_does_not_require(unpacked, tmp_path):
     output = python(USE, unpacked, cwd=tmp_path, blocked=tuple(NOT_REQUIRED))
-    modules, missing, verbs, weights, (status, usage, _) = json.loads(output)
+    modules, missing, verbs, weights, served, (status, usage, _) = json.loads(output)
     assert modules > 150
     remedy = "  pip uninstall tfx-transformer-runtime\n  pip install tfx-transformer"
     place = "is not in tfx-transformer-runtime, the part without TensorFlow.\n"
@@ -160,6 +163,8 @@ def test_all_of_it_runs_without_what_it_does_not_require(unpacked, tmp_path):
     for verb, answer in verbs.items():
         assert answer == [2, "", f"The verb {verb} {place}{remedy}\n"]
     assert weights == [2, "", f"tfx_transformer.models {place}{remedy}\n"]
+    wanted = 'pip install "tfx-transformer-runtime[serve]"'
+    assert served == [2, "", f"the package uvicorn is missing.\n  {wanted}\n"]
     offered = set(re.findall(r"^    (\w+) ", usage, re.MULTILINE))
     assert status == 0
     assert {"generate", "classify", "tag", "embed", "predict", "serve", "page"} <= offered
@@ -206,6 +211,7 @@ def test_this_package_is_whole():
     assert installation.is_complete()
     assert set(installation.LEFT_OUT) == LEFT_OUT
     assert not installation.leaves_out("tfx_transformer.models.saving")
+    assert installation.requirement("forms") == '"tfx-transformer[forms]"'
 
 
 @pytest.mark.slow  # installs packages

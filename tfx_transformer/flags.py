@@ -36,6 +36,8 @@ _NO_MEMORY = ("OOM when allocating tensor", "failed to allocate memory")
 
 # Packages whose modules have other names.
 _PACKAGES = {"PIL": "pillow", "ai_edge_litert": "ai-edge-litert", "litert_lm": "litert-lm"}
+# Packages that come with an extra.
+_EXTRAS = {"starlette": "serve", "uvicorn": "serve"}
 _OURS = "tfx_transformer"
 
 # Seconds after which the exception of a signal is raised again, in case it was caught.
@@ -151,7 +153,9 @@ def _report(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith(_OURS):
         package = (error.name or "").partition(".")[0]
         name = _PACKAGES.get(package, package)
-        return f"the package {name} is missing.\n  pip install {name}", 2
+        extra = _EXTRAS.get(package)
+        wanted = installation.requirement(extra) if extra else name
+        return f"the package {name} is missing.\n  pip install {wanted}", 2
     if any(text in str(error) for text in _NO_ROOM):
         return (
             f"a file could not be written or read: {error}\n"

@@ -35,6 +35,15 @@ def needs_all(subject: str) -> str:
     )
 
 
+def requirement(extra: str) -> str:
+    """Return what `pip install` takes for an extra of the installed wheel, in quotes.
+
+    >>> requirement("serve")
+    '"tfx-transformer[serve]"'
+    """
+    return f'"{_NAMES[0] if is_complete() else _NAMES[1]}[{extra}]"'
+
+
 def check_versions() -> None:
     """Raise if both wheels are installed and their files do not fit together.
 
