@@ -12,6 +12,7 @@ import pytest
 from scipy.special import log_softmax
 from tiny_models import tiny_config
 
+from tfx_transformer import runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import GenerationOptions, loop
 from tfx_transformer.generation.constraint import Constraint, Vocabulary, check
@@ -266,6 +267,15 @@ def test_commands(assistant, command, tmp_path):
     assert len(answers) == 3
     for answer in answers:
         jsonschema.validate(json.loads(answer), SCHEMAS[3])
+    drawn = {"temperature": 1.5, "repetition_penalty": 1.3, "seed": 7, "max_new_tokens": 6}
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in drawn.items()]
+    assert command(*predict[:3], "--save=drawn.csv", *flags)[0] == 0
+    model, texts = runtime.load(assistant.path), ["A?", "B?", "long " * 300]
+    found = pandas.read_csv(tmp_path / "drawn.csv", keep_default_na=False)["answer"]
+    assert [*found] == model.generate(texts, truncate=True, **drawn)
+    assert [*found] != model.generate(texts, truncate=True, max_new_tokens=6)
+    status, _, errors = command(*predict, "--logprobs=1")
+    assert status == 2 and "--logprobs has no column" in errors
 
     done = subprocess.run(
         [sys.executable, assistant.path / "run.pyz", "A?", "--regex=[0-9]{3}", "--temperature=1"],

@@ -264,7 +264,7 @@ def special(*names):
 
 def ids_of_page(tokenizer, spec, messages):
     """The ids that the page makes of a conversation."""
-    parts = [*spec["begin"]["told" if messages[0]["role"] == "system" else "untold"]]
+    parts = [*spec["begin"]["withSystem" if messages[0]["role"] == "system" else "withoutSystem"]]
     for message in messages:
         before, after = spec["roles"][message["role"]]
         content = message["content"].strip() if spec["trim"] else message["content"]

@@ -8,7 +8,6 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,11 +35,9 @@ def predict(
     unsure: str = "0",
     batch_size: int = 64,
     variant: Variant | None = None,
-    schema: Path | None = None,
-    regex: str | None = None,
-    choices: Sequence[str] = (),
     overwrite: bool = False,
     reading: TableReading,
+    generation: GenerationOptions,
 ) -> dict[str, Any]:
     """Answer every row of a table with a bundle: labels, spans, numbers, texts or vectors.
 
@@ -54,11 +51,9 @@ def predict(
             below a threshold for each label, at or above which 95 % of held-out rows were right.
         batch_size: Rows answered together.
         variant: TFLite file to run. [the first in the bundle]
-        schema (FILE.json): JSON Schema that answers follow, of a model that writes.
-        regex (REGEX): Regular expression that answers match as a whole.
-        choices: Text that an answer may be; given several times, one of these.
         overwrite: Replace OUT.
         reading: How to read the table, where that cannot be detected.
+        generation: How answers are written, by a model that writes.
     """
     from tfx_transformer import runtime
     from tfx_transformer.bundle import read_config
@@ -86,8 +81,8 @@ def predict(
         )
     # Everything that decides the answers to a row.
     flags = {"column": column, "unsure": limit, "variant": variant, "batch_size": batch_size}
-    form = _form(schema, regex, choices)
-    flags |= form
+    writing = _given_options(generation)
+    flags |= writing
     flags |= {name: value for name, value in vars(reading).items() if value}
     table_file = reading.file(file)
     output = OutputTable(save, {"bundle": _digest(bundle), "flags": flags}, overwrite)
@@ -98,10 +93,9 @@ def predict(
             "too.\n  Rename it."
         )
     model = runtime.load(bundle, variant)
-    if form and not isinstance(model, runtime.TextGenerator):
-        raise InputError(
-            f"--{min(form)} is for models that write; {bundle} is another one.\n  Drop it."
-        )
+    if writing and not isinstance(model, runtime.TextGenerator):
+        flag = min(writing).replace("_", "-")
+        raise InputError(f"--{flag} is for models that write; {bundle} is another one.\n  Drop it.")
     done = output.open(table, prediction)
     if done:
         print(f"Goes on after {quantity(done, 'row')}.")
@@ -111,7 +105,7 @@ def predict(
     with output:
         while batch := list(itertools.islice(rows, batch_size)):
             good = [row.input for row in batch if row.is_good]
-            found = iter(prediction.answer(model, good, limit, **form) if good else ())
+            found = iter(prediction.answer(model, good, limit, **writing) if good else ())
             output.write((row, next(found) if row.is_good else empty) for row in batch)
             progress.show(len(batch), batch[-1].end)
     return _report(save, table, progress.count)
@@ -131,19 +125,23 @@ def _limit(unsure: str) -> float | str:
     return limit
 
 
-def _form(schema: Path | None, regex: str | None, choices: Sequence[str]) -> dict[str, Any]:
-    """Return the given options of the form of answers.
+def _given_options(generation: GenerationOptions) -> dict[str, Any]:
+    """Return the options that differ from greedy decoding.
 
     Raises:
-        InputError: they exclude each other, or cannot be used.
+        InputError: a form cannot be used, or `logprobs` is given, which has no column.
     """
-    options = GenerationOptions(schema=schema, regex=regex, choices=choices)
-    if options.has_form:
+    if generation.logprobs is not None:
+        raise InputError(
+            "--logprobs has no column in the table.\n"
+            "  Drop it, or ask for single texts: tfx-transformer generate BUNDLE TEXT --logprobs N"
+        )
+    if generation.has_form:
         from tfx_transformer.generation.constraint import check
 
-        check(options)
-    given = {name: getattr(options, name) for name in ("schema", "regex", "choices")}
-    return {name: value for name, value in given.items() if value}
+        check(generation)
+    usual = vars(GenerationOptions())
+    return {name: value for name, value in vars(generation).items() if value != usual[name]}
 
 
 def _report(save: Path, table: InputTable, count: int) -> dict[str, Any]:

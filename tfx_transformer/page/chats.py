@@ -59,13 +59,13 @@ def _linear(template: ChatTemplate, system: bool) -> dict[str, Any] | None:
     try:
         begin, before_answer, after_answer, ask = _around(template, ("user", "assistant", "user"))
         spec = {
-            "begin": {"untold": begin, "told": ""},
+            "begin": {"withoutSystem": begin, "withSystem": ""},
             "roles": {"user": ("", ""), "assistant": (before_answer, after_answer)},
             "ask": ask,
         }
         if system:
             begin, after_system, _ = _around(template, ("system", "user"))
-            spec["begin"]["told"], spec["roles"]["system"] = begin, ("", after_system)
+            spec["begin"]["withSystem"], spec["roles"]["system"] = begin, ("", after_system)
     except (InputError, ValueError):  # Gemma refuses a system message
         return None
     return spec
@@ -114,7 +114,7 @@ def _agrees(template: ChatTemplate, spec: dict[str, Any]) -> bool:
 
 
 def _written(messages: list[dict[str, str]], spec: dict[str, Any]) -> str:
-    parts = [spec["begin"]["told" if messages[0]["role"] == "system" else "untold"]]
+    parts = [spec["begin"]["withSystem" if messages[0]["role"] == "system" else "withoutSystem"]]
     for message in messages:
         before, after = spec["roles"][message["role"]]
         content = message["content"].strip() if spec["trim"] else message["content"]

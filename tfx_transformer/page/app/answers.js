@@ -1,4 +1,4 @@
-// What a bundle answers, by its task: the counterpart of the package's `runtime` in Python.
+// The answers of bundles, by task: the counterpart of the package's `runtime` in Python.
 
 import {arrayOf, newDecoder} from './bytes.js';
 import {CausalSession, Encoder, TranslationSession} from './engine.js';
@@ -16,8 +16,8 @@ export class Refusal extends Error {
   }
 }
 
-/** Lets other messages in; a step is followed by one. */
-function breathe() {
+/** Lets the worker receive messages, such as `stop`, between two steps. */
+function yieldToMessages() {
   return new Promise((resolve) => {
     const {port1, port2} = new MessageChannel();
     port1.onmessage = () => {
@@ -93,7 +93,7 @@ async function write(step, first, limit, endId, tokenizer, {options = {}, show, 
     ids.push(id);
     if (id === endId || writer.add(id)) break;
     show?.({text: writer.certain(), tokens: ids.length});
-    await breathe();
+    await yieldToMessages();
     if (stopped?.()) break;
   }
   return {ids, text: writer.finish()};
@@ -149,7 +149,7 @@ class Continuer {
   }
 }
 
-// What Python's str.strip takes for a blank.
+// The blanks of Python's str.strip.
 const BLANK = '[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]+';
 const BLANK_ENDS = new RegExp(`^${BLANK}|${BLANK}$`, 'g');
 
@@ -160,9 +160,9 @@ function strip(text) {
 /**
  * A conversation that keeps its cache from turn to turn: each adds only what is new.
  *
- * bundle.chat: what the template writes, as lists of texts and ids of special tokens: begin (where
- * no system message opens the conversation), roles, {role: [before, after]} of each message, and
- * ask, behind the last one; trim: whether blanks at the ends of a message are left out.
+ * bundle.chat: the parts that the template writes, lists of texts and ids of special tokens. begin:
+ * before the first message; roles: {role: [before, after]} of each message; ask: after the last one;
+ * trim: whether blanks at the ends of a message are left out.
  */
 class Assistant {
   constructor(model, bundle) {
@@ -177,10 +177,10 @@ class Assistant {
     this.pending = []; // written last, not in the cache yet
   }
 
-  /** The ids of messages with what stands around them; begins: nothing is before them. */
+  /** The parts of messages, with the template's around them; begins: nothing is before them. */
   #frame(messages, begins) {
     const parts = [];
-    if (begins) parts.push(...this.chat.begin[messages[0].role === 'system' ? 'told' : 'untold']);
+    if (begins) parts.push(...this.chat.begin[messages[0].role === 'system' ? 'withSystem' : 'withoutSystem']);
     for (const {role, content} of messages) {
       const [before, after] = this.chat.roles[role];
       parts.push(...before, this.chat.trim ? strip(content) : content, ...after);
@@ -332,7 +332,7 @@ class TextReader {
       for (const [start, end] of pieces(text, most)) {
         const row = texts.with(column, text.slice(0, start) + text.slice(end));
         found.push({column, start, end, weight: whole - (await measure(row))});
-        await breathe();
+        await yieldToMessages();
         if (stopped?.()) return [];
       }
     }
@@ -409,7 +409,7 @@ class Embedder {
       vectors.push((await this.answer({text, prompt})).vector);
       if (vectors.length % 8 === 0) {
         show?.({done: vectors.length, of: texts.length});
-        await breathe();
+        await yieldToMessages();
         if (stopped?.()) break;
       }
     }
@@ -458,14 +458,14 @@ class Tagger {
         const first = (before.length + token - part.start) * width;
         logits[token] = values.slice(first, first + width);
       }
-      await breathe();
+      await yieldToMessages();
       if (stopped?.()) throw new Refusal('stopped');
     }
     return {spans: this.tags.spans(Array.from(text), offsets, logits)};
   }
 }
 
-// kind of the page -> what answers.
+// kind of the page -> class of the answerer.
 const KINDS = {
   translation: Translator,
   continuation: Continuer,
@@ -477,7 +477,7 @@ const KINDS = {
   vectors: Embedder,
 };
 
-/** What answers for a bundle; bundle: the description that the page holds. */
+/** The answerer of a bundle; bundle: the description that the page holds. */
 export function newAnswerer(model, bundle) {
   return new KINDS[bundle.kind](model, bundle);
 }

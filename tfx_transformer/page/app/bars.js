@@ -1,6 +1,6 @@
 // Labels with their probabilities as bars.
 
-import {el, number, tell} from './dom.js';
+import {el, number, setText} from './dom.js';
 
 const MOST_BARS = 12;
 
@@ -21,7 +21,7 @@ export function labelBars() {
           el('span', {class: 'name'}, label), ' ', el('span', {class: 'percent'}, percent), bar);
       }));
       const left = ranked.length - MOST_BARS;
-      if (left > 0) tell(more, 'more labels', {count: left});
+      if (left > 0) setText(more, 'more labels', {count: left});
       else more.replaceChildren();
     },
     clear() {

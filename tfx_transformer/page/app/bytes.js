@@ -20,7 +20,7 @@ export function arrayOf(bytes) {
   return Uint8Array.from(bytes, (byte) => byte.charCodeAt(0));
 }
 
-/** What turns UTF-8 into text. */
+/** A decoder of UTF-8, which keeps a byte order mark. */
 export function newDecoder() {
   return new TextDecoder('utf-8', {ignoreBOM: true});
 }

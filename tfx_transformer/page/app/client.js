@@ -1,6 +1,6 @@
-// The worker as the page sees it: requests with a promise each.
+// The page's side of the worker: each request returns a promise.
 
-/** What a worker refuses, by the name of a text. */
+/** A refusal of the worker, by its name in texts.json, with the values that it mentions. */
 export class Refused extends Error {
   constructor(name, values) {
     super(name);
@@ -8,13 +8,13 @@ export class Refused extends Error {
   }
 }
 
-// A module that only browsers with relaxed SIMD take.
+// A WebAssembly module that is valid only in browsers with relaxed SIMD.
 const RELAXED_SIMD = Uint8Array.from([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15,
   65, 2, 253, 15, 253, 128, 2, 11,
 ]);
 
-/** The bytes of a file of the page: in the page itself, or beside it. */
+/** The bytes of a file, which is in the page itself or next to it. */
 async function asset(name) {
   const held = document.getElementById(`file-${name}`);
   let bytes;
@@ -68,13 +68,13 @@ export class Client {
     const source = [script, '\n', document.getElementById('worker').textContent];
     const address = URL.createObjectURL(new Blob(source, {type: 'text/javascript'}));
     this.#worker = new Worker(address);
-    this.#worker.onmessage = ({data}) => this.#hear(data);
+    this.#worker.onmessage = ({data}) => this.#receive(data);
     this.#worker.onerror = (event) => this.#fail(event.message || 'the worker did not start');
     const {answer} = await this.ask('load', {bundle: this.bundle, model, wasm, accelerator}).answer;
     return answer;
   }
 
-  #hear({number, progress, answer, error, values, seconds}) {
+  #receive({number, progress, answer, error, values, seconds}) {
     const waiting = this.#waiting.get(number);
     if (!waiting) return;
     if (progress) {

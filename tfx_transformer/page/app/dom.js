@@ -37,13 +37,13 @@ export function number(value, digits = 0) {
 export function setLanguage(name) {
   language = name;
   document.documentElement.lang = name;
-  for (const node of document.querySelectorAll('[data-say]')) speak(node);
+  for (const node of document.querySelectorAll('[data-say]')) fillTexts(node);
 }
 
 // attribute of an element -> entry of `data-say`; "" is its text.
 const PLACES = {text: '', label: 'aria-label', hint: 'placeholder', title: 'title'};
 
-function speak(node) {
+function fillTexts(node) {
   const named = JSON.parse(node.dataset.say);
   for (const [place, [name, values]] of Object.entries(named)) {
     const spoken = say(name, values);
@@ -53,20 +53,20 @@ function speak(node) {
 }
 
 /**
- * Gives an element a text of the table, which changes with the language.
+ * Sets a text of the table, which changes with the language.
  *
  * place: "text", "label" (aria-label), "hint" (placeholder) or "title".
  */
-export function tell(node, name, values = {}, place = 'text') {
+export function setText(node, name, values = {}, place = 'text') {
   const named = node.dataset.say ? JSON.parse(node.dataset.say) : {};
   named[place] = [name, values];
   node.dataset.say = JSON.stringify(named);
-  speak(node);
+  fillTexts(node);
   return node;
 }
 
-/** Takes a text of the table away again. */
-export function hush(node) {
+/** Removes a text of the table. */
+export function clearText(node) {
   delete node.dataset.say;
   node.textContent = '';
 }
@@ -81,8 +81,8 @@ export function el(name, properties = {}, ...children) {
   const node = document.createElement(name);
   for (const [key, value] of Object.entries(properties)) {
     if (value === null || value === undefined) continue;
-    if (key === 'say') tell(node, value);
-    else if (key === 'label' || key === 'hint') tell(node, value, {}, key);
+    if (key === 'say') setText(node, value);
+    else if (key === 'label' || key === 'hint') setText(node, value, {}, key);
     else if (key.startsWith('on')) node.addEventListener(key.slice(2), value);
     else if (key === 'class' || key === 'for' || key === 'role' || key.includes('-')) {
       node.setAttribute(key, value);
@@ -92,8 +92,8 @@ export function el(name, properties = {}, ...children) {
   return node;
 }
 
-/** What is called when nothing has happened for some milliseconds. */
-export function later(action, milliseconds) {
+/** A function that calls `action` when it has not been called again for some milliseconds. */
+export function debounce(action, milliseconds) {
   let timer;
   return (...values) => {
     clearTimeout(timer);

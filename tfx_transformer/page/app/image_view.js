@@ -1,7 +1,7 @@
 // The view of a classifier of images.
 
 import {labelBars} from './bars.js';
-import {el, number, tell} from './dom.js';
+import {el, number, setText} from './dom.js';
 import {pictureField} from './pictures.js';
 import {teachPictures} from './teach_pictures.js';
 
@@ -12,7 +12,7 @@ export function imageView(page) {
   const field = pictureField(page, classify);
   const teach = teachPictures(page, field.current);
   const noVectors = el('details', {hidden: true}, el('summary', {say: 'teach'}),
-    tell(el('p', {}), 'no vectors', {name: bundle.name}));
+    setText(el('p', {}), 'no vectors', {name: bundle.name}));
 
   async function classify(picture) {
     const {answer, seconds} = await client.ask('answer', picture).answer;

@@ -1,4 +1,4 @@
-// Colours to the square that a model reads, as the package's `images.resize` in Python.
+// Resizes images to the square that a model reads, as `images.resize` of the package does.
 
 /**
  * float32 (size * size * 3) from 0 to 255: the whole image, with a triangle filter; or, with `how`,
@@ -64,7 +64,7 @@ function weightsOf(length, size, reach, filter) {
   });
 }
 
-// Of Pillow: how far a filter reaches, and its weights.
+// Pillow's filters: the reach, in pixels of the result, and the weight at a distance.
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 const FILTERS = {
   box: [0.5, (x) => (x > -0.5 && x <= 0.5 ? 1 : 0)],
@@ -82,7 +82,7 @@ const FILTERS = {
   lanczos: [3, (x) => (x > -3 && x < 3 ? sinc(x) * sinc(x / 3) : 0)],
 };
 
-/** {pixels, width, height} as Pillow resizes: the width first, in whole colours after each side. */
+/** {pixels, width, height} as Pillow resizes: first across, then down, each rounded to bytes. */
 function byPillow(pixels, width, height, how) {
   let [wide, high] = [how.width, how.height];
   if ('shortest_edge' in how) {

@@ -1,7 +1,7 @@
-// The view of what reads texts: a classifier or a regressor, with the words that mattered.
+// The view of a classifier of texts or a regressor, with the words that mattered.
 
 import {labelBars} from './bars.js';
-import {el, languageOf, later, number, tell} from './dom.js';
+import {debounce, el, languageOf, number, setText} from './dom.js';
 import {tokenView} from './token_view.js';
 
 /** One number, in the units of the data. */
@@ -18,7 +18,7 @@ function oneNumber() {
   };
 }
 
-/** Four digits that count. */
+/** A number with four significant digits. */
 function readable(value) {
   return value.toLocaleString(languageOf(), {maximumSignificantDigits: 4});
 }
@@ -27,7 +27,7 @@ function readable(value) {
  * The texts with each piece coloured by what it did for the label, or the number; and a table of
  * the same.
  *
- * shown: what is written of a weight.
+ * shown(weight): the weight as text.
  */
 function wordsThatMattered(shown) {
   const lead = el('p', {class: 'quiet'});
@@ -43,8 +43,8 @@ function wordsThatMattered(shown) {
     element,
     show(texts, pieces, label) {
       element.hidden = !pieces.length;
-      if (label === undefined) tell(lead, 'words note of a number');
-      else tell(lead, 'words note', {label});
+      if (label === undefined) setText(lead, 'words note of a number');
+      else setText(lead, 'words note', {label});
       const largest = Math.max(1e-6, ...pieces.map(({weight}) => Math.abs(weight)));
       marked.replaceChildren(...texts.map((text, column) => {
         const line = el('p', {});
@@ -113,7 +113,7 @@ export function textView(page) {
       const {answer, seconds} = await running.answer;
       if (own !== round) return;
       bars.show(answer);
-      if (answer.cut) tell(notice, 'cut', {tokens: answer.cut});
+      if (answer.cut) setText(notice, 'cut', {tokens: answer.cut});
       else notice.replaceChildren();
       page.showStatus('classified', {milliseconds: number(1000 * seconds, 1)});
       const {id, label} = isNumber ? {} : answer.ranked[0];
@@ -127,12 +127,12 @@ export function textView(page) {
 
   const several = bundle.severalLabels ? 'labels' : 'label';
   const title = isNumber ? 'number' : several;
-  const soon = later(classify, 150);
+  const soon = debounce(classify, 150);
   const named = fields.map((field, index) => {
     field.addEventListener('input', soon);
     const label = el('label', {for: field.id});
     if (bundle.columns[index]) label.textContent = bundle.columns[index];
-    else tell(label, 'text');
+    else setText(label, 'text');
     return el('div', {}, label, field);
   });
   const element = el('section', {class: 'pair'}, el('div', {}, ...named, notice),

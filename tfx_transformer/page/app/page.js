@@ -1,7 +1,7 @@
 // The page: finds the view of the bundle's kind, loads the model, and shows how it goes.
 
 import {Client} from './client.js';
-import {el, hush, languageOf, number, setLanguage, tell, useTexts} from './dom.js';
+import {clearText, el, languageOf, number, setLanguage, setText, useTexts} from './dom.js';
 import {imageView} from './image_view.js';
 import {textView} from './label_views.js';
 import {tagView} from './tag_view.js';
@@ -19,21 +19,22 @@ const VIEWS = {
   vectors: vectorsView,
 };
 
-function held(name) {
+/** The JSON in an element of the page. */
+function readData(name) {
   return JSON.parse(document.getElementById(name).textContent);
 }
 
-const bundle = held('bundle');
+const bundle = readData('bundle');
 const client = new Client(bundle);
-const asked = new URLSearchParams(location.search).get('lang') ?? navigator.language;
-useTexts(held('texts'), asked.startsWith('ja') ? 'ja' : 'en');
+const language = new URLSearchParams(location.search).get('lang') ?? navigator.language;
+useTexts(readData('texts'), language.startsWith('ja') ? 'ja' : 'en');
 
 /** A line below the view: {text: name, values}; an error stays until the next line. */
 const status = el('p', {class: 'status', role: 'status'});
 
 function showStatus(name, values = {}, failed = false) {
   status.classList.toggle('failed', failed);
-  tell(status, name, values);
+  setText(status, name, values);
 }
 
 /** Shows what went wrong; a request that was stopped did not. */
@@ -56,7 +57,7 @@ function header() {
     about.showModal();
   }});
   return el('header', {},
-    el('div', {}, el('h1', {}, bundle.name), tell(el('p', {class: 'quiet'}), `lead ${bundle.kind}`, {
+    el('div', {}, el('h1', {}, bundle.name), setText(el('p', {class: 'quiet'}), `lead ${bundle.kind}`, {
       size: bundle.size})),
     el('nav', {label: 'page'}, open, toggle), about);
 }
@@ -70,7 +71,7 @@ function aboutDialog() {
     card,
     el('h2', {say: 'how it runs'}),
     processorChoice(),
-    tell(el('p', {class: 'quiet'}), 'made with', {version: bundle.version, litert: bundle.litert}),
+    setText(el('p', {class: 'quiet'}), 'made with', {version: bundle.version, litert: bundle.litert}),
     el('details', {}, el('summary', {say: 'licences'}),
       document.getElementById('licences').content.cloneNode(true)));
   return dialog;
@@ -78,7 +79,7 @@ function aboutDialog() {
 
 /** CPU or GPU, where the browser has one to offer. */
 function processorChoice() {
-  const choice = el('p', {}, tell(el('span', {}), 'on cpu'));
+  const choice = el('p', {}, setText(el('span', {}), 'on cpu'));
   navigator.gpu?.requestAdapter().then((adapter) => {
     if (!adapter) return;
     const select = el('select', {id: 'processor', onchange: () => start(select.value)},
@@ -126,5 +127,5 @@ globalThis.tfx = {
     return answer;
   },
 };
-hush(document.getElementById('no-script'));
+clearText(document.getElementById('no-script'));
 document.getElementById('no-script').remove();

@@ -1,6 +1,6 @@
 // Pictures: their pixels, and the field into which they are chosen, dropped, pasted or filmed.
 
-import {el, tell} from './dom.js';
+import {el, setText} from './dom.js';
 import {acceptDrops, fileButton} from './files.js';
 
 const CAMERA_WIDTH = 640; // most pixels across
@@ -79,7 +79,7 @@ export function pictureField(page, onPicture) {
     }
     try {
       stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
-      tell(camera, 'stop camera');
+      setText(camera, 'stop camera');
       video.srcObject = stream;
       video.hidden = false;
       await video.play();
@@ -101,7 +101,7 @@ export function pictureField(page, onPicture) {
     stream = null;
     video.hidden = true;
     canvas.hidden = shown === null;
-    tell(camera, 'camera');
+    setText(camera, 'camera');
   }
 
   acceptDrops(drop, ([file]) => open(file));

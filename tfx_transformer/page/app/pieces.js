@@ -82,7 +82,8 @@ const NORMALIZERS = {
   NFKD: () => (text) => text.normalize('NFKD'),
 };
 
-// Of a text, the parts that the model reads one by one; begins: nothing is before the text.
+// Steps that cut a text into the parts that the model reads one by one, by their type; begins:
+// nothing is before the text.
 const SPLITTERS = {
   WhitespaceSplit: () => (text) => text.match(/[^\p{White_Space}]+/gu) ?? [],
   Metaspace: ({replacement, prepend_scheme: scheme, split}) => (text, begins) => {
@@ -107,7 +108,7 @@ class Unigram {
 
   encode(text) {
     const characters = Array.from(text);
-    // Of each place: the best score of the text before it, where its last piece starts, and
+    // For each place: the best score of the text before it, the start of its last piece, and
     // whether that piece is unknown.
     const best = [{score: 0, start: null, unknown: false}];
     const reach = (end, start, score, unknown) => {
@@ -324,7 +325,7 @@ export class Pieces {
     return this.leadingSpace ? text.replace(/^ /, '') : text;
   }
 
-  /** [what is shown, whether it is part of a character] of each id of a text. */
+  /** [text, whether it is part of a character] of each id. */
   shown(ids) {
     return ids.map((id) => {
       const byte = this.#byteOf(id);

@@ -16,7 +16,7 @@ export function readTable(text, name) {
   return {header, rows: rows.filter((row) => row.length > 1 || row[0] !== '')};
 }
 
-/** The sign that parts most cells of the first line. */
+/** The separator that gives the most cells in the first line. */
 function separatorOf(text, name) {
   if (/\.tsv$/i.test(name)) return '\t';
   const [line] = text.split(/\r?\n/, 1);
@@ -29,7 +29,7 @@ function cells(text, separator) {
   let row = [];
   let cell = '';
   let quoted = false;
-  let begun = false; // whether the cell began with a quote
+  let begun = false; // true after the quote that begins a cell
   for (let at = 0; at < text.length; at++) {
     const sign = text[at];
     if (quoted) {

@@ -1,6 +1,6 @@
 // The view of a tagger: the text with what it marks.
 
-import {el, hush, later, number, tell} from './dom.js';
+import {clearText, debounce, el, number, setText} from './dom.js';
 import {tokenView} from './token_view.js';
 
 export function tagView(page) {
@@ -22,7 +22,7 @@ export function tagView(page) {
     if (!text.trim()) {
       marked.replaceChildren();
       table.replaceChildren();
-      hush(note);
+      clearText(note);
       return;
     }
     try {
@@ -48,13 +48,13 @@ export function tagView(page) {
     }
     line.append(characters.slice(end).join(''));
     marked.replaceChildren(line);
-    tell(note, spans.length ? 'spans note' : 'no spans');
+    setText(note, spans.length ? 'spans note' : 'no spans');
     table.replaceChildren(...spans.map(({text: said, label, probability}) => el('tr', {},
       el('th', {scope: 'row'}, said), el('td', {}, label),
       el('td', {}, `${number(100 * probability, 1)} %`))));
   }
 
-  field.addEventListener('input', later(mark, 150));
+  field.addEventListener('input', debounce(mark, 150));
   const element = el('section', {}, el('label', {for: 'text', say: 'text'}), field,
     el('h2', {say: 'spans'}), note, marked,
     el('details', {}, el('summary', {say: 'spans as table'}),

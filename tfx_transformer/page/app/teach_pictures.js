@@ -1,6 +1,6 @@
 // "Teach it" with pictures.
 
-import {el, tell} from './dom.js';
+import {el, setText} from './dom.js';
 import {acceptDrops, fileButton, quoted, saveFile} from './files.js';
 import {decode, draw} from './pictures.js';
 import {toCsv} from './tables.js';
@@ -39,7 +39,7 @@ export function teachPictures(page, shown) {
   function pictureField(changed) {
     const examples = [];
     const list = el('div', {class: 'thumbnails'});
-    const total = tell(el('p', {class: 'quiet'}), 'examples of a class', {count: 0});
+    const total = setText(el('p', {class: 'quiet'}), 'examples of a class', {count: 0});
 
     async function keep(source, picture, blob) {
       const example = {blob, vector: await vectorOf(picture)};
@@ -82,7 +82,7 @@ export function teachPictures(page, shown) {
     }
 
     function update() {
-      tell(total, 'examples of a class', {count: examples.length});
+      setText(total, 'examples of a class', {count: examples.length});
       changed();
     }
 

@@ -1,6 +1,6 @@
 // "Teach it" with texts.
 
-import {el, later} from './dom.js';
+import {debounce, el} from './dom.js';
 import {fileButton, quoted, saveFile} from './files.js';
 import {columnsOf, readTable, toCsv} from './tables.js';
 import {teachView} from './teach_view.js';
@@ -38,7 +38,7 @@ function examplesOf({header, rows}, name) {
 export function teachTexts(page, vectors, prompt) {
   const {bundle} = page;
   const attempt = el('input', {type: 'text', id: 'attempt', maxLength: 20_000,
-    oninput: later(recognize, 150)});
+    oninput: debounce(recognize, 150)});
 
   async function recognize() {
     const text = attempt.value;

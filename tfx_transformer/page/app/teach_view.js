@@ -1,7 +1,7 @@
 // "Teach it": a classifier from some examples of each class, trained here on the model's vectors.
 
 import {labelBars} from './bars.js';
-import {el, later, number, tell} from './dom.js';
+import {debounce, el, number, setText} from './dom.js';
 import {quoted, saveFile} from './files.js';
 
 /**
@@ -69,7 +69,7 @@ export function teachView(page, kind) {
     saveHeadButton.disabled = true;
     const taught = given();
     if (taught.length < 2) {
-      tell(note, 'teach more');
+      setText(note, 'teach more');
       answer.clear();
       return;
     }
@@ -83,7 +83,7 @@ export function teachView(page, kind) {
       if (own !== round) return;
       head = {labels: names, weights};
       saveHeadButton.disabled = false;
-      tell(note, 'taught', {
+      setText(note, 'taught', {
         count: labels.length,
         classes: names.length,
         seconds: number(seconds, 2),
@@ -108,12 +108,12 @@ export function teachView(page, kind) {
   async function save() {
     const taught = given();
     if (!taught.length) {
-      tell(note, 'teach more');
+      setText(note, 'teach more');
       return;
     }
     command.textContent = await kind.save(taught);
     command.hidden = false;
-    tell(note, 'saved examples');
+    setText(note, 'saved examples');
   }
 
   function saveHead() {
@@ -131,10 +131,10 @@ export function teachView(page, kind) {
       `tfx-transformer export ${quoted(`saved_models/${bundle.name}`)} --head ${quoted(name)} ` +
       `--name ${quoted(`${bundle.name}-taught`)}`;
     command.hidden = false;
-    tell(note, 'saved head');
+    setText(note, 'saved head');
   }
 
-  const soon = later(train, 400);
+  const soon = debounce(train, 400);
   const saveHeadButton = el('button', {type: 'button', class: 'plain', say: 'save head',
     disabled: true, onclick: saveHead});
   const addButton = el('button', {type: 'button', class: 'plain', say: 'add class',

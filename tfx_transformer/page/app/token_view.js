@@ -1,19 +1,19 @@
 // The tokens of a text, coloured.
 
-import {el, later, tell} from './dom.js';
+import {debounce, el, setText} from './dom.js';
 
 const COLOURS = 5;
 
-/** A part that opens: call `show(text)` when the text changes. */
+/** The folded list of the tokens of a text; call `show(text)` when the text changes. */
 export function tokenView({client, showError}) {
-  const summary = tell(el('summary', {}), 'tokens');
+  const summary = setText(el('summary', {}), 'tokens');
   const list = el('p', {class: 'tokens'});
   let last = '';
-  const draw = later(async () => {
+  const draw = debounce(async () => {
     if (!details.open) return;
     try {
       const {answer} = await client.ask('tokens', {text: last}).answer;
-      tell(summary, 'tokens of', {count: answer.length});
+      setText(summary, 'tokens of', {count: answer.length});
       list.replaceChildren(...answer.flatMap(([id, text, part], index) => [
         el('span', {
           class: `c${index % COLOURS}${part ? ' part' : ''}`,
@@ -36,7 +36,7 @@ export function tokenView({client, showError}) {
   };
 }
 
-/** Blanks that would be lost between two colours. */
+/** A text with signs for blanks, which could not be seen between two colours. */
 function visible(text) {
   return text.replaceAll('\n', '⏎').replaceAll('\t', '⇥').replaceAll(' ', '·').replaceAll('\u3000', '□');
 }

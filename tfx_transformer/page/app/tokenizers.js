@@ -123,7 +123,7 @@ export class BytePairs {
     return textOf(ids.map((id) => this.bytesOf(id)).join(''));
   }
 
-  /** [what is shown, whether it is part of a character] of each id of a text. */
+  /** [text, whether it is part of a character] of each id. */
   shown(ids) {
     return ids.map((id) => {
       const bytes = this.bytesOf(id);
@@ -224,7 +224,7 @@ export class WordPieces {
   }
 }
 
-// What Python's str.isspace takes for a blank.
+// The blanks of Python's str.isspace.
 const BLANK = /[\t-\r\x1c-\x20\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]/;
 const CHINESE = new RegExp(
   '[\\u4e00-\\u9fff\\u3400-\\u4dbf\\u{20000}-\\u{2a6df}\\u{2a700}-\\u{2b73f}\\u{2b740}-\\u{2b81f}' +

@@ -1,6 +1,6 @@
 // The view of an embedder: which of many texts are the most similar to one.
 
-import {el, languageOfText, later, number} from './dom.js';
+import {debounce, el, languageOfText, number} from './dom.js';
 import {acceptDrops, fileButton} from './files.js';
 import {columnsOf, readTable} from './tables.js';
 import {teachTexts} from './teach_texts.js';
@@ -123,7 +123,7 @@ export function vectorsView(page) {
     search();
   }
 
-  for (const field of [query, texts]) field.addEventListener('input', later(() => {
+  for (const field of [query, texts]) field.addEventListener('input', debounce(() => {
     if (field === texts && !texts.readOnly) table = null;
     search();
   }, 200));

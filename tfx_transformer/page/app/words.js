@@ -26,7 +26,7 @@ const SYLLABLE_PARTS = [
   ['V', '\ud7b0', '\ud7c6'],
   ['T', '\ud7cb', '\ud7fb'],
 ];
-// What joins each part of a Korean syllable.
+// The parts that may follow each part of a Korean syllable.
 const JOINED = {
   L: ['L', 'V', 'LV', 'LVT'],
   LV: ['V', 'T'],
@@ -48,7 +48,7 @@ function base(characters, place) {
   return place;
 }
 
-/** Whether a place is within a character as people see it; characters: code points. */
+/** True if a place is inside a character as people see it; characters: code points. */
 function isInsideCharacter(characters, place) {
   if (!(place > 0 && place < characters.length)) return false;
   const [before, after] = [characters[place - 1], characters[place]];
@@ -72,7 +72,7 @@ function kind(character) {
   return /\p{L}/u.test(character) && !UNSPACED.test(character) ? 'L' : '';
 }
 
-/** Whether a place is within a word, or within a character. */
+/** True if a place is inside a word, or inside a character. */
 export function isInsideWord(characters, place) {
   if (isInsideCharacter(characters, place)) return true;
   if (!(place > 0 && place < characters.length)) return false;

@@ -5,7 +5,7 @@ import {Model} from './engine.js';
 
 let answerer = null;
 const head = new Head();
-const stopped = new Set(); // numbers of requests that nobody waits for any more
+const stopped = new Set(); // numbers of requests that are no longer needed
 
 /** {bundle, model, wasm: bytes, accelerator}. */
 async function load({bundle, model, wasm, accelerator}) {
@@ -19,7 +19,7 @@ async function load({bundle, model, wasm, accelerator}) {
   return {accelerator: compiled.options.accelerator, features: loaded.has('features_1')};
 }
 
-/** What the tokenizer makes of a text: [[id, text, is part of a character]]. */
+/** The tokens of a text: [[id, text, whether it is part of a character]]. */
 function tokens({text}) {
   const ids = answerer.tokenizer.encode(text);
   return answerer.tokenizer.shown(ids).map(([shown, part], index) => [ids[index], shown, part]);

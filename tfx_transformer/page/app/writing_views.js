@@ -1,6 +1,6 @@
-// Views of what writes: a translator, a model that continues texts, an assistant.
+// Views of models that write: a translator, a model that continues texts, an assistant.
 
-import {el, languageOfText, later, number, tell} from './dom.js';
+import {debounce, el, languageOfText, number, setText} from './dom.js';
 import {tokenView} from './token_view.js';
 
 /** "12 tokens in 0.1 s, 120 tokens/s". */
@@ -16,11 +16,11 @@ function copyButton(text) {
   const button = el('button', {type: 'button', class: 'plain', say: 'copy', onclick: async () => {
     try {
       await navigator.clipboard.writeText(text());
-      tell(button, 'copied');
+      setText(button, 'copied');
     } catch {
-      tell(button, 'copy failed');
+      setText(button, 'copy failed');
     }
-    setTimeout(() => tell(button, 'copy'), 1500);
+    setTimeout(() => setText(button, 'copy'), 1500);
   }});
   return button;
 }
@@ -69,7 +69,7 @@ export function translationView(page) {
   const notice = el('p', {class: 'notice', role: 'status'});
   const tokens = tokenView(page);
   const known = new Map(); // lines that were translated before
-  const options = samplingOptions(later(() => {
+  const options = samplingOptions(debounce(() => {
     known.clear();
     translate();
   }, 300));
@@ -111,7 +111,7 @@ export function translationView(page) {
     }
     display(written);
     target.removeAttribute('aria-busy');
-    if (cut) tell(notice, 'cut', {tokens: cut});
+    if (cut) setText(notice, 'cut', {tokens: cut});
     else notice.replaceChildren();
     if (count) showSpeed(page, count, seconds);
   }
@@ -121,7 +121,7 @@ export function translationView(page) {
     target.lang = languageOfText(target.textContent);
   }
 
-  source.addEventListener('input', later(translate, 120));
+  source.addEventListener('input', debounce(translate, 120));
   const element = el('section', {class: 'pair'},
     el('div', {}, el('label', {for: 'source', say: 'source'}), source),
     el('div', {}, el('div', {class: 'row'}, el('h2', {say: 'translation'}),
@@ -159,11 +159,11 @@ export function continuationView(page) {
       text.scrollTop = text.scrollHeight;
     };
     running = client.ask('answer', {text: before}, {options: options.values(), show});
-    tell(go, 'stop');
+    setText(go, 'stop');
     try {
       const {answer, seconds} = await running.answer;
       text.value = before + answer.text;
-      if (answer.cut) tell(notice, 'cut front', {tokens: answer.cut});
+      if (answer.cut) setText(notice, 'cut front', {tokens: answer.cut});
       else notice.replaceChildren();
       if (answer.text) showSpeed(page, answer.tokens, seconds);
       else page.showStatus('nothing more');
@@ -171,7 +171,7 @@ export function continuationView(page) {
       page.showError(error);
     }
     running = null;
-    tell(go, 'continue');
+    setText(go, 'continue');
     tokens.show(text.value);
   }
 
@@ -240,13 +240,13 @@ export function chatView(page) {
     };
     running = client.ask('answer', {text: question, system: system.value},
       {options: options.values(), show});
-    tell(send, 'stop');
+    setText(send, 'stop');
     try {
       const {answer: found, seconds} = await running.answer;
       show(found);
-      if (!found.text) tell(said, 'no answer');
+      if (!found.text) setText(said, 'no answer');
       if (found.forgotten) {
-        log.append(tell(el('p', {class: 'notice'}), 'forgotten', {turns: found.forgotten}));
+        log.append(setText(el('p', {class: 'notice'}), 'forgotten', {turns: found.forgotten}));
       }
       showSpeed(page, found.tokens, seconds);
     } catch (error) {
@@ -257,7 +257,7 @@ export function chatView(page) {
     }
     said.removeAttribute('aria-busy');
     running = null;
-    tell(send, 'send');
+    setText(send, 'send');
     text.focus();
   }
 
@@ -267,7 +267,7 @@ export function chatView(page) {
     if (event.key === 'Enter' && !event.shiftKey && !composing) answer(event);
   });
   text.addEventListener('input', () => tokens.show(text.value));
-  const told = bundle.chat.roles.system
+  const systemField = bundle.chat.roles.system
     ? el('details', {}, el('summary', {say: 'system'}),
       el('label', {for: 'system', class: 'quiet', say: 'system note'}), system)
     : null;
@@ -275,13 +275,13 @@ export function chatView(page) {
     el('form', {onsubmit: answer},
       el('label', {for: 'message', say: 'message'}), text,
       el('div', {class: 'row'}, send, anew)),
-    told, options.element, tokens.element);
+    systemField, options.element, tokens.element);
   return {
     element,
     ready() {
       send.disabled = false;
       system.disabled = false;
-      log.replaceChildren(); // a model that was loaded anew has said nothing
+      log.replaceChildren(); // a model that is loaded again has no conversation
       text.focus();
     },
   };
