@@ -78,7 +78,8 @@ class GPT:
 NANO = GPT(layers=4, width=128, heads=4, vocabulary=65, positions=64)
 SMALL = GPT(layers=6, width=384, heads=6, vocabulary=8192, positions=256)
 GPT2_SMALL = GPT(layers=12, width=768, heads=12, vocabulary=50_257, positions=1024)
-GPTS = {"nano": NANO, "small": SMALL, "gpt2-small": GPT2_SMALL}
+SMALL_LONG = dataclasses.replace(SMALL, positions=1024)
+GPTS = {"nano": NANO, "small": SMALL, "small-long": SMALL_LONG, "gpt2-small": GPT2_SMALL}
 
 
 def random_ids(rows: int, length: int, vocabulary: int, seed: int = 0) -> np.ndarray:

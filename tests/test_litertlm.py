@@ -492,7 +492,7 @@ def test_int4_answers(int4):
 @pytest.mark.parametrize("variant", ["float32", "int4"])
 def test_many_answers_at_a_time(int4, variant):
     generator = runtime.load(int4, variant)
-    assert generator.engine.batch_decoder.rows == 8
+    assert generator.engine.rows == 8
     assert generator.generate([*ANSWERS] * 4) == [*ANSWERS.values()] * 4
 
 

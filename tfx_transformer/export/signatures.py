@@ -19,6 +19,10 @@ TOGETHER = 64
 # Length 1 is for the last slots of the context, into which a longer piece does not fit.
 PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 
+# A step reads the whole cache, full or not. A model with a longer context also gets steps that read
+# only the first slots, and prefills for every second of these numbers.
+FIRST_SLOTS = (256, 512, 1024, 2048, 4096, 8192, 16384)
+
 # Texts that a decoder-only model continues together, one token of each per step.
 ROWS = 8
 
@@ -74,10 +78,22 @@ def causal_signatures(
         float32 (1, 1, vocabulary_size). `decode_<rows>`, which LiteRT-LM does not know: tokens
         int32 (rows, 1), input_pos int32 (rows,), and a cache for each row as for one text,
         kv_cache_k_<i>_<row> and kv_cache_v_<i>_<row> -> the new caches and logits float32
-        (rows, 1, vocabulary_size).
+        (rows, 1, vocabulary_size). `first_<slots>_<name>`: the same function of the same cache, of
+        which it reads the first slots; for texts that are not longer.
     """
+    context = context or model.config.max_sequence_length
+    table = _causal_signatures(model, context, context, rows)
+    for number, slots in enumerate(n for n in FIRST_SLOTS if n < context):
+        for name, found in _causal_signatures(model, context, slots, rows).items():
+            # A prefill of one token is for the last slots of the context.
+            if name.startswith("decode") or (number % 2 == 0 and name != "prefill_1"):
+                table[f"first_{slots}_{name}"] = found
+    return table
+
+
+def _causal_signatures(model, context: int, slots: int, rows: int) -> dict[str, tuple]:
+    """Return the functions of `causal_signatures` that read so many slots of the cache."""
     config = model.config
-    context = context or config.max_sequence_length
 
     def inputs(length: int) -> dict[str, tf.TensorSpec]:
         return {
@@ -86,25 +102,27 @@ def causal_signatures(
             **_cache_specs("kv_cache", config, config.num_layers, 1, context),
         }
 
+    read = None if slots == context else slots
+
     def prefill(inputs):
-        cache = _pairs("kv_cache", inputs)
-        return _by_name("kv_cache", model.prefill(inputs["tokens"], cache, inputs["input_pos"][0]))
+        cache, position = _pairs("kv_cache", inputs), inputs["input_pos"][0]
+        return _by_name("kv_cache", model.prefill(inputs["tokens"], cache, position, read))
 
     def decode(inputs):
-        cache = _pairs("kv_cache", inputs)
-        logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"][0], cache)
+        cache, position = _pairs("kv_cache", inputs), inputs["input_pos"][0]
+        logits, cache = model.step(inputs["tokens"][:, 0], 0, position, cache, read)
         return {"logits": logits[:, None], **_by_name("kv_cache", cache)}
 
     def decode_rows(inputs):
         apart = [[inputs[f"{name}_{row}"] for row in range(rows)] for name in names]
         cache = list(zip(apart[::2], apart[1::2], strict=True))
-        logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"], cache)
+        logits, cache = model.step(inputs["tokens"][:, 0], 0, inputs["input_pos"], cache, read)
         new = _by_name("kv_cache", cache)
         caches = {f"{name}_{row}": new[name][row] for name in names for row in range(rows)}
         return {"logits": logits[:, None], **caches}
 
     names = _names("kv_cache", range(config.num_layers))
-    lengths = [n for n in PREFILL_LENGTHS if n <= context]
+    lengths = [n for n in PREFILL_LENGTHS if n <= slots]
     table = {f"prefill_{length}": (prefill, inputs(length)) for length in lengths}
     table["decode"] = (decode, inputs(1))
     if rows > 1:

@@ -94,16 +94,24 @@ def write_litertlm(
     """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
     file of a variant.
 
-    LiteRT-LM does not use the signature that continues several texts, so it is left out.
+    LiteRT-LM does not use the signatures that continue several texts, or that read only the first
+    slots of the cache, so they are left out.
     """
     content = (folder / bundle.LITERT[variant]).read_bytes()
     context = _context(content)
-    models = {Kind.PREFILL_DECODE: without_signatures(content, {f"decode_{ROWS}"})}
+    models = {Kind.PREFILL_DECODE: without_signatures(content, _for_our_runtime(content))}
     config = dataclasses.replace(config, max_sequence_length=context)
     packed = packed_tokenizer(tokenizer)
     write_file(folder / bundle.LITERTLM, packed, _metadata(tokenizer, config), models)
     facts = {"variant": variant, "context": context}
     bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": facts})
+
+
+def _for_our_runtime(content: bytes) -> set[str]:
+    """Return the names of the signatures that only `runtime.causal` uses."""
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    names = (entry.signatureKey.decode() for entry in model.signatureDefs)
+    return {name for name in names if name.startswith("first_") or name == f"decode_{ROWS}"}
 
 
 def _context(content: bytes) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +36,14 @@ class Stepping(NamedTuple):
     Attributes:
         expected: (model, ids of prompts and of answers) -> Keras's logits of each answer, float32
             (steps, vocabulary_size).
-        steps: (engine of a TFLite file, prompt, answer) -> logits after each step, float32
-            (1, vocabulary_size).
+        steps: (engine of a TFLite file, prompts with answers) -> for each way of the file to step
+            through an answer: the answer's place, and its logits after each step, float32
+            (vocabulary_size,).
         shares_context: True if prompt and answer share a cache, which may be shorter in an export.
     """
 
     expected: Callable[[keras.Model, Sequence[Written]], list[np.ndarray]]
-    steps: Callable[[Any, list[int], list[int]], Iterator[np.ndarray]]
+    steps: Callable[[Any, Sequence[Written]], Iterator[tuple[int, Iterable[np.ndarray]]]]
     shares_context: bool
 
 
@@ -156,35 +157,55 @@ def _logit_difference(
     if not expected:
         return {}
     largest = 0.0
-    for ours, (prompt, answer) in zip(expected, written, strict=True):
-        for step, theirs in zip(
-            ours, stepping.steps(generator.engine, prompt, answer), strict=False
-        ):
-            largest = max(largest, float(np.abs(step - theirs).max()))
+    for place, logits in stepping.steps(generator.engine, written):
+        for ours, theirs in zip(expected[place], logits, strict=False):
+            largest = max(largest, float(np.abs(ours - theirs).max()))
     return {
         "largest_logit_difference": float(f"{largest:.2g}"),
         "logit_deviation": float(f"{np.std(np.concatenate(expected)):.3g}"),
     }
 
 
-def _seq2seq_steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.ndarray]:
-    """Yield the logits after the start of the answer, and after every token of it."""
-    steps = engine.start(prompt)
-    for index, token in enumerate([engine.config.start_id, *answer]):
-        yield steps.step(np.array([token], "int32"), index, None)[0]
+def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
+    """Yield the place of each answer, and its logits after the start and after every token."""
+    for place, (prompt, answer) in enumerate(written):
+        steps = engine.start(prompt)
+        tokens = enumerate([engine.config.start_id, *answer])
+        yield place, (steps.step(np.array([t], "int32"), i, None)[0][0] for i, t in tokens)
 
 
-def _causal_steps(engine, prompt: list[int], answer: list[int]) -> Iterator[np.ndarray]:
-    """Yield the logits after the last token of the prompt, and after every token of the answer."""
-    if len(prompt) > engine.config.max_sequence_length:  # exported for a shorter context
-        return
-    session = engine.session()
-    *before, last = prompt
-    if before:
-        session.extend(before, 0)
-    room = engine.config.max_sequence_length - len(before)
-    for position, token in enumerate([last, *answer][:room], start=len(before)):
-        yield session.step(np.array([token], "int32"), position)
+def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
+    """Yield the place of each answer, and its logits after the last token of the prompt and after
+    every token: by the steps of each reach, alone and, if the file can, together."""
+    context = engine.config.max_sequence_length
+    # A file may be exported with a shorter context.
+    fitting = [place for place, (prompt, _) in enumerate(written) if len(prompt) <= context]
+    for reach in engine.reaches:
+        for rows in {1, engine.rows}:
+            session = engine.session(rows, reach.slots)
+            for start in range(0, len(fitting), rows):
+                places = fitting[start : start + rows]
+                texts = [[*written[i][0], *written[i][1]][:context] for i in places]
+                begins = [len(written[i][0]) - 1 for i in places]
+                yield from zip(places, _forced(session, texts, begins), strict=True)
+
+
+def _forced(
+    session, texts: Sequence[Sequence[int]], begins: Sequence[int]
+) -> list[list[np.ndarray]]:
+    """Return the logits after each token of texts, one in each row, from the token at `begins`
+    on."""
+    for row, (ids, begin) in enumerate(zip(texts, begins, strict=True)):
+        if begin:
+            session.extend(ids[:begin], 0, row)
+    found: list[list[np.ndarray]] = [[] for _ in texts]
+    most = max(len(ids) - begin for ids, begin in zip(texts, begins, strict=True))
+    for step in range(most):
+        places = [min(b + step, len(ids) - 1) for ids, b in zip(texts, begins, strict=True)]
+        tokens = np.array([ids[p] for ids, p in zip(texts, places, strict=True)], "int32")
+        for row, logits in enumerate(session.step(tokens, np.array(places, "int32"))):
+            found[row].append(logits)
+    return found
 
 
 def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:

@@ -62,6 +62,7 @@ class MultiHeadAttention(keras.layers.Layer):
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it gives the position of a token; what the token may see depends on its place in x.
+        cache_slots: read only so many slots of the cache, the first ones; None: all.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.
@@ -175,6 +176,7 @@ class MultiHeadAttention(keras.layers.Layer):
         mask=None,
         x_mask=None,
         memory_mask=None,
+        cache_slots=None,
     ):
         query = self._split_heads(self.query(x), self.num_heads)
         if self.query_norm is not None:
@@ -185,8 +187,11 @@ class MultiHeadAttention(keras.layers.Layer):
                 query = self.rotary(query, start=position)
                 key = self.rotary(key, start=position)
             if cache is not None:
-                key = write_cache(cache[0], key, position)
-                value = write_cache(cache[1], value, position)
+                written = tuple(
+                    write_cache(old, new, position)
+                    for old, new in zip(cache, (key, value), strict=True)
+                )
+                key, value = (first_slots(one, cache_slots) for one in written)
         else:
             projected = isinstance(memory, (tuple, list))
             key, value = memory if projected else self.project_memory(memory)
@@ -210,7 +215,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
         results = [output]
         if cache is not None:
-            results.append((key, value))
+            results.append(written)
         if return_attention_scores:
             results.append(weights)
         return results[0] if len(results) == 1 else tuple(results)
@@ -327,6 +332,15 @@ def _by_rows(function, x, y):
         return function(x, y)
     rows = [function(x[index : index + 1], row) for index, row in enumerate(y)]
     return ops.concatenate(rows, axis=0)
+
+
+def first_slots(cache: Any, count: int | None) -> Any:
+    """Return the first slots of a cache, or of each of its separate rows; None: all."""
+    if count is None:
+        return cache
+    if isinstance(cache, list):
+        return [first_slots(row, count) for row in cache]
+    return cache[:, :, :count]
 
 
 def write_cache(cache: Any, new: Tensor, position: Tensor) -> Any:

@@ -48,7 +48,8 @@ class TransformerBlock(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, length, hidden_dim).
-        memory, cache, position: see `MultiHeadAttention`; the cache serves self-attention.
+        memory, cache, position, cache_slots: see `MultiHeadAttention`; the cache serves
+            self-attention.
         attention_mask: bool, broadcastable to (batch, length, keys), for self-attention.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), the same.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
@@ -192,6 +193,7 @@ class TransformerBlock(keras.layers.Layer):
         mask=None,
         x_mask=None,
         memory_mask=None,
+        cache_slots=None,
     ):
         mask = padding_mask(mask, x_mask)
 
@@ -200,6 +202,7 @@ class TransformerBlock(keras.layers.Layer):
                 y,
                 cache=cache,
                 position=position,
+                cache_slots=cache_slots,
                 attention_mask=attention_mask,
                 attention_bias=attention_bias,
                 return_attention_scores=return_attention_scores,

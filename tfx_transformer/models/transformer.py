@@ -43,6 +43,7 @@ class TransformerStack(keras.layers.Layer):
             decoding.
         position: int or int tensor, scalar or (batch,); position of x[:, 0]. Without a cache also
             (batch, length), the position of every token.
+        cache_slots: see `MultiHeadAttention`.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.
@@ -185,6 +186,7 @@ class TransformerStack(keras.layers.Layer):
         mask=None,
         x_mask=None,
         memory_mask=None,
+        cache_slots=None,
     ):
         mask = padding_mask(mask, x_mask)
         bias, distances = None, self.distances
@@ -193,7 +195,7 @@ class TransformerStack(keras.layers.Layer):
         elif self.positions is not None:
             x = self.positions(x, start=position, mask=mask)
         if distances is not None:
-            keys = ops.shape(x)[1] if cache is None else _slots(cache)
+            keys = ops.shape(x)[1] if cache is None else cache_slots or _slots(cache)
             start = 0 if cache is None else position
             bias = distances(start=start, length=ops.shape(x)[1], keys=keys)
         if self.embedding_norm is not None:
@@ -208,6 +210,7 @@ class TransformerStack(keras.layers.Layer):
                 memory=memory[index] if isinstance(memory, list) else memory,
                 cache=None if cache is None else cache[index],
                 position=position,
+                cache_slots=cache_slots,
                 attention_mask=attention_mask,
                 attention_bias=bias,
                 cross_attention_mask=cross_attention_mask,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
+from tfx_transformer.runtime.model_file import Interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 
 # A step computes all rows, used or not. It takes as long as 3 (float32) to 8 (a small int8 model)
@@ -22,14 +23,33 @@ from tfx_transformer.runtime.signature import Signature, compile_file
 FEWEST_TOGETHER = 5
 
 
+class Reach(NamedTuple):
+    """The signatures of a file that read the first slots of its cache.
+
+    Attributes:
+        slots: how many they read.
+        decoders: rows -> `decode` or `decode_<rows>`.
+        prefills: length -> `prefill_<length>`.
+    """
+
+    slots: int
+    decoders: dict[int, Signature]
+    prefills: dict[int, Signature]
+
+
 class CausalEngine:
     """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`,
-    which runs several texts together.
+    which runs several texts together. A step takes as long as what it reads of the cache: as long
+    as a text fits there, `first_<slots>_decode` and so on read the first slots only.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
         threads: threads of LiteRT; None: one per core that this process may use.
+
+    Attributes:
+        rows: how many texts run together; 1 if the file runs one at a time.
+        reaches: from the fewest slots to the whole context.
     """
 
     def __init__(
@@ -39,19 +59,41 @@ class CausalEngine:
         # The file may have been exported with a shorter context than the model was made for.
         context = self._context(config.max_sequence_length)
         self.config = dataclasses.replace(config, max_sequence_length=context)
-        # A prefill of one token must be there, for places where longer ones do not fit.
-        lengths = [n for n in self.model.numbered("prefill_") if n <= context]
         heights = self.model.numbered("decode_")[:1]
-        expected = interface.causal(config, context, {1, *lengths})
-        for rows in heights:
-            expected[f"decode_{rows}"] = interface.causal_rows(config, context, rows)
+        self.rows = heights[0] if heights else 1
+        first = [n for n in self.model.numbered("first_", "_decode") if n < context]
+        names = {slots: f"first_{slots}_" for slots in first} | {context: ""}
+        lengths = {slots: self._lengths(slots, begin) for slots, begin in names.items()}
+        # A prefill of one token must be there, for places where longer ones do not fit.
+        lengths[context] |= {1}
+        expected = {}
+        for slots, begin in names.items():
+            interfaces = self._interfaces(lengths[slots])
+            expected |= {begin + name: one for name, one in interfaces.items()}
         interface.check(file, self.model.signatures, expected)
-        self.decoder = Signature(self.model, "decode")
         with flags.silence():  # the first buffer starts LiteRT's buffer environment
-            self.decoder.input_buffer("tokens")
-        self.prefills = {n: Signature(self.model, f"prefill_{n}") for n in lengths}
-        decoders = (Signature(self.model, f"decode_{rows}") for rows in heights)
-        self.batch_decoder = next(decoders, None)
+            Signature(self.model, "decode").input_buffer("tokens")
+        self.reaches = [self._reach(n, begin, lengths[n]) for n, begin in names.items()]
+
+    def _lengths(self, slots: int, begin: str) -> set[int]:
+        """Return the lengths of the prefills whose names begin so."""
+        return {length for length in self.model.numbered(f"{begin}prefill_") if length <= slots}
+
+    def _interfaces(self, lengths: set[int]) -> dict[str, Interface]:
+        """Return the interfaces of the signatures of a reach with prefills of these lengths, by
+        the ends of their names."""
+        context = self.config.max_sequence_length
+        found = interface.causal(self.config, context, lengths)
+        if self.rows > 1:
+            found[f"decode_{self.rows}"] = interface.causal_rows(self.config, context, self.rows)
+        return found
+
+    def _reach(self, slots: int, begin: str, lengths: set[int]) -> Reach:
+        decoders = {1: Signature(self.model, f"{begin}decode")}
+        if self.rows > 1:
+            decoders[self.rows] = Signature(self.model, f"{begin}decode_{self.rows}")
+        prefills = {n: Signature(self.model, f"{begin}prefill_{n}") for n in sorted(lengths)}
+        return Reach(slots, decoders, prefills)
 
     def _context(self, longest: int) -> int:
         """Return the slots of the file's cache, or `longest` if it has none or a wrong number."""
@@ -84,12 +126,12 @@ class CausalEngine:
         rows = np.full((len(source_ids), max(limits)), self.config.padding_id, "int32")
         sessions = {}  # reused: a new text does not read what an earlier one left in the cache
         for group in self._groups(len(source_ids), together=on_ids is None):
-            decoder = self.decoder if group.stop - group.start == 1 else self.batch_decoder
-            if decoder.name not in sessions:
-                sessions[decoder.name] = LiteRTSession(decoder, self.prefills)
-            session, limit = sessions[decoder.name], max(limits[group])
+            count = 1 if group.stop - group.start == 1 else self.rows
+            if count not in sessions:
+                sessions[count] = self.session(count)
+            session, limit = sessions[count], max(limits[group])
             choices = (options, self.config, draws[:limit, group])
-            if decoder.rows == 1:
+            if count == 1:
                 (ids,) = source_ids[group]
                 rows[group, :limit] = loop.complete(session, ids, 0, *choices, on_ids)
             else:
@@ -98,13 +140,21 @@ class CausalEngine:
         beyond = np.arange(rows.shape[1]) >= np.array(limits)[:, None]
         return np.where(beyond, self.config.padding_id, rows)
 
-    def session(self) -> LiteRTSession:
-        """Return an empty cache of the model's whole context, for one text."""
-        return LiteRTSession(self.decoder, self.prefills)
+    def session(
+        self, rows: int = 1, fewest_slots: int = 0, cache: dict[str, Any] | None = None
+    ) -> LiteRTSession:
+        """Return an empty cache of the model's whole context, for one text or for `self.rows`.
+
+        Args:
+            fewest_slots: steps that read fewer slots are not used.
+            cache: see `LiteRTSession`.
+        """
+        reaches = [reach for reach in self.reaches if reach.slots >= fewest_slots]
+        return LiteRTSession(reaches, rows, cache)
 
     def _groups(self, count: int, together: bool) -> list[slice]:
         """Return slices of `count` texts that run at a time."""
-        rows = self.batch_decoder.rows if together and self.batch_decoder else 1
+        rows = self.rows if together else 1
         groups, start = [], 0
         while start < count:
             size = min(rows, count - start)
@@ -140,19 +190,16 @@ class LiteRTSession:
     nothing is copied. Only token ids and logits pass between Python and LiteRT.
 
     Args:
-        decoder: `decode`, of one row, or `decode_<rows>`; the cache of a row is the same in both.
-        prefills: length -> `prefill_<length>`.
+        reaches: from the fewest slots to the whole context; all use the same cache.
+        rows: 1, or the rows of `decode_<rows>`; the cache of a row is the same in both.
         cache: buffers of a row of another session, to share; None: its own.
     """
 
     def __init__(
-        self,
-        decoder: Signature,
-        prefills: dict[int, Signature],
-        cache: dict[str, Any] | None = None,
+        self, reaches: Sequence[Reach], rows: int = 1, cache: dict[str, Any] | None = None
     ) -> None:
-        self._decoder = decoder
-        self._prefills = prefills
+        self._reaches, self._rows = reaches, rows
+        decoder = reaches[-1].decoders[rows]
         all_names = [name for name in decoder.inputs if name.startswith("kv_cache_")]
         buffers = cache or {name: decoder.input_buffer(name) for name in all_names}
         self._tokens = decoder.input_buffer("tokens")
@@ -164,9 +211,7 @@ class LiteRTSession:
         self.caches = [buffers]
         if decoder.rows > 1:
             names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
-            self.caches = [
-                {n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)
-            ]
+            self.caches = [{n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)]
         self._context = decoder.inputs[all_names[0]][1][2]
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
@@ -177,12 +222,14 @@ class LiteRTSession:
         """
         left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
-            fitting = [n for n in self._prefills if position + n <= self._context]
+            fitting = [n for n in self._reaches[-1].prefills if position + n <= self._context]
             length = min((n for n in fitting if n >= len(left)), default=max(fitting))
             tokens = np.zeros((1, length), "int32")
             count = min(length, len(left))
             tokens[0, :count] = left[:count]
-            prefill = self._prefills[length]
+            end = position + length
+            reaches = (r for r in self._reaches if r.slots >= end and length in r.prefills)
+            prefill = next(reaches).prefills[length]
             inputs = {
                 "tokens": prefill.input_buffer("tokens", tokens),
                 "input_pos": prefill.input_buffer(
@@ -200,10 +247,11 @@ class LiteRTSession:
             position: of all rows, or int (batch,). A row without room may continue while others do:
                 it writes into its last slot, and its logits must not be used.
         """
-        tokens, positions = np.zeros((2, self._decoder.rows), "int32")
+        tokens, positions = np.zeros((2, self._rows), "int32")
         tokens[: len(ids)] = ids
         positions[: len(ids)] = np.minimum(position, self._context - 1)
         self._tokens.write(tokens[:, None])
         self._input_pos.write(positions)
-        self._decoder.invoke(self._inputs, self._outputs)
-        return self._decoder.read("logits", self._logits)[: len(ids), 0]
+        decoder = next(r for r in self._reaches if r.slots > positions.max()).decoders[self._rows]
+        decoder.invoke(self._inputs, self._outputs)
+        return decoder.read("logits", self._logits)[: len(ids), 0]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from tfx_transformer.runtime.causal import FEWEST_TOGETHER, CausalEngine, LiteRTSession
+from tfx_transformer.runtime.causal import FEWEST_TOGETHER, CausalEngine
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Steps
 
 # Number of rows that take turns if the file computes one at a time.
@@ -45,14 +45,11 @@ class CausalRows:
     def __init__(self, engine: CausalEngine) -> None:
         self._context = engine.config.max_sequence_length
         self._together = None
-        if engine.batch_decoder is None:
+        if engine.rows == 1:
             self._single = [engine.session() for _ in range(TURNS)]
         else:
-            self._together = LiteRTSession(engine.batch_decoder, engine.prefills)
-            self._single = [
-                LiteRTSession(engine.decoder, engine.prefills, cache)
-                for cache in self._together.caches
-            ]
+            self._together = engine.session(engine.rows)
+            self._single = [engine.session(cache=cache) for cache in self._together.caches]
         self.count = len(self._single)
         self._positions = np.zeros(self.count, "int32")
 

@@ -29,11 +29,10 @@ class CompiledFile:
     def __init__(self, file: str | os.PathLike, compiled, signatures: dict[str, Interface]) -> None:
         self.file, self.compiled, self.signatures = file, compiled, signatures
 
-    def numbered(self, beginning: str) -> list[int]:
-        """Return the numbers, ascending, of the signatures named <beginning><number>."""
-        found = (
-            re.fullmatch(re.escape(beginning) + "([1-9][0-9]{0,6})", n) for n in self.signatures
-        )
+    def numbered(self, beginning: str, ending: str = "") -> list[int]:
+        """Return the numbers, ascending, of the signatures named <beginning><number><ending>."""
+        pattern = re.escape(beginning) + "([1-9][0-9]{0,6})" + re.escape(ending)
+        found = (re.fullmatch(pattern, name) for name in self.signatures)
         return sorted(int(match[1]) for match in found if match)
 
     @contextlib.contextmanager

@@ -1,0 +1,132 @@
+"""Steps that read the first slots of a cache only: a text is continued by those that reach as far
+as it does. The oracle is Keras, which reads the whole cache."""
+
+import numpy as np
+import pytest
+from tiny_models import VARIANTS, tiny_causal
+
+from tfx_transformer.export import signatures
+from tfx_transformer.export.to_litert import convert
+from tfx_transformer.export.verify_generator import CAUSAL
+from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.models.decoding import KerasEngine
+from tfx_transformer.runtime.causal import CausalEngine
+from tfx_transformer.runtime.rows import CausalRows
+from tfx_transformer.runtime.signature import Signature
+
+CONTEXT, ROWS = 19, 5
+CLOSE = {"atol": 5e-5, "rtol": 1e-5}
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """The same model by Keras and by a TFLite file whose steps read 7, 11 or all 19 slots."""
+    # Distances are scores over the slots that are read, whatever the attention's own window is.
+    settings = VARIANTS["llama"] | {"position": "relative", "sliding_window": 9}
+    model = tiny_causal(0.4, seed=1, **settings, max_sequence_length=CONTEXT)
+    file = tmp_path_factory.mktemp("reaches") / "model.tflite"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "FIRST_SLOTS", (7, 11, CONTEXT, 23))
+        patch.setattr(signatures, "PREFILL_LENGTHS", (1, 3, 8))
+        convert(model, file, rows=ROWS)
+    return KerasEngine(model), CausalEngine(file, model.config)
+
+
+@pytest.fixture
+def invoked(monkeypatch):
+    """The names of the signatures that run."""
+    seen, invoke = [], Signature.invoke
+    monkeypatch.setattr(
+        Signature, "invoke", lambda self, *buffers: (seen.append(self.name), invoke(self, *buffers))
+    )
+    return seen
+
+
+def expected_logits(by_keras, ids):
+    return np.asarray(by_keras.model({"token_ids": np.array([ids], "int32")}, training=False))[0]
+
+
+def test_what_the_file_has(engines):
+    steps = {"decode", f"decode_{ROWS}"}
+    first = {f"first_{slots}_{name}" for slots in (7, 11) for name in steps}
+    whole = {"prefill_1", "prefill_3", "prefill_8", *steps}
+    assert {*engines[1].model.signatures} == whole | first | {"first_7_prefill_3"}
+
+
+def test_each_token_is_read_by_the_nearest_step(engines, invoked):
+    by_keras, engine = engines
+    ids = np.random.default_rng(3).integers(3, 23, CONTEXT)
+    expected, session = expected_logits(by_keras, ids), engine.session()
+    for position in range(CONTEXT):
+        found = session.step(ids[position : position + 1], position)
+        np.testing.assert_allclose(found[0], expected[position], **CLOSE)
+    assert invoked == ["first_7_decode"] * 7 + ["first_11_decode"] * 4 + ["decode"] * 8
+
+
+@pytest.mark.parametrize("count", [1, 4, 7, 8, 11, 12, 18])
+def test_prompts_of_every_length(engines, count):
+    by_keras, engine = engines
+    ids = np.random.default_rng(count).integers(3, 23, CONTEXT)
+    expected, session = expected_logits(by_keras, ids), engine.session()
+    session.extend(ids[:count].tolist(), 0)
+    for position in range(count, CONTEXT):
+        found = session.step(ids[position : position + 1], position)
+        np.testing.assert_allclose(found[0], expected[position], **CLOSE)
+
+
+def test_a_short_prompt_is_read_near_by(engines, invoked):
+    session = engines[1].session()
+    session.extend([5] * 6, 0)
+    assert invoked == ["prefill_8"]
+    invoked.clear()
+    session.extend([5] * 3, 4)
+    assert invoked == ["first_7_prefill_3"]
+    invoked.clear()
+    session.extend([5] * 3, 5)
+    assert invoked == ["prefill_3"]
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 1.3, "seed": 5}])
+def test_many_texts_at_a_time(engines, options):
+    by_keras, engine = engines
+    random = np.random.default_rng(0)
+    prompts = [random.integers(3, 23, n).tolist() for n in (1, 2, 3, 1, 2, 18, 4, 10, 7, 1, 12)]
+    options = GenerationOptions(**options)
+    found = engine.generate_ids(prompts, options)
+    np.testing.assert_array_equal(found, by_keras.generate_ids(prompts, options))
+
+
+def test_rows_begin_and_end_at_any_time(engines, invoked):
+    """As a server runs them: some rows alone, many together, in caches that they share."""
+    by_keras, engine = engines
+    random, rows = np.random.default_rng(2), CausalRows(engine)
+    texts: dict[int, tuple] = {}
+    for _ in range(40):
+        for row in set(range(rows.count)) - texts.keys():
+            if random.random() < 0.6:
+                ids = random.integers(3, 23, random.integers(2, CONTEXT + 1))
+                count = int(random.integers(1, len(ids)))
+                rows.begin(row, ids[:count].tolist())
+                texts[row] = (ids, count - 1, expected_logits(by_keras, ids))
+        running = sorted(texts)
+        if not running:
+            continue
+        tokens = [int(texts[row][0][texts[row][1]]) for row in running]
+        for row, found in zip(running, rows.step(running, tokens), strict=True):
+            ids, position, expected = texts.pop(row)
+            np.testing.assert_allclose(found, expected[position], **CLOSE)
+            if position + 1 < len(ids) and random.random() < 0.9:
+                texts[row] = (ids, position + 1, expected)
+    assert {"first_7_decode", "decode", f"first_11_decode_{ROWS}", f"decode_{ROWS}"} <= {*invoked}
+
+
+def test_verification_steps_with_every_reach(engines, invoked):
+    by_keras, engine = engines
+    written = [([5, 3, 9], [4, 7]), ([8], [6] * 12), ([3] * 18, [2])]
+    expected, places = CAUSAL.expected(by_keras.model, written), []
+    for place, logits in CAUSAL.steps(engine, written):
+        places.append(place)
+        for ours, theirs in zip(expected[place], logits, strict=False):
+            np.testing.assert_allclose(ours, theirs, **CLOSE)
+    assert sorted(places) == sorted([0, 1, 2] * 3 * 2), "three reaches, alone and together"
+    assert {name for name in engine.model.signatures if "decode" in name} <= {*invoked}
