@@ -176,16 +176,16 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, An
 
 def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
     """Yield the place of each answer, and its logits after the last token of the prompt and after
-    every token: by the steps of each reach, alone and, if the file can, together."""
-    context = engine.config.max_sequence_length
-    # A file may be exported with a shorter context.
-    fitting = [place for place, (prompt, _) in enumerate(written) if len(prompt) <= context]
+    every token within a reach: by the steps of each reach, alone and, if the file can, together.
+
+    The last reach is the file's context, which may be shorter than the model's."""
     for reach in engine.reaches:
+        fitting = [place for place, (prompt, _) in enumerate(written) if len(prompt) <= reach.slots]
         for rows in {1, engine.rows}:
             session = engine.session(rows, reach.slots)
             for start in range(0, len(fitting), rows):
                 places = fitting[start : start + rows]
-                texts = [[*written[i][0], *written[i][1]][:context] for i in places]
+                texts = [[*written[i][0], *written[i][1]][: reach.slots] for i in places]
                 begins = [len(written[i][0]) - 1 for i in places]
                 yield from zip(places, _forced(session, texts, begins), strict=True)
 
