@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ai_edge_litert import schema_py_generated as schema
 from litert_lm_builder.runtime.proto.llm_metadata_pb2 import LlmMetadata  # pyright: ignore
@@ -109,7 +110,7 @@ def write_litertlm(
 
 def _for_our_runtime(content: bytes) -> set[str]:
     """Return the names of the signatures that only `runtime.causal` uses."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     names = (entry.signatureKey.decode() for entry in model.signatureDefs)
     return {name for name in names if name.startswith("first_") or name == f"decode_{ROWS}"}
 

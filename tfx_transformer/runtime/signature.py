@@ -7,6 +7,7 @@ import functools
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,11 @@ import numpy as np
 from tfx_transformer import flags
 from tfx_transformer.errors import InputError
 from tfx_transformer.runtime.model_file import Interface, read_signatures
+
+
+# XNNPACK arranges the weights anew for every signature, which takes memory of several files. With
+# this name all signatures share them, in memory; LiteRT can do that on Linux only.
+_SHARED_WEIGHTS = ":memory" if sys.platform == "linux" else ""
 
 
 class CompiledFile:
@@ -130,7 +136,9 @@ def compile_file(file: str | os.PathLike, threads: int | None = None) -> Compile
 
         options = Options(
             hardware_accelerators=HardwareAccelerator.CPU,
-            cpu_options=CpuOptions(num_threads=threads or _cores()),
+            cpu_options=CpuOptions(
+                num_threads=threads or _cores(), xnnpack_weight_cache_path=_SHARED_WEIGHTS
+            ),
         )
         try:
             compiled = CompiledModel.from_file(
