@@ -138,7 +138,7 @@ def test_a_failing_verification_leaves_the_exports(path, exports, monkeypatch):
     _, done = exports
     verify = export.verify
 
-    def fail(*_):
+    def fail(*_, **__):
         raise InputError("answers differ")
 
     monkeypatch.setattr(export, "verify", fail)
