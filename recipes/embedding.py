@@ -31,7 +31,8 @@ def main(
     layers: int = 0,
     heads: int = 0,
     width: int = 0,
-    vocabulary_size: int = 2000,
+    vocabulary_size: int | None = None,
+    bag_width: int | None = None,
     ngram_buckets: int = 0,
     max_length: int = 64,
     pooling: Literal[
@@ -80,7 +81,10 @@ def main(
         layers: Number of layers of a new model; 0: as its size says.
         heads: Number of attention heads of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
-        vocabulary_size: Tokens in the vocabulary of a new model.
+        vocabulary_size: Tokens in the vocabulary of a new model. Default: 8000 at most, so that
+            most words are one token.
+        bag_width: Width of the sum of token vectors that a new model puts beside the vector of its
+            Transformer; it begins as TF-IDF on parts of words. 0: none. Default: 256.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         max_length: Longest text in tokens.
         pooling: How the vectors of a text's tokens become one. Default: as the base does, if it
@@ -125,13 +129,17 @@ def main(
     else:
         train, held_out = tfx.data.split_sentence_pairs(train, share, seed)
 
+    settings = tfx.training.fill_in(settings, tfx.training.embedder_defaults())
+    bag_width = settings["bag_width"] or 0
+
     tfx.training.set_random_seed(seed)
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
+        bag_width = config.bag_dim if isinstance(base_model, tfx.Embedder) else 0
     else:
-        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
+        tokenizer = tfx.Tokenizer.train(train.texts(), settings["vocabulary_size"])
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -144,8 +152,10 @@ def main(
     if not pooling:
         pooling = config.pooling if isinstance(base_model, tfx.Embedder) else "mean"
         settings["pooling"] = pooling
-    config = tfx.config_for_fine_tuning(config, pooling=pooling, dropout=dropout)
+    config = tfx.config_for_fine_tuning(config, pooling=pooling, dropout=dropout, bag_dim=bag_width)
     model = tfx.Embedder(config, dtype=precision)
+    if base_model is None:
+        tfx.training.begin_bag(model, tokenizer, train, seed)
     tfx.copy_weights(model, base_model)
 
     length = config.max_sequence_length
@@ -168,10 +178,11 @@ def main(
         weight_decay=weight_decay,
         layer_decay=layer_decay,
     )
-    loss = tfx.ScoredCosine() if score else tfx.InBatchContrast(temperature)
-    model.compile(optimizer, loss)
+    scored = tfx.ScoredCorrelation() if model.bag else tfx.ScoredCosine()
+    model.compile(optimizer, scored if score else tfx.InBatchContrast(temperature))
     callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
     run.fit(model, batches, checks, epochs, callbacks)
+    run.choose_share(model)
 
     run.save(bundle, model, tokenizer)
     result = run.report(model, train)

@@ -50,7 +50,9 @@ ENCODERS = {
         tiny_encoder(Classifier, num_classes=5, **SIZE, ngram_buckets=101, linear_buckets=103)
     ),
     "bert": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE, **BERT),
-    "embedder": lambda: tiny_encoder(Embedder, **SIZE, position="learned", pooling="mean"),
+    "embedder": lambda: tiny_encoder(
+        Embedder, **SIZE, position="learned", pooling="mean", bag_dim=37
+    ),
     "last token": lambda: tiny_encoder(Embedder, **SIZE, position="rotary", pooling="last"),
     "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
     "convolutions": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | CONVOLUTIONS),

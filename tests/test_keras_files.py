@@ -150,7 +150,7 @@ MODELS = {
         encoder(tfx.Classifier, **THREE, **PATCHES, **CLASS_TOKENS),
         {"images": IMAGES},
     ),
-    "embedder": (encoder(tfx.Embedder, **ONE), PAIRS, {"optimizer": adamw(1e-2)}),
+    "embedder": (encoder(tfx.Embedder, **ONE, bag_dim=5), PAIRS, {"optimizer": adamw(1e-2)}),
     "embedder of scores": (
         encoder(tfx.Embedder, **ONE),
         PAIRS,
@@ -182,6 +182,7 @@ OBJECTS = {
     "relative": layers.RelativePositions(7, 8, 16, causal=True),
     "contrast": tfx.InBatchContrast(0.1),
     "scored": tfx.ScoredCosine(),
+    "correlation": tfx.ScoredCorrelation(),
     "tokens": tfx.TokenCrossentropy(0.2),
     "bits": tfx.BitsPerByte(4.5),
     "perplexity": tfx.Perplexity(),
@@ -304,9 +305,9 @@ def test_every_class_is_tried(loaded):
     assert expected.keys() == {*LAYERS, *MODELS}
     tried = {registration_of(type(thing)) for thing in OBJECTS.values()}
     tried |= {layer_class.__name__ for layer_class, _, _ in LAYERS.values()}
-    # By all of MODELS, the last one as a part of the classifier of all features.
+    # By all of MODELS, the last two as parts of the classifier of all features and the embedder.
     tried |= {"CausalLM", "Seq2SeqLM", "MaskedLM", "Classifier", "Regressor", "Tagger", "Embedder"}
-    tried |= {"NGramLogits"}
+    tried |= {"NGramLogits", "TokenBag"}
     assert tried >= registration.CLASSES.keys()
 
 

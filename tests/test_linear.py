@@ -128,5 +128,6 @@ def test_settings_that_are_missing_are_those_of_the_interrupted_run(tmp_path, mo
     found = fill_in(given, defaults)
     assert found == given | {"vocabulary_size": before["vocabulary_size"]}
     assert fill_in(given | {"vocabulary_size": 11}, defaults)["vocabulary_size"] == 11
+    assert fill_in({**given, "bag_width": None}, {"bag_width": 5})["bag_width"] is None
     for other in ({"name": "new"}, {"overwrite": True}):
         assert fill_in(given | other, defaults) == given | other | defaults

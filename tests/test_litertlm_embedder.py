@@ -46,7 +46,7 @@ def tiny_embedder(size, **settings):
 def path(tmp_path_factory):
     """A bundle of an embedder without a default prompt, with its `.litertlm` file."""
     tokenizer = Tokenizer.train([" ".join(WORDS)] * 5, 270)
-    model = tiny_embedder(tokenizer.vocabulary_size, num_segments=2, projections=[
+    model = tiny_embedder(tokenizer.vocabulary_size, num_segments=2, bag_dim=7, projections=[
         {"width": 31, "activation": "tanh", "use_bias": True}
     ])  # fmt: skip
     made = tmp_path_factory.mktemp("litertlm") / "vectors"

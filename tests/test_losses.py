@@ -1,11 +1,13 @@
 """Metrics of predicting tokens and losses of comparing texts, against numbers computed by hand."""
 
 import math
+import statistics
 
 import keras
 import numpy as np
 import pytest
 from scipy.special import log_softmax
+from scipy.stats import pearsonr
 from tiny_models import tiny_causal
 
 from tfx_transformer.errors import InputError
@@ -13,6 +15,7 @@ from tfx_transformer.models.losses import (
     BitsPerByte,
     InBatchContrast,
     Perplexity,
+    ScoredCorrelation,
     ScoredCosine,
     TokenAccuracy,
     TokenCrossentropy,
@@ -137,14 +140,21 @@ def squares(cosines):
     return np.array([(cosines[i, i] - SCORES[i]) ** 2 for i in range(len(SCORES))])
 
 
+def standardized(cosines):
+    own = [float(cosines[i, i]) for i in range(len(SCORES))]
+    z = [(np.array(x) - statistics.mean(x)) / statistics.pstdev(x) for x in (own, SCORES.tolist())]
+    return (z[0] - z[1]) ** 2 / 2
+
+
 @pytest.mark.parametrize(
     ("loss", "oracle"),
     [
         (InBatchContrast, lambda c: contrast(c, 0.05)),
         (lambda **k: InBatchContrast(0.7, **k), lambda c: contrast(c, 0.7)),
         (ScoredCosine, squares),
+        (ScoredCorrelation, standardized),
     ],
-    ids=["contrast", "warmer", "squares"],
+    ids=["contrast", "warmer", "squares", "correlation"],
 )
 def test_comparing_texts_by_hand(cosines, loss, oracle):
     expected = oracle(cosines)
@@ -153,6 +163,12 @@ def test_comparing_texts_by_hand(cosines, loss, oracle):
     assert float(loss(reduction="sum")(SCORES, cosines)) == pytest.approx(expected.sum(), rel=1e-5)
     weighted = np.average(expected, weights=UNEVEN)
     assert float(loss()(SCORES, cosines, UNEVEN)) == pytest.approx(weighted, rel=1e-5)
+
+
+def test_the_mean_loss_of_correlation_is_one_minus_pearson(cosines):
+    expected = 1 - pearsonr(np.diagonal(cosines), SCORES).statistic
+    assert float(ScoredCorrelation()(SCORES, cosines)) == pytest.approx(expected, abs=1e-5)
+    assert np.isfinite(float(ScoredCorrelation()(SCORES * 0 + 1, cosines)))
 
 
 def test_scores_do_not_matter_to_the_contrast(cosines):
@@ -165,7 +181,7 @@ def test_cosines_in_half_precision_do_not_overflow():
     assert float(InBatchContrast()(SCORES[:2], -cosines)) == pytest.approx(40, rel=1e-5)
 
 
-@pytest.mark.parametrize("loss", [InBatchContrast, ScoredCosine])
+@pytest.mark.parametrize("loss", [InBatchContrast, ScoredCosine, ScoredCorrelation])
 def test_the_gradient_is_that_of_finite_differences(cosines, loss):
     import tensorflow as tf
 

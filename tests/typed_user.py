@@ -219,6 +219,8 @@ def embed(table: str) -> float:
     embedder, tokenizer = tfx.from_pretrained("hf://a/b", task="embedding")
     embedder.compile(loss=tfx.InBatchContrast(0.05))
     embedder.compile(loss=tfx.ScoredCosine())
+    embedder.compile(loss=tfx.ScoredCorrelation())
+    print(tfx.training.embedder_defaults(), tfx.layers.TokenBag(97, 5))
     assert isinstance(embedder, tfx.Embedder)
     embedder.fit(tfx.data.sentence_pairs(training, tokenizer), verbose=0)
     print(tfx.data.describe_sentence_pairs(training, held_out, tokenizer, 64))

@@ -37,6 +37,7 @@ _MODULE_OF = {
     "predictor": "models.predicting",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
+    "ScoredCorrelation": "models.losses",
     "ScoredCosine": "models.losses",
     "Perplexity": "models.losses",
     "TokenAccuracy": "models.losses",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from tfx_transformer.models.losses import BitsPerByte as BitsPerByte
     from tfx_transformer.models.losses import InBatchContrast as InBatchContrast
     from tfx_transformer.models.losses import Perplexity as Perplexity
+    from tfx_transformer.models.losses import ScoredCorrelation as ScoredCorrelation
     from tfx_transformer.models.losses import ScoredCosine as ScoredCosine
     from tfx_transformer.models.losses import TokenAccuracy as TokenAccuracy
     from tfx_transformer.models.losses import TokenCrossentropy as TokenCrossentropy

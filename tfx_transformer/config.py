@@ -60,6 +60,7 @@ _BOUNDS = {
     "conv_layers": (0, 8),
     "ngram_buckets": (0, 2_000_000),
     "linear_buckets": (0, 262_144),
+    "bag_dim": (0, 16_384),
     "embedding_dim": (1, 32_768),
     "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
@@ -190,6 +191,8 @@ class TransformerConfig:
             2.2); 0: none.
         linear_buckets: rows of the tables of a linear classifier of token n-grams; its logits are
             added to those of a `Classifier` of texts, see `NGramLogits`; 0: none.
+        bag_dim: width of the sum of token vectors that an `Embedder` puts beside the vector of its
+            encoder, see `TokenBag`; 0: none.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit together; the message names
@@ -277,6 +280,7 @@ class TransformerConfig:
     image_resize: dict[str, Any] | None = None
     unit_features: bool = False
     linear_buckets: int = 0
+    bag_dim: int = 0
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -367,6 +371,11 @@ class TransformerConfig:
                     f"TransformerConfig: {name} is {layers!r}.\n"
                     "  Expected a list of block numbers, from 0."
                 )
+        if self.bag_dim and not self.normalize:
+            raise InputError(
+                f"TransformerConfig: bag_dim is {self.bag_dim} and normalize is false.\n"
+                "  Expected true: the two parts of a vector are normalized before they are joined."
+            )
         if self.parallel_residual and not self.norm_first:
             raise InputError(
                 "TransformerConfig: parallel_residual goes with norm_first only.\n"
@@ -429,6 +438,12 @@ class TransformerConfig:
                     f"TransformerConfig: {name} {getattr(self, name)} is outside the vocabulary "
                     f"of {self.vocabulary_size}.\n  Expected an id below vocabulary_size."
                 )
+
+    @property
+    def vector_dim(self) -> int:
+        """The width of an `Embedder`'s vectors."""
+        own = self.projections[-1]["width"] if self.projections else self.hidden_dim
+        return own + self.bag_dim
 
     def window_of(self, layer: int) -> int:
         """The sliding window of a block; 0: it sees all."""

@@ -71,20 +71,30 @@ def pack_models(
 def embedder_signatures(model: Embedder) -> dict[str, tuple]:
     """Return the functions of an `Embedder` for LiteRT-LM, as name -> (function, input signature).
 
-    `embedder`: token_ids int32 (1, 1) -> output float32 (1, 1, embedding_dim), the vector of a
-        token. `encoder_<length>`: embeddings float32 (1, length, embedding_dim), input_mask float32
-        (1, length), 0 for padding -> output float32 (1, width), the vector of the text.
+    `embedder`: token_ids int32 (1, 1) -> output float32 (1, 1, embedding_dim + bag_dim), the
+        vector of a token. `encoder_<length>`: embeddings float32 (1, length, embedding_dim +
+        bag_dim), input_mask float32 (1, length), 0 for padding -> output float32 (1, width), the
+        vector of the text.
     """
-    width = model.config.embedding_dim
+    own, bag = model.config.embedding_dim, model.bag
+    width = own + model.config.bag_dim
 
     def look_up(inputs):
         vectors, _ = model.embed_inputs({"token_ids": inputs["token_ids"]})
+        if bag is not None:
+            vectors = tf.concat([vectors, bag.table(inputs["token_ids"])], axis=-1)
         return {"output": tf.cast(vectors, tf.float32)}
 
     def encode(inputs):
         mask = inputs["input_mask"] > 0.5
-        x = model.encoder(inputs["embeddings"], attention_mask=mask[:, None], training=False)
-        return {"output": tf.cast(model.pool_and_project(x, mask), tf.float32)}
+        read, rows = inputs["embeddings"], None
+        if bag is not None:
+            read, rows = tf.split(read, [own, width - own], axis=-1)
+        x = model.encoder(read, attention_mask=mask[:, None], training=False)
+        vectors = model.pool_and_project(x, mask)
+        if bag is not None:
+            vectors = model.join(vectors, bag.add_up(rows, mask))
+        return {"output": tf.cast(vectors, tf.float32)}
 
     table = {_LOOK_UP: (look_up, {"token_ids": tf.TensorSpec((1, 1), tf.int32, "token_ids")})}
     for length in encoder_lengths(model.config.max_sequence_length):

@@ -1,6 +1,7 @@
 """Keras layers of a Transformer, written with keras.ops only: they run on every Keras backend."""
 
 from tfx_transformer.layers.attention import MultiHeadAttention
+from tfx_transformer.layers.bag import TokenBag
 from tfx_transformer.layers.block import TransformerBlock
 from tfx_transformer.layers.embedding import TokenEmbedding
 from tfx_transformer.layers.feed_forward import FeedForward
@@ -28,6 +29,7 @@ __all__ = [
     "RelativePositions",
     "RotaryPositions",
     "SinusoidalPositions",
+    "TokenBag",
     "TokenEmbedding",
     "TransformerBlock",
 ]

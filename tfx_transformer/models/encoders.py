@@ -21,6 +21,7 @@ from tfx_transformer.layers import (
     NGramLogits,
     PatchEmbedding,
     Pooling,
+    TokenBag,
 )
 from tfx_transformer.layers.feed_forward import ACTIVATIONS
 from tfx_transformer.layers.norm import new_norm
@@ -476,6 +477,9 @@ class Embedder(EncoderModel):
     e = v / ||v||,  v = f_n(… f_1(pool(encoder(x))));  for pairs: cos(e_i, e'_j) for every i and j
 
     The f are the `projections` of the configuration, none by default; without `normalize`, e = v.
+    With `bag_dim`, e = [sqrt(s) v / ||v||, sqrt(1 - s) u / ||u||]: u is the sum of the tokens'
+    vectors (`TokenBag`), and s the encoder's share of the cosine, 1/2 unless `set_share` changes
+    it.
 
     Reimers & Gurevych (2019), section 3; trained on pairs by `InBatchContrast`.
 
@@ -486,8 +490,9 @@ class Embedder(EncoderModel):
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
             also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each.
 
-    Returns: float (batch, width), where width is that of the last projection or hidden_dim; for
-        pairs float (batch, batch), the cosine of every text (row) with every pair (column).
+    Returns: float (batch, width), where width is that of the last projection or hidden_dim, plus
+        bag_dim; for pairs float (batch, batch), the cosine of every text (row) with every pair
+        (column).
 
     Raises:
         InputError: the model would read images.
@@ -506,7 +511,7 @@ class Embedder(EncoderModel):
         for projection in config.projections:
             count += width * projection["width"]
             width = projection["width"]
-        return count
+        return count + config.bag_dim * config.vocabulary_size
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -525,6 +530,16 @@ class Embedder(EncoderModel):
             for index, projection in enumerate(self.config.projections)
         ]
         self._build_parts(self.encoder, self.pooling, self.pooled_norm)
+        self.bag = self.share = None
+        if self.config.bag_dim:
+            size = (self.config.vocabulary_size, self.config.bag_dim)
+            self.bag = TokenBag(
+                *size, dropout=self.config.dropout, name="bag", dtype=self.dtype_policy
+            )
+            self.bag.build((None, None))
+            self.bag.built = True
+            # By `add_weight` its path would begin with the model's name, which Keras numbers.
+            self.share = keras.Variable([[0.5]], dtype="float32", trainable=False, name="share")
         width = self.config.hidden_dim
         for projection in self.projections:
             projection.build((None, width))
@@ -542,14 +557,36 @@ class Embedder(EncoderModel):
 
     def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
         """int (batch, length) -> float (batch, width), of length 1 each if the model normalizes."""
-        return self.pool_and_project(*self.encode({"token_ids": token_ids}, training=training))
+        x, mask = self.encode({"token_ids": token_ids}, training=training)
+        vectors = self.pool_and_project(x, mask)
+        if self.bag is None:
+            return vectors
+        return self.join(vectors, self.bag(token_ids, mask, training=training))
 
     def pool_and_project(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Return what `embed` does, float (batch, width), from what `encode` returns."""
+        """Return the vectors of texts from what `encode` returns, without the sums of tokens."""
         x = self.pool(x, mask)
         for projection in self.projections:
             x = projection(x)
         return _normalize(x) if self.config.normalize else x
+
+    def join(self, vectors: Tensor, sums: Tensor) -> Tensor:
+        """Return what `embed` does for a model with a bag of tokens.
+
+        Args:
+            vectors: float (batch, width - bag_dim), of length 1: see `pool_and_project`.
+            sums: float (batch, bag_dim): see `TokenBag`.
+        """
+        share = ops.cast(self.share, vectors.dtype)
+        parts = [ops.sqrt(share) * vectors, ops.sqrt(1 - share) * _normalize(sums)]
+        return _normalize(ops.concatenate(parts, axis=-1))
+
+    def set_share(self, share: float) -> None:
+        """Set the share of the encoder in the cosine of two texts, from 0 to 1; the bag of tokens
+        has the rest."""
+        if self.share is None or not 0 <= share <= 1:
+            raise ValueError(f"set_share: the share is {share}, bag_dim {self.config.bag_dim}.")
+        self.share.assign([[share]])
 
     def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
         """`keras.Model.compile`; by default with `InBatchContrast`."""
@@ -566,7 +603,7 @@ def _normalize(x):
 _BEHIND = ("pooler/", "pooler_norm/", "projection_")
 _ENCODER = ("embedding/", "ngrams/", "segments/", "class_tokens", "encoder/", *_BEHIND)
 # Weights that an embedder also copies from an embedder with the same pooling.
-_POOLING = ("pooling/", "pooled_norm/")
+_POOLING = ("pooling/", "pooled_norm/", "bag/", "share")
 
 
 def copy_weights(
@@ -625,7 +662,8 @@ def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
     """Return the configuration of a model that copies the encoder of another; `overrides` that are
-    not None replace its values. The read-out is new, so `linear_buckets` is 0 unless given."""
-    given = {"linear_buckets": 0}
+    not None replace its values. The read-out is new, so `linear_buckets` and `bag_dim` are 0 unless
+    given."""
+    given = {"linear_buckets": 0, "bag_dim": 0}
     given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

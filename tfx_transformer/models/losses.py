@@ -189,3 +189,32 @@ class ScoredCosine(keras.losses.Loss):
 
     def call(self, y_true, y_pred):
         return ops.square(ops.cast(ops.diagonal(y_pred), "float32") - ops.cast(y_true, "float32"))
+
+
+@serializable
+class ScoredCorrelation(keras.losses.Loss):
+    """One minus the correlation of the cosines of a batch's pairs with their scores.
+
+    loss_i = (z(c)_i - z(y)_i)^2 / 2,  z(x) = (x - mean(x)) / std(x);  the mean of all is 1 - r
+
+    r is Pearson's correlation of the cosines c_ii with the scores y_i. Unlike `ScoredCosine` it
+    leaves scale and zero of the cosines free: only their order and distances count. In a batch
+    whose scores are all the same, z(y) is 0.
+
+    Call arguments:
+        y_true: float (batch,), scores.
+        y_pred: float (batch, batch), cosines of each text with each pair; the diagonal counts.
+    """
+
+    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        cosines = _standardize(ops.cast(ops.diagonal(y_pred), "float32"))
+        return ops.square(cosines - _standardize(ops.cast(y_true, "float32"))) / 2
+
+
+def _standardize(x: Tensor) -> Tensor:
+    x = x - ops.mean(x)
+    return x / ops.sqrt(ops.mean(ops.square(x)) + 1e-8)

@@ -11,7 +11,7 @@ from tfx_transformer.models.lora import trainable_summary
 from tfx_transformer.models.transformer import TransformerStack
 
 # Beginnings of the paths of tables that only encoder-only models have.
-_TABLES = ("ngrams/", "segments/")
+_TABLES = ("ngrams/", "segments/", "bag/")
 
 
 @dataclasses.dataclass(frozen=True)

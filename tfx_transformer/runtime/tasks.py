@@ -112,8 +112,7 @@ def _load_embedder(parts: Parts) -> TextEmbedder:
             f"{parts.path}: a model of images with the task 'embedding' answers nothing.\n"
             "  Expected a classifier."
         )
-    width = config.projections[-1]["width"] if config.projections else config.hidden_dim
-    engine = EncoderEngine(parts.file, config, parts.threads, width)
+    engine = EncoderEngine(parts.file, config, parts.threads, config.vector_dim)
     return TextEmbedder(engine, bundle.read_tokenizer(parts.path, config.vocabulary_size), config)
 
 

@@ -26,8 +26,10 @@ _MODULE_OF = {
     "TimeLimit": "callbacks",
     "adamw": "optimizers",
     "augment_images": "augmentation",
+    "begin_bag": "bags",
     "check_settings": "preflight",
     "classifier_defaults": "defaults",
+    "embedder_defaults": "defaults",
     "fill_in": "defaults",
     "new_bundle_path": "folder",
     "objective": "objectives",
@@ -41,6 +43,7 @@ _LIGHT = ("defaults", "folder", "limits", "past", "preflight")
 
 if TYPE_CHECKING:
     from tfx_transformer.training.augmentation import augment_images as augment_images
+    from tfx_transformer.training.bags import begin_bag as begin_bag
     from tfx_transformer.training.base import text_base as text_base
     from tfx_transformer.training.callbacks import Previews as Previews
     from tfx_transformer.training.callbacks import Progress as Progress
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.callbacks import TimeLimit as TimeLimit
     from tfx_transformer.training.classification import ClassifierRun as ClassifierRun
     from tfx_transformer.training.defaults import classifier_defaults as classifier_defaults
+    from tfx_transformer.training.defaults import embedder_defaults as embedder_defaults
     from tfx_transformer.training.defaults import fill_in as fill_in
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
     from tfx_transformer.training.folder import new_bundle_path as new_bundle_path

@@ -10,10 +10,14 @@ import numpy as np
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
+from tfx_transformer.models.encoders import Embedder
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import result_lines, vector_scores_line
 from tfx_transformer.vectors import DocumentVectors, spearman
+
+# Held-out pairs below which no share is chosen.
+_FEWEST_TO_CHOOSE = 30
 
 
 class EmbedderRun(Run):
@@ -47,6 +51,31 @@ class EmbedderRun(Run):
         self.embedder, self.held_out, self.measure = embedder, held_out, measure
         score = HeldOutScore(measure, lambda: self.scores()[measure])
         return [score, Progress(self.tokens_per_epoch), *ends]
+
+    def choose_share(self, model: Embedder) -> None:
+        """Set the share of the encoder in the cosine, beside the bag of tokens, to the one with the
+        best score on the held-out pairs, in steps of a tenth; the smallest of equally good ones. It
+        stays as it is if fewer than 30 pairs are held out, or if the model has no bag.
+
+        Args:
+            model: the trained model.
+        """
+        if model.bag is None or len(self.held_out) < _FEWEST_TO_CHOOSE:
+            return
+        parts = []
+        for share in (0, 1):  # of the bag alone, of the encoder alone
+            model.set_share(share)
+            parts.append(self._vectors())
+        found = {}
+        for share in np.arange(11) / 10:
+            first, second = (
+                np.sqrt(1 - share) * bag + np.sqrt(share) * deep
+                for bag, deep in zip(*parts, strict=True)
+            )
+            found[share] = _scores(first, second, self.held_out.scores)[self.measure]
+        best = float(max(found, key=lambda share: np.nan_to_num(found[share], nan=-1)))
+        model.set_share(best)
+        print(f"Shares of the cosine: {best:.1f} Transformer, {1 - best:.1f} bag of tokens")
 
     def scores(self) -> dict[str, float]:
         """Return "spearman" of the held-out pairs if they have scores; else "found", the share of

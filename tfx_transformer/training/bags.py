@@ -1,0 +1,113 @@
+"""The bag of tokens of a new embedder: it begins as TF-IDF on parts of words."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.data.sentence_pair import SentencePairs
+from tfx_transformer.models.encoders import Embedder
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Lengths of the parts of a token, in characters: with spaces between words, and without.
+_SPACED = (2, 4)
+_UNSPACED = (1, 2)
+_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+# Characters of a token that are looked at, and parts whose vectors are drawn at once.
+_LONGEST = 40
+_PARTS = 1 << 15
+
+
+def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed: int = 0) -> None:
+    """Set the vectors of a model's bag of tokens, so that the cosine of two texts is, nearly, that
+    of TF-IDF on parts of words; do nothing for a model without a bag.
+
+    B_t = c sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
+
+    Parts are the 2 to 4 letters in a row of a token in lower case, with a space at its ends; 1 or 2
+    of a script without spaces. n is the number of texts, n_p of those with the part. The R_p are
+    normal noise: a random projection keeps cosines up to about width^-0.5 (Johnson and
+    Lindenstrauss 1984). c makes the mean length of a vector 1.
+
+    Args:
+        model: a new model, as long as it is not trained.
+        tokenizer: its tokenizer.
+        train: the training pairs.
+        seed: draws the R_p.
+    """
+    if model.bag is None:
+        return
+    rows = [tokenizer.encode(text) for text in train.texts()]
+    table: Any = model.bag.table
+    vectors = token_vectors(_texts_of(tokenizer), rows, table.output_dim, seed)
+    missing = table.input_dim - len(vectors)  # a model may have room for more tokens
+    table.embeddings.assign(np.pad(vectors, ((0, missing), (0, 0))))
+
+
+def token_vectors(
+    tokens: Sequence[str], rows: Sequence[Sequence[int]], width: int, seed: int = 0
+) -> np.ndarray:
+    """Return the vector of each token, float32 (tokens, width); see `begin_bag`.
+
+    Args:
+        tokens: text of each token by its id, "" for special tokens.
+        rows: token ids of each text.
+        width: width of the vectors.
+        seed: draws the random projection.
+    """
+    from scipy.sparse import csr_matrix
+
+    numbers: dict[str, int] = {}
+    parts = [[numbers.setdefault(p, len(numbers)) for p in token_parts(t)] for t in tokens]
+    counts = _sparse(parts, max(len(numbers), 1))
+    inside: Any = _sparse([sorted(set(row)) for row in rows], len(tokens)) @ counts
+    found = np.bincount(inside.indices, minlength=counts.shape[1])
+    rarity = np.log((1 + len(rows)) / (0.5 + found)).astype("float32")
+    weighted = csr_matrix(counts.multiply(rarity))
+    random = np.random.default_rng(seed)
+    vectors = np.zeros((len(tokens), width), "float32")
+    for start in range(0, counts.shape[1], _PARTS):
+        block = weighted[:, start : start + _PARTS]
+        vectors += block @ random.standard_normal((block.shape[1], width), "float32")
+    lengths = np.linalg.norm(vectors, axis=1)
+    return vectors / (lengths[lengths > 0].mean() if lengths.any() else 1)
+
+
+def token_parts(token: str) -> list[str]:
+    """Return the parts of a token, as often as they occur.
+
+    Args:
+        token: its text; a space at its beginning says that a word begins there.
+    """
+    text = unicodedata.normalize("NFKC", token).lower()[:_LONGEST]
+    word = text.strip()
+    if not word:
+        return []
+    least, most = _UNSPACED
+    if not _WITHOUT_SPACES.search(word):
+        least, most = _SPACED
+        begins = text[0] == " "
+        word = " " * begins + word + " " * (begins or not word[0].isalpha())
+    sizes = range(least, most + 1)
+    found = [word[i : i + size] for size in sizes for i in range(len(word) - size + 1)]
+    return [part for part in found if not part.isspace()]
+
+
+def _texts_of(tokenizer: Tokenizer) -> list[str]:
+    """Return the text of each token by its id, "" for special tokens and parts of a character."""
+    ids = range(tokenizer.vocabulary_size)
+    return [tokenizer.decode_bytes([index]).decode("utf-8", "ignore") for index in ids]
+
+
+def _sparse(rows: Sequence[Sequence[int]], columns: int) -> Any:
+    """Return how often each number is in each row, sparse float32 (rows, columns)."""
+    from scipy.sparse import csr_matrix
+
+    starts = np.cumsum([0, *map(len, rows)])
+    flat = np.fromiter((number for row in rows for number in row), np.int64, starts[-1])
+    shape = (len(rows), columns)
+    return csr_matrix((np.ones(len(flat), "float32"), flat, starts), shape)
