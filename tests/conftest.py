@@ -124,6 +124,16 @@ def seeds():
 
 
 @pytest.fixture(autouse=True)
+def plain_graphs():
+    """Run the graphs of small models as they are traced: optimizing them takes a fifth of a short
+    training. ALL_TESTS=1 and the processes that tests start optimize them."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None or ALL_TESTS or not hasattr(tensorflow, "config"):
+        return
+    tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+@pytest.fixture(autouse=True)
 def one_converter():
     """Share one process of LiteRT's converter among the tests of a worker: TensorFlow starts there
     once instead of for every file. Tests of the process itself import `export.converter`."""
