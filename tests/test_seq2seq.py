@@ -5,12 +5,13 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 from tiny_models import VARIANTS, perturbed, tiny_config, tiny_model
 
 from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
 from tfx_transformer.models.tasks import Seq2SeqLM
-from tfx_transformer.training.optimizers import InverseSquareRoot, adamw
+from tfx_transformer.training.optimizers import AdamW, InverseSquareRoot, adamw
 
 VOCABULARY = 23
 SOURCE = np.random.default_rng(0).integers(3, VOCABULARY, (3, 11)).astype("int32")
@@ -342,3 +343,27 @@ def test_gradients_are_clipped_by_their_common_norm():
     # Norm 50 becomes 1: the gradients become 0.6 and 0.8, a tenth of which enters the moment.
     moments = [float(v.numpy()[0]) for v in optimizer.variables if "momentum" in v.path]
     assert moments == pytest.approx([0.06, 0.08], rel=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}])
+def test_steps_are_those_of_keras(settings):
+    """Sparse and dense gradients; the kernel decays, the bias does not."""
+    random = np.random.default_rng(4)
+    values = [random.normal(size=shape).astype("float32") for shape in [(7, 5), (5, 3), (3,)]]
+    steps = [
+        [random.normal(size=value.shape).astype("float32") for value in values] for _ in "1234"
+    ]
+    weights, states = [], []
+    for optimizer_class in (AdamW, keras.optimizers.AdamW):
+        names = ["table", "kernel", "bias"]
+        variables = [keras.Variable(v, name=n) for v, n in zip(values, names, strict=True)]
+        optimizer = optimizer_class(InverseSquareRoot(0.1, 3), weight_decay=0.2, **settings)
+        if optimizer_class is not AdamW:
+            optimizer.exclude_from_weight_decay(var_names=["bias"])
+        for rows, *gradients in steps:
+            sparse = tf.IndexedSlices(rows[[1, 1, 4]], [1, 1, 4], rows.shape)
+            optimizer.apply([sparse, *map(tf.constant, gradients)], variables)
+        weights.append(variables)
+        states.append(optimizer.variables)
+    for ours, theirs in [*zip(*weights, strict=True), *zip(*states, strict=False)]:
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=theirs.path)

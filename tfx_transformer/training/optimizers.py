@@ -62,6 +62,8 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         kwargs: see `keras.optimizers.AdamW`.
     """
 
+    _of_step: Any = None
+
     def __init__(self, *args: Any, layer_decay: float = 1.0, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.layer_decay = layer_decay
@@ -84,8 +86,12 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
         finite = _finite(grads)
-        states = [*self._trainable_variables, *self.variables]
+        # What `update_step` and the averages assign is right at once.
+        guarded = {id(v) for group in self._guarded() for v in group}
+        states = [v for v in self.variables if id(v) not in guarded]
+        states += [v for v in self._trainable_variables if v.constraint is not None]
         before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
+        self._of_step = _OfStep(finite)
         super().apply(grads, trainable_variables)
         # A bad update is undone afterwards: a branch around it could not assign on JAX, and the
         # replicas of a TensorFlow strategy could not skip it.
@@ -95,10 +101,60 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         ]
         _assign(states, values)
         _assign([self.bad_steps], [ops.where(finite, 0, ops.convert_to_tensor(self.bad_steps) + 1)])
+        self._of_step = None
+
+    def _guarded(self):
+        """Return the lists of variables that a bad step leaves as they are: none is undone."""
+        yield from (self._momentums, self._velocities)
+        if self.amsgrad:
+            yield self._velocity_hats
+        if self.use_ema:
+            yield self._model_variables_moving_average
+
+    def _apply_weight_decay(self, variables):
+        """Do nothing: `update_step` also decays."""
 
     def update_step(self, gradient, variable, learning_rate):
-        rate = self._rates[self._get_variable_index(variable)] * self.rate
-        super().update_step(gradient, variable, learning_rate * ops.cast(rate, variable.dtype))
+        """Update a variable and its moments as Keras does, or leave them where the step is bad.
+
+        The numbers are those of Keras. What all variables share is computed once, and each variable
+        is read and assigned once: the graph is traced and compiled in about half the time.
+        """
+        index, dtype = self._get_variable_index(variable), variable.dtype
+        gradient = ops.cast(gradient, dtype)
+        old_m = ops.convert_to_tensor(self._momentums[index])
+        old_v = ops.convert_to_tensor(self._velocities[index])
+        m = old_m + ops.subtract(gradient, old_m) * (1 - self.beta_1)
+        v = old_v + ops.subtract(ops.square(gradient), old_v) * (1 - self.beta_2)
+        self._put(self._momentums[index], m, old_m)
+        self._put(self._velocities[index], v, old_v)
+        if self.amsgrad:
+            old_hat = ops.convert_to_tensor(self._velocity_hats[index])
+            v = ops.maximum(old_hat, v)
+            self._put(self._velocity_hats[index], v, old_hat)
+        alpha, decay = self._scalars(self._rates[index], dtype, learning_rate)
+        old = new = ops.convert_to_tensor(variable)
+        if self.weight_decay and self._use_weight_decay(variable):
+            new = new - new * self.weight_decay * decay
+        self._put(variable, new - m * alpha / (ops.sqrt(v) + self.epsilon), old)
+
+    def _put(self, variable, new, old):
+        """Assign the new value, or the old one in a bad step."""
+        self.assign(variable, ops.where(self._of_step.finite, new, old))
+
+    def _scalars(self, rate, dtype, learning_rate):
+        """Return (step size with Adam's correction, rate of the decay), scalars of a type, for the
+        variables that learn at `rate` times the learning rate."""
+        alphas = self._of_step.alphas
+        if (rate, dtype) not in alphas:
+            decay = ops.cast(learning_rate, dtype)
+            step = ops.cast(self.iterations + 1, dtype)
+            beta_1_power = ops.power(ops.cast(self.beta_1, dtype), step)
+            beta_2_power = ops.power(ops.cast(self.beta_2, dtype), step)
+            own = decay * ops.cast(rate * self.rate, dtype)
+            alpha = own * ops.sqrt(1 - beta_2_power) / (1 - beta_1_power)
+            alphas[rate, dtype] = alpha, decay
+        return alphas[rate, dtype]
 
     def _update_model_variables_moving_average(self, trainable_variables):
         """Update the averages as Keras does, with a momentum that rises to `ema_momentum`."""
@@ -109,10 +165,24 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         ):
             if average is not None:
                 kept = ops.cast(momentum, variable.dtype)
-                average.assign(kept * average + (1 - kept) * variable)
+                new = kept * average + (1 - kept) * variable
+                average.assign(ops.where(self._of_step.finite, new, average))
 
     def get_config(self):
         return {**super().get_config(), "layer_decay": self.layer_decay}
+
+
+class _OfStep:
+    """What the variables share in a step.
+
+    Attributes:
+        finite: bool (), True if the step is applied.
+        alphas: see `AdamW._scalars`.
+    """
+
+    def __init__(self, finite: Tensor) -> None:
+        self.finite = finite
+        self.alphas: dict[tuple[float, Any], tuple[Tensor, Tensor]] = {}
 
 
 def _finite(gradients):
