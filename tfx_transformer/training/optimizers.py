@@ -118,7 +118,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         """Update a variable and its moments as Keras does, or leave them where the step is bad.
 
         The numbers are those of Keras. What all variables share is computed once, and each variable
-        is read and assigned once: the step of a small model is traced and compiled in 3/4 of the time.
+        is read and assigned once: tracing and compiling a small model takes 3/4 of the time.
         """
         index, dtype = self._get_variable_index(variable), variable.dtype
         gradient = ops.cast(gradient, dtype)
