@@ -173,7 +173,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
 
 
 class _OfStep:
-    """What the variables share in a step.
+    """Values that all variables share in a step.
 
     Attributes:
         finite: bool (), True if the step is applied.
