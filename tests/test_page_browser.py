@@ -98,7 +98,10 @@ def writers(encoder_words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("writers")
     chatting = tfx.Tokenizer.train(["the cat sees a dog 猫が見る"] * 5, 280, tfx.ROLE_TOKENS)
     tfx.ChatTemplate.of(chatting)
+    pieces = tfx.Tokenizer.from_pretrained(Path(__file__).parent / "conformance/tokenizers/mistral")
+    pieces.chat_template = None
     made = {
+        "pieces": (tiny_causal, pieces),
         "translator": (tiny_model, encoder_words),
         "writer": (tiny_causal, encoder_words),
         "assistant": (tiny_causal, chatting),
@@ -124,7 +127,7 @@ def differing(found, expected):
     return [pair for pair in zip(found, expected, strict=True) if pair[0] != pair[1]]
 
 
-@pytest.mark.parametrize("name", ["translator", "writer"])
+@pytest.mark.parametrize("name", ["translator", "writer", "pieces"])
 def test_texts_are_written_as_in_python(name, writers, opened, count):
     tab, model = opened(writers / name)
     texts = [text for text in words(count) if text.strip()]
