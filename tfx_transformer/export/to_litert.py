@@ -46,7 +46,7 @@ def litert(
             that compute with integers only.
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
         context: most tokens of prompt and answer together, for a decoder-only model; None: the
-            model's maximum. Each step reads the whole cache of this size, full or not.
+            model's maximum. A cache of this size takes memory, full or not.
         calibration: for "full_int8", some hundred image files of the training set.
 
     Raises:
