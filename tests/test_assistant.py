@@ -418,13 +418,21 @@ def test_flags_of_generation_arrive_in_a_chat(command, assistant, by_litert, mon
     assert command("chat", assistant.path, *given, "--stop=q") == (0, answer + "\n", "")
 
 
-def test_a_full_conversation_ends_with_one_message(command, assistant, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{assistant.texts[0]}\n" * 20))
+def test_a_long_chat_goes_on_without_its_oldest_turns(command, assistant, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"{assistant.texts[0]}\n" * 9))
     status, output, errors = command("chat", assistant.path)
-    assert status == 2
-    assert 2 <= output.count("\n") < 20
+    assert (status, output.count("\n")) == (0, 9)
+    assert errors == (
+        f"(The model reads {CONTEXT} tokens: from here on the oldest turns are left out.)\n"
+    )
+
+
+def test_a_message_that_is_too_long_ends_a_chat(command, assistant, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("猫 🙂 " * 60 + "\n"))
+    status, output, errors = command("chat", assistant.path)
+    assert (status, output) == (2, "")
     assert errors.startswith("the conversation is full: with this message it has ")
-    assert f"the model's context is {CONTEXT}.\n  Begin a new one.\n" in errors
+    assert f"the model's context is {CONTEXT}.\n  Shorten the message.\n" in errors
 
 
 def test_chat_reads_only_utf8(command, assistant, monkeypatch):

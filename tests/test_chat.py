@@ -226,6 +226,36 @@ def test_a_full_conversation_says_so_and_stays(generator):
     assert isinstance(chat.say("sat", max_new_tokens=3), str)
 
 
+def test_a_conversation_goes_on_without_its_oldest_turns(generator, tokenizer):
+    chat = Chat(generator, system="猫", forget=True)
+    recording = chat._session = Recording(chat._session)
+    ids = tokenizer.encode
+    said, turns, forgotten = [], [], []  # texts, ids that the model has read, turns left out
+    for text in ["the cat", "sat on", "🙂", "the", "cat sat", "mat", "猫 the", "on"]:
+        first = forgotten[-1] if forgotten else 0
+        while True:
+            asked = [USER, *ids(text), END, ASSISTANT]
+            prompt = [3, *ids("猫"), END, *sum(turns[first:], []), *asked]
+            if len(prompt) + 15 <= 61:
+                break
+            first += 1
+            # What is left is read again, from the texts.
+            turns = [[USER, *ids(q), END, ASSISTANT, *ids(a), END] for q, a in said]
+        expected, written = naive_answer(generator, prompt, 5)
+        assert chat.say(text, max_new_tokens=5) == expected
+        assert chat.forgotten == first
+        assert [recording.slots[i] for i in range(len(prompt))] == prompt
+        forgotten.append(first)
+        said.append((text, expected))
+        turns.append([*asked, *written, *([] if written[-1] == END else [END])])
+    contents = [message["content"] for message in chat.messages]
+    assert contents == ["猫", *(content for turn in said for content in turn)]
+    assert forgotten[0] == 0 and len(set(forgotten)) > 2
+    with pytest.raises(InputError, match="is full(.|\n)*Shorten the message"):
+        chat.say("猫 🙂 " * 30)
+    assert (len(chat.messages), chat.forgotten) == (len(contents), forgotten[-1])
+
+
 def test_chat_needs_a_template(tokenizer, generator):
     plain = TextGenerator(generator.engine, ContinuationPreprocessor(tokenizer), 60)
     with pytest.raises(InputError, match="no chat template"):

@@ -1,6 +1,7 @@
 """int4 files, and `.litertlm` files in Google's LiteRT-LM: its tokens and its answers are ours."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from tiny_models import tiny_causal
 from tfx_transformer import bundle, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.context import chat_context, short_context_note
 from tfx_transformer.export.to_litert import convert, litert, operation_names
 from tfx_transformer.export.to_litertlm import litertlm, packed_template
 from tfx_transformer.generation import GenerationOptions
@@ -99,7 +101,7 @@ def path(tmp_path_factory):
               sample_weight=weights[:, 1:])  # fmt: skip
     made = tmp_path_factory.mktemp("litertlm") / "small"
     save(made, model, words)
-    litertlm(made, "float32")
+    litertlm(made, "float32", context=CONTEXT)
     return made
 
 
@@ -256,7 +258,7 @@ def test_a_conversation_fills_the_context(engine, by_keras):
 def test_a_model_without_a_template_continues(copy):
     with bundle.updating(copy) as folder:
         (folder / bundle.CHAT_TEMPLATE).unlink()
-    litertlm(copy, "float32")
+    litertlm(copy, "float32", context=CONTEXT)
     expected = text_generator(*load(copy))
     here = load_litertlm(copy)
     with litert_lm.Engine(str(copy / bundle.LITERTLM), cache_dir=":nocache") as engine:
@@ -311,15 +313,73 @@ def test_a_prompt_cut_inside_a_character(by_litertlm, by_keras, engine, encoder)
 
 
 def test_a_context_that_was_shortened(copy):
-    """`--context` of the TFLite file is that of the `.litertlm` file."""
+    """A TFLite file of this context is packed as it is."""
     litert(copy, "int8", beams=1, context=32)
-    litertlm(copy, "int8")
+    litertlm(copy, "int8", context=32)
     generator = load_litertlm(copy)
     assert generator.max_prompt_tokens == 31
     assert bundle.read_config(copy)["litertlm"] == {"variant": "int8", "context": 32}
     assert all(map(str, generator.generate(["猫" * 30, "Say hello."], truncate=True)))
     with pytest.raises(InputError, match="the model reads 31"):
         generator.generate("猫" * 30)
+
+
+def test_ten_turns(assistant):
+    """Of an assistant that was trained with 79 tokens: its file has room for 1,024."""
+    assert bundle.read_config(assistant.path)["litertlm"] == {"variant": "int8", "context": 1024}
+    file = str(assistant.path / bundle.LITERTLM)
+    with (
+        litert_lm.Engine(file, cache_dir=":nocache") as engine,
+        engine.create_conversation() as conversation,
+    ):
+        answers = [str(conversation.send_message(text)) for text in assistant.texts[:10]]
+        assert conversation.token_count > 120
+    chat = Chat(runtime.load(assistant.path, "int8"))
+    assert answers[:2] == [chat.say(text) for text in assistant.texts[:2]]
+
+
+@pytest.mark.slow
+def test_a_context_beyond_that_of_training(copy, by_keras):
+    """The answers are those of a model whose configuration has a sliding window."""
+    litertlm(copy, "float32")
+    config = by_keras.engine.config
+    long = CausalLM(dataclasses.replace(config, max_sequence_length=400, sliding_window=CONTEXT))
+    long.set_weights(by_keras.engine.model.get_weights())
+    chat = Chat(text_generator(long, by_keras.tokenizer))
+    questions = ["Say hello.", AGAIN, "What is your name?", "空は何色ですか。", AGAIN] * 4
+    known = None
+    right = 0
+    with (
+        litert_lm.Engine(str(copy / bundle.LITERTLM), cache_dir=":nocache") as engine,
+        engine.create_conversation() as conversation,
+    ):
+        for question in questions:
+            answer = chat.say(question)
+            assert str(conversation.send_message(question)) == answer
+            known = ANSWERS.get(question, known)
+            right += answer == known
+        assert conversation.token_count > 2 * CONTEXT
+    assert right >= 18, "and they are still right"
+    assert load_litertlm(copy).max_prompt_tokens == 1023
+
+
+@pytest.mark.parametrize("position", ["sinusoidal", "learned"])
+def test_positions_that_end(tmp_path, position):
+    config = tiny_causal(position=position, max_sequence_length=19).config
+    assert chat_context(config) == 19
+    assert "ends after 19 tokens" in short_context_note(config)
+    with pytest.raises(InputError, match=f"2 to 19: its positions \\({position}\\) end there"):
+        chat_context(config, 20)
+    assert chat_context(config, 18) == 18
+
+
+def test_positions_that_go_on():
+    config = tiny_causal(position="rotary", max_sequence_length=19).config
+    assert (chat_context(config), chat_context(config, 20)) == (1024, 20)
+    assert not short_context_note(config)
+    assert chat_context(dataclasses.replace(config, max_sequence_length=4096)) == 4096
+    with pytest.raises(InputError, match="Expected, of this model, 2 or more"):
+        chat_context(config, 1)
 
 
 def test_an_answer_may_be_ended(by_litertlm):
@@ -479,7 +539,7 @@ def test_it_is_served(ask, by_keras):
 def int4(path, tmp_path_factory):
     """The bundle with int4 files; packing makes the TFLite file that it packs."""
     made = shutil.copytree(path, tmp_path_factory.mktemp("int4") / "small")
-    litertlm(made, "int4")
+    litertlm(made, "int4", context=CONTEXT)
     bundle.verify(made)
     return made
 

@@ -25,8 +25,13 @@ from tfx_transformer.text.tokenizer import Tokenizer
 _LOOK_UP = "embedder"
 
 
-def pack_embedder(path: Path, variant: str) -> None:
+def pack_embedder(path: Path, variant: str, context: int | None) -> None:
     """Add `model.litertlm` to the bundle of an embedder; see `to_litertlm.litertlm`."""
+    if context is not None:
+        raise InputError(
+            f"context is {context}; an embedder reads texts of the length it was trained with.\n"
+            "  Drop it."
+        )
     _check(TransformerConfig.from_dict(bundle.read_config(path)["architecture"]), path)
     with Converter() as converter:
         model, tokenizer = load(path)

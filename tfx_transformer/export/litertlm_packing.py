@@ -15,6 +15,9 @@ from tfx_transformer.runtime.litertlm import CONTROL
 from tfx_transformer.text.hugging_face import rename_special
 from tfx_transformer.text.tokenizer import Tokenizer
 
+# The oldest LiteRT-LM that has run these files; older ones run them too, with a warning.
+_RUNTIME = "0.18.0"
+
 # The number of the kind of a model in the file.
 Kind = litertlm_builder.TfLiteModelType
 
@@ -54,6 +57,7 @@ def write_file(
         metadata: the protocol buffer `LlmMetadata` or `EmbeddingMetadata`.
         models: the TFLite file of each kind.
     """
+    metadata.min_runtime_version = _RUNTIME
     builder = litertlm_builder.LitertLmFileBuilder()
     # The builder reads its input files only in the end.
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:

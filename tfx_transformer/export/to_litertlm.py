@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,14 @@ from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
+from tfx_transformer.export.context import chat_context, long_signatures
+from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litertlm_embedder import pack_embedder
 from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
 from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
-from tfx_transformer.export.to_litert import litert
+from tfx_transformer.export.to_litert import Conversion, litert
+from tfx_transformer.models.saving import load
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -33,13 +37,17 @@ _CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 
 @on_tensorflow
-def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
+def litertlm(path: str | os.PathLike, variant: str = "int8", context: int | None = None) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model or of an embedder.
 
     Decoder-only: `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily,
     and from the same tokens. Two things differ. The characters U+FDD0 and U+FDD1, which Unicode
     reserves, reach the model as U+FFFD. And LiteRT-LM does not end an answer that was cut for
     length with the end token before the next message, as `generation.chat` does.
+
+    A conversation ends where the context does, so a model with rotary positions that was trained
+    with fewer than 1,024 tokens gets a context of 1,024: see `context.long_signatures`. Up to the
+    context of training, the answers are the same.
 
     Embedder: `litert_lm.EmbeddingEngine` and `litert-lm serve` give the bundle's vectors. Three
     things differ. They refuse a text that is too long, unless the engine is asked to cut it
@@ -51,13 +59,13 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
 
     Args:
         path: the bundle's folder.
-        variant: number format of the weights: "float32", "int8" or "int4". The context of a
-            decoder-only model is that of the bundle's TFLite file of this variant, which is made if
-            it is missing.
+        variant: number format of the weights: "float32", "int8" or "int4".
+        context: most tokens of a conversation with a decoder-only model; None: those of the model,
+            at least 1,024 if its positions are rotary.
 
     Raises:
-        InputError: the bundle is damaged or of another task, LiteRT-LM cannot run its model, or the
-            variant is another one.
+        InputError: the bundle is damaged or of another task, LiteRT-LM cannot run its model, or an
+            argument has another value.
     """
     if variant not in bundle.LITERT:
         raise InputError(
@@ -69,39 +77,55 @@ def litertlm(path: str | os.PathLike, variant: str = "int8") -> None:
             f"{path}: LiteRT-LM runs decoder-only models and embedders; this one's task is "
             f"{task!r}.\n  Export it --to litert."
         )
-    _PACKERS[task](Path(path), variant)
+    _PACKERS[task](Path(path), variant, context)
 
 
-def _pack_generator(path: Path, variant: str) -> None:
+def _pack_generator(path: Path, variant: str, context: int | None) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model."""
-    if not (path / bundle.LITERT[variant]).is_file():
-        litert(path, quantize=None if variant == "float32" else variant)
-    tokenizer = bundle.read_tokenizer(path)
     config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
-    with bundle.updating(path) as folder:
-        write_litertlm(folder, tokenizer, config, variant)
+    wanted = chat_context(config, context)
+    is_own = wanted == config.max_sequence_length
+    if is_own and not (path / bundle.LITERT[variant]).is_file():
+        litert(path, quantize=_quantize(variant))
+    with Converter() as converter:
+        model, tokenizer = load(path)
+        with bundle.updating(path) as folder:
+            write_litertlm(folder, model, tokenizer, converter, variant, wanted)
 
 
 # The maker of the file for each task.
-_PACKERS: dict[str, Callable[[Path, str], None]] = {
+_PACKERS: dict[str, Callable[[Path, str, int | None], None]] = {
     "causal": _pack_generator,
     "embedding": pack_embedder,
 }
 
 
 def write_litertlm(
-    folder: Path, tokenizer: Tokenizer, config: TransformerConfig, variant: str
+    folder: Path,
+    model: Any,
+    tokenizer: Tokenizer,
+    converter: Converter,
+    variant: str,
+    context: int | None = None,
 ) -> None:
     """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
-    file of a variant.
+    file of a variant, or from a conversion of its own if the context of that file is another one.
 
     LiteRT-LM does not use the signatures that continue several texts, or that read only the first
     slots of the cache, so they are left out.
     """
-    content = (folder / bundle.LITERT[variant]).read_bytes()
-    context = _context(content)
+    context = chat_context(model.config, context)
+    file = folder / bundle.LITERT[variant]
+    content = file.read_bytes() if file.is_file() else b""
+    if not content or _context(content) != context:
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            file = Path(temporary, "model.tflite")
+            table = long_signatures(model, context)
+            with Conversion(model, {_quantize(variant): file}, converter, table=table):
+                pass
+            content = file.read_bytes()
     models = {Kind.PREFILL_DECODE: without_signatures(content, _for_our_runtime(content))}
-    config = dataclasses.replace(config, max_sequence_length=context)
+    config = dataclasses.replace(model.config, max_sequence_length=context)
     packed = packed_tokenizer(tokenizer)
     write_file(folder / bundle.LITERTLM, packed, _metadata(tokenizer, config), models)
     facts = {"variant": variant, "context": context}
@@ -113,6 +137,10 @@ def _for_our_runtime(content: bytes) -> set[str]:
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     names = (entry.signatureKey.decode() for entry in model.signatureDefs)
     return {name for name in names if name.startswith("first_") or name == f"decode_{ROWS}"}
+
+
+def _quantize(variant: str) -> str | None:
+    return None if variant == "float32" else variant
 
 
 def _context(content: bytes) -> int:

@@ -118,12 +118,13 @@ def _comparable(
     texts: Sequence[str],
     expected: Sequence[str],
 ) -> list[int]:
-    """Return the places of the texts that fit into an export's context with their answers: it may
-    be shorter than the model's."""
+    """Return the places of the texts that fit into both contexts with their answers: that of an
+    export may be shorter or longer than the model's."""
     context = generator.engine.config.max_sequence_length
-    engine = keras_generator.engine
-    if not stepping.shares_context or context == engine.config.max_sequence_length:
+    longest = keras_generator.engine.config.max_sequence_length
+    if not stepping.shares_context or context == longest:
         return list(range(len(texts)))
+    context = min(context, longest)
     count = keras_generator.tokenizer.count
     return [
         i

@@ -12,6 +12,9 @@ from tfx_transformer.generation.preprocessors import ChatPreprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.reprs import quantity, short_repr
 
+# Tokens of room for an answer below which the oldest turn is forgotten.
+_ANSWER = 16
+
 
 class Chat:
     """A conversation; each turn adds only its new tokens to the cache.
@@ -22,18 +25,25 @@ class Chat:
     Args:
         generator: generator of a causal model with a chat template.
         system: the system message that begins the conversation; empty: none.
+        forget: True: a conversation that no longer fits goes on without its oldest turns; the
+            system message stays. False: `say` raises.
+
+    Attributes:
+        messages: the whole conversation.
+        forgotten: its oldest turns that the model does not read any more.
 
     Raises:
         InputError: the model has no chat template.
     """
 
-    def __init__(self, generator: TextGenerator, system: str = "") -> None:
+    def __init__(self, generator: TextGenerator, system: str = "", forget: bool = False) -> None:
         if not isinstance(generator.preprocessor, ChatPreprocessor):
             raise InputError(
                 "this model has no chat template.\n"
                 "  Chat needs one from: tfx-transformer run instruction_finetuning"
             )
         self.generator = generator
+        self.forget, self.forgotten = forget, 0
         self.messages = [{"role": "system", "content": system}] if system else []
         self._session = generator.engine.session()
         self._cached: list[int] = []  # tokens in the cache
@@ -65,13 +75,13 @@ class Chat:
         # A message longer than the whole context is refused without encoding all of it.
         text = generator.tokenizer.beginning(text, config.max_sequence_length)
         messages = [*self.messages, {"role": "user", "content": text}]
-        position, ids = self._unread(messages)
+        forgotten, position, ids = self._fit(messages, config.max_sequence_length)
         room = config.max_sequence_length - position - len(ids)
         if room < 1:
             raise InputError(
                 f"the conversation is full: with this message it has {position + len(ids):,} "
                 f"tokens or more, the model's context is {config.max_sequence_length:,}.\n"
-                "  Begin a new one."
+                f"  {'Shorten the message' if self.forget else 'Begin a new one'}."
             )
         draws = loop.uniforms(choices, loop.new_limit(choices, room), 1)
         writer = generator.writer(choices, stream, form)
@@ -83,15 +93,40 @@ class Chat:
         # An answer that was cut off is closed, as all answers are in training.
         self._pending = [last] if last == config.end_id else [last, config.end_id]
         self.messages = [*messages, {"role": "assistant", "content": answer}]
-        self._answered = len(self.messages)
+        self.forgotten = forgotten
+        self._answered = len(self._read(self.messages, forgotten))
         return answer
 
-    def _unread(self, messages: list[dict[str, str]]) -> tuple[int, list[int]]:
+    def _read(self, messages: list[dict[str, str]], forgotten: int) -> list[dict[str, str]]:
+        """Return the messages without the oldest turns."""
+        first = 1 if messages[0]["role"] == "system" else 0
+        return messages[:first] + messages[first + 2 * forgotten :]
+
+    def _fit(self, messages: list[dict[str, str]], context: int) -> tuple[int, int, list[int]]:
+        """Return how many turns are forgotten, and for the others what `_unread` returns."""
+        forgotten = self.forgotten
+        position, ids = self._unread(self._read(messages, forgotten), self._answered)
+        # An answer needs some room; a long one may have less.
+        room = min(_ANSWER, context // 4) if self.forget else 0
+        while self.forget and position + len(ids) + room > context:
+            fewer = self._read(messages, forgotten + 1)
+            if not fewer or fewer[-1] is not messages[-1]:
+                break
+            forgotten += 1
+            position, ids = self._unread(fewer, 0)
+        return forgotten, position, ids
+
+    def _unread(self, messages: list[dict[str, str]], answered: int) -> tuple[int, list[int]]:
         """Return how many tokens of the cache stay, and the ids that the model must read after
-        them."""
+        them.
+
+        Args:
+            answered: messages whose tokens are in the cache or pending; 0: it is compared with the
+                whole prompt.
+        """
         template = cast("ChatPreprocessor", self.generator.preprocessor).template
-        if self._answered:
-            new = template.continuation(messages, self._answered)
+        if answered:
+            new = template.continuation(messages, answered)
             if new is not None:
                 return len(self._cached), [*self._pending, *new]
         prompt = template.prompt(messages)

@@ -46,10 +46,10 @@ def load(path: str | os.PathLike) -> TextGenerator:
         )
     values = bundle.read_config(path)
     config = TransformerConfig.from_dict(values["architecture"])
-    # The file may have been exported with a shorter context than the model was made for.
+    # The file may have been exported with another context than the model was made for.
     exported = values.get("litertlm")
     context = exported.get("context") if isinstance(exported, dict) else None
-    if type(context) is int and 2 <= context < config.max_sequence_length:
+    if type(context) is int and context >= 2:
         config = dataclasses.replace(config, max_sequence_length=context)
     tokenizer = bundle.read_tokenizer(path)
     engine = LiteRTLMEngine(path / bundle.LITERTLM, config, tokenizer)
