@@ -160,7 +160,8 @@ def one_converter():
                 super().__exit__(*error)
 
     atexit.register(lambda: [one._process.kill() for one in Shared.open])
-    for name in ("", ".to_litert", ".litertlm_embedder"):
+    users = ("to_litert", "to_litertlm", "to_mediapipe", "litertlm_embedder")
+    for name in ("", *(f".{user}" for user in users)):
         sys.modules[f"tfx_transformer.export{name}"].Converter = Shared
 
 

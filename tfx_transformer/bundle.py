@@ -45,6 +45,7 @@ LITERT = {
     "full_int8": "model.full_int8.tflite",
 }
 LITERTLM = "model.litertlm"
+MEDIAPIPE = "model.mediapipe.tflite"
 SUMS = "SHA256SUMS"
 # Every file that may be opened to read a tokenizer: our own, a checkpoint's, Marian's.
 TOKENIZER_FILES = (
@@ -99,6 +100,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "scores": (_is_object, "an object"),
     "data": (_is_object, "an object"),
     "litertlm": (_is_object, "an object"),
+    "mediapipe": (_is_object, "an object"),
     "verified": (
         lambda value: _is_object(value) and all(map(_is_object, (value or {}).values())),
         "an object of objects",

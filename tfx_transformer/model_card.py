@@ -75,7 +75,13 @@ _METRICS = {
     "mae": "mae",
     "r2": "r_squared",
 }
-_FORMATS = (bundle.WEIGHTS, *bundle.LITERT.values(), bundle.SAVED_MODEL, bundle.LITERTLM)
+_FORMATS = (
+    bundle.WEIGHTS,
+    *bundle.LITERT.values(),
+    bundle.SAVED_MODEL,
+    bundle.LITERTLM,
+    bundle.MEDIAPIPE,
+)
 
 
 def model_card(name: str, config: Config, folder: Path | None = None) -> str:

@@ -103,6 +103,8 @@ def chat(
 ) -> dict[str, Any]:
     """Talk with a bundle, one message a line; an empty line ends the chat.
 
+    A chat that is longer than the model reads goes on without its oldest turns.
+
     Args:
         bundle: Folder of a bundle, such as saved_models/assistant.
         system: Message that tells the model how to answer.
@@ -112,7 +114,8 @@ def chat(
     """
     from tfx_transformer.generation.chat import Chat
 
-    conversation = Chat(open_generator(bundle, engine, variant), system)
+    conversation = Chat(open_generator(bundle, engine, variant), system, forget=True)
+    is_noted = False
     lively = sys.stdin.isatty()
     if lively:
         print("Write a message; an empty line ends the chat.")
@@ -127,6 +130,14 @@ def chat(
             return {"messages": conversation.messages}
         conversation.say(text, stream=_write, **vars(generation))
         print(flush=True)
+        if conversation.forgotten and not is_noted:
+            is_noted = True
+            tokens = conversation.generator.engine.config.max_sequence_length
+            print(
+                f"(The model reads {tokens:,} tokens: from here on the oldest turns are left out.)",
+                file=sys.stderr,
+                flush=True,
+            )
 
 
 class Exported(NamedTuple):
@@ -153,17 +164,20 @@ def export(
     column: str | None = None,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Add a SavedModel, a TFLite or a .litertlm file, or a folder for transformers, to a bundle.
+    """Add a SavedModel, a file for LiteRT, LiteRT-LM or MediaPipe Tasks, or a folder for
+    transformers, to a bundle.
 
     Args:
         bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, a name of
             tfx-transformer bases, or hf://owner/name.
         name: Name of the bundle that a checkpoint becomes. [the checkpoint's]
         overwrite: Replace a bundle of that name.
-        to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, transformers.
+        to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, mediapipe,
+            transformers.
         quantize: Number format of the weights; none is float32.
         beams: Width of the exported beam search.
-        context: Most tokens of prompt and answer together, in a decoder-only model. [all]
+        context: Most tokens of prompt and answer together, in a decoder-only model. [all; in a
+            .litertlm file at least 1024 if the positions are rotary]
         head (HEAD.json): Classifier that was taught in the bundle's page and saved there; with it
             the bundle becomes a new one, of the name --name.
         check (FILE.csv): Table of texts or images to verify the exports on.
@@ -233,8 +247,16 @@ def _to_litert(exported: Exported) -> str:
 def _to_litertlm(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.litertlm(exported.bundle, variant=exported.quantize or "float32")
+    variant = exported.quantize or "float32"
+    export.litertlm(exported.bundle, variant=variant, context=exported.context)
     return bundle.LITERTLM
+
+
+def _to_mediapipe(exported: Exported) -> str:
+    from tfx_transformer import bundle, export
+
+    export.mediapipe(exported.bundle, variant=exported.quantize or "float32")
+    return bundle.MEDIAPIPE
 
 
 def _to_transformers(exported: Exported) -> None:
@@ -250,6 +272,7 @@ FORMATS: dict[str, Callable[[Exported], str | None]] = {
     "saved_model": _to_saved_model,
     "litert": _to_litert,
     "litertlm": _to_litertlm,
+    "mediapipe": _to_mediapipe,
     "transformers": _to_transformers,
 }
 

@@ -87,13 +87,14 @@ def _upload(path: Path, name: str, private: bool, message: str) -> str:
 
     with _explaining(name):
         api = huggingface_hub.HfApi()
+        exported = (*bundle.LITERT.values(), bundle.LITERTLM, bundle.MEDIAPIPE)
         url = api.create_repo(name, private=private or None, exist_ok=True)
         api.upload_folder(
             repo_id=name,
             folder_path=path,
             commit_message=message,
             allow_patterns=list(bundle.sizes(path)),
-            delete_patterns=[*bundle.LITERT.values(), bundle.LITERTLM, SPLIT, *_FOLDERS],
+            delete_patterns=[*exported, SPLIT, *_FOLDERS],
         )
     return str(url)
 

@@ -14,12 +14,14 @@ from tfx_transformer import bundle
 from tfx_transformer.console import begin, doing
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
+from tfx_transformer.export.context import short_context_note
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import Conversion, calibration_images, litert
 from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
+from tfx_transformer.export.to_mediapipe import mediapipe
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
@@ -28,7 +30,16 @@ from tfx_transformer.models.lora import has_adapters
 from tfx_transformer.models.saving import load
 from tfx_transformer.reprs import duration
 
-__all__ = ["agreement", "everything", "litert", "litertlm", "saved_model", "transformers", "verify"]
+__all__ = [
+    "agreement",
+    "everything",
+    "litert",
+    "litertlm",
+    "mediapipe",
+    "saved_model",
+    "transformers",
+    "verify",
+]
 
 # Enough to show a difference; `tfx-transformer export --check` takes a whole file.
 _SENTENCES = 200
@@ -142,7 +153,9 @@ class _Exports:
             write_run_pyz(self.folder)
         if bundle.LITERTLM in self.missing and bundle.LITERT["int8"] not in self.failed:
             with self._trying(bundle.LITERTLM):
-                write_litertlm(self.folder, self.tokenizer, self.model.config, "int8")
+                write_litertlm(self.folder, self.model, self.tokenizer, self.converter, "int8")
+            if note := short_context_note(self.model.config):
+                print(f"  {note}")
         if bundle.LITERT["full_int8"] in self.missing:
             with self._trying(bundle.LITERT["full_int8"]):
                 images = calibration_images(self.model, calibration)

@@ -44,6 +44,7 @@ FILES = {
     "SavedModel": bundle.SAVED_MODEL,
     **{f"TFLite {variant}": file for variant, file in bundle.LITERT.items()},
     "LiteRT-LM": bundle.LITERTLM,
+    "MediaPipe": bundle.MEDIAPIPE,
 }
 
 
@@ -109,4 +110,6 @@ def variant_of(name: str, config: dict[str, Any]) -> str:
     """Return the name of the number format of an export's weights."""
     if name == "LiteRT-LM":
         return config.get("litertlm", {}).get("variant", "int8")
+    if name == "MediaPipe":
+        return config.get("mediapipe", {}).get("variant", "float32")
     return name.removeprefix("TFLite ") if name.startswith("TFLite ") else "float32"

@@ -20,7 +20,7 @@ from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.saving import load, update_config
 
 # Names in a bundle of all that can be verified.
-EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM)
+EXPORTS = (bundle.SAVED_MODEL, *bundle.LITERT.values(), bundle.LITERTLM, bundle.MEDIAPIPE)
 
 
 @on_tensorflow

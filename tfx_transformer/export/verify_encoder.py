@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle, runtime
-from tfx_transformer.export import saved_model_file
+from tfx_transformer.export import saved_model_file, verify_mediapipe
 from tfx_transformer.models.decoding import pad_source
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.tagging import TaggedTokens, TextTagger
@@ -36,12 +36,15 @@ class Reading(NamedTuple):
         compare: (output of Keras, output of an export) -> result of `verify_encoder`.
         prompted: (predictor, inputs) -> inputs after the model's prompt.
         serve: (bundle's folder, inputs, tokenizer) -> output of the SavedModel.
+        mediapipe: (bundle's folder, inputs after the prompt) -> output of MediaPipe; None: it has
+            no such task.
     """
 
     output: Callable[[Any, Sequence], Any]
     compare: Callable[[Any, Any], dict[str, Any]]
     prompted: Callable[[Any, Sequence], Sequence]
     serve: Callable[[Path, Sequence, Any], Any]
+    mediapipe: Callable[[Path, Sequence], Any] | None = None
 
 
 def verify_encoder(
@@ -92,6 +95,14 @@ def verify_encoder(
         results["LiteRT-LM"] = try_export(
             lambda: reading.compare(expected, litertlm_embedder.load(path).embed(inputs))
         )
+    if bundle.MEDIAPIPE in files and (path / bundle.MEDIAPIPE).is_file() and reading.mediapipe:
+        if verify_mediapipe.is_installed():
+            given = reading.prompted(answering, inputs)
+            results["MediaPipe"] = try_export(
+                lambda: reading.compare(expected, reading.mediapipe(path, given))
+            )
+        else:
+            print("  MediaPipe's file was not compared; for that: pip install mediapipe")
     return results
 
 
@@ -249,6 +260,7 @@ CLASSIFIER = Reading(
     _compare_labels,
     lambda answering, inputs: inputs,
     functools.partial(_run_saved_model, "probabilities"),
+    verify_mediapipe.probabilities,
 )
 REGRESSOR = Reading(
     lambda answering, inputs: answering.predict(inputs),
@@ -261,5 +273,6 @@ EMBEDDER = Reading(
     _compare_vectors,
     lambda answering, inputs: answering.add_prompts(inputs),
     functools.partial(_run_saved_model, "embeddings"),
+    verify_mediapipe.vectors,
 )
 TAGGER = Reading(_mark, _compare_spans, lambda answering, inputs: inputs, _run_saved_tagger)

@@ -17,7 +17,11 @@ _SECONDS = 4.0
 # Examples that Keras is timed on: each new length may compile a graph.
 _KERAS_EXAMPLES = 10
 # The files that `runtime` does not run, by their names in the results of `export.verify`.
-_OTHERS = {"SavedModel": bundle.SAVED_MODEL, "LiteRT-LM": bundle.LITERTLM}
+_OTHERS = {
+    "SavedModel": bundle.SAVED_MODEL,
+    "LiteRT-LM": bundle.LITERTLM,
+    "MediaPipe": bundle.MEDIAPIPE,
+}
 
 
 class Trial(NamedTuple):

@@ -1,0 +1,206 @@
+"""TFLite files for MediaPipe Tasks: what is in them, and the answers of MediaPipe itself."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tokenizers
+from PIL import Image
+from tiny_models import CONVOLUTIONS, tiny_encoder
+from tokenizers import models, normalizers, pre_tokenizers, processors
+
+import tfx_transformer as tfx
+from tfx_transformer import bundle, export
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.predicting import predictor
+from tfx_transformer.models.saving import load
+from tfx_transformer.text.tokenizer import Tokenizer
+
+NAMES = ["bird", "猫", "dog"]
+LONGEST = 19
+TEXTS = ["The cats!", "猫 見 dog", "the", "a dog's HAT", "[SEP] the", "🙂", "cat " * 40]
+WIDTHS = {"hidden_dim": 48, "intermediate_dim": 29}
+
+
+def word_piece(lowercase=True):
+    """The tokenizer of a small BERT; padding is not 0."""
+    specials = ["[SEP]", "[UNK]", "[PAD]", "[CLS]"]
+    words = ["the", "cat", "##at", "##s", "##o", "dog", "'"]
+    pieces = [*specials, *"abcdeghnost!猫見[]", *words]
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
+    made = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    made.add_special_tokens(specials)
+    made.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    made.post_processor = processors.BertProcessing(("[SEP]", 0), ("[CLS]", 3))
+    return made
+
+
+def read_tokenizer(folder, made):
+    made.save(str(folder / "tokenizer.json"))
+    names = {"cls_token": "[CLS]", "sep_token": "[SEP]", "pad_token": "[PAD]"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names), encoding="utf-8")
+    return Tokenizer.load(folder / "tokenizer.json")
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    return read_tokenizer(tmp_path_factory.mktemp("words"), word_piece())
+
+
+def saved(path, task, tokenizer, details=(), **settings):
+    size = {} if tokenizer is None else {"vocabulary_size": tokenizer.vocabulary_size}
+    ids = {} if tokenizer is None else {"padding_id": tokenizer.padding_id}
+    ids |= {} if tokenizer is None else {"start_id": 3, "end_id": 0}
+    model = tiny_encoder(task, **{**WIDTHS, **size, **ids, **settings})
+    tfx.save(path, model, tokenizer, **dict(details))
+    return path
+
+
+@pytest.fixture(scope="module")
+def classifier(words, tmp_path_factory):
+    path = tmp_path_factory.mktemp("mediapipe") / "animals"
+    settings = {"num_classes": 3, "details": {"labels": NAMES}}
+    export.mediapipe(saved(path, tfx.Classifier, words, **settings))
+    return path
+
+
+def attached(path):
+    """The files at the end of the TFLite file."""
+    with zipfile.ZipFile(io.BytesIO((path / bundle.MEDIAPIPE).read_bytes())) as archive:
+        return {name: archive.read(name).decode("utf-8") for name in archive.namelist()}
+
+
+def run(path, **inputs):
+    """The answer of the file by LiteRT's plain interpreter, to inputs by name."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path / bundle.MEDIAPIPE))
+    return interpreter.get_signature_runner("run")(**inputs)["output"][0]
+
+
+def test_a_classifier_has_its_vocabulary_and_labels(classifier, words):
+    found = attached(classifier)
+    assert found["labels.txt"] == "bird\n猫\ndog\n"
+    pieces = found["vocab.txt"].splitlines()
+    ids = words.encode("the cats")
+    assert [pieces[i] for i in ids] == ["the", "cat", "##s"]
+    assert (pieces[0], pieces[1], pieces[3]) == ("[SEP]", "[UNK]", "[CLS]")
+    assert bundle.read_config(classifier)["mediapipe"] == {"variant": "float32"}
+    bundle.verify(classifier)
+
+
+def test_ids_behind_the_mask_are_padding(classifier, words):
+    model, _ = load(classifier)
+    ids = [3, *words.encode("the cats"), 0]
+    logits = np.asarray(model({"token_ids": np.array([ids], "int32")}, training=False))[0]
+    powers = np.exp(logits - logits.max())
+    given = np.zeros((3, 1, LONGEST), "int32")  # MediaPipe fills up with 0, here the end token
+    given[0, 0, : len(ids)], given[1, 0, : len(ids)] = ids, 1
+    found = run(classifier, ids=given[0], mask=given[1], segment_ids=given[2])
+    assert found == pytest.approx(powers / powers.sum(), abs=1e-6)
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    path = tmp_path_factory.mktemp("mediapipe") / "pictures"
+    settings = {"num_classes": 3, "multi_label": True, **CONVOLUTIONS}
+    details = {"labels": NAMES, "example": "bird.png"}
+    export.mediapipe(saved(path, tfx.Classifier, None, details, **settings))
+    return path
+
+
+def test_an_image_classifier_reads_bytes(pictures):
+    size = CONVOLUTIONS["image_size"]
+    pixels = np.random.default_rng(1).integers(0, 256, (1, size, size, 3)).astype("uint8")
+    model, _ = load(pictures)
+    logits = np.asarray(model({"images": pixels.astype("float32")}, training=False))[0]
+    assert run(pictures, images=pixels) == pytest.approx(1 / (1 + np.exp(-logits)), abs=1e-6)
+    assert attached(pictures) == {"labels.txt": "bird\n猫\ndog\n"}
+
+
+def test_what_mediapipe_cannot_read(tmp_path, words):
+    ours = Tokenizer.train(["the cat"] * 5, 270)
+    with pytest.raises(
+        InputError, match=r"\(BPE\); it has BERT's WordPiece.\n  Start from a .*minilm"
+    ):
+        export.mediapipe(saved(tmp_path / "a", tfx.Embedder, ours, start_id=1, end_id=2))
+    (tmp_path / "cased").mkdir()
+    cased = read_tokenizer(tmp_path / "cased", word_piece(lowercase=False))
+    with pytest.raises(InputError, match="makes letters lower case"):
+        export.mediapipe(saved(tmp_path / "b", tfx.Embedder, cased))
+    settings = {"num_classes": 3, "details": {"labels": ["a", "b\nc", "d"]}}
+    with pytest.raises(InputError, match="has a line end"):
+        export.mediapipe(saved(tmp_path / "c", tfx.Classifier, words, **settings))
+    settings["details"] = {"labels": NAMES, "columns": ["one", "two"]}
+    with pytest.raises(InputError, match="several columns"):
+        export.mediapipe(saved(tmp_path / "d", tfx.Classifier, words, **settings))
+    with pytest.raises(InputError, match="variant is 'full_int8'"):
+        export.mediapipe(tmp_path / "d", "full_int8")
+    bundle.write_config(tmp_path, {"format": bundle.FORMAT, "task": "causal", "architecture": {}})
+    with pytest.raises(InputError, match="this one's task is 'causal'(.|\n)*--to litertlm"):
+        export.mediapipe(tmp_path)
+    assert not list(tmp_path.glob(f"*/{bundle.MEDIAPIPE}"))
+
+
+# MediaPipe itself
+
+
+@pytest.fixture
+def tasks():
+    """mediapipe.tasks.python, of a package that this one does not need."""
+    pytest.importorskip("mediapipe", reason="pip install mediapipe")
+    from mediapipe.tasks import python
+
+    return python
+
+
+def test_mediapipe_classifies_texts(tasks, classifier):
+    from mediapipe.tasks.python import text
+
+    base = tasks.BaseOptions(model_asset_path=str(classifier / bundle.MEDIAPIPE))
+    model, tokenizer = load(classifier)
+    expected = predictor(model, tokenizer, NAMES).probabilities(TEXTS)
+    with text.TextClassifier.create_from_options(
+        text.TextClassifierOptions(base_options=base)
+    ) as task:
+        for given, probabilities in zip(TEXTS, expected, strict=True):
+            (found,) = task.classify(given).classifications
+            scores = {one.category_name: one.score for one in found.categories}
+            assert [scores[name] for name in NAMES] == pytest.approx(probabilities, abs=1e-6)
+
+
+def test_mediapipe_embeds_texts(tasks, words, tmp_path):
+    path = saved(
+        tmp_path / "vectors", tfx.Embedder, words, num_segments=2, normalize=False,
+        prompts={"query": "the cat "}, default_prompt="query",
+    )  # fmt: skip
+    export.mediapipe(path)
+    (result,) = export.verify(path, TEXTS, files=[bundle.MEDIAPIPE]).values()
+    assert (result["identical"], result["of"]) == (len(TEXTS), len(TEXTS))
+    assert result["smallest_cosine"] == pytest.approx(1, abs=1e-6)
+
+
+def test_mediapipe_classifies_images(tasks, pictures, tmp_path):
+    random = np.random.default_rng(2)
+    files = []
+    for number in range(3):
+        files.append(Path(tmp_path, f"{number}.png"))
+        Image.fromarray(random.integers(0, 256, (11, 11, 3)).astype("uint8")).save(files[-1])
+    (result,) = export.verify(pictures, files, files=[bundle.MEDIAPIPE]).values()
+    assert (result["identical"], result["of"]) == (3, 3)
+    assert result["largest_probability_difference"] < 1e-6
+
+
+def test_an_export_of_other_ids_is_removed(tasks, tmp_path):
+    """MediaPipe keeps accents, which BERT's tokenizer removes."""
+    (tmp_path / "words").mkdir()
+    tokenizer = read_tokenizer(tmp_path / "words", word_piece())
+    path = saved(tmp_path / "vectors", tfx.Embedder, tokenizer)
+    export.mediapipe(path)
+    results = export.verify(path, ["thé cât", "dög", "cát"], files=[bundle.MEDIAPIPE])
+    assert results["MediaPipe"]["removed"]
+    assert not (path / bundle.MEDIAPIPE).exists()
