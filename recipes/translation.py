@@ -27,6 +27,7 @@ def main(
     table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    decoder_only: bool = False,
     vocabulary_size: int = 1000,
     max_length: int = 64,
     dropout: float = 0.1,
@@ -48,7 +49,7 @@ def main(
     example: str = "",
     sentence: str = "I love cats.",
 ) -> dict[str, Any]:
-    """Train an encoder-decoder Transformer to translate.
+    """Train an encoder-decoder Transformer, or a decoder-only one, to translate.
 
     Data arguments:
         csv: Table with a sentence and its translation in each row: CSV, TSV, JSON Lines, Excel,
@@ -67,6 +68,8 @@ def main(
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
+        decoder_only: Train a decoder that reads the sentence as its prompt: the translator is then
+            also one .litertlm file, for LiteRT-LM on phones.
         vocabulary_size: Tokens in the vocabulary of a new model.
         max_length: Longest sentence in tokens.
         dropout: Share of activations of a new model that training drops, from 0 to 1.
@@ -105,26 +108,38 @@ def main(
     past = tfx.training.Past(base)
     train, held_out = past.divide(train, held_out, tfx.data.split_pairs, share, seed)
 
+    # A decoder reads a sentence and writes its translation in the same context.
+    context = 2 * max_length if decoder_only else max_length
     tfx.training.set_random_seed(seed)
     if base:
-        model, tokenizer = tfx.training.text_base(base, precision, "seq2seq", max_length)
+        task = "causal" if decoder_only else "seq2seq"
+        model, tokenizer = tfx.training.text_base(base, precision, task, context)
     else:
-        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size)
+        roles = tfx.ROLE_TOKENS if decoder_only else ()
+        tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, roles)
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
+            "llama" if decoder_only else None,
             dropout=dropout,
-            max_sequence_length=max_length,
+            max_sequence_length=context,
         )
-        model = tfx.Seq2SeqLM(config, dtype=precision)
+        kind = tfx.CausalLM if decoder_only else tfx.Seq2SeqLM
+        model = kind(config, dtype=precision)
 
     run = tfx.training.Run(name, settings, recipe=main, past=past)
     summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
     run.show_data(summaries, train, held_out, max_length=max_length)
 
-    options = {"batch_size": batch_size, "max_length": max_length, "seed": seed}
-    batches = tfx.data.pairs(train, tokenizer, **options)
-    checks = tfx.data.pairs(held_out, tokenizer, **options, shuffle=False)
+    options = {"batch_size": batch_size, "max_length": context, "seed": seed}
+    if decoder_only:
+        template = tfx.ChatTemplate.of(tokenizer)
+        options |= {"pack": False}
+        batches = tfx.data.instructions(train.conversations(), template, **options)
+        checks = tfx.data.instructions(held_out.conversations(), template, **options, shuffle=False)
+    else:
+        batches = tfx.data.pairs(train, tokenizer, **options)
+        checks = tfx.data.pairs(held_out, tokenizer, **options, shuffle=False)
 
     total_steps = epochs * len(batches)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
@@ -138,7 +153,8 @@ def main(
 
     run.save(bundle, model, tokenizer)
     result = run.finish(model, translator, held_out.source, held_out.target, tfx.score_texts)
-    run.draw_attention(model, translator, sentence)
+    if not decoder_only:
+        run.draw_attention(model, translator, sentence)
     tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, held_out.source, generator=translator)
     return run.close(result | {"verified": verified})

@@ -367,7 +367,7 @@ def test_a_context_beyond_that_of_training(copy, by_keras):
 def test_positions_that_end(tmp_path, position):
     config = tiny_causal(position=position, max_sequence_length=19).config
     assert chat_context(config) == 19
-    assert "ends after 19 tokens" in short_context_note(config)
+    assert "ends a chat after 19 tokens" in short_context_note(config)
     with pytest.raises(InputError, match=f"2 to 19: its positions \\({position}\\) end there"):
         chat_context(config, 20)
     assert chat_context(config, 18) == 18

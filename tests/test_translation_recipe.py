@@ -220,3 +220,32 @@ def test_the_bundle_holds_no_row_and_no_path(finished):
     with (finished[0] / "my.csv").open(encoding="utf-8") as file:
         rows = [cell for row in csv.reader(file) for cell in row]
     assert not leaks(finished[0] / "saved_models" / "mine", rows, finished[0])
+
+
+@pytest.mark.slow
+def test_a_decoder_only_translator_is_one_file(recipe, tmp_path, monkeypatch, bare):
+    """It reads the sentence as a prompt, and LiteRT-LM translates as Keras does."""
+    pytest.importorskip("litert_lm", reason="pip install litert-lm")
+    from tfx_transformer import export
+    from tfx_transformer.models.decoding import text_generator
+    from tfx_transformer.runtime import litertlm
+
+    pairs = read_pairs(resources.dataset_path("en_ja.csv")).take(range(60))
+    with (tmp_path / "my.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = zip(pairs.source, pairs.target, strict=True)
+        csv.writer(file).writerows([("english", "japanese"), *rows])
+    monkeypatch.chdir(tmp_path)
+    small = {"skip_bad_rows": False, "epochs": 12, "decoder_only": True, "name": "one"}
+    result = recipe(**SETTINGS | small)
+    assert 0 <= result["scores"]["chrf"] <= 100
+    path = tmp_path / "saved_models" / "one"
+    assert bundle.read_config(path)["task"] == "causal"
+    by_keras = text_generator(*load(path))
+    assert by_keras.engine.config.max_sequence_length == 2 * SETTINGS["max_length"]
+    prompt = by_keras.tokenizer.decode(by_keras.encode(pairs.source[0]))
+    assert prompt.strip() == pairs.source[0]
+    export.litertlm(path, "float32")
+    sentences = pairs.source[:6]
+    expected = by_keras.generate(sentences, max_new_tokens=20)
+    assert any(expected)
+    assert litertlm.load(path).generate(sentences, max_new_tokens=20) == expected

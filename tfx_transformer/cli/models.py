@@ -164,8 +164,7 @@ def export(
     column: str | None = None,
     reading: TableReading,
 ) -> dict[str, Any]:
-    """Add a SavedModel, a file for LiteRT, LiteRT-LM or MediaPipe Tasks, or a folder for
-    transformers, to a bundle.
+    """Add an export to a bundle: SavedModel, LiteRT, LiteRT-LM, MediaPipe, transformers.
 
     Args:
         bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, a name of

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer.data.batches import Batches, BatchPlan, pad, tf_dataset
+from tfx_transformer.data.conversations import Conversations
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.file_rows import Rows, mapped, sample, sizes
 from tfx_transformer.data.sources import TableData
@@ -38,6 +39,14 @@ class Pairs(Examples):
         """All texts, sources first, to train a tokenizer for both sides on; a sample of texts that
         stay in their file."""
         return sample(self.source) + sample(self.target)
+
+    def conversations(self) -> Conversations:
+        """Return each pair as a message and its answer, for a decoder-only model."""
+        messages = [
+            [{"role": "user", "content": source}, {"role": "assistant", "content": target}]
+            for source, target in zip(self.source, self.target, strict=True)
+        ]
+        return Conversations(messages, list(self.rows), self.path, self.columns)
 
 
 def read_pairs(

@@ -155,7 +155,7 @@ class _Exports:
             with self._trying(bundle.LITERTLM):
                 write_litertlm(self.folder, self.model, self.tokenizer, self.converter, "int8")
             if note := short_context_note(self.model.config):
-                print(f"  {note}")
+                print(note)
         if bundle.LITERT["full_int8"] in self.missing:
             with self._trying(bundle.LITERT["full_int8"]):
                 images = calibration_images(self.model, calibration)

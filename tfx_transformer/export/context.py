@@ -42,15 +42,14 @@ def chat_context(config: TransformerConfig, context: int | None = None) -> int:
 
 
 def short_context_note(config: TransformerConfig) -> str:
-    """Return a sentence about a context in which a conversation soon ends; empty: it does not."""
+    """Return two lines about a context in which a conversation soon ends; empty: it does not."""
     longest = config.max_sequence_length
     if chat_context(config) >= CHAT:
         return ""
     return (
-        f"A conversation in LiteRT-LM ends after {longest:,} tokens: this model's positions "
-        f"({config.position}) end there.\n"
-        f"  For longer ones, train it with a context of {CHAT:,}, or with rotary positions "
-        "(--style llama)."
+        f"  LiteRT-LM ends a chat after {longest:,} tokens, as {config.position} positions end "
+        "there.\n"
+        f"  For longer chats, train with a context of {CHAT:,}, or with --style llama."
     )
 
 

@@ -18,7 +18,7 @@ from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.compact import without_signatures
-from tfx_transformer.export.context import chat_context, long_signatures
+from tfx_transformer.export.context import chat_context, long_signatures, short_context_note
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litertlm_embedder import pack_embedder
 from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
@@ -84,6 +84,8 @@ def _pack_generator(path: Path, variant: str, context: int | None) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model."""
     config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
     wanted = chat_context(config, context)
+    if context is None and (note := short_context_note(config)):
+        print(note)
     is_own = wanted == config.max_sequence_length
     if is_own and not (path / bundle.LITERT[variant]).is_file():
         litert(path, quantize=_quantize(variant))
