@@ -125,7 +125,7 @@ _OUTPUTS: dict[str, Callable] = {"classification": _probabilities, "embedding": 
 
 def _with_metadata(content: bytes, name: str, attached: dict[str, str]) -> bytes:
     """Return the file with metadata; inputs are in the order of the file's only subgraph."""
-    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     (signature,), (graph,) = model.signatureDefs, model.subgraphs
     names = {entry.tensorIndex: entry.name.decode() for entry in signature.inputs}
     inputs = [tensor(names[i], is_image=names[i] == "images") for i in graph.inputs]

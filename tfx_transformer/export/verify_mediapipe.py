@@ -22,7 +22,7 @@ def probabilities(path: Path, inputs: Sequence[Any]) -> np.ndarray:
     """Return the probabilities of texts or image files by the file of a classifier, float32
     (inputs, classes). Images get the size that the model reads before: MediaPipe scales them in
     another way."""
-    from mediapipe.tasks.python import text, vision
+    from mediapipe.tasks.python import text, vision  # pyright: ignore[reportMissingImports]
 
     architecture = bundle.read_config(path)["architecture"]
     if not architecture.get("image_size"):
@@ -34,7 +34,7 @@ def probabilities(path: Path, inputs: Sequence[Any]) -> np.ndarray:
 
 def vectors(path: Path, inputs: Sequence[str]) -> np.ndarray:
     """Return the vectors of texts by the file of an embedder, float32 (inputs, width)."""
-    from mediapipe.tasks.python import text
+    from mediapipe.tasks.python import text  # pyright: ignore[reportMissingImports]
 
     with _task(text, "TextEmbedder", path) as task:
         found = [task.embed(item).embeddings[0].embedding for item in inputs]
@@ -43,7 +43,7 @@ def vectors(path: Path, inputs: Sequence[str]) -> np.ndarray:
 
 def _task(module: Any, name: str, path: Path) -> Any:
     """Return a task of MediaPipe with the file of a bundle."""
-    from mediapipe.tasks.python import BaseOptions
+    from mediapipe.tasks.python import BaseOptions  # pyright: ignore[reportMissingImports]
 
     options = getattr(module, f"{name}Options")
     base = BaseOptions(model_asset_path=str(path / bundle.MEDIAPIPE))
@@ -52,7 +52,7 @@ def _task(module: Any, name: str, path: Path) -> Any:
 
 
 def _image(file: Any, architecture: dict[str, Any]) -> Any:
-    from mediapipe import Image, ImageFormat
+    from mediapipe import Image, ImageFormat  # pyright: ignore[reportMissingImports]
 
     size, method = architecture["image_size"], architecture.get("image_resize")
     pixels = np.clip(np.round(resize(read_image(file), size, method)), 0, 255).astype("uint8")
