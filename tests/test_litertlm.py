@@ -469,6 +469,7 @@ def test_it_is_described(path, command):
     file = path / bundle.LITERTLM
     lines = [" ".join(line.split()) for line in command("litert-lm", "describe", file).splitlines()]
     assert {"Max Context Tokens: 96", "Sampler Top K: 1", "Input Modalities: Text"} <= {*lines}
+    assert "Min Runtime Version: 0.18.0" in lines
     inside = command("litert-lm-peek", "--litertlm_file", file)
     assert re.findall("Data Type: +(.*)", inside) == [
         "TFLiteModel",
