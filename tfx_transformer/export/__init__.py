@@ -14,7 +14,6 @@ from tfx_transformer import bundle
 from tfx_transformer.console import begin, doing
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
-from tfx_transformer.export.context import short_context_note
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
@@ -154,8 +153,6 @@ class _Exports:
         if bundle.LITERTLM in self.missing and bundle.LITERT["int8"] not in self.failed:
             with self._trying(bundle.LITERTLM):
                 write_litertlm(self.folder, self.model, self.tokenizer, self.converter, "int8")
-            if note := short_context_note(self.model.config):
-                print(note)
         if bundle.LITERT["full_int8"] in self.missing:
             with self._trying(bundle.LITERT["full_int8"]):
                 images = calibration_images(self.model, calibration)

@@ -66,6 +66,7 @@ def long_signatures(model: Any, context: int) -> dict[str, tuple]:
     """
     longest = model.config.max_sequence_length
     table = causal_signatures(model, context=context, rows=1)
+    table = {name: found for name, found in table.items() if not name.startswith("first_")}
     if context <= longest:
         return table
     most = max(longest, _LONGEST_PREFILL)

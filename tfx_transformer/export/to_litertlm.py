@@ -84,15 +84,13 @@ def _pack_generator(path: Path, variant: str, context: int | None) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model."""
     config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
     wanted = chat_context(config, context)
-    if context is None and (note := short_context_note(config)):
-        print(note)
     is_own = wanted == config.max_sequence_length
     if is_own and not (path / bundle.LITERT[variant]).is_file():
         litert(path, quantize=_quantize(variant))
     with Converter() as converter:
         model, tokenizer = load(path)
         with bundle.updating(path) as folder:
-            write_litertlm(folder, model, tokenizer, converter, variant, wanted)
+            write_litertlm(folder, model, tokenizer, converter, variant, context)
 
 
 # The maker of the file for each task.
@@ -114,8 +112,11 @@ def write_litertlm(
     file of a variant, or from a conversion of its own if the context of that file is another one.
 
     LiteRT-LM does not use the signatures that continue several texts, or that read only the first
-    slots of the cache, so they are left out.
+    slots of the cache, so they are left out. Without a context, one in which a chat soon ends is
+    printed.
     """
+    if context is None and (note := short_context_note(model.config)):
+        print(note)
     context = chat_context(model.config, context)
     file = folder / bundle.LITERT[variant]
     content = file.read_bytes() if file.is_file() else b""
