@@ -214,7 +214,7 @@ def every_conclusion():
     for base in ("", conclusions.base_for(None), conclusions.base_for(["猫が好きです"])):
         for cells in ((200, 60, 10, 30), (200, 10, 60, 30), (5, 0, 0, 0)):
             ours, linear = rows(*cells)
-            for name in ("majority", "tfidf", "pixels"):
+            for name in ("majority", "tfidf", "pixels", "edges"):
                 yield conclude_labels(ours, {name: linear}, "image", base)
             yield conclude_labels(ours, {}, several=True)
             yield conclude_pairs(ours, linear, None, spearman, base)

@@ -45,6 +45,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a linear model (logistic regression on pixels)",
         "線形モデル（ピクセル値のロジスティック回帰）",
     ),
+    "edges": (
+        "a linear model (logistic regression on edges and colours)",
+        "線形モデル（輪郭と色のロジスティック回帰）",
+    ),
     "mean": ("always giving the mean of the training rows", "常に学習データの平均を返す方法"),
     "ridge": (
         "a linear model (TF-IDF + ridge regression)",

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tfx_transformer.evaluation.image_features import edge_color_features
 from tfx_transformer.evaluation.labels import score_labels
 from tfx_transformer.evaluation.texts import unspaced_share
 
@@ -165,6 +166,24 @@ def pixel_labels(
         for images in (np.asarray(train_images)[chosen], test_images)
     )
     return _logistic_regression(train, np.asarray(train_ids)[chosen], test, C=1e-3)
+
+
+def edge_color_labels(
+    train_images: np.ndarray, train_ids: np.ndarray, test_images: np.ndarray, seed: int = 0
+) -> np.ndarray:
+    """Return the predictions, int (m,), of logistic regression (C=0.1) on edges and colours
+    (`edge_color_features`) of at most 3,000 training images.
+
+    Args:
+        train_images, train_ids, test_images, seed: as for `pixel_labels`; three channels, sides
+            multiples of 8 from 16.
+
+    Raises: ValueError if the training examples are all of one class.
+    """
+    chosen = np.random.default_rng(seed).permutation(len(train_images))[:PIXEL_EXAMPLES]
+    train = edge_color_features(np.asarray(train_images)[chosen])
+    test = edge_color_features(test_images)
+    return _logistic_regression(train, np.asarray(train_ids)[chosen], test, C=0.1)
 
 
 def predicted_scores(predicted: np.ndarray, truth: np.ndarray, classes: int) -> dict[str, float]:

@@ -375,6 +375,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "logistic regression on pixels",
         "ピクセル値のロジスティック回帰",
     ),
+    "logistic regression on edges and colours": (
+        "logistic regression on edges and colours",
+        "輪郭と色のロジスティック回帰",
+    ),
 }
 Say = Callable[..., str]
 

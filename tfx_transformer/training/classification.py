@@ -12,8 +12,8 @@ from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
+    edge_color_labels,
     majority_id,
-    pixel_labels,
     predicted_scores,
     tfidf_labels,
 )
@@ -55,7 +55,7 @@ _LINEAR_TEXTS = 50_000
 _BASELINES = {
     "majority": "always the most frequent label",
     "tfidf": "TF-IDF + logistic regression",
-    "pixels": "logistic regression on pixels",
+    "edges": "logistic regression on edges and colours",
 }
 
 
@@ -291,7 +291,7 @@ class ClassifierRun(Run):
         found = {"majority": np.full(len(self.truth), majority_id(ids))}
         if isinstance(self.predictor, ImageClassifier):
             before, after = (decode_images(f, _PIXELS) for f in (train.inputs, self.held_out))
-            return found | {"pixels": pixel_labels(before, ids, after)}
+            return found | {"edges": edge_color_labels(before, ids, after)}
         before, after = (list(map(as_text, texts)) for texts in (train.inputs, self.held_out))
         return found | {"tfidf": tfidf_labels(before, ids, after)}
 

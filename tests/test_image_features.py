@@ -1,0 +1,68 @@
+"""Edges and colours of images, and the linear classifier that sees them."""
+
+import math
+
+import numpy as np
+
+from tfx_transformer.evaluation.baselines import edge_color_labels, pixel_labels
+from tfx_transformer.evaluation.image_features import edge_color_features
+
+COLORS = 64
+
+
+def one_by_one(image):
+    """The features of an image, pixel by pixel."""
+    height, width, _ = image.shape
+    x = image / 255
+    cells = np.zeros((height // 8, width // 8, 8))
+    for i in range(height):
+        for j in range(width):
+            down = x[min(i + 1, height - 1), j] - x[max(i - 1, 0), j]
+            right = x[i, min(j + 1, width - 1)] - x[i, max(j - 1, 0)]
+            best = int(np.argmax(np.hypot(down, right)))
+            turn = (math.atan2(down[best], right[best]) / math.pi % 1) * 8
+            low, share = int(turn), turn - int(turn)
+            strength = math.hypot(down[best], right[best])
+            cells[i // 8, j // 8, low % 8] += strength * (1 - share)
+            cells[i // 8, j // 8, (low + 1) % 8] += strength * share
+    edges = []
+    for i in range(height // 8 - 1):
+        for j in range(width // 8 - 1):
+            places = ((i, j), (i + 1, j), (i, j + 1), (i + 1, j + 1))
+            block = np.concatenate([cells[place] for place in places])
+            edges.append(block / math.sqrt(block @ block + 0.01))
+    colors = np.zeros((2, 2, COLORS))
+    for i in range(height):
+        for j in range(width):
+            red, green, blue = (min(int(value * 4), 3) for value in x[i, j])
+            colors[i * 2 // height, j * 2 // width, 16 * red + 4 * green + blue] += 1
+    return np.concatenate([*edges, np.sqrt(colors * 4 / (height * width)).ravel()])
+
+
+def test_features_pixel_by_pixel():
+    images = np.random.default_rng(3).integers(0, 256, (3, 16, 24, 3)).astype("uint8")
+    found = edge_color_features(images)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, [one_by_one(image) for image in images], atol=2e-5)
+
+
+def test_a_flat_image_has_a_colour_and_no_edge():
+    image = np.full((1, 32, 32, 3), (255, 0, 70), "uint8")
+    (found,) = edge_color_features(image)
+    assert found.shape == (544,) and not found[:288].any()
+    expected = np.zeros((4, COLORS))
+    expected[:, 3 * 16 + 1] = 1  # 70 of 255 is in the second of four levels
+    np.testing.assert_array_equal(found[288:], expected.ravel())
+
+
+def test_stripes_of_any_place_and_colour_are_told_by_their_direction():
+    random = np.random.default_rng(5)
+    images = np.zeros((160, 32, 32, 3))
+    ids = np.arange(160) % 2
+    for image, label in zip(images, ids, strict=True):
+        wave = np.sin(np.arange(32) / 1.5 + random.uniform(0, 7))
+        image[:] = 127 + 100 * (wave[:, None, None] if label else wave[None, :, None])
+    predicted = edge_color_labels(images[:80], ids[:80], images[80:])
+    assert (predicted == ids[80:]).all()
+    by_pixels = pixel_labels(images[:80], ids[:80], images[80:])
+    assert (by_pixels == ids[80:]).mean() < 0.9
