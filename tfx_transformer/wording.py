@@ -68,6 +68,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "tfidf, short": ("the linear model", "線形モデル"),
     "ridge, short": ("the linear model", "線形モデル"),
     "pixels, short": ("the linear model", "線形モデル"),
+    "edges, short": ("the linear model", "線形モデル"),
     "tfidf_cosine, short": ("TF-IDF", "TF-IDF"),
     # Conclusions.
     "score": (

@@ -57,7 +57,7 @@ def _edges(x: np.ndarray) -> np.ndarray:
 
 
 def _colors(x: np.ndarray) -> np.ndarray:
-    """Return the square roots of the shares of colours in each quarter, float32 (n, 4 * colours)."""
+    """Return the roots of the shares of colours in each quarter, float32 (n, 4 * colours)."""
     levels = np.minimum((x * _LEVELS).astype(int), _LEVELS - 1)
     colors = (levels[..., 0] * _LEVELS + levels[..., 1]) * _LEVELS + levels[..., 2]
     count = _LEVELS**3
