@@ -63,7 +63,7 @@ def test_each_token_is_read_by_the_nearest_step(engines, invoked):
     assert invoked == ["first_7_decode"] * 7 + ["first_11_decode"] * 4 + ["decode"] * 8
 
 
-@pytest.mark.parametrize("count", [1, 4, 7, 8, 11, 12, 18])
+@pytest.mark.parametrize("count", [1, 7, 8, 11, 18])
 def test_prompts_of_every_length(engines, count):
     by_keras, engine = engines
     ids = np.random.default_rng(count).integers(3, 23, CONTEXT)
@@ -86,12 +86,11 @@ def test_a_short_prompt_is_read_near_by(engines, invoked):
     assert invoked == ["prefill_3"]
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 1.3, "seed": 5}])
-def test_many_texts_at_a_time(engines, options):
+def test_many_texts_at_a_time(engines):
     by_keras, engine = engines
     random = np.random.default_rng(0)
     prompts = [random.integers(3, 23, n).tolist() for n in (1, 2, 3, 1, 2, 18, 4, 10, 7, 1, 12)]
-    options = GenerationOptions(**options)
+    options = GenerationOptions(temperature=1.3, seed=5)
     found = engine.generate_ids(prompts, options)
     np.testing.assert_array_equal(found, by_keras.generate_ids(prompts, options))
 
@@ -101,7 +100,7 @@ def test_rows_begin_and_end_at_any_time(engines, invoked):
     by_keras, engine = engines
     random, rows = np.random.default_rng(2), CausalRows(engine)
     texts: dict[int, tuple] = {}
-    for _ in range(40):
+    for _ in range(25):
         for row in set(range(rows.count)) - texts.keys():
             if random.random() < 0.6:
                 ids = random.integers(3, 23, random.integers(2, CONTEXT + 1))
