@@ -75,13 +75,13 @@ def opened(browser, accelerator, tmp_path):
     def open_page(path):
         content = page.single_page(path, litert_js=os.environ["LITERT_JS"])
         file = page.write_single(content, tmp_path / f"{path.name}.html")
-        browser.addresses.clear()
-        browser.said.clear()
         browser.open(file.as_uri())
         if accelerator != "wasm":
             assert browser.evaluate(f"tfx.start('{accelerator}')") == accelerator
         return browser, runtime.load(path)
 
+    browser.addresses.clear()  # of the test before
+    browser.said.clear()
     yield open_page
     other = [a for a in browser.addresses if not a.startswith((tmp_path.as_uri(), "blob:null/"))]
     assert not other, "it asks nobody for anything"
@@ -178,18 +178,12 @@ def test_texts_are_classified_as_in_python(text_classifier, opened, count):
 
 def test_what_is_typed_is_classified(topic_classifier, opened):
     tab, model = opened(topic_classifier.path)
-    tab.evaluate(
-        """new Promise((done) => {
-          const field = document.querySelector('textarea');
-          field.value = 'the cat sees';
-          field.dispatchEvent(new Event('input'));
-          setTimeout(done, 1500);
-        })"""
-    )
-    shown = tab.evaluate("[...document.querySelectorAll('.bars li')].map((x) => x.textContent)")
+    fill(tab, "textarea", "the cat sees")
     (answer,) = model.classify(["the cat sees"])
     ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-    assert shown == [f"{name} {100 * value:.1f} %" for name, value in ranked]
+    lines = [f"{name} {100 * value:.1f} %" for name, value in ranked]
+    shown = "[...document.querySelectorAll('.bars li')].map((one) => one.textContent)"
+    wait(tab, f"{shown}.join() === {json.dumps(','.join(lines))}")
     chosen = tab.evaluate(
         "[...document.querySelectorAll('.chosen .name')].map((x) => x.textContent)"
     )
@@ -337,10 +331,9 @@ def test_a_picture_is_read_as_in_python(image_classifier, opened):
     tab, model = opened(image_classifier.path)
     file = image_classifier.inputs[0]
     tab.choose("#file", [file])
-    tab.evaluate("new Promise((done) => setTimeout(done, 800))")
-    shown = tab.evaluate("document.querySelector('.bars li').textContent")
     answer = model.classify(images.read_image(file))
-    assert shown == f"{answer.label} {100 * answer.probability:.1f} %"
+    expected = f"{answer.label} {100 * answer.probability:.1f} %"
+    wait(tab, f"document.querySelector('.bars li')?.textContent === '{expected}'")
 
 
 def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, opened, tmp_path):
