@@ -12,6 +12,17 @@ from typing import Any, Literal
 
 import tfx_transformer as tfx
 
+# Settings to train a new model.
+NEW = {
+    "dropout": 0.2,
+    "epochs": 20,
+    "batch_size": 32,
+    "learning_rate": 2e-3,
+    "layer_decay": 1.0,
+    "consistency": 0.0,
+    "patience": 6,
+}
+
 
 def main(
     csv: Path | None = None,
@@ -35,19 +46,19 @@ def main(
     ngram_buckets: int = 5000,
     linear_buckets: int = 262_144,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
-    dropout: float = 0.2,
+    dropout: float | None = None,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
-    epochs: int = 20,
-    batch_size: int = 32,
-    learning_rate: float = 2e-3,
-    layer_decay: float = 1.0,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
     weight_decay: float = 0.05,
     class_weights: Literal["", "balanced"] = "",
     token_dropout: float = 0.0,
-    consistency: float = 0.0,
+    consistency: float | None = None,
     average: float = 0.99,
-    patience: int = 6,
+    patience: int | None = None,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
     precision: Literal[
@@ -91,21 +102,28 @@ def main(
         linear_buckets: Most rows of the n-gram table of the linear classifier that answers together
             with a new Transformer; 0: no linear classifier.
         pooling: How the vectors of a text's tokens become one.
-        dropout: Share of activations that training drops, from 0 to 1.
+        dropout: Share of activations that training drops, from 0 to 1. Default: 0.2; 0.1 with a
+            pre-trained base.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
 
     Training arguments:
-        epochs: Passes over the data.
-        batch_size: Texts in one training step.
-        learning_rate: Highest learning rate.
-        layer_decay: Factor on the learning rate from each layer to the one below it.
+        epochs: Passes over the data. Default: 20; 3 to 20 with a pre-trained base, by the number of
+            rows.
+        batch_size: Texts in one training step. Default: 32; 128 for fewer than 20 rows a class with
+            a pre-trained base, which is then trained to tell the classes apart by contrast.
+        learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
+            base, by its width.
+        layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
+            0.9 with a pre-trained base.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
+            Default: 0; 4 with a pre-trained base and at most 10,000 rows.
         average: Decay of the moving average of the weights; 0: no average.
-        patience: Epochs without a better macro-F1 after which training ends.
+        patience: Epochs without a better macro-F1 after which training ends. Default: 6; 3 with a
+            pre-trained base.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
@@ -135,16 +153,23 @@ def main(
     split = tfx.data.split_labelled_texts
     train, held_out = past.divide(train, held_out, split, share, seed, multi_label)
     labels = tfx.data.label_names(train.labels, train.path, past.labels)
-    defaults = tfx.training.classifier_defaults(len(train), train.flat_texts())
-    settings = tfx.training.fill_in(settings, defaults)
+    is_new_task = past.is_pretrained and not past.goes_on
+    by_contrast = is_new_task and not multi_label and method == "full"
+    by_contrast = by_contrast and tfx.training.is_few(len(train), len(labels))
 
     tfx.training.set_random_seed(seed)
+    defaults = NEW | tfx.training.classifier_defaults(len(train), train.flat_texts())
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
         config = base_model.config
         pooling = config.pooling if past.goes_on else pooling
-    else:
+    if past.is_pretrained:
+        defaults |= tfx.training.fine_tuning_defaults(
+            config.hidden_dim, len(train), len(labels), by_contrast
+        )
+    settings = tfx.training.fill_in(settings, defaults)
+    if not base:
         tokenizer = tfx.Tokenizer.train(train.flat_texts(), settings["vocabulary_size"])
         config = tfx.TransformerConfig.of_size(
             size,
@@ -160,9 +185,13 @@ def main(
         num_classes=len(labels),
         multi_label=multi_label,
         pooling=pooling,
-        dropout=dropout,
+        dropout=settings["dropout"],
     )
-    model = tfx.Classifier(config, dtype=precision)
+    if by_contrast:
+        config = tfx.training.config_for_contrast(config)
+        model = tfx.Embedder(config, dtype=precision)
+    else:
+        model = tfx.Classifier(config, dtype=precision)
     tfx.copy_weights(model, base_model, labels, past.labels)
     if method != "full":
         tfx.add_adapters(model, rank, 2 * rank, kind=method)
@@ -173,32 +202,44 @@ def main(
     run.show_data(summaries, train, held_out)
 
     options = {
-        "batch_size": batch_size,
+        "batch_size": settings["batch_size"],
         "max_length": length,
         "multi_label": multi_label,
         "seed": seed,
     }
     batches = tfx.data.labelled_texts(
-        train, tokenizer, labels, **options, weights=class_weights, token_dropout=token_dropout
+        train,
+        tokenizer,
+        labels,
+        **options,
+        weights=class_weights,
+        token_dropout=token_dropout,
+        mixed=by_contrast,
     )
     checks = tfx.data.labelled_texts(held_out, tokenizer, labels, **options, shuffle=False)
 
-    total_steps = epochs * len(batches)
-    run.show_cost(model, batch_size * length, total_steps, batches)
+    total_steps = settings["epochs"] * len(batches)
+    run.show_cost(model, settings["batch_size"] * length, total_steps, batches)
     optimizer = tfx.training.adamw(
-        learning_rate,
+        settings["learning_rate"],
         warmup_steps=total_steps // 10,
         decay="cosine",
         total_steps=total_steps,
         weight_decay=weight_decay,
-        layer_decay=layer_decay,
+        layer_decay=settings["layer_decay"],
         average=average,
     )
-    model.compile(optimizer, label_smoothing=0.1, consistency=consistency)
-    predictor = tfx.predictor(model, tokenizer, labels)
-    callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)
-    run.fit(model, batches, checks, epochs, callbacks)
-    classifier = model
+    limits = settings["patience"], minutes, average > 0
+    if by_contrast:
+        model.compile(optimizer, tfx.LabelContrast())
+        embedder = tfx.predictor(model, tokenizer)
+        callbacks = run.watch_vectors(embedder, train, held_out, labels, *limits)
+    else:
+        model.compile(optimizer, label_smoothing=0.1, consistency=settings["consistency"])
+        predictor = tfx.predictor(model, tokenizer, labels)
+        callbacks = run.watch(predictor, held_out, *limits)
+    run.fit(model, batches, checks, settings["epochs"], callbacks)
+    classifier = run.add_head(model) if by_contrast else model
     if method == "full" and (base_model is None or base_model.config.linear_buckets):
         classifier = run.join_linear(model, train, linear_buckets)
     run.calibrate(classifier)

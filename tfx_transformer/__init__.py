@@ -38,6 +38,7 @@ _MODULE_OF = {
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
+    "LabelContrast": "models.losses",
     "ScoredCosine": "models.losses",
     "Perplexity": "models.losses",
     "TokenAccuracy": "models.losses",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from tfx_transformer.models.lora import save_adapters as save_adapters
     from tfx_transformer.models.losses import BitsPerByte as BitsPerByte
     from tfx_transformer.models.losses import InBatchContrast as InBatchContrast
+    from tfx_transformer.models.losses import LabelContrast as LabelContrast
     from tfx_transformer.models.losses import Perplexity as Perplexity
     from tfx_transformer.models.losses import ScoredCorrelation as ScoredCorrelation
     from tfx_transformer.models.losses import ScoredCosine as ScoredCosine

@@ -161,6 +161,7 @@ def labelled_texts(
     multi_label: bool = False,
     weights: np.ndarray | str | None = None,
     token_dropout: float = 0.0,
+    mixed: bool = False,
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
@@ -180,6 +181,8 @@ def labelled_texts(
         token_dropout: probability of leaving out each token, anew in every epoch (Iyyer et al.
             2015, section 3.1), so that the label is learned from the other tokens too. In order
             (`shuffle=False`), for validation, no token is left out.
+        mixed: True for batches of texts of any length, which take more padding: for a loss that
+            compares the texts of a batch, such as `LabelContrast`.
 
     Raises:
         InputError: a label is unknown, a row has several and `multi_label` is not set, weights are
@@ -199,6 +202,7 @@ def labelled_texts(
         batch_size=batch_size,
         max_length=max_length,
         token_dropout=token_dropout,
+        mixed=mixed,
         shuffle=shuffle,
         seed=seed,
     )
@@ -213,6 +217,7 @@ def text_batches(
     batch_size: int,
     max_length: int,
     token_dropout: float = 0.0,
+    mixed: bool = False,
     shuffle: bool = True,
     seed: int = 0,
 ) -> Batches:
@@ -222,7 +227,7 @@ def text_batches(
         texts: of each row.
         targets: (rows,) or (rows, n), in the dtype of the batches.
         weight: float32 (rows,).
-        batch_size, max_length, token_dropout, shuffle, seed: as for `labelled_texts`.
+        batch_size, max_length, token_dropout, mixed, shuffle, seed: as for `labelled_texts`.
 
     Raises:
         InputError: `max_length` leaves no room for a text, or `token_dropout` is out of range.
@@ -232,7 +237,8 @@ def text_batches(
         raise InputError(f"token_dropout is {token_dropout}.\n  Expected from 0 to below 1.")
     ids = mapped(lambda row: frame(tokenizer, row, max_length), texts)
     frame_ids = {tokenizer.start_id, tokenizer.end_id}
-    plan = FreshPlan(sizes(ids), batch_size, shuffle=shuffle, seed=seed)
+    lengths = np.ones(len(ids), int) if mixed else sizes(ids)
+    plan = FreshPlan(lengths, batch_size, shuffle=shuffle, seed=seed)
     dropped = token_dropout if shuffle else 0.0
 
     def row(number):

@@ -1,9 +1,10 @@
-"""Logistic regression on hashed n-grams, fitted to convergence by scikit-learn."""
+"""Logistic regression on hashed n-grams or on vectors, fitted to convergence by scikit-learn."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,6 @@ def fit_ngrams(
         balanced: give all classes the same total weight, instead of all texts.
     """
     from scipy.sparse import csr_matrix
-    from sklearn.linear_model import LogisticRegression
 
     found = [np.unique(row, return_counts=True) for row in rows]
     used, columns = np.unique(np.concatenate([b for b, _ in found]), return_inverse=True)
@@ -65,18 +65,52 @@ def fit_ngrams(
     squares = np.add.reduceat(values * rarity[columns], starts[:-1])
     values = values / np.sqrt(np.repeat(squares, np.diff(starts)))
     features = csr_matrix((values, columns, starts), (len(rows), len(used)))
-    weight = "balanced" if balanced else None
-    model = LogisticRegression(C=_C, max_iter=_STEPS, class_weight=weight).fit(features, ids)
-    coefficients, intercepts = model.coef_, model.intercept_
-    if len(model.classes_) == 2:  # scikit-learn keeps those of the second class only
-        coefficients = np.concatenate([-coefficients, coefficients]) / 2
-        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    known, coefficients, intercepts = _fit_logistic(features, ids, balanced)
     weights = NGramWeights(
         np.zeros(buckets, "float32"),
         np.zeros((buckets, classes), "float32"),
         np.full(classes, min(intercepts) - 10, "float32"),  # for classes without a text
     )
     weights.rarity[used] = rarity
-    weights.kernel[np.ix_(used, model.classes_)] = coefficients.T
-    weights.bias[model.classes_] = intercepts
+    weights.kernel[np.ix_(used, known)] = coefficients.T
+    weights.bias[known] = intercepts
     return weights
+
+
+def fit_vectors(
+    vectors: np.ndarray, ids: np.ndarray, classes: int, balanced: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return W and c of the logits vectors @ W + c that fit best: float32 (width, C), (C,).
+
+    The L2 penalty (C=10) is for vectors of mean length 1, so the scale of the vectors does not
+    matter.
+
+    Args:
+        vectors: float (n, width).
+        ids: int (n,), classes from 0 to C - 1, two or more of them.
+        classes: C.
+        balanced: give all classes the same total weight, instead of all vectors.
+    """
+    length = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-6)
+    known, coefficients, intercepts = _fit_logistic(vectors / length, ids, balanced)
+    kernel = np.zeros((vectors.shape[1], classes), "float32")
+    bias = np.full(classes, min(intercepts) - 10, "float32")  # for classes without a vector
+    kernel[:, known] = coefficients.T / length
+    bias[known] = intercepts
+    return kernel, bias
+
+
+def _fit_logistic(
+    features: Any, ids: np.ndarray, balanced: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the K classes that occur, the coefficients of each, (K, width), and its intercept,
+    (K,)."""
+    from sklearn.linear_model import LogisticRegression
+
+    weight = "balanced" if balanced else None
+    model = LogisticRegression(C=_C, max_iter=_STEPS, class_weight=weight).fit(features, ids)
+    coefficients, intercepts = model.coef_, model.intercept_
+    if len(model.classes_) == 2:  # scikit-learn keeps those of the second class only
+        coefficients = np.concatenate([-coefficients, coefficients]) / 2
+        intercepts = np.concatenate([-intercepts, intercepts]) / 2
+    return model.classes_, coefficients, intercepts

@@ -173,6 +173,45 @@ class InBatchContrast(keras.losses.Loss):
 
 
 @serializable
+class LabelContrast(keras.losses.Loss):
+    """The loss of finding the texts with the same label among all other texts of the batch.
+
+    loss_i = -1/|P_i| sum_{p in P_i} log(exp(c_ip / t) / sum_{j != i} exp(c_ij / t))
+
+    c are the cosines of the vectors, and P_i the other texts with the label of text i; the loss of
+    a text without any is 0. Khosla et al. (2020), equation 2.
+
+    Args:
+        temperature: t, above 0; 0.1 in Khosla et al.
+
+    Call arguments:
+        y_true: int (batch,), labels.
+        y_pred: float (batch, width), vectors of any length.
+    """
+
+    def __init__(self, temperature: float = 0.1, name: str = "loss", **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not temperature > 0:
+            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
+        self.temperature = temperature
+
+    def call(self, y_true, y_pred):
+        vectors = ops.normalize(ops.cast(y_pred, "float32"), axis=-1, epsilon=1e-12)
+        scores = ops.matmul(vectors, ops.transpose(vectors)) / self.temperature
+        labels = ops.reshape(y_true, (-1, 1))
+        itself = ops.eye(ops.shape(labels)[0], dtype="bool")
+        scores = ops.where(itself, -1e9, scores)
+        alike = ops.logical_and(ops.equal(labels, ops.transpose(labels)), ~itself)
+        logs = scores - ops.logsumexp(scores, axis=1, keepdims=True)
+        found = ops.sum(ops.where(alike, logs, 0.0), axis=1)
+        return -found / ops.maximum(ops.sum(ops.cast(alike, "float32"), axis=1), 1.0)
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
+@serializable
 class ScoredCosine(keras.losses.Loss):
     """The squared difference of the cosine of a text and its pair from their score.
 

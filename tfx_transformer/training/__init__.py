@@ -30,7 +30,10 @@ _MODULE_OF = {
     "check_settings": "preflight",
     "classifier_defaults": "defaults",
     "embedder_defaults": "defaults",
+    "config_for_contrast": "heads",
     "fill_in": "defaults",
+    "fine_tuning_defaults": "defaults",
+    "is_few": "defaults",
     "new_bundle_path": "folder",
     "objective": "objectives",
     "rounds": "limits",
@@ -53,8 +56,11 @@ if TYPE_CHECKING:
     from tfx_transformer.training.defaults import classifier_defaults as classifier_defaults
     from tfx_transformer.training.defaults import embedder_defaults as embedder_defaults
     from tfx_transformer.training.defaults import fill_in as fill_in
+    from tfx_transformer.training.defaults import fine_tuning_defaults as fine_tuning_defaults
+    from tfx_transformer.training.defaults import is_few as is_few
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
     from tfx_transformer.training.folder import new_bundle_path as new_bundle_path
+    from tfx_transformer.training.heads import config_for_contrast as config_for_contrast
     from tfx_transformer.training.limits import rounds as rounds
     from tfx_transformer.training.objectives import objective as objective
     from tfx_transformer.training.optimizers import InverseSquareRoot as InverseSquareRoot

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -36,11 +37,13 @@ from tfx_transformer.evaluation.labels import (
 from tfx_transformer.evaluation.linear import fit_ngrams
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.layers.ngrams import MOST_BUCKETS
-from tfx_transformer.models.encoders import Classifier
+from tfx_transformer.models.encoders import Classifier, Embedder
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.image import ImageClassifier
+from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.heads import HeadOnVectors, add_head
 from tfx_transformer.training.linear import bucket_count, hash_ngrams, join
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
@@ -162,6 +165,37 @@ class ClassifierRun(Run):
             f"{shares[0]:.2f} Transformer, {shares[1]:.2f} linear"
         )
         return joined
+
+    def watch_vectors(
+        self,
+        embedder: TextEmbedder,
+        train: LabelledTexts,
+        held_out: LabelledTexts,
+        names: Sequence[str],
+        patience: int = 5,
+        minutes: float = 0,
+        average: bool = False,
+    ) -> list[keras.callbacks.Callback]:
+        """Return the callbacks of `watch` for an embedder that is trained by contrast: the labels
+        are those of a linear head on its vectors, see `heads.HeadOnVectors`.
+
+        Args:
+            embedder: predictor of the embedder in training.
+            train: the training examples.
+            held_out, patience, minutes, average: see `watch`.
+            names: names of the classes.
+        """
+        balanced = self.settings.get("class_weights") == "balanced"
+        self._head = HeadOnVectors(embedder, train, names, balanced)
+        return self.watch(self._head, held_out, patience, minutes, average)
+
+    def add_head(self, embedder: Embedder) -> Classifier:
+        """Return the classifier that an embedder becomes with a linear head, fitted to the training
+        examples of `watch_vectors`. The run then calibrates and reports it."""
+        doing("fitting a linear classifier to the vectors")
+        model = add_head(embedder, *self._head.fit())
+        self.predictor = predictor(model, self._head.tokenizer, self._head.labels.names)
+        return model
 
     def calibrate(self, model: keras.Model) -> None:
         """Set the temperature of a trained classifier to the one that fits the held-out examples

@@ -20,6 +20,8 @@ from tfx_transformer.reprs import quantity
 
 # A training goes on with the labels of the base if it knows this share of the data's labels.
 _SHARE = 0.5
+# Highest learning rate of a training that began with a checkpoint; a new model learns faster.
+_FINE_TUNING = 5e-4
 # Most rows whose split a bundle keeps: four bytes each.
 _MOST_ROWS = 2_000_000
 
@@ -51,6 +53,7 @@ class Past:
         self.notes: list[str] = []
         self._config: dict[str, Any] = {}
         self._has_table = False
+        self._has_base = bool(base)
         if base and "://" not in str(base) and _is_bundle(Path(base)):
             self.path = Path(base)
             self._config = bundle.read_config(self.path)
@@ -74,6 +77,15 @@ class Past:
     def goes_on(self) -> bool:
         """True if the training goes on with the labels of the base."""
         return bool(self.labels)
+
+    @property
+    def is_pretrained(self) -> bool:
+        """True if the base is a checkpoint, or a bundle that was made of one: imported, or trained
+        at the low rate of fine-tuning."""
+        if self.path is None:
+            return self._has_base
+        rate = self._config.get("settings", {}).get("learning_rate", 0)
+        return isinstance(rate, int | float) and rate <= _FINE_TUNING
 
     def divide(
         self,

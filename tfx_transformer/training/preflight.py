@@ -94,9 +94,11 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
     check_share(settings.get("share", 0.5))
     if "steps" in settings:
         rounds(settings["steps"], settings["validate_every"])
-    check_ends(settings.get("patience", 1), settings.get("minutes", 0))
+    # The recipe fills in what is None, by its data.
+    given = {name: value for name, value in settings.items() if value is not None}
+    check_ends(given.get("patience", 1), given.get("minutes", 0))
     names = ("learning_rate", "warmup_steps", "layer_decay", "average")
-    check_rates(**{name: settings[name] for name in names if name in settings})
+    check_rates(**{name: given[name] for name in names if name in given})
 
 
 def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:

@@ -1,0 +1,81 @@
+"""A linear classifier on the vectors of an embedder, and both as one classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.evaluation.linear import fit_vectors
+from tfx_transformer.models.encoders import Classifier, Embedder, config_for_fine_tuning
+from tfx_transformer.prediction.classification import Labels
+from tfx_transformer.prediction.text import Text, TextEmbedder
+
+
+def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
+    """Return the configuration of an embedder that `add_head` makes a classifier.
+
+    Its vectors are not projected. Those of a post-norm encoder are normalized after the pooling, so
+    that all have the same length; those of a pre-norm encoder are normalized before it already.
+    """
+    return dataclasses.replace(
+        config, normalize=False, projections=(), norm_pooled=not config.norm_first
+    )
+
+
+class HeadOnVectors:
+    """Classifies texts by an embedder in training, with a linear head that is fitted to its current
+    vectors of the training texts whenever it answers.
+
+    Args:
+        embedder: predictor of the embedder; its vectors are not normalized.
+        train: the training texts, with one label each.
+        labels: names of the classes.
+        balanced: see `fit_vectors`.
+    """
+
+    def __init__(
+        self,
+        embedder: TextEmbedder,
+        train: LabelledTexts,
+        labels: Sequence[str],
+        balanced: bool = False,
+    ) -> None:
+        self.labels = Labels(labels)
+        self.tokenizer = embedder.tokenizer
+        self.balanced = balanced
+        self._embedder = embedder
+        self._rows = embedder.rows(train.inputs)
+        self._ids = train.targets(self.labels.names)
+
+    def fit(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the kernel and the bias of the head: see `fit_vectors`."""
+        vectors = self._embedder.run_rows(self._rows)
+        return fit_vectors(vectors, self._ids, len(self.labels.names), self.balanced)
+
+    def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
+        """Return the probabilities of texts, float32 (texts, classes)."""
+        kernel, bias = self.fit()
+        vectors = self._embedder.run_rows(self._embedder.rows(texts))
+        return self.labels.probabilities(vectors @ kernel + bias)
+
+
+def add_head(embedder: Embedder, kernel: np.ndarray, bias: np.ndarray) -> Classifier:
+    """Return the classifier with the logits v @ kernel + bias of the vectors v of an embedder.
+
+    Args:
+        embedder: it stays as it is; its vectors are neither projected nor normalized.
+        kernel, bias: float (width, classes) and (classes,).
+    """
+    config = config_for_fine_tuning(embedder.config, num_classes=len(bias))
+    model = Classifier(config, dtype=embedder.dtype_policy)
+    trained = {weight.path: weight for weight in embedder.weights}
+    for weight in model.weights:
+        if weight.path in trained:
+            weight.assign(trained[weight.path].value)
+    for weight, value in zip(model.logits.trainable_weights, (kernel, bias), strict=True):
+        weight.assign(value)
+    return model
