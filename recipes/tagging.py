@@ -12,6 +12,15 @@ from typing import Any, Literal
 
 import tfx_transformer as tfx
 
+# Settings to train a new model.
+NEW = {
+    "dropout": 0.2,
+    "epochs": 24,
+    "learning_rate": 2e-3,
+    "layer_decay": 1.0,
+    "patience": 8,
+}
+
 
 def main(
     data: Path | None = None,
@@ -35,18 +44,18 @@ def main(
     vocabulary_size: int = 500,
     max_length: int = 128,
     ngram_buckets: int = 5000,
-    dropout: float = 0.2,
+    dropout: float | None = None,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
-    epochs: int = 24,
+    epochs: int | None = None,
     batch_size: int = 16,
-    learning_rate: float = 2e-3,
-    layer_decay: float = 1.0,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
     weight_decay: float = 0.05,
     token_dropout: float = 0.0,
     new_names: float = 0.7,
     average: float = 0.99,
-    patience: int = 8,
+    patience: int | None = None,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
     precision: Literal[
@@ -87,21 +96,26 @@ def main(
         vocabulary_size: Tokens in the vocabulary of a new model.
         max_length: Most tokens read at once; a longer text is read in windows.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
-        dropout: Share of activations that training drops, from 0 to 1.
+        dropout: Share of activations that training drops, from 0 to 1. Default: 0.2; 0.1 with a
+            pre-trained base.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
 
     Training arguments:
-        epochs: Passes over the data.
+        epochs: Passes over the data. Default: 24; 3 to 20 with a pre-trained base, by the number of
+            rows.
         batch_size: Texts in one training step.
-        learning_rate: Highest learning rate.
-        layer_decay: Factor on the learning rate from each layer to the one below it.
+        learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
+            base, by its width.
+        layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
+            0.9 with a pre-trained base.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         token_dropout: Share of tokens that training hides, from 0 to 1.
         new_names: Share of spans, from 0 to 1, whose letters training replaces, so that the model
             finds names that it has not seen.
         average: Decay of the moving average of the weights; 0: no average.
-        patience: Epochs without a better entity F1 after which training ends.
+        patience: Epochs without a better entity F1 after which training ends. Default: 8; 3 with a
+            pre-trained base.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
@@ -150,9 +164,13 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
+    defaults = NEW
+    if past.is_pretrained:
+        defaults = tfx.training.fine_tuning_defaults(config.hidden_dim, len(train))
+    settings = tfx.training.fill_in(settings, defaults)
     tags = tfx.data.tag_names(labels)
     config = tfx.config_for_fine_tuning(
-        config, num_classes=len(tags), multi_label=False, dropout=dropout
+        config, num_classes=len(tags), multi_label=False, dropout=settings["dropout"]
     )
     model = tfx.Tagger(config, dtype=precision)
     tfx.copy_weights(model, base_model)
@@ -170,21 +188,21 @@ def main(
     )
     checks = tfx.data.tagged_texts(held_out, tokenizer, labels, **options, shuffle=False)
 
-    total_steps = epochs * len(batches)
+    total_steps = settings["epochs"] * len(batches)
     run.show_cost(model, batch_size * length, total_steps, batches)
     optimizer = tfx.training.adamw(
-        learning_rate,
+        settings["learning_rate"],
         warmup_steps=total_steps // 10,
         decay="cosine",
         total_steps=total_steps,
         weight_decay=weight_decay,
-        layer_decay=layer_decay,
+        layer_decay=settings["layer_decay"],
         average=average,
     )
     model.compile(optimizer, label_smoothing=0.1)
     tagger = tfx.predictor(model, tokenizer, tags=tags)
-    callbacks = run.watch(tagger, held_out, patience, minutes, average > 0)
-    run.fit(model, batches, checks, epochs, callbacks)
+    callbacks = run.watch(tagger, held_out, settings["patience"], minutes, average > 0)
+    run.fit(model, batches, checks, settings["epochs"], callbacks)
     bundle = run.compare(bundle)
 
     plain_model = run.without_adapters(model)

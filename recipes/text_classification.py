@@ -110,7 +110,7 @@ def main(
     Training arguments:
         epochs: Passes over the data. Default: 20; 3 to 20 with a pre-trained base, by the number of
             rows.
-        batch_size: Texts in one training step. Default: 32; 128 for fewer than 20 rows a class with
+        batch_size: Texts in one training step. Default: 32; 96 for fewer than 20 rows a class with
             a pre-trained base, which is then trained to tell the classes apart by contrast.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.

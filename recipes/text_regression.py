@@ -12,6 +12,15 @@ from typing import Any, Literal
 
 import tfx_transformer as tfx
 
+# Settings to train a new model.
+NEW = {
+    "dropout": 0.2,
+    "epochs": 20,
+    "learning_rate": 2e-3,
+    "layer_decay": 1.0,
+    "patience": 6,
+}
+
 
 def main(
     csv: Path | None = None,
@@ -35,18 +44,18 @@ def main(
     ngram_buckets: int = 5000,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
     pooler: bool = False,
-    dropout: float = 0.2,
+    dropout: float | None = None,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
-    epochs: int = 20,
+    epochs: int | None = None,
     batch_size: int = 16,
-    learning_rate: float = 2e-3,
-    layer_decay: float = 1.0,
+    learning_rate: float | None = None,
+    layer_decay: float | None = None,
     weight_decay: float = 0.05,
     loss: Literal["squared", "absolute"] = "squared",
     token_dropout: float = 0.0,
     average: float = 0.99,
-    patience: int = 6,
+    patience: int | None = None,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
     precision: Literal[
@@ -89,20 +98,25 @@ def main(
         pooling: How the vectors of a text's tokens become one.
         pooler: Put BERT's pooler layer before the number: with pooling first, a model based on a
             BERT can be exported to Hugging Face transformers.
-        dropout: Share of activations that training drops, from 0 to 1.
+        dropout: Share of activations that training drops, from 0 to 1. Default: 0.2; 0.1 with a
+            pre-trained base.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
 
     Training arguments:
-        epochs: Passes over the data.
+        epochs: Passes over the data. Default: 20; 3 to 20 with a pre-trained base, by the number of
+            rows.
         batch_size: Texts in one training step.
-        learning_rate: Highest learning rate.
-        layer_decay: Factor on the learning rate from each layer to the one below it.
+        learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
+            base, by its width.
+        layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
+            0.9 with a pre-trained base.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         loss: squared error, or absolute error, which counts rare extreme numbers less.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         average: Decay of the moving average of the weights; 0: no average.
-        patience: Epochs without a better R² after which training ends.
+        patience: Epochs without a better R² after which training ends. Default: 6; 3 with a
+            pre-trained base.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
         precision: Number format of the arithmetic.
@@ -147,13 +161,17 @@ def main(
             max_sequence_length=max_length,
             ngram_buckets=ngram_buckets,
         )
+    defaults = NEW
+    if past.is_pretrained:
+        defaults = tfx.training.fine_tuning_defaults(config.hidden_dim, len(train))
+    settings = tfx.training.fill_in(settings, defaults)
     config = tfx.config_for_fine_tuning(
         config,
         num_classes=0,
         multi_label=False,
         pooling=pooling,
         pooler=pooler or config.pooler,
-        dropout=dropout,
+        dropout=settings["dropout"],
     )
     model = tfx.Regressor(config, dtype=precision)
     tfx.copy_weights(model, base_model)
@@ -170,21 +188,21 @@ def main(
     batches = tfx.data.scored_texts(train, tokenizer, scale, **options, token_dropout=token_dropout)
     checks = tfx.data.scored_texts(held_out, tokenizer, scale, **options, shuffle=False)
 
-    total_steps = epochs * len(batches)
+    total_steps = settings["epochs"] * len(batches)
     run.show_cost(model, batch_size * length, total_steps, batches)
     optimizer = tfx.training.adamw(
-        learning_rate,
+        settings["learning_rate"],
         warmup_steps=total_steps // 10,
         decay="cosine",
         total_steps=total_steps,
         weight_decay=weight_decay,
-        layer_decay=layer_decay,
+        layer_decay=settings["layer_decay"],
         average=average,
     )
     model.compile(optimizer, loss)
     predictor = tfx.predictor(model, tokenizer)
-    callbacks = run.watch(predictor, held_out, scale, patience, minutes, average > 0)
-    run.fit(model, batches, checks, epochs, callbacks)
+    callbacks = run.watch(predictor, held_out, scale, settings["patience"], minutes, average > 0)
+    run.fit(model, batches, checks, settings["epochs"], callbacks)
 
     answering = run.in_units(run.without_adapters(model))
     bundle = run.compare(bundle)

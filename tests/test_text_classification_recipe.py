@@ -491,7 +491,7 @@ def test_few_rows_are_learned_by_contrast_and_a_head(recipe, quick, masked):
     recipe(**ONE_EPOCH | still | left_open | given)
     settings = read_json(Path("runs/few/settings.json"))
     kept = {name: settings[name] for name in ("epochs", "batch_size", "layer_decay", "dropout")}
-    assert kept == {"epochs": 20, "batch_size": 128, "layer_decay": 0.9, "dropout": 0.1}
+    assert kept == {"epochs": 20, "batch_size": 96, "layer_decay": 0.9, "dropout": 0.1}
     base, (model, tokenizer) = load(masked)[0], load("saved_models/few")
     assert model.config.norm_pooled is (not base.config.norm_first)
     found = predictor(model, tokenizer, NAMES)

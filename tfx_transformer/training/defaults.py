@@ -12,8 +12,8 @@ from tfx_transformer.training.folder import CHECKPOINTS
 
 # Rows for each class below which a classifier is trained by contrast, and its steps and batch.
 _FEW = 20
-_STEPS = 60
-_MANY = 128
+_STEPS = 40
+_MANY = 96
 
 
 def classifier_defaults(rows: int, texts: Sequence[str]) -> dict[str, Any]:
@@ -57,7 +57,7 @@ def fine_tuning_defaults(
     5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. The training takes 5
     passes, or as many as see 24,000 rows, at most 20, but 3 of more than 20,000 rows. Up to 10,000
     rows with classes it compares two answers to each text (R-Drop). A training by contrast has
-    large batches, about 60 steps and no early stopping, since few held-out rows decide nothing.
+    large batches, about 40 steps and no early stopping, since few held-out rows decide nothing.
     docs/quality.md has the figures.
 
     Args:
