@@ -1,19 +1,24 @@
 """Fine-tuning a pre-trained encoder: its default settings, and the training by contrast."""
 
+import csv
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 from tiny_models import tiny_encoder
 
 import tfx_transformer as tfx
-from tfx_transformer import data
+from tfx_transformer import bundle, cli, data
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.linear import fit_vectors
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
 from tfx_transformer.models.losses import LabelContrast
-from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.models.saving import load, save
+from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 from tfx_transformer.training import fine_tuning_defaults, is_few
 from tfx_transformer.training.heads import HeadOnVectors, add_head, config_for_contrast
 
@@ -114,3 +119,39 @@ def test_mixed_batches_hold_texts_of_any_length():
         assert sum(map(len, lengths)) == 200
         spreads[mixed] = np.mean([found.max() - found.min() for found in lengths])
     assert spreads[True] > 5 * spreads[False]
+
+
+def test_a_base_with_few_rows_gets_a_logistic_regression(tmp_path, bare, monkeypatch):
+    """At a rate of almost nothing the vectors stay those of the base."""
+    monkeypatch.chdir(tmp_path)
+    kinds = {"animal": "cat dog bird horse cow", "food": "rice soup cake bread tea"}
+    rows = [
+        (f"The {w} is {i}.", k) for k, words in kinds.items() for w in words.split() for i in "ab"
+    ]
+    for name, part in (("few.csv", rows), ("held.csv", rows[::3])):
+        with open(name, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([("text", "label"), *part])
+    words = Tokenizer.train([text for text, _ in rows], 300, [MASK_TOKEN])
+    base = tiny_encoder(MaskedLM, vocabulary_size=words.vocabulary_size, norm_first=False)
+    save("base", base, words)
+    cli.recipe_main("text_classification")(
+        csv="few.csv", validation="held.csv", base="base", name="few",
+        learning_rate=1e-12, weight_decay=0.0, epochs=1,
+    )  # fmt: skip
+    settings = json.loads(Path("runs/few/settings.json").read_text("utf-8"))
+    chosen = {name: settings[name] for name in ("batch_size", "layer_decay", "dropout", "patience")}
+    assert chosen == {"batch_size": 96, "layer_decay": 0.9, "dropout": 0.1, "patience": 20}
+    model, tokenizer = load("saved_models/few")
+    found = tfx.predictor(model, tokenizer, list(kinds))
+    texts, labels = zip(*rows, strict=True)
+    pooled = []
+    for row in found.rows(texts):
+        states, _ = base.encode({"token_ids": np.array([row], "int32")})
+        pooled.append(np.asarray(states)[0].mean(axis=0))
+    vectors = np.stack(pooled)
+    vectors -= vectors.mean(axis=1, keepdims=True)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    odds = LogisticRegression(C=10, max_iter=500).fit(vectors, labels).decision_function(vectors)
+    temperature = bundle.read_config("saved_models/few")["calibration"]["temperature"]
+    expected = softmax(np.stack([-odds, odds], axis=1) / 2 / temperature, axis=1)
+    np.testing.assert_allclose(found.probabilities(texts), expected, atol=0.02)

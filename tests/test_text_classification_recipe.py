@@ -14,7 +14,6 @@ from leaks import leaks
 from pages import Page, report_of
 from processes import RUN_PYZ, TRAINING, python
 from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, log_loss
 from tiny_models import tiny_causal, tiny_encoder
 
@@ -479,37 +478,6 @@ def test_a_masked_base_is_fine_tuned(recipe, quick, masked):
     for path in shared:
         np.testing.assert_allclose(after[path], before[path], atol=1e-6, err_msg=path)
     assert (masked / bundle.SUMS).read_bytes() == sums, "the base is read only"
-
-
-def test_few_rows_are_learned_by_contrast_and_a_head(recipe, quick, masked):
-    """At a rate of almost nothing the head is a logistic regression on the vectors of the base."""
-    rows = [*SENTENCES[:9], *SENTENCES[10:19], *SENTENCES[20:29]]
-    write("few.csv", ("said", "kind"), *rows)
-    given = {"csv": "few.csv", "name": "few", "base": "saved_models/base"}
-    left_open = {name: None for name in ("epochs", "batch_size")}
-    still = {"learning_rate": 1e-12, "weight_decay": 0.0}
-    recipe(**ONE_EPOCH | still | left_open | given)
-    settings = read_json(Path("runs/few/settings.json"))
-    kept = {name: settings[name] for name in ("epochs", "batch_size", "layer_decay", "dropout")}
-    assert kept == {"epochs": 20, "batch_size": 96, "layer_decay": 0.9, "dropout": 0.1}
-    base, (model, tokenizer) = load(masked)[0], load("saved_models/few")
-    assert model.config.norm_pooled is (not base.config.norm_first)
-    found = predictor(model, tokenizer, NAMES)
-    pooled = []
-    for row in found.rows([text for text, _ in rows]):
-        states, _ = base.encode({"token_ids": np.array([row], "int32")})
-        pooled.append(np.asarray(states)[0].mean(axis=0))
-    vectors = np.stack(pooled)
-    if model.config.norm_pooled:
-        vectors = vectors - vectors.mean(axis=1, keepdims=True)
-        vectors /= vectors.std(axis=1, keepdims=True)
-    vectors /= np.linalg.norm(vectors, axis=1).mean()
-    labels = [kind for _, kind in rows]
-    theirs = LogisticRegression(C=10, max_iter=500).fit(vectors, labels).decision_function(vectors)
-    temperature = bundle.read_config("saved_models/few")["calibration"]["temperature"]
-    expected = softmax(theirs / temperature, axis=1)
-    ours = found.probabilities([text for text, _ in rows])
-    np.testing.assert_allclose(ours, expected, atol=0.02)
 
 
 # The loop after the first model
