@@ -58,7 +58,7 @@ REFUSED = {
     "a table": (["--base=good.csv"], "good.csv"),
     "a path": (["--name=a/b"], "a/b"),
     "there already": (["--name=there"], "exists already"),
-    "interrupted": (["--name=halted"], "--batch-size was 3 and is"),
+    "interrupted": (["--name=halted", "--batch-size=4"], "--batch-size was 3 and is 4"),
     "logger": (["--log=wandb"], "pip install wandb"),
     "language": (["--language=fr"], "fr"),
 }
