@@ -37,13 +37,10 @@ def test_the_rule_of_fine_tuning_by_hand():
     rates = [fine_tuning_defaults(width, 900)["learning_rate"] for width in (128, 768, 1024)]
     assert rates == [1.5e-4, 5.3e-5, 3.4e-5]  # 1.5e-4 / 2^1.5, 1.5e-4 * (3 / 8)^1.5
     few = fine_tuning_defaults(384, 347, 77, by_contrast=True)
-    assert (few["batch_size"], few["epochs"], few["patience"], few["consistency"]) == (
-        128,
-        20,
-        20,
-        0,
-    )
-    assert fine_tuning_defaults(384, 1300, 77, by_contrast=True)["epochs"] == 6  # 11 steps each
+    assert (few["batch_size"], few["consistency"]) == (96, 0)
+    assert few["epochs"] == few["patience"] == 10  # 4 steps each
+    epochs = [fine_tuning_defaults(384, rows, 77, True)["epochs"] for rows in (90, 769, 1500)]
+    assert epochs == [20, 5, 3]  # 1, 9 and 16 steps each
 
 
 def test_the_contrast_of_labels_by_hand():
