@@ -22,7 +22,11 @@ def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
     that all have the same length; those of a pre-norm encoder are normalized before it already.
     """
     return dataclasses.replace(
-        config, normalize=False, projections=(), norm_pooled=not config.norm_first
+        config,
+        normalize=False,
+        projections=(),
+        bag_dim=0,
+        norm_pooled=not config.norm_first,
     )
 
 
