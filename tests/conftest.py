@@ -19,6 +19,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import hypothesis
 import numpy as np
 import pytest
+import shortcuts
 from assistant import assistant  # noqa: F401, a fixture
 from encoder_bundles import (  # noqa: F401, fixtures
     encoder_texts,
@@ -124,45 +125,9 @@ def seeds():
 
 
 @pytest.fixture(autouse=True)
-def plain_graphs():
-    """Run the graphs of small models as they are traced: optimizing them takes a fifth of a short
-    training. ALL_TESTS=1 and the processes that tests start optimize them."""
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None or ALL_TESTS or not hasattr(tensorflow, "config"):
-        return
-    tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
-
-
-@pytest.fixture(autouse=True)
-def one_converter():
-    """Share one process of LiteRT's converter among the tests of a worker: TensorFlow starts there
-    once instead of for every file. Tests of the process itself import `export.converter`."""
-    export = sys.modules.get("tfx_transformer.export")
-    if export is None or getattr(export.Converter, "shared", False):
-        return
-    from tfx_transformer.export import converter
-
-    class Shared(converter.Converter):
-        shared = True
-        open: list[converter.Converter] = []
-
-        def __new__(cls):
-            return cls.open[-1] if cls.open else super().__new__(cls)
-
-        def __init__(self):
-            if not self.open:
-                super().__init__()
-                self.open.append(self)
-
-        def __exit__(self, *error):
-            if self._waiting or self._process.poll() is not None:  # it failed
-                self.open.clear()
-                super().__exit__(*error)
-
-    atexit.register(lambda: [one._process.kill() for one in Shared.open])
-    users = ("to_litert", "to_litertlm", "to_mediapipe", "litertlm_embedder")
-    for name in ("", *(f".{user}" for user in users)):
-        sys.modules[f"tfx_transformer.export{name}"].Converter = Shared
+def quick():
+    """Take the shortcuts of the tests."""
+    shortcuts.take()
 
 
 @pytest.fixture

@@ -214,6 +214,7 @@ def test_bars_gaps_and_counts_are_those_of_the_bins():
     assert "mean confidence 75.0 %, accuracy 50.0 %" in titles
 
 
+@pytest.mark.slow(but=["1", "123457"])
 @pytest.mark.parametrize("count", [1, 1997, 123_457])
 def test_the_counts_of_the_bins_never_overlap(count):
     confidence = (np.arange(1, 16) / 15).repeat(count)

@@ -1,0 +1,54 @@
+"""What makes a process of the tests faster, in ways that no test is about."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+
+from slow import ALL_TESTS
+
+
+def take() -> None:
+    """Take the shortcuts below, for the modules that are imported by now."""
+    plain_graphs()
+    one_converter()
+
+
+def plain_graphs() -> None:
+    """Run graphs as they are traced: for small models, optimizing them takes a fifth of the time of
+    a short training. ALL_TESTS=1 optimizes them, and so do the commands that tests start."""
+    tensorflow = sys.modules.get("tensorflow")
+    if ALL_TESTS or not hasattr(tensorflow, "config"):
+        return
+    tensorflow.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def one_converter() -> None:
+    """Share one process of LiteRT's converter among all conversions: TensorFlow starts there once
+    instead of for every file. Tests of the process itself import `export.converter`."""
+    export = sys.modules.get("tfx_transformer.export")
+    if export is None or getattr(export.Converter, "shared", False):
+        return
+    from tfx_transformer.export import converter
+
+    class Shared(converter.Converter):
+        shared = True
+        open: list[converter.Converter] = []
+
+        def __new__(cls):
+            return cls.open[-1] if cls.open else super().__new__(cls)
+
+        def __init__(self):
+            if not self.open:
+                super().__init__()
+                self.open.append(self)
+
+        def __exit__(self, *error):
+            if self._waiting or self._process.poll() is not None:  # it failed
+                self.open.clear()
+                super().__exit__(*error)
+
+    atexit.register(lambda: [one._process.kill() for one in Shared.open])
+    users = ("to_litert", "to_litertlm", "to_mediapipe", "litertlm_embedder")
+    for name in ("", *(f".{user}" for user in users)):
+        sys.modules[f"tfx_transformer.export{name}"].Converter = Shared
