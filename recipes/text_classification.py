@@ -42,7 +42,8 @@ def main(
     layers: int = 0,
     width: int = 0,
     vocabulary_size: int | None = None,
-    max_length: int = 128,
+    pieces: Literal["", "words", "characters"] = "",
+    max_length: int | None = None,
     ngram_buckets: int = 5000,
     linear_buckets: int = 262_144,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
@@ -95,9 +96,13 @@ def main(
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
-        vocabulary_size: Tokens in the vocabulary of a new model. Default: 500 plus half the number
-            of training rows, at most 1,000; with texts without spaces at most 2,000.
-        max_length: Longest text in tokens.
+        vocabulary_size: Tokens in the vocabulary of a new model. Default: 400, or 500 plus half
+            the number of training rows, at most 1,000, or 2,000 with single characters:
+            cross-validation of the linear classifier decides.
+        pieces: Longest tokens of a new model in scripts without spaces, such as Japanese, Chinese
+            and Thai: words, or single characters. Empty: characters if 5 % of the texts or more
+            have no spaces.
+        max_length: Longest text in tokens. Default: 128, or 256 with single characters.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         linear_buckets: Most rows of the n-gram table of the linear classifier that answers together
             with a new Transformer; 0: no linear classifier.
@@ -158,26 +163,31 @@ def main(
     by_contrast = by_contrast and tfx.training.is_few(len(train), len(labels))
 
     tfx.training.set_random_seed(seed)
-    defaults = NEW | tfx.training.classifier_defaults(len(train), train.flat_texts())
+    defaults = tfx.training.classifier_defaults(len(train), train.flat_texts(), train, settings)
+    settings = tfx.training.fill_in(settings, defaults)
     base_model = None
     if base:
-        base_model, tokenizer = tfx.training.text_base(base, max_length=max_length)
+        base_model, tokenizer = tfx.training.text_base(base, max_length=settings["max_length"])
         config = base_model.config
         pooling = config.pooling if past.goes_on else pooling
+    defaults = dict(NEW)
     if past.is_pretrained:
         defaults |= tfx.training.fine_tuning_defaults(
             config.hidden_dim, len(train), len(labels), by_contrast
         )
     settings = tfx.training.fill_in(settings, defaults)
     if not base:
-        tokenizer = tfx.Tokenizer.train(train.flat_texts(), settings["vocabulary_size"])
+        pattern = tfx.training.pieces_pattern(settings["pieces"])
+        tokenizer = tfx.Tokenizer.train(
+            train.flat_texts(), settings["vocabulary_size"], pattern=pattern
+        )
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
             style or None,
             num_layers=layers,
             hidden_dim=width,
-            max_sequence_length=max_length,
+            max_sequence_length=settings["max_length"],
             ngram_buckets=ngram_buckets,
         )
     config = tfx.config_for_fine_tuning(

@@ -16,7 +16,7 @@ import tiktoken
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer, _re2_pattern
-from tfx_transformer.text.tokenizer import PATTERN, Tokenizer
+from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN, Tokenizer
 
 CORPUS = [
     "Don't count the cats: they've counted you, and they'll count again at 12:30 or 2024-10-05.",
@@ -42,6 +42,13 @@ FRAGMENTS = [
 @pytest.fixture(scope="module")
 def tokenizer():
     return Tokenizer.train(CORPUS, 500)
+
+
+def test_pieces_of_one_character():
+    tokenizer = Tokenizer.train(CORPUS, 400, pattern=FINE_PATTERN)
+    draw = random.Random(8)
+    texts = ["".join(draw.choices(FRAGMENTS, k=20)) for _ in range(50)]
+    assert encoded(GraphTokenizer(tokenizer), texts) == expected(tokenizer, texts)
 
 
 @pytest.fixture(scope="module")

@@ -102,7 +102,7 @@ MASKED = {**TOKENS, "masked_positions": IDS[:, :2] % 7}
 PAIRS = {**TOKENS, "pair_token_ids": IDS[::-1]}
 BITS = [tfx.BitsPerByte(3.5), tfx.Perplexity(), tfx.TokenAccuracy()]
 FEATURES = {"position": "relative", "ngram_buckets": 5, "num_segments": 2, "pooler": True}
-FEATURES |= {"linear_buckets": 11}
+FEATURES |= {"linear_buckets": 11, "linear_longest": 2}
 CLASS_TOKENS = {"class_tokens": 2, "pooling": "class_tokens"}
 
 

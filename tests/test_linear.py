@@ -10,10 +10,18 @@ from scipy.optimize import minimize
 from tiny_models import tiny_encoder
 
 import tfx_transformer as tfx
+from tfx_transformer.data import read_labelled_texts
 from tfx_transformer.evaluation.blending import blend
-from tfx_transformer.evaluation.linear import fit_ngrams
-from tfx_transformer.training import classifier_defaults, fill_in
-from tfx_transformer.training.linear import bucket_count, hash_ngrams, join
+from tfx_transformer.evaluation.linear import (
+    NGramSettings,
+    choose_settings,
+    fit_ngrams,
+    ngram_keys,
+    used_keys,
+)
+from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN
+from tfx_transformer.training import classifier_defaults, defaults, fill_in, pieces_pattern
+from tfx_transformer.training.linear import bucket_count, fit_linear, hash_ngrams, join
 
 CLASSES, BUCKETS = 3, 53
 # Left by version 0.1.
@@ -39,6 +47,94 @@ def test_rarity_by_hand():
     wanted = np.zeros(7)
     wanted[[1, 4, 6]] = np.log(3 / 1.5), np.log(3 / 2.5), np.log(3 / 1.5)
     np.testing.assert_allclose(weights.rarity, wanted, rtol=1e-6)
+
+
+def test_equal_keys_are_equal_n_grams():
+    random = np.random.default_rng(2)
+    rows = [random.choice([0, 1, 2, 7, 2**20 - 1], size) for size in (1, 2, 5, 11, 30)]
+    named = {}
+    for row in rows:
+        keys = ngram_keys(row)
+        assert keys.shape == (3, len(row))
+        filled = [0, 0, *row.tolist()]
+        for size in (1, 2, 3):
+            for end, key in enumerate(keys[size - 1].tolist()):
+                ngram = (size, *filled[end + 3 - size : end + 3])
+                assert named.setdefault(key, ngram) == ngram
+    assert len(set(named.values())) == len(named)
+
+
+def test_n_grams_of_too_few_texts_are_not_used():
+    keys = [ngram_keys(ids) for ids in ([5, 3, 5], [5, 3], [3])]
+    tokens, pairs = keys[0][0], keys[0][1]
+    wanted = sorted({tokens[0], tokens[1], pairs[0], pairs[1]})
+    found = used_keys(keys, NGramSettings(longest=2, fewest=2))
+    assert found.tolist() == wanted, "5 and 3, 5 at the beginning, 3 after 5"
+    assert used_keys(keys, NGramSettings(longest=1, fewest=3)).tolist() == [tokens[1]]
+    assert len(used_keys(keys, NGramSettings())) > 5
+
+
+def test_the_features_are_those_of_scikit_learn():
+    """With floor 1 the rarity is scikit-learn's idf, but for 1/2 instead of 1 below the line; its
+    counts and the norm of a text without a repeated n-gram are the same."""
+    from sklearn.linear_model import LogisticRegression
+
+    random = np.random.default_rng(13)
+    rows = [np.unique(random.integers(0, 23, 7)) for _ in range(60)]
+    ids = np.array([len(row) % 2 for row in rows])
+    counts = np.array([np.bincount(row, minlength=23) for row in rows])
+    used = counts.sum(axis=0) >= 9
+    weights = np.where(used, np.log(61 / (0.5 + counts.sum(axis=0))) + 1, 0)
+    wanted = counts * weights / np.linalg.norm(counts * weights, axis=1, keepdims=True)
+    model = LogisticRegression(C=3).fit(wanted, ids)
+    settings = NGramSettings(fewest=9, floor=1.0, strength=3.0)
+    for given in (None, np.flatnonzero(used)):
+        found = fit_ngrams(rows, ids, 2, 31, settings, given).logits(rows)
+        difference = found[:, 1] - found[:, 0]
+        np.testing.assert_allclose(difference, model.decision_function(wanted), atol=0.02)
+
+
+def words(random, kinds, count, longest):
+    """Texts of words at random, and their classes, which a word or pair of words gives away."""
+    rows, ids = [], random.integers(0, kinds, count)
+    for label in ids.tolist():
+        row = random.integers(20, 60, 9)
+        place = random.integers(0, 8)
+        row[place] = 3 + label if longest == 1 else 3
+        row[place + 1] = 10 if longest == 1 else 4 + label
+        if longest == 2:  # each of the two words is in texts of all classes, only not as a pair
+            row = np.concatenate([row, [4 + (label + 1) % kinds, 70, 3]])
+        rows.append(row)
+    return rows, ids
+
+
+def test_settings_are_chosen_for_texts_that_were_not_fitted():
+    random = np.random.default_rng(11)
+    rows, ids = words(random, 3, 90, 2)
+    keys = [ngram_keys(row) for row in rows]
+    settings, loss = choose_settings(keys, ids)
+    assert loss < 0.7 * np.log(3)
+    assert (settings, loss) == choose_settings(keys, ids), "the same at every call"
+    noise, nothing = choose_settings(keys, random.permutation(ids))
+    assert nothing > 0.95 * np.log(3) and noise.strength == 3, "the strongest penalty"
+    assert choose_settings(keys[:29], ids[:29]) == (NGramSettings(), 0.0), "too few to choose"
+    single = np.zeros(90, int)
+    single[7] = 1
+    assert np.isfinite(choose_settings(keys, single)[1]), "a class of one text"
+
+
+def test_a_table_keeps_only_n_grams_that_are_used():
+    random = np.random.default_rng(4)
+    rows, ids = words(random, 3, 60, 1)
+    weights, used = fit_linear(rows, ids, 3, 0)
+    settings, _ = choose_settings([ngram_keys(row) for row in rows], ids)
+    assert used == len(used_keys([ngram_keys(row) for row in rows], settings))
+    assert 0 < np.count_nonzero(weights.rarity) <= used
+    hashed = hash_ngrams(rows, len(weights.rarity), 0, weights.longest)
+    assert np.mean(weights.logits(hashed).argmax(axis=1) == ids) == 1
+    fresh, truth = words(np.random.default_rng(5), 3, 60, 1)
+    hashed = hash_ngrams(fresh, len(weights.rarity), 0, weights.longest)
+    assert np.mean(weights.logits(hashed).argmax(axis=1) == truth) > 0.9
 
 
 @pytest.mark.parametrize("classes", [2, CLASSES])
@@ -88,12 +184,15 @@ def test_what_does_not_help_has_no_share():
     assert blend(linear[:29], noise[:29], truth[:29]) == (0, 1), "too few to choose"
 
 
-def test_a_joined_model_adds_both_logits():
+@pytest.mark.parametrize("longest", [2, 3])
+def test_a_joined_model_adds_both_logits(longest):
     model = tiny_encoder(tfx.Classifier, num_classes=CLASSES, vocabulary_size=97)
     random = np.random.default_rng(9)
     read = [[1, *random.integers(4, 97, size), 2] for size in (3, 5, 11, 2)]
-    hashed = hash_ngrams(read, 1024, 0)
-    weights = fit_ngrams(hashed, np.array([0, 2, 1, 0]), CLASSES, 1024)
+    hashed = hash_ngrams(read, 1024, 0, longest)
+    assert [len(row) for row in hashed] == [longest * len(row) for row in read]
+    settings = NGramSettings(longest)
+    weights = fit_ngrams(hashed, np.array([0, 2, 1, 0]), CLASSES, 1024, settings)
     ids = np.zeros((4, 13), "int32")
     for row, numbers in zip(ids, read, strict=True):
         row[: len(numbers)] = numbers
@@ -106,8 +205,8 @@ def test_a_joined_model_adds_both_logits():
     assert tfx.config_for_fine_tuning(joined.config).linear_buckets == 0
 
 
-def test_buckets_are_twice_the_n_grams():
-    assert [bucket_count(used, 2) for used in (3, 512, 513, 10**6)] == [1024, 1024, 2048, 2**18]
+def test_buckets_are_four_times_the_n_grams():
+    assert [bucket_count(used, 2) for used in (3, 256, 257, 10**6)] == [1024, 1024, 2048, 2**18]
     assert bucket_count(10**6, 77) == 2**15, "2^22 / 77 = 54,471"
     assert bucket_count(10**6, 77, 100) == 64
 
@@ -115,19 +214,76 @@ def test_buckets_are_twice_the_n_grams():
 def test_a_vocabulary_grows_with_the_rows():
     found = [classifier_defaults(rows, ["a cat"])["vocabulary_size"] for rows in (61, 1001)]
     assert found == [530, 1000]
-    assert classifier_defaults(1001, ["猫がいます。"] * 2 + ["a"]) == {"vocabulary_size": 1000}
-    assert classifier_defaults(10_003, ["猫がいます。"] * 2 + ["a"]) == {"vocabulary_size": 2000}
+    words = {"pieces": "words", "max_length": 128, "vocabulary_size": 1000}
+    assert classifier_defaults(1001, ["a cat"]) == words
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("猫がいます。", "characters"),
+        ("我们在这里", "characters"),
+        ("ﾈｺﾃﾞｽ", "characters"),
+        ("ฉันรักแมว", "characters"),
+        ("ខ្ញុំស្រលាញ់ឆ្មា", "characters"),
+        ("ကြောင်ကိုချစ်တယ်", "characters"),
+        ("a cat", "words"),
+        ("кошка", "words"),
+        ("고양이를 좋아해요", "words"),
+        ("मुझे बिल्ली पसंद है", "words"),
+        ("猫 が います", "words"),  # somebody has put spaces between the words
+    ],
+)
+def test_texts_without_spaces_have_tokens_of_one_character(text, pieces):
+    found = classifier_defaults(99, [text] * 6 + ["a cat"] * 94)
+    assert found["pieces"] == pieces, "6 % of the texts"
+    assert found["max_length"] == (256 if pieces == "characters" else 128)
+    assert pieces_pattern(pieces) == (FINE_PATTERN if pieces == "characters" else PATTERN)
+    few = classifier_defaults(99, [text] * 4 + ["a cat"] * 96)
+    assert few["pieces"] == "words", "4 % of the texts"
+    given = {"pieces": "words" if pieces == "characters" else "characters", "max_length": 31}
+    found = classifier_defaults(99, [text], None, given)
+    assert (found["pieces"], found["max_length"]) == (given["pieces"], 31)
+
+
+def test_a_base_keeps_its_length():
+    given = {"base": "a", "max_length": None}
+    assert classifier_defaults(99, ["猫がいます。"], None, given)["max_length"] == 128
+
+
+def test_a_vocabulary_is_chosen_by_what_it_tells(tmp_path, monkeypatch):
+    """Each class has its own ending, in words that are all different: only short tokens tell it."""
+    monkeypatch.chdir(tmp_path)
+    random = np.random.default_rng(6)
+    letters = np.array(list("bcdfglmnprst"))
+    ends = ("ua", "ei", "oo")
+    rows = [
+        (" ".join("".join(random.choice(letters, 5)) + ends[n % 3] for _ in range(2)), ends[n % 3])
+        for n in range(120)
+    ]
+    examples = read_labelled_texts(rows)
+    assert classifier_defaults(1001, examples.flat_texts())["vocabulary_size"] == 1000
+    found = classifier_defaults(1001, examples.flat_texts(), examples)
+    assert found["vocabulary_size"] == 400
+    for given in ({"vocabulary_size": 300}, {"base": "a"}, {"separator": "|"}):
+        monkeypatch.setattr(defaults, "choose_settings", None)
+        found = classifier_defaults(1001, examples.flat_texts(), examples, given)
+        assert found["vocabulary_size"] == 1000, "not chosen"
 
 
 def test_settings_that_are_missing_are_those_of_the_interrupted_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    defaults = {"vocabulary_size": 7}
+    known = {"vocabulary_size": 7}
     shutil.copytree(INTERRUPTED, "runs/old")
     before = json.loads(Path("runs/old/settings.json").read_text("utf-8"))
     given = {"name": "old", "vocabulary_size": None, "epochs": 3}
-    found = fill_in(given, defaults)
+    found = fill_in(given, known)
     assert found == given | {"vocabulary_size": before["vocabulary_size"]}
-    assert fill_in(given | {"vocabulary_size": 11}, defaults)["vocabulary_size"] == 11
     assert fill_in({**given, "bag_width": None}, {"bag_width": 5})["bag_width"] is None
+    assert fill_in(given | {"vocabulary_size": 11}, known)["vocabulary_size"] == 11
     for other in ({"name": "new"}, {"overwrite": True}):
-        assert fill_in(given | other, defaults) == given | other | defaults
+        assert fill_in(given | other, known) == given | other | known
+    # The run was begun by a version without this setting, and goes on as it was.
+    given["pieces"] = ""
+    assert fill_in(given, {"pieces": "characters"})["pieces"] == ""
+    assert fill_in(given | {"name": "new"}, {"pieces": "characters"})["pieces"] == "characters"

@@ -76,7 +76,8 @@ def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
 
     from tfx_transformer.export.to_litert import convert, operation_names
 
-    model = classifier(ngram_buckets=BUCKETS, linear_buckets=509)
+    longest = 2 if quantize else 3
+    model = classifier(ngram_buckets=BUCKETS, linear_buckets=509, linear_longest=longest)
     model.ngrams.embeddings.assign(keras.random.normal((BUCKETS, 64), stddev=0.1, seed=5))
     model.linear.rarity.embeddings.assign(keras.random.uniform((509, 1), seed=6))
     model.linear.kernel.embeddings.assign(keras.random.normal((509, 3), seed=7))
@@ -116,6 +117,15 @@ def linear(buckets=7, classes=2, seed=3):
 def test_buckets_of_tokens_pairs_and_triples_by_hand():
     found = NGramLogits(7, 2).buckets(np.array([[5, 3, 4]], "int32"))
     assert np.asarray(found)[0].tolist() == [number % 7 for number in BY_HAND]
+
+
+def test_a_layer_without_triples_has_the_same_tokens_and_pairs():
+    ids = np.array([[5, 3, 4, 96, 0]], "int32")
+    every = np.asarray(NGramLogits(101, 2).buckets(ids))[0]
+    for longest in (1, 2):
+        layer = NGramLogits(101, 2, longest)
+        assert np.asarray(layer.buckets(ids))[0].tolist() == every[: 5 * longest].tolist()
+        assert NGramLogits.from_config(layer.get_config()).longest == longest
 
 
 def test_linear_logits_by_hand():

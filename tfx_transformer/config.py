@@ -61,6 +61,7 @@ _BOUNDS = {
     "ngram_buckets": (0, 2_000_000),
     "linear_buckets": (0, 262_144),
     "bag_dim": (0, 16_384),
+    "linear_longest": (1, 3),
     "embedding_dim": (1, 32_768),
     "rotary_dim": (2, 1_024),
     "num_classes": (0, 100_000),
@@ -193,6 +194,7 @@ class TransformerConfig:
             added to those of a `Classifier` of texts, see `NGramLogits`; 0: none.
         bag_dim: width of the sum of token vectors that an `Embedder` puts beside the vector of its
             encoder, see `TokenBag`; 0: none.
+        linear_longest: tokens of the longest of these n-grams.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit together; the message names
@@ -281,6 +283,7 @@ class TransformerConfig:
     unit_features: bool = False
     linear_buckets: int = 0
     bag_dim: int = 0
+    linear_longest: int = 3
 
     def __post_init__(self) -> None:
         self._set_defaults()

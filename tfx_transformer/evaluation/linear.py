@@ -1,16 +1,54 @@
-"""Logistic regression on hashed n-grams or on vectors, fitted to convergence by scikit-learn."""
+"""Logistic regression on n-grams of tokens or on vectors, fitted to convergence by scikit-learn."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-# Inverse strength of the L2 penalty, as in `baselines.tfidf_labels`.
-_C = 10.0
+# Ids that a key of an n-gram has room for: three of them and a size make 62 bits.
+_IDS = 1 << 20
+SIZES = (1, 2, 3)
+
 _STEPS = 200
+# Least squared norm of a text, as in `NGramLogits`.
+_LEAST = 1e-6
+
+# For the choice of settings: folds, the fewest and most texts, the most texts times classes, and
+# where a fit ends, the size of the gradient.
+_FOLDS = 3
+_FEWEST_TEXTS = 30
+MOST_TEXTS = 5_000
+_MOST_NUMBERS = 200_000
+_ROUGH = 1e-3
+_STRENGTHS = (3.0, 10.0, 30.0, 100.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class NGramSettings:
+    """The n-grams that a linear classifier uses, and how strongly it is fitted.
+
+    longest: tokens of the longest n-grams, 1 to 3.
+    fewest: n-grams in fewer training texts are not used.
+    floor: rarity of an n-gram that every text has.
+    strength: C, the inverse strength of the L2 penalty.
+    """
+
+    longest: int = 3
+    fewest: int = 1
+    floor: float = 0.0
+    strength: float = 10.0
+
+
+# Those to choose from. With floor 1 the rarity is about scikit-learn's.
+_KINDS = tuple(
+    NGramSettings(longest, fewest, floor)
+    for longest in (3, 2)
+    for fewest, floor in ((1, 0.0), (2, 1.0))
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,21 +57,73 @@ class NGramWeights:
 
     logits = sum_i r[b_i] W[b_i] / sqrt(sum_i r[b_i]^2) + c,  over the buckets b_i of a text
 
-    rarity: r, float32 (buckets,), 0 for buckets in no training text; kernel: W, float32 (buckets,
-    C); bias: c, float32 (C,).
+    rarity: r, float32 (buckets,), 0 for buckets that are not used; kernel: W, float32 (buckets, C);
+    bias: c, float32 (C,); longest: tokens of the longest n-grams.
     """
 
     rarity: np.ndarray
     kernel: np.ndarray
     bias: np.ndarray
+    longest: int = 3
 
     def logits(self, rows: Sequence[np.ndarray]) -> np.ndarray:
         """Return the logits of texts, float32 (n, C); rows: the buckets of each, int (n-grams,)."""
         found = np.tile(self.bias, (len(rows), 1))
         for logits, row in zip(found, rows, strict=True):
             rarity = self.rarity[row]
-            logits += rarity @ self.kernel[row] / np.sqrt(max(rarity @ rarity, 1e-6))
+            logits += rarity @ self.kernel[row] / np.sqrt(max(rarity @ rarity, _LEAST))
         return found
+
+
+def ngram_keys(ids: Sequence[int]) -> np.ndarray:
+    """Return a number for each n-gram of a text, int64 (3, length): its tokens, pairs and triples,
+    each at its last token, with zeros before the first token. Equal numbers are equal n-grams.
+
+    Args:
+        ids: token ids of the text, below 2^20.
+    """
+    tokens = np.asarray(ids, np.int64)
+    before = [np.concatenate([np.zeros(back, np.int64), tokens])[: len(tokens)] for back in (1, 2)]
+    pairs = tokens + _IDS * before[0]
+    triples = pairs + _IDS**2 * before[1]
+    return 4 * np.stack([tokens, pairs, triples]) + np.array(SIZES)[:, None]
+
+
+def used_keys(keys: Sequence[np.ndarray], settings: NGramSettings) -> np.ndarray:
+    """Return the n-grams that a classifier uses, ascending; keys: those of the training texts."""
+    found = [np.unique(row[: settings.longest]) for row in keys]
+    different, texts = np.unique(np.concatenate(found), return_counts=True)
+    return different[texts >= settings.fewest]
+
+
+def choose_settings(
+    keys: Sequence[np.ndarray], ids: np.ndarray, balanced: bool = False
+) -> tuple[NGramSettings, float]:
+    """Return the settings with the least log-loss in three-fold cross-validation, and that loss.
+
+    First the n-grams are chosen, with C=10: up to triples or up to pairs; either all, with a
+    rarity down to 0, or those in two texts or more, with a rarity down to 1. Then C is chosen: 3,
+    10, 30 or 100. Of more than 5,000 texts, or 200,000 / classes, that many decide. Fewer than 30
+    texts choose nothing; the loss is then 0.
+
+    Args:
+        keys: n-grams of each text, see `ngram_keys`.
+        ids: int (texts,), class of each.
+        balanced: as for `fit_ngrams`.
+    """
+    classes = len(np.unique(ids))
+    most = min(MOST_TEXTS, max(_MOST_NUMBERS // classes, _FEWEST_TEXTS))
+    drawn = np.random.default_rng(0).permutation(len(keys))[:most]
+    if len(drawn) < _FEWEST_TEXTS or classes < 2:
+        return NGramSettings(), 0.0
+    counts = [_count([keys[text][size - 1] for text in drawn])[0] for size in SIZES]
+    loss = functools.partial(_cross_validate, counts, np.asarray(ids)[drawn], balanced)
+    losses = {settings: loss(settings) for settings in _KINDS}
+    best = min(_KINDS, key=losses.__getitem__)
+    others = [dataclasses.replace(best, strength=strength) for strength in _STRENGTHS]
+    losses |= {settings: loss(settings) for settings in others if settings not in losses}
+    best = min(others, key=losses.__getitem__)
+    return best, losses[best]
 
 
 def fit_ngrams(
@@ -41,39 +131,39 @@ def fit_ngrams(
     ids: np.ndarray,
     classes: int,
     buckets: int,
+    settings: NGramSettings = NGramSettings(),  # noqa: B008
+    used: np.ndarray | None = None,
     balanced: bool = False,
 ) -> NGramWeights:
-    """Return the classifier that fits texts best, with an L2 penalty on W (C=10).
+    """Return the classifier that fits texts best, with an L2 penalty on W.
 
-    r[b] = ln((1 + texts) / (1/2 + texts with b)), almost 0 for a bucket that every text has.
+    r[b] = ln((1 + texts) / (1/2 + texts with b)) + floor
 
     Args:
         rows: the buckets of all n-grams of each text, int (n-grams,).
         ids: int (texts,), classes from 0 to C - 1, two or more of them.
         classes: C.
         buckets: size of the table.
+        settings: C and the floor of the rarity; `longest` is noted in the result.
+        used: the buckets whose rarity is not 0; None: all that `settings.fewest` texts have.
         balanced: give all classes the same total weight, instead of all texts.
     """
-    from scipy.sparse import csr_matrix
-
-    found = [np.unique(row, return_counts=True) for row in rows]
-    used, columns = np.unique(np.concatenate([b for b, _ in found]), return_inverse=True)
-    counts = np.concatenate([count for _, count in found])
-    starts = np.concatenate([[0], np.cumsum([len(b) for b, _ in found])])
-    rarity = np.log((1 + len(rows)) / (0.5 + np.bincount(columns)))
-    values = counts * rarity[columns]
-    squares = np.add.reduceat(values * rarity[columns], starts[:-1])
-    values = values / np.sqrt(np.repeat(squares, np.diff(starts)))
-    features = csr_matrix((values, columns, starts), (len(rows), len(used)))
-    known, coefficients, intercepts = _fit_logistic(features, ids, balanced)
+    counts, columns = _count(rows)
+    rarity = _rarity(counts, settings)
+    if used is not None:
+        rarity = _rarity(counts, dataclasses.replace(settings, fewest=1))
+        rarity[~np.isin(columns, used)] = 0
+    model = _fit(_features([counts], [rarity]), ids, settings.strength, balanced)
+    coefficients, intercepts = _of_each_class(model)
     weights = NGramWeights(
         np.zeros(buckets, "float32"),
         np.zeros((buckets, classes), "float32"),
         np.full(classes, min(intercepts) - 10, "float32"),  # for classes without a text
+        settings.longest,
     )
-    weights.rarity[used] = rarity
-    weights.kernel[np.ix_(used, known)] = coefficients.T
-    weights.bias[known] = intercepts
+    weights.rarity[columns] = rarity
+    weights.kernel[np.ix_(columns[rarity > 0], model.classes_)] = coefficients.T
+    weights.bias[model.classes_] = intercepts
     return weights
 
 
@@ -92,25 +182,92 @@ def fit_vectors(
         balanced: give all classes the same total weight, instead of all vectors.
     """
     length = max(float(np.linalg.norm(vectors, axis=1).mean()), 1e-6)
-    known, coefficients, intercepts = _fit_logistic(vectors / length, ids, balanced)
+    model = _fit(vectors / length, ids, NGramSettings().strength, balanced)
+    coefficients, intercepts = _of_each_class(model)
     kernel = np.zeros((vectors.shape[1], classes), "float32")
     bias = np.full(classes, min(intercepts) - 10, "float32")  # for classes without a vector
-    kernel[:, known] = coefficients.T / length
-    bias[known] = intercepts
+    kernel[:, model.classes_] = coefficients.T / length
+    bias[model.classes_] = intercepts
     return kernel, bias
 
 
-def _fit_logistic(
-    features: Any, ids: np.ndarray, balanced: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the K classes that occur, the coefficients of each, (K, width), and its intercept,
-    (K,)."""
+def _cross_validate(
+    counts: Sequence[Any], ids: np.ndarray, balanced: bool, settings: NGramSettings
+) -> float:
+    """Return the mean log-loss of texts by classifiers of the other texts."""
+    losses = []
+    for inside, outside in _folds(ids):
+        if len(np.unique(ids[inside])) < 2:
+            continue
+        used = counts[: settings.longest]
+        rarities = [_rarity(count[inside], settings) for count in used]
+        before, after = (
+            _features([count[texts] for count in used], rarities) for texts in (inside, outside)
+        )
+        model = _fit(before, ids[inside], settings.strength, balanced, _ROUGH)
+        places = np.searchsorted(model.classes_, ids[outside])
+        chances = model.predict_proba(after)[np.arange(len(places)), places]
+        losses.append(-np.log(np.maximum(chances, 1e-9)))
+    return float(np.concatenate(losses).mean())
+
+
+def _folds(ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the texts of training and those of validation, with about the same share of every
+    class. Texts of a class that training does not have are left out."""
+    order = np.random.default_rng(0).permutation(len(ids))
+    order = order[np.argsort(ids[order], kind="stable")]
+    for fold in range(_FOLDS):
+        is_outside = np.arange(len(ids)) % _FOLDS == fold
+        inside, outside = order[~is_outside], order[is_outside]
+        yield inside, outside[np.isin(ids[outside], ids[inside])]
+
+
+def _count(rows: Sequence[np.ndarray]) -> tuple[Any, np.ndarray]:
+    """Return the counts of n-grams, sparse (texts, different ones), and the n-gram of each column,
+    ascending."""
+    from scipy.sparse import csr_matrix
+
+    found = [np.unique(row, return_counts=True) for row in rows]
+    names, columns = np.unique(np.concatenate([row for row, _ in found]), return_inverse=True)
+    counts = np.concatenate([count for _, count in found]).astype(np.float64)
+    starts = np.concatenate([[0], np.cumsum([len(row) for row, _ in found])])
+    return csr_matrix((counts, columns, starts), (len(rows), len(names))), names
+
+
+def _rarity(counts: Any, settings: NGramSettings) -> np.ndarray:
+    """Return the rarity of each n-gram, float (n-grams,); 0 for those in too few texts."""
+    texts = np.bincount(counts.indices, minlength=counts.shape[1])
+    rarity = np.log((1 + counts.shape[0]) / (0.5 + texts)) + settings.floor
+    return np.where(texts >= max(settings.fewest, 1), rarity, 0.0)
+
+
+def _features(counts: Sequence[Any], rarities: Sequence[np.ndarray]) -> Any:
+    """Return the weighted counts of n-grams divided by the norm of each text, sparse."""
+    from scipy.sparse import diags, hstack
+
+    pairs = list(zip(counts, rarities, strict=True))
+    squares = sum(count @ rarity**2 for count, rarity in pairs)
+    weighted = [count[:, rarity > 0] @ diags(rarity[rarity > 0]) for count, rarity in pairs]
+    scale: Any = diags(1 / np.sqrt(np.maximum(squares, _LEAST)))
+    return (scale @ hstack(weighted)).tocsr()
+
+
+def _fit(features: Any, ids: np.ndarray, strength: float, balanced: bool, end: float = 1e-4) -> Any:
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     weight = "balanced" if balanced else None
-    model = LogisticRegression(C=_C, max_iter=_STEPS, class_weight=weight).fit(features, ids)
+    model = LogisticRegression(C=strength, max_iter=_STEPS, tol=end, class_weight=weight)
+    # The vectors are so short that several threads mostly wait for each other.
+    with threadpool_limits(1):
+        return model.fit(features, ids)
+
+
+def _of_each_class(model: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the coefficients of each of the K classes that occur, (K, width), and its intercept,
+    (K,)."""
     coefficients, intercepts = model.coef_, model.intercept_
     if len(model.classes_) == 2:  # scikit-learn keeps those of the second class only
         coefficients = np.concatenate([-coefficients, coefficients]) / 2
         intercepts = np.concatenate([-intercepts, intercepts]) / 2
-    return model.classes_, coefficients, intercepts
+    return coefficients, intercepts

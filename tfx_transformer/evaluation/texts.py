@@ -9,8 +9,12 @@ from collections.abc import Sequence
 
 from tfx_transformer.errors import InputError
 
-# Scripts that are written without spaces between words.
-_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]{4}")
+# Scripts that are written without spaces between words: Japanese and Chinese, Thai and Lao,
+# Tibetan, Burmese, and Khmer.
+_UNSPACED = re.compile(
+    r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]{4}"
+    r"|[\u0e00-\u0eff]{4}|[\u0f00-\u0fff]{4}|[\u1000-\u109f]{4}|[\u1780-\u17ff]{4}"
+)
 
 
 def score_texts(
@@ -21,7 +25,7 @@ def score_texts(
     Args:
         written, references: n texts each.
         tokenize: tokenizer of sacrebleu's BLEU ("13a", "char", "none", …); None: "char" if most of
-            the references are Japanese or Chinese without spaces, else "13a".
+            the references are without spaces, see `mostly_unspaced`, else "13a".
 
     Returns: bleu and chrf (0 to 100), exact_match (share, 0 to 1), count, and bleu_tokenize, the
         tokenizer.
@@ -53,12 +57,13 @@ def score_texts(
 
 
 def mostly_unspaced(texts: Sequence[str]) -> bool:
-    """Return True if most of the texts are Japanese or Chinese without spaces between the words."""
+    """Return True if most of the texts are without spaces between words, see `unspaced_share`."""
     return unspaced_share(texts) > 0.5
 
 
 def unspaced_share(texts: Sequence[str]) -> float:
-    """Return the share of texts that are Japanese or Chinese without spaces between the words."""
+    """Return the share of texts with a run of four characters of a script that has no spaces
+    between words: Japanese, Chinese, Thai, Lao, Tibetan, Burmese or Khmer."""
     return sum(bool(_UNSPACED.search(text)) for text in texts) / max(1, len(texts))
 
 

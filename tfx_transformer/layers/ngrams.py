@@ -52,7 +52,7 @@ class NGramEmbedding(TokenEmbedding):
 # float32 give the same hashes.
 _FACTORS = 53, 997
 MOST_BUCKETS = 1 << 18
-_LONGEST = 3
+LONGEST = 3
 # The least squared norm, so that a text without a known n-gram is not divided by 0.
 _LEAST = 1e-6
 
@@ -62,8 +62,8 @@ class NGramLogits(keras.layers.Layer):
     """A linear classifier of a bag of hashed n-grams: the tokens, pairs and triples of a text.
 
     logits = sum_i m_i r[b_i] W[b_i] / sqrt(sum_i m_i r[b_i]^2)
-    b = h_1, h_2, h_3 of every token:  h_n begins as n;  h_n <- (53 h_n + 997 id) mod buckets for
-    each of the last n tokens;  ids before the first token are 0
+    b = h_1, ..., h_longest of every token:  h_n begins as n;  h_n <- (53 h_n + 997 id) mod buckets
+    for each of the last n tokens;  ids before the first token are 0
 
     m_i is 0 for padding and 1 for other tokens, r the rarity of a bucket. Hashed n-grams as in
     Weinberger et al. (2009); beside a deep model as in Cheng et al. (2016), figure 1. Both tables
@@ -72,6 +72,7 @@ class NGramLogits(keras.layers.Layer):
     Args:
         buckets: rows of the tables, at most 2^18.
         classes: C.
+        longest: tokens of the longest n-grams, 1 to 3.
         kwargs: see `keras.layers.Layer`.
 
     Call arguments:
@@ -81,10 +82,11 @@ class NGramLogits(keras.layers.Layer):
     Returns: float (batch, C); zeros for a text without a known n-gram.
     """
 
-    def __init__(self, buckets: int, classes: int, **kwargs: Any) -> None:
+    def __init__(self, buckets: int, classes: int, longest: int = LONGEST, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.bucket_count = buckets
         self.classes = classes
+        self.longest = longest
         part = {"embeddings_initializer": "zeros", "trainable": False, "dtype": self.dtype_policy}
         self.rarity = TokenEmbedding(buckets, 1, name="rarity", **part)
         self.kernel = TokenEmbedding(buckets, classes, name="kernel", **part)
@@ -94,14 +96,15 @@ class NGramLogits(keras.layers.Layer):
         self.kernel.build(token_ids_shape)
 
     def buckets(self, token_ids):
-        """Return the bucket of every n-gram, int32 (batch, 3 length): tokens, pairs, triples."""
+        """Return the bucket of every n-gram, int32 (batch, longest * length): tokens, pairs,
+        triples."""
         token_ids = ops.cast(token_ids, "int32")
         last = [token_ids]
-        while len(last) < _LONGEST:
+        while len(last) < self.longest:
             ids = last[-1]
             last.append(ops.concatenate([ops.zeros_like(ids[:, :1]), ids[:, :-1]], axis=1))
         found = []
-        for size in range(1, _LONGEST + 1):
+        for size in range(1, self.longest + 1):
             bucket = ops.full_like(token_ids, size)
             for ids in reversed(last[:size]):
                 bucket = ops.mod(_FACTORS[0] * bucket + _FACTORS[1] * ids, self.bucket_count)
@@ -111,7 +114,7 @@ class NGramLogits(keras.layers.Layer):
     def call(self, token_ids, attention_mask):
         buckets = self.buckets(token_ids)
         rarity = self.rarity(buckets)
-        mask = ops.concatenate([attention_mask] * _LONGEST, axis=1)
+        mask = ops.concatenate([attention_mask] * self.longest, axis=1)
         rarity = rarity * ops.expand_dims(ops.cast(mask, rarity.dtype), -1)
         length = ops.sqrt(ops.maximum(ops.sum(rarity * rarity, axis=1), _LEAST))
         return ops.sum(rarity * self.kernel(buckets), axis=1) / length
@@ -120,4 +123,5 @@ class NGramLogits(keras.layers.Layer):
         return keras.KerasTensor((token_ids.shape[0], self.classes), dtype=self.compute_dtype)
 
     def get_config(self):
-        return {**super().get_config(), "buckets": self.bucket_count, "classes": self.classes}
+        own = {"buckets": self.bucket_count, "classes": self.classes, "longest": self.longest}
+        return {**super().get_config(), **own}

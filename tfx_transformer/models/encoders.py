@@ -377,7 +377,11 @@ class Classifier(PooledModel):
         self.linear = None
         if config.linear_buckets and not config.image_size:
             self.linear = NGramLogits(
-                config.linear_buckets, config.num_classes, name="linear", dtype="float32"
+                config.linear_buckets,
+                config.num_classes,
+                config.linear_longest,
+                name="linear",
+                dtype="float32",
             )
             self.linear.build((None, None))
             self.linear.built = True

@@ -36,6 +36,7 @@ _MODULE_OF = {
     "is_few": "defaults",
     "new_bundle_path": "folder",
     "objective": "objectives",
+    "pieces_pattern": "defaults",
     "rounds": "limits",
     "set_random_seed": "seeds",
     "text_base": "base",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.defaults import fill_in as fill_in
     from tfx_transformer.training.defaults import fine_tuning_defaults as fine_tuning_defaults
     from tfx_transformer.training.defaults import is_few as is_few
+    from tfx_transformer.training.defaults import pieces_pattern as pieces_pattern
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
     from tfx_transformer.training.folder import new_bundle_path as new_bundle_path
     from tfx_transformer.training.heads import config_for_contrast as config_for_contrast

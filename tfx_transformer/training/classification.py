@@ -34,7 +34,6 @@ from tfx_transformer.evaluation.labels import (
     score_multi_label,
     with_labels,
 )
-from tfx_transformer.evaluation.linear import fit_ngrams
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.layers.ngrams import MOST_BUCKETS
 from tfx_transformer.models.encoders import Classifier, Embedder
@@ -44,7 +43,7 @@ from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
 from tfx_transformer.training.heads import HeadOnVectors, add_head
-from tfx_transformer.training.linear import bucket_count, hash_ngrams, join
+from tfx_transformer.training.linear import fit_linear, hash_ngrams, join
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
@@ -149,12 +148,10 @@ class ClassifierRun(Run):
             [frame(tokenizer, texts, config.max_sequence_length) for texts in rows]
             for rows in ((train.inputs[index] for index in drawn), self.held_out)
         )
-        used = len(np.unique(np.concatenate(hash_ngrams(read, MOST_BUCKETS, config.padding_id))))
-        count = bucket_count(used, len(names), buckets)
-        hashed, apart = (hash_ngrams(ids, count, config.padding_id) for ids in (read, held_out))
         balanced = self.settings.get("class_weights") == "balanced"
         ids = train.targets(names)[drawn]
-        weights = fit_ngrams(hashed, ids, len(names), count, balanced)
+        weights, used = fit_linear(read, ids, len(names), config.padding_id, buckets, balanced)
+        apart = hash_ngrams(held_out, len(weights.rarity), config.padding_id, weights.longest)
         deep = np.log(np.clip(self.predictor.probabilities(self.held_out), 1e-12, None))
         shares = blend(deep, weights.logits(apart), self.truth)
         joined = join(model, weights, *shares)

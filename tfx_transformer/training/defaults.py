@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from tfx_transformer.evaluation.texts import mostly_unspaced
+import numpy as np
+
+from tfx_transformer.console import doing
+from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.evaluation.linear import MOST_TEXTS, choose_settings, ngram_keys
+from tfx_transformer.evaluation.texts import unspaced_share
+from tfx_transformer.text.framing import frame
+from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN, Tokenizer
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.folder import CHECKPOINTS
 
@@ -15,20 +22,53 @@ _FEW = 20
 _STEPS = 40
 _MANY = 96
 
+Pieces = Literal["", "words", "characters"]
 
-def classifier_defaults(rows: int, texts: Sequence[str]) -> dict[str, Any]:
+# Smallest share of texts without spaces for which a token is at most one of their characters.
+_UNSPACED = 0.05
+# Vocabulary sizes: the smallest, the largest of words, and of characters.
+_SMALL, _LARGE, _CHARACTERS = 400, 1000, 2000
+
+
+def classifier_defaults(
+    rows: int,
+    texts: Sequence[str],
+    examples: LabelledTexts | None = None,
+    given: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """Return the settings of a new text classifier that depend on its training rows.
 
-    vocabulary_size: 500 + rows / 2, at most 1,000, or 2,000 if most texts have no spaces: few rows
-    have few long tokens often enough to learn from, and short tokens occur in new texts too.
-    docs/quality.md has the figures.
+    pieces: "characters" if 5 % of the texts or more are without spaces between words, else "words",
+    see `pieces_pattern`.
+    max_length: 128; with "characters" and without a base 256.
+    vocabulary_size: 500 + rows / 2, at most 1,000. With examples, the one of 400, that and, with
+    "characters", 2,000, whose tokens have the least log-loss in a linear classifier; see
+    `evaluation.linear.choose_settings`. Few rows have few long tokens often enough to learn from,
+    and short tokens occur in new texts too. docs/quality.md has the figures.
 
     Args:
         rows: count of training rows, without the held-out ones.
         texts: texts of these rows, or a sample.
+        examples: the training rows; None: no cross-validation.
+        given: settings of the run; those that are None or "" are not given. There is no
+            cross-validation where it would decide nothing, nor for several labels a row.
     """
-    most = 2000 if mostly_unspaced(texts) else 1000
-    return {"vocabulary_size": min(500 + rows // 2, most)}
+    given = given or {}
+    pieces = given.get("pieces") or _pieces(texts)
+    is_long = pieces == "characters" and not given.get("base")
+    max_length = given.get("max_length") or (256 if is_long else 128)
+    size = min(500 + rows // 2, _LARGE)
+    if examples is not None and _may_choose(given):
+        sizes = {_SMALL, size} | ({_CHARACTERS} if pieces == "characters" else set())
+        size = _best_size(sizes, texts, examples, pieces, max_length)
+    return {"pieces": pieces, "max_length": max_length, "vocabulary_size": size}
+
+
+def pieces_pattern(pieces: Pieces) -> str:
+    """Return the pattern that splits texts for a tokenizer, see `Tokenizer.train`: `FINE_PATTERN`
+    for "characters", where a character of a script without spaces is a piece of its own, else
+    `PATTERN`, where runs of one script are."""
+    return FINE_PATTERN if pieces == "characters" else PATTERN
 
 
 def embedder_defaults() -> dict[str, Any]:
@@ -87,16 +127,53 @@ def fine_tuning_defaults(
 
 
 def fill_in(settings: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's settings; those that are None come from the interrupted run of that name that
-    goes on, else from the defaults. They stay None if the interrupted run did not have them.
+    """Return a run's settings; those that are None or "" come from the interrupted run of that name
+    that goes on, else from the defaults. A setting that the interrupted run does not have stays as
+    it is: an earlier version began that run.
 
     Args:
         settings: settings of the run, by the names of the recipe's parameters.
         defaults: see `classifier_defaults` and `fine_tuning_defaults`; those that the recipe does
             not have are not used.
     """
-    folder = Path("runs", settings["name"], CHECKPOINTS)
-    before = None if settings.get("overwrite") else Checkpoints(folder).peek()
-    known = defaults if before is None else before["settings"]
-    missing = {name: known.get(name) for name in defaults if settings.get(name, "") is None}
-    return {**settings, **missing}
+    before = _interrupted(settings)
+    known = defaults if before is None else before
+    empty = [name for name in defaults if settings.get(name, 0) in (None, "")]
+    return {**settings, **{name: known[name] for name in empty if name in known}}
+
+
+def _interrupted(settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of the interrupted run that goes on; None without one."""
+    if settings.get("overwrite") or not settings.get("name"):
+        return None
+    before = Checkpoints(Path("runs", settings["name"], CHECKPOINTS)).peek()
+    return None if before is None else before["settings"]
+
+
+def _pieces(texts: Sequence[str]) -> Pieces:
+    return "characters" if unspaced_share(texts) >= _UNSPACED else "words"
+
+
+def _may_choose(given: Mapping[str, Any]) -> bool:
+    """Return True if a vocabulary size is to be chosen, and a linear classifier can choose it."""
+    is_given = any(given.get(name) for name in ("vocabulary_size", "base", "separator"))
+    return not is_given and given.get("linear_buckets") != 0 and _interrupted(given) is None
+
+
+def _best_size(
+    sizes: Iterable[int],
+    texts: Sequence[str],
+    examples: LabelledTexts,
+    pieces: Pieces,
+    max_length: int,
+) -> int:
+    """Return the vocabulary size whose tokens have the least log-loss; the largest of equals."""
+    doing("choosing a vocabulary")
+    _, ids = np.unique([label for (label,) in examples.labels], return_inverse=True)
+    drawn = np.random.default_rng(0).permutation(len(examples))[:MOST_TEXTS]
+    losses = {}
+    for size in sorted(sizes, reverse=True):
+        tokenizer = Tokenizer.train(texts, size, pattern=pieces_pattern(pieces))
+        rows = (frame(tokenizer, examples.texts[row], max_length) for row in drawn)
+        losses[size] = choose_settings([ngram_keys(row) for row in rows], ids[drawn])[1]
+    return min(losses, key=losses.__getitem__)
