@@ -183,6 +183,7 @@ OBJECTS = {
     "contrast": tfx.InBatchContrast(0.1),
     "scored": tfx.ScoredCosine(),
     "correlation": tfx.ScoredCorrelation(),
+    "labels": tfx.LabelContrast(0.3),
     "tokens": tfx.TokenCrossentropy(0.2),
     "bits": tfx.BitsPerByte(4.5),
     "perplexity": tfx.Perplexity(),

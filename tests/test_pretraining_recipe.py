@@ -59,7 +59,7 @@ def without_xla(patch):
     patch.setattr(CausalLM, "compile", lambda *a, **k: original(*a, **k | {"jit_compile": False}))
 
 
-def two_exports(path, texts):
+def two_exports(path, texts, generator=None):
     """What `export.everything` does, without the third, an int8 file."""
     export.saved_model(path)
     export.litert(path)

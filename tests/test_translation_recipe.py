@@ -56,7 +56,7 @@ def finished(recipe, tmp_path_factory):
 def quick(finished, monkeypatch):
     """In that folder, and without the exports, which take most of the time."""
     monkeypatch.chdir(finished[0])
-    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_: {})
+    monkeypatch.setattr("tfx_transformer.export.everything", lambda *_, **__: {})
 
 
 def read_json(path):

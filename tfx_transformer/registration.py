@@ -42,6 +42,7 @@ CLASSES = {
     "Regressor": "models.regressor",
     "RelativePositions": "layers.relative",
     "RotaryPositions": "layers.position",
+    "LabelContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
     "ScoredCosine": "models.losses",
     "Seq2SeqLM": "models.tasks",
