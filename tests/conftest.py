@@ -7,6 +7,7 @@ import random
 import re
 import sys
 from pathlib import Path
+from unittest import mock
 
 # Before anything imports TensorFlow or Matplotlib; processes that tests start inherit them.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -121,7 +122,10 @@ def seeds():
     random.seed(1)
     np.random.seed(1)
     if "keras" in sys.modules:
-        sys.modules["keras"].utils.set_random_seed(1)
+        # Layers draw their seeds from Python. TensorFlow's own seed would make it forget its
+        # kernels, and building them again for each test takes a tenth of all the time.
+        with mock.patch("tensorflow.random.set_seed"):
+            sys.modules["keras"].utils.set_random_seed(1)
 
 
 @pytest.fixture(autouse=True)

@@ -59,6 +59,7 @@ def test_the_data_set_is_of_the_same_kind():
     assert [len(x["images"]) for x, _, _ in changed] == [11, 11, 1]
 
 
+@pytest.mark.slow(but=["0.5"])
 @pytest.mark.parametrize("mix", [0.0, 0.5, 1.0])
 def test_another_epoch_is_other_images_and_another_run_the_same(mix):
     images = np.random.default_rng(0).uniform(0, 255, (23, SIZE, SIZE, 3))

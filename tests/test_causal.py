@@ -230,7 +230,7 @@ def test_every_prompt_has_the_room_it_would_have_alone(engine):
     assert rows[1].tolist() == naive_greedy(engine.model, PROMPTS[0], rows.shape[1])
 
 
-@pytest.mark.slow(but=["rotary-beams", "learned-penalty", "rotary-sampling", "learned-greedy"])
+@pytest.mark.slow(but=["rotary-beams", "learned-greedy"])
 @pytest.mark.parametrize(
     "options",
     [

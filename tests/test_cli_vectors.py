@@ -97,6 +97,7 @@ def test_embed_by_an_embedder(answer, bundles, models, tokenizer):
     assert found["method"] == "by the embedder"
 
 
+@pytest.mark.slow(but=["writer-decoder"])
 @pytest.mark.parametrize(("name", "part"), [("writer", "decoder"), ("translator", "encoder")])
 def test_embed_by_a_bundle_of_another_task_says_how(
     answer, command, bundles, models, tokenizer, name, part
@@ -365,6 +366,7 @@ def test_states(answer, bundles, models, tokenizer, tmp_path, name):
     assert all(imread(tmp_path / file).min() < 0.5 for file in ("states.png", "cache.png"))
 
 
+@pytest.mark.slow(but=["embedder", "translator"])
 @pytest.mark.parametrize("name", ["embedder", "writer", "translator"])
 def test_attention(answer, command, bundles, models, tokenizer, tmp_path, name):
     verb = ("vectors", "attention", bundles / name, TEXTS[0])

@@ -288,7 +288,7 @@ def test_gradients_reach_every_weight(name):
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 1e-6, weight.path
 
 
-@pytest.mark.slow(but=["masked", "labels", "convolutions", "pairs"])
+@pytest.mark.slow(but=["labels", "pairs"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_saved_model_goes_on_learning(name, tmp_path):
     task, settings, inputs, y = CASES[name]

@@ -36,7 +36,7 @@ def by_litert(trained):
 @pytest.fixture(scope="module")
 def expected(by_keras, trained):
     answers = by_keras.generate(trained.texts, truncate=True)
-    assert len(set(answers)) > 80, "answers that are all alike would prove nothing"
+    assert len(set(answers)) > len(answers) * 2 / 3, "answers all alike would prove nothing"
     return answers
 
 
@@ -247,9 +247,9 @@ def test_the_bundle_says_how_it_was_verified(trained):
     assert config["verified"] == json.loads(json.dumps(trained.verified))
     assert config["scores"] == {"bleu": 12.5}, "what was there stays"
     for name in ("SavedModel", "TFLite float32"):
-        assert trained.verified[name]["identical"] == trained.verified[name]["of"] == 120
+        assert trained.verified[name]["identical"] == trained.verified[name]["of"] == 80
     card = (trained.path / "README.md").read_text("utf-8")
-    assert "- SavedModel: 120 of 120 answers identical to Keras\n" in card
+    assert "- SavedModel: 80 of 80 answers identical to Keras\n" in card
     assert "- TFLite int8: " in card and "standard deviation is" in card
     bundle.verify(trained.path)
 

@@ -23,6 +23,7 @@ def plain(count):
     return [np.full((7 + n, 11, 3), COLOURS[n]) for n in range(count)]
 
 
+@pytest.mark.slow(but=["1", "7"])
 @pytest.mark.parametrize("count", [1, 6, 7, 24])
 def test_every_image_is_drawn_in_its_colour(tmp_path, count):
     words = [f"dog {n} %\nlabel: cat" for n in range(count)]

@@ -219,6 +219,7 @@ def logits_of(model):
     return np.asarray(model({"token_ids": ids}, training=False))
 
 
+@pytest.mark.slow(but=["lora-source0"])
 @pytest.mark.parametrize(
     ("method", "source"),
     [

@@ -29,6 +29,12 @@ sys.path.insert(0, str(Path(__file__).parent / "conformance"))
 from weights import write_checkpoint  # noqa: E402
 
 CASES = Path(__file__).parent / "conformance" / "models"
+# One of each family, and of each kind of head; the others are slow.
+REPRESENTATIVES = """
+bart bert bert_tags deit distilbert_classifier electra embedding_gemma gemma3_images gpt2 gpt_neox
+llama_rope_yarn marian mbart mistral modernbert_classifier mpnet mt5 opt phi3 qwen2 qwen3
+roberta_classifier smollm3 t5 vit xlm_roberta
+""".split()  # noqa: SIM905
 
 
 def case(name: str) -> dict:
@@ -278,6 +284,7 @@ WRITTEN_AS = {
 }
 
 
+@pytest.mark.slow(but=REPRESENTATIVES)
 @pytest.mark.parametrize("name", [file.stem for file in sorted(CASES.glob("*.json"))])
 def test_what_is_saved_is_what_was_read(name, folder, tmp_path):
     described = case(name)

@@ -34,7 +34,7 @@ PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
 
 # A training of README.md is cut short, but with ALL_TESTS=1.
 SHORTENED = re.compile(r"^(tfx-transformer run \w+\b.*)$", re.MULTILINE)
-SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 2 --size nano"
+SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 2 --size nano --linear-buckets 0"
 
 # After each block, unseen: what it imported is faster from then on.
 SHORTCUTS = (
@@ -66,6 +66,7 @@ def shown(tmp_path_factory) -> dict[str, list]:
         outputs[source] = cell.outputs
 
     with client.setup_kernel(env=environment):
+        run("import tfx_transformer as tfx\ntfx.export.saved_model, tfx.Classifier\n" + SHORTCUTS)
         for page in PAGES:
             for block in blocks(page.read_text(encoding="utf-8")):
                 if block.language == "python":

@@ -46,5 +46,5 @@ def trained(tmp_path_factory) -> Trained:
     path = tmp_path_factory.mktemp("trained") / "small"
     tfx.save(path, model, tokenizer, scores={"bleu": 12.5}, data={"file": "en_ja.csv"})
     held_out = tfx.data.read_pairs(tfx.resources.dataset_path("en_ja_heldout.csv"))
-    texts = train.source[:60] + held_out.source[:60]
+    texts = train.source[:40] + held_out.source[:40]
     return Trained(path, texts, tfx.export.everything(path, texts, beams=BEAMS))
