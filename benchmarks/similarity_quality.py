@@ -6,7 +6,7 @@ the texts of the test file. all-MiniLM-L6-v2 is in the folder DATA/all-MiniLM-L6
 
     python -m benchmarks similarity_quality --data DATA
 
-It takes about 5 minutes on 2 cores. Expect a new embedder to lie above TF-IDF, and
+It takes about 5 minutes on 2 cores. Expect a new embedder above TF-IDF, and
 all-MiniLM-L6-v2 at 82.0 on STS-B, as published.
 """
 

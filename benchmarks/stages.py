@@ -1,4 +1,4 @@
-"""Where the time of a run goes, from the first byte of its table to its last line.
+"""The time of each stage of a run, from the first byte of its table to its last line.
 
     python -m benchmarks.stages translation --epochs 1
     python -m benchmarks.stages text_classification --csv my.csv --text text --label label
@@ -81,7 +81,8 @@ class Clock:
 
 
 def now() -> tuple[float, float]:
-    """Return the seconds on the clock since this process began, and those of the processor."""
+    """Return a time on the clock and the processor time of this process and of those that it has
+    waited for, in seconds."""
     used = (resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return time.monotonic(), sum(one.ru_utime + one.ru_stime for one in used)
 

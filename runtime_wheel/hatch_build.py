@@ -1,4 +1,4 @@
-"""Takes what the wheel of the runtime shares with the whole one: sources, version, requirements."""
+"""Build hooks that give the runtime's wheel the sources, version and requirements of the whole."""
 
 import re
 import runpy

@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import harness, machine, report, tables  # noqa: E402
+from benchmarks import harness, machine, report, stages, tables  # noqa: E402
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
 TIMED = '''"""Two fakes.
@@ -322,3 +322,17 @@ def test_flags_of_the_trainings_are_parameters_of_the_recipe(table, setting, rec
             assert flag.removeprefix("--").replace("-", "_") in parameters, (case.name, flag)
             seen += 1
     assert seen > 5
+
+
+def test_every_stage_is_there():
+    """A function with another name would be left out of the table without a word."""
+    missing = []
+    for place in stages.STAGES:
+        module, _, path = place.partition(":")
+        file = ROOT.joinpath(*module.split("."))
+        file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names = {getattr(node, "name", None) for node in ast.walk(tree)}
+        if path.rpartition(".")[2] not in names:
+            missing.append(place)
+    assert not missing

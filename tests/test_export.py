@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +15,7 @@ from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
-from tfx_transformer.export import saved_model_file
+from tfx_transformer.export import convert_litert, saved_model_file
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.export.to_litert import _check_operations, operation_names
@@ -231,6 +232,20 @@ def test_a_failing_converter_says_why(tmp_path):
         converter.submit(request)
         converter.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("most", [6, 7])
+def test_a_large_model_becomes_int8_without_a_float32_file(tmp_path, monkeypatch, most):
+    (tmp_path / "variables").mkdir()
+    (tmp_path / "variables" / "weights").write_bytes(bytes(7))
+    monkeypatch.setattr(convert_litert, "_MOST_IN_MEMORY", most)
+    monkeypatch.setattr(convert_litert, "_convert", lambda _, int8=False: b"8" if int8 else b"32")
+    monkeypatch.setattr(convert_litert, "_quantize", lambda made, bits: made + b" to %d" % bits)
+    names = ("float32", "int8", "int4")
+    files = {name: str(tmp_path / name) for name in names}
+    convert_litert.write_files({"saved_model": str(tmp_path), "files": files})
+    found = [Path(files[name]).read_bytes() for name in names]
+    assert found == [b"32", b"8" if most == 6 else b"32 to 8", b"32 to 4"]
 
 
 @pytest.mark.parametrize("beams", [0, -3, 65])

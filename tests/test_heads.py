@@ -67,6 +67,15 @@ def test_the_verb_makes_a_bundle_of_it(encoder_words, head_file, command, tmp_pa
     assert status == 2 and "similar-taught" in errors, "it is not replaced"
 
 
+def test_a_checkpoint_was_not_taught(command, head_file):
+    status, _, errors = command("export", "minilm", "--name", "x", "--head", head_file())
+    assert (status, errors) == (
+        2,
+        "--head goes with the bundle in whose page it was taught; minilm is a checkpoint.\n"
+        "  First make a bundle of it: tfx-transformer export minilm\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

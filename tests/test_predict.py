@@ -15,7 +15,9 @@ import pytest
 from openpyxl.utils.escape import unescape
 
 from tfx_transformer import bundle, files, runtime
+from tfx_transformer.cli.predict import _given_options
 from tfx_transformer.errors import InputError
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.prediction.answers import PREDICTIONS, TablePredictor
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.tags import Entity
@@ -329,6 +331,12 @@ def test_an_interrupted_command_goes_on(command, answers, cut):
     assert read("out.csv") == read("whole.csv")
 
 
+def test_options_are_as_the_record_of_an_interrupted_command_has_them():
+    given = _given_options(GenerationOptions(stop=("a", "b"), top_k=3))
+    assert given == json.loads(json.dumps(given))
+    assert given == {"temperature": 1.0, "top_k": 3, "stop": ["a", "b"]}
+
+
 def test_a_signal_between_two_rows_answers_none_twice(command, answers, monkeypatch):
     """It may come when some rows of a batch are made into cells, and others not yet."""
     write("in.csv", ("text",), *[("x" * (n % 7 + 1),) for n in range(23)])
@@ -384,6 +392,7 @@ def test_another_table_begins_anew(command, answers):
         (("text", "predicted"), [], "there is a column 'predicted' already"),
         (("text",), ["--unsure=2"], "--unsure is 2.0"),
         (("text",), ["--column=a,b"], "--column names 2 columns; the model reads 1"),
+        (("text",), ["--top-k=3"], "--top-k is for models that write"),
         (("text",), ["--save=there.csv"], "there.csv exists already"),
         (("text",), ["--save=no/out.csv"], "there is no folder no"),
         (("text",), ["--save=./in.csv", "--overwrite"], "that is the table to read"),

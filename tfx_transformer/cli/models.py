@@ -169,7 +169,8 @@ def export(
     Args:
         bundle: Folder of a bundle; or a checkpoint, which becomes one: a folder, a name of
             tfx-transformer bases, or hf://owner/name.
-        name: Name of the bundle that a checkpoint becomes. [the checkpoint's]
+        name: Name of the bundle that a checkpoint becomes, or a bundle with --head. [the
+            checkpoint's; BUNDLE-taught]
         overwrite: Replace a bundle of that name.
         to (FORMATS): Formats, separated by commas: saved_model, litert, litertlm, mediapipe,
             transformers.
@@ -177,8 +178,8 @@ def export(
         beams: Width of the exported beam search.
         context: Most tokens of prompt and answer together, in a decoder-only model. [all; in a
             .litertlm file at least 1024 if the positions are rotary]
-        head (HEAD.json): Classifier that was taught in the bundle's page and saved there; with it
-            the bundle becomes a new one, of the name --name.
+        head (HEAD.json): Classifier that was taught in the bundle's page and saved there; the
+            bundle with this classifier becomes a new bundle, which is then exported.
         check (FILE.csv): Table of texts or images to verify the exports on.
         column (NAME): Column of the texts or images in --check; several are separated by commas.
             [as in training, else source, instruction, text or path]
@@ -190,7 +191,13 @@ def export(
     for one in formats:
         if one not in FORMATS:
             raise InputError(f"--to {one!r} is not a format.\n  Formats: {', '.join(FORMATS)}.")
-    path = _import(bundle, name, overwrite, context) if _is_source(bundle) else Path(bundle)
+    is_source = _is_source(bundle)
+    if is_source and head is not None:
+        raise InputError(
+            f"--head goes with the bundle in whose page it was taught; {bundle} is a checkpoint.\n"
+            f"  First make a bundle of it: tfx-transformer export {bundle}"
+        )
+    path = _import(bundle, name, overwrite, context) if is_source else Path(bundle)
     if head is not None:
         path = _teach(path, head, name, overwrite)
     config = read_config(path)

@@ -94,7 +94,8 @@ def predict(
         )
     model = runtime.load(bundle, variant)
     if writing and not isinstance(model, runtime.TextGenerator):
-        flag = min(writing).replace("_", "-")
+        # The temperature comes last: --top-k and --top-p set it too.
+        flag = min(writing, key=lambda name: (name == "temperature", name)).replace("_", "-")
         raise InputError(f"--{flag} is for models that write; {bundle} is another one.\n  Drop it.")
     done = output.open(table, prediction)
     if done:
@@ -126,7 +127,7 @@ def _limit(unsure: str) -> float | str:
 
 
 def _given_options(generation: GenerationOptions) -> dict[str, Any]:
-    """Return the options that differ from greedy decoding.
+    """Return the options that differ from greedy decoding, as JSON values.
 
     Raises:
         InputError: a form cannot be used, or `logprobs` is given, which has no column.
@@ -141,7 +142,8 @@ def _given_options(generation: GenerationOptions) -> dict[str, Any]:
 
         check(generation)
     usual = vars(GenerationOptions())
-    return {name: value for name, value in vars(generation).items() if value != usual[name]}
+    given = {name: value for name, value in vars(generation).items() if value != usual[name]}
+    return {name: [*v] if isinstance(v, tuple) else v for name, v in given.items()}
 
 
 def _report(save: Path, table: InputTable, count: int) -> dict[str, Any]:

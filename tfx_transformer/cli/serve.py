@@ -42,7 +42,7 @@ def serve(
         allow_host (NAME): Further name of the server, such as that of a proxy.
         without_key: Answer everybody who reaches the address, without a key.
         workers: Processes that answer; with several, one that ends is replaced.
-        page: Show pages too that run the models in the browser, as the verb page makes them.
+        page: Also serve pages that run the models in the browser, like those of the verb page.
         litert_js (PATH): The npm package @litertjs/core, or its archive, for --page. [downloaded
             once]
     """
@@ -70,8 +70,8 @@ def serve(
 def _pages(
     bundles: Sequence[Path], variant: Variant | None, litert_js: Path | None
 ) -> dict[str, dict[str, bytes]]:
-    """Return the files of each bundle's page, by the bundle's name; one that cannot have a page is
-    named, with the reason."""
+    """Return the files of each bundle's page, by the bundle's name; print the bundles that cannot
+    have a page, with the reason."""
     from tfx_transformer.page import page_files
 
     found = {}

@@ -25,6 +25,7 @@ from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
 from tfx_transformer.export.to_transformers import transformers
 from tfx_transformer.export.verification import verify
 from tfx_transformer.generation.text import TextGenerator
+from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.models.lora import has_adapters
 from tfx_transformer.models.saving import load
 from tfx_transformer.reprs import duration
@@ -69,9 +70,9 @@ def everything(
         only_missing: True: keep the exports that the bundle has. False: make all of them. None:
             keep them if some are missing or were never verified, as after an interruption; else
             make all of them.
-        generator: generator of the trained model; its compiled functions then give the answers that
-            the exports are compared with, if it computes as the bundle's model does: in float32 and
-            without adapters. None: compile the bundle's model.
+        generator: generator of the trained model, with compiled functions. It gives the answers
+            that the exports are compared with if it computes as the bundle's model does: in float32
+            and without adapters. None: compile the bundle's model.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other
@@ -116,9 +117,12 @@ def everything(
 
 
 def _computes_as_saved(generator: TextGenerator | None) -> bool:
-    """Return True if a generator's model computes with the very weights of its bundle."""
-    model = getattr(getattr(generator, "engine", None), "model", None)
-    return model is not None and model.dtype_policy.name == "float32" and not has_adapters(model)
+    """Return True if a generator computes as the model that was saved: in float32, without
+    adapters."""
+    if generator is None or not isinstance(generator.engine, KerasEngine):
+        return False
+    model = generator.engine.model
+    return model.dtype_policy.name == "float32" and not has_adapters(model)
 
 
 class _Exports:

@@ -13,7 +13,7 @@ from tfx_transformer.export.signatures import causal_signatures
 # Tokens of a conversation for which a `.litertlm` file has room by default.
 CHAT = 1024
 
-# Longest piece in which a longer context than that of training is read.
+# Most tokens of a prefill in a file whose context is longer than that of training.
 _LONGEST_PREFILL = 256
 
 
@@ -42,7 +42,7 @@ def chat_context(config: TransformerConfig, context: int | None = None) -> int:
 
 
 def short_context_note(config: TransformerConfig) -> str:
-    """Return two lines about a context in which a conversation soon ends; empty: it does not."""
+    """Return a note of two lines if the context of a model is short for a conversation; else ""."""
     longest = config.max_sequence_length
     if chat_context(config) >= CHAT:
         return ""
@@ -57,8 +57,8 @@ def long_signatures(model: Any, context: int) -> dict[str, tuple]:
     """Return the functions of a decoder-only model for one text, with any context.
 
     Beyond the context of training every block has a sliding window of that size: a token sees as
-    many tokens before it as in training, so that no distance is new to the model. Up to there, the
-    answers are those of the model.
+    many tokens before it as in training, so that no distance is new to the model. Up to the context
+    of training, the answers are those of the model.
 
     Args:
         model: a `CausalLM`.
@@ -94,7 +94,7 @@ def _within(model: Any, window: int, function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def _sliding_window(model: Any, window: int) -> Iterator[None]:
-    """Give the blocks of a model that see everything a sliding window."""
+    """Give a sliding window to the blocks of a model that have none, in the block."""
     attentions = [block.attention for block in model.first_stack.blocks]
     changed = [attention for attention in attentions if not attention.sliding_window]
     for attention in changed:

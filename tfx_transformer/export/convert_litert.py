@@ -7,8 +7,8 @@ import signal
 import sys
 
 if __name__ == "__main__":
-    # TensorFlow would import Keras, which a conversion does not need and which takes half of the
-    # time to start; it goes on without.
+    # A conversion does not need Keras, whose import takes half of TensorFlow's start. TensorFlow
+    # starts without it too.
     sys.modules["keras"] = None  # pyright: ignore[reportArgumentType]
 
 import numpy as np  # noqa: E402
@@ -16,7 +16,8 @@ import tensorflow as tf  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
 
-# Larger float32 files are quantized to int8 within the conversion, which needs less memory.
+# Weights of more bytes are quantized to int8 within the conversion, which needs less memory, and
+# makes no float32 file, which may be at most 2 GB.
 _MOST_IN_MEMORY = 2**30
 
 
@@ -34,22 +35,29 @@ def main() -> None:
 def write_files(request: dict) -> None:
     """Convert one SavedModel to TFLite files; see `Converter.submit`.
 
-    It is converted once, to float32, and the other variants are quantized from that.
+    It is converted once, to float32, and the other variants are quantized from that; but a large
+    model is converted to int8 at once.
     """
     paths = dict(request["files"])
     if "full_int8" in paths:
         images = np.load(request["calibration"])
         _write(paths.pop("full_int8"), _convert(request, images=images))
+    if "int8" in paths and _weight_bytes(request["saved_model"]) > _MOST_IN_MEMORY:
+        _write(paths.pop("int8"), _convert(request, int8=True))
     if not paths:
         return
     content = _convert(request)
     if "float32" in paths:
         _write(paths["float32"], content)
     if "int8" in paths:
-        fits = len(content) <= _MOST_IN_MEMORY
-        _write(paths["int8"], _quantize(content, 8) if fits else _convert(request, int8=True))
+        _write(paths["int8"], _quantize(content, 8))
     if "int4" in paths:
         _write(paths["int4"], _quantize(content, 4))
+
+
+def _weight_bytes(saved_model: str) -> int:
+    """Return the size of the variables of a SavedModel."""
+    return sum(entry.stat().st_size for entry in os.scandir(os.path.join(saved_model, "variables")))
 
 
 def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None) -> bytes:

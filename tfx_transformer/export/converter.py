@@ -70,8 +70,8 @@ class Converter:
         return self
 
     def __exit__(self, *_) -> None:
-        # The files are written, or after an error nobody waits for them: the process has nothing
-        # to do at its end, which would take seconds.
+        # The files are written, or after an error nobody waits for them. To let the process end by
+        # itself would take seconds.
         self._process.kill()
         self._process.stdin.close()
         self._process.wait()

@@ -211,7 +211,7 @@ def _ranges(unicode_class: str) -> str:
     bracket expression."""
     every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
     ranks = {bytes([byte]): byte for byte in range(256)}
-    # tiktoken drops characters that its pattern does not match. Several make a piece, which is
+    # tiktoken drops characters that its pattern does not match. Pieces of several characters are
     # faster; the ids are bytes, as nothing is merged.
     only = tiktoken.Encoding(
         "characters", pat_str=f"{unicode_class}{{1,8}}", mergeable_ranks=ranks, special_tokens={}

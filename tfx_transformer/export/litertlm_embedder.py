@@ -112,7 +112,8 @@ def embedder_signatures(model: Embedder) -> dict[str, tuple]:
 
 
 def _metadata(tokenizer: Tokenizer, longest: int) -> EmbeddingMetadata:
-    """Return LiteRT-LM's metadata of an embedder; it puts the frame around each text."""
+    """Return LiteRT-LM's metadata of an embedder, with the tokens that LiteRT-LM puts around each
+    text."""
     metadata = EmbeddingMetadata(max_input_length=longest)
     metadata.embedding_model_type.generic_model.SetInParent()
     frame = tokenizer.frame

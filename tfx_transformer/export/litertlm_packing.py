@@ -15,10 +15,10 @@ from tfx_transformer.runtime.litertlm import CONTROL
 from tfx_transformer.text.hugging_face import rename_special
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# The oldest LiteRT-LM that has run these files; older ones run them too, with a warning.
+# The LiteRT-LM that these files are tested with; older ones warn, and run them too.
 _RUNTIME = "0.18.0"
 
-# The number of the kind of a model in the file.
+# The kinds of models in a file, with their numbers.
 Kind = litertlm_builder.TfLiteModelType
 
 
@@ -34,7 +34,7 @@ def packed_tokenizer(tokenizer: Tokenizer, prompt: str = "") -> str:
         prompt: text that is put before each text that is not empty.
     """
     tree = json.loads(tokenizer.to_json())
-    # What frames a text is written by the template, or added by LiteRT-LM.
+    # The post-processor is left out: the template or LiteRT-LM puts the tokens around a text.
     tree = rename_special(tree, tokenizer.special_tokens, CONTROL + "{}")
     hide = {"type": "Replace", "pattern": {"Regex": CONTROL + ".*"}, "content": ""}
     decoders = [hide, tree["decoder"]] if tree.get("decoder") else [hide]
@@ -59,7 +59,7 @@ def write_file(
     """
     metadata.min_runtime_version = _RUNTIME
     builder = litertlm_builder.LitertLmFileBuilder()
-    # The builder reads its input files only in the end.
+    # The builder reads its input files only when it builds.
     with tempfile.TemporaryDirectory(dir=file.parent) as temporary:
         tokenizer_file = Path(temporary, "tokenizer.json")
         metadata_file = Path(temporary, "metadata.pb")

@@ -1,4 +1,5 @@
-"""The metadata of a TFLite file by which MediaPipe Tasks reads texts and images, and names labels.
+"""Metadata in a TFLite file, from which MediaPipe Tasks learns the vocabulary, the kind of images
+and the names of labels.
 
 A flatbuffer in the file, and a zip archive of vocabulary and labels at its end. The numbers of
 fields and values are those of
@@ -40,7 +41,7 @@ def add_metadata(
         name: of the model.
         subgraph: a `SubGraphMetadata`: see `subgraph_metadata`.
         attached: the files at its end: their texts by name.
-        minimum: version of the oldest reader.
+        minimum: oldest version of the reader.
     """
     model = compact.unpack(content)
     builder = flatbuffers.Builder(1024)
@@ -59,8 +60,12 @@ def add_metadata(
 def subgraph_metadata(
     inputs: Sequence[Table], outputs: Sequence[Table], units: Sequence[Table] = ()
 ) -> Table:
-    """Return a `SubGraphMetadata`, of the metadata of its inputs and outputs in their order, and of
-    what becomes of the inputs before."""
+    """Return a `SubGraphMetadata`.
+
+    Args:
+        inputs, outputs: see `tensor`, in their order in the file.
+        units: the steps that make the inputs, see `bert_tokenizer`.
+    """
     return {2: list(inputs), 3: list(outputs)} | ({5: list(units)} if units else {})
 
 

@@ -130,8 +130,8 @@ def write_functions(
 
 @contextlib.contextmanager
 def _writing(folder: str | os.PathLike) -> Iterator[None]:
-    """Print to standard error, and write AutoGraph's temporary files next to a folder, so that they
-    are removed with its unfinished bundle even if the process is killed."""
+    """In the block, print to standard error and write AutoGraph's temporary files next to a folder:
+    they are removed with its unfinished bundle even if the process is killed."""
     usual = tempfile.tempdir
     with (
         tempfile.TemporaryDirectory(dir=Path(folder).parent) as temporary,

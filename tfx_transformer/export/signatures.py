@@ -78,8 +78,8 @@ def causal_signatures(
         float32 (1, 1, vocabulary_size). `decode_<rows>`, which LiteRT-LM does not know: tokens
         int32 (rows, 1), input_pos int32 (rows,), and a cache for each row as for one text,
         kv_cache_k_<i>_<row> and kv_cache_v_<i>_<row> -> the new caches and logits float32
-        (rows, 1, vocabulary_size). `first_<slots>_<name>`: the same function of the same cache, of
-        which it reads the first slots; for texts that are not longer.
+        (rows, 1, vocabulary_size). `first_<slots>_<name>`: the same function, which reads only the
+        first slots of the same cache; for texts that fit into them.
     """
     context = context or model.config.max_sequence_length
     table = _causal_signatures(model, context, context, rows)

@@ -52,8 +52,8 @@ def litertlm(path: str | os.PathLike, variant: str = "int8", context: int | None
     Embedder: `litert_lm.EmbeddingEngine` and `litert-lm serve` give the bundle's vectors. Three
     things differ. They refuse a text that is too long, unless the engine is asked to cut it
     (`InputOverflowStrategy.TRUNCATE`), as the bundle does. They scale vectors to length 1 unless
-    asked not to (`normalize`), also of a model that does not. And the model's default prompt is put
-    before each text that is not empty; other prompts are not known.
+    asked not to (`normalize`), also those of a model that does not normalize. And the model's
+    default prompt is put before each text that is not empty; other prompts are not in the file.
 
     Without `--cache no` LiteRT-LM leaves a cache next to the file that it runs.
 
@@ -112,8 +112,8 @@ def write_litertlm(
     file of a variant, or from a conversion of its own if the context of that file is another one.
 
     LiteRT-LM does not use the signatures that continue several texts, or that read only the first
-    slots of the cache, so they are left out. Without a context, one in which a chat soon ends is
-    printed.
+    slots of the cache, so they are left out. If `context` is None and a chat will soon end, a note
+    is printed.
     """
     if context is None and (note := short_context_note(model.config)):
         print(note)

@@ -88,7 +88,7 @@ def _convert(
 
     def run_texts(inputs):
         ids = tf.where(inputs["mask"] > 0, inputs["ids"], config.padding_id)
-        # Of one text, all segments are 0.
+        # All segments of one text are 0.
         return {"output": output(model({"token_ids": ids}, training=False), config)}
 
     def run_images(inputs):
@@ -119,7 +119,7 @@ def _vector(vectors: tf.Tensor, config: TransformerConfig) -> tf.Tensor:
     return tf.cast(vectors, tf.float32)
 
 
-# What a file answers, for each task.
+# The output of a file, for each task.
 _OUTPUTS: dict[str, Callable] = {"classification": _probabilities, "embedding": _vector}
 
 
@@ -135,14 +135,14 @@ def _with_metadata(content: bytes, name: str, attached: dict[str, str]) -> bytes
 
 
 def _labels(names: list[str], count: int) -> str:
-    """Return the file of labels, one a line; empty without labels."""
-    if bad := next((name for name in names if len(name.splitlines()) != 1), None):
+    """Return the file of labels, one a line; empty for a model without classes."""
+    if bad := next((name for name in names if "\n" in name), None):
         raise InputError(f"the label {bad!r} has a line end.\n  MediaPipe reads one label a line.")
     return "".join(f"{name}\n" for name in names or map(str, range(count)))
 
 
 def _vocabulary(path: Path, values: dict[str, Any]) -> str:
-    """Return BERT's `vocab.txt` of a bundle, under the names of special tokens that MediaPipe
+    """Return BERT's `vocab.txt` of a bundle, in which special tokens have the names that MediaPipe
     looks up.
 
     Raises:
@@ -159,7 +159,7 @@ def _vocabulary(path: Path, values: dict[str, Any]) -> str:
         )
     if not _makes_lower_case(tree.get("normalizer")):
         raise InputError(
-            f"{path}: MediaPipe makes letters lower case; this vocabulary tells them apart.\n"
+            f"{path}: MediaPipe makes letters lower case; this vocabulary has both cases.\n"
             f"  {_REMEDY}"
         )
     return _lines(path, tokenizer, tree)
@@ -171,7 +171,7 @@ def _makes_lower_case(normalizer: dict[str, Any] | None) -> bool:
 
 
 def _lines(path: Path, tokenizer: Tokenizer, tree: dict[str, Any]) -> str:
-    """Return a piece a line, in the order of ids."""
+    """Return the pieces of a vocabulary, one a line, in the order of their ids."""
     pieces = {index: piece for piece, index in vocabulary_of(tree).items()}
     before, after = tokenizer.frame.before, tokenizer.frame.after
     unknown = tree["model"]["unk_token"]
@@ -182,8 +182,8 @@ def _lines(path: Path, tokenizer: Tokenizer, tree: dict[str, Any]) -> str:
         or any("\n" in piece for piece in pieces.values())
     ):
         raise InputError(
-            f"{path}: MediaPipe reads vocabularies as BERT's, with one token before and one after\n"
-            "  each text. Export it --to litert."
+            f"{path}: MediaPipe reads only vocabularies like BERT's, with one token before and\n"
+            "  one after each text. Export it --to litert."
         )
     names = {before[0]: "[CLS]", after[0]: "[SEP]", vocabulary_of(tree)[unknown]: "[UNK]"}
     return "".join(f"{names.get(index, pieces[index])}\n" for index in range(len(pieces)))

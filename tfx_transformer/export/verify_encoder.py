@@ -91,19 +91,32 @@ def verify_encoder(
                 )
             )
     packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
-    if packed and importlib.util.find_spec("litert_lm"):
+    if packed and can_run("LiteRT-LM", "litert_lm"):
         results["LiteRT-LM"] = try_export(
             lambda: reading.compare(expected, litertlm_embedder.load(path).embed(inputs))
         )
-    if bundle.MEDIAPIPE in files and (path / bundle.MEDIAPIPE).is_file() and reading.mediapipe:
-        if verify_mediapipe.is_installed():
-            given = reading.prompted(answering, inputs)
-            results["MediaPipe"] = try_export(
-                lambda: reading.compare(expected, reading.mediapipe(path, given))
-            )
-        else:
-            print("  MediaPipe's file was not compared; for that: pip install mediapipe")
+    made = bundle.MEDIAPIPE in files and (path / bundle.MEDIAPIPE).is_file()
+    if made and reading.mediapipe and can_run("MediaPipe", "mediapipe"):
+        given = reading.prompted(answering, inputs)
+        results["MediaPipe"] = try_export(
+            lambda: reading.compare(expected, reading.mediapipe(path, given))
+        )
     return results
+
+
+def can_run(name: str, module: str) -> bool:
+    """Return True if the package that runs a file is installed; else print that the file is not
+    compared.
+
+    Args:
+        name: of the program.
+        module: of its package.
+    """
+    if importlib.util.find_spec(module) is not None:
+        return True
+    package = module.replace("_", "-")
+    print(f"  {name}'s file was not compared; for that: pip install {package}")
+    return False
 
 
 def try_export(verification: Callable[[], dict[str, Any]]) -> dict[str, Any]:

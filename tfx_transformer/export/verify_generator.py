@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ import numpy as np
 from tfx_transformer import bundle, runtime
 from tfx_transformer.export.agreement import variant_of
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
-from tfx_transformer.export.verify_encoder import try_export
+from tfx_transformer.export.verify_encoder import can_run, try_export
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.runtime import litertlm
@@ -102,7 +101,7 @@ def verify_generator(
         if file in files and (path / file).is_file():
             results[f"TFLite {variant}"] = try_export(functools.partial(verify_tflite, variant))
     packed = bundle.LITERTLM in files and (path / bundle.LITERTLM).is_file()
-    if packed and importlib.util.find_spec("litert_lm"):
+    if packed and can_run("LiteRT-LM", "litert_lm"):
         variant = variant_of("LiteRT-LM", bundle.read_config(path))
         results["LiteRT-LM"] = try_export(functools.partial(verify_litertlm, variant))
     for result in results.values():
@@ -177,7 +176,8 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, An
 
 def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
     """Yield the place of each answer, and its logits after the last token of the prompt and after
-    every token within a reach: by the steps of each reach, alone and, if the file can, together.
+    every token: by the steps of each reach, as far as they go, one text at a time and, if the file
+    can, several.
 
     The last reach is the file's context, which may be shorter than the model's."""
     for reach in engine.reaches:
@@ -205,7 +205,8 @@ def _forced(
         places = [min(b + step, len(ids) - 1) for ids, b in zip(texts, begins, strict=True)]
         tokens = np.array([ids[p] for ids, p in zip(texts, places, strict=True)], "int32")
         for row, logits in enumerate(session.step(tokens, np.array(places, "int32"))):
-            found[row].append(logits)
+            if begins[row] + step < len(texts[row]):  # else it repeats its last step
+                found[row].append(logits)
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,10 @@ from tfx_transformer import bundle, flags
 from tfx_transformer.images import read_image, resize
 
 
-def is_installed() -> bool:
-    """Return True if MediaPipe can be compared with the model."""
-    return importlib.util.find_spec("mediapipe") is not None
-
-
 def probabilities(path: Path, inputs: Sequence[Any]) -> np.ndarray:
     """Return the probabilities of texts or image files by the file of a classifier, float32
-    (inputs, classes). Images get the size that the model reads before: MediaPipe scales them in
-    another way."""
+    (inputs, classes). Images are scaled to the model's size first, as MediaPipe scales in another
+    way."""
     from mediapipe.tasks.python import text, vision  # pyright: ignore[reportMissingImports]
 
     architecture = bundle.read_config(path)["architecture"]

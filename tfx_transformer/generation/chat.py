@@ -12,7 +12,7 @@ from tfx_transformer.generation.preprocessors import ChatPreprocessor
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.reprs import quantity, short_repr
 
-# Tokens of room for an answer below which the oldest turn is forgotten.
+# With less room for an answer, in tokens, the oldest turn is forgotten.
 _ANSWER = 16
 
 
@@ -30,7 +30,7 @@ class Chat:
 
     Attributes:
         messages: the whole conversation.
-        forgotten: its oldest turns that the model does not read any more.
+        forgotten: number of its oldest turns that the model no longer reads.
 
     Raises:
         InputError: the model has no chat template.
@@ -106,7 +106,7 @@ class Chat:
         """Return how many turns are forgotten, and for the others what `_unread` returns."""
         forgotten = self.forgotten
         position, ids = self._unread(self._read(messages, forgotten), self._answered)
-        # An answer needs some room; a long one may have less.
+        # In a small context an answer gets less room.
         room = min(_ANSWER, context // 4) if self.forget else 0
         while self.forget and position + len(ids) + room > context:
             fewer = self._read(messages, forgotten + 1)
@@ -121,8 +121,8 @@ class Chat:
         them.
 
         Args:
-            answered: messages whose tokens are in the cache or pending; 0: it is compared with the
-                whole prompt.
+            answered: number of messages whose tokens are in the cache or pending; 0: compare the
+                cache with the whole prompt.
         """
         template = cast("ChatPreprocessor", self.generator.preprocessor).template
         if answered:

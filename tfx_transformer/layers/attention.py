@@ -62,7 +62,7 @@ class MultiHeadAttention(keras.layers.Layer):
         position: int or int tensor, scalar or (batch,); position of x[:, 0], which is also the
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it gives the position of a token; what the token may see depends on its place in x.
-        cache_slots: read only so many slots of the cache, the first ones; None: all.
+        cache_slots: number of slots of the cache to read, the first ones; None: all.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.

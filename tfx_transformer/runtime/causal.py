@@ -39,8 +39,9 @@ class Reach(NamedTuple):
 
 class CausalEngine:
     """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`,
-    which runs several texts together. A step takes as long as what it reads of the cache: as long
-    as a text fits there, `first_<slots>_decode` and so on read the first slots only.
+    which runs several texts together. A step takes longer the more of the cache it reads, so a text
+    that fits into the first slots is run by `first_<slots>_decode` and so on, which read only
+    these.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
@@ -76,7 +77,7 @@ class CausalEngine:
         self.reaches = [self._reach(n, begin, lengths[n]) for n, begin in names.items()]
 
     def _lengths(self, slots: int, begin: str) -> set[int]:
-        """Return the lengths of the prefills whose names begin so."""
+        """Return the lengths of the prefills `<begin>prefill_<length>`, up to the slots."""
         return {length for length in self.model.numbered(f"{begin}prefill_") if length <= slots}
 
     def _interfaces(self, lengths: set[int]) -> dict[str, Interface]:
@@ -143,10 +144,10 @@ class CausalEngine:
     def session(
         self, rows: int = 1, fewest_slots: int = 0, cache: dict[str, Any] | None = None
     ) -> LiteRTSession:
-        """Return an empty cache of the model's whole context, for one text or for `self.rows`.
+        """Return a session for one text or for `self.rows`, with a cache of the whole context.
 
         Args:
-            fewest_slots: steps that read fewer slots are not used.
+            fewest_slots: leave out the steps that read fewer slots.
             cache: see `LiteRTSession`.
         """
         reaches = [reach for reach in self.reaches if reach.slots >= fewest_slots]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfx_transformer import bundle, flags
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.runtime import litertlm_file
 
@@ -32,8 +33,8 @@ def load(path: str | os.PathLike) -> LiteRTLMEmbedder:
             f"{path} holds no {bundle.LITERTLM}.\n"
             f"  Make one of an embedder: tfx-transformer export {path} --to litertlm"
         )
-    values = bundle.read_config(path)
-    return LiteRTLMEmbedder(path / bundle.LITERTLM, values["architecture"].get("normalize", True))
+    config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
+    return LiteRTLMEmbedder(path / bundle.LITERTLM, config.normalize)
 
 
 class LiteRTLMEmbedder:

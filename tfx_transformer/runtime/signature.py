@@ -17,8 +17,8 @@ from tfx_transformer import flags
 from tfx_transformer.errors import InputError
 from tfx_transformer.runtime.model_file import Interface, read_signatures
 
-# XNNPACK arranges the weights anew for every signature, which takes memory of several files. With
-# this name all signatures share them, in memory; LiteRT can do that on Linux only.
+# Without this name XNNPACK arranges the weights anew for every signature, which takes the memory of
+# several files. With it all signatures share them, in memory; LiteRT can do that on Linux only.
 _SHARED_WEIGHTS = ":memory" if sys.platform == "linux" else ""
 
 
