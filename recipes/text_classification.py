@@ -96,9 +96,9 @@ def main(
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
-        vocabulary_size: Tokens in the vocabulary of a new model. Default: 400, or 500 plus half
-            the number of training rows, at most 1,000, or 2,000 with single characters:
-            cross-validation of the linear classifier decides.
+        vocabulary_size: Tokens in the vocabulary of a new model. Default: cross-validation of the
+            linear classifier chooses among 400; 500 plus half the number of training rows, at most
+            1,000; and, with single characters, 2,000.
         pieces: Longest tokens of a new model in scripts without spaces, such as Japanese, Chinese
             and Thai: words, or single characters. Empty: characters if 5 % of the texts or more
             have no spaces.
@@ -165,6 +165,8 @@ def main(
     tfx.training.set_random_seed(seed)
     defaults = tfx.training.classifier_defaults(len(train), train.flat_texts(), train, settings)
     settings = tfx.training.fill_in(settings, defaults)
+    # A run that an earlier version began has no `pieces`, and goes on without contrast.
+    by_contrast = by_contrast and bool(settings["pieces"])
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=settings["max_length"])
@@ -251,7 +253,7 @@ def main(
     run.fit(model, batches, checks, settings["epochs"], callbacks)
     classifier = run.add_head(model) if by_contrast else model
     if method == "full" and (base_model is None or base_model.config.linear_buckets):
-        classifier = run.join_linear(model, train, linear_buckets)
+        classifier = run.join_linear(classifier, train, linear_buckets)
     run.calibrate(classifier)
     bundle = run.compare(bundle)
 

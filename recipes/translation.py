@@ -134,7 +134,7 @@ def main(
     options = {"batch_size": batch_size, "max_length": context, "seed": seed}
     if decoder_only:
         template = tfx.ChatTemplate.of(tokenizer)
-        options |= {"pack": False}
+        options |= {"pack": False, "max_length": min(context, model.config.max_sequence_length)}
         batches = tfx.data.instructions(train.conversations(), template, **options)
         checks = tfx.data.instructions(held_out.conversations(), template, **options, shuffle=False)
     else:

@@ -83,7 +83,8 @@ def test_parts_of_tokens_by_hand(token, parts):
     assert token_parts(token) == parts
 
 
-def test_cosines_begin_as_those_of_tf_idf_on_parts():
+def test_cosines_begin_as_those_of_tf_idf_on_parts(monkeypatch):
+    monkeypatch.setattr("tfx_transformer.training.bags._TEXTS", 3)  # texts of one block
     tokens = ["", *sorted({f" {word}" for text in TEXTS for word in text.split()})]
     rows = [[tokens.index(f" {word}") for word in text.split()] for text in TEXTS]
     counter = CountVectorizer(analyzer=lambda text: list(

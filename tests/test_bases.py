@@ -73,6 +73,7 @@ def test_a_base_of_another_recipe_is_refused(command, tmp_path):
     assert "minilm" in errors.splitlines()[1]
     status, _, errors = command(*run, "miniml")
     assert status == 2 and "miniml is not a bundle" in errors and "minilm" in errors
+    bases.check_recipe("assistant", "")  # settings without a recipe
 
 
 @pytest.fixture

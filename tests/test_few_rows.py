@@ -21,6 +21,7 @@ from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 from tfx_transformer.training import fine_tuning_defaults, is_few
 from tfx_transformer.training.heads import HeadOnVectors, add_head, config_for_contrast
+from tfx_transformer.training.past import Past
 
 
 def test_the_rule_of_fine_tuning_by_hand():
@@ -84,7 +85,11 @@ def test_an_embedder_and_its_head_are_one_classifier(norm_first):
     rows = [("a cat", "x"), ("the dog", "y"), ("a cat and a cat", "x"), ("dogs", "y"), ("b", "z")]
     table = {"text": [text for text, _ in rows], "label": [label for _, label in rows]}
     train = data.read_labelled_texts(table)
-    base = tiny_encoder(MaskedLM, vocabulary_size=words.vocabulary_size, norm_first=norm_first)
+    # As the configuration of a classifier that is the base: the head knows nothing of its read-out.
+    read_out = {"pooler": True, "pooler_norm": True, "unit_features": True}
+    base = tiny_encoder(
+        MaskedLM, vocabulary_size=words.vocabulary_size, norm_first=norm_first, **read_out
+    )
     config = config_for_contrast(tfx.config_for_fine_tuning(base.config, dropout=0.0))
     model = Embedder(config)
     tfx.copy_weights(model, base)
@@ -102,6 +107,25 @@ def test_an_embedder_and_its_head_are_one_classifier(norm_first):
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     np.testing.assert_allclose(head.probabilities(table["text"]), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("record", "expected"),
+    [
+        ({}, True),  # imported
+        ({"training": {"epochs": 3}}, False),  # of a version that kept no settings
+        ({"training": {"epochs": 3}, "settings": {"learning_rate": 2e-3}}, False),
+        ({"training": {"epochs": 3}, "settings": {"learning_rate": 1.5e-4}}, True),
+        ({"settings": {"learning_rate": 1e-3}, "base": "org/name"}, True),
+    ],
+)
+def test_a_bundle_is_pre_trained_by_its_record(tmp_path, record, expected):
+    config = {"format": bundle.FORMAT, "task": "masked", "architecture": {}} | record
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    assert Past(tmp_path).is_pretrained is expected
+    (tmp_path / "config.json").write_text(json.dumps(config | {"settings": [1]}), "utf-8")
+    with pytest.raises(InputError, match="'settings' is .*\n.*an object"):
+        Past(tmp_path)
 
 
 def test_mixed_batches_hold_texts_of_any_length():

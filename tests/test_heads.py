@@ -101,5 +101,7 @@ def test_heads_of_other_models_are_refused(head_file):
     projections = ({"width": 23, "activation": "tanh", "use_bias": True},)
     with pytest.raises(InputError, match="projections"):
         add_head(tiny_encoder(tfx.Embedder, projections=projections), head)
+    with pytest.raises(InputError, match="a bag of tokens.*\n.*CSV"):
+        add_head(tiny_encoder(tfx.Embedder, bag_dim=7), read_head(head_file(width=31)))
     with pytest.raises(InputError, match="gives no vectors for a head"):
         add_head(tiny_encoder(tfx.Classifier, num_classes=3), head)

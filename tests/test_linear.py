@@ -121,6 +121,18 @@ def test_settings_are_chosen_for_texts_that_were_not_fitted():
     single = np.zeros(90, int)
     single[7] = 1
     assert np.isfinite(choose_settings(keys, single)[1]), "a class of one text"
+    assert choose_settings(keys, np.arange(len(keys))) == (NGramSettings(), 0.0), "one text each"
+    pairs = np.arange(len(keys))
+    pairs[1] = 0
+    assert np.isfinite(choose_settings(keys, pairs)[1]), "two texts of one class, others alone"
+
+
+def test_a_class_whose_texts_were_not_drawn_chooses_nothing(monkeypatch):
+    monkeypatch.setattr("tfx_transformer.evaluation.linear.MOST_TEXTS", 40)
+    rows, _ = words(np.random.default_rng(2), 2, 60, 1)
+    ids = np.zeros(60, int)
+    ids[np.random.default_rng(0).permutation(60)[-1]] = 1
+    assert choose_settings([ngram_keys(row) for row in rows], ids) == (NGramSettings(), 0.0)
 
 
 def test_a_table_keeps_only_n_grams_that_are_used():

@@ -310,14 +310,14 @@ def check_recipe(name: str, recipe: str) -> None:
 
     Args:
         name: name of a base; others are not checked.
-        recipe: name of a recipe; those without a base here are not checked.
+        recipe: name of a recipe; "" and those without a base here are not checked.
 
     Raises:
         InputError: the message names the bases that are for it.
     """
     base = find(name)
     fitting = [other.name for other in select(recipe)]
-    if base is not None and fitting and recipe not in base.recipes:
+    if base is not None and recipe and fitting and recipe not in base.recipes:
         raise InputError(
             f"the base {name!r} is not for {recipe}, but for {', '.join(base.recipes)}.\n"
             f"  Bases for {recipe}: {', '.join(fitting)}."
@@ -336,7 +336,7 @@ def unknown(name: str) -> InputError:
 
 
 def select(recipe: str = "", language: str = "") -> Iterator[Base]:
-    """Return the bases for a recipe and a language.
+    """Yield the bases for a recipe and a language.
 
     Args:
         recipe: name of a recipe; "": all.
@@ -350,8 +350,8 @@ def select(recipe: str = "", language: str = "") -> Iterator[Base]:
 def expected_gain(
     recipe: str, languages: list[str], rows: int, classes: int = 1
 ) -> tuple[Base, Figure] | None:
-    """Return the base that probably improves such a training most, and the figure that says so: of
-    the data with the most similar number of rows a class. None: nothing like it was measured.
+    """Return the base that probably helps such a training, and its figure on the data with the most
+    similar number of rows a class. None: nothing like it was measured.
 
     Args:
         recipe: name of the recipe.

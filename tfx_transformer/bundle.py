@@ -99,6 +99,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "example": (lambda value: isinstance(value, str) or _is_list_of_texts(value), "a text"),
     "scores": (_is_object, "an object"),
     "data": (_is_object, "an object"),
+    "settings": (_is_object, "an object"),
     "litertlm": (_is_object, "an object"),
     "mediapipe": (_is_object, "an object"),
     "verified": (

@@ -156,13 +156,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     # A linear classifier that is part of the model.
     "linear together": (
         "The model contains a linear classifier, which answers together with the Transformer.",
-        "このモデルには線形分類器が含まれ、Transformerと合わせて答えます。",
+        "このモデルは内蔵の線形分類器とTransformerを組み合わせて答えます。",
     ),
     "linear alone": (
-        "The model answers by the linear classifier that it contains: the held-out rows do not "
-        "show that the Transformer helps.",
+        "Only the linear classifier inside the model answers: the held-out rows do not show that "
+        "the Transformer helps.",
         "検証用データではTransformerが役に立つと確かめられなかったため、"
-        "このモデルは含まれている線形分類器だけで答えます。",
+        "このモデルは内蔵の線形分類器だけで答えます。",
     ),
     # What to do about it.
     "take the simple": ("take {baseline}", "{baseline}を使うか"),

@@ -8,7 +8,7 @@ _CELL = 8  # pixels along the side of a cell
 _DIRECTIONS = 8
 _LEVELS = 4  # of red, green and blue
 _LEAST = 1e-2  # added to the squared norm of a block, so that noise in flat areas stays small
-_IMAGES = 500  # whose features are computed at once
+_IMAGES = 500  # images whose features are computed at once
 
 
 def edge_color_features(images: np.ndarray) -> np.ndarray:

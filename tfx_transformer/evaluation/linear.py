@@ -18,7 +18,7 @@ _STEPS = 200
 _LEAST = 1e-6
 
 # For the choice of settings: folds, the fewest and most texts, the most texts times classes, and
-# where a fit ends, the size of the gradient.
+# the gradient at which a fit ends.
 _FOLDS = 3
 _FEWEST_TEXTS = 30
 MOST_TEXTS = 5_000
@@ -43,7 +43,7 @@ class NGramSettings:
     strength: float = 10.0
 
 
-# Those to choose from. With floor 1 the rarity is about scikit-learn's.
+# The n-grams to choose from. With floor 1 the rarity is about scikit-learn's.
 _KINDS = tuple(
     NGramSettings(longest, fewest, floor)
     for longest in (3, 2)
@@ -103,21 +103,23 @@ def choose_settings(
 
     First the n-grams are chosen, with C=10: up to triples or up to pairs; either all, with a
     rarity down to 0, or those in two texts or more, with a rarity down to 1. Then C is chosen: 3,
-    10, 30 or 100. Of more than 5,000 texts, or 200,000 / classes, that many decide. Fewer than 30
-    texts choose nothing; the loss is then 0.
+    10, 30 or 100. At most 5,000 texts, or 200,000 / classes, decide. Nothing is chosen, and the
+    loss is 0, from fewer than 30 texts, of one class, or of classes of one text each.
 
     Args:
         keys: n-grams of each text, see `ngram_keys`.
         ids: int (texts,), class of each.
         balanced: as for `fit_ngrams`.
     """
-    classes = len(np.unique(ids))
-    most = min(MOST_TEXTS, max(_MOST_NUMBERS // classes, _FEWEST_TEXTS))
+    ids = np.asarray(ids)
+    most = min(MOST_TEXTS, max(_MOST_NUMBERS // len(np.unique(ids)), _FEWEST_TEXTS))
     drawn = np.random.default_rng(0).permutation(len(keys))[:most]
-    if len(drawn) < _FEWEST_TEXTS or classes < 2:
+    ids = ids[drawn]
+    of_class = np.unique(ids, return_counts=True)[1]
+    if len(drawn) < _FEWEST_TEXTS or len(of_class) < 2 or of_class.max() < 2:
         return NGramSettings(), 0.0
     counts = [_count([keys[text][size - 1] for text in drawn])[0] for size in SIZES]
-    loss = functools.partial(_cross_validate, counts, np.asarray(ids)[drawn], balanced)
+    loss = functools.partial(_cross_validate, counts, ids, balanced)
     losses = {settings: loss(settings) for settings in _KINDS}
     best = min(_KINDS, key=losses.__getitem__)
     others = [dataclasses.replace(best, strength=strength) for strength in _STRENGTHS]
@@ -197,7 +199,7 @@ def _cross_validate(
     """Return the mean log-loss of texts by classifiers of the other texts."""
     losses = []
     for inside, outside in _folds(ids):
-        if len(np.unique(ids[inside])) < 2:
+        if not len(outside) or len(np.unique(ids[inside])) < 2:
             continue
         used = counts[: settings.longest]
         rarities = [_rarity(count[inside], settings) for count in used]
@@ -213,7 +215,7 @@ def _cross_validate(
 
 def _folds(ids: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the texts of training and those of validation, with about the same share of every
-    class. Texts of a class that training does not have are left out."""
+    class. Validation has no text of a class that training lacks."""
     order = np.random.default_rng(0).permutation(len(ids))
     order = order[np.argsort(ids[order], kind="stable")]
     for fold in range(_FOLDS):

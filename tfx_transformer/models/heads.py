@@ -1,4 +1,4 @@
-"""Classifiers of a head that was trained on the vectors of a frozen model, such as in a page."""
+"""Classifiers with a head that was trained on the vectors of a frozen model, as a page does."""
 
 from __future__ import annotations
 
@@ -74,15 +74,16 @@ def add_head(base: EncoderModel, head: Head) -> Classifier:
         head: trained on the vectors that `base` makes.
 
     Raises:
-        InputError: `base` makes other vectors, or its vectors pass projections.
+        InputError: `base` makes other vectors, or has projections or a bag of tokens.
     """
     config = base.config
     changes: dict[str, Any] = {"num_classes": len(head.labels), "multi_label": False}
     if isinstance(base, Embedder):
-        if config.projections:
+        if config.projections or config.bag_dim:
+            part = "projections after its pooling" if config.projections else "a bag of tokens"
             raise InputError(
-                "the embedder has projections after its pooling, which a classifier does not "
-                "have.\n  Train on the examples that the page saves as CSV."
+                f"the embedder has {part}, which a classifier does not have.\n"
+                "  Train on the examples that the page saves as CSV."
             )
         changes |= {"unit_features": config.normalize, "pooler": False, "pooler_norm": False}
         changes |= {"prompts": {}, "default_prompt": None}

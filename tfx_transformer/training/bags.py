@@ -17,9 +17,11 @@ from tfx_transformer.text.tokenizer import Tokenizer
 _SPACED = (2, 4)
 _UNSPACED = (1, 2)
 _WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
-# Characters of a token that are looked at, and parts whose vectors are drawn at once.
+# Most characters of a token that are read; parts whose vectors are drawn at once, and texts whose
+# parts are counted at once.
 _LONGEST = 40
 _PARTS = 1 << 15
+_TEXTS = 10_000
 
 
 def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed: int = 0) -> None:
@@ -28,13 +30,13 @@ def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed:
 
     B_t = c sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
 
-    Parts are the 2 to 4 letters in a row of a token in lower case, with a space at its ends; 1 or 2
-    of a script without spaces. n is the number of texts, n_p of those with the part. The R_p are
+    The parts of a token are its runs of 2 to 4 letters, in lower case and with a space at each end
+    of the word; in scripts without spaces, its runs of 1 or 2 characters. n is the number of texts, n_p of those with the part. The R_p are
     normal noise: a random projection keeps cosines up to about width^-0.5 (Johnson and
     Lindenstrauss 1984). c makes the mean length of a vector 1.
 
     Args:
-        model: a new model, as long as it is not trained.
+        model: a new model, before its training.
         tokenizer: its tokenizer.
         train: the training pairs.
         seed: draws the R_p.
@@ -64,8 +66,11 @@ def token_vectors(
     numbers: dict[str, int] = {}
     parts = [[numbers.setdefault(p, len(numbers)) for p in token_parts(t)] for t in tokens]
     counts = _sparse(parts, max(len(numbers), 1))
-    inside: Any = _sparse([sorted(set(row)) for row in rows], len(tokens)) @ counts
-    found = np.bincount(inside.indices, minlength=counts.shape[1])
+    found = np.zeros(counts.shape[1], np.int64)
+    for start in range(0, len(rows), _TEXTS):
+        some = [sorted(set(row)) for row in rows[start : start + _TEXTS]]
+        inside: Any = _sparse(some, len(tokens)) @ counts
+        found += np.bincount(inside.indices, minlength=len(found))
     rarity = np.log((1 + len(rows)) / (0.5 + found)).astype("float32")
     weighted = csr_matrix(counts.multiply(rarity))
     random = np.random.default_rng(seed)
@@ -78,7 +83,7 @@ def token_vectors(
 
 
 def token_parts(token: str) -> list[str]:
-    """Return the parts of a token, as often as they occur.
+    """Return the parts of a token, repeated ones too.
 
     Args:
         token: its text; a space at its beginning says that a word begins there.

@@ -320,6 +320,8 @@ class ClassifierRun(Run):
         """Return the classes that the baselines predict for the held-out examples, int (n,)."""
         ids = train.targets(self.predictor.labels.names)
         found = {"majority": np.full(len(self.truth), majority_id(ids))}
+        if len(np.unique(ids)) < 2:  # rows of one class, to train a model further
+            return found
         if isinstance(self.predictor, ImageClassifier):
             before, after = (decode_images(f, _PIXELS) for f in (train.inputs, self.held_out))
             return found | {"edges": edge_color_labels(before, ids, after)}

@@ -17,14 +17,14 @@ from tfx_transformer.text.tokenizer import FINE_PATTERN, PATTERN, Tokenizer
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.folder import CHECKPOINTS
 
-# Rows for each class below which a classifier is trained by contrast, and its steps and batch.
+# With fewer rows a class, training is by contrast; the steps and the batch size of that training.
 _FEW = 20
 _STEPS = 40
 _MANY = 96
 
 Pieces = Literal["", "words", "characters"]
 
-# Smallest share of texts without spaces for which a token is at most one of their characters.
+# From this share of texts without spaces on, a token is at most one of their characters.
 _UNSPACED = 0.05
 # Vocabulary sizes: the smallest, the largest of words, and of characters.
 _SMALL, _LARGE, _CHARACTERS = 400, 1000, 2000
@@ -41,8 +41,8 @@ def classifier_defaults(
     pieces: "characters" if 5 % of the texts or more are without spaces between words, else "words",
     see `pieces_pattern`.
     max_length: 128; with "characters" and without a base 256.
-    vocabulary_size: 500 + rows / 2, at most 1,000. With examples, the one of 400, that and, with
-    "characters", 2,000, whose tokens have the least log-loss in a linear classifier; see
+    vocabulary_size: 500 + rows / 2, at most 1,000. With examples, cross-validation chooses between
+    that, 400 and, with "characters", 2,000, by the log-loss of a linear classifier; see
     `evaluation.linear.choose_settings`. Few rows have few long tokens often enough to learn from,
     and short tokens occur in new texts too. docs/quality.md has the figures.
 
@@ -72,19 +72,18 @@ def pieces_pattern(pieces: Pieces) -> str:
 
 
 def embedder_defaults() -> dict[str, Any]:
-    """Return the settings of a new embedder that an interrupted run of an earlier version may have
-    otherwise.
+    """Return the settings of a new embedder; see `fill_in` for interrupted runs of earlier versions.
 
-    vocabulary_size: 8,000 tokens at most: most words are then one token, of which the bag of tokens
-    knows all parts. bag_width: 256; cosines of random projections are within about 1/16.
+    vocabulary_size: 8,000 tokens at most: most words are then one token, and its vector in the bag
+    of tokens covers all parts of the word. bag_width: 256; cosines of random projections are within about 1/16.
     docs/quality.md has the figures.
     """
     return {"vocabulary_size": 8000, "bag_width": 256}
 
 
 def is_few(rows: int, classes: int) -> bool:
-    """Return True if a pre-trained encoder learns more from comparing texts with each other than
-    from their labels: fewer than 20 rows for each class."""
+    """Return True if there are fewer than 20 rows for each class: a pre-trained encoder then learns
+    more by contrast of the texts than from their labels."""
     return rows < _FEW * classes
 
 
@@ -94,11 +93,11 @@ def fine_tuning_defaults(
     """Return the settings to fine-tune a pre-trained encoder.
 
     The learning rate is 1.5e-4 up to a width of 384, and falls with the width to the power of 1.5:
-    5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. The training takes 5
-    passes, or as many as see 24,000 rows, at most 20, but 3 of more than 20,000 rows. Up to 10,000
-    rows with classes it compares two answers to each text (R-Drop). A training by contrast has
-    large batches, about 40 steps and no early stopping, since few held-out rows decide nothing.
-    docs/quality.md has the figures.
+    5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. As many passes are made
+    as see 24,000 rows, from 5 to 20, or 3 over more than 20,000 rows. With classes and up to 10,000
+    rows, two answers to each text are compared (R-Drop). A training by contrast has large batches,
+    about 40 steps and no early stopping, since few held-out rows decide nothing. docs/quality.md
+    has the figures.
 
     Args:
         width: of the encoder's vectors.

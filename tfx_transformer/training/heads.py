@@ -16,9 +16,9 @@ from tfx_transformer.prediction.text import Text, TextEmbedder
 
 
 def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
-    """Return the configuration of an embedder that `add_head` makes a classifier.
+    """Return the configuration of an embedder for `add_head`.
 
-    Its vectors are not projected. Those of a post-norm encoder are normalized after the pooling, so
+    Its vectors are only pooled, and the classifier has nothing between them and its logits. Those of a post-norm encoder are normalized after the pooling, so
     that all have the same length; those of a pre-norm encoder are normalized before it already.
     """
     return dataclasses.replace(
@@ -26,6 +26,9 @@ def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
         normalize=False,
         projections=(),
         bag_dim=0,
+        pooler=False,
+        pooler_norm=False,
+        unit_features=False,
         norm_pooled=not config.norm_first,
     )
 

@@ -86,7 +86,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
         finite = _finite(grads)
-        # What `update_step` and the averages assign is right at once.
+        # `update_step` and the averages leave their variables unchanged in a bad step.
         guarded = {id(v) for group in self._guarded() for v in group}
         states = [v for v in self.variables if id(v) not in guarded]
         states += [v for v in self._trainable_variables if v.constraint is not None]
@@ -104,7 +104,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         self._of_step = None
 
     def _guarded(self):
-        """Return the lists of variables that a bad step leaves as they are: none is undone."""
+        """Yield the lists of variables that a bad step leaves unchanged, so none is undone."""
         yield from (self._momentums, self._velocities)
         if self.amsgrad:
             yield self._velocity_hats
@@ -112,10 +112,10 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             yield self._model_variables_moving_average
 
     def _apply_weight_decay(self, variables):
-        """Do nothing: `update_step` also decays."""
+        """Do nothing: `update_step` applies the decay."""
 
     def update_step(self, gradient, variable, learning_rate):
-        """Update a variable and its moments as Keras does, or leave them where the step is bad.
+        """Update a variable and its moments as Keras does, or leave them unchanged in a bad step.
 
         The numbers are those of Keras. What all variables share is computed once, and each variable
         is read and assigned once: tracing and compiling a small model takes 3/4 of the time.

@@ -80,11 +80,16 @@ class Past:
 
     @property
     def is_pretrained(self) -> bool:
-        """True if the base is a checkpoint, or a bundle that was made of one: imported, or trained
-        at the low rate of fine-tuning."""
+        """True if the base is a checkpoint, or a bundle that was made of one: imported, trained from
+        one with a name, or trained at the low rate of fine-tuning."""
         if self.path is None:
             return self._has_base
-        rate = self._config.get("settings", {}).get("learning_rate", 0)
+        if self._config.get("base"):
+            return True
+        settings = self._config.get("settings")
+        if not settings:  # an imported one, if there is no training of an earlier version either
+            return not self._config.get("training")
+        rate = settings.get("learning_rate")
         return isinstance(rate, int | float) and rate <= _FINE_TUNING
 
     def divide(

@@ -20,7 +20,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 def locate(source: str) -> str:
     """Return the source that the name of a base stands for; another source as it is.
 
-    A file or folder of that name is meant first. Then it is "hf://owner/name" if its weights are in
+    A file or folder of that name comes first. Then it is "hf://owner/name" if its weights are in
     Hugging Face's cache, else the folder of an installed package that has them, else
     "hf://owner/name" to be fetched.
 
@@ -39,7 +39,7 @@ def locate(source: str) -> str:
 
 
 def installed_folder(base: Base) -> Path | None:
-    """Return the folder of a base's files in its package; None: it is not installed, or not whole.
+    """Return the folder of a base's files in its package; None: it is not installed, or incomplete.
 
     Nothing of the package is imported.
 
