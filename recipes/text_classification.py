@@ -192,12 +192,14 @@ def main(
             max_sequence_length=settings["max_length"],
             ngram_buckets=ngram_buckets,
         )
+    # A classifier that was taught on an embedder's vectors keeps its bag of tokens.
     config = tfx.config_for_fine_tuning(
         config,
         num_classes=len(labels),
         multi_label=multi_label,
         pooling=pooling,
         dropout=settings["dropout"],
+        bag_dim=config.bag_dim if past.goes_on else 0,
     )
     if by_contrast:
         config = tfx.training.config_for_contrast(config)

@@ -28,11 +28,13 @@ def head_file(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("normalize", [True, False])
-def test_an_embedder_with_a_head_is_a_classifier(encoder_words, head_file, normalize):
+@pytest.mark.parametrize(("normalize", "bag"), [(True, 0), (False, 0), (True, 7)])
+def test_an_embedder_with_a_head_is_a_classifier(encoder_words, head_file, normalize, bag):
     size = encoder_words.vocabulary_size
-    base = tiny_encoder(tfx.Embedder, vocabulary_size=size, normalize=normalize)
-    head = read_head(head_file())
+    base = tiny_encoder(tfx.Embedder, vocabulary_size=size, normalize=normalize, bag_dim=bag)
+    if bag:
+        base.set_share(0.3)
+    head = read_head(head_file(width=24 + bag))
     texts = ["the cat", "dog dog", "a 猫 sees the dog"]
     expected = softmax(
         tfx.predictor(base, encoder_words).embed(texts) @ head.weights.T + head.bias, axis=1
@@ -41,6 +43,10 @@ def test_an_embedder_with_a_head_is_a_classifier(encoder_words, head_file, norma
     found = tfx.predictor(model, encoder_words, head.labels).probabilities(texts)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
     assert np.ptp(expected, axis=0).max() > 0.01, "the texts differ"
+    again = tfx.Classifier(tfx.config_for_fine_tuning(model.config, bag_dim=bag))
+    tfx.copy_weights(again, model, head.labels, head.labels)
+    ids = np.array([[1, 9, 5, 2], [1, 7, 2, 0]], "int32")
+    np.testing.assert_allclose(again(ids), model(ids), rtol=1e-5, atol=1e-6)
 
 
 def test_a_classifier_of_images_with_another_head(head_file):
@@ -101,7 +107,5 @@ def test_heads_of_other_models_are_refused(head_file):
     projections = ({"width": 23, "activation": "tanh", "use_bias": True},)
     with pytest.raises(InputError, match="projections"):
         add_head(tiny_encoder(tfx.Embedder, projections=projections), head)
-    with pytest.raises(InputError, match="a bag of tokens.*\n.*CSV"):
-        add_head(tiny_encoder(tfx.Embedder, bag_dim=7), read_head(head_file(width=31)))
     with pytest.raises(InputError, match="gives no vectors for a head"):
         add_head(tiny_encoder(tfx.Classifier, num_classes=3), head)

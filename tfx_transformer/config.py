@@ -193,8 +193,8 @@ class TransformerConfig:
         linear_buckets: rows of the tables of a linear classifier of token n-grams; its logits are
             added to those of a `Classifier` of texts, see `NGramLogits`; 0: none.
         linear_longest: tokens of the longest n-grams of this classifier, 1 to 3.
-        bag_dim: width of the sum of token vectors that an `Embedder` puts beside the vector of its
-            encoder, see `TokenBag`; 0: none.
+        bag_dim: width of the sum of token vectors that an `Embedder`, or a classifier that was
+            taught on its vectors, puts beside the vector of its encoder, see `TokenBag`; 0: none.
 
     Raises:
         InputError: a value is out of bounds, or two values do not fit together; the message names

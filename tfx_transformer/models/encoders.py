@@ -131,6 +131,29 @@ class EncoderModel(TransformerModel):
         x = self.pooling(x, mask)
         return x if self.pooled_norm is None else self.pooled_norm(x)
 
+    def _add_bag(self):
+        """Set the bag of tokens and the share of the encoder beside it, or None without a bag."""
+        config = self.config
+        self.bag = self.share = None
+        if config.bag_dim and not config.image_size:
+            size = (config.vocabulary_size, config.bag_dim)
+            self.bag = TokenBag(*size, dropout=config.dropout, name="bag", dtype=self.dtype_policy)
+            self.bag.build((None, None))
+            self.bag.built = True
+            # By `add_weight` its path would begin with the model's name, which Keras numbers.
+            self.share = keras.Variable([[0.5]], dtype="float32", trainable=False, name="share")
+
+    def join(self, vectors: Tensor, sums: Tensor) -> Tensor:
+        """Return vectors of texts, joined with the sums of the bag of tokens: see `Embedder`.
+
+        Args:
+            vectors: float (batch, width - bag_dim), of length 1: see `pool_and_project`.
+            sums: float (batch, bag_dim): see `TokenBag`.
+        """
+        share = ops.cast(self.share, vectors.dtype)
+        parts = [ops.sqrt(share) * vectors, ops.sqrt(1 - share) * _normalize(sums)]
+        return _normalize(ops.concatenate(parts, axis=-1))
+
     pooled = old_method("EncoderModel.pooled", "pool")
     embedded = old_method("EncoderModel.embedded", "embed_inputs")
 
@@ -263,7 +286,7 @@ class PooledModel(EncoderModel):
     """The base of models that compute numbers from one vector of each input.
 
     outputs = W dropout(p) + b,  p = pool(encoder(x)); with `pooler`
-    p = [norm](f(W' pool(encoder(x)) + b'))
+    p = [norm](f(W' pool(encoder(x)) + b')); with `bag_dim` p is joined as in `Embedder`
 
     Devlin et al. (2019), section 4.1. `count_outputs` of a subclass gives how many numbers.
 
@@ -282,8 +305,10 @@ class PooledModel(EncoderModel):
 
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
-        """See `TransformerModel`; the outputs have a vector each."""
-        return super().fewest_parameters(config) + cls.count_outputs(config) * config.hidden_dim
+        """See `TransformerModel`; outputs have a vector each, and the bag has one a token."""
+        bag = 0 if config.image_size else config.bag_dim * config.vocabulary_size
+        outputs = cls.count_outputs(config) * config.hidden_dim
+        return super().fewest_parameters(config) + outputs + bag
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -296,9 +321,12 @@ class PooledModel(EncoderModel):
         self._build_parts(
             self.encoder, self.pooling, self.pooled_norm, self.pooler, self.pooler_norm
         )
+        self._add_bag()
         width = config.hidden_dim
         if config.pooling == "class_tokens":
             width *= config.class_tokens
+        if self.bag is not None:
+            width += config.bag_dim
         self.logits.build((None, width))
 
     def _add_pooler(self):
@@ -316,13 +344,18 @@ class PooledModel(EncoderModel):
 
     def features(self, inputs: Any, training: bool | None = None) -> Tensor:
         """Return the vector that the logits are computed from, float (batch, width)."""
-        x, mask = self.encode(self.by_name(inputs), training=training)
+        inputs = self.by_name(inputs)
+        x, mask = self.encode(inputs, training=training)
         x = self.pool(x, mask)
         if self.pooler is not None:
             x = self.pooler(x)
         if self.pooler_norm is not None:
             x = self.pooler_norm(x)
-        return _normalize(x) if self.config.unit_features else x
+        if self.config.unit_features or self.bag is not None:
+            x = _normalize(x)
+        if self.bag is None:
+            return x
+        return self.join(x, self.bag(inputs["token_ids"], mask, training=training))
 
     def call(self, inputs, training=None):
         x = self.features(inputs, training=training)
@@ -534,16 +567,7 @@ class Embedder(EncoderModel):
             for index, projection in enumerate(self.config.projections)
         ]
         self._build_parts(self.encoder, self.pooling, self.pooled_norm)
-        self.bag = self.share = None
-        if self.config.bag_dim:
-            size = (self.config.vocabulary_size, self.config.bag_dim)
-            self.bag = TokenBag(
-                *size, dropout=self.config.dropout, name="bag", dtype=self.dtype_policy
-            )
-            self.bag.build((None, None))
-            self.bag.built = True
-            # By `add_weight` its path would begin with the model's name, which Keras numbers.
-            self.share = keras.Variable([[0.5]], dtype="float32", trainable=False, name="share")
+        self._add_bag()
         width = self.config.hidden_dim
         for projection in self.projections:
             projection.build((None, width))
@@ -573,17 +597,6 @@ class Embedder(EncoderModel):
         for projection in self.projections:
             x = projection(x)
         return _normalize(x) if self.config.normalize else x
-
-    def join(self, vectors: Tensor, sums: Tensor) -> Tensor:
-        """Return what `embed` does for a model with a bag of tokens.
-
-        Args:
-            vectors: float (batch, width - bag_dim), of length 1: see `pool_and_project`.
-            sums: float (batch, bag_dim): see `TokenBag`.
-        """
-        share = ops.cast(self.share, vectors.dtype)
-        parts = [ops.sqrt(share) * vectors, ops.sqrt(1 - share) * _normalize(sums)]
-        return _normalize(ops.concatenate(parts, axis=-1))
 
     def set_share(self, share: float) -> None:
         """Set the share of the encoder in the cosine of two texts, from 0 to 1; the bag of tokens

@@ -74,16 +74,15 @@ def add_head(base: EncoderModel, head: Head) -> Classifier:
         head: trained on the vectors that `base` makes.
 
     Raises:
-        InputError: `base` makes other vectors, or has projections or a bag of tokens.
+        InputError: `base` makes other vectors, or its vectors pass projections.
     """
     config = base.config
     changes: dict[str, Any] = {"num_classes": len(head.labels), "multi_label": False}
     if isinstance(base, Embedder):
-        if config.projections or config.bag_dim:
-            part = "projections after its pooling" if config.projections else "a bag of tokens"
+        if config.projections:
             raise InputError(
-                f"the embedder has {part}, which a classifier does not have.\n"
-                "  Train on the examples that the page saves as CSV."
+                "the embedder has projections after its pooling, which a classifier does not "
+                "have.\n  Train on the examples that the page saves as CSV."
             )
         changes |= {"unit_features": config.normalize, "pooler": False, "pooler_norm": False}
         changes |= {"prompts": {}, "default_prompt": None}

@@ -31,9 +31,9 @@ def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed:
     B_t = c sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
 
     The parts of a token are its runs of 2 to 4 letters, in lower case and with a space at each end
-    of the word; in scripts without spaces, its runs of 1 or 2 characters. n is the number of texts, n_p of those with the part. The R_p are
-    normal noise: a random projection keeps cosines up to about width^-0.5 (Johnson and
-    Lindenstrauss 1984). c makes the mean length of a vector 1.
+    of the word; in scripts without spaces, its runs of 1 or 2 characters. n is the number of texts,
+    n_p of those with the part. The R_p are normal noise: a random projection keeps cosines up to
+    about width^-0.5 (Johnson and Lindenstrauss 1984). c makes the mean length of a vector 1.
 
     Args:
         model: a new model, before its training.

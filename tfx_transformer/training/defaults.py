@@ -72,11 +72,11 @@ def pieces_pattern(pieces: Pieces) -> str:
 
 
 def embedder_defaults() -> dict[str, Any]:
-    """Return the settings of a new embedder; see `fill_in` for interrupted runs of earlier versions.
+    """Return the settings of a new embedder; interrupted runs of earlier versions keep their own.
 
     vocabulary_size: 8,000 tokens at most: most words are then one token, and its vector in the bag
-    of tokens covers all parts of the word. bag_width: 256; cosines of random projections are within about 1/16.
-    docs/quality.md has the figures.
+    of tokens covers all parts of the word. bag_width: 256; cosines of random projections are within
+    about 1/16. docs/quality.md has the figures.
     """
     return {"vocabulary_size": 8000, "bag_width": 256}
 

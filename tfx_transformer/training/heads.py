@@ -18,8 +18,9 @@ from tfx_transformer.prediction.text import Text, TextEmbedder
 def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
     """Return the configuration of an embedder for `add_head`.
 
-    Its vectors are only pooled, and the classifier has nothing between them and its logits. Those of a post-norm encoder are normalized after the pooling, so
-    that all have the same length; those of a pre-norm encoder are normalized before it already.
+    Its vectors are only pooled, and the classifier has nothing between them and its logits. Those
+    of a post-norm encoder are normalized after the pooling, so that all have the same length; those
+    of a pre-norm encoder are normalized before it already.
     """
     return dataclasses.replace(
         config,

@@ -102,6 +102,7 @@ def join(
         deep_share, linear_share: factors on the logits.
     """
     tables = {"linear_buckets": len(weights.rarity), "linear_longest": weights.longest}
+    tables["bag_dim"] = model.config.bag_dim
     config = config_for_fine_tuning(model.config, **tables)
     joined = Classifier(config, dtype=model.dtype_policy)
     trained = {weight.path: weight for weight in model.weights}

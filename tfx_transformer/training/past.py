@@ -80,8 +80,8 @@ class Past:
 
     @property
     def is_pretrained(self) -> bool:
-        """True if the base is a checkpoint, or a bundle that was made of one: imported, trained from
-        one with a name, or trained at the low rate of fine-tuning."""
+        """True if the base is a checkpoint, or a bundle that was made of one: imported, trained
+        from one of the hub, or trained at the low rate of fine-tuning."""
         if self.path is None:
             return self._has_base
         if self._config.get("base"):
