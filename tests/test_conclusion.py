@@ -158,7 +158,7 @@ def test_a_model_with_a_linear_classifier_inside_is_not_told_to_take_one():
         assert len(text) == (3 if linear else 2)
         if linear:
             assert ("Transformer helps" in text[1]) == (linear == "alone")
-            assert "含まれ" in found.sentences("ja")[1]
+            assert "内蔵の線形分類器" in found.sentences("ja")[1]
         assert conclusions.Conclusion.from_dict(found.to_dict()) == found
 
 
