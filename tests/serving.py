@@ -35,8 +35,7 @@ def running(
     pages: Any = None,
     **limits: Any,
 ) -> Iterator[Running]:
-    """A server that answers with bundles, and with models of `Service.add`, and shows pages, until
-    the block ends."""
+    """Run a server with bundles, models of `Service.add` and pages until the block ends."""
     listening = listen("127.0.0.1", 0)
     service = Service(paths, Limits(**limits), threads=1)
     for model in more:

@@ -115,6 +115,20 @@ def test_windows_are_those_of_python():
         assert [tuple(window.values()) for window in one] == expected
 
 
+def test_a_vocabulary_may_be_as_large_as_that_of_xlm_roberta():
+    count = 300_000
+    script = """newTokenizer({kind: 'pieces', model: 'unigram', normalizers: [], splitters: [],
+      pieces: Array.from({length: data}, (_, id) => [`${id}.`, id]), scores: Array(data).fill(-9),
+      lowest: -9, unknown: 0, bytes: null, added: {}, cut: ''}).encode(`7.${data - 1}.`)"""
+    assert javascript.run(script, count) == [7, count - 1]
+
+
+def test_pages_work_without_https():
+    """Browsers give `crypto.randomUUID` and the like to secure addresses only."""
+    for file in javascript.APP.glob("*.js"):
+        assert "crypto." not in file.read_text("utf-8"), file.name
+
+
 @pytest.mark.parametrize("name", ["llama2", "gemma"])
 def test_texts_after_special_tokens_are_read_as_in_python(name):
     tokenizer = Tokenizer.from_pretrained(CONFORMANCE / name)
@@ -465,7 +479,7 @@ def test_texts_are_in_both_languages():
 
 
 def grouped(name):
-    """Of names that are put together of a kind or an option."""
+    """Return True for a name that is joined from "lead" or "option" and another word."""
     return name.partition(" ")[0] in ("lead", "option")
 
 

@@ -322,7 +322,7 @@ def test_clients_take_turns():
 
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGTERM")
 def test_sigterm_lets_answers_end(assistant):
-    """What runs is answered, what comes is not; the exit status is 143."""
+    """Running requests are answered, new ones refused; the exit status is 143."""
     command = [sys.executable, "-m", "tfx_transformer.cli", "serve", assistant.path]
     process = subprocess.Popen(
         [*map(str, command), "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -341,7 +341,7 @@ def test_sigterm_lets_answers_end(assistant):
         process.kill()
 
 
-# What it says of itself
+# Its description
 
 
 def test_the_description_is_true(server):

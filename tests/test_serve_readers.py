@@ -196,17 +196,17 @@ def test_a_process_that_is_killed_comes_back(text_classifier):
 
 
 def test_pages_run_the_models_that_are_served(text_classifier):
-    files = {"index.html": b"<!doctype html>", "model.tflite": b"\0\1"}
+    model = bytes(range(251)) * 3000  # is sent in parts
+    files = {"index.html": b"<!doctype html>", "model.tflite": model}
     with running([text_classifier.path], pages={"animals": files}) as server:
         assert '<a href="pages/animals/">animals</a>' in server.client.get("/").text
         page = server.client.get("/pages/animals/")
         assert page.content == files["index.html"]
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
         model = server.client.get("/pages/animals/model.tflite")
-        assert (model.content, model.headers["Content-Type"]) == (
-            files["model.tflite"],
-            "application/octet-stream",
-        )
+        assert model.content == files["model.tflite"]
+        assert model.headers["Content-Length"] == str(len(files["model.tflite"]))
+        assert model.headers["Content-Type"] == "application/octet-stream"
         for other in ("/pages/animals/other", "/pages/other/", "/pages/animals/../../etc/passwd"):
             assert server.client.get(other).status_code == 404
 

@@ -1,4 +1,4 @@
-"""Several processes of a server: they start, end and are replaced. What they answer with is a stub;
+"""Several processes of a server start, end and are replaced. They run a stub here;
 `tests/test_serve_readers.py` kills a process of a real server."""
 
 import os
@@ -40,26 +40,46 @@ def test_a_worker_that_does_not_start_ends_all(answer, message):
     assert str(caught.value) == message
 
 
-# Each worker notes its process in a folder; the second and the third end at once.
+# Each worker writes its process id into a folder; the second and the third end at once.
 STUB = """
     import os, socket, sys, threading
     from pathlib import Path
+    from tfx_transformer.errors import InputError
     from tfx_transformer.serve.workers import Workers
 
     def answer(listening, ready):
         folder = Path(sys.argv[1])
         count = len(list(folder.iterdir()))
         (folder / f"{count}-{os.getpid()}").touch()
-        if count in (1, 2):
+        if count == 1:
+            print("it has no memory", file=sys.stderr)
             sys.exit(3)
+        if count == 2:
+            raise InputError("the bundle is gone.")
         finished = threading.Event()
         ready(finished.set)
         finished.wait(60)
 
     if __name__ == "__main__":
+        # As the command does it: only `sys.stderr` leads to the terminal.
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         with socket.socket() as listening:
             Workers(2, answer, listening, 1.0).run(lambda: print("ready", flush=True))
 """
+
+
+def test_a_worker_for_which_there_is_no_process_is_tried_later(monkeypatch, capsys):
+    workers = Workers(1, end, None, 1.0)
+
+    def start(slot):
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(workers, "_start", start)
+    workers._watch()
+    (slot,) = workers._slots
+    assert slot.due - time.monotonic() == pytest.approx(1.0, abs=0.2)
+    assert "worker 1 cannot start: [Errno 11] Resource" in capsys.readouterr().err
 
 
 def is_running(process):
@@ -90,8 +110,11 @@ def test_workers_are_replaced_and_end_with_their_parent(tmp_path):
         parent.kill()
         wait_for(lambda: not is_running(last) and not is_running(replacing), 10)
         lines = parent.stderr.read().splitlines()
+        assert lines.pop(0) == "it has no memory"
+        assert lines.pop(2) == "the bundle is gone.", "after the line of its worker"
         assert [line.partition(" (")[0] for line in lines] == ["worker 2", "worker 2", "worker 1"]
         assert lines[0].endswith("ended with status 3; starting it again.")
+        assert lines[1].endswith("ended with status 2; starting it again.")
         assert lines[2].endswith("was ended by signal 9; starting it again.")
     finally:
         parent.kill()

@@ -66,7 +66,7 @@ class Tokenizer {
   }
 
  private:
-  // Of two neighbours, those whose token has the lowest id are merged first.
+  // Merges the two neighbours whose token has the lowest id, until no two make a token.
   void Merge(const std::string& piece, std::vector<int>& ids) const {
     std::vector<std::string> parts;
     for (unsigned char byte : piece) parts.push_back(shown_[byte]);
@@ -118,7 +118,7 @@ class Model {
     LiteRtDestroyEnvironment(environment_);
   }
 
-  // The logits, of ids that are padded to the next length there is.
+  // Returns the logits of ids, which are padded to the shortest length that holds them.
   std::vector<float> Run(std::vector<int> ids, int padding) {
     const auto& [length, signature] = *signatures_.lower_bound(static_cast<int>(ids.size()));
     const LiteRtParamIndex index = signature.first;
@@ -165,7 +165,7 @@ class Model {
   std::map<int, std::pair<LiteRtParamIndex, LiteRtSignature>> signatures_;  // by length
 };
 
-// Each by itself if several labels may be right at once, else softmax.
+// Sigmoid if several labels may be right at once, else softmax.
 std::vector<double> Probabilities(const std::vector<float>& logits, bool multi_label) {
   const float largest = *std::max_element(logits.begin(), logits.end());
   std::vector<double> found;

@@ -23,7 +23,7 @@ class TextClassifier(folder: File) : AutoCloseable {
     val content = tokenizer.encode(text).take(longest - 2)
     val ids = listOf(sizes.getInt("start_id")) + content + sizes.getInt("end_id")
     val logits = run(ids)
-    // Each by itself if several labels may be right at once, else softmax.
+    // Sigmoid if several labels may be right at once, else softmax.
     val several = sizes.getBoolean("multi_label")
     val powers = logits.map { if (several) 1 / (1 + exp(-it)) else exp(it - logits.max()) }
     val sum = if (several) 1.0 else powers.sum()
@@ -31,7 +31,7 @@ class TextClassifier(folder: File) : AutoCloseable {
     return powers.indices.associate { labels.getString(it) to powers[it] / sum }
   }
 
-  /** The logits, of ids that are padded to the length of a signature `run_1x<length>`. */
+  /** The logits of ids, which are padded to the length of a signature `run_1x<length>`. */
   private fun run(ids: List<Int>): List<Double> {
     val length = (LENGTHS.filter { it < longest } + longest).first { it >= ids.size }
     val padding = sizes.getInt("padding_id")
@@ -59,7 +59,7 @@ class Tokenizer(file: JSONObject) {
   private val ids = vocabulary.keys().asSequence().associateWith { vocabulary.getInt(it) }
   private val pieces: Regex
 
-  /** How the vocabulary shows each byte: as a character that can be printed, as GPT-2's does. */
+  /** The printable character by which the vocabulary shows each byte, as GPT-2's does. */
   private val shown: List<String>
 
   init {

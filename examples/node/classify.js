@@ -38,7 +38,7 @@ class Tokenizer {
   }
 }
 
-/** LiteRT.js is made for browsers: it gets from here what it would load by a script element. */
+/** Starts LiteRT.js. It is made for browsers, so it gets here the script that it would load there. */
 async function startLiteRt() {
   const require = createRequire(import.meta.url);
   const build = join(require.resolve('@litertjs/core'), '../../wasm/litert_wasm_compat_internal');
@@ -50,7 +50,7 @@ async function startLiteRt() {
   await loadLiteRt('wasm/litert.js');
 }
 
-/** {label: probability}, from logits: each by itself if several labels may be right, else softmax. */
+/** {label: probability} of logits: sigmoid if several labels may be right at once, else softmax. */
 function probabilities(logits, {labels, architecture}) {
   const largest = Math.max(...logits);
   const powers = Array.from(logits, (x) => Math.exp(x - largest));

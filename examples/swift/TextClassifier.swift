@@ -38,14 +38,14 @@ public final class TextClassifier {
     let sizes = config.architecture
     let content = tokenizer.encode(text).prefix(sizes.max_sequence_length - 2)
     let logits = try run([sizes.start_id] + content + [sizes.end_id])
-    // Each by itself if several labels may be right at once, else softmax.
+    // Sigmoid if several labels may be right at once, else softmax.
     let largest = logits.max()!
     let powers = logits.map { sizes.multi_label ? 1 / (1 + exp(-$0)) : exp($0 - largest) }
     let sum = sizes.multi_label ? 1 : powers.reduce(0, +)
     return Dictionary(uniqueKeysWithValues: zip(config.labels, powers.map { $0 / sum }))
   }
 
-  /// The logits, of ids that are padded to the length of the next signature there is.
+  /// The logits of ids, which are padded to the shortest length that holds them.
   private func run(_ ids: [Int]) throws -> [Double] {
     let (length, index) = signatures.first { $0.length >= ids.count }!
     let padding = [Int](repeating: config.architecture.padding_id, count: length - ids.count)
@@ -72,7 +72,7 @@ final class Tokenizer {
 
   private let ids: [String: Int]
   private let pieces: NSRegularExpression
-  /// How the vocabulary shows each byte: as a character that can be printed, as GPT-2's does.
+  /// The printable character by which the vocabulary shows each byte, as GPT-2's does.
   private let shown: [String]
 
   init(file: Data) throws {

@@ -31,7 +31,7 @@ def pieces_spec(tree: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]
 
     Args:
         tree: object of `tokenizer.json`.
-        tokenizer: made of it.
+        tokenizer: the tokenizer that was made of it.
 
     Raises:
         InputError: the tokenizer has a part that a page lacks.
@@ -43,7 +43,8 @@ def pieces_spec(tree: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]
     elif kind == "BPE":
         spec = _pairs(model, tokenizer)
     else:
-        raise _refusal(f"the model {kind}")
+        others = " with other steps than BERT's" if kind == "WordPiece" else ""
+        raise _refusal(f"the model {kind}{others}")
     splitters = _steps(tree.get("pre_tokenizer"), "pretokenizers", _SPLITTERS)
     if len(splitters) > 1 and any(step.get("prepend_scheme") == "first" for step in splitters):
         raise _refusal("a Metaspace that is not alone")
@@ -67,7 +68,8 @@ def pieces_spec(tree: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]
 
 
 def _unigram(model: Mapping[str, Any], tokenizer: Tokenizer) -> dict[str, Any]:
-    """Return the part of a Unigram model. Special tokens count only for the lowest score."""
+    """Return the part of a Unigram model; special tokens count only for `lowest`, the lowest
+    score."""
     special = tokenizer.special_tokens
     listed = [(n, i, score) for i, (n, score) in enumerate(model["vocab"]) if n not in special]
     if model.get("unk_id") is None:
@@ -114,7 +116,7 @@ def _bytes(model: Mapping[str, Any], ids: Mapping[str, int]) -> list[int | None]
 
 
 def _steps(step: Step | None, inner: str, known: Mapping[str, set[str]]) -> list[dict[str, Any]]:
-    """Return the steps of a normalizer or pre-tokenizer, those of sequences in a row."""
+    """Return the steps of a normalizer or pre-tokenizer as one list; sequences are unfolded."""
     if step is None:
         return []
     if step["type"] == "Sequence":

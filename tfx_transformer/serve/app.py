@@ -12,7 +12,7 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from tfx_transformer import json_files
@@ -36,6 +36,9 @@ _SLACK = 4.0
 _VALUE = 100
 # Seconds beyond all deadlines after which a connection is closed.
 _MORE = 15.0
+# The beginning of the addresses of pages; seconds for sending a file of one, which may be 100 MB;
+# and the bytes of it that are sent at a time, so that a slow reader takes no more memory.
+_PAGES, _PAGE_SECONDS, _PART = "/pages/", 300.0, 1 << 18
 
 
 def create_app(
@@ -51,7 +54,7 @@ def create_app(
         key: the key of requests ("Authorization: Bearer KEY"); None: no key is needed.
         hosts: names under which the server answers, so that no page of another site can make a
             browser ask it (DNS rebinding); empty: all names.
-        pages: name of a model -> the files of its page, of `page.page_files`.
+        pages: name of a model -> the files of its page, made by `page.page_files`.
     """
     routes = [
         Route(endpoint.path, _answering(service, endpoint, names), methods=["POST"])
@@ -73,7 +76,7 @@ def create_app(
 
 
 def _page_of_model(pages: Mapping[str, Mapping[str, bytes]]) -> Route:
-    """Return the route of the files of pages; each page has a content security policy in itself."""
+    """Return the route of the pages' files; a page's HTML holds its content security policy."""
 
     async def page_file(request: Request) -> Response:
         name = request.path_params["file"] or "index.html"
@@ -82,9 +85,15 @@ def _page_of_model(pages: Mapping[str, Mapping[str, bytes]]) -> Route:
             raise HTTPException(404)
         # The other files are unpacked by the page itself.
         kind = "text/html; charset=utf-8" if name.endswith(".html") else "application/octet-stream"
-        return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
+        headers = {"Cache-Control": "no-cache", "Content-Length": str(len(content))}
+        return StreamingResponse(_parts(content), media_type=kind, headers=headers)
 
-    return Route("/pages/{name}/{file:path}", page_file, methods=["GET"])
+    return Route(_PAGES + "{name}/{file:path}", page_file, methods=["GET"])
+
+
+async def _parts(content: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), _PART):
+        yield content[start : start + _PART]
 
 
 def _pages(service: Service, has_key: bool, shown: Sequence[str]) -> list[Route]:
@@ -312,10 +321,13 @@ class _Guard:
             await send(message)
 
         limits = self._service.limits
+        seconds = limits.seconds + limits.body_seconds + _MORE
+        if scope["path"].startswith(_PAGES):
+            seconds = _PAGE_SECONDS
         self._active += 1
         try:
             refusal = self._refusal(Request(scope))
-            async with asyncio.timeout(limits.seconds + limits.body_seconds + _MORE):
+            async with asyncio.timeout(seconds):
                 await (refusal.response() if refusal else self._app)(scope, receive, send_guarded)
         except TimeoutError:
             pass  # the client does not read its answer; the connection is closed

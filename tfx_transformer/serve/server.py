@@ -58,13 +58,13 @@ def serve(
             reaches it under a name of its own.
         without_key: answer everybody who reaches the address.
         workers: processes that answer; with several, one that ends is replaced.
-        pages: name of a model -> the files of its page, of `page.page_files`, which are at
+        pages: name of a model -> the files of its page, made by `page.page_files`, which are at
             /pages/NAME/.
         ready: called with the URL when the server answers requests.
 
     Raises:
         InputError: a bundle cannot be loaded, or the address cannot be used or would be open to
-            everybody.
+            everybody; or there are pages and a key.
     """
     limits = limits or Limits()
     key = read_key()
@@ -82,21 +82,21 @@ def serve(
             f"a browser cannot send the key of {KEY} for a page.\n"
             "  Drop --page, or put the folder of `tfx-transformer page` on a web server."
         )
-    # Host names are checked only where a request needs nothing but to come from this machine.
+    # Host names are checked only where coming from this machine is all that a request needs.
     hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
     answer = functools.partial(
         _answer, [os.fspath(path) for path in paths], limits, variant, threads, key, hosts, pages
     )
     with listen(host, port) as listening:
 
-        def tell() -> None:
+        def announce() -> None:
             if ready:
                 ready(_url(host, listening))
 
         if workers == 1:
-            answer(listening, lambda finish: tell())
+            answer(listening, lambda finish: announce())
         else:
-            Workers(workers, answer, listening, limits.grace).run(tell)
+            Workers(workers, answer, listening, limits.grace).run(announce)
 
 
 def _answer(

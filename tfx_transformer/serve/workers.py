@@ -9,16 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing import connection
+from multiprocessing import connection, reduction
 from typing import Any
 
 from tfx_transformer.errors import InputError
 
-# Answers requests at a socket until a signal comes. It calls its second argument when it answers,
-# with a function that makes it finish; the process may be another one, so it is picklable.
+# A function that answers requests at a socket until a signal comes. When it begins to answer, it
+# calls its second argument with a function that ends it. It is pickled for another process.
 Answering = Callable[[socket.socket, Callable[[Callable[[], None]], None]], None]
 
-# Seconds until a worker that has ended is replaced: twice as many after each that never answered.
+# Seconds before an ended worker is replaced; they double after each worker that never answered.
 _SOONEST, _LATEST = 0.5, 30.0
 # Seconds beyond the grace period after which a worker is killed.
 _MORE = 5.0
@@ -41,14 +41,14 @@ class Workers:
         self._slots = [_Slot(number) for number in range(1, count + 1)]
 
     def run(self, ready: Callable[[], Any]) -> None:
-        """Start the workers, and replace those that end, until an exception such as that of a
-        signal ends it; then end them all.
+        """Start the workers and replace those that end, until an exception comes, such as that of
+        a signal; then end all workers.
 
         Args:
             ready: called when the first worker answers requests.
 
         Raises:
-            InputError: the first worker refuses to start.
+            InputError: the first worker does not start.
         """
         first, *others = self._slots
         try:
@@ -63,14 +63,14 @@ class Workers:
             self._end()
 
     def _start(self, slot: _Slot) -> None:
+        slot.answers, slot.refusal = False, ""
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        arguments = (self._answer, self._listening, theirs, _errors())
+        arguments = (self._answer, self._listening, theirs, _Errors())
         process = context.Process(target=_work, args=arguments, name=f"worker-{slot.number}")
         process.start()
         theirs.close()
         slot.process, slot.pipe = process, ours
-        slot.answers = False
 
     def _watch(self) -> None:
         """Wait for an event of a worker or for the time to replace one, and handle it."""
@@ -87,14 +87,21 @@ class Workers:
                 self._note_end(slot)
         for slot in self._slots:
             if slot.process is None and slot.due <= time.monotonic():
-                self._start(slot)
+                self._replace(slot)
+
+    def _replace(self, slot: _Slot) -> None:
+        try:
+            self._start(slot)
+        except OSError as error:  # too many processes, too little memory
+            print(f"worker {slot.number} cannot start: {error}.", file=sys.stderr, flush=True)
+            slot.postpone()
 
     def _note_end(self, slot: _Slot) -> None:
         slot.process.join()
-        slot.delay = _SOONEST if slot.answers else min(2 * slot.delay, _LATEST)
-        slot.due = time.monotonic() + slot.delay
+        slot.postpone()
         message = f"worker {slot.number} (process {slot.process.pid}) {_end_of(slot.process)}"
-        print(f"{message}; starting it again.", file=sys.stderr, flush=True)
+        why = f"\n{slot.refusal}" if slot.refusal else ""
+        print(f"{message}; starting it again.{why}", file=sys.stderr, flush=True)
         slot.close()
 
     def _end(self) -> None:
@@ -115,34 +122,40 @@ class _Slot:
     """The place of one worker.
 
     number: from 1; process, pipe: of the worker that runs, or None; answers: True once it answers
-    requests; due: when the next one starts, in seconds of `time.monotonic`; delay: seconds until
-    then.
+    requests; refusal: its reason not to start, or ""; due: when the next one starts, in seconds of
+    `time.monotonic`; delay: seconds until then.
     """
 
     def __init__(self, number: int) -> None:
-        self.number, self.answers, self.due, self.delay = number, False, 0.0, _SOONEST
+        self.number, self.answers, self.refusal = number, False, ""
+        self.due, self.delay = 0.0, _SOONEST
         self.process: Any = None
         self.pipe: Any = None
 
-    def receive(self) -> str | None:
-        """Return a worker's message: None if it answers requests, else why it refuses to start."""
+    def receive(self) -> None:
+        """Take the worker's message: None when it answers requests, or its refusal. A worker that
+        has ended sends none."""
         try:
-            refusal = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, OSError):
-            return ""
-        self.answers = refusal is None
-        return refusal
+            return
+        self.answers, self.refusal = message is None, message or ""
 
     def wait_until_it_answers(self) -> None:
-        """Raise an InputError if the worker refuses to start."""
+        """Raise an InputError if the worker does not start."""
         connection.wait([self.pipe, self.process.sentinel])
-        refusal = self.receive()
-        if refusal is None:
+        self.receive()
+        if self.answers:
             return
         self.process.join()
         raise InputError(
-            refusal or f"the server's process {_end_of(self.process)} while it started."
+            self.refusal or f"the server's process {_end_of(self.process)} while it started."
         )
+
+    def postpone(self) -> None:
+        """Set the time of the next start."""
+        self.delay = _SOONEST if self.answers else min(2 * self.delay, _LATEST)
+        self.due = time.monotonic() + self.delay
 
     def close(self) -> None:
         """Forget a process that has ended."""
@@ -152,25 +165,31 @@ class _Slot:
 
 
 def _end_of(process: Any) -> str:
-    """Return the words for the end of a process."""
+    """Return how a process ended, as the end of a sentence."""
     code = process.exitcode
     return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
 
 
-def _errors() -> Any:
-    """Return standard error in a form that another process can use, or None."""
-    from multiprocessing import reduction
+class _Errors:
+    """Standard error, as an argument of a process that starts: there it is a file, or None."""
 
-    try:
-        return reduction.DupFd(sys.stderr.fileno())
-    except (AttributeError, OSError, ValueError):  # Windows, a notebook
+    def __reduce__(self) -> tuple[Any, ...]:
+        try:
+            return _open_errors, (reduction.DupFd(sys.stderr.fileno()),)
+        except (AttributeError, OSError, ValueError):  # Windows, a notebook
+            return _open_errors, (None,)
+
+
+def _open_errors(duplicate: Any) -> Any:
+    if duplicate is None:
         return None
+    return os.fdopen(duplicate.detach(), "w", errors="backslashreplace", buffering=1)
 
 
 def _work(answer: Answering, listening: socket.socket, pipe: Any, errors: Any) -> None:
     """Answer requests in a process of its own, until a signal comes or the parent has ended."""
     if errors is not None:
-        sys.stderr = os.fdopen(errors.detach(), "w", errors="backslashreplace", buffering=1)
+        sys.stderr = errors
 
     def ready(finish: Callable[[], None]) -> None:
         pipe.send(None)

@@ -40,14 +40,18 @@ class Writer {
     this.decoder = newDecoder();
     this.ids = [];
     this.text = '';
-    this.begun = false; // whether an id had any bytes
+    this.begun = false; // true after the first id that has bytes
+    this.space = ''; // the space before the text, if the tokenizer leaves it out
     this.stopped = false;
   }
 
   /** Takes an id; returns true if the text ends here. */
   add(id) {
     let bytes = this.tokenizer.bytesOf(id);
-    if (!this.begun && this.tokenizer.leadingSpace) bytes = bytes.replace(/^ /, '');
+    if (!this.begun && this.tokenizer.leadingSpace && bytes.startsWith(' ')) {
+      this.space = ' ';
+      bytes = bytes.slice(1);
+    }
     this.begun ||= bytes !== '';
     this.ids.push(id);
     this.text += this.decoder.decode(arrayOf(bytes), {stream: true});
@@ -57,7 +61,7 @@ class Writer {
     return this.stopped;
   }
 
-  /** The text that no stop text can still take back. */
+  /** The text so far, up to the place where a stop text may have begun. */
   certain() {
     let kept = this.text.length;
     for (const end of this.stopped ? [] : this.stop) {
@@ -79,7 +83,7 @@ class Writer {
  *
  * step: (id, index) -> logits; first: the id of step 0; limit: most tokens; call: {options, show,
  * stopped}, of a request.
- * Returns: {ids, the last one of which is the end token unless the limit was reached; text}.
+ * Returns: {ids; text, which ends before a stop text; space: see `Writer`}.
  */
 async function write(step, first, limit, endId, tokenizer, {options = {}, show, stopped}) {
   const writer = new Writer(tokenizer, options.stop ?? []);
@@ -92,11 +96,11 @@ async function write(step, first, limit, endId, tokenizer, {options = {}, show, 
     id = nextToken(logits, ids, uniforms, options);
     ids.push(id);
     if (id === endId || writer.add(id)) break;
-    show?.({text: writer.certain(), tokens: ids.length});
+    show?.({text: writer.certain(), space: writer.space, tokens: ids.length});
     await yieldToMessages();
     if (stopped?.()) break;
   }
-  return {ids, text: writer.finish()};
+  return {ids, text: writer.finish(), space: writer.space};
 }
 
 /** Translates, or whatever an encoder-decoder was trained for. */
@@ -143,6 +147,7 @@ class Continuer {
     const written = await write(step, ids.at(-1), limit, this.ids.end, this.tokenizer, call);
     return {
       text: written.text,
+      space: written.space, // between the text and its continuation
       tokens: written.ids.length,
       cut: found.length > room ? room : 0,
     };
@@ -204,7 +209,7 @@ class Assistant {
     return ids;
   }
 
-  /** How many tokens of the cache stay, and the ids that the model has to read after them. */
+  /** [number of tokens that stay in the cache, ids that the model has to read after them]. */
   #unread(messages) {
     const [, after] = this.chat.roles.assistant;
     const end = after.indexOf(this.ids.end);

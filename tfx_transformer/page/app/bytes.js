@@ -3,7 +3,7 @@
 export const REPLACEMENT = '\ufffd';
 const toUtf8 = new TextEncoder();
 
-/** The UTF-8 bytes of a text as a string of one character a byte; half a character is U+FFFD. */
+/** The UTF-8 bytes of a text as a string of one character a byte; a lone surrogate is U+FFFD. */
 export function bytesOf(text) {
   let bytes = '';
   for (const byte of toUtf8.encode(text)) bytes += String.fromCharCode(byte);
@@ -25,7 +25,7 @@ export function newDecoder() {
   return new TextDecoder('utf-8', {ignoreBOM: true});
 }
 
-/** The text with U+FFFD for every half of a character. */
+/** The text with U+FFFD for every lone surrogate. */
 export function wellFormed(text) {
   return text.replace(/\p{Surrogate}/gu, REPLACEMENT);
 }

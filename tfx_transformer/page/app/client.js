@@ -95,13 +95,20 @@ export class Client {
    * Asks the worker. Returns {answer: promise of {answer, seconds}, stop}.
    *
    * name: of a call of worker.js; options: of decoding; show: is given what is done so far.
+   * Before `start` has a worker a request counts as stopped: views ask again when they are ready.
    */
   ask(name, request, {options, show} = {}) {
+    if (!this.#worker) {
+      return {answer: Promise.reject(new Refused('stopped', {})), stop: () => {}};
+    }
     const number = (this.#count += 1);
     const answer = new Promise((resolve, reject) => {
       this.#waiting.set(number, {resolve, reject, show});
     });
     this.#worker.postMessage({number, name, request, options});
-    return {answer, stop: () => this.#worker.postMessage({number, name: 'stop'})};
+    const stop = () => {
+      if (this.#waiting.has(number)) this.#worker.postMessage({number, name: 'stop'});
+    };
+    return {answer, stop};
   }
 }

@@ -152,7 +152,7 @@ export class CausalSession {
     }
   }
 
-  /** The logits after a token, which stands at `position`. */
+  /** The logits after a token at `position`. */
   step(id, position) {
     return advance(this.model, 'decode', {ids: [id], position}, this.state);
   }

@@ -2,7 +2,7 @@
 
 import {el} from './dom.js';
 
-/** Calls `take` with the list of files that are dropped onto an element; `frame` lights up. */
+/** Calls `take` with the list of files dropped onto an element; `frame` is highlighted for it. */
 export function acceptDrops(element, take, frame = element) {
   element.addEventListener('dragover', (event) => {
     event.preventDefault();
@@ -34,7 +34,7 @@ export function saveFile(blob, name) {
   setTimeout(() => URL.revokeObjectURL(address), 10_000);
 }
 
-/** A name as a shell reads it. */
+/** A name, in quotes if a shell needs them. */
 export function quoted(name) {
   return /^[\w./-]+$/.test(name) ? name : `'${name.replaceAll("'", "'\\''")}'`;
 }

@@ -15,9 +15,9 @@ export function headLogits(weights, vector) {
 }
 
 /**
- * The weights that make c/2 |W|² + Σ -log softmax(W x + b)[y] smallest: what scikit-learn's
- * LogisticRegression fits by default. c is 1; of two classes 2, since scikit-learn has one row of
- * weights for both there, the difference of ours. The bias is not penalised.
+ * The weights that minimise c/2 |W|² + Σ -log softmax(W x + b)[y], as scikit-learn's
+ * LogisticRegression does by default. c is 1, and 2 for two classes: there scikit-learn has one row
+ * of weights, the difference of our two. The bias is not penalised.
  *
  * vectors: of the examples; labels: of each, a class from 0 to classes - 1.
  *
@@ -25,7 +25,7 @@ export function headLogits(weights, vector) {
  */
 export function fitHead(vectors, labels, classes) {
   const measure = (weights) => lossOf(weights, vectors, labels, classes);
-  const steps = []; // {moved, turned}: what the weights and the gradient changed by
+  const steps = []; // {moved, turned}: the changes of the weights and of the gradient
   let weights = new Float64Array(classes * (vectors[0].length + 1));
   let {loss, gradient} = measure(weights);
   for (let count = 0; count < MOST_STEPS; count++) {
@@ -39,7 +39,7 @@ export function fitHead(vectors, labels, classes) {
       const found = measure(weights.map((value, index) => value + moved[index]));
       if (found.loss <= loss + SUFFICIENT * step * slope) next = {moved, ...found};
     }
-    if (next === null) break; // as small as the numbers allow
+    if (next === null) break; // no step lowers the loss any more
     const turned = next.gradient.map((value, index) => value - gradient[index]);
     if (dot(next.moved, turned) > 0) steps.push({moved: next.moved, turned});
     if (steps.length > MEMORY) steps.shift();
@@ -54,7 +54,7 @@ function dot(one, other) {
   return one.reduce((sum, value, index) => sum + value * other[index], 0);
 }
 
-/** The way down: the gradient, by the inverse of the curvature that the last steps met. */
+/** The direction of a step: -H g, H the inverse Hessian as the last steps show it, g the gradient. */
 function directionOf(gradient, steps) {
   const direction = gradient.map((value) => -value);
   const shares = [];

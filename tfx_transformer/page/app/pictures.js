@@ -14,7 +14,7 @@ export function decode(blob) {
 /**
  * Draws on a canvas, over white, and returns {pixels: uint8 (height * width * 3), width, height}.
  *
- * source: what a canvas can draw.
+ * source: an image, a video or another canvas.
  */
 export function draw(canvas, source, width, height) {
   canvas.width = width;
@@ -33,9 +33,14 @@ export function draw(canvas, source, width, height) {
   return {pixels, width, height};
 }
 
+/** A promise of the PNG file of a canvas, as it is now. */
+export function pngOf(canvas) {
+  return new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
+}
+
 /**
- * The field for one picture. {element, current()}: current() is the picture that is shown,
- * {picture: as of `draw`, blob: promise of its file}, or null.
+ * The field for one picture. Returns {element, current}: current() is the picture that is shown,
+ * {picture: as of `draw`, blob: its file or a promise of it}, or null.
  *
  * onPicture: async, called with each picture and each frame of the camera, as of `draw`.
  */
@@ -46,6 +51,7 @@ export function pictureField(page, onPicture) {
   const camera = el('button', {type: 'button', class: 'plain', say: 'camera', onclick: toggle});
   const drop = el('div', {class: 'drop'}, hint, canvas, video);
   let stream = null;
+  let asking = false; // true while the browser asks for permission
   let shown = null;
 
   async function open(blob) {
@@ -73,10 +79,12 @@ export function pictureField(page, onPicture) {
   }
 
   async function toggle() {
+    if (asking) return;
     if (stream) {
       stopCamera();
       return;
     }
+    asking = true;
     try {
       stream = await navigator.mediaDevices.getUserMedia({video: {facingMode: 'environment'}});
       setText(camera, 'stop camera');
@@ -87,8 +95,11 @@ export function pictureField(page, onPicture) {
       stopCamera();
       page.showStatus('no camera', {}, true);
       return;
+    } finally {
+      asking = false;
     }
-    while (stream) {
+    const own = stream;
+    while (own && stream === own) {
       const {videoWidth, videoHeight} = video;
       const scale = Math.min(1, CAMERA_WIDTH / videoWidth);
       await show(video, Math.round(videoWidth * scale), Math.round(videoHeight * scale));
@@ -114,8 +125,7 @@ export function pictureField(page, onPicture) {
       fileButton('file', 'choose picture', 'image/*', ([file]) => open(file)), camera)),
     current() {
       if (!shown) return null;
-      const ownFile = shown.blob ?? new Promise((resolve) => canvas.toBlob(resolve, 'image/png'));
-      return {picture: shown.picture, blob: ownFile};
+      return {picture: shown.picture, blob: shown.blob ?? pngOf(canvas)};
     },
   };
 }

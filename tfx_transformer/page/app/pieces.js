@@ -5,7 +5,7 @@ import {arrayOf, bytesOf, newDecoder, REPLACEMENT, wellFormed} from './bytes.js'
 
 const SPACE = '▁'; // stands for a space in pieces
 const BYTE = /^<0x([0-9A-F]{2})>$/; // the name of a byte
-const UNKNOWN_PENALTY = 10; // of an unknown character, below the least probable piece
+const UNKNOWN_PENALTY = 10; // an unknown character scores so much less than the worst piece
 
 /**
  * A precompiled map of characters: a double-array trie (Aoe 1989) of UTF-8 texts, and the texts
@@ -22,7 +22,7 @@ class CharacterMap {
     this.characters = new Intl.Segmenter('en', {granularity: 'grapheme'});
   }
 
-  /** A text with every character that people see, or every code point of it, replaced. */
+  /** Replaces each character as people see it; if the map lacks it, each code point of it. */
   replace(text) {
     let result = '';
     for (const {segment} of this.characters.segment(text)) {
@@ -82,8 +82,8 @@ const NORMALIZERS = {
   NFKD: () => (text) => text.normalize('NFKD'),
 };
 
-// Steps that cut a text into the parts that the model reads one by one, by their type; begins:
-// nothing is before the text.
+// Steps that cut a text into the parts that the model reads one by one, by their type. begins: true
+// if nothing is before the text.
 const SPLITTERS = {
   WhitespaceSplit: () => (text) => text.match(/[^\p{White_Space}]+/gu) ?? [],
   Metaspace: ({replacement, prepend_scheme: scheme, split}) => (text, begins) => {
@@ -100,7 +100,8 @@ class Unigram {
   constructor({pieces, scores, lowest, unknown, bytes}) {
     this.ids = new Map(pieces.map(([name, id]) => [name, id]));
     this.scores = new Map(pieces.map(([name], index) => [name, scores[index]]));
-    this.longest = Math.max(...pieces.map(([name]) => Array.from(name).length));
+    // A vocabulary has more pieces than a function takes arguments.
+    this.longest = pieces.reduce((most, [name]) => Math.max(most, Array.from(name).length), 0);
     this.worst = lowest - UNKNOWN_PENALTY;
     this.unknown = unknown;
     this.bytes = bytes;
@@ -142,11 +143,11 @@ class Unigram {
   }
 }
 
-/** BPE over characters: the two neighbours that were merged first in training are merged. */
+/** BPE over characters: two neighbours are merged in the order of the merges in training. */
 class CharacterPairs {
   constructor({pieces, merges, unknown, fuse, bytes}) {
     this.ids = new Map(pieces);
-    // "left right", ids -> [rank, id of the merged]
+    // "left right", two ids -> [rank, id of both together]
     this.merges = new Map(merges.map(([left, right, id], rank) => [`${left} ${right}`, [rank, id]]));
     this.unknown = unknown;
     this.fuse = fuse;
@@ -179,7 +180,7 @@ class CharacterPairs {
     for (let top = queue.pop(); top; top = queue.pop()) {
       const [, place, id, left, right] = top;
       const after = next[place];
-      if (ids[place] !== left || ids[after] !== right) continue; // merged since with others
+      if (ids[place] !== left || ids[after] !== right) continue; // one of them has been merged since
       ids[place] = id;
       ids[after] = null;
       next[place] = next[after];
@@ -191,7 +192,7 @@ class CharacterPairs {
   }
 }
 
-/** Lists of numbers, of which the smallest comes first, by their first two numbers: a heap. */
+/** A heap of lists of numbers: the smallest comes first, by the first two numbers. */
 class Queue {
   items = [];
 
@@ -234,8 +235,8 @@ class Queue {
  * spec: model, "unigram" or "pairs", with pieces, [text, id], without those of special tokens;
  * names, {id: text} of the same; normalizers and splitters, the steps before the model; added,
  * {text: id} of texts that are cut out before all else, and cut, a pattern of these; bytes, ids of
- * the 256 bytes or null where there are none; namesBytes: whether names such as <0x41> stand for
- * bytes; leadingSpace: whether the space before the first piece is not part of a text.
+ * the 256 bytes or null where there are none; namesBytes: true if names such as <0x41> stand for
+ * bytes; leadingSpace: true if the space of the first piece is not part of the text.
  */
 export class Pieces {
   constructor(spec) {

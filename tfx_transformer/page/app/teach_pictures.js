@@ -2,14 +2,22 @@
 
 import {el, setText} from './dom.js';
 import {acceptDrops, fileButton, quoted, saveFile} from './files.js';
-import {decode, draw} from './pictures.js';
+import {decode, draw, pngOf} from './pictures.js';
 import {toCsv} from './tables.js';
 import {teachView} from './teach_view.js';
 import {zipParts} from './zip.js';
 
 const THUMBNAIL = 64; // pixels high
+// Types of the files that a training reads, and their endings.
+const ENDINGS = {
+  'image/bmp': 'bmp',
+  'image/gif': 'gif',
+  'image/jpeg': 'jpg',
+  'image/png': 'png',
+  'image/webp': 'webp',
+};
 
-/** A small picture of a picture. */
+/** The thumbnail of a picture, a canvas. */
 function thumbnail(source, width, height) {
   const canvas = el('canvas', {'aria-hidden': 'true'});
   draw(canvas, source, Math.max(1, Math.round((width * THUMBNAIL) / height)), THUMBNAIL);
@@ -22,8 +30,8 @@ function fileName(name) {
 }
 
 /**
- * {element, answer, train, recognize}; call `train` with a model loaded, and `recognize` with a
- * picture, as of `draw`, to try.
+ * Returns {element, answer, train, recognize}. Call `train` when a model is loaded, and `recognize`
+ * with each picture to try, as of `draw`.
  *
  * shown(): the picture that the page shows, as of `pictureField`.
  */
@@ -56,7 +64,9 @@ export function teachPictures(page, shown) {
 
     async function addFile(file) {
       const bitmap = await decode(file);
-      await keep(bitmap, draw(el('canvas'), bitmap, bitmap.width, bitmap.height), file);
+      const canvas = el('canvas');
+      const picture = draw(canvas, bitmap, bitmap.width, bitmap.height);
+      await keep(bitmap, picture, file.type in ENDINGS ? file : await pngOf(canvas));
       bitmap.close();
     }
 
@@ -101,8 +111,7 @@ export function teachPictures(page, shown) {
     const files = [];
     for (const [label, examples] of classes) {
       for (const {blob} of examples) {
-        const ending = blob.type === 'image/jpeg' ? 'jpg' : blob.type.replace(/^image\/(\w+).*/, '$1');
-        const path = `${fileName(label)}/${files.length + 1}.${ending}`;
+        const path = `${fileName(label)}/${files.length + 1}.${ENDINGS[blob.type]}`;
         rows.push([path, label]);
         files.push({name: `${folder}/${path}`, bytes: new Uint8Array(await blob.arrayBuffer())});
       }
@@ -130,7 +139,7 @@ export function teachPictures(page, shown) {
     element: teach.element,
     answer,
     train: teach.train,
-    /** Whether a picture needs its vector. */
+    /** Labels a picture by the classes that were taught, if "Teach it" is open. */
     async recognize(picture) {
       answer.hidden = !teach.element.open;
       if (teach.element.open) await teach.recognize(await vectorOf(picture));

@@ -8,9 +8,11 @@ import {teachView} from './teach_view.js';
 const LABEL_COLUMN = /^(label|class|category|ラベル|分類)$/i;
 const MOST_CLASSES = 50;
 
+let count = 0; // of fields
+
 /** The field of a class: a text a line. */
 function textField(changed) {
-  const id = `examples-${crypto.randomUUID()}`;
+  const id = `examples-${(count += 1)}`;
   const field = el('textarea', {id, rows: 4, hint: 'examples hint', oninput: changed});
   return {
     element: el('div', {}, el('label', {for: id, say: 'examples'}), field),
@@ -31,9 +33,9 @@ function examplesOf({header, rows}, name) {
 }
 
 /**
- * {element, train}; call `train` with a model loaded.
+ * Returns {element, train}. Call `train` when a model is loaded, and when the prompt has changed.
  *
- * vectors(texts): a promise of a vector for each; prompt(): the text that is put before each.
+ * vectors(texts) promises a vector for each; prompt(): the prompt before each text, or ''.
  */
 export function teachTexts(page, vectors, prompt) {
   const {bundle} = page;
@@ -55,7 +57,7 @@ export function teachTexts(page, vectors, prompt) {
     try {
       found = examplesOf(readTable(await file.text(), file.name), file.name);
     } catch (error) {
-      page.showStatus('no examples', {detail: error.message}, true);
+      page.showStatus('no examples', {most: MOST_CLASSES, detail: error.message}, true);
       return;
     }
     await teach.setClasses(found);

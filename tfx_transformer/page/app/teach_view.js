@@ -5,13 +5,13 @@ import {debounce, el, number, setText} from './dom.js';
 import {quoted, saveFile} from './files.js';
 
 /**
- * {element, answer, setClasses, train, recognize}: `answer` shows what the classifier says of a
- * vector that `recognize` is given; setClasses takes [[name, examples]].
+ * Returns {element, answer, setClasses, train, recognize}. `setClasses` takes [[name, examples]];
+ * `recognize` takes a vector, and the element `answer` shows its class.
  *
- * kind: of examples. field(changed) makes the field of a class, {element, examples(), add(list)};
- * vectors(examples) is a promise of a vector for each; save(classes) saves [[name, examples]] and
- * is a promise of the command that trains a model on them; note, saveText: names of texts; buttons:
- * more elements for the row of buttons; prompt(): the text before each text, or ''.
+ * kind: of examples, an object. field(changed) makes the field of a class, {element, examples(),
+ * add(list)}; vectors(examples) promises a vector for each; save(classes) saves [[name, examples]]
+ * and promises the command that trains a model on them; note, saveText: names of texts; buttons:
+ * further elements for the row of buttons; prompt(): the prompt before each text, or ''.
  */
 export function teachView(page, kind) {
   const {client, bundle} = page;
@@ -22,7 +22,7 @@ export function teachView(page, kind) {
   const command = el('pre', {tabIndex: 0, hidden: true});
   let count = 0;
   let round = 0;
-  let head = null; // {labels, weights}, once it is trained
+  let head = null; // {labels, weights, prompt}, once it is trained
   let tried = null; // the vector that was tried last
 
   function addClass(name = '', examples = []) {
@@ -76,12 +76,13 @@ export function teachView(page, kind) {
     try {
       const names = taught.map(([name]) => name);
       const labels = taught.flatMap(([, examples], index) => examples.map(() => index));
+      const prompt = kind.prompt();
       const vectors = await kind.vectors(taught.flatMap(([, examples]) => examples));
       if (own !== round) return;
       const request = {vectors, labels, names};
       const {answer: {right, weights}, seconds} = await client.ask('teach', request).answer;
       if (own !== round) return;
-      head = {labels: names, weights};
+      head = {labels: names, weights, prompt};
       saveHeadButton.disabled = false;
       setText(note, 'taught', {
         count: labels.length,
@@ -121,7 +122,7 @@ export function teachView(page, kind) {
     const text = JSON.stringify({
       format: 1,
       base: bundle.name,
-      prompt: kind.prompt(),
+      prompt: head.prompt,
       labels: head.labels,
       weights: head.weights.map((row) => Array.from(row.slice(0, -1))),
       bias: head.weights.map((row) => row.at(-1)),

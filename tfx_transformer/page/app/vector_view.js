@@ -35,20 +35,25 @@ export function vectorsView(page) {
     bundle.prompts[kinds[1]?.select.value ?? bundle.defaultPrompt] ?? '');
   const known = new Map(); // vectors of texts, by prompt and text
   let table = null;
-  let running = null;
+  let running = null; // the request of the search; those of "Teach it" are never stopped
   let round = 0;
 
-  /** Which of the model's prompts is put before the texts. */
+  /** The choice of the prompt that is put before the query (index 0) or the texts (1). */
   function promptChoice(name, index) {
     if (!prompts.length) return null;
-    const select = el('select', {id: name.replace(' ', '-'), onchange: () => search()},
+    const changed = () => {
+      search();
+      if (index === 1) teach.train(); // its examples have the prompt of the texts
+    };
+    const select = el('select', {id: name.replace(' ', '-'), onchange: changed},
       ...prompts.map((prompt) => el('option', {value: prompt}, prompt)));
     const usual = [['query', 'question'], ['document', 'passage']][index];
     select.value = usual.find((one) => prompts.includes(one)) ?? bundle.defaultPrompt ?? prompts[0];
     return {select, row: el('p', {}, el('label', {for: select.id, say: name}), ' ', select)};
   }
 
-  async function vectors(wanted, kind) {
+  /** Vectors of texts, each made once. began: gets the request for those that are missing. */
+  async function vectors(wanted, kind, began = () => {}) {
     const prompt = kinds[kind]?.select.value ?? null;
     const key = (text) => JSON.stringify([prompt, text]);
     const missing = [...new Set(wanted)].filter((text) => !known.has(key(text)));
@@ -58,16 +63,20 @@ export function vectorsView(page) {
         progress.value = done / of;
         page.showStatus('embedding', {done: number(done), of: number(of)});
       };
-      running = client.ask('many', {texts: missing, prompt}, {show});
-      const {answer, seconds} = await running.answer;
-      answer.forEach((vector, index) => known.set(key(missing[index]), vector));
-      progress.hidden = true;
-      if (missing.length > 1) {
-        page.showStatus('embedded', {
-          count: number(answer.length),
-          seconds: number(seconds, 2),
-          speed: number(answer.length / seconds),
-        });
+      const request = client.ask('many', {texts: missing, prompt}, {show});
+      began(request);
+      try {
+        const {answer, seconds} = await request.answer;
+        answer.forEach((vector, index) => known.set(key(missing[index]), vector));
+        if (missing.length > 1) {
+          page.showStatus('embedded', {
+            count: number(answer.length),
+            seconds: number(seconds, 2),
+            speed: number(answer.length / seconds),
+          });
+        }
+      } finally {
+        progress.hidden = true;
       }
     }
     return wanted.map((text) => known.get(key(text)));
@@ -83,8 +92,10 @@ export function vectorsView(page) {
       return;
     }
     try {
-      const [asked] = await vectors([query.value], 0);
-      const found = await vectors(lines.slice(0, MOST_TEXTS), 1);
+      const began = (request) => (running = request);
+      const [asked] = await vectors([query.value], 0, began);
+      if (own !== round) return;
+      const found = await vectors(lines.slice(0, MOST_TEXTS), 1, began);
       if (own !== round) return;
       const scored = lines.slice(0, MOST_TEXTS)
         .map((text, index) => ({text, score: found[index] ? cosine(asked, found[index]) : -1}))

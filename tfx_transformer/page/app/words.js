@@ -1,4 +1,4 @@
-// Where a text may be cut in two: between words, as the package's `text.words` in Python.
+// The places where a text may be cut in two, between words, as `text.words` of the package has them.
 
 const MARK = /\p{M}/u;
 const ENDS_LINE = /[\p{Cc}\p{Zl}\p{Zp}]/u;

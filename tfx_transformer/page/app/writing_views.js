@@ -43,7 +43,7 @@ function samplingOptions(changed = () => {}) {
     el('p', {class: 'quiet', say: 'options note'}), el('div', {class: 'fields'}, ...rows));
   return {
     element,
-    /** The options of a request; what is out of range counts as it is by default. */
+    /** The options of a request; a number out of range is replaced by its default. */
     values() {
       const read = (name, fallback) =>
         fields[name].value !== '' && fields[name].validity.valid
@@ -101,7 +101,9 @@ export function translationView(page) {
           count += answer.tokens;
           seconds += took;
         } catch (error) {
-          if (own === round) page.showError(error);
+          if (own !== round) return;
+          page.showError(error);
+          target.removeAttribute('aria-busy');
           return;
         }
       }
@@ -154,15 +156,15 @@ export function continuationView(page) {
       return;
     }
     const before = text.value;
-    const show = ({text: more}) => {
-      text.value = before + more;
+    const show = ({text: more, space}) => {
+      text.value = before + (before && space) + more;
       text.scrollTop = text.scrollHeight;
     };
     running = client.ask('answer', {text: before}, {options: options.values(), show});
     setText(go, 'stop');
     try {
       const {answer, seconds} = await running.answer;
-      text.value = before + answer.text;
+      show(answer);
       if (answer.cut) setText(notice, 'cut front', {tokens: answer.cut});
       else notice.replaceChildren();
       if (answer.text) showSpeed(page, answer.tokens, seconds);
@@ -200,7 +202,7 @@ export function chatView(page) {
   const tokens = tokenView(page);
   const send = el('button', {type: 'submit', say: 'send', disabled: true});
   const anew = el('button', {type: 'button', class: 'plain', say: 'new conversation',
-    onclick: begin});
+    onclick: begin, disabled: true});
   let running = null;
 
   async function begin() {
@@ -280,6 +282,7 @@ export function chatView(page) {
     element,
     ready() {
       send.disabled = false;
+      anew.disabled = false;
       system.disabled = false;
       log.replaceChildren(); // a model that is loaded again has no conversation
       text.focus();

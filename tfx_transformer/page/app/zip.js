@@ -1,4 +1,4 @@
-// ZIP archives, of files that are stored as they are (PKWARE's APPNOTE, 4.3).
+// ZIP archives of files without compression (PKWARE's APPNOTE, 4.3).
 
 const CRC_TABLE = Int32Array.from({length: 256}, (_, byte) => {
   for (let bit = 0; bit < 8; bit++) byte = byte & 1 ? (byte >>> 1) ^ 0xedb88320 : byte >>> 1;
@@ -13,14 +13,14 @@ function crc32(bytes) {
   return ~sum >>> 0;
 }
 
-/** Numbers, each of 2 or 4 bytes, the lowest byte first: [[number, bytes]]. */
+/** The bytes of numbers, the lowest byte first: [[number, how many bytes]]. */
 function littleEndian(numbers) {
   const bytes = numbers.flatMap(([number, count]) =>
     Array.from({length: count}, (_, place) => (number >>> (8 * place)) & 0xff));
   return Uint8Array.from(bytes);
 }
 
-/** The parts of an archive, Uint8Arrays to be joined; files: [{name, bytes}]. */
+/** The parts of an archive in their order, Uint8Arrays; files: [{name, bytes}]. */
 export function zipParts(files) {
   const parts = [];
   const directory = [];
