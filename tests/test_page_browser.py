@@ -286,8 +286,8 @@ def test_a_taught_classifier_follows_the_prompt_of_its_texts(encoder_words, open
         expected = LogisticRegression(tol=1e-8, max_iter=9000).fit(vectors, names)
         assert head["prompt"] == prompts[prompt]
         weights.append(np.array(head["weights"]))
-        np.testing.assert_allclose(weights[-1][1] - weights[-1][0], expected.coef_[0], atol=1e-4)
-    assert np.abs(weights[1] - weights[0]).max() > 1e-3
+        np.testing.assert_allclose(weights[-1][1] - weights[-1][0], expected.coef_[0], atol=1e-3)
+    assert np.abs(weights[1] - weights[0]).max() > 0.01
 
 
 def saved(tab, button):
