@@ -164,9 +164,9 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             trainable_variables, self._model_variables_moving_average, strict=True
         ):
             if average is not None:
-                kept = ops.cast(momentum, variable.dtype)
-                new = kept * average + (1 - kept) * variable
-                average.assign(ops.where(self._of_step.finite, new, average))
+                kept, old = ops.cast(momentum, variable.dtype), ops.convert_to_tensor(average)
+                new = kept * old + (1 - kept) * ops.convert_to_tensor(variable)
+                average.assign(ops.where(self._of_step.finite, new, old))
 
     def get_config(self):
         return {**super().get_config(), "layer_decay": self.layer_decay}
