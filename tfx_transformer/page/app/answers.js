@@ -48,11 +48,12 @@ class Writer {
   /** Takes an id; returns true if the text ends here. */
   add(id) {
     let bytes = this.tokenizer.bytesOf(id);
-    if (!this.begun && this.tokenizer.leadingSpace && bytes.startsWith(' ')) {
-      this.space = ' ';
+    const first = !this.begun && bytes !== '';
+    this.begun ||= first;
+    if (first && this.tokenizer.leadingSpace && bytes.startsWith(' ')) {
+      this.space = ' '; // one space, even if the next id begins with another
       bytes = bytes.slice(1);
     }
-    this.begun ||= bytes !== '';
     this.ids.push(id);
     this.text += this.decoder.decode(arrayOf(bytes), {stream: true});
     const places = this.stop.map((end) => this.text.indexOf(end)).filter((place) => place >= 0);
