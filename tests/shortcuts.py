@@ -1,4 +1,4 @@
-"""What makes a process of the tests faster, in ways that no test is about."""
+"""Shortcuts that make a process of the tests faster; no test is about them."""
 
 from __future__ import annotations
 

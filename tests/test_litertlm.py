@@ -325,7 +325,7 @@ def test_a_context_that_was_shortened(copy):
 
 
 def test_ten_turns(assistant):
-    """Of an assistant that was trained with 79 tokens: its file has room for 1,024."""
+    """An assistant is trained with 79 tokens; its file has room for 1,024."""
     assert bundle.read_config(assistant.path)["litertlm"] == {"variant": "int8", "context": 1024}
     file = str(assistant.path / bundle.LITERTLM)
     with (

@@ -138,8 +138,22 @@ class TokenAccuracy(keras.metrics.Mean):
         super().update_state(*each_token(ops.cast(right, "float32"), sample_weight))
 
 
+class _Contrast(keras.losses.Loss):
+    """A loss over the cosines of a batch, divided by a temperature."""
+
+    def __init__(self, temperature: float, name: str, **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not temperature > 0:
+            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
+        self.temperature = temperature
+
+    def get_config(self):
+        return {**super().get_config(), "temperature": self.temperature}
+
+
 @serializable
-class InBatchContrast(keras.losses.Loss):
+class InBatchContrast(_Contrast):
     """The loss of finding each text's pair among all pairs of the batch, and each pair's text.
 
     loss_i = -1/2 log(exp(c_ii / t) / sum_j exp(c_ij / t))
@@ -157,23 +171,16 @@ class InBatchContrast(keras.losses.Loss):
     """
 
     def __init__(self, temperature: float = 0.05, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, **kwargs)
-        if not temperature > 0:
-            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
-        self.temperature = temperature
+        super().__init__(temperature, name, **kwargs)
 
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, "float32") / self.temperature
         among_pairs, among_texts = ops.logsumexp(logits, axis=1), ops.logsumexp(logits, axis=0)
         return (among_pairs + among_texts) / 2 - ops.diagonal(logits)
 
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
-
 
 @serializable
-class LabelContrast(keras.losses.Loss):
+class LabelContrast(_Contrast):
     """The loss of finding the texts with the same label among all other texts of the batch.
 
     loss_i = -1/|P_i| sum_{p in P_i} log(exp(c_ip / t) / sum_{j != i} exp(c_ij / t))
@@ -190,11 +197,7 @@ class LabelContrast(keras.losses.Loss):
     """
 
     def __init__(self, temperature: float = 0.1, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, **kwargs)
-        if not temperature > 0:
-            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
-        self.temperature = temperature
+        super().__init__(temperature, name, **kwargs)
 
     def call(self, y_true, y_pred):
         vectors = ops.normalize(ops.cast(y_pred, "float32"), axis=-1, epsilon=1e-12)
@@ -206,9 +209,6 @@ class LabelContrast(keras.losses.Loss):
         logs = scores - ops.logsumexp(scores, axis=1, keepdims=True)
         found = ops.sum(ops.where(alike, logs, 0.0), axis=1)
         return -found / ops.maximum(ops.sum(ops.cast(alike, "float32"), axis=1), 1.0)
-
-    def get_config(self):
-        return {**super().get_config(), "temperature": self.temperature}
 
 
 @serializable

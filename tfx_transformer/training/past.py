@@ -87,7 +87,7 @@ class Past:
         if self._config.get("base"):
             return True
         settings = self._config.get("settings")
-        if not settings:  # an imported one, if there is no training of an earlier version either
+        if not settings:  # imported, or trained by an earlier version, which kept `training` alone
             return not self._config.get("training")
         rate = settings.get("learning_rate")
         return isinstance(rate, int | float) and rate <= _FINE_TUNING
