@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import jsonschema
 import keras
 import numpy as np
 import pytest
@@ -267,6 +268,54 @@ def test_a_model_without_a_template_continues(copy):
             assert here.generate(text) == expected.generate(text)
             with engine.create_conversation() as conversation:
                 assert str(conversation.send_message(text)) == expected.generate(text)
+
+
+# Answers of a given form
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "color": {"enum": ["red", "blue", "green"]},
+        "count": {"type": "integer", "minimum": 3, "maximum": 11},
+        "sure": {"type": "array", "items": {"type": "boolean"}, "minItems": 2, "maxItems": 2},
+    },
+    "required": ["color", "count", "sure"],
+    "additionalProperties": False,
+}
+REGEX = "(un)?like(ly)?|[0-9]{3}-[0-9]{4}"
+
+
+@pytest.fixture
+def forms():
+    """Settings of a conversation whose answers may have a form, and LiteRT-LM's class of forms."""
+    from litert_lm._ffi import LiteRtLmConstraintProviderType as Provider
+    from litert_lm.interfaces import ConstrainedDecodingConfig
+
+    chosen = ConstrainedDecodingConfig(enable=True, provider=Provider.LL_GUIDANCE)
+    return {"constrained_decoding_config": chosen}, litert_lm.ResponseFormat
+
+
+def test_answers_follow_a_form(engine, forms):
+    settings, form = forms
+    for question in ANSWERS:
+        with engine.create_conversation(**settings) as conversation:
+            answer = str(conversation.send_message(question, response_format=form.json(SCHEMA)))
+            jsonschema.validate(json.loads(answer), SCHEMA)
+            chunks = conversation.send_message_async("Again", response_format=form.regex(REGEX))
+            assert re.fullmatch(REGEX, "".join(map(str, chunks)))
+            again = str(conversation.send_message(AGAIN, max_output_tokens=12))
+            assert re.fullmatch(REGEX, again), "the form stays: docs/phones.md"
+
+
+@pytest.mark.parametrize("regex", ["blue sky", "(yes|no)\n", "é"])
+def test_forms_that_litertlm_cannot_write(engine, forms, regex):
+    """It takes the names of byte-level tokens for their texts: Ġ, the name of a space, for Ġ."""
+    settings, form = forms
+    with (
+        engine.create_conversation(**settings) as conversation,
+        pytest.raises(RuntimeError, match="send_message failed"),
+    ):
+        conversation.send_message("Say hello.", response_format=form.regex(regex))
 
 
 # The runtime of a bundle
@@ -531,6 +580,23 @@ def test_it_is_served(ask, by_keras):
         assert "".join(pieces) == expected
         assert events[-2:] == ["data: [DONE]", ""]
         messages.append(message)
+
+
+@pytest.mark.slow
+def test_it_serves_answers_of_a_form(ask):
+    schema = {"type": "json_schema", "json_schema": {"name": "sky", "schema": SCHEMA}}
+    for question in ANSWERS:
+        answer = json.loads(ask([user(question)], response_format=schema))
+        jsonschema.validate(json.loads(answer["choices"][0]["message"]["content"]), SCHEMA)
+        events = ask([user(question)], stream=True, response_format=schema).split("\n\n")
+        chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-2]]
+        text = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks)
+        jsonschema.validate(json.loads(text), SCHEMA)
+        form = {"type": "regex", "regex": REGEX}
+        answer = json.loads(ask([user(question)], response_format=form))
+        assert re.fullmatch(REGEX, answer["choices"][0]["message"]["content"])
+        answer = json.loads(ask([user(question)]))
+        assert answer["choices"][0]["message"]["content"] == ANSWERS[question], "no form stays"
 
 
 # int4
