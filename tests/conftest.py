@@ -45,6 +45,7 @@ NEEDED = {
         "tests/test_constraint.py",
         "tests/test_litertlm.py",
         "tests/test_serve.py",
+        "tests/test_transformers.py",
     ),
     "encoder_bundles": (
         "tests/test_cli_classify.py",

@@ -1,11 +1,11 @@
 """Every checkpoint of models/ loaded by this package and saved again for transformers.
 
-    python tests/conformance/save_models.py FOLDER           where this package is installed
+    python tests/conformance/save_models.py FOLDER [CASE…]   where this package is installed
     python tests/conformance/check_saved.py FOLDER           where PyTorch and transformers are
 
 The first writes two folders for each case, the checkpoint as it was and as it is saved again, and
 the outputs of our model; the second loads both with transformers and compares. Run both after a
-change of `models/pretrained/`.
+change of `models/pretrained/`. `tests/test_transformers.py` runs them with a case of each task.
 """
 
 from __future__ import annotations
@@ -48,8 +48,10 @@ def outputs(model, case: dict, arrays) -> dict[str, np.ndarray]:
     return found | {"output": np.asarray(model(inputs))}
 
 
-def main(folder: Path) -> None:
-    for file in sorted(CASES.glob("*.json")):
+def main(folder: Path, *names: str) -> None:
+    """Write the folders of these cases; of all, if none is named."""
+    files = [CASES / f"{name}.json" for name in names] or sorted(CASES.glob("*.json"))
+    for file in files:
         case = json.loads(file.read_text(encoding="utf-8"))
         original = folder / file.stem / "original"
         original.mkdir(parents=True)
@@ -64,4 +66,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])
