@@ -53,22 +53,30 @@ def test_images_without_words_are_refused(images, words):
         pictures.contact_sheet(None, images, words)
 
 
-@pytest.mark.parametrize(
-    "caption", ["en_ja · en_ja.csv", "名前 · " + "long " * 99, "a\nb $x$ \u202e"]
+# Name of a picture with a caption -> what it draws.
+CAPTIONED = {
+    "loss_curve": (EPOCHS,),
+    "length_histogram": ({"text": [3, 5, 7]}, 11),
+    "confusion_matrix": ([0, 1, 1], [0, 1, 0], ["a", "b"]),
+    "calibration": (np.array([[0.7, 0.3], [0.4, 0.6]]), [0, 1]),
+    "self_attention_map": (np.eye(3), ["a", "b", "c"], "a b c"),
+    "attention_map": (np.eye(3), ["a", "b", "c"], ["a", "b", "c"]),
+    "contact_sheet": (plain(1), ["a"]),
+}
+CAPTIONS = {
+    "short": "en_ja · en_ja.csv",
+    "long": "名前 · " + "long " * 99,
+    "odd": "a\nb $x$ \u202e",
+}
+
+
+@pytest.mark.slow(
+    but=["loss_curve-short", "loss_curve-odd"] + [f"{name}-long" for name in CAPTIONED]
 )
-@pytest.mark.parametrize(
-    ("draw", "arguments"),
-    [
-        (pictures.loss_curve, (EPOCHS,)),
-        (pictures.length_histogram, ({"text": [3, 5, 7]}, 11)),
-        (pictures.confusion_matrix, ([0, 1, 1], [0, 1, 0], ["a", "b"])),
-        (pictures.calibration, (np.array([[0.7, 0.3], [0.4, 0.6]]), [0, 1])),
-        (pictures.self_attention_map, (np.eye(3), ["a", "b", "c"], "a b c")),
-        (pictures.attention_map, (np.eye(3), ["a", "b", "c"], ["a", "b", "c"])),
-        (pictures.contact_sheet, (plain(1), ["a"])),
-    ],
-)
-def test_a_caption_is_below_the_picture(tmp_path, draw, arguments, caption):
+@pytest.mark.parametrize("caption", CAPTIONS.values(), ids=CAPTIONS)
+@pytest.mark.parametrize(("name", "arguments"), CAPTIONED.items(), ids=CAPTIONED)
+def test_a_caption_is_below_the_picture(tmp_path, name, arguments, caption):
+    draw = getattr(pictures, name)
     without = imread(draw(tmp_path / "a.png", *arguments).path)
     with_it = imread(draw(tmp_path / "b.png", *arguments, caption=caption).path)
     assert with_it.shape == without.shape
