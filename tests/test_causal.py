@@ -297,7 +297,7 @@ def sizes(monkeypatch):
     return seen
 
 
-@pytest.mark.slow(but=["penalty-2-groups1", "sampling-8-groups3", "greedy-11-groups4"])
+@pytest.mark.slow(but=["sampling-8-groups3", "greedy-11-groups4"])
 @pytest.mark.parametrize(
     ("count", "groups"), [(1, {1}), (2, {1}), (3, {1}), (8, {8}), (11, {8, 1})]
 )

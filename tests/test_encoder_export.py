@@ -261,6 +261,7 @@ def test_the_savedmodel_labels_images(image_classifier):
     assert labels == [NAMES[best] for best in expected.argmax(axis=1)]
 
 
+@pytest.mark.slow(but=["PNG-P-0.0001", "BMP-RGB-0.0001", "GIF-P-0.0001", "JPEG-L-0.002"])
 @pytest.mark.parametrize(
     ("kind", "mode", "tolerance"),
     [

@@ -437,6 +437,7 @@ def test_wide_beams_of_a_model_find_the_best_of_all_texts():
             assert row == padded(best, 3)
 
 
+@pytest.mark.slow(but=["beams", "sampling"])  # which penalizes repetitions too
 @pytest.mark.parametrize(
     "options",
     [

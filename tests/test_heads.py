@@ -28,6 +28,7 @@ def head_file(tmp_path):
     return write
 
 
+@pytest.mark.slow(but=["False-0", "True-7"])
 @pytest.mark.parametrize(("normalize", "bag"), [(True, 0), (False, 0), (True, 7)])
 def test_an_embedder_with_a_head_is_a_classifier(encoder_words, head_file, normalize, bag):
     size = encoder_words.vocabulary_size

@@ -71,6 +71,7 @@ BLOCKS = {
 }
 
 
+@pytest.mark.slow(but=["post_norm", "sandwich", "rotary", "grouped", "window on both sides"])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_padding_changes_nothing_of_a_block(name):
     x = source = ids()
@@ -80,6 +81,11 @@ def test_padding_changes_nothing_of_a_block(name):
     check(keras.Model(source, keras.layers.GlobalAveragePooling1D()(x)))
 
 
+POSITIONS = ("sinusoidal", "learned", "rotary", "relative")
+PLAIN = ("sinusoids", "positions", "feed_forward", "attention", "linear", "rms_norm", "layer_norm")
+
+
+@pytest.mark.slow(but=[*PLAIN, "learned", "relative"])
 @pytest.mark.parametrize(
     "layer",
     [
@@ -94,9 +100,10 @@ def test_padding_changes_nothing_of_a_block(name):
             lambda position=position: TransformerStack(
                 tiny_config(hidden_dim=WIDTH, num_heads=3, position=position), 2
             )
-            for position in ("sinusoidal", "learned", "rotary", "relative")
+            for position in POSITIONS
         ),
     ],
+    ids=[*PLAIN, *POSITIONS],
 )
 def test_padding_changes_nothing_of_a_layer(layer):
     source = ids()

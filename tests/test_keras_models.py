@@ -186,6 +186,7 @@ def test_the_summary_tells_true_shapes_and_the_parameters_of_every_part():
     assert model(IDS).shape == (3, 3)
 
 
+@pytest.mark.slow(but=["causal", "images", "seq2seq"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_summary(name):
     assert not any("?" in cells for cells in summary(MODELS[name][0]()).values())

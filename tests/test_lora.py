@@ -149,6 +149,7 @@ def test_dora_of_a_column_of_zeros_is_finite():
     assert all(np.isfinite(weight).all() for weight in layer.get_weights())
 
 
+@pytest.mark.slow(but=["True"])
 @pytest.mark.parametrize("adapter", [False, True])
 def test_int8_is_keras_int8_without_quantized_activations(adapter):
     linear = Linear(3, name="query")

@@ -70,7 +70,10 @@ def test_a_bad_number_of_buckets_is_named():
         tfx.TransformerConfig.of_size("nano", 97, ngram_buckets=-1)
 
 
-@pytest.mark.parametrize(("quantize", "tolerance"), [(None, 1e-4), ("int8", 0.1)])
+@pytest.mark.slow(but=["int8"])
+@pytest.mark.parametrize(
+    ("quantize", "tolerance"), [(None, 1e-4), ("int8", 0.1)], ids=["float32", "int8"]
+)
 def test_tflite_files_hold_the_table(tmp_path, quantize, tolerance):
     from ai_edge_litert.interpreter import Interpreter
 

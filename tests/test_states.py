@@ -108,6 +108,7 @@ def test_pairs_of_tokens_are_part_of_what_is_read():
 # One vector for a text
 
 
+@pytest.mark.slow(but=["tiny_model", "masked"])
 @pytest.mark.parametrize("new_model", [tiny_causal, tiny_model, masked])
 def test_the_mean_of_a_batch_is_that_of_each_text_alone(new_model):
     model = new_model()

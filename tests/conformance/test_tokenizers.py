@@ -1,4 +1,4 @@
-"""Tokenizers of checkpoints give the ids of `transformers`, and of `tokenizers` on 10,000 texts.
+"""Checkpoints' tokenizers give the ids of `transformers` and, for many texts, of `tokenizers`.
 
 What `transformers` answered stands in tokenizers/, made by make_tokenizers.py.
 """
@@ -17,6 +17,7 @@ import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nasty_texts import nasty_texts
+from slow import ALL_TESTS
 
 from tfx_transformer import bundle
 from tfx_transformer.data.masking import Masker
@@ -189,13 +190,15 @@ def test_an_answer_ends_with_what_the_template_writes_behind_it():
 
 # Against tokenizers
 
+TEXTS = 10_000 if ALL_TESTS else 3_000
+
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "marian"])
-def test_ten_thousand_texts(name):
+def test_thousands_of_texts(name):
     tokenizer = read(name)
     reference = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     reference.encode_special_tokens = True
-    texts = nasty_texts(10_000, seed=1)
+    texts = nasty_texts(TEXTS, seed=1)
     if name in ("t5", "xlm_roberta"):
         texts = [t for t in texts if not any(s in t for s in tokenizer.special_tokens)]
     expected = reference.encode_batch(texts, add_special_tokens=False)
@@ -203,11 +206,11 @@ def test_ten_thousand_texts(name):
         assert tokenizer.encode(text) == encoding.ids, repr(text)
 
 
-def test_ten_thousand_texts_of_marian():
+def test_thousands_of_texts_of_marian():
     tokenizer, folder = read("marian"), FOLDER / "marian"
     model = sentencepiece.SentencePieceProcessor(model_file=str(folder / "source.spm"))
     ids = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    texts = [text for text in nasty_texts(10_000, seed=1) if not text.startswith(">>")]
+    texts = [text for text in nasty_texts(TEXTS, seed=1) if not text.startswith(">>")]
     for text in texts:
         expected = [ids.get(piece, ids["<unk>"]) for piece in model.encode(text, out_type=str)]
         assert tokenizer.encode(text) == expected, repr(text)

@@ -15,6 +15,7 @@ import hostile_models
 import hostile_patterns
 import numpy as np
 import pytest
+from slow import ALL_TESTS
 
 from tfx_transformer import bundle, console, runtime
 from tfx_transformer.errors import InputError
@@ -32,7 +33,11 @@ FILE = "model.tflite"
 
 def test_mutants_are_refused_or_answer(text_classifier):
     hostile_models.import_first()
-    for change, seeds in ((hostile_models.mutated, 25), (hostile_models.mutated_tables, 15)):
+    first, second = (25, 15) if ALL_TESTS else (12, 8)
+    for change, seeds in (
+        (hostile_models.mutated, first),
+        (hostile_models.mutated_tables, second),
+    ):
         for seed, found in hostile_models.tried(text_classifier.path, FILE, range(seeds), change):
             assert found.kind in ("answers", "refused"), (change.__name__, seed, found)
 
