@@ -39,7 +39,7 @@ def main(
     rank: int = 8,
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
-    base_dtype: Literal["", "bfloat16", "int8"] = "",
+    base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     epochs: int = 30,
     batch_size: int = 8,
     learning_rate: float = 2e-3,
@@ -88,7 +88,8 @@ def main(
         rank: Rank of the adapters.
         alpha: Strength of the adapters; they are scaled by alpha / rank.
         targets: Layers that get adapters, separated by commas.
-        base_dtype: Number format of the frozen weights under adapters; empty: as precision.
+        base_dtype: Number format of the frozen weights under adapters; nf4: 4 bits; empty: as
+            precision.
 
     Training arguments:
         epochs: Passes over the data.
@@ -128,7 +129,8 @@ def main(
 
     tfx.training.set_random_seed(seed)
     if base:
-        model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length)
+        frozen = None if method == "full" else base_dtype or None
+        model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length, frozen)
     else:
         tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
         config = tfx.TransformerConfig.of_size(

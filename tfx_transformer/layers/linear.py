@@ -7,8 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 from keras import ops
+from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.annotations import Tensor
+from tfx_transformer.layers import four_bit
 from tfx_transformer.layers.serializable import serializable
 
 
@@ -42,12 +44,16 @@ class Linear(keras.layers.Dense):
         self.dora = dora
         self.lora_magnitude = None
         self.kernel_scale = None
+        self.kernel_range = None
 
     def call(self, inputs, training=None):
-        y = ops.matmul(inputs, self._kernel)
+        if self.kernel_range is None:
+            y = ops.matmul(inputs, self._kernel)
+        else:
+            y = four_bit.multiply(inputs, *self._four_bits(), self.kernel_shape)
         # In a bfloat16 layer the two factors per column, and the y they give, are float32: 1 and
         # 1.008 are neighbours in bfloat16, so small changes of m would be lost.
-        if self.kernel_scale is not None:
+        if self.kernel_scale is not None and self.kernel_range is None:
             y = ops.divide(y, self.kernel_scale)
         if self.lora_enabled:
             update = ops.matmul(ops.matmul(inputs, self.lora_kernel_a), self.lora_kernel_b)
@@ -63,7 +69,7 @@ class Linear(keras.layers.Dense):
     @property
     def kernel(self) -> Tensor:
         """The matrix (inputs, units) that the layer multiplies by: the variable W, or a float32
-        tensor with the adapter merged and int8 scaled back."""
+        tensor with the adapter merged and int8 or 4 bits scaled back."""
         if not self.lora_enabled:
             return super().kernel if self.kernel_scale is None else self._base_kernel()
         kernel = self._adapted_kernel()
@@ -73,8 +79,23 @@ class Linear(keras.layers.Dense):
 
     def _base_kernel(self):
         """W as float32."""
+        if self.kernel_range is not None:
+            return four_bit.dequantize(*self._four_bits(), self.kernel_shape)
         kernel = ops.cast(self._kernel, "float32")
         return kernel if self.kernel_scale is None else ops.divide(kernel, self.kernel_scale)
+
+    def _four_bits(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The tensors of a kernel in 4 bits: see `four_bit.quantize`."""
+        return (
+            ops.convert_to_tensor(self._kernel),
+            ops.convert_to_tensor(self.kernel_scale),
+            ops.convert_to_tensor(self.kernel_range),
+        )
+
+    @property
+    def kernel_shape(self) -> tuple[int, int]:
+        """(inputs, units), however W is stored."""
+        return (self.input_spec.axes[-1], self.units)
 
     def _adapted_kernel(self):
         """V as float32."""
@@ -111,27 +132,26 @@ class Linear(keras.layers.Dense):
         multiplies by.
 
         Args:
-            dtype: "bfloat16", or "int8" with one float32 scale per column:
-                W = round(127 W / max |W|) / scale.
+            dtype: "bfloat16"; or "int8" with one float32 scale per column:
+                W = round(127 W / max |W|) / scale; or "nf4", 4 bits: see `four_bit.quantize`.
         """
         kernel = ops.cast(self._kernel, "float32")
+        if dtype == "nf4":
+            codes, scales, ranges = four_bit.quantize(ops.convert_to_numpy(kernel))
+            self.kernel_scale = _add_frozen(self, "kernel_scale", scales)
+            self.kernel_range = _add_frozen(self, "kernel_range", ranges)
+            replace_variable(self, "_kernel", codes)
+            return
         if dtype == "int8":
             kernel, scale = keras.quantizers.abs_max_quantize(kernel, axis=0)
-            self.kernel_scale = add_variable(
-                self,
-                name="kernel_scale",
-                shape=(self.units,),
-                initializer=lambda shape, dtype: ops.reshape(scale, shape),
-                dtype="float32",
-                autocast=False,
-                trainable=False,
-            )
+            scale = ops.reshape(scale, (self.units,))
+            self.kernel_scale = _add_frozen(self, "kernel_scale", scale)
         replace_variable(self, "_kernel", ops.cast(kernel, dtype))
 
     @property
     def stored_dtype(self) -> str:
-        """The dtype in which W is stored."""
-        return self._kernel.dtype
+        """The dtype in which W is stored; "nf4": 4 bits."""
+        return self._kernel.dtype if self.kernel_range is None else "nf4"
 
     def save_own_variables(self, store):
         """Save as Keras does; of an adapted layer W (not merged), bias and adapter by name."""
@@ -145,7 +165,8 @@ class Linear(keras.layers.Dense):
 
     def _parts(self):
         """The variables of an adapted layer by name."""
-        names = ("bias", "kernel_scale", "lora_kernel_a", "lora_kernel_b", "lora_magnitude")
+        scales = ("kernel_scale", "kernel_range")
+        names = ("bias", *scales, "lora_kernel_a", "lora_kernel_b", "lora_magnitude")
         held = {name: getattr(self, name, None) for name in names}
         return {"kernel": self._kernel} | {k: v for k, v in held.items() if v is not None}
 
@@ -165,9 +186,11 @@ class Linear(keras.layers.Dense):
                     variable.assign(store[name])
                 return
             bias = {} if self.bias is None else {"1": store["bias"]}
-            store = {"0": _merge_kernel(store), **bias}
+            store = {"0": _merge_kernel(store, self.kernel_shape), **bias}
         if self.kernel_scale is not None:
-            raise ValueError(f"{self.path}: load the weights before the kernel is stored as int8.")
+            raise ValueError(
+                f"{self.path}: load the weights before the kernel is stored as {self.stored_dtype}."
+            )
         super().load_own_variables(store)
         if self.lora_magnitude is not None:
             self.lora_magnitude.assign(column_norms(self._base_kernel()))
@@ -176,9 +199,13 @@ class Linear(keras.layers.Dense):
         return {**super().get_config(), "dora": self.dora}
 
 
-def _merge_kernel(store) -> np.ndarray:
+def _merge_kernel(store, shape: tuple[int, int]) -> np.ndarray:
     """float32 (inputs, units): W of a saved layer with its adapter merged."""
-    kernel = store["kernel"].astype("float32") / store.get("kernel_scale", np.float32(1))
+    if "kernel_range" in store:
+        parts = (store["kernel"], store["kernel_scale"], store["kernel_range"])
+        kernel = ops.convert_to_numpy(four_bit.dequantize(*parts, shape))
+    else:
+        kernel = store["kernel"].astype("float32") / store.get("kernel_scale", np.float32(1))
     if "lora_kernel_a" in store:
         kernel = kernel + store["lora_factor"] * (store["lora_kernel_a"] @ store["lora_kernel_b"])
     if "lora_magnitude" in store:
@@ -200,6 +227,19 @@ def add_variable(layer: keras.layers.Layer, **arguments: Any) -> Tensor:
     return variable
 
 
+def _add_frozen(layer: keras.layers.Layer, name: str, value: Tensor) -> Tensor:
+    """A frozen variable of a layer that is built, with this value and its dtype."""
+    return add_variable(
+        layer,
+        name=name,
+        shape=value.shape,
+        initializer=lambda shape, dtype: value,
+        dtype=value.dtype,
+        autocast=False,
+        trainable=False,
+    )
+
+
 def replace_variable(layer: keras.layers.Layer, attribute: str, value: Tensor) -> None:
     """Replace a variable of a layer by a frozen one with this value and its dtype.
 
@@ -208,6 +248,9 @@ def replace_variable(layer: keras.layers.Layer, attribute: str, value: Tensor) -
     """
     old = getattr(layer, attribute)
     layer._untrack_variable(old)
+    # In a `keras.StatelessScope` memory is taken later, for those that wait; the old one is not.
+    waiting = global_state.get_global_attribute("uninitialized_variables", [])
+    waiting[:] = [variable for variable in waiting if variable is not old]
     new = add_variable(
         layer,
         name=old.name,

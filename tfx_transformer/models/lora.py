@@ -24,6 +24,9 @@ from tfx_transformer.layers.linear import replace_variable
 # A file of adapters has at most this many bytes, and four numbers for each number of the model.
 _SMALL_FILE = 1 << 20
 
+# How a frozen base may be stored.
+BASE_DTYPES = ("bfloat16", "int8", "nf4")
+
 # The linear layers of a block; only gated feed-forward layers have a "gate".
 TARGETS = ("query", "key", "value", "output_projection", "expand", "gate", "contract")
 
@@ -34,7 +37,7 @@ def add_adapters(
     alpha: float = 16.0,
     targets: Iterable[str] = TARGETS,
     kind: Literal["lora", "dora"] = "lora",
-    base_dtype: Literal["bfloat16", "int8"] | None = None,
+    base_dtype: Literal["bfloat16", "int8", "nf4"] | None = None,
 ) -> None:
     """Freezes a model and adds adapters to train, which change nothing yet; compile it afterwards.
     The read-out of a `Classifier` is new to every task, so it is trained in full.
@@ -45,8 +48,9 @@ def add_adapters(
         alpha: an adapter counts alpha / rank times: see `Linear`.
         targets: names of the layers that get one.
         kind: "lora" (Hu et al. 2021) or "dora" (Liu et al. 2024).
-        base_dtype: how the model keeps its kernels from now on: as "bfloat16", or as "int8" with a
-            scale per column; embedding tables are bfloat16 then. None: as they are, to the bit.
+        base_dtype: how the model keeps its kernels from now on: as "bfloat16", as "int8" with a
+            scale per column, or as "nf4", 4 bits with a scale per 64 weights; embedding tables are
+            bfloat16 then. None: as they are, to the bit.
 
     Raises:
         InputError: an argument is out of range, a target does not exist, or the model has adapters
@@ -69,7 +73,7 @@ def add_adapters(
     for weight in model.weights:
         weight.trainable = weight.path.startswith(model.read_out)
     if base_dtype is not None:
-        _store_base(model, base_dtype)
+        store_base(model, base_dtype)
     for layer in _linears(model):
         if layer.name in targets:
             layer.dora = kind == "dora"
@@ -88,26 +92,32 @@ def settings_of(model: keras.Model) -> dict[str, Any] | None:
     layers = _adapted_layers(model)
     if not layers:
         return None
-    stored = str(keras.backend.standardize_dtype(_linears(model)[0].stored_dtype))
-    base_dtype = stored if stored in ("bfloat16", "int8") else None
+    stored = _linears(model)[0].stored_dtype
+    base_dtype = stored if stored in BASE_DTYPES else None
     return {**_settings(layers), "base_dtype": base_dtype}
 
 
 def trainable_summary(model: keras.Model) -> dict[str, int]:
     """Numbers of parameters that are trained and frozen, and the bytes that they take:
-    "trained", "trained_bytes", "frozen", "frozen_bytes"."""
+    "trained", "trained_bytes", "frozen", "frozen_bytes". The scales of kernels in 4 bits are bytes,
+    but not parameters."""
     summary = {}
     groups = {"trained": model.trainable_weights, "frozen": model.non_trainable_weights}
     for name, weights in groups.items():
         sizes = [(math.prod(w.shape), np.dtype(w.dtype).itemsize) for w in weights]
         summary[name] = sum(size for size, _ in sizes)
         summary[f"{name}_bytes"] = sum(size * itemsize for size, itemsize in sizes)
+    for layer in _linears(model):
+        if layer.stored_dtype == "nf4":
+            held = (layer._kernel, layer.kernel_scale, layer.kernel_range)
+            summary["frozen"] += math.prod(layer.kernel_shape)
+            summary["frozen"] -= sum(math.prod(variable.shape) for variable in held)
     return summary
 
 
 def merge_adapters(model: keras.Model) -> keras.Model:
     """Return a plain float32 model that gives the answers of an adapted one: adapters are merged
-    into their kernels (see `Linear`), and weights stored as bfloat16 or int8 become float32."""
+    into their kernels (see `Linear`), and weights stored in fewer bits become float32."""
     plain = type(model)(model.config, dtype="float32")
     weights = {weight.path: weight for weight in model.weights}
     linears = {f"{layer.path}/kernel": layer for layer in _linears(model)}
@@ -181,9 +191,17 @@ def _read_out(model: keras.Model) -> list[keras.Variable]:
     return [w for w in model.weights if w.path.startswith(model.read_out)]
 
 
-def _store_base(model: keras.Model, dtype: str) -> None:
+def store_base(model: keras.Model, dtype: str) -> None:
+    """Stores the kernels of a model, but not those of its read-out, as `dtype`, and its embedding
+    tables as bfloat16; what is stored so already stays. In a `keras.StatelessScope` weights are
+    read one after the other, so that memory never holds more than one of them in its own dtype.
+
+    Args:
+        dtype: "bfloat16", "int8" or "nf4": see `Linear.store_kernel`.
+    """
     for layer in _linears(model):
-        layer.store_kernel(dtype)
+        if layer.stored_dtype != dtype:
+            layer.store_kernel(dtype)
     for layer in model._flatten_layers():
         if isinstance(layer, TokenEmbedding):
             tables = ["_embeddings"] if layer.tie_weights else ["_embeddings", "reverse_embeddings"]
@@ -199,7 +217,7 @@ def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None
         ("rank", rank, type(rank) is int and rank >= 1, "a whole number from 1"),
         ("alpha", alpha, is_number, "a number between 0 and 1e9"),
         ("targets", targets, is_names, "names of layers"),
-        ("base_dtype", base_dtype, base_dtype in (None, "bfloat16", "int8"), "bfloat16 or int8"),
+        ("base_dtype", base_dtype, base_dtype in (None, *BASE_DTYPES), "bfloat16, int8 or nf4"),
     ):
         if not valid:
             raise InputError(f"{source}: {name} is {value!r}.\n  Expected {expected}.")

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -24,6 +24,7 @@ from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.lora import store_base
 from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
@@ -163,19 +164,26 @@ def load(
 
 @overload
 def load(
-    path: str | os.PathLike, dtype: str = "float32", task: str | None = None
+    path: str | os.PathLike,
+    dtype: str = "float32",
+    task: str | None = None,
+    base_dtype: str | None = None,
 ) -> tuple[TransformerModel, Tokenizer | Any]: ...
 
 
 @bundle.consistent_read
 def load(
-    path: str | os.PathLike, dtype: str = "float32", task: str | None = None
+    path: str | os.PathLike,
+    dtype: str = "float32",
+    task: str | None = None,
+    base_dtype: str | None = None,
 ) -> tuple[TransformerModel, Tokenizer | Any]:
     """Return the model of a bundle, verified, and its tokenizer if it reads text.
 
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
         task: the task that the bundle must have, such as "causal" or "seq2seq".
+        base_dtype: store the kernels so, for adapters: see `from_pretrained`.
 
     Returns: the model, whose class type checkers know if `task` is given; its tokenizer, None if
         the model reads images.
@@ -203,15 +211,33 @@ def load(
     tokenizer = None
     if not architecture.image_size:
         tokenizer = bundle.read_tokenizer(path, architecture.vocabulary_size)
-    model = TASKS[config["task"]](architecture, dtype=dtype)
-    _check_shapes(model, shapes, str(weights))
     with _reading(weights):
         file = safetensors.safe_open(weights, framework="numpy")
+    if base_dtype is not None:
+        with keras.StatelessScope():  # Keras takes memory for the variables when it ends
+            model = TASKS[config["task"]](architecture, dtype=dtype)
+            _check_shapes(model, shapes, str(weights))
+            for name, variable in parameters(model).items():
+                variable._initializer = _reader(file, name, weights)
+            store_base(model, base_dtype)
+        return model, tokenizer
+    model = TASKS[config["task"]](architecture, dtype=dtype)
+    _check_shapes(model, shapes, str(weights))
     for name, variable in parameters(model).items():
         with _reading(weights):
             values = file.get_tensor(name)
         variable.assign(values)
     return model, tokenizer
+
+
+def _reader(file: Any, name: str, path: Path) -> Callable[..., np.ndarray]:
+    """Return an initial value that is read when Keras needs it."""
+
+    def read(shape, dtype=None):
+        with _reading(path):
+            return file.get_tensor(name).astype(dtype, copy=False)
+
+    return read
 
 
 def read_shapes(file: str | os.PathLike) -> dict[str, tuple[int, ...]]:

@@ -6,7 +6,10 @@ import dataclasses
 import math
 
 import keras
+from keras.src.backend.common import global_state  # no public name for it
 
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.layers import Linear, four_bit
 from tfx_transformer.models.lora import trainable_summary
 from tfx_transformer.models.transformer import TransformerStack
 
@@ -57,6 +60,36 @@ def training_work(model: keras.Model) -> Work:
         kept=layers * width + 3 * (config.vocabulary_size + maps),
         readings=model.readings,
     )
+
+
+def adapted_memory(cls, config: TransformerConfig, rank: int = 8) -> dict[str, int]:
+    """Return the bytes of a model that is trained through LoRA adapters of all its linear layers,
+    while its kernels are stored in 4 bits ("nf4"); no model is made.
+
+    Args:
+        cls: class of the model; its read-out is not trained.
+        config: its architecture.
+        rank: rank of the adapters.
+
+    Returns: "base", the frozen weights; "adapters"; "optimizer", AdamW's two moments of these.
+    """
+    # The variables of this model are dropped before Keras takes memory for them.
+    waiting = global_state.get_global_attribute("uninitialized_variables", [])
+    try:
+        with keras.StatelessScope(initialize_variables=False):
+            model = cls(config)
+    finally:
+        global_state.set_global_attribute("uninitialized_variables", list(waiting))
+    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
+    kernels = {f"{layer.path}/kernel": layer.kernel_shape for layer in layers}
+    base = sum(four_bit.stored_bytes(*shape) for shape in kernels.values())
+    for weight in model.weights:
+        if weight.path not in kernels:
+            is_table = weight.name in ("embeddings", "reverse_embeddings")
+            is_table = is_table and weight.path.startswith("embedding/")
+            base += (2 if is_table else 4) * math.prod(weight.shape)
+    adapters = sum(4 * rank * (inputs + units) for inputs, units in kernels.values())
+    return {"base": base, "adapters": adapters, "optimizer": 2 * adapters}
 
 
 def _table_parameters(model: keras.Model) -> int:

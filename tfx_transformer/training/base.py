@@ -15,13 +15,14 @@ def text_base(
     dtype: str = "float32",
     task: str | None = None,
     max_length: int | None = None,
+    base_dtype: str | None = None,
 ) -> tuple[Any, Tokenizer]:
     """Return the model and the tokenizer of a base that reads texts; see `from_pretrained`.
 
     Raises:
         InputError: as in `from_pretrained`; or the base reads images, or has no tokenizer.
     """
-    model, tokenizer = from_pretrained(source, dtype, task, max_length)
+    model, tokenizer = from_pretrained(source, dtype, task, max_length, base_dtype)
     if model.config.image_size:
         raise InputError(f"the base {source} reads images, not texts.\n  Choose a base that does.")
     if tokenizer is None:

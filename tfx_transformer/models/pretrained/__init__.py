@@ -116,7 +116,11 @@ def from_pretrained(
 
 @overload
 def from_pretrained(
-    source: Any, dtype: str = "float32", task: str | None = None, max_length: int | None = None
+    source: Any,
+    dtype: str = "float32",
+    task: str | None = None,
+    max_length: int | None = None,
+    base_dtype: str | None = None,
 ) -> tuple[TransformerModel, Tokenizer | Any]: ...
 
 
@@ -125,6 +129,7 @@ def from_pretrained(
     dtype: str = "float32",
     task: str | None = None,
     max_length: int | None = None,
+    base_dtype: str | None = None,
 ) -> tuple[TransformerModel, Tokenizer | Any]:
     """Return a model with pre-trained weights, and its tokenizer.
 
@@ -136,6 +141,8 @@ def from_pretrained(
         task: "causal", "seq2seq", "masked", "classification", "regression", "tagging" or
             "embedding"; None: the source's own task.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
+        base_dtype: store the kernels so for adapters, as `add_adapters` does, but one after the
+            other, so that memory never holds the whole model in `dtype`; keras-hub's models stay.
 
     Returns: the model, whose class type checkers know if `task` is given; and the tokenizer, or
         None for images and for sources without one.
@@ -156,9 +163,9 @@ def from_pretrained(
         return from_preset(str(source).removeprefix("keras://"), dtype, task)
     path = local_folder(source)
     if is_checkpoint(path):
-        return _from_checkpoint(path, dtype, task, max_length)
+        return _from_checkpoint(path, dtype, task, max_length, base_dtype)
     refuse_other_form(path)
-    return load(path, dtype, task)
+    return load(path, dtype, task, base_dtype)
 
 
 def check_source(source: str | os.PathLike) -> None:
@@ -330,7 +337,13 @@ class Source:
         return not makes_vectors and not has_head(self.family, self.config)
 
 
-def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int | None):
+def _from_checkpoint(
+    path: Path,
+    dtype: str,
+    task: str | None,
+    max_length: int | None,
+    base_dtype: str | None,
+):
     from tfx_transformer.models.encoders import EncoderModel
     from tfx_transformer.models.pretrained.loading import new_model
 
@@ -352,7 +365,7 @@ def _from_checkpoint(path: Path, dtype: str, task: str | None, max_length: int |
         )
     tokenizer = source.tokenizer()
     config = config_of(checkpoint, family, task, tokenizer, max_length, source.sentence)
-    model = new_model(model_class, config, dtype, family, checkpoint)
+    model = new_model(model_class, config, dtype, family, checkpoint, base_dtype)
     if task == own and source.lacks_head:
         warnings.warn(f"{path}: {no_head(source.config)}", stacklevel=3)
     return model, tokenizer

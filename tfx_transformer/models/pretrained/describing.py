@@ -158,4 +158,5 @@ def _memory(parameters: int, table: int) -> dict[str, int]:
         "to fine-tune in full": 16 * parameters,
         "to fine-tune adapters of float32 weights": 4 * parameters,
         "to fine-tune adapters with --base-dtype int8": parameters + 3 * table,
+        "to fine-tune adapters with --base-dtype nf4": 33 * (parameters - table) // 64 + 4 * table,
     }

@@ -9,6 +9,7 @@ import numpy as np
 from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.lora import store_base
 from tfx_transformer.models.pretrained.checkpoint import Checkpoint, StoredTensor
 from tfx_transformer.models.pretrained.families import has_head
 from tfx_transformer.models.pretrained.family import Family, Group, Tensor
@@ -26,7 +27,14 @@ from tfx_transformer.models.saving import check_size, parameters
 _READ_OUT = ("embedding/reverse_embeddings", "logits_bias", "logits/kernel", "logits/bias")
 
 
-def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -> keras.Model:
+def new_model(
+    cls,
+    config,
+    dtype: str,
+    family: Family,
+    checkpoint: Checkpoint,
+    base_dtype: str | None = None,
+) -> keras.Model:
     """Return a model with the weights of a checkpoint.
 
     The weights are the initial values of the variables: no memory and no random numbers are spent
@@ -40,6 +48,7 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
         dtype: policy of the model.
         family: family of the checkpoint.
         checkpoint: the checkpoint.
+        base_dtype: store the kernels so, for adapters: see `store_base`.
 
     Raises:
         InputError: a tensor is missing, has another shape, or has no place in the model; the
@@ -50,6 +59,8 @@ def new_model(cls, config, dtype: str, family: Family, checkpoint: Checkpoint) -
     with keras.StatelessScope():
         model = cls(config, dtype=dtype)
         _set_initializers(model, family, checkpoint)
+        if base_dtype is not None:
+            store_base(model, base_dtype)
     return model
 
 
