@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -33,6 +32,7 @@ from tfx_transformer.evaluation.score_text import (
 )
 from tfx_transformer.evaluation.spans import Counts, f1_difference, f1_interval
 from tfx_transformer.evaluation.texts import answer_f1s, unspaced_share
+from tfx_transformer.text.scripts import KANA
 
 Verdict = Literal["better", "no better", "worse", "no baseline"]
 # The linear classifier inside a model: none, one that answers with the Transformer, or alone.
@@ -42,8 +42,6 @@ Linear = Literal["", "together", "alone"]
 _WIDE = 0.2
 # The same for an error, as a share of the error.
 _WIDE_ERROR = 0.4
-
-_KANA = re.compile("[\u3041-\u30fa]")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +330,7 @@ def base_for(texts: Sequence[str] | None) -> str:
         return "images"
     if unspaced_share(texts) <= 0.5:
         return "minilm"
-    kana = sum(bool(_KANA.search(text)) for text in texts)
+    kana = sum(bool(KANA.search(text)) for text in texts)
     return "japanese" if kana > len(texts) / 2 else "multilingual"
 
 

@@ -8,13 +8,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.scripts import UNSPACED
 
-# Scripts that are written without spaces between words: Japanese and Chinese, Thai and Lao,
-# Tibetan, Burmese, and Khmer.
-_UNSPACED = re.compile(
-    r"[\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff]{4}"
-    r"|[\u0e00-\u0eff]{4}|[\u0f00-\u0fff]{4}|[\u1000-\u109f]{4}|[\u1780-\u17ff]{4}"
-)
+_UNSPACED = re.compile(f"[{UNSPACED}]{{4}}")
 
 
 def score_texts(

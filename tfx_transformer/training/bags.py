@@ -11,12 +11,13 @@ import numpy as np
 
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.models.encoders import Embedder
+from tfx_transformer.text.scripts import UNSPACED
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Lengths of the parts of a token, in characters: with spaces between words, and without.
 _SPACED = (2, 4)
 _UNSPACED = (1, 2)
-_WITHOUT_SPACES = re.compile(r"[\u0e00-\u0eff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]")
+_WITHOUT_SPACES = re.compile(f"[{UNSPACED}]")
 # Most characters of a token that are read; parts whose vectors are drawn at once, and texts whose
 # parts are counted at once.
 _LONGEST = 40

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer import bases
+from tfx_transformer.text.scripts import KANA
 
 # Settings with a few choices, whose values reveal nothing about the data; numbers are kept too.
 _CHOICES = ("objective", "size", "style", "pooling", "method", "precision", "class_weights",
@@ -17,7 +18,6 @@ _UNWANTED = ("overwrite", "save_minutes", "minutes")
 # At most about so many texts are read; a language is named if this share of them is in it.
 _TEXTS = 2000
 _SHARE = 0.1
-_KANA = re.compile("[\u3041-\u30fa]")
 _HANGUL = re.compile("[\uac00-\ud7a3]")
 # Words that few other languages have.
 _ENGLISH = re.compile(r"\b(the|is|are|was|this|that|with|they|you|what|my|she|he|it)\b", re.I)
@@ -46,7 +46,7 @@ def languages_of(texts: Sequence[str]) -> list[str]:
     """Return "en", "ja" and "ko" if a tenth or more of the texts are in that language."""
     some = list(texts[:: max(1, len(texts) // _TEXTS)])
     found = []
-    for code, pattern in (("en", _ENGLISH), ("ja", _KANA), ("ko", _HANGUL)):
+    for code, pattern in (("en", _ENGLISH), ("ja", KANA), ("ko", _HANGUL)):
         if some and sum(bool(pattern.search(text)) for text in some) >= _SHARE * len(some):
             found.append(code)
     return found
