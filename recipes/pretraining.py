@@ -3,6 +3,7 @@
     tfx-transformer run pretraining
     tfx-transformer run pretraining --text corpus/,more.txt --objective masked
     tfx-transformer run pretraining --text my.csv --column text --name my
+    tfx-transformer run pretraining --tokens FOLDER  (of `tfx-transformer tokenize`)
 
 The defaults train on datasets/pretraining.txt in 2 minutes on 2 cores. The
 model is in saved_models/<name>/, and a record of the training in runs/<name>/.
@@ -16,6 +17,7 @@ import tfx_transformer as tfx
 
 def main(
     text: str | Path = "",
+    tokens: Path | None = None,
     column: str = "",
     validation: Path | None = None,
     share: float = 0.1,
@@ -58,6 +60,7 @@ def main(
 
     Data arguments:
         text: Files and folders of text, separated by commas. Default: datasets/pretraining.txt.
+        tokens: Folder that `tfx-transformer tokenize` wrote, instead of text.
         column: Column with the text, if the files are tables.
         validation: File of held-out text. Default: the end of the text is held out.
         share: Share of the text to hold out, from 0 to 1.
@@ -106,11 +109,15 @@ def main(
     bundle = tfx.training.new_bundle_path(name, overwrite)
     tfx.training.check_settings(settings, main)
 
+    if tokens:
+        tfx.data.check_token_folder(tokens, text, validation)
+        tokenizer = tokenizer or tokens
     text = text or tfx.resources.dataset_path("pretraining.txt")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
     text, validation = tfx.data.table_files(text, validation, **reading)
     columns = {"column": column, "skip_bad_rows": skip_bad_rows}
-    texts = list(tfx.data.sample_texts(text, **columns))  # all is read before Keras starts
+    # All text is read before Keras starts.
+    texts = [] if tokens else list(tfx.data.sample_texts(text, **columns))
     tfx.data.check_documents(validation, **columns)
 
     tfx.training.set_random_seed(seed)
@@ -136,9 +143,12 @@ def main(
         model = goal.model(config, dtype=precision)
 
     run = tfx.training.Run(name, settings, recipe=main)
-    train, held_out = tfx.data.read_corpus(
-        text, text_tokenizer, run.folder, **columns, validation=validation, share=share
-    )
+    if tokens:
+        train, held_out = tfx.data.read_token_folder(tokens, text_tokenizer, share)
+    else:
+        train, held_out = tfx.data.read_corpus(
+            text, text_tokenizer, run.folder, **columns, validation=validation, share=share
+        )
     length = model.config.max_sequence_length
     blocks = {"length": length, "batch_size": batch_size}
     run.show_data(tfx.data.describe_corpora(train, held_out, **blocks), train, held_out)

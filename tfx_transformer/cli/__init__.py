@@ -22,6 +22,7 @@ from tfx_transformer.cli import (
     serve,
     similar,
     taggers,
+    tokenize,
     tokens,
     vectors,
 )
@@ -38,6 +39,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "bases": bases.list_bases,
     "check": data.check,
     "tokens": tokens.tokens,
+    "tokenize": tokenize.tokenize,
     "embed": similar.embed,
     "similar": similar.similar,
     "vectors": vectors.VECTORS,
@@ -55,7 +57,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "report": report.write_report,
 }
 # Verbs that need what tfx-transformer-runtime leaves out; so do flags of others.
-_NOT_IN_RUNTIME = ("run", "recipes", "copy", "bases", "export")
+_NOT_IN_RUNTIME = ("run", "recipes", "copy", "bases", "export", "tokenize")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -66,6 +66,7 @@ from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
 from tfx_transformer.data.tagged_reader import read_tagged_texts
 from tfx_transformer.data.tagged_summary import describe_tagged_texts
 from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
+from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.renamed import old_names
 from tfx_transformer.text.spans import Span, tag_names
@@ -89,6 +90,7 @@ __all__ = [
     "sample_prefixes",
     "blocks",
     "check_documents",
+    "check_token_folder",
     "class_weights",
     "describe_corpora",
     "describe_instructions",
@@ -116,6 +118,7 @@ __all__ = [
     "read_scored_texts",
     "read_sentence_pairs",
     "read_table",
+    "read_token_folder",
     "read_tagged_texts",
     "sample_texts",
     "scored_texts",

@@ -1,0 +1,180 @@
+"""A corpus tokenized once: against `write_tokens`, sets of shingles, and a killed writing."""
+
+from __future__ import annotations
+
+import json
+from unittest import mock
+
+import numpy as np
+import pytest
+
+from tfx_transformer.data import token_folder
+from tfx_transformer.data.corpus import read_documents, write_tokens
+from tfx_transformer.data.near_duplicates import band_keys, signature
+from tfx_transformer.data.token_folder import Source, TokenWriter, read_token_folder
+from tfx_transformer.errors import InputError
+from tfx_transformer.text.tokenizer import Tokenizer
+
+END = 2
+
+
+@pytest.fixture(scope="module")
+def letters(tmp_path_factory):
+    """The file of a tokenizer without merges: ids 3 to 258 are the bytes."""
+    path = tmp_path_factory.mktemp("letters") / "tokenizer.json"
+    Tokenizer.train([], 259).save(path)
+    return path
+
+
+def rows(path, texts):
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), "utf-8")
+    return str(path)
+
+
+def written(folder, tokenizer, *sources, **options):
+    writer = TokenWriter(folder, tokenizer, [Source(*s) for s in sources], column="text", **options)
+    return writer.write()
+
+
+def texts_of(folder, name="training.bin"):
+    ids = np.fromfile(folder / name, "uint16")
+    tokenizer = Tokenizer.load(folder / "tokenizer.json")
+    parts = np.split(ids, np.flatnonzero(ids == END) + 1)[:-1]
+    return [tokenizer.decode(part[:-1].tolist()) for part in parts]
+
+
+def test_ids_are_those_of_write_tokens(letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["warm 猫", "cold", "a" * 45_001])
+    index = written(tmp_path / "out", letters, (source,))
+    tokenizer = Tokenizer.load(letters)
+    expected = write_tokens(read_documents(source, "text"), tokenizer, tmp_path / "ids")
+    assert (tmp_path / "out/training.bin").read_bytes() == (tmp_path / "ids").read_bytes()
+    counts = index["training"]
+    assert counts["tokens"] == expected.tokens == 8 + 4 + 45_001 + 3
+    assert (counts["bytes"], counts["documents"]) == (expected.bytes, 3) == (45_013, 3)
+    train, held = read_token_folder(tmp_path / "out", tokenizer, 0.1)
+    assert train.tokens + held.tokens == expected.tokens
+    assert held.tokens == round(0.1 * expected.tokens)
+
+
+def test_duplicates_and_validation_texts_are_left_out_and_counted(letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["one", "two", "one", "three", "two", "one"])
+    held = rows(tmp_path / "v.jsonl", ["three", "four"])
+    index = written(tmp_path / "out", letters, (source,), validation=held)
+    assert texts_of(tmp_path / "out") == ["one", "two"]
+    assert texts_of(tmp_path / "out", "validation.bin") == ["three", "four"]
+    counts = index["training"]
+    assert (counts["duplicates"], counts["in_validation"], counts["documents"]) == (3, 1, 2)
+    train, validation = read_token_folder(tmp_path / "out", Tokenizer.load(letters))
+    assert (train.documents, validation.documents, validation.tokens) == (2, 2, 11)
+
+
+def test_a_weight_is_how_often_a_document_is_written(letters, tmp_path):
+    first = [f"first {n}" for n in range(400)]
+    second = ["second", "third"]
+    sources = [(rows(tmp_path / "a.jsonl", first), 0.25), (rows(tmp_path / "b.jsonl", second), 3)]
+    written(tmp_path / "out", letters, *sources)
+    texts = texts_of(tmp_path / "out")
+    assert texts[-6:] == second * 3
+    kept = texts[:-6]
+    assert len(set(kept)) == len(kept) and set(kept) < set(first)
+    assert abs(len(kept) - 100) < 35  # four standard deviations of a binomial
+
+
+def test_an_interrupted_writing_ends_with_the_same_bytes(letters, tmp_path):
+    texts = [f"document {n % 23} of {n % 7}" for n in range(60)] + ["z" * 1_200_000, "end"]
+    sources = [(rows(tmp_path / "a.jsonl", texts), 2), (rows(tmp_path / "b.jsonl", texts[:20]), 1)]
+    written(tmp_path / "whole", letters, *sources)
+    expected = (tmp_path / "whole/training.bin").read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    # Every part is recorded, until the process is killed with one part more than recorded.
+    with (
+        mock.patch.object(token_folder, "_RECORD_SECONDS", 0),
+        mock.patch.object(token_folder, "_TASK_CHARACTERS", 50),
+    ):
+        for lives in (1, 9, 30):
+            writer = TokenWriter(
+                tmp_path / "out", letters, [Source(*s) for s in sources], column="text"
+            )
+            record, left = writer._record, iter(range(lives))
+
+            def dying(ids, keys, settings, record=record, left=left):
+                if next(left, None) is None:
+                    ids.flush()
+                    keys.flush()
+                    raise Killed
+                record(ids, keys, settings)
+
+            with mock.patch.object(writer, "_record", dying), pytest.raises(Killed):
+                writer.write()
+        with pytest.raises(InputError, match="interrupted"):
+            read_token_folder(tmp_path / "out", Tokenizer.load(letters))
+        with pytest.raises(InputError, match="other settings"):
+            written(tmp_path / "out", letters, *sources, near=True)
+    index = written(tmp_path / "out", letters, *sources)
+    assert (tmp_path / "out/training.bin").read_bytes() == expected
+    whole = json.loads((tmp_path / "whole/tokens.json").read_text())
+    assert index["training"] == whole["training"]
+    with pytest.raises(InputError, match="tokens already"):
+        written(tmp_path / "out", letters, *sources)
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_bytes(letters, tmp_path):
+    source = (rows(tmp_path / "a.jsonl", [f"{n} " * 30_000 for n in range(30, 40)]),)
+    for number in (1, 2):
+        written(tmp_path / str(number), letters, source, processes=number)
+    first, second = ((tmp_path / n / "training.bin").read_bytes() for n in ("1", "2"))
+    assert first == second
+
+
+def test_minhash_estimates_the_jaccard_similarity():
+    random = np.random.default_rng(3)
+    for changed in (3, 20, 60):
+        first = random.integers(5_000, size=1_100)
+        second = first.copy()
+        second[random.choice(1_100, changed, replace=False)] += 5_000
+        a, b = ({tuple(ids[n : n + 5]) for n in range(1_096)} for ids in (first, second))
+        jaccard = len(a & b) / len(a | b)
+        estimate = float((signature(first) == signature(second)).mean())
+        deviation = (jaccard * (1 - jaccard) / 112) ** 0.5
+        assert abs(estimate - jaccard) < 4 * deviation + 0.01
+
+
+def test_near_duplicates_are_left_out_on_demand(letters, tmp_path):
+    text = " ".join(f"word{n * 7_919 % 1_000}" for n in range(200))
+    texts = [text, text.replace("word919 ", "other "), text[::-1], "short", "shore"]
+    source = rows(tmp_path / "a.jsonl", texts)
+    index = written(tmp_path / "out", letters, (source,), near=True)
+    assert texts_of(tmp_path / "out") == [text, text[::-1], "short", "shore"]
+    assert index["training"]["near_duplicates"] == 1
+    assert set(band_keys(np.arange(3))).isdisjoint(band_keys(np.arange(4)))
+
+
+def test_bad_folders_are_refused(letters, tmp_path):
+    tokenizer = Tokenizer.load(letters)
+    with pytest.raises(InputError, match="tokenize"):
+        read_token_folder(tmp_path, tokenizer)
+    written(tmp_path / "out", letters, (rows(tmp_path / "a.jsonl", ["one", "two"]),))
+    with pytest.raises(InputError, match="another tokenizer"):
+        read_token_folder(tmp_path / "out", Tokenizer.train(["abab"] * 9, 270))
+    with (tmp_path / "out/training.bin").open("ab") as file:
+        file.truncate(6)
+    with pytest.raises(InputError, match="cut short"):
+        read_token_folder(tmp_path / "out", tokenizer)
+    with pytest.raises(InputError, match="weight"):
+        TokenWriter(tmp_path / "new", letters, [Source("a", 0)])
+
+
+def test_the_verb(command, letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["one", "two", "one"])
+    line = ["tokenize", source, "--column", "text", "--tokenizer", str(letters), "--out", "out"]
+    status, output, _ = command(*line, "--json")
+    assert status == 0
+    counts = json.loads(output)["training"]
+    assert (counts["tokens"], counts["documents"], counts["duplicates"]) == (8, 2, 1)
+    status, _, errors = command(*line[:-1], "new", "--weights", "1,2")
+    assert status == 2 and "2 numbers for 1 source" in errors
