@@ -15,6 +15,7 @@ import json
 import math
 import multiprocessing
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -130,8 +131,14 @@ def read_token_folder(
 
 
 def _part(path: Path, index: dict[str, Any], counts: dict[str, Any]) -> TokenFile:
-    numbers = [counts[key] for key in ("tokens", "bytes", "documents")]
-    tokens = TokenFile(path, index["dtype"], *numbers, tuple(index["sources"]))
+    tokens = TokenFile(
+        path,
+        index["dtype"],
+        counts["tokens"],
+        counts["bytes"],
+        counts["documents"],
+        tuple(index["sources"]),
+    )
     if not tokens.tokens:
         raise InputError(f"{path}: there are no tokens.\n  Write the folder from more text.")
     tokens.array()  # raises if the file was cut short
@@ -449,7 +456,16 @@ _coder: _Coder | None = None
 
 def _start(*arguments: Any) -> None:
     global _coder
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _coder = _Coder(*arguments)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it has ended: a killed one cannot do that."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _encode(task: list[Part]) -> list[Encoded]:
