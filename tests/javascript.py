@@ -26,6 +26,8 @@ MODULES = (
     "words.js",
     "tags.js",
     "heads.js",
+    "engine.js",
+    "answers.js",
 )
 
 

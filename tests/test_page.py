@@ -123,6 +123,14 @@ def test_a_vocabulary_may_be_as_large_as_that_of_xlm_roberta():
     assert javascript.run(script, count) == [7, count - 1]
 
 
+def test_a_text_may_be_of_many_tokens():
+    """A call of a function takes some 100,000 arguments."""
+    count = 300_000
+    script = """frame({encode: () => Array(data).fill(7)}, ['x'],
+      {before: [1], between: [3], after: [2], end: 2}, 2 * data).ids.slice(-3)"""
+    assert javascript.run(script, count) == [7, 7, 2]
+
+
 def test_pages_work_without_https():
     """Browsers give `crypto.randomUUID` and the like to secure addresses only."""
     for file in javascript.APP.glob("*.js"):

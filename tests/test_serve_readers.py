@@ -211,8 +211,11 @@ def test_pages_run_the_models_that_are_served(text_classifier):
             assert server.client.get(other).status_code == 404
 
 
-def test_a_page_and_a_key_exclude_each_other(text_classifier, monkeypatch):
+def test_a_page_and_a_key_exclude_each_other(text_classifier, monkeypatch, command):
     monkeypatch.setenv("TFX_API_KEY", "k" * 24)
+    # Before LiteRT.js is looked for.
+    status, _, errors = command("serve", "topics", "--page", "--litert-js", "nowhere")
+    assert status == 2 and "a browser cannot send the key" in errors
     with pytest.raises(InputError, match="a browser cannot send the key"):
         serve([text_classifier.path], port=0, pages={"animals": {}})
     monkeypatch.delenv("TFX_API_KEY")

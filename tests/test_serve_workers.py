@@ -1,6 +1,8 @@
 """Several processes of a server start, end and are replaced. They run a stub here;
 `tests/test_serve_readers.py` kills a process of a real server."""
 
+import concurrent.futures
+import functools
 import os
 import signal
 import socket
@@ -8,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from multiprocessing import resource_tracker, spawn, util
 from pathlib import Path
 
 import pytest
@@ -38,6 +41,46 @@ def test_a_worker_that_does_not_start_ends_all(answer, message):
     with socket.socket() as listening, pytest.raises(InputError) as caught:
         Workers(2, answer, listening, 1.0).run(lambda: pytest.fail("nothing answers"))
     assert str(caught.value) == message
+
+
+def take(content, listening, ready):
+    raise InputError(f"{len(content)} bytes")
+
+
+@pytest.fixture
+def dying(monkeypatch):
+    """Workers that end before they read what they are started with."""
+    resource_tracker.ensure_running()
+    monkeypatch.setattr(spawn, "_python_exe", b"/bin/false")
+
+
+def test_what_a_worker_answers_with_may_be_large():
+    with socket.socket() as listening, pytest.raises(InputError, match="3000000 bytes"):
+        Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0).run(lambda: None)
+
+
+def test_a_worker_that_reads_nothing_does_not_block_its_parent(dying):
+    with socket.socket() as listening:
+        workers = Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            ended = pool.submit(workers.run, lambda: pytest.fail("nothing answers"))
+            with pytest.raises(InputError, match="ended with status 1 while it started"):
+                ended.result(20)
+
+
+def test_no_process_stays_if_a_signal_comes_while_it_starts(dying, monkeypatch):
+    started, start = [], util.spawnv_passfds
+
+    def interrupted(*arguments):
+        started.append(start(*arguments))
+        os.kill(os.getpid(), signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(util, "spawnv_passfds", interrupted)
+    with socket.socket() as listening, pytest.raises(KeyboardInterrupt):
+        Workers(1, end, listening, 1.0).run(lambda: pytest.fail("nothing answers"))
+    with pytest.raises(ChildProcessError):  # the process was waited for
+        os.waitpid(started[0], os.WNOHANG)
 
 
 # Each worker writes its process id into a folder; the second and the third end at once.

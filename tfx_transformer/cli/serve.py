@@ -47,11 +47,14 @@ def serve(
             once]
     """
     from tfx_transformer.serve import Limits
+    from tfx_transformer.serve.server import refuse_pages_with_a_key
     from tfx_transformer.serve.server import serve as run_server
 
     def ready(url: str) -> None:
         print(f"Serving at {url} until Ctrl+C; {url}/openapi.json describes it.", flush=True)
 
+    if page:
+        refuse_pages_with_a_key()  # before LiteRT.js is downloaded
     run_server(
         [bundle, *bundles],
         host,

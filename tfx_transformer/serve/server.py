@@ -77,11 +77,8 @@ def serve(
         )
     if workers < 1:
         raise InputError(f"--workers is {workers}.\n  Expected 1 or more.")
-    if pages and key is not None:
-        raise InputError(
-            f"a browser cannot send the key of {KEY} for a page.\n"
-            "  Drop --page, or put the folder of `tfx-transformer page` on a web server."
-        )
+    if pages:
+        refuse_pages_with_a_key()
     # Host names are checked only where coming from this machine is all that a request needs.
     hosts = () if is_open or key is not None else (*_LOOPBACK, *map(str.lower, allow_hosts))
     answer = functools.partial(
@@ -176,6 +173,15 @@ def read_key() -> str | None:
             f"  Expected {_SHORTEST} or more ASCII characters without spaces. {_NEW_KEY}"
         )
     return key
+
+
+def refuse_pages_with_a_key() -> None:
+    """Raise an InputError if requests need a key, which no page can send."""
+    if read_key() is not None:
+        raise InputError(
+            f"a browser cannot send the key of {KEY} for a page.\n"
+            "  Drop --page, or put the folder of `tfx-transformer page` on a web server."
+        )
 
 
 def _is_loopback(host: str) -> bool:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import mmap
 import multiprocessing
 import os
+import pickle
+import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
-from multiprocessing import connection, reduction
-from typing import Any
+from collections.abc import Callable, Iterator
+from multiprocessing import connection, reduction, resource_tracker
+from typing import IO, Any
 
 from tfx_transformer.errors import InputError
 
@@ -37,7 +42,8 @@ class Workers:
     def __init__(
         self, count: int, answer: Answering, listening: socket.socket, grace: float
     ) -> None:
-        self._answer, self._listening, self._grace = answer, listening, grace
+        self._answer: Any = answer
+        self._listening, self._grace = listening, grace
         self._slots = [_Slot(number) for number in range(1, count + 1)]
 
     def run(self, ready: Callable[[], Any]) -> None:
@@ -50,6 +56,13 @@ class Workers:
         Raises:
             InputError: the first worker does not start.
         """
+        with tempfile.TemporaryFile() as file:
+            pickle.dump(self._answer, file)
+            file.flush()
+            self._answer = _Stored(file)
+            self._run(ready)
+
+    def _run(self, ready: Callable[[], Any]) -> None:
         first, *others = self._slots
         try:
             self._start(first)
@@ -68,9 +81,10 @@ class Workers:
         ours, theirs = context.Pipe()
         arguments = (self._answer, self._listening, theirs, _Errors())
         process = context.Process(target=_work, args=arguments, name=f"worker-{slot.number}")
-        process.start()
+        with _signals_wait():  # or a process that nobody knows stays behind
+            process.start()
+            slot.process, slot.pipe = process, ours
         theirs.close()
-        slot.process, slot.pipe = process, ours
 
     def _watch(self) -> None:
         """Wait for an event of a worker or for the time to replace one, and handle it."""
@@ -170,6 +184,51 @@ def _end_of(process: Any) -> str:
     return f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
 
 
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Hold back SIGINT and SIGTERM, where threads have a mask of signals; processes that start
+    meanwhile hold them back too, until `_take_signals`."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # its own start would let them through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _take_signals() -> None:
+    """Let SIGTERM end this process. Ctrl+C, which the terminal sends to all processes, is the
+    parent's, until the server answers."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
+
+
+class _Stored:
+    """The value of a pickle in an open file, as an argument of processes that start.
+
+    An argument itself is written into a pipe: if it is larger than the pipe, and the process is
+    killed before it reads, the writer waits forever.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _read_stored, (reduction.DupFd(self._file.fileno()),)
+
+
+def _read_stored(duplicate: Any) -> Any:
+    with (
+        os.fdopen(duplicate.detach(), "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+    ):
+        return pickle.loads(content)
+
+
 class _Errors:
     """Standard error, as an argument of a process that starts: there it is a file, or None."""
 
@@ -188,6 +247,7 @@ def _open_errors(duplicate: Any) -> Any:
 
 def _work(answer: Answering, listening: socket.socket, pipe: Any, errors: Any) -> None:
     """Answer requests in a process of its own, until a signal comes or the parent has ended."""
+    _take_signals()
     if errors is not None:
         sys.stderr = errors
 

@@ -203,7 +203,8 @@ class Assistant {
         text += part;
         continue;
       }
-      ids.push(...(begins ? this.tokenizer.encode(text) : this.tokenizer.encodeAfter(text)));
+      // One by one: a call takes no more than some 100,000 arguments.
+      for (const id of begins ? this.tokenizer.encode(text) : this.tokenizer.encodeAfter(text)) ids.push(id);
       [text, begins] = ['', false];
       if (part !== null) ids.push(part);
     }
@@ -244,7 +245,7 @@ class Assistant {
     const limit = this.session.context - start - 1;
     const written = await write(step, ids.at(-1), limit, this.ids.end, this.tokenizer, call);
     const last = written.ids.at(-1);
-    this.cached.push(...ids, ...written.ids.slice(0, -1));
+    this.cached = this.cached.concat(ids, written.ids.slice(0, -1));
     // An answer that was cut off is closed, as all answers are in training.
     this.pending = last === this.ids.end ? [last] : [last, this.ids.end];
     this.messages = [...messages, {role: 'assistant', content: written.text}];
@@ -260,7 +261,7 @@ class Assistant {
 }
 
 /** The ids that an encoder reads of the texts of a row, framed and cut to fit. */
-function frame(tokenizer, texts, {before, between, after, end}, longest) {
+export function frame(tokenizer, texts, {before, between, after, end}, longest) {
   const room = longest - before.length - after.length - between.length * (texts.length - 1);
   const parts = texts.map((text) => tokenizer.encode(text));
   const whole = parts.reduce((sum, part) => sum + part.length, 0);
@@ -273,9 +274,11 @@ function frame(tokenizer, texts, {before, between, after, end}, longest) {
     const lead = longestPart.length - Math.max(0, ...others);
     longestPart.length -= Math.min(excess, Math.max(lead, 1));
   }
-  const ids = [...before];
-  parts.forEach((part, index) => ids.push(...(index ? between : []), ...part));
-  ids.push(...after);
+  let ids = [...before];
+  parts.forEach((part, index) => {
+    ids = ids.concat(index ? between : [], part);
+  });
+  ids = ids.concat(after);
   return {ids: ids.length ? ids : [end], cut: whole > room ? room : 0};
 }
 
