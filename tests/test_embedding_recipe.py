@@ -30,6 +30,7 @@ SETTINGS = {
     "skip_bad_rows": True,
     "name": "mine",
     "size": "nano",
+    "layers": 1,
     "vocabulary_size": 300,
     "max_length": 32,
     "epochs": 3,
