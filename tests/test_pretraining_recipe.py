@@ -34,6 +34,7 @@ SETTINGS = {
     "share": 0.2,
     "name": "mine",
     "size": "nano",
+    "layers": 1,
     "vocabulary_size": 262,
     "context": CONTEXT,
     "steps": 40,
