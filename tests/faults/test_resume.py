@@ -252,9 +252,13 @@ class Dies(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(tmp_path, capsys):
-    from small_runs import train
+def test_the_same_seed_makes_the_same_weights_and_so_does_an_interrupted_run(
+    tmp_path, capsys, monkeypatch
+):
+    import small_runs
 
+    train = small_runs.train
+    monkeypatch.setattr(small_runs, "EPOCHS", 3)
     (tmp_path / "a").mkdir()
     straight = train("causal", tmp_path / "a", save_minutes=0.0)
     assert not (tmp_path / "a" / "run" / "checkpoints").exists(), "no longer needed"

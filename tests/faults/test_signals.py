@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the step is finished, a checkpoint written, and the exit status tells."""
+"""SIGTERM and SIGINT let a run finish its step and write a checkpoint; it exits with 143 or 130."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FLAGS = """
 
 
 def start(folder: Path, *command: str) -> subprocess.Popen:
-    """The recipe on a hundred pairs, in a process of its own."""
+    """Return a process that runs the recipe on a hundred pairs."""
     folder.mkdir()
     text = Path(resources.dataset_path("en_ja.csv")).read_text("utf-8").splitlines()
     (folder / "my.csv").write_text("\n".join(text[:101]), "utf-8")
@@ -37,30 +37,35 @@ def start(folder: Path, *command: str) -> subprocess.Popen:
 
 
 def steps(folder: Path) -> list[int]:
-    """Of the checkpoints that are whole."""
+    """Return the steps of all whole checkpoints, in ascending order."""
     found = folder.glob("runs/en_ja/checkpoints/step_*")
     return sorted(int(path.name.removeprefix("step_")) for path in found)
 
 
-def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path):
-    cases = [
-        (signal.SIGTERM, 143, ("-m", "tfx_transformer.cli", "run", "translation")),
-        (signal.SIGINT, 130, (str(ROOT / "recipes" / "translation.py"),)),
-    ]
-    running = [start(tmp_path / str(code), *command) for _, code, command in cases]
-    for (number, code, _), process in zip(cases, running, strict=True):
-        folder = tmp_path / str(code)
-        while max(steps(folder), default=0) < 10 and process.poll() is None:
-            time.sleep(0.05)
-        with pytest.raises(InputError, match=f"process {process.pid}, is writing there"):
-            Run("en_ja", {}, root=folder / "runs")
-        process.send_signal(number)
-        _, errors = process.communicate(timeout=60)
-        assert process.returncode == code, errors
-        assert "Traceback" not in errors
-        last = steps(folder)[-1]
-        assert f"Ended by {signal.Signals(number).name}" in errors and f"step_{last}" in errors
-        assert not list(folder.glob("runs/en_ja/checkpoints/.step_*")), "nothing half-written"
+VERB = ("-m", "tfx_transformer.cli", "run", "translation")
+SCRIPT = (str(ROOT / "recipes" / "translation.py"),)
+
+
+@pytest.mark.slow(but=["SIGTERM"])  # the test of swallowed signals sends both
+@pytest.mark.parametrize(
+    ("number", "code", "command"),
+    [(signal.SIGTERM, 143, VERB), (signal.SIGINT, 130, SCRIPT)],
+    ids=["SIGTERM", "SIGINT"],
+)
+def test_a_signal_ends_a_recipe_with_a_checkpoint(tmp_path, number, code, command):
+    folder = tmp_path / "run"
+    process = start(folder, *command)
+    while max(steps(folder), default=0) < 10 and process.poll() is None:
+        time.sleep(0.05)
+    with pytest.raises(InputError, match=f"process {process.pid}, is writing there"):
+        Run("en_ja", {}, root=folder / "runs")
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    last = steps(folder)[-1]
+    assert f"Ended by {number.name}" in errors and f"step_{last}" in errors
+    assert not list(folder.glob("runs/en_ja/checkpoints/.step_*")), "nothing half-written"
 
 
 class Destructor:
