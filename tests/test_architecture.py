@@ -37,6 +37,7 @@ FLOORS = {
     "flag_parser": 0,
     "evaluation": 0,
     "pictures": 0,
+    "planning": 0,  # arithmetic over a configuration
     "text": 0,
     "vectors": 0,
     "wording": 0,  # the texts that a run, its card and its report end with

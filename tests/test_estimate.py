@@ -111,3 +111,13 @@ def test_this_machines_speed_is_that_of_its_best_trial(monkeypatch):
     clock = iter(np.cumsum([100, 3, 9, 0.5, 9, 2, 9, 4]))
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
     assert estimate._operations_per_second() == 2 * 768**3 / 0.5
+
+
+def test_a_run_that_needs_more_memory_than_there_is_is_warned_of(monkeypatch):
+    monkeypatch.setattr(estimate, "_machine_memory", lambda: 8e9)
+    assert estimate.warn_of_memory(8e9) == []
+    first, second = estimate.warn_of_memory(12.34e9)
+    assert first.endswith("12.3 GB are needed, and this machine has 8.0 GB")
+    assert "--batch-size" in second and max(map(len, (first, second))) <= 88
+    monkeypatch.setattr(estimate, "_machine_memory", lambda: None)
+    assert estimate.warn_of_memory(1e18) == []

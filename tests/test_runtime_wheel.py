@@ -168,7 +168,7 @@ def test_all_of_it_runs_without_what_it_does_not_require(unpacked, tmp_path):
     offered = set(re.findall(r"^    (\w+) ", usage, re.MULTILINE))
     assert status == 0
     assert {"generate", "classify", "tag", "embed", "predict", "serve", "page"} <= offered
-    assert not {"run", "recipes", "copy", "bases", "export", "tokenize"} & offered
+    assert not {"run", "recipes", "copy", "bases", "export", "tokenize", "plan"} & offered
 
 
 def installed(folder, versions, parts=LEFT_OUT):

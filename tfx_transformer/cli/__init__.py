@@ -14,6 +14,7 @@ from tfx_transformer.cli import (
     data,
     models,
     page,
+    plan,
     predict,
     publish,
     recipes,
@@ -38,6 +39,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "copy": recipes.copy_recipe,
     "bases": bases.list_bases,
     "check": data.check,
+    "plan": plan.plan,
     "tokens": tokens.tokens,
     "tokenize": tokenize.tokenize,
     "embed": similar.embed,
@@ -57,7 +59,7 @@ VERBS: Mapping[str, Callable[..., Any] | Kinds] = {
     "report": report.write_report,
 }
 # Verbs that need what tfx-transformer-runtime leaves out; so do flags of others.
-_NOT_IN_RUNTIME = ("run", "recipes", "copy", "bases", "export", "tokenize")
+_NOT_IN_RUNTIME = ("run", "recipes", "copy", "bases", "export", "tokenize", "plan")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +74,26 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
         memory=work.parameter_bytes + 3 * 4 * work.trained + activations,
         seconds=multiplying + updating,
     )
+
+
+def warn_of_memory(needed: float) -> list[str]:
+    """Return lines that warn of a training that needs more memory than this machine has; none if
+    it fits, or if the machine does not say."""
+    have = _machine_memory()
+    if have is None or needed <= have:
+        return []
+    return [
+        f"warning     {needed / 1e9:,.1f} GB are needed, and this machine has {have / 1e9:,.1f} GB",
+        "            Choose a smaller --batch-size, context or model: see `tfx-transformer plan`.",
+    ]
+
+
+def _machine_memory() -> float | None:
+    """Return the bytes of memory of this machine; None where it cannot be asked (Windows)."""
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 def _operations_per_second() -> float:

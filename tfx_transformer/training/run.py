@@ -37,7 +37,7 @@ from tfx_transformer.training.callbacks import (
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.closing import ending
 from tfx_transformer.training.drawing import RunPictures
-from tfx_transformer.training.estimate import estimate
+from tfx_transformer.training.estimate import estimate, warn_of_memory
 from tfx_transformer.training.facts import (
     advise_base,
     base_of,
@@ -255,7 +255,7 @@ class Run:
         cost = estimate(model, batch_tokens, tokens, steps)
         classes = model.config.num_classes or 1
         advice = advise_base(self.settings, self._recipe, self.facts, classes)
-        print("\n".join([*cost.lines(), *advice]))
+        print("\n".join([*cost.lines(), *warn_of_memory(cost.memory), *advice]))
         self._record.cost(cost)
 
     def fit(

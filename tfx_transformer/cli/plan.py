@@ -1,0 +1,242 @@
+"""The verb plan: whether a training fits, and its time and cost, by arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, Literal
+
+from tfx_transformer import planning
+from tfx_transformer.cli.terminal import align
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.console import COLUMNS, wrapped
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
+
+# Task -> the model has logits over the vocabulary. Encoder-decoders cannot be planned.
+_SCORES_TOKENS = {
+    "causal": True,
+    "masked": True,
+    "classification": False,
+    "regression": False,
+    "tagging": False,
+    "embedding": False,
+}
+# Share of the memory that a plan uses; the rest is the framework's, and holes between arrays.
+_USABLE = 0.9
+# Context and vocabulary of a new model.
+_CONTEXT, _VOCABULARY = 1_024, 32_000
+
+
+@dataclasses.dataclass(frozen=True)
+class NewModel:
+    """The architecture of a new model, as recipes take it.
+
+    Attributes:
+        size: Size of a new model.
+        style: Family that a new model resembles.
+        layers: Number of its layers; 0: as its size says.
+        heads: Number of its attention heads; 0: as its size says.
+        width: Width of its vectors; 0: as its size says.
+        vocabulary_size: Tokens in its vocabulary.
+    """
+
+    size: Literal["nano", "tiny", "small", "base"] = "base"
+    style: Literal["gpt2", "llama", "bert", "classifier"] = "llama"
+    layers: int = 0
+    heads: int = 0
+    width: int = 0
+    vocabulary_size: int = _VOCABULARY
+
+    def config(self, length: int) -> TransformerConfig:
+        """Return the architecture with a context of `length` tokens."""
+        sizes = {"num_layers": self.layers, "num_heads": self.heads, "hidden_dim": self.width}
+        return TransformerConfig.of_size(
+            self.size, self.vocabulary_size, self.style, max_sequence_length=length, **sizes
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """The devices that train.
+
+    Attributes:
+        device: Device to train on; its memory and speed are those of its data sheet.
+        devices: Number of devices; each holds the whole model.
+        memory (GB): Memory of a device. [as the device has]
+        tflops (NUMBER): Trillions of operations a second of a device. [as the device has]
+        utilisation: Share of this speed that the training reaches, from 0 to 1.
+        price (NUMBER): Price of a device for an hour. [none]
+    """
+
+    device: Literal[
+        "h200", "h100", "a100-80", "a100-40", "l4", "rtx4090", "t4", "tpu-v5e", "tpu-v5p"
+    ] = "h100"
+    devices: int = 1
+    memory: float | None = None
+    tflops: float | None = None
+    utilisation: float = 0.4
+    price: float | None = None
+
+    def check(self) -> None:
+        """Raise if a number is out of range."""
+        if self.devices < 1:
+            raise InputError(f"--devices is {self.devices}.\n  Expected 1 or more.")
+        if not 0 < self.utilisation <= 1:
+            raise InputError(
+                f"--utilisation is {self.utilisation:g}.\n  Expected more than 0, at most 1."
+            )
+        for name in ("memory", "tflops", "price"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise InputError(f"--{name} is {value:g}.\n  Expected more than 0.")
+
+    @property
+    def bytes(self) -> float:
+        """The memory of a device."""
+        known = planning.DEVICES[self.device].memory
+        return known if self.memory is None else self.memory * 1e9
+
+    @property
+    def speed(self) -> float:
+        """Operations per second that a device reaches."""
+        known = planning.DEVICES[self.device].speed
+        return (known if self.tflops is None else self.tflops * 1e12) * self.utilisation
+
+
+def plan(
+    *,
+    base: Path | None = None,
+    model: NewModel,
+    tokens: float = 1e9,
+    length: int = 0,
+    batch_size: int = 32,
+    precision: planning.Precision = "mixed_bfloat16",
+    method: Literal["full", "lora"] = "full",
+    base_dtype: planning.BaseDtype = "float32",
+    rank: int = 8,
+    machine: Machine,
+) -> dict[str, Any]:
+    """Say if a training fits into memory, with which settings, and its time and cost.
+
+    Args:
+        base (FOLDER): Bundle, or folder of a checkpoint; its config.json is enough.
+        model: Architecture of a new model.
+        tokens (NUMBER): Tokens of the whole training, such as 1e9.
+        length: Tokens of a text. [the context, at most 1,024]
+        batch_size: Texts in one training step, of all devices together.
+        precision: Number format of the arithmetic.
+        method: full trains all weights; lora adapters beside a frozen base.
+        base_dtype: Number format of the frozen base of lora.
+        rank: Rank of the adapters.
+        machine: Devices that train.
+    """
+    machine.check()
+    for name, value in (("batch-size", batch_size), ("rank", rank), ("tokens", tokens)):
+        if not 1 <= value < float("inf"):
+            raise InputError(f"--{name} is {value}.\n  Expected 1 or more.")
+    if length < 0:
+        raise InputError(f"--length is {length}.\n  Expected 1 or more; 0: the context.")
+    if batch_size % machine.devices:
+        raise InputError(
+            f"--batch-size {batch_size} cannot be divided among {machine.devices} devices.\n"
+            f"  Give a multiple of {machine.devices}."
+        )
+    config, scores_tokens = (
+        read_architecture(base) if base else (model.config(length or _CONTEXT), True)
+    )
+    length = length or min(config.max_sequence_length, _CONTEXT)
+    adapters = base_dtype if method == "lora" else ""
+    training = planning.Training(precision, adapters, rank)
+    step = planning.best_step(
+        config,
+        batch_size // machine.devices,
+        length,
+        training,
+        _USABLE * machine.bytes,
+        scores_tokens,
+    )
+    work = planning.operations(config, length, step.training, scores_tokens) * tokens
+    hours = work / (machine.devices * machine.speed) / 3600
+    result = {
+        "parameters": planning.parameters(config, scores_tokens).all,
+        "length": length,
+        "fits": step.memory.all <= _USABLE * machine.bytes,
+        "memory": planning.to_dict(step.memory),
+        "device_memory": round(machine.bytes),
+        "rows_at_once": step.rows,
+        "accumulate": step.accumulate,
+        "remat": step.training.remat,
+        "hours": hours,
+        "device_hours": hours * machine.devices,
+        "cost": hours * machine.devices * (machine.price or 0.0),
+        "checkpoint": round(planning.checkpoint_bytes(config, scores_tokens)),
+    }
+    print("\n".join(_lines(result, machine, tokens, adapters)))
+    return result
+
+
+def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
+    """Return the architecture of a bundle or a checkpoint, and whether it has logits over the
+    vocabulary; only config.json is read.
+
+    Raises:
+        InputError: there is no such folder, its family is unknown, or it is an encoder-decoder.
+    """
+    from tfx_transformer import bundle
+    from tfx_transformer.models.pretrained import Source, is_checkpoint
+
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder}: there is no such folder.\n"
+            "  Give a bundle or the folder of a checkpoint; its config.json is enough."
+        )
+    if is_checkpoint(folder):
+        source = Source.read(folder)
+        task, fields = source.own, source.family.read(source.config, source.own)
+        config = TransformerConfig(**fields)
+    else:
+        values = bundle.read_config(folder)
+        task, config = values["task"], TransformerConfig.from_dict(values["architecture"])
+    if task not in _SCORES_TOKENS:
+        raise InputError(
+            f"{folder}: an encoder-decoder cannot be planned.\n"
+            "  Give a decoder-only or an encoder-only model."
+        )
+    return config, _SCORES_TOKENS[task]
+
+
+def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: str) -> list[str]:
+    memory = result["memory"]
+    names = ("weights", "gradients", "optimizer", "activations", "all")
+    frozen = f", frozen in {base_dtype}" if base_dtype else ""
+    lines = [
+        f"{result['parameters']:,} parameters{frozen}",
+        *align([[name, f"{memory[name] / 1e9:,.2f} GB"] for name in names], words=1),
+    ]
+    have = f"{_USABLE:.0%} of {result['device_memory'] / 1e9:,.0f} GB"
+    rows = quantity(result["rows_at_once"], "text")
+    parts = quantity(result["accumulate"], "part")
+    each = "" if machine.devices == 1 else " on each device"
+    if not result["fits"]:
+        lines.append(
+            f"Does not fit into {have}, not even one text of {result['length']:,} tokens with "
+            "rematerialisation. Use --method lora --base-dtype nf4, a shorter --length, or more "
+            "memory."
+        )
+    else:
+        lines.append(
+            f"Fits into {have}: a step in {parts} of {rows} of {result['length']:,} tokens{each}."
+        )
+    if result["fits"] and result["remat"]:
+        lines.append("Only with rematerialisation, which no recipe has a flag for.")
+    lines.append(
+        f"Time: {result['hours']:,.1f} hours for {tokens:,.0f} tokens on "
+        f"{quantity(machine.devices, 'device')}, at {machine.utilisation:.0%} of "
+        f"{machine.speed / machine.utilisation / 1e12:,.0f} TFLOP/s."
+    )
+    if machine.price is not None:
+        lines.append(f"Cost: {result['cost']:,.2f} at {machine.price:,.2f} a device and hour.")
+    if not base_dtype:
+        lines.append(f"A checkpoint takes {result['checkpoint'] / 1e9:,.2f} GB.")
+    return [part for line in lines for part in wrapped(line, COLUMNS, "  ")]
