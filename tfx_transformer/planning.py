@@ -215,7 +215,7 @@ def operations(
 
 
 class Step(NamedTuple):
-    """What a device does in a step: `accumulate` times `rows` texts."""
+    """A step of a device: `accumulate` parts of `rows` texts, and the memory of one."""
 
     rows: int
     accumulate: int
