@@ -34,7 +34,7 @@ PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
 
 # A training of README.md is cut short, but with ALL_TESTS=1.
 SHORTENED = re.compile(r"^(tfx-transformer run \w+\b.*)$", re.MULTILINE)
-SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 1 --size nano --layers 1 --linear-buckets 0"
+SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 1 --size nano --linear-buckets 0"
 
 # After each block, unseen: what it imported is faster from then on.
 SHORTCUTS = (

@@ -51,7 +51,6 @@ SETTINGS = {
     "skip_bad_rows": True,
     "name": "mine",
     "size": "nano",
-    "layers": 1,
     "vocabulary_size": 300,
     "max_length": 19,
     "epochs": 3,

@@ -36,7 +36,6 @@ SETTINGS = {
     "share": 0.25,
     "name": "mine",
     "size": "nano",
-    "layers": 1,
     "vocabulary_size": 290,
     "max_length": 23,
     "ngram_buckets": 0,
