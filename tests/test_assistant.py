@@ -395,6 +395,7 @@ def test_bad_arguments(command, assistant, questions, monkeypatch, tmp_path, arg
     assert "fault of the program" not in errors
 
 
+@pytest.mark.slow(but=["litert"])
 @pytest.mark.parametrize("engine", ["litert", "keras"])
 def test_chat_answers_line_by_line(command, assistant, by_keras, monkeypatch, engine):
     lines = [assistant.texts[0], "</s>"]

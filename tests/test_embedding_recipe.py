@@ -30,7 +30,6 @@ SETTINGS = {
     "skip_bad_rows": True,
     "name": "mine",
     "size": "nano",
-    "layers": 1,
     "vocabulary_size": 300,
     "max_length": 32,
     "epochs": 3,
@@ -234,6 +233,7 @@ def test_scores_of_both_files_are_on_the_scale_of_training(recipe, scored, fitte
 # A base
 
 
+@pytest.mark.slow  # the loop below has its weights and sizes before the training
 def test_a_masked_base_is_fine_tuned(recipe, rows, quick):
     # At a rate of almost nothing the encoder stays what it was; sizes are those of the base.
     words = Tokenizer.train([text for row in rows for text in row], 300, [MASK_TOKEN])
@@ -251,8 +251,9 @@ def test_a_masked_base_is_fine_tuned(recipe, rows, quick):
 
 
 def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(recipe, rows, quick, fitted):
-    words = Tokenizer.train([text for row in rows for text in row], 300)
+    words = Tokenizer.train([text for row in rows for text in row], 300, [MASK_TOKEN])
     bases = {
+        "masked": tiny_encoder(MaskedLM, vocabulary_size=300),
         "last": tiny_encoder(Embedder, vocabulary_size=300, position="rotary", pooling="last"),
         "weighing": tiny_encoder(Embedder, vocabulary_size=300, pooling="attention"),
         "first": tiny_encoder(Classifier, vocabulary_size=300, pooling="first", num_classes=2),
@@ -270,10 +271,12 @@ def test_the_pooling_of_a_base_is_kept_unless_another_is_asked_for(recipe, rows,
         ("last", "", lambda x: x[-1]),
         ("last", "max", lambda x: x.max(0)),
         ("first", "", lambda x: x.mean(0)),  # it was not trained to embed
+        ("masked", "", lambda x: x.mean(0)),
         ("weighing", "", weighed),
     ):
         settings = {"name": "of", "base": f"saved_models/{base}", "pooling": pooling}
-        model, _ = fitted(recipe, **ONE_EPOCH | settings)
+        model, _ = fitted(recipe, **ONE_EPOCH | settings | {"max_length": 99})
+        assert (model.task, model.config.max_sequence_length) == ("embedding", 19)
         vector = by_hand(np.asarray(bases[base].encode({"token_ids": ids})[0][0]))
         found = np.asarray(model({"token_ids": ids})[0])
         np.testing.assert_allclose(found, vector / np.linalg.norm(vector), atol=1e-5)

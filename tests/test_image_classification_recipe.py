@@ -263,20 +263,24 @@ def test_patches(recipe, finished, quick):
     assert result["scores"]["macro_f1"] == pytest.approx(expected)
 
 
-def test_base_continues(recipe, finished, quick, path):
-    # At a rate of almost nothing the encoder stays what it was, and learns other labels.
+def test_base_continues(recipe, finished, quick, path, fitted):
+    # The training begins with the weights of the base, and with a read-out of more labels.
     shutil.copytree("pictures", "others", dirs_exist_ok=True)
     os.rename("others/bar", "others/apple")
-    still = {"learning_rate": 1e-12, "weight_decay": 0.0, "base": "saved_models/mine"}
     sums = (path / bundle.SUMS).read_bytes()
-    recipe(**ONE_EPOCH | still | {"images": "others", "name": "again"})
-    known = ["apple", "ball", "bar"]  # the label that no image has stays
-    assert sorted(bundle.read_config("saved_models/again")["labels"]) == known
-    before, after = (parameters(load(p)[0]) for p in (path, "saved_models/again"))
+    others = {"base": "saved_models/mine", "images": "others", "name": "again"}
+    model, _ = fitted(recipe, **ONE_EPOCH | others)
+    labels = list(read_json("runs/again/data.json")[0]["labels"])
+    assert sorted(labels) == ["apple", "ball", "bar"], "the label that no image has stays"
+    before, after = parameters(load(path)[0]), parameters(model)
     shared = [name for name in after if name.startswith(("embedding/", "encoder/"))]
     assert len(shared) > 10
     for name in shared:
-        np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
+        np.testing.assert_array_equal(after[name], before[name], err_msg=name)
+    of_base = [labels.index(name) for name in NAMES]
+    kernel = np.asarray(after["logits/kernel"])
+    assert kernel.shape[1] == 3
+    np.testing.assert_array_equal(kernel[:, of_base], before["logits/kernel"])
     assert (path / bundle.SUMS).read_bytes() == sums, "the base is read only"
 
 
