@@ -13,6 +13,8 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained import check_source, from_pretrained
 from tfx_transformer.models.pretrained.families import FAMILIES
 from tfx_transformer.models.pretrained.named import locate
+from tfx_transformer.text.prompts import ChatTemplate
+from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.facts import advise_base, base_of
 
 sys.path.insert(0, str(Path(__file__).parent / "conformance"))
@@ -74,6 +76,26 @@ def test_a_base_of_another_recipe_is_refused(command, tmp_path):
     status, _, errors = command(*run, "miniml")
     assert status == 2 and "miniml is not a bundle" in errors and "minilm" in errors
     bases.check_recipe("assistant", "")  # settings without a recipe
+
+
+def test_a_decoder_only_translator_begins_with_an_assistant(command, tmp_path):
+    Path("my.csv").write_text("en,de\n" + "a cat,eine Katze\na dog,ein Hund\n" * 9, "utf-8")
+    run = ("run", "translation", "--csv", "my.csv", "--base")
+    for name in ("gpt2", "t5"):
+        status, _, errors = command(*run, name, "--decoder-only")
+        assert status == 2 and f"{name!r} is not for translation --decoder-only" in errors
+        assert errors.splitlines()[1].endswith("--decoder-only: assistant, assistant-multilingual.")
+    bases.check_recipe("assistant", "translation", decoder_only=True)
+    status, _, errors = command(*run, "assistant")
+    assert status == 2 and "'assistant' is not for translation," in errors
+
+
+def test_the_bases_of_assistants_have_the_tokens_of_a_conversation():
+    """Of those families here: GPT-2's tokenizer has none, so it only continues texts."""
+    gpt2 = Tokenizer.from_pretrained(Path(__file__).parent / "conformance/tokenizers/gpt2")
+    with pytest.raises(InputError, match="no special token"):
+        ChatTemplate.of(gpt2)
+    assert bases.find("gpt2").recipes == ("pretraining",)
 
 
 @pytest.fixture

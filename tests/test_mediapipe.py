@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -193,6 +194,58 @@ def test_mediapipe_classifies_images(tasks, pictures, tmp_path):
     (result,) = export.verify(pictures, files, files=[bundle.MEDIAPIPE]).values()
     assert (result["identical"], result["of"]) == (3, 3)
     assert result["largest_probability_difference"] < 1e-6
+
+
+@pytest.mark.slow
+def test_mediapipe_runs_int8_files(tasks, classifier, pictures, words, tmp_path):
+    """Its answers are those of LiteRT's interpreter, and near those of the model."""
+    from tfx_transformer.export import verify_mediapipe
+
+    texts = shutil.copytree(classifier, tmp_path / "texts")
+    images = shutil.copytree(pictures, tmp_path / "images")
+    vectors = saved(tmp_path / "vectors", tfx.Embedder, words)
+    for path in (texts, images, vectors):
+        export.mediapipe(path, "int8")
+    model, tokenizer = load(texts)
+    expected = predictor(model, tokenizer, NAMES).probabilities(TEXTS)
+    found = verify_mediapipe.probabilities(texts, TEXTS)
+    assert (found.argmax(-1) == expected.argmax(-1)).all()
+    assert 1e-6 < np.abs(found - expected).max() < 0.02
+    expected = predictor(*load(vectors)).embed(TEXTS)
+    found = verify_mediapipe.vectors(vectors, TEXTS)
+    assert (found * expected).sum(-1).min() > 0.999
+
+    size = CONVOLUTIONS["image_size"]
+    pixels = np.random.default_rng(3).integers(0, 256, (5, size, size, 3)).astype("uint8")
+    files = [tmp_path / f"{number}.png" for number in range(5)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    found = verify_mediapipe.probabilities(images, files)
+    by_litert = np.stack([run(images, images=image[None]) for image in pixels])
+    assert found == pytest.approx(by_litert, abs=1e-6)
+
+
+def test_photographs_of_other_sizes(tasks, pictures):
+    """MediaPipe scales them in its own way: of smooth ones the probabilities are nearly ours."""
+    import mediapipe
+    import tensorflow as tf
+    from mediapipe.tasks.python import vision
+
+    from tfx_transformer.export import verify_mediapipe
+
+    size = CONVOLUTIONS["image_size"]
+    random = np.random.default_rng(4)
+    with verify_mediapipe._task(vision, "ImageClassifier", pictures) as task:
+        for height, width in ((13, 29), (61, 47), (240, 320)):
+            coarse = random.integers(0, 256, (1, 3, 3, 3))
+            pixels = tf.image.resize(coarse, (height, width), "bicubic").numpy()[0]
+            pixels = np.clip(pixels, 0, 255).astype("uint8")
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=pixels)
+            found = verify_mediapipe._scores(task.classify(image))
+            scaled = tf.image.resize(pixels[None], (size, size), antialias=True).numpy()
+            expected = run(pictures, images=np.round(scaled).astype("uint8"))
+            assert found == pytest.approx(expected, abs=0.03)
+            print("measured", height, width, np.abs(found - expected).max())
 
 
 def test_an_export_of_other_ids_is_removed(tasks, tmp_path):

@@ -89,8 +89,9 @@ class Base:
 
 _CLASSIFY, _ESTIMATE, _TAG = "text_classification", "text_regression", "tagging"
 _EMBED, _TRANSLATE, _IMAGES = "embedding", "translation", "image_classification"
+_INSTRUCT = "instruction_finetuning"
 _ENCODER = (_CLASSIFY, _ESTIMATE, _TAG, _EMBED)
-_WRITER = ("instruction_finetuning", "pretraining")
+_WRITER = (_INSTRUCT, "pretraining")
 
 # The languages of Reimers & Gurevych (2020), by the model's page, without regional variants.
 _SENTENCES = (
@@ -212,7 +213,7 @@ BASES = (
         548,
         "MIT",
         "Continues a text",
-        _WRITER,
+        ("pretraining",),  # its tokenizer has no tokens of the roles in a conversation
     ),
     Base(
         "assistant",
@@ -305,22 +306,26 @@ def of_repository(repository: str) -> Base | None:
     return next((base for base in BASES if base.repository == repository), None)
 
 
-def check_recipe(name: str, recipe: str) -> None:
+def check_recipe(name: str, recipe: str, decoder_only: bool = False) -> None:
     """Raise if a base is not for a recipe.
 
     Args:
         name: name of a base; others are not checked.
         recipe: name of a recipe; "" and those without a base here are not checked.
+        decoder_only: the recipe trains a translator that reads the sentence as a prompt, from the
+            bases of assistants.
 
     Raises:
         InputError: the message names the bases that are for it.
     """
     base = find(name)
-    fitting = [other.name for other in select(recipe)]
-    if base is not None and recipe and fitting and recipe not in base.recipes:
+    needed = _INSTRUCT if decoder_only else recipe
+    fitting = [other.name for other in select(needed)]
+    if base is not None and recipe and fitting and needed not in base.recipes:
+        said = f"{recipe} --decoder-only" if decoder_only else recipe
         raise InputError(
-            f"the base {name!r} is not for {recipe}, but for {', '.join(base.recipes)}.\n"
-            f"  Bases for {recipe}: {', '.join(fitting)}."
+            f"the base {name!r} is not for {said}, but for {', '.join(base.recipes)}.\n"
+            f"  Bases for {said}: {', '.join(fitting)}."
         )
 
 

@@ -63,7 +63,8 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
     if settings.get("base"):
-        _check_base(str(settings["base"]), name_of(recipe))
+        decoder_only = bool(settings.get("decoder_only"))
+        _check_base(str(settings["base"]), name_of(recipe), decoder_only)
     else:
         _check_architecture(settings)
     begin("reading the data")
@@ -114,12 +115,12 @@ def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] |
         raise differences(folder, found)
 
 
-def _check_base(source: str, recipe: str) -> None:
+def _check_base(source: str, recipe: str, decoder_only: bool) -> None:
     """Raise if the base is missing, of an unknown family, or a named one for other recipes."""
     from tfx_transformer.models.pretrained import check_source
 
     if not Path(source).exists():
-        bases.check_recipe(source, recipe)
+        bases.check_recipe(source, recipe, decoder_only)
     check_source(source)
 
 
