@@ -67,7 +67,7 @@ def test_equals_the_gpt2_of_keras_hub():
     np.testing.assert_allclose(logits_of(ours, ids), expected, atol=1e-5)
 
 
-@pytest.mark.slow(but=["default", "learned", "rms_post_norm", "llama"])
+@pytest.mark.slow(but=["learned", "rms_post_norm", "llama"])  # test_seq2seq.py has the default
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_cached_equals_uncached(settings):
     model = tiny_causal(**settings)

@@ -206,6 +206,7 @@ def test_padding_changes_no_class(name):
         np.testing.assert_allclose(alone[0], expected, atol=1e-5)
 
 
+@pytest.mark.slow(but=["last", "attention"])  # test_keras_masks.py pads before every pooling
 @pytest.mark.parametrize("pooling", ["mean", "first", "last", "attention"])
 def test_embeddings_are_of_length_one_whatever_the_padding(pooling):
     model = tiny_encoder(Embedder, pooling=pooling)

@@ -189,6 +189,7 @@ def labels(tmp_path, monkeypatch):
     return folder
 
 
+@pytest.mark.slow(but=["csv", "jsonl", "xlsx", "parquet"])
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "xlsx", "parquet", "csv.gz"])
 def test_no_value_changes_on_its_way_through_predict(command, labels, tmp_path, kind):
     """From any format into one: the columns of the input are in the output as they were."""
