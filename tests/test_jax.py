@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
+from recipe_steps import first_losses, write_tables
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
@@ -94,7 +96,7 @@ def test_decoder_only_model_answers_as_on_tensorflow_and_trains_packed(tmp_path)
         """
         import sys
         import numpy as np
-        from test_jax import SOURCE
+        from test_jax import SOURCE, batches_of_a_causal_model
         from tiny_models import VARIANTS, tiny_config
         from tfx_transformer.generation.options import GenerationOptions
         from tfx_transformer.models.decoding import KerasEngine
@@ -122,6 +124,12 @@ def test_decoder_only_model_answers_as_on_tensorflow_and_trains_packed(tmp_path)
             for _ in range(5)
         ]
         assert losses[-1] < losses[0], losses
+
+        batches = batches_of_a_causal_model()
+        model.compile(adamw(1e-2))
+        model.fit(batches, verbose=0)
+        for (_, labels, _), rows in zip(batches, batches.plan.order(1), strict=True):
+            np.testing.assert_array_equal(labels, batches.batch(rows)[1])
         """,
         str(tmp_path),
     )
@@ -212,5 +220,29 @@ def test_interrupted_trainings_end_as_others_do(tmp_path, kind):
         assert train(kind, folder / "b", save_minutes=0.0) == straight
         """,
         kind,
+        str(tmp_path),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", ["masked", "lora"])
+def test_recipes_have_the_losses_of_tensorflow(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    write_tables(tmp_path)
+    expected = first_losses(case, tmp_path / "weights.npz")
+    (tmp_path / "expected.json").write_text(json.dumps(expected), "utf-8")
+    run_on_jax(
+        """
+        import json, os, sys
+        from pathlib import Path
+        import numpy as np
+        from recipe_steps import first_losses
+
+        os.chdir(sys.argv[2])
+        losses = first_losses(sys.argv[1], Path("weights.npz").absolute(), name="again")
+        expected = json.loads(Path("expected.json").read_text("utf-8"))
+        np.testing.assert_allclose(losses, expected, rtol=1e-4)
+        """,
+        case,
         str(tmp_path),
     )

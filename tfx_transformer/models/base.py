@@ -9,6 +9,7 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
 from tfx_transformer.models import inputs, lora
@@ -144,10 +145,12 @@ class TransformerModel(keras.Model):
         if isinstance(options.get("validation_data"), list | tuple):
             x_too, *labels = options["validation_data"]
             options["validation_data"] = (self._source(x_too), *map(inputs.rows, labels))
+        self._learn_shapes(x)
         return super().fit(self._source(x), inputs.rows(y), *arguments, **options)
 
     def evaluate(self, x: Any = None, y: Any = None, *arguments: Any, **options: Any) -> Any:
         """`keras.Model.evaluate`; x and y as in `fit`."""
+        self._learn_shapes(x)
         return super().evaluate(self._source(x), inputs.rows(y), *arguments, **options)
 
     def predict(self, x: Any, *arguments: Any, **options: Any) -> Any:
@@ -175,6 +178,12 @@ class TransformerModel(keras.Model):
         if batch is not None:
             self.by_name(batch[0] if isinstance(batch, tuple) else batch)
         return x
+
+    def _learn_shapes(self, x):
+        """Make the variables of metrics from the first batch of `Batches`. On JAX, Keras would
+        iterate over them to see a batch, and each iteration is another epoch."""
+        if keras.backend.backend() == "jax" and isinstance(x, Batches) and self.compiled:
+            self._symbolic_build(data_batch=x.batch(x.examples(0)))
 
     def summary(self, *arguments: Any, **options: Any) -> None:
         """`keras.Model.summary`; with `expand_nested=True` it shows the parts of every layer."""
