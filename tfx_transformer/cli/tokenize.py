@@ -63,7 +63,11 @@ def tokenize(
         f"{counts['bytes']:,} bytes"
     )
     left = {"duplicates": "duplicates", "near_duplicates": "near-duplicates"}
-    left |= {"in_validation": "in the validation text", "thinned": "by weight"}
+    left |= {
+        "in_validation": "in the validation text",
+        "thinned": "by weight",
+        "bad_rows": "bad rows",
+    }
     found = [f"{counts[name]:,} {text}" for name, text in left.items() if counts[name]]
     print(f"left out: {', '.join(found) or 'nothing'}")
     return {

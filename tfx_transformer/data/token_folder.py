@@ -26,6 +26,7 @@ import numpy as np
 from tfx_transformer import files
 from tfx_transformer.data.corpus import Piece, TokenFile, hold_out, read_documents
 from tfx_transformer.data.near_duplicates import band_keys, exact_key
+from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -68,7 +69,8 @@ class Encoded(NamedTuple):
 
 @dataclasses.dataclass
 class Counts:
-    """What was written and left out: tokens with document ends, bytes of text, documents."""
+    """What was written and left out: tokens with document ends, bytes of text, documents; thinned:
+    documents, by weight; bad_rows: rows of tables that cannot be used."""
 
     tokens: int = 0
     bytes: int = 0
@@ -77,6 +79,7 @@ class Counts:
     near_duplicates: int = 0
     in_validation: int = 0
     thinned: int = 0
+    bad_rows: int = 0
 
 
 @dataclasses.dataclass
@@ -217,6 +220,7 @@ class TokenWriter:
         self.reading = {"column": column, "skip_bad_rows": skip_bad_rows}
         self.validation, self.near, self.processes = validation, near, processes
         self.counts, self.progress = Counts(), _Progress()
+        self._bad_rows: list[BadRow] = []
         self._held: set[int] = set()
         self._seen: set[int] = set()
 
@@ -279,6 +283,8 @@ class TokenWriter:
                             self._record(ids, keys, settings)
                             say(self.counts)
                             recorded = time.monotonic()
+                    # A source is read from its beginning, after an interruption too.
+                    self.counts.bad_rows += 0 if at.turn else len(self._bad_rows)
                 at.parts = 0
             # A document that is written twice is not a duplicate of itself.
             self._seen.clear()
@@ -323,7 +329,8 @@ class TokenWriter:
 
     def _encoded(self, encode, paths: str, skip: int) -> Iterator[Encoded]:
         """Yield the parts of files in their order, from number `skip` on, encoded."""
-        parts = _parts(read_documents(paths, **self.reading))
+        self._bad_rows = []
+        parts = _parts(read_documents(paths, **self.reading, bad_rows=self._bad_rows))
         for _ in range(skip):
             next(parts, None)
         waiting: collections.deque[Callable[[], list[Encoded]]] = collections.deque()
