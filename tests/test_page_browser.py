@@ -10,6 +10,8 @@ import csv
 import io
 import json
 import os
+import shlex
+import shutil
 import sys
 import time
 import zipfile
@@ -248,6 +250,46 @@ def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened, tmp_p
     np.testing.assert_allclose(found, expected.predict_proba(model.embed(others)), atol=1e-4)
     written = list(csv.reader(io.StringIO(saved(tab, "Save as CSV").decode())))
     assert written == [["text", "label"], *([x, name] for name, lines in given for x in lines)]
+
+
+@pytest.mark.slow
+def test_the_commands_that_a_page_shows_make_bundles(text_embedder, opened, command, tmp_path):
+    """Run as they are shown: that for the saved examples, and that for the saved classifier."""
+    base = text_embedder.copy(tmp_path / "saved_models")
+    tab, model = opened(base)
+    texts = [text.strip() for text in words(70) if "cat" in text or "dog" in text][:40]
+    classes = {"cat": [], "dog": []}
+    for text in dict.fromkeys(texts):
+        classes["cat" if "cat" in text else "dog"].append(text)
+    for index, (name, lines) in enumerate(classes.items(), 1):
+        fill(tab, f".class:nth-child({index}) input", name)
+        fill(tab, f".class:nth-child({index}) textarea", "\n".join(lines))
+    note = "document.querySelector('.teach [role=status]').textContent"
+    wait(tab, f"{note}.includes('2 classes')")
+    answers = {}
+    for button in ("Save the classifier", "Save as CSV"):
+        content = saved(tab, button)
+        wait(tab, "document.querySelector('.teach pre').hidden === false")
+        program, *words_shown = shlex.split(
+            tab.evaluate("document.querySelector('.teach pre').textContent")
+        )
+        assert program == "tfx-transformer"
+        option = "--head" if "--head" in words_shown else "--csv"
+        Path(words_shown[words_shown.index(option) + 1]).write_bytes(content)
+        status, _, errors = command(*words_shown)
+        assert status == 0, errors
+        made = Path("saved_models", words_shown[words_shown.index("--name") + 1])
+        answers[option] = runtime.load(made).classify(texts)
+        shutil.rmtree(made)
+    assert answers.keys() == {"--head", "--csv"}
+    for text, answer in zip(texts, answers["--head"], strict=True):
+        (vector,) = tab.ask("many", {"texts": [text]})
+        first = tab.ask("recognize", {"vector": vector})["ranked"][0]
+        assert (answer.label, pytest.approx(answer.probability, abs=1e-4)) == (
+            first["label"],
+            first["probability"],
+        )
+    assert {answer.label for answer in answers["--csv"]} <= {*classes}
 
 
 def test_a_taught_classifier_follows_the_prompt_of_its_texts(encoder_words, opened, tmp_path):
