@@ -16,11 +16,13 @@ needs_jax = pytest.mark.skipif(
 )
 
 
-def run_on_jax(program: str, *arguments: str) -> None:
+def run_on_jax(program: str, *arguments: str, devices: int = 1) -> None:
+    """Run a program where JAX finds that many devices, all of them this CPU."""
     environment = {
         **os.environ,
         "KERAS_BACKEND": "jax",
         "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
         "PYTHONPATH": os.pathsep.join(map(str, [TESTS, TESTS / "faults", TESTS.parent])),
     }
     program = "import keras\nassert keras.backend.backend() == 'jax'\n" + textwrap.dedent(program)

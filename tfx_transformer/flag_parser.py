@@ -202,11 +202,7 @@ def arguments_of(
     hints = typing.get_type_hints(function)
     for name, parameter in inspect.signature(function).parameters.items():
         kind = hints.get(name)
-        if _is_group(kind):
-            fields = [field.name for field in dataclasses.fields(kind)]
-            value = kind(**{field: _value(parsed, field) for field in fields})
-        else:
-            value = _value(parsed, name)
+        value = group_of(kind, parsed) if _is_group(kind) else _value(parsed, name)
         if parameter.kind is parameter.VAR_POSITIONAL:
             arguments += value
         elif parameter.kind is parameter.POSITIONAL_ONLY:
@@ -214,6 +210,17 @@ def arguments_of(
         else:
             keywords[name] = value
     return arguments, keywords
+
+
+def add_group(parser: FlagParser, kind: type) -> None:
+    """Add a group of flags to a parser, one for each field of a dataclass."""
+    _add_fields(parser.add_argument_group(kind.__name__), kind)
+
+
+def group_of(kind: Any, parsed: argparse.Namespace) -> Any:
+    """Return the dataclass of a group of flags, from a parsed namespace."""
+    fields = dataclasses.fields(kind)
+    return kind(**{field.name: _value(parsed, field.name) for field in fields})
 
 
 def _is_group(kind: Any) -> TypeGuard[type]:

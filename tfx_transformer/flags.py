@@ -48,10 +48,11 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     """Call `main` with the flags of the command line, and exit.
 
     Every parameter of `main` has a default and a flag: see `flag_parser`. `--config FILE` reads
-    values from a YAML or JSON file, such as `runs/<name>/settings.json`.
+    values from a YAML or JSON file, such as `runs/<name>/settings.json`. `--devices` is a flag of
+    every recipe: see `devices`.
     """
-    from tfx_transformer import wording
-    from tfx_transformer.flag_parser import make_parser, parse
+    from tfx_transformer import devices, wording
+    from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     asked = argparse.Namespace(debug="--debug" in arguments, json="--json" in arguments)
@@ -64,11 +65,13 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
             help="YAML or JSON file of settings, such as runs/<name>/settings.json of a run to "
             "repeat; flags replace its values.",
         )
+        add_group(parser, devices.Devices)
         add_common_flags(parser)
         add_language_flag(parser)
         settings, chosen = parse(main, parser, arguments)
         wording.use(chosen.language)
         wording.language()  # refuses another one
+        devices.use(group_of(devices.Devices, chosen))
         with heartbeat():
             return main(**settings)
 

@@ -9,8 +9,10 @@ import keras
 
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
 from tfx_transformer.training import finite
 from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.distribution import Division
 from tfx_transformer.training.resume import Resume
 
 
@@ -50,9 +52,10 @@ def fit(
         rows: row of each example in that file, for messages; None: they have none.
 
     Raises:
-        InputError: the backend of Keras is neither TensorFlow nor JAX; the model has another
-            optimizer; no checkpoint can be read, or the newest one is of another model; the first
-            one cannot be written; or gradients are still not finite at the lowest rate.
+        InputError: the backend of Keras is neither TensorFlow nor JAX; the devices do not divide
+            the batch size; the model has another optimizer; no checkpoint can be read, or the
+            newest one is of another model; the first one cannot be written; or gradients are
+            still not finite at the lowest rate.
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     check_backend()
@@ -62,17 +65,21 @@ def fit(
             "the batches do not know their data, so an interrupted training could not go on.\n"
             "  Pass batches made by tfx.data; take and prefetch are allowed, map is not."
         )
-    resume = Resume(checkpoints, callbacks, batches, steps, kept or {}, save_minutes)
+    division = Division(batches.plan.batch_size)
+    kept = {**(kept or {}), "devices": division.count}
+    resume = Resume(checkpoints, callbacks, batches, steps, kept, save_minutes)
     if resume.begin(model):
         print(f"Goes on from {resume.place()}.")
+        _report_devices(resume.state.get("devices", 1), division.count)
     places = finite.Places(path, batches, rows)
     while True:
         guard = finite.Guard(places.of, resume.first, places.short)
         try:
             with resume.fitting():
                 model.fit(
-                    batches.from_step(resume.first),
-                    validation_data=checks,
+                    division.training(batches.from_step(resume.first)),
+                    validation_data=division.validation(checks),
+                    shuffle=False,  # batches come in their own order
                     initial_epoch=resume.epoch,
                     epochs=epochs,
                     steps_per_epoch=steps,
@@ -99,6 +106,15 @@ def check_backend() -> None:
             f"Keras is on {backend}, where a run could not go on after an interruption.\n"
             "  Set KERAS_BACKEND=tensorflow or KERAS_BACKEND=jax; or compile the model and call "
             "its own `fit`."
+        )
+
+
+def _report_devices(before: int, now: int) -> None:
+    """Print what differs if a run goes on with another number of devices."""
+    if before != now:
+        print(
+            f"It was on {quantity(before, 'device')} and is now on {now}: each batch has the same "
+            "examples, but sums are rounded in another order."
         )
 
 
