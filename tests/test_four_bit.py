@@ -3,6 +3,11 @@ the dequantized kernel, models trained, saved, merged and read one tensor at a t
 
 from __future__ import annotations
 
+import re
+import sys
+import weakref
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +15,7 @@ from keras import ops
 from on_jax import needs_jax, run_on_jax
 from tiny_models import VARIANTS, perturbed, tiny_causal, tiny_config
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, four_bit
 from tfx_transformer.models.lora import (
     add_adapters,
@@ -17,11 +23,17 @@ from tfx_transformer.models.lora import (
     settings_of,
     trainable_summary,
 )
+from tfx_transformer.models.pretrained import from_pretrained
+from tfx_transformer.models.pretrained.checkpoint import StoredTensor
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.models.work import adapted_memory
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.optimizers import adamw
+
+sys.path.insert(0, str(Path(__file__).parent / "conformance"))
+from fixtures import fixture_of  # noqa: E402
+from weights import write_checkpoint  # noqa: E402
 
 IDS = np.random.default_rng(0).integers(3, 23, (3, 7)).astype("int32")
 
@@ -169,6 +181,44 @@ def test_a_bundle_is_read_as_it_would_be_stored(base_dtype, tmp_path):
             np.testing.assert_array_equal(
                 ops.cast(weight, "float32"), ops.cast(expected[weight.path], "float32")
             )
+
+
+class Reader:
+    """Counts the bytes of tensors of a checkpoint that are alive at a time."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.alive, self.most, self.largest, read = 0, 0, 0, StoredTensor.read
+
+        def counted(tensor, *part):
+            array = read(tensor, *part)
+            held = array if array.base is None else array.base
+            self.alive += held.nbytes
+            self.most, self.largest = max(self.most, self.alive), max(self.largest, held.nbytes)
+            weakref.finalize(held, self.drop, held.nbytes)
+            return array
+
+        monkeypatch.setattr(StoredTensor, "read", counted)
+
+    def drop(self, size: int) -> None:
+        self.alive -= size
+
+
+def test_a_checkpoint_is_read_one_tensor_at_a_time(tmp_path, monkeypatch):
+    folder = write_checkpoint(tmp_path / "llama", fixture_of("llama")[0])
+    plain, _ = from_pretrained(folder)
+    reader = Reader(monkeypatch)
+    from_pretrained(folder, base_dtype="nf4")
+    assert reader.largest == max(4 * int(np.prod(w.shape)) for w in plain.weights)
+    # TensorFlow lets an array go when it takes the next one.
+    assert reader.most <= 2 * reader.largest
+
+
+@pytest.mark.parametrize("base_dtype", ["int4", "", "NF4", 4])
+def test_other_forms_of_a_base_are_refused(base_dtype, tmp_path):
+    expected = f"base_dtype is {base_dtype!r}.\n  Expected bfloat16, int8 or nf4."
+    for read in (load, from_pretrained):
+        with pytest.raises(InputError, match=re.escape(f"{read.__name__}: {expected}")):
+            read(tmp_path, base_dtype=base_dtype)
 
 
 def test_memory_is_counted_without_a_model():

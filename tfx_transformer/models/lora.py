@@ -209,6 +209,21 @@ def store_base(model: keras.Model, dtype: str) -> None:
                 replace_variable(layer, table, ops.cast(getattr(layer, table), "bfloat16"))
 
 
+def check_base_dtype(source: str, base_dtype: str | None) -> None:
+    """Raise if a base cannot be stored so.
+
+    Args:
+        source: the function that was called.
+        base_dtype: one of `BASE_DTYPES`, or None.
+
+    Raises:
+        InputError: it is something else.
+    """
+    if base_dtype not in (None, *BASE_DTYPES):
+        choices = f"{', '.join(BASE_DTYPES[:-1])} or {BASE_DTYPES[-1]}"
+        raise InputError(f"{source}: base_dtype is {base_dtype!r}.\n  Expected {choices}.")
+
+
 def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None:
     is_number = type(alpha) in (int, float) and 0 < alpha < 1e9
     is_names = type(targets) is list and targets and all(type(name) is str for name in targets)
@@ -217,10 +232,10 @@ def _check_settings(source, kind, rank, alpha, targets, base_dtype=None) -> None
         ("rank", rank, type(rank) is int and rank >= 1, "a whole number from 1"),
         ("alpha", alpha, is_number, "a number between 0 and 1e9"),
         ("targets", targets, is_names, "names of layers"),
-        ("base_dtype", base_dtype, base_dtype in (None, *BASE_DTYPES), "bfloat16, int8 or nf4"),
     ):
         if not valid:
             raise InputError(f"{source}: {name} is {value!r}.\n  Expected {expected}.")
+    check_base_dtype(source, base_dtype)
 
 
 def _settings(layers: list[Linear]) -> dict[str, Any]:

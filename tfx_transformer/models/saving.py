@@ -24,7 +24,7 @@ from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
-from tfx_transformer.models.lora import store_base
+from tfx_transformer.models.lora import check_base_dtype, store_base
 from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
@@ -189,8 +189,10 @@ def load(
         the model reads images.
 
     Raises:
-        InputError: the bundle is damaged, or its weights do not fit its configuration.
+        InputError: the bundle is damaged, its weights do not fit its configuration, or `base_dtype`
+            is not known.
     """
+    check_base_dtype("load", base_dtype)
     path = Path(path)
     bundle.verify(path, _OPENED)
     config = bundle.read_config(path)

@@ -148,11 +148,13 @@ def from_pretrained(
         None for images and for sources without one.
 
     Raises:
-        InputError: the source is missing, damaged or of an unknown family, or it cannot become a
-            model of this task.
+        InputError: the source is missing, damaged or of an unknown family, it cannot become a
+            model of this task, or `base_dtype` is not known.
     """
     with starting_keras():
+        from tfx_transformer.models.lora import check_base_dtype
         from tfx_transformer.models.saving import load
+    check_base_dtype("from_pretrained", base_dtype)
     if not isinstance(source, (str, os.PathLike)):
         from tfx_transformer.models.pretrained.keras_hub import from_backbone
 
