@@ -31,6 +31,7 @@ NEEDED = {
     "embedding": {"masked", "embedding"},
     "translation": {"seq2seq"},
     "instruction_finetuning": {"causal"},
+    "preference_finetuning": {"causal"},
     "pretraining": {"causal"},
     "image_classification": {"classification"},
 }

@@ -35,6 +35,9 @@ _MODULE_OF = {
     "config_for_fine_tuning": "models.encoders",
     "copy_weights": "models.encoders",
     "predictor": "models.predicting",
+    "DPOLoss": "models.preference_losses",
+    "ORPOLoss": "models.preference_losses",
+    "PreferredShare": "models.preference_losses",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
@@ -118,6 +121,9 @@ if TYPE_CHECKING:
     from tfx_transformer.models.losses import TokenAccuracy as TokenAccuracy
     from tfx_transformer.models.losses import TokenCrossentropy as TokenCrossentropy
     from tfx_transformer.models.predicting import predictor as predictor
+    from tfx_transformer.models.preference_losses import DPOLoss as DPOLoss
+    from tfx_transformer.models.preference_losses import ORPOLoss as ORPOLoss
+    from tfx_transformer.models.preference_losses import PreferredShare as PreferredShare
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
     from tfx_transformer.models.regressor import Regressor as Regressor
     from tfx_transformer.models.regressor import in_units as in_units

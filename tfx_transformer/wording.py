@@ -29,6 +29,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "exact_match": ("exact match of all labels", "全ラベルの完全一致率"),
     "entity_f1": ("entity F1", "固有表現のF1"),
     "found": ("retrieval accuracy", "検索の正解率"),
+    "preferred": ("share of chosen answers preferred", "選ばれた回答のほうを好む割合"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関係数"),
     "mae": ("mean absolute error", "平均絶対誤差"),
     "bleu": ("BLEU", "BLEU"),
@@ -54,6 +55,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a linear model (TF-IDF + ridge regression)",
         "線形モデル（TF-IDF + リッジ回帰）",
     ),
+    "base": ("the base", "元のモデル"),
+    "base, short": ("the base", "元のモデル"),
     "tfidf_cosine": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
     "dictionary": (
         "a dictionary of the training spans",

@@ -23,6 +23,7 @@ def list_bases(
         "embedding",
         "translation",
         "instruction_finetuning",
+        "preference_finetuning",
         "pretraining",
         "image_classification",
     ] = "",

@@ -47,6 +47,14 @@ from tfx_transformer.data.labels import (
 )
 from tfx_transformer.data.masking import mask_tokens
 from tfx_transformer.data.pairs_summary import describe_pairs
+from tfx_transformer.data.preference_pairs import (
+    Preferences,
+    fitting_preferences,
+    preferences,
+    read_preferences,
+    split_preferences,
+)
+from tfx_transformer.data.preferences_summary import describe_preferences
 from tfx_transformer.data.scored_summary import describe_scored_texts
 from tfx_transformer.data.scored_text import (
     Scale,
@@ -79,6 +87,7 @@ __all__ = [
     "LabelledImages",
     "LabelledTexts",
     "Pairs",
+    "Preferences",
     "Scale",
     "ScoredTexts",
     "SentencePairs",
@@ -97,9 +106,11 @@ __all__ = [
     "describe_labelled_images",
     "describe_labelled_texts",
     "describe_pairs",
+    "describe_preferences",
     "describe_scored_texts",
     "describe_sentence_pairs",
     "describe_tagged_texts",
+    "fitting_preferences",
     "hold_out",
     "instructions",
     "label_ids",
@@ -109,12 +120,14 @@ __all__ = [
     "labelled_texts",
     "mask_tokens",
     "pairs",
+    "preferences",
     "read_corpus",
     "read_documents",
     "read_instructions",
     "read_labelled_images",
     "read_labelled_texts",
     "read_pairs",
+    "read_preferences",
     "read_scored_texts",
     "read_sentence_pairs",
     "read_table",
@@ -127,6 +140,7 @@ __all__ = [
     "split_labelled_images",
     "split_labelled_texts",
     "split_pairs",
+    "split_preferences",
     "split_scored_texts",
     "split_sentence_pairs",
     "split_stratified",

@@ -272,6 +272,16 @@ def conclude_pairs(
     )
 
 
+def conclude_preferences(ours: np.ndarray, base: np.ndarray) -> Conclusion:
+    """Return the conclusion on a model that learned preferences.
+
+    Args:
+        ours: bool (n,), True for each held-out pair whose chosen answer is the likelier one.
+        base: the same by the model before the training.
+    """
+    return _conclude_shares("preferred", ours, {"base": base}, "pair", "")
+
+
 def conclude_spans(ours: Counts, baselines: Mapping[str, Counts], base: str = "") -> Conclusion:
     """Return the conclusion on a tagger.
 

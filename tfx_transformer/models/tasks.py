@@ -12,7 +12,12 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models.base import TransformerModel
-from tfx_transformer.models.losses import Perplexity, TokenAccuracy, TokenCrossentropy
+from tfx_transformer.models.losses import (
+    Perplexity,
+    TokenAccuracy,
+    TokenCrossentropy,
+    token_losses,
+)
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -105,14 +110,16 @@ class CausalLM(LanguageModel):
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; `padding_id`
             may fill up the end of a row. For rows of several packed examples also "positions": int
             (batch, length), which begin at 0 in each example, and "segment_ids": int (batch,
-            length), equal within an example; a token sees its own segment only.
+            length), equal within an example; a token sees its own segment only. To compare answers
+            also "labels": int (batch, length), the ids one step ahead, -1 where none counts.
 
-    Returns: float (batch, length, vocabulary_size), logits of the next token.
+    Returns: float (batch, length, vocabulary_size), logits of the next token; for inputs with
+        labels float32 (batch,), the sum of log p over the labels that count.
     """
 
     task = "causal"
     prompt_in_cache = True
-    may_read = ("positions", "segment_ids")
+    may_read = ("positions", "segment_ids", "labels")
 
     @staticmethod
     def text_frame(tokenizer: Tokenizer) -> None:
@@ -140,12 +147,17 @@ class CausalLM(LanguageModel):
         mask, segments = None, inputs.get("segment_ids")
         if segments is not None:
             mask = ops.equal(ops.expand_dims(segments, 2), ops.expand_dims(segments, 1))
-        return self.decode(
+        logits = self.decode(
             inputs["token_ids"],
             position=inputs.get("positions", 0),
             attention_mask=mask,
             training=training,
         )
+        labels = inputs.get("labels")
+        if labels is None:
+            return logits
+        losses = token_losses(ops.maximum(labels, 0), logits)
+        return -ops.sum(ops.where(labels >= 0, losses, 0.0), axis=-1)
 
     def decode(
         self,

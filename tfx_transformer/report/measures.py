@@ -21,6 +21,7 @@ _PERCENT = frozenset(
         "macro_f1",
         "micro_f1",
         "precision",
+        "preferred",
         "recall",
         "token_accuracy",
     }
@@ -37,6 +38,7 @@ _FIRST = (
     "mae",
     "spearman",
     "found",
+    "preferred",
     "token_f1",
     "bleu",
     "chrf",

@@ -345,6 +345,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_f1": ("token F1", "トークンF1"),
     "perplexity": ("perplexity", "パープレキシティ"),
     "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
+    "preferred": ("chosen answer preferred", "選ばれた回答のほうを好む割合"),
     "found": ("retrieval accuracy", "検索の正解率"),
     "mean_reciprocal_rank": ("mean reciprocal rank", "平均逆順位（MRR）"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関"),
@@ -354,6 +355,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "TF-IDF + ridge regression": ("TF-IDF + ridge regression", "TF-IDF＋リッジ回帰"),
     "token_accuracy": ("token accuracy", "トークン正解率"),
     # Baselines, as records name them.
+    "the base": ("the base", "元のモデル"),
     "TF-IDF cosines": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
     "always the most frequent label": (
         "always the most frequent label",

@@ -19,6 +19,7 @@ _MODULE_OF = {
     "Past": "past",
     "Previews": "callbacks",
     "Progress": "callbacks",
+    "PreferenceRun": "preferences",
     "RegressorRun": "regression",
     "ResumableCallback": "callbacks",
     "Run": "run",
@@ -27,10 +28,12 @@ _MODULE_OF = {
     "adamw": "optimizers",
     "augment_images": "augmentation",
     "begin_bag": "bags",
+    "check_base_given": "preflight",
     "check_settings": "preflight",
     "classifier_defaults": "defaults",
     "embedder_defaults": "defaults",
     "config_for_contrast": "heads",
+    "disable_dropout": "preferences",
     "fill_in": "defaults",
     "fine_tuning_defaults": "defaults",
     "is_few": "defaults",
@@ -68,6 +71,9 @@ if TYPE_CHECKING:
     from tfx_transformer.training.optimizers import InverseSquareRoot as InverseSquareRoot
     from tfx_transformer.training.optimizers import adamw as adamw
     from tfx_transformer.training.past import Past as Past
+    from tfx_transformer.training.preferences import PreferenceRun as PreferenceRun
+    from tfx_transformer.training.preferences import disable_dropout as disable_dropout
+    from tfx_transformer.training.preflight import check_base_given as check_base_given
     from tfx_transformer.training.preflight import check_settings as check_settings
     from tfx_transformer.training.regression import RegressorRun as RegressorRun
     from tfx_transformer.training.run import Run as Run

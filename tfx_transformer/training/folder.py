@@ -18,6 +18,8 @@ CHECKPOINTS = "checkpoints"
 # The file that lists what runs have written into the folder.
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
+# What the next run of the same name may use again; see `PreferenceRun.reference`.
+REFERENCE = "reference.npz"
 
 # Files that runs of the first version wrote, without a manifest.
 _FIRST = frozenset(
@@ -52,6 +54,7 @@ _KNOWN = _FIRST | {
     "mistakes.png",
     "pairs.csv",
     "predictions.csv",
+    REFERENCE,
     REPORT,
     "run.json",
 }
@@ -145,7 +148,7 @@ class RunFolder:
             lock.release()
 
     def clear(self) -> None:
-        """Remove the files that earlier runs wrote; all other files stay.
+        """Remove the files that earlier runs wrote; `REFERENCE` and all other files stay.
 
         Raises:
             InputError: a file that no run wrote has the name of a file that runs write.
@@ -162,12 +165,13 @@ class RunFolder:
                     f"{path} was not written by a run, and this one would replace it.\n"
                     "  Move it, or choose another --name."
                 )
+        kept = [REFERENCE] if REFERENCE in recorded and (self.path / REFERENCE).is_file() else []
         for path in list(self.path.iterdir()):
             unfinished = _UNFINISHED.fullmatch(path.name)
             name = unfinished[1] if unfinished else path.name
-            if name in recorded and path.name != MANIFEST and not path.is_dir():
+            if path.name not in (MANIFEST, *kept) and name in recorded and not path.is_dir():
                 path.unlink()
-        self._written = []
+        self._written = kept
         self._write_manifest()
 
     def file(self, name: str) -> Path:

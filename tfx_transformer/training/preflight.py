@@ -83,6 +83,20 @@ def check_logger(name: str) -> None:
         raise InputError(f"--log {name}: the package is not installed.\n  pip install {name}")
 
 
+def check_base_given(settings: Mapping[str, Any]) -> None:
+    """Raise if a run that trains a model further has no base.
+
+    Raises:
+        InputError: the setting "base" is empty.
+    """
+    if not settings.get("base"):
+        raise InputError(
+            "--base is empty.\n"
+            "  Expected the assistant to train further, such as --base saved_models/assistant.\n"
+            "  `tfx-transformer run instruction_finetuning` makes one."
+        )
+
+
 def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, least in _COUNTS.items():
         value = settings.get(name)
@@ -95,6 +109,8 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
     check_share(settings.get("share", 0.5))
     if "steps" in settings:
         rounds(settings["steps"], settings["validate_every"])
+    if not settings.get("beta", 1) > 0:
+        raise InputError(f"beta is {settings['beta']}.\n  Expected more than 0.")
     # The recipe fills in what is None, by its data.
     given = {name: value for name, value in settings.items() if value is not None}
     check_ends(given.get("patience", 1), given.get("minutes", 0))

@@ -279,6 +279,32 @@ class RunReport:
             ),
         )
 
+    def preferences(
+        self,
+        generator: Any,
+        inputs: Sequence[Any],
+        found: np.ndarray,
+        scores: Mapping[str, float],
+        baselines: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Write evaluation.json of a model that prefers answers.
+
+        Args:
+            generator: generator of the model.
+            inputs: held-out prompts.
+            found: bool (pairs,), True where the chosen answer is the likelier one.
+            scores: scores of the model.
+            baselines: scores of the base.
+        """
+        intervals = {"preferred": proportion_interval(int(found.sum()), len(found))}
+        self._evaluation(len(found), scores, intervals, baselines)
+        self._trial = Trial(
+            generator,
+            list(inputs),
+            lambda model, texts: model.generate(list(texts), truncate=True),
+            None,
+        )
+
     def write(self, verified: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Write run.json, exports.json if the exports are made, report.html and the list of runs.
 

@@ -24,6 +24,7 @@ _LABELS = {
     "recall": "recall",
     "accuracy": "accuracy",
     "exact_match": "all labels right",
+    "preferred": "chosen answer preferred",
     "macro_f1": "macro-F1",
     "micro_f1": "micro-F1",
     "calibration_error": "calibration error",
