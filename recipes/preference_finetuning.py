@@ -39,7 +39,7 @@ def main(
     beta: float = 0.1,
     epochs: int = 10,
     batch_size: int = 8,
-    learning_rate: float = 1e-4,
+    learning_rate: float = 5e-4,
     warmup_steps: int = 10,
     patience: int = 5,
     minutes: float = 0.0,

@@ -234,6 +234,23 @@ def embed(table: str) -> float:
     return float(vectors[0] @ vectors[1])
 
 
+def prefer(table: str) -> float:
+    pairs: tfx.data.Preferences = tfx.data.read_preferences(table, chosen="better")
+    training, held_out = tfx.data.split_preferences(pairs, 0.2)
+    model, tokenizer = tfx.from_pretrained("hf://a/b", task="causal")
+    template = tfx.ChatTemplate.of(tokenizer)
+    tfx.training.disable_dropout(model)
+    tfx.training.check_base_given({"base": "hf://a/b"})
+    training = tfx.data.fitting_preferences(training, template, 64)
+    run = tfx.training.PreferenceRun("mine", {})
+    (reference,) = run.reference(model, template, training, max_length=64)
+    model.compile("adamw", tfx.ORPOLoss(0.2), [], metrics=[tfx.PreferredShare()])
+    model.compile("adamw", tfx.DPOLoss(0.1), [], metrics=[tfx.PreferredShare()])
+    model.fit(tfx.data.preferences(training, template, reference, max_length=64))
+    print(tfx.data.describe_preferences(training, held_out, template, 64))
+    return float(reference[0, 0])
+
+
 def run_elsewhere() -> None:
     print(runtime.load("bundle", "int8", threads=2).generate("a"))
     generator = runtime.load("bundle", kind=runtime.TextGenerator)

@@ -1,0 +1,299 @@
+"""Preferences: losses beside TRL's, batches by hand, and the recipe from a table to a bundle."""
+
+import json
+import os
+
+import keras
+import numpy as np
+import pandas
+import pytest
+import safetensors.numpy
+
+from tfx_transformer import bundle, cli, resources, training
+from tfx_transformer.config import TransformerConfig
+from tfx_transformer.data import (
+    describe_preferences,
+    fitting_preferences,
+    preferences,
+    read_preferences,
+    split_preferences,
+)
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
+from tfx_transformer.models.saving import save
+from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Two pairs of answers, 7 ids; computed by the functions `get_batch_logps`, `dpo_loss` and
+# `odds_ratio_loss` of TRL 0.21 in PyTorch, with beta 0.3. For ORPO the mean -log p of each chosen
+# answer is added.
+LOGITS = (3 * np.sin(1.7 * np.arange(140) ** 1.1)).reshape(4, 5, 7).astype("float32")
+LABELS = np.array(
+    [[-1, -1, 3, 6, 1], [-1, -1, 2, 0, -1], [-1, 5, 5, -1, -1], [-1, 0, 4, 2, 6]], "int32"
+)
+TARGETS = np.array([[-5.0, 3], [-7.5, 2], [-3.25, 2], [-9.0, 4]], "float32")
+BY_TRL = {
+    DPOLoss: (
+        [0.81424934, 0.60250467],
+        [0.00059984, 0.03129205, 0.00011292, -0.07023199, 0.00199517, 0.00036172, 0.03587029],
+        [-0.00014187, -0.02954124, -0.00018504, -0.02192005, -0.00025635, -0.01546985, 0.06751440],
+        1.49345398,
+    ),
+    ORPOLoss: (
+        [2.21130967, 5.12903309],
+        [0.00124227, 0.06480633, 0.00023386, -0.14545156, 0.00413204, 0.00074913, 0.07428793],
+        [-0.00005515, -0.01148289, -0.00007193, -0.00852048, -0.00009964, -0.00601324, 0.02624333],
+        2.23785806,
+    ),
+}
+ROWS = [
+    ("Is it hot?", "Yes.", "No!"),
+    ("Name a pet.", "A dog.", "Dog"),
+    ("はいと言って。", "はい。", "いやだ。"),
+    ("Say hi.", "Hi there, and good morning to you, my friend.", "Hi"),
+    ("Is it cold?", "No.", "Yes!"),
+    ("Count to two.", "One, two.", "1 2 3"),
+]
+
+
+@pytest.fixture(scope="module")
+def template():
+    texts = [text for row in ROWS for text in row]
+    return ChatTemplate.of(Tokenizer.train(texts, 290, ROLE_TOKENS))
+
+
+@pytest.fixture(scope="module")
+def scores_of():
+    """A function (logits) -> log p of the labels, as a model with these logits computes it."""
+    model = CausalLM(TransformerConfig.of_size("nano", 7, max_sequence_length=5))
+
+    def scores(logits):
+        model.decode = lambda *_, **__: logits
+        return model.call({"token_ids": np.zeros((4, 5), "int32"), "labels": LABELS})
+
+    return scores
+
+
+@pytest.mark.parametrize("loss", BY_TRL)
+def test_losses_and_gradients_are_those_of_trl(scores_of, loss):
+    import tensorflow as tf
+
+    each, first, last, total = BY_TRL[loss]
+    with tf.GradientTape() as tape:
+        tape.watch(logits := tf.constant(LOGITS))
+        found = loss(0.3, reduction=None)(TARGETS, scores_of(logits))
+        mean = tf.reduce_mean(found)
+    assert np.asarray(found) == pytest.approx(each, rel=1e-5)
+    gradient = tape.gradient(mean, logits).numpy()
+    assert gradient[0, 2] == pytest.approx(first, abs=1e-6)
+    assert gradient[3, 4] == pytest.approx(last, abs=1e-6)
+    assert np.abs(gradient).sum() == pytest.approx(total, rel=1e-5)
+    assert float(loss(0.3)(TARGETS, scores_of(LOGITS))) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_the_share_counts_chosen_answers_that_are_likelier():
+    metric = PreferredShare()
+    metric.update_state(TARGETS, np.array([-1.0, -2.0, -4.0, -3.0]))
+    metric.update_state(TARGETS, np.array([-1.0, -1.0, -2.0, -3.0]))
+    assert float(metric.result()) == 0.5, "an answer is not likelier than itself"
+
+
+def test_an_impossible_answer_has_a_finite_loss():
+    sure = np.array([0.0, -1e4], "float32")
+    for loss in (DPOLoss(), ORPOLoss()):
+        for scores in (sure, sure[::-1]):
+            assert np.isfinite(float(loss(TARGETS[:2], scores)))
+
+
+@pytest.mark.parametrize("loss", BY_TRL)
+def test_beta_is_above_zero(loss):
+    for beta in (0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="Expected more than 0"):
+            loss(beta)
+
+
+# Data
+
+
+def test_labels_of_a_batch_are_the_answers(template):
+    examples = read_preferences(ROWS[:3])
+    reference = np.arange(6).reshape(3, 2) / 4
+    options = {"batch_size": 3, "max_length": 64, "shuffle": False}
+    ((inputs, targets),) = preferences(examples, template, reference, **options).as_numpy_iterator()
+    tokenizer = template.tokenizer
+    assert inputs["token_ids"].shape == inputs["labels"].shape
+    for row in range(6):
+        labels, ids = inputs["labels"][row], inputs["token_ids"][row]
+        prompt, answer = ROWS[row // 2][0], ROWS[row // 2][1 + row % 2]
+        counted = labels[labels >= 0].tolist()
+        assert tokenizer.decode(counted[:-1]) == answer and counted[-1] == tokenizer.end_id
+        begin = int(np.flatnonzero(labels >= 0)[0])
+        assert ids[: begin + 1].tolist() == template.prompt([{"role": "user", "content": prompt}])
+        assert ids[begin + 1 : begin + len(counted)].tolist() == counted[:-1], "one step ahead"
+        assert targets[row].tolist() == [row / 4, len(counted)]
+
+
+def test_rows_that_are_too_long_are_left_out(template):
+    examples = read_preferences(ROWS)
+    (whole,) = describe_preferences(examples, None, template, 64)
+    longest = list(map(max, zip(*whole.lengths.values(), strict=True)))
+    most = sorted(longest)[-2]
+    (summary,) = describe_preferences(examples, None, template, most)
+    assert (whole.truncated, summary.truncated) == (0, 1)
+    kept = fitting_preferences(examples, template, most)
+    assert len(kept) == 5 and "Say hi." not in kept.prompts
+    with pytest.raises(InputError, match="a row is longer than"):
+        preferences(examples, template, max_length=most)
+    with pytest.raises(InputError, match="no row fits into 3 tokens"):
+        fitting_preferences(examples, template, 3)
+
+
+def test_the_same_answer_twice_is_no_preference(tmp_path):
+    path = tmp_path / "my.csv"
+    pandas.DataFrame([("a", "b", "c"), ("d", "e", "e")]).to_csv(
+        path, index=False, header=["prompt", "chosen", "rejected"]
+    )
+    with pytest.raises(InputError, match="row 3: .*the chosen and the rejected answer are the"):
+        read_preferences(path)
+    read = read_preferences(path, skip_bad_rows=True)
+    assert (len(read), [bad.column for bad in read.bad_rows]) == (1, ["rejected"])
+    with pytest.raises(InputError, match="'better'"):
+        read_preferences(path, chosen="better")
+
+
+def test_a_prompt_is_on_one_side():
+    examples = read_preferences(ROWS + [(p, c + "!", r + "?") for p, c, r in ROWS])
+    train, held_out = split_preferences(examples, 0.5, 1)
+    assert len(train) == len(held_out) == 6
+    assert not set(train.prompts) & set(held_out.prompts)
+
+
+def test_the_data_set():
+    read = read_preferences(resources.dataset_path("preferences.csv"))
+    assert len(read) == 200 and len(set(read.prompts)) == 200
+    japanese = sum(not prompt.isascii() for prompt in read.prompts)
+    assert 80 <= japanese <= 120
+    # Neither the longer nor the shorter answer is always the better one.
+    longer = sum(len(c) > len(r) for c, r in zip(read.chosen, read.rejected, strict=True))
+    assert 60 <= longer <= 140
+
+
+# The recipe
+
+SETTINGS = {
+    "csv": "my.csv",
+    "base": "base",
+    "share": 0.34,
+    "max_length": 64,
+    "epochs": 2,
+    "batch_size": 2,
+    "learning_rate": 1e-3,
+    "warmup_steps": 1,
+}
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return cli.recipe_main("preference_finetuning")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, template):
+    """A table, and a base with random weights."""
+    folder = tmp_path_factory.mktemp("work")
+    header = ["prompt", "chosen", "rejected"]
+    pandas.DataFrame(ROWS, columns=header).to_csv(folder / "my.csv", index=False)
+    keras.utils.set_random_seed(1)
+    size = template.tokenizer.vocabulary_size
+    config = TransformerConfig.of_size("nano", size, "llama", max_sequence_length=64)
+    save(folder / "base", CausalLM(config), template.tokenizer)
+    return folder
+
+
+@pytest.fixture
+def quick(folder, bare, monkeypatch):
+    """In that folder, without exports and pictures."""
+    monkeypatch.chdir(folder)
+
+
+def read_json(path):
+    return json.loads(path.read_text("utf-8"))
+
+
+def weights_of(folder, name):
+    return safetensors.numpy.load_file(folder / "saved_models" / name / bundle.WEIGHTS)
+
+
+def test_a_run_beside_its_base(recipe, folder, quick, capsys):
+    result = recipe(**SETTINGS, name="mine")
+    run = folder / "runs" / "mine"
+    recorded = read_json(run / "result.json")
+    assert result["scores"].keys() == {"preferred"}
+    assert recorded["baselines"].keys() == {"the base"}
+    assert recorded["conclusion"]["baseline"] == "base"
+    assert {"low", "high"} <= read_json(run / "evaluation.json")["scores"]["preferred"].keys()
+    said = capsys.readouterr().out
+    assert "the base on 2 held-out pairs: share of chosen answers preferred" in said
+    assert "元のモデル" in recorded["conclusion"]["sentences"]["ja"][0]
+    before = safetensors.numpy.load_file(folder / "base" / bundle.WEIGHTS)
+    after = weights_of(folder, "mine")
+    assert before.keys() == after.keys()
+    assert any(not np.array_equal(before[name], after[name]) for name in before)
+
+    # The first step compares the base with itself: -log sigmoid(0).
+    metrics = pandas.read_csv(run / "metrics.csv")
+    assert 0.5 < metrics["loss"][0] < 0.8
+    reference = np.load(run / "reference.npz")
+    assert reference["part_0"].shape == (4, 2) and reference["part_1"].shape == (2, 2)
+    assert (reference["part_0"] < 0).all()
+
+
+def test_mistakes_are_reported(command, folder):
+    run = ("run", "preference_finetuning")
+    for flags, message in {
+        (): "--base is empty.\n  Expected the assistant to train further",
+        ("--base=nowhere",): "nowhere",
+        (f"--base={folder / 'base'}", "--beta=0"): "beta is 0.0",
+        (f"--base={folder / 'base'}", "--loss=ppo"): "invalid choice: 'ppo'",
+        (f"--base={folder / 'base'}", f"--csv={folder / 'my.csv'}", "--chosen=b"): "'b'",
+    }.items():
+        status, _, errors = command(*run, *flags)
+        assert status == 2 and message in errors, (flags, errors)
+    assert not os.listdir(".")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_interrupted_run_ends_as_others_do(recipe, folder, quick, monkeypatch, loss, method):
+    settings = {**SETTINGS, "loss": loss, "method": method, "epochs": 3}
+    recipe(**settings, name=f"whole_{loss}_{method}")
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise KeyboardInterrupt
+
+    name = f"parts_{loss}_{method}"
+    ends = training.PreferenceRun.ends
+    with monkeypatch.context() as patch:
+        patch.setattr(training.PreferenceRun, "ends", lambda *a, **k: [*ends(*a, **k), Interrupt()])
+        with pytest.raises(KeyboardInterrupt):
+            recipe(**settings, name=name)
+    reference = folder / "runs" / name / "reference.npz"
+    kept = reference.stat().st_mtime_ns
+    recipe(**settings, name=name)
+    assert reference.stat().st_mtime_ns == kept, "computed once"
+    whole, parts = (weights_of(folder, n) for n in (f"whole_{loss}_{method}", name))
+    for path in whole:
+        np.testing.assert_array_equal(whole[path], parts[path], err_msg=path)
+
+    # Another strength has the same reference; a damaged one is made again.
+    settings |= {"beta": 0.5, "overwrite": True, "epochs": 1}
+    recipe(**settings, name=name)
+    assert reference.stat().st_mtime_ns == kept
+    content = np.load(reference)["part_0"]
+    reference.write_bytes(b"PK\x03\x04")
+    recipe(**settings, name=name)
+    np.testing.assert_array_equal(np.load(reference)["part_0"], content)
