@@ -12,7 +12,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
-from tfx_transformer.models import inputs, lora
+from tfx_transformer.models import accumulation, inputs, lora
 from tfx_transformer.models.skipping import SkipsBadSteps
 from tfx_transformer.models.summary import describing
 from tfx_transformer.models.transformer import TransformerStack
@@ -44,6 +44,8 @@ class TransformerModel(keras.Model):
             also a factor, not only looked up.
         has_steady_loss: True if no single example has many times the usual loss, so that a jump of
             the loss is worth a warning.
+        accumulate: number of parts in which a training step computes its batch, one after the
+            other, before it applies the gradient of the whole; more than 1 takes less memory.
         reads: names of its inputs. Wherever Keras takes inputs, they may be a dictionary, a single
             input also an array, and several inputs a tuple.
         may_read: names of optional inputs, in a dictionary only.
@@ -65,6 +67,7 @@ class TransformerModel(keras.Model):
     stacks: tuple[str, ...] = ("num_layers",)
     scores_tokens = True
     has_steady_loss = True
+    accumulate = 1
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:
@@ -255,27 +258,50 @@ class TransformerModel(keras.Model):
             self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
 
+    def expand(self, batch: Any) -> Any:
+        """Return a batch, or a part of one, (x, y, sample_weight), as a training step reads it."""
+        return batch
+
     def train_step(self, *arguments):
-        """Train on one batch, as Keras does. A batch that the optimizer skips, because its gradient
-        is not finite, does not count in the metrics either."""
+        """Train on one batch, as Keras does, or in `accumulate` parts. A batch that the optimizer
+        skips, because its gradient is not finite, does not count in the metrics either."""
         optimizer = self.optimizer
-        if not (isinstance(optimizer, SkipsBadSteps) and optimizer.built):
-            return super().train_step(*arguments)
+        if self.accumulate > 1:
+            accumulation.check(self)
         if keras.backend.backend() == "jax":
             return self._train_step_on_jax(*arguments)
+        if not (isinstance(optimizer, SkipsBadSteps) and optimizer.built):
+            return self._train_step(*arguments)
         before = [(variable, ops.copy(variable.value)) for variable in self.metrics_variables]
-        super().train_step(*arguments)
+        self._train_step(*arguments)
         for variable, old in before:
             variable.assign(ops.where(optimizer.bad_steps > 0, old, variable.value))
         return self.get_metrics_result()
 
-    def _train_step_on_jax(self, state, data):
+    def _train_step(self, batch):
+        if self.accumulate == 1:
+            return super().train_step(self.expand(batch))
+        accumulation.train_on_tensorflow(self, batch, self.accumulate, self.expand)
+        return self.get_metrics_result()
+
+    def _train_step_on_jax(self, state, batch):
         """Train on one batch in JAX, where a step is a function of the state of training: the
         values of weights, other variables, optimizer and metrics."""
-        _, (weights, others, optimizer, metrics) = super().train_step(state, data)
-        values = zip(self.optimizer.variables, optimizer, strict=True)
-        bad = next(value for variable, value in values if variable is self.optimizer.bad_steps)
-        metrics = [ops.where(bad > 0, old, new) for old, new in zip(state[3], metrics, strict=True)]
+        before = state[3]
+        if self.accumulate == 1:
+            logs, state = super().train_step(state, self.expand(batch))
+        else:
+            logs = None
+            state = accumulation.train_on_jax(self, state, batch, self.accumulate, self.expand)
+        weights, others, optimizer, metrics = state
+        if isinstance(self.optimizer, SkipsBadSteps) and self.optimizer.built:
+            values = zip(self.optimizer.variables, optimizer, strict=True)
+            bad = next(value for variable, value in values if variable is self.optimizer.bad_steps)
+            metrics = [
+                ops.where(bad > 0, old, new) for old, new in zip(before, metrics, strict=True)
+            ]
+        elif logs is not None:
+            return logs, state
         mapping = list(zip(self.metrics_variables, metrics, strict=True))
         with keras.StatelessScope(state_mapping=mapping):
             logs = self.get_metrics_result()

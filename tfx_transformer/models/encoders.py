@@ -489,11 +489,11 @@ class Classifier(PooledModel):
         config = super().get_compile_config()
         return config and {**config, "consistency": self.consistency}
 
-    def train_step(self, *arguments):
-        *state, batch = arguments  # in JAX the state is an argument too
-        if self.consistency:
-            batch = keras.tree.map_structure(lambda part: ops.concatenate([part, part]), batch)
-        return super().train_step(*state, batch)
+    def expand(self, batch: Any) -> Any:
+        """Return a batch with each row twice if two readings of it are to agree (`consistency`)."""
+        if not self.consistency:
+            return batch
+        return keras.tree.map_structure(lambda part: ops.concatenate([part, part]), batch)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         loss = super().compute_loss(x, y, y_pred, sample_weight, training)

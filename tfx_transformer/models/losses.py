@@ -141,6 +141,8 @@ class TokenAccuracy(keras.metrics.Mean):
 class _Contrast(keras.losses.Loss):
     """A loss over the cosines of a batch, divided by a temperature."""
 
+    compares_rows = True
+
     def __init__(self, temperature: float, name: str, **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
@@ -222,6 +224,8 @@ class ScoredCosine(keras.losses.Loss):
         y_pred: float (batch, batch), cosines of each text with each pair; the diagonal counts.
     """
 
+    compares_rows = True
+
     def __init__(self, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
@@ -244,6 +248,8 @@ class ScoredCorrelation(keras.losses.Loss):
         y_true: float (batch,), scores.
         y_pred: float (batch, batch), cosines of each text with each pair; the diagonal counts.
     """
+
+    compares_rows = True
 
     def __init__(self, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")

@@ -1,0 +1,90 @@
+"""Training steps whose batch is computed in parts: the same steps as those of the whole batch."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from on_jax import needs_jax, run_on_jax
+from tiny_models import tiny_causal
+
+from tfx_transformer import Classifier, InputError, TransformerConfig
+from tfx_transformer.models.losses import LabelContrast
+from tfx_transformer.training.optimizers import adamw
+
+RANDOM = np.random.default_rng(3)
+ROWS = 7
+TEXTS = RANDOM.integers(3, 23, (ROWS, 6)).astype("int32")
+WEIGHTS = RANDOM.integers(0, 2, (ROWS, 5)).astype("float32") * [[0.5], *[[1.0]] * (ROWS - 1)]
+LANGUAGE = ({"token_ids": TEXTS[:, :-1]}, TEXTS[:, 1:], WEIGHTS.astype("float32"))
+IMAGES = (
+    {"images": RANDOM.random((ROWS, 8, 8, 3)).astype("float32")},
+    np.eye(3, dtype="float32")[RANDOM.integers(0, 3, ROWS)],
+    RANDOM.random(ROWS).astype("float32"),
+)
+
+
+def classifier() -> Classifier:
+    """A classifier of images, whose loss is the mean over all rows."""
+    config = TransformerConfig.of_size(
+        "nano", 0, num_layers=1, hidden_dim=8, num_heads=2, image_size=8, conv_layers=1,
+        num_classes=3, dropout=0.0, pooling="attention",
+    )  # fmt: skip
+    return Classifier(config)
+
+
+def after_two_steps(model, accumulate, batch, optimizer=None, **options):
+    """Return the logs of two steps, and the weights after them."""
+    keras.utils.set_random_seed(4)
+    first = model.get_weights()
+    model.accumulate = accumulate
+    model.compile(optimizer or keras.optimizers.SGD(0.1), **options)
+    x, y, weights = batch
+    logs = [model.train_on_batch(x, y, sample_weight=weights, return_dict=True) for _ in range(2)]
+    found = model.get_weights()
+    model.set_weights(first)
+    return logs, found
+
+
+def check_parts(model, batch, *counts, **options):
+    """Assert that steps in parts are those of the whole batch, in metrics and weights."""
+    logs, weights = after_two_steps(model, 1, batch, **options)
+    for count in counts:
+        found, theirs = after_two_steps(model, count, batch, **options)
+        for step, expected in zip(found, logs, strict=True):
+            assert step.keys() == expected.keys() and len(step) > 1
+            for name, value in expected.items():
+                np.testing.assert_allclose(step[name], value, rtol=2e-6, err_msg=name)
+        for one, other in zip(theirs, weights, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+def check_all():
+    """The checks on any backend: 7 rows in parts of 4 and 3, of 3, 3 and 1, and of 1."""
+    check_parts(tiny_causal(0.3, seed=8, num_layers=1), LANGUAGE, 3)
+    model = classifier()
+    check_parts(model, IMAGES, 2, consistency=0.7)
+    wrong = (*LANGUAGE[:2], LANGUAGE[2].copy())
+    wrong[2][5, 0] = np.nan
+    model = tiny_causal(0.3, seed=8, num_layers=1)
+    before = model.get_weights()
+    _, weights = after_two_steps(model, 3, wrong, adamw(1e-2))
+    assert int(model.optimizer.bad_steps) == 2 and int(model.optimizer.iterations) == 0
+    for one, other in zip(weights, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_steps_in_parts_are_those_of_the_whole_batch():
+    check_all()
+
+
+@needs_jax
+@pytest.mark.slow
+def test_steps_in_parts_are_those_of_the_whole_batch_on_jax():
+    run_on_jax("from test_accumulation import check_all\ncheck_all()")
+
+
+def test_a_loss_that_compares_rows_is_refused():
+    model = classifier()
+    with pytest.raises(InputError, match="LabelContrast compares all rows"):
+        after_two_steps(model, 2, (IMAGES[0], np.arange(7), None), loss=LabelContrast())

@@ -1,0 +1,151 @@
+"""A training step whose batch is computed in parts, one after the other, and applied once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from tfx_transformer.annotations import Tensor
+from tfx_transformer.errors import InputError
+
+# A batch (x, y, sample_weight) -> the same, as the model reads it: see `TransformerModel.expand`.
+Expand = Callable[[Any], Any]
+
+
+def check(model: keras.Model) -> None:
+    """Raise if a batch of the model cannot be computed in parts.
+
+    Raises:
+        InputError: its loss compares the rows of a batch with each other; a strategy of TensorFlow
+            distributes it; or the backend of Keras is neither TensorFlow nor JAX.
+    """
+    if getattr(model.loss, "compares_rows", False):
+        raise InputError(
+            f"accumulate is {model.accumulate}, but {type(model.loss).__name__} compares all rows "
+            "of a batch.\n  Expected 1 for this loss."
+        )
+    backend = keras.backend.backend()
+    if backend not in ("tensorflow", "jax") or getattr(model, "_distribute_strategy", None):
+        raise InputError(
+            f"accumulate is {model.accumulate}.\n  Expected 1 on PyTorch, and under a strategy of "
+            "TensorFlow."
+        )
+
+
+def split(batch: Any, count: int) -> tuple[Any, Any, Tensor]:
+    """Return a batch (x, y, sample_weight) in parts of equal size: each array as (count, rows, …).
+
+    Rows that are missing to the last parts are copies of the last row that weigh 0.
+    """
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
+    rows = ops.shape(y)[0]
+    size = (rows + count - 1) // count
+    if weights is None:
+        # One weight for each loss: integers of several axes are labels of tokens.
+        per_token = not keras.backend.is_float_dtype(y.dtype)
+        weights = ops.ones(ops.shape(y) if per_token else (rows,))
+    places = ops.arange(size * count, dtype="int32")
+    taken = ops.minimum(places, rows - 1)
+
+    def parts(array):
+        array = ops.take(array, taken, axis=0)
+        return ops.reshape(array, (count, size, *ops.shape(array)[1:]))
+
+    x, y, weights = keras.tree.map_structure(parts, (x, y, weights))
+    real = ops.cast(ops.reshape(places < rows, (count, size)), weights.dtype)
+    return x, y, weights * ops.reshape(real, (count, size, *[1] * (len(weights.shape) - 2)))
+
+
+def shares(model: keras.Model, weights: Tensor, rows: Tensor) -> Tensor:
+    """Return the factor on the loss of each part, float32 (count,): with these their sum is the
+    loss of the whole batch.
+
+    Args:
+        weights: sample weights, float (count, rows of a part, …).
+        rows: rows of the whole batch.
+    """
+    count, size = ops.shape(weights)[0], ops.shape(weights)[1]
+    if getattr(model.loss, "reduction", "") != "mean_with_sample_weight":
+        # The mean over all rows, whatever they weigh.
+        return ops.ones((count,)) * ops.cast(size, "float32") / ops.cast(rows, "float32")
+    sums = ops.sum(ops.reshape(ops.cast(weights, "float32"), (count, -1)), axis=1)
+    return ops.divide_no_nan(sums, ops.sum(sums))
+
+
+def train_on_tensorflow(model: Any, batch: Any, count: int, expand: Expand) -> None:
+    """Make one step of a batch in parts: metrics, gradient and weights.
+
+    The gradient is the sum over the parts, so it is that of the whole batch, to rounding.
+    """
+    import tensorflow as tf
+
+    parts = split(batch, count)
+    rows = ops.shape(keras.utils.unpack_x_y_sample_weight(batch)[1])[0]
+    factors = shares(model, parts[2], rows)
+    weights = model.trainable_weights
+
+    def add(index, loss, *sums):
+        x, y, part = expand(keras.tree.map_structure(lambda array: array[index], parts))
+        with tf.GradientTape() as tape:
+            predicted = model(x, training=True)
+            own = model.compute_loss(x, y, predicted, part, training=True) * factors[index]
+            scaled = model.optimizer.scale_loss(own)
+        model.compute_metrics(x, y, predicted, sample_weight=part)
+        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        sums = [a + tf.convert_to_tensor(g) for a, g in zip(sums, gradients, strict=True)]
+        return (index + 1, loss + tf.cast(own, tf.float32), *sums)
+
+    state = (0, 0.0, *[tf.zeros(weight.shape, weight.dtype) for weight in weights])
+    _, loss, *sums = tf.while_loop(lambda index, *_: index < count, add, state)
+    model._loss_tracker.update_state(loss, sample_weight=ops.cast(rows, "float32"))
+    model.optimizer.apply_gradients(zip(sums, weights, strict=True))
+
+
+def train_on_jax(model: Any, state: Any, batch: Any, count: int, expand: Expand) -> Any:
+    """Make one step of a batch in parts, from a state of training: values of trained weights, other
+    variables, optimizer and metrics.
+
+    Returns: the new state; its sums are those of `train_on_tensorflow`.
+    """
+    import jax  # pyright: ignore[reportMissingImports]
+
+    trained, others, optimizer, metrics = state
+    parts = split(batch, count)
+    rows = keras.utils.unpack_x_y_sample_weight(batch)[1].shape[0]
+    factors = shares(model, parts[2], rows)
+    gradient_of = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
+
+    def add(carried, part):
+        (x, y, weights), factor = part
+        x, y, weights = expand((x, y, weights))
+        others, metrics, loss, sums = carried
+        (_, found), gradients = gradient_of(
+            trained, others, metrics, x, y, weights, training=True, optimizer_variables=optimizer
+        )
+        own, predicted, others, metrics = found
+        metrics = _updated(
+            model, metrics, lambda: model.compute_metrics(x, y, predicted, sample_weight=weights)
+        )
+        sums = [a + factor.astype(g.dtype) * g for a, g in zip(sums, gradients, strict=True)]
+        return (others, metrics, loss + factor * own, sums), None
+
+    zeros = [ops.zeros_like(value) for value in trained]
+    first = (others, metrics, np.float32(0), zeros)
+    (others, metrics, loss, sums), _ = jax.lax.scan(add, first, (parts, factors))
+    trained, optimizer = model.optimizer.stateless_apply(optimizer, sums, trained)
+    metrics = _updated(
+        model, metrics, lambda: model._loss_tracker.update_state(loss, sample_weight=rows)
+    )
+    return trained, others, optimizer, metrics
+
+
+def _updated(model, metrics, update):
+    """Return the values of the metrics' variables after an update."""
+    mapping = list(zip(model.metrics_variables, metrics, strict=True))
+    with keras.StatelessScope(state_mapping=mapping) as scope:
+        update()
+    return [scope.get_current_value(variable) for variable in model.metrics_variables]
