@@ -38,6 +38,7 @@ def main(
     stochastic_depth: float = 0.1,
     epochs: int = 60,
     batch_size: int = 32,
+    accumulate: int = 1,
     learning_rate: float = 1e-3,
     warmup_steps: int = 50,
     weight_decay: float = 0.05,
@@ -92,6 +93,8 @@ def main(
     Training arguments:
         epochs: Passes over the data.
         batch_size: Images in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
@@ -171,6 +174,7 @@ def main(
         weight_decay=weight_decay,
         average=average,
     )
+    model.accumulate = accumulate
     model.compile(optimizer, label_smoothing=label_smoothing)
     predictor = tfx.predictor(model, labels=labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)

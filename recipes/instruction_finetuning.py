@@ -42,6 +42,7 @@ def main(
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     epochs: int = 30,
     batch_size: int = 8,
+    accumulate: int = 1,
     learning_rate: float = 2e-3,
     warmup_steps: int = 50,
     pack: bool = True,
@@ -94,6 +95,8 @@ def main(
     Training arguments:
         epochs: Passes over the data.
         batch_size: Rows in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         pack: Pack several examples into one row; they do not see each other.
@@ -157,6 +160,7 @@ def main(
     total_steps = epochs * len(batches)
     run.show_cost(model, batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
+    model.accumulate = accumulate
     model.compile(optimizer, jit_compile=pack)
     writer = tfx.text_generator(model, tokenizer)
     prompts = held_out.prompts()

@@ -41,6 +41,7 @@ def main(
     steps: int = 600,
     validate_every: int = 100,
     batch_size: int = 16,
+    accumulate: int = 1,
     learning_rate: float = 2e-3,
     warmup_steps: int = 50,
     weight_decay: float = 0.1,
@@ -89,6 +90,8 @@ def main(
         steps: Training steps.
         validate_every: Steps between two validations.
         batch_size: Pieces of text in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
@@ -160,6 +163,7 @@ def main(
 
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
     measures = goal.measures(held_out)
+    model.accumulate = accumulate
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
     writer = goal.writer(model, text_tokenizer)
     prompts = goal.prompts(held_out, text_tokenizer)

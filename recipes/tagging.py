@@ -49,6 +49,7 @@ def main(
     rank: int = 8,
     epochs: int | None = None,
     batch_size: int = 16,
+    accumulate: int = 1,
     learning_rate: float | None = None,
     layer_decay: float | None = None,
     weight_decay: float = 0.05,
@@ -105,6 +106,8 @@ def main(
         epochs: Passes over the data. Default: 24; 3 to 20 with a pre-trained base, by the number of
             rows.
         batch_size: Texts in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
@@ -199,6 +202,7 @@ def main(
         layer_decay=settings["layer_decay"],
         average=average,
     )
+    model.accumulate = accumulate
     model.compile(optimizer, label_smoothing=0.1)
     tagger = tfx.predictor(model, tokenizer, tags=tags)
     callbacks = run.watch(tagger, held_out, settings["patience"], minutes, average > 0)

@@ -52,6 +52,7 @@ def main(
     rank: int = 8,
     epochs: int | None = None,
     batch_size: int | None = None,
+    accumulate: int = 1,
     learning_rate: float | None = None,
     layer_decay: float | None = None,
     weight_decay: float = 0.05,
@@ -117,6 +118,8 @@ def main(
             rows.
         batch_size: Texts in one training step. Default: 32; 96 for fewer than 20 rows a class with
             a pre-trained base, which is then trained to tell the classes apart by contrast.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
@@ -244,6 +247,7 @@ def main(
         average=average,
     )
     limits = settings["patience"], minutes, average > 0
+    model.accumulate = accumulate
     if by_contrast:
         model.compile(optimizer, tfx.LabelContrast())
         embedder = tfx.predictor(model, tokenizer)

@@ -33,6 +33,7 @@ def main(
     dropout: float = 0.1,
     epochs: int = 80,
     batch_size: int = 64,
+    accumulate: int = 1,
     learning_rate: float = 1.5e-3,
     warmup_steps: int = 200,
     label_smoothing: float = 0.1,
@@ -77,6 +78,8 @@ def main(
     Training arguments:
         epochs: Passes over the data.
         batch_size: Pairs in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the result is the same.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         label_smoothing: Share of each target that goes to all other tokens, from 0 to 1.
@@ -143,6 +146,7 @@ def main(
 
     total_steps = epochs * len(batches)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
+    model.accumulate = accumulate
     model.compile(optimizer, tfx.TokenCrossentropy(label_smoothing))
     translator = tfx.text_generator(model, tokenizer)
     callbacks = run.callbacks(

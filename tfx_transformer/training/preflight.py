@@ -19,6 +19,7 @@ from tfx_transformer.training.limits import check_ends, check_rates, rounds
 
 # Settings that are counts, and the least of each.
 _COUNTS = {
+    "accumulate": 1,
     "batch_size": 1,
     "epochs": 0,
     "rank": 1,
