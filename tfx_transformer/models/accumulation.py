@@ -55,7 +55,7 @@ def split(batch: Any, count: int) -> tuple[Any, Any, Tensor]:
         array = ops.take(array, taken, axis=0)
         return ops.reshape(array, (count, size, *ops.shape(array)[1:]))
 
-    x, y, weights = keras.tree.map_structure(parts, (x, y, weights))
+    x, y, weights = (keras.tree.map_structure(parts, part) for part in (x, y, weights))
     real = ops.cast(ops.reshape(places < rows, (count, size)), weights.dtype)
     return x, y, weights * ops.reshape(real, (count, size, *[1] * (len(weights.shape) - 2)))
 
@@ -95,7 +95,9 @@ def train_on_tensorflow(model: Any, batch: Any, count: int, expand: Expand) -> N
             own = model.compute_loss(x, y, predicted, part, training=True) * factors[index]
             scaled = model.optimizer.scale_loss(own)
         model.compute_metrics(x, y, predicted, sample_weight=part)
-        gradients = tape.gradient(scaled, weights, unconnected_gradients="zero")
+        gradients: Any = tape.gradient(
+            scaled, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         sums = [a + tf.convert_to_tensor(g) for a, g in zip(sums, gradients, strict=True)]
         return (index + 1, loss + tf.cast(own, tf.float32), *sums)
 

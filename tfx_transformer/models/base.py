@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import keras
 from keras import ops
@@ -287,16 +287,16 @@ class TransformerModel(keras.Model):
     def _train_step_on_jax(self, state, batch):
         """Train on one batch in JAX, where a step is a function of the state of training: the
         values of weights, other variables, optimizer and metrics."""
-        before = state[3]
+        before, own = state[3], cast(Any, self.optimizer)
         if self.accumulate == 1:
             logs, state = super().train_step(state, self.expand(batch))
         else:
             logs = None
             state = accumulation.train_on_jax(self, state, batch, self.accumulate, self.expand)
         weights, others, optimizer, metrics = state
-        if isinstance(self.optimizer, SkipsBadSteps) and self.optimizer.built:
-            values = zip(self.optimizer.variables, optimizer, strict=True)
-            bad = next(value for variable, value in values if variable is self.optimizer.bad_steps)
+        if isinstance(self.optimizer, SkipsBadSteps) and own.built:
+            values = zip(own.variables, optimizer, strict=True)
+            bad = next(value for variable, value in values if variable is own.bad_steps)
             metrics = [
                 ops.where(bad > 0, old, new) for old, new in zip(before, metrics, strict=True)
             ]
