@@ -174,7 +174,7 @@ def main(
         weight_decay=weight_decay,
         average=average,
     )
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, label_smoothing=label_smoothing)
     predictor = tfx.predictor(model, labels=labels)
     callbacks = run.watch(predictor, held_out, patience, minutes, average > 0)

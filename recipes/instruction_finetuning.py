@@ -160,7 +160,7 @@ def main(
     total_steps = epochs * len(batches)
     run.show_cost(model, batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, jit_compile=pack)
     writer = tfx.text_generator(model, tokenizer)
     prompts = held_out.prompts()

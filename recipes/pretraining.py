@@ -163,7 +163,7 @@ def main(
 
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
     measures = goal.measures(held_out)
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
     writer = goal.writer(model, text_tokenizer)
     prompts = goal.prompts(held_out, text_tokenizer)

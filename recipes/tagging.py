@@ -202,7 +202,7 @@ def main(
         layer_decay=settings["layer_decay"],
         average=average,
     )
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, label_smoothing=0.1)
     tagger = tfx.predictor(model, tokenizer, tags=tags)
     callbacks = run.watch(tagger, held_out, settings["patience"], minutes, average > 0)

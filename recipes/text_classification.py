@@ -247,7 +247,7 @@ def main(
         average=average,
     )
     limits = settings["patience"], minutes, average > 0
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     if by_contrast:
         model.compile(optimizer, tfx.LabelContrast())
         embedder = tfx.predictor(model, tokenizer)

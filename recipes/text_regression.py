@@ -202,7 +202,7 @@ def main(
         layer_decay=settings["layer_decay"],
         average=average,
     )
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, loss)
     predictor = tfx.predictor(model, tokenizer)
     callbacks = run.watch(predictor, held_out, scale, settings["patience"], minutes, average > 0)

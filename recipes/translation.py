@@ -146,7 +146,7 @@ def main(
 
     total_steps = epochs * len(batches)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
-    model.accumulate = accumulate
+    tfx.training.accumulate(model, accumulate)
     model.compile(optimizer, tfx.TokenCrossentropy(label_smoothing))
     translator = tfx.text_generator(model, tokenizer)
     callbacks = run.callbacks(

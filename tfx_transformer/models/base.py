@@ -12,7 +12,7 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import TokenEmbedding
-from tfx_transformer.models import accumulation, inputs, lora
+from tfx_transformer.models import inputs, lora
 from tfx_transformer.models.skipping import SkipsBadSteps
 from tfx_transformer.models.summary import describing
 from tfx_transformer.models.transformer import TransformerStack
@@ -44,8 +44,7 @@ class TransformerModel(keras.Model):
             also a factor, not only looked up.
         has_steady_loss: True if no single example has many times the usual loss, so that a jump of
             the loss is worth a warning.
-        accumulate: number of parts in which a training step computes its batch, one after the
-            other, before it applies the gradient of the whole; more than 1 takes less memory.
+        accumulate, step_in_parts: see `training.accumulate`, which sets them.
         reads: names of its inputs. Wherever Keras takes inputs, they may be a dictionary, a single
             input also an array, and several inputs a tuple.
         may_read: names of optional inputs, in a dictionary only.
@@ -68,6 +67,7 @@ class TransformerModel(keras.Model):
     scores_tokens = True
     has_steady_loss = True
     accumulate = 1
+    step_in_parts: Any = None
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         try:
@@ -266,8 +266,6 @@ class TransformerModel(keras.Model):
         """Train on one batch, as Keras does, or in `accumulate` parts. A batch that the optimizer
         skips, because its gradient is not finite, does not count in the metrics either."""
         optimizer = self.optimizer
-        if self.accumulate > 1:
-            accumulation.check(self)
         if keras.backend.backend() == "jax":
             return self._train_step_on_jax(*arguments)
         if not (isinstance(optimizer, SkipsBadSteps) and optimizer.built):
@@ -279,20 +277,19 @@ class TransformerModel(keras.Model):
         return self.get_metrics_result()
 
     def _train_step(self, batch):
-        if self.accumulate == 1:
+        if self.step_in_parts is None:
             return super().train_step(self.expand(batch))
-        accumulation.train_on_tensorflow(self, batch, self.accumulate, self.expand)
+        self.step_in_parts(self, batch)
         return self.get_metrics_result()
 
     def _train_step_on_jax(self, state, batch):
         """Train on one batch in JAX, where a step is a function of the state of training: the
         values of weights, other variables, optimizer and metrics."""
         before, own = state[3], cast(Any, self.optimizer)
-        if self.accumulate == 1:
+        if self.step_in_parts is None:
             logs, state = super().train_step(state, self.expand(batch))
         else:
-            logs = None
-            state = accumulation.train_on_jax(self, state, batch, self.accumulate, self.expand)
+            logs, state = None, self.step_in_parts(self, state, batch)
         weights, others, optimizer, metrics = state
         if isinstance(self.optimizer, SkipsBadSteps) and own.built:
             values = zip(own.variables, optimizer, strict=True)

@@ -29,6 +29,7 @@ _MODULE_OF = {
     "augment_images": "augmentation",
     "begin_bag": "bags",
     "check_base_given": "preflight",
+    "accumulate": "accumulation",
     "check_settings": "preflight",
     "classifier_defaults": "defaults",
     "embedder_defaults": "defaults",
@@ -49,6 +50,7 @@ _OLD_NAMES = {"augmented": "augment_images"}
 _LIGHT = ("defaults", "folder", "limits", "past", "preflight")
 
 if TYPE_CHECKING:
+    from tfx_transformer.training.accumulation import accumulate as accumulate
     from tfx_transformer.training.augmentation import augment_images as augment_images
     from tfx_transformer.training.bags import begin_bag as begin_bag
     from tfx_transformer.training.base import text_base as text_base

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,11 +11,21 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 
-# A batch (x, y, sample_weight) -> the same, as the model reads it: see `TransformerModel.expand`.
-Expand = Callable[[Any], Any]
+
+def accumulate(model: Any, count: int) -> None:
+    """Have the training steps of a model compute their batch in parts, one after the other, and
+    apply the gradient of the whole; more parts take less memory.
+
+    Args:
+        model: a model of `tfx_transformer.models`.
+        count: number of parts; 1: the batch as a whole.
+    """
+    step = train_on_jax if keras.backend.backend() == "jax" else train_on_tensorflow
+    model.accumulate = count
+    model.step_in_parts = step if count > 1 else None
 
 
-def check(model: keras.Model) -> None:
+def check(model: Any) -> None:
     """Raise if a batch of the model cannot be computed in parts.
 
     Raises:
@@ -76,20 +85,22 @@ def shares(model: keras.Model, weights: Tensor, rows: Tensor) -> Tensor:
     return ops.divide_no_nan(sums, ops.sum(sums))
 
 
-def train_on_tensorflow(model: Any, batch: Any, count: int, expand: Expand) -> None:
+def train_on_tensorflow(model: Any, batch: Any) -> None:
     """Make one step of a batch in parts: metrics, gradient and weights.
 
     The gradient is the sum over the parts, so it is that of the whole batch, to rounding.
     """
     import tensorflow as tf
 
+    check(model)
+    count = model.accumulate
     parts = split(batch, count)
     rows = ops.shape(keras.utils.unpack_x_y_sample_weight(batch)[1])[0]
     factors = shares(model, parts[2], rows)
     weights = model.trainable_weights
 
     def add(index, loss, *sums):
-        x, y, part = expand(keras.tree.map_structure(lambda array: array[index], parts))
+        x, y, part = model.expand(keras.tree.map_structure(lambda array: array[index], parts))
         with tf.GradientTape() as tape:
             predicted = model(x, training=True)
             own = model.compute_loss(x, y, predicted, part, training=True) * factors[index]
@@ -107,7 +118,7 @@ def train_on_tensorflow(model: Any, batch: Any, count: int, expand: Expand) -> N
     model.optimizer.apply_gradients(zip(sums, weights, strict=True))
 
 
-def train_on_jax(model: Any, state: Any, batch: Any, count: int, expand: Expand) -> Any:
+def train_on_jax(model: Any, state: Any, batch: Any) -> Any:
     """Make one step of a batch in parts, from a state of training: values of trained weights, other
     variables, optimizer and metrics.
 
@@ -115,15 +126,16 @@ def train_on_jax(model: Any, state: Any, batch: Any, count: int, expand: Expand)
     """
     import jax  # pyright: ignore[reportMissingImports]
 
+    check(model)
     trained, others, optimizer, metrics = state
-    parts = split(batch, count)
+    parts = split(batch, model.accumulate)
     rows = keras.utils.unpack_x_y_sample_weight(batch)[1].shape[0]
     factors = shares(model, parts[2], rows)
     gradient_of = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     def add(carried, part):
         (x, y, weights), factor = part
-        x, y, weights = expand((x, y, weights))
+        x, y, weights = model.expand((x, y, weights))
         others, metrics, loss, sums = carried
         (_, found), gradients = gradient_of(
             trained, others, metrics, x, y, weights, training=True, optimizer_variables=optimizer
