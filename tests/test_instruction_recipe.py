@@ -15,17 +15,20 @@ from hypothesis import strategies as st
 from leaks import leaks
 from pages import report_of
 
-from tfx_transformer import bundle, cli, pictures, resources
+from tfx_transformer import bundle, cli, export, pictures, resources
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import instructions, read_instructions, split_conversations
 from tfx_transformer.evaluation import score_answers
 from tfx_transformer.models.decoding import text_generator
-from tfx_transformer.models.lora import load_adapters
+from tfx_transformer.models.lora import load_adapters, settings_of
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import Run
+from tfx_transformer.training import run as training_run
 
+EVERYTHING = export.everything  # other tests make no exports
 PAD, END, SYSTEM, USER, ASSISTANT = 0, 2, 3, 4, 5
 COLUMNS = {"instruction": "question", "input": "context", "output": "answer"}
 SETTINGS = {
@@ -262,6 +265,51 @@ def test_adapters_alone_are_trained(recipe, folder, quick, method, source):
         folder / "runs" / method / "adapters.safetensors").items())  # fmt: skip
     cost = read_json(folder / "runs" / method / "cost.json")
     assert (cost["trained"], cost["frozen"]) == (trained, sum(w.size for w in before.values()))
+
+
+@pytest.mark.slow
+def test_a_base_in_4_bits(recipe, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    trained, merge, fit = {}, Run.without_adapters, training_run.fit
+
+    def without_adapters(run, model):
+        trained[run.folder.name] = model
+        return merge(run, model)
+
+    class Dies(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 4:
+                raise KeyboardInterrupt
+
+    def fit_until(model, batches, checks, epochs, callbacks, **options):
+        return fit(model, batches, checks, epochs, [*callbacks, Dies()], **options)
+
+    options = SETTINGS | {"csv": "my.csv", "base": "base", "max_length": 83, "pack": False}
+    options |= {"method": "dora", "rank": 3, "base_dtype": "nf4", "epochs": 1, "save_minutes": 1e-4}
+    monkeypatch.setattr(Run, "without_adapters", without_adapters)
+    with monkeypatch.context() as patch:
+        patch.setattr("tfx_transformer.export.everything", lambda *_, **__: {})
+        recipe(**options | {"name": "straight"})
+        patch.setattr(training_run, "fit", fit_until)
+        with pytest.raises(KeyboardInterrupt):
+            recipe(**options | {"name": "four_bits"})
+    kept = os.listdir(folder / "runs" / "four_bits" / "checkpoints")
+    assert max(kept) > "step_0", "it goes on within the epoch"
+    monkeypatch.setattr("tfx_transformer.export.everything", EVERYTHING)
+    result = recipe(**options | {"name": "four_bits"})
+
+    straight, model = trained["straight"], trained["four_bits"]
+    assert settings_of(model)["base_dtype"] == "nf4"
+    stored = {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+    for weight in straight.weights:
+        np.testing.assert_array_equal(weight, stored[weight.path], err_msg=weight.path)
+    # The bundle answers as the adapters on their base do, and the export as the bundle.
+    bundle_path = folder / "saved_models" / "four_bits"
+    merged, _ = load(bundle_path)
+    np.testing.assert_allclose(logits_of(merged), logits_of(model), atol=1e-4)
+    assert np.abs(logits_of(merged) - logits_of(load(folder / "base")[0])).max() > 0.01
+    exact = result["verified"]["TFLite float32"]
+    assert exact["identical"] == exact["of"] > 0
 
 
 # What cannot be done
