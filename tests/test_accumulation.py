@@ -91,6 +91,7 @@ def test_a_loss_that_compares_rows_is_refused():
         after_two_steps(model, 2, (IMAGES[0], np.arange(7), None), loss=LabelContrast())
 
 
+@pytest.mark.slow
 def test_a_recipe_in_parts_has_the_losses_of_whole_batches(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_tables(tmp_path)
