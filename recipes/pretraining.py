@@ -75,7 +75,8 @@ def main(
         objective: causal predicts the next token (GPT); masked predicts hidden tokens (BERT).
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
-        tokenizer: Bundle whose tokenizer a new model takes. Default: one is trained.
+        tokenizer: Bundle whose tokenizer a new model takes. Default: that of --tokens, or one is
+            trained.
         size: Size of a new model.
         style: Family that a new model resembles; empty: a plain Transformer.
         layers: Number of layers of a new model; 0: as its size says.

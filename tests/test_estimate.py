@@ -36,6 +36,8 @@ def test_a_decoder_by_hand(fast, dropout):
     # Weights, gradients and two moments, 4 bytes each.
     assert cost.memory == 4 * 4 * CAUSAL + 10 * ACTIVATIONS
     assert cost.seconds == pytest.approx(6 * CAUSAL * 700 / 350 + 70 * CAUSAL / 200)
+    cost = estimate.estimate(tiny_causal(dropout=dropout), 10, tokens=700, steps=70, parts=5)
+    assert cost.memory == 4 * 4 * CAUSAL + 2 * ACTIVATIONS
 
 
 def test_an_encoder_decoder_has_two_stacks(fast):
@@ -118,6 +120,8 @@ def test_a_run_that_needs_more_memory_than_there_is_is_warned_of(monkeypatch):
     assert estimate.warn_of_memory(8e9) == []
     first, second = estimate.warn_of_memory(12.34e9)
     assert first.endswith("12.3 GB are needed, and this machine has 8.0 GB")
-    assert "--batch-size" in second and max(map(len, (first, second))) <= 88
+    assert "--batch-size" in second and "--accumulate" not in second
+    _, in_parts = estimate.warn_of_memory(12.34e9, in_parts=True)
+    assert "--accumulate" in in_parts and max(map(len, (first, second, in_parts))) <= 88
     monkeypatch.setattr(estimate, "_machine_memory", lambda: None)
     assert estimate.warn_of_memory(1e18) == []

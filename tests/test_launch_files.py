@@ -1,4 +1,4 @@
-"""The launch files of examples/scale: each is parsed, and its command is one that recipes take."""
+"""The launch files of examples/scale: each is parsed, and the recipe takes its command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FILES = ("pretraining.sbatch", "pretraining.sky.yaml", "pretraining.jobset.yaml"
 
 
 def command_in(script):
-    """The words of the one run of a recipe in a shell script."""
+    """Return the words of the only `tfx-transformer run` in a shell script."""
     (line,) = re.findall(r"tfx-transformer run .*", script.replace("\\\n", " "))
     return shlex.split(line)
 

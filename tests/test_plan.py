@@ -1,4 +1,4 @@
-"""The arithmetic of a training: against published models, XLA's analysis, and numbers by hand."""
+"""The arithmetic of a training: against published models, numbers by hand, and steps of XLA."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ LLAMA = {
     "use_bias": False,
     "scale_embedding": False,
 }
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 GPT = {"position": "learned", "activation": "gelu_tanh", "scale_embedding": False}
 LLAMA_7B = TransformerConfig(
     32_000, 32, 32, 4_096, 11_008, max_sequence_length=4_096, tie_embeddings=False, **LLAMA
@@ -35,19 +36,22 @@ def test_parameters_are_those_of_published_models():
 
 
 def test_llama_7b_in_4_bits_is_as_the_paper_says():
-    """Kernels by 4.129 bits, both tables' 131,072,000 apart: QLoRA's 7 B base."""
+    """Kernels of blocks have 4.129 bits, the embedding table and the read-out are bfloat16."""
     found = planning.memory(LLAMA_7B, 1, 512, Training("bfloat16", "nf4"))
-    kernels = 6_738_415_616 - 131_072_000 - 65 * 4_096
-    assert found.weights == pytest.approx(
-        kernels * 4.129 / 8 + 131_072_000 * 2 + 65 * 4_096 * 4 + 4 * 19_988_480
-    )
+    kernels, norms = 32 * (4 * 4_096**2 + 3 * 4_096 * 11_008), 65 * 4_096
+    base = kernels * 4.129 / 8 + 2 * 32_000 * 4_096 * 2 + norms * 4
+    assert found.weights == pytest.approx(base + 4 * 19_988_480)
+    assert f"takes {base / 1e9:.2f} GB" in PAGE.read_text(encoding="utf-8")
+    int8 = planning.memory(LLAMA_7B, 1, 512, Training("bfloat16", "int8"))
+    assert int8.weights - found.weights == pytest.approx(kernels * (8 - 4.129) / 8)
     # Rank 8: 4 of (4096 + 4096), 3 of (4096 + 11008), for 32 layers.
     assert planning.adapter_parameters(LLAMA_7B, 8) == 8 * 32 * (4 * 8_192 + 3 * 15_104)
     assert found.optimizer == 8 * 19_988_480
 
 
 # Bytes of temporary arrays that XLA reported for a compiled step with AdamW's moments on a CPU:
-# 4 layers of width 128, 4 heads. (fields, rows, length, precision, bytes)
+# 4 layers of width 128, 4 heads. The counts of `kept_numbers` were fitted to these steps, so they
+# guard the formula against changes, and do not prove it. (fields, rows, length, precision, bytes)
 ANALYSED = [
     (GPT, 8, 128, "float32", 103.1e6),
     (GPT, 4, 512, "float32", 356.6e6),
@@ -133,12 +137,12 @@ def test_the_verb(command, tmp_path):
         (["--utilisation", "1.5"], "at most 1"),
         (["--memory", "0"], "more than 0"),
         (["--tokens", "0"], "1 or more"),
+        (["--base", "q", "--length", "5000"], "4096 tokens at most"),
     ):
         status, _, errors = command("plan", *flags)
         assert status == 2 and message in errors
 
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "scale.md"
 # TinyLlama's shape.
 LLAMA_1B = TransformerConfig(
     32_000, 22, 32, 2_048, 5_632, 4, max_sequence_length=2_048, tie_embeddings=False, **LLAMA
@@ -146,7 +150,7 @@ LLAMA_1B = TransformerConfig(
 
 
 def row_of_page(hosts, per_host):
-    """A row of the table in docs/scale.md: 2,048 rows of 2,048 tokens a step, or a row a device."""
+    """Return a row of the table in docs/scale.md, computed."""
     devices = hosts * per_host
     rows = max(2_048, devices)
     found = planning.scale(

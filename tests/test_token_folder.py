@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures.process import BrokenProcessPool
 from unittest import mock
 
 import numpy as np
 import pytest
 
-from tfx_transformer.data import token_folder
+from tfx_transformer.data import token_encoding, token_writer
 from tfx_transformer.data.corpus import read_documents, write_tokens
 from tfx_transformer.data.near_duplicates import band_keys, signature
-from tfx_transformer.data.token_folder import Source, TokenWriter, read_token_folder
+from tfx_transformer.data.token_folder import read_token_folder
+from tfx_transformer.data.token_writer import Source, TokenWriter
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tokenizer import Tokenizer
 
@@ -82,7 +84,7 @@ def test_a_weight_is_how_often_a_document_is_written(letters, tmp_path):
 
 
 def test_an_interrupted_writing_ends_with_the_same_bytes(letters, tmp_path, monkeypatch):
-    monkeypatch.setattr(token_folder, "_COMPARED_CHARACTERS", 20_000)  # "z…" has three parts
+    monkeypatch.setattr(token_encoding, "_COMPARED_CHARACTERS", 20_000)  # "z…" has three parts
     texts = [f"document {n % 23} of {n % 7}" for n in range(60)] + ["z" * 45_000, "end"]
     sources = [(rows(tmp_path / "a.jsonl", texts), 2), (rows(tmp_path / "b.jsonl", texts[:20]), 1)]
     written(tmp_path / "whole", letters, *sources)
@@ -93,9 +95,9 @@ def test_an_interrupted_writing_ends_with_the_same_bytes(letters, tmp_path, monk
 
     # Every part is recorded, until the process is killed with one part more than recorded.
     with (
-        mock.patch.object(token_folder, "_RECORD_SECONDS", 0),
-        mock.patch.object(token_folder, "_TASK_CHARACTERS", 50),
-        mock.patch.object(token_folder.os, "fsync"),  # a power cut is not tried here
+        mock.patch.object(token_writer, "_RECORD_SECONDS", 0),
+        mock.patch.object(token_encoding, "_TASK_CHARACTERS", 50),
+        mock.patch.object(token_writer.os, "fsync"),  # a power cut is not tried here
     ):
         for lives in (1, 9, 30, 61):
             writer = TokenWriter(
@@ -122,6 +124,86 @@ def test_an_interrupted_writing_ends_with_the_same_bytes(letters, tmp_path, monk
     assert index["training"] == whole["training"]
     with pytest.raises(InputError, match="tokens already"):
         written(tmp_path / "out", letters, *sources)
+
+
+def test_a_document_that_weight_leaves_out_has_no_duplicates(letters, tmp_path):
+    texts = [f"text {n}" for n in range(50)]
+    first, second = rows(tmp_path / "a.jsonl", texts), rows(tmp_path / "b.jsonl", texts)
+    index = written(tmp_path / "out", letters, (first, 0.5), (second, 1))
+    assert sorted(texts_of(tmp_path / "out")) == sorted(texts)
+    counts = index["training"]
+    assert 0 < counts["thinned"] == 50 - counts["duplicates"] < 50
+
+
+def test_a_folder_may_be_within_its_source(letters, tmp_path):
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    (corpus / "a.txt").write_text("one", "utf-8")
+    killed = mock.patch.object(TokenWriter, "_write_training", side_effect=KeyboardInterrupt)
+    with killed, pytest.raises(KeyboardInterrupt):
+        written(corpus / "out", letters, (str(corpus),))
+    assert written(corpus / "out", letters, (str(corpus),))["training"]["tokens"] == 4
+
+
+def test_the_tokenizer_may_be_that_of_a_checkpoint(letters, tmp_path):
+    text = letters.read_text("utf-8")
+    for name, other in (("<pad>", "<|a|>"), ("<s>", "<|b|>"), ("</s>", "<|endoftext|>")):
+        text = text.replace(f'"{name}"', f'"{other}"')
+    checkpoint = tmp_path / "gpt"
+    checkpoint.mkdir()
+    (checkpoint / "tokenizer.json").write_text(text, "utf-8")
+    written(tmp_path / "out", checkpoint, (rows(tmp_path / "a.jsonl", ["one", "two"]),))
+    assert np.fromfile(tmp_path / "out/training.bin", "uint16")[3::4].tolist() == [END, END]
+    of_base = Tokenizer.from_pretrained(checkpoint)
+    of_new_model = Tokenizer.load(tmp_path / "out/tokenizer.json")
+    for tokenizer in (of_base, of_new_model):
+        train, held_out = read_token_folder(tmp_path / "out", tokenizer)
+        assert train.tokens + held_out.tokens == 8
+
+
+def test_files_of_something_else_are_not_overwritten(letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["one"])
+    for name in ("training.bin", "tokenizer.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"of a run")
+        with pytest.raises(InputError, match="not of an interrupted writing"):
+            written(folder, letters, (source,))
+        assert [path.name for path in folder.iterdir()] == [name]
+        assert (folder / name).read_bytes() == b"of a run"
+
+
+def test_a_damaged_interruption_is_refused(letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["one", "two"])
+    finish = mock.patch.object(Tokenizer, "save", side_effect=KeyboardInterrupt)
+    with finish, pytest.raises(KeyboardInterrupt):
+        written(tmp_path / "out", letters, (source,))
+    ids = (tmp_path / "out/training.bin").read_bytes()
+    (tmp_path / "out/training.bin").unlink()
+    with pytest.raises(InputError, match="cut short"):
+        written(tmp_path / "out", letters, (source,))
+    (tmp_path / "out/training.bin").write_bytes(ids)
+    record = (tmp_path / "out/.progress.json").read_text()
+    (tmp_path / "out/.progress.json").write_text('{"settings": 1}')
+    with pytest.raises(InputError, match="not the record"):
+        written(tmp_path / "out", letters, (source,))
+    (tmp_path / "out/.progress.json").write_text(record)
+    written(tmp_path / "out", letters, (source,))
+    assert texts_of(tmp_path / "out") == ["one", "two"]
+
+
+def test_after_an_error_at_the_beginning_other_settings_may_begin(letters, tmp_path):
+    source = rows(tmp_path / "a.jsonl", ["one"])
+    with pytest.raises(InputError, match="no such file"):
+        written(tmp_path / "out", letters, (str(tmp_path / "b.jsonl"),))
+    written(tmp_path / "out", letters, (source,))
+    assert texts_of(tmp_path / "out") == ["one"]
+
+
+def test_a_killed_process_is_reported_with_a_remedy(letters):
+    message = "fewer --processes"
+    with pytest.raises(InputError, match=message), token_encoding.encoder(letters, "u2", False, 2):
+        raise BrokenProcessPool
 
 
 @pytest.mark.slow
@@ -163,6 +245,12 @@ def test_bad_folders_are_refused(letters, tmp_path):
     written(tmp_path / "out", letters, (rows(tmp_path / "a.jsonl", ["one", "two"]),))
     with pytest.raises(InputError, match="another tokenizer"):
         read_token_folder(tmp_path / "out", Tokenizer.train(["abab"] * 9, 270))
+    index = tmp_path / "out/tokens.json"
+    content = index.read_text()
+    index.write_text(content.replace("uint16", "float16"))
+    with pytest.raises(InputError, match="not an index"):
+        read_token_folder(tmp_path / "out", tokenizer)
+    index.write_text(content)
     with (tmp_path / "out/training.bin").open("ab") as file:
         file.truncate(6)
     with pytest.raises(InputError, match="cut short"):
@@ -179,7 +267,7 @@ def test_the_verb(command, letters, tmp_path):
     counts = json.loads(output)["training"]
     assert (counts["tokens"], counts["documents"], counts["duplicates"]) == (8, 2, 1)
     status, _, errors = command(*line[:-1], "new", "--weights", "1,2")
-    assert status == 2 and "2 numbers for 1 source" in errors
+    assert status == 2 and "2 numbers for 1 source." in errors
 
 
 def test_rows_that_cannot_be_used_are_counted_once(letters, tmp_path):

@@ -1,7 +1,7 @@
 """The memory, time and cost of a training, by arithmetic alone: nothing is built or measured.
 
-Operations follow Kaplan et al. (2020), section 2.1. `tests/test_plan.py` compares parameters with
-published models, and memory with XLA's analysis of compiled steps.
+Operations follow Kaplan et al. (2020), section 2.1. `tests/test_plan.py` compares parameters and
+operations with published models, and memory with the compiled steps that it was fitted to.
 """
 
 from __future__ import annotations
@@ -15,14 +15,16 @@ from tfx_transformer.errors import InputError
 Precision = Literal["float32", "bfloat16", "mixed_bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 
-# Bits of a weight in a frozen kernel; int8: with a float32 scale for each column, which is little;
-# nf4: see `layers.linear`. Tables of an nf4 base are bfloat16, of others float32.
+# Bits of a weight of a frozen kernel. int8: the float32 scale of each column is little, and is left
+# out; nf4: see `layers.linear`.
 _KERNEL_BITS = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.0, "nf4": 4.129}
-_TABLE_BITS = {"float32": 32, "bfloat16": 16, "int8": 32, "nf4": 16}
+# Bytes of a weight of an embedding table, or of a read-out, of a frozen base.
+_TABLE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2, "nf4": 2}
 
 
 class Device(NamedTuple):
-    """A device: memory in bytes, dense matrix products per second in bfloat16."""
+    """A device: its memory in bytes, and its operations per second in dense matrix products of
+    bfloat16."""
 
     memory: float
     speed: float
@@ -43,38 +45,42 @@ DEVICES = {
 
 
 class Parameters(NamedTuple):
-    """Numbers of parameters: kernels that tokens are multiplied with, tables that are looked up,
-    norms and biases. read_out: multiplications of a token with the vocabulary."""
+    """Numbers of parameters.
+
+    Attributes:
+        kernels: of the matrices of the blocks.
+        head: of a read-out over the vocabulary that is not the embedding table.
+        tables: of embedding tables.
+        others: of norms and biases.
+        read_out: multiplications for the logits of a token; 0 without logits.
+    """
 
     kernels: int
+    head: int
     tables: int
     others: int
     read_out: int
 
     @property
     def all(self) -> int:
-        return self.kernels + self.tables + self.others
+        return self.kernels + self.head + self.tables + self.others
 
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A way to train: the formats of the numbers and what is kept for the backward pass.
+    """A way to train: formats of numbers, and what is kept for the backward pass.
 
     Attributes:
         precision: format of the arithmetic; mixed_bfloat16 keeps the weights in float32.
-        base_dtype: format of a frozen base under adapters; "": all weights are trained.
+        base_dtype: format of a frozen base with adapters; "": all weights are trained.
         rank: rank of the adapters of all kernels.
-        remat: the backward pass computes the inside of a block again.
-        scores: tokens of a block in whose attention all scores are kept; False: fused attention.
-        logits: the logits of all tokens are held at once; False: in chunks.
+        remat: rematerialisation: the backward pass computes the inside of a block again.
     """
 
     precision: Precision = "float32"
     base_dtype: BaseDtype | Literal[""] = ""
     rank: int = 8
     remat: bool = False
-    scores: bool = True
-    logits: bool = True
 
     @property
     def number(self) -> int:
@@ -129,7 +135,8 @@ def parameters(config: TransformerConfig, scores_tokens: bool = True) -> Paramet
     layers = config.num_layers
     ends = norm * (config.norm_first + config.embedding_norm)
     return Parameters(
-        kernels * layers + vocabulary * own_head,
+        kernels * layers,
+        vocabulary * own_head,
         tables,
         others * layers + ends,
         vocabulary * scores_tokens,
@@ -147,7 +154,8 @@ def memory(
 
     Args:
         config: the architecture of the model.
-        rows, length: texts and tokens of each that the device reads at once.
+        rows: texts that the device reads at once.
+        length: tokens of a text.
         training: how it is trained.
         scores_tokens: the model has logits over the vocabulary.
     """
@@ -156,16 +164,15 @@ def memory(
     if training.base_dtype:
         trained = adapter_parameters(config, training.rank)
         weights = found.kernels * _KERNEL_BITS[training.base_dtype] / 8
-        weights += found.tables * _TABLE_BITS[training.base_dtype] / 8 + 4 * found.others
-        weights, stored = weights + 4 * trained, 4
+        weights += (found.tables + found.head) * _TABLE_BYTES[training.base_dtype]
+        weights, stored = weights + 4 * (found.others + trained), 4
     else:
         trained = found.all
         weights = float(stored * trained)
     kept = rows * length * kept_numbers(config, length, training) * training.number
     if scores_tokens:
-        # Logits, their softmax and their gradient, in float32; in chunks: of 1,024 tokens.
-        tokens = rows * length if training.logits else min(rows * length, 1_024)
-        kept += 3 * 4 * tokens * config.vocabulary_size
+        # Logits, their softmax and their gradient, in float32.
+        kept += 3 * 4 * rows * length * config.vocabulary_size
     return Memory(weights, stored * trained, 2 * stored * trained, kept)
 
 
@@ -180,19 +187,18 @@ def adapter_parameters(config: TransformerConfig, rank: int) -> int:
 
 
 def kept_numbers(config: TransformerConfig, length: int, training: Training) -> float:
-    """Return the numbers of a token that the backward pass needs, without the logits.
+    """Return how many numbers of each token are kept for the backward pass, without the logits.
 
     Of a block: inputs of norms and projections, queries, keys, values, what attention mixes, the
-    inside of the feed-forward layer, what dropout changes; and each head's scores, unless attention
-    is fused. With `remat` the input of every block, and the inside of one. The counts were fitted
-    to XLA's analysis of compiled steps on a CPU.
+    inside of the feed-forward layer, what dropout changes, and each head's scores. With `remat`:
+    the input of every block, and the inside of one. The counts were fitted to XLA's analysis of the
+    compiled steps in `tests/test_plan.py`, on a CPU.
     """
     inside = 12 * config.hidden_dim + (4 if config.gated else 3) * config.intermediate_dim
     inside += 8 * config.hidden_dim * (config.dropout > 0)
-    if training.scores:
-        # Scores, their softmax, and its gradient; in 2 bytes a float32 copy, which counts as two.
-        copies = (3 if training.number == 4 else 4) + (config.dropout > 0)
-        inside += copies * config.num_heads * length
+    # Scores, their softmax, and its gradient; in 2 bytes a float32 copy, which counts as two.
+    copies = (3 if training.number == 4 else 4) + (config.dropout > 0)
+    inside += copies * config.num_heads * length
     if training.remat:
         return config.num_layers * config.hidden_dim + inside
     return config.num_layers * inside
@@ -201,21 +207,23 @@ def kept_numbers(config: TransformerConfig, length: int, training: Training) -> 
 def operations(
     config: TransformerConfig, length: int, training: Training, scores_tokens: bool = True
 ) -> float:
-    """Return the operations of a training step for a token: 6 for each weight that it is multiplied
-    with, 4 if that is frozen, and 12 for each feature of a head and token that it is compared with,
-    in each layer; with `remat` a third of 6 and 12 more, for the forward pass of the blocks."""
+    """Return the operations of a training step for each token.
+
+    6 for each weight that the token is multiplied with, 4 for a frozen one; in each layer 12 for
+    each feature of a head, times the tokens that it attends to. With `remat` the blocks' forward
+    pass is computed again: 2 more for each weight, and 16 instead of 12.
+    """
     found = parameters(config, scores_tokens)
-    own_head = 0 if config.tie_embeddings else found.read_out
     head = config.head_dim or config.hidden_dim // config.num_heads
     compared = config.num_layers * config.num_heads * head * length
     times = 4 if training.base_dtype else 6
     extra = 2 if training.remat else 0
-    blocks = (times + extra) * (found.kernels - own_head) + (12 + 2 * extra) * compared
+    blocks = (times + extra) * found.kernels + (12 + 2 * extra) * compared
     return blocks + times * found.read_out
 
 
 class Step(NamedTuple):
-    """A step of a device: `accumulate` parts of `rows` texts, and the memory of one."""
+    """A step of a device: `accumulate` parts of `rows` texts, and the memory of one part."""
 
     rows: int
     accumulate: int
@@ -231,10 +239,10 @@ def best_step(
     available: float,
     scores_tokens: bool = True,
 ) -> Step:
-    """Return the step that does least work in the memory that there is.
+    """Return the step that does the least work in the available memory.
 
-    That is the largest number of rows at once without rematerialisation; with it only if not even
-    one row fits otherwise. If nothing fits, the step of one row with it.
+    It has as many rows at once as fit without rematerialisation. If not even one row fits, it uses
+    rematerialisation. If that does not fit either, it is the step of one row, with it.
 
     Args:
         config: the architecture of the model.
@@ -258,8 +266,15 @@ def best_step(
 
 
 class Scale(NamedTuple):
-    """A step on several hosts: seconds of arithmetic and of the collective that adds gradients,
-    bytes that each device sends, and the share of the time in which devices compute."""
+    """A training step on several devices.
+
+    Attributes:
+        devices: their number.
+        computing: seconds of arithmetic.
+        communicating: seconds in which gradients are added.
+        sent: bytes that each device sends.
+        share: share of the time in which devices compute.
+    """
 
     devices: int
     computing: float
@@ -269,8 +284,14 @@ class Scale(NamedTuple):
 
 
 def all_reduce_bytes(size: float, devices: int) -> float:
-    """Return the bytes that each of several devices sends so that all have the sum of an array of
-    `size` bytes: 2 (n - 1) / n of them, by a ring (Patarasuk and Yuan 2009)."""
+    """Return the bytes that each of n devices sends until all have the sum of their arrays.
+
+    That is 2 (n - 1) / n of the size of an array, by a ring (Patarasuk and Yuan 2009).
+
+    Args:
+        size: bytes of an array.
+        devices: n.
+    """
     return 2 * (devices - 1) / devices * size
 
 
@@ -290,7 +311,7 @@ def scale(
         tokens: tokens of a step of all devices.
         length: tokens of a row.
         training: how it is trained.
-        devices: how many there are.
+        devices: number of devices.
         speed: operations per second that a device reaches.
         bandwidth: bytes per second that a device sends to the next.
     """

@@ -1,4 +1,4 @@
-"""The verb plan: whether a training fits, and its time and cost, by arithmetic."""
+"""The verb plan: say by arithmetic if a training fits into memory, and its time and cost."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
-# Task -> the model has logits over the vocabulary. Encoder-decoders cannot be planned.
+# Task -> True if the model has logits over the vocabulary. Other tasks cannot be planned.
 _SCORES_TOKENS = {
     "causal": True,
     "masked": True,
@@ -22,7 +22,7 @@ _SCORES_TOKENS = {
     "tagging": False,
     "embedding": False,
 }
-# Share of the memory that a plan uses; the rest is the framework's, and holes between arrays.
+# Share of the memory that a plan uses; the rest is for the framework and for gaps between arrays.
 _USABLE = 0.9
 # Context and vocabulary of a new model.
 _CONTEXT, _VOCABULARY = 1_024, 32_000
@@ -61,12 +61,12 @@ class Machine:
     """The devices that train.
 
     Attributes:
-        device: Device to train on; its memory and speed are those of its data sheet.
+        device: Device to train on, with the memory and speed of its data sheet.
         devices: Number of devices; each holds the whole model.
         memory (GB): Memory of a device. [as the device has]
-        tflops (NUMBER): Trillions of operations a second of a device. [as the device has]
+        tflops (NUMBER): Speed of a device, in trillions of operations a second. [as the device has]
         utilisation: Share of this speed that the training reaches, from 0 to 1.
-        price (NUMBER): Price of a device for an hour. [none]
+        price (NUMBER): Price of one device for one hour. [none]
     """
 
     device: Literal[
@@ -124,10 +124,10 @@ def plan(
         model: Architecture of a new model.
         tokens (NUMBER): Tokens of the whole training, such as 1e9.
         length: Tokens of a text. [the context, at most 1,024]
-        batch_size: Texts in one training step, of all devices together.
+        batch_size: Texts in one training step, on all devices together.
         precision: Number format of the arithmetic.
-        method: full trains all weights; lora adapters beside a frozen base.
-        base_dtype: Number format of the frozen base of lora.
+        method: full trains all weights; lora trains adapters of a frozen base.
+        base_dtype: Number format of the frozen base, with lora.
         rank: Rank of the adapters.
         machine: Devices that train.
     """
@@ -146,6 +146,11 @@ def plan(
         read_architecture(base) if base else (model.config(length or _CONTEXT), True)
     )
     length = length or min(config.max_sequence_length, _CONTEXT)
+    if length > config.max_sequence_length:
+        raise InputError(
+            f"--length is {length}, but {base} reads {config.max_sequence_length} tokens at most.\n"
+            "  Give a shorter --length."
+        )
     adapters = base_dtype if method == "lora" else ""
     training = planning.Training(precision, adapters, rank)
     step = planning.best_step(
@@ -177,8 +182,8 @@ def plan(
 
 
 def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
-    """Return the architecture of a bundle or a checkpoint, and whether it has logits over the
-    vocabulary; only config.json is read.
+    """Return the architecture of a bundle or a checkpoint, and True if it has logits over the
+    vocabulary. Only config.json is read.
 
     Raises:
         InputError: there is no such folder, its family is unknown, or it is an encoder-decoder.
@@ -197,10 +202,10 @@ def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
         config = TransformerConfig(**fields)
     else:
         values = bundle.read_config(folder)
-        task, config = values["task"], TransformerConfig.from_dict(values["architecture"])
+        task, config = values.get("task"), TransformerConfig.from_dict(values["architecture"])
     if task not in _SCORES_TOKENS:
         raise InputError(
-            f"{folder}: an encoder-decoder cannot be planned.\n"
+            f"{folder}: a model of the task {task!r} cannot be planned.\n"
             "  Give a decoder-only or an encoder-only model."
         )
     return config, _SCORES_TOKENS[task]
@@ -219,24 +224,24 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
     parts = quantity(result["accumulate"], "part")
     each = "" if machine.devices == 1 else " on each device"
     if not result["fits"]:
+        smallest = "" if frozen.endswith("nf4") else "--method lora --base-dtype nf4, "
         lines.append(
             f"Does not fit into {have}, not even one text of {result['length']:,} tokens with "
-            "rematerialisation. Use --method lora --base-dtype nf4, a shorter --length, or more "
-            "memory."
+            f"rematerialisation. Use {smallest}a shorter --length, or more memory."
         )
     else:
         lines.append(
             f"Fits into {have}: a step in {parts} of {rows} of {result['length']:,} tokens{each}."
         )
     if result["fits"] and result["remat"]:
-        lines.append("Only with rematerialisation, which no recipe has a flag for.")
+        lines.append("It fits only with rematerialisation, for which recipes have no flag.")
     lines.append(
         f"Time: {result['hours']:,.1f} hours for {tokens:,.0f} tokens on "
         f"{quantity(machine.devices, 'device')}, at {machine.utilisation:.0%} of "
         f"{machine.speed / machine.utilisation / 1e12:,.0f} TFLOP/s."
     )
     if machine.price is not None:
-        lines.append(f"Cost: {result['cost']:,.2f} at {machine.price:,.2f} a device and hour.")
+        lines.append(f"Cost: {result['cost']:,.2f}, at {machine.price:,.2f} for a device's hour.")
     if not base_dtype:
         lines.append(f"A checkpoint takes {result['checkpoint'] / 1e9:,.2f} GB.")
     return [part for line in lines for part in wrapped(line, COLUMNS, "  ")]

@@ -1,4 +1,4 @@
-"""The verb tokenize: a corpus becomes a folder of token ids, once, for several trainings."""
+"""The verb tokenize: write the token ids of a corpus once, for several trainings."""
 
 from __future__ import annotations
 
@@ -7,6 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
+
+# Count of what was left out -> its words after the number.
+_LEFT_OUT = {
+    "duplicates": "equal to an earlier document",
+    "near_duplicates": "nearly equal to an earlier document",
+    "in_validation": "in the validation text",
+    "thinned": "by the weight of their source",
+    "bad_rows": "in rows that cannot be used",
+}
 
 
 def tokenize(
@@ -22,28 +32,29 @@ def tokenize(
 ) -> dict[str, Any]:
     """Write the token ids of a corpus to a folder, for `run pretraining --tokens FOLDER`.
 
-    Duplicates are left out. An interrupted command goes on when it is repeated.
+    Duplicates are left out. Repeat an interrupted command, and it goes on.
 
     Args:
-        sources (TEXT|TABLE|FOLDER): Text files, folders of them, or tables, a source each; several
-            with commas between them are one.
-        tokenizer (BUNDLE|FILE): Bundle, folder or tokenizer.json whose tokenizer encodes.
+        sources (TEXT|TABLE|FOLDER): Sources: text files, folders of them, or tables. Names with
+            commas between them are one source.
+        tokenizer (BUNDLE|FILE): Tokenizer: a bundle, the folder of a checkpoint, or a
+            tokenizer.json.
         out (FOLDER): Folder to write.
         column (NAME): Column with the text, if sources are tables.
-        weights (NUMBERS): How often a document of each source is written, such as 1,0.5,3. [1 each]
+        weights (NUMBERS): Times that the documents of each source are written, such as 1,0.5,3; 0.5
+            is half of them. [1 each]
         validation (FILES): Held-out texts; their documents are left out of the training part.
-        near_duplicates: Leave out documents that are nearly equal to an earlier one too.
+        near_duplicates: Also leave out documents that are nearly equal to an earlier one.
         skip_bad_rows: Skip rows of a table that cannot be used.
-        processes: Processes that encode.
+        processes: Number of processes that encode.
     """
-    from tfx_transformer.data.token_folder import Counts, Source, TokenWriter
+    from tfx_transformer.data.token_writer import Counts, Source, TokenWriter
 
     if not sources:
         raise InputError("there is nothing to tokenize.\n  Give text files, folders or tables.")
-    file = tokenizer / "tokenizer.json" if tokenizer.is_dir() else tokenizer
     writer = TokenWriter(
         out,
-        file,
+        tokenizer,
         [Source(*pair) for pair in zip(sources, _weights(weights, len(sources)), strict=True)],
         column=column,
         skip_bad_rows=skip_bad_rows,
@@ -51,38 +62,33 @@ def tokenize(
         near=near_duplicates,
         processes=processes,
     )
-    begun, before = time.monotonic(), writer.counts.tokens
+    begun = time.monotonic()
 
     def say(counts: Counts) -> None:
-        print(f"{counts.tokens:>15,} tokens, {counts.documents:,} documents", flush=True)
+        documents = quantity(counts.documents, "document")
+        print(f"{counts.tokens:>15,} tokens, {documents}", flush=True)
 
     index = writer.write(say)
     counts = index["training"]
     print(
-        f"{out}: {counts['tokens']:,} tokens of {counts['documents']:,} documents, "
-        f"{counts['bytes']:,} bytes"
+        f"{out}: {quantity(counts['tokens'], 'token')} of "
+        f"{quantity(counts['documents'], 'document')}, {quantity(counts['bytes'], 'byte')}"
     )
-    left = {"duplicates": "duplicates", "near_duplicates": "near-duplicates"}
-    left |= {
-        "in_validation": "in the validation text",
-        "thinned": "by weight",
-        "bad_rows": "bad rows",
-    }
-    found = [f"{counts[name]:,} {text}" for name, text in left.items() if counts[name]]
+    found = [f"{counts[name]:,} {text}" for name, text in _LEFT_OUT.items() if counts[name]]
     print(f"left out: {', '.join(found) or 'nothing'}")
     return {
         "folder": str(out),
         "training": counts,
         "validation": index.get("validation"),
         "seconds": round(time.monotonic() - begun, 3),
-    } | ({"tokens_before": before} if before else {})
+    }
 
 
 def _weights(text: str, count: int) -> list[float]:
-    """Return the number of every source.
+    """Return the weight of every source.
 
     Raises:
-        InputError: one is not a number, or there are more or fewer than sources.
+        InputError: a weight is not a number, or their number is not that of the sources.
     """
     if not text:
         return [1.0] * count
@@ -90,10 +96,11 @@ def _weights(text: str, count: int) -> list[float]:
         weights = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise InputError(
-            f"--weights {text!r}: not numbers.\n  Expected one for each source, such as 1,0.5."
+            f"--weights {text!r}: not numbers.\n  Expected a number for each source, such as 1,0.5."
         ) from error
     if len(weights) != count:
         raise InputError(
-            f"--weights has {len(weights)} numbers for {count} sources.\n  Give one for each."
+            f"--weights has {quantity(len(weights), 'number')} for {quantity(count, 'source')}.\n"
+            "  Give one number for each."
         )
     return weights

@@ -1,9 +1,9 @@
 """Duplicates among documents, found by hashes of their token ids.
 
 Near-duplicates are found by MinHash with banding (Broder 1997; Leskovec et al., "Mining of Massive
-Datasets", section 3.4), with the bands of FineWeb: two documents whose sets of 5-grams have the
-Jaccard similarity s share a band with the probability 1 - (1 - s^8)^14, which is 0.92 for 0.8 and
-0.05 for 0.5.
+Datasets", section 3.4), with the bands of FineWeb. If s is the Jaccard similarity of the 5-grams of
+two documents, they share a band with the probability 1 - (1 - s^8)^14: 0.92 for s = 0.8, 0.05 for
+s = 0.5.
 """
 
 from __future__ import annotations
@@ -29,8 +29,15 @@ def exact_key(ids: np.ndarray) -> int:
 
 
 def signature(ids: np.ndarray) -> np.ndarray:
-    """Return the MinHash of a document: uint32 (ROWS * BANDS,), the least hash of any shingle of 5
-    ids by each of as many hash functions; a shorter document is one shingle."""
+    """Return the MinHash of a document: for each hash function the least hash of its shingles.
+
+    A shingle is 5 ids in a row; a shorter document is one shingle.
+
+    Args:
+        ids: (length,).
+
+    Returns: uint32 (ROWS * BANDS,).
+    """
     ids = np.asarray(ids, "uint64")
     if len(ids) < GRAM:
         ids = np.concatenate([ids, np.full(GRAM - len(ids), 1 << 40, "uint64")])
@@ -44,7 +51,7 @@ def signature(ids: np.ndarray) -> np.ndarray:
 
 
 def band_keys(ids: np.ndarray) -> list[int]:
-    """Return a hash of each band of a document's signature; documents that share one are
+    """Return a hash of each band of a document's signature. Two documents with an equal one are
     near-duplicates."""
     bands = signature(ids).reshape(BANDS, ROWS).astype("<u4")
     keys = []
@@ -55,7 +62,7 @@ def band_keys(ids: np.ndarray) -> list[int]:
 
 
 def _mix(values: np.ndarray) -> np.ndarray:
-    """Return the finalizer of SplitMix64 of every value: all bits depend on all bits."""
+    """Return each value by the finalizer of SplitMix64: each bit depends on all bits."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

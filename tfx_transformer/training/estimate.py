@@ -45,29 +45,32 @@ class Cost:
         return dataclasses.asdict(self)
 
 
-def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -> Cost:
+def estimate(
+    model: keras.Model, batch_tokens: int, tokens: float, steps: int, parts: int = 1
+) -> Cost:
     """Return the cost of training a model.
 
     Memory: the weights; a gradient and AdamW's two moments for each trained weight; and the
-    activations of one batch that the backward pass needs. Time: 6 operations per parameter and
-    token (Kaplan et al. 2020, section 2.1), 4 if the parameter is frozen, at a share of the speed
-    of matrix products on this machine; an encoder's embedding tables are not multiplied,
-    convolutions are multiplied at every pixel. Each step then updates all trained weights, at a
-    share of the speed of additions. A `Classifier` compiled with `consistency` reads every batch
-    twice.
+    activations of one batch, or one part of it, that the backward pass needs. Time: 6 operations
+    per parameter and token (Kaplan et al. 2020, section 2.1), 4 if the parameter is frozen, at a
+    share of the speed of matrix products on this machine; an encoder's embedding tables are not
+    multiplied, convolutions are multiplied at every pixel. Each step then updates all trained
+    weights, at a share of the speed of additions. A `Classifier` compiled with `consistency` reads
+    every batch twice.
 
     Args:
         model: a built model.
         batch_tokens: tokens of one batch, padding included.
         tokens: tokens of the whole training.
         steps: steps of the whole training.
+        parts: parts in which a step computes its batch, one after the other.
     """
     work = training_work(model)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
     operations = (6 * work.multiplied + 4 * work.frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
     updating = steps * work.trained * _PASSES / _sums_per_second()
-    activations = math.ceil(4 * batch_tokens * work.kept)
+    activations = math.ceil(4 * batch_tokens / parts * work.kept)
     return Cost(
         trained=work.trained,
         frozen=work.frozen,
@@ -76,20 +79,27 @@ def estimate(model: keras.Model, batch_tokens: int, tokens: float, steps: int) -
     )
 
 
-def warn_of_memory(needed: float) -> list[str]:
-    """Return lines that warn of a training that needs more memory than this machine has; none if
-    it fits, or if the machine does not say."""
+def warn_of_memory(needed: float, in_parts: bool = False) -> list[str]:
+    """Return a warning, as lines, if a training needs more memory than this machine has.
+
+    There is none if the memory of the machine is not known.
+
+    Args:
+        needed: bytes.
+        in_parts: the recipe can compute a step in parts.
+    """
     have = _machine_memory()
     if have is None or needed <= have:
         return []
+    accumulate = "a larger --accumulate, " if in_parts else ""
     return [
         f"warning     {needed / 1e9:,.1f} GB are needed, and this machine has {have / 1e9:,.1f} GB",
-        "            Choose a smaller --batch-size, context or model: see `tfx-transformer plan`.",
+        f"            Choose {accumulate}a smaller --batch-size, context or model.",
     ]
 
 
 def _machine_memory() -> float | None:
-    """Return the bytes of memory of this machine; None where it cannot be asked (Windows)."""
+    """Return the bytes of memory of this machine; None if the system does not say (Windows)."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
     except (AttributeError, ValueError, OSError):

@@ -252,10 +252,12 @@ class Run:
         tokens = batch_tokens * steps
         if batches is not None:
             tokens = batches.tokens() * steps / len(batches)
-        cost = estimate(model, batch_tokens, tokens, steps)
+        parts = self.settings.get("accumulate")
+        cost = estimate(model, batch_tokens, tokens, steps, parts or 1)
         classes = model.config.num_classes or 1
         advice = advise_base(self.settings, self._recipe, self.facts, classes)
-        print("\n".join([*cost.lines(), *warn_of_memory(cost.memory), *advice]))
+        warning = warn_of_memory(cost.memory, in_parts=parts is not None)
+        print("\n".join([*cost.lines(), *warning, *advice]))
         self._record.cost(cost)
 
     def fit(
