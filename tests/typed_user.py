@@ -69,6 +69,8 @@ def converse(file: str) -> str:
 
 def pretrain(folder: str) -> tfx.MaskedLM:
     tokenizer = tfx.Tokenizer.train(tfx.data.sample_texts(folder), 500, (tfx.MASK_TOKEN,))
+    tfx.data.check_token_folder(folder)
+    print(tfx.data.read_token_folder(folder, tokenizer, share=0.1))
     training, held_out = tfx.data.read_corpus(folder, tokenizer, "out", column="text")
     assert isinstance(training, TokenFile)
     documents = tfx.data.read_documents([folder], "text")
@@ -240,6 +242,7 @@ def prefer(table: str) -> float:
     model, tokenizer = tfx.from_pretrained("hf://a/b", task="causal")
     template = tfx.ChatTemplate.of(tokenizer)
     tfx.training.disable_dropout(model)
+    tfx.training.accumulate(model, 2)
     tfx.training.check_base_given({"base": "hf://a/b"})
     training = tfx.data.fitting_preferences(training, template, 64)
     run = tfx.training.PreferenceRun("mine", {})
