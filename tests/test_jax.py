@@ -85,6 +85,27 @@ def test_model_answers_as_on_tensorflow_and_trains(tmp_path):
     )
 
 
+def test_every_iteration_of_augmented_images_begins_at_its_step():
+    run_on_jax(
+        """
+        import numpy as np
+        import tfx_transformer as tfx
+
+        files = tfx.data.read_labelled_images(tfx.resources.dataset_path("images/train"))
+        train = files.take(range(0, len(files), 37))
+        batches = tfx.data.labelled_images(train, sorted(set(train.labels)), 16, batch_size=3)
+        batches = tfx.training.augment_images(batches, 16, seed=1)
+
+        def first(batches):
+            return next(batches.take(1).as_numpy_iterator())[0]["images"]
+
+        later = batches.from_step(2)
+        np.testing.assert_array_equal(first(later), first(later))
+        assert not np.array_equal(first(batches), first(batches)), "epochs differ"
+        """
+    )
+
+
 def test_decoder_only_model_answers_as_on_tensorflow_and_trains_packed(tmp_path):
     model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
     weights = {str(i): np.asarray(weight) for i, weight in enumerate(model.weights)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -50,7 +50,8 @@ def augment_images(batches: Batches, image_size: int, seed: int = 0, mix: float 
         augment, _ = _changes(image_size, seed, mix)
         changed = batches.map(augment).prefetch(4)
     else:
-        changed = _change_apart(batches, image_size, seed, mix, itertools.count())
+        numbers = itertools.count()  # goes on from epoch to epoch
+        changed = _change_apart(batches, image_size, seed, mix, lambda: numbers)
     if not isinstance(batches, Batches):
         return changed
     start = functools.partial(_start, batches, image_size, seed, mix)
@@ -61,7 +62,7 @@ def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchP
     """Return augmented batches from any step on; the random numbers depend on the step."""
     batches = before.start(plan, step)
     if keras.backend.backend() != "tensorflow":
-        return _change_apart(batches, image_size, seed, mix, itertools.count(step))
+        return _change_apart(batches, image_size, seed, mix, lambda: itertools.count(step))
     augment, generators = _changes(image_size, seed, mix)
     seeds = np.array([np.asarray(generator.state)[0] for generator in generators])
 
@@ -75,12 +76,15 @@ def _start(before: Batches, image_size: int, seed: int, mix: float, plan: BatchP
     return batches.zip((numbers, batches)).map(change).prefetch(4).with_options(batches.options())
 
 
-def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers: Iterator[int]):
+def _change_apart(
+    batches: Any, image_size: int, seed: int, mix: float, numbers: Callable[[], Iterator[int]]
+):
     """Return augmented batches on a Keras backend other than TensorFlow: a function of arrays
     changes one batch after the other, as TensorFlow's graphs cannot have the backend's operations.
 
     Args:
-        numbers: numbers of the batches; the random numbers of a batch depend on its number.
+        numbers: returns the numbers of the batches of an iteration; the random numbers of a batch
+            depend on its number.
     """
     import tensorflow as tf
 
@@ -98,8 +102,8 @@ def _change_apart(batches: Any, image_size: int, seed: int, mix: float, numbers:
         change = jax.jit(change)
 
     def generate():
-        for batch in batches.as_numpy_iterator():
-            drawn = next(numbers) * _DRAWS
+        for batch, number in zip(batches.as_numpy_iterator(), numbers(), strict=False):
+            drawn = number * _DRAWS
             values = [np.array([first, drawn], "uint32") for first in seeds]
             yield tf.nest.map_structure(ops.convert_to_numpy, change(values, batch))
 
