@@ -93,7 +93,8 @@ def test_every_iteration_of_augmented_images_begins_at_its_step():
 
         files = tfx.data.read_labelled_images(tfx.resources.dataset_path("images/train"))
         train = files.take(range(0, len(files), 37))
-        batches = tfx.data.labelled_images(train, sorted(set(train.labels)), 16, batch_size=3)
+        names = tfx.data.label_names(train.labels, train.path)
+        batches = tfx.data.labelled_images(train, names, image_size=16, batch_size=3)
         batches = tfx.training.augment_images(batches, 16, seed=1)
 
         def first(batches):
