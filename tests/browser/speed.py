@@ -33,7 +33,8 @@ def main(bundles: list[str]) -> None:
         with devtools.tab() as tab, tempfile.TemporaryDirectory() as folder:
             content = page.single_page(Path(name), litert_js=os.environ["LITERT_JS"])
             file = page.write_single(content, Path(folder, "page.html"))
-            opening = [seconds(lambda: tab.open(file.as_uri())) for _ in range(OPENINGS)]
+            address = file.as_uri()
+            opening = [seconds(tab.open, address) for _ in range(OPENINGS)]
             by_page, by_python, unit = answerers(tab, runtime.load(name))
             counts = [by_page(text) for text in TEXTS]
             assert counts == [by_python(text) for text in TEXTS], "the answers differ"
@@ -80,12 +81,12 @@ def answerers(tab: devtools.Tab, model: object) -> tuple[Callable, Callable, str
 
 
 def timed(answer: Callable) -> float:
-    return seconds(lambda: [answer(text) for text in TEXTS])
+    return seconds(list, map(answer, TEXTS))
 
 
-def seconds(call: Callable) -> float:
+def seconds(call: Callable, *arguments: object) -> float:
     begin = time.perf_counter()
-    call()
+    call(*arguments)
     return time.perf_counter() - begin
 
 

@@ -6,11 +6,11 @@ import dataclasses
 import math
 
 import keras
-from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.layers import Linear, four_bit
 from tfx_transformer.models.lora import trainable_summary
+from tfx_transformer.models.scopes import without_memory
 from tfx_transformer.models.transformer import TransformerStack
 
 # Beginnings of the paths of tables that only encoder-only models have.
@@ -73,13 +73,8 @@ def adapted_memory(cls, config: TransformerConfig, rank: int = 8) -> dict[str, i
 
     Returns: "base", the frozen weights; "adapters"; "optimizer", AdamW's two moments of these.
     """
-    # The variables of this model are dropped before Keras takes memory for them.
-    waiting = global_state.get_global_attribute("uninitialized_variables", [])
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            model = cls(config)
-    finally:
-        global_state.set_global_attribute("uninitialized_variables", list(waiting))
+    with without_memory():
+        model = cls(config)
     layers = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
     kernels = {f"{layer.path}/kernel": layer.kernel_shape for layer in layers}
     base = sum(four_bit.stored_bytes(*shape) for shape in kernels.values())

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state  # no public name for it
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.lora import store_base
@@ -22,6 +21,7 @@ from tfx_transformer.models.pretrained.names import (
     same_numbers,
 )
 from tfx_transformer.models.saving import check_size, parameters
+from tfx_transformer.models.scopes import without_memory
 
 # Variables of heads, which are new if a checkpoint was saved without a head.
 _READ_OUT = ("embedding/reverse_embeddings", "logits_bias", "logits/kernel", "logits/bias")
@@ -72,13 +72,8 @@ def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> None:
     """
     held = sum(tensor.size for tensor in checkpoint.tensors.values())
     check_size(config, cls, held, checkpoint.folder)
-    # The variables of this model are dropped before Keras takes memory for them.
-    waiting = global_state.get_global_attribute("uninitialized_variables", [])
-    try:
-        with keras.StatelessScope(initialize_variables=False):
-            _set_initializers(cls(config), family, checkpoint)
-    finally:
-        global_state.set_global_attribute("uninitialized_variables", list(waiting))
+    with without_memory():
+        _set_initializers(cls(config), family, checkpoint)
 
 
 def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:
