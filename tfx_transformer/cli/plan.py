@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tfx_transformer import planning
-from tfx_transformer.cli.terminal import align
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
@@ -212,6 +211,8 @@ def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
 
 
 def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: str) -> list[str]:
+    from tfx_transformer.cli.terminal import align  # not for --help: it imports a tokenizer
+
     memory = result["memory"]
     names = ("weights", "gradients", "optimizer", "activations", "all")
     frozen = f", frozen in {base_dtype}" if base_dtype else ""
