@@ -96,7 +96,7 @@ def main(
         epochs: Passes over the data.
         batch_size: Rows in one training step.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
-            less memory, and the result is the same.
+            less memory, and the gradient is that of the whole batch.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         pack: Pack several examples into one row; they do not see each other.

@@ -71,7 +71,7 @@ def main(
 
     Model arguments:
         base: Assistant to begin with: a bundle, a folder, a name that `tfx-transformer bases`
-            lists, or hf://owner/name. It is needed.
+            lists, or hf://owner/name. Required.
         max_length: Longest prompt with its answer in tokens; longer rows are left out.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.

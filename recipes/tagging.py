@@ -107,7 +107,7 @@ def main(
             rows.
         batch_size: Texts in one training step.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
-            less memory, and the result is the same.
+            less memory, and the gradient is that of the whole batch.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;

@@ -119,7 +119,7 @@ def main(
         batch_size: Texts in one training step. Default: 32; 96 for fewer than 20 rows a class with
             a pre-trained base, which is then trained to tell the classes apart by contrast.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
-            less memory, and the result is the same.
+            less memory, and the gradient is that of the whole batch.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;

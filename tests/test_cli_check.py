@@ -166,6 +166,12 @@ def test_without_flags_the_columns_are_listed_and_a_command_proposed(write, comm
              "--output", "Answer"],
         ),
         (
+            ["Prompt", "rejected", "chosen"],
+            [(f"Is it {n}?", f"No, it is the number {n}.", f"Yes, it is {n}.") for n in range(9)],
+            ["preference_finetuning", "--base", "saved_models/assistant", "--csv", "F",
+             "--prompt", "Prompt", "--chosen", "chosen", "--rejected", "rejected"],
+        ),
+        (
             ["s1", "s2", "score"],
             [(f"A cat {n} sat.", f"A dog {n} sat.", n / 2) for n in range(9)],
             ["embedding", "--csv", "F", "--first", "s1", "--second", "s2", "--score", "score"],

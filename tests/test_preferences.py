@@ -1,4 +1,4 @@
-"""Preferences: losses beside TRL's, batches by hand, and the recipe from a table to a bundle."""
+"""Preferences: losses compared with TRL's, batches with numbers by hand, and the recipe."""
 
 import json
 import os
@@ -18,6 +18,7 @@ from tfx_transformer.data import (
     read_preferences,
     split_preferences,
 )
+from tfx_transformer.data.preference_pairs import encode_preferences
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
 from tfx_transformer.models.saving import save
@@ -113,6 +114,15 @@ def test_beta_is_above_zero(loss):
             loss(beta)
 
 
+def test_pairs_are_not_computed_in_parts():
+    model = CausalLM(TransformerConfig.of_size("nano", 7, max_sequence_length=5))
+    training.accumulate(model, 2)
+    model.compile("sgd", DPOLoss(), weighted_metrics=[])
+    inputs = {"token_ids": np.zeros((4, 5), "int32"), "labels": LABELS}
+    with pytest.raises(InputError, match="accumulate is 2, but DPOLoss compares all rows"):
+        model.train_on_batch(inputs, TARGETS)
+
+
 # Data
 
 
@@ -147,6 +157,24 @@ def test_rows_that_are_too_long_are_left_out(template):
         preferences(examples, template, max_length=most)
     with pytest.raises(InputError, match="no row fits into 3 tokens"):
         fitting_preferences(examples, template, 3)
+
+
+def test_messages_of_a_run_name_the_rows_that_fit(template, tmp_path, monkeypatch):
+    class Zeros:
+        weights = ()
+
+        def predict(self, batches, verbose):
+            return np.zeros(10)
+
+    monkeypatch.chdir(tmp_path)
+    examples = read_preferences(pandas.DataFrame(ROWS, columns=["prompt", "chosen", "rejected"]))
+    lengths = [max(len(a.ids) for a in pair) for pair in encode_preferences(examples, template)]
+    kept = fitting_preferences(examples, template, sorted(lengths)[-2])
+    run = training.PreferenceRun("mine", {"name": "mine"})
+    run.rows = examples.rows
+    (reference,) = run.reference(Zeros(), template, kept)
+    assert reference.shape == (5, 2)
+    assert list(run.rows) == [row for i, row in enumerate(examples.rows) if i != 3]
 
 
 def test_the_same_answer_twice_is_no_preference(tmp_path):

@@ -4,19 +4,21 @@
 import concurrent.futures
 import functools
 import os
+import pickle
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from multiprocessing import resource_tracker, spawn, util
+from multiprocessing import reduction, resource_tracker, spawn, util
 from pathlib import Path
 
 import pytest
 from processes import wait_for
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.serve import workers
 from tfx_transformer.serve.workers import Workers
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs signals")
@@ -54,16 +56,25 @@ def dying(monkeypatch):
     monkeypatch.setattr(spawn, "_python_exe", b"/bin/false")
 
 
-def test_what_a_worker_answers_with_may_be_large():
+def test_the_argument_of_a_worker_may_be_large():
     with socket.socket() as listening, pytest.raises(InputError, match="3000000 bytes"):
         Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0).run(lambda: None)
 
 
+def test_where_no_open_file_can_be_passed_on_the_content_is(monkeypatch, tmp_path):
+    monkeypatch.delattr(reduction, "DupFd")  # as on Windows
+    with (tmp_path / "stored").open("wb+") as file:
+        pickle.dump("content", file)
+        file.flush()
+        passed = reduction.ForkingPickler.dumps(workers._Stored(file))
+    assert pickle.loads(passed) == "content"
+
+
 def test_a_worker_that_reads_nothing_does_not_block_its_parent(dying):
     with socket.socket() as listening:
-        workers = Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0)
+        one = Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0)
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            ended = pool.submit(workers.run, lambda: pytest.fail("nothing answers"))
+            ended = pool.submit(one.run, lambda: pytest.fail("nothing answers"))
             with pytest.raises(InputError, match="ended with status 1 while it started"):
                 ended.result(20)
 
@@ -113,14 +124,14 @@ STUB = """
 
 
 def test_a_worker_for_which_there_is_no_process_is_tried_later(monkeypatch, capsys):
-    workers = Workers(1, end, None, 1.0)
+    one = Workers(1, end, None, 1.0)
 
     def start(slot):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(workers, "_start", start)
-    workers._watch()
-    (slot,) = workers._slots
+    monkeypatch.setattr(one, "_start", start)
+    one._watch()
+    (slot,) = one._slots
     assert slot.due - time.monotonic() == pytest.approx(1.0, abs=0.2)
     assert "worker 1 cannot start: [Errno 11] Resource" in capsys.readouterr().err
 

@@ -312,8 +312,8 @@ def check_recipe(name: str, recipe: str, decoder_only: bool = False) -> None:
     Args:
         name: name of a base; others are not checked.
         recipe: name of a recipe; "" and those without a base here are not checked.
-        decoder_only: the recipe trains a translator that reads the sentence as a prompt, from the
-            bases of assistants.
+        decoder_only: True for a translator that only decodes; the bases for it are those of
+            assistants.
 
     Raises:
         InputError: the message names the bases that are for it.

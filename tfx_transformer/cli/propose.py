@@ -24,6 +24,8 @@ _NAMES = {
     "instruction": {"instruction", "prompt", "question", "query", "質問", "指示", "frage"},
     "output": {"output", "completion", "answer", "response", "回答", "答え", "応答", "antwort"},
     "input": {"input", "context"},
+    "chosen": {"chosen"},
+    "rejected": {"rejected"},
     "score": {"score", "similarity", "similarity_score", "rating"},
     "number": {"target", "price", "rating", "stars", "points", "value", "amount", "cost", "preis",
                "bewertung", "価格", "値段", "金額", "評価", "点数", "数値"},
@@ -119,6 +121,13 @@ def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
         more = {"input": named["input"].name} if named["input"] else {}
         columns_of = {"instruction": named["instruction"].name, "output": named["output"].name}
         add("instruction_finetuning", csv=file, **columns_of, **more)
+    if named["instruction"] and named["chosen"] and named["rejected"]:
+        columns_of = {
+            "prompt": named["instruction"].name,
+            "chosen": named["chosen"].name,
+            "rejected": named["rejected"].name,
+        }
+        add("preference_finetuning", base="saved_models/assistant", csv=file, **columns_of)
     if labels and texts:
         text = next((c for c in texts if c is not labels[0]), None)
         if text is not None:

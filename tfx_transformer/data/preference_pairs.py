@@ -32,13 +32,13 @@ class Answer(NamedTuple):
 
     @property
     def count(self) -> int:
-        """The count of tokens of the answer, its end included."""
+        """The number of tokens of the answer, end token included."""
         return len(self.ids) - self.begin
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Preferences(Examples):
-    """A prompt of each row, the answer to it that was chosen, and the one that was rejected."""
+    """The prompt of each row, its chosen answer and its rejected one."""
 
     prompts: list[str]
     chosen: list[str]
@@ -85,7 +85,7 @@ def read_preferences(
             refusing the file.
 
     Raises:
-        InputError: both answers of a row are the same; for others see `tables.read_table`.
+        InputError: both answers of a row are the same; see also `tables.read_table`.
     """
     columns = {"prompt": prompt, "chosen": chosen, "rejected": rejected}
     table = read_table(path, columns, skip_bad_rows=skip_bad_rows, check=_check_answers(rejected))
@@ -106,7 +106,7 @@ def _check_answers(column: str) -> Check:
     def check(cells: dict[str, Any]) -> Problem | None:
         if cells["chosen"] != cells["rejected"]:
             return None
-        remedy = "Expected two answers of which one is better."
+        remedy = "Expected two different answers, a better and a worse one."
         return Problem(column, "the chosen and the rejected answer are the same", remedy)
 
     return check
@@ -131,10 +131,10 @@ def split_preferences(
 def encode_preferences(
     examples: Preferences, template: ChatTemplate
 ) -> list[tuple[Answer, Answer]]:
-    """Return the prompt with the chosen answer and with the rejected one, as ids, for each row.
+    """Return the ids of each row: the prompt with the chosen answer, and with the rejected one.
 
     Raises:
-        InputError: the template fails on one.
+        InputError: the template fails on a row.
     """
     answers = zip(examples.chosen, examples.rejected, strict=True)
     return [
@@ -158,8 +158,8 @@ def usable_pairs(pairs: Sequence[tuple[Answer, Answer]], max_length: int) -> np.
 def fitting_preferences(
     examples: Preferences, template: ChatTemplate, max_length: int
 ) -> Preferences:
-    """Return the rows whose answers both fit into `max_length` tokens with their prompt: an answer
-    that is cut has another probability.
+    """Return the rows whose answers, with the prompt before them, both fit into `max_length`
+    tokens. An answer that is cut would have another probability.
 
     Raises:
         InputError: no row fits.
@@ -168,7 +168,7 @@ def fitting_preferences(
     if not len(usable):
         raise InputError(
             f"{examples.path or 'preferences'}: no row fits into {max_length} tokens.\n"
-            "  Choose a larger max_length."
+            "  Choose a larger max_length, or a base that reads longer texts."
         )
     return examples.take(usable)
 
@@ -185,16 +185,17 @@ def preferences(
 ) -> Batches:
     """Return a `tf.data.Dataset` of batches for `CausalLM.fit` with `DPOLoss` or `ORPOLoss`.
 
-    Each batch is (inputs, targets) of twice as many rows as pairs, a chosen answer and then the
-    rejected one: inputs are int32 `token_ids` and `labels` (2 * pairs, length), the ids one step
-    ahead, -1 outside of the answer; targets float32 (2 * pairs, 2): log-probability by the
-    reference, and count of the answer's tokens. Every iteration is the next epoch.
+    Each batch is (inputs, targets). A pair has two rows in both: row 2i is the chosen answer, row
+    2i + 1 the rejected one. Inputs are int32 `token_ids` and `labels` (2 * pairs, length), the ids
+    one step ahead, -1 outside of the answer. Targets are float32 (2 * pairs, 2): the
+    log-probability of the answer by the reference, and its number of tokens. Every iteration is the
+    next epoch.
 
     Args:
         reference: float (n, 2), log-probabilities of the chosen and the rejected answer of each row
             by the reference; None: 0.
         batch_size: pairs in a batch.
-        max_length: rows with a longer text are an error: see `fitting_preferences`.
+        max_length: most tokens of a prompt with its answer; see `fitting_preferences`.
         shuffle: False keeps the order of the rows.
 
     Raises:

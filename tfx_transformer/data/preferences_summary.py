@@ -16,9 +16,8 @@ from tfx_transformer.text.prompts import ChatTemplate
 class PreferencesSummary(TwoTextsSummary):
     """Figures of one set of preferences.
 
-    lengths: tokens of each prompt with the chosen answer and with the rejected one; truncated:
-    rows left out because one of the two is too long; longer: rows whose chosen answer is the longer
-    one.
+    lengths: tokens of each prompt with its chosen answer, and with its rejected one; truncated:
+    rows left out because one of the two is too long; longer: rows whose chosen answer is longer.
     """
 
     longer: int
@@ -37,7 +36,7 @@ class PreferencesSummary(TwoTextsSummary):
         return [
             self.rows_line(),
             self.tokens_line(),
-            ("longer", self.share(self.longer, self.rows, "whose chosen answer is the longer one")),
+            ("longer", self.share(self.longer, self.rows, "whose chosen answer is longer")),
             ("too long", self.share(self.truncated, self.rows, "left out")),
             self.repeated_line(),
             *self.overlap_lines(),

@@ -242,7 +242,7 @@ CAUSAL = Stepping(_causal_logits, _causal_steps, shares_context=True)
 def _sentence(result: dict[str, Any]) -> str:
     text = f"{result['identical']} of {result['of']} answers identical to Keras"
     if not result["of"]:
-        text = "no text fits into its context with its answer, so no answer was compared"
+        text = "no answer was compared: no text and its answer fit into the context"
     if "largest_logit_difference" in result:
         text += (
             f"; logits differ by at most {result['largest_logit_difference']:g} "

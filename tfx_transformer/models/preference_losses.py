@@ -1,4 +1,4 @@
-"""Losses of preferring one answer to another, and the share of pairs in which that is so.
+"""Losses that prefer one answer to another, and the share of pairs in which a model does.
 
 All compare the log-probabilities of two answers to a prompt, in rows 2i (chosen) and 2i + 1
 (rejected), as a `CausalLM` returns them for inputs with `labels`.
@@ -17,7 +17,7 @@ from tfx_transformer.layers.serializable import serializable
 
 
 class _PreferenceLoss(keras.losses.Loss):
-    """A loss of pairs with a weight beta.
+    """The base of losses of pairs with a weight beta.
 
     Call arguments:
         y_true: float (2 * pairs, 2): log-probability of each answer by the reference, and its count
@@ -26,6 +26,8 @@ class _PreferenceLoss(keras.losses.Loss):
 
     Returns: float32 (pairs,) before the mean.
     """
+
+    compares_rows = True
 
     def __init__(self, beta: float = 0.1, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
@@ -69,7 +71,7 @@ class ORPOLoss(_PreferenceLoss):
     on the chosen answers. It needs no reference.
 
     Args:
-        beta: weight of the odds ratio, above 0; called lambda, and 0.1, in Hong et al.
+        beta: weight of the odds ratio, above 0; Hong et al. call it lambda and use 0.1.
 
     Call arguments: see `data.preferences`, whose batches hold them.
     """

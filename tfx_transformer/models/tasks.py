@@ -111,10 +111,10 @@ class CausalLM(LanguageModel):
             may fill up the end of a row. For rows of several packed examples also "positions": int
             (batch, length), which begin at 0 in each example, and "segment_ids": int (batch,
             length), equal within an example; a token sees its own segment only. To compare answers
-            also "labels": int (batch, length), the ids one step ahead, -1 where none counts.
+            also "labels": int (batch, length), the ids one step ahead, -1 where they do not count.
 
-    Returns: float (batch, length, vocabulary_size), logits of the next token; for inputs with
-        labels float32 (batch,), the sum of log p over the labels that count.
+    Returns: float (batch, length, vocabulary_size), logits of the next token. With labels: float32
+        (batch,), the sum of log p over the labels that count.
     """
 
     task = "causal"

@@ -81,7 +81,7 @@ class Workers:
         ours, theirs = context.Pipe()
         arguments = (self._answer, self._listening, theirs, _Errors())
         process = context.Process(target=_work, args=arguments, name=f"worker-{slot.number}")
-        with _signals_wait():  # or a process that nobody knows stays behind
+        with _signals_wait():  # else a signal could come before the slot knows its process
             process.start()
             slot.process, slot.pipe = process, ours
         theirs.close()
@@ -186,12 +186,12 @@ def _end_of(process: Any) -> str:
 
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
-    """Hold back SIGINT and SIGTERM, where threads have a mask of signals; processes that start
-    meanwhile hold them back too, until `_take_signals`."""
+    """Hold back SIGINT and SIGTERM, also in processes that start meanwhile, until they call
+    `_take_signals`. Windows has no mask of signals, so nothing is held back there."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # its own start would let them through
+    resource_tracker.ensure_running()  # its start would unblock them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
     try:
         yield
@@ -200,8 +200,8 @@ def _signals_wait() -> Iterator[None]:
 
 
 def _take_signals() -> None:
-    """Let SIGTERM end this process. Ctrl+C, which the terminal sends to all processes, is the
-    parent's, until the server answers."""
+    """Let SIGTERM end this process. The terminal sends Ctrl+C to all processes; until the server
+    answers, only the parent reacts to it."""
     if hasattr(signal, "pthread_sigmask"):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT, signal.SIGTERM])
@@ -211,22 +211,27 @@ class _Stored:
     """The value of a pickle in an open file, as an argument of processes that start.
 
     An argument itself is written into a pipe: if it is larger than the pipe, and the process is
-    killed before it reads, the writer waits forever.
+    killed before it reads, the writer waits forever. Windows cannot pass an open file on so: there
+    the argument is the content.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if not hasattr(reduction, "DupFd"):
+            return pickle.loads, (_content(self._file),)
         return _read_stored, (reduction.DupFd(self._file.fileno()),)
 
 
+def _content(file: IO[bytes]) -> bytes:
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content[:]
+
+
 def _read_stored(duplicate: Any) -> Any:
-    with (
-        os.fdopen(duplicate.detach(), "rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
-    ):
-        return pickle.loads(content)
+    with os.fdopen(duplicate.detach(), "rb") as file:
+        return pickle.loads(_content(file))
 
 
 class _Errors:

@@ -47,15 +47,17 @@ class PreferenceRun(Run):
         (n, 2) for each part of the data.
 
         They are computed once: `reference.npz` in the folder keeps them for a later run with the
-        same model and the same rows, as an interrupted one is.
+        same model and rows, such as an interrupted one that goes on. The rows of the training data
+        become those of the run's messages.
 
         Args:
             model: the model before its training.
             template: its template.
-            parts: the training data and others.
+            parts: the training data, then others.
             batch_size: pairs in a batch.
-            max_length: of the rows, see `data.preferences`.
+            max_length: as for `data.preferences`.
         """
+        self.rows = parts[0].rows  # without those that are too long
         digests = [_digest_of_weights(model)]
         digests += [digest_of(encode_preferences(part, template)) for part in parts]
         key = hashlib.sha256(" ".join(digests).encode()).hexdigest()
@@ -89,7 +91,7 @@ class PreferenceRun(Run):
         Args:
             generator: generator of the model.
             held_out: pairs that training does not see.
-            reference: their log-probabilities by the base, float (n, 2).
+            reference: their log-probabilities by the base, float (n, 2); see `reference`.
             patience, minutes: as for `Run.callbacks`.
         """
         self.held_out, self.base = held_out, reference[:, 0] > reference[:, 1]
@@ -127,8 +129,8 @@ class PreferenceRun(Run):
 
 
 def disable_dropout(model: keras.Model) -> None:
-    """Turn off dropout in the training of a model, as it would blur the difference of two
-    log-probabilities; its configuration stays."""
+    """Turn off dropout in the training of a model, since it would blur the difference of two
+    log-probabilities. The configuration of the model keeps its rates."""
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
@@ -143,7 +145,7 @@ def _digest_of_weights(model: keras.Model) -> str:
 
 
 def _read(path: Any, key: str) -> dict[str, np.ndarray] | None:
-    """Return the arrays that a file keeps for a key; None if it has none, or is damaged."""
+    """Return the arrays of a file if it has this key; None if not, or if it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["key"]) == key:

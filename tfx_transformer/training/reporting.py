@@ -287,7 +287,7 @@ class RunReport:
         scores: Mapping[str, float],
         baselines: Mapping[str, Mapping[str, float]],
     ) -> None:
-        """Write evaluation.json of a model that prefers answers.
+        """Write evaluation.json of a model that learned preferences.
 
         Args:
             generator: generator of the model.

@@ -203,7 +203,7 @@ class Assistant {
         text += part;
         continue;
       }
-      // One by one: a call takes no more than some 100,000 arguments.
+      // One by one: a call takes at most some 100,000 arguments.
       for (const id of begins ? this.tokenizer.encode(text) : this.tokenizer.encodeAfter(text)) ids.push(id);
       [text, begins] = ['', false];
       if (part !== null) ids.push(part);
