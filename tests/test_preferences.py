@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import safetensors.numpy
+from on_jax import needs_jax, run_on_jax
 
 from tfx_transformer import bundle, cli, resources, training
 from tfx_transformer.config import TransformerConfig
@@ -289,6 +290,30 @@ def test_mistakes_are_reported(command, folder):
         status, _, errors = command(*run, *flags)
         assert status == 2 and message in errors, (flags, errors)
     assert not os.listdir(".")
+
+
+@needs_jax
+@pytest.mark.slow
+def test_several_devices_score_any_number_of_pairs(folder, quick):
+    run_on_jax(
+        """
+        import numpy as np
+        from test_preferences import ROWS
+        from tfx_transformer import ChatTemplate, data, devices, training
+
+        parts = data.read_preferences(ROWS[:4])
+        found = []
+        for count in "13":
+            devices.use(devices.Devices(count))
+            training.set_random_seed(1)
+            model, tokenizer = training.text_base("base", "float32", "causal", 64)
+            run = training.PreferenceRun(f"on_{count}", {})
+            options = {"batch_size": 3, "max_length": 64}
+            found += run.reference(model, ChatTemplate.of(tokenizer), parts, **options)
+        np.testing.assert_allclose(*found, atol=1e-4)
+        """,
+        devices=3,
+    )
 
 
 @pytest.mark.slow

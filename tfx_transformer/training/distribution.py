@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,6 +27,18 @@ def begin() -> None:
     found = keras.distribution.list_devices()
     names = found[: chosen.number(len(found))]
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
+
+
+@contextlib.contextmanager
+def undivided() -> Iterator[None]:
+    """Let each device compute whole batches: before a training is divided, Keras would refuse a
+    batch whose number of rows the devices do not divide."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
 
 
 class Division:

@@ -24,6 +24,7 @@ from tfx_transformer.evaluation.conclusion import conclude_preferences
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.preference_losses import prefers_chosen
 from tfx_transformer.text.prompts import ChatTemplate
+from tfx_transformer.training.distribution import undivided
 from tfx_transformer.training.folder import REFERENCE
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
@@ -71,7 +72,9 @@ class PreferenceRun(Run):
         for part in parts:
             options = {"batch_size": batch_size, "max_length": max_length, "shuffle": False}
             batches = preferences(part, template, **options)
-            found.append(model.predict(batches, verbose=0).astype("float32").reshape(-1, 2))
+            with undivided():
+                scores = model.predict(batches, verbose=0)
+            found.append(scores.astype("float32").reshape(-1, 2))
         content = io.BytesIO()
         np.savez(content, key=np.array(key), **dict(zip(names, found, strict=True)))
         files.write(path, content.getvalue())
