@@ -11,6 +11,7 @@ from tiny_models import tiny_causal
 
 from tfx_transformer import Classifier, InputError, TransformerConfig, training
 from tfx_transformer.models.losses import LabelContrast
+from tfx_transformer.training import accumulation
 from tfx_transformer.training.optimizers import adamw
 
 RANDOM = np.random.default_rng(3)
@@ -61,7 +62,7 @@ def check_parts(model, batch, *counts, **options):
 
 
 def check_all():
-    """The checks on any backend: 7 rows in parts of 4 and 3, of 3, 3 and 1, and of 1."""
+    """The checks on any backend: 7 rows in 3 parts, and in 2."""
     check_parts(tiny_causal(0.3, seed=8, num_layers=1), LANGUAGE, 3)
     model = classifier()
     check_parts(model, IMAGES, 2, consistency=0.7)
@@ -83,6 +84,27 @@ def test_steps_in_parts_are_those_of_the_whole_batch():
 @pytest.mark.slow
 def test_steps_in_parts_are_those_of_the_whole_batch_on_jax():
     run_on_jax("from test_accumulation import check_all\ncheck_all()")
+
+
+def test_the_loss_may_be_a_sum():
+    loss = keras.losses.CategoricalCrossentropy(True, reduction="sum")
+    check_parts(classifier(), IMAGES, 2, loss=loss)
+
+
+def test_a_step_is_traced_again_in_other_parts(monkeypatch):
+    traced, step = set(), accumulation.train_on_tensorflow
+
+    def traced_step(model, batch):
+        traced.add(model.accumulate)
+        step(model, batch)
+
+    monkeypatch.setattr(accumulation, "train_on_tensorflow", traced_step)
+    model = classifier()
+    model.compile(keras.optimizers.SGD(0.1))
+    for count in (1, 3):
+        training.accumulate(model, count)
+        model.train_on_batch(*IMAGES[:2], sample_weight=IMAGES[2])
+    assert traced == {3}
 
 
 def test_a_loss_that_compares_rows_is_refused():

@@ -109,6 +109,7 @@ def losses_on(count, kind, folder):
 
     batches = tf_dataset(BatchPlan(np.full(67, 7), 16, seed=1), batch)
     checks = tf_dataset(BatchPlan(np.full(67, 7), 16, shuffle=False), batch)
+    tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
     model.compile(adamw(3e-4, 3, average=0.9))
     steps, read, whole = [], [], Division.training
 
@@ -138,7 +139,9 @@ def losses_on(count, kind, folder):
 
 @needs_jax
 @pytest.mark.slow(but=["packed"])
-@pytest.mark.parametrize("kind", ["packed", "lora", "a batch without a finite gradient"])
+@pytest.mark.parametrize(
+    "kind", ["packed", "lora", "in parts", "a batch without a finite gradient"]
+)
 def test_losses_are_those_of_one_device(tmp_path, kind):
     run_on_jax(
         """

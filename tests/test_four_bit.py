@@ -26,6 +26,7 @@ from tfx_transformer.models.lora import (
 )
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.checkpoint import StoredTensor
+from tfx_transformer.models.pretrained.describing import _in_tables, _memory
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.models.work import adapted_memory
@@ -214,6 +215,24 @@ def test_a_checkpoint_is_read_one_tensor_at_a_time(tmp_path, monkeypatch):
     assert reader.most <= 2 * reader.largest
 
 
+@pytest.mark.parametrize(("stored", "wanted"), [("int8", "nf4"), ("nf4", "bfloat16")])
+def test_a_stored_base_keeps_its_form(stored, wanted, tmp_path):
+    base = tiny_causal(num_layers=1, vocabulary_size=259)
+    save(tmp_path / "base", base, Tokenizer.train([], 259))
+    model, tokenizer = load(tmp_path / "base", base_dtype=stored)
+    expected = np.asarray(model({"token_ids": IDS}))
+    with pytest.raises(InputError, match=f"stored as {stored}.\n  Expected {stored}, or None"):
+        add_adapters(model, base_dtype=wanted)
+    with pytest.raises(InputError, match="Save what `merge_adapters` returns"):
+        save(tmp_path / "stored", model, tokenizer)
+    assert not (tmp_path / "stored").exists()
+    add_adapters(model)
+    np.testing.assert_array_equal(model({"token_ids": IDS}), expected)
+    save(tmp_path / "merged", merge_adapters(model), tokenizer)
+    merged, _ = load(tmp_path / "merged")
+    np.testing.assert_allclose(merged({"token_ids": IDS}), expected, atol=1e-4)
+
+
 @pytest.mark.parametrize("base_dtype", ["int4", "", "NF4", 4])
 def test_other_forms_of_a_base_are_refused(base_dtype, tmp_path):
     expected = f"base_dtype is {base_dtype!r}.\n  Expected bfloat16, int8 or nf4."
@@ -228,6 +247,23 @@ def test_memory_is_counted_without_a_model():
     assert memory["adapters"] == facts["trained_bytes"] == 4 * facts["trained"]
     assert memory["base"] == facts["frozen_bytes"]
     assert memory["optimizer"] == 2 * facts["trained_bytes"]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("base_dtype", ["nf4", "int8"])
+def test_info_counts_the_memory_of_a_stored_base(base_dtype, tied):
+    model = tiny_causal(num_layers=1, **VARIANTS["llama"] | {"tie_embeddings": tied})
+    count = sum(int(np.prod(weight.shape)) for weight in model.weights)
+    in_tables = (1 if tied else 2) * 23 * model.config.embedding_dim
+    memory = _memory(count, _in_tables(model.config))
+    told = memory[f"to fine-tune adapters with --base-dtype {base_dtype}"]
+    each = {"nf4": 33 / 64, "int8": 1}[base_dtype]
+    assert told == int(each * (count - in_tables)) + 2 * in_tables
+    tables = {w.path for w in model.weights if w.path.startswith("embedding/")}
+    add_adapters(model, base_dtype=base_dtype)
+    stored = [w for w in model.weights if w.path in tables]
+    assert sum(int(np.prod(w.shape)) for w in stored) == in_tables
+    assert {str(w.dtype) for w in stored} == {"bfloat16"}
 
 
 def test_seven_billion_weights_fit_in_8_gb():

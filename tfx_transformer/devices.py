@@ -21,8 +21,8 @@ class Devices:
             than one needs KERAS_BACKEND=jax.
 
     Raises:
-        InputError: `devices` is neither a number from 1 nor "all"; or it is not 1, and Keras is
-            not on JAX, or JAX is not installed.
+        InputError: `devices` is neither a number from 1 nor "all"; or it asks for several, and
+            Keras is not on JAX or JAX is not installed.
     """
 
     devices: str = "1"
@@ -47,7 +47,7 @@ class Devices:
 
     @property
     def several(self) -> bool:
-        """True unless it is 1."""
+        """True for a number above 1, and for "all"."""
         return self.devices == "all" or int(self.devices) > 1
 
     def number(self, found: int) -> int:
@@ -57,7 +57,7 @@ class Devices:
             found: number of devices that JAX finds.
 
         Raises:
-            InputError: there are fewer than are asked for.
+            InputError: JAX finds fewer than `devices`.
         """
         asked = found if self.devices == "all" else int(self.devices)
         if asked > found:
@@ -79,13 +79,13 @@ def use(chosen: Devices) -> None:
 
 
 def in_use() -> Devices:
-    """Return the devices that `use` was given last; at first, one."""
+    """Return the devices that `use` was given last, by default one."""
     return _chosen
 
 
 def keras_backend() -> str:
-    """Return the backend that Keras has, or will have when it is imported: KERAS_BACKEND, else that
-    in Keras's own file of settings, else tensorflow."""
+    """Return the backend of Keras without its import: KERAS_BACKEND, else the one in Keras's file
+    of settings, else tensorflow."""
     if named := os.environ.get("KERAS_BACKEND"):
         return named
     file = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")

@@ -33,9 +33,9 @@ LEVELS = np.array(
     ],
     "float32",
 )
-# Both levels that a byte stands for.
+# The two levels of each byte.
 _PAIRS = np.stack([np.tile(LEVELS, 16), np.repeat(LEVELS, 16)], -1)
-_CHUNK = 1 << 14  # blocks that are coded at once
+_CHUNK = 1 << 14  # blocks that are quantized at once
 
 
 def stored_bytes(inputs: int, units: int) -> int:
@@ -50,14 +50,15 @@ def quantize(
     """Return a matrix (inputs, units) in 4 bits, as QLoRA stores it (Dettmers et al. 2023,
     section 3): the scale of a block is its largest magnitude, and is stored in 8 bits.
 
-    Blocks are of 64 weights, column after column, and filled up with zeros at the end.
+    A block is 64 weights, column after column; the last one is filled up with zeros.
 
     Args:
         kernel: float32 (inputs, units).
         levels: float32 (16,), rising, from -1 to 1.
 
     Returns: uint8 (blocks * 32,), two weights a byte, the first in the low bits; uint8 (blocks,),
-        the scales; float32 (groups, 2), the smallest scale of 256 blocks and the step to the next.
+        the scales; float32 (groups, 2), for each 256 blocks the smallest scale and the step between
+        scales.
     """
     weights = kernel.T.reshape(-1)
     weights = np.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
@@ -119,8 +120,8 @@ def multiply(
     def product(x):
         def gradient(*arguments, upstream=None):
             slope = arguments[0] if upstream is None else upstream
-            # Compilers join equal computations, and so would keep the float matrix after all. This
-            # one depends on the slope: after a slope of NaN the result is NaN whatever the codes.
+            # A compiler joins equal computations, and would keep the float matrix. So the codes
+            # are made to depend on the slope; if it is NaN, the result is NaN with any codes.
             broken = ops.isnan(ops.reshape(slope, (-1,))[0])
             again = ops.where(broken, ops.zeros_like(codes), codes)
             return ops.matmul(slope, ops.transpose(matrix(again)))

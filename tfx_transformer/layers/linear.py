@@ -228,7 +228,7 @@ def add_variable(layer: keras.layers.Layer, **arguments: Any) -> Tensor:
 
 
 def _add_frozen(layer: keras.layers.Layer, name: str, value: Tensor) -> Tensor:
-    """A frozen variable of a layer that is built, with this value and its dtype."""
+    """Return a new frozen variable of a built layer, with this value and its dtype."""
     return add_variable(
         layer,
         name=name,
@@ -248,7 +248,7 @@ def replace_variable(layer: keras.layers.Layer, attribute: str, value: Tensor) -
     """
     old = getattr(layer, attribute)
     layer._untrack_variable(old)
-    # In a `keras.StatelessScope` memory is taken later, for those that wait; the old one is not.
+    # At the end of a `keras.StatelessScope` Keras initializes all variables that wait for it.
     waiting = global_state.get_global_attribute("uninitialized_variables", [])
     waiting[:] = [variable for variable in waiting if variable is not old]
     new = add_variable(

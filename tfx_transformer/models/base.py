@@ -259,7 +259,7 @@ class TransformerModel(keras.Model):
         return super().make_train_function(force)
 
     def expand(self, batch: Any) -> Any:
-        """Return a batch, or a part of one, (x, y, sample_weight), as a training step reads it."""
+        """Return (x, y, sample_weight) of a batch or a part of it, as a training step reads it."""
         return batch
 
     def train_step(self, *arguments):

@@ -24,7 +24,7 @@ from tfx_transformer.layers.linear import replace_variable
 # A file of adapters has at most this many bytes, and four numbers for each number of the model.
 _SMALL_FILE = 1 << 20
 
-# How a frozen base may be stored.
+# The forms in which a frozen base can be stored.
 BASE_DTYPES = ("bfloat16", "int8", "nf4")
 
 # The linear layers of a block; only gated feed-forward layers have a "gate".
@@ -53,8 +53,8 @@ def add_adapters(
             bfloat16 then. None: as they are, to the bit.
 
     Raises:
-        InputError: an argument is out of range, a target does not exist, or the model has adapters
-            already.
+        InputError: an argument is out of range, a target does not exist, the model has adapters
+            already, or its kernels are stored in another form.
     """
     targets = sorted(set(targets))
     _check_settings("add_adapters", kind, rank, alpha, targets, base_dtype)
@@ -62,6 +62,12 @@ def add_adapters(
         raise InputError(
             "add_adapters: the model has adapters already.\n"
             "  `merge_adapters` makes a plain model of it, which can get new ones."
+        )
+    stored = next((one.stored_dtype for one in _linears(model) if one.kernel_scale is not None), "")
+    if stored and base_dtype not in (None, stored):
+        raise InputError(
+            f"add_adapters: base_dtype is {base_dtype!r}, but the kernels are stored as {stored}.\n"
+            f"  Expected {stored}, or None, which keeps them."
         )
     names = {layer.name for layer in _linears(model)}
     unknown = [name for name in targets if name not in names and name not in TARGETS]
@@ -99,8 +105,8 @@ def settings_of(model: keras.Model) -> dict[str, Any] | None:
 
 def trainable_summary(model: keras.Model) -> dict[str, int]:
     """Numbers of parameters that are trained and frozen, and the bytes that they take:
-    "trained", "trained_bytes", "frozen", "frozen_bytes". The scales of kernels in 4 bits are bytes,
-    but not parameters."""
+    "trained", "trained_bytes", "frozen", "frozen_bytes". The scales of kernels in 4 bits count as
+    bytes, not as parameters."""
     summary = {}
     groups = {"trained": model.trainable_weights, "frozen": model.non_trainable_weights}
     for name, weights in groups.items():
@@ -126,6 +132,19 @@ def merge_adapters(model: keras.Model) -> keras.Model:
         value = linears[path].kernel if path in linears else weights[path]
         weight.assign(ops.cast(value, "float32"))
     return plain
+
+
+def check_plain(model: keras.Model) -> None:
+    """Raise if a bundle cannot hold the weights of a model.
+
+    Raises:
+        InputError: the model has adapters, or kernels in int8 or 4 bits.
+    """
+    if any(layer.adapter_weights or layer.kernel_scale is not None for layer in _linears(model)):
+        raise InputError(
+            "save: the model has adapters, or kernels in int8 or 4 bits.\n"
+            "  Save what `merge_adapters` returns, a plain model with the same answers."
+        )
 
 
 def save_adapters(path: str | os.PathLike, model: keras.Model) -> None:
@@ -192,9 +211,9 @@ def _read_out(model: keras.Model) -> list[keras.Variable]:
 
 
 def store_base(model: keras.Model, dtype: str) -> None:
-    """Stores the kernels of a model, but not those of its read-out, as `dtype`, and its embedding
-    tables as bfloat16; what is stored so already stays. In a `keras.StatelessScope` weights are
-    read one after the other, so that memory never holds more than one of them in its own dtype.
+    """Stores the kernels of a model as `dtype` and its embedding tables as bfloat16; kernels of its
+    read-out stay. In a `keras.StatelessScope` weights are read and stored one after the other, so
+    memory holds one of them at a time in its own dtype.
 
     Args:
         dtype: "bfloat16", "int8" or "nf4": see `Linear.store_kernel`.
@@ -210,14 +229,14 @@ def store_base(model: keras.Model, dtype: str) -> None:
 
 
 def check_base_dtype(source: str, base_dtype: str | None) -> None:
-    """Raise if a base cannot be stored so.
+    """Raise if a base cannot be stored in this form.
 
     Args:
         source: the function that was called.
         base_dtype: one of `BASE_DTYPES`, or None.
 
     Raises:
-        InputError: it is something else.
+        InputError: `base_dtype` is something else.
     """
     if base_dtype not in (None, *BASE_DTYPES):
         choices = f"{', '.join(BASE_DTYPES[:-1])} or {BASE_DTYPES[-1]}"

@@ -24,7 +24,7 @@ from tfx_transformer.model_card import model_card
 from tfx_transformer.model_card import update_config as update_config
 from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
-from tfx_transformer.models.lora import check_base_dtype, store_base
+from tfx_transformer.models.lora import check_base_dtype, check_plain, store_base
 from tfx_transformer.models.regressor import Regressor
 from tfx_transformer.models.tagger import Tagger
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
@@ -56,7 +56,11 @@ def save(
             out the same ones.
         details: JSON values for `config.json`, such as scores or the settings of the run; "labels"
             are the names of the classes of a `Classifier`, or of the tags of a `Tagger`.
+
+    Raises:
+        InputError: the model has adapters, or kernels in int8 or 4 bits: see `merge_adapters`.
     """
+    check_plain(model)
     with bundle.writing(path, overwrite) as folder:
         weights = {p: np.asarray(w.value, "float32") for p, w in parameters(model).items()}
         safetensors.numpy.save_file(weights, folder / bundle.WEIGHTS)
@@ -183,7 +187,7 @@ def load(
     Args:
         dtype: policy of the model, such as "mixed_bfloat16".
         task: the task that the bundle must have, such as "causal" or "seq2seq".
-        base_dtype: store the kernels so, for adapters: see `from_pretrained`.
+        base_dtype: form of the kernels under adapters: see `from_pretrained`.
 
     Returns: the model, whose class type checkers know if `task` is given; its tokenizer, None if
         the model reads images.
@@ -216,7 +220,7 @@ def load(
     with _reading(weights):
         file = safetensors.safe_open(weights, framework="numpy")
     if base_dtype is not None:
-        with keras.StatelessScope():  # Keras takes memory for the variables when it ends
+        with keras.StatelessScope():  # Keras initializes the variables when it ends
             model = TASKS[config["task"]](architecture, dtype=dtype)
             _check_shapes(model, shapes, str(weights))
             for name, variable in parameters(model).items():
@@ -233,7 +237,7 @@ def load(
 
 
 def _reader(file: Any, name: str, path: Path) -> Callable[..., np.ndarray]:
-    """Return an initial value that is read when Keras needs it."""
+    """Return an initializer that reads a tensor when Keras needs its numbers."""
 
     def read(shape, dtype=None):
         with _reading(path):

@@ -13,8 +13,8 @@ from tfx_transformer.errors import InputError
 
 
 def accumulate(model: Any, count: int) -> None:
-    """Have the training steps of a model compute their batch in parts, one after the other, and
-    apply the gradient of the whole; more parts take less memory.
+    """Make the training steps of a model compute each batch in parts, one after the other, and
+    apply the gradient of the whole batch. More parts take less memory.
 
     Args:
         model: a model of `tfx_transformer.models`.
@@ -23,6 +23,7 @@ def accumulate(model: Any, count: int) -> None:
     step = train_on_jax if keras.backend.backend() == "jax" else train_on_tensorflow
     model.accumulate = count
     model.step_in_parts = step if count > 1 else None
+    model.train_function = None  # Keras may have traced a step of other parts
 
 
 def check(model: Any) -> None:
@@ -48,38 +49,45 @@ def check(model: Any) -> None:
 def split(batch: Any, count: int) -> tuple[Any, Any, Tensor]:
     """Return a batch (x, y, sample_weight) in parts of equal size: each array as (count, rows, …).
 
-    Rows that are missing to the last parts are copies of the last row that weigh 0.
+    Row r is in part r % count, so that each part has rows of every device. Parts that lack a row
+    get a copy of the last one, of weight 0.
     """
     x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
     rows = ops.shape(y)[0]
     size = (rows + count - 1) // count
     if weights is None:
-        # One weight for each loss: integers of several axes are labels of tokens.
+        # One weight for each loss: integer labels of several axes are tokens.
         per_token = not keras.backend.is_float_dtype(y.dtype)
         weights = ops.ones(ops.shape(y) if per_token else (rows,))
     places = ops.arange(size * count, dtype="int32")
-    taken = ops.minimum(places, rows - 1)
+    divides = isinstance(rows, int) and rows == size * count
 
     def parts(array):
-        array = ops.take(array, taken, axis=0)
-        return ops.reshape(array, (count, size, *ops.shape(array)[1:]))
+        if not divides:
+            array = ops.take(array, ops.minimum(places, rows - 1), axis=0)
+        array = ops.reshape(array, (size, count, *ops.shape(array)[1:]))
+        return ops.swapaxes(array, 0, 1)
 
     x, y, weights = (keras.tree.map_structure(parts, part) for part in (x, y, weights))
-    real = ops.cast(ops.reshape(places < rows, (count, size)), weights.dtype)
-    return x, y, weights * ops.reshape(real, (count, size, *[1] * (len(weights.shape) - 2)))
+    real = ops.transpose(ops.reshape(places < rows, (size, count)))
+    real = ops.reshape(real, (count, size, *[1] * (len(weights.shape) - 2)))
+    return x, y, weights * ops.cast(real, weights.dtype)
 
 
 def shares(model: keras.Model, weights: Tensor, rows: Tensor) -> Tensor:
-    """Return the factor on the loss of each part, float32 (count,): with these their sum is the
-    loss of the whole batch.
+    """Return float32 (count,), a factor for the loss of each part: the sum of the losses times
+    these factors is the loss of the whole batch.
 
     Args:
         weights: sample weights, float (count, rows of a part, …).
-        rows: rows of the whole batch.
+        rows: number of rows of the whole batch.
     """
     count, size = ops.shape(weights)[0], ops.shape(weights)[1]
-    if getattr(model.loss, "reduction", "") != "mean_with_sample_weight":
-        # The mean over all rows, whatever they weigh.
+    reduction = getattr(model.loss, "reduction", "")
+    if reduction == "sum":
+        return ops.ones((count,))
+    if reduction != "mean_with_sample_weight":
+        # This loss is a mean over all rows, whatever their weights.
         return ops.ones((count,)) * ops.cast(size, "float32") / ops.cast(rows, "float32")
     sums = ops.sum(ops.reshape(ops.cast(weights, "float32"), (count, -1)), axis=1)
     return ops.divide_no_nan(sums, ops.sum(sums))
@@ -90,9 +98,9 @@ def train_on_tensorflow(model: Any, batch: Any) -> None:
 
     The gradient is the sum over the parts, so it is that of the whole batch, to rounding.
     """
+    check(model)
     import tensorflow as tf
 
-    check(model)
     count = model.accumulate
     parts = split(batch, count)
     rows = ops.shape(keras.utils.unpack_x_y_sample_weight(batch)[1])[0]
@@ -122,11 +130,11 @@ def train_on_jax(model: Any, state: Any, batch: Any) -> Any:
     """Make one step of a batch in parts, from a state of training: values of trained weights, other
     variables, optimizer and metrics.
 
-    Returns: the new state; its sums are those of `train_on_tensorflow`.
+    Returns: the state after the step, which is that of `train_on_tensorflow`.
     """
+    check(model)
     import jax  # pyright: ignore[reportMissingImports]
 
-    check(model)
     trained, others, optimizer, metrics = state
     parts = split(batch, model.accumulate)
     rows = keras.utils.unpack_x_y_sample_weight(batch)[1].shape[0]

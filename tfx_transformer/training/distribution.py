@@ -15,10 +15,10 @@ from tfx_transformer.errors import InputError
 
 
 def begin() -> None:
-    """Make variables from now on for the devices that `devices.use` was given.
+    """Make variables from now on on the devices that `devices.use` was given.
 
     Raises:
-        InputError: there are fewer devices.
+        InputError: JAX finds fewer devices.
     """
     chosen = devices.in_use()
     if not chosen.several:
@@ -42,13 +42,13 @@ def undivided() -> Iterator[None]:
 
 
 class Division:
-    """The division of batches among the devices on which variables are made, if there are several.
+    """Divides batches among the devices on which variables are made, if there are several.
 
     A batch whose number of examples the devices do not divide, such as the last one of an epoch, is
     computed whole by each device. So every batch has the loss, the gradient and the metrics that it
     has on one device, and no example is padding.
 
-    While it exists Keras has no distribution of its own, which would refuse such a batch.
+    Keras's own distribution, which would refuse such a batch, ends when this is made.
 
     Args:
         batch_size: examples of a batch.
@@ -72,11 +72,11 @@ class Division:
         keras.distribution.set_distribution(None)
 
     def training(self, batches: Iterable[Any]) -> Any:
-        """Return batches of training, divided."""
+        """Return training batches, each divided."""
         return batches if self.count == 1 else self._divided(batches)
 
     def validation(self, batches: Batches) -> Any:
-        """Return batches of validation, divided."""
+        """Return validation batches, each divided."""
         return batches if self.count == 1 else _Checks(batches, self)
 
     def _divided(self, batches: Iterable[Any]) -> Iterator[Any]:
@@ -97,15 +97,15 @@ class Division:
 
 
 class _Checks(keras.utils.PyDataset):
-    """The batches of validation, the same in every epoch."""
+    """Validation batches, the same in every epoch, as Keras reads them."""
 
     def __init__(self, batches: Batches, division: Division) -> None:
         super().__init__()
         self._batches, self._division = batches, division
+        self._order = batches.plan.order(0)
 
     def __len__(self) -> int:
-        return len(self._batches.plan)
+        return len(self._order)
 
     def __getitem__(self, index: int) -> Any:
-        batches = self._batches
-        return self._division.divide(batches.batch(batches.examples(index)))
+        return self._division.divide(self._batches.batch(self._order[index]))

@@ -18,7 +18,7 @@ CHECKPOINTS = "checkpoints"
 # The file that lists what runs have written into the folder.
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
-# What the next run of the same name may use again; see `PreferenceRun.reference`.
+# The file that the next run of the same name may use again: see `PreferenceRun.reference`.
 REFERENCE = "reference.npz"
 
 # Files that runs of the first version wrote, without a manifest.

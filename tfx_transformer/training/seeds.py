@@ -12,7 +12,7 @@ def set_random_seed(seed: int) -> None:
     that two trainings with the same seed end with the same weights, bit for bit.
 
     On a GPU some operations have no deterministic form, so determinism is not enabled there.
-    Models that are made from now on are for the devices of `--devices`.
+    Models that are made from now on are on the devices of `--devices`.
     """
     keras.utils.set_random_seed(seed)
     distribution.begin()

@@ -141,8 +141,9 @@ def from_pretrained(
         task: "causal", "seq2seq", "masked", "classification", "regression", "tagging" or
             "embedding"; None: the source's own task.
         max_length: a shorter context than a checkpoint has, in tokens. A bundle keeps its own.
-        base_dtype: store the kernels so for adapters, as `add_adapters` does, but one after the
-            other, so that memory never holds the whole model in `dtype`; keras-hub's models stay.
+        base_dtype: form of the kernels under adapters: see `add_adapters`. They are read and stored
+            one after the other, so memory never holds the whole model in `dtype`. Models of
+            keras-hub are not changed.
 
     Returns: the model, whose class type checkers know if `task` is given; and the tokenizer, or
         None for images and for sources without one.

@@ -6,6 +6,7 @@ import dataclasses
 import re
 from pathlib import Path
 
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.models.pretrained import Source, config_of, labels_of
 from tfx_transformer.models.pretrained.adapter import is_adapter
 from tfx_transformer.models.pretrained.checkpoint import HeadersOf
@@ -130,7 +131,7 @@ def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> 
         labels=labels_of(values, folder) if TASKS[task].has_classes else [],
         licence=licence_of(folder),
         uses=_USES["images" if image else task],
-        memory=_memory(parameters, config.vocabulary_size * config.hidden_dim),
+        memory=_memory(parameters, _in_tables(config)),
     )
 
 
@@ -151,12 +152,20 @@ def _kind(tokenizer) -> str:
     return f"{tokenizer.vocabulary_size:,} tokens, run by {runs}"
 
 
-def _memory(parameters: int, table: int) -> dict[str, int]:
-    """Return the bytes of weights, gradients and AdamW's moments, without activations."""
+def _in_tables(config: TransformerConfig) -> int:
+    """Return the parameters of the embedding tables: one, or two if the read-out has its own."""
+    tables = 1 if config.tie_embeddings else 2
+    return tables * config.vocabulary_size * config.embedding_dim
+
+
+def _memory(parameters: int, in_tables: int) -> dict[str, int]:
+    """Return the bytes of weights, gradients and AdamW's moments, without activations. The tables
+    of a stored base are bfloat16: see `add_adapters`."""
+    in_kernels = parameters - in_tables
     return {
         "to run in float32": 4 * parameters,
         "to fine-tune in full": 16 * parameters,
         "to fine-tune adapters of float32 weights": 4 * parameters,
-        "to fine-tune adapters with --base-dtype int8": parameters + 3 * table,
-        "to fine-tune adapters with --base-dtype nf4": 33 * (parameters - table) // 64 + 4 * table,
+        "to fine-tune adapters with --base-dtype int8": in_kernels + 2 * in_tables,
+        "to fine-tune adapters with --base-dtype nf4": 33 * in_kernels // 64 + 2 * in_tables,
     }

@@ -48,7 +48,7 @@ def new_model(
         dtype: policy of the model.
         family: family of the checkpoint.
         checkpoint: the checkpoint.
-        base_dtype: store the kernels so, for adapters: see `store_base`.
+        base_dtype: form of the kernels under adapters: see `store_base`; None: as `dtype`.
 
     Raises:
         InputError: a tensor is missing, has another shape, or has no place in the model; the
