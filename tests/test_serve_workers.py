@@ -88,8 +88,12 @@ def test_no_process_stays_if_a_signal_comes_while_it_starts(dying, monkeypatch):
         return started[-1]
 
     monkeypatch.setattr(util, "spawnv_passfds", interrupted)
-    with socket.socket() as listening, pytest.raises(KeyboardInterrupt):
-        Workers(1, end, listening, 1.0).run(lambda: pytest.fail("nothing answers"))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest-xdist ignores it
+    try:
+        with socket.socket() as listening, pytest.raises(KeyboardInterrupt):
+            Workers(1, end, listening, 1.0).run(lambda: pytest.fail("nothing answers"))
+    finally:
+        signal.signal(signal.SIGINT, before)
     with pytest.raises(ChildProcessError):  # the process was waited for
         os.waitpid(started[0], os.WNOHANG)
 
