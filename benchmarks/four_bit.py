@@ -1,4 +1,4 @@
-"""What a frozen base in 4 bits costs and saves.
+"""Memory and loss of a training on a frozen base in 4 bits.
 
     python -m benchmarks.four_bit loss      # of fine-tuning, beside the float base; 3 seeds
     KERAS_BACKEND=jax python -m benchmarks.four_bit step   # of a compiled step

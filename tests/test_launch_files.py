@@ -46,7 +46,7 @@ def test_each_file_is_here_and_says_that_it_was_not_run():
         assert "# Not run: " in (FOLDER / name).read_text(encoding="utf-8")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no bash")
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
 def test_bash_reads_the_scripts():
     sky = yaml.safe_load((FOLDER / FILES[1]).read_text(encoding="utf-8"))
     for script in ((FOLDER / FILES[0]).read_text(encoding="utf-8"), sky["setup"], sky["run"]):

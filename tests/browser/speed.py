@@ -37,7 +37,7 @@ def main(bundles: list[str]) -> None:
             opening = [seconds(tab.open, address) for _ in range(OPENINGS)]
             by_page, by_python, unit = answerers(tab, runtime.load(name))
             counts = [by_page(text) for text in TEXTS]
-            assert counts == [by_python(text) for text in TEXTS], "the answers differ"
+            assert counts == [by_python(text) for text in TEXTS], "the answers differ in length"
             rates = [[sum(counts) / timed(by) for by in (by_page, by_python)] for _ in range(TURNS)]
         ratios = [page_rate / python_rate for page_rate, python_rate in rates]
         ours, theirs = np.median(rates, axis=0)
@@ -50,19 +50,21 @@ def main(bundles: list[str]) -> None:
 
 
 def answerers(tab: devtools.Tab, model: object) -> tuple[Callable, Callable, str]:
-    """Return functions that answer a text by the page and by Python, and the unit of what they
-    return: the number of tokens and the answer, or one text and its most probable label."""
+    """Return functions that answer a text by the page and by Python, and the unit of the number
+    that both return."""
     options = {"maxNewTokens": NEW_TOKENS}
     if isinstance(model, runtime.TextGenerator):
         tokenizer = model.tokenizer
+        chats = isinstance(model.preprocessor, ChatPreprocessor)
 
         def write(text: str) -> int:
-            if not isinstance(model.preprocessor, ChatPreprocessor):
+            if not chats:
                 return tokenizer.count(model.generate(text, max_new_tokens=NEW_TOKENS))
             return tokenizer.count(Chat(model).say(text, max_new_tokens=NEW_TOKENS))
 
         def write_in_page(text: str) -> int:
-            tab.ask("reset", {})
+            if chats:
+                tab.ask("reset", {})
             return tokenizer.count(tab.ask("answer", {"text": text, "system": ""}, options)["text"])
 
         return write_in_page, write, "tokens"

@@ -185,7 +185,7 @@ def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
     vocabulary. Only config.json is read.
 
     Raises:
-        InputError: there is no such folder, its family is unknown, or it is an encoder-decoder.
+        InputError: the folder does not exist, its family is unknown, or it is an encoder-decoder.
     """
     from tfx_transformer import bundle
     from tfx_transformer.models.pretrained import Source, is_checkpoint

@@ -51,7 +51,7 @@ class Source(NamedTuple):
 
 @dataclasses.dataclass
 class Counts:
-    """What was written and what was left out.
+    """Counts of what is written and of what is left out.
 
     Attributes:
         tokens: ids written, ends of documents included.
