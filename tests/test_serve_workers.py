@@ -80,6 +80,7 @@ def test_a_worker_that_reads_nothing_does_not_block_its_parent(dying):
 
 
 def test_no_process_stays_if_a_signal_comes_while_it_starts(dying, monkeypatch):
+    resource_tracker.ensure_running()  # else it is the first process that is started here
     started, start = [], util.spawnv_passfds
 
     def interrupted(*arguments):
