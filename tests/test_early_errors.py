@@ -61,6 +61,7 @@ REFUSED = {
     "interrupted": (["--name=halted", "--batch-size=4"], "--batch-size was 3 and is 4"),
     "logger": (["--log=wandb"], "pip install wandb"),
     "language": (["--language=fr"], "fr"),
+    "nothing frozen": (["--base-dtype=nf4"], "base-dtype"),
 }
 
 

@@ -332,6 +332,7 @@ def translator(tmp_path_factory):
         (["--method=lora", "--rank=0"], "rank is 0."),
         (["--method=dora", "--targets=querry"], "there is no layer 'querry'.\n  Targets of this"),
         (["--method=lora", "--base-dtype=int2"], "argument --base-dtype: invalid choice: 'int2'"),
+        (["--base-dtype=nf4"], "--base-dtype is nf4, but --method full trains all weights."),
         (["--loss-on=questions"], "argument --loss-on: invalid choice: 'questions'"),
         (["--max-length=3"], "no answer begins in 3 tokens"),
         (["--output=reply"], "there is no column 'reply'"),

@@ -26,6 +26,7 @@ from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training.finite import Places, cause
 
 # Two pairs of answers, 7 ids; computed by the functions `get_batch_logps`, `dpo_loss` and
 # `odds_ratio_loss` of TRL 0.21 in PyTorch, with beta 0.3. For ORPO the mean -log p of each chosen
@@ -176,6 +177,21 @@ def test_messages_of_a_run_name_the_rows_that_fit(template, tmp_path, monkeypatc
     (reference,) = run.reference(Zeros(), template, kept)
     assert reference.shape == (5, 2)
     assert list(run.rows) == [row for i, row in enumerate(examples.rows) if i != 3]
+
+
+def test_a_reference_that_is_not_finite_is_named_by_its_row(template):
+    examples = read_preferences(ROWS)
+    model = CausalLM(TransformerConfig.of_size("nano", 290, max_sequence_length=64))
+    model.compile("sgd", DPOLoss(), weighted_metrics=[])
+    for place in range(12):
+        reference = np.zeros((6, 2))
+        reference[place // 2, place % 2] = np.nan
+        options = {"batch_size": 3, "max_length": 64, "seed": 5}
+        batches = preferences(examples, template, reference, **options)
+        places = Places("my.csv", batches, list(range(2, 8)))
+        step = next(n for n in (0, 1) if place // 2 in batches.examples(n))
+        why = cause(model, batches.batch(batches.examples(step)), places.row_names(step))
+        assert why == f"targets hold a number that is not finite: row {place // 2 + 2}"
 
 
 def test_the_same_answer_twice_is_no_preference(tmp_path):

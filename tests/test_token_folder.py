@@ -250,6 +250,11 @@ def test_bad_folders_are_refused(letters, tmp_path):
     index.write_text(content.replace("uint16", "float16"))
     with pytest.raises(InputError, match="not an index"):
         read_token_folder(tmp_path / "out", tokenizer)
+    for damage in (('"tokens": 8', '"tokens": -8'), ('"bytes": 6', '"bytes": "6"')):
+        assert damage[0] in content
+        index.write_text(content.replace(*damage))
+        with pytest.raises(InputError, match="not an index"):
+            read_token_folder(tmp_path / "out", tokenizer)
     index.write_text(content)
     with (tmp_path / "out/training.bin").open("ab") as file:
         file.truncate(6)
@@ -257,6 +262,27 @@ def test_bad_folders_are_refused(letters, tmp_path):
         read_token_folder(tmp_path / "out", tokenizer)
     with pytest.raises(InputError, match="weight"):
         TokenWriter(tmp_path / "new", letters, [Source("a", 0)])
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+@pytest.mark.parametrize(("id", "place"), [(259, 0), (65_535, 12), (300, 15)])
+def test_an_id_beyond_the_vocabulary_is_named_with_its_place(
+    letters, tmp_path, monkeypatch, part, id, place
+):
+    monkeypatch.setattr("tfx_transformer.data.token_folder._CHUNK_IDS", 7)
+    held_out = tmp_path / "held_out.jsonl"
+    text = "some more words"
+    source = rows(tmp_path / "a.jsonl", [text])
+    written(tmp_path / "out", letters, (source,), validation=rows(held_out, [text[::-1]]))
+    file = tmp_path / "out" / f"{part}.bin"
+    ids = np.fromfile(file, "uint16")
+    assert len(ids) == 16
+    read_token_folder(tmp_path / "out", Tokenizer.load(letters))
+    ids[place:] = id
+    ids.tofile(file)
+    expected = f"{part}.bin: the id at place {place}, from 0, is {id:,}, but .* from 0 to 258"
+    with pytest.raises(InputError, match=expected):
+        read_token_folder(tmp_path / "out", Tokenizer.load(letters))
 
 
 def test_the_verb(command, letters, tmp_path):

@@ -140,6 +140,7 @@ class Batches:
         start: (plan, n) -> an endless `tf.data.Dataset` of the batches n, n + 1, … of a plan.
         members: (index of an example) -> indices of the rows that it is made of.
         errors: the errors of batches that could not be made.
+        per_example: number of rows in the arrays of a batch that an example makes.
     """
 
     def __init__(
@@ -149,12 +150,14 @@ class Batches:
         start: Callable[[BatchPlan, int], Any],
         members: Callable[[int], Sequence[int]],
         errors: list[InputError],
+        per_example: int = 1,
     ) -> None:
         self.plan = plan
         self.batch = batch
         self.start = start
         self.members = members
         self.errors = errors
+        self.per_example = per_example
 
     if TYPE_CHECKING:  # the methods of a `tf.data.Dataset`, which has no types
 
@@ -193,6 +196,10 @@ class Batches:
         members = (self.members(self.plan.index(example)) for example in examples)
         return [" + ".join(f"row {rows[m]}" for m in several) for several in members]
 
+    def row_names(self, step: int, rows: Sequence[Any] | None) -> list[str]:
+        """Return, for each row in the arrays of a batch, the name of its example; see `names`."""
+        return [name for name in self.names(step, rows) for _ in range(self.per_example)]
+
 
 @contextlib.contextmanager
 def own_errors(*datasets: Batches) -> Iterator[None]:
@@ -215,11 +222,12 @@ def tf_dataset(
     batch: Callable[[np.ndarray], Any],
     first_epoch: int = 0,
     members: Callable[[int], Sequence[int]] = lambda index: [index],
+    per_example: int = 1,
 ) -> Batches:
     """Return the batches of a plan, a `tf.data.Dataset` of known length.
 
     Args:
-        plan, batch, members: see `Batches`.
+        plan, batch, members, per_example: see `Batches`.
         first_epoch: epoch of the first iteration.
     """
     import tensorflow as tf
@@ -261,7 +269,7 @@ def tf_dataset(
     made = data_set(next_epoch, len(plan))
     # The base class of all data sets, from which the public `tf.data.Dataset` may derive.
     base = next(c for c in tf.data.Dataset.__mro__ if c.__name__ == "DatasetV2")
-    return _batches_of(base)(made, plan, batch, start, members, errors)
+    return _batches_of(base)(made, plan, batch, start, members, errors, per_example)
 
 
 @functools.cache
@@ -284,7 +292,7 @@ def _batches_of(base: Any) -> type:
         def replace(self, dataset, plan=None, start=None):
             """Return batches that another data set yields, with the parts of these."""
             parts = (plan or self.plan, self.batch, start or self.start, self.members, self.errors)
-            return BatchDataset(dataset, *parts)
+            return BatchDataset(dataset, *parts, self.per_example)
 
         def take(self, count, name=None):
             plan = self.plan if count < 0 else FirstBatches(self.plan, count)

@@ -225,7 +225,7 @@ def preferences(
                 targets[row] = values[index, side], len(ids) - begin
         return {"token_ids": token_ids, "labels": labels}, targets
 
-    return tf_dataset(plan, batch)
+    return tf_dataset(plan, batch, per_example=2)
 
 
 def digest_of(pairs: Sequence[tuple[Answer, Answer]]) -> str:

@@ -10,6 +10,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tfx_transformer.data.corpus import TokenFile, hold_out
 from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
@@ -19,6 +21,8 @@ INDEX, TOKENIZER = "tokens.json", "tokenizer.json"
 TRAINING, VALIDATION = "training.bin", "validation.bin"
 # The record of an unfinished folder.
 PROGRESS = ".progress.json"
+# Ids that are checked at a time.
+_CHUNK_IDS = 1 << 20
 
 
 def identity(tokenizer: Tokenizer) -> str:
@@ -39,8 +43,8 @@ def read_token_folder(
         share: share of the ids to hold out, if the folder was written without --validation.
 
     Raises:
-        InputError: it is not such a folder, is unfinished, was cut short, or has the ids of another
-            tokenizer.
+        InputError: it is not such a folder, is unfinished, was cut short, has the ids of another
+            tokenizer, or an id that is not in the vocabulary.
     """
     index = _read_index(Path(folder))
     try:
@@ -58,6 +62,9 @@ def read_token_folder(
             "  Write it with the tokenizer of the base, or begin a new model: without --base and "
             "--tokenizer it takes the tokenizer of the folder."
         )
+    for part in (training, validation):
+        if part:
+            _check_ids(part, tokenizer.vocabulary_size)
     return (training, validation) if validation else hold_out(training, share, tokenizer)
 
 
@@ -70,6 +77,9 @@ def _part(path: Path, index: dict[str, Any], counts: dict[str, Any]) -> TokenFil
     """
     if index["dtype"] not in ("uint16", "uint32"):
         raise TypeError(index["dtype"])
+    for name in ("tokens", "bytes", "documents"):
+        if type(counts[name]) is not int or counts[name] < 0:
+            raise TypeError(counts[name])
     tokens = TokenFile(
         path,
         index["dtype"],
@@ -82,6 +92,26 @@ def _part(path: Path, index: dict[str, Any], counts: dict[str, Any]) -> TokenFil
         raise InputError(f"{path}: there are no tokens.\n  Write the folder from more text.")
     tokens.array()  # raises if the file was cut short
     return tokens
+
+
+def _check_ids(tokens: TokenFile, vocabulary_size: int) -> None:
+    """Raise if an id is not in the vocabulary. All ids are read, a stretch at a time.
+
+    Raises:
+        InputError: naming the file and the place of the first such id.
+    """
+    ids = tokens.array()
+    if np.iinfo(tokens.dtype).max < vocabulary_size:
+        return
+    for start in range(0, len(ids), _CHUNK_IDS):
+        part = ids[start : start + _CHUNK_IDS]
+        if part.max() >= vocabulary_size:
+            place = int(np.argmax(part >= vocabulary_size))
+            raise InputError(
+                f"{tokens.path}: the id at place {start + place:,}, from 0, is {part[place]:,}, but "
+                f"the tokenizer has ids from 0 to {vocabulary_size - 1:,}.\n"
+                "  The file is damaged or was not written by this tokenizer. Write the folder again."
+            )
 
 
 def check_token_folder(

@@ -164,18 +164,21 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
 
     Args:
         batch: the NumPy arrays whose gradient was not finite.
-        rows: name of each of its examples.
+        rows: for each row of the arrays, the name of its example.
     """
     for variable in model.trainable_variables:
         value = np.asarray(keras.ops.convert_to_numpy(variable.value))
         if not np.isfinite(value.astype("float32")).all():
             return f"the weight {variable.path} holds a number that is not finite"
     inputs, labels, weights = cast("tuple[Any, Any, Any]", (*batch, None)[:3])
-    arrays = {**inputs, "labels": labels} | ({} if weights is None else {"weights": weights})
+    name = "targets" if "labels" in inputs else "labels"
+    arrays = {**inputs, name: labels} | ({} if weights is None else {"weights": weights})
     for name, array in arrays.items():
         finite = np.isfinite(np.asarray(array, "float64")).reshape(len(array), -1).all(axis=1)
         if not finite.all():
-            bad = [row for row, good in zip(rows, finite, strict=False) if not good]
+            bad = list(
+                dict.fromkeys(row for row, good in zip(rows, finite, strict=False) if not good)
+            )
             where = f": {_some(bad, _ROWS)}" if bad else ""
             return f"{name} hold a number that is not finite{where}"
     loss = model.compute_loss(None, labels, model(inputs, training=False), weights, training=False)
@@ -208,6 +211,10 @@ class Places:
     def names(self, step: int) -> list[str]:
         """Return the names of a batch's examples; see `data.batches.Batches.names`."""
         return self.batches.names(step, self.rows)
+
+    def row_names(self, step: int) -> list[str]:
+        """Return the names of a batch's array rows; see `data.batches.Batches.row_names`."""
+        return self.batches.row_names(step, self.rows)
 
     def of(self, step: int) -> str:
         """Return a batch and its rows: "epoch 2, step 17 (data.csv, row 3, row 9, row 12)".

@@ -128,7 +128,7 @@ def _go_back(
     """
     batches = resume.batches
     batch = batches.batch(batches.examples(wrong.step))
-    why = finite.cause(model, batch, places.names(wrong.step))
+    why = finite.cause(model, batch, places.row_names(wrong.step))
     rate = finite.rate_of(model.optimizer)
     resume.begin(model)
     if not finite.lower_rate(model.optimizer, rate):

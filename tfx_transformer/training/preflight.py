@@ -56,11 +56,12 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
         recipe: the function whose arguments they are; see `Run`.
 
     Raises:
-        InputError: a number is out of range; the base or the tokenizer is missing; the
-            architecture is impossible; a package is not installed; or the folder of the run has an
-            interrupted run with other settings.
+        InputError: a number is out of range; the frozen weights have a format, but none are frozen;
+            the base or the tokenizer is missing; the architecture is impossible; a package is not
+            installed; or the folder of the run has an interrupted run with other settings.
     """
     _check_numbers(settings)
+    _check_frozen(settings)
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
     if settings.get("base"):
@@ -117,6 +118,15 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
     check_ends(given.get("patience", 1), given.get("minutes", 0))
     names = ("learning_rate", "warmup_steps", "layer_decay", "average")
     check_rates(**{name: given[name] for name in names if name in given})
+
+
+def _check_frozen(settings: Mapping[str, Any]) -> None:
+    """Raise if frozen weights have a number format of their own, but all weights are trained."""
+    if settings.get("base_dtype") and settings.get("method") == "full":
+        raise InputError(
+            f"--base-dtype is {settings['base_dtype']}, but --method full trains all weights.\n"
+            "  Add --method lora or --method dora, which freeze the base, or leave out --base-dtype."
+        )
 
 
 def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:

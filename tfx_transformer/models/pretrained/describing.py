@@ -17,7 +17,8 @@ from tfx_transformer.models.saving import TASKS
 
 # Uses of a model by its task: recipes, then verbs.
 _USES = {
-    "causal": "instruction_finetuning, pretraining; generate, export to litert and litertlm",
+    "causal": "instruction_finetuning, preference_finetuning, pretraining; generate, export to "
+    "litert and litertlm",
     "seq2seq": "translation; generate, export to litert",
     "masked": "text_classification, embedding, pretraining --objective masked",
     "embedding": "embedding, text_classification; embed, similar, export to litert",
