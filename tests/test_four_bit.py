@@ -12,9 +12,8 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras.src.backend.common import global_state
 from on_jax import needs_jax, run_on_jax
-from tiny_models import VARIANTS, perturbed, tiny_causal, tiny_config
+from tiny_models import VARIANTS, perturbed, tiny_causal
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import Linear, four_bit
@@ -26,10 +25,8 @@ from tfx_transformer.models.lora import (
 )
 from tfx_transformer.models.pretrained import from_pretrained
 from tfx_transformer.models.pretrained.checkpoint import StoredTensor
-from tfx_transformer.models.pretrained.describing import _in_tables, _memory
+from tfx_transformer.models.pretrained.describing import describe_source
 from tfx_transformer.models.saving import load, save
-from tfx_transformer.models.tasks import CausalLM
-from tfx_transformer.models.work import adapted_memory
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.optimizers import adamw
 
@@ -241,48 +238,17 @@ def test_other_forms_of_a_base_are_refused(base_dtype, tmp_path):
             read(tmp_path, base_dtype=base_dtype)
 
 
-def test_memory_is_counted_without_a_model():
-    model, _ = adapted("lora")
-    facts, memory = trainable_summary(model), adapted_memory(CausalLM, model.config, 3)
-    assert memory["adapters"] == facts["trained_bytes"] == 4 * facts["trained"]
-    assert memory["base"] == facts["frozen_bytes"]
-    assert memory["optimizer"] == 2 * facts["trained_bytes"]
-
-
-@pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("base_dtype", ["nf4", "int8"])
-def test_info_counts_the_memory_of_a_stored_base(base_dtype, tied):
-    model = tiny_causal(num_layers=1, **VARIANTS["llama"] | {"tie_embeddings": tied})
-    count = sum(int(np.prod(weight.shape)) for weight in model.weights)
-    in_tables = (1 if tied else 2) * 23 * model.config.embedding_dim
-    memory = _memory(count, _in_tables(model.config))
-    told = memory[f"to fine-tune adapters with --base-dtype {base_dtype}"]
-    each = {"nf4": 33 / 64, "int8": 1}[base_dtype]
-    assert told == int(each * (count - in_tables)) + 2 * in_tables
-    tables = {w.path for w in model.weights if w.path.startswith("embedding/")}
-    add_adapters(model, base_dtype=base_dtype)
-    stored = [w for w in model.weights if w.path in tables]
-    assert sum(int(np.prod(w.shape)) for w in stored) == in_tables
-    assert {str(w.dtype) for w in stored} == {"bfloat16"}
-
-
-def test_seven_billion_weights_fit_in_8_gb():
-    config = tiny_config(  # Llama 2 7B
-        **VARIANTS["llama"]
-        | {"vocabulary_size": 32_000, "num_layers": 32, "hidden_dim": 4096, "num_heads": 32,
-           "intermediate_dim": 11_008, "max_sequence_length": 4096, "tie_embeddings": False,
-           "num_key_value_heads": None}
-    )  # fmt: skip
-    with keras.StatelessScope():  # Keras keeps a list of what waits for memory from here on
-        keras.layers.Dense(3).build((None, 5))
-    memory = adapted_memory(CausalLM, config, rank=8)
-    assert not global_state.get_global_attribute("uninitialized_variables")
-    kernels = 32 * (4 * 4096**2 + 3 * 4096 * 11_008)
-    vectors = 4 * (2 * 32 + 1) * 4096
-    per_weight = 33 / 64 + 8 / (64 * 256)
-    assert memory["base"] == kernels * per_weight + 2 * 2 * 32_000 * 4096 + vectors
-    assert memory["adapters"] == 4 * 32 * 8 * (4 * 2 * 4096 + 3 * (4096 + 11_008))
-    assert memory["base"] + memory["adapters"] + memory["optimizer"] < 8e9
+@pytest.mark.parametrize(
+    ("name", "base_dtype"), [("llama", "nf4"), ("qwen2", "int8"), ("t5", "nf4"), ("vit", "int8")]
+)
+def test_info_counts_the_bytes_of_a_stored_base(name, base_dtype, tmp_path):
+    folder = write_checkpoint(tmp_path / name, fixture_of(name)[0])
+    memory = describe_source(str(folder)).memory
+    for form, key in (("float32", "to run in float32"), (base_dtype, f"--base-dtype {base_dtype}")):
+        model, _ = from_pretrained(folder, base_dtype=None if form == "float32" else form)
+        expected = sum(np.asarray(w).nbytes for w in model.weights)
+        (told,) = (size for use, size in memory.items() if use.endswith(key))
+        assert told == expected
 
 
 @needs_jax

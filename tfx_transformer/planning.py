@@ -1,4 +1,4 @@
-"""The memory, time and cost of a training, by arithmetic alone: nothing is built or measured.
+"""The memory, time and cost of a training, by arithmetic alone: nothing is measured.
 
 Operations follow Kaplan et al. (2020), section 2.1. `tests/test_plan.py` compares parameters and
 operations with published models, and memory with the compiled steps that it was fitted to.
@@ -10,16 +10,9 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.errors import InputError
 
 Precision = Literal["float32", "bfloat16", "mixed_bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
-
-# Bits of a weight of a frozen kernel. int8: the float32 scale of each column is little, and is left
-# out; nf4: see `layers.linear`.
-_KERNEL_BITS = {"float32": 32.0, "bfloat16": 16.0, "int8": 8.0, "nf4": 4.129}
-# Bytes of a weight of an embedding table, or of a read-out, of a frozen base.
-_TABLE_BYTES = {"float32": 4, "bfloat16": 2, "int8": 2, "nf4": 2}
 
 
 class Device(NamedTuple):
@@ -44,26 +37,22 @@ DEVICES = {
 }
 
 
-class Parameters(NamedTuple):
-    """Numbers of parameters.
+class Sizes(NamedTuple):
+    """Counts of a model and its training; `models.work.sizes` makes them.
 
     Attributes:
+        parameters: of the model, without adapters.
+        trained: parameters that are trained; only the adapters of a frozen base.
+        weights: bytes of the model as it is trained, adapters included.
         kernels: of the matrices of the blocks.
-        head: of a read-out over the vocabulary that is not the embedding table.
-        tables: of embedding tables.
-        others: of norms and biases.
         read_out: multiplications for the logits of a token; 0 without logits.
     """
 
+    parameters: int
+    trained: int
+    weights: int
     kernels: int
-    head: int
-    tables: int
-    others: int
     read_out: int
-
-    @property
-    def all(self) -> int:
-        return self.kernels + self.head + self.tables + self.others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,89 +90,26 @@ class Memory(NamedTuple):
         return sum(self)
 
 
-def parameters(config: TransformerConfig, scores_tokens: bool = True) -> Parameters:
-    """Return the parameters of a decoder-only or encoder-only model that reads text.
-
-    Args:
-        config: its architecture.
-        scores_tokens: it has logits over the vocabulary.
-
-    Raises:
-        InputError: it reads images.
-    """
-    if config.image_size:
-        raise InputError("a model that reads images cannot be planned.\n  Plan one of texts.")
-    width, inner = config.hidden_dim, config.intermediate_dim
-    head = config.head_dim or width // config.num_heads
-    queries, keys = config.num_heads * head, (config.num_key_value_heads or config.num_heads) * head
-    qkv_bias = config.use_bias if config.qkv_bias is None else config.qkv_bias
-    inner_bias = config.use_bias if config.feed_forward_bias is None else config.feed_forward_bias
-    norm = width * (2 if config.norm == "layer_norm" and config.norm_bias else 1)
-
-    kernels = 2 * width * (queries + keys) + (3 if config.gated else 2) * width * inner
-    others = (4 if config.sandwich_norm else 2) * norm
-    others += qkv_bias * (queries + 2 * keys) + config.use_bias * width
-    others += inner_bias * ((2 if config.gated else 1) * inner + width)
-    others += 2 * head * config.query_key_norm
-
-    embedding = config.embedding_dim or width
-    vocabulary = config.vocabulary_size * width
-    own_head = scores_tokens and not config.tie_embeddings
-    tables = config.vocabulary_size * embedding
-    tables += config.max_sequence_length * embedding * (config.position == "learned")
-    tables += config.num_segments * embedding
-    layers = config.num_layers
-    ends = norm * (config.norm_first + config.embedding_norm)
-    return Parameters(
-        kernels * layers,
-        vocabulary * own_head,
-        tables,
-        others * layers + ends,
-        vocabulary * scores_tokens,
-    )
-
-
 def memory(
-    config: TransformerConfig,
-    rows: int,
-    length: int,
-    training: Training,
-    scores_tokens: bool = True,
+    config: TransformerConfig, sizes: Sizes, rows: int, length: int, training: Training
 ) -> Memory:
     """Return the memory of a training step on one device.
 
     Args:
         config: the architecture of the model.
+        sizes: its counts.
         rows: texts that the device reads at once.
         length: tokens of a text.
         training: how it is trained.
-        scores_tokens: the model has logits over the vocabulary.
     """
-    found = parameters(config, scores_tokens)
-    stored = 2 if training.precision == "bfloat16" else 4
-    if training.base_dtype:
-        trained = adapter_parameters(config, training.rank)
-        weights = found.kernels * _KERNEL_BITS[training.base_dtype] / 8
-        weights += (found.tables + found.head) * _TABLE_BYTES[training.base_dtype]
-        weights, stored = weights + 4 * (found.others + trained), 4
-    else:
-        trained = found.all
-        weights = float(stored * trained)
+    # Adapters are float32 whatever the precision.
+    stored = 2 if training.precision == "bfloat16" and not training.base_dtype else 4
     kept = rows * length * kept_numbers(config, length, training) * training.number
-    if scores_tokens:
+    if sizes.read_out:
         # Logits, their softmax and their gradient, in float32.
         kept += 3 * 4 * rows * length * config.vocabulary_size
-    return Memory(weights, stored * trained, 2 * stored * trained, kept)
-
-
-def adapter_parameters(config: TransformerConfig, rank: int) -> int:
-    """Return the parameters of LoRA adapters of this rank beside all kernels of all blocks."""
-    width, inner = config.hidden_dim, config.intermediate_dim
-    head = config.head_dim or width // config.num_heads
-    queries, keys = config.num_heads * head, (config.num_key_value_heads or config.num_heads) * head
-    sides = 2 * (width + queries) + 2 * (width + keys)
-    sides += (3 if config.gated else 2) * (width + inner)
-    return rank * sides * config.num_layers
+    trained = stored * sizes.trained
+    return Memory(sizes.weights, trained, 2 * trained, kept)
 
 
 def kept_numbers(config: TransformerConfig, length: int, training: Training) -> float:
@@ -204,22 +130,19 @@ def kept_numbers(config: TransformerConfig, length: int, training: Training) -> 
     return config.num_layers * inside
 
 
-def operations(
-    config: TransformerConfig, length: int, training: Training, scores_tokens: bool = True
-) -> float:
+def operations(config: TransformerConfig, sizes: Sizes, length: int, training: Training) -> float:
     """Return the operations of a training step for each token.
 
     6 for each weight that the token is multiplied with, 4 for a frozen one; in each layer 12 for
     each feature of a head, times the tokens that it attends to. With `remat` the blocks' forward
     pass is computed again: 2 more for each weight, and 16 instead of 12.
     """
-    found = parameters(config, scores_tokens)
     head = config.head_dim or config.hidden_dim // config.num_heads
     compared = config.num_layers * config.num_heads * head * length
     times = 4 if training.base_dtype else 6
     extra = 2 if training.remat else 0
-    blocks = (times + extra) * found.kernels + (12 + 2 * extra) * compared
-    return blocks + times * found.read_out
+    blocks = (times + extra) * sizes.kernels + (12 + 2 * extra) * compared
+    return blocks + times * sizes.read_out
 
 
 class Step(NamedTuple):
@@ -233,11 +156,11 @@ class Step(NamedTuple):
 
 def best_step(
     config: TransformerConfig,
+    sizes: Sizes,
     rows: int,
     length: int,
     training: Training,
     available: float,
-    scores_tokens: bool = True,
 ) -> Step:
     """Return the step that does the least work in the available memory.
 
@@ -246,11 +169,11 @@ def best_step(
 
     Args:
         config: the architecture of the model.
+        sizes: its counts.
         rows: rows of a whole step on this device.
         length: tokens of a row.
         training: how it is trained.
         available: bytes of memory.
-        scores_tokens: the model has logits over the vocabulary.
     """
     tries = [training, dataclasses.replace(training, remat=True)]
     for tried in tries:
@@ -258,11 +181,11 @@ def best_step(
             if rows % accumulate:
                 continue
             part = rows // accumulate
-            needed = memory(config, part, length, tried, scores_tokens)
+            needed = memory(config, sizes, part, length, tried)
             if needed.all <= available:
                 return Step(part, accumulate, tried, needed)
     last = tries[-1]
-    return Step(1, rows, last, memory(config, 1, length, last, scores_tokens))
+    return Step(1, rows, last, memory(config, sizes, 1, length, last))
 
 
 class Scale(NamedTuple):
@@ -297,6 +220,7 @@ def all_reduce_bytes(size: float, devices: int) -> float:
 
 def scale(
     config: TransformerConfig,
+    sizes: Sizes,
     tokens: float,
     length: int,
     training: Training,
@@ -308,6 +232,7 @@ def scale(
 
     Args:
         config: the architecture of the model.
+        sizes: its counts.
         tokens: tokens of a step of all devices.
         length: tokens of a row.
         training: how it is trained.
@@ -315,18 +240,15 @@ def scale(
         speed: operations per second that a device reaches.
         bandwidth: bytes per second that a device sends to the next.
     """
-    gradient = 4.0 * parameters(config).all
-    if training.base_dtype:
-        gradient = 4.0 * adapter_parameters(config, training.rank)
-    computing = operations(config, length, training) * tokens / devices / speed
-    sent = all_reduce_bytes(gradient, devices)
+    computing = operations(config, sizes, length, training) * tokens / devices / speed
+    sent = all_reduce_bytes(4.0 * sizes.trained, devices)
     communicating = sent / bandwidth
     return Scale(devices, computing, communicating, sent, computing / (computing + communicating))
 
 
-def checkpoint_bytes(config: TransformerConfig, scores_tokens: bool = True) -> float:
+def checkpoint_bytes(sizes: Sizes) -> float:
     """Return the bytes of a checkpoint: every weight and both moments of AdamW, in float32."""
-    return 12.0 * parameters(config, scores_tokens).all
+    return 12.0 * sizes.parameters
 
 
 def to_dict(memory: Memory) -> dict[str, Any]:

@@ -12,15 +12,10 @@ from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
-# Task -> True if the model has logits over the vocabulary. Other tasks cannot be planned.
-_SCORES_TOKENS = {
-    "causal": True,
-    "masked": True,
-    "classification": False,
-    "regression": False,
-    "tagging": False,
-    "embedding": False,
-}
+# Tasks of the models that can be planned: those of one stack.
+_TASKS = ("causal", "masked", "classification", "regression", "tagging", "embedding")
+# Task of a new model by its style; others are decoder-only.
+_NEW_TASKS = {"bert": "masked"}
 # Share of the memory that a plan uses; the rest is for the framework and for gaps between arrays.
 _USABLE = 0.9
 # Context and vocabulary of a new model.
@@ -47,12 +42,13 @@ class NewModel:
     width: int = 0
     vocabulary_size: int = _VOCABULARY
 
-    def config(self, length: int) -> TransformerConfig:
-        """Return the architecture with a context of `length` tokens."""
+    def task_and_config(self, length: int) -> tuple[str, TransformerConfig]:
+        """Return its task, and its architecture with a context of `length` tokens."""
         sizes = {"num_layers": self.layers, "num_heads": self.heads, "hidden_dim": self.width}
-        return TransformerConfig.of_size(
+        config = TransformerConfig.of_size(
             self.size, self.vocabulary_size, self.style, max_sequence_length=length, **sizes
         )
+        return _NEW_TASKS.get(self.style, "causal"), config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +61,8 @@ class Machine:
         memory (GB): Memory of a device. [as the device has]
         tflops (NUMBER): Speed of a device, in trillions of operations a second. [as the device has]
         utilisation: Share of this speed that the training reaches, from 0 to 1.
+        bandwidth (GB): Gigabytes a second that a device sends to the next one. 50 is a network of
+            400 Gbit/s for each device.
         price (NUMBER): Price of one device for one hour. [none]
     """
 
@@ -75,6 +73,7 @@ class Machine:
     memory: float | None = None
     tflops: float | None = None
     utilisation: float = 0.4
+    bandwidth: float = 50.0
     price: float | None = None
 
     def check(self) -> None:
@@ -85,7 +84,7 @@ class Machine:
             raise InputError(
                 f"--utilisation is {self.utilisation:g}.\n  Expected more than 0, at most 1."
             )
-        for name in ("memory", "tflops", "price"):
+        for name in ("memory", "tflops", "bandwidth", "price"):
             value = getattr(self, name)
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"--{name} is {value:g}.\n  Expected more than 0.")
@@ -126,7 +125,7 @@ def plan(
         batch_size: Texts in one training step, on all devices together.
         precision: Number format of the arithmetic.
         method: full trains all weights; lora trains adapters of a frozen base.
-        base_dtype: Number format of the frozen base, with lora.
+        base_dtype: Number format of the frozen base, with lora; float32: as precision.
         rank: Rank of the adapters.
         machine: Devices that train.
     """
@@ -141,9 +140,7 @@ def plan(
             f"--batch-size {batch_size} cannot be divided among {machine.devices} devices.\n"
             f"  Give a multiple of {machine.devices}."
         )
-    config, scores_tokens = (
-        read_architecture(base) if base else (model.config(length or _CONTEXT), True)
-    )
+    task, config = read_architecture(base) if base else model.task_and_config(length or _CONTEXT)
     length = length or min(config.max_sequence_length, _CONTEXT)
     if length > config.max_sequence_length:
         raise InputError(
@@ -152,18 +149,24 @@ def plan(
         )
     adapters = base_dtype if method == "lora" else ""
     training = planning.Training(precision, adapters, rank)
-    step = planning.best_step(
+    sizes = _sizes(task, config, training)
+    rows = batch_size // machine.devices
+    step = planning.best_step(config, sizes, rows, length, training, _USABLE * machine.bytes)
+    whole = planning.scale(
         config,
-        batch_size // machine.devices,
+        sizes,
+        batch_size * length,
         length,
-        training,
-        _USABLE * machine.bytes,
-        scores_tokens,
+        step.training,
+        machine.devices,
+        machine.speed,
+        machine.bandwidth * 1e9,
     )
-    work = planning.operations(config, length, step.training, scores_tokens) * tokens
-    hours = work / (machine.devices * machine.speed) / 3600
+    seconds = (whole.computing + whole.communicating) * tokens / (batch_size * length)
+    hours = seconds / 3600
     result = {
-        "parameters": planning.parameters(config, scores_tokens).all,
+        "parameters": sizes.parameters,
+        "trained": sizes.trained,
         "length": length,
         "fits": step.memory.all <= _USABLE * machine.bytes,
         "memory": planning.to_dict(step.memory),
@@ -173,22 +176,24 @@ def plan(
         "remat": step.training.remat,
         "hours": hours,
         "device_hours": hours * machine.devices,
+        "computing": whole.share,
         "cost": hours * machine.devices * (machine.price or 0.0),
-        "checkpoint": round(planning.checkpoint_bytes(config, scores_tokens)),
+        "checkpoint": round(planning.checkpoint_bytes(sizes)),
     }
     print("\n".join(_lines(result, machine, tokens, adapters)))
     return result
 
 
-def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
-    """Return the architecture of a bundle or a checkpoint, and True if it has logits over the
-    vocabulary. Only config.json is read.
+def read_architecture(folder: Path) -> tuple[str, TransformerConfig]:
+    """Return the task and the architecture of a bundle or a checkpoint. Only config.json is read.
 
     Raises:
-        InputError: the folder does not exist, its family is unknown, or it is an encoder-decoder.
+        InputError: the folder does not exist, its family is unknown, or it is an encoder-decoder or
+            a model of images.
     """
     from tfx_transformer import bundle
-    from tfx_transformer.models.pretrained import Source, is_checkpoint
+    from tfx_transformer.models.pretrained import Source, is_checkpoint, labels_of
+    from tfx_transformer.models.saving import TASKS
 
     if not folder.is_dir():
         raise InputError(
@@ -198,16 +203,28 @@ def read_architecture(folder: Path) -> tuple[TransformerConfig, bool]:
     if is_checkpoint(folder):
         source = Source.read(folder)
         task, fields = source.own, source.family.read(source.config, source.own)
+        if TASKS[task].has_classes:
+            fields["num_classes"] = len(labels_of(source.config, folder))
+        if not TASKS[task].scores_tokens:
+            fields["tie_embeddings"] = True
         config = TransformerConfig(**fields)
     else:
         values = bundle.read_config(folder)
         task, config = values.get("task"), TransformerConfig.from_dict(values["architecture"])
-    if task not in _SCORES_TOKENS:
+    if task not in _TASKS or config.image_size:
+        what = "of images" if config.image_size else f"of the task {task!r}"
         raise InputError(
-            f"{folder}: a model of the task {task!r} cannot be planned.\n"
-            "  Give a decoder-only or an encoder-only model."
+            f"{folder}: a model {what} cannot be planned.\n"
+            "  Give a decoder-only or an encoder-only model of texts."
         )
-    return config, _SCORES_TOKENS[task]
+    return task, config
+
+
+def _sizes(task: str, config: TransformerConfig, training: planning.Training) -> planning.Sizes:
+    from tfx_transformer.models.saving import TASKS
+    from tfx_transformer.models.work import sizes
+
+    return sizes(TASKS[task], config, training)
 
 
 def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: str) -> list[str]:
@@ -236,11 +253,16 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
         )
     if result["fits"] and result["remat"]:
         lines.append("It fits only with rematerialisation, for which recipes have no flag.")
-    lines.append(
-        f"Time: {result['hours']:,.1f} hours for {tokens:,.0f} tokens on "
+    hours = result["hours"]
+    time = (
+        f"Time: {f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:,.1f} minutes'} for "
+        f"{tokens:,.0f} tokens on "
         f"{quantity(machine.devices, 'device')}, at {machine.utilisation:.0%} of "
-        f"{machine.speed / machine.utilisation / 1e12:,.0f} TFLOP/s."
+        f"{machine.speed / machine.utilisation / 1e12:,.0f} TFLOP/s"
     )
+    if machine.devices > 1:
+        time += f"; {1 - result['computing']:.0%} of it adds gradients over the devices"
+    lines.append(f"{time}.")
     if machine.price is not None:
         lines.append(f"Cost: {result['cost']:,.2f}, at {machine.price:,.2f} for a device's hour.")
     if not base_dtype:

@@ -108,9 +108,9 @@ def _check_ids(tokens: TokenFile, vocabulary_size: int) -> None:
         if part.max() >= vocabulary_size:
             place = int(np.argmax(part >= vocabulary_size))
             raise InputError(
-                f"{tokens.path}: the id at place {start + place:,}, from 0, is {part[place]:,}, but "
-                f"the tokenizer has ids from 0 to {vocabulary_size - 1:,}.\n"
-                "  The file is damaged or was not written by this tokenizer. Write the folder again."
+                f"{tokens.path}: the id at place {start + place:,}, from 0, is {part[place]:,}, "
+                f"but the tokenizer has ids from 0 to {vocabulary_size - 1:,}.\n"
+                "  The file is damaged or of another tokenizer: write the folder again."
             )
 
 

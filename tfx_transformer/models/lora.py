@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from keras import ops
 
 from tfx_transformer import files, json_files
 from tfx_transformer.errors import InputError
-from tfx_transformer.layers import Linear, TokenEmbedding
+from tfx_transformer.layers import Linear, TokenEmbedding, four_bit
 from tfx_transformer.layers.linear import replace_variable
 
 # A file of adapters has at most this many bytes, and four numbers for each number of the model.
@@ -226,6 +226,30 @@ def store_base(model: keras.Model, dtype: str) -> None:
             tables = ["_embeddings"] if layer.tie_weights else ["_embeddings", "reverse_embeddings"]
             for table in tables:
                 replace_variable(layer, table, ops.cast(getattr(layer, table), "bfloat16"))
+
+
+def base_bytes(model: keras.Model, dtype: str | None) -> int:
+    """Return the bytes of the weights of a plain model after `store_base`; nothing is stored.
+
+    Args:
+        model: a model, which may have been made without memory.
+        dtype: as for `store_base`; None: the weights stay as they are.
+    """
+    forms: dict[str, Callable[[int, int], int]] = {
+        "bfloat16": lambda inputs, units: 2 * inputs * units,
+        "int8": lambda inputs, units: inputs * units + 4 * units,
+        "nf4": four_bit.stored_bytes,
+    }
+    sizes = {w.path: math.prod(w.shape) * np.dtype(w.dtype).itemsize for w in model.weights}
+    if dtype is None:
+        return sum(sizes.values())
+    for layer in _linears(model):
+        sizes[f"{layer.path}/kernel"] = forms[dtype](*layer.kernel_shape)
+    for layer in model._flatten_layers():
+        if isinstance(layer, TokenEmbedding):
+            for weight in layer.weights:
+                sizes[weight.path] = 2 * math.prod(weight.shape)
+    return sum(sizes.values())
 
 
 def check_base_dtype(source: str, base_dtype: str | None) -> None:

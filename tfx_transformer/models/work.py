@@ -8,10 +8,11 @@ import math
 import keras
 
 from tfx_transformer.config import TransformerConfig
-from tfx_transformer.layers import Linear, four_bit
-from tfx_transformer.models.lora import trainable_summary
+from tfx_transformer.layers import Linear
+from tfx_transformer.models.lora import TARGETS, base_bytes, trainable_summary
 from tfx_transformer.models.scopes import without_memory
 from tfx_transformer.models.transformer import TransformerStack
+from tfx_transformer.planning import Sizes, Training
 
 # Beginnings of the paths of tables that only encoder-only models have.
 _TABLES = ("ngrams/", "segments/", "bag/")
@@ -62,29 +63,39 @@ def training_work(model: keras.Model) -> Work:
     )
 
 
-def adapted_memory(cls, config: TransformerConfig, rank: int = 8) -> dict[str, int]:
-    """Return the bytes of a model that is trained through LoRA adapters of all its linear layers,
-    while its kernels are stored in 4 bits ("nf4"); no model is made.
+def sizes(cls, config: TransformerConfig, training: Training) -> Sizes:
+    """Return the counts of a model and of a way to train it; the model is made without memory.
 
     Args:
-        cls: class of the model; its read-out is not trained.
+        cls: class of the model.
         config: its architecture.
-        rank: rank of the adapters.
-
-    Returns: "base", the frozen weights; "adapters"; "optimizer", AdamW's two moments of these.
+        training: adapters, if any, are LoRA on all of `TARGETS`.
     """
     with without_memory():
-        model = cls(config)
-    layers = [layer for layer in model._flatten_layers() if isinstance(layer, Linear)]
-    kernels = {f"{layer.path}/kernel": layer.kernel_shape for layer in layers}
-    base = sum(four_bit.stored_bytes(*shape) for shape in kernels.values())
-    for weight in model.weights:
-        if weight.path not in kernels:
-            is_table = weight.name in ("embeddings", "reverse_embeddings")
-            is_table = is_table and weight.path.startswith("embedding/")
-            base += (2 if is_table else 4) * math.prod(weight.shape)
-    adapters = sum(4 * rank * (inputs + units) for inputs, units in kernels.values())
-    return {"base": base, "adapters": adapters, "optimizer": 2 * adapters}
+        model = cls(config, dtype=training.precision)
+    parameters = sum(math.prod(weight.shape) for weight in model.weights)
+    stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
+    blocks = {id(layer): layer for stack in stacks for layer in _linears(stack)}
+    kernels = sum(math.prod(layer.kernel_shape) for layer in blocks.values())
+    read_out = 0
+    if model.scores_tokens:
+        ends = (layer for layer in _linears(model) if id(layer) not in blocks)
+        read_out = sum(math.prod(layer.kernel_shape) for layer in ends)
+        read_out += config.vocabulary_size * config.embedding_dim
+    if not training.base_dtype:
+        weights = base_bytes(model, None)
+        return Sizes(parameters, parameters, weights, kernels, read_out)
+    adapted = (layer for layer in blocks.values() if layer.name in TARGETS)
+    new = sum(training.rank * sum(layer.kernel_shape) for layer in adapted)
+    ends = (w for w in model.weights if w.path.startswith(model.read_out))
+    trained = new + sum(math.prod(weight.shape) for weight in ends)
+    stored = None if training.base_dtype == "float32" else training.base_dtype
+    weights = base_bytes(model, stored) + 4 * new
+    return Sizes(parameters, trained, weights, kernels, read_out)
+
+
+def _linears(layer: keras.layers.Layer) -> list[Linear]:
+    return [inner for inner in layer._flatten_layers() if isinstance(inner, Linear)]
 
 
 def _table_parameters(model: keras.Model) -> int:

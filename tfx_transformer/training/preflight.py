@@ -125,7 +125,7 @@ def _check_frozen(settings: Mapping[str, Any]) -> None:
     if settings.get("base_dtype") and settings.get("method") == "full":
         raise InputError(
             f"--base-dtype is {settings['base_dtype']}, but --method full trains all weights.\n"
-            "  Add --method lora or --method dora, which freeze the base, or leave out --base-dtype."
+            "  Add --method lora or dora, which freeze the base, or leave out --base-dtype."
         )
 
 

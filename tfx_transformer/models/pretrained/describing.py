@@ -6,7 +6,9 @@ import dataclasses
 import re
 from pathlib import Path
 
-from tfx_transformer.config import TransformerConfig
+import keras
+
+from tfx_transformer.models.lora import base_bytes
 from tfx_transformer.models.pretrained import Source, config_of, labels_of
 from tfx_transformer.models.pretrained.adapter import is_adapter
 from tfx_transformer.models.pretrained.checkpoint import HeadersOf
@@ -113,7 +115,7 @@ def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> 
     values, image = read.config, bool(read.config.get("image_size"))
     tokenizer = read.tokenizer()
     config = config_of(checkpoint, family, task, tokenizer, sentence=read.sentence)
-    check_names(TASKS[task], config, family, checkpoint)
+    model = check_names(TASKS[task], config, family, checkpoint)
     parameters = sum(tensor.size for tensor in checkpoint.tensors.values())
     stored = sum(t.size * t.dtype.itemsize for t in checkpoint.tensors.values())
     return Description(
@@ -132,7 +134,7 @@ def describe(folder: Path, source: str, headers_of: HeadersOf | None = None) -> 
         labels=labels_of(values, folder) if TASKS[task].has_classes else [],
         licence=licence_of(folder),
         uses=_USES["images" if image else task],
-        memory=_memory(parameters, _in_tables(config)),
+        memory=_memory(model),
     )
 
 
@@ -153,20 +155,17 @@ def _kind(tokenizer) -> str:
     return f"{tokenizer.vocabulary_size:,} tokens, run by {runs}"
 
 
-def _in_tables(config: TransformerConfig) -> int:
-    """Return the parameters of the embedding tables: one, or two if the read-out has its own."""
-    tables = 1 if config.tie_embeddings else 2
-    return tables * config.vocabulary_size * config.embedding_dim
+def _memory(model: keras.Model) -> dict[str, int]:
+    """Return the bytes of weights, gradients and AdamW's moments, without activations.
 
-
-def _memory(parameters: int, in_tables: int) -> dict[str, int]:
-    """Return the bytes of weights, gradients and AdamW's moments, without activations. The tables
-    of a stored base are bfloat16: see `add_adapters`."""
-    in_kernels = parameters - in_tables
+    Args:
+        model: a float32 model, which may have been made without memory.
+    """
+    weights = base_bytes(model, None)
     return {
-        "to run in float32": 4 * parameters,
-        "to fine-tune in full": 16 * parameters,
-        "to fine-tune adapters of float32 weights": 4 * parameters,
-        "to fine-tune adapters with --base-dtype int8": in_kernels + 2 * in_tables,
-        "to fine-tune adapters with --base-dtype nf4": 33 * in_kernels // 64 + 2 * in_tables,
+        "to run in float32": weights,
+        "to fine-tune in full": 4 * weights,
+        "to fine-tune adapters of float32 weights": weights,
+        "to fine-tune adapters with --base-dtype int8": base_bytes(model, "int8"),
+        "to fine-tune adapters with --base-dtype nf4": base_bytes(model, "nf4"),
     }

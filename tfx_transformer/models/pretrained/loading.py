@@ -64,16 +64,22 @@ def new_model(
     return model
 
 
-def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> None:
-    """Raise the errors of `new_model` for the names and shapes of tensors, without their numbers.
+def check_names(cls, config, family: Family, checkpoint: Checkpoint) -> keras.Model:
+    """Return the model of a checkpoint, without memory for its weights, after a check of the names
+    and shapes of tensors.
 
     Args:
         cls, config, family, checkpoint: as in `new_model`.
+
+    Raises:
+        InputError: as in `new_model`.
     """
     held = sum(tensor.size for tensor in checkpoint.tensors.values())
     check_size(config, cls, held, checkpoint.folder)
     with without_memory():
-        _set_initializers(cls(config), family, checkpoint)
+        model = cls(config)
+        _set_initializers(model, family, checkpoint)
+    return model
 
 
 def _set_initializers(model: keras.Model, family: Family, checkpoint: Checkpoint) -> None:
