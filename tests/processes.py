@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,28 +24,29 @@ RUN_PYZ = """
 """
 
 
-def python(code, *arguments, cwd, blocked=()):
-    """Output of a Python process that cannot import the blocked packages."""
+def python(code, *arguments, cwd, blocked=(), tensorflow=False):
+    """Output of a Python process that cannot import the blocked packages.
+
+    tensorflow: the process may be one that has imported it, see warm.py.
+    """
     block = f"import sys\nsys.modules.update(dict.fromkeys({blocked!r}))\n"
-    done = subprocess.run(
-        [sys.executable, "-c", block + textwrap.dedent(code), *map(str, arguments)],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
+    command = ["-c", block + textwrap.dedent(code), *map(str, arguments)]
+    if tensorflow:
+        done = warm.run(command, cwd=cwd)
+    else:
+        done = subprocess.run([sys.executable, *command], cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def process(*arguments, cwd, **options):
-    """The command in a process of its own."""
+def process(*arguments, cwd, tensorflow=False):
+    """The command in a process of its own; tensorflow: see `python`."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = ["-m", "tfx_transformer.cli", *map(str, arguments)]
+    if tensorflow:
+        return warm.run(command, cwd=cwd, env=environment)
     return subprocess.run(
-        [sys.executable, "-m", "tfx_transformer.cli", *map(str, arguments)],
-        cwd=cwd,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        **options,
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True
     )
 
 

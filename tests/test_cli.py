@@ -553,7 +553,7 @@ def test_only_answers_are_written(trained, tmp_path, engine):
 
 def test_json_is_all_of_standard_output(trained, references, tmp_path):
     few = first_rows(references, 2, tmp_path / "few.csv")
-    done = process("evaluate", trained.path, few, "--json", cwd=tmp_path)
+    done = process("evaluate", trained.path, few, "--json", cwd=tmp_path, tensorflow=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["count"] == 2
     assert done.stdout.count("\n") == 1

@@ -6,13 +6,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
+import warm
 
 ROOT = Path(__file__).resolve().parent.parent
 GUIDE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -118,14 +117,8 @@ def made(tmp_path_factory):
             file.write_text(text, encoding="utf-8")
     write_toy(folder / "toy")
     environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run(
-        [sys.executable, "-c", USE.replace("{copy!r}", repr(str(copy)))],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    code = USE.replace("{copy!r}", repr(str(copy)))
+    done = warm.run(["-c", code], cwd=folder, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 

@@ -305,7 +305,8 @@ def test_the_savedmodel_needs_only_tensorflow(trained, expected, tmp_path):
     blocked = ("keras", "tfx_transformer", "tokenizers", "tiktoken", "ai_edge_litert")
     texts = [*trained.texts[:20], "", "\N{GRINNING FACE} \t\n"]
     folder = trained.path / bundle.SAVED_MODEL
-    answers = json.loads(python(code, folder, json.dumps(texts), cwd=tmp_path, blocked=blocked))
+    options = {"cwd": tmp_path, "blocked": blocked, "tensorflow": True}
+    answers = json.loads(python(code, folder, json.dumps(texts), **options))
     assert answers[:20] == expected[:20]
     assert len(answers) == 22
 

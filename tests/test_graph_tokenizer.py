@@ -3,8 +3,6 @@
 import csv
 import json
 import random
-import subprocess
-import sys
 import textwrap
 
 import hypothesis
@@ -13,6 +11,7 @@ import keras
 import pytest
 import tensorflow as tf
 import tiktoken
+import warm
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.export.graph_tokenizer import GraphTokenizer, _re2_pattern
@@ -234,13 +233,7 @@ def test_saved_models_run_where_only_tensorflow_is(tokenizer, graph, tmp_path):
         assert not {"tfx_transformer", "tiktoken", "tensorflow_text"} & set(sys.modules)
         print(json.dumps(answers))
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = warm.run(["-c", textwrap.dedent(program)], cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     ids = expected(tokenizer, texts)
     longest = max(map(len, ids))

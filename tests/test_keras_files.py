@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import pkgutil
-import subprocess
 import sys
 from importlib import import_module
 from importlib.machinery import PathFinder
@@ -13,6 +12,7 @@ from importlib.machinery import PathFinder
 import keras
 import numpy as np
 import pytest
+import warm
 from layer_harness import (
     CASES,
     HIDDEN,
@@ -293,9 +293,7 @@ def loaded(tmp_path_factory):
     for name, thing in OBJECTS.items():
         config = keras.saving.serialize_keras_object(thing)
         (folder / f"{name}.json").write_text(json.dumps(config))
-    done = subprocess.run(
-        [sys.executable, "-c", LOAD, folder, "keras first"], capture_output=True, text=True
-    )
+    done = warm.run(["-c", LOAD, folder, "keras first"])
     assert done.returncode == 0, done.stderr
     return folder, expected, json.loads(done.stdout.splitlines()[-1])
 

@@ -7,11 +7,11 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+import warm
 
 from tfx_transformer import flags, resources
 from tfx_transformer.errors import InputError
@@ -24,16 +24,13 @@ FLAGS = """
 """.split()  # noqa: SIM905
 
 
-def start(folder: Path, *command: str) -> subprocess.Popen:
+def start(folder: Path, *command: str) -> warm.Program | subprocess.Popen:
     """Return a process that runs the recipe on a hundred pairs."""
     folder.mkdir()
     text = Path(resources.dataset_path("en_ja.csv")).read_text("utf-8").splitlines()
     (folder / "my.csv").write_text("\n".join(text[:101]), "utf-8")
-    return subprocess.Popen(
-        [sys.executable, *command, *FLAGS], cwd=folder, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return warm.start([*command, *FLAGS], cwd=folder, env=environment)
 
 
 def steps(folder: Path) -> list[int]:
