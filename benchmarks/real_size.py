@@ -44,15 +44,15 @@ CONFIG = {
 CONTEXT = 512
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of each tensor of the checkpoint."""
-    width, inner = CONFIG["hidden_size"], CONFIG["intermediate_size"]
-    narrow = width // CONFIG["num_attention_heads"] * CONFIG["num_key_value_heads"]
+def shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The shape of each tensor of a checkpoint."""
+    width, inner = config["hidden_size"], config["intermediate_size"]
+    narrow = width // config["num_attention_heads"] * config["num_key_value_heads"]
     found = {
-        "model.embed_tokens.weight": (CONFIG["vocab_size"], width),
+        "model.embed_tokens.weight": (config["vocab_size"], width),
         "model.norm.weight": (width,),
     }
-    for layer in range(CONFIG["num_hidden_layers"]):
+    for layer in range(config["num_hidden_layers"]):
         begin = f"model.layers.{layer}."
         for name, rows in (("q", width), ("k", narrow), ("v", narrow)):
             found[f"{begin}self_attn.{name}_proj.weight"] = (rows, width)
@@ -66,15 +66,15 @@ def shapes() -> dict[str, tuple[int, ...]]:
     return found
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, config: dict[str, Any] = CONFIG) -> None:
     """Write the checkpoint, tensor by tensor; its file appears whole."""
     import ml_dtypes
     import numpy as np
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(CONFIG, indent=2), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(config, indent=2), encoding="utf-8")
     header, offset = {}, 0
-    for name, shape in shapes().items():
+    for name, shape in shapes(config).items():
         size = 2 * int(np.prod(shape))
         header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
         offset += size
@@ -83,7 +83,7 @@ def write(folder: Path) -> None:
     unfinished = folder / "unfinished"
     with unfinished.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)
-        for name, shape in shapes().items():
+        for name, shape in shapes(config).items():
             values = numbers.standard_normal(shape, "float32") * 0.02 + ("norm" in name)
             file.write(values.astype(ml_dtypes.bfloat16).tobytes())
     unfinished.replace(folder / "model.safetensors")

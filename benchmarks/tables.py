@@ -34,6 +34,8 @@ TABLES = (
     "finetuning",
     "shakespeare",
     "real_size",
+    "four_bit",
+    "four_bit_memory",
 )
 KERAS = {"KERAS_BACKEND": "tensorflow"}
 OURS = ("tensorflow", "keras")

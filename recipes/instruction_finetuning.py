@@ -132,8 +132,9 @@ def main(
 
     tfx.training.set_random_seed(seed)
     if base:
-        frozen = None if method == "full" else base_dtype or None
-        model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length, frozen)
+        model, tokenizer = tfx.training.text_base(
+            base, precision, "causal", max_length, base_dtype or None
+        )
     else:
         tokenizer = tfx.Tokenizer.train(train.texts(), vocabulary_size, tfx.ROLE_TOKENS)
         config = tfx.TransformerConfig.of_size(

@@ -34,11 +34,12 @@ def main(
     rank: int = 8,
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
-    base_dtype: Literal["", "bfloat16", "int8"] = "",
+    base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     loss: Literal["dpo", "orpo"] = "dpo",
     beta: float = 0.1,
     epochs: int = 10,
     batch_size: int = 8,
+    accumulate: int = 1,
     learning_rate: float = 5e-4,
     warmup_steps: int = 10,
     patience: int = 5,
@@ -77,7 +78,8 @@ def main(
         rank: Rank of the adapters.
         alpha: Strength of the adapters; they are scaled by alpha / rank.
         targets: Layers that get adapters, separated by commas.
-        base_dtype: Number format of the frozen weights under adapters; empty: as precision.
+        base_dtype: Number format of the frozen weights under adapters; nf4: 4 bits; empty: as
+            precision.
 
     Training arguments:
         loss: dpo compares the model with the base; orpo also learns to write the chosen answers,
@@ -86,6 +88,8 @@ def main(
             further away from the base.
         epochs: Passes over the data.
         batch_size: Pairs of answers in one training step.
+        accumulate: Parts in which a step computes its batch, one after the other: more parts take
+            less memory, and the gradient is that of the whole batch.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         patience: Epochs without a better validation loss after which training ends.
@@ -118,7 +122,9 @@ def main(
         train, held_out = tfx.data.split_preferences(train, share, seed)
 
     tfx.training.set_random_seed(seed)
-    model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length)
+    model, tokenizer = tfx.training.text_base(
+        base, precision, "causal", max_length, base_dtype or None
+    )
     tfx.training.disable_dropout(model)
     if method != "full":
         tfx.add_adapters(model, rank, alpha, targets.split(","), method, base_dtype or None)
@@ -139,7 +145,8 @@ def main(
     run.show_cost(model, 2 * batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     objective = tfx.DPOLoss(beta) if loss == "dpo" else tfx.ORPOLoss(beta)
-    model.compile(optimizer, objective, weighted_metrics=[], metrics=[tfx.PreferredShare()])
+    tfx.training.accumulate(model, accumulate)
+    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare()])
     writer = tfx.text_generator(model, tokenizer)
     limits = {"patience": patience, "minutes": minutes}
     callbacks = run.watch(writer, parts[1], reference[1], **limits)

@@ -50,6 +50,7 @@ def main(
     dropout: float | None = None,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
+    base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     epochs: int | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
@@ -112,6 +113,8 @@ def main(
             pre-trained base.
         method: full trains all weights; lora and dora train small adapters beside a frozen model.
         rank: Rank of the adapters.
+        base_dtype: Number format of the frozen weights under adapters; nf4: 4 bits; empty: as
+            precision.
 
     Training arguments:
         epochs: Passes over the data. Default: 20; 3 to 20 with a pre-trained base, by the number of
@@ -211,7 +214,7 @@ def main(
         model = tfx.Classifier(config, dtype=precision)
     tfx.copy_weights(model, base_model, labels, past.labels)
     if method != "full":
-        tfx.add_adapters(model, rank, 2 * rank, kind=method)
+        tfx.add_adapters(model, rank, 2 * rank, kind=method, base_dtype=base_dtype or None)
 
     length = config.max_sequence_length
     run = tfx.training.ClassifierRun(name, settings, recipe=main, past=past)

@@ -11,6 +11,7 @@ from tiny_models import tiny_causal
 
 from tfx_transformer import Classifier, InputError, TransformerConfig, training
 from tfx_transformer.models.losses import LabelContrast
+from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
 from tfx_transformer.training import accumulation
 from tfx_transformer.training.optimizers import adamw
 
@@ -89,6 +90,19 @@ def test_steps_in_parts_are_those_of_the_whole_batch_on_jax():
 def test_the_loss_may_be_a_sum():
     loss = keras.losses.CategoricalCrossentropy(True, reduction="sum")
     check_parts(classifier(), IMAGES, 2, loss=loss)
+
+
+@pytest.mark.slow(but=["dpo"])
+@pytest.mark.parametrize("loss", [DPOLoss(0.3), ORPOLoss(0.3)], ids=["dpo", "orpo"])
+def test_both_answers_of_a_pair_are_in_one_part(loss):
+    pairs = 5
+    ids = RANDOM.integers(3, 23, (2 * pairs, 6)).astype("int32")
+    labels = np.where(np.arange(6) < RANDOM.integers(1, 5, (2 * pairs, 1)), -1, ids)
+    targets = np.stack([RANDOM.normal(-9, 3, 2 * pairs), (labels >= 0).sum(1)], 1)
+    batch = ({"token_ids": ids, "labels": labels}, targets.astype("float32"), None)
+    model = tiny_causal(0.3, seed=8, num_layers=1)
+    options = {"loss": loss, "weighted_metrics": [PreferredShare()]}
+    check_parts(model, batch, 3, optimizer=keras.optimizers.SGD(1e-3), **options)
 
 
 def test_a_step_is_traced_again_in_other_parts(monkeypatch):

@@ -284,3 +284,19 @@ def test_on_jax(tmp_path):
         """,
         str(tmp_path),
     )
+
+
+@needs_jax
+@pytest.mark.slow
+def test_no_more_than_one_float_kernel_is_kept():
+    """What XLA plans beside weights, adapters and moments does not grow with the layers."""
+    run_on_jax(
+        """
+        from benchmarks.four_bit_memory import step
+
+        settings = {"width": 512, "length": 8}
+        two, four = (step("nf4", settings | {"layers": n})["besides, MB"] for n in (2, 4))
+        assert four < 1.2 * two, (two, four)
+        assert step("nf4-once", settings | {"layers": 4})["besides, MB"] > 3 * four
+        """
+    )

@@ -21,11 +21,12 @@ from tfx_transformer import bundle, cli, runtime
 from tfx_transformer.data import read_labelled_texts, split_labelled_texts
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.encoders import MaskedLM
+from tfx_transformer.models.lora import settings_of
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load, parameters, save
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
-from tfx_transformer.training import classification
+from tfx_transformer.training import Run, classification
 from tfx_transformer.training.past import Past
 
 # Each kind has its own words, so the label of a new sentence can be told by any of two.
@@ -372,9 +373,14 @@ def test_a_share_is_held_out(recipe, finished, quick, fitted):
     assert validation["overlap"] == 0 and min(validation["labels"].values()) > 0
 
 
-def test_adapters(recipe, finished, quick):
+def test_adapters(recipe, finished, quick, monkeypatch):
     folder, _ = finished
-    result = recipe(**SETTINGS | {"method": "lora", "rank": 3, "name": "lora", "epochs": 1})
+    adapted, merge = [], Run.without_adapters
+    monkeypatch.setattr(
+        Run, "without_adapters", lambda run, model: adapted.append(model) or merge(run, model)
+    )
+    adapters = {"method": "lora", "rank": 3, "base_dtype": "nf4"}
+    result = recipe(**SETTINGS | adapters | {"name": "lora", "epochs": 1})
     tensors = safetensors.numpy.load_file(folder / "runs" / "lora" / "adapters.safetensors")
     pairs = [name for name in tensors if name.endswith("lora_kernel_a")]
     assert {tensors[name].shape[1] for name in pairs} == {3}
@@ -388,6 +394,7 @@ def test_adapters(recipe, finished, quick):
     assert result["scores"]["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-4)
     cost = read_json(folder / "runs" / "lora" / "cost.json")
     assert cost["trained"] == sum(tensor.size for tensor in tensors.values())
+    assert settings_of(adapted[0])["base_dtype"] == "nf4"
 
 
 def test_classes_can_weigh_the_same(recipe, finished, quick, fitted):

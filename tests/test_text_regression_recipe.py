@@ -15,6 +15,7 @@ import tfx_transformer as tfx
 from tfx_transformer import bundle, cli, export, runtime
 from tfx_transformer.cli.recipes import recipe_main
 from tfx_transformer.data import read_scored_texts
+from tfx_transformer.models.lora import settings_of
 from tfx_transformer.models.pretrained.saving import family_for
 from tfx_transformer.models.regressor import in_units
 from tfx_transformer.reprs import significant
@@ -204,6 +205,12 @@ def test_it_goes_on_as_a_base(finished, bare, fitted):
     ours, theirs = ({w.path: w for w in one.weights} for one in (model, old))
     for path in ("embedding/embeddings", "encoder/block_0/feed_forward/expand/kernel"):
         np.testing.assert_array_equal(ours[path], theirs[path])
+
+
+def test_the_frozen_weights_may_take_4_bits(finished, bare, fitted):
+    wanted = {"method": "dora", "base_dtype": "nf4", "name": "four_bits"}
+    model, _ = fitted(recipe_main("text_regression"), **SETTINGS | wanted)
+    assert settings_of(model)["base_dtype"] == "nf4"
 
 
 def test_one_with_a_pooler_has_the_architecture_of_a_bert(finished, bare, fitted):

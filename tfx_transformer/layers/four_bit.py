@@ -33,9 +33,9 @@ LEVELS = np.array(
     ],
     "float32",
 )
-# The two levels of each byte.
+# Both levels that a byte stands for.
 _PAIRS = np.stack([np.tile(LEVELS, 16), np.repeat(LEVELS, 16)], -1)
-_CHUNK = 1 << 14  # blocks that are quantized at once
+_CHUNK = 1 << 14  # blocks that are coded at once
 
 
 def stored_bytes(inputs: int, units: int) -> int:
@@ -50,15 +50,14 @@ def quantize(
     """Return a matrix (inputs, units) in 4 bits, as QLoRA stores it (Dettmers et al. 2023,
     section 3): the scale of a block is its largest magnitude, and is stored in 8 bits.
 
-    A block is 64 weights, column after column; the last one is filled up with zeros.
+    Blocks are of 64 weights, column after column, and filled up with zeros at the end.
 
     Args:
         kernel: float32 (inputs, units).
         levels: float32 (16,), rising, from -1 to 1.
 
     Returns: uint8 (blocks * 32,), two weights a byte, the first in the low bits; uint8 (blocks,),
-        the scales; float32 (groups, 2), for each 256 blocks the smallest scale and the step between
-        scales.
+        the scales; float32 (groups, 2), the smallest scale of 256 blocks and the step to the next.
     """
     weights = kernel.T.reshape(-1)
     weights = np.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
@@ -113,19 +112,20 @@ def multiply(
         codes, scales, ranges, shape: as in `dequantize`.
     """
 
-    def matrix(codes):
-        return ops.cast(dequantize(codes, scales, ranges, shape), x.dtype)
+    def matrix(after):
+        # Compilers join equal computations and begin them early, and so would keep many float
+        # matrices. This one waits for `after`, whose first number decides nothing unless it is NaN:
+        # then so is the loss.
+        broken = ops.isnan(ops.reshape(after, (-1,))[0])
+        waiting = ops.where(broken, ops.zeros_like(codes), codes)
+        return ops.cast(dequantize(waiting, scales, ranges, shape), x.dtype)
 
     @ops.custom_gradient
     def product(x):
         def gradient(*arguments, upstream=None):
             slope = arguments[0] if upstream is None else upstream
-            # A compiler joins equal computations, and would keep the float matrix. So the codes
-            # are made to depend on the slope; if it is NaN, the result is NaN with any codes.
-            broken = ops.isnan(ops.reshape(slope, (-1,))[0])
-            again = ops.where(broken, ops.zeros_like(codes), codes)
-            return ops.matmul(slope, ops.transpose(matrix(again)))
+            return ops.matmul(slope, ops.transpose(matrix(slope)))
 
-        return ops.matmul(x, matrix(codes)), gradient
+        return ops.matmul(x, matrix(x)), gradient
 
     return product(x)

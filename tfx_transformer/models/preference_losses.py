@@ -27,7 +27,7 @@ class _PreferenceLoss(keras.losses.Loss):
     Returns: float32 (pairs,) before the mean.
     """
 
-    compares_rows = True
+    rows_of_example = 2
 
     def __init__(self, beta: float = 0.1, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
@@ -87,13 +87,13 @@ class ORPOLoss(_PreferenceLoss):
 @serializable
 class PreferredShare(keras.metrics.Mean):
     """Share of the pairs whose chosen answer has the higher log-probability; arguments as for
-    `DPOLoss`."""
+    `DPOLoss`, weights float (pairs,)."""
 
     def __init__(self, name: str = "preferred", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        super().update_state(ops.cast(prefers_chosen(y_pred), "float32"))
+        super().update_state(ops.cast(prefers_chosen(y_pred), "float32"), sample_weight)
 
 
 def prefers_chosen(scores: Tensor) -> Tensor:

@@ -46,49 +46,64 @@ def check(model: Any) -> None:
         )
 
 
-def split(batch: Any, count: int) -> tuple[Any, Any, Tensor]:
+def split(batch: Any, count: int, group: int = 1) -> tuple[Any, Any, Tensor]:
     """Return a batch (x, y, sample_weight) in parts of equal size: each array as (count, rows, …).
 
-    Row r is in part r % count, so that each part has rows of every device. Parts that lack a row
-    get a copy of the last one, of weight 0.
+    Example e is in part e % count, so that each part has rows of every device. Parts that lack an
+    example get a copy of the last one, of weight 0.
+
+    Args:
+        batch: the batch; sample weights are those of examples, or of their tokens.
+        count: number of parts.
+        group: rows of an example in x and y, one after the other.
     """
     x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
-    rows = ops.shape(y)[0]
-    size = (rows + count - 1) // count
+    examples = examples_of(batch, group)
+    size = (examples + count - 1) // count
     if weights is None:
         # One weight for each loss: integer labels of several axes are tokens.
         per_token = not keras.backend.is_float_dtype(y.dtype)
-        weights = ops.ones(ops.shape(y) if per_token else (rows,))
+        weights = ops.ones(ops.shape(y) if per_token else (examples,))
     places = ops.arange(size * count, dtype="int32")
-    divides = isinstance(rows, int) and rows == size * count
+    divides = isinstance(examples, int) and examples == size * count
 
-    def parts(array):
+    def parts(array, group=group):
+        rest = ops.shape(array)[1:]
+        if group > 1:
+            array = ops.reshape(array, (examples, group, *rest))
         if not divides:
-            array = ops.take(array, ops.minimum(places, rows - 1), axis=0)
+            array = ops.take(array, ops.minimum(places, examples - 1), axis=0)
         array = ops.reshape(array, (size, count, *ops.shape(array)[1:]))
-        return ops.swapaxes(array, 0, 1)
+        array = ops.swapaxes(array, 0, 1)
+        return ops.reshape(array, (count, size * group, *rest)) if group > 1 else array
 
-    x, y, weights = (keras.tree.map_structure(parts, part) for part in (x, y, weights))
-    real = ops.transpose(ops.reshape(places < rows, (size, count)))
+    x, y = (keras.tree.map_structure(parts, part) for part in (x, y))
+    weights = parts(weights, 1)
+    real = ops.transpose(ops.reshape(places < examples, (size, count)))
     real = ops.reshape(real, (count, size, *[1] * (len(weights.shape) - 2)))
     return x, y, weights * ops.cast(real, weights.dtype)
 
 
-def shares(model: keras.Model, weights: Tensor, rows: Tensor) -> Tensor:
+def examples_of(batch: Any, group: int) -> Any:
+    """Return the number of examples of a batch, whose arrays have `group` rows for each."""
+    return ops.shape(keras.utils.unpack_x_y_sample_weight(batch)[1])[0] // group
+
+
+def shares(model: keras.Model, weights: Tensor, examples: Tensor) -> Tensor:
     """Return float32 (count,), a factor for the loss of each part: the sum of the losses times
     these factors is the loss of the whole batch.
 
     Args:
-        weights: sample weights, float (count, rows of a part, …).
-        rows: number of rows of the whole batch.
+        weights: sample weights, float (count, examples of a part, …).
+        examples: number of examples of the whole batch.
     """
     count, size = ops.shape(weights)[0], ops.shape(weights)[1]
     reduction = getattr(model.loss, "reduction", "")
     if reduction == "sum":
         return ops.ones((count,))
     if reduction != "mean_with_sample_weight":
-        # This loss is a mean over all rows, whatever their weights.
-        return ops.ones((count,)) * ops.cast(size, "float32") / ops.cast(rows, "float32")
+        # This loss is a mean over all examples, whatever their weights.
+        return ops.ones((count,)) * ops.cast(size, "float32") / ops.cast(examples, "float32")
     sums = ops.sum(ops.reshape(ops.cast(weights, "float32"), (count, -1)), axis=1)
     return ops.divide_no_nan(sums, ops.sum(sums))
 
@@ -101,10 +116,10 @@ def train_on_tensorflow(model: Any, batch: Any) -> None:
     check(model)
     import tensorflow as tf
 
-    count = model.accumulate
-    parts = split(batch, count)
-    rows = ops.shape(keras.utils.unpack_x_y_sample_weight(batch)[1])[0]
-    factors = shares(model, parts[2], rows)
+    count, group = model.accumulate, _group(model)
+    parts = split(batch, count, group)
+    examples = examples_of(batch, group)
+    factors = shares(model, parts[2], examples)
     weights = model.trainable_weights
 
     def add(index, loss, *sums):
@@ -122,7 +137,7 @@ def train_on_tensorflow(model: Any, batch: Any) -> None:
 
     state = (0, 0.0, *[tf.zeros(weight.shape, weight.dtype) for weight in weights])
     _, loss, *sums = tf.while_loop(lambda index, *_: index < count, add, state)
-    model._loss_tracker.update_state(loss, sample_weight=ops.cast(rows, "float32"))
+    model._loss_tracker.update_state(loss, sample_weight=ops.cast(examples, "float32"))
     model.optimizer.apply_gradients(zip(sums, weights, strict=True))
 
 
@@ -136,9 +151,9 @@ def train_on_jax(model: Any, state: Any, batch: Any) -> Any:
     import jax  # pyright: ignore[reportMissingImports]
 
     trained, others, optimizer, metrics = state
-    parts = split(batch, model.accumulate)
-    rows = keras.utils.unpack_x_y_sample_weight(batch)[1].shape[0]
-    factors = shares(model, parts[2], rows)
+    parts = split(batch, model.accumulate, _group(model))
+    examples = examples_of(batch, _group(model))
+    factors = shares(model, parts[2], examples)
     gradient_of = jax.value_and_grad(model.compute_loss_and_updates, has_aux=True)
 
     def add(carried, part):
@@ -160,9 +175,14 @@ def train_on_jax(model: Any, state: Any, batch: Any) -> Any:
     (others, metrics, loss, sums), _ = jax.lax.scan(add, first, (parts, factors))
     trained, optimizer = model.optimizer.stateless_apply(optimizer, sums, trained)
     metrics = _updated(
-        model, metrics, lambda: model._loss_tracker.update_state(loss, sample_weight=rows)
+        model, metrics, lambda: model._loss_tracker.update_state(loss, sample_weight=examples)
     )
     return trained, others, optimizer, metrics
+
+
+def _group(model: Any) -> int:
+    """Return the rows of an example in a batch: 2 for pairs of answers."""
+    return getattr(model.loss, "rows_of_example", 1)
 
 
 def _updated(model, metrics, update):
