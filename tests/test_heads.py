@@ -72,6 +72,10 @@ def test_the_verb_makes_a_bundle_of_it(encoder_words, head_file, command, tmp_pa
     assert tfx.bundle.read_config("saved_models/similar-taught")["labels"][1] == "犬"
     status, _, errors = command(*arguments)
     assert status == 2 and "similar-taught" in errors, "it is not replaced"
+    (tmp_path / "table.csv").write_text("other\nx\n", "utf-8")
+    status, _, errors = command(*arguments, "--name", "new", "--check", "table.csv")
+    assert status == 2 and "column 'text'" in errors
+    assert not (tmp_path / "saved_models" / "new").exists(), "the table is read first"
 
 
 def test_a_checkpoint_was_not_taught(command, head_file):

@@ -419,6 +419,16 @@ def test_a_tagger_is_described(folder):
     assert any(line.startswith("use ") and "tag, " in line for line in found.lines())
 
 
+@pytest.mark.parametrize(("name", "column"), [("vit", "path"), ("bert_classifier", "text")])
+def test_a_table_is_read_before_a_bundle_is_made(folder, command, tmp_path, name, column):
+    (tmp_path / "table.csv").write_text("other\nx\n", "utf-8")
+    for flags in ([], ["--column", "missing"]):
+        given = ["export", folder(name), "--name", "mine", "--check", "table.csv", *flags]
+        status, _, errors = command(*given)
+        assert status == 2 and f"column '{flags[-1] if flags else column}'" in errors
+        assert not (tmp_path / "saved_models").exists()
+
+
 def test_a_checkpoint_becomes_a_bundle(folder, command):
     assert command("export", folder("vit"), "--name", "mine", "--to", "transformers")[0] == 0
     model, _ = tfx.load("saved_models/mine")

@@ -14,6 +14,7 @@ import time
 import jsonschema
 import openai
 import pytest
+import tokenizers
 from serving import running
 
 from tfx_transformer import bundle, runtime
@@ -21,6 +22,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.runtime.rows import CausalRows
 from tfx_transformer.serve import serve
 from tfx_transformer.serve.work import FairQueue, Work
+from tfx_transformer.text.tokenizer import Tokenizer
 
 CHAT = "/v1/chat/completions"
 KEY = "a-key-of-this-test-0123456789"
@@ -115,6 +117,43 @@ def test_a_language_model_continues(assistant, tmp_path):
         assert len(set(expected)) > 1
         with pytest.raises(openai.BadRequestError, match="has no chat template"):
             own.chat.completions.create(model=path.name, messages=said("What"))
+
+
+def sentence_pieces(size):
+    """A tokenizer of SentencePiece's kind: half of its pieces begin a word."""
+    specials = ["<pad>", "<s>", "</s>", "<unk>"]
+    letters = [a + b for a in "abcdefghijklmnopqrstuvwxyz" for b in "aeiouxyzrs"]
+    pieces = [*"abcdefghijklmnopqrstuvwxyz▁", *letters, *(f"▁{pair}" for pair in letters)]
+    scores = [(piece, -float(len(specials) + i)) for i, piece in enumerate(pieces)]
+    scores = [*((name, 0.0) for name in specials), *scores[: size - len(specials)]]
+    made = tokenizers.Tokenizer(tokenizers.models.Unigram(scores, unk_id=3))
+    made.add_special_tokens(specials)
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace()
+    made.decoder = tokenizers.decoders.Metaspace()
+    return made
+
+
+def test_a_continuation_has_the_space_before_its_first_word(assistant, tmp_path):
+    path = assistant.copy(tmp_path)
+    sentence_pieces(500).save(str(tmp_path / "tokenizer.json"))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names), "utf-8")
+    with bundle.updating(path) as folder:
+        (folder / bundle.CHAT_TEMPLATE).unlink()
+        Tokenizer.load(tmp_path / "tokenizer.json").save(folder / bundle.TOKENIZER)
+    model = runtime.load(path, threads=1)
+    spaces = []
+    with running([path]) as started:
+        own = openai.OpenAI(base_url=started.url + "/v1", api_key="none", max_retries=0)
+        for seed, prompt in enumerate(["ba", "ca de", "fe", "go ha", "ka", "ma no"]):
+            drawn = {"prompt": prompt, "temperature": 2.0, "seed": seed, "max_tokens": 7}
+            (found,) = own.completions.create(model=path.name, logprobs=0, **drawn).choices
+            expected = model.generate(prompt, temperature=2.0, seed=seed, max_new_tokens=7)
+            assert found.text == "".join(found.logprobs.tokens)
+            spaces.append(found.text.removesuffix(expected))
+            pieces = own.completions.create(model=path.name, stream=True, **drawn)
+            assert "".join(piece.choices[0].text for piece in pieces) == found.text
+    assert {*spaces} == {"", " "}
 
 
 def test_draws_are_those_of_the_seed(client, alone):

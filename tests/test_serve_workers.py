@@ -3,12 +3,14 @@
 
 import concurrent.futures
 import functools
+import io
 import os
 import pickle
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from multiprocessing import reduction, resource_tracker, spawn, util
@@ -59,6 +61,18 @@ def dying(monkeypatch):
 def test_the_argument_of_a_worker_may_be_large():
     with socket.socket() as listening, pytest.raises(InputError, match="3000000 bytes"):
         Workers(1, functools.partial(take, bytes(3_000_000)), listening, 1.0).run(lambda: None)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_full_disk_is_named(monkeypatch):
+    full = functools.partial(io.open, "/dev/full", "wb+")
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with socket.socket() as listening, pytest.raises(InputError) as caught:
+        Workers(1, functools.partial(take, b"123"), listening, 1.0).run(lambda: None)
+    assert str(caught.value) == (
+        f"the folder {tempfile.gettempdir()} cannot hold what the workers share: "
+        "No space left on device.\n  Make room there, or name another folder in TMPDIR."
+    )
 
 
 def test_where_no_open_file_can_be_passed_on_the_content_is(monkeypatch, tmp_path):

@@ -197,12 +197,16 @@ def export(
             f"--head goes with the bundle in whose page it was taught; {bundle} is a checkpoint.\n"
             f"  First make a bundle of it: tfx-transformer export {bundle}"
         )
+    table = reading.given_file(check, "--check")
+    described = _description(bundle, is_source, head is not None) if table else {}
+    # A wrong table or column is refused before a bundle is saved.
+    texts = _checked_inputs(table, column, described) if table and described else []
     path = _import(bundle, name, overwrite, context) if is_source else Path(bundle)
     if head is not None:
         path = _teach(path, head, name, overwrite)
     config = read_config(path)
-    table = reading.given_file(check, "--check")
-    texts = _checked_inputs(table, column, config) if table else []
+    if table and not described:
+        texts = _checked_inputs(table, column, config)
     exported = Exported(path, None if quantize == "none" else quantize, beams, context)
     made = [make(exported) for format, make in FORMATS.items() if format in formats]
     if not any(made):
@@ -215,6 +219,28 @@ def export(
     results = export.verify(path, texts, files=[name for name in made if name])
     export.agreement.check(results)
     return results
+
+
+def _description(name: str, is_source: bool, is_base: bool) -> dict[str, Any]:
+    """Return the part of a bundle's config.json that says what the model reads, before the bundle
+    is made; empty if that is not known yet.
+
+    Args:
+        name: of a bundle or checkpoint.
+        is_source: True for a checkpoint.
+        is_base: True if the new bundle has a head that reads one text.
+    """
+    from tfx_transformer.bundle import read_config
+
+    if not is_source:
+        values = read_config(name)
+        return {**values, "columns": None} if is_base else values
+    if name.startswith("keras://"):
+        return {}
+    from tfx_transformer.models.pretrained.describing import describe_source
+
+    found = describe_source(name)
+    return {"task": found.task, "architecture": {"image_size": not found.vocabulary_size}}
 
 
 def _checked_inputs(

@@ -222,10 +222,11 @@ class TextGenerator(TablePredictor):
         options: GenerationOptions,
         stream: Callable[[str], None] | None = None,
         form: Constraint | None = None,
+        keep_space: bool = False,
     ) -> Writer:
         """Return the `Writer` of one answer, which turns ids into text and holds it to its form."""
         begun = None if form is None else form.begin()
-        return Writer(self.tokenizer, options.stop, stream, begun, options.logprobs)
+        return Writer(self.tokenizer, options.stop, stream, begun, options.logprobs, keep_space)
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
@@ -301,6 +302,8 @@ class Writer:
         constraint: the form of the answer, if it has one.
         logprobs: how many of the most probable tokens are noted with each written one; None: no
             probability is noted.
+        keep_space: keep the space that SentencePiece's tokenizers write before the first word: the
+            text continues another.
 
     Attributes:
         ids: the written ids.
@@ -314,8 +317,10 @@ class Writer:
         stream: Callable[[str], None] | None = None,
         constraint: Constraint | None = None,
         logprobs: int | None = None,
+        keep_space: bool = False,
     ) -> None:
         self._tokenizer, self._stop, self._stream = tokenizer, stop, stream
+        self._drops_space = tokenizer.leading_space and not keep_space
         self._constraint, self._top = constraint, logprobs
         self._logprobs: np.ndarray | None = None
         self.tokens: list[TokenProbability] | None = None if logprobs is None else []
@@ -366,7 +371,7 @@ class Writer:
             self._note(int(ids[0]))
         data = self._tokenizer.decode_bytes(ids[:1])
         begins, self._begun = not self._begun, self._begun or bool(data)
-        if begins and self._tokenizer.leading_space:
+        if begins and self._drops_space:
             data = data.removeprefix(b" ")
         self.ids += ids.tolist()
         self._text += self._decoder.decode(data)

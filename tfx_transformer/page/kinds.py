@@ -78,8 +78,9 @@ def _translation(parts: Parts) -> Spec:
     tokenizer = parts.tokenizer()
     if tokenizer.target is not tokenizer:
         raise InputError(
-            f"{parts.path}: its tokenizer (Marian) does not run in a page yet.\n"
-            "  Run the bundle by `tfx-transformer` or run.pyz."
+            f"{parts.path}: its tokenizer (Marian's) is two SentencePiece models with rules of\n"
+            "  their own for the forms of characters, which a page does not have.\n"
+            "  Run the bundle by `tfx-transformer serve` or run.pyz."
         )
     return _text(parts, tokenizer) | {"kind": "translation"}
 
@@ -121,14 +122,24 @@ def _tagging(parts: Parts) -> Spec:
     if config.image_size:
         raise InputError(f"{parts.path}: a model that tags images has no page.")
     described = _text(parts, parts.tokenizer())
-    spec = described["tokenizer"]
-    if spec["kind"] == "pieces" or spec.get("compose") or spec.get("cut"):
+    if why := _lost_places(described["tokenizer"]):
         raise InputError(
-            f"{parts.path}: a page cannot find the places of its tokenizer's tokens yet.\n"
-            "  Run the bundle by `tfx-transformer tag`."
+            f"{parts.path}: a page cannot say where the tokens are in a text, because this\n"
+            f"  tokenizer {why} before it cuts the text.\n"
+            "  Run the bundle by `tfx-transformer tag` or `tfx-transformer serve`."
         )
     tags = read_tags(parts.values, config.num_classes, parts.path)
     return described | {"kind": "tags", "labels": tags.names}
+
+
+def _lost_places(spec: Spec) -> str:
+    """Return the step of a tokenizer after which a page no longer knows the places of characters;
+    empty if it has none."""
+    if spec["kind"] == "pieces":
+        return "(SentencePiece) replaces characters by others"
+    if spec.get("compose"):
+        return "composes characters, such as é from e and an accent,"
+    return "takes out added tokens" if spec.get("cut") else ""
 
 
 TASKS: dict[str, Callable[[Parts], Spec]] = {

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.constraint import Constraint
 from tfx_transformer.generation.options import GenerationOptions
-from tfx_transformer.generation.preprocessors import ChatPreprocessor
+from tfx_transformer.generation.preprocessors import ChatPreprocessor, ContinuationPreprocessor
 from tfx_transformer.generation.text import PromptTooLong, TokenProbability
 from tfx_transformer.serve import sampling
 from tfx_transformer.serve.endpoints import MODEL, Endpoint
@@ -191,6 +191,9 @@ async def _complete(
     logprobs = form.logprobs(body)
     options = sampling.options_of(body, logprobs=logprobs)
     all_ids, answer_form = await read_prompts(call, prompts, options)
+    # Clients put the continuation after the prompt; one of a form is a text of its own.
+    continues = isinstance(call.served.model.preprocessor, ContinuationPreprocessor)
+    keep_space = continues and answer_form is None
     events: asyncio.Queue = asyncio.Queue()
     works = [
         Prompt(
@@ -203,6 +206,7 @@ async def _complete(
             choice,
             streamed,
             answer_form,
+            keep_space and bool(prompts[index]),
         )
         for index, ids in enumerate(all_ids)
         for choice in range(choices)

@@ -54,11 +54,20 @@ class Workers:
             ready: called when the first worker answers requests.
 
         Raises:
-            InputError: the first worker does not start.
+            InputError: the first worker does not start, or no temporary file can be written.
         """
-        with tempfile.TemporaryFile() as file:
-            pickle.dump(self._answer, file)
-            file.flush()
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+                content = memoryview(pickle.dumps(self._answer))
+                while content:  # a disk that is nearly full takes a part
+                    content = content[os.write(file.fileno(), content) :]
+            except OSError as error:  # such as a full disk
+                raise InputError(
+                    f"the folder {tempfile.gettempdir()} cannot hold what the workers share: "
+                    f"{error.strerror}.\n"
+                    "  Make room there, or name another folder in TMPDIR."
+                ) from error
             self._answer = _Stored(file)
             self._run(ready)
 

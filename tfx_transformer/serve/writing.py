@@ -51,6 +51,7 @@ class Prompt(Work):
         choice: number of the answer among several to the same prompt; each has its own draws.
         streamed: True if pieces are sent as they are written.
         form: of the answer, or None.
+        keep_space: see `generation.text.Writer`.
     """
 
     def __init__(
@@ -64,10 +65,11 @@ class Prompt(Work):
         choice: int = 0,
         streamed: bool = False,
         form: Constraint | None = None,
+        keep_space: bool = False,
     ) -> None:
         super().__init__(index, client, deadline, events)
         self.ids, self.options, self.choice, self.streamed = ids, options, choice, streamed
-        self.form = form
+        self.form, self.keep_space = form, keep_space
 
 
 class WritingWorker(Worker):
@@ -192,9 +194,8 @@ class _Answer:
         self._ends = {config.end_id, generator.preprocessor.end_id}
         if prompt.form is not None:
             prompt.form.check_room(limit)
-        self.writer = generator.writer(
-            options, self._send if prompt.streamed else None, prompt.form
-        )
+        send = self._send if prompt.streamed else None
+        self.writer = generator.writer(options, send, prompt.form, prompt.keep_space)
         self._sent = 0  # tokens whose probabilities were streamed
 
     def advance(self, logits: np.ndarray, is_late: bool) -> None:
