@@ -30,6 +30,7 @@ from encoder_bundles import (  # noqa: F401, fixtures
     text_embedder,
     topic_classifier,
 )
+from page_bundles import page_bundles  # noqa: F401, a fixture
 from slow import ALL_TESTS, leave_out
 from trained import trained  # noqa: F401, a fixture
 

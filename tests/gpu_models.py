@@ -11,6 +11,8 @@ from tiny_models import (
 )
 
 from tfx_transformer.models.encoders import Classifier, Embedder
+from tfx_transformer.models.regressor import Regressor
+from tfx_transformer.models.tagger import Tagger
 
 SIZE = {"vocabulary_size": 151, "hidden_dim": 48, "intermediate_dim": 76, "max_sequence_length": 23}
 T5 = {
@@ -54,6 +56,8 @@ ENCODERS = {
         Embedder, **SIZE, position="learned", pooling="mean", bag_dim=37
     ),
     "last token": lambda: tiny_encoder(Embedder, **SIZE, position="rotary", pooling="last"),
+    "regressor": lambda: tiny_encoder(Regressor, **SIZE, pooling="mean"),
+    "tagger": lambda: tiny_encoder(Tagger, num_classes=5, **SIZE, position="rotary"),
     "patches": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | PATCHES),
     "convolutions": lambda: tiny_encoder(Classifier, num_classes=5, **SIZE | CONVOLUTIONS),
 }

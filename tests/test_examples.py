@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfx_transformer import runtime
+from tfx_transformer import images, page, runtime
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TEXTS = [
@@ -48,12 +48,82 @@ def classifier(request):
     return lambda: request.getfixturevalue(name).path
 
 
-def test_node_labels_as_the_runtime(classifier, tmp_path):
+@pytest.fixture
+def node():
+    """Skip the test if Node.js or LiteRT.js is missing."""
     if shutil.which("node") is None or "LITERT_JS" not in os.environ:
         pytest.skip("Node.js and LITERT_JS are needed: see tests/browser/README.md")
+
+
+def test_node_labels_as_the_runtime(node, classifier, tmp_path):
     shutil.copytree(EXAMPLES / "node", tmp_path / "node")
     (tmp_path / "node" / "node_modules").symlink_to(Path(os.environ["LITERT_JS"]).resolve())
     check_answers(["node", tmp_path / "node" / "classify.js"], classifier())
+
+
+@pytest.fixture
+def ask(node, tmp_path):
+    """A function that gives requests, [name, request, options], to ask.js with a bundle's page,
+    and returns its answers."""
+
+    def run(path, requests):
+        files = page.page_files(path, litert_js=os.environ["LITERT_JS"])
+        folder = page.write_page(files, tmp_path / path.name).parent
+        done = subprocess.run(
+            ["node", str(EXAMPLES / "node" / "ask.js"), str(folder)],
+            input="".join(f"{json.dumps(request)}\n" for request in requests),
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["translator", "writer", "assistant"])
+def test_node_writes_as_the_runtime(name, page_bundles, ask):
+    texts = [text[:40] for text in TEXTS if text]
+    options = {"maxNewTokens": 9, "temperature": 0.9, "topK": 7, "seed": 3}
+    requests = [["answer", {"text": text}, {"maxNewTokens": 9}] for text in texts]
+    requests += [["answer", {"text": text}, options] for text in texts]
+    if name == "assistant":  # each is a conversation of its own
+        requests = [one for request in requests for one in (["reset", {}], request)]
+    found = [answer["text"] for answer in ask(page_bundles / name, requests) if answer]
+    model = runtime.load(page_bundles / name)
+    python = {"max_new_tokens": 9, "temperature": 0.9, "top_k": 7, "seed": 3}
+    expected = model.generate(texts, max_new_tokens=9)
+    expected += [model.generate(text, **python) for text in texts]
+    assert found == expected and len(set(expected)) > 4
+
+
+def test_node_reads_as_the_runtime(page_bundles, text_embedder, image_classifier, ask):
+    found = ask(text_embedder.path, [["many", {"texts": TEXTS}]])
+    expected = runtime.load(text_embedder.path).embed(TEXTS)
+    np.testing.assert_allclose(found[0], expected, atol=1e-5)
+
+    texts = [text for text in TEXTS if text]
+    found = ask(page_bundles / "regressor", [["answer", {"texts": [text]}] for text in texts])
+    expected = runtime.load(page_bundles / "regressor").predict(texts)
+    np.testing.assert_allclose([one["value"] for one in found], expected, atol=1e-5)
+    assert np.ptp(expected) > 0.1
+
+    found = ask(page_bundles / "tagger", [["answer", {"text": text}] for text in texts])
+    spans = [[(s["start"], s["end"], s["label"]) for s in one["spans"]] for one in found]
+    expected = runtime.load(page_bundles / "tagger").tag(texts)
+    assert spans == [[entity[:3] for entity in one] for one in expected] and any(spans)
+
+    requests = []
+    for file in image_classifier.inputs:
+        pixels = images.read_image(file).astype("uint8")
+        height, width, _ = pixels.shape
+        given = {"pixels": pixels.reshape(-1).tolist(), "width": width, "height": height}
+        requests.append(["answer", given])
+    ranked = [answer["ranked"] for answer in ask(image_classifier.path, requests)]
+    found = [[p["probability"] for p in sorted(one, key=lambda p: p["id"])] for one in ranked]
+    expected = runtime.load(image_classifier.path).probabilities(image_classifier.inputs)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +151,7 @@ def test_the_table_lists_all_examples():
     table = (EXAMPLES / "README.md").read_text("utf-8")
     programs = [f for f in EXAMPLES.rglob("*") if f.suffix in (".js", ".cc", ".kt", ".swift")]
     programs = [f for f in programs if "node_modules" not in f.parts]
-    assert len(programs) == 6
+    assert len(programs) == 7
     for file in programs:
         (row,) = [
             line for line in table.splitlines() if f"]({file.parent.name}/{file.name})" in line

@@ -1,21 +1,17 @@
 """int4 files, and `.litertlm` files in Google's LiteRT-LM: its tokens and its answers are ours."""
 
-import contextlib
 import dataclasses
 import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import jsonschema
 import keras
+import litertlm_server
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
@@ -535,32 +531,21 @@ def test_it_runs(int4, command):
 
 
 @pytest.fixture
-def ask(copy, command):
-    """Sends messages to `litert-lm serve`, which speaks the protocol of OpenAI."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = ("litert-lm", "serve", "--port", port)
-    process = command(*arguments, start=subprocess.Popen, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/v1/"
+def server(tmp_path):
+    """Sends requests to `litert-lm serve`, which speaks the protocol of OpenAI."""
+    with litertlm_server.serving(tmp_path / "home") as send:
+        yield send
+
+
+@pytest.fixture
+def ask(copy, server):
+    """Sends messages to the server."""
 
     def send(messages, **settings):
-        body = {"model": str(copy / bundle.LITERTLM), "messages": messages, **settings}
-        request = urllib.request.Request(url + "chat/completions", json.dumps(body).encode())
-        with urllib.request.urlopen(request, timeout=60) as response:
-            return response.read().decode("utf-8")
+        file = str(copy / bundle.LITERTLM)
+        return server("chat/completions", model=file, messages=messages, **settings)
 
-    try:
-        for _ in range(600):
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(url + "models", timeout=60).close()
-                break
-            assert process.poll() is None, "the server has ended"
-            time.sleep(0.1)
-        yield send
-    finally:
-        process.terminate()
-        process.wait()
+    return send
 
 
 def test_it_is_served(ask, by_keras):
@@ -580,6 +565,17 @@ def test_it_is_served(ask, by_keras):
         assert "".join(pieces) == expected
         assert events[-2:] == ["data: [DONE]", ""]
         messages.append(message)
+
+
+@pytest.mark.slow
+def test_a_model_without_a_template_is_served(copy, server):
+    with bundle.updating(copy) as folder:
+        (folder / bundle.CHAT_TEMPLATE).unlink()
+    litertlm(copy, "float32", context=CONTEXT)
+    expected = text_generator(*load(copy))
+    for text in ["I am", "空は", "What is", "</s>"]:
+        found = litertlm_server.chat(server, copy / bundle.LITERTLM, text)
+        assert found == expected.generate(text)
 
 
 @pytest.mark.slow

@@ -1,17 +1,9 @@
 """Embedders in Google's LiteRT-LM: `.litertlm` files whose vectors are those of the model."""
 
-import contextlib
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
+import litertlm_server
 import numpy as np
 import pytest
 import tokenizers
@@ -191,33 +183,9 @@ def test_tokenizers_of_checkpoints(converted, tmp_path, name):
 @pytest.mark.slow
 def test_it_is_served(path, by_keras, tmp_path):
     """`litert-lm serve` answers /v1/embeddings."""
-    file = Path(sys.executable).with_name("litert-lm")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = subprocess.Popen(
-        [str(file), "serve", "--port", str(port)],
-        env=os.environ | {"LITERT_LM_DIR": str(tmp_path / "home")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}/v1/"
-    try:
-        for _ in range(600):
-            with contextlib.suppress(urllib.error.URLError):
-                urllib.request.urlopen(url + "models", timeout=60).close()
-                break
-            time.sleep(0.1)
-        body = json.dumps({"model": str(path / bundle.LITERTLM), "input": TEXTS[:4]}).encode()
-        headers = {"Content-Type": "application/json"}
-        request = urllib.request.Request(url + "embeddings", body, headers)
-        with urllib.request.urlopen(request, timeout=60) as response:
-            answer = json.load(response)
-    finally:
-        server.terminate()
-        server.wait()
+    with litertlm_server.serving(tmp_path / "home") as send:
+        answer = json.loads(send("embeddings", model=str(path / bundle.LITERTLM), input=TEXTS[:4]))
     vectors = np.array([one["embedding"] for one in answer["data"]])
     assert vectors == pytest.approx(by_keras.embed(TEXTS[:4]), abs=1e-6)
     for left in path.glob(bundle.LITERTLM + "?*"):
         assert re.search("cache", left.name)
-        left.unlink()

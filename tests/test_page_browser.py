@@ -11,7 +11,7 @@ import io
 import json
 import os
 import shlex
-import shutil
+import subprocess
 import sys
 import time
 import zipfile
@@ -90,32 +90,6 @@ def opened(browser, accelerator, tmp_path):
     assert not [said for said in browser.said if "Security Policy" in said or "threw" in said]
 
 
-@pytest.fixture(scope="module")
-def writers(encoder_words, tmp_path_factory):
-    """Bundles of a translator and of models that continue texts and chat, weights at random."""
-    from tiny_models import tiny_causal, tiny_model
-
-    import tfx_transformer as tfx
-
-    folder = tmp_path_factory.mktemp("writers")
-    chatting = tfx.Tokenizer.train(["the cat sees a dog 猫が見る"] * 5, 280, tfx.ROLE_TOKENS)
-    tfx.ChatTemplate.of(chatting)
-    pieces = tfx.Tokenizer.from_pretrained(Path(__file__).parent / "conformance/tokenizers/mistral")
-    pieces.chat_template = None
-    made = {
-        "pieces": (tiny_causal, pieces),
-        "translator": (tiny_model, encoder_words),
-        "writer": (tiny_causal, encoder_words),
-        "assistant": (tiny_causal, chatting),
-    }
-    for name, (make, tokenizer) in made.items():
-        size = tokenizer.vocabulary_size
-        model = make(vocabulary_size=size, max_sequence_length=61, position="rotary")
-        tfx.save(folder / name, model, tokenizer)
-        tfx.export.litert(folder / name)
-    return folder
-
-
 def words(count):
     """Return texts, some of them odd."""
     random = np.random.default_rng(8)
@@ -130,8 +104,8 @@ def differing(found, expected):
 
 
 @pytest.mark.parametrize("name", ["translator", "writer", "pieces"])
-def test_texts_are_written_as_in_python(name, writers, opened, count):
-    tab, model = opened(writers / name)
+def test_texts_are_written_as_in_python(name, page_bundles, opened, count):
+    tab, model = opened(page_bundles / name)
     texts = [text for text in words(count) if text.strip()]
     found = [tab.ask("answer", {"text": text}, {"maxNewTokens": 9})["text"] for text in texts]
     assert not differing(found, model.generate(texts, max_new_tokens=9))
@@ -152,8 +126,8 @@ def test_texts_are_written_as_in_python(name, writers, opened, count):
     assert not differing(found, cut) and cut != expected
 
 
-def test_conversations_go_on_as_in_python(writers, opened, count):
-    tab, model = opened(writers / "assistant")
+def test_conversations_go_on_as_in_python(page_bundles, opened, count):
+    tab, model = opened(page_bundles / "assistant")
     for number in range(max(2, count // 10)):
         tab.ask("reset", {})
         system = "the cat" if number % 2 else ""
@@ -268,28 +242,15 @@ def test_the_commands_that_a_page_shows_make_bundles(text_embedder, opened, comm
     wait(tab, f"{note}.includes('2 classes')")
     answers = {}
     for button in ("Save the classifier", "Save as CSV"):
-        content = saved(tab, button)
-        wait(tab, "document.querySelector('.teach pre').hidden === false")
-        program, *words_shown = shlex.split(
-            tab.evaluate("document.querySelector('.teach pre').textContent")
-        )
-        assert program == "tfx-transformer"
-        option = "--head" if "--head" in words_shown else "--csv"
-        Path(words_shown[words_shown.index(option) + 1]).write_bytes(content)
-        status, _, errors = command(*words_shown)
-        assert status == 0, errors
-        made = Path("saved_models", words_shown[words_shown.index("--name") + 1])
-        answers[option] = runtime.load(made).classify(texts)
-        shutil.rmtree(made)
-    assert answers.keys() == {"--head", "--csv"}
-    for text, answer in zip(texts, answers["--head"], strict=True):
+        answers[button] = runtime.load(made_as_shown(tab, button, command)).classify(texts)
+    for text, answer in zip(texts, answers["Save the classifier"], strict=True):
         (vector,) = tab.ask("many", {"texts": [text]})
         first = tab.ask("recognize", {"vector": vector})["ranked"][0]
         assert (answer.label, pytest.approx(answer.probability, abs=1e-4)) == (
             first["label"],
             first["probability"],
         )
-    assert {answer.label for answer in answers["--csv"]} <= {*classes}
+    assert {answer.label for answer in answers["Save as CSV"]} <= {*classes}
 
 
 def test_a_taught_classifier_follows_the_prompt_of_its_texts(encoder_words, opened, tmp_path):
@@ -332,6 +293,27 @@ def test_a_taught_classifier_follows_the_prompt_of_its_texts(encoder_words, open
     assert np.abs(weights[1] - weights[0]).max() > 0.01
 
 
+def made_as_shown(tab, button, command):
+    """Press a button that saves a file, run the commands that the page then shows, with the file in
+    this folder, and return the bundle that they make, with another name."""
+    content = saved(tab, button)
+    wait(tab, "document.querySelector('.teach pre').hidden === false")
+    file = None
+    for line in tab.evaluate("document.querySelector('.teach pre').textContent").splitlines():
+        program, *words_shown = shlex.split(line)
+        if file is None:
+            (file,) = [word for word in words_shown if word.endswith((".json", ".csv", ".zip"))]
+            Path(file).write_bytes(content)
+        if program == "python":
+            subprocess.run([sys.executable, *words_shown], check=True)
+            continue
+        assert program == "tfx-transformer"
+        status, _, errors = command(*words_shown)
+        assert status == 0, errors
+        made = Path("saved_models", words_shown[words_shown.index("--name") + 1])
+    return made.rename(made.with_name(f"by-{Path(file).suffix[1:]}"))
+
+
 def saved(tab, button):
     """The bytes of the file that the page saves when a button is pressed."""
     content = tab.evaluate(
@@ -371,21 +353,9 @@ def wait(tab, condition):
     raise AssertionError(f"never: {condition}\n{tab.evaluate('document.body.innerText')}")
 
 
-def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, count, tmp_path):
-    from tiny_models import tiny_encoder
-
-    import tfx_transformer as tfx
-
+def test_taggers_and_regressors_answer_as_in_python(page_bundles, opened, count):
     texts = [text for text in words(count) if text.strip()] + ["the cat " * 20]
-    size = {"vocabulary_size": encoder_words.vocabulary_size, "position": "rotary"}
-    tags = ["O", "B-NAME", "I-NAME", "B-PLACE", "I-PLACE"]
-    tfx.save(
-        tmp_path / "t", tiny_encoder(tfx.Tagger, num_classes=5, **size), encoder_words, labels=tags
-    )
-    tfx.save(tmp_path / "r", tiny_encoder(tfx.Regressor, **size), encoder_words)
-    for name in "tr":
-        tfx.export.litert(tmp_path / name)
-    tab, model = opened(tmp_path / "t")
+    tab, model = opened(page_bundles / "tagger")
     marked = 0
     for text in texts:
         found = tab.ask("answer", {"text": text})["spans"]
@@ -395,7 +365,7 @@ def test_taggers_and_regressors_answer_as_in_python(encoder_words, opened, count
         sure = [entity.probability for entity in expected]
         np.testing.assert_allclose([span["probability"] for span in found], sure, atol=1e-5)
     assert marked > 5
-    tab, model = opened(tmp_path / "r")
+    tab, model = opened(page_bundles / "regressor")
     found = [tab.ask("answer", {"texts": [text]})["value"] for text in texts]
     np.testing.assert_allclose(found, model.predict(texts), atol=1e-5)
 
@@ -423,24 +393,62 @@ def test_a_picture_is_read_as_in_python(image_classifier, opened):
     wait(tab, f"document.querySelector('.bars li')?.textContent === '{expected}'")
 
 
+def light_and_dark(folder, names):
+    """24 pictures, dark and light ones in turn, and their labels."""
+    from PIL import Image
+
+    random = np.random.default_rng(3)
+    files = []
+    for number in range(24):
+        light = 1 if number % 2 else 0.4
+        pixels = random.integers(0, 256, (*random.integers(9, 25, 2), 3)) * light
+        files.append(folder / f"{number}.png")
+        Image.fromarray(pixels.astype("uint8")).save(files[-1])
+    return files, names * 12
+
+
+def teach_pictures(tab, files, labels):
+    """Give pictures to their classes, through the fields."""
+    tab.evaluate("document.querySelector('.teach summary').click()")
+    for index, name in enumerate(dict.fromkeys(labels), 1):
+        fill(tab, f".class:nth-child({index}) input[type=text]", name)
+        shown = [f for f, label in zip(files, labels, strict=True) if label == name]
+        tab.choose(f"#pictures-{index}", shown)
+
+
+@pytest.mark.slow
+def test_the_commands_of_taught_pictures_make_bundles(image_classifier, opened, command, tmp_path):
+    """As those of texts, with names that a shell, a CSV and a folder take as something else."""
+    base = image_classifier.copy(tmp_path / "saved_models")
+    tab, model = opened(base)
+    names = ["it's dark, 暗い", 'light/"bright"']
+    files, labels = light_and_dark(tmp_path, names)
+    teach_pictures(tab, files, labels)
+    note = "document.querySelector('.teach [role=status]').textContent"
+    wait(tab, f"{note}.startsWith('24 examples of 2 classes')")
+    found = runtime.load(made_as_shown(tab, "Save the classifier", command)).classify(files)
+    for file, answer in zip(files, found, strict=True):
+        pixels = images.read_image(file)
+        height, width, _ = pixels.shape
+        picture = {"pixels": pixels.reshape(-1).tolist(), "width": width, "height": height}
+        vector = tab.ask("features", picture)
+        first = tab.ask("recognize", {"vector": vector})["ranked"][0]
+        assert (answer.label, pytest.approx(answer.probability, abs=1e-4)) == (
+            first["label"],
+            first["probability"],
+        )
+    assert len({answer.label for answer in found}) == 2
+    made = made_as_shown(tab, "Save as ZIP", command)
+    assert {answer.label for answer in runtime.load(made).classify(files)} <= {*names}
+
+
 def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, opened, tmp_path):
     from PIL import Image
     from sklearn.linear_model import LogisticRegression
 
     tab, model = opened(image_classifier.path)
-    random = np.random.default_rng(3)
-    files, labels = [], []
-    for number in range(24):
-        bright = number % 2
-        pixels = random.integers(0, 256, (*random.integers(9, 25, 2), 3)) * (1 if bright else 0.4)
-        files.append(tmp_path / f"{number}.png")
-        Image.fromarray(pixels.astype("uint8")).save(files[-1])
-        labels.append(["dark", "bright"][bright])
-    tab.evaluate("document.querySelector('.teach summary').click()")
-    for index, name in enumerate(["dark", "bright"], 1):
-        fill(tab, f".class:nth-child({index}) input[type=text]", name)
-        shown = [f for f, label in zip(files[:20], labels[:20], strict=True) if label == name]
-        tab.choose(f"#pictures-{index}", shown)
+    files, labels = light_and_dark(tmp_path, ["dark", "bright"])
+    teach_pictures(tab, files[:20], labels[:20])
     note = "document.querySelector('.teach [role=status]').textContent"
     wait(tab, f"{note}.startsWith('20 examples of 2 classes')")
     expected = LogisticRegression(tol=1e-8, max_iter=9000).fit(
@@ -480,9 +488,12 @@ def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, op
         assert np.array_equal(np.asarray(found)[..., :3], np.asarray(expected)[..., :3])
 
 
-@pytest.mark.parametrize("name", ["vectors", "pictures", "animals", "translator", "assistant"])
+@pytest.mark.parametrize(
+    "name",
+    ["vectors", "pictures", "animals", "translator", "assistant", "writer", "tagger", "regressor"],
+)
 def test_everybody_can_use_the_page(
-    name, text_embedder, image_classifier, text_classifier, writers, opened, accelerator
+    name, text_embedder, image_classifier, text_classifier, page_bundles, opened, accelerator
 ):
     """axe finds no serious fault, and nothing is wider than a phone."""
     axe = Path(os.environ["LITERT_JS"], "axe-core", "axe.min.js")
@@ -490,7 +501,7 @@ def test_everybody_can_use_the_page(
         pytest.skip("axe-core is not installed, or was run before")
     bundles = [text_embedder.path, image_classifier.path, text_classifier.path]
     paths = {path.name: path for path in bundles}
-    tab, _ = opened(paths.get(name, writers / name))
+    tab, _ = opened(paths.get(name, page_bundles / name))
     tab.evaluate(axe.read_text("utf-8") + "; 0")
     faults = "axe.run().then((found) => found.violations.map(({impact, id}) => [impact, id]))"
     for width, dark in [(360, True), (1280, False)]:

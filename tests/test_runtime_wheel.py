@@ -1,5 +1,6 @@
 """tfx-transformer-runtime: the wheel of the same sources that runs bundles without TensorFlow."""
 
+import csv
 import email
 import json
 import os
@@ -11,6 +12,7 @@ import venv
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import python
 
@@ -214,22 +216,20 @@ def test_this_package_is_whole():
     assert installation.requirement("forms") == '"tfx-transformer[forms]"'
 
 
-@pytest.mark.slow  # installs packages
-def test_it_answers_in_an_empty_environment(
-    wheel, trained, text_classifier, text_embedder, tmp_path, record_property
-):
-    from tfx_transformer import runtime
-
+@pytest.fixture(scope="module")
+def installed_wheel(wheel, tmp_path_factory):
+    """An empty environment with the wheel and its extra `images`: a function that runs a command of
+    it in a new folder, and the megabytes that the wheel took without the extra."""
+    folder = tmp_path_factory.mktemp("environment")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    venv.create(tmp_path / "venv", with_pip=True)
-    binaries = tmp_path / "venv" / "bin"
-    (packages,) = (tmp_path / "venv" / "lib").glob("*/site-packages")
+    venv.create(folder / "venv", with_pip=True)
+    (packages,) = (folder / "venv" / "lib").glob("*/site-packages")
     before = size_of(packages)
 
     def run(*command):
         done = subprocess.run(
-            [binaries / command[0], *map(str, command[1:])],
-            cwd=tmp_path,
+            [folder / "venv" / "bin" / command[0], *map(str, command[1:])],
+            cwd=folder,
             env=environment,
             capture_output=True,
             text=True,
@@ -240,32 +240,88 @@ def test_it_answers_in_an_empty_environment(
     constraints = ("--quiet", "--no-compile", "--constraint", ROOT / "constraints.txt")
     run("pip", "install", *constraints, wheel)
     megabytes = (size_of(packages) - before) / 1e6
+    run("pip", "install", *constraints, f"{wheel}[images]")
+    run("pip", "check")
+    run("python", "-c", "import importlib.util as u; assert not u.find_spec('tensorflow')")
+    return run, megabytes
+
+
+@pytest.fixture
+def answers_of(installed_wheel):
+    """A function that returns the JSON of a verb of the installed command."""
+    run, _ = installed_wheel
+    return lambda *words: json.loads(run("tfx-transformer", *words, "--json"))
+
+
+@pytest.mark.slow  # installs packages
+def test_its_size(installed_wheel, record_property):
+    _, megabytes = installed_wheel
     record_property("megabytes", megabytes)
     if sys.platform == "linux":
         assert megabytes < 160, "README of the wheel says 136"
-    run("pip", "check")
-    run("python", "-c", "import importlib.util as u; assert not u.find_spec('tensorflow')")
 
-    texts = trained.texts[:60:15]
-    answers = json.loads(run("tfx-transformer", "generate", trained.path, *texts, "--json"))
-    expected = runtime.load(trained.path).generate(texts)
-    assert [answer["answer"] for answer in answers["answers"]] == expected
+
+@pytest.mark.slow
+def test_models_that_write_answer_in_an_empty_environment(
+    answers_of, trained, assistant, page_bundles
+):
+    from tfx_transformer import runtime
+
+    for path, texts in [
+        (trained.path, trained.texts[:60:15]),
+        (assistant.path, assistant.texts[:4]),
+        (page_bundles / "writer", ["the cat", "dog 猫", "a"]),
+        (page_bundles / "pieces", ["the cat", "dog 猫", "a"]),
+    ]:
+        found = answers_of("generate", path, *texts, "--max-new-tokens", 20)
+        expected = runtime.load(path).generate(texts, max_new_tokens=20)
+        assert [answer["answer"] for answer in found["answers"]] == expected
+        assert len(set(expected)) > 1
+
+
+@pytest.mark.slow
+def test_models_that_read_answer_in_an_empty_environment(
+    answers_of, installed_wheel, text_classifier, image_classifier, text_embedder, page_bundles,
+    tmp_path,
+):  # fmt: skip
+    from tfx_transformer import runtime
 
     texts = text_classifier.inputs[:5]
-    found = json.loads(run("tfx-transformer", "classify", text_classifier.path, *texts, "--json"))
-    expected = [one.label for one in runtime.load(text_classifier.path).classify(texts)]
-    assert [answer["label"] for answer in found["answers"]] == expected
+    for path, inputs in [
+        (text_classifier.path, texts),
+        (image_classifier.path, image_classifier.inputs),
+    ]:
+        found = answers_of("classify", path, *inputs)["answers"]
+        expected = runtime.load(path).classify(inputs)
+        assert [answer["label"] for answer in found] == [one.label for one in expected]
 
-    found = json.loads(run("tfx-transformer", "embed", text_embedder.path, *texts, "--json"))
-    expected = runtime.load(text_embedder.path).embed(texts)
-    assert abs(expected - found["vectors"]).max() < 1e-6
+    found = answers_of("embed", text_embedder.path, *texts)["vectors"]
+    assert abs(runtime.load(text_embedder.path).embed(texts) - found).max() < 1e-6
 
-    (tmp_path / "texts.csv").write_text("\n".join(["text", *texts]) + "\n", "utf-8")
-    run("tfx-transformer", "predict", text_classifier.path, "texts.csv", "--save", "out.csv")
-    labels = [line.split(",")[1] for line in Path(tmp_path, "out.csv").read_text().splitlines()]
-    classified = runtime.load(text_classifier.path).classify(texts)
-    assert labels[1:] == [one.label for one in classified]
+    found = answers_of("tag", page_bundles / "tagger", *texts)["answers"]
+    expected = runtime.load(page_bundles / "tagger").tag(texts)
+    ends = [[(span["start"], span["end"], span["label"]) for span in one["spans"]] for one in found]
+    assert ends == [[entity[:3] for entity in one] for one in expected] and any(ends)
 
+    run, _ = installed_wheel
+    table = tmp_path / "texts.csv"
+    table.write_text("\n".join(["text", *texts]) + "\n", "utf-8")
+    labels = [one.label for one in runtime.load(text_classifier.path).classify(texts)]
+    numbers = runtime.load(page_bundles / "regressor").predict(texts)
+    for path, expected in [(text_classifier.path, labels), (page_bundles / "regressor", numbers)]:
+        run("tfx-transformer", "predict", path, table, "--save", tmp_path / f"{path.name}.csv")
+        with (tmp_path / f"{path.name}.csv").open(encoding="utf-8") as file:
+            found = [row[1] for row in csv.reader(file)][1:]
+        if expected is labels:
+            assert found == labels
+        else:
+            assert np.abs(np.array(found, float) - numbers).max() < 1e-4
+
+
+@pytest.mark.slow
+def test_it_serves_in_an_empty_environment(wheel, installed_wheel, text_classifier):
+    run, _ = installed_wheel
+    constraints = ("--quiet", "--no-compile", "--constraint", ROOT / "constraints.txt")
     run("pip", "install", *constraints, f"{wheel}[serve]")
     code = "import tfx_transformer.serve.server as s; s.Service([__import__('sys').argv[1]])"
     run("python", "-c", code, text_classifier.path)
