@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+from ai_edge_litert import schema_py_generated as schema
 from PIL import Image
 from tiny_models import CONVOLUTIONS, tiny_encoder
 from tokenizers import models, normalizers, pre_tokenizers, processors
@@ -16,6 +17,7 @@ from tokenizers import models, normalizers, pre_tokenizers, processors
 import tfx_transformer as tfx
 from tfx_transformer import bundle, export
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import compact
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.models.saving import load
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -139,8 +141,10 @@ def test_what_mediapipe_cannot_read(tmp_path, words):
     settings["details"] = {"labels": NAMES, "columns": ["one", "two"]}
     with pytest.raises(InputError, match="several columns"):
         export.mediapipe(saved(tmp_path / "d", tfx.Classifier, words, **settings))
-    with pytest.raises(InputError, match="variant is 'full_int8'"):
-        export.mediapipe(tmp_path / "d", "full_int8")
+    with pytest.raises(InputError, match="variant is 'int2'"):
+        export.mediapipe(tmp_path / "d", "int2")
+    with pytest.raises(InputError, match="needs an image classifier and images of its training"):
+        export.mediapipe(saved(tmp_path / "e", tfx.Embedder, words), "full_int8")
     bundle.write_config(tmp_path, {"format": bundle.FORMAT, "task": "causal", "architecture": {}})
     with pytest.raises(InputError, match="this one's task is 'causal'(.|\n)*--to litertlm"):
         export.mediapipe(tmp_path)
@@ -223,6 +227,41 @@ def test_mediapipe_runs_int8_files(tasks, classifier, pictures, words, tmp_path)
     found = verify_mediapipe.probabilities(images, files)
     by_litert = np.stack([run(images, images=image[None]) for image in pixels])
     assert found == pytest.approx(by_litert, abs=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_mediapipe_runs_files_of_integers(tasks, multi_label, tmp_path):
+    """Its labels are those of the model, its probabilities near: docs/phones.md says how near."""
+    from tfx_transformer.export import verify_mediapipe
+
+    settings = {"num_classes": 3, "multi_label": multi_label, **CONVOLUTIONS}
+    path = saved(tmp_path / "integers", tfx.Classifier, None, {"labels": NAMES}, **settings)
+    size = CONVOLUTIONS["image_size"]
+    random = np.random.default_rng(5)
+    light = random.uniform(0.2, 1, (60, 1, 1, 3))
+    pixels = (light * random.integers(0, 240, (60, size, size, 3))).astype("uint8")
+    files = [tmp_path / f"{number}.png" for number in range(60)]
+    for file, image in zip(files, pixels, strict=True):
+        Image.fromarray(image).save(file)
+    export.mediapipe(path, "full_int8", files[:40])
+    kinds = compact.unpack((path / bundle.MEDIAPIPE).read_bytes())
+    (graph,) = kinds.subgraphs
+    types = {graph.tensors[i].type for operator in graph.operators for i in operator.outputs}
+    assert schema.TensorType.FLOAT32 not in types
+    (image_input,) = (graph.tensors[i] for i in graph.inputs)
+    assert image_input.type == schema.TensorType.UINT8
+    assert (*image_input.quantization.scale, *image_input.quantization.zeroPoint) == (1.0, 0)
+
+    found = verify_mediapipe.probabilities(path, files)
+    by_litert = np.stack([run(path, images=image[None]) for image in pixels]) / 256
+    assert found == pytest.approx(by_litert, abs=1e-6)
+    model, _ = load(path)
+    expected = predictor(model, None, NAMES).probabilities(files)
+    differences = np.abs(found - expected)
+    assert 1e-3 < differences.max() < 0.1
+    assert (found.argmax(1) == expected.argmax(1)).mean() > 0.9
+    assert len({*expected.argmax(1).tolist()}) > 1
 
 
 def sampled(pixels, size):

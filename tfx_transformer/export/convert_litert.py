@@ -62,7 +62,7 @@ def _weight_bytes(saved_model: str) -> int:
 
 def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None) -> bytes:
     """Return a TFLite file: float32, with `int8` weights, or of integers only, whose scales are
-    learnt from `images`."""
+    learnt from `images`; with "byte_ends" its input and output are uint8 too."""
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
     )
@@ -74,6 +74,8 @@ def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None
             (name, {"images": image[None]}) for image in images
         )
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        if request.get("byte_ends"):
+            converter.inference_input_type = converter.inference_output_type = tf.uint8
     return converter.convert()
 
 

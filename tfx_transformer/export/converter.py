@@ -43,7 +43,8 @@ class Converter:
         Args:
             request: "saved_model", its folder; "names" of the signatures; "files", the path of each
                 variant to write ("float32", "int8", "int4", "full_int8"); and for "full_int8"
-                "calibration", a .npy file of images.
+                "calibration", a .npy file of images, and perhaps "byte_ends": True for input and
+                output in uint8.
         """
         self._waiting += 1
         try:

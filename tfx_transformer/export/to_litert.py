@@ -121,6 +121,7 @@ class Conversion:
         images: float32 (images, size, size, 3), from which "full_int8" learns its scales.
         table: the functions of the files, as `tasks.Task.signatures` returns them; None: those of
             the model's task.
+        byte_ends: in a "full_int8" file also input and output are uint8.
 
     Raises:
         InputError: the model cannot be quantized in this way.
@@ -138,13 +139,16 @@ class Conversion:
         rows: int = ROWS,
         images: np.ndarray | None = None,
         table: dict[str, tuple] | None = None,
+        byte_ends: bool = False,
     ) -> None:
         if "int4" in files:
             _check_four_bits(model.config)
         self.model, self.files, self.converter, self.images = model, dict(files), converter, images
         self.table = table or task_of(model).signatures(model, beams, context, rows)
-        if images is not None:  # the converter learns the scales of one signature only
+        if images is not None and table is None:
+            # The converter learns the scales of one signature only.
             self.table = {"run_1": self.table["run_1"]}
+        self.byte_ends = byte_ends
         # Next to the files, so that it is removed with an unfinished bundle.
         self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
@@ -187,6 +191,7 @@ class Conversion:
         if self.images is not None:
             request["calibration"] = str(Path(self._folder.name, "calibration.npy"))
             np.save(request["calibration"], self.images)
+            request["byte_ends"] = self.byte_ends
         return request
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 
@@ -23,18 +24,20 @@ from tfx_transformer.export.mediapipe_metadata import (
     tensor,
 )
 from tfx_transformer.export.tensorflow_process import on_tensorflow
-from tfx_transformer.export.to_litert import Conversion
+from tfx_transformer.export.to_litert import Conversion, calibration_images
 from tfx_transformer.models.saving import load
 from tfx_transformer.text.hugging_face import vocabulary_of
 from tfx_transformer.text.tokenizer import Tokenizer
 
-_VARIANTS = ("float32", "int8", "int4")
+_VARIANTS = ("float32", "int8", "int4", "full_int8")
 _LABELS, _VOCABULARY = "labels.txt", "vocab.txt"
 _REMEDY = "Start from a checkpoint of BERT in lower case (--base minilm), or export it --to litert."
 
 
 @on_tensorflow
-def mediapipe(path: str | os.PathLike, variant: str = "float32") -> None:
+def mediapipe(
+    path: str | os.PathLike, variant: str = "float32", calibration: Sequence = ()
+) -> None:
     """Add `model.mediapipe.tflite` to the bundle of a classifier of texts or images, or of an
     embedder: MediaPipe's TextClassifier, ImageClassifier and TextEmbedder read it, in apps too.
 
@@ -44,11 +47,14 @@ def mediapipe(path: str | os.PathLike, variant: str = "float32") -> None:
 
     Args:
         path: the bundle's folder.
-        variant: number format of the weights: "float32", "int8" or "int4".
+        variant: number format of the weights: "float32", "int8" or "int4"; or "full_int8", for
+            image classifiers only: all numbers are integers, those of the input and the
+            probabilities too (uint8), for chips that compute with integers only.
+        calibration: for "full_int8", some hundred image files of the training set.
 
     Raises:
-        InputError: the bundle is damaged or of another task, or MediaPipe has no tokenizer of this
-            kind.
+        InputError: the bundle is damaged or of another task, MediaPipe has no tokenizer of this
+            kind, or "full_int8" lacks its images.
     """
     if variant not in _VARIANTS:
         raise InputError(
@@ -66,8 +72,11 @@ def mediapipe(path: str | os.PathLike, variant: str = "float32") -> None:
     labels = _labels(values.get("labels") or [], config.num_classes)
     with Converter() as converter:
         model, _ = load(path)
+        images = None
+        if variant == "full_int8":
+            images = _with_all_colours(calibration_images(model, calibration))
         with bundle.updating(path) as folder:
-            content = _convert(model, _OUTPUTS[task], converter, folder, variant)
+            content = _convert(model, _OUTPUTS[task], converter, folder, variant, images)
             attached = {_VOCABULARY: vocabulary} if vocabulary else {}
             attached |= {_LABELS: labels} if labels else {}
             made = _with_metadata(content, Path(path).name, attached)
@@ -76,8 +85,21 @@ def mediapipe(path: str | os.PathLike, variant: str = "float32") -> None:
             bundle.write_config(folder, bundle.read_config(folder) | {"mediapipe": facts})
 
 
+def _with_all_colours(images: np.ndarray) -> np.ndarray:
+    """Return images of which one pixel is black and one is white, so that the scale of the input is
+    1: MediaPipe puts the bytes of a picture into the file as they are."""
+    images = images.copy()
+    images[0, 0, :2] = [[0.0], [255.0]]
+    return images
+
+
 def _convert(
-    model: Any, output: Callable, converter: Converter, folder: Path, variant: str
+    model: Any,
+    output: Callable,
+    converter: Converter,
+    folder: Path,
+    variant: str,
+    images: np.ndarray | None,
 ) -> bytes:
     """Return the TFLite file, without metadata.
 
@@ -97,7 +119,8 @@ def _convert(
 
     size, length = config.image_size, config.max_sequence_length
     if size:
-        specs = {"images": tf.TensorSpec((1, size, size, 3), tf.uint8, "images")}
+        dtype = tf.uint8 if images is None else tf.float32  # which the converter makes uint8
+        specs = {"images": tf.TensorSpec((1, size, size, 3), dtype, "images")}
     else:
         names = ("ids", "mask", "segment_ids")
         specs = {name: tf.TensorSpec((1, length), tf.int32, name) for name in names}
@@ -105,7 +128,9 @@ def _convert(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         file = Path(temporary, "model.tflite")
         quantize = None if variant == "float32" else variant
-        with Conversion(model, {quantize: file}, converter, table=table):
+        with Conversion(
+            model, {quantize: file}, converter, images=images, table=table, byte_ends=True
+        ):
             pass
         return file.read_bytes()
 
