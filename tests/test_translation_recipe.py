@@ -224,11 +224,12 @@ def test_the_bundle_holds_no_row_and_no_path(finished):
 
 
 @pytest.mark.slow
-@pytest.fixture
-def decoder_only(recipe, tmp_path, monkeypatch, bare):
-    """The bundle of a translator that only decodes, with its `.litertlm` file, and its pairs."""
+def test_a_decoder_only_translator_is_one_file(recipe, tmp_path, monkeypatch, bare):
+    """It reads the sentence as a prompt; LiteRT-LM, also its server, translates as Keras does."""
     pytest.importorskip("litert_lm", reason="pip install litert-lm")
     from tfx_transformer import export
+    from tfx_transformer.models.decoding import text_generator
+    from tfx_transformer.runtime import litertlm
 
     pairs = read_pairs(resources.dataset_path("en_ja.csv")).take(range(60))
     with (tmp_path / "my.csv").open("w", encoding="utf-8", newline="") as file:
@@ -239,35 +240,17 @@ def decoder_only(recipe, tmp_path, monkeypatch, bare):
     result = recipe(**SETTINGS | small)
     assert 0 <= result["scores"]["chrf"] <= 100
     path = tmp_path / "saved_models" / "one"
-    export.litertlm(path, "float32")
-    return path, pairs
-
-
-def test_a_decoder_only_translator_is_one_file(decoder_only):
-    """It reads the sentence as a prompt, and LiteRT-LM translates as Keras does."""
-    from tfx_transformer.models.decoding import text_generator
-    from tfx_transformer.runtime import litertlm
-
-    path, pairs = decoder_only
     assert bundle.read_config(path)["task"] == "causal"
     by_keras = text_generator(*load(path))
     assert by_keras.engine.config.max_sequence_length == 2 * SETTINGS["max_length"]
     prompt = by_keras.tokenizer.decode(by_keras.encode(pairs.source[0]))
     assert prompt.strip() == pairs.source[0]
+    export.litertlm(path, "float32")
     sentences = pairs.source[:6]
     expected = by_keras.generate(sentences, max_new_tokens=20)
     assert any(expected)
     assert litertlm.load(path).generate(sentences, max_new_tokens=20) == expected
-
-
-@pytest.mark.slow
-def test_a_decoder_only_translator_is_served(decoder_only, tmp_path):
-    from tfx_transformer.models.decoding import text_generator
-
-    path, pairs = decoder_only
-    sentences = pairs.source[:6]
-    expected = text_generator(*load(path)).generate(sentences, max_new_tokens=20)
     with litertlm_server.serving(tmp_path / "home") as send:
         file = path / bundle.LITERTLM
         found = [litertlm_server.chat(send, file, s, max_tokens=20) for s in sentences]
-    assert found == expected and any(expected)
+    assert found == expected

@@ -8,8 +8,9 @@ const MOST_BARS = 12;
 export function labelBars() {
   const list = el('ol', {class: 'bars', 'aria-live': 'polite'});
   const more = el('p', {class: 'quiet'});
+  const nothing = el('p', {class: 'quiet', say: 'no labels'});
   return {
-    element: el('div', {}, list, more),
+    element: el('div', {}, list, more, nothing),
     /** ranked: [{label, probability, id}]; labels: those of `ranked` that are the answer. */
     show({ranked, labels}) {
       const answered = new Set(labels.map(({id}) => id));
@@ -23,10 +24,12 @@ export function labelBars() {
       const left = ranked.length - MOST_BARS;
       if (left > 0) setText(more, 'more labels', {count: left});
       else more.replaceChildren();
+      nothing.hidden = true;
     },
     clear() {
       list.replaceChildren();
       more.replaceChildren();
+      nothing.hidden = false;
     },
   };
 }

@@ -203,11 +203,12 @@ export function chatView(page) {
   const send = el('button', {type: 'submit', say: 'send', disabled: true});
   const anew = el('button', {type: 'button', class: 'plain', say: 'new conversation',
     onclick: begin, disabled: true});
+  const nothing = el('p', {class: 'quiet', say: 'no conversation'});
   let running = null;
 
   async function begin() {
     running?.stop();
-    log.replaceChildren();
+    log.replaceChildren(nothing);
     await client.ask('reset', {}).answer;
     system.disabled = false;
     page.showStatus('begun');
@@ -217,6 +218,7 @@ export function chatView(page) {
   function bubble(who, content) {
     const said = el('p', {class: 'said', lang: languageOfText(content)}, content);
     const element = el('div', {class: `bubble ${who}`}, el('h2', {say: who}), said);
+    nothing.remove();
     log.append(element);
     log.scrollTop = log.scrollHeight;
     return said;
@@ -254,6 +256,7 @@ export function chatView(page) {
     } catch (error) {
       said.parentElement.remove();
       asked.parentElement.remove();
+      if (!log.hasChildNodes()) log.append(nothing);
       text.value = question;
       page.showError(error);
     }
@@ -284,7 +287,7 @@ export function chatView(page) {
       send.disabled = false;
       anew.disabled = false;
       system.disabled = false;
-      log.replaceChildren(); // a model that is loaded again has no conversation
+      log.replaceChildren(nothing); // a model that is loaded again has no conversation
       text.focus();
     },
   };
