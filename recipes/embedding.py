@@ -41,6 +41,7 @@ def main(
     dropout: float = 0.1,
     epochs: int = 20,
     batch_size: int = 64,
+    remat: bool = False,
     learning_rate: float = 1e-3,
     layer_decay: float = 1.0,
     warmup_steps: int = 100,
@@ -94,6 +95,8 @@ def main(
     Training arguments:
         epochs: Passes over the data.
         batch_size: Pairs in one training step; each text is compared with all others of its batch.
+        remat: Keep only the input of each layer in memory, and compute it again for the gradient:
+            less memory, a third more computing, and the same result.
         learning_rate: Highest learning rate.
         layer_decay: Factor on the learning rate from each layer to the one below it.
         warmup_steps: Steps in which the learning rate rises to its highest value.
@@ -179,6 +182,7 @@ def main(
         layer_decay=layer_decay,
     )
     scored = tfx.ScoredCorrelation() if model.bag else tfx.ScoredCosine()
+    model.remat = remat
     model.compile(optimizer, scored if score else tfx.InBatchContrast(temperature))
     callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
     run.fit(model, batches, checks, epochs, callbacks)

@@ -42,6 +42,7 @@ def main(
     validate_every: int = 100,
     batch_size: int = 16,
     accumulate: int = 1,
+    remat: bool = False,
     learning_rate: float = 2e-3,
     warmup_steps: int = 50,
     weight_decay: float = 0.1,
@@ -93,6 +94,8 @@ def main(
         batch_size: Pieces of text in one training step.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
             less memory, and the gradient is that of the whole batch.
+        remat: Keep only the input of each layer in memory, and compute it again for the gradient:
+            less memory, a third more computing, and the same result.
         learning_rate: Highest learning rate.
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
@@ -165,6 +168,7 @@ def main(
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", steps, weight_decay)
     measures = goal.measures(held_out)
     tfx.training.accumulate(model, accumulate)
+    model.remat = remat
     model.compile(optimizer, weighted_metrics=measures, jit_compile=goal.jit_compile)
     writer = goal.writer(model, text_tokenizer)
     prompts = goal.prompts(held_out, text_tokenizer)

@@ -54,6 +54,7 @@ def main(
     epochs: int | None = None,
     batch_size: int | None = None,
     accumulate: int = 1,
+    remat: bool = False,
     learning_rate: float | None = None,
     layer_decay: float | None = None,
     weight_decay: float = 0.05,
@@ -123,6 +124,8 @@ def main(
             a pre-trained base, which is then trained to tell the classes apart by contrast.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
             less memory, and the gradient is that of the whole batch.
+        remat: Keep only the input of each layer in memory, and compute it again for the gradient:
+            less memory, a third more computing, and the same result.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
             base, by its width.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
@@ -251,6 +254,7 @@ def main(
     )
     limits = settings["patience"], minutes, average > 0
     tfx.training.accumulate(model, accumulate)
+    model.remat = remat
     if by_contrast:
         model.compile(optimizer, tfx.LabelContrast())
         embedder = tfx.predictor(model, tokenizer)

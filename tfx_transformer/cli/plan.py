@@ -252,7 +252,7 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
             f"Fits into {have}: a step in {parts} of {rows} of {result['length']:,} tokens{each}."
         )
     if result["fits"] and result["remat"]:
-        lines.append("It fits only with rematerialisation, for which recipes have no flag.")
+        lines.append("It fits only with rematerialisation: train with --remat.")
     hours = result["hours"]
     time = (
         f"Time: {f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:,.1f} minutes'} for "

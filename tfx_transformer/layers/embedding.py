@@ -45,6 +45,11 @@ class TokenEmbedding(keras.layers.ReversibleEmbedding):
         """table[token_ids]; the exporter swaps this for an operation that keeps int8 tables."""
         return ops.take(table, token_ids, axis=0)
 
+    @property
+    def reverse_variables(self) -> list[keras.Variable]:
+        """The variables that `reverse` reads."""
+        return [self._embeddings if self.tie_weights else self.reverse_embeddings]
+
     def call(self, inputs, reverse=False):
         if not reverse:
             vectors = self.lookup(self.embeddings, ops.cast(inputs, "int32"))

@@ -99,6 +99,19 @@ class TransformerModel(keras.Model):
             vectors += 3 * config.patch_size**2
         return config.num_layers * (2 * square + feed_forward) + vectors * config.hidden_dim
 
+    @property
+    def remat(self) -> bool:
+        """True if training keeps only the input of each block in memory, and computes what is
+        within it again for the gradient: less memory, a third more computing, the same result."""
+        return self.first_stack.remat
+
+    @remat.setter
+    def remat(self, value: bool) -> None:
+        for layer in self._flatten_layers():
+            if isinstance(layer, TransformerStack):
+                layer.remat = value
+        self.train_function = None  # Keras may have traced the other kind of step
+
     @staticmethod
     def text_frame(tokenizer: Tokenizer) -> Frame | None:
         """Return the ids around the texts that the model reads; None: it reads them bare."""
@@ -260,6 +273,10 @@ class TransformerModel(keras.Model):
 
     def expand(self, batch: Any) -> Any:
         """Return (x, y, sample_weight) of a batch or a part of it, as a training step reads it."""
+        return self.with_targets(batch)
+
+    def with_targets(self, batch: Any) -> Any:
+        """Return a batch as its loss and metrics need it: see `TokenModel`."""
         return batch
 
     def train_step(self, *arguments):

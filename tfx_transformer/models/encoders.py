@@ -28,6 +28,7 @@ from tfx_transformer.layers.norm import new_norm
 from tfx_transformer.layers.serializable import serializable
 from tfx_transformer.models import losses
 from tfx_transformer.models.base import TransformerModel
+from tfx_transformer.models.token_models import TokenModel
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.renamed import old_method
 
@@ -219,7 +220,7 @@ class EncoderModel(TransformerModel):
 
 
 @serializable
-class MaskedLM(EncoderModel):
+class MaskedLM(TokenModel, EncoderModel):
     """Pre-training of an encoder: predicts the tokens that are masked in a text.
 
     logits = norm(f(x_i W + b)) E^T + c, for every masked position i
@@ -232,13 +233,13 @@ class MaskedLM(EncoderModel):
     Call arguments:
         inputs: {"token_ids": int (batch, length), "masked_positions": int (batch, masked)}; unused
             positions are 0 and weigh 0 in the loss. Without positions, or with token ids alone,
-            every position is read out.
+            every position is read out. To score the masked ids also "targets": int (batch, masked).
 
-    Returns: float (batch, masked, vocabulary_size).
+    Returns: float (batch, masked, vocabulary_size). With targets their `TokenScores`.
     """
 
     task = "masked"
-    may_read = ("masked_positions", "segment_ids")
+    may_read = ("masked_positions", "segment_ids", "targets")
 
     def __init__(self, config: TransformerConfig | dict[str, Any], **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
@@ -264,8 +265,20 @@ class MaskedLM(EncoderModel):
             positions = ops.cast(inputs["masked_positions"], "int32")
             x = ops.take_along_axis(x, ops.expand_dims(positions, -1), 1)
         x = self.transform_norm(self.activation(self.transform(x)))
+        if "targets" in inputs:
+            return self.scores_of(x, inputs["targets"])
+        return self.logits_of(x)
+
+    def logits_of(self, x: Tensor) -> Tensor:
+        """float (batch, masked, embedding_dim), after the transform -> logits over the vocabulary,
+        float (batch, masked, vocabulary_size)."""
         logits = self.embedding(x, reverse=True)
         return logits + ops.cast(self.bias, logits.dtype)
+
+    @property
+    def read_out_variables(self) -> list[keras.Variable]:
+        """The variables that `logits_of` reads."""
+        return [*self.embedding.reverse_variables, self.bias]
 
     def compile(
         self,

@@ -14,11 +14,14 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.models.token_scores import TokenScores
 
 
-def token_losses(token_ids: Tensor, logits: Tensor) -> Tensor:
+def token_losses(token_ids: Tensor, logits: Tensor | TokenScores) -> Tensor:
     """-log p(id), per token: float32 (batch, length) from int (batch, length) and float logits
-    (batch, length, vocabulary_size)."""
+    (batch, length, vocabulary_size), or the scores of these tokens."""
+    if isinstance(logits, TokenScores):
+        return logits.losses
     return ops.sparse_categorical_crossentropy(
         ops.cast(token_ids, "int32"), ops.cast(logits, "float32"), from_logits=True
     )
@@ -65,7 +68,13 @@ class TokenCrossentropy(keras.losses.Loss):
 
     Args:
         label_smoothing: e, from 0 to below 1; 0.1 in Vaswani et al. (2017), 5.4.
+
+    Call arguments:
+        y_true: int (batch, length).
+        y_pred: float (batch, length, vocabulary_size), or the `TokenScores` of y_true.
     """
+
+    takes_token_scores = True
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "loss", **kwargs: Any) -> None:
         kwargs.setdefault("reduction", "mean_with_sample_weight")
@@ -81,6 +90,8 @@ class TokenCrossentropy(keras.losses.Loss):
         if not self.label_smoothing:
             return losses
         # mean_v(-log p(v)) = -log p(y) + logit(y) - mean_v(logit(v)): no second softmax needed.
+        if isinstance(y_pred, TokenScores):
+            return losses + self.label_smoothing * y_pred.gaps
         logits = ops.cast(y_pred, "float32")
         ids = ops.expand_dims(ops.cast(y_true, "int32"), -1)
         true_logits = ops.squeeze(ops.take_along_axis(logits, ids, axis=-1), -1)
@@ -93,6 +104,8 @@ class TokenCrossentropy(keras.losses.Loss):
 @serializable
 class Perplexity(keras.metrics.Mean):
     """exp of the mean -log p(y) over the tokens that weigh; without label smoothing."""
+
+    takes_token_scores = True
 
     def __init__(self, name: str = "perplexity", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
@@ -114,6 +127,8 @@ class BitsPerByte(keras.metrics.Mean):
         bytes_per_token: mean number of bytes of a token of the text.
     """
 
+    takes_token_scores = True
+
     def __init__(self, bytes_per_token: float, name: str = "bits_per_byte", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.bytes_per_token = bytes_per_token
@@ -130,12 +145,18 @@ class BitsPerByte(keras.metrics.Mean):
 class TokenAccuracy(keras.metrics.Mean):
     """Share of tokens whose most probable prediction is right, among the tokens that weigh."""
 
+    takes_token_scores = True
+
     def __init__(self, name: str = "token_accuracy", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        right = ops.equal(ops.cast(y_true, "int32"), ops.cast(ops.argmax(y_pred, -1), "int32"))
-        super().update_state(*each_token(ops.cast(right, "float32"), sample_weight))
+        if isinstance(y_pred, TokenScores):
+            hits = y_pred.hits
+        else:
+            right = ops.equal(ops.cast(y_true, "int32"), ops.cast(ops.argmax(y_pred, -1), "int32"))
+            hits = ops.cast(right, "float32")
+        super().update_state(*each_token(hits, sample_weight))
 
 
 class _Contrast(keras.losses.Loss):

@@ -57,7 +57,8 @@ def row_losses(model: keras.Model, batches: Batches) -> RowLosses:
         batches: (inputs, labels, weights), in order; labels and weights are (batch, length).
     """
 
-    def step(inputs, labels, weights):
+    def step(*batch):
+        inputs, labels, weights = model.with_targets(batch)
         losses = token_losses(labels, model(inputs, training=False))
         weights = ops.cast(weights, losses.dtype)
         return ops.sum(losses * weights, axis=1), ops.sum(weights, axis=1)

@@ -11,19 +11,18 @@ from tfx_transformer.annotations import Tensor
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
-from tfx_transformer.models.base import TransformerModel
 from tfx_transformer.models.losses import (
     Perplexity,
     TokenAccuracy,
     TokenCrossentropy,
-    token_losses,
 )
+from tfx_transformer.models.token_models import TokenModel
 from tfx_transformer.models.transformer import TransformerStack
 from tfx_transformer.text.conventions import Frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
-class LanguageModel(TransformerModel):
+class LanguageModel(TokenModel):
     """The base of models that write tokens: the embedding table, loss and metrics.
 
     A subclass makes its stacks and calls `_build_parts`; for decoding it has `begin` and `step`,
@@ -76,6 +75,16 @@ class LanguageModel(TransformerModel):
             logits = ops.tanh(logits / cap) * cap
         return logits
 
+    @property
+    def read_out_variables(self) -> list[keras.Variable]:
+        """The variables that `logits_of` reads."""
+        bias = [] if self.logits_bias is None else [self.logits_bias]
+        return [*self.embedding.reverse_variables, *bias]
+
+    def _read_out(self, x, targets):
+        """Return the scores of the targets, or the logits if there are none."""
+        return self.logits_of(x) if targets is None else self.scores_of(x, targets)
+
     def compile(
         self,
         optimizer: Any = "adamw",
@@ -111,15 +120,16 @@ class CausalLM(LanguageModel):
             may fill up the end of a row. For rows of several packed examples also "positions": int
             (batch, length), which begin at 0 in each example, and "segment_ids": int (batch,
             length), equal within an example; a token sees its own segment only. To compare answers
-            also "labels": int (batch, length), the ids one step ahead, -1 where they do not count.
+            also "labels": int (batch, length), the ids one step ahead, -1 where they do not count;
+            or "targets", such ids of which all count.
 
     Returns: float (batch, length, vocabulary_size), logits of the next token. With labels: float32
-        (batch,), the sum of log p over the labels that count.
+        (batch,), the sum of log p over the labels that count. With targets their `TokenScores`.
     """
 
     task = "causal"
     prompt_in_cache = True
-    may_read = ("positions", "segment_ids", "labels")
+    may_read = ("positions", "segment_ids", "labels", "targets")
 
     @staticmethod
     def text_frame(tokenizer: Tokenizer) -> None:
@@ -147,17 +157,17 @@ class CausalLM(LanguageModel):
         mask, segments = None, inputs.get("segment_ids")
         if segments is not None:
             mask = ops.equal(ops.expand_dims(segments, 2), ops.expand_dims(segments, 1))
-        logits = self.decode(
+        labels = inputs.get("labels")
+        read = self.decode(
             inputs["token_ids"],
             position=inputs.get("positions", 0),
             attention_mask=mask,
+            targets=inputs.get("targets") if labels is None else ops.maximum(labels, 0),
             training=training,
         )
-        labels = inputs.get("labels")
         if labels is None:
-            return logits
-        losses = token_losses(ops.maximum(labels, 0), logits)
-        return -ops.sum(ops.where(labels >= 0, losses, 0.0), axis=-1)
+            return read
+        return -ops.sum(ops.where(labels >= 0, read.losses, 0.0), axis=-1)
 
     def decode(
         self,
@@ -167,6 +177,7 @@ class CausalLM(LanguageModel):
         attention_mask: Tensor | None = None,
         training: bool | None = None,
         cache_slots: int | None = None,
+        targets: Tensor | None = None,
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
@@ -180,6 +191,7 @@ class CausalLM(LanguageModel):
             attention_mask: bool, broadcastable to (batch, length, keys), where keys are the tokens,
                 or the slots of the cache; False hides one.
             cache_slots: read only the first slots of the cache; None: all.
+            targets: int (batch, length); without a cache, return their `TokenScores` instead.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given.
         """
@@ -192,7 +204,7 @@ class CausalLM(LanguageModel):
             training=training,
         )
         if cache is None:
-            return self.logits_of(result)
+            return self._read_out(result, targets)
         x, cache = result
         return self.logits_of(x), cache
 
@@ -281,13 +293,16 @@ class Seq2SeqLM(LanguageModel):
     Call arguments:
         inputs: {"encoder_token_ids": int (batch, source_length),
                  "decoder_token_ids": int (batch, target_length)}; the decoder's ids begin with
-            `start_id`, both end in `padding_id` where a row is shorter. Or both as a tuple.
+            `start_id`, both end in `padding_id` where a row is shorter. Or both as a tuple. To
+            score the ids one step ahead also "targets": int (batch, target_length).
 
-    Returns: float (batch, target_length, vocabulary_size), logits of the next token.
+    Returns: float (batch, target_length, vocabulary_size), logits of the next token. With targets
+        their `TokenScores`.
     """
 
     task = "seq2seq"
     reads = ("encoder_token_ids", "decoder_token_ids")
+    may_read = ("targets",)
     stacks = ("num_layers", "num_decoder_layers")
     label_smoothing = 0.1
 
@@ -330,7 +345,11 @@ class Seq2SeqLM(LanguageModel):
         inputs = self.by_name(inputs)
         memory, mask = self.encode(inputs["encoder_token_ids"], training=training)
         return self.decode(
-            inputs["decoder_token_ids"], memory, cross_attention_mask=mask, training=training
+            inputs["decoder_token_ids"],
+            memory,
+            cross_attention_mask=mask,
+            targets=inputs.get("targets"),
+            training=training,
         )
 
     def encode(self, token_ids: Tensor, training: bool | None = None) -> Any:
@@ -355,6 +374,7 @@ class Seq2SeqLM(LanguageModel):
         position: Tensor = 0,
         return_attention_scores: bool = False,
         training: bool | None = None,
+        targets: Tensor | None = None,
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
@@ -370,6 +390,7 @@ class Seq2SeqLM(LanguageModel):
             position: int or int tensor; number of tokens already in the cache.
             return_attention_scores: also return the cross-attention weights of every block, each
                 float (batch, num_heads, length, source_length).
+            targets: int (batch, length); return their `TokenScores` instead of logits.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given; then
             the attention weights if requested.
@@ -384,8 +405,8 @@ class Seq2SeqLM(LanguageModel):
             training=training,
         )
         x, *extra = result if isinstance(result, tuple) else (result,)
-        logits = self.logits_of(x)
-        return (logits, *extra) if extra else logits
+        read = self._read_out(x, targets)
+        return (read, *extra) if extra else read
 
     def project_memory(self, memory: Any) -> Any:
         """Cross-attention keys and values of every decoder block: see `TransformerStack`."""

@@ -18,6 +18,7 @@ from tfx_transformer.layers import (
 )
 from tfx_transformer.layers.masks import padding_mask
 from tfx_transformer.layers.norm import new_norm
+from tfx_transformer.layers.remat import recompute
 from tfx_transformer.layers.serializable import serializable
 
 
@@ -33,6 +34,9 @@ class TransformerStack(keras.layers.Layer):
         num_layers: number of blocks.
         causal: tokens see only themselves and those before them.
         cross: blocks read a memory by cross-attention.
+
+    Attributes:
+        remat: compute the activations within blocks again for the gradient, see `recompute`.
 
     Call arguments:
         x: float (batch, length, embedding_dim), embedded tokens.
@@ -54,6 +58,8 @@ class TransformerStack(keras.layers.Layer):
         of attention weights if requested; then, if requested, the list of num_layers + 1 hidden
         states, float (batch, length, hidden_dim).
     """
+
+    remat = False
 
     def __init__(
         self,
@@ -204,10 +210,25 @@ class TransformerStack(keras.layers.Layer):
         if self.embedding_projection is not None:
             x = self.embedding_projection(x)
         new_cache, scores, states = [], [], [x]
+        saved = cache is not None or return_attention_scores or not training or not self.remat
         for index, block in enumerate(self.blocks):
+            own = memory[index] if isinstance(memory, list) else memory
+            if not saved:
+                x = recompute(
+                    block,
+                    {"x": x, "memory": own, "attention_bias": bias},
+                    position=position,
+                    attention_mask=attention_mask,
+                    cross_attention_mask=cross_attention_mask,
+                    training=training,
+                    mask=mask,
+                    memory_mask=memory_mask,
+                )
+                states.append(x)
+                continue
             result = block(
                 x,
-                memory=memory[index] if isinstance(memory, list) else memory,
+                memory=own,
                 cache=None if cache is None else cache[index],
                 position=position,
                 cache_slots=cache_slots,

@@ -181,6 +181,7 @@ def cause(model: keras.Model, batch, rows: list[str]) -> str:
             )
             where = f": {_some(bad, _ROWS)}" if bad else ""
             return f"{name} hold a number that is not finite{where}"
+    inputs, labels, weights = model.with_targets((inputs, labels, weights))
     loss = model.compute_loss(None, labels, model(inputs, training=False), weights, training=False)
     if not math.isfinite(float(loss)):
         return "the loss is not a finite number, though weights and inputs are"
