@@ -1,4 +1,4 @@
-"""The scores of tokens: what losses and metrics read of logits, without holding all logits."""
+"""Scores of tokens, which losses and metrics read, without holding all logits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGE_VOCABULARY = 2**14
 
 
 class TokenScores(NamedTuple):
-    """What losses and metrics read of the logits z of tokens y.
+    """Numbers of each token that losses and metrics read, from the logits z of a token y.
 
     Attributes:
         losses: float32 (batch, length), -log p(y).
