@@ -89,6 +89,12 @@ def pytest_collection_modifyitems(config, items):
     items[:] = [items[n] for n in order]
 
 
+def pytest_collection_finish() -> None:
+    """Take the shortcuts of the tests for what is imported by now: fixtures of a session and of a
+    module are made before `quick`, below."""
+    shortcuts.take()
+
+
 def pytest_unconfigure() -> None:
     """Discard LiteRT's C++ logs at the end of the process: pytest's summary stays the last line.
 
@@ -132,7 +138,7 @@ def seeds():
 
 @pytest.fixture(autouse=True)
 def quick():
-    """Take the shortcuts of the tests."""
+    """Take the shortcuts of the tests for what was imported since."""
     shortcuts.take()
 
 

@@ -540,7 +540,7 @@ def test_an_interrupt_is_no_fault(command, monkeypatch):
 # In a process of its own, with everything that libraries write
 
 
-@pytest.mark.slow(but=["litert"])  # the next one runs TensorFlow
+@pytest.mark.slow(but=["litert"])  # a classifier runs TensorFlow by default: test_cli_classify.py
 @pytest.mark.parametrize("engine", ["litert", "keras", "saved_model"])
 def test_only_answers_are_written(trained, tmp_path, engine):
     texts = trained.texts[:2]
@@ -549,15 +549,6 @@ def test_only_answers_are_written(trained, tmp_path, engine):
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.splitlines() == answers
     assert everything_in(tmp_path) == []
-
-
-def test_json_is_all_of_standard_output(trained, references, tmp_path):
-    few = first_rows(references, 2, tmp_path / "few.csv")
-    done = process("evaluate", trained.path, few, "--json", cwd=tmp_path, tensorflow=True)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["count"] == 2
-    assert done.stdout.count("\n") == 1
-    assert len(done.stderr.splitlines()) == 1 and "BLEU" in done.stderr
 
 
 def test_bad_input_is_one_message(tmp_path):

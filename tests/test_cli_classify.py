@@ -274,6 +274,16 @@ def test_evaluate_scores_as_scikit_learn(command, answer, text_classifier, label
     assert [int(row.split(" of ")[1]) for row in rest] == [truth.count(name) for name in NAMES]
 
 
+def test_json_is_all_of_standard_output(command, text_classifier, labelled, tmp_path):
+    """In a process of its own, with everything that libraries write."""
+    verb = ("evaluate", text_classifier.path, "my.csv", "--engine", "keras")
+    shown = command(*verb)[1]
+    done = process(*verb, "--json", cwd=tmp_path, tensorflow=True)
+    assert (done.returncode, done.stderr) == (0, shown)
+    assert json.loads(done.stdout)["count"] == len(labelled[0])
+    assert done.stdout.count("\n") == 1 and "macro-F1" in shown
+
+
 def test_mistakes_are_saved_the_surest_first(answer, text_classifier, labelled):
     truth, predicted = labelled
     answer("evaluate", text_classifier.path, "my.csv", "--save", "mistakes.csv")

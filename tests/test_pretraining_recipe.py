@@ -365,6 +365,21 @@ def test_bad_arguments(command, path, tmp_path, arguments, message):
 # Other ways to begin
 
 
+def test_a_training_begins_with_its_base(recipe, finished, quick, path, by_keras, fitted):
+    # Size, context and tokenizer are the base's.
+    sums = (path / bundle.SUMS).read_bytes()
+    other = {"base": "saved_models/mine", "name": "begun", "size": "tiny", "context": 99}
+    begun, _ = fitted(recipe, **SETTINGS | other)
+    assert begun.config == by_keras.engine.config
+    before = parameters(by_keras.engine.model)
+    for name, weight in parameters(begun).items():
+        np.testing.assert_array_equal(weight, before[name], err_msg=name)
+    runs = finished[0] / "runs"
+    assert read_json(runs / "begun" / "data.json") == read_json(runs / "mine" / "data.json")
+    assert (path / bundle.SUMS).read_bytes() == sums, "the base is read only"
+
+
+@pytest.mark.slow  # the one above has its weights and sizes before the training
 def test_base_continues(recipe, finished, quick, path, by_keras):
     # At a rate of almost nothing the model stays what it was; size and context are the base's.
     still = {"learning_rate": 1e-12, "weight_decay": 0.0, "steps": 1, "validate_every": 1}

@@ -9,6 +9,7 @@ every block that is neither `python` nor `bash`.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,8 @@ import nbformat
 import pytest
 from blocks import JAPANESE, PAGES, README, Block, blocks, write_datasets
 from slow import ALL_TESTS
+
+from tfx_transformer import cli, flags
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,8 +36,11 @@ MOST_LINES, MOST_CHARACTERS = 8, 800
 PICTURE = 'tfx.pictures.loss_curve("loss.png", [{"epoch": 1, "loss": 3.0}])'
 
 # A training of README.md is cut short, but with ALL_TESTS=1.
-SHORTENED = re.compile(r"^(tfx-transformer run \w+\b.*)$", re.MULTILINE)
-SHORT = r"\1" if ALL_TESTS else r"\1 --epochs 1 --size nano --linear-buckets 0"
+SHORTENED = re.compile(r"^tfx-transformer run \w+\b.*$", re.MULTILINE)
+SHORT = "" if ALL_TESTS else " --epochs 1 --size nano --max-length 16 --linear-buckets 0"
+
+# Commands that start in no time.
+WITHOUT_MODEL = ("recipes", "check")
 
 # After each block, unseen: what it imported is faster from then on.
 SHORTCUTS = (
@@ -51,8 +57,6 @@ def shown(tmp_path_factory) -> dict[str, list]:
     Python runs in its kernel, as a person's does: without what conftest.py sets."""
     folder = tmp_path_factory.mktemp("readme")
     write_datasets(folder / "datasets")
-    # `tfx-transformer` and `python` are those of this environment.
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = {name: value for name, value in os.environ.items() if name not in QUIET}
     notebook, outputs = nbformat.v4.new_notebook(), {}
     client = nbclient.NotebookClient(
@@ -73,19 +77,46 @@ def shown(tmp_path_factory) -> dict[str, list]:
                     run(block.code)
                     run(SHORTCUTS)
                     continue
-                command = ["bash", "-euo", "pipefail", "-c", SHORTENED.sub(SHORT, block.code)]
-                done = subprocess.run(
-                    command,
-                    cwd=folder,
-                    env=os.environ | {"PATH": path},
-                    capture_output=True,
-                    text=True,
-                )
                 where = f"{page.name}, line {block.line}:\n{block.code}\n"
-                assert done.returncode == 0, where + done.stdout + done.stderr
+                run_commands(SHORTENED.sub(rf"\g<0>{SHORT}", block.code), folder, where)
         for source in (*LOOKED_AT, PICTURE):
             run(source)
     return outputs
+
+
+def run_commands(code: str, folder: Path, where: str) -> None:
+    """Run a block of a shell. Without ALL_TESTS, commands with a model run in this process, where
+    TensorFlow has started; tests of the commands run them in processes of their own."""
+    if ALL_TESTS:
+        return run_shell(code, folder, where)
+    for line in code.replace("\\\n", " ").splitlines():
+        program, verb, *arguments = shlex.split(line, comments=True) or ("", "")
+        if program == "tfx-transformer" and verb not in WITHOUT_MODEL:
+            run_here([verb, *arguments], folder, where)
+        else:
+            run_shell(line, folder, where)
+
+
+def run_here(arguments: list[str], folder: Path, where: str) -> None:
+    """Run the command in this process."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as ended:
+        patch.chdir(folder)
+        patch.setattr(flags, "hush", lambda: None)
+        cli.main(arguments)
+    assert ended.value.code == 0, where
+
+
+def run_shell(code: str, folder: Path, where: str) -> None:
+    """Run code in a shell, whose `tfx-transformer` and `python` are those of this environment."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", code],
+        cwd=folder,
+        env=os.environ | {"PATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, where + done.stdout + done.stderr
 
 
 def test_every_block_runs(shown):

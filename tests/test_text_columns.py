@@ -27,6 +27,7 @@ ROWS = [("the cat", "a dog"), ("", "猫が見る")]
 # SavedModel
 
 
+@pytest.mark.slow  # a regressor of two columns is read in its recipe
 def test_the_savedmodel_reads_several_columns(encoder_words, tmp_path):
     path, size = tmp_path / "b", encoder_words.vocabulary_size
     model = tiny_encoder(Classifier, vocabulary_size=size, num_classes=3)

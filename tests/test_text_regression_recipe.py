@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pandas
 import pytest
+import tensorflow as tf
 from pages import report_of
 from processes import RUN_PYZ, TRAINING, python
 from serving import running
@@ -38,7 +39,7 @@ SETTINGS = {
     "name": "mine",
     "size": "nano",
     "vocabulary_size": 290,
-    "max_length": 23,
+    "max_length": 13,
     "ngram_buckets": 0,
     "epochs": 2,
     "batch_size": 8,
@@ -95,6 +96,20 @@ def test_every_export_was_verified(finished):
         assert verified[name]["identical"] == verified[name]["of"] == 18
     assert verified["TFLite int8"]["largest_difference"] < 10
     assert not any(result.get("removed") for result in verified.values())
+
+
+def test_the_savedmodel_reads_the_columns_by_their_names(finished, model):
+    words = ["A lamp here", "", "猫", "new", "The chair there " * 9]
+    rows = [(a, b) for a in words for b in words]
+    offers, states = (tf.constant(column) for column in zip(*rows, strict=True))
+    served = tf.saved_model.load(str(finished[0] / "saved_models/mine/saved_model"))
+    expected = model.predict(rows)
+    assert len(set(expected.tolist())) > 5
+    for answer in (
+        served.serve(offers, states),
+        served.signatures["serve"](offer=offers, state=states),
+    ):
+        np.testing.assert_allclose(answer["predictions"], expected, rtol=1e-5)
 
 
 def test_the_scores_are_those_of_the_bundle(finished):

@@ -25,13 +25,13 @@ SETTINGS = {
     "share": 0.2,
     "name": "mine",
     "size": "nano",
-    "vocabulary_size": 300,
-    "max_length": 40,
+    "vocabulary_size": 500,
+    "max_length": 16,
     "epochs": 3,
     "batch_size": 16,
     "learning_rate": 1e-2,
     "warmup_steps": 1,
-    "sentence": "I love dogs.",
+    "sentence": "I love dogs. " * 30,  # longer than the model reads, and than a title
 }
 
 
@@ -188,15 +188,6 @@ def test_a_finished_run_is_not_overwritten_by_accident(recipe, finished, quick):
         recipe(**SETTINGS)
     assert (finished[0] / "saved_models" / "mine" / "SHA256SUMS").read_text() == before
     assert (finished[0] / "runs" / "mine" / "result.json").is_file()
-
-
-def test_a_short_run_of_a_long_sentence(recipe, finished, quick):
-    # Neither the clock nor a sentence that is too long for its picture may cost the model.
-    long = SETTINGS | {"sentence": "I love dogs. " * 30, "minutes": 1e-6, "epochs": 50}
-    result = recipe(**long | {"name": "short"})
-    assert result["training"]["epochs"] == 1
-    load("saved_models/short")
-    assert (finished[0] / "runs" / "short" / "attention.png").stat().st_size > 5_000
 
 
 def test_a_run_that_comes_to_nothing_says_so(recipe, quick):

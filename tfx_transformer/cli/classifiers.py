@@ -153,10 +153,12 @@ def classifier(
     @bundle.consistent_read
     def open_keras_model(opened: str):
         model, tokenizer = load(opened)
-        if not model.has_classes:
-            return predictor(model, tokenizer)
-        names = read_labels(bundle.read_config(opened), model.config.num_classes, opened)
-        return predictor(model, tokenizer, names)
+        names = ()
+        if model.has_classes:
+            names = read_labels(bundle.read_config(opened), model.config.num_classes, opened)
+        answering: Any = predictor(model, tokenizer, names)
+        answering.engine.begin_eagerly()
+        return answering
 
     return open_keras_model(path)
 

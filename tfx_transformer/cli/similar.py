@@ -288,6 +288,7 @@ def _trained_embedder(chosen: Chosen) -> tuple[Embed, str]:
         from tfx_transformer.models.saving import load
 
         model: Any = predictor(*load(chosen.bundle))
+        model.engine.begin_eagerly()
     else:
         from tfx_transformer import runtime
 

@@ -209,7 +209,7 @@ def _write_out(match: re.Match) -> str:
 def _ranges(unicode_class: str) -> str:
     """Return the characters that tiktoken matches by a class such as `\\p{L}`, as ranges of a
     bracket expression."""
-    every = "".join(map(chr, [*range(0xD800), *range(0xE000, 0x110000)]))
+    every = np.r_[0:0xD800, 0xE000:0x110000].astype("<u4").tobytes().decode("utf-32-le")
     ranks = {bytes([byte]): byte for byte in range(256)}
     # tiktoken drops characters that its pattern does not match. Pieces of several characters are
     # faster; the ids are bytes, as nothing is merged.

@@ -74,6 +74,7 @@ def verify_encoder(
     """
     config = bundle.read_config(path)
     answering = predictor(model, tokenizer, config.get("labels", ()))
+    answering.engine.begin_eagerly()
     expected = reading.output(answering, inputs)
     results = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, overload
 
 import numpy as np
@@ -28,10 +28,22 @@ class EncoderEngine:
         self.model = model
         name = "images" if model.config.image_size else "token_ids"
         kinds = [("float32", 4)] if model.config.image_size else [("int32", 2)]
-        self._run = compile_function(lambda batch: model({name: batch}, training=False), kinds)
+        self._call = lambda batch: model({name: batch}, training=False)
+        self._run = compile_function(self._call, kinds)
         self._features = compile_function(
             lambda batch: model.features({name: batch}, training=False), kinds
         )
+
+    def begin_eagerly(self) -> None:
+        """Run the first batch operation by operation, for who may have no second one: tracing the
+        graph takes about ten times as long. Results are equal but for rounding."""
+        compiled = self._run
+
+        def run_first(batch: np.ndarray) -> Any:
+            self._run = compiled
+            return self._call(batch)
+
+        self._run: Callable[[np.ndarray], Any] = run_first
 
     def run_ids(self, rows: Sequence[Sequence[int]]) -> np.ndarray:
         """See `prediction.text.TextEngine`."""

@@ -101,7 +101,9 @@ def mean_states(
         weights = ops.expand_dims(ops.cast(mask, "float32"), 2)
         return ops.sum(ops.cast(x, "float32") * weights, axis=1) / ops.sum(weights, axis=1)
 
-    read = compile_function(mean_of, [("int32", 2)])
+    # Tracing a graph takes about ten times as long as running it once.
+    is_one_batch = len(texts) <= batch_size
+    read = mean_of if is_one_batch else compile_function(mean_of, [("int32", 2)])
     order = np.argsort([len(ids) for ids in texts], kind="stable")  # little padding in a batch
     vectors = np.empty((len(texts), model.config.hidden_dim), "float32")
     for start in range(0, len(texts), batch_size):

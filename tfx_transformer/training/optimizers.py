@@ -122,18 +122,18 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         """
         index, dtype = self._get_variable_index(variable), variable.dtype
         gradient = ops.cast(gradient, dtype)
-        old_m = ops.convert_to_tensor(self._momentums[index])
-        old_v = ops.convert_to_tensor(self._velocities[index])
+        old_m = _value(self._momentums[index])
+        old_v = _value(self._velocities[index])
         m = old_m + ops.subtract(gradient, old_m) * (1 - self.beta_1)
         v = old_v + ops.subtract(ops.square(gradient), old_v) * (1 - self.beta_2)
         self._put(self._momentums[index], m, old_m)
         self._put(self._velocities[index], v, old_v)
         if self.amsgrad:
-            old_hat = ops.convert_to_tensor(self._velocity_hats[index])
+            old_hat = _value(self._velocity_hats[index])
             v = ops.maximum(old_hat, v)
             self._put(self._velocity_hats[index], v, old_hat)
         alpha, decay = self._scalars(self._rates[index], dtype, learning_rate)
-        old = new = ops.convert_to_tensor(variable)
+        old = new = _value(variable)
         if self.weight_decay and self._use_weight_decay(variable):
             new = new - new * self.weight_decay * decay
         self._put(variable, new - m * alpha / (ops.sqrt(v) + self.epsilon), old)
@@ -164,8 +164,8 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             trainable_variables, self._model_variables_moving_average, strict=True
         ):
             if average is not None:
-                kept, old = ops.cast(momentum, variable.dtype), ops.convert_to_tensor(average)
-                new = kept * old + (1 - kept) * ops.convert_to_tensor(variable)
+                kept, old = ops.cast(momentum, variable.dtype), _value(average)
+                new = kept * old + (1 - kept) * _value(variable)
                 average.assign(ops.where(self._of_step.finite, new, old))
 
     def get_config(self):
@@ -197,6 +197,13 @@ def _finite(gradients):
         replica = tf.distribute.get_replica_context()
         squares = replica.all_reduce(tf.distribute.ReduceOp.SUM, squares)
     return ops.isfinite(squares)
+
+
+def _value(variable: Any) -> Tensor:
+    """Return the value of a variable, which is read once: TensorFlow takes its variables for
+    tensors, and reads them at each use."""
+    value = ops.convert_to_tensor(variable)
+    return value.value() if hasattr(value, "read_value") else value
 
 
 def sync_variables(model: keras.Model) -> None:
