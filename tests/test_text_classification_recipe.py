@@ -353,7 +353,13 @@ def test_the_best_epoch_is_kept(recipe, finished, quick, held_out, monkeypatch, 
 
     original = classification.score_labels
     monkeypatch.setattr(classification, "score_labels", score)
-    settings = {"average": average, "epochs": 9, "patience": 2, "method": method, "rank": 3}
+    adapted, merge = [], Run.without_adapters
+    monkeypatch.setattr(
+        Run, "without_adapters", lambda run, model: adapted.append(model) or merge(run, model)
+    )
+    settings = {"average": average, "epochs": 9, "patience": 2, "method": method}
+    if method == "lora":
+        settings |= {"rank": 3, "base_dtype": "nf4"}
     result = recipe(**SETTINGS | ALONE | settings | {"name": method, "overwrite": True})
     assert (result["training"]["epochs"], result["training"]["best_epoch"]) == (4, 2)
     assert len(judged) == 5, "after every epoch, and at the end"
@@ -368,6 +374,7 @@ def test_the_best_epoch_is_kept(recipe, finished, quick, held_out, monkeypatch, 
     assert result["scores"]["log_loss"] == pytest.approx(log_loss(truth, kept), rel=1e-4)
     if method == "lora":
         check_adapters(finished[0] / "runs" / "lora", model)
+        assert settings_of(adapted[0])["base_dtype"] == "nf4"
 
 
 def check_adapters(run, model):
@@ -391,33 +398,6 @@ def test_a_share_is_held_out(recipe, finished, quick, fitted):
     assert validation["overlap"] == 0 and min(validation["labels"].values()) > 0
 
 
-<<<<<<< HEAD
-def test_adapters(recipe, finished, quick, monkeypatch):
-    folder, _ = finished
-    adapted, merge = [], Run.without_adapters
-    monkeypatch.setattr(
-        Run, "without_adapters", lambda run, model: adapted.append(model) or merge(run, model)
-    )
-    adapters = {"method": "lora", "rank": 3, "base_dtype": "nf4"}
-    result = recipe(**SETTINGS | adapters | {"name": "lora", "epochs": 1})
-    tensors = safetensors.numpy.load_file(folder / "runs" / "lora" / "adapters.safetensors")
-    pairs = [name for name in tensors if name.endswith("lora_kernel_a")]
-    assert {tensors[name].shape[1] for name in pairs} == {3}
-    assert {name for name in tensors if "/lora_" not in name} == {"logits/kernel", "logits/bias"}
-    # What is saved is a plain model that answers as the adapted one.
-    model, tokenizer = load("saved_models/lora")
-    assert not [name for name in parameters(model) if "lora" in name]
-    held = read_labelled_texts("held.csv", "said", "kind")
-    probabilities = predictor(model, tokenizer, NAMES).probabilities(held.texts)
-    truth = held.targets(NAMES)
-    assert result["scores"]["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-4)
-    cost = read_json(folder / "runs" / "lora" / "cost.json")
-    assert cost["trained"] == sum(tensor.size for tensor in tensors.values())
-    assert settings_of(adapted[0])["base_dtype"] == "nf4"
-
-
-=======
->>>>>>> bd209a6 (Graphs are traced from fewer operations: linear layers multiply matrices, the optimizer reads each variable once; one batch of texts runs without a graph; recipes are tested by fewer runs)
 def test_classes_can_weigh_the_same(recipe, finished, quick, fitted):
     rows = [(f"a cat {n}", "cat") for n in range(9)] + [(f"a dog {n}", "dog") for n in range(3)]
     write("uneven.csv", ("said", "kind"), *rows)
