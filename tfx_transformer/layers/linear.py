@@ -220,9 +220,9 @@ def multiply(x: Tensor, matrix: Tensor) -> Tensor:
     """
     if len(x.shape) < 3:
         return ops.matmul(x, matrix)
-    *outer, inputs = ops.shape(x)
-    rows = ops.matmul(ops.reshape(x, (-1, inputs)), matrix)
-    return ops.reshape(rows, (*outer, matrix.shape[-1]))
+    shape: Any = ops.shape(x)
+    rows = ops.matmul(ops.reshape(x, (-1, shape[-1])), matrix)
+    return ops.reshape(rows, (*shape[:-1], matrix.shape[-1]))
 
 
 def column_norms(kernel: Tensor) -> Tensor:

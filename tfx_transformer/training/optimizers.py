@@ -202,7 +202,7 @@ def _finite(gradients):
 def _value(variable: Any) -> Tensor:
     """Return the value of a variable, which is read once: TensorFlow takes its variables for
     tensors, and reads them at each use."""
-    value = ops.convert_to_tensor(variable)
+    value: Any = ops.convert_to_tensor(variable)
     return value.value() if hasattr(value, "read_value") else value
 
 
