@@ -147,6 +147,16 @@ def test_cpp_labels_as_the_runtime(compiled, classifier):
     check_answers([compiled], classifier())
 
 
+def test_cpp_computes_as_the_runtime(compiled, page_bundles, text_embedder):
+    for path, method in [(page_bundles / "regressor", "predict"), (text_embedder.path, "embed")]:
+        done = subprocess.run([compiled, path, *TEXTS], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        found = np.array([json.loads(line)["output"] for line in done.stdout.splitlines()])
+        expected = getattr(runtime.load(path), method)(TEXTS).reshape(len(TEXTS), -1)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+        assert np.ptp(expected, axis=0).max() > 0.1, "the answers differ"
+
+
 def test_the_table_lists_all_examples():
     table = (EXAMPLES / "README.md").read_text("utf-8")
     programs = [f for f in EXAMPLES.rglob("*") if f.suffix in (".js", ".cc", ".kt", ".swift")]

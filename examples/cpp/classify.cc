@@ -1,4 +1,5 @@
-// Labels texts with a bundle of text_classification, by LiteRT's C interface: see README.md.
+// Labels texts with a bundle of text_classification, by LiteRT's C interface, or gives them numbers or
+// vectors with one of text_regression or embedding: see README.md.
 //
 //     ./classify ../../saved_models/topics "It rained all night."
 
@@ -118,7 +119,7 @@ class Model {
     LiteRtDestroyEnvironment(environment_);
   }
 
-  // Returns the logits of ids, which are padded to the shortest length that holds them.
+  // Returns the output for ids, which are padded to the shortest length that holds them.
   std::vector<float> Run(std::vector<int> ids, int padding) {
     const auto& [length, signature] = *signatures_.lower_bound(static_cast<int>(ids.size()));
     const LiteRtParamIndex index = signature.first;
@@ -141,13 +142,13 @@ class Model {
     Check(LiteRtGetCompiledModelOutputBufferRequirements(compiled_, index, 0, &needed), "output");
     LiteRtTensorBuffer output = NewBuffer(type, needed);
     Check(LiteRtRunCompiledModel(compiled_, index, 1, &input, 1, &output), "run");
-    std::vector<float> logits(type.layout.dimensions[1]);
+    std::vector<float> values(type.layout.dimensions[1]);
     Check(LiteRtLockTensorBuffer(output, &memory, kLiteRtTensorBufferLockModeRead), "output");
-    std::memcpy(logits.data(), memory, logits.size() * sizeof(float));
+    std::memcpy(values.data(), memory, values.size() * sizeof(float));
     Check(LiteRtUnlockTensorBuffer(output), "output");
     LiteRtDestroyTensorBuffer(input);
     LiteRtDestroyTensorBuffer(output);
-    return logits;
+    return values;
   }
 
  private:
@@ -190,10 +191,15 @@ int main(int count, char** arguments) try {
     ids.resize(std::min(ids.size(), sizes["max_sequence_length"].get<size_t>() - 2));
     ids.insert(ids.begin(), sizes["start_id"].get<int>());
     ids.push_back(sizes["end_id"]);
-    const auto found = Probabilities(model.Run(ids, sizes["padding_id"]), sizes["multi_label"]);
+    const std::vector<float> output = model.Run(ids, sizes["padding_id"]);
     nlohmann::json answer = {{"text", arguments[n]}};
-    for (size_t label = 0; label < found.size(); ++label) {
-      answer["probabilities"][config["labels"][label].get<std::string>()] = found[label];
+    if (config["task"] == "classification") {
+      const std::vector<double> found = Probabilities(output, sizes["multi_label"]);
+      for (size_t label = 0; label < found.size(); ++label) {
+        answer["probabilities"][config["labels"][label].get<std::string>()] = found[label];
+      }
+    } else {
+      answer["output"] = output;
     }
     std::printf("%s\n", answer.dump().c_str());
   }

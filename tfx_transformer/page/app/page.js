@@ -1,7 +1,7 @@
 // The page: finds the view of the bundle's kind, loads the model, and shows how it goes.
 
 import {Client} from './client.js';
-import {clearText, el, languageOf, number, setLanguage, setText, useTexts} from './dom.js';
+import {clearText, el, languageOf, languageOfText, number, setLanguage, setText, useTexts} from './dom.js';
 import {imageView} from './image_view.js';
 import {textView} from './label_views.js';
 import {tagView} from './tag_view.js';
@@ -66,6 +66,7 @@ function header() {
 function aboutDialog() {
   const card = el('div', {class: 'card'});
   card.append(document.getElementById('card').content.cloneNode(true));
+  card.lang = languageOfText(card.textContent) || 'en';
   const dialog = el('dialog', {label: 'about'},
     el('form', {method: 'dialog'}, el('button', {class: 'plain', say: 'close'})),
     card,
