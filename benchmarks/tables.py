@@ -36,6 +36,7 @@ TABLES = (
     "real_size",
     "four_bit",
     "four_bit_memory",
+    "planning",
 )
 KERAS = {"KERAS_BACKEND": "tensorflow"}
 OURS = ("tensorflow", "keras")

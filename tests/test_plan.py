@@ -8,6 +8,7 @@ import re
 from functools import partial
 from pathlib import Path
 
+import fsspec
 import keras
 import pytest
 from keras.src.backend.common import global_state
@@ -180,6 +181,11 @@ def test_the_verb(command, tmp_path):
     status, output, _ = command("plan", "--base", "q", "--json")
     result = json.loads(output)
     assert (status, result["fits"], result["parameters"]) == (0, False, 6_738_415_616)
+    memory = fsspec.filesystem("memory")
+    memory.pipe("/q/config.json", json.dumps(values).encode())
+    status, output, _ = command("plan", "--base", "memory://q", "--json")
+    memory.rm("/q", recursive=True)
+    assert json.loads(output) == result
     line = "plan --base q --method lora --base-dtype nf4 --device rtx4090 --length 512 --tokens 1e7"
     status, output, _ = command(*line.split(), "--price", "0.5", "--batch-size", "4")
     assert status == 0 and "Fits into 90% of 24 GB" in output and "Cost: " in output
@@ -193,7 +199,8 @@ def test_the_verb(command, tmp_path):
     assert adding == pytest.approx(2 * 7 / 8 * 4 * result["parameters"] / 1e9)
     for flags, message in (
         (["--devices", "3"], "multiple of 3"),
-        (["--base", "nowhere"], "no such folder"),
+        (["--base", "nowhere/"], "no such folder"),
+        (["--base", "memory://nowhere"], "memory://nowhere/config.json cannot be read"),
         (["--utilisation", "1.5"], "at most 1"),
         (["--memory", "0"], "more than 0"),
         (["--tokens", "0"], "1 or more"),

@@ -26,6 +26,7 @@ from tfx_transformer.models.saving import load, parameters, save
 from tfx_transformer.models.tasks import CausalLM, Seq2SeqLM
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import run as training_run
 
 # Tokens are the 256 bytes and six special ones; no prefill fits into the context but that of 16.
 CONTEXT, SPECIAL, END = 29, 6, 2
@@ -428,6 +429,72 @@ def test_a_column_and_another_models_tokenizer(recipe, finished, quick):
     # The tokenizer is that of a chat model; the model has read no chats.
     assert tokenizer.chat_template is None
     assert bundle.read_config("saved_models/column")["chat"] is False
+
+
+# A corpus that was tokenized once
+
+
+@pytest.fixture(scope="module")
+def tokens(finished, path):
+    """A folder of tokens of the texts that the recipe has read, relative to the working folder."""
+    line = ["tokenize", "texts", "--tokenizer", path, "--out", "tokens"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(finished[0])
+        patch.setattr("tfx_transformer.flags.hush", lambda: None)
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(argument) for argument in line])
+    assert ended.value.code == 0
+    return "tokens"
+
+
+def check_same_model(path, name):
+    """Assert that a run has made the model of the fixture `finished`."""
+    expected, model = (parameters(load(bundle)[0]) for bundle in (path, path.parent / name))
+    for weight, value in expected.items():
+        np.testing.assert_allclose(model[weight], value, atol=1e-5, err_msg=weight)
+
+
+def test_tokens_train_the_model_of_their_text(recipe, finished, quick, path, tokens):
+    result = recipe(**SETTINGS | {"text": "", "tokens": tokens, "name": "of_tokens"})
+    check_same_model(path, "of_tokens")
+    assert result["scores"] == pytest.approx(finished[1]["scores"], rel=1e-5)
+    found, expected = (
+        read_json(finished[0] / "runs" / name / "data.json") for name in ("of_tokens", "mine")
+    )
+    for one, other in zip(found, expected, strict=True):
+        facts = ("tokens", "bytes", "documents")
+        assert {name: one[name] for name in facts} == {name: other[name] for name in facts}
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_of_tokens_ends_as_that_of_their_text(
+    recipe, finished, quick, path, tokens, monkeypatch
+):
+    class Dies(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            if batch == 13:
+                raise KeyboardInterrupt
+
+    def fit_until(model, batches, checks, epochs, callbacks, **options):
+        return fit(model, batches, checks, epochs, [*callbacks, Dies()], **options)
+
+    fit = training_run.fit
+    settings = SETTINGS | {"text": "", "tokens": tokens, "name": "died", "save_minutes": 1e-4}
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "fit", fit_until)
+        with pytest.raises(KeyboardInterrupt):
+            recipe(**settings)
+    kept = os.listdir(finished[0] / "runs" / "died" / "checkpoints")
+    assert max(kept) > "step_0"
+    # The same command with changed tokens is another run.
+    file = finished[0] / tokens / "training.bin"
+    ids = np.fromfile(file, "uint16")
+    np.concatenate([ids[1:], ids[:1]]).tofile(file)
+    with pytest.raises(InputError, match="other"):
+        recipe(**settings)
+    ids.tofile(file)
+    recipe(**settings)
+    check_same_model(path, "died")
 
 
 # What is hidden in a text

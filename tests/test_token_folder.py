@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 from unittest import mock
 
+import fsspec
 import numpy as np
 import pytest
 
@@ -226,6 +229,65 @@ def test_minhash_estimates_the_jaccard_similarity():
         estimate = float((signature(first) == signature(second)).mean())
         deviation = (jaccard * (1 - jaccard) / 112) ** 0.5
         assert abs(estimate - jaccard) < 4 * deviation + 0.01
+
+
+@pytest.fixture
+def storage():
+    """Files at addresses memory://…: two tables and a folder of texts, beside others."""
+    memory = fsspec.filesystem("memory")
+    for name, text in {
+        "a.jsonl": '{"text": "one"}\n{"text": "two"}\n',
+        "b.jsonl": '{"text": "three"}\n',
+        "texts/d.md": "five",
+        "texts/c/a.txt": "four",
+        "texts/no.bin": "six",
+    }.items():
+        memory.pipe(f"/store/{name}", text.encode())
+    yield memory
+    memory.rm("/store", recursive=True)
+
+
+def test_addresses_are_read_as_files_are(letters, tmp_path, storage):
+    local = tmp_path / "z.txt"
+    local.write_text("zero", "utf-8")
+    source = f"memory://store/*.jsonl, {local}, memory://store/texts"
+    before = set(Path(tempfile.gettempdir()).glob("tfx-transformer-*"))
+    index = written(tmp_path / "out", letters, (source,), validation=f"file://{local}")
+    assert texts_of(tmp_path / "out") == ["one", "two", "three", "four", "five"]
+    assert index["training"]["in_validation"] == 1
+    assert set(Path(tempfile.gettempdir()).glob("tfx-transformer-*")) == before
+
+
+def test_an_interrupted_writing_notices_files_that_changed_at_an_address(
+    letters, tmp_path, storage, monkeypatch
+):
+    monkeypatch.setattr(token_writer, "_RECORD_SECONDS", 0.0)
+    monkeypatch.setattr(token_encoding, "_TASK_CHARACTERS", 1)
+    source = ("memory://store/*.jsonl",)
+    lines = "".join(f'{{"text": "{number}"}}\n' for number in range(9))
+    storage.pipe("/store/a.jsonl", lines.encode())
+    storage.pipe("/store/b.jsonl", b'{"text": "three"}\n{"text": ""}\n')
+    with pytest.raises(InputError, match="memory://.*b.jsonl, row 2"):
+        written(tmp_path / "out", letters, source)
+    assert (tmp_path / "out" / "training.bin").stat().st_size
+    storage.pipe("/store/b.jsonl", b'{"text": "three"}\n')
+    with pytest.raises(InputError, match="its files have changed"):
+        written(tmp_path / "out", letters, source)
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("memory://nowhere/a.txt", "memory://nowhere/a.txt: there is no such file"),
+        ("memory://store/*.csv", "no such file"),
+        ("nosuch://a/b", "nosuch://a/b cannot be read"),
+        ("s3://bucket/key.txt", "[Ii]nstall s3fs"),
+        ("https://127.0.0.1:9/a.txt", "(cannot be read|install that package)"),
+    ],
+)
+def test_addresses_that_cannot_be_read_are_refused(letters, tmp_path, storage, address, message):
+    with pytest.raises(InputError, match=message):
+        written(tmp_path / "out", letters, (address,))
 
 
 def test_near_duplicates_are_left_out_on_demand(letters, tmp_path):

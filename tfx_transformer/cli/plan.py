@@ -104,7 +104,7 @@ class Machine:
 
 def plan(
     *,
-    base: Path | None = None,
+    base: str = "",
     model: NewModel,
     tokens: float = 1e9,
     length: int = 0,
@@ -118,7 +118,8 @@ def plan(
     """Say if a training fits into memory, with which settings, and its time and cost.
 
     Args:
-        base (FOLDER): Bundle, or folder of a checkpoint; its config.json is enough.
+        base (FOLDER): Bundle, or checkpoint: a folder, an address, a name of tfx-transformer bases,
+            or hf://owner/name. Its config.json is enough.
         model: Architecture of a new model.
         tokens (NUMBER): Tokens of the whole training, such as 1e9.
         length: Tokens of a text. [the context, at most 1,024]
@@ -184,22 +185,39 @@ def plan(
     return result
 
 
-def read_architecture(folder: Path) -> tuple[str, TransformerConfig]:
+def read_architecture(base: str) -> tuple[str, TransformerConfig]:
     """Return the task and the architecture of a bundle or a checkpoint. Only config.json is read.
 
+    Args:
+        base: a folder, its address, the name of a base, or hf://owner/name.
+
     Raises:
-        InputError: the folder does not exist, its family is unknown, or it is an encoder-decoder or
-            a model of images.
+        InputError: the base does not exist, its family is unknown, or it is an encoder-decoder or a
+            model of images.
     """
+    from tfx_transformer.data import remote
+    from tfx_transformer.models.pretrained.hub import HUB, Repository
+    from tfx_transformer.models.pretrained.named import locate
+
+    place = locate(base)
+    if place.startswith(HUB):
+        return _read(Repository.of(place).description()[0], base)
+    if remote.is_address(place):
+        with remote.copied(f"{place.rstrip('/')}/config.json") as file:
+            return _read(file.parent, base)
+    if not Path(place).is_dir():
+        raise InputError(
+            f"{base}: there is no such folder.\n"
+            "  Give a bundle or the folder of a checkpoint; its config.json is enough."
+        )
+    return _read(Path(place), base)
+
+
+def _read(folder: Path, base: str) -> tuple[str, TransformerConfig]:
     from tfx_transformer import bundle
     from tfx_transformer.models.pretrained import Source, is_checkpoint, labels_of
     from tfx_transformer.models.saving import TASKS
 
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder}: there is no such folder.\n"
-            "  Give a bundle or the folder of a checkpoint; its config.json is enough."
-        )
     if is_checkpoint(folder):
         source = Source.read(folder)
         task, fields = source.own, source.family.read(source.config, source.own)
@@ -214,7 +232,7 @@ def read_architecture(folder: Path) -> tuple[str, TransformerConfig]:
     if task not in _TASKS or config.image_size:
         what = "of images" if config.image_size else f"of the task {task!r}"
         raise InputError(
-            f"{folder}: a model {what} cannot be planned.\n"
+            f"{base}: a model {what} cannot be planned.\n"
             "  Give a decoder-only or an encoder-only model of texts."
         )
     return task, config

@@ -35,8 +35,8 @@ def tokenize(
     Duplicates are left out. Repeat an interrupted command, and it goes on.
 
     Args:
-        sources (TEXT|TABLE|FOLDER): Sources: text files, folders of them, or tables. Names with
-            commas between them are one source.
+        sources (TEXT|TABLE|FOLDER): Sources: text files, folders of them, or tables, here or at
+            addresses such as s3://bucket/*.parquet. Names with commas between them are one source.
         tokenizer (BUNDLE|FILE): Tokenizer: a bundle, the folder of a checkpoint, or a
             tokenizer.json.
         out (FOLDER): Folder to write.

@@ -29,7 +29,7 @@ from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 Paths: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | TableData"
 
-_TEXT_SUFFIXES = (".txt", ".md")
+TEXT_SUFFIXES = (".txt", ".md")
 _BLANKS = " \t\r\n"
 # Not text: NUL, and what errors="surrogateescape" makes of bytes that are not UTF-8.
 _NO_TEXT = re.compile("[\0\udc80-\udcff]")
@@ -405,11 +405,11 @@ def _find_texts(folder: Path) -> list[Path]:
     found = [
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in _TEXT_SUFFIXES and path.is_file()
+        if path.suffix.lower() in TEXT_SUFFIXES and path.is_file()
     ]
     if not found:
         raise InputError(
-            f"{folder}: there is no {' or '.join(_TEXT_SUFFIXES)} file in or below this folder.\n"
+            f"{folder}: there is no {' or '.join(TEXT_SUFFIXES)} file in or below this folder.\n"
             "  Other files can be named one by one."
         )
     return sorted(found)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 
 from tfx_transformer import files
-from tfx_transformer.data.corpus import read_documents
+from tfx_transformer.data import remote
 from tfx_transformer.data.tables import BadRow
 from tfx_transformer.data.token_encoding import (
     Encoded,
@@ -111,7 +111,7 @@ class TokenWriter:
         folder: folder to write, new or with an interrupted writing of the same settings.
         tokenizer: a bundle, the folder of a checkpoint, or a tokenizer.json.
         sources: what to read.
-        column, skip_bad_rows: see `read_documents`.
+        column, skip_bad_rows: see `corpus.read_documents`.
         validation: files to validate on; their documents are left out of the training part.
         near: leave out near-duplicates too, not only exact ones.
         processes: number of processes that encode; 1: this one.
@@ -158,7 +158,7 @@ class TokenWriter:
 
         Raises:
             InputError: the folder has tokens or files of something else, an interrupted writing
-                had other settings, or another process writes there; or as in `read_documents`.
+                had other settings, or another process writes there; or as in `remote.read_all`.
         """
         if (self.folder / INDEX).is_file():
             raise InputError(
@@ -267,7 +267,7 @@ class TokenWriter:
     def _encoded(self, encode: Encoder, paths: str, skip: int) -> Iterator[Encoded]:
         """Yield the parts of files in their order, from number `skip` on, encoded."""
         self._bad_rows = []
-        pieces = read_documents(paths, **self.reading, bad_rows=self._bad_rows)
+        pieces = remote.read_all(paths, **self.reading, bad_rows=self._bad_rows)
         return encode_pieces(pieces, encode, skip=skip, ahead=2 * self.processes)
 
     def _settings(self) -> dict[str, Any]:
@@ -356,12 +356,14 @@ class TokenWriter:
 
 
 def _state(paths: str, left_out: Path) -> list[Any]:
-    """Return the names of all files of a source with their sizes and times of change, without those
-    below the folder `left_out`, which is being written."""
+    """Return the names of all files of a source with their sizes and times of change, or what
+    `remote.state` says; without those below the folder `left_out`, which is being written."""
     found = []
     left_out = left_out.resolve()
-    names = [paths] if os.path.exists(paths) else [part.strip() for part in paths.split(",")]
-    for name in filter(None, names):
+    for name in remote.names_of(paths):
+        if remote.is_address(name):
+            found += remote.state(name)
+            continue
         path = Path(name)
         inner = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
         for file in inner:

@@ -1,0 +1,140 @@
+"""The memory that `tfx-transformer plan` computes, beside what a step takes.
+
+XLA: what it plans for a compiled step besides weights and moments, on JAX for a CPU; nothing is
+run. TensorFlow: how far the memory of a process rises in three steps of `fit`, compiled by XLA,
+beyond weights and moments. Shapes and lengths are others than those that the formula was fitted to
+(tests/test_plan.py). "planned" is gradients and activations.
+
+    python -m benchmarks planning
+
+It takes about 8 minutes on 2 cores. Expect errors of up to a third.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from benchmarks import real_size
+from benchmarks.tables import KERAS, OURS, Case, Settings, System
+
+UNIT = None
+JAX = {"KERAS_BACKEND": "jax"}
+
+# Title, style, sizes, vocabulary, rows, length, precision, base dtype.
+SHAPES: dict[str, tuple[str, str, dict[str, Any], int, int, int, str, str]] = {
+    "gpt2": ("GPT-2, 6 layers of 384", "gpt2", {"num_layers": 6, "num_heads": 6,
+             "hidden_dim": 384, "intermediate_dim": 1_536}, 8_000, 8, 256, "float32", ""),
+    "grouped": ("Llama, 8 layers of 256, grouped", "llama", {"num_layers": 8, "num_heads": 8,
+                "hidden_dim": 256, "intermediate_dim": 688, "num_key_value_heads": 2},
+                4_000, 2, 1_024, "float32", ""),
+    "mixed": ("Llama, 6 layers of 320", "llama", {"num_layers": 6, "num_heads": 5,
+              "hidden_dim": 320, "intermediate_dim": 864}, 6_000, 4, 384, "mixed_bfloat16", ""),
+    "bert": ("BERT, 5 layers of 256", "bert", {"num_layers": 5, "num_heads": 4, "hidden_dim": 256,
+             "intermediate_dim": 1_024}, 5_000, 16, 64, "float32", ""),
+    "wide": ("Llama, 2 layers of 1,024", "llama", {"num_layers": 2, "num_heads": 16,
+             "hidden_dim": 1_024, "intermediate_dim": 2_752}, 1_000, 4, 192, "float32", ""),
+    "nf4": ("Llama, 4 layers of 512, LoRA on nf4", "llama", {"num_layers": 4, "num_heads": 8,
+            "hidden_dim": 512, "intermediate_dim": 1_376}, 4_000, 4, 256, "float32", "nf4"),
+}  # fmt: skip
+CASES = (Case("step", "a training step", {}),)
+
+
+def measured(settings: Settings, shape: str, by: str) -> dict[str, Any]:
+    """The planned and the measured memory of a step, and the error of the plan."""
+    from tfx_transformer import TransformerConfig, planning
+    from tfx_transformer.models.saving import TASKS
+    from tfx_transformer.models.work import sizes
+
+    _, style, dimensions, vocabulary, rows, length, precision, base_dtype = SHAPES[shape]
+    cls = TASKS["masked" if style == "bert" else "causal"]
+    options = {**dimensions, "dropout": 0.0, "max_sequence_length": length}
+    config = TransformerConfig.of_size("nano", vocabulary, style, **options)
+    training = planning.Training(precision, base_dtype)
+    counts = sizes(cls, config, training)
+    plan = planning.memory(config, counts, rows, length, training)
+    planned = plan.gradients + plan.activations
+    model = new_model(cls, config, precision, base_dtype)
+    found = by_xla(model, rows, length) if by == "xla" else by_tensorflow(model, rows, length)
+    return {
+        "planned, MB": round(planned / 1e6, 1),
+        "measured, MB": round(found / 1e6, 1),
+        "error": f"{planned / found - 1:+.0%}",
+        "error of all memory": f"{plan.all / (plan.weights + plan.optimizer + found) - 1:+.0%}",
+    }
+
+
+def new_model(cls, config, precision: str, base_dtype: str):
+    """A model to train."""
+    import tfx_transformer as tfx
+
+    model = cls(config, dtype=precision)
+    if base_dtype:
+        tfx.add_adapters(model, rank=8, base_dtype=base_dtype)
+    return model
+
+
+def batch_of(model, rows: int, length: int):
+    """Inputs, labels and weights of a batch."""
+    import numpy as np
+
+    random = np.random.default_rng(1)
+    ids = random.integers(5, model.config.vocabulary_size, (rows, length + 1)).astype("int32")
+    if model.task == "causal":
+        return {"token_ids": ids[:, :-1]}, ids[:, 1:]
+    places = np.tile(np.arange(length, dtype="int32"), (rows, 1))
+    return {"token_ids": ids[:, :-1], "masked_positions": places}, ids[:, 1:]
+
+
+def by_xla(model, rows: int, length: int) -> float:
+    """The bytes of temporary arrays in XLA's plan of a step with AdamW's moments."""
+    import jax
+    import jax.numpy as jnp
+    import keras
+
+    inputs, labels = batch_of(model, rows, length)
+    trained = [variable.value for variable in model.trainable_variables]
+    others = [variable.value for variable in model.non_trainable_variables]
+
+    def loss_of(trained, others, inputs, labels):
+        logits, _ = model.stateless_call(trained, others, inputs, training=True)
+        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return jnp.mean(losses)
+
+    def step(trained, first, second, others, inputs, labels):
+        loss, slopes = jax.value_and_grad(loss_of)(trained, others, inputs, labels)
+        first = [0.9 * m + 0.1 * g for m, g in zip(first, slopes, strict=True)]
+        second = [0.999 * v + 0.001 * g * g for v, g in zip(second, slopes, strict=True)]
+        change = [m / (jnp.sqrt(v) + 1e-8) for m, v in zip(first, second, strict=True)]
+        return [w - 1e-3 * c for w, c in zip(trained, change, strict=True)], first, second, loss
+
+    step = jax.jit(step, donate_argnums=(0, 1, 2))
+    compiled = step.lower(trained, trained, trained, others, inputs, labels).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def by_tensorflow(model, rows: int, length: int) -> float:
+    """How far the memory of this process rises in three steps, beyond the optimizer's moments."""
+    import tfx_transformer as tfx
+
+    model.compile(tfx.training.adamw(1e-3), jit_compile=True)
+    model.optimizer.build(model.trainable_variables)
+    small = batch_of(model, 1, 8)
+    model.train_on_batch(*small)  # the memory of tracing and compiling is not the step's
+    before = real_size.peak_bytes()
+    for _ in range(3):
+        model.train_on_batch(*batch_of(model, rows, length))
+    return real_size.peak_bytes() - before
+
+
+SYSTEMS = tuple(
+    System(
+        f"tfx-{by}-{name}",
+        f"{shape[0]}, {shape[4]} texts of {shape[5]:,}, {shape[6]}, by {title}",
+        functools.partial(measured, shape=name, by=by),
+        ("jax", "keras") if by == "xla" else OURS,
+        JAX if by == "xla" else KERAS,
+    )
+    for by, title in (("xla", "XLA"), ("tensorflow", "TensorFlow"))
+    for name, shape in SHAPES.items()
+)
