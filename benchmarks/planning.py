@@ -7,7 +7,7 @@ beyond weights and moments. Shapes and lengths are others than those that the fo
 
     python -m benchmarks planning
 
-It takes about 8 minutes on 2 cores. Expect errors of up to a third.
+It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder, tiny_model
 
+from tfx_transformer import training
 from tfx_transformer.models.encoders import Classifier, MaskedLM
 from tfx_transformer.models.lora import add_adapters
 from tfx_transformer.training import estimate
@@ -16,8 +17,10 @@ from tfx_transformer.training.estimate import Cost
 VOCABULARY, WIDTH, INNER = 23, 24, 13
 BLOCK = 2 * 2 * WIDTH + 4 * (WIDTH * WIDTH + WIDTH) + 2 * WIDTH * INNER + INNER + WIDTH
 CAUSAL = VOCABULARY * WIDTH + 2 * BLOCK + 2 * WIDTH
-# Per token: what a block remembers, and logits, their probabilities and gradient.
-REMEMBERED = 12 * WIDTH + 3 * INNER
+# Per token: what a block remembers, for each of 6 heads also the scores of 19 tokens, their
+# probabilities and gradient; and logits, their probabilities and gradient.
+INSIDE = 12 * WIDTH + 3 * INNER
+REMEMBERED = INSIDE + 3 * 6 * 19
 ACTIVATIONS = 4 * (2 * REMEMBERED + 3 * VOCABULARY)
 
 
@@ -33,11 +36,15 @@ def fast(monkeypatch):
 def test_a_decoder_by_hand(fast, dropout):
     cost = estimate.estimate(tiny_causal(dropout=dropout), batch_tokens=10, tokens=700, steps=70)
     assert (cost.trained, cost.frozen) == (CAUSAL, 0), "the state of dropout is no parameter"
-    # Weights, gradients and two moments, 4 bytes each.
-    assert cost.memory == 4 * 4 * CAUSAL + 10 * ACTIVATIONS
+    # Weights, gradients and two moments, 4 bytes each. Dropout changes 8 vectors, and the scores.
+    each = ACTIVATIONS + 4 * 2 * (8 * WIDTH + 6 * 19) * (dropout > 0)
+    assert cost.memory == 4 * 4 * CAUSAL + 10 * each
     assert cost.seconds == pytest.approx(6 * CAUSAL * 700 / 350 + 70 * CAUSAL / 200)
     cost = estimate.estimate(tiny_causal(dropout=dropout), 10, tokens=700, steps=70, parts=5)
-    assert cost.memory == 4 * 4 * CAUSAL + 2 * ACTIVATIONS
+    assert cost.memory == 4 * 4 * CAUSAL + 2 * each
+    cost = estimate.estimate(tiny_causal(dropout=dropout), 10, tokens=700, steps=70, length=5)
+    heads = 6 * (4 if dropout else 3)
+    assert cost.memory == 4 * 4 * CAUSAL + 10 * (each - 4 * 2 * heads * (19 - 5))
 
 
 def test_an_encoder_decoder_has_two_stacks(fast):
@@ -77,7 +84,8 @@ def test_convolutions_multiply_at_every_pixel(fast):
     multiplied = 9 * elsewhere + 11**2 * first + 6**2 * second
     assert cost.seconds == pytest.approx(6 * multiplied * images / 350)
     maps = 3 * (11**2 * 64 + 6**2 * WIDTH)
-    assert cost.memory == 16 * cost.trained + 4 * images * (9 * 2 * REMEMBERED + maps)
+    remembered = INSIDE + 3 * 6 * 9
+    assert cost.memory == 16 * cost.trained + 4 * images * (9 * 2 * remembered + maps)
 
 
 @pytest.mark.parametrize(("base_dtype", "kernel_bytes"), [(None, 4), ("bfloat16", 2)])
@@ -125,3 +133,21 @@ def test_a_run_that_needs_more_memory_than_there_is_is_warned_of(monkeypatch):
     assert "--accumulate" in in_parts and max(map(len, (first, second, in_parts))) <= 88
     monkeypatch.setattr(estimate, "_machine_memory", lambda: None)
     assert estimate.warn_of_memory(1e18) == []
+
+
+@pytest.mark.parametrize("name", ["wide", "whole"])
+def test_a_run_says_before_it_starts_that_it_does_not_fit(
+    fast, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    model = tiny_causal()
+    run = training.Run(name, {"name": name, "batch_size": 4, "accumulate": 1})
+    # Four rows of 19 tokens; of a step in parts, one.
+    needed = 16 * CAUSAL + 4 * 19 * ACTIVATIONS
+    have = needed - 1 if name == "wide" else needed
+    monkeypatch.setattr(estimate, "_machine_memory", lambda: have)
+    run.show_cost(model, 4 * 19, steps=3)
+    output = capsys.readouterr().out
+    assert ("warning" in output) == (name == "wide")
+    assert ("Choose a larger --accumulate" in output) == (name == "wide")
+    assert json.loads((run.folder / "cost.json").read_text())["memory"] == needed

@@ -12,7 +12,7 @@ from tfx_transformer.layers import Linear
 from tfx_transformer.models.lora import TARGETS, base_bytes, trainable_summary
 from tfx_transformer.models.scopes import without_memory
 from tfx_transformer.models.transformer import TransformerStack
-from tfx_transformer.planning import Sizes, Training
+from tfx_transformer.planning import Sizes, Training, kept_numbers
 
 # Beginnings of the paths of tables that only encoder-only models have.
 _TABLES = ("ngrams/", "segments/", "bag/")
@@ -40,25 +40,25 @@ class Work:
     readings: int
 
 
-def training_work(model: keras.Model) -> Work:
+def training_work(model: keras.Model, length: int) -> Work:
     """Return the work of a training step of a model, per token of its batch.
 
     Args:
         model: a `TransformerModel`.
+        length: tokens of a row of the batch.
     """
     config = model.config
     counts = trainable_summary(model)
     stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
     layers = sum(len(stack.blocks) for stack in stacks)
-    # Per token and block: inputs of norms and projections, queries, keys, values, what they mix.
-    width = 12 * config.hidden_dim + 3 * config.intermediate_dim
+    each = kept_numbers(config, length, Training()) / config.num_layers
     kernels, maps = _convolutions(model)
     return Work(
         trained=counts["trained"],
         frozen=counts["frozen"],
         parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
         multiplied=counts["trained"] - _table_parameters(model) + kernels,
-        kept=layers * width + 3 * (config.vocabulary_size + maps),
+        kept=layers * each + 3 * (config.vocabulary_size + maps),
         readings=model.readings,
     )
 

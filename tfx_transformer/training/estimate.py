@@ -46,7 +46,12 @@ class Cost:
 
 
 def estimate(
-    model: keras.Model, batch_tokens: int, tokens: float, steps: int, parts: int = 1
+    model: keras.Model,
+    batch_tokens: int,
+    tokens: float,
+    steps: int,
+    parts: int = 1,
+    length: int | None = None,
 ) -> Cost:
     """Return the cost of training a model.
 
@@ -64,8 +69,9 @@ def estimate(
         tokens: tokens of the whole training.
         steps: steps of the whole training.
         parts: parts in which a step computes its batch, one after the other.
+        length: tokens of the longest row; None: the context of the model.
     """
-    work = training_work(model)
+    work = training_work(model, length or model.config.max_sequence_length)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
     operations = (6 * work.multiplied + 4 * work.frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
