@@ -32,6 +32,7 @@ NEEDED = {
     "translation": {"seq2seq"},
     "instruction_finetuning": {"causal"},
     "preference_finetuning": {"causal"},
+    "tool_calling": {"causal"},
     "pretraining": {"causal"},
     "image_classification": {"classification"},
 }

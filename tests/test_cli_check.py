@@ -172,6 +172,12 @@ def test_without_flags_the_columns_are_listed_and_a_command_proposed(write, comm
              "--prompt", "Prompt", "--chosen", "chosen", "--rejected", "rejected"],
         ),
         (
+            ["Request", "function", "args"],
+            [(f"Wake me in {n} hours", "wake", f'{{"hours": {n}}}') for n in range(9)],
+            ["tool_calling", "--csv", "F", "--tools", "tools.json", "--utterance", "Request",
+             "--tool", "function", "--arguments", "args"],
+        ),
+        (
             ["s1", "s2", "score"],
             [(f"A cat {n} sat.", f"A dog {n} sat.", n / 2) for n in range(9)],
             ["embedding", "--csv", "F", "--first", "s1", "--second", "s2", "--score", "score"],

@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 _MODULE_OF = {
     "InputError": "errors",
     "CHAT_TEMPLATE": "text.prompts",
+    "CALL_PATTERN": "text.tokenizer",
     "FINE_PATTERN": "text.tokenizer",
     "MASK_TOKEN": "text.tokenizer",
     "ROLE_TOKENS": "text.prompts",
@@ -136,6 +137,7 @@ if TYPE_CHECKING:
     from tfx_transformer.text.prompts import CHAT_TEMPLATE as CHAT_TEMPLATE
     from tfx_transformer.text.prompts import ROLE_TOKENS as ROLE_TOKENS
     from tfx_transformer.text.prompts import ChatTemplate as ChatTemplate
+    from tfx_transformer.text.tokenizer import CALL_PATTERN as CALL_PATTERN
     from tfx_transformer.text.tokenizer import FINE_PATTERN as FINE_PATTERN
     from tfx_transformer.text.tokenizer import MASK_TOKEN as MASK_TOKEN
     from tfx_transformer.text.tokenizer import Tokenizer as Tokenizer

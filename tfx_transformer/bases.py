@@ -91,7 +91,7 @@ _CLASSIFY, _ESTIMATE, _TAG = "text_classification", "text_regression", "tagging"
 _EMBED, _TRANSLATE, _IMAGES = "embedding", "translation", "image_classification"
 _INSTRUCT = "instruction_finetuning"
 _ENCODER = (_CLASSIFY, _ESTIMATE, _TAG, _EMBED)
-_WRITER = (_INSTRUCT, "preference_finetuning", "pretraining")
+_WRITER = (_INSTRUCT, "preference_finetuning", "tool_calling", "pretraining")
 
 # The languages of Reimers & Gurevych (2020), by the model's page, without regional variants.
 _SENTENCES = (

@@ -20,6 +20,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_names
 from tfx_transformer.text.prompts import MAX_TEMPLATE_BYTES
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.tools import read_tools
 
 try:
     import fcntl
@@ -35,6 +36,7 @@ FORMAT = 1
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
 CHAT_TEMPLATE = "chat_template.jinja"
+TOOLS = "tools.json"
 WEIGHTS = "model.safetensors"
 SAVED_MODEL = "saved_model"
 TRANSFORMERS = "transformers"
@@ -51,6 +53,7 @@ SUMS = "SHA256SUMS"
 TOKENIZER_FILES = (
     TOKENIZER,
     CHAT_TEMPLATE,
+    TOOLS,
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -95,6 +98,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
         f"a whole number from 1 to {_MAX_TEXT_COLUMNS}",
     ),
     "columns": (_is_list_of_texts, "a list of names"),
+    "tools": (_is_list_of_texts, "a list of names"),
     "labels": (lambda value: value is None or _is_list_of_texts(value), "a list of names"),
     "example": (lambda value: isinstance(value, str) or _is_list_of_texts(value), "a text"),
     "scores": (_is_object, "an object"),
@@ -423,15 +427,18 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 def write_tokenizer(folder: Path, tokenizer: Tokenizer) -> None:
     """Write `tokenizer.json`; for a checkpoint's tokenizer `tokenizer_config.json` too (for
-    Marian's its own files); for a chat model `chat_template.jinja`."""
+    Marian's its own files); for a chat model `chat_template.jinja`; if it calls tools,
+    `tools.json`."""
     tokenizer.save(folder / TOKENIZER)
     if tokenizer.chat_template is not None:
         files.write(folder / CHAT_TEMPLATE, tokenizer.chat_template)
+    if tokenizer.tools is not None:
+        files.write(folder / TOOLS, tokenizer.tools.to_json())
 
 
 @consistent_read
 def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) -> Tokenizer:
-    """Return the tokenizer of a bundle, with its chat template.
+    """Return the tokenizer of a bundle, with its chat template and its tools.
 
     Raises:
         InputError: one of the files cannot be read, or the tokenizer does not have
@@ -447,6 +454,8 @@ def read_tokenizer(path: str | os.PathLike, vocabulary_size: int | None = None) 
             tokenizer.chat_template_file = file
         except UnicodeDecodeError as error:
             raise InputError(f"{file}: byte {error.start} is not UTF-8.") from error
+    if Path(path, TOOLS).is_file():
+        tokenizer.tools = read_tools(Path(path, TOOLS))
     size = tokenizer.vocabulary_size
     padded = tokenizer.settings is not None and vocabulary_size is not None
     if vocabulary_size not in (None, size) and not (padded and size < vocabulary_size):

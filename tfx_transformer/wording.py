@@ -29,6 +29,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "exact_match": ("exact match of all labels", "全ラベルの完全一致率"),
     "entity_f1": ("entity F1", "固有表現のF1"),
     "found": ("retrieval accuracy", "検索の正解率"),
+    "exact_calls": ("share of exact tool calls", "ツール呼び出しの完全一致率"),
     "preferred": ("share of chosen answers preferred", "選ばれた回答のほうを好む割合"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関係数"),
     "mae": ("mean absolute error", "平均絶対誤差"),
@@ -55,6 +56,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "a linear model (TF-IDF + ridge regression)",
         "線形モデル（TF-IDF + リッジ回帰）",
     ),
+    "frequent": (
+        "always making the most frequent call",
+        "常に最多の呼び出しを返す方法",
+    ),
+    "nearest": (
+        "copying the call of the most similar training row (TF-IDF)",
+        "最も似た学習データの呼び出しを返す方法（TF-IDF）",
+    ),
+    "nearest, short": ("the call of the most similar row", "最も似た行の呼び出し"),
     "base": ("the base", "元のモデル"),
     "base, short": ("the base", "元のモデル"),
     "tfidf_cosine": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),

@@ -24,6 +24,7 @@ def list_bases(
         "translation",
         "instruction_finetuning",
         "preference_finetuning",
+        "tool_calling",
         "pretraining",
         "image_classification",
     ] = "",

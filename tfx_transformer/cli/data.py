@@ -12,11 +12,14 @@ from typing import Any, Literal, NamedTuple
 from tfx_transformer.arguments import is_image_name
 from tfx_transformer.errors import InputError
 
-Kind = Literal["pairs", "instructions", "labels", "images", "numbers", "similar", "text", "spans"]
+Kind = Literal[
+    "pairs", "instructions", "calls", "labels", "images", "numbers", "similar", "text", "spans"
+]
 # The columns of each kind of data, by their flags, and their default names.
 COLUMNS: dict[str, dict[str, str]] = {
     "pairs": {"source": "source", "target": "target"},
     "instructions": {"instruction": "instruction", "input": "input", "output": "output"},
+    "calls": {"utterance": "utterance", "tool": "tool", "arguments": "arguments"},
     "labels": {"text": "text", "label": "label", "separator": ""},
     "images": {"path": "path", "label": "label"},
     "numbers": {"text": "text", "target": "target", "decimal": ""},
@@ -43,6 +46,9 @@ class ScoredColumns:
         instruction (NAME): Column of the instructions. [instruction]
         input (NAME): Column of the inputs. [input]
         output (NAME): Column of the outputs. [output]
+        utterance (NAME): Column of the requests to a model that calls tools. [utterance]
+        tool (NAME): Column of the names of the called tools. [tool]
+        arguments (NAME): Column of their arguments, as JSON. [arguments]
         text (NAME): Column of the texts; several are separated by commas. [text]
         label (NAME): Column of the labels. [label]
         separator: Sign between several labels in a cell.
@@ -60,6 +66,9 @@ class ScoredColumns:
     instruction: str | None = None
     input: str | None = None
     output: str | None = None
+    utterance: str | None = None
+    tool: str | None = None
+    arguments: str | None = None
     text: str | None = None
     label: str | None = None
     separator: str | None = None
@@ -215,6 +224,19 @@ def _check_instructions(checked: _Checked):
     return describe_instructions(read, None, template, checked.max_length)[0], read.bad_rows
 
 
+def _check_calls(checked: _Checked):
+    from tfx_transformer.data import describe_tool_calls, read_tool_calls, read_tools
+    from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
+    from tfx_transformer.text.tokenizer import CALL_PATTERN
+
+    tools = read_tools((checked.bundle or Path(checked.file).parent) / "tools.json")
+    columns = checked.columns.values()
+    read = read_tool_calls(checked.file, tools, *columns, skip_bad_rows=checked.skip_bad_rows)
+    tokenizer = checked.tokenizer(read.written, ROLE_TOKENS, pattern=CALL_PATTERN)
+    template = ChatTemplate.of(tokenizer)
+    return describe_tool_calls(read, None, template, checked.max_length)[0], read.bad_rows
+
+
 def _check_labels(checked: _Checked):
     from tfx_transformer.data import describe_labelled_texts, label_names, read_labelled_texts
 
@@ -282,6 +304,7 @@ def _check_text(checked: _Checked):
 _CHECKS: dict[str, Callable[[_Checked], Any]] = {
     "pairs": _check_pairs,
     "instructions": _check_instructions,
+    "calls": _check_calls,
     "labels": _check_labels,
     "images": _check_images,
     "numbers": _check_numbers,

@@ -56,7 +56,8 @@ def generate(
     from tfx_transformer.bundle import read_config
 
     if csv and not column:
-        column = CHECKED.get(read_config(bundle)["task"], "text")
+        config = read_config(bundle)
+        (column, *_) = config.get("columns") or [CHECKED.get(config["task"], "text")]
     found = read_texts(texts, csv, column, as_text, reading)
     if generation.has_form:
         from tfx_transformer.generation.constraint import check

@@ -24,6 +24,9 @@ _NAMES = {
     "instruction": {"instruction", "prompt", "question", "query", "質問", "指示", "frage"},
     "output": {"output", "completion", "answer", "response", "回答", "答え", "応答", "antwort"},
     "input": {"input", "context"},
+    "utterance": {"utterance", "request", "command"},
+    "tool": {"tool", "function", "tool_name", "function_name"},
+    "arguments": {"arguments", "args", "parameters"},
     "chosen": {"chosen"},
     "rejected": {"rejected"},
     "score": {"score", "similarity", "similarity_score", "rating"},
@@ -128,6 +131,14 @@ def commands(path: str | os.PathLike[str], columns: list[Column]) -> list[str]:
             "rejected": named["rejected"].name,
         }
         add("preference_finetuning", base="saved_models/assistant", csv=file, **columns_of)
+    asked = named["utterance"] or named["instruction"]
+    if asked and named["tool"] and named["arguments"]:
+        columns_of = {
+            "utterance": asked.name,
+            "tool": named["tool"].name,
+            "arguments": named["arguments"].name,
+        }
+        add("tool_calling", csv=file, tools="tools.json", **columns_of)
     if labels and texts:
         text = next((c for c in texts if c is not labels[0]), None)
         if text is not None:

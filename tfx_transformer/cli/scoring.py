@@ -179,6 +179,26 @@ def _score_answers(scored: Scored) -> dict[str, Any]:
     return scores
 
 
+def _score_calls(scored: Scored) -> dict[str, Any]:
+    from tfx_transformer import data
+    from tfx_transformer.evaluation.calls import score_calls
+
+    generator: Any = open_generator(scored.bundle, scored.engine, scored.variant)
+    tools = generator.tokenizer.tools
+    columns = scored.columns.values()
+    read = data.read_tool_calls(scored.file, tools, *columns, skip_bad_rows=scored.skip_bad_rows)
+    answers = generator.generate(read.prompts(), truncate=True, **vars(scored.generation))
+    scores = score_calls(answers, read.calls, tools)
+    print(
+        f"exact calls {100 * scores['exact_calls']:.1f} % of {scores['count']:,}"
+        f"  right tool {100 * scores['right_tools']:.1f} %"
+        f"  valid calls {100 * scores['valid_calls']:.1f} %"
+    )
+    sources, references = read.utterances, read.answers()
+    _save(scored.save, {"source": sources, "answer": answers, "reference": references})
+    return scores
+
+
 def _score_text(scored: Scored) -> dict[str, Any]:
     import tempfile
 
@@ -230,9 +250,16 @@ def _save(file: Path | None, table: dict[str, list[str]]) -> None:
         files.write(file, pandas.DataFrame(table).to_csv(index=False))
 
 
+def _causal_kind(config: dict[str, Any]) -> str:
+    if config.get("tools"):
+        return "calls"
+    return "instructions" if config.get("chat") else "text"
+
+
 SCORINGS = {
     "pairs": Scoring(_score_pairs, writes=True, splits_words=True),
     "instructions": Scoring(_score_answers, writes=True),
+    "calls": Scoring(_score_calls, writes=True),
     "text": Scoring(_score_text, saves=False),
     "labels": Scoring(evaluate_classifier),
     "images": Scoring(evaluate_classifier),
@@ -242,7 +269,7 @@ SCORINGS = {
 # config.json -> the kind of data that scores a bundle of a task.
 KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "seq2seq": lambda config: "pairs",
-    "causal": lambda config: "instructions" if config.get("chat") else "text",
+    "causal": _causal_kind,
     "classification": lambda config: "images" if config["architecture"]["image_size"] else "labels",
     "regression": lambda config: "numbers",
     "tagging": lambda config: "spans",

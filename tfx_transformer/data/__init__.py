@@ -75,9 +75,13 @@ from tfx_transformer.data.tagged_reader import read_tagged_texts
 from tfx_transformer.data.tagged_summary import describe_tagged_texts
 from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
 from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
+from tfx_transformer.data.tool_calls import ToolCalls, read_tool_calls, split_tool_calls
+from tfx_transformer.data.tool_calls_summary import describe_tool_calls
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
+from tfx_transformer.data.varied_calls import vary_tool_calls
 from tfx_transformer.renamed import old_names
 from tfx_transformer.text.spans import Span, tag_names
+from tfx_transformer.text.tools import Tools, read_tools
 
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = old_names(__name__, {"masked": "mask_tokens", "beginnings": "sample_prefixes"})
@@ -95,6 +99,8 @@ __all__ = [
     "TableFile",
     "TaggedTexts",
     "TokenFile",
+    "ToolCalls",
+    "Tools",
     "add_turns",
     "sample_prefixes",
     "blocks",
@@ -110,6 +116,7 @@ __all__ = [
     "describe_scored_texts",
     "describe_sentence_pairs",
     "describe_tagged_texts",
+    "describe_tool_calls",
     "fitting_preferences",
     "hold_out",
     "instructions",
@@ -133,6 +140,8 @@ __all__ = [
     "read_table",
     "read_token_folder",
     "read_tagged_texts",
+    "read_tool_calls",
+    "read_tools",
     "sample_texts",
     "scored_texts",
     "sentence_pairs",
@@ -145,10 +154,12 @@ __all__ = [
     "split_sentence_pairs",
     "split_stratified",
     "split_tagged_texts",
+    "split_tool_calls",
     "stream_table",
     "table_files",
     "tag_names",
     "tagged_texts",
+    "vary_tool_calls",
     "write_bad_rows",
     "write_tokens",
 ]

@@ -125,6 +125,19 @@ def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, 
     return train, vectorizer.transform(test_texts)
 
 
+def nearest_texts(train_texts: Sequence[str], test_texts: Sequence[str]) -> np.ndarray:
+    """Return int (m,): for each text the training text with the largest cosine of TF-IDF vectors,
+    the first of equal ones. Terms are those of `tfidf_labels`.
+
+    Args:
+        train_texts, test_texts: n and m texts, not all empty.
+    """
+    from sklearn.preprocessing import normalize
+
+    train, test = map(normalize, _tfidf(train_texts, test_texts))
+    return np.asarray((test @ train.T).toarray().argmax(axis=1))
+
+
 def pixel_baseline(
     train_images: np.ndarray,
     train_ids: np.ndarray,

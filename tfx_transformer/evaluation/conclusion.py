@@ -162,7 +162,7 @@ class Conclusion:
         """Return the sentence about what to do if a simpler method is as good."""
         parts = []
         has_one = self.linear and self.verdict == "no better"
-        if self.baseline not in ("majority", "mean") and not has_one:
+        if self.baseline not in ("majority", "mean", "frequent") and not has_one:
             baseline = wording.say(f"{self.baseline}, short", language)
             parts.append(wording.say("take the simple", language, baseline=baseline))
         parts.append(wording.say("more rows", language))
@@ -203,6 +203,16 @@ def conclude_labels(
     silence = "no baseline of labels" if several else "no baseline"
     found = _conclude_shares(measure, right, baselines, unit, base, silence)
     return dataclasses.replace(found, linear=linear)
+
+
+def conclude_calls(right: np.ndarray, baselines: Mapping[str, np.ndarray]) -> Conclusion:
+    """Return the conclusion on a model that calls tools.
+
+    Args:
+        right: bool (n,), True for each held-out request that it answers with the right call.
+        baselines: name of a simpler method in `wording.TEXTS` -> the same for that method.
+    """
+    return _conclude_shares("exact_calls", right, baselines, "row", "")
 
 
 def conclude_numbers(

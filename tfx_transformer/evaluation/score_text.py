@@ -6,7 +6,7 @@ from tfx_transformer import wording
 from tfx_transformer.reprs import significant
 
 # Scores from 0 to 1 that are shown as percentages, and decimals of the others.
-_PERCENT = ("accuracy", "entity_f1", "exact_match", "found", "preferred")
+_PERCENT = ("accuracy", "entity_f1", "exact_calls", "exact_match", "found", "preferred")
 _DECIMALS = {"spearman": 3, "token_f1": 3, "bleu": 1, "bits_per_byte": 3, "perplexity": 2}
 
 # Scores to minimise: errors in the unit of the data, and losses of a text.

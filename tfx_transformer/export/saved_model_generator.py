@@ -68,14 +68,15 @@ class SavedModelGenerator:
         """
         single = is_one_prompt(texts)
         texts = [_only_message(text) for text in ([texts] if single else texts)]
-        stop = GenerationOptions(**options).stop
-        if GenerationOptions(**options) != GenerationOptions(stop=stop):
+        given = GenerationOptions(**options)
+        stop = given.stop
+        if given != GenerationOptions(stop=stop, free=given.free):
             raise InputError(
                 "the SavedModel decodes greedily, to the end or a stop text.\n"
                 "  For beams, sampling and the like use --engine litert or keras."
             )
         if self._by_ids is not None:
-            answers = self._by_ids.generate(texts, truncate=truncate)
+            answers = self._by_ids.generate(texts, truncate=truncate, free=True)
         else:
             answers = self._serve(texts)
         answers = [before_stop(answer, stop) for answer in answers]

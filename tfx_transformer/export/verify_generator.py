@@ -58,7 +58,9 @@ def verify_generator(
     """Run exports of a model that writes on texts, and compare them with Keras; see
     `verification.verify`."""
     keras_generator = generator or text_generator(model, tokenizer)
-    expected = keras_generator.generate(texts, truncate=True)
+    # No graph holds answers to the form of calls.
+    free = {"free": True} if tokenizer.tools is not None else {}
+    expected = keras_generator.generate(texts, truncate=True, **free)
     results: dict[str, dict[str, Any]] = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():
         results["SavedModel"] = try_export(
@@ -75,14 +77,14 @@ def verify_generator(
 
     def verify_tflite(variant: str) -> dict[str, Any]:
         generator = runtime.load(path, variant)
-        answers[variant] = generator.generate(texts, truncate=True)
+        answers[variant] = generator.generate(texts, truncate=True, **free)
         same = _comparable(stepping, keras_generator, generator, texts, expected)
         agreement = _agreement(expected, answers[variant], same)
         return agreement | _logit_difference(stepping, logits, generator, written)
 
     def verify_litertlm(variant: str) -> dict[str, Any]:
         generator, few = litertlm.load(path), texts[:_LITERTLM_TEXTS]
-        found = generator.generate(few, truncate=True)
+        found = generator.generate(few, truncate=True, **free)
         # LiteRT-LM reads a prompt that is cut inside a character in another way.
         same = [
             i
@@ -91,7 +93,7 @@ def verify_generator(
         ]
         result = _agreement(expected, found, same)
         if variant not in answers and (path / bundle.LITERT[variant]).is_file():
-            answers[variant] = runtime.load(path, variant).generate(few, truncate=True)
+            answers[variant] = runtime.load(path, variant).generate(few, truncate=True, **free)
         if variant in answers:  # a file of the same weights
             by_tflite = _agreement(answers[variant], found, same)
             result["identical_to_tflite"] = by_tflite["identical"]

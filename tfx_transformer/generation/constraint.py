@@ -1,4 +1,5 @@
-"""Answers of a given form: JSON of a schema, texts of a regular expression, one of several choices.
+"""Answers of a given form: JSON of a schema, texts of a regular expression, one of several choices,
+calls of tools.
 
 The package `llguidance` says which tokens may come next. It works on bytes, so a character of
 several tokens, as in Japanese with a byte-level vocabulary, stays whole.
@@ -7,14 +8,17 @@ several tokens, as in Japanese with a byte-level vocabulary, stays whole.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation.options import GenerationOptions
+from tfx_transformer.text.prompts import CallForm
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # The options that give a form.
@@ -35,8 +39,9 @@ _JSON = {"whitespace_pattern": "[ ]?"}
 # From this many tokens before the limit on, earlier for long forms, a token is refused if no end
 # can be reached after it.
 _MARGIN = 32
-# The cost of tokens that neither close nor open anything; see `_cost`.
-_TEXT = 3.0
+# The cost of tokens that neither close nor open anything, and the first bytes of tokens that may be
+# repeated in a text; see `_cost` and `_way`.
+_TEXT, _BRACES = 3.0, b"]}"
 
 
 class Vocabulary:
@@ -100,7 +105,7 @@ class Constraint:
     more tokens than may be written.
 
     Args:
-        options: with `schema`, `regex` or `choices`.
+        options: with `schema`, `regex` or `choices`, or the form of calls.
         vocabulary: vocabulary of the model.
 
     Attributes:
@@ -110,7 +115,7 @@ class Constraint:
         InputError: the form cannot be read, or is too complex.
     """
 
-    def __init__(self, options: GenerationOptions, vocabulary: Vocabulary) -> None:
+    def __init__(self, options: GenerationOptions | CallForm, vocabulary: Vocabulary) -> None:
         library = _llguidance()
         self._vocabulary = vocabulary
         grammar = _grammar(options, vocabulary.leading_space)
@@ -127,6 +132,18 @@ class Constraint:
         other = copy.copy(self)
         other._state = self._state.deep_copy()
         return other
+
+    def holds(self, ids: Sequence[int]) -> bool:
+        """Return True if a whole answer is of the form.
+
+        Args:
+            ids: of the answer, with the end token.
+        """
+        end = self._vocabulary.end_id
+        if end not in ids:
+            return False
+        state = self._state.deep_copy()
+        return state.consume_tokens(list(ids[: ids.index(end)])) and state.is_accepting()
 
     @property
     def is_complete(self) -> bool:
@@ -195,7 +212,8 @@ class Constraint:
         """Return tokens that lead to an end; more than `most` tokens if no end is found so near.
 
         Each step takes the cheapest token. A token that begins with the same byte as an earlier one
-        costs more: else a part that may be repeated would never end. The state is used up.
+        costs more: else a part that may be repeated, such as a brace in a text, would never end. The
+        state is used up.
         """
         way: list[int] = []
         order = self._vocabulary.order
@@ -203,8 +221,8 @@ class Constraint:
             tokens = state.compute_ff_tokens()
             if not tokens:
                 tokens = [int(np.argmin(np.where(self._mask(state), order, np.inf)))]
-                if order[tokens[0]] >= _TEXT:
-                    first = self._vocabulary.first_bytes
+                first = self._vocabulary.first_bytes
+                if order[tokens[0]] >= _TEXT or first[tokens[0]] in _BRACES:
                     order = order + (first == first[tokens[0]])
             if not state.consume_tokens(tokens):
                 return [*way, *tokens, *range(most + 1)]
@@ -225,15 +243,17 @@ def check(options: GenerationOptions) -> None:
         raise _refusal(options, message)
 
 
-def _refusal(options: GenerationOptions, message: str) -> InputError:
+def _refusal(options: GenerationOptions | CallForm, message: str) -> InputError:
     return InputError(
         f"{_name(options)} cannot be used: {_reason(message)}.\n"
         "  Correct it, or make it simpler; not every feature is supported."
     )
 
 
-def _name(options: GenerationOptions) -> str:
+def _name(options: GenerationOptions | CallForm) -> str:
     """Return the option that gives the form."""
+    if isinstance(options, CallForm):
+        return "the schema of the tools"
     return next(name for name in FORMS if getattr(options, name))
 
 
@@ -244,7 +264,7 @@ def _reason(message: str) -> str:
     return (pointed or lines or ["unknown reason"])[0][:200].rstrip(".")
 
 
-def _grammar(options: GenerationOptions, leading_space: bool) -> str:
+def _grammar(options: GenerationOptions | CallForm, leading_space: bool) -> str:
     """Return the grammar that llguidance compiles.
 
     Args:
@@ -255,6 +275,8 @@ def _grammar(options: GenerationOptions, leading_space: bool) -> str:
     """
     matcher = _llguidance().LLMatcher
     try:
+        if isinstance(options, CallForm):
+            return _call_grammar(options, leading_space)
         if options.schema and not leading_space:
             return matcher.grammar_from_json_schema(options.schema, overrides=_JSON)
         if options.schema:
@@ -267,9 +289,31 @@ def _grammar(options: GenerationOptions, leading_space: bool) -> str:
         raise _refusal(options, str(error)) from error
 
 
+def _call_grammar(form: CallForm, leading_space: bool) -> str:
+    """Return the grammar of a call of a tool between the texts that the template writes."""
+    schema = form.tools.schema()
+    for one in schema["anyOf"]:
+        properties = one["properties"]
+        renamed = {form.arguments: properties["arguments"]}
+        one |= {
+            "properties": {"name": properties["name"], **renamed},
+            "required": ["name", form.arguments],
+        }
+    body = json.dumps(schema | {"x-guidance": _JSON})
+    space = '" "? ' if leading_space else ""
+    before, after = (json.dumps(text) if text else "" for text in (form.before, form.after))
+    lark = f"start: {space}{before} body {after}\nbody: %json {body}\n"
+    return _llguidance().LLMatcher.grammar_from_lark(lark)
+
+
 def _literal(text: str) -> str:
     """Return the regular expression that matches a text."""
     return re.sub(r"[\\.+*?()|\[\]{}^$#&\-~/]", lambda found: "\\" + found[0], text)
+
+
+def is_installed() -> bool:
+    """Return True if the package that holds answers to a form is installed."""
+    return importlib.util.find_spec("llguidance") is not None
 
 
 def _llguidance() -> Any:

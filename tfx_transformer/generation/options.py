@@ -31,6 +31,7 @@ _EXPECTED = {
     "regex": f"a regular expression of at most {MAX_FORM:,} characters",
     "choices": f"1 to {MAX_CHOICES:,} different texts, none of them empty, together at most "
     f"{MAX_FORM:,} characters long",
+    "free": "True or False",
     "logprobs": "a whole number from 0 to 20",
 }
 
@@ -58,6 +59,7 @@ class GenerationOptions:
             is kept as JSON.
         regex (REGEX): Regular expression that answers match as a whole.
         choices: Text that an answer may be; repeat it for each choice.
+        free: Let a model that calls tools write other texts too.
         logprobs (N): Say how probable each token was, and the N most probable ones.
 
     Raises:
@@ -79,6 +81,7 @@ class GenerationOptions:
     schema: Path | str | Mapping[str, Any] | None = None
     regex: str | None = None
     choices: Sequence[str] = ()
+    free: bool = False
     logprobs: int | None = None
 
     def __post_init__(self) -> None:
@@ -104,6 +107,10 @@ class GenerationOptions:
         """True if answers are of a given form."""
         return bool(self.schema or self.regex or self.choices)
 
+    def without_form(self) -> GenerationOptions:
+        """Return the options of answers of any form."""
+        return dataclasses.replace(self, schema=None, regex=None, choices=(), free=True)
+
     def _checks(self) -> dict[str, bool]:
         """Return by option True if its value is valid, else False."""
         stop = self.stop
@@ -124,6 +131,7 @@ class GenerationOptions:
             and all(map(_is_short_text, self.choices))
             and len(set(self.choices)) == len(self.choices) <= MAX_CHOICES
             and sum(map(len, self.choices)) <= MAX_FORM,
+            "free": isinstance(self.free, bool),
             "logprobs": self.logprobs is None
             or (_is_whole(self.logprobs, 0) and self.logprobs <= 20),
         }

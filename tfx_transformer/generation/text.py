@@ -12,13 +12,14 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop, numpy_ops
-from tfx_transformer.generation.constraint import Constraint, Vocabulary
+from tfx_transformer.generation.constraint import Constraint, Vocabulary, is_installed
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.preprocessors import PREPROCESSORS, ChatPreprocessor, Preprocessor
 from tfx_transformer.prediction.answers import TablePredictor
 from tfx_transformer.renamed import old_attribute
 from tfx_transformer.reprs import quantity
 from tfx_transformer.text.messages import Message, clean_messages
+from tfx_transformer.text.prompts import CallForm
 from tfx_transformer.text.tokenizer import Tokenizer
 
 Prompt = str | Sequence[Message]
@@ -196,8 +197,11 @@ class TextGenerator(TablePredictor):
         watched = stream or choices.stop or form or choices.logprobs is not None
         batch_size = 1 if watched else self.batch_size
         results = [Answer("")] * len(given)
-        by_length = sorted(range(len(given)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(given), batch_size):
+        places = list(range(len(given)))
+        if form is not None and not stream and choices.logprobs is None and not choices.temperature:
+            results, places = self._answer_freely(prompts, choices, form)
+        by_length = sorted(places, key=lambda i: len(prompts[i]))
+        for start in range(0, len(by_length), batch_size):
             batch = by_length[start : start + batch_size]
             writer = self.writer(choices, stream, form) if watched else None
             rows = self.engine.generate_ids([prompts[i] for i in batch], choices, writer)
@@ -209,13 +213,51 @@ class TextGenerator(TablePredictor):
                 results[i] = Answer(text, None if writer is None else writer.tokens)
         return results[0] if single else results
 
+    def _answer_freely(
+        self, prompts: Sequence[Sequence[int]], options: GenerationOptions, form: Constraint
+    ) -> tuple[list[Answer], list[int]]:
+        """Return answers written in batches and held to no form, and the places of those that are
+        not of the form. The most probable tokens of the others are the same with the form, as it
+        would have allowed each of them."""
+        free = options.without_form()
+        results, left = [Answer("")] * len(prompts), []
+        by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        for start in range(0, len(prompts), self.batch_size):
+            batch = by_length[start : start + self.batch_size]
+            rows = self.engine.generate_ids([prompts[i] for i in batch], free)
+            for i, row in zip(batch, rows, strict=True):
+                results[i] = Answer(self.decode(row))
+                if not form.holds(row.tolist()):
+                    left.append(i)
+        return results, left
+
     def form(self, options: GenerationOptions) -> Constraint | None:
-        """Return the form of answers that options ask for.
+        """Return the form of answers that options ask for; of a model that calls tools, without
+        such options, beams, stop texts and `free`, that of its calls.
 
         Raises:
             InputError: it cannot be read, or is too complex.
         """
-        return Constraint(options, self.vocabulary) if options.has_form else None
+        if options.has_form:
+            return Constraint(options, self.vocabulary)
+        is_free = options.free or options.beams > 1 or options.stop
+        return None if is_free else self._calls
+
+    @functools.cached_property
+    def _calls(self) -> Constraint | None:
+        """The form of calls; None if there is none, if it cannot be held, or if the context hardly
+        has room for a call."""
+        if self.call_form is None or not is_installed():
+            return None
+        form = Constraint(self.call_form, self.vocabulary)
+        return form if 2 * form.least <= self.engine.config.max_sequence_length else None
+
+    @functools.cached_property
+    def call_form(self) -> CallForm | None:
+        """The description of that form; None of a model that calls no tools."""
+        if not isinstance(self.preprocessor, ChatPreprocessor):
+            return None
+        return self.preprocessor.template.call_form()
 
     def writer(
         self,

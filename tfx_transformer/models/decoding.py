@@ -75,7 +75,7 @@ class KerasEngine:
 
     def _generate_compiled(self, token_ids, lengths, options, draws) -> np.ndarray:
         # Options that only count or feed the loop are left out: the others shape the graph.
-        options = dataclasses.replace(options, seed=0, max_new_tokens=None, stop=())
+        options = dataclasses.replace(options, seed=0, max_new_tokens=None, stop=(), free=False)
         key = (options, lengths.ndim)
         if key not in self._loops:
             self._loops[key] = compile_function(

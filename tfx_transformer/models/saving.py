@@ -98,6 +98,8 @@ def is_saved(
                 return False
             if theirs.chat_template != tokenizer.chat_template:
                 return False
+            if _tools(theirs) != _tools(tokenizer):
+                return False
         with _reading(path / bundle.WEIGHTS):
             file = safetensors.safe_open(path / bundle.WEIGHTS, framework="numpy")
             variables = parameters(model)
@@ -120,8 +122,13 @@ def _config(
         "architecture": model.config.to_dict(),
         "chat": tokenizer is not None and tokenizer.chat_template is not None,
         "versions": _versions(),
+        **({"tools": list(tokenizer.tools.parameters)} if tokenizer and tokenizer.tools else {}),
         **details,
     }
+
+
+def _tools(tokenizer: Tokenizer) -> list[dict[str, Any]]:
+    return [] if tokenizer.tools is None else tokenizer.tools.declarations
 
 
 @overload

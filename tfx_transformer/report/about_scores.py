@@ -25,7 +25,7 @@ from tfx_transformer.report.texts import Say
 _MATRIX_LABELS = 16
 _CLASSES_SHOWN = 60
 # Scores that are the share of right examples.
-_SHARES = ("accuracy", "exact_match", "found", "preferred")
+_SHARES = ("accuracy", "exact_calls", "exact_match", "found", "preferred")
 
 
 def conclusion_section(records: Records, say: Say, language: str) -> Html:

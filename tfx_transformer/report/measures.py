@@ -15,6 +15,7 @@ _PERCENT = frozenset(
         "accuracy",
         "calibration_error",
         "entity_f1",
+        "exact_calls",
         "exact_match",
         "f1",
         "found",
@@ -23,7 +24,9 @@ _PERCENT = frozenset(
         "precision",
         "preferred",
         "recall",
+        "right_tools",
         "token_accuracy",
+        "valid_calls",
     }
 )
 _DECIMALS = {"bleu": 1, "chrf": 1, "perplexity": 2}
@@ -39,6 +42,7 @@ _FIRST = (
     "spearman",
     "found",
     "preferred",
+    "exact_calls",
     "token_f1",
     "bleu",
     "chrf",

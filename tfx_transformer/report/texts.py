@@ -345,6 +345,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_f1": ("token F1", "トークンF1"),
     "perplexity": ("perplexity", "パープレキシティ"),
     "bits_per_byte": ("bits per byte", "1バイトあたりのビット数"),
+    "exact_calls": ("exact calls", "呼び出しの完全一致率"),
+    "right_tools": ("right tool", "ツールの正解率"),
+    "valid_calls": ("valid calls", "有効な呼び出しの割合"),
     "preferred": ("chosen answer preferred", "選ばれた回答のほうを好む割合"),
     "found": ("retrieval accuracy", "検索の正解率"),
     "mean_reciprocal_rank": ("mean reciprocal rank", "平均逆順位（MRR）"),
@@ -356,6 +359,14 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_accuracy": ("token accuracy", "トークン正解率"),
     # Baselines, as records name them.
     "the base": ("the base", "元のモデル"),
+    "always the most frequent call": (
+        "always the most frequent call",
+        "常に最多の呼び出し",
+    ),
+    "the call of the most similar row (TF-IDF)": (
+        "the call of the most similar row (TF-IDF)",
+        "最も似た行の呼び出し（TF-IDF）",
+    ),
     "TF-IDF cosines": ("TF-IDF cosines", "TF-IDFのコサイン類似度"),
     "always the most frequent label": (
         "always the most frequent label",

@@ -61,7 +61,10 @@ class LiteRTLMGenerator(TextGenerator):
     """A `TextGenerator` with prompts of the ids that LiteRT-LM makes of their texts.
 
     A prompt that is cut may end inside a character; a text cannot, so those bytes are left out.
+    Calls of tools are not held to their form.
     """
+
+    call_form = None
 
     def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:
         """See `TextGenerator.encode`."""

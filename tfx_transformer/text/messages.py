@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.text.tools import Call
 
 Message = Mapping[str, Any]
 
@@ -69,9 +70,8 @@ def for_template(messages: Sequence[Message], template: str) -> list[dict[str, A
     adapted = []
     for message in map(dict, messages):
         if "tool_calls" in message and "tool_calls" not in template:
-            calls = [json.dumps(call["function"], ensure_ascii=False)
-                     for call in message.pop("tool_calls")]  # fmt: skip
-            tagged = [f"<tool_call>\n{call}\n</tool_call>" for call in calls]
+            functions = [call["function"] for call in message.pop("tool_calls")]
+            tagged = [Call(one["name"], one["arguments"]).tagged() for one in functions]
             message["content"] = "\n".join(filter(None, [message["content"], *tagged]))
         if "reasoning_content" in message and "reasoning_content" not in template:
             reasoning = message.pop("reasoning_content")

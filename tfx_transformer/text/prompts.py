@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_method
@@ -19,6 +20,7 @@ from tfx_transformer.text.messages import (
     message_texts,
 )
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.tools import Call, Tools
 
 ROLE_TOKENS = ("<|system|>", "<|user|>", "<|assistant|>")
 
@@ -42,6 +44,18 @@ class UnusableTemplateError(InputError):
     """A chat template that cannot do what is needed, for any conversation."""
 
 
+class CallForm(NamedTuple):
+    """The form of an answer that calls a tool: `before`, {"name": …, arguments: {…}}, `after`.
+
+    tools: the tools that may be called; arguments: key of the arguments.
+    """
+
+    tools: Tools
+    before: str
+    after: str
+    arguments: str
+
+
 class ChatTemplate:
     """Token ids of conversations, as a Jinja template frames them.
 
@@ -50,10 +64,10 @@ class ChatTemplate:
     that write a content whole or stripped of blanks, not for one that rearranges its characters.)
     The text between two special tokens is encoded as one piece.
 
-    The template sees what `transformers` shows it: `messages`, `add_generation_prompt`, `tools` and
-    `documents` (None), the tokenizer's tokens by their role (`bos_token`, `eos_token`, …),
-    `raise_exception(text)` and `strftime_now(format)`. It runs in a sandbox with a bounded cost:
-    see `text.sandbox`.
+    The template sees what `transformers` shows it: `messages`, `add_generation_prompt`, `tools`
+    (those of the tokenizer, or None), `documents` (None), the tokenizer's tokens by their role
+    (`bos_token`, `eos_token`, …), `raise_exception(text)` and `strftime_now(format)`. It runs in a
+    sandbox with a bounded cost: see `text.sandbox`.
 
     Args:
         text: the template, at most 64 KiB.
@@ -120,13 +134,21 @@ class ChatTemplate:
             return self
         return ChatTemplate(self.text, self.tokenizer, self.special.ids[written[0]])
 
-    def render(self, messages: Sequence[Message], add_generation_prompt: bool) -> str:
+    def render(
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+    ) -> str:
         """Return the text that the template writes for messages, with special tokens.
+
+        Args:
+            tools: declarations of tools.
 
         Raises:
             InputError: the template fails, or takes more than its allowance.
         """
-        variables = {"add_generation_prompt": add_generation_prompt, "tools": None}
+        variables = {"add_generation_prompt": add_generation_prompt, "tools": tools}
         environment: Any = self._compiled.environment  # a `ChatEnvironment`
         try:
             return environment.render_template(
@@ -139,6 +161,33 @@ class ChatTemplate:
             ) from error
 
     rendered = old_method("ChatTemplate.rendered", "render")
+
+    def call_form(self) -> CallForm | None:
+        """Return the form in which the template writes a call of one of the tokenizer's tools; None
+        if there are none, or if it is not one JSON object between texts without special tokens."""
+        tools = self.tokenizer.tools
+        if tools is None:
+            return None
+        name = next(iter(tools.parameters))
+        asked = {"role": "user", "content": "a"}
+        try:
+            conversation = _Conversation(self, [asked, Call(name, {"a": 1}).message()])
+            prompt, answered = conversation.answer(2)
+        except InputError:  # it may need other messages; an error of real ones reaches the user
+            return None
+        answer = conversation.plain(answered[len(prompt) :].removesuffix(self.end_token))
+        start, end = answer.find("{"), answer.rfind("}") + 1
+        try:
+            call = json.loads(answer[start:end])
+        except ValueError:
+            return None
+        before, after = answer[:start], answer[end:]
+        keys = [key for key in call if key != "name"]
+        if call.get("name") != name or len(keys) != 1 or call[keys[0]] != {"a": 1}:
+            return None
+        if self.special.pattern.search(before + after):
+            return None
+        return CallForm(tools, before, after, keys[0])
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
         """Return the ids of a conversation up to where its next answer begins.
@@ -233,17 +282,24 @@ class _Conversation:
         messages = for_template(clean_messages(messages), template.text)
         self._template = template
         special = template.special
+        tools = [] if template.tokenizer.tools is None else template.tokenizer.tools.declarations
         used = set(template.text).union(
-            *special.ids, *(t for m in messages for t in message_texts(m))
+            *special.ids, *(t for m in [*messages, *tools] for t in message_texts(m))
         )
         mark = self._mark = next(mark for mark in map(chr, _MARKS) if mark not in used)
-        self._messages = [
-            map_texts(message, lambda text: special.guarded(text, mark)) for message in messages
-        ]
+        self._messages, declared = (
+            [map_texts(one, lambda text: special.guarded(text, mark)) for one in several]
+            for several in (messages, tools)
+        )
+        self._tools = declared or None
 
     def text(self, count: int, add_generation_prompt: bool = False) -> str:
         """Return the first `count` messages as the template writes them."""
-        return self._template.render(self._messages[:count], add_generation_prompt)
+        return self._template.render(self._messages[:count], add_generation_prompt, self._tools)
+
+    def plain(self, text: str) -> str:
+        """Return a text that `text` has rendered, without marks."""
+        return text.replace(self._mark, "")
 
     def question(self) -> str:
         """Return the text of all messages up to where the next answer begins."""
@@ -279,10 +335,10 @@ class _Conversation:
         ids: list[int] = []
         end = 0
         for found in special.pattern.finditer(text):
-            ids += encode(text[end : found.start()].replace(self._mark, ""))
+            ids += encode(self.plain(text[end : found.start()]))
             ids.append(special.ids[found[0]])
             end, encode = found.end(), tokenizer.encode_after
-        return ids + encode(text[end:].replace(self._mark, ""))
+        return ids + encode(self.plain(text[end:]))
 
 
 class _SpecialTokens:

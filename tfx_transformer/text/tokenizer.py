@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tiktoken
 
@@ -19,6 +19,9 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_list
 from tfx_transformer.text import offsets, split_patterns
 from tfx_transformer.text.conventions import Conventions, Frame
+
+if TYPE_CHECKING:
+    from tfx_transformer.text.tools import Tools
 
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>")
 # One of the `extra_special_tokens` of a tokenizer for pre-training an encoder: it replaces the
@@ -45,7 +48,17 @@ FINE_PATTERN = (
     r"\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Ethiopic}]+"
     r"| ?\p{L}|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
 )
-_OWN_PATTERNS = (PATTERN, FINE_PATTERN)
+
+# The same for models that call tools, whose answers copy parts of the request: blanks and signs are
+# never pieces of a word, so that it has the same tokens in both places; digits are single. What every
+# call has is a piece of its own, which keeps answers short.
+CALL_PATTERN = (
+    r'</?tool_call>[\r\n]?|\{"name": "|", "arguments": \{"?|": "?|", "|, "|"?\}+[\r\n]?'
+    r"|[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"
+    r"\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Ethiopic}]+"
+    r"|\p{L}|\p{N}|[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
+)
+_OWN_PATTERNS = (PATTERN, FINE_PATTERN, CALL_PATTERN)
 
 # tiktoken needs quadratic time and deep recursion for one very long piece (10^6 spaces crash it).
 # Longer texts are encoded in slices; only a piece that spans a slice's end is cut differently.
@@ -81,6 +94,7 @@ class Tokenizer:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
             keeps it beside `tokenizer.json`.
         chat_template_file: where it was read, which errors name; or None.
+        tools: the tools that a chat model calls, or None; a bundle keeps them in `tools.json`.
         padding_id, start_id, end_id: ids of the tokens that fill up, begin and end.
         mask_id: id of the token that replaces tokens to predict; None without one.
         names: role to special token, such as "eos_token" to "</s>".
@@ -92,6 +106,7 @@ class Tokenizer:
 
     chat_template: str | None = None
     chat_template_file: Path | None = None
+    tools: Tools | None = None
     prefix: tuple[int, ...] = ()
     leading_space = False
     settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
@@ -148,7 +163,8 @@ class Tokenizer:
         texts hold no more.
 
         It is deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get
-        the ids after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`.
+        the ids after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`,
+        `CALL_PATTERN` for a model that calls tools.
 
         Raises:
             InputError: the vocabulary cannot hold the 256 bytes and the special tokens.

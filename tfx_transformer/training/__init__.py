@@ -25,6 +25,7 @@ _MODULE_OF = {
     "Run": "run",
     "TaggerRun": "tagging",
     "TimeLimit": "callbacks",
+    "ToolRun": "calling",
     "adamw": "optimizers",
     "augment_images": "augmentation",
     "begin_bag": "bags",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.callbacks import Progress as Progress
     from tfx_transformer.training.callbacks import ResumableCallback as ResumableCallback
     from tfx_transformer.training.callbacks import TimeLimit as TimeLimit
+    from tfx_transformer.training.calling import ToolRun as ToolRun
     from tfx_transformer.training.classification import ClassifierRun as ClassifierRun
     from tfx_transformer.training.defaults import classifier_defaults as classifier_defaults
     from tfx_transformer.training.defaults import embedder_defaults as embedder_defaults

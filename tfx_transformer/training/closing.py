@@ -52,9 +52,11 @@ def next_commands(path: Path, settings: Settings) -> list[list[str]]:
 
 
 def _kind(config: Mapping[str, Any]) -> str:
-    """Return the key of a bundle in `_ARGUMENTS`: "images", "chat" or its task."""
+    """Return the key of a bundle in `_ARGUMENTS`: "images", "tools", "chat" or its task."""
     if config["architecture"].get("image_size"):
         return "images"
+    if config.get("tools"):
+        return "tools"
     return "chat" if config.get("chat") else config["task"]
 
 
@@ -110,6 +112,11 @@ def _chat(path: str, settings: Settings) -> list[list[str]]:
     return [["chat", path], ["evaluate", path, "table.csv", *columns]]
 
 
+def _tools(path: str, settings: Settings) -> list[list[str]]:
+    columns = _columns(settings, utterance="utterance", tool="tool", arguments="arguments")
+    return [["chat", path], ["evaluate", path, "table.csv", *columns]]
+
+
 def _causal(path: str, settings: Settings) -> list[list[str]]:
     tune = ["run", "instruction_finetuning", "--csv", "table.csv", "--base", path, "--name", "mine"]
     return [["generate", path, "The"], tune]
@@ -142,6 +149,7 @@ _ARGUMENTS: dict[str, Callable[[str, Settings], list[list[str]]]] = {
     "images": _images,
     "seq2seq": _pairs,
     "chat": _chat,
+    "tools": _tools,
     "causal": _causal,
     "masked": _masked,
     "embedding": _embedding,

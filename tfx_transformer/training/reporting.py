@@ -305,6 +305,38 @@ class RunReport:
             None,
         )
 
+    def calls(
+        self,
+        generator: Any,
+        inputs: Sequence[Any],
+        right: np.ndarray,
+        scores: Mapping[str, float],
+        score: Callable[[Sequence[str]], Mapping[str, Any]],
+        baselines: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Write evaluation.json of a model that calls tools.
+
+        Args:
+            generator: generator of the model.
+            inputs: held-out requests.
+            right: bool (n,), True where the call is the expected one.
+            scores: scores of the model.
+            score: answers to the first requests -> scores.
+            baselines: scores of the baselines by name.
+        """
+        count = len(right)
+        intervals = {
+            name: proportion_interval(round(scores[name] * count), count)
+            for name in ("exact_calls", "right_tools", "valid_calls")
+        }
+        self._evaluation(count, scores, intervals, baselines)
+        self._trial = Trial(
+            generator,
+            list(inputs),
+            lambda model, texts: model.generate(list(texts), truncate=True),
+            score,
+        )
+
     def write(self, verified: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         """Write run.json, exports.json if the exports are made, report.html and the list of runs.
 

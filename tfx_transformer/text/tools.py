@@ -1,0 +1,293 @@
+"""Declarations of tools, as OpenAI and the chat templates of Hugging Face write them, and calls."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tfx_transformer import json_files
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import quantity
+
+# A bundle's file may come from anywhere; the declarations of a hundred tools stay below these.
+MAX_BYTES = 256 * 1024
+MOST_TOOLS = 256
+_MAX_DEPTH = 16
+# OpenAI's names: letters, digits, _ and -.
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_EXPECTED = (
+    'Expected [{"type": "function", "function": {"name": "…", "description": "…",\n'
+    '  "parameters": {"type": "object", "properties": {…}}}}, …].'
+)
+# The tags of Qwen and Hermes around a call.
+OPEN, CLOSE = "<tool_call>", "</tool_call>"
+
+
+class Call(NamedTuple):
+    """The call of a function: its name and its arguments."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    def to_json(self) -> str:
+        """Return {"name": …, "arguments": {…}}."""
+        return json.dumps({"name": self.name, "arguments": self.arguments}, ensure_ascii=False)
+
+    def tagged(self) -> str:
+        """Return the call between the tags of Qwen and Hermes."""
+        return f"{OPEN}\n{self.to_json()}\n{CLOSE}"
+
+    def message(self) -> dict[str, Any]:
+        """Return the message of an assistant that makes the call."""
+        function = {"name": self.name, "arguments": self.arguments}
+        calls = [{"type": "function", "function": function}]
+        return {"role": "assistant", "content": "", "tool_calls": calls}
+
+
+class Tools:
+    """The tools that a model may call.
+
+    Args:
+        declarations: a list of {"type": "function", "function": {"name", "description",
+            "parameters"}}, or of the inner objects. The parameters are a JSON Schema of an object;
+            without them a tool has no arguments.
+        file: the file that they are from, for messages.
+
+    Attributes:
+        declarations: the list, each with its "type".
+        parameters: by name, the JSON Schema of the arguments.
+
+    Raises:
+        InputError: they have another form, or two tools have the same name.
+    """
+
+    def __init__(self, declarations: Any, file: str | os.PathLike | None = None) -> None:
+        if not isinstance(declarations, Sequence) or isinstance(declarations, str):
+            kind = type(declarations).__name__
+            raise InputError(f"the tools are not a list but a {kind}.\n  {_EXPECTED}", file)
+        if not 0 < len(declarations) <= MOST_TOOLS:
+            raise InputError(
+                f"there are {len(declarations)} tools.\n  Expected from 1 to {MOST_TOOLS}.", file
+            )
+        self.declarations: list[dict[str, Any]] = []
+        self.parameters: dict[str, dict[str, Any]] = {}
+        for number, one in enumerate(declarations, start=1):
+            name, parameters, declared = _read(one, number, file)
+            if name in self.parameters:
+                raise InputError(f"two tools are named {name!r}.\n  Rename one.", file)
+            self.declarations.append(declared)
+            self.parameters[name] = parameters
+
+    def __len__(self) -> int:
+        return len(self.declarations)
+
+    def __repr__(self) -> str:
+        names = ", ".join(list(self.parameters)[:8])
+        return f"Tools: {quantity(len(self), 'tool')}, {names}"
+
+    def to_json(self) -> str:
+        """Return the declarations as the text of `tools.json`."""
+        return json.dumps(self.declarations, ensure_ascii=False, indent=2) + "\n"
+
+    def schema(self) -> dict[str, Any]:
+        """Return the JSON Schema of a call: {"name": …, "arguments": {…}}."""
+        return {"anyOf": [_call_schema(*one) for one in self.parameters.items()]}
+
+    def problem(self, call: Call) -> str:
+        """Return the reason why a call is not one of these tools with valid arguments; "" if it
+        is. Patterns and formats of texts are not checked."""
+        if call.name not in self.parameters:
+            names = ", ".join(self.parameters)
+            return f"there is no tool {call.name!r} (the tools are {names})"
+        return _mismatch(call.arguments, _closed(self.parameters[call.name]), "arguments")
+
+    def ordered(self, call: Call) -> Call:
+        """Return a call with its arguments in the order of the declaration."""
+        order = self.parameters[call.name].get("properties", {})
+        names = [name for name in order if name in call.arguments]
+        names += [name for name in call.arguments if name not in order]
+        return Call(call.name, {name: call.arguments[name] for name in names})
+
+
+def read_tools(given: str | os.PathLike | Sequence[Any] | Tools) -> Tools:
+    """Return tools from a JSON file, or from a list of declarations.
+
+    Raises:
+        InputError: the file cannot be read, or see `Tools`.
+    """
+    if isinstance(given, Tools):
+        return given
+    if not isinstance(given, str | os.PathLike):
+        return Tools(given)
+    file = Path(given)
+    try:
+        if file.stat().st_size > MAX_BYTES:
+            raise InputError(f"it is larger than {MAX_BYTES // 1024} KiB.\n  {_EXPECTED}", file)
+        text = file.read_text("utf-8-sig")
+        value = json_files.parse(text, file, unique=True)
+    except OSError as error:
+        raise InputError(
+            f"it cannot be read: {error.strerror}.\n"
+            "  Give the file that declares the tools: --tools FILE.json",
+            file,
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"it is not JSON: {error}.\n  {_EXPECTED}", file) from error
+    return Tools(value["tools"] if isinstance(value, dict) and "tools" in value else value, file)
+
+
+def read_call(text: str) -> Call | None:
+    """Return the call that an answer makes, with or without the tags `<tool_call>`; None if it
+    makes none, or several."""
+    inside = re.findall(f"{OPEN}(.*?)(?:{CLOSE}|$)", text, re.DOTALL)
+    if len(inside) > 1:
+        return None
+    try:
+        value = json.loads(inside[0] if inside else text)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+        return None
+    arguments = value.get("arguments", value.get("parameters", {}))
+    return Call(value["name"], arguments) if isinstance(arguments, dict) else None
+
+
+def same_call(one: Call | None, other: Call | None) -> bool:
+    """Return True if two calls have the same name and arguments. The order of keys does not
+    matter; 5 and 5.0 are the same number, 1 and true are not the same."""
+    if one is None or other is None:
+        return False
+    return one.name == other.name and same_value(one.arguments, other.arguments)
+
+
+def same_value(one: Any, other: Any) -> bool:
+    """Return True if two JSON values are the same; see `same_call`."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(same_value(one[k], other[k]) for k in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(same_value, one, other))
+    return one == other
+
+
+def _read(one: Any, number: int, file: str | os.PathLike | None) -> tuple[str, dict, dict]:
+    """Return the name, the parameters and the whole of a declaration."""
+
+    def refuse(problem: str) -> InputError:
+        return InputError(f"tool {number} {problem}.\n  {_EXPECTED}", file)
+
+    if not isinstance(one, Mapping):
+        raise refuse(f"is not an object but of type {type(one).__name__}")
+    if one.get("type", "function") != "function":
+        raise refuse(f"has the type {str(one['type'])[:40]!r}; only functions can be called")
+    function = one.get("function", one)
+    name = function.get("name") if isinstance(function, Mapping) else None
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise refuse("has no name of up to 64 letters, digits, '_', '-' and '.'")
+    parameters = function.get("parameters") or {"type": "object", "properties": {}}
+    if not isinstance(parameters, Mapping) or parameters.get("type", "object") != "object":
+        raise refuse(f"({name}) has parameters that are not the JSON Schema of an object")
+    properties = parameters.get("properties", {})
+    if not isinstance(properties, Mapping) or not all(
+        isinstance(value, Mapping) for value in properties.values()
+    ):
+        raise refuse(f"({name}) has properties that are not JSON Schemas by name")
+    if not isinstance(parameters.get("required", []), list):
+        raise refuse(f"({name}) has no list of required names")
+    if _depth(parameters) > _MAX_DEPTH:
+        raise refuse(f"({name}) has parameters of more than {_MAX_DEPTH} levels")
+    inner = {key: value for key, value in function.items() if key != "type"}
+    return name, dict(parameters), {"type": "function", "function": inner}
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level and depth <= _MAX_DEPTH:
+        depth += 1
+        level = [inner for one in level for inner in _inner(one)]
+    return depth
+
+
+def _inner(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value.values()
+    elif isinstance(value, list | tuple):
+        yield from value
+
+
+def _closed(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schema of arguments without other names than those declared."""
+    plain = {"type": "object", "properties": {}} | dict(parameters)
+    return plain if "additionalProperties" in plain else plain | {"additionalProperties": False}
+
+
+def _call_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {"name": {"const": name}, "arguments": _closed(parameters)},
+        "required": ["name", "arguments"],
+        "additionalProperties": False,
+    }
+
+
+# JSON types by name, and whether a value is of it.
+_TYPES = {
+    "object": lambda value: isinstance(value, Mapping),
+    "array": lambda value: isinstance(value, list),
+    "string": lambda value: isinstance(value, str),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "integer": lambda value: (
+        isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    ),
+}
+
+
+def _mismatch(value: Any, schema: Any, place: str) -> str:
+    """Return the reason why a value is not of a JSON Schema; "" if it is, as far as the keywords
+    below say."""
+    if not isinstance(schema, Mapping):
+        return ""
+    named = schema.get("type", [])
+    kinds = [kind for kind in ([named] if isinstance(named, str) else named) if kind in _TYPES]
+    if kinds and not any(_TYPES[kind](value) for kind in kinds):
+        return f"{place} is {_shown(value)}, not of type {' or '.join(kinds)}"
+    if "enum" in schema and not any(same_value(value, one) for one in schema["enum"]):
+        return f"{place} is {_shown(value)}, not one of {', '.join(map(_shown, schema['enum']))}"
+    if "const" in schema and not same_value(value, schema["const"]):
+        return f"{place} is {_shown(value)}, not {_shown(schema['const'])}"
+    if isinstance(schema.get("anyOf"), list):
+        found = [_mismatch(value, one, place) for one in schema["anyOf"]]
+        if all(found):
+            return found[0] if found else ""
+    if _TYPES["number"](value):
+        if (least := schema.get("minimum")) is not None and value < least:
+            return f"{place} is {value}, less than {least}"
+        if (most := schema.get("maximum")) is not None and value > most:
+            return f"{place} is {value}, more than {most}"
+    inner: list[tuple[Any, Any, str]] = []
+    if isinstance(value, Mapping):
+        declared = schema.get("properties", {})
+        for name in schema.get("required", []):
+            if name not in value:
+                return f"there is no {name!r} in {place}"
+        if schema.get("additionalProperties") is False:
+            for name in value.keys() - declared.keys():
+                return f"{name!r} in {place} is not declared"
+        inner = [(value[name], declared.get(name), name) for name in value]
+    elif isinstance(value, list):
+        inner = [(item, schema.get("items"), f"an item of {place}") for item in value]
+    return next((reason for one in inner if (reason := _mismatch(*one))), "")
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:59] + "…"
