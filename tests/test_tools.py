@@ -104,11 +104,13 @@ def test_a_missing_file_names_the_flag(tmp_path):
 def test_calls_are_valid_as_jsonschema_says(tools):
     draw = random.Random(3)
     values = [7.5, 0, 100, True, None, "Ann", "", "softly", "Softly", [7], {"a": 1}]
-    right = {"hours": 7.0, "who": "Ann", "how": "softly", "when": 7}
+    right = {"hours": 7.0, "who": "Ann", "how": "softly"}
     valid = 0
     for _ in range(300):
-        names = draw.sample(sorted(right), draw.randint(0, 4))
-        drawn = {name: draw.choice([right[name]] * 5 + values) for name in names}
+        names = draw.sample(sorted(right), draw.randint(1, 3))
+        drawn = {name: draw.choice([right[name]] * 40 + values) for name in names}
+        if not draw.randrange(9):
+            drawn["when"] = 7
         call = Call("wake", drawn)
         closed = WAKE["parameters"] | {"additionalProperties": False}
         found = jsonschema.Draft202012Validator(closed).is_valid(call.arguments)
@@ -179,11 +181,15 @@ def test_groups_are_held_out_as_a_whole(tools):
 def test_variants_have_their_values_in_the_request(rows, tools):
     varied = vary_tool_calls(rows, 40, 5)
     assert varied.utterances[:5] == rows.utterances and varied.varied == len(varied) - 5
-    assert varied.varied >= 100 and "Stop" not in varied.utterances[5:]
+    assert varied.varied >= 100
+    others = [text for text in varied.utterances[5:] if "top" in text]
+    assert sorted(others) == ["please stop", "stop"], "without values only the first letter"
     assert len(set(varied.utterances)) == len(varied)
     hours, names = set(), set()
     for text, call in zip(varied.utterances[5:], varied.calls[5:], strict=True):
         assert not tools.problem(call)
+        if call.name == "stop":
+            continue
         assert re.search(rf"(?<!\d){call.arguments['hours']}(?!\d)", text)
         assert call.arguments["who"] in text
         assert call.arguments.get("how", "") in text
@@ -199,6 +205,10 @@ def test_variants_have_their_values_in_the_request(rows, tools):
         vary_tool_calls(rows, -1)
 
 
+def _of(row):
+    return row[1], json.loads(row[2])
+
+
 def test_values_that_are_not_in_the_request_once_stay(tools):
     table = [
         ("Wake Ann at 7:30 in 7 hours", "wake", '{"hours": 7, "who": "Ann"}'),
@@ -206,9 +216,15 @@ def test_values_that_are_not_in_the_request_once_stay(tools):
         ("Wake Annabel in seven hours", "wake", '{"hours": 7, "who": "Ann"}'),
     ]
     varied = vary_tool_calls(read_tool_calls(table, tools), 3, 1)
-    kept = [call for text, call in zip(varied.utterances, varied.calls, strict=True)]
-    assert [call.arguments["hours"] != 7 for call in kept[3:]] == [True] * varied.varied
-    assert all(":30" in text for text in varied.utterances[3:])
+    found = list(zip(varied.utterances, varied.calls, strict=True))[3:]
+    assert len(found) > 4
+    for text, call in found:
+        if ":30" in text:  # the time is not the number of hours
+            assert " at 7:30 in " in text and call.arguments["who"] in text
+        elif "seven" in text:  # Ann is not Annabel
+            assert text == "wake Annabel in seven hours" and call == Call(*_of(table[2]))
+        else:  # the number is there twice
+            assert text == "wake 7 in 7 hours" and call == Call(*_of(table[1]))
 
 
 # Scores
@@ -369,6 +385,7 @@ SETTINGS = {
     "csv": "my.csv",
     "size": "nano",
     "vocabulary_size": 420,
+    "max_length": 96,
     "copies": 1,
     "epochs": 1,
     "batch_size": 4,
@@ -410,19 +427,15 @@ def test_a_run_whose_answers_are_calls(folder, bare, monkeypatch, command, capsy
     config = bundle.read_config(kept)
     assert config["tools"] == list(declared.parameters) and config["columns"] == ["utterance"]
 
-    # The same score from the bundle, and an answer that may be any text.
+    # The bundle is scored; --free lets it write any text, and one step teaches no calls.
+    few = [",".join(["utterance", "tool", "arguments"]), "Stop,cancel_timer,", "End,cancel_timer,"]
+    (folder / "few.csv").write_text("\n".join(few), "utf-8")
     status, output, errors = command(
-        "evaluate", "saved_models/mine", "my.csv", "--save", "out.csv", "--json"
+        "evaluate", kept, folder / "few.csv", "--free", "--save", "out.csv", "--json"
     )
     assert status == 0, errors
-    assert json.loads(output)["valid_calls"] == 1.0
-    answers = pandas.read_csv("out.csv")["answer"]
-    assert all(read_call(answer) for answer in answers)
-    status, output, _ = command(
-        "generate", "saved_models/mine", "Stop", "--engine", "keras", "--free", "--json"
-    )
-    (free,) = json.loads(output)["answers"]
-    assert status == 0 and read_call(free["answer"]) is None, "one epoch teaches no calls"
+    assert json.loads(output)["valid_calls"] == 0 and json.loads(output)["count"] == 2
+    assert list(pandas.read_csv("out.csv")["reference"]) == [Call("cancel_timer", {}).to_json()] * 2
 
 
 def test_mistakes_are_reported(command, folder):

@@ -254,6 +254,21 @@ def prefer(table: str) -> float:
     return float(reference[0, 0])
 
 
+def call(table: str) -> float:
+    tools: tfx.data.Tools = tfx.data.read_tools("tools.json")
+    rows: tfx.data.ToolCalls = tfx.data.read_tool_calls(table, tools, group="wording")
+    training, held_out = tfx.data.split_tool_calls(rows, 0.2)
+    varied = tfx.data.vary_tool_calls(training, 9, seed=1)
+    tokenizer = tfx.Tokenizer.train(varied.written(), 700, tfx.ROLE_TOKENS, tfx.CALL_PATTERN)
+    tokenizer.tools = tools
+    template = tfx.ChatTemplate.of(tokenizer)
+    print(tfx.data.describe_tool_calls(varied, held_out, template, 256))
+    run = tfx.training.ToolRun("mine", {})
+    generator = tfx.runtime.load("bundle", kind=tfx.runtime.TextGenerator)
+    print(run.watch(generator, held_out), generator.generate("Stop", free=True))
+    return len(varied) / len(training)
+
+
 def run_elsewhere() -> None:
     print(runtime.load("bundle", "int8", threads=2).generate("a"))
     generator = runtime.load("bundle", kind=runtime.TextGenerator)

@@ -10,10 +10,9 @@ from typing import Any, ClassVar
 from tfx_transformer import json_files
 from tfx_transformer.data.conversations import Conversations, Messages
 from tfx_transformer.data.examples import Examples
-from tfx_transformer.data.labelled_text import header_of
 from tfx_transformer.data.sources import Problem, TableData
 from tfx_transformer.data.splits import split_by_key
-from tfx_transformer.data.tables import BadRow, Check, read_table
+from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tools import Call, Tools
@@ -107,7 +106,7 @@ def read_tool_calls(
             `tables.read_table`.
     """
     columns = {"utterance": utterance, "tool": tool, "arguments": arguments}
-    if group or GROUP in header_of(path, utterance):
+    if group or GROUP in read_header(path, columns):
         columns["group"] = group or GROUP
     table = read_table(
         path,

@@ -44,7 +44,8 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     and lower case of choices. Another value of an `enum` is one of the others. Other numbers are
     drawn from `minimum` to `maximum`, or of as many digits as the column has. Other texts are
     values of other rows, mixtures of their words, or random letters of the same script; so a model
-    learns to copy texts that it has never seen. An example without such arguments is not repeated.
+    learns to copy texts that it has never seen. Half of the variants begin with a letter of the
+    other case, unless a value is there. A variant that is there already is left out.
 
     Args:
         copies: number of variants of each row; 0 adds none.
@@ -63,7 +64,7 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     known = set(utterances)
     for _ in range(copies):
         for index, found in enumerate(slots):
-            for _ in range(_TRIES if found else 0):
+            for _ in range(_TRIES):
                 text, call = _varied(index, examples, found, pools, rng)
                 if text not in known:
                     known.add(text)
@@ -151,6 +152,8 @@ def _varied(
         if "enum" in schema and old[:1].isupper():
             shown = shown[:1].upper() + shown[1:]
         utterance = utterance[: slot.start] + shown + utterance[slot.end :]
+    if rng.integers(2) and not (slots and slots[0].start == 0):
+        utterance = utterance[:1].swapcase() + utterance[1:]
     return utterance, Call(call.name, arguments)
 
 

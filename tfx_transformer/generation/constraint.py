@@ -39,9 +39,8 @@ _JSON = {"whitespace_pattern": "[ ]?"}
 # From this many tokens before the limit on, earlier for long forms, a token is refused if no end
 # can be reached after it.
 _MARGIN = 32
-# The cost of tokens that neither close nor open anything, and the first bytes of tokens that may be
-# repeated in a text; see `_cost` and `_way`.
-_TEXT, _BRACES = 3.0, b"]}"
+# The cost of tokens that neither close nor open anything; see `_cost`.
+_TEXT = 3.0
 
 
 class Vocabulary:
@@ -88,8 +87,9 @@ def _cost(token: bytes) -> float:
     delays. Cheap tokens lead a text to its end."""
     if not token.strip():
         return 9.0
-    if not token.strip(b'"]}'):
-        return 1.0 - 0.01 * len(token)
+    closing = token.strip()
+    if not closing.strip(b'"]}'):  # a text is closed by its quote; a brace would become part of it
+        return (0.5 if closing[:1] == b'"' else 1.0) - 0.01 * len(closing)
     if len(token) == 1 and token.isdigit():
         return 2.0
     if token[:1] in (b"\\", b"[", b"{"):
@@ -212,8 +212,7 @@ class Constraint:
         """Return tokens that lead to an end; more than `most` tokens if no end is found so near.
 
         Each step takes the cheapest token. A token that begins with the same byte as an earlier one
-        costs more: else a part that may be repeated, such as a brace in a text, would never end. The
-        state is used up.
+        costs more: else a part that may be repeated would never end. The state is used up.
         """
         way: list[int] = []
         order = self._vocabulary.order
@@ -221,8 +220,8 @@ class Constraint:
             tokens = state.compute_ff_tokens()
             if not tokens:
                 tokens = [int(np.argmin(np.where(self._mask(state), order, np.inf)))]
-                first = self._vocabulary.first_bytes
-                if order[tokens[0]] >= _TEXT or first[tokens[0]] in _BRACES:
+                if order[tokens[0]] >= _TEXT:
+                    first = self._vocabulary.first_bytes
                     order = order + (first == first[tokens[0]])
             if not state.consume_tokens(tokens):
                 return [*way, *tokens, *range(most + 1)]

@@ -49,9 +49,9 @@ FINE_PATTERN = (
     r"| ?\p{L}|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
 )
 
-# The same for models that call tools, whose answers copy parts of the request: blanks and signs are
-# never pieces of a word, so that it has the same tokens in both places; digits are single. What every
-# call has is a piece of its own, which keeps answers short.
+# The same for models that call tools, whose answers copy parts of the request. Blanks and signs are
+# never pieces of a word, so that it has the same tokens in both places, and digits are single. What
+# every call has is a piece of its own, which keeps answers short.
 CALL_PATTERN = (
     r'</?tool_call>[\r\n]?|\{"name": "|", "arguments": \{"?|": "?|", "|, "|"?\}+[\r\n]?'
     r"|[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"
