@@ -26,7 +26,7 @@ def main(
     system: str = "",
     validation: Path | None = None,
     share: float = 0.15,
-    copies: int = 9,
+    copies: int = 12,
     skip_bad_rows: bool = False,
     encoding: str = "",
     delimiter: str = "",
@@ -34,8 +34,9 @@ def main(
     table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    layers: int = 4,
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
-    vocabulary_size: int = 700,
+    vocabulary_size: int = 800,
     max_length: int = 256,
     dropout: float = 0.1,
     method: Literal["full", "lora", "dora"] = "full",
@@ -43,10 +44,10 @@ def main(
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
-    epochs: int = 16,
-    batch_size: int = 16,
+    epochs: int = 12,
+    batch_size: int = 8,
     accumulate: int = 1,
-    learning_rate: float = 3e-3,
+    learning_rate: float = 2.5e-3,
     warmup_steps: int = 50,
     pack: bool = True,
     patience: int = 5,
@@ -86,6 +87,7 @@ def main(
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
+        layers: Number of layers of a new model; 0: as its size says.
         style: Family that a new model resembles; empty: a plain Transformer.
         vocabulary_size: Tokens in the vocabulary of a new model.
         max_length: Longest conversation in tokens; a base's template may write all tools into it.
@@ -147,6 +149,7 @@ def main(
             size,
             tokenizer.vocabulary_size,
             style or None,
+            num_layers=layers,
             dropout=dropout,
             max_sequence_length=max_length,
         )

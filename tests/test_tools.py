@@ -386,6 +386,7 @@ SETTINGS = {
     "size": "nano",
     "vocabulary_size": 420,
     "max_length": 96,
+    "layers": 1,
     "copies": 1,
     "epochs": 1,
     "batch_size": 4,

@@ -42,7 +42,7 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
 
     An argument is varied if its value is in the request exactly once and as it is, apart from upper
     and lower case of choices. Another value of an `enum` is one of the others. Other numbers are
-    drawn from `minimum` to `maximum`, or of as many digits as the column has. Other texts are
+    drawn from `minimum` to `maximum`, or of up to as many digits as the column has. Other texts are
     values of other rows, mixtures of their words, or random letters of the same script; so a model
     learns to copy texts that it has never seen. Half of the variants begin with a letter of the
     other case, unless a value is there. A variant that is there already is left out.
@@ -164,10 +164,7 @@ def _other(
     if "enum" in schema:
         return schema["enum"][rng.integers(len(schema["enum"]))]
     if isinstance(value, int):
-        digits = max(len(str(abs(one))) for one in pool if isinstance(one, int))
-        low = int(schema.get("minimum", 0))
-        high = int(schema.get("maximum", max(10**digits - 1, low)))
-        return int(rng.integers(low, max(low, high) + 1))
+        return _other_number(schema, [one for one in pool if isinstance(one, int)], rng)
     if isinstance(value, float):
         return float(_random_letters(repr(value), rng))
     alike = [one for one in pool if isinstance(one, str) and one.isascii() == value.isascii()]
@@ -178,6 +175,18 @@ def _other(
     if draw == 1:
         return _random_letters(drawn, rng)
     return _mixture(drawn, str(rng.choice(alike)), rng)
+
+
+def _other_number(schema: Mapping[str, Any], pool: Sequence[int], rng: np.random.Generator) -> int:
+    """Return a whole number within its bounds, with one digit as often as with more."""
+    most = max(len(str(abs(one))) for one in pool)
+    low = int(schema.get("minimum", 0))
+    high = max(low, int(schema.get("maximum", 10**most - 1)))
+    digits = int(rng.integers(1, most + 1))
+    first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
+    if first > last:
+        first, last = low, high
+    return int(rng.integers(first, last + 1))
 
 
 def _random_letters(text: str, rng: np.random.Generator) -> str:

@@ -134,8 +134,9 @@ def nearest_texts(train_texts: Sequence[str], test_texts: Sequence[str]) -> np.n
     """
     from sklearn.preprocessing import normalize
 
-    train, test = map(normalize, _tfidf(train_texts, test_texts))
-    return np.asarray((test @ train.T).toarray().argmax(axis=1))
+    train, test = _tfidf(train_texts, test_texts)
+    cosines: Any = normalize(test) @ normalize(train).T  # pyright: ignore
+    return np.asarray(cosines.toarray().argmax(axis=1))
 
 
 def pixel_baseline(

@@ -59,7 +59,7 @@ def verify_generator(
     `verification.verify`."""
     keras_generator = generator or text_generator(model, tokenizer)
     # No graph holds answers to the form of calls.
-    free = {"free": True} if tokenizer.tools is not None else {}
+    free: dict[str, Any] = {"free": True} if tokenizer.tools is not None else {}
     expected = keras_generator.generate(texts, truncate=True, **free)
     results: dict[str, dict[str, Any]] = {}
     if bundle.SAVED_MODEL in files and (path / bundle.SAVED_MODEL).is_dir():

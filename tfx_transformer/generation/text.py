@@ -98,6 +98,9 @@ class TextGenerator(TablePredictor):
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
 
+    # True if calls of tools are held to their form.
+    holds_calls: bool = True
+
     encoder = old_attribute("TextGenerator.encoder", "preprocessor")
 
     @property
@@ -247,7 +250,7 @@ class TextGenerator(TablePredictor):
     def _calls(self) -> Constraint | None:
         """The form of calls; None if there is none, if it cannot be held, or if the context hardly
         has room for a call."""
-        if self.call_form is None or not is_installed():
+        if not self.holds_calls or self.call_form is None or not is_installed():
             return None
         form = Constraint(self.call_form, self.vocabulary)
         return form if 2 * form.least <= self.engine.config.max_sequence_length else None

@@ -64,7 +64,7 @@ class LiteRTLMGenerator(TextGenerator):
     Calls of tools are not held to their form.
     """
 
-    call_form = None
+    holds_calls = False
 
     def encode(self, text: Prompt, truncate: bool = False, most: int | None = None) -> list[int]:
         """See `TextGenerator.encode`."""

@@ -50,13 +50,13 @@ FINE_PATTERN = (
 )
 
 # The same for models that call tools, whose answers copy parts of the request. Blanks and signs are
-# never pieces of a word, so that it has the same tokens in both places, and digits are single. What
-# every call has is a piece of its own, which keeps answers short.
+# never pieces of a word, so that it has the same tokens in both places. What every call has is a
+# piece of its own, which keeps answers short.
 CALL_PATTERN = (
     r'</?tool_call>[\r\n]?|\{"name": "|", "arguments": \{"?|": "?|", "|, "|"?\}+[\r\n]?'
     r"|[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"
     r"\p{Devanagari}\p{Bengali}\p{Tamil}\p{Telugu}\p{Ethiopic}]+"
-    r"|\p{L}|\p{N}|[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
+    r"|\p{L}|\p{N}{1,3}|[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
 )
 _OWN_PATTERNS = (PATTERN, FINE_PATTERN, CALL_PATTERN)
 
