@@ -44,7 +44,7 @@ def main(
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
-    epochs: int = 12,
+    epochs: int = 16,
     batch_size: int = 8,
     accumulate: int = 1,
     learning_rate: float = 2.5e-3,
