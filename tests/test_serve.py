@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import jsonschema
 import openai
@@ -23,9 +24,18 @@ from tfx_transformer.runtime.rows import CausalRows
 from tfx_transformer.serve import serve
 from tfx_transformer.serve.work import FairQueue, Work
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.tools import read_call
 
 CHAT = "/v1/chat/completions"
 KEY = "a-key-of-this-test-0123456789"
+WAKE: Any = {
+    "type": "function",
+    "function": {
+        "name": "wake",
+        "parameters": {"type": "object", "properties": {"hours": {"type": "integer"}},
+                       "required": ["hours"]},
+    },
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +111,34 @@ def test_a_stream_brings_the_same_text(client, assistant, alone):
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage == ask(client, text).usage
+
+
+def test_tools_are_called(assistant, tmp_path):
+    """By a bundle with tools, which holds all answers to the form of calls."""
+    path = assistant.copy(tmp_path)
+    with bundle.updating(path) as folder:
+        (folder / bundle.TOOLS).write_text(json.dumps([WAKE, {"name": "stop"}]), "utf-8")
+    alone = read_call(runtime.load(path, threads=1).generate("Stop"))
+    assert alone is not None and alone.name in ("wake", "stop")
+    with running([path]) as server:
+        client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
+        for options in ({}, {"tools": [WAKE], "tool_choice": "required"}):
+            (choice,) = ask(client, "Stop", **options).choices
+            assert choice.finish_reason == "tool_calls" and choice.message.content is None
+            (call,) = choice.message.tool_calls
+            assert call.function.name == alone.name
+            assert json.loads(call.function.arguments) == alone.arguments
+        chunks = list(ask(client, "Stop", stream=True))
+        deltas = [chunk.choices[0].delta for chunk in chunks]
+        ((streamed,),) = [delta.tool_calls for delta in deltas if delta.tool_calls]
+        assert streamed.function.name == alone.name and deltas[0].role == "assistant"
+        assert not any(delta.content for delta in deltas)
+        assert chunks[-1].choices[0].finish_reason == "tool_calls"
+        (free,) = ask(client, "Stop", tool_choice="none").choices
+        assert free.message.content == runtime.load(path, threads=1).generate("Stop", free=True)
+        assert not free.message.tool_calls and free.finish_reason == "stop"
+        with pytest.raises(openai.BadRequestError, match="It calls: wake, stop"):
+            ask(client, "Stop", tools=[{"type": "function", "function": {"name": "sleep"}}])
 
 
 def test_a_language_model_continues(assistant, tmp_path):
@@ -193,7 +231,9 @@ def test_limits_of_an_answer(client, alone):
         ({"messages": said("x"), "n": 10**30}, 400, "'n'"),
         ({"messages": said("x"), "seed": 2**63}, 400, "'seed'"),
         ({"messages": said("x"), "stop": [""]}, 400, "'stop'"),
-        ({"messages": said("x"), "tools": []}, 400, '"tools" is not known'),
+        ({"messages": said("x"), "functions": []}, 400, '"functions" is not known'),
+        ({"messages": said("x"), "tools": [WAKE]}, 400, "It calls no tools"),
+        ({"messages": said("x"), "tool_choice": WAKE}, 400, "chooses the tool itself"),
         ({"messages": said("x"), "frequency_penalty": 0.5}, 400, "'frequency_penalty'"),
         ({"messages": said("word " * 9_000)}, 400, "tokens; the model reads"),
         ({"messages": said("x"), "stream": True, "model": 3}, 400, "'model'"),

@@ -28,6 +28,7 @@ from tfx_transformer.export.to_litert import Conversion, litert
 from tfx_transformer.models.saving import load
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.text.tools import CLOSE, OPEN
 
 # Separates the characters of a special token's name that is text; it is removed in the end.
 _BREAK = "\ufdd1"
@@ -160,9 +161,13 @@ def _metadata(tokenizer: Tokenizer, config: TransformerConfig) -> LlmMetadata:
         max_num_tokens=config.max_sequence_length,
         jinja_prompt_template=packed_template(tokenizer),
         supports_thinking=False,
-        supports_function_calling=False,
+        supports_function_calling=tokenizer.tools is not None,
     )
-    metadata.llm_model_type.generic_model.SetInParent()
+    if tokenizer.tools is None:
+        metadata.llm_model_type.generic_model.SetInParent()
+    else:  # LiteRT-LM makes `tool_calls` of what is between the tags
+        kind = metadata.llm_model_type.qwen3
+        kind.code_fence_start, kind.code_fence_end = OPEN, CLOSE
     metadata.stop_tokens.add().token_ids.ids.append(config.end_id)
     # Greedy decoding as top-p with k=1, as CPUs do not have the type GREEDY.
     sampler = SamplerParameters(type=SamplerParameters.TOP_P, k=1, p=1.0, temperature=1.0)

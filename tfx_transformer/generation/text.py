@@ -25,6 +25,8 @@ from tfx_transformer.text.tokenizer import Tokenizer
 Prompt = str | Sequence[Message]
 # Logits of tokens that may not be chosen.
 _NEVER = np.float32(-1e9)
+# Fewest tokens of a request, with those around it.
+_REQUEST = 8
 # Tokens that are tried before one that leads to the end is taken.
 _TRIED = 8
 
@@ -248,12 +250,12 @@ class TextGenerator(TablePredictor):
 
     @functools.cached_property
     def _calls(self) -> Constraint | None:
-        """The form of calls; None if there is none, if it cannot be held, or if the context hardly
-        has room for a call."""
+        """The form of calls; None if there is none, if it cannot be held, or if the context has no
+        room for a request and a call."""
         if not self.holds_calls or self.call_form is None or not is_installed():
             return None
         form = Constraint(self.call_form, self.vocabulary)
-        return form if 2 * form.least <= self.engine.config.max_sequence_length else None
+        return form if form.least + _REQUEST <= self.engine.config.max_sequence_length else None
 
     @functools.cached_property
     def call_form(self) -> CallForm | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import time
 import uuid
 from collections.abc import AsyncGenerator, Sequence
@@ -18,12 +19,13 @@ from tfx_transformer.generation.preprocessors import ChatPreprocessor, Continuat
 from tfx_transformer.generation.text import PromptTooLong, TokenProbability
 from tfx_transformer.serve import sampling
 from tfx_transformer.serve.endpoints import MODEL, Endpoint
-from tfx_transformer.serve.errors import JSON, Refusal, encode
+from tfx_transformer.serve.errors import JSON, Refusal, encode, shown
 from tfx_transformer.serve.fields import Field
 from tfx_transformer.serve.limits import MOST_TEXTS
 from tfx_transformer.serve.service import Call, Service
 from tfx_transformer.serve.writing import Prompt, Written
 from tfx_transformer.serve.writing import encode as encode_prompts
+from tfx_transformer.text.tools import MOST_TOOLS, read_call
 
 _MESSAGES = Field(
     {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "object"}},
@@ -36,6 +38,14 @@ _PROMPT = Field(
     "The text to continue, or several.",
     needed=True,
 )
+_TOOLS = Field(
+    {"type": "array", "maxItems": MOST_TOOLS, "items": {"type": "object"}},
+    "Tools, all of them known to the model: it calls those it was trained on, and no others.",
+)
+_TOOL_CHOICE = Field(
+    {"anyOf": [{"type": "string", "minLength": 1, "maxLength": 100}, {"type": "object"}]},
+    '"auto" or "required": a model that calls tools answers with a call; "none": with any text.',
+)
 _LONGER = Field({"type": "integer", "minimum": 1}, "OpenAI's newer name of max_tokens.")
 _COUNT = {"type": "integer", "minimum": 0, "maximum": 20}
 _USAGE = {
@@ -47,7 +57,8 @@ _USAGE = {
 
 def _answer(kind: str, choice: dict[str, Any]) -> dict[str, Any]:
     """Return the JSON Schema of a completion."""
-    properties = {"index": {"type": "integer"}, "finish_reason": {"enum": ["stop", "length"]}}
+    reasons = ["stop", "length", "tool_calls"]
+    properties = {"index": {"type": "integer"}, "finish_reason": {"enum": reasons}}
     return {
         "type": "object",
         "required": ["id", "object", "created", "model", "choices", "usage"],
@@ -75,7 +86,7 @@ class _Form(NamedTuple):
     kind: of the object; prefix: of its id; whole: text -> fields of a choice; piece: (text, first)
     -> fields of a choice in a stream; chunk: kind of the objects of a stream; logprobs: fields of a
     request -> number of probable tokens to give with each token, or None; describe: probabilities
-    -> JSON.
+    -> JSON; calls: True if answers are calls of tools.
     """
 
     kind: str
@@ -85,6 +96,7 @@ class _Form(NamedTuple):
     chunk: str
     logprobs: Any
     describe: Any
+    calls: bool = False
 
 
 def _delta(text: str | None, first: bool) -> dict[str, Any]:
@@ -153,6 +165,60 @@ _TEXTS = _Form(
 )
 
 
+def _tool_calls(text: str) -> list[dict[str, Any]]:
+    """Return the call that an answer makes, in OpenAI's form; [] if it makes none."""
+    call = read_call(text)
+    if call is None:
+        return []
+    arguments = json.dumps(call.arguments, ensure_ascii=False)
+    function = {"name": call.name, "arguments": arguments}
+    return [{"id": f"call_{uuid.uuid4().hex[:24]}", "type": "function", "function": function}]
+
+
+def _whole_call(text: str) -> dict[str, Any]:
+    calls = _tool_calls(text)
+    if not calls:
+        return _CHAT.whole(text)
+    message = {"role": "assistant", "content": None, "tool_calls": calls, "refusal": None}
+    return {"message": message}
+
+
+def _call_delta(text: str | None, first: bool) -> dict[str, Any]:
+    """Return the delta of a whole answer, as calls are not sent in pieces."""
+    calls = _tool_calls(text or "")
+    if not calls:
+        return _delta(text, first)
+    delta: dict[str, Any] = {"role": "assistant"} if first else {}
+    return {"delta": delta | {"tool_calls": [{"index": 0, **calls[0]}]}}
+
+
+_CALLS = _CHAT._replace(whole=_whole_call, piece=_call_delta, calls=True)
+
+
+def _calling(call: Call) -> bool:
+    """Return True if the answer to a request is to be a call of the model's tools.
+
+    Raises:
+        Refusal: the request names other tools than the model was trained to call, or asks for a
+            certain one.
+    """
+    body, own = call.body, call.served.model.tokenizer.tools
+    known = [] if own is None else list(own.parameters)
+    for number, tool in enumerate(body.get("tools", []), start=1):
+        function = tool.get("function", {}) if isinstance(tool, dict) else {}
+        name = function.get("name") if isinstance(function, dict) else None
+        if name not in known:
+            has = f"It calls: {', '.join(known)}." if known else "It calls no tools."
+            text = f"Tool {number}, {shown(name)}, is not one that {call.served.id} knows. {has}"
+            raise Refusal(400, text, "invalid_value", "tools")
+    choice = body.get("tool_choice", "auto")
+    if choice not in ("auto", "required", "none"):
+        text = "The model chooses the tool itself. Expected \"auto\", \"required\" or \"none\"."
+        raise Refusal(400, text, "invalid_value", "tool_choice")
+    forms = ("response_format", "regex", "choices", "stop")
+    return bool(known) and choice != "none" and not any(body.get(name) for name in forms)
+
+
 async def _chat(service: Service, call: Call) -> Response:
     if not isinstance(call.served.model.preprocessor, ChatPreprocessor):
         raise Refusal(
@@ -163,7 +229,9 @@ async def _chat(service: Service, call: Call) -> Response:
         )
     body = call.body
     longest = {"max_tokens": body.get("max_completion_tokens", body.get("max_tokens"))}
-    return await _complete(service, call, _CHAT, [body["messages"]], body | longest)
+    form = _CALLS if _calling(call) else _CHAT
+    more = longest | {"free": not form.calls}
+    return await _complete(service, call, form, [body["messages"]], body | more)
 
 
 async def _texts(service: Service, call: Call) -> Response:
@@ -241,11 +309,16 @@ async def _complete(
             "index": index,
             **form.whole(one.text),
             "logprobs": form.describe(one.probabilities),
-            "finish_reason": one.reason,
+            "finish_reason": _reason(form, one),
         }
         for index, one in enumerate(written)
     ]
     return JSON(head | {"choices": parts, "usage": usage(read, written)})
+
+
+def _reason(form: _Form, written: Written) -> str:
+    """Return the reason why an answer ended, in OpenAI's words."""
+    return "tool_calls" if form.calls and _tool_calls(written.text) else written.reason
 
 
 class _Stream:
@@ -280,8 +353,11 @@ class _Stream:
             while event is not None:
                 if event.last:
                     written.append(event.value)
-                    yield self._chunk(event.index, None, None, event.value.reason)
-                else:
+                    if self._form.calls:
+                        yield self._chunk(event.index, event.value.text, None)
+                    reason = _reason(self._form, event.value)
+                    yield self._chunk(event.index, None, None, reason)
+                elif not self._form.calls:
                     yield self._chunk(event.index, event.value.text, event.value.probabilities)
                 event = await anext(events, None)
             if self._counted:
@@ -349,6 +425,9 @@ CHAT = Endpoint(
         "messages": _MESSAGES,
         "max_completion_tokens": _LONGER,
         "response_format": sampling.RESPONSE_FORMAT,
+        "tools": _TOOLS,
+        "tool_choice": _TOOL_CHOICE,
+        "parallel_tool_calls": Field({"type": "boolean"}, "Not read: an answer makes one call."),
         "logprobs": Field({"type": "boolean"}, "Give the log probability of each token."),
         "top_logprobs": Field(_COUNT, "Number of most probable tokens to give with each token."),
         **sampling.OPTIONS,

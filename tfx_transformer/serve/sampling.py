@@ -87,7 +87,8 @@ def options_of(body: Mapping[str, Any], **more: Any) -> GenerationOptions:
     Raises:
         Refusal: two options exclude each other.
     """
-    names = ("temperature", "top_p", "top_k", "repetition_penalty", "stop", "regex", "choices")
+    names = ("temperature", "top_p", "top_k", "repetition_penalty", "stop", "regex", "choices",
+             "free")  # fmt: skip
     given = {name: body[name] for name in names if name in body}
     if given.get("temperature") == 0:  # OpenAI's clients send these together
         given.pop("top_p", None)
