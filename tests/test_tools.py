@@ -456,3 +456,61 @@ def test_a_table_is_checked(command, folder):
     assert status == 0, errors
     assert json.loads(output)["rows"] == 40
     assert np.isfinite(json.loads(output)["tokens"])
+
+
+# LiteRT-LM
+
+
+@pytest.mark.slow
+def test_litertlm_makes_tool_calls_of_the_answers(tmp_path, tools):
+    """A model that knows three calls by heart, in LiteRT-LM and by LiteRT."""
+    litert_lm = pytest.importorskip("litert_lm", reason="pip install litert-lm")
+    import keras
+
+    from tfx_transformer.config import TransformerConfig
+    from tfx_transformer.data import instructions
+    from tfx_transformer.export import litertlm
+    from tfx_transformer.models.saving import save
+    from tfx_transformer.models.tasks import CausalLM
+    from tfx_transformer.runtime import load
+    from tfx_transformer.training import adamw
+
+    rows = read_tool_calls([ROWS[0], ROWS[2], ROWS[3]] * 40, tools)
+    tokenizer = Tokenizer.train(rows.written(), 420, ROLE_TOKENS, CALL_PATTERN)
+    tokenizer.tools = tools
+    template = ChatTemplate.of(tokenizer)
+    keras.utils.set_random_seed(1)
+    size = tokenizer.vocabulary_size
+    options = {"num_layers": 2, "dropout": 0.0, "max_sequence_length": 96}
+    model = CausalLM(TransformerConfig.of_size("nano", size, "llama", **options))
+    model.compile(adamw(8e-3, 20))
+    batches = instructions(rows.conversations(), template, batch_size=12, max_length=96, pack=False)
+    model.fit(batches, epochs=12, steps_per_epoch=len(batches), verbose=0)
+    path = tmp_path / "calling"
+    save(path, model, tokenizer)
+    litertlm(path, "float32", context=96)
+    expected = dict(zip(rows.utterances[:3], rows.calls[:3], strict=True))
+    by_litert = load(path, "float32").generate([*expected])
+    assert [read_call(text) for text in by_litert] == [*expected.values()]
+
+    class Wake(litert_lm.Tool):
+        def get_tool_description(self):
+            return tools.declarations[0]
+
+        def execute(self, param):
+            return "good morning"
+
+    file = str(path / bundle.LITERTLM)
+    with litert_lm.Engine(file, cache_dir=":nocache") as engine:
+        for given in ([], [Wake()]):
+            for text, call in expected.items():
+                options = {"tools": given, "automatic_tool_calling": False}
+                with engine.create_conversation(**options) as conversation:
+                    answer = conversation.send_message(text).to_json()
+                if not given:  # a conversation without tools has texts
+                    (part,) = answer["content"]
+                    assert part["text"] == call.tagged()
+                    continue
+                (found,) = answer["tool_calls"]
+                assert found["function"]["name"] == call.name
+                assert found["function"].get("arguments", {}) == call.arguments
