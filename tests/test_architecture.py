@@ -32,6 +32,7 @@ FLOORS = {
     "renamed": 0,
     "resources": 0,
     "config": 0,
+    "clusters": 0,  # the hosts that a process's environment names
     "devices": 0,  # what --devices says, before a framework starts
     "flags": 0,
     "arguments": 0,  # what was typed; run.pyz looks at it too
@@ -314,7 +315,7 @@ def test_run_pyz_has_what_it_needs():
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PARTS"
     )
     reached = {module.partition(".")[0] for module in reachable("runtime.__init__")}
-    for_recipes = {"devices", "flag_parser", "wording"}
+    for_recipes = {"clusters", "devices", "flag_parser", "wording"}
     assert {part.removesuffix(".py") for part in parts} == reached - for_recipes
 
 

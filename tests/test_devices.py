@@ -72,71 +72,6 @@ def test_recipes_take_the_flag(monkeypatch, capsys):
         assert stop.value.code == status and said in written.out + written.err
 
 
-def losses_on(count, kind, folder):
-    """Losses of 20 steps of packed texts and of the validation of 4 epochs, and an answer; batches
-    of 16, and one of 3."""
-    from pathlib import Path
-
-    import keras
-    import numpy as np
-    from tiny_models import VARIANTS, tiny_causal
-
-    import tfx_transformer as tfx
-    from tfx_transformer.data.batches import BatchPlan, tf_dataset
-    from tfx_transformer.training.checkpoints import Checkpoints
-    from tfx_transformer.training.distribution import Division
-    from tfx_transformer.training.fit import fit
-    from tfx_transformer.training.optimizers import adamw
-
-    devices.use(Devices(str(count)))
-    tfx.training.set_random_seed(3)
-    model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
-    if kind == "lora":
-        tfx.add_adapters(model, 2, 4)
-    random = np.random.default_rng(5)
-    texts = random.integers(3, 23, (67, 8)).astype("int32")
-    weights = (random.random((67, 7)) < 0.8).astype("float32")
-    if kind == "a batch without a finite gradient":
-        weights[5] = np.nan
-
-    def batch(rows):
-        inputs = {
-            "token_ids": texts[rows, :-1],
-            "positions": np.tile([0, 1, 2, 0, 1, 2, 3], (len(rows), 1)).astype("int32"),
-            "segment_ids": np.tile([1, 1, 1, 2, 2, 2, 2], (len(rows), 1)).astype("int32"),
-        }
-        return inputs, texts[rows, 1:], weights[rows]
-
-    batches = tf_dataset(BatchPlan(np.full(67, 7), 16, seed=1), batch)
-    checks = tf_dataset(BatchPlan(np.full(67, 7), 16, shuffle=False), batch)
-    tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
-    model.compile(adamw(3e-4, 3, average=0.9))
-    steps, read, whole = [], [], Division.training
-
-    def counted(division, batches):
-        for batch in whole(division, batches):
-            read.append(np.asarray(batch[1]))
-            yield batch
-
-    Division.training = counted
-    each = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda index, logs: steps.append(float(logs["loss"]))
-    )
-    store = Checkpoints(Path(folder, f"{kind} {count}"))
-    fit(model, batches, checks, 4, [each], steps=5, checkpoints=store)
-    Division.training = whole
-    for epoch in range(4):  # each text is read once
-        labels = np.concatenate(read[5 * epoch : 5 * epoch + 5])
-        assert sorted(labels.tolist()) == sorted(texts[:, 1:].tolist())
-    value = model.trainable_variables[0].value
-    assert len(value.sharding.device_set) == count
-    return (
-        np.array(steps),
-        np.array(model.history.history["val_loss"]),
-        model.predict(batch([0])[0]),
-    )
-
-
 @needs_jax
 @pytest.mark.slow(but=["packed"])
 @pytest.mark.parametrize(
@@ -146,15 +81,28 @@ def test_losses_are_those_of_one_device(tmp_path, kind):
     run_on_jax(
         """
         import sys
+        from pathlib import Path
         import numpy as np
-        from test_devices import losses_on
+        from divided_runs import train
+        from tfx_transformer import devices
 
         kind, folder = sys.argv[1:]
-        one = losses_on(1, kind, folder)
-        assert len(one[0]) == 20 and np.isfinite(one[0]).all()
+
+        def train_on(count):
+            devices.use(devices.Devices(str(count)))
+            found = train(kind, Path(folder, str(count)))
+            assert found["devices"] == count
+            for epoch in range(4):  # each text is read once
+                labels = sum(found["read"][5 * epoch : 5 * epoch + 5], [])
+                assert sorted(labels) == sorted(found["texts"])
+            return found
+
+        one = train_on(1)
+        assert len(one["losses"]) == 20 and np.isfinite(one["losses"]).all()
         for count in (2, 8):
-            for found, expected in zip(losses_on(count, kind, folder), one, strict=True):
-                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+            found = train_on(count)
+            for name in ("losses", "validation", "answer"):
+                np.testing.assert_allclose(found[name], one[name], rtol=1e-5, atol=1e-5)
         """,
         kind,
         str(tmp_path),

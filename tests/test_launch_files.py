@@ -12,10 +12,14 @@ import pytest
 import yaml
 
 from tfx_transformer.cli.recipes import recipe_main
-from tfx_transformer.flag_parser import make_parser, parse
+from tfx_transformer.clusters import Hosts
+from tfx_transformer.devices import Devices
+from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
 
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "scale"
 FILES = ("pretraining.sbatch", "pretraining.sky.yaml", "pretraining.jobset.yaml")
+# The same for several hosts.
+HOSTS = ("pretraining.hosts.sbatch", "pretraining.hosts.jobset.yaml")
 
 
 def command_in(script):
@@ -24,13 +28,18 @@ def command_in(script):
     return shlex.split(line)
 
 
-def jobset():
-    return yaml.safe_load((FOLDER / FILES[2]).read_text(encoding="utf-8"))
+def jobset(name=FILES[2]):
+    return yaml.safe_load((FOLDER / name).read_text(encoding="utf-8"))
+
+
+def container_of(file):
+    spec = file["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    return container
 
 
 def commands():
-    container = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
-    (container,) = container["containers"]
+    container = container_of(jobset())
     sky = yaml.safe_load((FOLDER / FILES[1]).read_text(encoding="utf-8"))
     return [
         command_in((FOLDER / FILES[0]).read_text(encoding="utf-8")),
@@ -41,15 +50,16 @@ def commands():
 
 def test_each_file_is_here_and_says_that_it_was_not_run():
     found = sorted(path.name for path in FOLDER.iterdir())
-    assert found == sorted(FILES)
-    for name in FILES:
+    assert found == sorted(FILES + HOSTS)
+    for name in found:
         assert "# Not run: " in (FOLDER / name).read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
 def test_bash_reads_the_scripts():
     sky = yaml.safe_load((FOLDER / FILES[1]).read_text(encoding="utf-8"))
-    for script in ((FOLDER / FILES[0]).read_text(encoding="utf-8"), sky["setup"], sky["run"]):
+    files = [(FOLDER / name).read_text(encoding="utf-8") for name in (FILES[0], HOSTS[0])]
+    for script in (*files, sky["setup"], sky["run"]):
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -63,8 +73,42 @@ def test_the_three_run_the_same_command_which_the_recipe_takes():
     assert (str(parsed["tokens"]), parsed["context"], parsed["name"]) == ("tokens", 1_024, "mine")
 
 
-def test_volumes_of_the_jobset_are_those_it_mounts():
-    spec = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+@pytest.mark.parametrize("name", [FILES[2], HOSTS[1]])
+def test_volumes_of_the_jobset_are_those_it_mounts(name):
+    spec = jobset(name)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
     mounted = [mount["name"] for mount in spec["containers"][0]["volumeMounts"]]
     assert mounted == [volume["name"] for volume in spec["volumes"]]
-    assert jobset()["kind"] == "JobSet"
+    assert jobset(name)["kind"] == "JobSet"
+
+
+def test_the_files_for_hosts_run_the_same_command_on_all_of_them(monkeypatch):
+    container = container_of(jobset(HOSTS[1]))
+    command = command_in((FOLDER / HOSTS[0]).read_text(encoding="utf-8"))
+    assert container["command"] + container["args"] == command
+    main = recipe_main(command[2])
+    parser = make_parser(main, command[2])
+    add_group(parser, Devices)
+    settings, parsed = parse(main, parser, command[3:])
+    assert settings["name"] == "mine"
+    job = jobset(HOSTS[1])["spec"]["replicatedJobs"][0]
+    variables = {one["name"]: one["value"] for one in container["env"]}
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    place = group_of(Devices, parsed).place
+    count = job["template"]["spec"]["completions"]
+    (port,) = container["ports"]
+    # As JobSet names the first pod, "<set>-<job>-0-0.<set>".
+    name = jobset(HOSTS[1])["metadata"]["name"]
+    first = f"{name}-{job['name']}-0-0.{name}"
+    assert place == Hosts(count, 3, f"{first}:{port['containerPort']}")
+    devices = container["resources"]["limits"]["nvidia.com/gpu"]
+    assert settings["batch_size"] % (count * devices) == 0
+
+
+def test_slurm_starts_one_process_on_each_node():
+    script = (FOLDER / HOSTS[0]).read_text(encoding="utf-8")
+    options = dict(re.findall(r"^#SBATCH --([a-z-]+)=(\S+)$", script, re.MULTILINE))
+    assert (options["nodes"], options["ntasks-per-node"], options["gres"]) == ("4", "1", "gpu:8")
+    assert options["signal"] == "TERM@300"

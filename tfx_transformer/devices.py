@@ -1,4 +1,4 @@
-"""The devices that a training is divided among: the flag `--devices` of all recipes."""
+"""The devices and hosts that a training is divided among: flags of all recipes."""
 
 from __future__ import annotations
 
@@ -6,55 +6,105 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 from pathlib import Path
 
-from tfx_transformer import installation
+from tfx_transformer import clusters, installation
 from tfx_transformer.errors import InputError
+
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
 @dataclasses.dataclass(frozen=True)
 class Devices:
-    """Divide each batch among several devices of this machine; Keras must be on JAX.
+    """Divide each batch among several devices and hosts; Keras must be on JAX.
 
     Args:
-        devices (N|all): Number of GPUs or TPU cores among which each batch is divided, or all. More
-            than one needs KERAS_BACKEND=jax.
+        devices (N|all): Number of GPUs or TPU cores of each host among which each batch is divided,
+            or all. More than one needs KERAS_BACKEND=jax.
+        hosts (N|all): Number of hosts, each of which runs this command; all: as many as the
+            variables of SLURM, Kubernetes or Cloud TPU say. More than one needs KERAS_BACKEND=jax.
+        coordinator (HOST:PORT): Address of host 0 and a free port there, the same on all hosts.
+            Default: from these variables.
+        host_index (N): Index of this host, from 0. Default: from these variables.
 
     Raises:
-        InputError: `devices` is neither a number from 1 nor "all"; or it asks for several, and
-            Keras is not on JAX or JAX is not installed.
+        InputError: `devices` or `hosts` is neither a number from 1 nor "all"; or they ask for
+            several, and Keras is not on JAX, or JAX is not installed; or the coordinator or the
+            index of the host is wrong or unknown.
     """
 
     devices: str = "1"
+    hosts: str = "1"
+    coordinator: str = ""
+    host_index: int | None = None
 
     def __post_init__(self) -> None:
-        text = self.devices
-        if text != "all" and not (text.isascii() and text.isdigit() and int(text) > 0):
-            raise InputError(f"--devices is {text!r}.\n  Expected a number from 1, or all.")
-        if not self.several:
-            return
-        backend = keras_backend()
-        if backend != "jax":
-            raise InputError(
-                f"--devices {text} needs Keras on JAX, and it is on {backend}.\n"
-                "  Set KERAS_BACKEND=jax before the command, or leave --devices out."
-            )
-        if importlib.util.find_spec("jax") is None:
-            raise InputError(
-                f"--devices {text} needs JAX, which is not installed.\n"
-                f"  pip install {installation.requirement('jax')}"
-            )
+        for flag, text in (("--devices", self.devices), ("--hosts", self.hosts)):
+            if text != "all" and not (text.isascii() and text.isdigit() and int(text) > 0):
+                raise InputError(f"{flag} is {text!r}.\n  Expected a number from 1, or all.")
+            if text == "all" or int(text) > 1:
+                _check_backend(flag, text)
+        _ = self.place  # refuses what is missing or wrong
 
     @property
     def several(self) -> bool:
-        """True for a number above 1, and for "all"."""
+        """True for a number of devices above 1, and for "all"."""
         return self.devices == "all" or int(self.devices) > 1
 
+    @property
+    def place(self) -> clusters.Hosts:
+        """The hosts, and the index of this one; what no flag says is from the environment.
+
+        Raises:
+            InputError: see `Devices`.
+        """
+        if self.hosts == "all":
+            found = clusters.find(os.environ)
+            if found is None:
+                raise InputError(
+                    "--hosts all, but no variables of SLURM, Kubernetes or Cloud TPU say more.\n"
+                    "  Start the command by srun or as an indexed job, or pass --hosts N "
+                    "--coordinator HOST:PORT --host-index I."
+                )
+            count, coordinator, index = found.count, found.coordinator, found.index
+            coordinator = self.coordinator or coordinator
+            index = index if self.host_index is None else self.host_index
+        else:
+            count, coordinator, index = int(self.hosts), self.coordinator, self.host_index
+        if count == 1:
+            if self.coordinator or self.host_index:
+                raise InputError(
+                    "--coordinator and --host-index are for several hosts, and --hosts is 1.\n"
+                    "  Pass --hosts N too."
+                )
+            return clusters.Hosts(1, 0, "")
+        coordinator = coordinator or clusters.coordinator_of(os.environ)
+        index = clusters.index_of(os.environ) if index is None else index
+        if not coordinator or index is None:
+            missing = "--coordinator HOST:PORT" if not coordinator else "--host-index I"
+            raise InputError(
+                f"--hosts is {self.hosts}, and {missing.partition(' ')[0]} is missing.\n"
+                f"  Pass {missing}; variables of SLURM, Kubernetes or Cloud TPU do not have it."
+            )
+        address = _ADDRESS.fullmatch(coordinator)
+        if address is None or not 0 < int(address[2]) < 65_536:
+            raise InputError(
+                f"--coordinator is {coordinator!r}.\n"
+                "  Expected the name or address of host 0 and a free port, such as node1:8476."
+            )
+        if not 0 <= index < count:
+            raise InputError(
+                f"--host-index is {index}, and --hosts is {count}.\n"
+                f"  Expected a number from 0 to {count - 1}, another one on each host."
+            )
+        return clusters.Hosts(count, index, coordinator)
+
     def number(self, found: int) -> int:
-        """Return the number of devices to use.
+        """Return the number of devices to use on this host.
 
         Args:
-            found: number of devices that JAX finds.
+            found: number of devices that JAX finds there.
 
         Raises:
             InputError: JAX finds fewer than `devices`.
@@ -69,11 +119,38 @@ class Devices:
         return asked
 
 
+def _check_backend(flag: str, text: str) -> None:
+    """Raise unless Keras is on JAX and JAX is installed."""
+    backend = keras_backend()
+    if backend != "jax":
+        raise InputError(
+            f"{flag} {text} needs Keras on JAX, and it is on {backend}.\n"
+            f"  Set KERAS_BACKEND=jax before the command, or leave {flag} out."
+        )
+    if importlib.util.find_spec("jax") is None:
+        raise InputError(
+            f"{flag} {text} needs JAX, which is not installed.\n"
+            f"  pip install {installation.requirement('jax')}"
+        )
+
+
+class Followed(SystemExit):
+    """Ends the command of a host that is not host 0 after the training, which host 0 goes on with.
+
+    Attributes:
+        result: the result of the command there.
+    """
+
+    def __init__(self, place: clusters.Hosts) -> None:
+        super().__init__(0)
+        self.result = {"host": place.index, "hosts": place.count}
+
+
 _chosen = Devices()
 
 
 def use(chosen: Devices) -> None:
-    """Divide the trainings that begin from now on among these devices."""
+    """Divide the trainings that begin from now on among these devices and hosts."""
     global _chosen
     _chosen = chosen
 

@@ -19,6 +19,9 @@ from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
 from tfx_transformer.renamed import old_names
 
+if TYPE_CHECKING:
+    from tfx_transformer.devices import Devices
+
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = old_names(__name__, {"guarded": "run_action", "muted": "silence"})
 
@@ -48,8 +51,8 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     """Call `main` with the flags of the command line, and exit.
 
     Every parameter of `main` has a default and a flag: see `flag_parser`. `--config FILE` reads
-    values from a YAML or JSON file, such as `runs/<name>/settings.json`. `--devices` is a flag of
-    every recipe: see `devices`.
+    values from a YAML or JSON file, such as `runs/<name>/settings.json`. `--devices` and `--hosts`
+    are flags of every recipe: see `devices`.
     """
     from tfx_transformer import devices, wording
     from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
@@ -71,11 +74,27 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
         settings, chosen = parse(main, parser, arguments)
         wording.use(chosen.language)
         wording.language()  # refuses another one
-        devices.use(group_of(devices.Devices, chosen))
+        divided = group_of(devices.Devices, chosen)
+        devices.use(divided)
+        if divided.place.index:
+            return _follow(main, settings, divided)
         with heartbeat():
             return main(**settings)
 
     run_action(action, asked)
+
+
+def _follow(main: Callable[..., Any], settings: dict[str, Any], divided: Devices) -> Any:
+    """Run a recipe on a host that is not host 0: it prints one line."""
+    from tfx_transformer.devices import Followed
+
+    place = divided.place
+    print(f"Host {place.index} of {place.count} trains too; host 0 prints and writes.", flush=True)
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+        try:
+            return main(**settings)
+        except Followed as ended:
+            return ended.result
 
 
 def _command(main: Callable[..., Any]) -> str:

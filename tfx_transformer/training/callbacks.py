@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfx_transformer import devices
 from tfx_transformer.console import (
     COLUMNS,
     begin,
@@ -77,7 +78,7 @@ class Progress(ResumableCallback):
         super().__init__()
         self.tokens_per_epoch = tokens_per_epoch
         self.unit = unit
-        self.lively = sys.stderr.isatty()
+        self.lively = sys.stderr.isatty() and not devices.in_use().place.index
         self.made = 0  # steps made before this `fit`, which goes on after them
 
     def resume(self, made: int, arrays: list[np.ndarray]) -> None:

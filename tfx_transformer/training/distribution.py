@@ -1,4 +1,4 @@
-"""Training on several devices, each with all weights and its share of every batch."""
+"""Training on several devices and hosts, each with all weights and its share of every batch."""
 
 from __future__ import annotations
 
@@ -12,19 +12,28 @@ import numpy as np
 from tfx_transformer import devices
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
+from tfx_transformer.training import hosts
 
 
 def begin() -> None:
     """Make variables from now on on the devices that `devices.use` was given.
 
+    Each host makes its own variables, on its own devices; `Division` joins them for the steps of a
+    training.
+
     Raises:
-        InputError: JAX finds fewer devices.
+        InputError: JAX finds fewer devices; or see `hosts.join`.
     """
+    hosts.join()
     chosen = devices.in_use()
     if not chosen.several:
         keras.distribution.set_distribution(None)
         return
     found = keras.distribution.list_devices()
+    if hosts.count() > 1:
+        import jax  # pyright: ignore[reportMissingImports]
+
+        found = [f"{device.platform}:{device.id}" for device in jax.local_devices()]
     names = found[: chosen.number(len(found))]
     keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
 
@@ -48,13 +57,15 @@ class Division:
     computed whole by each device. So every batch has the loss, the gradient and the metrics that it
     has on one device, and no example is padding.
 
+    Of H hosts, host h gives the rows h, h + H, … of every batch.
+
     Keras's own distribution, which would refuse such a batch, ends when this is made.
 
     Args:
         batch_size: examples of a batch.
 
     Attributes:
-        count: number of devices.
+        count: number of devices, of all hosts together.
 
     Raises:
         InputError: the devices do not divide the batch size.
@@ -62,13 +73,18 @@ class Division:
 
     def __init__(self, batch_size: int) -> None:
         self._data = keras.distribution.distribution()
-        self.count = self._data.device_mesh.devices.size if self._data is not None else 1
+        own = self._data.device_mesh.devices.size if self._data is not None else 1
+        self.count = own * hosts.count()
         if batch_size % self.count:
             more = -(-batch_size // self.count) * self.count
             raise InputError(
                 f"a batch of {batch_size} cannot be divided among {self.count} devices.\n"
                 f"  Pass --batch-size {more}, or another multiple of {self.count}."
             )
+        self._hosts = None
+        if hosts.count() > 1:
+            mesh = None if self._data is None else self._data.device_mesh.backend_mesh
+            self._hosts = SharedDevices(mesh)
         keras.distribution.set_distribution(None)
 
     def training(self, batches: Iterable[Any]) -> Any:
@@ -85,6 +101,8 @@ class Division:
 
     def divide(self, batch: Any) -> Any:
         """Return a batch whose arrays are on the devices."""
+        if self._hosts is not None:
+            return self._hosts.divide(batch)
         return keras.tree.map_structure(self._put, batch)
 
     def _put(self, array: Any) -> Any:
@@ -94,6 +112,166 @@ class Division:
             axes[0] = self._data.batch_dim_name
         layout = keras.distribution.TensorLayout(axes, self._data.device_mesh)
         return keras.distribution.distribute_tensor(array, layout)
+
+    @contextlib.contextmanager
+    def joined(self, model: keras.Model) -> Iterator[list[keras.callbacks.Callback]]:
+        """Let the steps of a model's `fit` in the block be computed by all hosts together, and
+        yield callbacks that go before its others.
+
+        Between the steps and the end of an epoch, the values of its variables belong to all hosts.
+        When other callbacks see the end of an epoch or of the training, and after the block, they
+        are this host's own, so each host computes with them for itself.
+        """
+        if self._hosts is None:
+            yield []
+            return
+        shared = self._hosts
+        before = model.train_function, model.test_function
+        model.make_train_function()
+        model.make_test_function()
+        made = model.train_function, model.test_function
+        model.train_function, model.test_function = map(shared.step, made)
+        variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+        layouts = [variable._layout for variable in variables]
+        for variable in variables:
+            variable._layout = None
+        try:
+            yield [_AtHome(shared)]
+        finally:
+            model.train_function, model.test_function = before
+            shared.bring_home(variables)
+            for variable, layout in zip(variables, layouts, strict=True):
+                variable._layout = layout
+                if variable._value is not None:
+                    variable._direct_assign(variable._value)
+
+
+class SharedDevices:
+    """The devices of all hosts, on which JAX makes arrays that belong to all of them.
+
+    Args:
+        mesh: JAX's mesh of the devices of this host, whose first axis divides batches; None: its
+            first device.
+    """
+
+    def __init__(self, mesh: Any) -> None:
+        import jax  # pyright: ignore[reportMissingImports]
+
+        self._jax = jax
+        local = jax.local_devices()
+        if mesh is None:
+            mesh = jax.sharding.Mesh(np.array(local[:1]), ("batch",))
+        self._own = list(mesh.devices.flat)
+        places = [local.index(device) for device in self._own]
+        everybody = [
+            [d for d in jax.devices() if d.process_index == host] for host in range(hosts.count())
+        ]
+        all_devices = np.array([[one[place] for place in places] for one in everybody])
+        shape = (len(everybody) * mesh.devices.shape[0], *mesh.devices.shape[1:])
+        self._local = mesh
+        self._mesh = jax.sharding.Mesh(all_devices.reshape(shape), mesh.axis_names)
+        # Every device of a host gets all rows that the host gives.
+        by_host = jax.sharding.Mesh(all_devices, ("host", "own"))
+        self._given = jax.sharding.NamedSharding(by_host, jax.sharding.PartitionSpec("host"))
+        self._orders: dict[int, Any] = {}
+
+    def divide(self, batch: Any) -> Any:
+        """Return a batch that all hosts know as one that they have together: each gives its rows,
+        and the devices get them in the order of the batch."""
+        rows = len(self._jax.tree.leaves(batch)[0])
+        part = -(-rows // hosts.count())
+
+        def give(array: Any) -> Any:
+            own = self.own_rows(array)
+            own = np.concatenate([own, np.zeros((part - len(own), *own.shape[1:]), own.dtype)])
+            shape = (part * hosts.count(), *own.shape[1:])
+            return self._jax.make_array_from_process_local_data(self._given, own, shape)
+
+        if rows not in self._orders:
+            self._orders[rows] = self._order(rows)
+        return self._orders[rows](self._jax.tree.map(give, batch))
+
+    def own_rows(self, array: Any) -> np.ndarray:
+        """Return the rows of a batch's array that this host gives."""
+        return np.asarray(array)[hosts.index() :: hosts.count()]
+
+    def _order(self, rows: int) -> Any:
+        """Return a function that puts the rows that hosts gave into the order of a batch."""
+        divides = rows % self._mesh.devices.shape[0] == 0
+        axes = (self._mesh.axis_names[0],) if divides else ()
+        spec = self._jax.sharding.PartitionSpec(*axes)
+
+        def order(array: Any) -> Any:
+            by_host = array.reshape(hosts.count(), -1, *array.shape[1:])
+            return by_host.swapaxes(0, 1).reshape(array.shape)[:rows]
+
+        return self._jax.jit(
+            lambda batch: self._jax.tree.map(order, batch),
+            out_shardings=self._jax.sharding.NamedSharding(self._mesh, spec),
+        )
+
+    def step(self, function: Any) -> Any:
+        """Return a step of Keras whose state belongs to all hosts."""
+
+        def shared(state: Any, iterator: Any) -> Any:
+            return function(self._jax.tree.map(self._share, state), iterator)
+
+        return shared
+
+    def _share(self, value: Any) -> Any:
+        """Return an array that all hosts have, each on its own devices, as one of all devices."""
+        if not value.is_fully_addressable:
+            return value
+        spec = getattr(value.sharding, "spec", self._jax.sharding.PartitionSpec())
+        if len(value.sharding.device_set) == len(self._own):
+            by_device = {shard.device: shard.data for shard in value.addressable_shards}
+        else:
+            by_device = {}
+        if set(by_device) != set(self._own):
+            spec = self._jax.sharding.PartitionSpec()
+            by_device = {device: self._jax.device_put(value, device) for device in self._own}
+        sharding = self._jax.sharding.NamedSharding(self._mesh, spec)
+        parts = [by_device[device] for device in self._own]
+        return self._jax.make_array_from_single_device_arrays(value.shape, sharding, parts)
+
+    def bring_home(self, variables: Iterable[Any]) -> None:
+        """Make the values of variables this host's own."""
+        for variable in variables:
+            value = variable._value
+            if isinstance(value, self._jax.Array) and not value.is_fully_addressable:
+                variable._value = None if value.is_deleted() else self._home(value)
+
+    def _home(self, value: Any) -> Any:
+        """Return the part of an array of all devices that is on those of this host, as an array."""
+        if len(self._own) == 1:
+            return value.addressable_data(0)
+        sharding = self._jax.sharding.NamedSharding(self._local, value.sharding.spec)
+        by_device = {shard.device: shard.data for shard in value.addressable_shards}
+        parts = [by_device[device] for device in self._own]
+        return self._jax.make_array_from_single_device_arrays(value.shape, sharding, parts)
+
+
+class _AtHome(keras.callbacks.Callback):
+    """Makes the values of all variables this host's own before other callbacks compute with them.
+
+    Args:
+        shared: the devices of all hosts.
+    """
+
+    def __init__(self, shared: SharedDevices) -> None:
+        super().__init__()
+        self._shared = shared
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._bring_home()
+
+    def on_train_end(self, logs=None):
+        self._bring_home()
+
+    def _bring_home(self) -> None:
+        model = self.model
+        optimizer, metrics = model.optimizer.variables, model.metrics_variables
+        self._shared.bring_home([*model.variables, *optimizer, *metrics])
 
 
 class _Checks(keras.utils.PyDataset):

@@ -33,7 +33,7 @@ _REPORTED = 20
 # Rows of a batch that are listed, in full and in a short line; columns of the file's name in the
 # short line.
 _ROWS, _FEW_ROWS, _FILE = 20, 5, 24
-# On a GPU, reading a number waits for all pending operations.
+# Steps on a GPU between two numbers that are read: see `steps_between_reads`.
 _STRIDE = 16
 
 
@@ -73,8 +73,7 @@ class Guard(keras.callbacks.Callback):
         self.short = short or (lambda step, columns: shorten(where(step), columns))
         self.reported = 0
         self.losses: collections.deque[float] = collections.deque(maxlen=_WINDOW)
-        # On a CPU a step has ended when callbacks are called.
-        self.stride = _STRIDE if _on_a_gpu() else 1
+        self.stride = steps_between_reads()
 
     def on_epoch_begin(self, epoch, logs=None):
         self.first, self.count, self.total = epoch * self.params["steps"], 0, 0.0
@@ -251,6 +250,12 @@ def _adamw(optimizer: Any) -> Any:
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.inner_optimizer
     return optimizer
+
+
+def steps_between_reads() -> int:
+    """Return the number of steps after which callbacks may read a number, which waits for all
+    pending operations of a GPU; on a CPU a step has ended when callbacks are called."""
+    return _STRIDE if _on_a_gpu() else 1
 
 
 def _on_a_gpu() -> bool:

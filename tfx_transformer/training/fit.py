@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
-from tfx_transformer.training import finite
+from tfx_transformer.training import finite, hosts
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.distribution import Division
 from tfx_transformer.training.resume import Resume
@@ -56,6 +57,7 @@ def fit(
             the batch size; the model has another optimizer; no checkpoint can be read, or the
             newest one is of another model; the first one cannot be written; or gradients are
             still not finite at the lowest rate.
+        HostLost: another host has ended; the checkpoints stay.
         SystemExit: SIGTERM (143) or SIGINT (130) ended it, after a checkpoint.
     """
     check_backend()
@@ -66,16 +68,18 @@ def fit(
             "  Pass batches made by tfx.data; take and prefetch are allowed, map is not."
         )
     division = Division(batches.plan.batch_size)
-    kept = {**(kept or {}), "devices": division.count}
+    _check_alike(model, kept or {}, division.count)
+    kept = {**(kept or {}), "devices": division.count, "hosts": hosts.count()}
+    checkpoints = hosts.SharedCheckpoints(checkpoints)
     resume = Resume(checkpoints, callbacks, batches, steps, kept, save_minutes)
     if resume.begin(model):
         print(f"Goes on from {resume.place()}.")
-        _report_devices(resume.state.get("devices", 1), division.count)
+        _report_devices(resume.state, kept)
     places = finite.Places(path, batches, rows)
     while True:
         guard = finite.Guard(places.of, resume.first, places.short)
         try:
-            with resume.fitting():
+            with hosts.not_alone(), division.joined(model) as first, resume.fitting():
                 model.fit(
                     division.training(batches.from_step(resume.first)),
                     validation_data=division.validation(checks),
@@ -83,10 +87,12 @@ def fit(
                     initial_epoch=resume.epoch,
                     epochs=epochs,
                     steps_per_epoch=steps,
-                    callbacks=[guard, *callbacks, resume],
+                    callbacks=[*first, guard, *callbacks, resume],
                     verbose=0,
                 )
             return
+        except hosts.HostLost:
+            raise
         except InputError:  # there is nothing to go on with
             checkpoints.clear()
             raise
@@ -109,13 +115,39 @@ def check_backend() -> None:
         )
 
 
-def _report_devices(before: int, now: int) -> None:
-    """Print what differs if a run goes on with another number of devices."""
-    if before != now:
+def _check_alike(model: keras.Model, kept: Mapping[str, Any], count: int) -> None:
+    """Raise unless all hosts train the same model on the same data.
+
+    Raises:
+        InputError: they do not.
+    """
+    if hosts.count() == 1:
+        return
+    weights = b"".join(np.asarray(variable.value).tobytes() for variable in model.variables)
+    hosts.check_alike(
+        {
+            "settings": kept.get("settings"),
+            "data": sorted(kept.get("files", {}).values()),
+            "models": kept.get("model"),
+            "weights": weights,
+            "numbers of devices": count,
+        }
+    )
+
+
+def _report_devices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Print what differs if a run goes on with another number of devices or hosts."""
+    was, is_now = (_devices(kept.get("devices", 1), kept.get("hosts", 1)) for kept in (before, now))
+    if was != is_now:
         print(
-            f"It was on {quantity(before, 'device')} and is now on {now}: each batch has the same "
-            "examples, but sums are rounded in another order."
+            f"It was on {was} and is now on {is_now}: each batch has the same examples, but sums "
+            "are rounded in another order."
         )
+
+
+def _devices(count: int, several: int) -> str:
+    """Return a number of devices and hosts, in words."""
+    return quantity(count, "device") + (f" of {several} hosts" if several > 1 else "")
 
 
 def _go_back(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfx_transformer import bases
+from tfx_transformer import bases, devices
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import begin
 from tfx_transformer.data.splits import check_share
@@ -49,7 +49,7 @@ _SOME_TOKENS = 1000
 
 
 def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | None = None) -> None:
-    """Raise if a run with these settings is bound to fail.
+    """Raise if a run with these settings is bound to fail, and join the other hosts, if any.
 
     Args:
         settings: settings of the run, by the names of the recipe's parameters.
@@ -58,7 +58,8 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
     Raises:
         InputError: a number is out of range; the frozen weights have a format, but none are frozen;
             the base or the tokenizer is missing; the architecture is impossible; a package is not
-            installed; or the folder of the run has an interrupted run with other settings.
+            installed; the folder of the run has an interrupted run with other settings; or not all
+            hosts come.
     """
     _check_numbers(settings)
     _check_frozen(settings)
@@ -69,6 +70,10 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
         _check_base(str(settings["base"]), name_of(recipe), decoder_only)
     else:
         _check_architecture(settings)
+    if devices.in_use().place.count > 1:
+        from tfx_transformer.training import hosts  # before anything is computed
+
+        hosts.join()
     begin("reading the data")
 
 

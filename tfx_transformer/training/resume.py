@@ -16,8 +16,10 @@ import numpy as np
 
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
+from tfx_transformer.training import hosts
 from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
+from tfx_transformer.training.finite import steps_between_reads
 from tfx_transformer.training.optimizers import sync_variables
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -61,6 +63,7 @@ class Resume(keras.callbacks.Callback):
         self.saved: int | None = None
         self.signal: int | None = None
         self.writing = self.ended = False
+        self.stride = steps_between_reads()  # on which hosts agree
         self.state: dict[str, Any] = {}
 
     @property
@@ -149,16 +152,36 @@ class Resume(keras.callbacks.Callback):
             return
         self.step = done
         late = self.minutes and time.monotonic() - self.written > 60 * self.minutes
-        leaving = self.signal
+        leaving = self._agree_on_signal(batch + 1)
         if leaving or late or batch + 1 == self.steps:
             self._save()
         if leaving:
             self._leave()
 
+    def on_epoch_end(self, epoch, logs=None):
+        if hosts.count() > 1:
+            # Clocks and the last digits of scores may differ: host 0 decides.
+            self.model.stop_training = bool(hosts.first(self.model.stop_training))
+            if self._agree_on_signal(self.steps):
+                self._leave()
+
+    def _agree_on_signal(self, made: int) -> int | None:
+        """Return the number of the signal on which the training ends now; None: it goes on.
+
+        Args:
+            made: steps of the epoch that are made.
+        """
+        if hosts.count() == 1:
+            return self.signal
+        if made % self.stride and made != self.steps:
+            return None
+        self.signal = hosts.largest(self.signal or 0) or None
+        return self.signal
+
     def _on_signal(self, number, frame):
         """Leave at once if the last step is saved, else after the step or the write under way."""
         self.signal = number
-        if self.saved == self.step and not self.writing:
+        if hosts.count() == 1 and self.saved == self.step and not self.writing:
             self._leave()
 
     def _leave(self):
@@ -167,7 +190,9 @@ class Resume(keras.callbacks.Callback):
         saved = f"saved in {self.store.path(self.step)}. The same command goes on from there."
         if self.saved != self.step:
             saved = "not saved: see above. The same command goes on from the checkpoint before."
-        print(f"\nEnded by {name}; {saved}", file=sys.stderr)
+        if hosts.index() == 0:
+            print(f"\nEnded by {name}; {saved}", file=sys.stderr)
+        hosts.leave()  # when host 0 has written
         self.ended = True
         raise SystemExit(128 + self.signal)
 
@@ -179,6 +204,9 @@ class Resume(keras.callbacks.Callback):
 
     def _save(self):
         if self.saved == self.step:
+            return
+        if hosts.index() > 0:
+            self.saved = self.step
             return
         self.writing = True
         try:
@@ -192,7 +220,7 @@ class Resume(keras.callbacks.Callback):
         finally:
             self.writing = False
             self.written = time.monotonic()
-        if self.signal and self.saved == self.step:
+        if self.signal and self.saved == self.step and hosts.count() == 1:
             self._leave()
 
     def _variables(self) -> dict[str, keras.Variable]:

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import pandas
 
+from tfx_transformer import devices
 from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
@@ -27,6 +28,7 @@ from tfx_transformer.models.saving import is_saved, save, update_config
 from tfx_transformer.renamed import old_method
 from tfx_transformer.report import REPORT
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training import hosts
 from tfx_transformer.training.callbacks import (
     BestWeights,
     Previews,
@@ -111,7 +113,7 @@ class Run:
     ) -> None:
         check_name(name)
         check_backend()
-        self.folder = Path(root, name)
+        self.folder = Path(hosts.folder_of_runs(root), name)
         self.settings = settings
         self.past = past or Past()
         self._folder = RunFolder(self.folder)
@@ -283,6 +285,8 @@ class Run:
         Raises:
             InputError: see `fit.fit`; the interrupted run had other settings; or a file that a
                 batch is read from was removed or changed: the run goes on when it is back.
+            HostLost: another host has ended; the checkpoints stay.
+            Followed: this is not host 0, which goes on alone after the training.
         """
         self._checks, self._task = checks, model.task
         with own_errors(batches, checks):
@@ -316,6 +320,10 @@ class Run:
             except InputError:  # nothing more is written, so others may use the folder
                 self._folder.release()
                 raise
+        place = devices.in_use().place
+        hosts.leave()
+        if place.index:
+            raise devices.Followed(place)
 
     def refuse(self, found: Sequence[str]) -> None:
         """Raise if the interrupted run of this name differs; with "overwrite", remove its

@@ -1,0 +1,113 @@
+"""A training of a second that is divided among devices and hosts: 4 epochs of 67 packed texts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from tiny_models import VARIANTS, tiny_causal
+
+import tfx_transformer as tfx
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.distribution import Division, SharedDevices
+from tfx_transformer.training.fit import fit
+from tfx_transformer.training.optimizers import adamw
+
+TEXTS, EPOCHS, STEPS = 67, 4, 5  # batches of 16, and one of 3
+
+
+def train(
+    kind: str,
+    folder: Path,
+    extra: Sequence[keras.callbacks.Callback] = (),
+    *,
+    save_minutes: float = 0,
+) -> dict[str, Any]:
+    """Train on the devices in use, and return the losses of all steps and of the validation, an
+    answer, the weights, the number of devices of one of them, the labels of this host's rows of
+    each step, and those of all texts.
+
+    Args:
+        kind: "packed", "lora", "in parts", or "a batch without a finite gradient".
+        folder: folder of the checkpoints.
+        extra: more callbacks.
+        save_minutes: as in `fit`.
+    """
+    tfx.training.set_random_seed(3)
+    model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"])
+    if kind == "lora":
+        tfx.add_adapters(model, 2, 4)
+    random = np.random.default_rng(5)
+    texts = random.integers(3, 23, (TEXTS, 8)).astype("int32")
+    weights = (random.random((TEXTS, 7)) < 0.8).astype("float32")
+    if kind == "a batch without a finite gradient":
+        weights[5] = np.nan
+
+    def batch(rows):
+        inputs = {
+            "token_ids": texts[rows, :-1],
+            "positions": np.tile([0, 1, 2, 0, 1, 2, 3], (len(rows), 1)).astype("int32"),
+            "segment_ids": np.tile([1, 1, 1, 2, 2, 2, 2], (len(rows), 1)).astype("int32"),
+        }
+        return inputs, texts[rows, 1:], weights[rows]
+
+    batches = tf_dataset(BatchPlan(np.full(TEXTS, 7), 16, seed=1), batch)
+    checks = tf_dataset(BatchPlan(np.full(TEXTS, 7), 16, shuffle=False), batch)
+    tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
+    model.compile(adamw(3e-4, 3, average=0.9))
+    losses, read, given = [], [], []
+    whole, own = Division.training, SharedDevices.own_rows
+
+    def recorded(shared, array):
+        given.append(own(shared, array))
+        return given[-1]
+
+    def counted(division, batches):
+        for divided in whole(division, batches):
+            # Of several hosts each has given its rows of five arrays; the fourth are the labels.
+            read.append(np.asarray(given[-2] if given else divided[1]).tolist())
+            yield divided
+
+    each = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda index, logs: losses.append(float(logs["loss"]))
+    )
+    Division.training, SharedDevices.own_rows = counted, recorded
+    try:
+        options = {"steps": STEPS, "checkpoints": Checkpoints(folder)}
+        fit(model, batches, checks, EPOCHS, [each, *extra], **options, save_minutes=save_minutes)
+    finally:
+        Division.training, SharedDevices.own_rows = whole, own
+    return {
+        "losses": losses,
+        "validation": model.history.history["val_loss"],
+        "answer": np.asarray(model.predict(batch([0])[0], verbose=0)).tolist(),
+        "weights": [np.asarray(variable.value).tolist() for variable in model.trainable_variables],
+        "devices": len(model.trainable_variables[0].value.sharding.device_set),
+        "read": read,
+        "texts": texts[:, 1:].tolist(),
+    }
+
+
+class At(keras.callbacks.Callback):
+    """Calls a function after a step, counted from 1."""
+
+    def __init__(self, step: int, function) -> None:
+        super().__init__()
+        self.left, self.function = step, function
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            self.function()
+
+
+def say(found: dict[str, Any]) -> None:
+    """Print the result of `train` for the test that started this process."""
+    print(json.dumps(found))
+    sys.stdout.flush()
