@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import os
+import shutil
+import socket
 import sys
-from collections.abc import Sequence
+import tempfile
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import keras
 import numpy as np
+from on_jax import xla_flags
 from tiny_models import VARIANTS, tiny_causal
 
 import tfx_transformer as tfx
+from tfx_transformer import devices
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.training import hosts
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.distribution import Division, SharedDevices
 from tfx_transformer.training.fit import fit
@@ -83,6 +93,7 @@ def train(
         fit(model, batches, checks, EPOCHS, [each, *extra], **options, save_minutes=save_minutes)
     finally:
         Division.training, SharedDevices.own_rows = whole, own
+    hosts.leave()
     return {
         "losses": losses,
         "validation": model.history.history["val_loss"],
@@ -107,7 +118,55 @@ class At(keras.callbacks.Callback):
             self.function()
 
 
-def say(found: dict[str, Any]) -> None:
-    """Print the result of `train` for the test that started this process."""
-    print(json.dumps(found))
-    sys.stdout.flush()
+class Ended(NamedTuple):
+    """A host that has ended: its exit status, as of `subprocess`, its result and its output."""
+
+    status: int
+    result: Any
+    output: str
+
+
+def on_hosts(work: Callable[[int], Any], hosts: int, devices: int = 1) -> list[Ended]:
+    """Return the ends of some hosts, each a copy of this process that calls `work` with its index.
+
+    The copies are made by fork, so that Keras is imported once; JAX starts in the copies.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    folder = Path(tempfile.mkdtemp())  # without a finalizer, which the copies would call too
+    processes, ended = [], []
+    for index in range(hosts):
+        processes.append(os.fork())
+        if not processes[-1]:
+            os.environ["XLA_FLAGS"] = xla_flags(devices)
+            flags = {"hosts": str(hosts), "coordinator": address, "host_index": index}
+            chosen = {"devices": "all"} | (flags if hosts > 1 else {})
+            _work(functools.partial(work, index), chosen, folder / str(index))
+    for index, process in enumerate(processes):
+        status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        result, output = folder / f"{index}.json", folder / f"{index}.txt"
+        value = json.loads(result.read_text("utf-8")) if result.exists() else None
+        ended.append(Ended(status, value, output.read_text("utf-8", errors="replace")))
+    shutil.rmtree(folder)
+    return ended
+
+
+def _work(work: Callable[[], Any], chosen: dict[str, Any], file: Path) -> NoReturn:
+    """Call a function as a whole process does, and end this one."""
+    status: Any = 1
+    with file.with_suffix(".txt").open("w", buffering=1, encoding="utf-8") as output:
+        for number in (1, 2):
+            os.dup2(output.fileno(), number)
+        sys.stdout = sys.stderr = output
+        try:
+            devices.use(devices.Devices(**chosen))
+            file.with_suffix(".json").write_text(json.dumps(work()), "utf-8")
+            status = 0
+        except SystemExit as error:
+            status = error.code
+        except BaseException:
+            traceback.print_exc()
+        atexit._run_exitfuncs()
+        output.flush()
+        os._exit(status)

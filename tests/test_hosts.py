@@ -3,9 +3,8 @@ on one."""
 
 import json
 
-import numpy as np
 import pytest
-from on_jax import needs_jax, run_hosts, start_hosts
+from on_jax import needs_jax, run_on_jax
 
 from tfx_transformer import clusters, devices, flags
 from tfx_transformer.clusters import Hosts
@@ -162,123 +161,115 @@ def test_other_hosts_report_errors(monkeypatch, capsys):
     assert (stop.value.code, capsys.readouterr().err) == (2, "my.csv: there is no such file.\n")
 
 
-TRAIN = """
-from pathlib import Path
-from divided_runs import At, say, train
-
-folder, *kinds = arguments
-for kind in kinds:
-    say(train(kind, Path(folder, kind)))
-"""
-
-
-def results(outputs):
-    """The printed results of each host, without what libraries print."""
-    lines = [[line for line in output.splitlines() if line[:1] == "{"] for output in outputs]
-    return [list(map(json.loads, several)) for several in lines]
-
-
 @needs_jax
-@pytest.mark.slow(but=["two"])
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("hosts", "devices", "kinds"),
-    [
-        pytest.param(2, 1, ["packed"], id="two"),
-        pytest.param(2, 1, ["lora", "in parts", "a batch without a finite gradient"], id="kinds"),
-        pytest.param(4, 1, ["packed", "lora"], id="four"),
-        pytest.param(2, 4, ["packed", "lora"], id="two of four devices"),
-    ],
+    "kind", ["packed", "lora", "in parts", "a batch without a finite gradient"]
 )
-def test_losses_are_those_of_one_host(tmp_path, hosts, devices, kinds):
-    (one,) = results(run_hosts(TRAIN, str(tmp_path / "one"), *kinds, hosts=1))
-    several = run_hosts(TRAIN, str(tmp_path / "several"), *kinds, hosts=hosts, devices=devices)
-    found = results(several)
-    assert len(found) == hosts and len(one) == len(kinds)
-    for index, alone in enumerate(one):
-        each = [results[index] for results in found]
-        for name in ("losses", "validation", "answer"):
-            for other in each:
-                np.testing.assert_allclose(other[name], alone[name], rtol=1e-5, atol=1e-5)
-        for other in each[1:]:  # to the bit
-            assert other["weights"] == each[0]["weights"]
-        assert each[0]["devices"] == devices
-        for epoch in range(4):  # each text is given once, by one host
-            steps = [found["read"][5 * epoch : 5 * epoch + 5] for found in each]
-            given = [row for step in sum(steps, []) for row in step]
-            assert sorted(given) == sorted(alone["texts"])
+def test_losses_are_those_of_one_host(tmp_path, kind):
+    run_on_jax(
+        """
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from divided_runs import on_hosts, train
 
+        kind, folder = sys.argv[1:]
 
-INTERRUPTED = """
-import os
-import signal
-from pathlib import Path
-from divided_runs import At, say, train
+        def train_on(hosts, devices=1):
+            place = Path(folder, f"{hosts} {devices}")
+            found = on_hosts(lambda index: train(kind, place), hosts, devices)
+            assert [one.status for one in found] == [0] * hosts, found
+            return [one.result for one in found]
 
-folder, kind, who, number = arguments
-extra = [At(7, lambda: os.kill(os.getpid(), int(number)))]
-train(kind, Path(folder), extra if here["host_index"] == int(who) else [], save_minutes=1e-9)
-raise AssertionError("it was not interrupted")
-"""
-
-
-def end_of(processes):
-    """The exit status and the errors of each process."""
-    outputs = [process.communicate(timeout=400) for process in processes]
-    codes = [process.returncode for process in processes]
-    return codes, [errors for _, errors in outputs]
+        (alone,) = train_on(1)
+        for hosts, devices in ((2, 1), (4, 1), (2, 4)) if kind == "packed" else ((2, 1),):
+            found = train_on(hosts, devices)
+            for one in found:
+                assert one["devices"] == devices
+                assert one["weights"] == found[0]["weights"]  # to the bit
+                for name in ("losses", "validation", "answer"):
+                    np.testing.assert_allclose(one[name], alone[name], rtol=1e-5, atol=1e-5)
+            for epoch in range(4):  # each text is given once, by one host
+                steps = [one["read"][5 * epoch : 5 * epoch + 5] for one in found]
+                given = [row for step in sum(steps, []) for row in step]
+                assert sorted(given) == sorted(alone["texts"])
+        """,
+        kind,
+        str(tmp_path),
+    )
 
 
 @needs_jax
 @pytest.mark.slow
 def test_hosts_end_together_and_go_on_to_the_same_end(tmp_path):
     """SIGKILL of host 0 and of host 1, SIGTERM and SIGINT of one of them."""
-    kind = "packed"
-    straight = results(run_hosts(TRAIN, str(tmp_path / "straight"), kind, hosts=2))[0][0]
-    for who, number in ((0, 9), (1, 9), (1, 15), (0, 2)):
-        folder = tmp_path / f"{who} {number}"
-        arguments = (str(folder / kind), kind, str(who), str(number))
-        codes, errors = end_of(start_hosts(INTERRUPTED, *arguments, hosts=2))
-        steps = sorted(path.name for path in (folder / kind).glob("step_*"))
-        if number == 9:
-            assert codes[who] == -9 and codes[1 - who] != 0
-            assert max(steps) in ("step_6", "step_7")
-        else:
-            assert codes == [128 + number] * 2, errors
-            assert steps == ["step_6", "step_7"]
-            assert "Ended by" in errors[0] and "Ended by" not in errors[1]
-        (again, _) = results(run_hosts(TRAIN, str(folder), kind, hosts=2))
-        assert again[0]["weights"] == straight["weights"]
-        assert again[0]["validation"] == straight["validation"]
+    run_on_jax(
+        """
+        import os
+        import sys
+        from pathlib import Path
+        import numpy as np
+        from divided_runs import At, on_hosts, train
 
+        def whole(folder, hosts=2):
+            found = on_hosts(lambda index: train("packed", folder), hosts)
+            assert [one.status for one in found] == [0] * hosts, found
+            return found[0]
 
-@needs_jax
-@pytest.mark.slow
-def test_goes_on_with_other_hosts_and_says_so(tmp_path):
-    kind = "packed"
-    (one,) = results(run_hosts(TRAIN, str(tmp_path / "straight"), kind, hosts=1))
-    arguments = (str(tmp_path / kind), kind, "0", "15")
-    codes, errors = end_of(start_hosts(INTERRUPTED, *arguments, hosts=2))
-    assert codes == [143, 143], errors
-    (output,) = run_hosts(TRAIN, str(tmp_path), kind, hosts=1)
-    assert "It was on 2 devices of 2 hosts and is now on 1 device: each batch has" in output
-    ((found,),) = results([output])
-    np.testing.assert_allclose(found["validation"], one[0]["validation"], rtol=1e-5)
+        def interrupted(folder, who, number):
+            def work(index):
+                stop = [At(7, lambda: os.kill(os.getpid(), number))] if index == who else []
+                train("packed", folder, stop, save_minutes=1e-9)
+
+            return on_hosts(work, 2)
+
+        straight = whole(Path(sys.argv[1], "straight")).result
+        for who, number in ((0, 9), (1, 9), (1, 15), (0, 2)):
+            folder = Path(sys.argv[1], f"{who} {number}")
+            ended = interrupted(folder, who, number)
+            steps = sorted(path.name for path in folder.glob("step_*"))
+            if number == 9:
+                assert ended[who].status == -9 and ended[1 - who].status != 0, ended
+                assert max(steps) in ("step_6", "step_7"), steps
+            else:
+                assert [one.status for one in ended] == [128 + number] * 2, ended
+                assert steps == ["step_6", "step_7"]
+                assert "Ended by" in ended[0].output and "Ended by" not in ended[1].output
+            again = whole(folder).result
+            assert again["weights"] == straight["weights"]
+            assert again["validation"] == straight["validation"]
+
+        folder = Path(sys.argv[1], "on one host")
+        interrupted(folder, 0, 15)
+        other = whole(folder, hosts=1)
+        assert "It was on 2 devices of 2 hosts and is now on 1 device: each" in other.output
+        np.testing.assert_allclose(
+            other.result["validation"], straight["validation"], rtol=1e-5
+        )
+        """,
+        str(tmp_path),
+    )
 
 
 @needs_jax
 @pytest.mark.slow
 def test_hosts_with_other_data_are_refused(tmp_path):
-    program = """
-    from pathlib import Path
-    from tfx_transformer.errors import InputError
-    from tfx_transformer.training import hosts
+    run_on_jax(
+        """
+        from divided_runs import on_hosts
+        from tfx_transformer.errors import InputError
+        from tfx_transformer.training import hosts
 
-    hosts.join()
-    try:
-        hosts.check_alike({"data": [1], "weights": bytes(here["host_index"])})
-    except InputError as error:
-        print(error)
-    hosts.leave()
-    """
-    for output in run_hosts(program, hosts=3):
-        assert "host 1 has other weights than host 0." in output
+        def work(index):
+            hosts.join()
+            try:
+                hosts.check_alike({"data": [1], "weights": bytes(index)})
+            except InputError as error:
+                print(error)
+            hosts.leave()
+
+        for ended in on_hosts(work, 3):
+            assert ended.status == 0 and "host 1 has other weights than host 0." in ended.output
+        """
+    )
