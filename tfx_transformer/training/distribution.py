@@ -114,16 +114,15 @@ class Division:
         return keras.distribution.distribute_tensor(array, layout)
 
     @contextlib.contextmanager
-    def joined(self, model: keras.Model) -> Iterator[list[keras.callbacks.Callback]]:
-        """Let the steps of a model's `fit` in the block be computed by all hosts together, and
-        yield callbacks that go before its others.
+    def joined(self, model: keras.Model) -> Iterator[None]:
+        """Let the steps of a model's `fit` in the block be computed by all hosts together.
 
-        Between the steps and the end of an epoch, the values of its variables belong to all hosts.
-        When other callbacks see the end of an epoch or of the training, and after the block, they
-        are this host's own, so each host computes with them for itself.
+        The values of its variables belong to all hosts in these steps only. Whenever Keras sets the
+        variables to the values of the training, they are this host's own, so what callbacks compute
+        with them, each host computes for itself.
         """
         if self._hosts is None:
-            yield []
+            yield
             return
         shared = self._hosts
         before = model.train_function, model.test_function
@@ -135,9 +134,17 @@ class Division:
         layouts = [variable._layout for variable in variables]
         for variable in variables:
             variable._layout = None
+        sync = model.jax_state_sync
+
+        def sync_at_home() -> None:
+            sync()
+            shared.bring_home(variables)
+
+        model.jax_state_sync = sync_at_home
         try:
-            yield [_AtHome(shared)]
+            yield
         finally:
+            del model.jax_state_sync
             model.train_function, model.test_function = before
             shared.bring_home(variables)
             for variable, layout in zip(variables, layouts, strict=True):
@@ -249,29 +256,6 @@ class SharedDevices:
         by_device = {shard.device: shard.data for shard in value.addressable_shards}
         parts = [by_device[device] for device in self._own]
         return self._jax.make_array_from_single_device_arrays(value.shape, sharding, parts)
-
-
-class _AtHome(keras.callbacks.Callback):
-    """Makes the values of all variables this host's own before other callbacks compute with them.
-
-    Args:
-        shared: the devices of all hosts.
-    """
-
-    def __init__(self, shared: SharedDevices) -> None:
-        super().__init__()
-        self._shared = shared
-
-    def on_epoch_end(self, epoch, logs=None):
-        self._bring_home()
-
-    def on_train_end(self, logs=None):
-        self._bring_home()
-
-    def _bring_home(self) -> None:
-        model = self.model
-        optimizer, metrics = model.optimizer.variables, model.metrics_variables
-        self._shared.bring_home([*model.variables, *optimizer, *metrics])
 
 
 class _Checks(keras.utils.PyDataset):

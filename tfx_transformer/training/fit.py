@@ -79,7 +79,7 @@ def fit(
     while True:
         guard = finite.Guard(places.of, resume.first, places.short)
         try:
-            with hosts.not_alone(), division.joined(model) as first, resume.fitting():
+            with hosts.not_alone(), division.joined(model), resume.fitting():
                 model.fit(
                     division.training(batches.from_step(resume.first)),
                     validation_data=division.validation(checks),
@@ -87,7 +87,7 @@ def fit(
                     initial_epoch=resume.epoch,
                     epochs=epochs,
                     steps_per_epoch=steps,
-                    callbacks=[*first, guard, *callbacks, resume],
+                    callbacks=[guard, *callbacks, resume],
                     verbose=0,
                 )
             return

@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -81,6 +83,22 @@ def join() -> None:
             "address of host 0 that they all reach."
         ) from errors[0]
     _joined = True
+    with _without_output():
+        gather(np.zeros(1, "int32"))  # gloo prints when it connects
+
+
+@contextlib.contextmanager
+def _without_output() -> Iterator[None]:
+    """Discard what libraries write to descriptor 1 in the block."""
+    sys.stdout.flush()
+    kept, nothing = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nothing)
 
 
 def count() -> int:
