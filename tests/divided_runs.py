@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import functools
 import json
+import math
 import os
 import shutil
 import socket
@@ -40,8 +41,9 @@ def train(
     save_minutes: float = 0,
 ) -> dict[str, Any]:
     """Train on the devices in use, and return the losses of all steps and of the validation, an
-    answer, the weights, the number of devices of one of them, the labels of this host's rows of
-    each step, and those of all texts.
+    answer, the weights, the number of devices of one of them, paths and the share of a device of
+    weights and moments that are divided, the labels of this host's rows of each step, and those of
+    all texts.
 
     Args:
         kind: "packed", "lora", "in parts", or "a batch without a finite gradient".
@@ -100,9 +102,17 @@ def train(
         "answer": np.asarray(model.predict(batch([0])[0], verbose=0)).tolist(),
         "weights": [np.asarray(variable.value).tolist() for variable in model.trainable_variables],
         "devices": len(model.trainable_variables[0].value.sharding.device_set),
+        "divided": divided([*model.variables, *model.optimizer.variables]),
         "read": read,
         "texts": texts[:, 1:].tolist(),
     }
+
+
+def divided(variables: Sequence[keras.Variable]) -> dict[str, float]:
+    """Return path -> share of a device, for variables of which a device has a part."""
+    parts = {v.path: (v.value.sharding.shard_shape(v.shape), v.shape) for v in variables}
+    shares = {path: math.prod(part) / math.prod(whole) for path, (part, whole) in parts.items()}
+    return {path: share for path, share in shares.items() if share < 1}
 
 
 class At(keras.callbacks.Callback):
@@ -167,6 +177,8 @@ def _work(work: Callable[[], Any], chosen: dict[str, Any], file: Path) -> NoRetu
             status = error.code
         except BaseException:
             traceback.print_exc()
+        if devices.leave_early is not None:
+            devices.leave_early(status)  # as `flags.run` does
         atexit._run_exitfuncs()
         output.flush()
         os._exit(status)

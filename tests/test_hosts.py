@@ -10,6 +10,7 @@ from tfx_transformer import clusters, devices, flags
 from tfx_transformer.clusters import Hosts
 from tfx_transformer.devices import Devices
 from tfx_transformer.errors import InputError
+from tfx_transformer.flag_parser import FlagParser, add_group
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +122,13 @@ def test_refusals(given, said):
 def test_addresses():
     for text in ("node-1.cluster:8476", "10.0.0.1:65535", "[::1]:8476"):
         assert Devices(hosts="2", coordinator=text, host_index=1).place.coordinator == text
+
+
+def test_each_flag_has_help():
+    parser = FlagParser()
+    add_group(parser, Devices)
+    for action in parser._actions:
+        assert action.help and action.help[0].isupper() or "-h" in action.option_strings
 
 
 def test_several_hosts_need_jax(monkeypatch):
@@ -259,6 +267,7 @@ def test_hosts_with_other_data_are_refused(tmp_path):
         """
         from divided_runs import on_hosts
         from tfx_transformer.errors import InputError
+from tfx_transformer.flag_parser import FlagParser, add_group
         from tfx_transformer.training import hosts
 
         def work(index):

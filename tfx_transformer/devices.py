@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from tfx_transformer import clusters, installation
@@ -22,19 +23,23 @@ class Devices:
     Args:
         devices (N|all): Number of GPUs or TPU cores of each host among which each batch is divided,
             or all. More than one needs KERAS_BACKEND=jax.
+        model_parallel: Number of devices of a host among which the weights are divided, for models
+            that do not fit on one; a divisor of --devices. 1: each device has all weights.
         hosts (N|all): Number of hosts, each of which runs this command; all: as many as the
             variables of SLURM, Kubernetes or Cloud TPU say. More than one needs KERAS_BACKEND=jax.
-        coordinator (HOST:PORT): Address of host 0 and a free port there, the same on all hosts.
-            Default: from these variables.
+        coordinator (ADDRESS): Name or address of host 0 and a free port there, such as node1:8476,
+            the same on all hosts. Default: from these variables.
         host_index (N): Index of this host, from 0. Default: from these variables.
 
     Raises:
         InputError: `devices` or `hosts` is neither a number from 1 nor "all"; or they ask for
-            several, and Keras is not on JAX, or JAX is not installed; or the coordinator or the
-            index of the host is wrong or unknown.
+            several, and Keras is not on JAX, or JAX is not installed; or `model_parallel` is less
+            than 1, or more than `devices`; or the coordinator or the index of the host is wrong or
+            unknown.
     """
 
     devices: str = "1"
+    model_parallel: int = 1
     hosts: str = "1"
     coordinator: str = ""
     host_index: int | None = None
@@ -45,6 +50,11 @@ class Devices:
                 raise InputError(f"{flag} is {text!r}.\n  Expected a number from 1, or all.")
             if text == "all" or int(text) > 1:
                 _check_backend(flag, text)
+        if self.model_parallel < 1 or (self.model_parallel > 1 and not self.several):
+            raise InputError(
+                f"--model-parallel is {self.model_parallel}, and --devices is {self.devices}.\n"
+                "  Expected a number from 1 that divides the number of devices."
+            )
         _ = self.place  # refuses what is missing or wrong
 
     @property
@@ -107,7 +117,7 @@ class Devices:
             found: number of devices that JAX finds there.
 
         Raises:
-            InputError: JAX finds fewer than `devices`.
+            InputError: JAX finds fewer than `devices`, or `model_parallel` does not divide them.
         """
         asked = found if self.devices == "all" else int(self.devices)
         if asked > found:
@@ -115,6 +125,11 @@ class Devices:
                 f"--devices is {asked}, and JAX finds {found}.\n"
                 f"  Pass --devices {found} or all. To try it on a CPU, set "
                 f"XLA_FLAGS=--xla_force_host_platform_device_count={asked}."
+            )
+        if asked % self.model_parallel:
+            raise InputError(
+                f"--model-parallel {self.model_parallel} does not divide {asked} devices.\n"
+                "  Pass a divisor of the number of devices."
             )
         return asked
 
@@ -147,6 +162,9 @@ class Followed(SystemExit):
 
 
 _chosen = Devices()
+
+# Called with the exit status of a recipe's command, if other hosts may still wait for this one.
+leave_early: Callable[[int], None] | None = None
 
 
 def use(chosen: Devices) -> None:

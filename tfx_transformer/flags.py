@@ -81,7 +81,12 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
         with heartbeat():
             return main(**settings)
 
-    run_action(action, asked)
+    try:
+        run_action(action, asked)
+    except SystemExit as ended:
+        if devices.leave_early is not None:
+            devices.leave_early(ended.code if isinstance(ended.code, int) else 1)
+        raise
 
 
 def _follow(main: Callable[..., Any], settings: dict[str, Any], divided: Devices) -> Any:

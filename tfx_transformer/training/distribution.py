@@ -1,4 +1,5 @@
-"""Training on several devices and hosts, each with all weights and its share of every batch."""
+"""Training on several devices and hosts: each has its share of every batch, and all weights, or its
+part of them."""
 
 from __future__ import annotations
 
@@ -13,6 +14,18 @@ from tfx_transformer import devices
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import hosts
+
+# The weights that --model-parallel divides: a pattern of the end of a path, and the axis of the
+# mesh for each dimension. What enters a block is divided by columns and what leaves it by rows, so
+# that a block adds vectors over the devices twice (Shoeybi et al. 2019, section 3). Other weights
+# are copied, and so are those with a dimension that the devices do not divide.
+LAYOUT: dict[str, tuple[str | None, ...]] = {
+    r"(query|key|value|expand|gate)/kernel$": (None, "model"),
+    r"(query|key|value|expand|gate)/bias$": ("model",),
+    r"(output_projection|contract)/kernel$": ("model", None),
+    r"embedding/embeddings$": ("model", None),
+    r"embedding/reverse_embeddings$": (None, "model"),
+}
 
 
 def begin() -> None:
@@ -35,7 +48,40 @@ def begin() -> None:
 
         found = [f"{device.platform}:{device.id}" for device in jax.local_devices()]
     names = found[: chosen.number(len(found))]
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=names))
+    keras.distribution.set_distribution(_distribution(names, chosen.model_parallel))
+
+
+def _distribution(names: list[str], parts: int) -> Any:
+    """Return Keras's distribution over devices that divides weights into so many parts."""
+    if parts == 1:
+        return keras.distribution.DataParallel(devices=names)
+    shape = (len(names) // parts, parts)
+    mesh = keras.distribution.DeviceMesh(shape, ["batch", "model"], names)
+    layout = keras.distribution.LayoutMap(mesh)
+    for path, axes in LAYOUT.items():
+        layout[path] = keras.distribution.TensorLayout(axes, mesh)
+    return _DividedWeights(layout_map=layout, batch_dim_name="batch")
+
+
+class _DividedWeights(keras.distribution.ModelParallel):
+    """Weights are divided by `LAYOUT` where the devices divide their dimensions."""
+
+    @property
+    def num_processes(self):
+        """1: each host has the whole model."""
+        return 1
+
+    def get_variable_layout(self, variable):
+        layout, mesh = super().get_variable_layout(variable), self.device_mesh
+        sizes = [
+            1 if axis is None else mesh.shape[mesh.axis_names.index(axis)] for axis in layout.axes
+        ]
+        fits = len(sizes) == len(variable.shape) and not any(
+            length % size for length, size in zip(variable.shape, sizes, strict=True)
+        )
+        if fits:
+            return layout
+        return keras.distribution.TensorLayout([None] * len(variable.shape), mesh)
 
 
 @contextlib.contextmanager
@@ -66,20 +112,23 @@ class Division:
 
     Attributes:
         count: number of devices, of all hosts together.
+        parts: number of parts of a batch; with --model-parallel less than `count`.
 
     Raises:
-        InputError: the devices do not divide the batch size.
+        InputError: the batch size is not a multiple of `parts`.
     """
 
     def __init__(self, batch_size: int) -> None:
         self._data = keras.distribution.distribution()
         own = self._data.device_mesh.devices.size if self._data is not None else 1
         self.count = own * hosts.count()
-        if batch_size % self.count:
-            more = -(-batch_size // self.count) * self.count
+        copies = self._data.device_mesh.shape[0] if self._data is not None else 1
+        self.parts = copies * hosts.count()
+        if batch_size % self.parts:
+            more = -(-batch_size // self.parts) * self.parts
             raise InputError(
                 f"a batch of {batch_size} cannot be divided among {self.count} devices.\n"
-                f"  Pass --batch-size {more}, or another multiple of {self.count}."
+                f"  Pass --batch-size {more}, or another multiple of {self.parts}."
             )
         self._hosts = None
         if hosts.count() > 1:
@@ -108,7 +157,7 @@ class Division:
     def _put(self, array: Any) -> Any:
         array = np.asarray(array)
         axes = [None] * array.ndim
-        if array.ndim and len(array) % self.count == 0:
+        if array.ndim and len(array) % self.parts == 0:
             axes[0] = self._data.batch_dim_name
         layout = keras.distribution.TensorLayout(axes, self._data.device_mesh)
         return keras.distribution.distribute_tensor(array, layout)

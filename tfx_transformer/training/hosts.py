@@ -28,6 +28,9 @@ from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 # a host that ends with an error no longer waits for the others.
 _JOINING, _SILENCE, _ENDING = 600, 60, 5
 
+# Errors of the libraries by which hosts send numbers, and of JAX's coordinator.
+_LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination")
+
 _joined = False
 _private: tempfile.TemporaryDirectory[str] | None = None
 
@@ -83,6 +86,7 @@ def join() -> None:
             "address of host 0 that they all reach."
         ) from errors[0]
     _joined = True
+    devices.leave_early = _leave_early
     with _without_output():
         gather(np.zeros(1, "int32"))  # gloo prints when it connects
 
@@ -121,6 +125,18 @@ def leave() -> None:
     gather(np.zeros(1, "int32"))
     jax.distributed.shutdown()
     _joined = False
+
+
+def _leave_early(status: int) -> None:
+    """End this process at once if the others may still wait for it: in order, JAX would wait for
+    them, and then abort. They notice it when they wait for a step, or within `_SILENCE` seconds."""
+    if not _joined:
+        return
+    if _private is not None:
+        _private.cleanup()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def folder_of_runs(root: str) -> str:
@@ -239,7 +255,7 @@ def not_alone() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if count() > 1 and type(error).__name__ in ("XlaRuntimeError", "JaxRuntimeError"):
+        if count() > 1 and any(text in str(error) for text in _LOST):
             raise HostLost(
                 f"another host of the run has ended or cannot be reached: {_first_line(error)}\n"
                 "  Start all hosts again with the same command: the run goes on from its last "
