@@ -262,23 +262,39 @@ def test_hosts_end_together_and_go_on_to_the_same_end(tmp_path):
 
 @needs_jax
 @pytest.mark.slow
-def test_hosts_with_other_data_are_refused(tmp_path):
+def test_devices_get_batches_in_their_order_and_hosts_agree():
+    """Of 3 hosts with 2 devices each: arrays of a batch may have different numbers of rows."""
     run_on_jax(
         """
+        import numpy as np
         from divided_runs import on_hosts
         from tfx_transformer.errors import InputError
-from tfx_transformer.flag_parser import FlagParser, add_group
-        from tfx_transformer.training import hosts
+        from tfx_transformer.training import distribution, hosts
+
+        texts = np.arange(24 * 5, dtype="int32").reshape(24, 5)
 
         def work(index):
-            hosts.join()
+            distribution.begin()
+            division = distribution.Division(12)
+            batch = {"a": texts, "b": texts[:12]}, texts[:7, 0], None
+            (inputs, labels, nothing), found = division.divide(batch), []
+            for array in (inputs["a"], inputs["b"], labels):
+                found.append([np.asarray(s.data).tolist() for s in array.addressable_shards])
             try:
                 hosts.check_alike({"data": [1], "weights": bytes(index)})
             except InputError as error:
                 print(error)
+            assert nothing is None and hosts.largest(index) == 2 and hosts.first(7 - index) == 7
             hosts.leave()
+            return found
 
-        for ended in on_hosts(work, 3):
-            assert ended.status == 0 and "host 1 has other weights than host 0." in ended.output
+        ended = on_hosts(work, 3, 2)
+        assert [one.status for one in ended] == [0] * 3, ended
+        for index, one in enumerate(ended):
+            a, b, labels = one.result
+            assert a == [texts[4 * d : 4 * d + 4].tolist() for d in (2 * index, 2 * index + 1)]
+            assert b == [texts[2 * d : 2 * d + 2].tolist() for d in (2 * index, 2 * index + 1)]
+            assert labels == [texts[:7, 0].tolist()] * 2
+            assert "host 1 has other weights than host 0." in one.output
         """
     )

@@ -4,7 +4,7 @@ part of them."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -229,42 +229,51 @@ class SharedDevices:
         # Every device of a host gets all rows that the host gives.
         by_host = jax.sharding.Mesh(all_devices, ("host", "own"))
         self._given = jax.sharding.NamedSharding(by_host, jax.sharding.PartitionSpec("host"))
-        self._orders: dict[int, Any] = {}
+        self._orders: dict[tuple[int, ...], Any] = {}
 
     def divide(self, batch: Any) -> Any:
         """Return a batch that all hosts know as one that they have together: each gives its rows,
         and the devices get them in the order of the batch."""
-        rows = len(self._jax.tree.leaves(batch)[0])
-        part = -(-rows // hosts.count())
-
-        def give(array: Any) -> Any:
-            own = self.own_rows(array)
-            own = np.concatenate([own, np.zeros((part - len(own), *own.shape[1:]), own.dtype)])
-            shape = (part * hosts.count(), *own.shape[1:])
-            return self._jax.make_array_from_process_local_data(self._given, own, shape)
-
-        if rows not in self._orders:
-            self._orders[rows] = self._order(rows)
-        return self._orders[rows](self._jax.tree.map(give, batch))
+        arrays, structure = self._jax.tree.flatten(batch)
+        lengths = tuple(len(array) for array in arrays)  # a pair of texts may have one weight
+        if lengths not in self._orders:
+            self._orders[lengths] = self._order(lengths)
+        divided = self._orders[lengths]([self._give(array) for array in arrays])
+        return self._jax.tree.unflatten(structure, divided)
 
     def own_rows(self, array: Any) -> np.ndarray:
         """Return the rows of a batch's array that this host gives."""
         return np.asarray(array)[hosts.index() :: hosts.count()]
 
-    def _order(self, rows: int) -> Any:
-        """Return a function that puts the rows that hosts gave into the order of a batch."""
-        divides = rows % self._mesh.devices.shape[0] == 0
-        axes = (self._mesh.axis_names[0],) if divides else ()
-        spec = self._jax.sharding.PartitionSpec(*axes)
+    def _give(self, array: Any) -> Any:
+        """Return the rows that all hosts give, those of host 0 first; zeros fill up the last."""
+        part = -(-len(array) // hosts.count())
+        own = self.own_rows(array)
+        own = np.concatenate([own, np.zeros((part - len(own), *own.shape[1:]), own.dtype)])
+        shape = (part * hosts.count(), *own.shape[1:])
+        return self._jax.make_array_from_process_local_data(self._given, own, shape)
 
-        def order(array: Any) -> Any:
+    def _order(self, lengths: Sequence[int]) -> Any:
+        """Return a function that puts the rows that hosts gave into the order of a batch.
+
+        Args:
+            lengths: number of rows of each of its arrays.
+        """
+
+        def order(array: Any, length: int) -> Any:
             by_host = array.reshape(hosts.count(), -1, *array.shape[1:])
-            return by_host.swapaxes(0, 1).reshape(array.shape)[:rows]
+            return by_host.swapaxes(0, 1).reshape(array.shape)[:length]
 
         return self._jax.jit(
-            lambda batch: self._jax.tree.map(order, batch),
-            out_shardings=self._jax.sharding.NamedSharding(self._mesh, spec),
+            lambda arrays: [order(*both) for both in zip(arrays, lengths, strict=True)],
+            out_shardings=[self._sharding(length) for length in lengths],
         )
+
+    def _sharding(self, length: int) -> Any:
+        """Return where the rows of an array are: divided, or all on every device."""
+        divides = length % self._mesh.devices.shape[0] == 0
+        spec = self._jax.sharding.PartitionSpec(*self._mesh.axis_names[: int(divides)])
+        return self._jax.sharding.NamedSharding(self._mesh, spec)
 
     def step(self, function: Any) -> Any:
         """Return a step of Keras whose state belongs to all hosts."""
