@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import functools
 import sys
+import typing
 
 from slow import ALL_TESTS
 
@@ -12,6 +14,7 @@ def take() -> None:
     """Take the shortcuts below, for the modules that are imported by now."""
     plain_graphs()
     lean_shapes()
+    quick_tracing()
     one_converter()
 
 
@@ -43,6 +46,38 @@ def lean_shapes() -> None:
 
     shape.is_lean = True
     core.shape = shape  # which `keras.ops.shape` calls
+
+
+def quick_tracing() -> None:
+    """Leave out what TensorFlow does for every operation and variable and no test looks at: a fifth
+    of making and of tracing a small model. ALL_TESTS=1 has all of it.
+
+    - The names of all allowed types of an argument, for a message that is not raised.
+    - A name for the debugger in each variable, for which TensorFlow makes a kernel, and keeps it.
+    - Before Python 3.12, the members of a protocol, whenever an object is checked.
+    """
+    library = sys.modules.get("tensorflow.python.framework.op_def_library")
+    variables = sys.modules.get("tensorflow.python.ops.gen_resource_variable_ops")
+    if ALL_TESTS or library is None or variables is None:
+        return
+    check, new_variable = library._SatisfiesTypeConstraint, variables.var_handle_op
+    if hasattr(check, "is_quick"):
+        return
+
+    def quick_check(dtype, attr_def, param_name):
+        allowed = attr_def.HasField("allowed_values")
+        if allowed and dtype not in attr_def.allowed_values.list.type:
+            check(dtype, attr_def, param_name)
+
+    def new_unnamed(*arguments, debug_name="", **options):
+        return new_variable(*arguments, **options)
+
+    quick_check.is_quick = True
+    library._SatisfiesTypeConstraint = quick_check
+    variables.var_handle_op = new_unnamed
+    if sys.version_info < (3, 12):
+        for name in ("_get_protocol_attrs", "_is_callable_members_only"):
+            setattr(typing, name, functools.cache(getattr(typing, name)))
 
 
 def one_converter() -> None:
