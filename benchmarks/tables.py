@@ -37,6 +37,7 @@ TABLES = (
     "four_bit",
     "four_bit_memory",
     "planning",
+    "step_memory",
 )
 KERAS = {"KERAS_BACKEND": "tensorflow"}
 OURS = ("tensorflow", "keras")

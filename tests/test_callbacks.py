@@ -57,6 +57,8 @@ def test_the_result_in_lines(epochs, counted):
         "Held out: BLEU 61.2, 50.0 % exactly right.",
         "Pictures are in runs/r/",
     ]
+    waited = result_lines(training | {"waiting": 0.0314}, "", Path("runs/r"))
+    assert waited[1] == "Steps waited for data in 3.1 % of their time."
 
 
 def test_one_line_stays_of_each_epoch(clock, capsys):

@@ -298,6 +298,7 @@ def test_metrics_and_the_best_epoch(finished):
     best = int(np.lexsort((-metrics["val_loss"], right))[-1])
     training = result["training"]
     assert (training["epochs"], training["best_epoch"]) == (3, best + 1)
+    assert 0 <= training["waiting"] < 1
     assert training["val_loss"] == pytest.approx(metrics["val_loss"][best], abs=1e-4)
     # A linear classifier joins the Transformer after the training.
     assert result["scores"]["accuracy"] >= metrics["val_accuracy"][best] - 1e-6

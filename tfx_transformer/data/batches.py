@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,9 @@ _POOL = 50
 
 # Batches are padded to a multiple of this, so that shapes repeat.
 _LENGTH_STEP = 4
+
+# Batches whose time is kept; no more are made ahead of the training.
+_RECORDED = 64
 
 
 class BatchPlan:
@@ -141,6 +146,7 @@ class Batches:
         members: (index of an example) -> indices of the rows that it is made of.
         errors: the errors of batches that could not be made.
         per_example: number of rows in the arrays of a batch that an example makes.
+        ready: when the next batches were made, by `time.monotonic`; the oldest may be missing.
     """
 
     def __init__(
@@ -151,7 +157,9 @@ class Batches:
         members: Callable[[int], Sequence[int]],
         errors: list[InputError],
         per_example: int = 1,
+        ready: collections.deque[float] | None = None,
     ) -> None:
+        self.ready = collections.deque() if ready is None else ready
         self.plan = plan
         self.batch = batch
         self.start = start
@@ -237,11 +245,15 @@ def tf_dataset(
         lambda array: tf.TensorSpec((None,) * array.ndim, array.dtype), example
     )
     epochs, errors = itertools.count(first_epoch), []
+    ready: collections.deque[float] = collections.deque(maxlen=_RECORDED)
 
     def data_set(generate, count):
         def recorded():
+            ready.clear()
             try:
-                yield from generate()
+                for arrays in generate():
+                    ready.append(time.monotonic())
+                    yield arrays
             except InputError as error:
                 errors.append(error)
                 raise
@@ -269,7 +281,7 @@ def tf_dataset(
     made = data_set(next_epoch, len(plan))
     # The base class of all data sets, from which the public `tf.data.Dataset` may derive.
     base = next(c for c in tf.data.Dataset.__mro__ if c.__name__ == "DatasetV2")
-    return _batches_of(base)(made, plan, batch, start, members, errors, per_example)
+    return _batches_of(base)(made, plan, batch, start, members, errors, per_example, ready)
 
 
 @functools.cache
@@ -292,7 +304,7 @@ def _batches_of(base: Any) -> type:
         def replace(self, dataset, plan=None, start=None):
             """Return batches that another data set yields, with the parts of these."""
             parts = (plan or self.plan, self.batch, start or self.start, self.members, self.errors)
-            return BatchDataset(dataset, *parts, self.per_example)
+            return BatchDataset(dataset, *parts, self.per_example, self.ready)
 
         def take(self, count, name=None):
             plan = self.plan if count < 0 else FirstBatches(self.plan, count)

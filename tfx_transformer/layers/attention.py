@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -196,11 +197,15 @@ class MultiHeadAttention(keras.layers.Layer):
             projected = isinstance(memory, (tuple, list))
             key, value = memory if projected else self.project_memory(memory)
 
+        padding = padding_mask(mask, x_mask) if memory is None else padding_mask(memory_mask)
+        visible = self._visible(attention_mask, padding, cache is not None)
+        plain = cache is None and attention_bias is None and self.softcap is None
+        drops = training and self.dropout
+        if plain and not (drops or return_attention_scores) and fuses(self.compute_dtype):
+            return self.output_projection(self._fused(query, key, value, visible))
         scores = self._scores(query, key)
         if attention_bias is not None:
             scores = scores + attention_bias
-        padding = padding_mask(mask, x_mask) if memory is None else padding_mask(memory_mask)
-        visible = self._visible(attention_mask, padding, cache is not None)
         if self.causal:
             first = 0 if cache is None else position
             seen = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
@@ -219,6 +224,24 @@ class MultiHeadAttention(keras.layers.Layer):
         if return_attention_scores:
             results.append(weights)
         return results[0] if len(results) == 1 else tuple(results)
+
+    def _fused(self, query, key, value, visible):
+        """Return what the heads mix, float (batch, length, num_heads * head_dim), by one operation
+        that need not hold the scores."""
+        length = ops.shape(query)[2]
+        if self.sliding_window:
+            window = self.sliding_window
+            near = causal_mask(0, length, length, window) if self.causal else None
+            visible = both(window_mask(length, window) if near is None else near, visible)
+        if visible is not None:
+            visible = ops.reshape(visible, (-1, 1, *ops.shape(visible)[-2:]))
+        mixed = ops.dot_product_attention(
+            *(ops.transpose(x, (0, 2, 1, 3)) for x in (query, key, value)),
+            mask=visible,
+            scale=self.scale,
+            is_causal=self.causal,
+        )
+        return ops.reshape(mixed, (-1, length, self.num_heads * self.head_dim))
 
     def _visible(self, attention_mask, padding, cached):
         """Return the mask of the keys that may be seen, causality aside; None: all."""
@@ -286,6 +309,19 @@ class MultiHeadAttention(keras.layers.Layer):
             "rotary_dim": self.rotary_dim,
             "softcap": self.softcap,
         }
+
+
+def fuses(dtype: str) -> bool:
+    """Return True if one fused operation of the backend computes attention without holding the
+    scores: cuDNN's, which JAX has on a GPU in 2 bytes. Elsewhere the backends hold the scores too,
+    and dropout of the attention weights, relative positions and a softcap need them."""
+    on_jax = keras.backend.backend() == "jax"
+    return on_jax and dtype in ("bfloat16", "float16") and bool(_gpus())
+
+
+@functools.cache
+def _gpus() -> list[str]:
+    return keras.distribution.list_devices("gpu")
 
 
 def _softmax(scores: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ def fit(
     save_minutes: float = 5,
     path: str = "",
     rows: Sequence[Any] | None = None,
-) -> None:
+) -> float | None:
     """Train a model, from the newest checkpoint if there is one.
 
     The final weights and the history are those of a training that was never interrupted. After
@@ -51,6 +51,9 @@ def fit(
         save_minutes: minutes between checkpoints within an epoch; 0: none within an epoch.
         path: path of the training data, for messages.
         rows: row of each example in that file, for messages; None: they have none.
+
+    Returns: the share of the steps' time in which they waited for batches, from 0 to 1: see
+        `Waiting`; None: it is not known.
 
     Raises:
         InputError: the backend of Keras is neither TensorFlow nor JAX; the devices do not divide
@@ -90,7 +93,7 @@ def fit(
                     callbacks=[guard, *callbacks, resume],
                     verbose=0,
                 )
-            return
+            return resume.waiting.share
         except hosts.HostLost:
             raise
         except InputError:  # there is nothing to go on with

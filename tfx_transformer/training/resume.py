@@ -21,6 +21,7 @@ from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 from tfx_transformer.training.finite import steps_between_reads
 from tfx_transformer.training.optimizers import sync_variables
+from tfx_transformer.training.waiting import Waiting
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -59,6 +60,7 @@ class Resume(keras.callbacks.Callback):
         super().__init__()
         self.store, self.callbacks, self.batches = store, list(callbacks), batches
         self.steps, self.kept, self.minutes = steps, kept, minutes
+        self.waiting = Waiting(batches, keras.backend.backend() == "jax")
         self.first = self.step = 0  # steps made when fit began, and by now
         self.saved: int | None = None
         self.signal: int | None = None
@@ -100,6 +102,7 @@ class Resume(keras.callbacks.Callback):
     def fitting(self) -> Iterator[None]:
         """Skip steps made before, and handle signals, while `fit` runs in the block."""
         model = self.model
+        self.waiting.begin()
         model.make_train_function()
         train = model.train_function
 
@@ -107,7 +110,7 @@ class Resume(keras.callbacks.Callback):
             # `passing` is True if the next step was made before. On JAX a step takes the state of
             # the training before its iterator, and returns it after its logs.
             if not self.passing:
-                return train(*arguments)
+                return self.waiting.step(train, *arguments)
             return (self.logs, arguments[0]) if len(arguments) > 1 else self.logs
 
         model.train_function = train_or_pass
@@ -151,6 +154,7 @@ class Resume(keras.callbacks.Callback):
         if done <= self.first:
             return
         self.step = done
+        self.waiting.end()
         late = self.minutes and time.monotonic() - self.written > 60 * self.minutes
         leaving = self._agree_on_signal(batch + 1)
         if leaving or late or batch + 1 == self.steps:

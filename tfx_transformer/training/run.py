@@ -142,6 +142,7 @@ class Run:
         self.tokens_per_epoch = 0
         self.grain = 0.0
         self.previews: Previews | None = None
+        self.waiting: float | None = None
         self.facts: dict[str, Any] = {}
         self._conclusion: Conclusion | None = None
         self.comparison: Comparison | None = None
@@ -304,7 +305,7 @@ class Run:
                 with logging_to(
                     self.folder, self.settings.get("log", ""), self.identity.settings
                 ) as loggers:
-                    fit(
+                    self.waiting = fit(
                         model,
                         batches,
                         checks,
@@ -460,8 +461,9 @@ class Run:
             score: (written texts, references) -> scores.
             scores: further scores that are known already.
 
-        Returns: "training" (epochs, best epoch, its validation loss, seconds), "scores", "data"
-            (the name of its file), and "example", the setting of that name, if there is one.
+        Returns: "training" (epochs, best epoch, its validation loss, seconds, share of the steps'
+            time in which they waited for data), "scores", "data" (the name of its file), and
+            "example", the setting of that name, if there is one.
         """
         best, training = self._write_metrics(model, "val_loss")
         texts, references = list(texts[:_SAMPLES]), list(references[:_SAMPLES])
@@ -502,18 +504,19 @@ class Run:
         """Write metrics and the curves of the loss.
 
         Returns: the row of the best epoch by the metric `judged`, and "epochs", "best_epoch",
-            "val_loss" and "seconds" of the training.
+            "val_loss", "seconds" and, if it is known, "waiting" of the training.
         """
         metrics = self._record.metrics(model.history.history)
         best = best_epoch(metrics, judged, self.grain)
         number = int(best["epoch"])
         self._pictures.loss(metrics, number)
+        waiting = {} if self.waiting is None else {"waiting": round(self.waiting, 4)}
         return best, {
             "epochs": len(metrics),
             "best_epoch": number,
             "val_loss": round(float(best["val_loss"]), 4),
             "seconds": round(time.monotonic() - self.begin, 1),
-        }
+        } | waiting
 
     def _result(self, training: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
         """Return what the bundle keeps of the run: training, settings, scores, conclusion, the name

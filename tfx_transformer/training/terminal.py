@@ -35,17 +35,20 @@ _LABELS = {
 
 
 def result_lines(training: Mapping[str, Any], scores: str, folder: Path) -> list[str]:
-    """Return the result of a training: "1 epoch in 45 s, the best was epoch 1.", the scores, and
-    the folder of the pictures.
+    """Return the result of a training: "1 epoch in 45 s, the best was epoch 1.", the share of time
+    that it waited for data, the scores, and the folder of the pictures.
 
     Args:
-        training: "epochs", "seconds" and "best_epoch".
+        training: "epochs", "seconds", "best_epoch" and, if it is known, "waiting".
         scores: scores on held-out examples, in words.
         folder: folder of the run.
     """
     epochs = quantity(training["epochs"], "epoch")
     text = f"{epochs} in {duration(training['seconds'])}, the best was epoch "
     lines = [f"{text}{training['best_epoch']}."]
+    if "waiting" in training:
+        waited = 100 * training["waiting"]
+        lines.append(f"Steps waited for data in {waited:.1f} % of their time.")
     lines += wrapped(f"Held out: {scores}.", COLUMNS, "  ") if scores else []
     return [*lines, f"Pictures are in {folder}/"]
 

@@ -1,0 +1,115 @@
+"""Attention by the backend's fused operation: the answers and gradients of ours."""
+
+from __future__ import annotations
+
+from unittest import mock
+
+import keras
+import numpy as np
+import pytest
+from on_jax import needs_jax, run_on_jax
+
+from tfx_transformer.layers import MultiHeadAttention, attention
+
+RANDOM = np.random.default_rng(3)
+X = RANDOM.normal(size=(2, 7, 24)).astype("float32")
+MEMORY = RANDOM.normal(size=(2, 5, 24)).astype("float32")
+SEGMENTS = np.array([[0, 0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 2, 2, 2]])
+PACKED = SEGMENTS[:, :, None] == SEGMENTS[:, None, :]
+PADDING = np.arange(7) < np.array([[7], [4]])
+CASES = {
+    "plain": ({}, {}),
+    "causal": ({"causal": True}, {}),
+    "masked": ({}, {"attention_mask": PADDING[:, None, :]}),
+    "padding": ({"causal": True}, {"mask": PADDING}),
+    "cross": ({}, {"memory": MEMORY, "memory_mask": PADDING[:, :5]}),
+    "windowed": ({"sliding_window": 3}, {}),
+    "causal window": ({"sliding_window": 3, "causal": True}, {"attention_mask": PACKED}),
+    "grouped": ({"num_key_value_heads": 2, "scale": 0.3, "rope_theta": 100.0}, {}),
+    "packed": ({"num_key_value_heads": 3, "causal": True}, {"attention_mask": PACKED}),
+    "one key/value head": ({"num_key_value_heads": 1, "query_key_norm": True}, {}),
+}
+
+
+def step(layer, options):
+    """Return the output, and the weights after a step of gradient descent."""
+    first = layer.get_weights()
+    output = keras.ops.convert_to_numpy(layer(X, training=True, **options))
+    weights = [keras.ops.convert_to_tensor(w.value) for w in layer.trainable_variables]
+
+    def loss(weights):
+        mapping = zip(layer.trainable_variables, weights, strict=True)
+        with keras.StatelessScope(state_mapping=mapping):
+            return keras.ops.sum(keras.ops.square(layer(X, training=True, **options)))
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        slopes = jax.grad(loss)(weights)
+    else:
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            value = loss(weights)
+        slopes = tape.gradient(value, weights)
+    assert all(np.array_equal(a, b) for a, b in zip(first, layer.get_weights(), strict=True))
+    return output, [keras.ops.convert_to_numpy(slope) for slope in slopes]
+
+
+def check(case):
+    """Assert that fused attention answers as ours, and has its gradients."""
+    settings, options = CASES[case]
+    keras.utils.set_random_seed(1)
+    layer = MultiHeadAttention(24, 6, **settings)
+    layer.build(X.shape, MEMORY.shape if "memory" in options else None)
+    output, slopes = step(layer, options)
+    fused = mock.Mock(wraps=keras.ops.dot_product_attention)
+    with (
+        mock.patch.object(attention, "fuses", lambda dtype: True),
+        mock.patch.object(keras.ops, "dot_product_attention", fused),
+    ):
+        other, theirs = step(layer, options)
+    assert fused.call_count == 2
+    seen = PADDING if case == "padding" else np.ones((2, 7), bool)
+    np.testing.assert_allclose(other[seen], output[seen], atol=1e-6)
+    for one, expected in zip(theirs, slopes, strict=True):
+        np.testing.assert_allclose(one, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case != "one key/value head"])
+def test_fused_attention_is_attention(case):
+    """TensorFlow's operation does not take one key/value head."""
+    check(case)
+
+
+@needs_jax
+@pytest.mark.slow
+def test_fused_attention_is_attention_on_jax():
+    run_on_jax("from test_fused_attention import CASES, check\nfor case in CASES:\n    check(case)")
+
+
+def test_what_needs_scores_is_not_fused():
+    """Dropout, a bias, a softcap, a cache, and requested weights."""
+    bias, cache = np.zeros((1, 6, 7, 7), "float32"), np.zeros((2, 6, 7, 4), "float32")
+    cases = (
+        ({"dropout": 0.1}, {"training": True}),
+        ({}, {"attention_bias": bias}),
+        ({"softcap": 5.0}, {}),
+        ({"causal": True}, {"cache": (cache, cache)}),
+        ({}, {"return_attention_scores": True}),
+    )
+    with (
+        mock.patch.object(attention, "fuses", lambda dtype: True),
+        mock.patch.object(
+            keras.ops, "dot_product_attention", mock.Mock(side_effect=AssertionError)
+        ),
+    ):
+        for settings, options in cases:
+            layer = MultiHeadAttention(24, 6, **settings)
+            layer.build(X.shape)
+            layer(X, **options)
+
+
+def test_a_cpu_does_not_fuse():
+    assert not attention.fuses("bfloat16") and not attention.fuses("float32")
