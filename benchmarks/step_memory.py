@@ -1,8 +1,8 @@
 """The memory of a training step in the shape of Qwen2.5 0.5B, one text of a length.
 
 XLA's plan of loss and gradient in float32, besides weights, on JAX; nothing is run, and no weights
-are made. XLA schedules for little memory, as on a GPU: on a CPU it would by default start operations
-as early as it can, and hold more.
+are made. XLA schedules for little memory, as on a GPU: on a CPU it would by default begin work as
+early as it can, and hold more.
 
     python -m benchmarks step_memory
 
