@@ -24,7 +24,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
 from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
-from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.finite import Places, cause
 
@@ -150,6 +150,21 @@ def test_rows_that_are_too_long_are_left_out(template):
         preferences(examples, template, max_length=most)
     with pytest.raises(InputError, match="no row fits into 3 tokens"):
         fitting_preferences(examples, template, 3)
+
+
+def test_rows_are_encoded_once(template, monkeypatch):
+    examples = read_preferences(ROWS)
+    first = encode_preferences(examples, template)
+    with monkeypatch.context() as patch:
+        patch.setattr(ChatTemplate, "examples", None)  # a call would fail
+        (summary,) = describe_preferences(examples, None, template, 64)
+        kept = fitting_preferences(examples, template, 40)
+        assert 0 < len(kept) < len(ROWS) == summary.rows
+        indices = [[prompt for prompt, _, _ in ROWS].index(prompt) for prompt in kept.prompts]
+        assert encode_preferences(kept, template) == [first[index] for index in indices]
+        preferences(kept, template, max_length=64)
+    other = ChatTemplate("<|system|>" + CHAT_TEMPLATE, template.tokenizer)
+    assert encode_preferences(examples, other) != first, "of another template"
 
 
 def test_messages_of_a_run_name_the_rows_that_fit(template, tmp_path, monkeypatch):

@@ -22,6 +22,8 @@ from tfx_transformer.text.prompts import ChatTemplate
 
 # Label of a token that does not count.
 IGNORED = -1
+# Attribute of `Preferences` with their template and ids.
+_ENCODED = "_encoded"
 
 
 class Answer(NamedTuple):
@@ -133,14 +135,27 @@ def encode_preferences(
 ) -> list[tuple[Answer, Answer]]:
     """Return the ids of each row: the prompt with the chosen answer, and with the rejected one.
 
+    The examples keep them for the next call with the same template.
+
     Raises:
         InputError: the template fails on a row.
     """
+    known = getattr(examples, _ENCODED, None)
+    if known is not None and known[0] is template:
+        return known[1]
     answers = zip(examples.chosen, examples.rejected, strict=True)
-    return [
+    pairs = [
         (_encode(before, chosen, template), _encode(before, rejected, template))
         for before, (chosen, rejected) in zip(examples.messages(), answers, strict=True)
     ]
+    _keep(examples, template, pairs)
+    return pairs
+
+
+def _keep(
+    examples: Preferences, template: ChatTemplate, pairs: list[tuple[Answer, Answer]]
+) -> None:
+    object.__setattr__(examples, _ENCODED, (template, pairs))  # it is frozen
 
 
 def _encode(before: Messages, text: str, template: ChatTemplate) -> Answer:
@@ -164,13 +179,16 @@ def fitting_preferences(
     Raises:
         InputError: no row fits.
     """
-    usable = usable_pairs(encode_preferences(examples, template), max_length)
+    pairs = encode_preferences(examples, template)
+    usable = usable_pairs(pairs, max_length)
     if not len(usable):
         raise InputError(
             f"{examples.path or 'preferences'}: no row fits into {max_length} tokens.\n"
             "  Choose a larger max_length, or a base that reads longer texts."
         )
-    return examples.take(usable)
+    fitting = examples.take(usable)
+    _keep(fitting, template, [pairs[index] for index in usable])
+    return fitting
 
 
 def preferences(
