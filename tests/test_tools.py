@@ -413,7 +413,7 @@ def test_a_run_whose_answers_are_calls(folder, bare, monkeypatch, command, capsy
     result = cli.recipe_main("tool_calling")(**SETTINGS)
     said = capsys.readouterr().out
     assert "more rows with other values" in said
-    assert "the call of the most similar row (TF-IDF)" in said
+    assert "the most similar row (TF-IDF):" in said
     assert "evaluate saved_models/mine table.csv" in said
     scores = result["scores"]
     assert scores["count"] == 6 and scores["valid_calls"] == 1.0, "held to the form"

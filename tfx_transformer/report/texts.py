@@ -359,11 +359,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_accuracy": ("token accuracy", "トークン正解率"),
     # Baselines, as records name them.
     "the base": ("the base", "元のモデル"),
-    "always the most frequent call": (
-        "always the most frequent call",
-        "常に最多の呼び出し",
-    ),
-    "the call of the most similar row (TF-IDF)": (
+    "the most frequent call": ("the most frequent call", "常に最多の呼び出し"),
+    "the most similar row (TF-IDF)": (
         "the call of the most similar row (TF-IDF)",
         "最も似た行の呼び出し（TF-IDF）",
     ),

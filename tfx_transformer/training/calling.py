@@ -22,8 +22,8 @@ from tfx_transformer.training.terminal import baseline_line, label_scores_line, 
 
 # Names of the simpler methods in records and in the terminal.
 _BASELINES = {
-    "frequent": "always the most frequent call",
-    "nearest": "the call of the most similar row (TF-IDF)",
+    "frequent": "the most frequent call",
+    "nearest": "the most similar row (TF-IDF)",
 }
 
 
@@ -100,7 +100,11 @@ class ToolRun(Run):
         self.conclusion = conclude_calls(
             right, {name: right_calls(answers, expected) for name, answers in written.items()}
         )
+        tools = self.held_out.tools
+        scores = {name: score_calls(answers, expected, tools) for name, answers in written.items()}
         return {
-            _BASELINES[name]: score_calls(answers, expected, self.held_out.tools)
-            for name, answers in written.items()
+            _BASELINES[name]: {
+                measure: found[measure] for measure in ("exact_calls", "right_tools")
+            }
+            for name, found in scores.items()
         }
