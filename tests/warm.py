@@ -25,6 +25,7 @@ import sys
 import tempfile
 import threading
 import traceback
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -139,6 +140,8 @@ def _serve(path: str) -> None:
     threads = {file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")}
     if threads - {Path("/proc/self/comm").read_text().strip(), "jemalloc_bg_thd"}:
         return  # threads are not copied, but that one is started again
+    # Python 3.12 and later sees it, and warns.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(path)
     listener.listen()
