@@ -100,6 +100,7 @@ def test_int8_answers_nearly_as_keras(assistant, texts, expected):
     assert equal >= 0.8 * len(expected)
 
 
+@pytest.mark.slow(but=["nucleus", "stop"])  # test_export.py has a penalty
 @pytest.mark.parametrize(
     "options",
     [

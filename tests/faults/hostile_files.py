@@ -15,7 +15,7 @@ from tfx_transformer.text.tokenizer import Tokenizer
 
 SECONDS = 10.0  # a good file of this size takes half of it
 
-SIZE = 30_000_000  # as Gemma 3's
+SIZE = int(os.environ.get("HOSTILE_BYTES", 30_000_000))  # as Gemma 3's
 LISTS = "[" + "[]," * (SIZE // 3) + "[]]"
 OBJECTS = "[" + '{"a":[]},' * (SIZE // 9) + "[]]"
 NESTED = "[" + ("[" * 400 + "]" * 400 + ",") * (SIZE // 801) + "[]]"
