@@ -60,8 +60,16 @@ def accelerator(request):
 
 @pytest.fixture(scope="module")
 def browser(accelerator):
-    with devtools.tab(chromium.SWIFTSHADER if accelerator == "webgpu" else ()) as tab:
+    flags = chromium.SWIFTSHADER if accelerator == "webgpu" else ()
+    with devtools.tab(flags, seconds=120) as tab:
         yield tab
+
+
+@pytest.fixture
+def once(accelerator):
+    """Skip the test where the model runs elsewhere: it is of what does not depend on the place."""
+    if accelerator != "wasm":
+        pytest.skip("is tried with WebAssembly")
 
 
 @pytest.fixture
@@ -227,7 +235,9 @@ def test_an_embedder_learns_classes_as_scikit_learn(text_embedder, opened, tmp_p
 
 
 @pytest.mark.slow
-def test_the_commands_that_a_page_shows_make_bundles(text_embedder, opened, command, tmp_path):
+def test_the_commands_that_a_page_shows_make_bundles(
+    once, text_embedder, opened, command, tmp_path
+):
     """Run as they are shown: that for the saved examples, and that for the saved classifier."""
     base = text_embedder.copy(tmp_path / "saved_models")
     tab, model = opened(base)
@@ -417,7 +427,9 @@ def teach_pictures(tab, files, labels):
 
 
 @pytest.mark.slow
-def test_the_commands_of_taught_pictures_make_bundles(image_classifier, opened, command, tmp_path):
+def test_the_commands_of_taught_pictures_make_bundles(
+    once, image_classifier, opened, command, tmp_path
+):
     """As those of texts, with names that a shell, a CSV and a folder take as something else."""
     base = image_classifier.copy(tmp_path / "saved_models")
     tab, model = opened(base)
@@ -493,12 +505,12 @@ def test_an_image_classifier_learns_classes_as_scikit_learn(image_classifier, op
     ["vectors", "pictures", "animals", "translator", "assistant", "writer", "tagger", "regressor"],
 )
 def test_everybody_can_use_the_page(
-    name, text_embedder, image_classifier, text_classifier, page_bundles, opened, accelerator
+    once, name, text_embedder, image_classifier, text_classifier, page_bundles, opened
 ):
     """axe finds no serious fault, and nothing is wider than a phone."""
     axe = Path(os.environ["LITERT_JS"], "axe-core", "axe.min.js")
-    if not axe.is_file() or accelerator != "wasm":
-        pytest.skip("axe-core is not installed, or was run before")
+    if not axe.is_file():
+        pytest.skip("axe-core is not installed")
     bundles = [text_embedder.path, image_classifier.path, text_classifier.path]
     paths = {path.name: path for path in bundles}
     tab, _ = opened(paths.get(name, page_bundles / name))

@@ -271,7 +271,6 @@ def test_models_that_write_answer_in_an_empty_environment(
         (trained.path, trained.texts[:60:15]),
         (assistant.path, assistant.texts[:4]),
         (page_bundles / "writer", ["the cat", "dog 猫", "a"]),
-        (page_bundles / "pieces", ["the cat", "dog 猫", "a"]),
     ]:
         found = answers_of("generate", path, *texts, "--max-new-tokens", 20)
         expected = runtime.load(path).generate(texts, max_new_tokens=20)
