@@ -15,16 +15,16 @@ from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
 from tfx_transformer.training import hosts
 
-# The weights that --model-parallel divides: a pattern of the end of a path, and the axis of the
-# mesh for each dimension. What enters a block is divided by columns and what leaves it by rows, so
-# that a block adds vectors over the devices twice (Shoeybi et al. 2019, section 3). Other weights
-# are copied, and so are those with a dimension that the devices do not divide.
+# The weights that --model-parallel divides: a pattern of the last names of a path, and the axis of
+# the mesh for each dimension. What enters a block is divided by columns and what leaves it by
+# rows, so that a block adds vectors over the devices twice (Shoeybi et al. 2019, section 3). Other
+# weights are copied, and so are those with a dimension that the devices do not divide.
 LAYOUT: dict[str, tuple[str | None, ...]] = {
-    r"(query|key|value|expand|gate)/kernel$": (None, "model"),
-    r"(query|key|value|expand|gate)/bias$": ("model",),
-    r"(output_projection|contract)/kernel$": ("model", None),
-    r"embedding/embeddings$": ("model", None),
-    r"embedding/reverse_embeddings$": (None, "model"),
+    r"(query|key|value|expand|gate)/kernel": (None, "model"),
+    r"(query|key|value|expand|gate)/bias": ("model",),
+    r"(output_projection|contract)/kernel": ("model", None),
+    r"embedding/embeddings": ("model", None),
+    r"embedding/reverse_embeddings": (None, "model"),
 }
 
 
@@ -59,7 +59,7 @@ def _distribution(names: list[str], parts: int) -> Any:
     mesh = keras.distribution.DeviceMesh(shape, ["batch", "model"], names)
     layout = keras.distribution.LayoutMap(mesh)
     for path, axes in LAYOUT.items():
-        layout[path] = keras.distribution.TensorLayout(axes, mesh)
+        layout[rf"(.*/)?{path}"] = keras.distribution.TensorLayout(axes, mesh)
     return _DividedWeights(layout_map=layout, batch_dim_name="batch")
 
 
