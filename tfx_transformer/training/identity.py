@@ -17,6 +17,8 @@ from tfx_transformer.errors import InputError
 if TYPE_CHECKING:
     import keras
 
+# Files that change with the content of their folder.
+_SUMMARIES = ("SHA256SUMS", "tokens.json")
 # Settings that may change when a training goes on: names, time limits, examples and logs.
 _FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example", "log"}
 
@@ -61,7 +63,8 @@ class Identity:
     def files(self, read: Iterable[str]) -> dict[str, str]:
         """Return the digest of each file and folder that was read or that a path setting names,
         alone or among several separated by commas. The digest of a file covers its bytes, that of
-        a folder its names, sizes and `SHA256SUMS`; that of a missing path is "".
+        a folder its names, sizes, and the bytes of `SHA256SUMS` of a bundle and of `tokens.json` of
+        a folder of tokens; that of a missing path is "".
 
         Args:
             read: paths of what was read.
@@ -208,7 +211,7 @@ def _digest(path: Path) -> str:
     for file in sorted(path.rglob("*")):
         if file.is_file():
             total.update(f"{file.relative_to(path)}\0{file.stat().st_size}\0".encode())
-            if file.name == "SHA256SUMS":
+            if file.name in _SUMMARIES:
                 total.update(file.read_bytes())
     return total.hexdigest()
 
