@@ -91,6 +91,18 @@ def test_numpy_top_k_is_keras(logits, k):
     np.testing.assert_array_equal(indices, expected_indices)
 
 
+@given(st.integers(0, 10_000), st.sampled_from([4096, 4099, 5000]), st.integers(2, 63))
+def test_numpy_top_k_of_wide_rows_is_a_stable_sort(seed, width, k):
+    random = np.random.default_rng(seed)
+    # Few different values, so that many are equal, or all different.
+    logits = random.normal(size=(2, 3, width)).round(seed % 4).astype("float32")
+    logits[1, 2] = 5
+    expected = np.argsort(-logits, axis=-1, kind="stable")[..., :k]
+    values, indices = numpy_ops.top_k(logits, k)
+    np.testing.assert_array_equal(indices, expected)
+    np.testing.assert_array_equal(values, np.take_along_axis(logits, expected, axis=-1))
+
+
 @given(few_logits)
 def test_numpy_softmax_is_keras(logits):
     for name in ("softmax", "log_softmax"):

@@ -77,7 +77,7 @@ def values(name: str, details: dict, random, request: dict) -> np.ndarray:
         start = _TOKENS if shape[0] + _TOKENS < request["context"] else 0
         return start + np.arange(shape[0], dtype="int32")
     if np.issubdtype(details["dtype"], np.integer):
-        return np.full(shape, _TOKENS, "int32")
+        return np.full(shape, 0 if name == "row" else _TOKENS, "int32")
     return random.normal(size=shape).astype("float32")
 
 

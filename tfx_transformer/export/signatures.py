@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable
+
 import tensorflow as tf
+from keras import ops
 
 from tfx_transformer.models.decoding import reorder
 
@@ -23,8 +27,17 @@ PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 # only the first slots, and prefills for every second of these numbers.
 FIRST_SLOTS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
-# Texts that a decoder-only model continues together, one token of each per step.
+# Texts that are continued together, one token of each per step: by a decoder-only model, whose step
+# computes the attention of each text by operations of its own, and by an encoder-decoder.
 ROWS = 8
+TEXTS = 16
+
+# Slots of the caches with which an encoder-decoder answers several texts together. Longer texts, of
+# which each keeps the machine busy, take turns.
+TOGETHER_SLOTS = 256
+
+# Lengths of the sources whose memory is projected into such caches; shorter ones are padded.
+TOGETHER_LENGTHS = (64,)
 
 
 def encoder_lengths(longest: int) -> list[int]:
@@ -33,7 +46,7 @@ def encoder_lengths(longest: int) -> list[int]:
 
 
 def encoder_signatures(
-    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+    model, beams: int = 1, context: int | None = None, rows: int | None = None
 ) -> dict[str, tuple]:
     """Return the functions of an encoder-only model; only `model` is used, see `tasks.Task`.
 
@@ -67,7 +80,7 @@ def encoder_signatures(
 
 
 def causal_signatures(
-    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+    model, beams: int = 1, context: int | None = None, rows: int | None = None
 ) -> dict[str, tuple]:
     """Return the functions of a `CausalLM`; those for one text have the names and shapes that
     LiteRT-LM expects. `beams` is not used, see `tasks.Task`.
@@ -81,7 +94,7 @@ def causal_signatures(
         (rows, 1, vocabulary_size). `first_<slots>_<name>`: the same function, which reads only the
         first slots of the same cache; for texts that fit into them.
     """
-    context = context or model.config.max_sequence_length
+    context, rows = context or model.config.max_sequence_length, rows or ROWS
     table = _causal_signatures(model, context, context, rows)
     for number, slots in enumerate(n for n in FIRST_SLOTS if n < context):
         for name, found in _causal_signatures(model, context, slots, rows).items():
@@ -140,9 +153,9 @@ def _causal_signatures(model, context: int, slots: int, rows: int) -> dict[str, 
 
 
 def seq2seq_signatures(
-    model, beams: int = 1, context: int | None = None, rows: int = ROWS
+    model, beams: int = 1, context: int | None = None, rows: int | None = None
 ) -> dict[str, tuple]:
-    """Return the functions of a `Seq2SeqLM`; only `model` and `beams` are used, see `tasks.Task`.
+    """Return the functions of a `Seq2SeqLM`; `context` is not used, see `tasks.Task`.
 
     `encode_<length>`: encoder_token_ids int32 (1, length) -> memory float32 (1, length,
         hidden_dim). `prefill`: memory (1, S, hidden_dim) -> the cross-attention cache
@@ -150,6 +163,19 @@ def seq2seq_signatures(
         (1,), source_length int32 (1,), both caches -> logits float32 (1, 1, vocabulary_size) and
         the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
         rows int32 (beams,), the row of the step before that each row continues.
+
+    For several texts at a time, with slots for `TOGETHER_SLOTS` tokens of source and answer each:
+
+    `decode_<texts>`: tokens int32 (texts, 1), input_pos int32 (texts,), source_length int32
+        (texts,), slot int32 (1,), the slot of all caches that the step writes, visible float32
+        (texts, 1, slots), 1 for each slot that a token sees, both caches with a row for each text
+        -> logits float32 (texts, 1, vocabulary_size) and the new kv_cache_k_<i>, kv_cache_v_<i>.
+        `decode_<texts>x<beams>`: the same with a token of every beam: tokens (texts, beams), logits
+        (texts, beams, vocabulary_size). The beams of a text share its cache, which has a slot for
+        each of them at every step: visible (texts, beams, slots * beams).
+    `prefill_<texts>x<length>`: memory (1, S, hidden_dim), of which the first `length` vectors are
+        read, row int32 (1,), and the cross-attention cache of all texts -> that cache with the
+        text's row written.
     """
     config = model.config
     longest = config.max_sequence_length
@@ -193,6 +219,59 @@ def seq2seq_signatures(
     if beams > 1:
         inputs = decode_inputs(beams) | {"rows": _spec("rows", (beams,), tf.int32)}
         table["decode_beams"] = (decode, inputs)
+    if rows != 1 and not config.sliding_window:
+        table |= _together(model, rows or TEXTS, {1, beams})
+    return table
+
+
+def _together(model, texts: int, widths: Iterable[int]) -> dict[str, tuple]:
+    """Return the functions of `seq2seq_signatures` for several texts at a time, with each of these
+    numbers of beams."""
+    config = model.config
+    layers, slots = config.num_decoder_layers, min(config.max_sequence_length, TOGETHER_SLOTS)
+
+    def prefill(length: int, inputs):
+        place = (inputs["row"][0], 0, 0, 0)
+        new = model.project_memory(inputs["memory"][:, :length])
+        old = _pairs("memory", inputs)
+        pairs = [zip(*both, strict=True) for both in zip(old, new, strict=True)]
+        written = [[ops.slice_update(x, place, y) for x, y in pair] for pair in pairs]
+        return _by_name("memory", written)
+
+    def decode(beams: int, inputs):
+        inside = tf.range(slots)[None, None, :] < inputs["source_length"][:, None, None]
+        logits, cache = model.decode(
+            inputs["tokens"],
+            _pairs("memory", inputs),
+            cross_attention_mask=inside,
+            cache=_pairs("kv_cache", inputs),
+            position=tf.tile(inputs["input_pos"][:, None], [1, beams]),
+            first_slot=inputs["slot"][0] * beams,
+            attention_mask=inputs["visible"] > 0.5,
+            training=False,
+        )
+        return {"logits": tf.cast(logits, tf.float32), **_by_name("kv_cache", cache)}
+
+    memory = _cache_specs("memory", config, layers, texts, slots)
+    whole = (1, config.max_sequence_length, config.hidden_dim)
+    read = {"memory": _spec("memory", whole), "row": _spec("row", (1,), tf.int32), **memory}
+    table: dict[str, tuple] = {
+        f"prefill_{texts}x{length}": (functools.partial(prefill, length), read)
+        for length in [*(n for n in TOGETHER_LENGTHS if n < slots), slots]
+    }
+    for beams in widths:
+        table[f"decode_{texts}" if beams == 1 else f"decode_{texts}x{beams}"] = (
+            functools.partial(decode, beams),
+            {
+                "tokens": _spec("tokens", (texts, beams), tf.int32),
+                "input_pos": _spec("input_pos", (texts,), tf.int32),
+                "source_length": _spec("source_length", (texts,), tf.int32),
+                "slot": _spec("slot", (1,), tf.int32),
+                "visible": _spec("visible", (texts, beams, slots * beams)),
+                **_cache_specs("kv_cache", config, layers, texts, slots * beams),
+                **memory,
+            },
+        )
     return table
 
 

@@ -16,7 +16,6 @@ from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import compact, gpu_graph, saved_model_file
 from tfx_transformer.export.converter import Converter
-from tfx_transformer.export.signatures import ROWS
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.tensorflow_process import on_tensorflow
@@ -94,7 +93,7 @@ def convert(
     quantize: str | None = None,
     beams: int = 1,
     context: int | None = None,
-    rows: int = ROWS,
+    rows: int | None = None,
     images: np.ndarray | None = None,
 ) -> None:
     """Write a model as one TFLite file; see `Conversion`."""
@@ -136,7 +135,7 @@ class Conversion:
         converter: Converter,
         beams: int = 1,
         context: int | None = None,
-        rows: int = ROWS,
+        rows: int | None = None,
         images: np.ndarray | None = None,
         table: dict[str, tuple] | None = None,
         byte_ends: bool = False,

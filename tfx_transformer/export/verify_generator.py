@@ -17,6 +17,7 @@ from tfx_transformer.export.verify_encoder import can_run, try_export
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.decoding import pad_source, text_generator
 from tfx_transformer.runtime import litertlm
+from tfx_transformer.runtime.seq2seq import Seq2SeqRows
 from tfx_transformer.text.tokenizer import Tokenizer
 
 # Most texts for LiteRT-LM: it starts a session for each, which takes longer than a short answer.
@@ -37,7 +38,7 @@ class Stepping(NamedTuple):
             (steps, vocabulary_size).
         steps: (engine of a TFLite file, prompts with answers) -> for each way of the file to step
             through an answer: the answer's place, and its logits after each step, float32
-            (vocabulary_size,).
+            (vocabulary_size,), or (beams, vocabulary_size).
         shares_context: True if prompt and answer share a cache, which may be shorter in an export.
     """
 
@@ -169,11 +170,38 @@ def _logit_difference(
 
 
 def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
-    """Yield the place of each answer, and its logits after the start and after every token."""
-    for place, (prompt, answer) in enumerate(written):
-        steps = engine.start(prompt)
-        tokens = enumerate([engine.config.start_id, *answer])
-        yield place, (steps.step(np.array([t], "int32"), i, None)[0][0] for i, t in tokens)
+    """Yield the place of each answer, and its logits after the start and after every token: by the
+    steps of one text, and of several, with each number of beams that the file has.
+
+    Beams hold the same text, and each continues another one."""
+    for beams in engine.decoders:
+        alone = Seq2SeqRows(engine, beams, fewest=2)
+        groups = [(alone, place, place + 1) for place in range(len(written))]
+        if beams in engine.several:
+            several = Seq2SeqRows(engine, beams, fewest=1)
+            starts = range(0, len(written), several.count)
+            groups += [(several, start, start + several.count) for start in starts]
+        for rows, start, stop in groups:
+            logits = _forced_rows(rows, beams, written[start:stop])
+            yield from enumerate(logits, start)
+
+
+def _forced_rows(rows: Seq2SeqRows, beams: int, written: Sequence[Written]) -> list[Any]:
+    """Return the logits of answers, one in each row, after the start and after every token."""
+    answers = []
+    for row, (prompt, answer) in enumerate(written):
+        answers.append([rows.begin(row, prompt), *answer][: rows.room(prompt)])
+    found: list[list[np.ndarray]] = [[] for _ in written]
+    for step in range(max(map(len, answers))):
+        places = [row for row, tokens in enumerate(answers) if step < len(tokens)]
+        tokens = np.repeat(np.array([answers[row][step] for row in places], "int32"), beams)
+        origins = np.tile(np.roll(np.arange(beams), 1), (len(places), 1))
+        logits = rows.step(places, tokens, origins if step and beams > 1 else None)
+        for row, several in zip(places, np.split(logits, len(places)), strict=True):
+            found[row].append(several)
+            if step + 1 == len(answers[row]):
+                rows.end(row)
+    return found
 
 
 def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:

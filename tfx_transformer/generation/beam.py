@@ -53,7 +53,7 @@ class BeamSearch:
         """Return the state after one more token.
 
         Args:
-            index: int; number of tokens before it.
+            index: int, or int (batch, 1); number of tokens before it.
             logits: float (batch * beams, vocabulary_size).
             uniform: not used.
         """
@@ -69,7 +69,7 @@ class BeamSearch:
         origin, ids = flat // vocabulary_size, flat % vocabulary_size
 
         tokens = xp.take_along_axis(state["tokens"], xp.expand_dims(origin, -1), axis=1)
-        here = xp.arange(self.limit) == index
+        here = xp.expand_dims(xp.arange(self.limit) == xp.reshape(index, (-1, 1)), 1)
         tokens = xp.where(here, xp.expand_dims(ids, -1), tokens)
         ends = ids == config.end_id
 

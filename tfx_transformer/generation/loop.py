@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -32,7 +33,9 @@ def new_limit(options: GenerationOptions, room: int) -> int:
 
 def uniforms(options: GenerationOptions, limit: int, batch_size: int) -> np.ndarray:
     """Return the random numbers of all draws, float32 (limit, batch): the same in every engine, and
-    for each text the same whatever the limit and its neighbours."""
+    for each text the same whatever the limit and its neighbours; zeros if nothing is drawn."""
+    if not options.temperature:
+        return np.zeros((limit, batch_size), "float32")
     seeds = ([options.seed, index] for index in range(batch_size))
     columns = [np.random.default_rng(seed).random(limit, dtype="float32") for seed in seeds]
     return np.stack(columns, axis=1)
@@ -82,6 +85,105 @@ def decode(
 
 def _advance(strategy, state, index, draw, logits):
     return strategy.advance(state, index, logits, draw)
+
+
+class Rows(Protocol):
+    """Rows of an engine; each holds a text that is being generated, with a row or several beams.
+
+    Attributes:
+        count: number of rows.
+    """
+
+    count: int
+
+    def begin(self, row: int, ids: Sequence[int]) -> int:
+        """Read a prompt into a row; return the id to decode first."""
+
+    def end(self, row: int) -> None:
+        """Free a row."""
+
+    def room(self, ids: Sequence[int]) -> int:
+        """Return the most tokens that can be written after a prompt."""
+
+    def step(
+        self, rows: Sequence[int], ids: np.ndarray, origins: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return float32 (rows * beams, vocabulary_size): logits after one more token.
+
+        Args:
+            rows: all rows that hold a text.
+            ids: int32 (rows * beams,), the tokens.
+            origins: int (rows, beams), the beam of the last step that each beam continues; None:
+                itself.
+        """
+
+
+def decode_rows(
+    rows: Rows,
+    prompts: Sequence[Sequence[int]],
+    limits: np.ndarray,
+    options: GenerationOptions,
+    config,
+    draws: np.ndarray,
+) -> np.ndarray:
+    """Generate many texts in the rows of an engine: a text that ends is replaced by one that waits.
+
+    Args:
+        rows: of the engine, all free.
+        prompts: ids of each text.
+        limits: int (texts,), most tokens to write of each text; all alike for beams.
+        options, config: see `decode`.
+        draws: random numbers from `uniforms`, (most, texts), of the largest limit.
+
+    Returns: int32 (texts, most), as `decode` writes each text alone.
+    """
+    written = np.full((len(prompts), len(draws)), config.padding_id, "int32")
+    strategy = new_strategy(numpy_ops, options, len(draws), config)
+
+    def begin(row: int, text: int) -> dict[str, Any]:
+        first_id = rows.begin(row, prompts[text])
+        return strategy.start(np.full(options.beams, first_id, "int32"))
+
+    waiting = collections.deque(np.flatnonzero(limits > 0).tolist())
+    places = list(range(min(rows.count, len(waiting))))
+    texts = np.array([waiting.popleft() for _ in places], "int32")
+    state = _join([begin(row, text) for row, text in zip(places, texts, strict=True)])
+    steps = np.zeros(len(places), "int32")
+    while places:
+        origins = None
+        if options.beams > 1:
+            origins = state["rows"].reshape(len(places), -1) % options.beams
+        logits = rows.step(places, state["ids"], origins)
+        state = strategy.advance(state, steps[:, None], logits, draws[steps, texts])
+        steps += 1
+        ended = np.flatnonzero(state["finished"] | (steps == limits[texts]))
+        if not len(ended):
+            continue
+        written[texts[ended]] = strategy.result(state)[ended]
+        parts, kept = _apart(state, len(places)), []
+        for index, row in enumerate(places):
+            if index in ended:
+                rows.end(row)
+                if not waiting:
+                    continue
+                texts[index], steps[index] = waiting.popleft(), 0
+                parts[index] = begin(row, texts[index])
+            kept.append(index)
+        places, texts, steps = [places[index] for index in kept], texts[kept], steps[kept]
+        state = _join([parts[index] for index in kept])
+    return written
+
+
+def _apart(state: dict[str, Any], count: int) -> list[dict[str, Any]]:
+    """Return the state of each of `count` texts."""
+    parts = {name: np.split(value, count) for name, value in state.items()}
+    return [{name: part[index] for name, part in parts.items()} for index in range(count)]
+
+
+def _join(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the state of several texts."""
+    names = states[0] if states else ()
+    return {name: np.concatenate([state[name] for state in states]) for name in names}
 
 
 class Session(Protocol):

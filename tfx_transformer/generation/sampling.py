@@ -86,7 +86,7 @@ class Sampler:
         """Return the state after one more token.
 
         Args:
-            index: int; number of tokens before it.
+            index: int, or int (batch, 1); number of tokens before it.
             logits: float (batch, vocabulary_size).
             uniform: float (batch,), from [0, 1); not used by greedy decoding.
         """

@@ -27,6 +27,8 @@ Prompt = str | Sequence[Message]
 _NEVER = np.float32(-1e9)
 # Fewest tokens of a request, with those around it.
 _REQUEST = 8
+# Texts of a batch.
+_BATCH = 64
 # Tokens that are tried before one that leads to the end is taken.
 _TRIED = 8
 
@@ -82,7 +84,8 @@ class TextGenerator(TablePredictor):
         preprocessor: makes the prompts.
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration, less the room that an answer needs in it.
-        batch_size: most texts of a batch; texts of similar length share one.
+        batch_size: most texts of a batch; texts of similar length share one. None: all at once, for
+            an engine that replaces a text that ends by one that waits.
     """
 
     def __init__(
@@ -90,7 +93,7 @@ class TextGenerator(TablePredictor):
         engine: Engine,
         preprocessor: Preprocessor,
         max_prompt_tokens: int | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = _BATCH,
     ) -> None:
         if max_prompt_tokens is None:
             max_prompt_tokens = engine.config.max_sequence_length - preprocessor.answer_slots
@@ -201,6 +204,8 @@ class TextGenerator(TablePredictor):
         prompts = [self.encode(text, truncate, most) for text in given]
         watched = stream or choices.stop or form or choices.logprobs is not None
         batch_size = 1 if watched else self.batch_size
+        if batch_size is None:  # draws depend on the place in a batch, so that all engines have one
+            batch_size = _BATCH if choices.temperature else max(len(given), 1)
         results = [Answer("")] * len(given)
         places = list(range(len(given)))
         if form is not None and not stream and choices.logprobs is None and not choices.temperature:
@@ -227,8 +232,9 @@ class TextGenerator(TablePredictor):
         free = options.without_form()
         results, left = [Answer("")] * len(prompts), []
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        for start in range(0, len(prompts), self.batch_size):
-            batch = by_length[start : start + self.batch_size]
+        batch_size = self.batch_size or max(len(prompts), 1)
+        for start in range(0, len(prompts), batch_size):
+            batch = by_length[start : start + batch_size]
             rows = self.engine.generate_ids([prompts[i] for i in batch], free)
             for i, row in zip(batch, rows, strict=True):
                 results[i] = Answer(self.decode(row))

@@ -64,6 +64,9 @@ class MultiHeadAttention(keras.layers.Layer):
             cache's slot for it. Without a cache also (batch, length), see `token_positions`:
             it gives the position of a token; what the token may see depends on its place in x.
         cache_slots: number of slots of the cache to read, the first ones; None: all.
+        first_slot: int or scalar int tensor; the cache's slot for x[:, 0], if that is not
+            `position`, which may then be (batch, length). The tokens of x are alternatives: what
+            each sees of the cache is given by attention_mask alone.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.
@@ -178,6 +181,7 @@ class MultiHeadAttention(keras.layers.Layer):
         x_mask=None,
         memory_mask=None,
         cache_slots=None,
+        first_slot=None,
     ):
         query = self._split_heads(self.query(x), self.num_heads)
         if self.query_norm is not None:
@@ -188,8 +192,9 @@ class MultiHeadAttention(keras.layers.Layer):
                 query = self.rotary(query, start=position)
                 key = self.rotary(key, start=position)
             if cache is not None:
+                place = position if first_slot is None else first_slot
                 written = tuple(
-                    write_cache(old, new, position)
+                    write_cache(old, new, place)
                     for old, new in zip(cache, (key, value), strict=True)
                 )
                 key, value = (first_slots(one, cache_slots) for one in written)
@@ -206,11 +211,11 @@ class MultiHeadAttention(keras.layers.Layer):
         scores = self._scores(query, key)
         if attention_bias is not None:
             scores = scores + attention_bias
-        if self.causal:
+        if self.causal and first_slot is None:
             first = 0 if cache is None else position
             seen = causal_mask(first, ops.shape(x)[1], ops.shape(scores)[3], self.sliding_window)
             visible = both(seen, visible)
-        elif self.sliding_window:
+        elif self.sliding_window and not self.causal:
             visible = both(window_mask(ops.shape(x)[1], self.sliding_window), visible)
         if visible is not None:
             scores = self._hide(scores, visible)

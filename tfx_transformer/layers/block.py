@@ -48,8 +48,8 @@ class TransformerBlock(keras.layers.Layer):
 
     Call arguments:
         x: float (batch, length, hidden_dim).
-        memory, cache, position, cache_slots: see `MultiHeadAttention`; the cache serves
-            self-attention.
+        memory, cache, position, cache_slots, first_slot: see `MultiHeadAttention`; the cache
+            serves self-attention.
         attention_mask: bool, broadcastable to (batch, length, keys), for self-attention.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), the same.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
@@ -194,6 +194,7 @@ class TransformerBlock(keras.layers.Layer):
         x_mask=None,
         memory_mask=None,
         cache_slots=None,
+        first_slot=None,
     ):
         mask = padding_mask(mask, x_mask)
 
@@ -203,6 +204,7 @@ class TransformerBlock(keras.layers.Layer):
                 cache=cache,
                 position=position,
                 cache_slots=cache_slots,
+                first_slot=first_slot,
                 attention_mask=attention_mask,
                 attention_bias=attention_bias,
                 return_attention_scores=return_attention_scores,

@@ -32,6 +32,7 @@ class RelativePositions(keras.layers.Layer):
         start: int or int tensor, scalar or (batch,); position of the first query.
         length: number of queries.
         keys: number of keys, which begin at position 0.
+        beside: number of keys next to each other that share a position.
 
     Returns: float (1 or batch, num_heads, length, keys), the compute dtype.
     """
@@ -57,9 +58,9 @@ class RelativePositions(keras.layers.Layer):
             initializer=keras.initializers.RandomNormal(stddev=0.02),
         )
 
-    def call(self, start, length, keys):
+    def call(self, start, length, keys, beside=1):
         queries = ops.expand_dims(token_positions(start, length), -1)
-        distances = ops.arange(keys, dtype="int32") - queries
+        distances = ops.arange(keys, dtype="int32") // beside - queries
         most = self.max_distance
         # A row for each distance from -most to most, so that no logarithm runs in the graph.
         rows = ops.take(self.embeddings, self._buckets(), axis=0)

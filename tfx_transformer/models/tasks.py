@@ -375,6 +375,8 @@ class Seq2SeqLM(LanguageModel):
         return_attention_scores: bool = False,
         training: bool | None = None,
         targets: Tensor | None = None,
+        first_slot: Tensor | None = None,
+        attention_mask: Tensor | None = None,
     ) -> Any:
         """Logits of the token after each given one: the one step of training and generation.
 
@@ -391,6 +393,9 @@ class Seq2SeqLM(LanguageModel):
             return_attention_scores: also return the cross-attention weights of every block, each
                 float (batch, num_heads, length, source_length).
             targets: int (batch, length); return their `TokenScores` instead of logits.
+            first_slot: see `MultiHeadAttention`: the tokens are alternatives at one position.
+            attention_mask: bool, broadcastable to (batch, length, keys), where keys are the tokens,
+                or the slots of the cache; False hides one.
 
         Returns: float (batch, length, vocabulary_size); then the new cache if one was given; then
             the attention weights if requested.
@@ -403,6 +408,8 @@ class Seq2SeqLM(LanguageModel):
             position=position,
             return_attention_scores=return_attention_scores,
             training=training,
+            first_slot=first_slot,
+            attention_mask=attention_mask,
         )
         x, *extra = result if isinstance(result, tuple) else (result,)
         read = self._read_out(x, targets)

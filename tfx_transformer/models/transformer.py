@@ -47,7 +47,7 @@ class TransformerStack(keras.layers.Layer):
             decoding.
         position: int or int tensor, scalar or (batch,); position of x[:, 0]. Without a cache also
             (batch, length), the position of every token.
-        cache_slots: see `MultiHeadAttention`.
+        cache_slots, first_slot: see `MultiHeadAttention`.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a token.
         cross_attention_mask: bool, broadcastable to (batch, length, memory_length).
         return_attention_scores: also return every block's weights, as `TransformerBlock` does.
@@ -193,6 +193,7 @@ class TransformerStack(keras.layers.Layer):
         x_mask=None,
         memory_mask=None,
         cache_slots=None,
+        first_slot=None,
     ):
         mask = padding_mask(mask, x_mask)
         bias, distances = None, self.distances
@@ -201,9 +202,13 @@ class TransformerStack(keras.layers.Layer):
         elif self.positions is not None:
             x = self.positions(x, start=position, mask=mask)
         if distances is not None:
-            keys = ops.shape(x)[1] if cache is None else cache_slots or _slots(cache)
+            length = ops.shape(x)[1]
+            keys = length if cache is None else cache_slots or _slots(cache)
             start = 0 if cache is None else position
-            bias = distances(start=start, length=ops.shape(x)[1], keys=keys)
+            if first_slot is None:
+                bias = distances(start=start, length=length, keys=keys)
+            else:  # as many slots as alternatives share a position
+                bias = distances(start=first_slot // length, length=1, keys=keys, beside=length)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = self.embedding_dropout(x, training=training)
@@ -232,6 +237,7 @@ class TransformerStack(keras.layers.Layer):
                 cache=None if cache is None else cache[index],
                 position=position,
                 cache_slots=cache_slots,
+                first_slot=first_slot,
                 attention_mask=attention_mask,
                 attention_bias=bias,
                 cross_attention_mask=cross_attention_mask,

@@ -22,6 +22,9 @@ from tfx_transformer.runtime.signature import Signature, compile_file
 # steps of one row, or 4 for large models. Fewer texts than this run one after the other.
 FEWEST_TOGETHER = 5
 
+# Number of rows that take turns if the file computes one at a time.
+TURNS = 4
+
 
 class Reach(NamedTuple):
     """The signatures of a file that read the first slots of its cache.
@@ -122,24 +125,17 @@ class CausalEngine:
                 "  Drop it, or use --engine keras."
             )
         room = self.config.max_sequence_length
-        limits = [loop.new_limit(options, room - len(ids)) for ids in source_ids]
-        draws = loop.uniforms(options, max(limits), len(source_ids))
-        rows = np.full((len(source_ids), max(limits)), self.config.padding_id, "int32")
-        sessions = {}  # reused: a new text does not read what an earlier one left in the cache
-        for group in self._groups(len(source_ids), together=on_ids is None):
-            count = 1 if group.stop - group.start == 1 else self.rows
-            if count not in sessions:
-                sessions[count] = self.session(count)
-            session, limit = sessions[count], max(limits[group])
-            choices = (options, self.config, draws[:limit, group])
-            if count == 1:
-                (ids,) = source_ids[group]
-                rows[group, :limit] = loop.complete(session, ids, 0, *choices, on_ids)
-            else:
-                rows[group, :limit] = _complete_together(session, source_ids[group], *choices)
-        # A long prompt leaves less room for its answer than other rows have.
-        beyond = np.arange(rows.shape[1]) >= np.array(limits)[:, None]
-        return np.where(beyond, self.config.padding_id, rows)
+        limits = np.array([loop.new_limit(options, room - len(ids)) for ids in source_ids])
+        draws = loop.uniforms(options, limits.max(), len(source_ids))
+        if on_ids is None and self.rows > 1 and len(source_ids) >= FEWEST_TOGETHER:
+            rows = CausalRows(self)
+            return loop.decode_rows(rows, source_ids, limits, options, self.config, draws)
+        found = np.full((len(source_ids), limits.max()), self.config.padding_id, "int32")
+        session = self.session()  # reused: no text reads what an earlier one left in the cache
+        for row, (ids, limit) in enumerate(zip(source_ids, limits, strict=True)):
+            choices = (options, self.config, draws[:limit, row : row + 1])
+            found[row, :limit] = loop.complete(session, ids, 0, *choices, on_ids)
+        return found
 
     def session(
         self, rows: int = 1, fewest_slots: int = 0, cache: dict[str, Any] | None = None
@@ -153,35 +149,59 @@ class CausalEngine:
         reaches = [reach for reach in self.reaches if reach.slots >= fewest_slots]
         return LiteRTSession(reaches, rows, cache)
 
-    def _groups(self, count: int, together: bool) -> list[slice]:
-        """Return slices of `count` texts that run at a time."""
-        rows = self.rows if together else 1
-        groups, start = [], 0
-        while start < count:
-            size = min(rows, count - start)
-            groups.append(slice(start, start + (size if size >= FEWEST_TOGETHER else 1)))
-            start = groups[-1].stop
-        return groups
 
+class CausalRows:
+    """Rows of a decoder-only model; see `generation.loop.Rows`.
 
-def _complete_together(
-    session: LiteRTSession,
-    prompts: Sequence[Sequence[int]],
-    options: GenerationOptions,
-    config: TransformerConfig,
-    draws: np.ndarray,
-) -> np.ndarray:
-    """Return the continuations of texts, each in its own row: int32 (batch, limit), as
-    `loop.decode`."""
-    for row, (*before, _) in enumerate(prompts):
-        session.extend(before, 0, row)
-    starts = np.array([len(ids) - 1 for ids in prompts], "int32")
+    Each row has its own key/value cache. `FEWEST_TOGETHER` rows or more are computed by one call of
+    `decode_<rows>`, if the file has it; fewer rows one after the other by `decode`, with the same
+    caches.
+    """
 
-    def step(ids, index, cache):
-        return session.step(ids, starts + index), cache
+    def __init__(self, engine: CausalEngine) -> None:
+        self._context = engine.config.max_sequence_length
+        self._together = None
+        if engine.rows == 1:
+            self._single = [engine.session() for _ in range(TURNS)]
+        else:
+            self._together = engine.session(engine.rows)
+            self._single = [engine.session(cache=cache) for cache in self._together.caches]
+        self.count = len(self._single)
+        self._positions = np.zeros(self.count, "int32")
 
-    first_ids = np.array([ids[-1] for ids in prompts], "int32")
-    return loop.decode(step, None, first_ids, options, config, draws)
+    def begin(self, row: int, ids: Sequence[int]) -> int:
+        """See `Rows`."""
+        *before, last = ids
+        if before:
+            self._single[row].extend(before, 0)
+        self._positions[row] = len(before)
+        return last
+
+    def end(self, row: int) -> None:
+        """See `Rows`."""
+
+    def room(self, ids: Sequence[int]) -> int:
+        """See `Rows`."""
+        return self._context - len(ids)
+
+    def step(
+        self, rows: Sequence[int], ids: np.ndarray, origins: np.ndarray | None = None
+    ) -> np.ndarray:
+        """See `Rows`; without beams."""
+        positions = self._positions[list(rows)]
+        self._positions[list(rows)] += 1
+        if self._together is not None and len(rows) >= FEWEST_TOGETHER:
+            tokens = np.zeros(self.count, "int32")
+            tokens[list(rows)] = ids
+            # Rows without a text write into slot 0, which the next prompt overwrites.
+            places = np.zeros(self.count, "int32")
+            places[list(rows)] = positions
+            return self._together.step(tokens, places)[list(rows)]
+        logits = [
+            self._single[row].step(np.array([index], "int32"), position)
+            for row, index, position in zip(rows, ids, positions, strict=True)
+        ]
+        return np.concatenate(logits)
 
 
 class LiteRTSession:

@@ -112,6 +112,29 @@ def seq2seq(
     return found
 
 
+def together(
+    config: TransformerConfig, texts: int, beams: int, slots: int, lengths: Iterable[int]
+) -> dict[str, Interface]:
+    """Return the interfaces of `decode_<texts>`, or with several beams `decode_<texts>x<beams>`,
+    and of `prefill_<texts>x<length>` for each length."""
+    layers = config.num_decoder_layers
+    cross = _cache("memory", config, layers, texts, slots)
+    cache = _cache("kv_cache", config, layers, texts, slots * beams)
+    inputs: Tensors = {
+        "tokens": ("int32", (texts, beams)),
+        "input_pos": ("int32", (texts,)),
+        "source_length": ("int32", (texts,)),
+        "slot": ("int32", (1,)),
+        "visible": ("float32", (texts, beams, slots * beams)),
+    }
+    logits: Tensors = {"logits": ("float32", (texts, beams, config.vocabulary_size))}
+    whole = (1, config.max_sequence_length, config.hidden_dim)
+    read: Tensors = {"memory": ("float32", whole), "row": ("int32", (1,))}
+    found = {f"prefill_{texts}x{length}": Interface(read | cross, cross) for length in lengths}
+    name = f"decode_{texts}" if beams == 1 else f"decode_{texts}x{beams}"
+    return found | {name: Interface(inputs | cache | cross, logits | cache)}
+
+
 def _position(rows: int, length: int) -> Tensors:
     return {"tokens": ("int32", (rows, length)), "input_pos": ("int32", (length,))}
 

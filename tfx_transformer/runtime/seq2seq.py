@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,20 +15,44 @@ from tfx_transformer.generation import loop
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
+from tfx_transformer.runtime.together import Together
+
+# Fewer texts than this run one after the other, each by steps of its own.
+FEWEST_TOGETHER = 3
+
+# Number of texts that take turns if the file answers one at a time.
+TURNS = 4
+
+
+class Several(NamedTuple):
+    """The signatures of a file that answer several texts at a time.
+
+    decoder: name of the step; texts: how many; slots: of their caches; lengths: of the sources that
+    the prefills read.
+    """
+
+    decoder: str
+    texts: int
+    slots: int
+    lengths: list[int]
 
 
 class Seq2SeqEngine:
     """Runs the signatures `encode_<length>`, `prefill`, `decode` and `decode_beams` of a TFLite
-    file; texts run one after the other.
+    file and, if the file has them, `prefill_<texts>x<length>`, `decode_<texts>` and
+    `decode_<texts>x<beams>`, which answer several texts at a time.
 
     The caches stay in LiteRT's buffers; only token ids and logits pass between Python and LiteRT.
-    Without beams each buffer is the input and the output of a step, so nothing is copied; beams
-    swap two sets of buffers.
+    Without beams each buffer is the input and the output of a step, so nothing is copied; the beams
+    of a single text swap two sets of buffers.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
         config: of the model.
         threads: threads of LiteRT; None: one per core that this process may use.
+
+    Attributes:
+        several: number of beams -> the signatures for several texts.
     """
 
     def __init__(
@@ -40,6 +64,12 @@ class Seq2SeqEngine:
         lengths = [n for n in self.model.numbered("encode_") if n <= longest]
         beams = self._beams()
         expected = interface.seq2seq(config, {*lengths, longest}, beams)
+        self.several: dict[int, Several] = {}
+        for width in {1, beams or 1}:
+            if (found := self._find_several(width)) is not None:
+                texts = found.texts
+                expected |= interface.together(config, texts, width, found.slots, found.lengths)
+                self.several[width] = found
         interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
         self.prefill = Signature(self.model, "prefill")
@@ -48,6 +78,7 @@ class Seq2SeqEngine:
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}
+        self._kept: dict[int, Together] = {}
 
     def _beams(self) -> int | None:
         """Return the rows of `decode_beams`; None if the file does not have it."""
@@ -56,23 +87,53 @@ class Seq2SeqEngine:
         _, shape = self.model.signatures["decode_beams"].inputs.get("tokens", ("", ()))
         return shape[0] if shape else 0
 
+    def _find_several(self, beams: int) -> Several | None:
+        """Return the signatures that answer several texts with so many beams; None without."""
+        end = "" if beams == 1 else f"x{beams}"
+        for texts in self.model.numbered("decode_", end)[:1]:
+            name = f"decode_{texts}{end}"
+            _, shape = self.model.signatures[name].inputs.get("visible", ("", ()))
+            slots = min(shape[-1] // beams if shape else 0, self.config.max_sequence_length)
+            lengths = [n for n in self.model.numbered(f"prefill_{texts}x") if n <= slots]
+            return Several(name, texts, slots, sorted({*lengths, slots}))
+        return None
+
+    def together(self, beams: int) -> Together:
+        """Return the caches of several texts with so many beams, which the engine keeps; empty."""
+        if beams not in self._kept:
+            found = self.several[beams]
+            names = {n: f"prefill_{found.texts}x{n}" for n in found.lengths}
+            prefills = {n: Signature(self.model, name) for n, name in names.items()}
+            self._kept[beams] = Together(Signature(self.model, found.decoder), prefills)
+        self._kept[beams].clear()
+        return self._kept[beams]
+
     def generate_ids(
         self,
         source_ids: Sequence[Sequence[int]],
         options: GenerationOptions,
         on_ids: loop.OnIds | None = None,
     ) -> np.ndarray:
-        """See `generation.text.Engine`."""
+        """See `generation.text.Engine`.
+
+        Raises:
+            InputError: the file does not decode with so many beams.
+        """
         limit = loop.new_limit(options, self.config.max_sequence_length)
         draws = loop.uniforms(options, limit, len(source_ids))
+        beams = options.beams
+        if on_ids is None and beams in self.several and len(source_ids) >= FEWEST_TOGETHER:
+            rows = Seq2SeqRows(self, beams, fewest=1)
+            limits = np.full(len(source_ids), limit)
+            return loop.decode_rows(rows, source_ids, limits, options, self.config, draws)
         rows = []
         for index, ids in enumerate(source_ids):
-            steps = self.start(ids, options.beams)
+            steps = self.start(ids, beams)
             rows += list(
                 loop.decode(
                     steps.step,
                     None,
-                    np.full(options.beams, self.config.start_id, "int32"),
+                    np.full(beams, self.config.start_id, "int32"),
                     options,
                     self.config,
                     draws=draws[:, index : index + 1],
@@ -81,6 +142,13 @@ class Seq2SeqEngine:
                 )
             )
         return np.array(rows)
+
+    def encode(self, source_ids: Sequence[int]) -> dict[str, Any]:
+        """Return the buffer of the encoder's memory of a source, by its name."""
+        length = next(length for length in self.encoders if length >= len(source_ids))
+        token_ids = np.full((1, length), self.config.padding_id, "int32")
+        token_ids[0, : len(source_ids)] = source_ids
+        return self.encoders[length].run({"encoder_token_ids": token_ids})
 
     def start(self, source_ids: Sequence[int], rows: int = 1) -> Steps:
         """Encode a source, project it for cross-attention, and return its decoding steps.
@@ -93,12 +161,8 @@ class Seq2SeqEngine:
                 f"this TFLite file decodes with {' or '.join(map(str, self.decoders))} beams, "
                 f"not with {rows}.\n  Export again with --beams {rows}."
             )
-        length = next(length for length in self.encoders if length >= len(source_ids))
-        encoder = self.encoders[length]
-        token_ids = np.full((1, length), self.config.padding_id, "int32")
-        token_ids[0, : len(source_ids)] = source_ids
-        memory = encoder.run({"encoder_token_ids": token_ids})
-        return Steps(self.decoders[rows], self.prefill.run(memory), len(source_ids))
+        memory = self.prefill.run(self.encode(source_ids))
+        return Steps(self.decoders[rows], memory, len(source_ids))
 
 
 class Steps:
@@ -141,3 +205,93 @@ class Steps:
             self.inputs[name], self.outputs[name] = self.outputs[name], self.inputs[name]
         self.rows = np.arange(len(ids), dtype="int32")
         return self.signature.read("logits", self.outputs["logits"])[:, 0], None
+
+    def load(self, caches: dict[str, np.ndarray]) -> None:
+        """Continue a text whose first keys and values are given, float32 (rows, heads, position,
+        width) by name."""
+        for name, values in caches.items():
+            _, shape = self.signature.inputs[name]
+            whole = np.zeros(shape, "float32")
+            whole[:, :, : values.shape[2]] = values
+            self.inputs[name].write(whole)
+
+
+class Seq2SeqRows:
+    """Rows of an encoder-decoder; see `generation.loop.Rows`.
+
+    The first few texts take turns, each with steps of its own; while there are more, all that begin
+    are answered together, if the file can do that. A text for which the caches of these are too
+    short takes turns.
+
+    Args:
+        engine: of the file.
+        beams: of each text.
+        fewest: how many texts must run before they are answered together.
+    """
+
+    def __init__(
+        self, engine: Seq2SeqEngine, beams: int = 1, fewest: int = FEWEST_TOGETHER
+    ) -> None:
+        self._engine, self._beams, self._fewest = engine, beams, fewest
+        several = engine.several.get(beams)
+        self.count, self._slots = (several.texts, several.slots) if several else (TURNS, 0)
+        self._sources: dict[int, Sequence[int]] = {}
+        self._alone: dict[int, Steps] = {}
+        self._joined: Together | None = None
+        self._positions = np.zeros(self.count, "int32")
+
+    def begin(self, row: int, ids: Sequence[int]) -> int:
+        """See `Rows`."""
+        self.end(row)
+        together = len(self._sources) > len(self._alone)
+        if len(ids) <= self._slots and (together or len(self._alone) + 1 >= self._fewest):
+            if not together or self._joined is None:
+                self._joined = self._engine.together(self._beams)
+            self._joined.begin(row, self._engine.encode(ids), len(ids))
+        else:
+            self._alone[row] = self._engine.start(ids, self._beams)
+        self._sources[row], self._positions[row] = ids, 0
+        return self._engine.config.start_id
+
+    def end(self, row: int) -> None:
+        """See `Rows`."""
+        self._sources.pop(row, None)
+        self._alone.pop(row, None)
+
+    def room(self, ids: Sequence[int]) -> int:
+        """See `Rows`."""
+        return self._engine.config.max_sequence_length
+
+    def step(
+        self, rows: Sequence[int], ids: np.ndarray, origins: np.ndarray | None = None
+    ) -> np.ndarray:
+        """See `Rows`."""
+        tokens = np.asarray(ids, "int32").reshape(len(rows), self._beams)
+        joined = [index for index, row in enumerate(rows) if self._is_joined(row)]
+        logits: list[Any] = [None] * len(rows)
+        if joined and self._joined is not None:
+            before = None if origins is None else origins[joined]
+            found = self._joined.step([rows[i] for i in joined], tokens[joined], before)
+            if len(joined) == len(rows):
+                self._positions[list(rows)] += 1
+                return found.reshape(-1, found.shape[-1])
+            for index, values in zip(joined, found, strict=True):
+                logits[index] = values
+        for index, row in enumerate(rows):
+            if (steps := self._alone.get(row)) is not None:
+                if origins is not None:
+                    steps.reorder(None, origins[index])
+                logits[index], _ = steps.step(tokens[index], int(self._positions[row]), None)
+        self._positions[list(rows)] += 1
+        return np.concatenate(logits)
+
+    def _is_joined(self, row: int) -> bool:
+        """Return True if a text is answered with others; take it out of their caches if these are
+        too short for its next token."""
+        if row in self._alone or self._joined is None:
+            return False
+        if self._positions[row] < self._slots:
+            return True
+        self._alone[row] = self._engine.start(self._sources[row], self._beams)
+        self._alone[row].load(self._joined.take(row))
+        return False

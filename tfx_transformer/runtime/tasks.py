@@ -83,7 +83,8 @@ def _load_seq2seq(parts: Parts) -> TextGenerator:
 
 def _generator(parts: Parts, engine: CausalEngine | Seq2SeqEngine) -> TextGenerator:
     tokenizer = bundle.read_tokenizer(parts.path, parts.config.vocabulary_size)
-    return TextGenerator(engine, new_preprocessor(parts.values["task"], tokenizer))
+    preprocessor = new_preprocessor(parts.values["task"], tokenizer)
+    return TextGenerator(engine, preprocessor, batch_size=None)
 
 
 def _load_classifier(parts: Parts) -> TextClassifier | ImageClassifier:

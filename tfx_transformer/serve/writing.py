@@ -151,12 +151,16 @@ class WritingWorker(Worker):
             try:
                 answer.advance(values[None], self._is_late(answer.prompt))
             except InputError as error:  # a form that is too complex
-                del self._active[row]
+                self._free(row)
                 answer.prompt.tell(error=error)
                 continue
             if answer.reason or answer.prompt.cancelled:
-                del self._active[row]
+                self._free(row)
                 self._finish(answer)
+
+    def _free(self, row: int) -> None:
+        del self._active[row]
+        self._rows.end(row)
 
     def _finish(self, answer: _Answer) -> None:
         written = answer.finish()

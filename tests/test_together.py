@@ -1,0 +1,210 @@
+"""Several texts that an encoder-decoder answers at a time. The oracle is Keras, and each text by
+itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_models import VARIANTS, tiny_config, tiny_model
+
+from tfx_transformer.export import compact, signatures
+from tfx_transformer.export.to_litert import convert
+from tfx_transformer.export.verify_generator import SEQ2SEQ
+from tfx_transformer.generation import GenerationOptions, loop
+from tfx_transformer.models.decoding import KerasEngine
+from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Seq2SeqRows
+from tfx_transformer.runtime.signature import Signature
+
+LONGEST, SLOTS, TEXTS, BEAMS = 19, 7, 5, 3
+# Sources that fit into the caches of several texts and longer ones, more than there are rows.
+LENGTHS = (1, 2, 3, 4, 5, 7, 8, 10, 19, 3, 6, 2, 1, 1)
+SOURCES = [np.random.default_rng(n).integers(3, 23, n).tolist() for n in LENGTHS]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    """A TFLite file whose caches of several texts are shorter than the model's maximum."""
+    file = tmp_path_factory.mktemp("together") / "model.tflite"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signatures, "TOGETHER_SLOTS", SLOTS)
+        patch.setattr(signatures, "TOGETHER_LENGTHS", (3,))
+        patch.setattr(signatures, "ENCODER_LENGTHS", (3, 5))
+        convert(model(), file, beams=BEAMS, rows=TEXTS)
+    return file
+
+
+def model():
+    # Distances are scores over the slots, of which the beams of a text have one each.
+    settings = VARIANTS["llama"] | {"position": "relative"}
+    return tiny_model(0.4, seed=1, **settings, max_sequence_length=LONGEST)
+
+
+@pytest.fixture(scope="module")
+def by_keras():
+    return KerasEngine(model())
+
+
+@pytest.fixture
+def engine(file, by_keras):
+    return Seq2SeqEngine(file, by_keras.config)
+
+
+@pytest.fixture
+def invoked(monkeypatch):
+    """The names of the signatures that run."""
+    seen, invoke = [], Signature.invoke
+    monkeypatch.setattr(
+        Signature, "invoke", lambda self, *buffers: (seen.append(self.name), invoke(self, *buffers))
+    )
+    return seen
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"temperature": 1.3, "seed": 5, "repetition_penalty": 1.3},
+        {"beams": BEAMS, "length_penalty": 0.5},
+    ],
+)
+def test_texts_are_answered_as_by_keras(engine, by_keras, invoked, options):
+    options = GenerationOptions(**options)
+    found = engine.generate_ids(SOURCES, options)
+    np.testing.assert_array_equal(found, by_keras.generate_ids(SOURCES, options))
+    assert len({tuple(row) for row in found.tolist()}) > TEXTS, "texts differ"
+    together = f"decode_{TEXTS}" if options.beams == 1 else f"decode_{TEXTS}x{BEAMS}"
+    alone = "decode" if options.beams == 1 else "decode_beams"
+    assert {together, alone, f"prefill_{TEXTS}x3", f"prefill_{TEXTS}x7"} <= {*invoked}
+    if not options.temperature:  # the draws of a text depend on its place
+        single = [engine.generate_ids([ids], options)[0] for ids in SOURCES]
+        np.testing.assert_array_equal(found, single)
+
+
+def test_a_text_that_ends_makes_room(engine, invoked):
+    short = [SOURCES[index % 6] for index in range(23)]
+    engine.generate_ids(short, GenerationOptions(max_new_tokens=2))
+    assert invoked.count(f"decode_{TEXTS}") == 2 * -(-23 // TEXTS)
+    assert "decode" not in invoked
+
+
+def expected_logits(by_keras, source, ids):
+    inputs = {"encoder_token_ids": np.array([source]), "decoder_token_ids": np.array([ids])}
+    return np.asarray(by_keras.model(inputs, training=False))[0]
+
+
+def test_rows_begin_and_end_at_any_time(engine, by_keras, invoked):
+    """As a server runs them: some alone, many together, some longer than the common caches."""
+    random, rows = np.random.default_rng(2), Seq2SeqRows(engine)
+    texts: dict[int, tuple] = {}
+    for _ in range(40):
+        for row in set(range(rows.count)) - texts.keys():
+            if random.random() < 0.5:
+                source = random.integers(3, 23, random.integers(1, LONGEST)).tolist()
+                first = rows.begin(row, source)
+                ids = [first, *random.integers(3, 23, random.integers(0, 18)).tolist()]
+                texts[row] = (0, ids, expected_logits(by_keras, source, ids))
+        running = sorted(texts)
+        if not running:
+            continue
+        tokens = np.array([texts[row][1][texts[row][0]] for row in running])
+        for row, found in zip(running, rows.step(running, tokens), strict=True):
+            position, ids, expected = texts.pop(row)
+            np.testing.assert_allclose(found, expected[position], atol=3e-4)
+            if position + 1 < len(ids) and random.random() < 0.95:
+                texts[row] = (position + 1, ids, expected)
+            else:
+                rows.end(row)
+    assert {"decode", f"decode_{TEXTS}"} <= {*invoked}
+
+
+def test_verification_steps_with_every_signature(engine, by_keras, invoked):
+    written = [
+        ([5, 3, 9], [4, 7]),
+        ([8], [6] * 17),
+        ([3] * 18, [2]),
+        ([7, 4, 5, 5, 8], []),
+        ([6], [9] * 8),
+    ]
+    expected, places = SEQ2SEQ.expected(by_keras.model, written), []
+    for place, logits in SEQ2SEQ.steps(engine, written):
+        places.append(place)
+        assert len(expected[place]) == len(logits)
+        for ours, theirs in zip(expected[place], logits, strict=True):
+            np.testing.assert_allclose(np.broadcast_to(ours, theirs.shape), theirs, atol=3e-4)
+    assert sorted(places) == sorted([*range(5)] * 4)
+    assert {name for name in engine.model.signatures if "encode" not in name} - {*invoked} == set()
+
+
+def test_older_files_answer_one_text_after_the_other(file, by_keras, invoked, tmp_path):
+    names = {f"decode_{TEXTS}", f"decode_{TEXTS}x{BEAMS}"}
+    names |= {f"prefill_{TEXTS}x{length}" for length in (3, SLOTS)}
+    older = tmp_path / "model.tflite"
+    older.write_bytes(compact.without_signatures(file.read_bytes(), names))
+    options = GenerationOptions(max_new_tokens=4)
+    found = Seq2SeqEngine(older, by_keras.config).generate_ids(SOURCES, options)
+    np.testing.assert_array_equal(found, by_keras.generate_ids(SOURCES, options))
+    assert {name for name in invoked if "decode" in name} == {"decode"}
+
+
+class Table:
+    """Rows whose logits are drawn from the prompt and what was written, as a model's are."""
+
+    def __init__(self, count, beams):
+        self.count, self.beams, self.texts = count, beams, {}
+
+    def begin(self, row, ids):
+        assert row not in self.texts
+        self.texts[row] = [list(ids)] * self.beams
+        return 1
+
+    def end(self, row):
+        del self.texts[row]
+
+    def step(self, rows, ids, origins=None):
+        assert set(rows) == set(self.texts), "all rows with a text"
+        logits = []
+        tokens = np.reshape(ids, (len(rows), self.beams)).tolist()
+        for place, row in enumerate(rows):
+            order = range(self.beams) if origins is None else origins[place]
+            pairs = zip(order, tokens[place], strict=True)
+            self.texts[row] = [[*self.texts[row][origin], token] for origin, token in pairs]
+            logits += [self.logits(text) for text in self.texts[row]]
+        return np.array(logits, "float32")
+
+    @staticmethod
+    def logits(text):
+        return 2 * np.random.default_rng(text).normal(size=23).astype("float32")
+
+
+@given(st.integers(1, 7), st.integers(0, 10_000), st.sampled_from(["greedy", "draws", "beams"]))
+def test_waiting_texts_change_nothing(count, seed, kind):
+    """The oracle is the loop over each text by itself."""
+    random = np.random.default_rng(seed)
+    prompts = [random.integers(3, 23, random.integers(1, 9)).tolist() for _ in range(11)]
+    options = GenerationOptions(
+        **{"draws": {"temperature": 0.8, "seed": seed}, "beams": {"beams": 3}}.get(kind, {})
+    )
+    limits = np.full(11, 9) if kind == "beams" else random.integers(0, 10, 11)
+    config, draws = tiny_config(), loop.uniforms(options, 9, 11)
+    table = Table(count, options.beams)
+    found = loop.decode_rows(table, prompts, limits, options, config, draws)
+    assert found.shape == (11, 9) and found.dtype == "int32" and not table.texts
+    for text, (ids, limit) in enumerate(zip(prompts, limits, strict=True)):
+        alone = Table(1, options.beams)
+        first = np.full(options.beams, alone.begin(0, ids))
+        expected = np.full(9, config.padding_id)
+        if limit:
+
+            def step(ids, index, origins, alone=alone):
+                return alone.step([0], ids, origins), None
+
+            expected[:limit] = loop.decode(
+                step,
+                None,
+                first,
+                options,
+                config,
+                draws[:limit, text : text + 1],
+                reorder=lambda _, rows: rows[None],
+            )[0]
+        np.testing.assert_array_equal(found[text], expected)
