@@ -40,20 +40,24 @@ ENVIRONMENT = {
 }
 
 
-def plan(chunks: bool, remat: bool, settings: Settings) -> dict[str, Any]:
+def plan(chunks: bool, parts: bool, remat: bool, settings: Settings) -> dict[str, Any]:
     """XLA's plan of a step.
 
     Args:
         chunks: logits in chunks; otherwise all at once.
+        parts: attention in blocks of queries; otherwise all scores at once.
         remat: the inside of blocks is computed again.
     """
     import jax
 
     import tfx_transformer as tfx
+    from tfx_transformer.layers import attention
     from tfx_transformer.models import scopes, token_scores
 
     if not chunks:
         token_scores.CHUNK = 2**62
+    if not parts:
+        attention.BLOCK = 2**62
     length, sizes = settings["length"], QWEN | {"num_layers": settings["layers"]}
     begin = time.monotonic()
     config = tfx.TransformerConfig.of_size(
@@ -63,9 +67,9 @@ def plan(chunks: bool, remat: bool, settings: Settings) -> dict[str, Any]:
         model = tfx.CausalLM(config)
     model.remat = remat
     model.compile("sgd")
-    parts = model.trainable_variables, model.non_trainable_variables
     trained, frozen = (
-        [jax.ShapeDtypeStruct(w.shape, w.dtype) for w in weights] for weights in parts
+        [jax.ShapeDtypeStruct(w.shape, w.dtype) for w in weights]
+        for weights in (model.trainable_variables, model.non_trainable_variables)
     )
     ids = jax.ShapeDtypeStruct((1, length), "int32")
 
@@ -87,11 +91,11 @@ def plan(chunks: bool, remat: bool, settings: Settings) -> dict[str, Any]:
 
 
 SYSTEMS = tuple(
-    System(name, title, functools.partial(plan, chunks, remat), ("jax", "keras"), ENVIRONMENT)
-    for name, title, chunks, remat in (
-        ("tfx-whole", "all logits", False, False),
-        ("tfx-chunks", "logits in chunks", True, False),
-        ("tfx-whole-remat", "all logits, --remat", False, True),
-        ("tfx-remat", "logits in chunks, --remat", True, True),
+    System(name, title, functools.partial(plan, *given), ("jax", "keras"), ENVIRONMENT)
+    for name, title, *given in (
+        ("tfx-whole", "all logits and scores", False, False, False),
+        ("tfx-chunks", "logits in chunks", True, False, False),
+        ("tfx-blocks", "and attention in blocks", True, True, False),
+        ("tfx-remat", "and --remat", True, True, True),
     )
 )

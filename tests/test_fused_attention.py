@@ -1,4 +1,4 @@
-"""Attention by the backend's fused operation: the answers and gradients of ours."""
+"""Attention that does not hold the scores, fused or in blocks: the same answers and gradients."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from unittest import mock
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from on_jax import needs_jax, run_on_jax
 
 from tfx_transformer.layers import MultiHeadAttention, attention
@@ -32,29 +33,25 @@ CASES = {
 
 
 def step(layer, options):
-    """Return the output, and the weights after a step of gradient descent."""
-    first = layer.get_weights()
-    output = keras.ops.convert_to_numpy(layer(X, training=True, **options))
+    """Return the output, and the gradient of its squared length for each weight."""
     weights = [keras.ops.convert_to_tensor(w.value) for w in layer.trainable_variables]
 
     def loss(weights):
         mapping = zip(layer.trainable_variables, weights, strict=True)
         with keras.StatelessScope(state_mapping=mapping):
-            return keras.ops.sum(keras.ops.square(layer(X, training=True, **options)))
+            output = layer(X, training=True, **options)
+        return keras.ops.sum(keras.ops.square(output)), output
 
     if keras.backend.backend() == "jax":
         import jax
 
-        slopes = jax.grad(loss)(weights)
+        (_, output), slopes = jax.jit(jax.value_and_grad(loss, has_aux=True))(weights)
     else:
-        import tensorflow as tf
-
         with tf.GradientTape() as tape:
             tape.watch(weights)
-            value = loss(weights)
+            value, output = loss(weights)
         slopes = tape.gradient(value, weights)
-    assert all(np.array_equal(a, b) for a, b in zip(first, layer.get_weights(), strict=True))
-    return output, [keras.ops.convert_to_numpy(slope) for slope in slopes]
+    return keras.ops.convert_to_numpy(output), [keras.ops.convert_to_numpy(s) for s in slopes]
 
 
 def check(case):
@@ -70,11 +67,17 @@ def check(case):
         mock.patch.object(keras.ops, "dot_product_attention", fused),
     ):
         other, theirs = step(layer, options)
-    assert fused.call_count == 2
+    assert fused.call_count == 1
+    found = [(other, theirs)]
+    if keras.backend.backend() == "jax":  # blocks of 3, 3 and 1 queries, and of 1
+        for scores in (2 * 6 * 3 * 7, 1):
+            with mock.patch.object(attention, "BLOCK", scores):
+                found.append(step(layer, options))
     seen = PADDING if case == "padding" else np.ones((2, 7), bool)
-    np.testing.assert_allclose(other[seen], output[seen], atol=1e-6)
-    for one, expected in zip(theirs, slopes, strict=True):
-        np.testing.assert_allclose(one, expected, atol=1e-5 * max(1, np.abs(expected).max()))
+    for other, theirs in found:
+        np.testing.assert_allclose(other[seen], output[seen], atol=1e-6)
+        for one, expected in zip(theirs, slopes, strict=True):
+            np.testing.assert_allclose(one, expected, atol=1e-5 * max(1, np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case != "one key/value head"])
@@ -86,7 +89,37 @@ def test_fused_attention_is_attention(case):
 @needs_jax
 @pytest.mark.slow
 def test_fused_attention_is_attention_on_jax():
-    run_on_jax("from test_fused_attention import CASES, check\nfor case in CASES:\n    check(case)")
+    run_on_jax(
+        """
+        from test_fused_attention import CASES, check, check_memory
+        for case in CASES:
+            check(case)
+        check_memory()
+        """
+    )
+
+
+def check_memory():
+    """Assert that a long text does not hold its scores."""
+    import jax
+
+    layer = MultiHeadAttention(24, 6, causal=True)
+    layer.build((2, 521, 24))
+    values = [variable.value for variable in layer.trainable_variables]
+    others = [variable.value for variable in layer.non_trainable_variables]
+    text = jax.ShapeDtypeStruct((2, 521, 24), "float32")
+
+    def loss(values, x):
+        return keras.ops.sum(layer.stateless_call(values, others, x)[0])
+
+    def needed(scores):
+        with mock.patch.object(attention, "BLOCK", scores):
+            compiled = jax.jit(jax.grad(loss)).lower(values, text).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    whole = 4 * 2 * 6 * 521 * 521
+    assert needed(2**24) > whole
+    assert needed(2**16) < whole / 2
 
 
 def test_what_needs_scores_is_not_fused():

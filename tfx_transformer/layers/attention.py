@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from tfx_transformer.layers.serializable import serializable
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold -1e4, and a
 # moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
 MASKED = -1e4
+# Attention in blocks has at most so many scores at once, or those of one query: 16 MiB in float32.
+BLOCK = 2**22
 
 
 @serializable
@@ -206,8 +209,13 @@ class MultiHeadAttention(keras.layers.Layer):
         visible = self._visible(attention_mask, padding, cache is not None)
         plain = cache is None and attention_bias is None and self.softcap is None
         drops = training and self.dropout
-        if plain and not (drops or return_attention_scores) and fuses(self.compute_dtype):
-            return self.output_projection(self._fused(query, key, value, visible))
+        if plain and not (drops or return_attention_scores):
+            count = count_blocks(query, key)
+            if fuses(self.compute_dtype):
+                return self.output_projection(self._fused(query, key, value, visible))
+            if count > 1:
+                mixed = self._in_blocks(query, key, value, visible, count)
+                return self.output_projection(mixed)
         scores = self._scores(query, key)
         if attention_bias is not None:
             scores = scores + attention_bias
@@ -247,6 +255,41 @@ class MultiHeadAttention(keras.layers.Layer):
             is_causal=self.causal,
         )
         return ops.reshape(mixed, (-1, length, self.num_heads * self.head_dim))
+
+    def _in_blocks(self, query, key, value, visible, count):
+        """Return what the heads mix, float (batch, length, num_heads * head_dim): blocks of queries
+        one after the other, each computed again for the gradient, so that memory holds the scores
+        of one block (Rabe & Staats 2021)."""
+        length, keys = query.shape[2], key.shape[2]
+        if self.causal:
+            visible = both(causal_mask(0, length, keys, self.sliding_window), visible)
+        elif self.sliding_window:
+            visible = both(window_mask(length, self.sliding_window), visible)
+
+        def blocks(x, axis):
+            size = -(-length // count)
+            room = [[0, 0]] * x.ndim
+            room[axis] = [0, size * count - length]
+            x = ops.moveaxis(ops.pad(x, room), axis, 0)
+            x = ops.reshape(x, (count, size, *x.shape[1:]))
+            return ops.moveaxis(x, 1, axis + 1)
+
+        parts, fixed = [blocks(query, 2)], None
+        if visible is not None:
+            visible = ops.reshape(visible, (-1, *visible.shape[-2:]))
+            if visible.shape[1] == 1:
+                fixed = visible
+            else:
+                parts.append(blocks(visible, 1))
+
+        def attend(query, seen=fixed):
+            scores = self._scores(query, key)
+            return self._mix(_softmax(scores if seen is None else self._hide(scores, seen)), value)
+
+        again = keras.remat(attend)
+        mixed = ops.scan(lambda _, part: (None, again(*part)), None, tuple(parts))[1]
+        mixed = ops.moveaxis(mixed, 0, 1)
+        return ops.reshape(mixed, (mixed.shape[0], -1, mixed.shape[-1]))[:, :length]
 
     def _visible(self, attention_mask, padding, cached):
         """Return the mask of the keys that may be seen, causality aside; None: all."""
@@ -314,6 +357,20 @@ class MultiHeadAttention(keras.layers.Layer):
             "rotary_dim": self.rotary_dim,
             "softcap": self.softcap,
         }
+
+
+def count_blocks(query: Tensor, key: Tensor) -> int:
+    """Return in how many blocks of queries attention is computed: on JAX, as many as keep at most
+    `BLOCK` scores in memory; else 1.
+
+    Args:
+        query: float (batch, num_heads, length, head_dim).
+        key: float (batch, num_key_value_heads, keys, head_dim).
+    """
+    sizes = (*query.shape[:3], key.shape[2])
+    if keras.backend.backend() != "jax" or None in sizes:
+        return 1
+    return min(math.ceil(math.prod(sizes) / BLOCK), query.shape[2]) or 1
 
 
 def fuses(dtype: str) -> bool:
