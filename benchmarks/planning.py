@@ -7,7 +7,8 @@ beyond weights and moments. Shapes and lengths are others than those that the fo
 
     python -m benchmarks planning
 
-It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA.
+It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA. Those
+by TensorFlow are larger: what a process holds has the compiler's own memory in it.
 """
 
 from __future__ import annotations
