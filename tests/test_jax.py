@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
-from recipe_steps import first_losses, write_tables
+from recipe_steps import CASES, first_losses, write_tables
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
@@ -247,7 +247,7 @@ def test_interrupted_trainings_end_as_others_do(tmp_path, kind):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["masked", "lora"])
+@pytest.mark.parametrize("case", CASES)
 def test_recipes_have_the_losses_of_tensorflow(tmp_path, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     write_tables(tmp_path)

@@ -347,9 +347,19 @@ def test_gradients_are_clipped_by_their_common_norm():
     assert moments == pytest.approx([0.06, 0.08], rel=1e-5)
 
 
+def test_all_lookups_of_a_row_are_clipped_as_one():
+    """Row 1 was looked up twice; 3 and 4 make 7, and norm 7 becomes 1."""
+    weight = keras.Variable([[0.0], [0.0]])
+    optimizer = adamw(1.0, clip_norm=1.0, weight_decay=0.0)
+    rows = tf.IndexedSlices(tf.constant([[3.0], [4.0]]), tf.constant([1, 1]), tf.constant([2, 1]))
+    optimizer.apply([rows], [weight])
+    [moment] = [v.numpy() for v in optimizer.variables if "momentum" in v.path]
+    np.testing.assert_allclose(moment, [[0.0], [0.1]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}])
 def test_steps_are_those_of_keras(settings):
-    """Sparse and dense gradients; the kernel decays, the bias does not."""
+    """Keras gets the sum of all lookups of a row; the kernel decays, the bias does not."""
     random = np.random.default_rng(4)
     values = [random.normal(size=shape).astype("float32") for shape in [(7, 5), (5, 3), (3,)]]
     steps = [
@@ -363,8 +373,10 @@ def test_steps_are_those_of_keras(settings):
         if optimizer_class is not AdamW:
             optimizer.exclude_from_weight_decay(var_names=["bias"])
         for rows, *gradients in steps:
-            sparse = tf.IndexedSlices(rows[[1, 1, 4]], [1, 1, 4], rows.shape)
-            optimizer.apply([sparse, *map(tf.constant, gradients)], variables)
+            table = tf.IndexedSlices(rows[[1, 1, 4]], [1, 1, 4], rows.shape)
+            if optimizer_class is not AdamW:
+                table = tf.convert_to_tensor(table)
+            optimizer.apply([table, *map(tf.constant, gradients)], variables)
         weights.append(variables)
         states.append(optimizer.variables)
     for ours, theirs in [*zip(*weights, strict=True), *zip(*states, strict=False)]:

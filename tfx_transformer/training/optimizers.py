@@ -85,6 +85,7 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         if not self.built and trainable_variables is not None:
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
+        grads = [_dense(gradient) for gradient in grads]
         finite = _finite(grads)
         # `update_step` and the averages leave their variables unchanged in a bad step.
         guarded = {id(v) for group in self._guarded() for v in group}
@@ -185,11 +186,20 @@ class _OfStep:
         self.alphas: dict[tuple[float, Any], tuple[Tensor, Tensor]] = {}
 
 
+def _dense(gradient):
+    """Return a gradient as one tensor. TensorFlow gives that of a table as a row for each lookup;
+    norm and squares of these are not those of the sum of all lookups of a token."""
+    if not hasattr(gradient, "indices"):
+        return gradient
+    import tensorflow as tf
+
+    return tf.convert_to_tensor(gradient)
+
+
 def _finite(gradients):
     """Return bool (): True if the norm of all gradients, on all replicas, is a finite number."""
-    # The gradient of an embedding table has only the rows that were looked up, in `values`.
-    values = [getattr(g, "values", g) for g in gradients if g is not None]
-    norms: list[Any] = [ops.sum(ops.square(ops.cast(value, "float32"))) for value in values]
+    found = [gradient for gradient in gradients if gradient is not None]
+    norms: list[Any] = [ops.sum(ops.square(ops.cast(one, "float32"))) for one in found]
     squares = sum(norms)
     if _strategy() is not None:
         import tensorflow as tf
