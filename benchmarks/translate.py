@@ -6,8 +6,7 @@ with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike
 
     python -m benchmarks translate --rounds 3
 
-It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead with one text, and Keras with XLA
-with 16: the LiteRT engine runs texts one after the other.
+It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead.
 
 Left out: CTranslate2, which needs a conversion of its own.
 """
