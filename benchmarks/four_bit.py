@@ -1,12 +1,12 @@
 """The loss of fine-tuning on a base in 4 bits.
 
-A model is trained on datasets/pretraining.txt and then frozen; rank-8 LoRA learns
-datasets/instructions.csv, with three seeds, and its loss is that of the answers in
-instructions_heldout.csv. Every row has the same base, and each seed the same adapters and batches.
-A base in 4 bits is the float base with kernels that were stored in 4 bits and dequantized:
-gradients are those of the stored one (tests/test_four_bit.py). int4 has evenly spaced levels
-instead of those of nf4. "more" is the mean difference from the float base, with a 95 % interval by
-Student's t.
+A model is trained on datasets/pretraining.txt and then frozen. Rank-8 LoRA learns
+datasets/instructions.csv, with three seeds; the loss is that of the answers in
+instructions_heldout.csv. Every row of the table has the same base, and for each seed the same
+adapters and batches. A base in 4 bits is the float base with kernels that were stored in 4 bits and
+dequantized: its gradients are those of the stored one (tests/test_four_bit.py). int4 has evenly
+spaced levels. "more" is the mean difference from the float base, with a 95 % interval by Student's
+t.
 
     python -m benchmarks four_bit
 

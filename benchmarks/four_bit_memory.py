@@ -1,10 +1,10 @@
 """The memory of a base in 4 bits.
 
-Reading: how far the memory of a process rises, at most, while it reads a checkpoint of random
-bfloat16 weights (layers of 896, 8,000 tokens), beyond the weights that it then holds. A step: what
-XLA plans for a step of rank-8 LoRA with AdamW besides weights, adapters and moments, for one row of
-128 tokens in the shape of Llama 2 7B, narrower and with fewer layers; nothing is run. A step
-"dequantized once" keeps each float kernel for the backward pass.
+Reading: how far the memory of a process rises while it reads a checkpoint of random bfloat16
+weights (layers of 896, 8,000 tokens), beyond the weights that it holds at the end. A step: XLA's
+plan, besides weights, adapters and moments, of rank-8 LoRA with AdamW, for one row of 128 tokens in
+the shape of Llama 2 7B, narrower and with fewer layers; nothing is run. A step "dequantized once"
+keeps each float kernel for the backward pass.
 
     python -m benchmarks four_bit_memory
 
@@ -29,12 +29,12 @@ CASES = tuple(
     Case(f"{layers}-layers", f"{layers} layers", {"layers": layers, "width": 512, "length": 128})
     for layers in (4, 10)
 )
-# The checkpoint; with 10 layers it has 157 million parameters, 314 MB.
+# The checkpoint; with 10 layers it has 156 million parameters, 313 MB.
 SHAPE = {"vocab_size": 8_000, "bos_token_id": 1, "eos_token_id": 2}
 
 
 def read(form: str, settings: Settings) -> dict[str, Any]:
-    """The memory that reading a checkpoint takes in a form; "float32": as it trains in full."""
+    """The memory of reading a checkpoint in a form; "float32": as for training all weights."""
     import tfx_transformer as tfx
 
     layers = settings["layers"]

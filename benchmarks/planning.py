@@ -1,14 +1,14 @@
-"""The memory that `tfx-transformer plan` computes, beside what a step takes.
+"""The memory of a step: what `tfx-transformer plan` computes, and what is measured.
 
-XLA: what it plans for a compiled step besides weights and moments, on JAX for a CPU; nothing is
-run. TensorFlow: how far the memory of a process rises in three steps of `fit`, compiled by XLA,
-beyond weights and moments. Shapes and lengths are others than those that the formula was fitted to
-(tests/test_plan.py). "planned" is gradients and activations.
+XLA: its plan of a compiled step, besides weights and moments, on JAX for a CPU; nothing is run.
+TensorFlow: how far the memory of a process rises in three steps of training, compiled by XLA,
+beyond weights and moments. The formula was not fitted to these shapes and lengths, but to those of
+tests/test_plan.py. "planned" is gradients and activations.
 
     python -m benchmarks planning
 
-It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA. Those
-by TensorFlow are larger: what a process holds has the compiler's own memory in it.
+It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA. Those by TensorFlow
+are larger, since a process also holds the memory of the compiler.
 """
 
 from __future__ import annotations

@@ -47,6 +47,13 @@ def test_a_decoder_by_hand(fast, dropout):
     assert cost.memory == 4 * 4 * CAUSAL + 10 * (each - 4 * 2 * heads * (19 - 5))
 
 
+def test_rematerialisation_keeps_the_inputs_of_blocks_and_the_inside_of_one(fast):
+    cost = estimate.estimate(tiny_causal(), 10, tokens=700, steps=0, remat=True)
+    kept = 2 * WIDTH + REMEMBERED + 3 * VOCABULARY
+    assert cost.memory == 4 * 4 * CAUSAL + 10 * 4 * kept
+    assert cost.seconds == pytest.approx(8 * CAUSAL * 700 / 350)
+
+
 def test_an_encoder_decoder_has_two_stacks(fast):
     # The decoder's one block has attention twice, with a third norm.
     cross = BLOCK + 2 * WIDTH + 4 * (WIDTH * WIDTH + WIDTH)

@@ -190,6 +190,8 @@ def test_the_verb(command, tmp_path):
     status, output, _ = command(*line.split(), "--price", "0.5", "--batch-size", "4")
     assert status == 0 and "Fits into 90% of 24 GB" in output and "Cost: " in output
     assert max(map(len, output.splitlines())) <= 80
+    _, output, _ = command(*"plan --size nano --method lora --precision bfloat16".split())
+    assert "frozen in bfloat16" in output
     # A step sends 4 bytes of each weight, 7 / 4 times, at 1 GB/s.
     line = "plan --size base --devices 8 --bandwidth 1 --batch-size 8 --json"
     _, output, _ = command(*line.split())
@@ -205,6 +207,7 @@ def test_the_verb(command, tmp_path):
         (["--memory", "0"], "more than 0"),
         (["--tokens", "0"], "1 or more"),
         (["--bandwidth", "0"], "more than 0"),
+        (["--base-dtype", "nf4"], "but --method full trains all weights"),
         (["--base", "q", "--length", "5000"], "4096 tokens at most"),
     ):
         status, _, errors = command("plan", *flags)

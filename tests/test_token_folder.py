@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
+import zipfile
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from unittest import mock
@@ -12,7 +14,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from tfx_transformer.data import token_encoding, token_writer
+from tfx_transformer.data import remote, token_encoding, token_writer
 from tfx_transformer.data.corpus import read_documents, write_tokens
 from tfx_transformer.data.near_duplicates import band_keys, signature
 from tfx_transformer.data.token_folder import read_token_folder
@@ -275,6 +277,44 @@ def test_an_interrupted_writing_notices_files_that_changed_at_an_address(
         written(tmp_path / "out", letters, source)
 
 
+def test_a_pattern_matches_files_and_reaches_into_archives(letters, tmp_path, storage):
+    with storage.open("/store/texts.zip", "wb") as file, zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("c/e.jsonl", '{"text": "seven"}\n')
+    source = ("memory://store/[at]*[!p], zip://c/*.jsonl::memory://store/texts.zip",)
+    written(tmp_path / "out", letters, source)
+    assert texts_of(tmp_path / "out") == ["one", "two", "seven"], "not the folder texts"
+
+
+class Web(fsspec.AbstractFileSystem):
+    """A web server as fsspec's: paths are URLs, which redirect to another one each time."""
+
+    protocol = "web"
+    content = b'{"text": "one"}\n'
+    sent_on = itertools.count()
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        return path
+
+    def info(self, path, **options):
+        url = f"web://other/{next(self.sent_on)}"
+        return {"name": path, "type": "file", "size": len(self.content), "url": url}
+
+    def get_file(self, path, local, **options):
+        Path(local).write_bytes(self.content)
+
+
+def test_the_query_of_a_url_is_not_part_of_the_name(letters, tmp_path, monkeypatch):
+    fsspec.register_implementation("web", Web, clobber=True)
+    address = "web://host/a.jsonl?download=true"
+    written(tmp_path / "out", letters, (address,))
+    assert texts_of(tmp_path / "out") == ["one"]
+    before = remote.state(address)
+    assert remote.state(address) == before
+    monkeypatch.setattr(Web, "content", b'{"text": "two!"}\n')
+    assert remote.state(address) != before
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -317,6 +357,9 @@ def test_bad_folders_are_refused(letters, tmp_path):
         index.write_text(content.replace(*damage))
         with pytest.raises(InputError, match="not an index"):
             read_token_folder(tmp_path / "out", tokenizer)
+    index.write_text(content.replace('"tokens": 8', f'"tokens": {10**30}'))
+    with pytest.raises(InputError, match="cut short"):
+        read_token_folder(tmp_path / "out", tokenizer)
     index.write_text(content)
     with (tmp_path / "out/training.bin").open("ab") as file:
         file.truncate(6)

@@ -1,5 +1,5 @@
-// Labels texts with a bundle of text_classification, by LiteRT's C interface, or gives them numbers or
-// vectors with one of text_regression or embedding: see README.md.
+// Labels texts with a bundle of text_classification, or gives them numbers or vectors with one of
+// text_regression or embedding, by LiteRT's C interface: see README.md.
 //
 //     ./classify ../../saved_models/topics "It rained all night."
 

@@ -1,4 +1,4 @@
-// Asks a bundle of any task in Node.js, by the program of its page: see README.md.
+// Answers by a bundle of any task in Node.js, with the program of its page: see README.md.
 //
 //     tfx-transformer page ../../saved_models/topics --save topics
 //     echo '["answer", {"texts": ["It rained all night."]}]' | node ask.js topics

@@ -136,6 +136,11 @@ def plan(
             raise InputError(f"--{name} is {value}.\n  Expected 1 or more.")
     if length < 0:
         raise InputError(f"--length is {length}.\n  Expected 1 or more; 0: the context.")
+    if method == "full" and base_dtype != "float32":
+        raise InputError(
+            f"--base-dtype is {base_dtype}, but --method full trains all weights.\n"
+            "  Add --method lora, which freezes the base, or leave out --base-dtype."
+        )
     if batch_size % machine.devices:
         raise InputError(
             f"--batch-size {batch_size} cannot be divided among {machine.devices} devices.\n"
@@ -148,6 +153,8 @@ def plan(
             f"--length is {length}, but {base} reads {config.max_sequence_length} tokens at most.\n"
             "  Give a shorter --length."
         )
+    if precision == "bfloat16" and base_dtype == "float32":
+        base_dtype = "bfloat16"  # as the precision
     adapters = base_dtype if method == "lora" else ""
     training = planning.Training(precision, adapters, rank)
     sizes = _sizes(task, config, training)
@@ -203,7 +210,7 @@ def read_architecture(base: str) -> tuple[str, TransformerConfig]:
     if place.startswith(HUB):
         return _read(Repository.of(place).description()[0], base)
     if remote.is_address(place):
-        with remote.copied(f"{place.rstrip('/')}/config.json") as file:
+        with remote.copied(remote.file_at(f"{place.rstrip('/')}/config.json")) as file:
             return _read(file.parent, base)
     if not Path(place).is_dir():
         raise InputError(

@@ -92,7 +92,7 @@ class TokenFile:
         offset = self.start * np.dtype(self.dtype).itemsize
         try:
             return np.memmap(self.path, self.dtype, "r", offset, (self.tokens,))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise InputError(
                 f"{self.path}: the file of token ids is gone or was cut short.\n"
                 f"  {self.tokens:,} ids from number {self.start:,} on are needed: start again."

@@ -98,7 +98,7 @@ def _check_ids(tokens: TokenFile, vocabulary_size: int) -> None:
     """Raise if an id is not in the vocabulary. All ids are read, a stretch at a time.
 
     Raises:
-        InputError: naming the file and the place of the first such id.
+        InputError: an id is too large; the message names the file and the place of the first.
     """
     ids = tokens.array()
     if np.iinfo(tokens.dtype).max < vocabulary_size:

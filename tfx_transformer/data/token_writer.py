@@ -356,8 +356,9 @@ class TokenWriter:
 
 
 def _state(paths: str, left_out: Path) -> list[Any]:
-    """Return the names of all files of a source with their sizes and times of change, or what
-    `remote.state` says; without those below the folder `left_out`, which is being written."""
+    """Return the names of all files of a source with their sizes and times of change, or with what
+    `remote.state` returns. Files below the folder `left_out`, which is being written, are not among
+    them."""
     found = []
     left_out = left_out.resolve()
     for name in remote.names_of(paths):

@@ -33,9 +33,9 @@ LEVELS = np.array(
     ],
     "float32",
 )
-# Both levels that a byte stands for.
+# The two levels of each byte.
 _PAIRS = np.stack([np.tile(LEVELS, 16), np.repeat(LEVELS, 16)], -1)
-_CHUNK = 1 << 14  # blocks that are coded at once
+_CHUNK = 1 << 14  # blocks that are quantized at once
 
 
 def stored_bytes(inputs: int, units: int) -> int:
@@ -50,14 +50,15 @@ def quantize(
     """Return a matrix (inputs, units) in 4 bits, as QLoRA stores it (Dettmers et al. 2023,
     section 3): the scale of a block is its largest magnitude, and is stored in 8 bits.
 
-    Blocks are of 64 weights, column after column, and filled up with zeros at the end.
+    A block is 64 weights, column after column; the last one is filled up with zeros.
 
     Args:
         kernel: float32 (inputs, units).
         levels: float32 (16,), rising, from -1 to 1.
 
     Returns: uint8 (blocks * 32,), two weights a byte, the first in the low bits; uint8 (blocks,),
-        the scales; float32 (groups, 2), the smallest scale of 256 blocks and the step to the next.
+        the scales; float32 (groups, 2), for each 256 blocks the smallest scale and the step between
+        scales.
     """
     weights = kernel.T.reshape(-1)
     weights = np.pad(weights, (0, -weights.size % BLOCK)).reshape(-1, BLOCK)
@@ -114,8 +115,8 @@ def multiply(
 
     def matrix(after):
         # Compilers join equal computations and begin them early, and so would keep many float
-        # matrices. This one waits for `after`, whose first number decides nothing unless it is NaN:
-        # then so is the loss.
+        # matrices. This one waits for `after`. The first number of `after` changes nothing, unless
+        # it is NaN, and then the loss is NaN with any codes.
         broken = ops.isnan(ops.reshape(after, (-1,))[0])
         waiting = ops.where(broken, ops.zeros_like(codes), codes)
         return ops.cast(dequantize(waiting, scales, ranges, shape), x.dtype)

@@ -40,18 +40,19 @@ class Work:
     readings: int
 
 
-def training_work(model: keras.Model, length: int) -> Work:
+def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
     """Return the work of a training step of a model, per token of its batch.
 
     Args:
         model: a `TransformerModel`.
         length: tokens of a row of the batch.
+        remat: the backward pass computes the inside of a block again.
     """
     config = model.config
     counts = trainable_summary(model)
     stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
     layers = sum(len(stack.blocks) for stack in stacks)
-    each = kept_numbers(config, length, Training()) / config.num_layers
+    each = kept_numbers(config, length, Training(remat=remat)) / config.num_layers
     kernels, maps = _convolutions(model)
     return Work(
         trained=counts["trained"],
@@ -64,7 +65,7 @@ def training_work(model: keras.Model, length: int) -> Work:
 
 
 def sizes(cls, config: TransformerConfig, training: Training) -> Sizes:
-    """Return the counts of a model and of a way to train it; the model is made without memory.
+    """Return the counts of a model that is trained in this way; it is made without memory.
 
     Args:
         cls: class of the model.

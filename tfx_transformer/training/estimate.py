@@ -52,6 +52,7 @@ def estimate(
     steps: int,
     parts: int = 1,
     length: int | None = None,
+    remat: bool = False,
 ) -> Cost:
     """Return the cost of training a model.
 
@@ -70,10 +71,12 @@ def estimate(
         steps: steps of the whole training.
         parts: parts in which a step computes its batch, one after the other.
         length: tokens of the longest row; None: the context of the model.
+        remat: rematerialisation, which adds 2 operations per parameter and token.
     """
-    work = training_work(model, length or model.config.max_sequence_length)
+    work = training_work(model, length or model.config.max_sequence_length, remat)
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
-    operations = (6 * work.multiplied + 4 * work.frozen) * tokens
+    again = 2 if remat else 0
+    operations = ((6 + again) * work.multiplied + (4 + again) * work.frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
     updating = steps * work.trained * _PASSES / _sums_per_second()
     activations = math.ceil(4 * batch_tokens / parts * work.kept)

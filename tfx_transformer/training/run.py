@@ -258,7 +258,8 @@ class Run:
         parts = self.settings.get("accumulate")
         rows = self.settings.get("batch_size") or 1
         length = min(batch_tokens // rows, model.config.max_sequence_length)
-        cost = estimate(model, batch_tokens, tokens, steps, parts or 1, length)
+        remat = bool(self.settings.get("remat"))
+        cost = estimate(model, batch_tokens, tokens, steps, parts or 1, length, remat)
         classes = model.config.num_classes or 1
         advice = advise_base(self.settings, self._recipe, self.facts, classes)
         warning = warn_of_memory(cost.memory, in_parts=parts is not None)
