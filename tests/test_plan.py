@@ -190,7 +190,8 @@ def test_the_verb(command, tmp_path):
     status, output, _ = command(*line.split(), "--price", "0.5", "--batch-size", "4")
     assert status == 0 and "Fits into 90% of 24 GB" in output and "Cost: " in output
     assert max(map(len, output.splitlines())) <= 80
-    _, output, _ = command(*"plan --size nano --method lora --precision bfloat16".split())
+    flags = ["--method", "lora", "--precision", "bfloat16"]
+    _, output, _ = command("plan", "--size", "nano", *flags)
     assert "frozen in bfloat16" in output
     # A step sends 4 bytes of each weight, 7 / 4 times, at 1 GB/s.
     line = "plan --size base --devices 8 --bandwidth 1 --batch-size 8 --json"
