@@ -122,17 +122,21 @@ def test_tools_are_called(assistant, tmp_path):
     assert alone is not None and alone.name in ("wake", "stop")
     with running([path]) as server:
         client = openai.OpenAI(base_url=server.url + "/v1", api_key="none", max_retries=0)
-        for options in ({}, {"tools": [WAKE], "tool_choice": "required"}):
+        asked = {"tools": [WAKE], "tool_choice": "required"}
+        for options in ({}, asked, {"response_format": {"type": "text"}}):
             (choice,) = ask(client, "Stop", **options).choices
             assert choice.finish_reason == "tool_calls" and choice.message.content is None
             (call,) = choice.message.tool_calls
             assert call.function.name == alone.name
             assert json.loads(call.function.arguments) == alone.arguments
-        chunks = list(ask(client, "Stop", stream=True))
+        chunks = list(ask(client, "Stop", stream=True, logprobs=True))
         deltas = [chunk.choices[0].delta for chunk in chunks]
         ((streamed,),) = [delta.tool_calls for delta in deltas if delta.tool_calls]
         assert streamed.function.name == alone.name and deltas[0].role == "assistant"
         assert not any(delta.content for delta in deltas)
+        (given,) = [c.choices[0].logprobs for c in chunks if c.choices[0].logprobs]
+        written = "".join(token.token for token in given.content)
+        assert read_call(written) == alone
         assert chunks[-1].choices[0].finish_reason == "tool_calls"
         (free,) = ask(client, "Stop", tool_choice="none").choices
         assert free.message.content == runtime.load(path, threads=1).generate("Stop", free=True)

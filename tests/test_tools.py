@@ -5,6 +5,7 @@ import importlib.util
 import json
 import random
 import re
+import shutil
 
 import jsonschema
 import numpy as np
@@ -20,6 +21,7 @@ from tfx_transformer.data import (
     vary_tool_calls,
 )
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.baselines import nearest_texts
 from tfx_transformer.evaluation.calls import frequent_call, nearest_calls, score_calls
 from tfx_transformer.generation.constraint import Constraint, Vocabulary
 from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
@@ -85,15 +87,22 @@ def test_declarations_in_both_forms(tools, tmp_path):
         ('[{"name": "a", "parameters": {"type": "array"}}]', "tool 1 .a. has parameters"),
         ('[{"name": "a", "parameters": {"properties": []}}]', "has properties"),
         ('[{"name": "a", "parameters": {"required": "b"}}]', "no list of required"),
+        ('[{"name": "a", "parameters": {"required": [["b"]]}}]', "a wrong 'required'"),
+        ('[{"name": "a", "parameters": {"properties": {"b": {"enum": 5}}}}]', "a wrong 'enum'"),
+        ('[{"name": "a", "parameters": {"properties": {"b": {"items": {"minimum": "1"}}}}}]',
+         "a wrong 'minimum'"),
+        ('[{"name": "a", "parameters": {"properties": {"b": {"anyOf": [{"type": [[]]}]}}}}]',
+         "a wrong 'type'"),
+        ("[" + " " * 300_000 + "]", "json: it is larger than 256 KiB"),
         ('[{"name": "a", "parameters": ' + '{"not": ' * 20 + "{}" + "}" * 21 + "]", "16 levels"),
     ],
-)
+)  # fmt: skip
 def test_wrong_declarations_name_the_tool(tmp_path, text, message):
     file = tmp_path / "tools.json"
     file.write_text(text, "utf-8")
     with pytest.raises(InputError, match=message) as caught:
         read_tools(file)
-    assert "tools.json" in str(caught.value)
+    assert str(caught.value).count("tools.json") == 1
 
 
 def test_a_missing_file_names_the_flag(tmp_path):
@@ -118,6 +127,8 @@ def test_calls_are_valid_as_jsonschema_says(tools):
         valid += found
     assert 10 < valid < 200
     assert "there is no tool 'sleep'" in tools.problem(Call("sleep", {}))
+    endless = read_call('{"name": "wake", "arguments": {"hours": 1e999, "who": "Ann"}}')
+    assert "not of type integer" in tools.problem(endless)
 
 
 # Rows
@@ -205,6 +216,33 @@ def test_variants_have_their_values_in_the_request(rows, tools):
         vary_tool_calls(rows, -1)
 
 
+def test_variants_are_valid_calls():
+    tools = Tools([{"name": "set", "parameters": {"properties": {
+        "celsius": {"type": "number", "minimum": 5, "maximum": 30},
+        "share": {"type": "number"},
+        "item": {"type": "integer"},
+        "below": {"type": "integer", "maximum": -3},
+        "mode": {"enum": ["heat", None, "cool", True]},
+        "place": {"const": "home"},
+    }}}])  # fmt: skip
+    rows = [
+        ("Set 21.5 at home to heat", {"celsius": 21.5, "place": "home", "mode": "heat"}),
+        ("Find 12345678901234567890", {"item": 12345678901234567890}),
+        ("Use 1e-07", {"share": 1e-07}),
+        ("Go to -7", {"below": -7}),
+    ]
+    rows = [(text, "set", json.dumps(arguments)) for text, arguments in rows]
+    varied = vary_tool_calls(read_tool_calls(rows, tools), 30, 7)
+    schema = jsonschema.Draft202012Validator(tools.parameters["set"])
+    texts = " ".join(varied.utterances)
+    assert " cool" in texts and "None" not in texts and "True" not in texts
+    for text, call in zip(varied.utterances, varied.calls, strict=True):
+        assert schema.is_valid(call.arguments), call
+        assert all(str(value) in text for value in call.arguments.values()), (text, call)
+    for name in ("celsius", "share", "item"):
+        assert len({one.arguments[name] for one in varied.calls if name in one.arguments}) > 5
+
+
 def _of(row):
     return row[1], json.loads(row[2])
 
@@ -263,6 +301,8 @@ def test_simple_methods(rows):
     assert frequent_call(rows.calls) == Call("stop", {})
     (found,) = nearest_calls(rows.utterances, rows.calls, ["In 5 hours, wake Bob loudly"])
     assert found == rows.calls[1]
+    texts = [f"wake number{n}" for n in range(300)]
+    assert nearest_texts(texts, texts).tolist() == [*range(300)]
 
 
 # Templates and forms
@@ -451,11 +491,30 @@ def test_mistakes_are_reported(command, folder):
         assert status == 2 and message in errors, (flags, errors)
 
 
-def test_a_table_is_checked(command, folder):
-    status, output, errors = command("check", str(folder / "my.csv"), "--json")
-    assert status == 0, errors
-    assert json.loads(output)["rows"] == 40
-    assert np.isfinite(json.loads(output)["tokens"])
+def test_declarations_that_answers_cannot_be_held_to_are_refused_before_training(
+    folder, bare, monkeypatch, tmp_path
+):
+    declared = json.loads((folder / "tools.json").read_text("utf-8"))
+    declared[0]["function"]["parameters"]["properties"]["room"]["not"] = {"const": "roof"}
+    (tmp_path / "tools.json").write_text(json.dumps(declared), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    settings = SETTINGS | {"csv": folder / "my.csv", "tools": "tools.json", "copies": 0}
+    monkeypatch.setattr("tfx_transformer.training.run.Run.fit", lambda *_: pytest.fail("trained"))
+    with pytest.raises(InputError, match="the schema of the tools cannot be used"):
+        cli.recipe_main("tool_calling")(**settings)
+
+
+def test_a_table_is_checked(command, folder, tmp_path):
+    alone = shutil.copy(folder / "my.csv", tmp_path)
+    for arguments in ([folder / "my.csv"], [alone, "--tools", folder / "tools.json"]):
+        status, output, errors = command("check", *arguments, "--json")
+        assert status == 0, errors
+        assert json.loads(output)["rows"] == 40
+        assert np.isfinite(json.loads(output)["tokens"])
+    status, _, errors = command("check", alone)
+    assert status == 2 and "--tools FILE.json" in errors
+    status, _, errors = command("check", alone, "--kind", "text", "--tools", folder / "tools.json")
+    assert status == 2 and "--tools is for calls" in errors
 
 
 # LiteRT-LM

@@ -153,6 +153,7 @@ class _Checked(NamedTuple):
     columns: dict[str, str]
     skip_bad_rows: bool
     bundle: Path | None
+    tools: Path | None
     max_length: int
 
     def tokenizer(self, texts: Callable, special_tokens: Sequence[str] = (), **options: str):
@@ -175,6 +176,7 @@ def check(
     skip_bad_rows: bool = False,
     reading: TableReading,
     bundle: Path | None = None,
+    tools: Path | None = None,
     max_length: int = 128,
 ) -> dict[str, Any]:
     """Show what is in training data, what is wrong with it, and how to train on it.
@@ -186,6 +188,8 @@ def check(
         skip_bad_rows: Skip rows that cannot be used, and list them.
         reading: How to read the table, where that cannot be detected.
         bundle (BUNDLE): Bundle whose tokenizer counts. Default: a new one is trained.
+        tools (FILE.json): Declarations of the called tools. Default: tools.json in the bundle, or
+            beside the table.
         max_length: Most tokens that the model would read.
     """
     if max_length < 2:
@@ -197,7 +201,9 @@ def check(
 
         return propose(table)
     check_given(found, columns.given())
-    checked = _Checked(table, columns.of(found), skip_bad_rows, bundle, max_length)
+    if tools and found != "calls":
+        raise InputError(f"--tools is for calls, and {file} has {found}.\n  Drop it.")
+    checked = _Checked(table, columns.of(found), skip_bad_rows, bundle, tools, max_length)
     summary, bad_rows = _CHECKS[found](checked)
     print("\n".join([summary.path, *summary.lines()[1:]]))
     for bad in bad_rows:
@@ -225,14 +231,19 @@ def _check_instructions(checked: _Checked):
 
 
 def _check_calls(checked: _Checked):
+    from tfx_transformer.bundle import TOOLS
     from tfx_transformer.data import describe_tool_calls, read_tool_calls, read_tools
     from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
     from tfx_transformer.text.tokenizer import CALL_PATTERN
 
-    tools = read_tools((checked.bundle or Path(checked.file).parent) / "tools.json")
+    file = Path(checked.file).with_name(TOOLS)
+    if checked.bundle and (checked.bundle / TOOLS).is_file():
+        file = checked.bundle / TOOLS
+    tools = read_tools(checked.tools or file)
     columns = checked.columns.values()
     read = read_tool_calls(checked.file, tools, *columns, skip_bad_rows=checked.skip_bad_rows)
     tokenizer = checked.tokenizer(read.written, ROLE_TOKENS, pattern=CALL_PATTERN)
+    tokenizer.tools = tools
     template = ChatTemplate.of(tokenizer)
     return describe_tool_calls(read, None, template, checked.max_length)[0], read.bad_rows
 

@@ -28,7 +28,7 @@ class ToolCalls(Examples):
     """The request of each row and its call; the group of each row, if the table has one.
 
     tools: the tools that are called; system: text of a first message before every request; varied:
-    number of examples that were added with other values, the last ones.
+    number of the last examples, which `vary_tool_calls` has added.
     """
 
     utterances: list[str]
@@ -102,8 +102,8 @@ def read_tool_calls(
             refusing the file.
 
     Raises:
-        InputError: a call is not one of the tools with valid arguments; see also
-            `tables.read_table`.
+        InputError: a row names an unknown tool, or its arguments are not those that are declared;
+            see also `tables.read_table`.
     """
     columns = {"utterance": utterance, "tool": tool, "arguments": arguments}
     if group or GROUP in read_header(path, columns):

@@ -14,8 +14,7 @@ from tfx_transformer.text.prompts import ChatTemplate
 class ToolCallsSummary(InstructionsSummary):
     """Figures of one set of tool calls.
 
-    rows: those of the table; varied: those that were added with other values, which the other
-    figures count too.
+    rows: rows of the table; varied: added rows with other values. The other figures count both.
     """
 
     varied: int

@@ -1,11 +1,12 @@
 """More rows of tool calls: the same requests with other names, texts and numbers.
 
-A model learns to copy a value from the request into the call only from many values.
+A model learns to copy values from requests into calls only if it sees many of them.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,39 +17,53 @@ from tfx_transformer.data.tool_calls import ToolCalls
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.tools import Call
 
-# Letters that replace others of the same kind.
+# Letters and digits by kind; each is replaced by one of its kind.
 _KINDS = [
-    tuple(range(first, last + 1))
+    np.arange(first, last + 1)
     for first, last in (
         (ord("a"), ord("z")), (ord("A"), ord("Z")), (ord("0"), ord("9")),
         (0x3042, 0x3093), (0x30A2, 0x30F3), (0x4E00, 0x9FA5),
         (0xAC00, 0xD7A3), (0x0430, 0x044F), (0x0410, 0x042F), (0x03B1, 0x03C9),
     )
 ]  # fmt: skip
-_KIND_OF = {code: kind for kind in _KINDS for code in kind}
+_KIND_OF = {code: kind for kind in _KINDS for code in kind.tolist()}
 _TRIES = 5
+# The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
+_MOST_DIGITS = 18
+_LARGEST = 10**_MOST_DIGITS - 1
 
 
 class _Slot(NamedTuple):
-    """An argument whose value is in the request as it is: its name, and the place of the value."""
+    """An argument whose value is in the request: its name, and the place of the value."""
 
     name: str
     start: int
     end: int
 
 
-def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCalls:
-    """Return the examples, then `copies` times all of them with other values.
+@dataclasses.dataclass
+class _Pool:
+    """The values of an argument that is varied: texts, by whether they are ASCII, and the digits of
+    the longest whole number."""
 
-    An argument is varied if its value is in the request exactly once and as it is, apart from upper
-    and lower case of choices. Another value of an `enum` is one of the others. Other numbers are
-    drawn from `minimum` to `maximum`, or of up to as many digits as the column has. Other texts are
-    values of other rows, mixtures of their words, or random letters of the same script; so a model
-    learns to copy texts that it has never seen. Half of the variants begin with a letter of the
-    other case, unless a value is there. A variant that is there already is left out.
+    texts: dict[bool, list[str]] = dataclasses.field(default_factory=dict)
+    digits: int = 1
+
+
+def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCalls:
+    """Return the examples, followed by up to `copies` variants of each.
+
+    An argument is varied if the request has its value exactly once; the value of an `enum` may
+    differ in case. The variant has a new value in both places. For an `enum` it is any of its
+    values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
+    those of other rows; for another number, one with other digits; for a text, that of another
+    row, a mixture of two, or random letters of the same script. From random letters a model learns
+    to copy texts that it has never seen. In half of the variants the first letter changes its case,
+    unless a value begins there. A variant is left out if its request exists already, or if its
+    call is not valid.
 
     Args:
-        copies: number of variants of each row; 0 adds none.
+        copies: most variants of each row; 0 adds none.
         seed: draws the values.
 
     Raises:
@@ -66,7 +81,7 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
         for index, found in enumerate(slots):
             for _ in range(_TRIES):
                 text, call = _varied(index, examples, found, pools, rng)
-                if text not in known:
+                if text not in known and not examples.tools.problem(call):
                     known.add(text)
                     utterances.append(text)
                     calls.append(call)
@@ -98,9 +113,10 @@ def _slots(utterance: str, call: Call, examples: ToolCalls) -> list[_Slot]:
     them overlaps another."""
     found = []
     for name, value in call.arguments.items():
-        if isinstance(value, bool) or not isinstance(value, str | int | float) or value == "":
+        schema = _schema(examples, call, name)
+        if not _can_be_shown(value) or value == "" or "const" in schema:
             continue
-        choices = _schema(examples, call, name).get("enum")
+        choices = _choices(schema) if "enum" in schema else None
         flags = re.IGNORECASE if choices else re.NOFLAG
         places = list(re.finditer(_pattern(str(value)), utterance, flags))
         if len(places) == 1 and (choices is None or len(choices) > 1):
@@ -111,6 +127,16 @@ def _slots(utterance: str, call: Call, examples: ToolCalls) -> list[_Slot]:
         if not kept or slot.start >= kept[-1].end:
             kept.append(slot)
     return kept
+
+
+def _can_be_shown(value: Any) -> bool:
+    """Return True if a request can have a value as its text."""
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _choices(schema: Mapping[str, Any]) -> list[Any]:
+    """Return the values of an `enum` that a request can have."""
+    return [one for one in schema["enum"] if _can_be_shown(one)]
 
 
 def _pattern(value: str) -> str:
@@ -124,12 +150,17 @@ def _pattern(value: str) -> str:
     return before + re.escape(value) + after
 
 
-def _pools(examples: ToolCalls, slots: Sequence[list[_Slot]]) -> dict[tuple[str, str], list[Any]]:
-    """Return the values of each argument that is varied somewhere."""
-    pools: dict[tuple[str, str], list[Any]] = {}
+def _pools(examples: ToolCalls, slots: Sequence[list[_Slot]]) -> dict[tuple[str, str], _Pool]:
+    """Return the values of each argument that is varied somewhere, by tool and argument."""
+    pools: dict[tuple[str, str], _Pool] = {}
     for call, found in zip(examples.calls, slots, strict=True):
         for slot in found:
-            pools.setdefault((call.name, slot.name), []).append(call.arguments[slot.name])
+            pool = pools.setdefault((call.name, slot.name), _Pool())
+            value = call.arguments[slot.name]
+            if isinstance(value, str):
+                pool.texts.setdefault(value.isascii(), []).append(value)
+            elif isinstance(value, int):
+                pool.digits = max(pool.digits, len(str(abs(value))))
     return pools
 
 
@@ -137,7 +168,7 @@ def _varied(
     index: int,
     examples: ToolCalls,
     slots: list[_Slot],
-    pools: Mapping[tuple[str, str], list[Any]],
+    pools: Mapping[tuple[str, str], _Pool],
     rng: np.random.Generator,
 ) -> tuple[str, Call]:
     """Return a request and its call with other values."""
@@ -157,31 +188,36 @@ def _varied(
     return utterance, Call(call.name, arguments)
 
 
-def _other(
-    value: Any, schema: Mapping[str, Any], pool: Sequence[Any], rng: np.random.Generator
-) -> Any:
+def _other(value: Any, schema: Mapping[str, Any], pool: _Pool, rng: np.random.Generator) -> Any:
     """Return another value of an argument."""
     if "enum" in schema:
-        return schema["enum"][rng.integers(len(schema["enum"]))]
+        choices = _choices(schema)
+        return choices[rng.integers(len(choices))]
     if isinstance(value, int):
-        return _other_number(schema, [one for one in pool if isinstance(one, int)], rng)
+        return _other_number(schema, pool.digits, rng)
     if isinstance(value, float):
-        return float(_random_letters(repr(value), rng))
-    alike = [one for one in pool if isinstance(one, str) and one.isascii() == value.isascii()]
-    drawn = str(rng.choice(alike))
+        digits, exponent, power = repr(value).partition("e")
+        return float(_random_letters(digits, rng) + exponent + power)
+    alike = pool.texts[value.isascii()]
+    drawn = alike[rng.integers(len(alike))]
     draw = rng.integers(3)
     if draw == 0:
         return drawn
     if draw == 1:
         return _random_letters(drawn, rng)
-    return _mixture(drawn, str(rng.choice(alike)), rng)
+    return _mixture(drawn, alike[rng.integers(len(alike))], rng)
 
 
-def _other_number(schema: Mapping[str, Any], pool: Sequence[int], rng: np.random.Generator) -> int:
-    """Return a whole number within its bounds, with one digit as often as with more."""
-    most = max(len(str(abs(one))) for one in pool)
-    low = int(schema.get("minimum", 0))
-    high = max(low, int(schema.get("maximum", 10**most - 1)))
+def _other_number(schema: Mapping[str, Any], most: int, rng: np.random.Generator) -> int:
+    """Return a whole number within its bounds, with one digit as often as with more.
+
+    Args:
+        most: most digits.
+    """
+    most = min(most, _MOST_DIGITS)
+    low, high = schema.get("minimum", 0), schema.get("maximum", 10**most - 1)
+    low = math.ceil(min(max(low, -_LARGEST), _LARGEST))
+    high = max(low, math.floor(min(max(high, -_LARGEST), _LARGEST)))
     digits = int(rng.integers(1, most + 1))
     first, last = max(low, 10 ** (digits - 1) if digits > 1 else 0), min(high, 10**digits - 1)
     if first > last:

@@ -23,6 +23,9 @@ _FEW = 0.05
 _STRENGTHS = (0.1, 0.3, 1.0, 3.0, 10.0)
 _FEWEST_TO_CHOOSE = 12
 
+# Texts that are compared with all training texts at a time.
+_COMPARED = 256
+
 
 def majority_baseline(
     train_ids: np.ndarray, test_ids: np.ndarray, names: Sequence[str]
@@ -126,17 +129,18 @@ def _tfidf(train_texts: Sequence[str], test_texts: Sequence[str]) -> tuple[Any, 
 
 
 def nearest_texts(train_texts: Sequence[str], test_texts: Sequence[str]) -> np.ndarray:
-    """Return int (m,): for each text the training text with the largest cosine of TF-IDF vectors,
-    the first of equal ones. Terms are those of `tfidf_labels`.
+    """Return int (m,): for each text the index of the training text with the largest cosine of
+    TF-IDF vectors, the first of equal ones. Terms are those of `tfidf_labels`.
 
     Args:
         train_texts, test_texts: n and m texts, not all empty.
     """
     from sklearn.preprocessing import normalize
 
-    train, test = _tfidf(train_texts, test_texts)
-    cosines: Any = normalize(test) @ normalize(train).T  # pyright: ignore
-    return np.asarray(cosines.toarray().argmax(axis=1))
+    vectors: Any = [normalize(one) for one in _tfidf(train_texts, test_texts)]
+    train, test = vectors
+    parts = [test[start : start + _COMPARED] for start in range(0, len(test_texts), _COMPARED)]
+    return np.concatenate([(part @ train.T).toarray().argmax(axis=1) for part in parts])
 
 
 def pixel_baseline(

@@ -20,7 +20,7 @@ def right_calls(written: Sequence[str], expected: Sequence[Call]) -> np.ndarray:
 def score_calls(
     written: Sequence[str], expected: Sequence[Call], tools: Tools
 ) -> dict[str, float | int]:
-    """Return the scores of answers that are to be tool calls.
+    """Return the scores of answers as tool calls.
 
     Args:
         written, expected: n answers, and their calls.

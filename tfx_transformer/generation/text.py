@@ -103,7 +103,7 @@ class TextGenerator(TablePredictor):
         self.max_prompt_tokens = max_prompt_tokens
         self.batch_size = batch_size
 
-    # True if calls of tools are held to their form.
+    # True if answers of a model that calls tools are held to the form of calls.
     holds_calls: bool = True
 
     encoder = old_attribute("TextGenerator.encoder", "preprocessor")
@@ -226,9 +226,8 @@ class TextGenerator(TablePredictor):
     def _answer_freely(
         self, prompts: Sequence[Sequence[int]], options: GenerationOptions, form: Constraint
     ) -> tuple[list[Answer], list[int]]:
-        """Return answers written in batches and held to no form, and the places of those that are
-        not of the form. The most probable tokens of the others are the same with the form, as it
-        would have allowed each of them."""
+        """Write answers in batches without the form; return them, and the indices of those that
+        are not of the form. The others are as with the form, which allows each of their tokens."""
         free = options.without_form()
         results, left = [Answer("")] * len(prompts), []
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -243,8 +242,8 @@ class TextGenerator(TablePredictor):
         return results, left
 
     def form(self, options: GenerationOptions) -> Constraint | None:
-        """Return the form of answers that options ask for; of a model that calls tools, without
-        such options, beams, stop texts and `free`, that of its calls.
+        """Return the form of answers that options ask for. If they ask for none, it is the form
+        of calls for a model that calls tools, unless there are beams, stop texts or `free`.
 
         Raises:
             InputError: it cannot be read, or is too complex.
@@ -256,8 +255,8 @@ class TextGenerator(TablePredictor):
 
     @functools.cached_property
     def _calls(self) -> Constraint | None:
-        """The form of calls; None if there is none, if it cannot be held, or if the context has no
-        room for a request and a call."""
+        """The form of calls as a constraint; None if the model calls no tools, if llguidance is not
+        installed, or if the context has no room for a request and a call."""
         if not self.holds_calls or self.call_form is None or not is_installed():
             return None
         form = Constraint(self.call_form, self.vocabulary)
@@ -265,7 +264,7 @@ class TextGenerator(TablePredictor):
 
     @functools.cached_property
     def call_form(self) -> CallForm | None:
-        """The description of that form; None of a model that calls no tools."""
+        """The form in which the template writes calls; None if the model calls no tools."""
         if not isinstance(self.preprocessor, ChatPreprocessor):
             return None
         return self.preprocessor.template.call_form()

@@ -199,8 +199,8 @@ def _calling(call: Call) -> bool:
     """Return True if the answer to a request is to be a call of the model's tools.
 
     Raises:
-        Refusal: the request names other tools than the model was trained to call, or asks for a
-            certain one.
+        Refusal: the request has a tool that the model was not trained to call, or `tool_choice`
+            names one.
     """
     body, own = call.body, call.served.model.tokenizer.tools
     known = [] if own is None else list(own.parameters)
@@ -215,8 +215,9 @@ def _calling(call: Call) -> bool:
     if choice not in ("auto", "required", "none"):
         text = "The model chooses the tool itself. Expected \"auto\", \"required\" or \"none\"."
         raise Refusal(400, text, "invalid_value", "tool_choice")
-    forms = ("response_format", "regex", "choices", "stop")
-    return bool(known) and choice != "none" and not any(body.get(name) for name in forms)
+    is_text = body.get("response_format", {"type": "text"}).get("type") == "text"
+    has_form = not is_text or any(body.get(name) for name in ("regex", "choices", "stop"))
+    return bool(known) and choice != "none" and not has_form
 
 
 async def _chat(service: Service, call: Call) -> Response:
@@ -354,7 +355,7 @@ class _Stream:
                 if event.last:
                     written.append(event.value)
                     if self._form.calls:
-                        yield self._chunk(event.index, event.value.text, None)
+                        yield self._chunk(event.index, event.value.text, event.value.probabilities)
                     reason = _reason(self._form, event.value)
                     yield self._chunk(event.index, None, None, reason)
                 elif not self._form.calls:

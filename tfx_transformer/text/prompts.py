@@ -164,7 +164,7 @@ class ChatTemplate:
 
     def call_form(self) -> CallForm | None:
         """Return the form in which the template writes a call of one of the tokenizer's tools; None
-        if there are none, or if it is not one JSON object between texts without special tokens."""
+        without tools, or if a call is not one JSON object between texts without special tokens."""
         tools = self.tokenizer.tools
         if tools is None:
             return None

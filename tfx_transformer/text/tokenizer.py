@@ -49,9 +49,9 @@ FINE_PATTERN = (
     r"| ?\p{L}|\p{N}{1,3}| ?[^ \t\r\n\p{L}\p{N}]|[\r\n]+|[ \t]+"
 )
 
-# The same for models that call tools, whose answers copy parts of the request. Blanks and signs are
-# never pieces of a word, so that it has the same tokens in both places. What every call has is a
-# piece of its own, which keeps answers short.
+# The pattern for models that call tools. Their answers copy words of the request: a piece with a
+# word has no blank or sign, so a word has the same tokens in both. The fixed parts of a call are
+# pieces, which keeps answers short.
 CALL_PATTERN = (
     r'</?tool_call>[\r\n]?|\{"name": "|", "arguments": \{"?|": "?|", "|, "|"?\}+[\r\n]?'
     r"|[\p{Latin}\p{Greek}\p{Cyrillic}\p{Armenian}\p{Georgian}\p{Hebrew}\p{Arabic}"

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import quantity
+from tfx_transformer.reprs import quantity, short_list, short_repr
 
 # A bundle's file may come from anywhere; the declarations of a hundred tools stay below these.
 MAX_BYTES = 256 * 1024
 MOST_TOOLS = 256
 _MAX_DEPTH = 16
-# OpenAI's names: letters, digits, _ and -.
+# OpenAI's names (letters, digits, _ and -), and dots.
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _EXPECTED = (
     'Expected [{"type": "function", "function": {"name": "…", "description": "…",\n'
@@ -55,7 +55,7 @@ class Tools:
         declarations: a list of {"type": "function", "function": {"name", "description",
             "parameters"}}, or of the inner objects. The parameters are a JSON Schema of an object;
             without them a tool has no arguments.
-        file: the file that they are from, for messages.
+        file: the file of the declarations, for messages.
 
     Attributes:
         declarations: the list, each with its "type".
@@ -98,11 +98,15 @@ class Tools:
         return {"anyOf": [_call_schema(*one) for one in self.parameters.items()]}
 
     def problem(self, call: Call) -> str:
-        """Return the reason why a call is not one of these tools with valid arguments; "" if it
-        is. Patterns and formats of texts are not checked."""
+        """Return the reason why a call is not valid: its tool is unknown, or the declaration does
+        not allow its arguments; "" if it is valid.
+
+        The keywords type, enum, const, anyOf, minimum, maximum, properties, required, items and
+        additionalProperties are checked, others, such as pattern, are not.
+        """
         if call.name not in self.parameters:
-            names = ", ".join(self.parameters)
-            return f"there is no tool {call.name!r} (the tools are {names})"
+            names = short_list(list(self.parameters))
+            return f"there is no tool {short_repr(call.name)} (the tools are {names})"
         return _mismatch(call.arguments, _closed(self.parameters[call.name]), "arguments")
 
     def ordered(self, call: Call) -> Call:
@@ -117,7 +121,7 @@ def read_tools(given: str | os.PathLike | Sequence[Any] | Tools) -> Tools:
     """Return tools from a JSON file, or from a list of declarations.
 
     Raises:
-        InputError: the file cannot be read, or see `Tools`.
+        InputError: the file cannot be read, or its declarations have another form; see `Tools`.
     """
     if isinstance(given, Tools):
         return given
@@ -135,6 +139,8 @@ def read_tools(given: str | os.PathLike | Sequence[Any] | Tools) -> Tools:
             "  Give the file that declares the tools: --tools FILE.json",
             file,
         ) from error
+    except InputError:
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"it is not JSON: {error}.\n  {_EXPECTED}", file) from error
     return Tools(value["tools"] if isinstance(value, dict) and "tools" in value else value, file)
@@ -203,6 +209,8 @@ def _read(one: Any, number: int, file: str | os.PathLike | None) -> tuple[str, d
         raise refuse(f"({name}) has no list of required names")
     if _depth(parameters) > _MAX_DEPTH:
         raise refuse(f"({name}) has parameters of more than {_MAX_DEPTH} levels")
+    if keyword := _wrong_keyword(parameters):
+        raise refuse(f"({name}) has parameters with a wrong {keyword!r}")
     inner = {key: value for key, value in function.items() if key != "type"}
     return name, dict(parameters), {"type": "function", "function": inner}
 
@@ -237,7 +245,7 @@ def _call_schema(name: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-# JSON types by name, and whether a value is of it.
+# Name of a JSON type -> True for a value of it.
 _TYPES = {
     "object": lambda value: isinstance(value, Mapping),
     "array": lambda value: isinstance(value, list),
@@ -246,14 +254,47 @@ _TYPES = {
     "null": lambda value: value is None,
     "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
     "integer": lambda value: (
-        isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+        not isinstance(value, bool)
+        and (isinstance(value, int) or (isinstance(value, float) and value.is_integer()))
     ),
 }
 
 
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+
+
+def _is_schema(value: Any) -> bool:
+    return isinstance(value, Mapping | bool)
+
+
+# Keyword of a JSON Schema -> True for a value that it may have. `_mismatch` reads these.
+_KEYWORDS = {
+    "type": lambda value: isinstance(value, str) or _is_list_of_texts(value),
+    "enum": lambda value: isinstance(value, list),
+    "anyOf": lambda value: isinstance(value, list) and all(map(_is_schema, value)),
+    "minimum": _TYPES["number"],
+    "maximum": _TYPES["number"],
+    "properties": lambda value: isinstance(value, Mapping) and all(map(_is_schema, value.values())),
+    "required": _is_list_of_texts,
+}
+
+
+def _wrong_keyword(schema: Any) -> str:
+    """Return a keyword that has a value of a wrong type, in a JSON Schema or one inside it; "" if
+    there is none."""
+    if not isinstance(schema, Mapping):
+        return ""
+    for keyword, is_right in _KEYWORDS.items():
+        if keyword in schema and not is_right(schema[keyword]):
+            return keyword
+    inner = [*schema.get("properties", {}).values(), *schema.get("anyOf", []), schema.get("items")]
+    return next((found for one in inner if (found := _wrong_keyword(one))), "")
+
+
 def _mismatch(value: Any, schema: Any, place: str) -> str:
-    """Return the reason why a value is not of a JSON Schema; "" if it is, as far as the keywords
-    below say."""
+    """Return the reason why a value does not fit a JSON Schema; "" if it does. Keywords that are
+    not read below are not checked."""
     if not isinstance(schema, Mapping):
         return ""
     named = schema.get("type", [])

@@ -16,6 +16,7 @@ from tfx_transformer.evaluation.calls import (
     score_calls,
 )
 from tfx_transformer.evaluation.conclusion import conclude_calls
+from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
@@ -44,7 +45,11 @@ class ToolRun(Run):
             generator: generator of the model.
             held_out: examples that training does not see.
             patience, minutes: as for `Run.callbacks`.
+
+        Raises:
+            InputError: answers cannot be held to the declarations of the tools.
         """
+        generator.form(GenerationOptions())
         self.held_out = held_out
         options = {"patience": patience, "minutes": minutes}
         return self.callbacks(generator, held_out.prompts(), held_out.answers(), **options)
