@@ -196,16 +196,32 @@ def _end_of(process: Any) -> str:
 @contextlib.contextmanager
 def _signals_wait() -> Iterator[None]:
     """Hold back SIGINT and SIGTERM, also in processes that start meanwhile, until they call
-    `_take_signals`. Windows has no mask of signals, so nothing is held back there."""
+    `_take_signals`. Windows has no mask of signals, so nothing is held back there.
+
+    The mask is that of one thread. The system gives a signal to another thread, of a numerical
+    library for example, which leads to Python's handler too. Python runs handlers in its main
+    thread only: there they wait as well.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # its start would unblock them
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    handlers, held = {}, []
+    if threading.current_thread() is threading.main_thread():
+        handlers = {number: signal.getsignal(number) for number in numbers}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
+        for number in handlers:
+            signal.signal(number, lambda number, frame: held.append(number))
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number in held:
+            signal.raise_signal(number)
 
 
 def _take_signals() -> None:
