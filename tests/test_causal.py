@@ -328,7 +328,7 @@ def test_a_row_without_room_disturbs_no_other(by_litert, sizes):
     prompts = [[5] * 18, *([token] for token in range(3, 14))]
     options = GenerationOptions(repetition_penalty=1.7)
     first = engine.generate_ids(prompts * 2, options)
-    assert {*sizes} == {8} and not first[0, 1:].any()
+    assert max(sizes) == 8 and not first[0, 1:].any()
     np.testing.assert_array_equal(first[:12], first[12:])
 
 

@@ -24,6 +24,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
 from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.models.token_scores import score
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.finite import Places, cause
@@ -72,7 +73,7 @@ def scores_of():
     model = CausalLM(TransformerConfig.of_size("nano", 7, max_sequence_length=5))
 
     def scores(logits):
-        model.decode = lambda *_, **__: logits
+        model.decode = lambda *_, targets, **__: score(targets, logits)
         return model.call({"token_ids": np.zeros((4, 5), "int32"), "labels": LABELS})
 
     return scores

@@ -236,7 +236,7 @@ def test_the_scores_are_those_of_the_bundle(finished, path, probabilities, held_
     assert scores["macro_f1"] == pytest.approx(f1_score(truth, predicted, average="macro"))
     assert scores["log_loss"] == pytest.approx(log_loss(truth, probabilities), rel=1e-3)
     assert bundle.read_config(path)["scores"] == json.loads(json.dumps(scores))
-    assert f"- accuracy: {scores['accuracy']}\n" in (path / "README.md").read_text("utf-8")
+    assert f"- accuracy: {scores['accuracy']:.5g}\n" in (path / "README.md").read_text("utf-8")
 
 
 def test_the_probabilities_are_calibrated(finished, path, probabilities, held_out):
