@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import os
 import sys
 import typing
 
@@ -15,6 +16,7 @@ def take() -> None:
     plain_graphs()
     lean_shapes()
     quick_tracing()
+    no_power_cut()
     one_converter()
 
 
@@ -78,6 +80,14 @@ def quick_tracing() -> None:
     if sys.version_info < (3, 12):
         for name in ("_get_protocol_attrs", "_is_callable_members_only"):
             setattr(typing, name, functools.cache(getattr(typing, name)))
+
+
+def no_power_cut() -> None:
+    """Leave it to the system when files reach the disk; each file would wait 5 to 10 ms for that. A
+    test that ends a process sees the same files. ALL_TESTS=1 waits, and so do the commands that
+    tests start."""
+    if not ALL_TESTS:
+        os.fsync = lambda descriptor: None
 
 
 def one_converter() -> None:
