@@ -90,8 +90,8 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_collection_finish() -> None:
-    """Take the shortcuts of the tests for what is imported by now: fixtures of a session and of a
-    module are made before `quick`, below."""
+    """Take the shortcuts of the tests for what is imported by now: `quick`, below, comes after the
+    fixtures of a session and of a module."""
     shortcuts.take()
 
 

@@ -30,8 +30,8 @@ def plain_graphs() -> None:
 
 
 def lean_shapes() -> None:
-    """Take the dimensions of a tensor apart by one operation. Keras slices each out of the shape by
-    five, which are a quarter of all operations that are traced for a small model."""
+    """Read all dimensions of a tensor by one operation. Keras reads each of them by five, which
+    are a quarter of all operations that are traced for a small model."""
     core = sys.modules.get("keras.src.backend.tensorflow.core")
     if ALL_TESTS or core is None or hasattr(core.shape, "is_lean"):
         return
@@ -51,8 +51,8 @@ def lean_shapes() -> None:
 
 
 def quick_tracing() -> None:
-    """Leave out what TensorFlow does for every operation and variable and no test looks at: a fifth
-    of making and of tracing a small model. ALL_TESTS=1 has all of it.
+    """Skip work that TensorFlow does for every operation and variable and that no test looks at: a
+    fifth of the time to make and trace a small model. ALL_TESTS=1 has all of it.
 
     - The names of all allowed types of an argument, for a message that is not raised.
     - A name for the debugger in each variable, for which TensorFlow makes a kernel, and keeps it.

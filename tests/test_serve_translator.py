@@ -1,4 +1,4 @@
-"""A server with a translator: texts take turns, and beams are searched."""
+"""A server with a translator: many texts at a time, and beam search."""
 
 import concurrent.futures
 
@@ -21,7 +21,7 @@ def alone(trained):
     return runtime.load(trained.path, threads=1)
 
 
-def test_texts_take_turns(server, trained, alone):
+def test_many_texts_at_a_time(server, trained, alone):
     texts = trained.texts[:12]
     expected = alone.generate(texts)
     with concurrent.futures.ThreadPoolExecutor(len(texts)) as pool:

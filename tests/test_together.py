@@ -117,6 +117,24 @@ def test_rows_begin_and_end_at_any_time(engine, by_keras, invoked):
     assert {"decode", f"decode_{TEXTS}"} <= {*invoked}
 
 
+def test_rows_without_a_text_have_a_position(tmp_path):
+    """One text ends at the model's maximum, after which it has no vector; another one goes on."""
+    by_keras = KerasEngine(
+        tiny_model(0.4, seed=1, position="learned", num_layers=1, max_sequence_length=SLOTS)
+    )
+    convert(by_keras.model, tmp_path / "model.tflite", rows=2)
+    rows = Seq2SeqRows(Seq2SeqEngine(tmp_path / "model.tflite", by_keras.config), fewest=1)
+    source, ids = [8, 3, 9], [rows.begin(0, [5, 4]), 7, 11, 6, 20]
+    for position in range(SLOTS):
+        if position == 3:
+            rows.begin(1, source)
+        running = [0, 1] if position >= 3 else [0]
+        rows.step(running, np.array([6, ids[max(position - 3, 0)]][: len(running)]))
+    rows.end(0)
+    (found,) = rows.step([1], np.array(ids[-1:]))
+    np.testing.assert_allclose(found, expected_logits(by_keras, source, ids)[-1], atol=3e-4)
+
+
 def test_verification_steps_with_every_signature(engine, by_keras, invoked):
     written = [
         ([5, 3, 9], [4, 7]),

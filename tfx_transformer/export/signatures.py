@@ -27,13 +27,13 @@ PREFILL_LENGTHS = (1, 16, 64, 256, 1024)
 # only the first slots, and prefills for every second of these numbers.
 FIRST_SLOTS = (256, 512, 1024, 2048, 4096, 8192, 16384)
 
-# Texts that are continued together, one token of each per step: by a decoder-only model, whose step
-# computes the attention of each text by operations of its own, and by an encoder-decoder.
+# Texts that are continued together, one token of each per step: by a decoder-only model (ROWS),
+# whose step computes the attention of each text separately, and by an encoder-decoder (TEXTS).
 ROWS = 8
 TEXTS = 16
 
-# Slots of the caches with which an encoder-decoder answers several texts together. Longer texts, of
-# which each keeps the machine busy, take turns.
+# Slots of the caches with which an encoder-decoder answers several texts together. Longer texts
+# take turns: each keeps the machine busy by itself.
 TOGETHER_SLOTS = 256
 
 # Lengths of the sources whose memory is projected into such caches; shorter ones are padded.
@@ -164,7 +164,8 @@ def seq2seq_signatures(
         the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
         rows int32 (beams,), the row of the step before that each row continues.
 
-    For several texts at a time, with slots for `TOGETHER_SLOTS` tokens of source and answer each:
+    For several texts at a time, with slots for `TOGETHER_SLOTS` tokens of source and answer each,
+    unless rows is 1 or the model has a sliding window:
 
     `decode_<texts>`: tokens int32 (texts, 1), input_pos int32 (texts,), source_length int32
         (texts,), slot int32 (1,), the slot of all caches that the step writes, visible float32

@@ -40,8 +40,8 @@ class Task(NamedTuple):
     Attributes:
         signatures: (model, beams, context, rows) -> the functions of a TFLite file, as name ->
             (function, input signature), with static shapes only. A model that writes also gets a
-            decode step for `rows` texts (None: as many as pay), an encoder-decoder also for `beams`
-            beams. A decoder-only model has a cache of `context` slots (None:
+            decode step for `rows` texts (None: the default), an encoder-decoder also one for
+            `beams` beams. A decoder-only model has a cache of `context` slots (None:
             `max_sequence_length`).
         serving: (model, tokenizer, config.json) -> the endpoint of a SavedModel.
         verify: (bundle's folder, inputs, model, tokenizer, file names, generator) -> results of

@@ -170,10 +170,11 @@ def _logit_difference(
 
 
 def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
-    """Yield the place of each answer, and its logits after the start and after every token: by the
-    steps of one text, and of several, with each number of beams that the file has.
+    """Yield the place of each answer, and its logits after the start token and after every other:
+    by the steps for one text and by those for several, with each number of beams in the file.
 
-    Beams hold the same text, and each continues another one."""
+    All beams hold the same text, and each continues another one.
+    """
     for beams in engine.decoders:
         alone = Seq2SeqRows(engine, beams, fewest=2)
         groups = [(alone, place, place + 1) for place in range(len(written))]
@@ -187,7 +188,7 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, An
 
 
 def _forced_rows(rows: Seq2SeqRows, beams: int, written: Sequence[Written]) -> list[Any]:
-    """Return the logits of answers, one in each row, after the start and after every token."""
+    """Return the logits of each answer, which has a row, after the start token and every other."""
     answers = []
     for row, (prompt, answer) in enumerate(written):
         answers.append([rows.begin(row, prompt), *answer][: rows.room(prompt)])

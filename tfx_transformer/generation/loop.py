@@ -32,8 +32,11 @@ def new_limit(options: GenerationOptions, room: int) -> int:
 
 
 def uniforms(options: GenerationOptions, limit: int, batch_size: int) -> np.ndarray:
-    """Return the random numbers of all draws, float32 (limit, batch): the same in every engine, and
-    for each text the same whatever the limit and its neighbours; zeros if nothing is drawn."""
+    """Return the random numbers of all draws, float32 (limit, batch); zeros if nothing is drawn.
+
+    They are the same in every engine. Those of a text depend neither on the limit nor on its
+    neighbours.
+    """
     if not options.temperature:
         return np.zeros((limit, batch_size), "float32")
     seeds = ([options.seed, index] for index in range(batch_size))
@@ -126,16 +129,16 @@ def decode_rows(
     config,
     draws: np.ndarray,
 ) -> np.ndarray:
-    """Generate many texts in the rows of an engine: a text that ends is replaced by one that waits.
+    """Generate many texts in the rows of an engine; a text that ends leaves its row to the next.
 
     Args:
         rows: of the engine, all free.
         prompts: ids of each text.
-        limits: int (texts,), most tokens to write of each text; all alike for beams.
+        limits: int (texts,), most tokens to write of each text; with beams all are equal.
         options, config: see `decode`.
-        draws: random numbers from `uniforms`, (most, texts), of the largest limit.
+        draws: random numbers from `uniforms`, (most, texts); most is the largest limit.
 
-    Returns: int32 (texts, most), as `decode` writes each text alone.
+    Returns: int32 (texts, most): what `decode` returns for each text alone.
     """
     written = np.full((len(prompts), len(draws)), config.padding_id, "int32")
     strategy = new_strategy(numpy_ops, options, len(draws), config)
@@ -175,13 +178,13 @@ def decode_rows(
 
 
 def _apart(state: dict[str, Any], count: int) -> list[dict[str, Any]]:
-    """Return the state of each of `count` texts."""
+    """Return the states of `count` texts, one for each."""
     parts = {name: np.split(value, count) for name, value in state.items()}
     return [{name: part[index] for name, part in parts.items()} for index in range(count)]
 
 
 def _join(states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return the state of several texts."""
+    """Return the states of texts as one; see `_apart`."""
     names = states[0] if states else ()
     return {name: np.concatenate([state[name] for state in states]) for name in names}
 

@@ -80,7 +80,7 @@ def _top_of_blocks(x, k):
     whole = len(x) // _BLOCK * _BLOCK
     largest = np.max(x[:whole].reshape(-1, _BLOCK), axis=1)
     found = np.flatnonzero(x >= np.partition(largest, -k)[-k])
-    if len(found) < k:  # values that are not numbers
+    if len(found) < k:  # some values are NaN
         found = np.arange(len(x))
     return found[np.lexsort((found, -x[found]))[:k]]
 

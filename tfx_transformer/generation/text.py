@@ -85,7 +85,7 @@ class TextGenerator(TablePredictor):
         max_prompt_tokens: longer prompts are refused unless they may be truncated. Defaults to the
             context of the engine's configuration, less the room that an answer needs in it.
         batch_size: most texts of a batch; texts of similar length share one. None: all at once, for
-            an engine that replaces a text that ends by one that waits.
+            an engine in which a text that ends leaves its row to the next.
     """
 
     def __init__(
@@ -204,7 +204,8 @@ class TextGenerator(TablePredictor):
         prompts = [self.encode(text, truncate, most) for text in given]
         watched = stream or choices.stop or form or choices.logprobs is not None
         batch_size = 1 if watched else self.batch_size
-        if batch_size is None:  # draws depend on the place in a batch, so that all engines have one
+        if batch_size is None:
+            # The draws of a text depend on its place in a batch: every engine has the same batches.
             batch_size = _BATCH if choices.temperature else max(len(given), 1)
         results = [Answer("")] * len(given)
         places = list(range(len(given)))

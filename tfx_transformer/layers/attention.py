@@ -68,8 +68,8 @@ class MultiHeadAttention(keras.layers.Layer):
             it gives the position of a token; what the token may see depends on its place in x.
         cache_slots: number of slots of the cache to read, the first ones; None: all.
         first_slot: int or scalar int tensor; the cache's slot for x[:, 0], if that is not
-            `position`, which may then be (batch, length). The tokens of x are alternatives: what
-            each sees of the cache is given by attention_mask alone.
+            `position`, which may then be (batch, length). The tokens of x are then alternatives,
+            such as beams: attention_mask alone says which slots each of them sees.
         attention_mask: bool, broadcastable to (batch, length, keys); False hides a key.
         attention_bias: float, broadcastable to (batch, num_heads, length, keys), added to the
             scores; see `RelativePositions`.

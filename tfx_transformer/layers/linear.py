@@ -216,7 +216,7 @@ def _merge_kernel(store, shape: tuple[int, int]) -> np.ndarray:
 def multiply(x: Tensor, matrix: Tensor) -> Tensor:
     """Return x W, float (…, units), of x float (…, inputs) and W (inputs, units).
 
-    It is `ops.matmul` by fewer operations: TensorFlow's graph is traced in less time.
+    `ops.matmul` returns the same, but of more operations, which TensorFlow takes longer to trace.
     """
     if len(x.shape) < 3:
         return ops.matmul(x, matrix)

@@ -35,8 +35,8 @@ class EncoderEngine:
         )
 
     def begin_eagerly(self) -> None:
-        """Run the first batch operation by operation, for who may have no second one: tracing the
-        graph takes about ten times as long. Results are equal but for rounding."""
+        """Run the first batch operation by operation, as there may be no second one: tracing the
+        graph takes about ten times as long. Results are equal up to rounding."""
         compiled = self._run
 
         def run_first(batch: np.ndarray) -> Any:

@@ -88,7 +88,7 @@ class Seq2SeqEngine:
         return shape[0] if shape else 0
 
     def _find_several(self, beams: int) -> Several | None:
-        """Return the signatures that answer several texts with so many beams; None without."""
+        """Return the signatures for several texts with so many beams; None if there are none."""
         end = "" if beams == 1 else f"x{beams}"
         for texts in self.model.numbered("decode_", end)[:1]:
             name = f"decode_{texts}{end}"
@@ -219,14 +219,14 @@ class Steps:
 class Seq2SeqRows:
     """Rows of an encoder-decoder; see `generation.loop.Rows`.
 
-    The first few texts take turns, each with steps of its own; while there are more, all that begin
-    are answered together, if the file can do that. A text for which the caches of these are too
-    short takes turns.
+    The first `fewest` - 1 texts take turns, each with steps of its own. Texts that begin while
+    these run are answered together, if the file can do that. A text that is too long for the common
+    caches takes turns.
 
     Args:
         engine: of the file.
         beams: of each text.
-        fewest: how many texts must run before they are answered together.
+        fewest: number of running texts, from which on new ones are answered together.
     """
 
     def __init__(
@@ -286,8 +286,8 @@ class Seq2SeqRows:
         return np.concatenate(logits)
 
     def _is_joined(self, row: int) -> bool:
-        """Return True if a text is answered with others; take it out of their caches if these are
-        too short for its next token."""
+        """Return True if a text is answered with others. If the common caches are too short for its
+        next token, it leaves them and takes turns."""
         if row in self._alone or self._joined is None:
             return False
         if self._positions[row] < self._slots:

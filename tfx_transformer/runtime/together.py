@@ -1,4 +1,4 @@
-"""Several texts that an encoder-decoder answers at a time, by one signature of a TFLite file."""
+"""Decoding of several texts at a time, by an encoder-decoder in LiteRT."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ Buffers = dict[str, Any]
 class Together:
     """Caches of several texts in LiteRT's buffers, which the signatures write in place.
 
-    A step writes the same slot of all caches, whatever the positions of the texts: a text that
-    begins later sees only the slots since then. After the last slot, all caches are moved to the
-    front. The beams of a text share a cache with a slot for each of them at every step, so a beam
-    that continues another one copies nothing: it sees what that one saw.
+    A step writes the same slot of all caches, whatever the positions of the texts; a text sees only
+    the slots since it began. After the last slot, all caches are moved to the front. The beams of a
+    text share a cache with a slot for each of them at every step. A beam that continues another one
+    copies nothing: it sees what that one saw.
 
     Args:
         decoder: `decode_<texts>` or `decode_<texts>x<beams>`.
@@ -48,7 +48,7 @@ class Together:
         self._visible = np.zeros(shape, "float32")
 
     def begin(self, row: int, memory: Buffers, length: int) -> None:
-        """Read the encoder's memory of a source of so many tokens into the caches of a row."""
+        """Project the encoder's memory of a source of `length` tokens into the caches of a row."""
         prefill = next(self._prefills[n] for n in sorted(self._prefills) if n >= length)
         place = {"row": prefill.input_buffer("row", np.array([row], "int32"))}
         prefill.invoke(place | memory | self._memory, self._memory)
@@ -77,8 +77,11 @@ class Together:
         self._visible[np.array(rows)[:, None], beams, self._slot, beams] = 1
         tokens = np.zeros((self.count, self.beams), "int32")
         tokens[rows] = ids
+        # A row without a text may have ended after the last position that the model knows.
+        positions = np.zeros(self.count, "int32")
+        positions[rows] = self._positions[rows]
         self._inputs["tokens"].write(tokens)
-        self._inputs["input_pos"].write(self._positions)
+        self._inputs["input_pos"].write(positions)
         self._inputs["slot"].write(np.array([self._slot], "int32"))
         self._inputs["visible"].write(self._visible)
         self._decoder.invoke(self._inputs, self._outputs)

@@ -117,6 +117,7 @@ class WritingWorker(Worker):
             room = self._rows.room(prompt.ids)
             self._active[row] = _Answer(prompt, self.generator, first_id, room)
         except InputError as error:  # such as a number of beams that the file does not have
+            self._rows.end(row)
             prompt.tell(error=error)
         except Exception as error:
             prompt.tell(error=error)

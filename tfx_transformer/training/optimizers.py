@@ -187,8 +187,8 @@ class _OfStep:
 
 
 def _dense(gradient):
-    """Return a gradient as one tensor. TensorFlow gives that of a table as a row for each lookup;
-    norm and squares of these are not those of the sum of all lookups of a token."""
+    """Return a gradient as one tensor. TensorFlow's gradient of a table has a row for each lookup;
+    those of a token are added here, as the norm and the squares of their sum are needed."""
     if not hasattr(gradient, "indices"):
         return gradient
     import tensorflow as tf
@@ -210,8 +210,8 @@ def _finite(gradients):
 
 
 def _value(variable: Any) -> Tensor:
-    """Return the value of a variable, which is read once: TensorFlow takes its variables for
-    tensors, and reads them at each use."""
+    """Return the value of a variable, read once. `ops.convert_to_tensor` returns TensorFlow's
+    variable itself, which every operation reads again."""
     value: Any = ops.convert_to_tensor(variable)
     return value.value() if hasattr(value, "read_value") else value
 
