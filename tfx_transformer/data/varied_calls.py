@@ -57,10 +57,10 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     differ in case. The variant has a new value in both places. For an `enum` it is any of its
     values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
     those of other rows; for another number, one with other digits; for a text, that of another
-    row, a mixture of two, or random letters of the same script. From random letters a model learns
-    to copy texts that it has never seen. In half of the variants the first letter changes its case,
-    unless a value begins there. A variant is left out if its request exists already, or if its
-    call is not valid.
+    row, a mixture of two, or random letters of the same script; a `pattern` is not followed. From
+    random letters a model learns to copy texts that it has never seen. In half of the variants the
+    first letter changes its case, unless a value begins there. A variant is left out if its request
+    exists already, or if its call is not valid.
 
     Args:
         copies: most variants of each row; 0 adds none.
