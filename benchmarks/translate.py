@@ -6,7 +6,8 @@ with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike
 
     python -m benchmarks translate --rounds 3
 
-It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead.
+It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead, but for beams of
+many texts at once.
 
 Left out: CTranslate2, which needs a conversion of its own.
 """
