@@ -8,13 +8,18 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from tiny_models import tiny_causal
 
 from tfx_transformer import training
 from tfx_transformer.console import width
+from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.reprs import duration
 from tfx_transformer.training import Previews, Progress, Run, TimeLimit, callbacks, new_bundle_path
 from tfx_transformer.training.callbacks import HeldOutScore, WorthSaving
+from tfx_transformer.training.checkpoints import Checkpoints
+from tfx_transformer.training.resume import Resume
 from tfx_transformer.training.terminal import result_lines, written_scores_line
 
 
@@ -238,3 +243,25 @@ def test_the_seed_decides_every_draw():
         training.set_random_seed(5)
         draws.append(keras.ops.convert_to_numpy(keras.random.uniform((3,))).tolist())
     assert draws[0] == draws[1]
+
+
+def test_metrics_are_made_from_one_example(tmp_path, monkeypatch):
+    """A whole batch may not fit into the memory of one device."""
+    texts, seen = np.arange(3, 18, dtype="int32").reshape(3, 5), []
+
+    def batch(rows):
+        return {"token_ids": texts[rows, :-1]}, texts[rows, 1:]
+
+    def decode(model, token_ids, **options):
+        seen.append(len(token_ids))
+        return decoded(model, token_ids, **options)
+
+    decoded = CausalLM.decode
+    monkeypatch.setattr(CausalLM, "decode", decode)
+    model = tiny_causal(num_layers=1)
+    model.compile(training.adamw())
+    seen.clear()
+    batches = tf_dataset(BatchPlan(np.full(3, 4), 3), batch)
+    assert not Resume(Checkpoints(tmp_path), [], batches, 1, {}).begin(model)
+    assert seen == [1]
+    assert model.get_metrics_result()["perplexity"] == 1  # nothing is counted

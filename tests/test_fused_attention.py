@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from unittest import mock
 
 import keras
@@ -63,7 +65,7 @@ def check(case):
     output, slopes = step(layer, options)
     fused = mock.Mock(wraps=keras.ops.dot_product_attention)
     with (
-        mock.patch.object(attention, "fuses", lambda dtype: True),
+        mock.patch.object(attention, "fuses", lambda *_: True),
         mock.patch.object(keras.ops, "dot_product_attention", fused),
     ):
         other, theirs = step(layer, options)
@@ -91,7 +93,9 @@ def test_fused_attention_is_attention(case):
 def test_fused_attention_is_attention_on_jax():
     run_on_jax(
         """
-        from test_fused_attention import CASES, check, check_memory
+        from test_fused_attention import CASES, check, check_memory, test_a_cpu_does_not_fuse
+
+        test_a_cpu_does_not_fuse()
         for case in CASES:
             check(case)
         check_memory()
@@ -133,7 +137,7 @@ def test_what_needs_scores_is_not_fused():
         ({}, {"return_attention_scores": True}),
     )
     with (
-        mock.patch.object(attention, "fuses", lambda dtype: True),
+        mock.patch.object(attention, "fuses", lambda *_: True),
         mock.patch.object(
             keras.ops, "dot_product_attention", mock.Mock(side_effect=AssertionError)
         ),
@@ -145,4 +149,29 @@ def test_what_needs_scores_is_not_fused():
 
 
 def test_a_cpu_does_not_fuse():
-    assert not attention.fuses("bfloat16") and not attention.fuses("float32")
+    x = np.zeros((1, 2, 4, 64))
+    assert not attention.fuses("bfloat16", x, x) and not attention.fuses("float32", x, x)
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "keys", "width", "expected"),
+    [
+        ({"compute_capability": "8.0"}, "bfloat16", 6, 64, True),
+        ({"compute_capability": "12.0"}, "float16", 6, 128, True),
+        ({"compute_capability": "9.0"}, "float32", 6, 64, False),
+        ({"compute_capability": "9.0"}, "bfloat16", 7, 64, False),
+        ({"compute_capability": "9.0"}, "bfloat16", 6, 20, False),
+        ({"compute_capability": "9.0"}, "bfloat16", 6, 256, False),
+        ({"compute_capability": "7.5"}, "bfloat16", 6, 64, False),
+        ({"compute_capability": "gfx942"}, "bfloat16", 6, 64, False),
+        ({}, "bfloat16", 6, 64, False),  # a TPU
+    ],
+)
+def test_which_gpus_fuse(monkeypatch, device, dtype, keys, width, expected):
+    jax = types.SimpleNamespace(local_devices=lambda: [types.SimpleNamespace(**device)])
+    monkeypatch.setitem(sys.modules, "jax", jax)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    attention._is_ampere.cache_clear()
+    query, key = (np.zeros((1, 2, length, width)) for length in (4, keys))
+    assert attention.fuses(dtype, query, key) == expected
+    attention._is_ampere.cache_clear()

@@ -11,6 +11,7 @@ from tfx_transformer.clusters import Hosts
 from tfx_transformer.devices import Devices
 from tfx_transformer.errors import InputError
 from tfx_transformer.flag_parser import FlagParser, add_group
+from tfx_transformer.training import hosts
 
 
 @pytest.fixture(autouse=True)
@@ -91,6 +92,10 @@ def test_flags_go_before_variables(monkeypatch):
     assert Devices(hosts="2", host_index=1).place == Hosts(2, 1, "gpu007:61443")
     assert Devices(hosts="all", coordinator="n:1").place == Hosts(5, 3, "n:1")
     assert Devices().place == Hosts(1, 0, "")  # without --hosts a job has one
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    monkeypatch.setenv("SLURM_PROCID", "0")
+    assert Devices(hosts="all", coordinator="n:1").place == Hosts(1, 0, "")
+    monkeypatch.setenv("SLURM_PROCID", "3")
     with pytest.raises(InputError, match="--host-index is 3, and --hosts is 3"):
         Devices(hosts="3")
 
@@ -167,6 +172,23 @@ def test_other_hosts_report_errors(monkeypatch, capsys):
     with pytest.raises(SystemExit) as stop:
         flags.run(main, ["--hosts", "3", "--coordinator", "a:1", "--host-index", "2"])
     assert (stop.value.code, capsys.readouterr().err) == (2, "my.csv: there is no such file.\n")
+
+
+def test_hosts_have_the_same_number_of_devices():
+    hosts.check_devices([0, 0, 1, 1, 2, 2])
+    with pytest.raises(InputError, match="JAX finds 3 devices on host 1 and 2 on host 0"):
+        hosts.check_devices([0, 0, 1, 1, 1])
+
+
+def test_a_lost_host_is_reported_once(monkeypatch):
+    monkeypatch.setattr(hosts, "count", lambda: 2)
+    with pytest.raises(hosts.HostLost) as caught, hosts.not_alone(), hosts.not_alone():
+        raise RuntimeError("Gloo all-reduce failed: connection closed\nmore")
+    first = str(caught.value).splitlines()[0]
+    assert first.startswith("another host of the run has ended or cannot be reached: Gloo all-")
+    with pytest.raises(InputError, match=r"^coordination.csv") as caught, hosts.not_alone():
+        raise InputError("coordination.csv: there is no such file.")
+    assert not isinstance(caught.value, hosts.HostLost)
 
 
 @needs_jax

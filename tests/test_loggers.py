@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 
 from tfx_transformer.errors import InputError
+from tfx_transformer.training import hosts
 from tfx_transformer.training.loggers import EventFiles, logging_to, remove_logs
 from tfx_transformer.training.preflight import check_logger
 
@@ -112,6 +113,13 @@ def test_a_service_follows_and_is_told_the_end(services, tmp_path, service):
             ("params", settings),
             ("mlflow", "ended"),
         ]
+
+
+def test_only_host_0_logs_to_a_service(services, tmp_path, monkeypatch):
+    monkeypatch.setattr(hosts, "index", lambda: 1)
+    with logging_to(tmp_path / "mine", "wandb", {}) as callbacks:
+        assert len(callbacks) == 1
+    assert services == []
 
 
 def test_a_service_ends_when_training_fails(services, tmp_path):

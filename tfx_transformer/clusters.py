@@ -1,4 +1,4 @@
-"""The hosts of a cluster, as the variables of a process's environment give them."""
+"""The hosts of a cluster, read from environment variables."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from tfx_transformer.errors import InputError
 
 Environment = Mapping[str, str]
 
-# Ports of the coordinator: that of JAX on a Cloud TPU, and the highest ones for jobs of SLURM, so
-# that two jobs on a node have two.
+# Ports of the coordinator: that of JAX on a Cloud TPU; for a job of SLURM one of the highest ports,
+# by the number of the job, so that two jobs on a node have different ones.
 _TPU_PORT = 8482
 _SLURM_PORTS = range(61_440, 65_536)
 
@@ -33,7 +33,7 @@ class Hosts:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """A kind of cluster: what its variables say of the hosts. "" is unknown.
+    """A kind of cluster, and how to read its hosts from its variables; "" is unknown.
 
     Attributes:
         name: its name, for messages.
@@ -63,13 +63,13 @@ def find(environment: Environment) -> Hosts | None:
 
 
 def coordinator_of(environment: Environment) -> str:
-    """Return "HOST:PORT" of host 0 as the first cluster that has it gives it, or ""."""
+    """Return "HOST:PORT" of host 0 from the first cluster that gives it, or ""."""
     found = (cluster.coordinator(environment) for cluster in CLUSTERS)
     return next(filter(None, found), "")
 
 
 def index_of(environment: Environment) -> int | None:
-    """Return the index of this host as the first cluster that has it gives it, or None.
+    """Return the index of this host from the first cluster that gives it, or None.
 
     Raises:
         InputError: the variable is not a number.
@@ -149,7 +149,7 @@ def _tpu_coordinator(environment: Environment) -> str:
     return f"{first.partition(':')[0]}:{_TPU_PORT}" if first else ""
 
 
-# A cluster is a row. Pods of a JobSet have the index by Kubernetes; its file sets the other two.
+# A cluster is a row. Kubernetes gives a pod its index; the file of the JobSet sets the other two.
 CLUSTERS = (
     Cluster(
         "SLURM",

@@ -64,7 +64,7 @@ class Devices:
 
     @property
     def place(self) -> clusters.Hosts:
-        """The hosts, and the index of this one; what no flag says is from the environment.
+        """The hosts, and the index of this one: from the flags, else from the environment.
 
         Raises:
             InputError: see `Devices`.
@@ -73,7 +73,7 @@ class Devices:
             found = clusters.find(os.environ)
             if found is None:
                 raise InputError(
-                    "--hosts all, but no variables of SLURM, Kubernetes or Cloud TPU say more.\n"
+                    "--hosts all, but no variables of SLURM, Kubernetes or Cloud TPU are set.\n"
                     "  Start the command by srun or as an indexed job, or pass --hosts N "
                     "--coordinator HOST:PORT --host-index I."
                 )
@@ -83,7 +83,7 @@ class Devices:
         else:
             count, coordinator, index = int(self.hosts), self.coordinator, self.host_index
         if count == 1:
-            if self.coordinator or self.host_index:
+            if self.hosts != "all" and (self.coordinator or self.host_index):
                 raise InputError(
                     "--coordinator and --host-index are for several hosts, and --hosts is 1.\n"
                     "  Pass --hosts N too."
@@ -95,7 +95,7 @@ class Devices:
             missing = "--coordinator HOST:PORT" if not coordinator else "--host-index I"
             raise InputError(
                 f"--hosts is {self.hosts}, and {missing.partition(' ')[0]} is missing.\n"
-                f"  Pass {missing}; variables of SLURM, Kubernetes or Cloud TPU do not have it."
+                f"  Pass {missing}; no variable of SLURM, Kubernetes or Cloud TPU gives it."
             )
         address = _ADDRESS.fullmatch(coordinator)
         if address is None or not 0 < int(address[2]) < 65_536:
@@ -150,7 +150,7 @@ def _check_backend(flag: str, text: str) -> None:
 
 
 class Followed(SystemExit):
-    """Ends the command of a host that is not host 0 after the training, which host 0 goes on with.
+    """Ends the command on a host other than host 0 after the training. Host 0 goes on alone.
 
     Attributes:
         result: the result of the command there.
@@ -179,7 +179,7 @@ def in_use() -> Devices:
 
 
 def keras_backend() -> str:
-    """Return the backend of Keras without its import: KERAS_BACKEND, else the one in Keras's file
+    """Return the backend of Keras without importing it: KERAS_BACKEND, else the one in Keras's file
     of settings, else tensorflow."""
     if named := os.environ.get("KERAS_BACKEND"):
         return named

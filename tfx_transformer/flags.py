@@ -95,7 +95,7 @@ def _follow(main: Callable[..., Any], settings: dict[str, Any], divided: Devices
 
     place = divided.place
     print(f"Host {place.index} of {place.count} trains too; host 0 prints and writes.", flush=True)
-    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):
+    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stdout(nothing):
         try:
             return main(**settings)
         except Followed as ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +22,8 @@ from tfx_transformer.layers.serializable import serializable
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold -1e4, and a
 # moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
 MASKED = -1e4
-# Attention in blocks has at most so many scores at once, or those of one query: 16 MiB in float32.
+# The most scores that attention in blocks has at once, 16 MiB in float32; those of one query may be
+# more.
 BLOCK = 2**22
 
 
@@ -211,7 +213,7 @@ class MultiHeadAttention(keras.layers.Layer):
         drops = training and self.dropout
         if plain and not (drops or return_attention_scores):
             count = count_blocks(query, key)
-            if fuses(self.compute_dtype):
+            if fuses(self.compute_dtype, query, key):
                 return self.output_projection(self._fused(query, key, value, visible))
             if count > 1:
                 mixed = self._in_blocks(query, key, value, visible, count)
@@ -373,17 +375,31 @@ def count_blocks(query: Tensor, key: Tensor) -> int:
     return min(math.ceil(math.prod(sizes) / BLOCK), query.shape[2]) or 1
 
 
-def fuses(dtype: str) -> bool:
+def fuses(dtype: str, query: Tensor, key: Tensor) -> bool:
     """Return True if one fused operation of the backend computes attention without holding the
-    scores: cuDNN's, which JAX has on a GPU in 2 bytes. Elsewhere the backends hold the scores too,
-    and dropout of the attention weights, relative positions and a softcap need them."""
-    on_jax = keras.backend.backend() == "jax"
-    return on_jax and dtype in ("bfloat16", "float16") and bool(_gpus())
+    scores: cuDNN's, which JAX has on GPUs since Ampere, in 2 bytes, for these widths of a head and
+    even lengths. Elsewhere the backends hold the scores too, and dropout of the attention weights,
+    relative positions and a softcap need them.
+
+    Args:
+        dtype: dtype of the computation.
+        query, key: see `count_blocks`.
+    """
+    if keras.backend.backend() != "jax" or dtype not in ("bfloat16", "float16"):
+        return False
+    lengths, width = (query.shape[2], key.shape[2]), query.shape[3]
+    if any(length is None or length % 2 for length in lengths) or width > 128 or width % 8:
+        return False
+    return _is_ampere()
 
 
 @functools.cache
-def _gpus() -> list[str]:
-    return keras.distribution.list_devices("gpu")
+def _is_ampere() -> bool:
+    import jax  # pyright: ignore[reportMissingImports]
+
+    capability = getattr(jax.local_devices()[0], "compute_capability", "")  # only a GPU has one
+    version = re.fullmatch(r"(\d+)\.\d+", capability)
+    return version is not None and int(version[1]) >= 8
 
 
 def _softmax(scores: Tensor) -> Tensor:

@@ -30,8 +30,8 @@ def recompute(
     # In TensorFlow a variable is a tensor too, which changes when it is assigned to.
     starts = [ops.copy(variable.value) for variable in seeds]
     given = [name for name, value in inputs.items() if value is not None]
-    # Whatever has a gradient is an argument: TensorFlow finds no others, and a scope of its own
-    # hides the values that JAX has put into the variables.
+    # All that has a gradient is an argument of `compute`: TensorFlow finds no other gradients, and
+    # the scope in `compute` hides the values that JAX has put into the variables.
     tensors = [inputs[name] for name in given]
     tensors += [ops.copy(weight.value) for weight in weights]
     fixed = [v for v in layer.non_trainable_variables if not any(v is seed for seed in seeds)]
@@ -47,7 +47,7 @@ def recompute(
         states = [scope.get_current_value(seed) for seed in seeds]
         if on_jax:
             return result, *states
-        # In TensorFlow this is the graph around it, and integers may not be results.
+        # TensorFlow computes this in the surrounding graph, and integers may not be results.
         ends[:] = states
         return (result,)
 

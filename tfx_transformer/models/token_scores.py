@@ -11,10 +11,10 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 
-# A step has at most so many logits at once, or those of one token: 128 MiB in float32.
+# The most logits that a step has at once, 128 MiB in float32; those of one token may be more.
 CHUNK = 2**25
-# Where TensorFlow traces a step without the number of tokens, larger vocabularies are scored in
-# chunks.
+# Vocabularies of this size and larger are scored in chunks where TensorFlow traces a step without
+# the number of tokens.
 LARGE_VOCABULARY = 2**14
 
 
@@ -48,8 +48,8 @@ def score(token_ids: Tensor, logits: Tensor) -> TokenScores:
 
 
 def count_chunks(tokens: int | None, vocabulary_size: int) -> int | None:
-    """Return in how many chunks the logits of a step are computed; None: more than 1, but how many
-    is known only when the step runs.
+    """Return the number of chunks in which the logits of a step are computed; None: the number is
+    known only when the step runs.
 
     Args:
         tokens: number of tokens of the step; None: not known.
@@ -163,5 +163,5 @@ def _on_tensorflow(scores_of, x, ids, variables):
 
         return found.stack(), gradient
 
-    # A Keras variable is a tensor for TensorFlow, which has no gradient of its own.
+    # Tensors: TensorFlow would take a Keras variable for one, but find no gradient of it.
     return all_scores(x, *(tf.identity(variable.value) for variable in trained))

@@ -29,7 +29,7 @@ LAYOUT: dict[str, tuple[str | None, ...]] = {
 
 
 def begin() -> None:
-    """Make variables from now on on the devices that `devices.use` was given.
+    """Put variables that are made from now on on the devices of `devices.use`.
 
     Each host makes its own variables, on its own devices; `Division` joins them for the steps of a
     training.
@@ -86,8 +86,8 @@ class _DividedWeights(keras.distribution.ModelParallel):
 
 @contextlib.contextmanager
 def undivided() -> Iterator[None]:
-    """Let each device compute whole batches: before a training is divided, Keras would refuse a
-    batch whose number of rows the devices do not divide."""
+    """Let each device compute whole batches in the block. Otherwise, before a training is divided,
+    Keras would refuse a batch whose number of rows the devices do not divide."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(None)
     try:
@@ -103,7 +103,7 @@ class Division:
     computed whole by each device. So every batch has the loss, the gradient and the metrics that it
     has on one device, and no example is padding.
 
-    Of H hosts, host h gives the rows h, h + H, … of every batch.
+    With H hosts, host h gives the rows h, h + H, … of every batch.
 
     Keras's own distribution, which would refuse such a batch, ends when this is made.
 
@@ -166,9 +166,9 @@ class Division:
     def joined(self, model: keras.Model) -> Iterator[None]:
         """Let the steps of a model's `fit` in the block be computed by all hosts together.
 
-        The values of its variables belong to all hosts in these steps only. Whenever Keras sets the
-        variables to the values of the training, they are this host's own, so what callbacks compute
-        with them, each host computes for itself.
+        Only these steps have values that belong to all hosts. Whenever Keras sets the variables to
+        the values of the training, they get this host's own, so each host computes for itself what
+        callbacks need.
         """
         if self._hosts is None:
             yield
@@ -232,8 +232,8 @@ class SharedDevices:
         self._orders: dict[tuple[int, ...], Any] = {}
 
     def divide(self, batch: Any) -> Any:
-        """Return a batch that all hosts know as one that they have together: each gives its rows,
-        and the devices get them in the order of the batch."""
+        """Return a batch whose arrays belong to all hosts: each gives its rows, and the devices get
+        them in the order of the batch."""
         arrays, structure = self._jax.tree.flatten(batch)
         lengths = tuple(len(array) for array in arrays)  # a pair of texts may have one weight
         if lengths not in self._orders:
@@ -284,7 +284,7 @@ class SharedDevices:
         return shared
 
     def _share(self, value: Any) -> Any:
-        """Return an array that all hosts have, each on its own devices, as one of all devices."""
+        """Return one array of all devices, of an array that each host has on its own devices."""
         if not value.is_fully_addressable:
             return value
         spec = getattr(value.sharding, "spec", self._jax.sharding.PartitionSpec())
@@ -307,7 +307,7 @@ class SharedDevices:
                 variable._value = None if value.is_deleted() else self._home(value)
 
     def _home(self, value: Any) -> Any:
-        """Return the part of an array of all devices that is on those of this host, as an array."""
+        """Return an array of this host's devices: their part of an array of all devices."""
         if len(self._own) == 1:
             return value.addressable_data(0)
         sharding = self._jax.sharding.NamedSharding(self._local, value.sharding.spec)

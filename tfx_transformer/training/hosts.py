@@ -5,6 +5,7 @@ Everything but the training steps is computed by each host for itself, from the 
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import hashlib
 import json
@@ -12,7 +13,7 @@ import os
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 
-# Seconds: until all hosts have joined; without a sign of life, until a host counts as lost; until
-# a host that ends with an error no longer waits for the others.
+# Seconds until all hosts must have joined; without a sign of life, until a host counts as lost; and
+# for which a host that ends waits for the others.
 _JOINING, _SILENCE, _ENDING = 600, 60, 5
 
-# Errors of the libraries by which hosts send numbers, and of JAX's coordinator.
+# Words in the errors of the libraries that send numbers between hosts, and of JAX's coordinator.
 _LOST = ("Gloo", "NCCL", "UNAVAILABLE", "DEADLINE_EXCEEDED", "coordination")
 
 _joined = False
@@ -45,7 +46,8 @@ def join() -> None:
     JAX may not have computed anything before.
 
     Raises:
-        InputError: not all hosts came, or two have the same index.
+        InputError: not all hosts came, two have the same index, or the numbers of their devices
+            differ.
     """
     global _joined
     place = devices.in_use().place
@@ -55,7 +57,7 @@ def join() -> None:
 
     begin(f"waiting for {quantity(place.count - 1, 'other host')} at {place.coordinator}")
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would handle SIGTERM itself.
+    # This service would handle SIGTERM itself.
     jax.config.update("jax_enable_preemption_service", False)
     errors = []
 
@@ -83,12 +85,30 @@ def join() -> None:
             f"host {place.index} of {place.count} could not join the others at "
             f"{place.coordinator}: {_first_line(errors[0])}\n"
             "  Start the same command on all hosts, each with its own --host-index, and with an "
-            "address of host 0 that they all reach."
+            "address of host 0 and a free port there that they all reach."
         ) from errors[0]
     _joined = True
     devices.leave_early = _leave_early
+    check_devices([device.process_index for device in jax.devices()])
     with _without_output():
         gather(np.zeros(1, "int32"))  # gloo prints when it connects
+
+
+def check_devices(hosts_of_devices: Iterable[int]) -> None:
+    """Raise unless JAX finds as many devices on all hosts, as sending numbers needs.
+
+    Args:
+        hosts_of_devices: index of the host of each device of all hosts.
+    """
+    numbers = collections.Counter(hosts_of_devices)
+    fewest, most = min(numbers, key=numbers.__getitem__), max(numbers, key=numbers.__getitem__)
+    if numbers[fewest] != numbers[most]:
+        raise InputError(
+            f"JAX finds {quantity(numbers[most], 'device')} on host {most} and "
+            f"{numbers[fewest]} on host {fewest}.\n"
+            "  All hosts must have the same number: hide some where there are more, such as by "
+            "CUDA_VISIBLE_DEVICES."
+        )
 
 
 @contextlib.contextmanager
@@ -128,8 +148,9 @@ def leave() -> None:
 
 
 def _leave_early(status: int) -> None:
-    """End this process at once if the others may still wait for it: in order, JAX would wait for
-    them, and then abort. They notice it when they wait for a step, or within `_SILENCE` seconds."""
+    """End this process at once if the others may still wait for it. At an ordinary exit JAX would
+    wait for them, and then abort. They notice the end at their next step, or within `_SILENCE`
+    seconds."""
     if not _joined:
         return
     if _private is not None:
@@ -140,8 +161,8 @@ def _leave_early(status: int) -> None:
 
 
 def folder_of_runs(root: str) -> str:
-    """Return the folder of all runs: `root` on host 0; on others one that is removed at the end of
-    the process, so that only host 0 writes."""
+    """Return the folder of all runs: `root` on host 0, so that only host 0 writes there; on others
+    a temporary one, which is removed at the end of the process."""
     global _private
     if devices.in_use().place.index == 0:
         return root
@@ -240,7 +261,7 @@ class SharedCheckpoints(Checkpoints):
 
 
 def _send(content: bytes, length: int) -> bytes:
-    """Return the bytes that host 0 has, whose number all hosts know."""
+    """Return the bytes of host 0; all hosts know their number."""
     from jax.experimental import multihost_utils  # pyright: ignore[reportMissingImports]
 
     padded = np.zeros(-(-length // 4), "uint32")
@@ -251,9 +272,11 @@ def _send(content: bytes, length: int) -> bytes:
 
 @contextlib.contextmanager
 def not_alone() -> Iterator[None]:
-    """Raise `HostLost` if something in the block fails because another host does not do it too."""
+    """Raise `HostLost` if the block fails because another host has ended or cannot be reached."""
     try:
         yield
+    except InputError:  # it says what happened already
+        raise
     except Exception as error:
         if count() > 1 and any(text in str(error) for text in _LOST):
             raise HostLost(

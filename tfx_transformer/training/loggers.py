@@ -12,6 +12,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfx_transformer.training import hosts
+
 # Folder in the folder of a run; `tensorboard --logdir runs` shows all runs.
 TENSORBOARD = "tensorboard"
 _SCALAR = tf.compat.v1.SummaryMetadata(plugin_data={"plugin_name": "scalars"})
@@ -66,11 +68,11 @@ def logging_to(
 
     Args:
         folder: folder of the run.
-        service: "wandb" or "mlflow"; its package must be installed; "": none.
+        service: "wandb" or "mlflow", to which host 0 logs; its package must be installed; "": none.
         settings: settings of the run, as JSON values.
     """
     files = EventFiles(folder / TENSORBOARD)
-    if not service:
+    if not service or hosts.index():
         yield [files]
         return
     with _SERVICES[service](folder.name, settings) as callback:

@@ -65,7 +65,7 @@ class Resume(keras.callbacks.Callback):
         self.saved: int | None = None
         self.signal: int | None = None
         self.writing = self.ended = False
-        self.stride = steps_between_reads()  # on which hosts agree
+        self.stride = steps_between_reads()  # steps after which hosts agree
         self.state: dict[str, Any] = {}
 
     @property
@@ -82,7 +82,7 @@ class Resume(keras.callbacks.Callback):
         """
         self.set_model(model)
         model.optimizer.build(model.trainable_variables)
-        _build_metrics(model, self.batches.batch(self.batches.examples(0)))
+        _build_metrics(model, self.batches)
         found = self.store.load_newest()
         self.first = self.step = found.state["step"] if found else 0
         self.state = found.state if found else {}
@@ -284,8 +284,13 @@ def _as_array(variable: keras.Variable) -> np.ndarray:
     return array.astype("float32") if array.dtype.name == "bfloat16" else array
 
 
-def _build_metrics(model: keras.Model, batch) -> None:
-    """Make the variables of all metrics; without this, the first step makes them."""
-    x, y, weights = (*batch, None)[:3]
+def _build_metrics(model: keras.Model, batches: Batches) -> None:
+    """Make the variables of all metrics; without this, the first step makes them.
+
+    One example is enough: a whole batch may not fit into the memory of one device.
+    """
+    batch = batches.batch(batches.examples(0))
+    example = keras.tree.map_structure(lambda array: array[: batches.per_example], batch)
+    x, y, weights = (*example, None)[:3]
     model.compute_metrics(x, y, model(x, training=False), weights)
     model.reset_metrics()

@@ -10,7 +10,7 @@ from tfx_transformer.data.batches import Batches
 
 
 class Waiting:
-    """Seconds of the steps of a training, and of these the seconds of waiting for batches.
+    """The seconds that the steps of a training take, and those in which they wait for batches.
 
     The first step after each beginning does not count: it compiles. Time between two steps
     (checkpoints, previews, validation) does not count either.
