@@ -52,8 +52,7 @@ def train(
         save_minutes: as in `fit`.
     """
     tfx.training.set_random_seed(3)
-    settings = {"num_layers": 1, "vocabulary_size": 24, "dropout": 0.1, **VARIANTS["llama"]}
-    model = tiny_causal(0.3, seed=8, **settings)
+    model = tiny_causal(0.3, seed=8, num_layers=1, vocabulary_size=24, **VARIANTS["llama"])
     if kind == "lora":
         tfx.add_adapters(model, 2, 4)
     random = np.random.default_rng(5)
