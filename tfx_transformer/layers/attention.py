@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import re
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -377,9 +376,9 @@ def count_blocks(query: Tensor, key: Tensor) -> int:
 
 def fuses(dtype: str, query: Tensor, key: Tensor) -> bool:
     """Return True if one fused operation of the backend computes attention without holding the
-    scores: cuDNN's, which JAX has on GPUs since Ampere, in 2 bytes, for these widths of a head and
-    even lengths. Elsewhere the backends hold the scores too, and dropout of the attention weights,
-    relative positions and a softcap need them.
+    scores: cuDNN's, which JAX has on GPUs (NVIDIA's since Ampere) in 2 bytes, for these widths of a
+    head and even lengths. Elsewhere the backends hold the scores too, and dropout of the attention
+    weights, relative positions and a softcap need them.
 
     Args:
         dtype: dtype of the computation.
@@ -390,16 +389,13 @@ def fuses(dtype: str, query: Tensor, key: Tensor) -> bool:
     lengths, width = (query.shape[2], key.shape[2]), query.shape[3]
     if any(length is None or length % 2 for length in lengths) or width > 128 or width % 8:
         return False
-    return _is_ampere()
+    return _has_gpu()
 
 
 @functools.cache
-def _is_ampere() -> bool:
-    import jax  # pyright: ignore[reportMissingImports]
-
-    capability = getattr(jax.local_devices()[0], "compute_capability", "")  # only a GPU has one
-    version = re.fullmatch(r"(\d+)\.\d+", capability)
-    return version is not None and int(version[1]) >= 8
+def _has_gpu() -> bool:
+    # Of all kinds of devices: where there is no GPU, JAX raises if it is asked for them.
+    return any(name.startswith("gpu") for name in keras.distribution.list_devices())
 
 
 def _softmax(scores: Tensor) -> Tensor:
