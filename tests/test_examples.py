@@ -48,21 +48,26 @@ def classifier(request):
     return lambda: request.getfixturevalue(name).path
 
 
-@pytest.fixture
-def node():
-    """Skip the test if Node.js or LiteRT.js is missing."""
-    if shutil.which("node") is None or "LITERT_JS" not in os.environ:
-        pytest.skip("Node.js and LITERT_JS are needed: see tests/browser/README.md")
+# Marks, which skip before any bundle is made.
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None or "LITERT_JS" not in os.environ,
+    reason="Node.js and LITERT_JS are needed: see tests/browser/README.md",
+)
+needs_cpp = pytest.mark.skipif(
+    shutil.which("g++") is None or "LITERT_HEADERS" not in os.environ,
+    reason="g++ and LITERT_HEADERS, a copy of LiteRT's repository, are needed",
+)
 
 
-def test_node_labels_as_the_runtime(node, classifier, tmp_path):
+@needs_node
+def test_node_labels_as_the_runtime(classifier, tmp_path):
     shutil.copytree(EXAMPLES / "node", tmp_path / "node")
     (tmp_path / "node" / "node_modules").symlink_to(Path(os.environ["LITERT_JS"]).resolve())
     check_answers(["node", tmp_path / "node" / "classify.js"], classifier())
 
 
 @pytest.fixture
-def ask(node, tmp_path):
+def ask(tmp_path):
     """A function that gives requests, [name, request, options], to ask.js with a bundle's page,
     and returns its answers."""
 
@@ -82,6 +87,7 @@ def ask(node, tmp_path):
     return run
 
 
+@needs_node
 @pytest.mark.parametrize("name", ["translator", "writer", "assistant"])
 def test_node_writes_as_the_runtime(name, page_bundles, ask):
     texts = [text[:40] for text in TEXTS if text]
@@ -98,6 +104,7 @@ def test_node_writes_as_the_runtime(name, page_bundles, ask):
     assert found == expected and len(set(expected)) > 4
 
 
+@needs_node
 def test_node_reads_as_the_runtime(page_bundles, text_embedder, image_classifier, ask):
     found = ask(text_embedder.path, [["many", {"texts": TEXTS}]])
     expected = runtime.load(text_embedder.path).embed(TEXTS)
@@ -129,8 +136,6 @@ def test_node_reads_as_the_runtime(page_bundles, text_embedder, image_classifier
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """The C++ program, compiled."""
-    if shutil.which("g++") is None or "LITERT_HEADERS" not in os.environ:
-        pytest.skip("g++ and LITERT_HEADERS, a copy of LiteRT's repository, are needed")
     import ai_edge_litert
 
     library, program = Path(ai_edge_litert.__path__[0]), tmp_path_factory.mktemp("cpp") / "classify"
@@ -143,10 +148,12 @@ def compiled(tmp_path_factory):
     return program
 
 
+@needs_cpp
 def test_cpp_labels_as_the_runtime(compiled, classifier):
     check_answers([compiled], classifier())
 
 
+@needs_cpp
 def test_cpp_computes_as_the_runtime(compiled, page_bundles, text_embedder):
     for path, method in [(page_bundles / "regressor", "predict"), (text_embedder.path, "embed")]:
         done = subprocess.run([compiled, path, *TEXTS], capture_output=True, text=True, timeout=120)
