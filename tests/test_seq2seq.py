@@ -33,8 +33,8 @@ def model():
 # One forward pass
 
 
-@pytest.mark.slow(  # test_causal.py has "rms_post_norm"
-    but=["default", "learned", "shallow_decoder", "llama"]
+@pytest.mark.slow(  # test_causal.py has "learned" and "rms_post_norm"
+    but=["default", "shallow_decoder", "llama"]
 )
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_cached_logits_are_the_uncached(variant):
@@ -55,7 +55,7 @@ def test_cached_logits_are_the_uncached(variant):
         np.testing.assert_allclose(logits[:, 0], expected[:, at], atol=1e-5)
 
 
-@pytest.mark.slow(but=["learned", "llama"])
+@pytest.mark.slow(but=["llama"])
 @pytest.mark.parametrize("variant", ["default", "learned", "llama"])
 def test_rows_of_a_cache_stand_at_different_positions(variant):
     model = tiny_model(**VARIANTS[variant])
@@ -151,6 +151,7 @@ def copy_task(rows=512):
     return inputs, labels, (labels != 0).astype("float32")
 
 
+@pytest.mark.slow  # the recipes learn
 def test_fit_learns_to_copy():
     inputs, labels, weights = copy_task()
     # One head each looks where the decoder stands: learned in a hundred steps.
@@ -318,7 +319,7 @@ def test_unknown_schedules_are_refused(arguments):
         adamw(**arguments)
 
 
-@pytest.mark.slow(but=["learned-False", "llama-True"])
+@pytest.mark.slow(but=["llama-True"])
 @pytest.mark.parametrize("reload", [False, True])
 @pytest.mark.parametrize("variant", ["default", "llama", "learned"])
 def test_only_matrices_decay(variant, reload):

@@ -59,6 +59,7 @@ def invoked(monkeypatch):
     return seen
 
 
+@pytest.mark.slow(but=["options0", "options2"])  # draws: test_causal.py
 @pytest.mark.parametrize(
     "options",
     [
@@ -92,6 +93,7 @@ def expected_logits(by_keras, source, ids):
     return np.asarray(by_keras.model(inputs, training=False))[0]
 
 
+@pytest.mark.slow  # test_reaches.py has it, of models of one stack
 def test_rows_begin_and_end_at_any_time(engine, by_keras, invoked):
     """As a server runs them: some alone, many together, some longer than the common caches."""
     random, rows = np.random.default_rng(2), Seq2SeqRows(engine)
