@@ -79,6 +79,7 @@ def test_a_head_is_a_logistic_regression_whatever_the_scale(classes):
         np.testing.assert_allclose(ours[:, :classes], theirs, atol=2e-3)
 
 
+@pytest.mark.slow(but=["False"])
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_an_embedder_and_its_head_are_one_classifier(norm_first):
     words = Tokenizer.train(["a cat and a dog"], 270)

@@ -248,6 +248,7 @@ def test_paths_and_labels_in_a_table(recipe, finished, quick, fitted):
     assert bad["row"].tolist() == [22]
 
 
+@pytest.mark.slow  # test_image_layers.py has the model, the run above the rest
 def test_patches(recipe, finished, quick):
     # A Vision Transformer; average and mixing as in the run with convolutions.
     settings = {"conv_layers": 0, "patch_size": 4, "average": 0.9, "mix": 1.0, "epochs": 2}

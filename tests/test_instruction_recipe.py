@@ -384,7 +384,7 @@ def segments(batch):
 @given(
     st.lists(st.tuples(hostile, hostile | st.just(""), hostile), min_size=1, max_size=4), hostile
 )
-@settings(max_examples=25)
+@settings(max_examples=12)
 def test_no_text_becomes_a_special_token(tmp_path_factory, tempting, rows, system):
     path = tmp_path_factory.mktemp("hostile") / "my.csv"
     with path.open("w", encoding="utf-8", newline="") as file:

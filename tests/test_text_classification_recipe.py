@@ -696,6 +696,7 @@ def test_a_finished_run_is_not_overwritten_by_accident(recipe, path, quick):
     assert (path / bundle.SUMS).read_text() == before
 
 
+@pytest.mark.slow  # the other recipes show it of fewer files
 def test_the_bundle_holds_no_row_and_no_path(finished):
     with (finished[0] / "my.csv").open(encoding="utf-8") as file:
         rows = [cell for row in csv.reader(file) for cell in row]
