@@ -100,7 +100,7 @@ def test_int8_answers_nearly_as_keras(assistant, texts, expected):
     assert equal >= 0.8 * len(expected)
 
 
-@pytest.mark.slow(but=["nucleus", "stop"])  # test_export.py has a penalty
+@pytest.mark.slow(but=["nucleus"])  # test_export.py has a penalty; stops are below
 @pytest.mark.parametrize(
     "options",
     [
@@ -348,6 +348,7 @@ def test_run_pyz_without_jinja_names_it(assistant, tmp_path):
 # The command
 
 
+@pytest.mark.slow  # the next one asks each engine too
 def test_generate_by_each_engine(command, assistant, texts, expected):
     for engine in ("litert", "keras", "saved_model"):
         status, output, errors = command("generate", assistant.path, *texts[:3], "--engine", engine)
@@ -482,6 +483,7 @@ def test_evaluate_scores_answers(command, assistant, questions, by_litert):
     assert perplexity == pytest.approx(perplexity_by_hand(assistant.path, read), abs=2e-3)
 
 
+@pytest.mark.slow
 def test_evaluate_by_the_savedmodel(command, assistant, questions):
     results = []
     for engine in ("saved_model", "litert"):
@@ -521,6 +523,7 @@ def test_check_takes_the_kind_it_is_told(command, questions):
     assert "columns" in json.loads(output) and "loss_tokens" not in json.loads(output)
 
 
+@pytest.mark.slow  # test_cli.py exports a translator
 def test_export_and_check(command, assistant, questions, tmp_path):
     path = assistant.copy(tmp_path)
     with bundle.updating(path) as folder:

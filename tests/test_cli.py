@@ -407,7 +407,10 @@ BUNDLE = "{bundle}"
         (["generate", BUNDLE, "x", "--max-new-tokens=0"], "max_new_tokens is 0."),
         (["generate", BUNDLE, "x", f"--beams={BEAMS}", "--temperature=1"], "exclude each other"),
         (["generate", BUNDLE, "x", "--engine=torch"], "invalid choice: 'torch'"),
-        (["generate", BUNDLE, "x", "--engine=saved_model", "--beams=4"], "decodes greedily"),
+        pytest.param(  # test_assistant.py draws
+            *(["generate", BUNDLE, "x", "--engine=saved_model", "--beams=4"], "decodes greedily"),
+            marks=pytest.mark.slow,
+        ),
         (["generate", BUNDLE, "x", "--variant=int2"], "invalid choice: 'int2'"),
         (["generate", BUNDLE, "x", "--variant=int4"], "holds no int4 file for LiteRT"),
         (["generate", BUNDLE, "x", "--variant=int8", "--engine=keras"], "--engine keras has none"),

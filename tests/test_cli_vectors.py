@@ -353,6 +353,7 @@ def test_images(answer, bundles, tmp_path):
     assert answer("vectors", "images", "data", "--bundle", bundles / "images")["dimensions"] == 24
 
 
+@pytest.mark.slow(but=["translator"])
 @pytest.mark.parametrize("name", ["writer", "translator"])
 def test_states(answer, bundles, models, tokenizer, tmp_path, name):
     flags = ("--picture", "states.png", "--cache", "cache.png", "--steps", 3)
@@ -366,7 +367,7 @@ def test_states(answer, bundles, models, tokenizer, tmp_path, name):
     assert all(imread(tmp_path / file).min() < 0.5 for file in ("states.png", "cache.png"))
 
 
-@pytest.mark.slow(but=["embedder", "translator"])
+@pytest.mark.slow(but=["embedder"])
 @pytest.mark.parametrize("name", ["embedder", "writer", "translator"])
 def test_attention(answer, command, bundles, models, tokenizer, tmp_path, name):
     verb = ("vectors", "attention", bundles / name, TEXTS[0])
