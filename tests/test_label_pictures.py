@@ -94,7 +94,7 @@ def test_a_share_is_never_rounded_to_all_or_none():
     assert words(axes) == {(0, 0): "997\n> 99 %", (0, 1): "3\n< 1 %", (1, 1): "0\n0 %"}
 
 
-@pytest.mark.slow(but=["long-2", "long-23", "middle-12", "short-77"])
+@pytest.mark.slow(but=["long-2", "long-23", "middle-12"])
 @pytest.mark.parametrize("classes", [2, 3, 12, 23, 77])
 @pytest.mark.parametrize(
     "name",

@@ -212,7 +212,7 @@ def test_kills_at_any_moment(path, exports, monkeypatch):
     seconds, expected = time.monotonic() - begin, tree(made)
     shutil.rmtree(made)
     random.seed(1)
-    wanted, kills = (200 if ALL_TESTS else 10), 0
+    wanted, kills = (200 if ALL_TESTS else 5), 0
     while kills < wanted:
         for _ in range(5):
             child = os.fork()

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
+from slow import ALL_TESTS
 from tiny_models import VARIANTS, tiny_causal, tiny_encoder, tiny_model
 
 from tfx_transformer import add_adapters
@@ -40,7 +41,8 @@ def cases():
     """Models and their inputs: tied and other tables, all that may follow the table, and a frozen
     one in bfloat16."""
     causal = {"token_ids": IDS}
-    yield tiny_causal(0.3, seed=8, num_layers=1), causal, TokenCrossentropy()
+    if ALL_TESTS:
+        yield tiny_causal(0.3, seed=8, num_layers=1), causal, TokenCrossentropy()
     settings = {"logits_bias": True, "logit_softcap": 3.0, "logit_scale": 0.7}
     model = tiny_causal(0.3, seed=8, num_layers=1, **VARIANTS["llama"] | settings)
     yield model, causal, TokenCrossentropy(0.1)
