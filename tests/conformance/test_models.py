@@ -36,16 +36,11 @@ CLOSE = 1e-4
 WRITING = [name for name, case in CASES.items() if case.task in ("causal", "seq2seq")]
 # Compiling and converting takes a minute a model on a busy machine. These stand for the others,
 # with everything that differs in a step: fewer key heads, windows, relative positions.
-ALWAYS_BY_KERAS = ("mistral", "marian")
+ALWAYS_BY_KERAS = ("marian",)
 ALWAYS_BY_LITERT = ("gemma3", "t5")
-# Variants of a family that another case represents: only `ALL_TESTS=1` makes them write. The test
-# of logits has all.
-SELDOM = (
-    *("qwen3_tied", "smollm3_window", "gemma2_window", "gemma3_images", "gpt_neox_serial"),
-    *("llama_tied_bias", "llama_rope_linear", "llama_rope_dynamic", "llama_rope_llama3"),
-    *("qwen2_window", "gemma3_linear", "mt5", "mbart"),
-)
-USUALLY = tuple(name for name in WRITING if name not in SELDOM)
+# One of each kind of positions, windows and caches; the test of logits has all.
+LONG = ("gpt2", "llama_rope_yarn", "phi3_long", "gemma3", "t5", "marian")
+CACHED = (*LONG, "mistral", "gpt_neox", "qwen3", "smollm3", "gemma2", "opt", "bart")
 
 
 def slow_but(always: tuple[str, ...]) -> list[Any]:
@@ -154,6 +149,7 @@ def test_rotary_settings_as_transformers_5_saves_them(tmp_path, name):
     assert_answers(model, inputs_of(model, name), arrays["logits"])
 
 
+@pytest.mark.slow(but=["llama"])
 @pytest.mark.parametrize("name", ["llama", "t5_v11", "vit"])
 def test_several_shards(tmp_path, name):
     described, arrays = fixture_of(name)
@@ -174,7 +170,7 @@ def continuation(name: str) -> tuple[list[list[int]], list[list[int]]]:
     return described["inputs"]["prompts"], written
 
 
-@pytest.mark.parametrize("name", slow_but(USUALLY))
+@pytest.mark.parametrize("name", slow_but(LONG))
 def test_greedy_without_cache(loaded, name):
     """One pass over a prompt and all that follows: as no token sees a later one, it shows at each
     place what a pass of its own would have written there."""
@@ -190,7 +186,7 @@ def test_greedy_without_cache(loaded, name):
         assert logits.argmax(-1)[-64:].tolist() == written
 
 
-@pytest.mark.parametrize("name", slow_but(USUALLY))
+@pytest.mark.parametrize("name", slow_but(CACHED))
 def test_logits_with_cache(loaded, name):
     """A prompt at once, then a few more tokens, then one."""
     model, (_, arrays) = loaded(name), fixture_of(name)
