@@ -89,7 +89,7 @@ def test_steps_in_parts_are_those_of_the_whole_batch_on_jax():
 
 def test_the_loss_may_be_a_sum():
     loss = keras.losses.CategoricalCrossentropy(True, reduction="sum")
-    check_parts(classifier(), IMAGES, 2, loss=loss)
+    check_parts(classifier(), IMAGES, 2, loss=loss, jit_compile=False)
 
 
 @pytest.mark.slow(but=["dpo"])
@@ -101,7 +101,7 @@ def test_both_answers_of_a_pair_are_in_one_part(loss):
     targets = np.stack([RANDOM.normal(-9, 3, 2 * pairs), (labels >= 0).sum(1)], 1)
     batch = ({"token_ids": ids, "labels": labels}, targets.astype("float32"), None)
     model = tiny_causal(0.3, seed=8, num_layers=1)
-    options = {"loss": loss, "weighted_metrics": [PreferredShare()]}
+    options = {"loss": loss, "weighted_metrics": [PreferredShare()], "jit_compile": False}
     check_parts(model, batch, 3, optimizer=keras.optimizers.SGD(1e-3), **options)
 
 
@@ -114,7 +114,7 @@ def test_a_step_is_traced_again_in_other_parts(monkeypatch):
 
     monkeypatch.setattr(accumulation, "train_on_tensorflow", traced_step)
     model = classifier()
-    model.compile(keras.optimizers.SGD(0.1))
+    model.compile(keras.optimizers.SGD(0.1), jit_compile=False)
     for count in (1, 3):
         training.accumulate(model, count)
         model.train_on_batch(*IMAGES[:2], sample_weight=IMAGES[2])
