@@ -67,7 +67,7 @@ def test_equals_the_gpt2_of_keras_hub():
     np.testing.assert_allclose(logits_of(ours, ids), expected, atol=1e-5)
 
 
-@pytest.mark.slow(but=["learned", "rms_post_norm", "llama"])  # test_seq2seq.py has the default
+@pytest.mark.slow(but=["llama"])  # test_seq2seq.py has the default
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_cached_equals_uncached(settings):
     model = tiny_causal(**settings)
@@ -83,6 +83,7 @@ def test_cached_equals_uncached(settings):
         np.testing.assert_allclose(logits, expected[:, index], atol=1e-5)
 
 
+@pytest.mark.slow(but=["settings2"])
 @pytest.mark.parametrize("settings", [CAUSAL["default"], CAUSAL["learned"], CAUSAL["llama"]])
 def test_rows_at_different_positions(settings):
     model = tiny_causal(**settings)
@@ -103,7 +104,7 @@ def side_by_side(caches):
     return [tuple(map(list, zip(*block, strict=True))) for block in zip(*caches, strict=True)]
 
 
-@pytest.mark.slow(but=["learned", "llama"])
+@pytest.mark.slow(but=["llama"])
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_rows_kept_apart(settings):
     model = tiny_causal(**settings)
@@ -145,7 +146,7 @@ def packed(examples):
     }
 
 
-@pytest.mark.slow(but=["default", "learned", "llama"])
+@pytest.mark.slow(but=["learned", "llama"])
 @pytest.mark.parametrize("settings", CAUSAL.values(), ids=CAUSAL)
 def test_packed_logits_are_those_of_single_examples(settings):
     model = tiny_causal(**settings)
@@ -157,6 +158,7 @@ def test_packed_logits_are_those_of_single_examples(settings):
         start += len(example)
 
 
+@pytest.mark.slow(but=["settings1"])
 @pytest.mark.parametrize("settings", [CAUSAL["learned"], CAUSAL["llama"]])
 def test_packed_loss_and_gradients_are_those_of_single_examples(settings):
     """Weighed by tokens: prompts (here the first token of each example) bear no loss."""
@@ -230,7 +232,7 @@ def test_every_prompt_has_the_room_it_would_have_alone(engine):
     assert rows[1].tolist() == naive_greedy(engine.model, PROMPTS[0], rows.shape[1])
 
 
-@pytest.mark.slow(but=["rotary-beams", "learned-greedy"])
+@pytest.mark.slow(but=["learned-beams", "learned-greedy"])
 @pytest.mark.parametrize(
     "options",
     [
@@ -254,7 +256,7 @@ def test_compiled_loop_and_steps_agree(engine, options):
             np.testing.assert_array_equal(engine.generate_ids([prompt], options)[0], row)
 
 
-@pytest.mark.slow(but=["rotary"])
+@pytest.mark.slow(but=["learned"])
 def test_xla_writes_the_same(engine):
     compiled = KerasEngine(engine.model, jit_compile=True)
     options = GenerationOptions(max_new_tokens=5)
@@ -297,7 +299,7 @@ def sizes(monkeypatch):
     return seen
 
 
-@pytest.mark.slow(but=["sampling-8-groups3", "greedy-11-groups4"])
+@pytest.mark.slow(but=["sampling-11-groups4"])
 @pytest.mark.parametrize(
     ("count", "groups"), [(1, {1}), (2, {1}), (3, {1}), (8, {8}), (11, {8, 1})]
 )
