@@ -117,6 +117,7 @@ def content(file):
 # Contents
 
 
+@pytest.mark.slow(but=["int8", "int4"])
 @pytest.mark.parametrize("kind", ["int8", "int4", "images"])
 def test_nothing_is_lost(kind, request, tmp_path, monkeypatch):
     before = request.getfixturevalue(kind)[0]
@@ -127,6 +128,7 @@ def test_nothing_is_lost(kind, request, tmp_path, monkeypatch):
     assert after.stat().st_size < before.stat().st_size
 
 
+@pytest.mark.slow(but=["int8"])
 @pytest.mark.parametrize("kind", ["int8", "images"])
 def test_to_compact_again_changes_nothing(kind, request):
     after = request.getfixturevalue(kind)[1].read_bytes()
@@ -152,6 +154,7 @@ def test_inputs_and_outputs_keep_their_names(int8):
     assert len([name for name in names if name]) == 8 < len(names), "inner tensors have none"
 
 
+@pytest.mark.slow(but=["int8", "int4"])
 @pytest.mark.parametrize("kind", ["int8", "int4", "images"])
 def test_data_lies_at_multiples_of_16(kind, request):
     file = request.getfixturevalue(kind)[1]
@@ -236,6 +239,7 @@ def test_the_interpreter_reads_it(int8):
     assert np.ptp(after, axis=0).min() > 0.01
 
 
+@pytest.mark.slow
 def test_images_answer_to_the_bit(images):
     pixels = np.random.default_rng(3).uniform(0, 255, (8, 11, 11, 3)).astype("float32")
     before, after = (
