@@ -70,6 +70,7 @@ def test_bert_is_a_style():
     assert model.encoder.embedding_norm.epsilon == model.transform_norm.epsilon == 1e-12
 
 
+@pytest.mark.slow(but=["labels", "convolutions"])
 @pytest.mark.parametrize("name", ["texts", "labels", "patches", "convolutions"])
 def test_hidden_states_lead_to_what_encode_returns(name):
     task, settings, inputs, _ = CASES[name]
@@ -184,6 +185,7 @@ def test_masked_tokens_are_read_out_by_hand(tied):
     np.testing.assert_allclose(logits, every[np.arange(3)[:, None], POSITIONS], atol=1e-4)
 
 
+@pytest.mark.slow(but=["texts"])
 @pytest.mark.parametrize("name", ["texts", "patches"])
 def test_classes_are_read_out_by_hand(name):
     task, settings, inputs, _ = CASES[name]
@@ -195,6 +197,7 @@ def test_classes_are_read_out_by_hand(name):
     np.testing.assert_allclose(model(inputs), pooled @ kernel + bias, atol=1e-5)
 
 
+@pytest.mark.slow(but=["texts"])
 @pytest.mark.parametrize("name", ["texts", "labels"])
 def test_padding_changes_no_class(name):
     task, settings, *_ = CASES[name]
@@ -206,7 +209,7 @@ def test_padding_changes_no_class(name):
         np.testing.assert_allclose(alone[0], expected, atol=1e-5)
 
 
-@pytest.mark.slow(but=["last", "attention"])  # test_keras_masks.py pads before every pooling
+@pytest.mark.slow(but=["last"])  # test_keras_masks.py pads before every pooling
 @pytest.mark.parametrize("pooling", ["mean", "first", "last", "attention"])
 def test_embeddings_are_of_length_one_whatever_the_padding(pooling):
     model = tiny_encoder(Embedder, pooling=pooling)
@@ -274,6 +277,9 @@ def test_default_loss_and_metrics_are_numpy():
     assert accuracy == pytest.approx(((probabilities > 0.5) == several).mean(), rel=1e-5)
 
 
+@pytest.mark.slow(
+    but=["masked", "untied", "labels", "pairs", "convolutions", "segments", "class_tokens"]
+)
 @pytest.mark.parametrize("name", CASES)
 def test_gradients_reach_every_weight(name):
     task, settings, inputs, _ = CASES[name]
@@ -289,7 +295,7 @@ def test_gradients_reach_every_weight(name):
             assert np.abs(tf.convert_to_tensor(gradient)).max() > 1e-6, weight.path
 
 
-@pytest.mark.slow(but=["labels", "pairs"])
+@pytest.mark.slow(but=["pairs"])
 @pytest.mark.parametrize("name", CASES)
 def test_a_saved_model_goes_on_learning(name, tmp_path):
     task, settings, inputs, y = CASES[name]
@@ -391,6 +397,7 @@ def test_without_dropout_both_answers_agree(name):
         np.testing.assert_allclose(values(twice)[path], value, atol=1e-5, err_msg=path)
 
 
+@pytest.mark.slow(but=["weights1-texts", "weights1-labels"])
 @pytest.mark.parametrize("name", ["texts", "labels"])
 @pytest.mark.parametrize("weights", [None, np.array([1, 0, 2] * 2, "float32")])
 def test_disagreement_is_added_in_training_alone(name, weights):
@@ -411,7 +418,7 @@ def test_disagreement_is_added_in_training_alone(name, weights):
 def test_consistency_trains_and_is_saved(tmp_path):
     task, settings, x, y = CASES["texts"]
     model = tiny_encoder(task, **settings, num_layers=1, dropout=0.3)
-    model.compile(adamw(1e-2), consistency=2.0)
+    model.compile(adamw(1e-2), consistency=2.0, jit_compile=False)
     first, *_, last = model.fit(x, y, epochs=30, verbose=0).history["loss"]
     assert last < first / 2
     model.save(tmp_path / "model.keras")
