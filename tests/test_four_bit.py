@@ -141,6 +141,7 @@ def test_only_adapters_change_and_merged_it_answers_the_same():
     np.testing.assert_allclose(merged(inputs), model(inputs), atol=1e-4)
 
 
+@pytest.mark.slow(but=["True"])
 @pytest.mark.parametrize("dora", [False, True])
 def test_keras_files_hold_it(dora, tmp_path):
     x = kernel_of(5, 11)
@@ -163,6 +164,7 @@ def test_keras_files_hold_it(dora, tmp_path):
     np.testing.assert_array_equal(layer(x), expected)
 
 
+@pytest.mark.slow(but=["nf4"])
 @pytest.mark.parametrize("base_dtype", ["nf4", "int8"])
 def test_a_bundle_is_read_as_it_would_be_stored(base_dtype, tmp_path):
     model = tiny_causal(num_layers=1, vocabulary_size=259)
@@ -212,6 +214,7 @@ def test_a_checkpoint_is_read_one_tensor_at_a_time(tmp_path, monkeypatch):
     assert reader.most <= 2 * reader.largest
 
 
+@pytest.mark.slow(but=["int8-nf4"])
 @pytest.mark.parametrize(("stored", "wanted"), [("int8", "nf4"), ("nf4", "bfloat16")])
 def test_a_stored_base_keeps_its_form(stored, wanted, tmp_path):
     base = tiny_causal(num_layers=1, vocabulary_size=259)
@@ -238,6 +241,7 @@ def test_other_forms_of_a_base_are_refused(base_dtype, tmp_path):
             read(tmp_path, base_dtype=base_dtype)
 
 
+@pytest.mark.slow(but=["t5-nf4", "vit-int8"])
 @pytest.mark.parametrize(
     ("name", "base_dtype"), [("llama", "nf4"), ("qwen2", "int8"), ("t5", "nf4"), ("vit", "int8")]
 )
