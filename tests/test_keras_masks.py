@@ -71,7 +71,7 @@ BLOCKS = {
 }
 
 
-@pytest.mark.slow(but=["post_norm", "sandwich", "rotary", "grouped", "window on both sides"])
+@pytest.mark.slow(but=["post_norm", "grouped", "window on both sides"])
 @pytest.mark.parametrize("name", BLOCKS)
 def test_padding_changes_nothing_of_a_block(name):
     x = source = ids()
@@ -85,7 +85,9 @@ POSITIONS = ("sinusoidal", "learned", "rotary", "relative")
 PLAIN = ("sinusoids", "positions", "feed_forward", "attention", "linear", "rms_norm", "layer_norm")
 
 
-@pytest.mark.slow(but=[*PLAIN, "learned", "relative"])
+@pytest.mark.slow(
+    but=["relative", "positions", "feed_forward", "attention", "linear", "layer_norm"]
+)
 @pytest.mark.parametrize(
     "layer",
     [
@@ -127,6 +129,7 @@ def test_the_first_and_the_last_vector_that_is_no_padding_by_hand():
     np.testing.assert_array_equal(layers.Pooling("mean")(x, mask=mask), [[2], [7]])
 
 
+@pytest.mark.slow(but=["Keras's"])
 @pytest.mark.parametrize("ours", [False, True], ids=["Keras's", "ours"])
 def test_padding_on_both_sides_of_an_encoder_decoder(ours):
     source, target = ids(), ids()
