@@ -60,7 +60,7 @@ def forms(named):
     yield array.astype("float32")
 
 
-@pytest.mark.slow(but=["causal", "images", "seq2seq"])
+@pytest.mark.slow(but=["images", "seq2seq"])
 def test_a_model_answers_whatever_holds_its_inputs(case):
     model, named, _, expected = case
     for form in forms(named):
@@ -70,7 +70,7 @@ def test_a_model_answers_whatever_holds_its_inputs(case):
     np.testing.assert_allclose(symbolic(tuple(named.values())), expected, atol=1e-5)
 
 
-@pytest.mark.slow(but=["images", "embedder", "seq2seq"])
+@pytest.mark.slow(but=["embedder", "seq2seq"])
 def test_keras_trains_and_predicts_with_plain_arrays(case):
     model, named, labels, expected = case
     model = type(model).from_config(model.get_config())
@@ -186,7 +186,7 @@ def test_the_summary_tells_true_shapes_and_the_parameters_of_every_part():
     assert model(IDS).shape == (3, 3)
 
 
-@pytest.mark.slow(but=["causal", "images", "seq2seq"])
+@pytest.mark.slow(but=["seq2seq"])
 @pytest.mark.parametrize("name", MODELS)
 def test_every_model_has_a_summary(name):
     assert not any("?" in cells for cells in summary(MODELS[name][0]()).values())
