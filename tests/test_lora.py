@@ -193,6 +193,7 @@ def test_configuration_builds_the_adapter_again():
     assert paths == ["query/lora_kernel_a", "query/lora_kernel_b", "query/lora_magnitude"]
 
 
+@pytest.mark.slow(but=["False-bfloat16", "True-int8"])
 @pytest.mark.parametrize("stored", [None, "bfloat16", "int8"])
 @pytest.mark.parametrize("dora", [False, True])
 def test_keras_files_hold_the_kernel_and_its_adapter(dora, stored, tmp_path):
@@ -234,7 +235,7 @@ def logits_of(model, inputs=INPUTS):
     return np.asarray(ops.cast(model(inputs), "float32"))
 
 
-@pytest.mark.slow(but=["default-lora", "llama-dora"])
+@pytest.mark.slow(but=["llama-dora"])
 @pytest.mark.parametrize("kind", ["lora", "dora"])
 @pytest.mark.parametrize("variant", ["default", "llama"])
 def test_adapters_change_nothing_at_first(variant, kind):
@@ -269,6 +270,7 @@ def test_targets_and_counts():
     }
 
 
+@pytest.mark.slow(but=["default-int8-3.0"])
 @pytest.mark.parametrize(
     ("variant", "base_dtype", "factor"), [("untied", "bfloat16", 1.8), ("default", "int8", 3.0)]
 )
@@ -328,7 +330,7 @@ def test_what_was_traced_without_adapters_is_traced_again():
     assert np.abs(after - before).max() > 0.1
 
 
-@pytest.mark.slow(but=["tiny_model-dora-int8", "tiny_causal-lora-bfloat16"])
+@pytest.mark.slow(but=["tiny_model-dora-int8"])
 @pytest.mark.parametrize(
     ("new_model", "kind", "base_dtype"),
     [
@@ -412,6 +414,7 @@ def file(content, tmp_path):
     return path
 
 
+@pytest.mark.slow(but=["dora-tiny_causal"])
 @pytest.mark.parametrize(("kind", "new_model"), [("lora", tiny_model), ("dora", tiny_causal)])
 def test_saved_adapters_load_into_a_fresh_model(kind, new_model, tmp_path):
     inputs = INPUTS if new_model is tiny_model else {"token_ids": SOURCE}
