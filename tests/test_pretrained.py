@@ -354,6 +354,7 @@ def backbone(name: str):
     return made
 
 
+@pytest.mark.slow(but=["GPT2Backbone", "BertBackbone", "Llama3Backbone"])
 @pytest.mark.parametrize(
     "name", ["GPT2Backbone", "BertBackbone", "LlamaBackbone", "Llama3Backbone"]
 )
