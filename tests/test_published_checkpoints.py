@@ -145,7 +145,7 @@ HEADS = {
 }
 
 
-@pytest.mark.slow(but=["bert-True", "roberta-False", "qwen2-False", "gpt2-True", "t5-True"])
+@pytest.mark.slow(but=["bert-True", "qwen2-False", "t5-True"])
 @pytest.mark.parametrize("flag", [True, False])
 @pytest.mark.parametrize("name", HEADS)
 def test_a_head_of_its_own_counts_whatever_the_flag_says(name, flag, folder, tmp_path):
@@ -173,6 +173,7 @@ def test_a_head_of_its_own_counts_whatever_the_flag_says(name, flag, folder, tmp
         np.testing.assert_array_equal(kept[f"{head}.bias"], kept[bias])
 
 
+@pytest.mark.slow(but=["bert", "qwen2", "t5"])
 @pytest.mark.parametrize("name", HEADS)
 def test_an_equal_head_stays_tied(name, folder):
     table, head, _ = HEADS[name]
@@ -211,6 +212,7 @@ def test_encoders_with_another_head_are_bases(name, architecture, extra, folder)
     assert_close(name, states, expected)
 
 
+@pytest.mark.slow(but=["llama-LlamaForSequenceClassification-extra1", "gpt2-GPT2Model-extra3"])
 @pytest.mark.parametrize(
     ("name", "architecture", "extra"),
     [
@@ -249,6 +251,7 @@ def test_the_encoder_of_a_t5_is_an_embedder(folder):
     np.testing.assert_array_equal(np.asarray(states), np.asarray(whole.encode(ids)[0]))
 
 
+@pytest.mark.slow(but=["vit"])
 @pytest.mark.parametrize("name", ["vit", "deit"])
 def test_an_image_encoder_without_a_head_is_a_base(name, folder):
     def change(tensors):
