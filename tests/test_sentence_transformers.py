@@ -116,7 +116,6 @@ POOLED = {
 @pytest.mark.slow(
     but=[
         "mean-True",
-        "cls-False",
         "max-True",
         "mean_sqrt_len_tokens-False",
         "weightedmean-True",
