@@ -489,6 +489,7 @@ def test_seeds(engine):
     assert 0 < sum(END in row for row in rows) < len(rows)
 
 
+@pytest.mark.slow  # what is kept to draw from is tested above, for NumPy and Keras
 def test_only_one_to_draw_from_is_greedy(engine):
     greedy = engine.generate_ids(SOURCES, GenerationOptions(max_new_tokens=9))
     for options in ({"top_k": 1}, {"top_p": 1e-9}):

@@ -222,6 +222,7 @@ def test_it_goes_on_as_a_base(finished, bare, fitted):
         np.testing.assert_array_equal(ours[path], theirs[path])
 
 
+@pytest.mark.slow  # test_text_classification_recipe.py has adapters on 4 bits
 def test_the_frozen_weights_may_take_4_bits(finished, bare, fitted):
     wanted = {"method": "dora", "base_dtype": "nf4", "name": "four_bits"}
     model, _ = fitted(recipe_main("text_regression"), **SETTINGS | wanted)
