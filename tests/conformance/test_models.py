@@ -132,6 +132,12 @@ def test_hidden_states(loaded, name):
         assert_close(model, actual, expected)
 
 
+@pytest.mark.slow(
+    but=[
+        *("llama_rope_llama3", "llama_rope_linear", "llama_rope_yarn", "llama_rope_dynamic"),
+        *("gemma3", "phi3_long", "gpt_neox", "modernbert"),
+    ]
+)
 @pytest.mark.parametrize(
     "name",
     [
