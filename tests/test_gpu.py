@@ -23,7 +23,7 @@ from tfx_transformer.export.to_litert import convert
 from tfx_transformer.models.encoders import Embedder
 
 DRIVER = "/usr/lib/chromium/vk_swiftshader_icd.json"
-SENTENCES = 100 if ALL_TESTS else 10
+SENTENCES = 100 if ALL_TESTS else 4
 # Widths that are mostly not multiples of 4, 8 or 16, each with other parts of a model.
 WIDE = {"num_layers": 1, "hidden_dim": 48, "intermediate_dim": 53, "max_sequence_length": 23}
 ODD = {"num_layers": 1, "hidden_dim": 33, "intermediate_dim": 47, "vocabulary_size": 211}

@@ -37,7 +37,7 @@ WRITING = [name for name, case in CASES.items() if case.task in ("causal", "seq2
 # Compiling and converting takes a minute a model on a busy machine. These stand for the others,
 # with everything that differs in a step: fewer key heads, windows, relative positions.
 ALWAYS_BY_KERAS = ("marian",)
-ALWAYS_BY_LITERT = ("gemma3", "t5")
+ALWAYS_BY_LITERT = ("gemma3",)  # test_together.py has encoder-decoders
 # One of each kind of positions, windows and caches; the test of logits has all.
 LONG = ("gpt2", "llama_rope_yarn", "phi3_long", "gemma3", "t5", "marian")
 CACHED = (*LONG, "mistral", "gpt_neox", "qwen3", "smollm3", "gemma2", "opt", "bart")
