@@ -95,12 +95,22 @@ def pytest_collection_finish() -> None:
     shortcuts.take()
 
 
-def pytest_unconfigure() -> None:
+def pytest_unconfigure(config) -> None:
     """Discard LiteRT's C++ logs at the end of the process: pytest's summary stays the last line.
 
-    The function is registered last, so it runs first, and after pytest has restored descriptors.
+    The function is registered last, so it runs first, and after pytest has restored descriptors. A
+    worker of pytest-xdist has reported all by then. It ends without freeing gigabytes of models one
+    by one: the controller would wait for that, up to 10 s.
     """
-    atexit.register(lambda: os.dup2(os.open(os.devnull, os.O_WRONLY), 2))
+
+    def end() -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        if hasattr(config, "workerinput"):
+            atexit.unregister(end)
+            atexit._run_exitfuncs()
+            os._exit(0)
+
+    atexit.register(end)
 
 
 @pytest.hookimpl(optionalhook=True)
