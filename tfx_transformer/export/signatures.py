@@ -240,13 +240,16 @@ def _together(model, texts: int, widths: Iterable[int]) -> dict[str, tuple]:
         return _by_name("memory", written)
 
     def decode(beams: int, inputs):
+        position = inputs["input_pos"][:, None]
+        if config.position != "learned":  # a GPU reads no table at integers that are repeated
+            position = tf.tile(position, [1, beams])
         inside = tf.range(slots)[None, None, :] < inputs["source_length"][:, None, None]
         logits, cache = model.decode(
             inputs["tokens"],
             _pairs("memory", inputs),
             cross_attention_mask=inside,
             cache=_pairs("kv_cache", inputs),
-            position=tf.tile(inputs["input_pos"][:, None], [1, beams]),
+            position=position,
             first_slot=inputs["slot"][0] * beams,
             attention_mask=inputs["visible"] > 0.5,
             training=False,
