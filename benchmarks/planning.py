@@ -115,7 +115,8 @@ def by_xla(model, rows: int, length: int) -> float:
 
 
 def by_tensorflow(model, rows: int, length: int) -> float:
-    """How far the memory of this process rises in three steps, beyond the optimizer's moments."""
+    """Return the rise of this process's peak memory in three steps, in bytes. The optimizer's
+    moments are there before."""
     import tfx_transformer as tfx
 
     model.compile(tfx.training.adamw(1e-3), jit_compile=True)

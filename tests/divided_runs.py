@@ -109,7 +109,7 @@ def train(
 
 
 def divided(variables: Sequence[keras.Variable]) -> dict[str, float]:
-    """Return path -> share of a device, for variables of which a device has a part."""
+    """Return the share that one device holds of each divided variable, by path."""
     parts = {v.path: (v.value.sharding.shard_shape(v.shape), v.shape) for v in variables}
     shares = {path: math.prod(part) / math.prod(whole) for path, (part, whole) in parts.items()}
     return {path: share for path, share in shares.items() if share < 1}

@@ -43,7 +43,7 @@ SCORED = {"score": "alike", "csv": "scored.csv", "validation": "checks.csv"}
 
 
 def one_export(path, inputs):
-    """What `export.everything` does, of one file: tests of exports have the others."""
+    """Export and verify one file: tests of exports have the others."""
     export.litert(path)
     return export.verify(path, list(inputs))
 

@@ -293,7 +293,8 @@ def test_on_jax(tmp_path):
 @needs_jax
 @pytest.mark.slow
 def test_no_more_than_one_float_kernel_is_kept():
-    """What XLA plans beside weights, adapters and moments does not grow with the layers."""
+    """The memory that XLA plans, without weights, adapters and moments, does not grow with the
+    layers."""
     run_on_jax(
         """
         from benchmarks.four_bit_memory import step

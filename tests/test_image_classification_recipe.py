@@ -58,7 +58,7 @@ def draw(path, kind, random):
 
 
 def one_export(path, inputs, calibration):
-    """What `export.everything` does, of one file: tests of exports have the others."""
+    """Export and verify one file: tests of exports have the others."""
     assert len(inputs) == 12 and len(calibration) == 48, "held-out images, and those of training"
     export.litert(path)
     return export.verify(path, list(inputs))

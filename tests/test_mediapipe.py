@@ -266,7 +266,7 @@ def test_mediapipe_runs_files_of_integers(tasks, multi_label, tmp_path):
 
 @pytest.mark.slow
 def test_ids_of_a_published_vocabulary(tasks, tmp_path):
-    """How many sentences have the same ids, so that their vectors are equal: docs/phones.md."""
+    """Sentences with the same ids have equal vectors; docs/phones.md says how many there are."""
     from tfx_transformer import bases, data, resources
     from tfx_transformer.export import verify_mediapipe
     from tfx_transformer.models.pretrained.named import installed_folder

@@ -61,7 +61,7 @@ def without_xla(patch):
 
 
 def two_exports(path, texts, generator=None):
-    """What `export.everything` does, without the third, an int8 file."""
+    """Export and verify two files: tests of exports have the int8 file."""
     export.saved_model(path)
     export.litert(path)
     return export.verify(path, texts)

@@ -108,8 +108,7 @@ def run_here(arguments: list[str], folder: Path, where: str) -> None:
 
 
 def one_export(path, texts, **_):
-    """What `export.everything` does, of the file that the pages read: tests of the recipe have the
-    others."""
+    """Export and verify the file that the pages read: tests of the recipe have the others."""
     export.litert(path)
     return export.verify(path, texts)
 

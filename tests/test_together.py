@@ -34,7 +34,7 @@ def file(tmp_path_factory):
 
 
 def model():
-    # Distances are scores over the slots, of which the beams of a text have one each.
+    # With relative positions a distance counts slots, and each beam of a text has slots of its own.
     settings = VARIANTS["llama"] | {"position": "relative"}
     return tiny_model(0.4, seed=1, **settings, max_sequence_length=LONGEST)
 

@@ -90,13 +90,15 @@ class Seq2SeqEngine:
     def _find_several(self, beams: int) -> Several | None:
         """Return the signatures for several texts with so many beams; None if there are none."""
         end = "" if beams == 1 else f"x{beams}"
-        for texts in self.model.numbered("decode_", end)[:1]:
-            name = f"decode_{texts}{end}"
-            _, shape = self.model.signatures[name].inputs.get("visible", ("", ()))
-            slots = min(shape[-1] // beams if shape else 0, self.config.max_sequence_length)
-            lengths = [n for n in self.model.numbered(f"prefill_{texts}x") if n <= slots]
-            return Several(name, texts, slots, sorted({*lengths, slots}))
-        return None
+        counts = self.model.numbered("decode_", end)
+        if not counts:
+            return None
+        texts = counts[0]
+        name = f"decode_{texts}{end}"
+        _, shape = self.model.signatures[name].inputs.get("visible", ("", ()))
+        slots = min(shape[-1] // beams if shape else 0, self.config.max_sequence_length)
+        lengths = [n for n in self.model.numbered(f"prefill_{texts}x") if n <= slots]
+        return Several(name, texts, slots, sorted({*lengths, slots}))
 
     def together(self, beams: int) -> Together:
         """Return the caches of several texts with so many beams, which the engine keeps; empty."""
