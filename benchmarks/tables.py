@@ -27,6 +27,8 @@ TABLES = (
     "train_gpt",
     "train_seq2seq",
     "packing",
+    "tokenize",
+    "read_table",
     "translation_quality",
     "text_quality",
     "image_quality",

@@ -16,11 +16,12 @@ from tfx_transformer import bundle, cli, data
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.linear import fit_vectors
 from tfx_transformer.models.encoders import Classifier, Embedder, MaskedLM
+from tfx_transformer.models.heads import add_head
 from tfx_transformer.models.losses import LabelContrast
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import MASK_TOKEN, Tokenizer
 from tfx_transformer.training import fine_tuning_defaults, is_few
-from tfx_transformer.training.heads import HeadOnVectors, add_head, config_for_contrast
+from tfx_transformer.training.heads import HeadOnVectors, config_for_contrast
 from tfx_transformer.training.past import Past
 
 
@@ -100,11 +101,11 @@ def test_an_embedder_and_its_head_are_one_classifier(norm_first):
     if not norm_first:  # all of one length: that of a normalized vector
         lengths = np.linalg.norm(vectors, axis=1)
         np.testing.assert_allclose(lengths, math.sqrt(config.hidden_dim), rtol=1e-2)
-    kernel, bias = head.fit()
-    classifier = add_head(model, kernel, bias)
+    fitted = head.fit()
+    classifier = add_head(model, fitted)
     assert isinstance(classifier, Classifier) and classifier.config.num_classes == 3
     ours = tfx.predictor(classifier, words, ["x", "y", "z"]).probabilities(table["text"])
-    logits = vectors @ kernel + bias
+    logits = vectors @ fitted.weights.T + fitted.bias
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(ours, expected, atol=1e-5)
     np.testing.assert_allclose(head.probabilities(table["text"]), expected, atol=1e-5)

@@ -1,4 +1,5 @@
-"""Classifiers with a head that was trained on the vectors of a frozen model, as a page does."""
+"""Classifiers with a head that was trained on the vectors of another model: by a page, or from few
+rows."""
 
 from __future__ import annotations
 
@@ -91,7 +92,7 @@ def add_head(base: EncoderModel, head: Head) -> Classifier:
             f"a {base.task} model gives no vectors for a head.\n"
             "  Expected an embedder, or a classifier of images."
         )
-    model = Classifier(dataclasses.replace(config, **changes))
+    model = Classifier(dataclasses.replace(config, **changes), dtype=base.dtype_policy)
     kernel, bias = model.logits.weights
     if kernel.shape != head.weights.T.shape:
         raise InputError(

@@ -329,7 +329,8 @@ class Tokenizer:
 
         A lone surrogate, which no UTF-8 file can hold, becomes U+FFFD.
         """
-        return list(itertools.chain.from_iterable(self._slices(text)))
+        parts = list(self._slices(text))
+        return parts[0] if len(parts) == 1 else list(itertools.chain.from_iterable(parts))
 
     def encode_first(self, text: str, count: int) -> list[int]:
         """Return the first `count` ids of `encode(text)`, reading only the text that they need."""

@@ -37,12 +37,13 @@ from tfx_transformer.evaluation.labels import (
 from tfx_transformer.evaluation.mistakes import as_text, most_confident_mistakes
 from tfx_transformer.layers.ngrams import MOST_BUCKETS
 from tfx_transformer.models.encoders import Classifier, Embedder
+from tfx_transformer.models.heads import add_head
 from tfx_transformer.models.predicting import predictor
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
-from tfx_transformer.training.heads import HeadOnVectors, add_head
+from tfx_transformer.training.heads import HeadOnVectors
 from tfx_transformer.training.linear import fit_linear, hash_ngrams, join
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
@@ -190,7 +191,7 @@ class ClassifierRun(Run):
         """Return the classifier that an embedder becomes with a linear head, fitted to the training
         examples of `watch_vectors`. The run then calibrates and reports it."""
         doing("fitting a linear classifier to the vectors")
-        model = add_head(embedder, *self._head.fit())
+        model = add_head(embedder, self._head.fit())
         self.predictor = predictor(model, self._head.tokenizer, self._head.labels.names)
         return model
 

@@ -1,4 +1,4 @@
-"""A linear classifier on the vectors of an embedder, and both as one classifier."""
+"""A linear classifier on the vectors of an embedder in training."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.labelled_text import LabelledTexts
 from tfx_transformer.evaluation.linear import fit_vectors
-from tfx_transformer.models.encoders import Classifier, Embedder, config_for_fine_tuning
+from tfx_transformer.models.heads import Head
 from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.text import Text, TextEmbedder
 
 
 def config_for_contrast(config: TransformerConfig) -> TransformerConfig:
-    """Return the configuration of an embedder for `add_head`.
+    """Return the configuration of an embedder that is to become a classifier by `add_head`.
 
     Its vectors are only pooled, and the classifier has nothing between them and its logits. Those
     of a post-norm encoder are normalized after the pooling, so that all have the same length; those
@@ -59,31 +59,15 @@ class HeadOnVectors:
         self._rows = embedder.rows(train.inputs)
         self._ids = train.targets(self.labels.names)
 
-    def fit(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the kernel and the bias of the head: see `fit_vectors`."""
+    def fit(self) -> Head:
+        """Return the head for the current vectors: see `fit_vectors`."""
         vectors = self._embedder.run_rows(self._rows)
-        return fit_vectors(vectors, self._ids, len(self.labels.names), self.balanced)
+        names = list(self.labels.names)
+        kernel, bias = fit_vectors(vectors, self._ids, len(names), self.balanced)
+        return Head(names, kernel.T, bias)
 
     def probabilities(self, texts: Sequence[Text]) -> np.ndarray:
         """Return the probabilities of texts, float32 (texts, classes)."""
-        kernel, bias = self.fit()
+        head = self.fit()
         vectors = self._embedder.run_rows(self._embedder.rows(texts))
-        return self.labels.probabilities(vectors @ kernel + bias)
-
-
-def add_head(embedder: Embedder, kernel: np.ndarray, bias: np.ndarray) -> Classifier:
-    """Return the classifier with the logits v @ kernel + bias of the vectors v of an embedder.
-
-    Args:
-        embedder: it stays as it is; its vectors are neither projected nor normalized.
-        kernel, bias: float (width, classes) and (classes,).
-    """
-    config = config_for_fine_tuning(embedder.config, num_classes=len(bias))
-    model = Classifier(config, dtype=embedder.dtype_policy)
-    trained = {weight.path: weight for weight in embedder.weights}
-    for weight in model.weights:
-        if weight.path in trained:
-            weight.assign(trained[weight.path].value)
-    for weight, value in zip(model.logits.trainable_weights, (kernel, bias), strict=True):
-        weight.assign(value)
-    return model
+        return self.labels.probabilities(vectors @ head.weights.T + head.bias)
