@@ -4,6 +4,7 @@
     python -m benchmarks generate          one table; several names are possible
     python -m benchmarks all --data DATA   every table
     python -m benchmarks all --quick       one short round: shows that everything runs
+    python -m benchmarks quality --list    the figures of docs/quality.md; see quality --help
 
 Every timing is kept in the file of results, and a row that is finished is not measured again:
 an interrupted command goes on where it was. A system whose package is not installed is a row that
@@ -18,7 +19,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import harness, report, tables
+from benchmarks import harness, quality, report, tables
 
 
 def parser() -> argparse.ArgumentParser:
@@ -147,6 +148,9 @@ def run(found: list[tables.Table], options: harness.Options) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["quality"]:
+        return quality.main(arguments[1:])
     reader = parser()
     given = reader.parse_args(arguments)
     found = chosen_tables(reader, given.names)

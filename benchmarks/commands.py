@@ -22,10 +22,11 @@ def tool(settings: Settings, *arguments: str) -> dict[str, Any]:
     Raises:
         RuntimeError: it failed; the error has its last lines.
     """
+    places = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(
         [sys.executable, "-m", "tfx_transformer.cli", *arguments, "--json"],
         cwd=settings["work"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -50,9 +51,14 @@ def bundle(settings: Settings, recipe: str, name: str, *arguments: str) -> str:
     """The folder of a bundle, which the recipe trains unless it is there."""
     folder = Path(settings["work"], "saved_models", name)
     if not folder.exists():
-        quick = ("--minutes", QUICK_MINUTES) if settings["quick"] else ()
-        tool(settings, "run", recipe, *data(settings, arguments), "--name", name, *quick)
+        train(settings, recipe, name, *data(settings, arguments))
     return str(folder)
+
+
+def train(settings: Settings, recipe: str, name: str, *arguments: str) -> None:
+    """Train a bundle; an interrupted training goes on."""
+    quick = ("--minutes", QUICK_MINUTES) if settings["quick"] else ()
+    tool(settings, "run", recipe, *arguments, "--name", name, *quick)
 
 
 def minutes(folder: str) -> float:

@@ -27,6 +27,9 @@ def main(
     table: str = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
+    layers: int = 0,
+    heads: int = 0,
+    width: int = 0,
     decoder_only: bool = False,
     vocabulary_size: int = 1000,
     max_length: int = 64,
@@ -70,6 +73,9 @@ def main(
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
+        layers: Number of layers of a new model's encoder, and of its decoder; 0: as its size says.
+        heads: Number of attention heads of a new model; 0: as its size says.
+        width: Width of the vectors of a new model; 0: as its size says.
         decoder_only: Train a decoder that reads the sentence as its prompt: the translator is then
             also one .litertlm file, for LiteRT-LM on phones.
         vocabulary_size: Tokens in the vocabulary of a new model.
@@ -127,6 +133,9 @@ def main(
             size,
             tokenizer.vocabulary_size,
             "llama" if decoder_only else None,
+            num_layers=layers,
+            num_heads=heads,
+            hidden_dim=width,
             dropout=dropout,
             max_sequence_length=context,
         )

@@ -39,6 +39,7 @@ FLOORS = {
     "flag_parser": 0,
     "evaluation": 0,
     "pictures": 0,
+    "presets": 0,  # the table of settings that have a name
     "planning": 0,  # arithmetic over a configuration
     "text": 0,
     "vectors": 0,

@@ -234,23 +234,37 @@ def _value(parsed: argparse.Namespace, name: str) -> Any:
 
 
 def parse(
-    function: Callable[..., Any], parser: FlagParser, arguments: Sequence[str]
+    function: Callable[..., Any],
+    parser: FlagParser,
+    arguments: Sequence[str],
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[str, Any], argparse.Namespace]:
     """Return the keyword arguments for a function, and the parsed namespace.
 
-    The command line replaces values of the file of `--config`, and these replace the defaults.
+    The command line replaces values of the file of `--config`, these replace values of `--preset`,
+    and these replace the defaults.
+
+    Args:
+        function, parser: as for `make_parser`.
+        arguments: the command line.
+        presets: settings by the name that `--preset` gives.
 
     Raises:
         InputError: a flag is unknown, a value has the wrong type or is not one of the choices, or
             the settings file cannot be read.
     """
     names = list(inspect.signature(function).parameters)
-    config = FlagParser(prog=parser.prog, add_help=False, allow_abbrev=False)
-    config.add_argument("--config")
-    file = config.parse_known_args(arguments)[0].config
+    first = FlagParser(prog=parser.prog, add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    if presets:
+        first.add_argument("--preset", choices=presets)
+    chosen = first.parse_known_args(arguments)[0]
     given: list[str] = []
-    if file:
-        given = _as_arguments(Path(file), read_settings(file), parser, names)
+    if presets and chosen.preset:
+        preset = presets[chosen.preset]
+        given += _as_arguments(f"--preset {chosen.preset}", preset, parser, names)
+    if chosen.config:
+        given += _as_arguments(chosen.config, read_settings(chosen.config), parser, names)
     parsed = parser.parse_args([*given, *arguments])
     return arguments_of(function, parsed)[1], parsed
 
@@ -301,7 +315,7 @@ def _read_value(text: str) -> Any:
 
 
 def _as_arguments(
-    file: Path, settings: Mapping[str, Any], parser: FlagParser, names: Sequence[str]
+    where: str, settings: Mapping[str, Any], parser: FlagParser, names: Sequence[str]
 ) -> list[str]:
     """Return settings as arguments of a command line that the parser accepts.
 
@@ -314,8 +328,8 @@ def _as_arguments(
         if name not in names:
             nearest = difflib.get_close_matches(name, names, n=1)
             hint = f"The nearest is {nearest[0]!r}." if nearest else f"See: {parser.prog} --help"
-            raise InputError(f"{file}: there is no setting {key!r}.\n  {hint}")
-        _check_value(f"{file}, {key}", value)
+            raise InputError(f"{where}: there is no setting {key!r}.\n  {hint}")
+        _check_value(f"{where}, {key}", value)
         flag = "--" + name.replace("_", "-")
         if isinstance(value, bool):
             argument = [flag if value else f"--no-{flag[2:]}"]
@@ -328,7 +342,7 @@ def _as_arguments(
         try:
             parser.parse_args(argument)
         except InputError as error:
-            raise InputError(f"{file}, {key}: {error}") from error
+            raise InputError(f"{where}, {key}: {error}") from error
         arguments += argument
     return arguments
 

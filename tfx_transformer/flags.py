@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfx_transformer import installation
 from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
+from tfx_transformer.presets import Preset, presets_of
 from tfx_transformer.renamed import old_names
 
 if TYPE_CHECKING:
@@ -51,8 +52,8 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     """Call `main` with the flags of the command line, and exit.
 
     Every parameter of `main` has a default and a flag: see `flag_parser`. `--config FILE` reads
-    values from a YAML or JSON file, such as `runs/<name>/settings.json`. `--devices` and `--hosts`
-    are flags of every recipe: see `devices`.
+    values from a YAML or JSON file, such as `runs/<name>/settings.json`, and `--preset NAME` from
+    the table `presets`. `--devices` and `--hosts` are flags of every recipe: see `devices`.
     """
     from tfx_transformer import devices, wording
     from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
@@ -68,10 +69,13 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
             help="YAML or JSON file of settings, such as runs/<name>/settings.json of a run to "
             "repeat; flags replace its values.",
         )
+        known = presets_of(_recipe(main))
+        _add_preset_flag(parser, known)
         add_group(parser, devices.Devices)
         add_common_flags(parser)
         add_language_flag(parser)
-        settings, chosen = parse(main, parser, arguments)
+        saved = {name: preset.settings for name, preset in known.items()}
+        settings, chosen = parse(main, parser, arguments, saved)
         wording.use(chosen.language)
         wording.language()  # refuses another one
         divided = group_of(devices.Devices, chosen)
@@ -112,7 +116,26 @@ def _command(main: Callable[..., Any]) -> str:
         os.path.abspath(sys.argv[0])
     ) and sys.argv[0].endswith(".py"):
         return f"python {sys.argv[0]}"
-    return f"tfx-transformer run {os.path.splitext(os.path.basename(file))[0]}"
+    return f"tfx-transformer run {_recipe(main)}"
+
+
+def _recipe(main: Callable[..., Any]) -> str:
+    """Return the name of a recipe's file, without its ending; "" for a function of no file."""
+    file = getattr(inspect.getmodule(main), "__file__", None) or ""
+    return os.path.splitext(os.path.basename(file))[0]
+
+
+def _add_preset_flag(parser: argparse.ArgumentParser, known: Mapping[str, Preset]) -> None:
+    """Add `--preset`, if the recipe has presets."""
+    if not known:
+        return
+    purposes = "; ".join(f"{name}: {preset.purpose}" for name, preset in known.items())
+    parser.add_argument(
+        "--preset",
+        choices=known,
+        help="Settings that docs/quality.md measures; those of --config and flags replace them. "
+        f"{purposes}.",
+    )
 
 
 def add_common_flags(parser: argparse.ArgumentParser, *, again: bool = False) -> None:

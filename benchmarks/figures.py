@@ -1,0 +1,230 @@
+"""The figures of quality: on which data, by which settings, next to which figure of others."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+    """A score that docs/quality.md states.
+
+    Attributes:
+        name: for `--only`, and in the kept results.
+        section: the table it is in, a key of `SECTIONS`.
+        title: the data, as printed.
+        recipe: recipe that trains.
+        train: its flags but for the seed and the name; "DATA/..." is a path below `--data`.
+        test: file of the test rows.
+        score: "accuracy", "BLEU" or "loss".
+        seeds: seeds whose mean the figure is.
+        minutes: about how long training and exports take for a seed, on 2 quiet cores.
+        rows_per_class: training rows of each class to draw; 0: all.
+        evaluate: flags of `evaluate`.
+        archive: ZIP archive with the data, unpacked first.
+        aim: what it should reach.
+        peer: figure of others, with its source.
+        note: what limits it, and what was tried.
+    """
+
+    name: str
+    section: str
+    title: str
+    recipe: str
+    train: Sequence[str]
+    test: str
+    score: str = "accuracy"
+    seeds: Sequence[int] = (1, 2, 3)
+    minutes: float = 5
+    rows_per_class: int = 0
+    evaluate: Sequence[str] = ()
+    archive: str = ""
+    aim: str = ""
+    peer: str = ""
+    note: str = ""
+
+    @property
+    def command(self) -> str:
+        """The command that trains the model, as a person types it."""
+        return " ".join(["tfx-transformer run", self.recipe, *self.train])
+
+
+SECTIONS = {
+    "scratch": "Classifiers of texts, from scratch, by default",
+    "base": "Classifiers of texts, `--base minilm`, by default",
+    "few": "Classifiers of texts from few rows, `--base minilm`, by default",
+    "images": "Classifiers of images",
+    "translation": "Translators",
+    "language": "Language models",
+}
+
+_CASANUEVA = "BERT 93.7 (Casanueva et al. 2020)"
+_TEXTS = {
+    "trec": ("TREC, 6 classes", "classification_en/trec"),
+    "sst2": ("SST-2", "classification_en/sst2"),
+    "sms_spam": ("SMS spam", "classification_en/sms_spam"),
+    "ag_news": ("AG News, 4,000 rows", "classification_en/ag_news"),
+    "banking77": ("banking77, 77 intents", "classification_en/banking77"),
+    "aozora": ("Aozora, author (Japanese)", "classification_ja/aozora_author"),
+    "counterfactual": (
+        "counterfactual reviews (Japanese)",
+        "classification_ja/amazon_counterfactual_ja",
+    ),
+}
+_AIMS = {"trec": "96.5", "sst2": "91", "ag_news": "91", "banking77": "93.7"}
+_PEERS = {
+    "trec": "CNN 91.2 (Kim 2014)",
+    "sst2": "CNN 82.7 (Kim 2014)",
+    "banking77": _CASANUEVA,
+}
+_MINILM_MINUTES = {"trec": 15, "sst2": 45, "ag_news": 45, "banking77": 50}
+
+
+def _texts(name: str) -> Figure:
+    title, folder = _TEXTS[name]
+    return Figure(
+        name,
+        "scratch",
+        title,
+        "text_classification",
+        ("--csv", f"DATA/{folder}/train.csv"),
+        f"DATA/{folder}/test.csv",
+        aim="not beaten by the baseline",
+        peer=_PEERS.get(name, ""),
+    )
+
+
+def _with_base(name: str, rows: int = 0, aim: str = "", peer: str = "") -> Figure:
+    title, folder = _TEXTS[name]
+    return Figure(
+        f"{name}-{rows}-minilm" if rows else f"{name}-minilm",
+        "few" if rows else "base",
+        f"{title}, {rows} rows a class" if rows else title,
+        "text_classification",
+        ("--csv", f"DATA/{folder}/train.csv", "--base", "minilm"),
+        f"DATA/{folder}/test.csv",
+        minutes=6 if rows else _MINILM_MINUTES[name],
+        rows_per_class=rows,
+        aim=aim or _AIMS[name],
+        peer=peer or _PEERS.get(name, ""),
+    )
+
+
+_SETFIT = "SetFit 85.3 with 25 rows"
+_CIFAR = "images/cifar10_dcb_small"
+_MULTI30K = "DATA/translation/multi30k_ende"
+_ODASHI = "DATA/translation/odashi_enja"
+_PAIRS = ("--csv", f"{_MULTI30K}/train.csv", "--validation", f"{_MULTI30K}/val.csv")
+
+FIGURES = (
+    Figure(
+        "labelled_text",
+        "scratch",
+        "datasets/labelled_text.csv",
+        "text_classification",
+        (),
+        "datasets/labelled_text_heldout.csv",
+        minutes=2,
+        aim="not beaten by the baseline",
+    ),
+    *map(_texts, _TEXTS),
+    *map(_with_base, _AIMS),
+    _with_base("banking77", 5, "78", _SETFIT),
+    _with_base("banking77", 10, "85", _SETFIT),
+    Figure(
+        "drawn",
+        "images",
+        "datasets/images",
+        "image_classification",
+        (),
+        "datasets/images/test",
+        minutes=2,
+        aim="not beaten by the baseline",
+    ),
+    Figure(
+        "cifar-900",
+        "images",
+        "dog, cat, bird of CIFAR-10, 900 images",
+        "image_classification",
+        ("--images", f"DATA/{_CIFAR}/train.csv"),
+        f"DATA/{_CIFAR}/test.csv",
+        minutes=3,
+        aim="65",
+    ),
+    Figure(
+        "cifar-15000",
+        "images",
+        "... 15,000 images",
+        "image_classification",
+        ("--preset", "small-images", "--images", "DATA/cifar10_dog_cat_bird/train.csv"),
+        "DATA/cifar10_dog_cat_bird/test.csv",
+        seeds=(1,),
+        minutes=42,
+        archive="images/cifar10_dog_cat_bird.zip",
+        aim="86",
+    ),
+    Figure(
+        "tatoeba-en-ja",
+        "translation",
+        "small_parallel_enja, English to Japanese",
+        "translation",
+        (
+            *("--preset", "tatoeba", "--csv", f"{_ODASHI}/train.csv"),
+            *("--validation", f"{_ODASHI}/dev.csv"),
+        ),
+        f"{_ODASHI}/test.csv",
+        "BLEU",
+        (1,),
+        minutes=45,
+        evaluate=("--beams", "4", "--tokenize", "none"),
+        aim="41",
+        peer="GRU with attention: about 37 (a practice repository)",
+    ),
+    Figure(
+        "multi30k-en-de",
+        "translation",
+        "Multi30k, English to German, test2016",
+        "translation",
+        ("--preset", "multi30k", *_PAIRS),
+        f"{_MULTI30K}/test_2016_flickr.csv",
+        "BLEU",
+        (1,),
+        minutes=240,
+        evaluate=("--beams", "5", "--tokenize", "13a"),
+        aim="42",
+        peer="Transformer-Tiny 41.0, tokenised (Wu et al. 2021)",
+    ),
+    Figure(
+        "multi30k-de-en",
+        "translation",
+        "Multi30k, German to English, test2016",
+        "translation",
+        ("--preset", "multi30k", *_PAIRS, "--source", "target", "--target", "source"),
+        f"{_MULTI30K}/test_2016_flickr.csv",
+        "BLEU",
+        (1,),
+        minutes=240,
+        evaluate=(
+            *("--source", "target", "--target", "source"),
+            *("--beams", "5", "--tokenize", "13a"),
+        ),
+        aim="39",
+        peer="Transformer 36.5, words, greedy (bentrevett/pytorch-seq2seq)",
+    ),
+    Figure(
+        "tinyshakespeare",
+        "language",
+        "tinyshakespeare, loss in nats per character",
+        "pretraining",
+        (
+            *("--preset", "nanogpt-cpu", "--text", "DATA/lm/tinyshakespeare_train.txt"),
+            *("--validation", "DATA/lm/tinyshakespeare_val.txt"),
+        ),
+        "DATA/lm/tinyshakespeare_val.txt",
+        "loss",
+        minutes=2,
+        aim="at most 1.58",
+        peer="nanoGPT 1.88 (its README)",
+    ),
+)

@@ -1,0 +1,239 @@
+"""Rerun the figures of quality, and write the tables of docs/quality.md.
+
+    python -m benchmarks quality --list
+    python -m benchmarks quality --data DATA --only trec,sst2 --seeds 1
+    python -m benchmarks quality --data DATA
+
+A figure is the score of a model that a recipe trains by its defaults, or by a preset, on official
+test rows. What is scored is kept in benchmarks/quality.json, with its commit and date, and is not
+run again without --again; an interrupted training goes on where it was. Test rows are read once for
+each frozen set of defaults: settings are chosen on validation rows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import sys
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import commands, machine, quality_table
+from benchmarks.figures import FIGURES, Figure
+from benchmarks.quality_scores import scores
+
+RESULTS = Path(__file__).with_name("quality.json")
+
+
+class Kept:
+    """The kept results: a JSON list with a record for each figure and seed.
+
+    Raises:
+        ValueError: the file is not such a list.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.records: list[dict[str, Any]] = []
+        if path.exists():
+            try:
+                self.records = json.loads(path.read_text(encoding="utf-8"))
+                [(record["figure"], record["seed"], record["score"]) for record in self.records]
+            except (ValueError, TypeError, KeyError):
+                raise ValueError(
+                    f"{path} is not a list of results.\n  Name another file with --results."
+                ) from None
+
+    def has(self, figure: Figure, seed: int) -> bool:
+        return any(_key(record) == (figure.name, seed) for record in self.records)
+
+    def put(self, record: dict[str, Any]) -> None:
+        """Keep a record instead of the one of that figure and seed, in the order of `FIGURES`."""
+        order = {figure.name: index for index, figure in enumerate(FIGURES)}
+        others = [one for one in self.records if _key(one) != _key(record)]
+        self.records = sorted(
+            [*others, record], key=lambda one: (order.get(one["figure"], len(order)), one["seed"])
+        )
+        lines = ",\n".join(json.dumps(one, ensure_ascii=False) for one in self.records)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
+        beside.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        beside.replace(self.path)
+
+
+def _key(record: dict[str, Any]) -> tuple[str, int]:
+    return record["figure"], record["seed"]
+
+
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(
+        prog="python -m benchmarks quality",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = found.add_argument
+    add("--only", type=_names, default=[], metavar="NAME,...", help="figures of these names [all]")
+    add("--seeds", type=_seeds, default=[], metavar="N,...", help="seeds [as the figure says]")
+    add("--data", type=Path, metavar="FOLDER", help="data that the repository does not hold")
+    add("--again", action="store_true", help="train and score again what is kept")
+    add("--list", action="store_true", help="print the figures and what is kept")
+    add("--work", type=Path, default=Path("runs/quality"), help="folder of models [runs/quality]")
+    add("--results", type=Path, default=RESULTS, help="kept results [benchmarks/quality.json]")
+    return found
+
+
+def _names(text: str) -> list[str]:
+    names = [part for part in text.split(",") if part]
+    known = [figure.name for figure in FIGURES]
+    for name in names:
+        if name not in known:
+            raise argparse.ArgumentTypeError(
+                f"there is not a figure {name!r}; choose from {', '.join(known)}"
+            )
+    return names
+
+
+def _seeds(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the figures; 1 if one failed, 2 for wrong arguments."""
+    reader = parser()
+    given = reader.parse_args(arguments)
+    try:
+        kept = Kept(given.results)
+    except ValueError as error:
+        reader.error(str(error))
+    figures = [figure for figure in FIGURES if not given.only or figure.name in given.only]
+    if given.list:
+        print("\n".join(_listing(figures, kept)))
+        return 0
+    settings = {"work": str(given.work.resolve()), "data": given.data, "quick": False}
+    given.work.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    for figure in figures:
+        for seed in given.seeds or figure.seeds:
+            if kept.has(figure, seed) and not given.again:
+                continue
+            if missing := _missing(figure, settings):
+                print(f"{figure.name}: {missing}")
+                failed = 1
+                break
+            print(f"{figure.name}, seed {seed}: about {figure.minutes:g} minutes", flush=True)
+            try:
+                record = measure(figure, seed, settings, given.again)
+            except RuntimeError as error:
+                print(f"{figure.name}, seed {seed}: failed: {error}", file=sys.stderr)
+                failed = 1
+                continue
+            kept.put(record)
+            print(quality_table.line(record), flush=True)
+    if given.results == RESULTS:
+        quality_table.write(kept.records)
+    return failed
+
+
+def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) -> dict[str, Any]:
+    """Train a figure's model with a seed, unless it is there, and return the record of its scores.
+
+    Raises:
+        RuntimeError: a command failed.
+    """
+    settings = {**settings, "data": _unpacked(figure, settings)}
+    name = f"{figure.name}-{seed}"
+    flags = [*_training(figure, seed, settings), "--seed", str(seed)]
+    if again:
+        flags.append("--overwrite")
+    cost = Path(settings["work"], f"{name}.cost.json")
+    folder = Path(settings["work"], "saved_models", name)
+    if again or not folder.exists():
+        spent = 0.0 if again or not cost.exists() else json.loads(cost.read_text("utf-8"))
+        begin = _processor_seconds()
+        try:
+            commands.train(settings, figure.recipe, name, *flags)
+        finally:
+            cost.write_text(json.dumps(spent + _processor_seconds() - begin), "utf-8")
+    found = scores(figure, settings, str(folder))
+    minutes = round(json.loads(cost.read_text("utf-8")) / 60, 1) if cost.exists() else None
+    here = machine.describe()
+    return {"figure": figure.name, "seed": seed, **found} | {
+        "processor_minutes": minutes,
+        "date": here["date"],
+        "commit": here["commit"],
+        "processor": here["processor"],
+    }
+
+
+def _processor_seconds() -> float:
+    """The processor time of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _training(figure: Figure, seed: int, settings: dict[str, Any]) -> list[str]:
+    """The flags of the training; a figure of few rows gets its table in the folder for work."""
+    flags = commands.data(settings, figure.train)
+    if not figure.rows_per_class:
+        return flags
+    from tfx_transformer import data
+
+    place = flags.index("--csv") + 1
+    rows = data.read_labelled_texts(flags[place])
+    labels = [label for (label,) in rows.labels]
+    table = Path(settings["work"], f"{figure.name}-{seed}.csv")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "label"])
+        for index in drawn_rows(labels, figure.rows_per_class, seed):
+            writer.writerow([*rows.texts[index], labels[index]])
+    flags[place] = str(table)
+    return flags
+
+
+def drawn_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
+    """The indices of `count` rows of each label, drawn by the seed, in the order of the rows."""
+    import numpy as np
+
+    order = np.random.default_rng(seed).permutation(len(labels))
+    left = dict.fromkeys(labels, count)
+    drawn = []
+    for index in order.tolist():
+        if left[labels[index]]:
+            left[labels[index]] -= 1
+            drawn.append(index)
+    return sorted(drawn)
+
+
+def _missing(figure: Figure, settings: dict[str, Any]) -> str:
+    """Why the data of a figure cannot be read; "" if they can."""
+    paths = [path for path in (*figure.train, figure.test) if path.startswith("DATA/")]
+    paths = [f"DATA/{figure.archive}"] if figure.archive else paths
+    if paths and settings["data"] is None:
+        return "skipped: give the folder of the data with --data."
+    gone = [path for path in commands.data(settings, paths) if not Path(path).exists()]
+    return f"skipped: there is not a file {gone[0]}." if gone else ""
+
+
+def _unpacked(figure: Figure, settings: dict[str, Any]) -> str | None:
+    """The folder of the data; that for work if the figure's are in an archive, unpacked there."""
+    if not figure.archive:
+        return str(settings["data"].resolve()) if settings["data"] else None
+    folder = Path(settings["work"], Path(figure.archive).stem)
+    if not folder.exists():
+        with zipfile.ZipFile(Path(settings["data"], figure.archive)) as archive:
+            archive.extractall(folder.with_suffix(".new"))
+        folder.with_suffix(".new").replace(folder)
+    return settings["work"]
+
+
+def _listing(figures: Sequence[Figure], kept: Kept) -> Iterator[str]:
+    for figure in figures:
+        seeds = [record["seed"] for record in kept.records if record["figure"] == figure.name]
+        state = f"kept: seeds {', '.join(map(str, seeds))}" if seeds else "not measured"
+        yield f"{figure.name:<22} {figure.title}"
+        yield f"{'':<22} {state}; about {figure.minutes:g} minutes a seed"

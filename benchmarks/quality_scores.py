@@ -1,0 +1,130 @@
+"""The scores of a trained bundle on test rows, next to a linear model on the same rows."""
+
+from __future__ import annotations
+
+import csv
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import commands
+from benchmarks.figures import Figure
+
+VARIANTS = ("float32", "int8")
+_SIDE = 32  # pixels, as the recipe's own comparison
+
+
+def scores(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """The scores of a bundle by its TFLite files, and its size.
+
+    Returns: score, interval of 95 % where there is one, int8 (the score of that file); of
+        classifiers also macro_f1, baseline, baseline_f1, and difference, that of the scores in
+        points with its paired interval; minutes of training, megabytes of both files, parameters.
+    """
+    measure = {"accuracy": _right, "BLEU": _bleu, "loss": _loss}[figure.score]
+    sizes = [
+        commands.megabytes(bundle, "litert", variant).get("file, MB", 0.0) for variant in VARIANTS
+    ]
+    return measure(figure, settings, bundle) | {
+        "minutes": commands.minutes(bundle),
+        "megabytes": sizes,
+    }
+
+
+def _right(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """The share of labels that are right, in percent."""
+    from tfx_transformer import runtime
+    from tfx_transformer.evaluation.baselines import predicted_scores
+    from tfx_transformer.evaluation.intervals import paired_difference, proportion_interval
+
+    train, test = _examples(figure, settings)
+    names = sorted({label for (label,) in (*train.labels, *test.labels)})
+    ids, truth = (
+        np.array([names.index(label) for (label,) in rows.labels]) for rows in (train, test)
+    )
+    inputs = _inputs(test)
+    predicted = {}
+    for variant in VARIANTS:
+        answers = runtime.load(bundle, variant).classify(inputs)
+        predicted[variant] = np.array([names.index(answer.label) for answer in answers])
+    ours = predicted["float32"] == truth
+    linear = _linear(figure)(_inputs(train), ids, inputs)
+    theirs = linear == truth
+    interval = proportion_interval(int(ours.sum()), len(ours))
+    found = predicted_scores(predicted["float32"], truth, len(names))
+    beside = predicted_scores(linear, truth, len(names))
+    low, high = paired_difference(ours, theirs)
+    difference = float(ours.mean() - theirs.mean())
+    return {
+        "score": _percent(found["accuracy"]),
+        "interval": [_percent(end) for end in interval],
+        "macro_f1": _percent(found["macro_f1"]),
+        "int8": _percent(float((predicted["int8"] == truth).mean())),
+        "baseline": _percent(beside["accuracy"]),
+        "baseline_f1": _percent(beside["macro_f1"]),
+        "difference": [_percent(value) for value in (difference, low, high)],
+        "rows": [len(train), len(test)],
+    }
+
+
+def _examples(figure: Figure, settings: dict[str, Any]) -> tuple[Any, Any]:
+    """The rows of training and of test."""
+    from tfx_transformer import data
+
+    is_image = figure.recipe == "image_classification"
+    flag, read = "--csv", data.read_labelled_texts
+    default = "datasets/labelled_text.csv"
+    if is_image:
+        flag, read, default = "--images", data.read_labelled_images, "datasets/images/train"
+    given = dict(zip(figure.train[::2], figure.train[1::2], strict=True))
+    named = commands.data(settings, [given.get(flag, default), figure.test])
+    train, test = (read(str(commands.ROOT / name)) for name in named)
+    return train, test
+
+
+def _inputs(rows: Any) -> list[str]:
+    """The texts or the image files of labelled rows."""
+    return list(rows.files) if hasattr(rows, "files") else [text for (text,) in rows.texts]
+
+
+def _linear(figure: Figure) -> Any:
+    """The baseline of classifiers: (inputs, ids, test inputs) -> predicted ids."""
+    from tfx_transformer.data.labelled_image import decode_images
+    from tfx_transformer.evaluation.baselines import edge_color_labels, tfidf_labels
+
+    if figure.recipe != "image_classification":
+        return tfidf_labels
+    decode = functools.partial(decode_images, image_size=_SIDE)
+    return lambda train, ids, test: edge_color_labels(decode(train), ids, decode(test))
+
+
+def _bleu(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    from tfx_transformer.evaluation.intervals import bleu_interval
+
+    tokenize = figure.evaluate[figure.evaluate.index("--tokenize") + 1]
+    [test] = commands.data(settings, [figure.test])
+    found, answers = {}, Path(f"{bundle}-answers.csv")
+    for variant in VARIANTS:
+        flags = [*commands.engine_flags("litert", variant), *figure.evaluate]
+        saved = ("--save", str(answers)) if variant == "float32" else ()
+        scored = commands.tool(settings, "evaluate", bundle, test, *flags, *saved)
+        found[variant] = round(scored["bleu"], 2)
+    with answers.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    written, references = ([row[name] for row in rows] for name in ("answer", "reference"))
+    low, high = bleu_interval(written, references, tokenize) or (None, None)
+    return {"score": found["float32"], "interval": [low, high], "int8": found["int8"]}
+
+
+def _loss(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    [test] = commands.data(settings, [figure.test])
+    found = commands.tool(settings, "evaluate", bundle, test, *figure.evaluate)
+    kept = {"score": round(found["loss"], 4)}
+    interval = found.get("intervals", {}).get("loss")
+    return kept | ({"interval": interval} if interval else {})
+
+
+def _percent(value: float) -> float:
+    return round(100 * value, 2)
