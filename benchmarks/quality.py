@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
     add("--data", type=Path, metavar="FOLDER", help="data that the repository does not hold")
     add("--again", action="store_true", help="train and score again what is kept")
     add("--list", action="store_true", help="print the figures and what is kept")
+    add("--write", action="store_true", help="only write the tables of docs/quality.md again")
     add("--work", type=Path, default=Path("runs/quality"), help="folder of models [runs/quality]")
     add("--results", type=Path, default=RESULTS, help="kept results [benchmarks/quality.json]")
     return found
@@ -112,6 +113,9 @@ def main(arguments: Sequence[str]) -> int:
     figures = [figure for figure in FIGURES if not given.only or figure.name in given.only]
     if given.list:
         print("\n".join(_listing(figures, kept)))
+        return 0
+    if given.write:
+        quality_table.write(kept.records)
         return 0
     settings = {"work": str(given.work.resolve()), "data": given.data, "quick": False}
     given.work.mkdir(parents=True, exist_ok=True)

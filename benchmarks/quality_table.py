@@ -106,10 +106,10 @@ def _ends(found: Sequence[dict[str, Any]], name: str, digits: int) -> list[str]:
 
 
 def _wrapped(figure: Figure) -> str:
-    """The command of a figure, in lines of at most 100 characters."""
-    lines, width = [""], 96
-    for word in figure.command.split(" "):
-        if len(lines[-1]) + len(word) > width:
+    """The command of a figure, in lines of at most 100 characters that end before a flag."""
+    lines = [""]
+    for part in figure.command.replace(" --", "\n--").split("\n"):
+        if len(lines[-1]) + len(part) > 96:
             lines.append("   ")
-        lines[-1] += f" {word}" if lines[-1] else word
+        lines[-1] += f" {part}" if lines[-1] else part
     return " \\\n".join(lines)

@@ -5,10 +5,8 @@ beside them TF-IDF and logistic regression. "fine-tuned" begins with all-MiniLM-
 is DATA/all-MiniLM-L6-v2; the other cases are trained from scratch. "labelled_text" needs no --data.
 
     python -m benchmarks text_quality --data DATA
-    python -m benchmarks text_quality --data DATA --cases trec-defaults,banking77-defaults
 
-The cases that end in "-defaults" give the table and no other flag, see docs/quality.md. The
-difference from TF-IDF has a 95 % interval.
+The settings of each case were searched by hand; `python -m benchmarks quality` has the defaults.
 
 It takes 1 to 10 minutes a case from scratch on 2 cores, and 4 to 25 fine-tuned. Expect what
 benchmarks/README.md says, within what a seed changes: some tenths of a percent, of Aozora two.
@@ -119,33 +117,6 @@ CASES = (
 )
 
 
-DEFAULTS = {
-    "trec": ("TREC, 6 classes", "classification_en/trec"),
-    "sst2": ("SST-2", "classification_en/sst2"),
-    "sms_spam": ("SMS spam", "classification_en/sms_spam"),
-    "ag_news": ("AG News, 4,000 rows", "classification_en/ag_news"),
-    "banking77": ("banking77, 77 intents", "classification_en/banking77"),
-    "aozora": ("Aozora, author (Japanese)", "classification_ja/aozora_author"),
-    "counterfactual": (
-        "counterfactual reviews (Japanese)",
-        "classification_ja/amazon_counterfactual_ja",
-    ),
-}
-CASES += tuple(
-    Case(
-        f"{name}-defaults",
-        f"{title}, defaults",
-        {
-            "name": f"{name}-defaults",
-            "folder": folder,
-            "train": ["--csv", f"DATA/{folder}/train.csv"],
-        },
-        [folder],
-    )
-    for name, (title, folder) in DEFAULTS.items()
-)
-
-
 def files(settings: Settings) -> tuple[Path, Path]:
     """The tables of training and test."""
     if "folder" in settings:
@@ -168,26 +139,6 @@ def scores(settings: Settings, variant: str) -> dict[str, float]:
         "macro-F1, %": 100 * found["macro_f1"],
         "training, minutes": commands.minutes(bundle),
     } | commands.megabytes(bundle, "litert", variant)
-
-
-def difference(settings: Settings) -> dict[str, float]:
-    """Ours minus TF-IDF on the same test rows, in points, with the 95 % interval."""
-    from tfx_transformer import runtime
-    from tfx_transformer.evaluation.baselines import tfidf_labels
-    from tfx_transformer.evaluation.intervals import paired_difference
-
-    scores(settings, "float32")
-    texts, ids, names = read(settings)
-    predicted = tfidf_labels(texts[0], ids[0], texts[1])
-    model = runtime.load(Path(settings["work"], "saved_models", settings["name"]), "float32")
-    answers = [names.index(answer.label) for answer in model.classify(texts[1])]
-    ours, theirs = np.array(answers) == ids[1], predicted == ids[1]
-    low, high = paired_difference(ours, theirs)
-    return {
-        "difference": 100 * float(ours.mean() - theirs.mean()),
-        "low": 100 * low,
-        "high": 100 * high,
-    }
 
 
 def read(settings: Settings) -> tuple[list[list[str]], list[np.ndarray], list[str]]:
@@ -221,5 +172,4 @@ SYSTEMS = (
         for variant in ("float32", "int8")
     ),
     System("tfidf", "TF-IDF + logistic regression", tfidf, ("scikit-learn",)),
-    System("difference", "TFLite float32 minus TF-IDF", difference, OURS, KERAS),
 )

@@ -316,7 +316,7 @@ def test_run_pyz_has_what_it_needs():
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "PARTS"
     )
     reached = {module.partition(".")[0] for module in reachable("runtime.__init__")}
-    for_recipes = {"clusters", "devices", "flag_parser", "wording"}
+    for_recipes = {"clusters", "devices", "flag_parser", "presets", "wording"}
     assert {part.removesuffix(".py") for part in parts} == reached - for_recipes
 
 

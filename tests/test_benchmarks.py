@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import harness, machine, report, stages, tables  # noqa: E402
+from benchmarks import harness, machine, quality, report, stages, tables  # noqa: E402
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
 TIMED = '''"""Two fakes.
@@ -277,6 +277,9 @@ def test_readme_commands_parse(tmp_path):
     named = set()
     for line in commands:
         arguments = shlex.split(line.replace("DATA", str(tmp_path)), comments=True)
+        if arguments[0] == "quality":
+            assert quality.parser().parse_args(arguments[1:])
+            continue
         given = command.parser().parse_args(arguments)
         assert set(given.names) <= {*tables.TABLES, "all", "list"}, line
         named |= set(given.names)

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 from tfx_transformer import installation
 from tfx_transformer.console import Console, as_json, begin, heartbeat
 from tfx_transformer.errors import InputError
-from tfx_transformer.presets import Preset, presets_of
 from tfx_transformer.renamed import old_names
 
 if TYPE_CHECKING:
     from tfx_transformer.devices import Devices
+    from tfx_transformer.presets import Preset
 
 if not TYPE_CHECKING:  # a checker that sees it accepts every name
     __getattr__ = old_names(__name__, {"guarded": "run_action", "muted": "silence"})
@@ -57,6 +57,7 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
     """
     from tfx_transformer import devices, wording
     from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
+    from tfx_transformer.presets import presets_of
 
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     asked = argparse.Namespace(debug="--debug" in arguments, json="--json" in arguments)
