@@ -33,6 +33,7 @@ TABLES = (
     "text_quality",
     "image_quality",
     "similarity_quality",
+    "search",
     "finetuning",
     "shakespeare",
     "real_size",

@@ -24,7 +24,7 @@ class RuntimeMetadata(MetadataHookInterface):
         extras = {
             extra: [found[name] for name in names] for extra, names in self.config["extras"].items()
         }
-        shared = ("forms", "serve")
+        shared = ("forms", "search", "serve")
         extras |= {extra: whole["optional-dependencies"][extra] for extra in shared}
         metadata["optional-dependencies"] = extras
 

@@ -52,6 +52,7 @@ NEEDED = {
         "tests/test_cli_classify.py",
         "tests/faults/test_hostile_models.py",
         "tests/test_encoder_export.py",
+        "tests/test_search.py",
         "tests/test_serve_readers.py",
         "tests/test_text_columns.py",
     ),

@@ -51,6 +51,7 @@ FLOORS = {
     "bundle": 2,
     "model_card": 2,  # the README of a bundle
     "runtime": 2,
+    "search": 3,  # an index on disk over the runtime; needs no framework
     "report": 2,  # pictures and tables of what a run has recorded; needs no framework
     "layers": 3,
     "models": 4,

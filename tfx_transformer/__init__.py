@@ -71,6 +71,7 @@ _MODULES = (
     "pictures",
     "resources",
     "runtime",
+    "search",
     "training",
     "vectors",
 )
@@ -94,6 +95,7 @@ if TYPE_CHECKING:
     from tfx_transformer import pictures as pictures
     from tfx_transformer import resources as resources
     from tfx_transformer import runtime as runtime
+    from tfx_transformer import search as search
     from tfx_transformer import training as training
     from tfx_transformer import vectors as vectors
     from tfx_transformer.config import TransformerConfig as TransformerConfig

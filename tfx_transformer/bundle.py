@@ -325,7 +325,7 @@ def _copy(
         shutil.rmtree(left) if left.is_dir() else left.unlink()
     verify(path, opens)
     known = {}
-    for file, digest in _listed_sums(path).items():
+    for file, digest in listed_sums(path).items():
         target = folder / file
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -482,7 +482,7 @@ def verify(path: str | os.PathLike, opens: Iterable[str] | None = None) -> None:
             counts as missing and is never opened.
     """
     path = Path(path)
-    expected = _listed_sums(path)
+    expected = listed_sums(path)
     chosen = None if opens is None else set(opens)
     for name, digest in expected.items():
         is_opened = chosen is None or name in chosen or name.partition("/")[0] in chosen
@@ -493,7 +493,7 @@ def verify(path: str | os.PathLike, opens: Iterable[str] | None = None) -> None:
             )
 
 
-def _listed_sums(path: Path) -> dict[str, str]:
+def listed_sums(path: Path) -> dict[str, str]:
     """Return name -> digest of each file of a bundle, from `SHA256SUMS`, without comparing sums.
 
     Raises:

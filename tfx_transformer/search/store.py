@@ -1,0 +1,320 @@
+"""The files of an index: vectors, rows and facts.
+
+    index.json        facts: the model, the tables, the numbers below
+    N.vectors.npy     directions of the rows' vectors: float32, float16 or int8 (rows, dimensions)
+    N.hashes.npy      of the rows' texts: uint8 (rows, 16)
+    N.rows.jsonl      a JSON list for each row: number of its table, its number there, its text, and
+                      the cells that are shown with it
+    N.places.npy      int64 (rows + 1,): where each of these lists begins
+    N.graph.usearch   of many rows: the graph that finds the nearest
+
+`index.json` names the newest N, and has the checksum of the graph. It is replaced last, so that an
+index is always whole.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfx_transformer import files, json_files
+from tfx_transformer.errors import InputError
+
+FORMAT = 1
+FACTS = "index.json"
+_HASH = 16
+_REMEDY = "Make it again: tfx-transformer index BUNDLE TABLE --out FOLDER"
+_KINDS = {
+    "format": int,
+    "number": int,
+    "rows": int,
+    "dimensions": int,
+    "dtype": str,
+    "bundle": str,
+    "column": str,
+    "shown": list,
+    "model": dict,
+    "tables": list,
+    "graph": str,
+}
+
+
+class Newer(InputError):
+    """The error of an index that a newer version has made."""
+
+
+class Entry(NamedTuple):
+    """A row of an index.
+
+    table: number of its table; row: its number or name there; text: that is searched; cells: of the
+    columns that are shown with it.
+    """
+
+    table: int
+    row: Any
+    text: str
+    cells: list[str]
+
+
+class Store:
+    """An index on disk, through memory maps.
+
+    Args:
+        folder: the folder of the index.
+
+    Attributes:
+        facts: the values of `index.json`.
+        vectors: (rows, dimensions), see `nearest.pack`.
+        hashes: uint8 (rows, 16), see `hash_of`.
+
+    Raises:
+        InputError: the folder is not an index, or the index is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.facts = folder, read_facts(folder)
+        while True:
+            try:
+                self._open()
+                return
+            except FileNotFoundError as error:
+                before, self.facts = self.facts, read_facts(folder)
+                if self.facts == before:  # else another command has replaced the index meanwhile
+                    message = f"{error.filename} is missing.\n  {_REMEDY}"
+                    raise InputError(message) from error
+
+    def _open(self) -> None:
+        rows, width = self.facts["rows"], self.facts["dimensions"]
+        self.vectors = self._array("vectors", (rows, width), self.facts["dtype"])
+        self.hashes = self._array("hashes", (rows, _HASH), "uint8")
+        self._places = self._array("places", (rows + 1,), "int64")
+        self._rows = open(self.path("rows.jsonl"), "rb")  # noqa: SIM115, open as long as the index
+
+    def __len__(self) -> int:
+        return self.facts["rows"]
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file of the newest number."""
+        return self.folder / f"{self.facts['number']}.{name}"
+
+    def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+        file = self.path(f"{name}.npy")
+        try:
+            array = np.load(file, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{file} cannot be read: {error}.\n  {_REMEDY}") from error
+        if array.shape != shape or array.dtype != dtype:
+            raise InputError(
+                f"{file} has {array.dtype} {array.shape}; expected {dtype} {shape}.\n  {_REMEDY}"
+            )
+        return array
+
+    def entry(self, number: int) -> Entry:
+        """Return a row of the index; `number` counts from 0.
+
+        Raises:
+            InputError: the file of the rows is damaged.
+        """
+        begin, end = map(int, self._places[number : number + 2])
+        self._rows.seek(max(begin, 0))
+        return self._parse(self._rows.read(max(end - begin, 0)))
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield all rows in order."""
+        with self.path("rows.jsonl").open("rb") as file:
+            for line in file:
+                yield self._parse(line)
+
+    def _parse(self, line: bytes) -> Entry:
+        try:
+            values = Entry(*json_files.parse(line.decode("utf-8")))
+            cells = values.cells
+            if not (isinstance(values.text, str) and isinstance(cells, list)):
+                raise ValueError
+            if len(cells) != len(self.facts["shown"]) or not 0 <= values.table < len(self.tables):
+                raise ValueError
+        except (ValueError, TypeError, RecursionError) as error:
+            file = self.path("rows.jsonl")
+            raise InputError(f"{file} is damaged.\n  {_REMEDY}") from error
+        return values
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """Return the tables: "path", from the folder of the index; "signature", see `signature`."""
+        return self.facts["tables"]
+
+    def close(self) -> None:
+        """Close the files, which Windows does not remove while they are open."""
+        self._rows.close()
+        for name in ("vectors", "hashes", "_places"):
+            setattr(self, name, np.empty(0))
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """Return the values of `index.json`.
+
+    Raises:
+        InputError: it is missing, damaged or of a newer format.
+    """
+    file = folder / FACTS
+    if not file.is_file():
+        raise InputError(f"{folder} is not an index: it has no {FACTS}.\n  {_REMEDY}")
+    facts = json_files.read_object(file)
+    if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
+        raise Newer(f"{file} is of a newer version.\n  Update tfx-transformer.")
+    wrong = [name for name, kind in _KINDS.items() if type(facts.get(name)) is not kind]
+    wrong += [name for name in ("rows", "dimensions") if not wrong and facts[name] < 1]
+    if not wrong and facts["dtype"] not in ("float32", "float16", "int8"):
+        wrong.append("dtype")
+    if not wrong and not all(map(_is_table, facts["tables"])):
+        wrong.append("tables")
+    if wrong:
+        raise InputError(f"{file} is damaged: {wrong[0]!r} is not right.\n  {_REMEDY}")
+    return facts
+
+
+def _is_table(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("path"), str)
+
+
+def hash_of(text: str) -> bytes:
+    """Return 16 bytes that differ for different texts."""
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH).digest()
+
+
+def signature(path: Path) -> list[int]:
+    """Return size in bytes and time in nanoseconds of a table; of a folder the sum and the newest.
+
+    Raises:
+        OSError: there is no such table.
+    """
+    found = [path] if not path.is_dir() else [p for p in path.rglob("*") if p.is_file()]
+    status = [file.stat() for file in found]
+    return [sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0)]
+
+
+class RowWriter:
+    """The writer of the rows of an index.
+
+    Args:
+        file: to write, UTF-8.
+
+    Attributes:
+        hashes: of the texts, in order.
+        places: where each row begins, and the end.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("wb")
+        self.hashes: list[bytes] = []
+        self.places = [0]
+
+    def write(self, entry: Entry) -> bytes:
+        """Append a row, and return the hash of its text."""
+        line = json.dumps(entry, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+        self._file.write(line)
+        self.places.append(self.places[-1] + len(line))
+        self.hashes.append(hash_of(entry.text))
+        return self.hashes[-1]
+
+    def close(self) -> None:
+        """Flush the rows to disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+class Unfinished:
+    """Vectors that a command has computed and that are not in an index yet; a command that was
+    interrupted goes on with them.
+
+    Args:
+        folder: of the index.
+        identity: everything that decides the vectors, JSON values; those of another are discarded.
+        dtype, width: of the vectors.
+    """
+
+    def __init__(self, folder: Path, identity: dict[str, Any], dtype: str, width: int) -> None:
+        self._facts = folder / "unfinished.json"
+        self._paths = [folder / "unfinished.vectors", folder / "unfinished.hashes"]
+        self._dtype, self._width = np.dtype(dtype), width
+        self._sizes = [self._dtype.itemsize * width, _HASH]
+        known = None
+        with contextlib.suppress(InputError):
+            known = json_files.read_object(self._facts)
+        if known != identity:
+            self.remove()
+            files.write(self._facts, json.dumps(identity))
+        self._files = [path.open("a+b") for path in self._paths]
+        whole = min(
+            path.stat().st_size // size for path, size in zip(self._paths, self._sizes, strict=True)
+        )
+        for file, size in zip(self._files, self._sizes, strict=True):
+            file.truncate(whole * size)
+        self._count = whole
+
+    def __len__(self) -> int:
+        return self._count
+
+    def hashes(self) -> list[bytes]:
+        """Return the hash of each vector's text."""
+        data = self._paths[1].read_bytes()
+        return [data[i : i + _HASH] for i in range(0, len(data), _HASH)]
+
+    def vectors(self) -> np.ndarray:
+        """Return the vectors (n, width), a memory map."""
+        if not self._count:
+            return np.empty((0, self._width), self._dtype)
+        return np.memmap(self._paths[0], self._dtype, "r", shape=(self._count, self._width))
+
+    def append(self, vectors: np.ndarray, hashes: Sequence[bytes]) -> None:
+        """Append vectors. A vector counts when its hash is there, which is written last."""
+        for file, content in zip(self._files, (vectors.tobytes(), b"".join(hashes)), strict=True):
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        self._count += len(hashes)
+
+    def close(self) -> None:
+        """Close the files."""
+        for file in self._files:
+            file.close()
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for path in (self._facts, *self._paths):
+            path.unlink(missing_ok=True)
+
+
+def write_array(file: Path, parts: Iterable[np.ndarray], shape: tuple[int, ...], dtype) -> None:
+    """Write an array in parts, without holding it, and flush it to disk."""
+    with file.open("wb") as opened:
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False}
+        np.lib.format.write_array_header_1_0(opened, header | {"shape": shape})
+        for part in parts:
+            opened.write(np.ascontiguousarray(part, dtype).tobytes())
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def numbers(folder: Path) -> set[int]:
+    """Return the numbers of the files in the folder of an index."""
+    names = (file.name.partition(".") for file in folder.iterdir())
+    return {int(first) for first, _, rest in names if first.isdecimal() and rest}
+
+
+def remove_old(folder: Path, number: int) -> None:
+    """Remove the files of all numbers but one; a file that is in use on Windows stays for later."""
+    for old in numbers(folder) - {number}:
+        for file in folder.glob(f"{old}.*"):
+            with contextlib.suppress(OSError):
+                file.unlink()
