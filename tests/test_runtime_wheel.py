@@ -104,7 +104,7 @@ def test_its_metadata_are_those_of_the_whole(metadata, unpacked):
     }
     assert required <= {_parts(r) for r in whole["dependencies"]}
     extras = set(metadata.get_all("Provides-Extra"))
-    assert extras == {"checkpoints", "forms", "images", "serve", "tables"}
+    assert extras == {"checkpoints", "forms", "images", "search", "serve", "tables"}
     serve = {_parts(r) for r in metadata.get_all("Requires-Dist") if "'serve'" in r}
     assert serve == {_parts(r) for r in whole["optional-dependencies"]["serve"]}
     (licence,) = unpacked.glob("*.dist-info/licenses/LICENSE")
