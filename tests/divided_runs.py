@@ -1,4 +1,5 @@
-"""A training of a second that is divided among devices and hosts: 4 epochs of 67 packed texts."""
+"""A training of a second that is divided among devices and hosts: 4 epochs of 67 packed texts, or
+of 67 images."""
 
 from __future__ import annotations
 
@@ -19,18 +20,23 @@ from typing import Any, NamedTuple, NoReturn
 import keras
 import numpy as np
 from on_jax import xla_flags
-from tiny_models import VARIANTS, tiny_causal
+from tiny_models import CONVOLUTIONS, VARIANTS, tiny_causal, tiny_encoder
 
 import tfx_transformer as tfx
 from tfx_transformer import devices
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.layers import attention
+from tfx_transformer.models import token_scores
+from tfx_transformer.models.encoders import Classifier
 from tfx_transformer.training import hosts
 from tfx_transformer.training.checkpoints import Checkpoints
 from tfx_transformer.training.distribution import Division, SharedDevices
 from tfx_transformer.training.fit import fit
 from tfx_transformer.training.optimizers import adamw
 
-TEXTS, EPOCHS, STEPS = 67, 4, 5  # batches of 16, and one of 3
+EXAMPLES, EPOCHS, STEPS = 67, 4, 5  # batches of 16, and one of 3
+# Logits and scores that a device computes at once: of two texts.
+CHUNK, BLOCK = 2 * 7 * 24, 2 * 6 * 7 * 7
 
 
 def train(
@@ -43,35 +49,21 @@ def train(
     """Train on the devices in use, and return the losses of all steps and of the validation, an
     answer, the weights, the number of devices of one of them, paths and the share of a device of
     weights and moments that are divided, the labels of this host's rows of each step, and those of
-    all texts.
+    all examples, no two of which are equal.
 
     Args:
-        kind: "packed", "lora", "in parts", or "a batch without a finite gradient".
+        kind: one of `KINDS`.
         folder: folder of the checkpoints.
         extra: more callbacks.
         save_minutes: as in `fit`.
     """
     tfx.training.set_random_seed(3)
-    model = tiny_causal(0.3, seed=8, num_layers=1, vocabulary_size=24, **VARIANTS["llama"])
-    if kind == "lora":
-        tfx.add_adapters(model, 2, 4)
-    random = np.random.default_rng(5)
-    texts = random.integers(3, 23, (TEXTS, 8)).astype("int32")
-    weights = (random.random((TEXTS, 7)) < 0.8).astype("float32")
-    if kind == "a batch without a finite gradient":
-        weights[5] = np.nan
-
-    def batch(rows):
-        inputs = {
-            "token_ids": texts[rows, :-1],
-            "positions": np.tile([0, 1, 2, 0, 1, 2, 3], (len(rows), 1)).astype("int32"),
-            "segment_ids": np.tile([1, 1, 1, 2, 2, 2, 2], (len(rows), 1)).astype("int32"),
-        }
-        return inputs, texts[rows, 1:], weights[rows]
-
-    batches = tf_dataset(BatchPlan(np.full(TEXTS, 7), 16, seed=1), batch)
-    checks = tf_dataset(BatchPlan(np.full(TEXTS, 7), 16, shuffle=False), batch)
+    model, batch, labels = KINDS[kind]()
+    batches = tf_dataset(BatchPlan(np.full(EXAMPLES, 7), 16, seed=1), batch)
+    checks = tf_dataset(BatchPlan(np.full(EXAMPLES, 7), 16, shuffle=False), batch)
     tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
+    if kind == "in chunks":
+        model.remat, token_scores.CHUNK, attention.BLOCK = True, CHUNK, BLOCK
     model.compile(adamw(3e-4, 3, average=0.9))
     losses, read, given = [], [], []
     whole, own = Division.training, SharedDevices.own_rows
@@ -82,7 +74,7 @@ def train(
 
     def counted(division, batches):
         for divided in whole(division, batches):
-            # Of several hosts each has given its rows of five arrays; the fourth are the labels.
+            # Of several hosts each has given its rows of all arrays, labels and weights last.
             read.append(np.asarray(given[-2] if given else divided[1]).tolist())
             yield divided
 
@@ -104,8 +96,55 @@ def train(
         "devices": len(model.trainable_variables[0].value.sharding.device_set),
         "divided": divided([*model.variables, *model.optimizer.variables]),
         "read": read,
-        "texts": texts[:, 1:].tolist(),
+        "labels": labels.tolist(),
     }
+
+
+def texts(kind: str) -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
+    """Return a model of packed texts, a function from rows to a batch, and the labels of all."""
+    model = tiny_causal(0.3, seed=8, num_layers=1, vocabulary_size=24, **VARIANTS["llama"])
+    if kind.startswith("lora"):
+        stored = "nf4" if kind == "lora in 4 bits" else None
+        tfx.add_adapters(model, 2, 4, base_dtype=stored)
+    random = np.random.default_rng(5)
+    ids = random.integers(3, 23, (EXAMPLES, 8)).astype("int32")
+    weights = (random.random((EXAMPLES, 7)) < 0.8).astype("float32")
+    if kind == "a batch without a finite gradient":
+        weights[5] = np.nan
+
+    def batch(rows):
+        inputs = {
+            "token_ids": ids[rows, :-1],
+            "positions": np.tile([0, 1, 2, 0, 1, 2, 3], (len(rows), 1)).astype("int32"),
+            "segment_ids": np.tile([1, 1, 1, 2, 2, 2, 2], (len(rows), 1)).astype("int32"),
+        }
+        return inputs, ids[rows, 1:], weights[rows]
+
+    return model, batch, ids[:, 1:]
+
+
+def images() -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
+    """Return a classifier of images, with dropout and a class for each image, a function from rows
+    to a batch, and the labels of all."""
+    sizes = {**CONVOLUTIONS, "num_layers": 1, "num_classes": EXAMPLES}
+    model = tiny_encoder(Classifier, 0.3, seed=8, dropout=0.1, **sizes)
+    random = np.random.default_rng(5)
+    pixels = random.integers(0, 256, (EXAMPLES, 11, 11, 3)).astype("float32")
+    labels, weights = np.eye(EXAMPLES, dtype="float32"), np.ones(EXAMPLES, "float32")
+    return model, lambda rows: ({"images": pixels[rows]}, labels[rows], weights[rows]), labels
+
+
+KINDS: dict[str, Callable[[], Any]] = {"images": images} | {
+    kind: functools.partial(texts, kind)
+    for kind in (
+        "packed",
+        "lora",
+        "lora in 4 bits",
+        "in parts",
+        "in chunks",  # and with rematerialisation
+        "a batch without a finite gradient",
+    )
+}
 
 
 def divided(variables: Sequence[keras.Variable]) -> dict[str, float]:
@@ -136,8 +175,16 @@ class Ended(NamedTuple):
     output: str
 
 
-def on_hosts(work: Callable[[int], Any], hosts: int, devices: int = 1) -> list[Ended]:
+def on_hosts(
+    work: Callable[[int], Any], hosts: int, devices: int = 1, parts: int = 1
+) -> list[Ended]:
     """Return the ends of some hosts, each a copy of this process that calls `work` with its index.
+
+    Args:
+        work: what a host does.
+        hosts: their number.
+        devices: number of devices of each.
+        parts: parts into which the weights are divided.
 
     The copies are made by fork, so that Keras is imported once; JAX starts in the copies.
     """
@@ -151,7 +198,7 @@ def on_hosts(work: Callable[[int], Any], hosts: int, devices: int = 1) -> list[E
         if not processes[-1]:
             os.environ["XLA_FLAGS"] = xla_flags(devices)
             flags = {"hosts": str(hosts), "coordinator": address, "host_index": index}
-            chosen = {"devices": "all"} | (flags if hosts > 1 else {})
+            chosen = {"devices": "all", "model_parallel": parts} | (flags if hosts > 1 else {})
             _work(functools.partial(work, index), chosen, folder / str(index))
     for index, process in enumerate(processes):
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -173,12 +220,11 @@ def _work(work: Callable[[], Any], chosen: dict[str, Any], file: Path) -> NoRetu
             devices.use(devices.Devices(**chosen))
             file.with_suffix(".json").write_text(json.dumps(work()), "utf-8")
             status = 0
-        except SystemExit as error:
-            status = error.code
-        except BaseException:
+        except BaseException as error:
+            if devices.leave_early is not None:
+                devices.leave_early(error)  # as `flags.run` does
+            status = error.code if isinstance(error, SystemExit) else 1
             traceback.print_exc()
-        if devices.leave_early is not None:
-            devices.leave_early(status)  # as `flags.run` does
         atexit._run_exitfuncs()
         output.flush()
         os._exit(status)

@@ -1,11 +1,16 @@
 """`--devices`: what it refuses, and trainings on several devices that are those on one."""
 
+import math
+
+import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
 
 from tfx_transformer import devices, flags
 from tfx_transformer.devices import Devices
 from tfx_transformer.errors import InputError
+from tfx_transformer.layers import attention
+from tfx_transformer.models import token_scores
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "²", "ALL"])
@@ -84,10 +89,32 @@ def test_recipes_take_the_flag(monkeypatch, capsys):
         assert stop.value.code == status and said in written.out + written.err
 
 
+def test_chunks_and_blocks_are_counted_for_what_a_device_computes(monkeypatch):
+    monkeypatch.setattr("keras.backend.backend", lambda: "jax")
+    monkeypatch.setattr(token_scores, "CHUNK", 3 * 7 * 11)
+    monkeypatch.setattr(attention, "BLOCK", 3 * 5 * 7 * 7)
+    for parts, rows, own in ((1, 12, 12), (4, 12, 3), (4, 13, 13)):  # 4 do not divide 13
+        heads = np.empty((rows, 5, 7, 2))
+        with devices.dividing(parts):
+            assert token_scores.own_tokens((rows, 7)) == own * 7
+            chunks = token_scores.count_chunks(own * 7, 11)
+            assert chunks == attention.count_blocks(heads, heads) == math.ceil(own / 3)
+    assert devices.own_rows(12) == 12
+
+
 @needs_jax
 @pytest.mark.slow(but=["packed"])
 @pytest.mark.parametrize(
-    "kind", ["packed", "lora", "in parts", "a batch without a finite gradient"]
+    "kind",
+    [
+        "packed",
+        "lora",
+        "lora in 4 bits",
+        "images",
+        "in parts",
+        "in chunks",
+        "a batch without a finite gradient",
+    ],
 )
 def test_losses_are_those_of_one_device(tmp_path, kind):
     run_on_jax(
@@ -101,28 +128,30 @@ def test_losses_are_those_of_one_device(tmp_path, kind):
         kind, folder = sys.argv[1:]
 
         # What 4 devices divide; 13 hidden units they do not.
-        divided = {"embedding/embeddings", "embedding/reverse_embeddings"} | {
-            f"decoder/block_0/attention/{name}/kernel"
+        divided = {
+            f"block_0/attention/{name}/{part}"
             for name in ("query", "key", "value", "output_projection")
+            for part in ("kernel",) + ("bias",) * (kind == "images" and name[0] != "o")
         }
+        divided |= set() if kind == "images" else {"embeddings", "reverse_embeddings"}
 
         def train_on(count, parts=1):
             devices.use(devices.Devices(str(count), parts))
             found = train(kind, Path(folder, f"{count} {parts}"))
             assert found["devices"] == count
-            weights = {path for path in found["divided"] if path in divided}
-            assert weights == (divided if parts > 1 else set()), found["divided"]
+            ends = {path.partition("/")[2] for path in found["divided"] if "adam_w" not in path}
+            assert ends == (divided if parts > 1 else set()), found["divided"]
             assert set(found["divided"].values()) <= {1 / parts}
             # Beside a trained weight both of its moments and its moving average.
-            assert len(found["divided"]) == (1 if kind == "lora" else 4) * len(weights)
-            for epoch in range(4):  # each text is read once
+            assert len(found["divided"]) == (1 if "lora" in kind else 4) * len(ends)
+            for epoch in range(4):  # each example is read once
                 labels = sum(found["read"][5 * epoch : 5 * epoch + 5], [])
-                assert sorted(labels) == sorted(found["texts"])
+                assert sorted(labels) == sorted(found["labels"])
             return found
 
         one = train_on(1)
         assert len(one["losses"]) == 20 and np.isfinite(one["losses"]).all()
-        for count, parts in ((2, 1), (8, 1)) + ((8, 4),) * (kind == "packed"):
+        for count, parts in ((2, 1), (8, 1), (8, 4)):
             found = train_on(count, parts)
             for name in ("losses", "validation", "answer"):
                 np.testing.assert_allclose(found[name], one[name], rtol=1e-5, atol=1e-5)

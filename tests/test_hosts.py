@@ -2,6 +2,7 @@
 on one."""
 
 import json
+import os
 
 import pytest
 from on_jax import needs_jax, run_on_jax
@@ -174,6 +175,39 @@ def test_other_hosts_report_errors(monkeypatch, capsys):
     assert (stop.value.code, capsys.readouterr().err) == (2, "my.csv: there is no such file.\n")
 
 
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (SystemExit(143), 143, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit("no"), 1, ""),
+        (KeyboardInterrupt(), 130, "KeyboardInterrupt"),
+        (ValueError("a fault"), 1, "ValueError: a fault"),
+    ],
+)
+def test_a_host_that_ends_does_not_wait_for_others(monkeypatch, capsys, error, status, said):
+    """Errors come through `flags.run` only with --debug."""
+
+    class Exited(BaseException):
+        pass
+
+    def main():
+        """A recipe."""
+        raise error
+
+    def leave(status):
+        raise Exited(status)
+
+    monkeypatch.setattr(hosts, "_joined", True)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(devices, "leave_early", hosts._leave_early)
+    with pytest.raises(Exited) as caught:
+        flags.run(main, ["--debug"])
+    assert int(caught.value.args[0]) == status
+    printed = capsys.readouterr().err.strip()
+    assert said in printed and bool(printed) == bool(said)
+
+
 def test_hosts_have_the_same_number_of_devices():
     hosts.check_devices([0, 0, 1, 1, 2, 2])
     with pytest.raises(InputError, match="JAX finds 3 devices on host 1 and 2 on host 0"):
@@ -194,39 +228,53 @@ def test_a_lost_host_is_reported_once(monkeypatch):
 @needs_jax
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["packed", "lora", "in parts", "a batch without a finite gradient"]
+    ("kind", "places"),
+    [
+        ("packed", [(2, 1, 1), (4, 1, 1), (2, 4, 1), (2, 4, 2)]),
+        ("lora", [(2, 1, 1), (2, 2, 2)]),
+        ("lora in 4 bits", [(2, 2, 2)]),
+        ("images", [(2, 1, 1), (2, 4, 2)]),
+        ("in parts", [(2, 1, 1)]),
+        ("in chunks", [(2, 2, 1)]),
+        ("a batch without a finite gradient", [(2, 1, 1)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_losses_are_those_of_one_host(tmp_path, kind):
+def test_losses_are_those_of_one_host(tmp_path, kind, places):
+    """places: hosts, devices of a host, and parts of the weights."""
     run_on_jax(
         """
+        import json
         import sys
         from pathlib import Path
         import numpy as np
         from divided_runs import on_hosts, train
 
-        kind, folder = sys.argv[1:]
+        kind, folder, places = sys.argv[1:]
 
-        def train_on(hosts, devices=1):
-            place = Path(folder, f"{hosts} {devices}")
-            found = on_hosts(lambda index: train(kind, place), hosts, devices)
+        def train_on(*place):
+            own = Path(folder, *map(str, place))
+            hosts, found = place[0], on_hosts(lambda index: train(kind, own), *place)
             assert [one.status for one in found] == [0] * hosts, found
             return [one.result for one in found]
 
         (alone,) = train_on(1)
-        for hosts, devices in ((2, 1), (4, 1), (2, 4)) if kind == "packed" else ((2, 1),):
-            found = train_on(hosts, devices)
+        for hosts, devices, parts in json.loads(places):
+            found = train_on(hosts, devices, parts)
             for one in found:
                 assert one["devices"] == devices
+                assert set(one["divided"].values()) == ({1 / parts} if parts > 1 else set())
                 assert one["weights"] == found[0]["weights"]  # to the bit
                 for name in ("losses", "validation", "answer"):
                     np.testing.assert_allclose(one[name], alone[name], rtol=1e-5, atol=1e-5)
-            for epoch in range(4):  # each text is given once, by one host
+            for epoch in range(4):  # each example is given once, by one host
                 steps = [one["read"][5 * epoch : 5 * epoch + 5] for one in found]
                 given = [row for step in sum(steps, []) for row in step]
-                assert sorted(given) == sorted(alone["texts"])
+                assert sorted(given) == sorted(alone["labels"])
         """,
         kind,
         str(tmp_path),
+        json.dumps(places),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tfx_transformer import clusters, installation
@@ -163,8 +164,28 @@ class Followed(SystemExit):
 
 _chosen = Devices()
 
-# Called with the exit status of a recipe's command, if other hosts may still wait for this one.
-leave_early: Callable[[int], None] | None = None
+# Called with the exception that ends a recipe's command, if other hosts may still wait for it.
+leave_early: Callable[[BaseException], None] | None = None
+
+# Parts into which the batch of the current step is divided.
+_parts = 1
+
+
+@contextlib.contextmanager
+def dividing(parts: int) -> Iterator[None]:
+    """In the block, each batch of a step is divided among the devices into so many parts."""
+    global _parts
+    before, _parts = _parts, parts
+    try:
+        yield
+    finally:
+        _parts = before
+
+
+def own_rows(rows: int) -> int:
+    """Return how many of the rows of an array a device computes: its part, or all if the parts
+    cannot be equal."""
+    return rows if rows % _parts else rows // _parts
 
 
 def use(chosen: Devices) -> None:

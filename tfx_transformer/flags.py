@@ -88,9 +88,9 @@ def run(main: Callable[..., Any], arguments: Sequence[str] | None = None) -> Non
 
     try:
         run_action(action, asked)
-    except SystemExit as ended:
+    except BaseException as ended:  # with --debug any error
         if devices.leave_early is not None:
-            devices.leave_early(ended.code if isinstance(ended.code, int) else 1)
+            devices.leave_early(ended)
         raise
 
 

@@ -5,6 +5,7 @@ The ids of a document are those of `corpus.write_tokens`; `token_folder` reads t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -18,6 +19,7 @@ import numpy as np
 
 from tfx_transformer import files
 from tfx_transformer.data import remote
+from tfx_transformer.data.key_set import KeySet
 from tfx_transformer.data.tables import BadRow
 from tfx_transformer.data.token_encoding import (
     Encoded,
@@ -38,6 +40,8 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.json_files import read_object
 
 _KEYS, _LOCK = ".keys.bin", ".lock"
+# Sets of the hashes of written documents and of validation documents; keys that are read at once.
+_SEEN, _HELD_OUT, _CHUNK_KEYS = ".seen.sqlite", ".held_out.sqlite", 1 << 16
 # Seconds between two records of the progress.
 _RECORD_SECONDS = 10.0
 
@@ -147,8 +151,6 @@ class TokenWriter:
         self.validation, self.near, self.processes = validation, near, processes
         self.counts, self.progress = Counts(), _Progress()
         self._bad_rows: list[BadRow] = []
-        self._held_out: set[int] = set()
-        self._seen: set[int] = set()
 
     def write(self, say: Callable[[Counts], None] = lambda counts: None) -> dict[str, Any]:
         """Write the folder, or the rest of it, and return its index.
@@ -181,7 +183,12 @@ class TokenWriter:
     def _write(self, say: Callable[[Counts], None]) -> dict[str, Any]:
         settings = self._settings()
         self._restore(settings)
-        with encoder(self.tokenizer_path, self.dtype, self.near, self.processes) as encode:
+        with (
+            contextlib.closing(KeySet(self.folder / _SEEN)) as self._seen,
+            contextlib.closing(KeySet(self.folder / _HELD_OUT)) as self._held_out,
+            encoder(self.tokenizer_path, self.dtype, self.near, self.processes) as encode,
+        ):
+            self._restore_keys()
             held_out = self._write_validation(encode) if self.validation else None
             training, hashes = self.folder / TRAINING, self.folder / _KEYS
             with training.open("ab") as ids, hashes.open("ab") as keys:
@@ -322,10 +329,15 @@ class TokenWriter:
                         "  Remove the folder, and repeat the command."
                     )
                 file.truncate(size)
-        count = at.keys - at.turn_keys
-        self._seen = set(
-            np.fromfile(self.folder / _KEYS, "<u8", count, offset=8 * at.turn_keys).tolist()
-        )
+
+    def _restore_keys(self) -> None:
+        """Add the hashes of this turn to the set of those seen."""
+        at = self.progress
+        for start in range(at.turn_keys, at.keys, _CHUNK_KEYS):
+            count = min(_CHUNK_KEYS, at.keys - start)
+            self._seen.update(
+                np.fromfile(self.folder / _KEYS, "<u8", count, offset=8 * start).tolist()
+            )
 
     def _read_record(self, settings: dict[str, Any]) -> None:
         record = read_object(self.folder / PROGRESS)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from tfx_transformer import devices
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.layers.linear import Linear
 from tfx_transformer.layers.masks import both, padding_mask
@@ -362,7 +363,7 @@ class MultiHeadAttention(keras.layers.Layer):
 
 def count_blocks(query: Tensor, key: Tensor) -> int:
     """Return in how many blocks of queries attention is computed: on JAX, as many as keep at most
-    `BLOCK` scores in memory; else 1.
+    `BLOCK` scores in the memory of a device; else 1.
 
     Args:
         query: float (batch, num_heads, length, head_dim).
@@ -371,7 +372,8 @@ def count_blocks(query: Tensor, key: Tensor) -> int:
     sizes = (*query.shape[:3], key.shape[2])
     if keras.backend.backend() != "jax" or None in sizes:
         return 1
-    return min(math.ceil(math.prod(sizes) / BLOCK), query.shape[2]) or 1
+    scores = devices.own_rows(sizes[0]) * math.prod(sizes[1:])
+    return min(math.ceil(scores / BLOCK), query.shape[2]) or 1
 
 
 def fuses(dtype: str, query: Tensor, key: Tensor) -> bool:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import keras
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.models.base import TransformerModel
-from tfx_transformer.models.token_scores import TokenScores, count_chunks, score_in_chunks
+from tfx_transformer.models.token_scores import (
+    TokenScores,
+    count_chunks,
+    own_tokens,
+    score_in_chunks,
+)
 
 
 class TokenModel(TransformerModel):
@@ -58,8 +62,7 @@ class TokenModel(TransformerModel):
         x, y, weights = keras.utils.unpack_x_y_sample_weight(batch)
         if not self.scores_suffice or len(getattr(y, "shape", ())) != 2:
             return batch
-        tokens = None if None in y.shape else math.prod(y.shape)
-        if count_chunks(tokens, self.config.vocabulary_size) == 1:
+        if count_chunks(own_tokens(y.shape), self.config.vocabulary_size) == 1:
             return batch
         return {**self.by_name(x), "targets": y}, y, weights
 

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from tfx_transformer import devices
 from tfx_transformer.annotations import Tensor
 
-# The most logits that a step has at once, 128 MiB in float32; those of one token may be more.
+# The most logits that a device has at once in a step, 128 MiB in float32; those of one token may be
+# more.
 CHUNK = 2**25
 # Vocabularies of this size and larger are scored in chunks where TensorFlow traces a step without
 # the number of tokens.
@@ -47,12 +49,18 @@ def score(token_ids: Tensor, logits: Tensor) -> TokenScores:
     return TokenScores(losses, own - ops.mean(logits, axis=-1), hits)
 
 
+def own_tokens(shape: Sequence[int | None]) -> int | None:
+    """Return how many tokens of an array (batch, length, …) a device computes; None: not known."""
+    rows, length = shape[:2]
+    return None if rows is None or length is None else devices.own_rows(rows) * length
+
+
 def count_chunks(tokens: int | None, vocabulary_size: int) -> int | None:
     """Return the number of chunks in which the logits of a step are computed; None: the number is
     known only when the step runs.
 
     Args:
-        tokens: number of tokens of the step; None: not known.
+        tokens: number of tokens of the step on one device; None: not known.
     """
     if keras.backend.backend() not in ("tensorflow", "jax"):
         return 1
@@ -79,9 +87,7 @@ def score_in_chunks(
         variables: those that `logits_of` reads.
         vocabulary_size: number of logits of a token.
     """
-    sizes = [size for size in x.shape[:2] if size is not None]
-    tokens = sizes[0] * sizes[1] if len(sizes) == 2 else None
-    count = count_chunks(tokens, vocabulary_size)
+    count = count_chunks(own_tokens(x.shape), vocabulary_size)
     if count == 1:
         return score(token_ids, logits_of(x))
     tokens = ops.shape(x)[0] * ops.shape(x)[1]

@@ -4,7 +4,7 @@ part of them."""
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,8 +17,9 @@ from tfx_transformer.training import hosts
 
 # The weights that --model-parallel divides: a pattern of the last names of a path, and the axis of
 # the mesh for each dimension. What enters a block is divided by columns and what leaves it by
-# rows, so that a block adds vectors over the devices twice (Shoeybi et al. 2019, section 3). Other
-# weights are copied, and so are those with a dimension that the devices do not divide.
+# rows, so that a block adds vectors over the devices twice (Shoeybi et al. 2019, section 3). All
+# kernels in 4 bits are divided by columns. Other weights are copied, and so are those with a
+# dimension that the devices do not divide.
 LAYOUT: dict[str, tuple[str | None, ...]] = {
     r"(query|key|value|expand|gate)/kernel": (None, "model"),
     r"(query|key|value|expand|gate)/bias": ("model",),
@@ -73,6 +74,9 @@ class _DividedWeights(keras.distribution.ModelParallel):
 
     def get_variable_layout(self, variable):
         layout, mesh = super().get_variable_layout(variable), self.device_mesh
+        if len(variable.shape) == 1 and len(layout.axes) == 2:
+            # A kernel in 4 bits, column after column.
+            layout = keras.distribution.TensorLayout(["model"], mesh)
         sizes = [
             1 if axis is None else mesh.shape[mesh.axis_names.index(axis)] for axis in layout.axes
         ]
@@ -164,21 +168,42 @@ class Division:
 
     @contextlib.contextmanager
     def joined(self, model: keras.Model) -> Iterator[None]:
-        """Let the steps of a model's `fit` in the block be computed by all hosts together.
+        """Let the steps of a model's `fit` in the block be computed by all devices together.
 
-        Only these steps have values that belong to all hosts. Whenever Keras sets the variables to
-        the values of the training, they get this host's own, so each host computes for itself what
-        callbacks need.
+        With several hosts only these steps have values that belong to all hosts. Whenever Keras
+        sets the variables to the values of the training, they get this host's own, so each host
+        computes for itself what callbacks need.
         """
-        if self._hosts is None:
+        if self.count == 1:
             yield
             return
-        shared = self._hosts
         before = model.train_function, model.test_function
         model.make_train_function()
         model.make_test_function()
         made = model.train_function, model.test_function
-        model.train_function, model.test_function = map(shared.step, made)
+        model.train_function, model.test_function = map(self._step, made)
+        try:
+            with self._shared_variables(model):
+                yield
+        finally:
+            model.train_function, model.test_function = before
+
+    def _step(self, function: Callable[..., Any]) -> Any:
+        """Return a step of Keras that knows into how many parts its batch is divided."""
+
+        def step(*arguments: Any) -> Any:
+            with devices.dividing(self.parts):
+                return function(*arguments)
+
+        return step if self._hosts is None else self._hosts.step(step)
+
+    @contextlib.contextmanager
+    def _shared_variables(self, model: keras.Model) -> Iterator[None]:
+        """Bring the variables home whenever Keras sets them in the block; see `joined`."""
+        shared = self._hosts
+        if shared is None:
+            yield
+            return
         variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
         layouts = [variable._layout for variable in variables]
         for variable in variables:
@@ -194,7 +219,6 @@ class Division:
             yield
         finally:
             del model.jax_state_sync
-            model.train_function, model.test_function = before
             shared.bring_home(variables)
             for variable, layout in zip(variables, layouts, strict=True):
                 variable._layout = layout

@@ -147,17 +147,25 @@ def leave() -> None:
     _joined = False
 
 
-def _leave_early(status: int) -> None:
+def _leave_early(ended: BaseException) -> None:
     """End this process at once if the others may still wait for it. At an ordinary exit JAX would
     wait for them, and then abort. They notice the end at their next step, or within `_SILENCE`
-    seconds."""
+    seconds.
+
+    Args:
+        ended: the exception that ends the command.
+    """
     if not _joined:
         return
+    status: Any = getattr(ended, "code", None)
+    if not isinstance(ended, SystemExit):
+        sys.excepthook(type(ended), ended, ended.__traceback__)
+        status = 130 if isinstance(ended, KeyboardInterrupt) else 1
     if _private is not None:
         _private.cleanup()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)
+    os._exit(status if isinstance(status, int) else status is not None)
 
 
 def folder_of_runs(root: str) -> str:
