@@ -2,6 +2,7 @@
 
     tfx-transformer run text_classification
     tfx-transformer run text_classification --csv my.csv --text title,body
+    tfx-transformer run text_classification --csv my.csv --teacher saved_models/large
 
 The defaults train on datasets/labelled_text.csv. The model is in
 saved_models/<name>/, and a record of the training in runs/<name>/.
@@ -36,6 +37,8 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "",
@@ -61,6 +64,8 @@ def main(
     class_weights: Literal["", "balanced"] = "",
     token_dropout: float = 0.0,
     consistency: float | None = None,
+    temperature: float = 2.0,
+    teacher_share: float = 0.5,
     average: float = 0.99,
     patience: int | None = None,
     minutes: float = 0.0,
@@ -90,8 +95,13 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Texts without labels that the teacher answers, to train on too: a text file with
+            a text in each line, or a table with the columns of the texts.
 
     Model arguments:
+        teacher: Larger model whose answers are learned beside the labels: a bundle with these
+            labels, or a checkpoint that has a head, as for base. The new model is small enough for
+            a phone. Default: the labels alone.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model. A bundle with these labels gets the new ones too;
             its held-out rows stay held out, and both models are compared.
@@ -135,6 +145,9 @@ def main(
         token_dropout: Share of tokens that training hides, from 0 to 1.
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
             Default: 0; 4 with a pre-trained base and at most 10,000 rows.
+        temperature: Divisor of the logits before the teacher's probabilities are learned: the
+            higher, the more the unlikely labels count.
+        teacher_share: Share of the teacher in the loss, from 0 to 1; the labels have the rest.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better macro-F1 after which training ends. Default: 6; 3 with a
             pre-trained base.
@@ -156,7 +169,7 @@ def main(
 
     csv = csv or tfx.resources.dataset_path("labelled_text.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    csv, validation, unlabelled = tfx.data.table_files(csv, validation, unlabelled, **reading)
     columns = (text, label, separator)
     train = tfx.data.read_labelled_texts(csv, *columns, skip_bad_rows=skip_bad_rows)
     held_out = None
@@ -164,14 +177,25 @@ def main(
         held_out = tfx.data.read_labelled_texts(validation, *columns, skip_bad_rows=skip_bad_rows)
     multi_label = bool(separator)
     past = tfx.training.Past(base)
+    taught_by = tfx.training.Teacher(teacher, "classification") if teacher else None
+    known = taught_by.labels if taught_by else []
     split = tfx.data.split_labelled_texts
-    train, held_out = past.divide(train, held_out, split, share, seed, multi_label)
-    labels = tfx.data.label_names(train.labels, train.path, past.labels)
+    divide = taught_by.past.divide if taught_by and not past.path else past.divide
+    train, held_out = divide(train, held_out, split, share, seed, multi_label)
+    others = None
+    if taught_by:
+        past.notes += taught_by.past.notes
+        taught_by.check(train, multi_label, past.labels)
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(unlabelled, text, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.keys(), held_out.keys())
+    labels = tfx.data.label_names(train.labels, train.path, past.labels or known)
     is_new_task = past.is_pretrained and not past.goes_on
-    by_contrast = is_new_task and not multi_label and method == "full"
+    by_contrast = is_new_task and not multi_label and method == "full" and not taught_by
     by_contrast = by_contrast and tfx.training.is_few(len(train), len(labels))
 
     tfx.training.set_random_seed(seed)
+    texts = train.flat_texts() + (others.flat_texts() if others else [])
     defaults = tfx.training.classifier_defaults(len(train), train.flat_texts(), train, settings)
     settings = tfx.training.fill_in(settings, defaults)
     # A run that an earlier version began has no `pieces`, and goes on without contrast.
@@ -189,9 +213,7 @@ def main(
     settings = tfx.training.fill_in(settings, defaults)
     if not base:
         pattern = tfx.training.pieces_pattern(settings["pieces"])
-        tokenizer = tfx.Tokenizer.train(
-            train.flat_texts(), settings["vocabulary_size"], pattern=pattern
-        )
+        tokenizer = tfx.Tokenizer.train(texts, settings["vocabulary_size"], pattern=pattern)
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -230,16 +252,18 @@ def main(
         "multi_label": multi_label,
         "seed": seed,
     }
-    batches = tfx.data.labelled_texts(
-        train,
-        tokenizer,
-        labels,
-        **options,
-        weights=class_weights,
-        token_dropout=token_dropout,
-        mixed=by_contrast,
-    )
-    checks = tfx.data.labelled_texts(held_out, tokenizer, labels, **options, shuffle=False)
+    drawn = {"weights": class_weights, "token_dropout": token_dropout}
+    if taught_by:
+        answers, apart = run.ask(taught_by, labels, train, held_out, others)
+        batches = tfx.data.taught_texts(
+            train, tokenizer, labels, answers, others, **options, **drawn
+        )
+        checks = tfx.data.taught_texts(held_out, tokenizer, labels, apart, **options, shuffle=False)
+    else:
+        batches = tfx.data.labelled_texts(
+            train, tokenizer, labels, **options, **drawn, mixed=by_contrast
+        )
+        checks = tfx.data.labelled_texts(held_out, tokenizer, labels, **options, shuffle=False)
 
     total_steps = settings["epochs"] * len(batches)
     run.show_cost(model, settings["batch_size"] * length, total_steps, batches)
@@ -260,7 +284,13 @@ def main(
         embedder = tfx.predictor(model, tokenizer)
         callbacks = run.watch_vectors(embedder, train, held_out, labels, *limits)
     else:
-        model.compile(optimizer, label_smoothing=0.1, consistency=settings["consistency"])
+        loss, metrics = None, None
+        if taught_by:
+            loss = tfx.TaughtCrossentropy(temperature, teacher_share, multi_label)
+            metrics = [tfx.TaughtAccuracy(multi_label)]
+        model.compile(
+            optimizer, loss, metrics, label_smoothing=0.1, consistency=settings["consistency"]
+        )
         predictor = tfx.predictor(model, tokenizer, labels)
         callbacks = run.watch(predictor, held_out, *limits)
     run.fit(model, batches, checks, settings["epochs"], callbacks)

@@ -54,6 +54,7 @@ NEEDED = {
         "tests/test_encoder_export.py",
         "tests/test_search.py",
         "tests/test_serve_readers.py",
+        "tests/test_teachers.py",
         "tests/test_text_columns.py",
     ),
 }

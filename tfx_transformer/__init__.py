@@ -39,6 +39,8 @@ _MODULE_OF = {
     "DPOLoss": "models.preference_losses",
     "ORPOLoss": "models.preference_losses",
     "PreferredShare": "models.preference_losses",
+    "TaughtAccuracy": "models.distillation",
+    "TaughtCrossentropy": "models.distillation",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
@@ -106,6 +108,8 @@ if TYPE_CHECKING:
     from tfx_transformer.generation.chat import Chat as Chat
     from tfx_transformer.model_card import update_config as update_config
     from tfx_transformer.models.decoding import text_generator as text_generator
+    from tfx_transformer.models.distillation import TaughtAccuracy as TaughtAccuracy
+    from tfx_transformer.models.distillation import TaughtCrossentropy as TaughtCrossentropy
     from tfx_transformer.models.encoders import Classifier as Classifier
     from tfx_transformer.models.encoders import Embedder as Embedder
     from tfx_transformer.models.encoders import MaskedLM as MaskedLM

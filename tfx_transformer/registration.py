@@ -51,6 +51,8 @@ CLASSES = {
     "Seq2SeqLM": "models.tasks",
     "SinusoidalPositions": "layers.position",
     "Tagger": "models.tagger",
+    "TaughtAccuracy": "models.distillation",
+    "TaughtCrossentropy": "models.distillation",
     "TokenAccuracy": "models.losses",
     "TokenBag": "layers.bag",
     "TokenCrossentropy": "models.losses",

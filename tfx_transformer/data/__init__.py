@@ -74,6 +74,11 @@ from tfx_transformer.data.tables import read_table, stream_table, write_bad_rows
 from tfx_transformer.data.tagged_reader import read_tagged_texts
 from tfx_transformer.data.tagged_summary import describe_tagged_texts
 from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
+from tfx_transformer.data.taught_text import (
+    UnlabelledTexts,
+    read_unlabelled_texts,
+    taught_texts,
+)
 from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
 from tfx_transformer.data.tool_calls import ToolCalls, read_tool_calls, split_tool_calls
 from tfx_transformer.data.tool_calls_summary import describe_tool_calls
@@ -101,6 +106,7 @@ __all__ = [
     "TokenFile",
     "ToolCalls",
     "Tools",
+    "UnlabelledTexts",
     "add_turns",
     "sample_prefixes",
     "blocks",
@@ -142,6 +148,7 @@ __all__ = [
     "read_tagged_texts",
     "read_tool_calls",
     "read_tools",
+    "read_unlabelled_texts",
     "sample_texts",
     "scored_texts",
     "sentence_pairs",
@@ -159,6 +166,7 @@ __all__ = [
     "table_files",
     "tag_names",
     "tagged_texts",
+    "taught_texts",
     "vary_tool_calls",
     "write_bad_rows",
     "write_tokens",

@@ -359,6 +359,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "token_accuracy": ("token accuracy", "トークン正解率"),
     # Baselines, as records name them.
     "the base": ("the base", "元のモデル"),
+    "the teacher": ("the teacher", "教師モデル"),
     "the most frequent call": ("the most frequent call", "常に最多の呼び出し"),
     "the most similar row (TF-IDF)": (
         "the call of the most similar row (TF-IDF)",

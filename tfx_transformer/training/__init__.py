@@ -24,6 +24,7 @@ _MODULE_OF = {
     "ResumableCallback": "callbacks",
     "Run": "run",
     "TaggerRun": "tagging",
+    "Teacher": "teachers",
     "TimeLimit": "callbacks",
     "ToolRun": "calling",
     "adamw": "optimizers",
@@ -48,7 +49,7 @@ _MODULE_OF = {
 }
 _OLD_NAMES = {"augmented": "augment_images"}
 # The modules that do not import Keras.
-_LIGHT = ("defaults", "folder", "limits", "past", "preflight")
+_LIGHT = ("defaults", "folder", "limits", "past", "preflight", "teachers")
 
 if TYPE_CHECKING:
     from tfx_transformer.training.accumulation import accumulate as accumulate
@@ -83,6 +84,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.run import Run as Run
     from tfx_transformer.training.seeds import set_random_seed as set_random_seed
     from tfx_transformer.training.tagging import TaggerRun as TaggerRun
+    from tfx_transformer.training.teachers import Teacher as Teacher
 
 __all__ = [*_MODULE_OF]
 

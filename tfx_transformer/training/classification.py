@@ -11,6 +11,7 @@ import numpy as np
 from tfx_transformer.console import doing
 from tfx_transformer.data.labelled_image import LabelledImages, decode_images
 from tfx_transformer.data.labelled_text import LabelledTexts, text_columns
+from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import (
     edge_color_labels,
@@ -39,13 +40,17 @@ from tfx_transformer.layers.ngrams import MOST_BUCKETS
 from tfx_transformer.models.encoders import Classifier, Embedder
 from tfx_transformer.models.heads import add_head
 from tfx_transformer.models.predicting import predictor
+from tfx_transformer.prediction.classification import Labels
 from tfx_transformer.prediction.image import ImageClassifier
 from tfx_transformer.prediction.text import TextEmbedder
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.framing import frame
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.heads import HeadOnVectors
 from tfx_transformer.training.linear import fit_linear, hash_ngrams, join
 from tfx_transformer.training.run import Run
+from tfx_transformer.training.teachers import Teacher
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
@@ -60,6 +65,8 @@ _BASELINES = {
     "tfidf": "TF-IDF + logistic regression",
     "edges": "logistic regression on edges and colours",
 }
+# The same of the model whose answers were learned.
+_TEACHER = "the teacher"
 
 
 class ClassifierRun(Run):
@@ -69,6 +76,7 @@ class ClassifierRun(Run):
         calibration: the temperature, and the scores before and after it; None: not calibrated.
         bins: confidence, accuracy and count of each bin, "before" and "after".
         thresholds: see `evaluation.calibration.fit_thresholds`; None: too few examples for them.
+        taught: probabilities that the teacher gives to the held-out texts; None: no teacher.
         linear: the linear classifier inside the model, see `evaluation.conclusion.Linear`.
     """
 
@@ -76,6 +84,47 @@ class ClassifierRun(Run):
     bins: dict[str, list[list[float]]] | None = None
     thresholds: dict[str, Any] | None = None
     linear: Linear = ""
+    taught: np.ndarray | None = None
+
+    def ask(
+        self,
+        teacher: Teacher,
+        names: Sequence[str],
+        train: LabelledTexts,
+        held_out: LabelledTexts,
+        others: UnlabelledTexts | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the logits that a teacher gives to the training texts, those without labels last,
+        and to the held-out ones, float32 (texts, classes).
+
+        They are computed once: `teacher.bin` in the folder keeps them for a later run with the same
+        teacher, such as an interrupted one that goes on.
+
+        Args:
+            teacher: the teacher.
+            names: names of the classes.
+            train: the training texts.
+            held_out: the held-out texts.
+            others: texts without labels to train on; None: none.
+        """
+        texts = [*train.texts, *(others.texts if others else [])]
+        path, several = self._folder.file(ANSWERS), teacher.multi_label
+        found = teacher.logits([*texts, *held_out.texts], path, names)
+        answers, apart = found[: len(texts)], found[len(texts) :]
+        self.taught = Labels(names, several).probabilities(apart)
+        right = labelled_right(self.taught, held_out.targets(names, several), several)
+        count = f", {quantity(len(others), 'text')} without a label" if others else ""
+        print(
+            f"teacher     {teacher.source}: {100 * right.mean():.1f} % of the held-out rows right"
+            f"{count}"
+        )
+        if others:
+            if others.bad_rows:
+                listed = self._record.bad_rows("unlabelled", others.bad_rows)
+                print(f"  bad rows of {others.path} are listed in {listed}")
+            self.rows = [*train.rows, *(f"{row} of {others.path}" for row in others.rows)]
+            self.tokens_per_epoch = round(self.tokens_per_epoch * len(texts) / len(train))
+        return answers, apart
 
     def watch(
         self,
@@ -271,6 +320,9 @@ class ClassifierRun(Run):
         self._record.classes(scores["per_class"])
         doing("comparing with simpler methods")
         others = self._conclude(probabilities, train)
+        if self.taught is not None:
+            found = score(self.taught, truth, names)
+            others[_TEACHER] = {n: value for n, value in found.items() if n != "per_class"}
         print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
         for name, found in others.items():
             print(baseline_line(name, label_scores_line(found)))

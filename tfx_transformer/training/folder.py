@@ -18,8 +18,11 @@ CHECKPOINTS = "checkpoints"
 # The file that lists what runs have written into the folder.
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
-# The file that the next run of the same name may use again: see `PreferenceRun.reference`.
+# The files that the next run of the same name may use again: see `PreferenceRun.reference` and
+# `Run.ask`.
 REFERENCE = "reference.npz"
+ANSWERS = "teacher.bin"
+_KEPT = (ANSWERS, REFERENCE)
 
 # Files that runs of the first version wrote, without a manifest.
 _FIRST = frozenset(
@@ -47,6 +50,7 @@ _FIRST = frozenset(
 )
 # Files that runs write.
 _KNOWN = _FIRST | {
+    "bad_rows_unlabelled.csv",
     "corrections.csv",
     "evaluation.json",
     "explanations.json",
@@ -54,7 +58,7 @@ _KNOWN = _FIRST | {
     "mistakes.png",
     "pairs.csv",
     "predictions.csv",
-    REFERENCE,
+    *_KEPT,
     REPORT,
     "run.json",
 }
@@ -148,7 +152,7 @@ class RunFolder:
             lock.release()
 
     def clear(self) -> None:
-        """Remove the files that earlier runs wrote; `REFERENCE` and all other files stay.
+        """Remove the files that earlier runs wrote; `_KEPT` and all other files stay.
 
         Raises:
             InputError: a file that no run wrote has the name of a file that runs write.
@@ -165,7 +169,7 @@ class RunFolder:
                     f"{path} was not written by a run, and this one would replace it.\n"
                     "  Move it, or choose another --name."
                 )
-        kept = [REFERENCE] if REFERENCE in recorded and (self.path / REFERENCE).is_file() else []
+        kept = [name for name in _KEPT if name in recorded and (self.path / name).is_file()]
         for path in list(self.path.iterdir()):
             unfinished = _UNFINISHED.fullmatch(path.name)
             name = unfinished[1] if unfinished else path.name

@@ -223,25 +223,34 @@ class Past:
         return [found.labels for found in self.open().classify(inputs)]
 
     def open(self) -> Any:
-        """Return the predictor of the base: its TFLite file if it has one, else its Keras model.
+        """Return the predictor of the base, see `open_bundle`.
 
         Raises:
             InputError: it is damaged.
         """
         assert self.path is not None
-        if any((self.path / name).is_file() for name in bundle.LITERT.values()):
-            from tfx_transformer import runtime
+        return open_bundle(self.path)
 
-            return runtime.load(self.path)
-        from tfx_transformer.models.decoding import text_generator
-        from tfx_transformer.models.predicting import predictor
-        from tfx_transformer.models.saving import load
 
-        model, tokenizer = load(self.path)
-        if model.writes:
-            return text_generator(model, tokenizer)
-        labels = self._config.get("labels")
-        return predictor(model, tokenizer, labels) if labels else predictor(model, tokenizer)
+def open_bundle(path: Path) -> Any:
+    """Return the predictor of a bundle: its TFLite file if it has one, else its Keras model.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if any((path / name).is_file() for name in bundle.LITERT.values()):
+        from tfx_transformer import runtime
+
+        return runtime.load(path)
+    from tfx_transformer.models.decoding import text_generator
+    from tfx_transformer.models.predicting import predictor
+    from tfx_transformer.models.saving import load
+
+    model, tokenizer = load(path)
+    if model.writes:
+        return text_generator(model, tokenizer)
+    labels = bundle.read_config(path).get("labels")
+    return predictor(model, tokenizer, labels) if labels else predictor(model, tokenizer)
 
 
 def split_of(read: Sequence[Any], past: Past) -> Split | None:

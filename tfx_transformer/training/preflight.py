@@ -27,7 +27,15 @@ _COUNTS = {
     "vocabulary_size": 1,
 }
 # Settings that are shares.
-_SHARES = ("token_dropout", "new_names", "label_smoothing", "mix", "dropout", "stochastic_depth")
+_SHARES = (
+    "token_dropout",
+    "new_names",
+    "label_smoothing",
+    "mix",
+    "dropout",
+    "stochastic_depth",
+    "teacher_share",
+)
 
 # Setting of a recipe -> field of a configuration.
 _FIELDS = {
@@ -63,6 +71,7 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
     """
     _check_numbers(settings)
     _check_frozen(settings)
+    _check_teacher(settings)
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
     if settings.get("base"):
@@ -131,6 +140,21 @@ def _check_frozen(settings: Mapping[str, Any]) -> None:
         raise InputError(
             f"--base-dtype is {settings['base_dtype']}, but --method full trains all weights.\n"
             "  Add --method lora or dora, which freeze the base, or leave out --base-dtype."
+        )
+
+
+def _check_teacher(settings: Mapping[str, Any]) -> None:
+    """Raise if the teacher is missing, or if only a teacher could use a setting."""
+    if teacher := settings.get("teacher"):
+        from tfx_transformer.models.pretrained import check_source
+
+        check_source(str(teacher))
+        if not settings.get("temperature", 1) > 0:
+            raise InputError(f"temperature is {settings['temperature']}.\n  Expected more than 0.")
+    elif settings.get("unlabelled"):
+        raise InputError(
+            f"--unlabelled is {settings['unlabelled']}, but there is no --teacher to answer its "
+            "texts.\n  Add --teacher, such as a bundle that was made with --base, or leave it out."
         )
 
 

@@ -1,0 +1,338 @@
+"""A student of a teacher: the losses by SciPy, the file of answers, and the recipe."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from encoder_bundles import NAMES
+from scipy.special import expit, log_softmax, softmax
+from tiny_models import tiny_encoder
+
+import tfx_transformer as tfx
+from tfx_transformer import cli, json_files, runtime
+from tfx_transformer.data import (
+    LabelledTexts,
+    UnlabelledTexts,
+    read_unlabelled_texts,
+    table_files,
+    taught_texts,
+)
+from tfx_transformer.errors import InputError
+from tfx_transformer.models.distillation import (
+    TaughtAccuracy,
+    TaughtCrossentropy,
+    soft_divergence,
+)
+from tfx_transformer.training.answers import AnswerFile
+from tfx_transformer.training.teachers import Teacher
+
+# The losses
+
+
+def logits(count, classes=3, seed=0):
+    return np.random.default_rng(seed).normal(0, 3, (count, classes)).astype("float32")
+
+
+def targets(labels, teacher):
+    """Labels, -1 for none, and the teacher's logits, as batches hold them."""
+    table = np.eye(teacher.shape[1])[labels]
+    table[np.array(labels) < 0] = -1
+    return np.stack([table, teacher], axis=1).astype("float32")
+
+
+def by_hand(labels, teacher, student, temperature, share):
+    found = []
+    for label, t, z in zip(labels, teacher.astype(float), student.astype(float), strict=True):
+        p = softmax(t / temperature)
+        q = log_softmax(z / temperature)
+        loss = share * temperature**2 * sum(p * (np.log(p) - q))
+        found.append(loss - (1 - share) * log_softmax(z)[label] if label >= 0 else loss)
+    return np.array(found)
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(1.0, 1.0), (2.0, 0.3), (5.0, 0.0)])
+def test_the_loss_by_hand(temperature, share):
+    labels, teacher, student = [2, -1, 0, 1, -1], logits(5), logits(5, seed=1)
+    loss = TaughtCrossentropy(temperature, share, reduction=None)
+    found = loss(targets(labels, teacher), student)
+    expected = by_hand(labels, teacher, student, temperature, share)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    weights = np.array([1, 2, 0, 3, 5], "float32")
+    mean = TaughtCrossentropy(temperature, share)(targets(labels, teacher), student, weights)
+    assert float(mean) == pytest.approx((weights * expected).sum() / weights.sum(), rel=1e-5)
+
+
+def test_the_loss_of_several_labels_by_hand():
+    teacher, student = logits(3, 2), logits(3, 2, seed=1)
+    labels = np.array([[1, 0], [-1, -1], [0, 0]], "float32")
+    loss = TaughtCrossentropy(3.0, 0.25, multi_label=True, reduction=None)
+    found = loss(np.stack([labels, teacher], axis=1), student)
+    p, q = expit(teacher / 3.0), expit(student / 3.0)
+    taught = 9 * (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)))
+    r = expit(student)
+    labelled = -labels * np.log(r) - (1 - labels) * np.log(1 - r)
+    labelled[1] = 0
+    expected = (0.25 * taught + 0.75 * labelled).mean(axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_same_answers_have_no_divergence_and_far_ones_are_finite():
+    far = np.array([[1000.0, -1000.0, 0.0]], "float32")
+    for several in (False, True):
+        assert float(soft_divergence(far, far, 2.0, several)[0]) == pytest.approx(0)
+        assert np.isfinite(soft_divergence(far, -far, 1.0, several)).all()
+
+
+def test_the_gradient_hardly_depends_on_the_temperature():
+    # For a high T it is that of matching logits (Hinton et al. 2015, equation 4): (z - t) / classes
+    # of centred logits.
+    import tensorflow as tf
+
+    teacher, student = logits(1), tf.Variable(logits(1, seed=1))
+    with tf.GradientTape() as tape:
+        loss = soft_divergence(teacher, student, 1000.0)
+    apart = (student - teacher).numpy()
+    expected = (apart - apart.mean()) / 3
+    np.testing.assert_allclose(tape.gradient(loss, student), expected, atol=0.02)
+
+
+def test_accuracy_counts_labelled_texts_alone():
+    metric = TaughtAccuracy()
+    student = np.array([[5, 1, 1], [5, 1, 1], [0, 1, 3]], "float32")
+    metric.update_state(targets([0, -1, 1], student), student, np.array([1.0, 1.0, 3.0]))
+    assert float(metric.result()) == pytest.approx(1 / 4)
+    several = TaughtAccuracy(multi_label=True)
+    labels = np.array([[1, 0, 1], [-1, -1, -1]], "float32")
+    several.update_state(np.stack([labels, student[:2]], 1), student[:2])
+    assert float(several.result()) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": 0}, {"share": 1.5}, {"share": -0.1}])
+def test_settings_of_the_loss_out_of_range(wrong):
+    with pytest.raises(InputError, match=f"{[*wrong][0]} is"):
+        TaughtCrossentropy(**wrong)
+
+
+# Texts without labels
+
+
+def test_lines_of_a_text_file(tmp_path):
+    file = tmp_path / "more.txt"
+    file.write_bytes("\ufeffThe cat.\r\n\n  A dog. \n猫\n".encode())
+    found = read_unlabelled_texts(file)
+    assert found.texts == [("The cat.",), ("A dog.",), ("猫",)] and found.rows == [1, 3, 4]
+    file.write_bytes("これは猫です。\nこれは犬です。\n".encode("cp932"))
+    assert read_unlabelled_texts(file).texts[1] == ("これは犬です。",)
+
+
+def test_columns_of_tables(tmp_path):
+    rows = [("title", "body", "other"), ("a", "b", "c"), ("", "d", "e")]
+    for name in ("one.csv", "two.csv"):
+        with (tmp_path / name).open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+    both = ",".join(str(tmp_path / name) for name in ("one.csv", "two.csv"))
+    (files,) = table_files(both)
+    found = read_unlabelled_texts(files, "title,body")
+    assert found.texts == [("a", "b"), ("", "d")] * 2 and "row 3" not in found.path
+    assert found.rows[3] == f"3 of {tmp_path / 'two.csv'}"
+    # Equal rows once; neither those that are known, also with other blanks.
+    assert found.without([("a  ", "b")]).texts == [("", "d")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "text", "said"),
+    [
+        ("a.txt", b"", "text", "no text in it"),
+        ("a.txt", b"one\n", "title,body", "a table with these columns"),
+        ("a.txt", b"one\nt\0wo\n", "text", "line 2: it has a NUL"),
+        ("a.csv", b"label\nx\n", "text", "text"),
+    ],
+)
+def test_files_without_texts(tmp_path, name, content, text, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=said):
+        read_unlabelled_texts(tmp_path / name, text)
+
+
+def test_batches_have_labels_and_answers(encoder_words):
+    examples = LabelledTexts([("a cat",), ("dog",)], [("dog",), ("bird",)], [2, 3])
+    others = UnlabelledTexts([("the dog sees a cat",)], [1])
+    answers = logits(3)
+    options = {"batch_size": 5, "shuffle": False, "weights": np.array([2.0, 1.0, 4.0])}
+    batches = taught_texts(examples, encoder_words, NAMES, answers, others, **options)
+    ((inputs, found, weights),) = list(batches.as_numpy_iterator())
+    assert (inputs["token_ids"][2] != encoder_words.padding_id).sum() > 4
+    assert found.dtype == np.float32 and weights.tolist() == [4, 2, 1]
+    np.testing.assert_array_equal(found[:, 0], [[0, 0, 1], [1, 0, 0], [-1, -1, -1]])
+    np.testing.assert_array_equal(found[:, 1], answers)
+
+
+# The file of answers
+
+
+def ask(values):
+    return [json.dumps([len(str(value)), value]).encode() for value in values]
+
+
+INPUTS = [["one"], ["two", "three"], ["猫"], ["one"], ["and a longer one"]]
+
+
+def test_each_input_is_answered_once(tmp_path):
+    asked = []
+
+    def count(values):
+        asked.extend(values)
+        return ask(values)
+
+    path = tmp_path / "answers"
+    found = AnswerFile(path, "key").answer(INPUTS, count)
+    assert found == ask(INPUTS) and len(asked) == 4
+    more = [*reversed(INPUTS), ["new"]]
+    assert AnswerFile(path, "key").answer(more, count) == ask(more)
+    assert asked[4:] == [["new"]]
+    assert AnswerFile(path, "other key").answer(INPUTS, count) == ask(INPUTS)
+    assert len(asked) == 9
+
+
+def test_a_cut_or_damaged_file_is_made_anew_from_there(tmp_path):
+    path = tmp_path / "answers"
+    AnswerFile(path, "key").answer(INPUTS, ask)
+    whole = path.read_bytes()
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        assert AnswerFile(path, "key").answer(INPUTS, ask) == ask(INPUTS)
+        assert path.read_bytes() == whole
+    for place in range(0, len(whole), 3):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        assert AnswerFile(path, "key").answer(INPUTS, ask) == ask(INPUTS)
+        assert path.read_bytes() == whole
+
+
+def test_an_interruption_keeps_what_was_answered(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfx_transformer.training.answers._BLOCK", 2)
+    path = tmp_path / "answers"
+
+    def interrupted(values):
+        if ["two", "three"] in values:
+            raise KeyboardInterrupt
+        return ask(values)
+
+    with pytest.raises(KeyboardInterrupt):
+        AnswerFile(path, "key").answer(INPUTS, interrupted)
+    again = AnswerFile(path, "key")
+    assert len(again) == 2 and again.answer(INPUTS, ask) == ask(INPUTS)
+
+
+# The teacher
+
+
+def test_a_bundle_answers_by_its_file(text_classifier, encoder_texts, tmp_path):
+    teacher = Teacher(text_classifier.path, "classification")
+    assert (teacher.labels, teacher.multi_label, teacher.columns) == (NAMES, False, 1)
+    texts = [(text,) for text in encoder_texts]
+    found = teacher.logits(texts, tmp_path / "answers", sorted(NAMES))
+    order = [NAMES.index(name) for name in sorted(NAMES)]
+    np.testing.assert_allclose(found, text_classifier.outputs[:, order], atol=1e-4)
+    assert type(teacher.open().engine).__module__.startswith("tfx_transformer.runtime")
+
+
+def test_a_bundle_without_a_file_answers_by_keras(encoder_words, encoder_texts, tmp_path):
+    size = encoder_words.vocabulary_size
+    model = tiny_encoder(tfx.Classifier, vocabulary_size=size, num_classes=3)
+    tfx.save(tmp_path / "large", model, encoder_words, labels=NAMES)
+    teacher = Teacher(tmp_path / "large", "classification")
+    texts = [(text,) for text in encoder_texts[:3]]
+    before = teacher.logits(texts, tmp_path / "answers", NAMES)
+    # Another model in that folder answers anew.
+    for weight in model.logits.trainable_weights:
+        weight.assign(2 * weight)
+    tfx.save(tmp_path / "large", model, encoder_words, overwrite=True, labels=NAMES)
+    teacher = Teacher(tmp_path / "large", "classification")
+    after = teacher.logits(texts, tmp_path / "answers", NAMES)
+    np.testing.assert_allclose(after, 2 * before, rtol=1e-4, atol=1e-5)
+
+
+def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classifier, tmp_path):
+    with pytest.raises(InputError, match="task 'embedding'.*\n.*'classification'"):
+        Teacher(text_embedder.path, "classification")
+    with pytest.raises(InputError, match="reads images"):
+        Teacher(image_classifier.path, "classification")
+    with pytest.raises(InputError, match="no head"):
+        Teacher("keras://bert", "classification")
+    with pytest.raises(InputError, match="nowhere"):
+        Teacher(tmp_path / "nowhere", "classification")
+    teacher = Teacher(text_classifier.path, "classification")
+    several = LabelledTexts([("a",), ("b",)], [("cow",), ("dog", "猫")], [1, 2], "my.csv")
+    with pytest.raises(InputError, match="my.csv: .* know the labels 'cow'; it knows 'bird', whi"):
+        teacher.check(several, False)
+    known = LabelledTexts([("a",), ("b",)], [("猫",), ("dog",)], [1, 2], "my.csv")
+    with pytest.raises(InputError, match="gives one label a row, but the data have several"):
+        teacher.check(known, True)
+    with pytest.raises(InputError, match="know the labels 'cow'"):
+        teacher.check(known, False, ["cow"])
+    with pytest.raises(InputError, match="reads 1 texts in a row, but --text names 2"):
+        teacher.check(LabelledTexts([("a", "b")], [("dog",)], [1]), False)
+    teacher.check(known, False)
+
+
+# The recipe
+
+SETTINGS = {
+    "csv": "my.csv",
+    "unlabelled": "more.txt",
+    "size": "nano",
+    "vocabulary_size": 270,
+    "max_length": 19,
+    "linear_buckets": 0,
+    "epochs": 2,
+    "share": 0.3,
+}
+
+
+@pytest.fixture
+def tables(tmp_path, monkeypatch, encoder_texts):
+    """A folder with a table of two labels of three, and a file of texts, some of them known."""
+    monkeypatch.chdir(tmp_path)
+    with open("my.csv", "w", encoding="utf-8", newline="") as file:
+        rows = [(text, ["dog", "猫"][n % 2]) for n, text in enumerate(encoder_texts[:16])]
+        csv.writer(file).writerows([("text", "label"), *rows])
+    (tmp_path / "more.txt").write_text("\n".join(encoder_texts), "utf-8")
+
+
+def test_the_recipe_trains_on_labels_and_answers(tables, text_classifier, fitted, monkeypatch):
+    recipe = cli.recipe_main("text_classification")
+    settings = SETTINGS | {"teacher": str(text_classifier.path)}
+    model, given = fitted(recipe, **settings)
+    assert model.config.num_classes == 3 and isinstance(model.loss, TaughtCrossentropy)
+    found = np.concatenate([batch[1] for batch in given["x"].as_numpy_iterator()])
+    rows = np.unique(found, axis=0)
+    plain = runtime.load(text_classifier.path)
+    texts = [*text_classifier.inputs]
+    answers = plain.run_rows(plain.rows(texts))[:, [NAMES.index(name) for name in sorted(NAMES)]]
+    for row in rows[:, 1]:
+        assert np.abs(answers - row).max(axis=1).min() < 1e-5
+    assert (rows[:, 0, 0] == -1).sum() == len({*texts} - {*texts[:16]})
+    # A repeated run asks nobody.
+    monkeypatch.setattr(Teacher, "open", None)
+    again = fitted(recipe, **settings)[1]
+    same = np.concatenate([batch[1] for batch in again["x"].as_numpy_iterator()])
+    np.testing.assert_array_equal(same, found)
+
+
+def test_a_whole_run(tables, text_classifier, bare, command):
+    status, shown, errors = command(
+        *("run", "text_classification", "--teacher", text_classifier.path, "--name", "small"),
+        *(part for n, v in SETTINGS.items() for part in (f"--{n.replace('_', '-')}", v)),
+    )
+    assert status == 0, errors
+    assert "% of the held-out rows right, " in shown and "texts without a label" in shown
+    assert "the teacher:" in shown
+    result = json_files.read_object("runs/small/result.json")
+    assert 0 <= result["baselines"]["the teacher"]["accuracy"] <= 1
+    assert tfx.bundle.read_config("saved_models/small")["labels"] == sorted(NAMES)
+
+
+def test_texts_without_a_teacher(tables, command):
+    status, _, errors = command("run", "text_classification", "--unlabelled", "more.txt")
+    assert status == 2 and "no --teacher" in errors and "keras" not in errors

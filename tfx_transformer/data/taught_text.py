@@ -1,0 +1,188 @@
+"""Texts with the answers of a teacher, labelled or not, to batches for a `Classifier`'s `fit`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Hashable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from tfx_transformer.data.batches import Batches
+from tfx_transformer.data.corpus import TEXT_SUFFIXES
+from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.formats import TableFiles
+from tfx_transformer.data.joined import join_examples
+from tfx_transformer.data.labelled_text import (
+    LabelledTexts,
+    header_of,
+    joined_columns,
+    text_batches,
+    text_check,
+    text_columns,
+)
+from tfx_transformer.data.labels import example_weights
+from tfx_transformer.data.sources import TableData
+from tfx_transformer.data.splits import row_key
+from tfx_transformer.data.tables import BadRow, read_table
+from tfx_transformer.data.text_encoding import decoded_name, find_encoding
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short_repr
+from tfx_transformer.text.tokenizer import Tokenizer
+
+# Label of all classes of a text without a label, see `models.distillation`.
+_UNLABELLED = -1.0
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class UnlabelledTexts(Examples):
+    """The texts of each row: one, unless more columns were asked for."""
+
+    texts: list[tuple[str, ...]]
+    rows: Sequence[Any]
+    path: str = ""
+    columns: dict[str, str] = dataclasses.field(default_factory=dict)
+    bad_rows: list[BadRow] = dataclasses.field(default_factory=list)
+
+    parts: ClassVar[tuple[str, ...]] = ("texts",)
+
+    def shown(self, index: int) -> str:
+        return ", ".join(map(short_repr, self.texts[index]))
+
+    def flat_texts(self) -> list[str]:
+        """All texts that are not empty, to train a tokenizer on."""
+        return [text for texts in self.texts for text in texts if text]
+
+    def without(self, *known: Iterable[Hashable]) -> UnlabelledTexts:
+        """Return the rows that are not among known ones, each of several equal rows once.
+
+        Args:
+            known: keys of rows, see `Examples.keys`.
+        """
+        seen = {row_key(key) for keys in known for key in keys}
+        kept = []
+        for index, texts in enumerate(self.texts):
+            key = row_key(texts)
+            if key not in seen:
+                seen.add(key)
+                kept.append(index)
+        return self.take(kept)
+
+
+def read_unlabelled_texts(
+    path: TableData, text: str = "text", *, skip_bad_rows: bool = False
+) -> UnlabelledTexts:
+    """Read texts without labels, for a teacher to answer.
+
+    Args:
+        path: a text file (.txt or .md) with a text in each line that is not blank; or a table of
+            any format (see `formats`) or in memory, as for `read_labelled_texts`; or several of
+            these as `formats.table_files` returns them.
+        text: column of the texts of a table, or several, see `read_labelled_texts`.
+        skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
+            refusing the file.
+
+    Raises:
+        InputError: there are several columns, and the file is one of lines; its encoding is not
+            known, or it is empty; for others see `tables.read_table`.
+    """
+    if isinstance(path, TableFiles):
+        parts = [read_unlabelled_texts(p, text, skip_bad_rows=skip_bad_rows) for p in path.paths]
+        return join_examples(parts, os.fspath(path))
+    if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in TEXT_SUFFIXES:
+        return _read_lines(Path(path), text, getattr(path, "encoding", ""))
+    columns = text_columns(text, header_of(path, text))
+    roles = list(columns)
+    table = read_table(
+        path,
+        columns,
+        skip_bad_rows=skip_bad_rows,
+        allow_empty=roles if len(roles) > 1 else [],
+        check=text_check(roles, columns) if len(roles) > 1 else None,
+    )
+    return UnlabelledTexts(
+        list(zip(*(table.columns[role] for role in roles), strict=True)),
+        table.rows,
+        path=str(table.path),
+        columns={"text": joined_columns([columns[role] for role in roles])},
+        bad_rows=table.bad_rows,
+    )
+
+
+def _read_lines(path: Path, text: str, encoding: str) -> UnlabelledTexts:
+    if len(text_columns(text)) > 1:
+        raise InputError(
+            f"{path}: a line has one text, but the texts are {text!r}.\n"
+            "  Expected a table with these columns."
+        )
+    try:
+        codec = find_encoding(path, str(path), encoding)
+        lines = path.read_bytes().decode(codec).split("\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: the file cannot be read: {error.strerror}.\n  Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not {decoded_name(codec)}.\n  Write the file anew."
+        ) from error
+    kept = [number for number, line in enumerate(lines) if line.strip()]
+    if not kept:
+        raise InputError(f"{path}: there is no text in it.\n  Expected a text in each line.")
+    for number in kept:
+        if "\0" in lines[number]:
+            raise InputError(f"{path}, line {number + 1}: it has a NUL character.\n  Remove it.")
+    texts = [(lines[number].strip(),) for number in kept]
+    return UnlabelledTexts(texts, [number + 1 for number in kept], path=str(path))
+
+
+def taught_texts(
+    examples: LabelledTexts,
+    tokenizer: Tokenizer,
+    names: Sequence[str],
+    answers: np.ndarray,
+    unlabelled: UnlabelledTexts | None = None,
+    *,
+    batch_size: int = 32,
+    max_length: int = 128,
+    multi_label: bool = False,
+    weights: np.ndarray | str | None = None,
+    token_dropout: float = 0.0,
+    shuffle: bool = True,
+    seed: int = 0,
+) -> Batches:
+    """Return a `tf.data.Dataset` of batches for `Classifier.fit` with `TaughtCrossentropy`.
+
+    Each batch is ({`token_ids`: int32 (batch, length)}, targets, sample weights float32 (batch,)).
+    Targets are float32 (batch, 2, names): 1 for the labels that hold and else 0, or -1 for all
+    labels of a text without one; and the teacher's logits. All texts are held in memory.
+
+    Args:
+        answers: float (labelled + unlabelled texts, names), the teacher's logits, those of the
+            labelled texts first.
+        unlabelled: texts without labels; None: none.
+        names, batch_size, max_length, multi_label, weights, token_dropout, shuffle, seed: as for
+            `labelled_texts`; the weight of a text without a label is 1.
+
+    Raises:
+        InputError: as for `labelled_texts`.
+    """
+    ids = examples.targets(names, multi_label)
+    weight = example_weights(None if multi_label else weights, ids, len(names))
+    labels = ids if multi_label else np.eye(len(names), dtype="float32")[ids]
+    others = [] if unlabelled is None else unlabelled.texts
+    none = np.full((len(others), len(names)), _UNLABELLED, "float32")
+    targets = np.stack([np.concatenate([labels, none]), answers], axis=1).astype("float32")
+    return text_batches(
+        [*examples.texts, *others],
+        tokenizer,
+        targets,
+        np.concatenate([weight, np.ones(len(others), "float32")]),
+        batch_size=batch_size,
+        max_length=max_length,
+        token_dropout=token_dropout,
+        shuffle=shuffle,
+        seed=seed,
+    )

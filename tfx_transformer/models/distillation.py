@@ -1,0 +1,132 @@
+"""Losses by which a small model, the student, learns the answers of a larger one, the teacher."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from tfx_transformer.annotations import Tensor
+from tfx_transformer.errors import InputError
+from tfx_transformer.layers.serializable import serializable
+
+# Label of the classes of a text without a label.
+UNLABELLED = -1.0
+
+
+def soft_divergence(
+    teacher: Tensor, logits: Tensor, temperature: float = 1.0, multi_label: bool = False
+) -> Tensor:
+    """Return T^2 KL(p || q), float32 (…,): p and q are the probabilities that belong to the logits
+    of the teacher and of the student, both divided by T.
+
+    T^2 keeps the size of the gradient at every T (Hinton et al. 2015, section 2). With
+    `multi_label` each class is a choice of its own, and divergences are averaged over the classes,
+    as cross-entropies are.
+
+    Args:
+        teacher, logits: float (…, classes).
+        temperature: T, above 0.
+    """
+    t, z = (ops.cast(part, "float32") / temperature for part in (teacher, logits))
+    if multi_label:
+        p = ops.sigmoid(t)
+        # log sigmoid(x) = -softplus(-x)
+        apart = p * (ops.softplus(-z) - ops.softplus(-t))
+        apart = apart + (1 - p) * (ops.softplus(z) - ops.softplus(t))
+        return temperature**2 * ops.mean(apart, axis=-1)
+    apart = ops.log_softmax(t, axis=-1) - ops.log_softmax(z, axis=-1)
+    return temperature**2 * ops.sum(ops.softmax(t, axis=-1) * apart, axis=-1)
+
+
+@serializable
+class TaughtCrossentropy(keras.losses.Loss):
+    """The loss of a student: the answers of its teacher, and the labels.
+
+    loss_i = a T^2 KL(softmax(t_i / T) || softmax(z_i / T)) - (1 - a) log softmax(z_i)[y_i]
+
+    t_i and z_i are the logits of the teacher and of the student, and y_i the label. A text without
+    a label has the first term alone. Hinton et al. (2015), section 2. With `multi_label` both are
+    the means of those of each class, by sigmoids.
+
+    Args:
+        temperature: T, above 0: the higher, the more the classes count that the teacher finds
+            unlikely.
+        share: a, from 0 to 1.
+        multi_label: True if any number of classes may hold.
+
+    Call arguments:
+        y_true: float (batch, 2, classes): the label of each class, 1 or 0, or -1 for all classes of
+            a text without a label; and the teacher's logits.
+        y_pred: float (batch, classes), logits.
+    """
+
+    def __init__(
+        self,
+        temperature: float = 2.0,
+        share: float = 0.5,
+        multi_label: bool = False,
+        name: str = "loss",
+        **kwargs: Any,
+    ) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not 0 < temperature < math.inf:
+            raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
+        if not 0 <= share <= 1:
+            raise InputError(f"share is {share}.\n  Expected from 0 to 1.")
+        self.temperature = temperature
+        self.share = share
+        self.multi_label = multi_label
+
+    def call(self, y_true, y_pred):
+        labels, teacher = ops.cast(y_true[:, 0], "float32"), y_true[:, 1]
+        taught = soft_divergence(teacher, y_pred, self.temperature, self.multi_label)
+        logits = ops.cast(y_pred, "float32")
+        if self.multi_label:
+            labelled = ops.mean(ops.softplus(logits) - labels * logits, axis=-1)
+        else:
+            labelled = -ops.sum(labels * ops.log_softmax(logits, axis=-1), axis=-1)
+        labelled = ops.where(labels[:, 0] == UNLABELLED, 0.0, labelled)
+        return self.share * taught + (1 - self.share) * labelled
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "share": self.share,
+            "multi_label": self.multi_label,
+        }
+
+
+@serializable
+class TaughtAccuracy(keras.metrics.Mean):
+    """Share of the labelled texts whose label has the highest logit; with `multi_label` the share
+    of classes that are right.
+
+    Args:
+        multi_label: True if any number of classes may hold: those with a logit above 0.
+
+    Call arguments: as for `TaughtCrossentropy`.
+    """
+
+    def __init__(self, multi_label: bool = False, name: str = "accuracy", **kwargs: Any) -> None:
+        super().__init__(name=name, **kwargs)
+        self.multi_label = multi_label
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        labels = ops.cast(y_true[:, 0], "float32")
+        if self.multi_label:
+            right = ops.cast(ops.equal(labels > 0.5, y_pred > 0), "float32")
+            right = ops.mean(right, axis=-1)
+        else:
+            right = ops.equal(ops.argmax(labels, axis=-1), ops.argmax(y_pred, axis=-1))
+        weights = ops.cast(labels[:, 0] != UNLABELLED, "float32")
+        if sample_weight is not None:
+            weights = weights * ops.cast(sample_weight, "float32")
+        super().update_state(ops.cast(right, "float32"), weights)
+
+    def get_config(self):
+        return {**super().get_config(), "multi_label": self.multi_label}

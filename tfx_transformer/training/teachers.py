@@ -1,0 +1,197 @@
+"""The teacher of a training: a model whose answers a smaller one, the student, learns."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer import bundle
+from tfx_transformer.console import doing
+from tfx_transformer.data.labelled_text import LabelledTexts
+from tfx_transformer.errors import InputError
+from tfx_transformer.reprs import short_list
+from tfx_transformer.training.answers import AnswerFile
+from tfx_transformer.training.past import Past, open_bundle
+
+
+class Teacher:
+    """A trained model that answers texts for a student; its weights are not read until then.
+
+    Args:
+        source: a bundle, or a folder, name or address of a checkpoint that has a head.
+        task: the task that it must have, such as "classification".
+
+    Attributes:
+        source: as given.
+        folder: its folder.
+        labels: names of its classes.
+        multi_label: True if a text may have several labels.
+        columns: number of texts in a row.
+        past: the past of its bundle.
+
+    Raises:
+        InputError: it is missing, its model has another task or no head, or reads images.
+    """
+
+    def __init__(self, source: str | os.PathLike[str], task: str) -> None:
+        from tfx_transformer.models.pretrained import check_source, is_checkpoint, local_folder
+
+        self.source = str(source)
+        if self.source.startswith("keras://"):
+            raise InputError(
+                f"the teacher {source} has no head, so it answers nothing.\n"
+                "  Expected a bundle, such as --teacher saved_models/large."
+            )
+        check_source(self.source)
+        self.folder = local_folder(self.source)
+        self._is_checkpoint = is_checkpoint(self.folder)
+        self.labels: list[str] = []
+        self.multi_label = False
+        self.columns = 1
+        found = self._read_checkpoint() if self._is_checkpoint else self._read_bundle()
+        if found != task:
+            raise InputError(
+                f"the teacher {source} is a model of task {found!r}.\n"
+                f"  Expected one of task {task!r}, that of the student."
+            )
+        self.past = Past("" if self._is_checkpoint else self.folder)
+        self._model: Any = None
+
+    def _read_bundle(self) -> str:
+        """Read what a bundle's config.json says, and return the task."""
+        config = bundle.read_config(self.folder)
+        if config["architecture"].get("image_size"):
+            raise InputError(
+                f"the teacher {self.source} reads images, not texts.\n  Choose one that does."
+            )
+        self._config = config
+        self.labels = list(config.get("labels") or [])
+        self.multi_label = bool(config["architecture"].get("multi_label"))
+        self.columns = config.get("text_columns") or 1
+        return str(config.get("task"))
+
+    def _read_checkpoint(self) -> str:
+        """Read what a checkpoint's config.json says, and return the task."""
+        from tfx_transformer.models.pretrained import Source, labels_of
+        from tfx_transformer.models.pretrained.families import has_head
+
+        source = Source.read(self.folder)
+        if source.sentence is None and not has_head(source.family, source.config):
+            raise InputError(
+                f"the teacher {self.source} has no head, so it answers nothing.\n"
+                "  Fine-tune it first (--base), and name the bundle that this makes."
+            )
+        self.labels = labels_of(source.config, source.folder)
+        problem = source.config.get("problem_type")
+        self.multi_label = len(self.labels) == 1 or problem == "multi_label_classification"
+        return source.own
+
+    def check(self, examples: LabelledTexts, multi_label: bool, more: Sequence[str] = ()) -> None:
+        """Raise if the teacher cannot label the rows of the data.
+
+        Args:
+            examples: labelled rows of the data.
+            multi_label: True if a row may have several labels.
+            more: other labels of the student.
+
+        Raises:
+            InputError: it does not know a label, labels a row once where the data may have several
+                labels or the other way round, or reads another number of columns.
+        """
+        labels = {label for several in examples.labels for label in several} | set(more)
+        if unknown := sorted(labels - set(self.labels)):
+            missing = sorted(set(self.labels) - labels)
+            others = f"; it knows {short_list(missing)}, which no row has" if missing else ""
+            raise InputError(
+                f"{examples.path}: the teacher {self.source} does not know the labels "
+                f"{short_list(unknown)}{others}.\n"
+                "  Expected a teacher with all labels of the data: train one on them, or rename "
+                "the labels."
+            )
+        if self.multi_label != multi_label:
+            one, several = "one label a row", "several labels a row"
+            raise InputError(
+                f"the teacher {self.source} gives {several if self.multi_label else one}, but the "
+                f"data have {several if multi_label else one}.\n"
+                "  Expected a teacher of the same kind; --separator says that a cell may have "
+                "several labels."
+            )
+        columns = len(examples.texts[0])
+        if not self._is_checkpoint and self.columns != columns:
+            raise InputError(
+                f"the teacher {self.source} reads {self.columns} texts in a row, but --text names "
+                f"{columns}.\n  Expected as many columns as the teacher was trained on."
+            )
+
+    def key(self) -> str:
+        """Return the digest of all that decides its answers: its files, and the one that runs."""
+        total = hashlib.sha256()
+        if not self._is_checkpoint:  # opening a bundle verifies what this file says
+            total.update((self.folder / bundle.SUMS).read_bytes())
+            return total.hexdigest()
+        for file in sorted(self.folder.rglob("*")):
+            if file.is_file():
+                total.update(f"{file.relative_to(self.folder)}\0{file.stat().st_size}\0".encode())
+                with file.open("rb") as opened:
+                    total.update(hashlib.file_digest(opened, "sha256").digest())
+        return total.hexdigest()
+
+    def open(self) -> Any:
+        """Return its predictor: the TFLite file of a bundle if it has one, else its Keras model.
+
+        Raises:
+            InputError: it is damaged, or has no tokenizer.
+        """
+        if self._model is None:
+            self._model = self._load() if self._is_checkpoint else open_bundle(self.folder)
+        return self._model
+
+    def _load(self) -> Any:
+        from tfx_transformer.models.predicting import predictor
+        from tfx_transformer.training.base import text_base
+
+        model, tokenizer = text_base(self.folder)
+        return predictor(model, tokenizer, self.labels)
+
+    def logits(
+        self, texts: Sequence[Sequence[str]], path: Path, names: Sequence[str]
+    ) -> np.ndarray:
+        """Return the logits of the classes of each text, float32 (texts, classes).
+
+        Args:
+            texts: the texts of each row.
+            path: file of the answers that are known already; see `AnswerFile`.
+            names: the classes, in the order of the columns.
+        """
+
+        def ask(some: list[Sequence[str]]) -> list[bytes]:
+            model = self.open()
+            return [row.astype("<f4").tobytes() for row in model.run_rows(model.rows(some))]
+
+        found = self._answer(texts, path, ask, 4 * len(self.labels))
+        values = np.stack([np.frombuffer(value, "<f4") for value in found])
+        return values[:, [self.labels.index(name) for name in names]].astype("float32")
+
+    def _answer(
+        self,
+        inputs: Sequence[Any],
+        path: Path,
+        ask: Callable[[list[Any]], Sequence[bytes]],
+        size: int,
+    ) -> list[bytes]:
+        """Return the answers to inputs; those that are not known are asked for.
+
+        Args:
+            size: bytes of each answer.
+        """
+        known = AnswerFile(path, f"{self.key()} {size}")
+
+        def show(done: int, total: int) -> None:
+            doing(f"the teacher answers: {done:,} of {total:,} texts")
+
+        return known.answer(list(map(list, inputs)), ask, show)
