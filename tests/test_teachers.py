@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -328,7 +329,7 @@ def test_a_whole_run(tables, text_classifier, bare, command):
     assert status == 0, errors
     assert "% of the held-out rows right, " in shown and "texts without a label" in shown
     assert "the teacher:" in shown
-    result = json_files.read_object("runs/small/result.json")
+    result = json_files.read_object(Path("runs/small/result.json"))
     assert 0 <= result["baselines"]["the teacher"]["accuracy"] <= 1
     assert tfx.bundle.read_config("saved_models/small")["labels"] == sorted(NAMES)
 
