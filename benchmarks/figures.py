@@ -204,7 +204,7 @@ FIGURES = (
         evaluate=("--beams", "5", "--tokenize", "13a"),
         aim="42",
         peer="Transformer-Tiny 41.0, tokenised (Wu et al. 2021)",
-        note="settings after Wu et al. (2021), not chosen on validation rows; minutes at 73 GFLOP/s.",
+        note="settings after Wu et al. (2021), not chosen on validation rows.",
     ),
     Figure(
         "multi30k-de-en",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,11 @@ def tables(records: Sequence[dict[str, Any]]) -> str:
     for section, title in SECTIONS.items():
         figures = [figure for figure in FIGURES if figure.section == section]
         parts.append("\n".join([f"### {title}", "", *_table(figures, records)]))
-        notes = [f"- {figure.title}: {figure.note}" for figure in figures if figure.note]
+        notes = [
+            textwrap.fill(f"- {figure.title}: {figure.note}", 105, subsequent_indent="  ")
+            for figure in figures
+            if figure.note
+        ]
         if notes:
             parts.append("\n".join(notes))
         commands = "\n".join(dict.fromkeys(_wrapped(figure) for figure in figures))
