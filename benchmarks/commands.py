@@ -16,8 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 QUICK_MINUTES = "0.1"
 
 
-def tool(settings: Settings, *arguments: str) -> dict[str, Any]:
+def tool(settings: Settings, *arguments: str, shown: bool = False) -> dict[str, Any]:
     """The JSON that `tfx-transformer ARGUMENTS --json` prints, run in the folder for work.
+
+    Args:
+        shown: show its progress instead of keeping it for the error.
 
     Raises:
         RuntimeError: it failed; the error has its last lines.
@@ -27,13 +30,14 @@ def tool(settings: Settings, *arguments: str) -> dict[str, Any]:
         [sys.executable, "-m", "tfx_transformer.cli", *arguments, "--json"],
         cwd=settings["work"],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=None if shown else subprocess.PIPE,
         text=True,
         encoding="utf-8",
     )
     if done.returncode:
         tail = " / ".join((done.stderr or done.stdout).strip().splitlines()[-3:])
-        raise RuntimeError(f"tfx-transformer {' '.join(arguments[:2])}: {tail}")
+        raise RuntimeError(f"tfx-transformer {' '.join(arguments[:2])}: {tail or 'see above'}")
     return json.loads(done.stdout)
 
 
@@ -55,10 +59,10 @@ def bundle(settings: Settings, recipe: str, name: str, *arguments: str) -> str:
     return str(folder)
 
 
-def train(settings: Settings, recipe: str, name: str, *arguments: str) -> None:
-    """Train a bundle; an interrupted training goes on."""
+def train(settings: Settings, recipe: str, name: str, *arguments: str, shown: bool = False) -> None:
+    """Train a bundle; an interrupted training goes on. `shown`: see `tool`."""
     quick = ("--minutes", QUICK_MINUTES) if settings["quick"] else ()
-    tool(settings, "run", recipe, *arguments, "--name", name, *quick)
+    tool(settings, "run", recipe, *arguments, "--name", name, *quick, shown=shown)
 
 
 def minutes(folder: str) -> float:

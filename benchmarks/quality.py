@@ -119,24 +119,28 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     settings = {"work": str(given.work.resolve()), "data": given.data, "quick": False}
     given.work.mkdir(parents=True, exist_ok=True)
+    wanted = [
+        (figure, seed)
+        for figure in figures
+        for seed in given.seeds or figure.seeds
+        if given.again or not kept.has(figure, seed)
+    ]
+    total = sum(figure.minutes for figure, _ in wanted)
+    print(f"{len(wanted)} models, about {total:g} minutes on 2 quiet cores", flush=True)
     failed = 0
-    for figure in figures:
-        for seed in given.seeds or figure.seeds:
-            if kept.has(figure, seed) and not given.again:
-                continue
+    for number, (figure, seed) in enumerate(wanted, 1):
+        title = f"{figure.name}, seed {seed}"
+        try:
             if missing := _missing(figure, settings):
-                print(f"{figure.name}: {missing}")
-                failed = 1
-                break
-            print(f"{figure.name}, seed {seed}: about {figure.minutes:g} minutes", flush=True)
-            try:
-                record = measure(figure, seed, settings, given.again)
-            except RuntimeError as error:
-                print(f"{figure.name}, seed {seed}: failed: {error}", file=sys.stderr)
-                failed = 1
-                continue
-            kept.put(record)
-            print(quality_table.line(record), flush=True)
+                raise RuntimeError(missing)
+            print(f"{title}: model {number} of {len(wanted)}", flush=True)
+            record = measure(figure, seed, settings, given.again)
+        except RuntimeError as error:
+            print(f"{title}: failed: {error}", file=sys.stderr)
+            failed = 1
+            continue
+        kept.put(record)
+        print(quality_table.line(record), flush=True)
     if given.results == RESULTS:
         quality_table.write(kept.records)
     return failed
@@ -155,20 +159,23 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
         flags.append("--overwrite")
     cost = Path(settings["work"], f"{name}.cost.json")
     folder = Path(settings["work"], "saved_models", name)
+    here = machine.describe()
     if again or not folder.exists():
-        spent = 0.0 if again or not cost.exists() else json.loads(cost.read_text("utf-8"))
+        spent = {"seconds": 0.0, "commit": here["commit"]}
+        if cost.exists() and not again:
+            spent = json.loads(cost.read_text("utf-8"))
         begin = _processor_seconds()
         try:
-            commands.train(settings, figure.recipe, name, *flags)
+            commands.train(settings, figure.recipe, name, *flags, shown=True)
         finally:
-            cost.write_text(json.dumps(spent + _processor_seconds() - begin), "utf-8")
+            seconds = spent["seconds"] + _processor_seconds() - begin
+            cost.write_text(json.dumps(spent | {"seconds": seconds}), "utf-8")
     found = scores(figure, settings, str(folder))
-    minutes = round(json.loads(cost.read_text("utf-8")) / 60, 1) if cost.exists() else None
-    here = machine.describe()
+    spent = json.loads(cost.read_text("utf-8")) if cost.exists() else {}
     return {"figure": figure.name, "seed": seed, **found} | {
-        "processor_minutes": minutes,
+        "processor_minutes": round(spent["seconds"] / 60, 1) if spent else None,
         "date": here["date"],
-        "commit": here["commit"],
+        "commit": spent.get("commit", here["commit"]),
         "processor": here["processor"],
     }
 
@@ -218,9 +225,9 @@ def _missing(figure: Figure, settings: dict[str, Any]) -> str:
     paths = [path for path in (*figure.train, figure.test) if path.startswith("DATA/")]
     paths = [f"DATA/{figure.archive}"] if figure.archive else paths
     if paths and settings["data"] is None:
-        return "skipped: give the folder of the data with --data."
+        return "give the folder of the data with --data"
     gone = [path for path in commands.data(settings, paths) if not Path(path).exists()]
-    return f"skipped: there is not a file {gone[0]}." if gone else ""
+    return f"there is not a file {gone[0]}" if gone else ""
 
 
 def _unpacked(figure: Figure, settings: dict[str, Any]) -> str | None:

@@ -63,7 +63,7 @@ def _table(figures: Sequence[Figure], records: Sequence[dict[str, Any]]) -> Iter
     names += ["ours, 95 % interval", "seeds", "int8"]
     if compared:
         names += [_BASELINES[figures[0].recipe], "difference, 95 % interval (paired)"]
-    names += ["aim", "others", "MB, float32 and int8", "processor minutes"]
+    names += ["for scale", "MB, float32 and int8", "processor minutes"]
     yield _row(names)
     yield _row(["---"] * len(names), "")
     for figure in figures:
@@ -77,10 +77,10 @@ def _row(cells: Sequence[str], space: str = " ") -> str:
 
 def _cells(figure: Figure, found: Sequence[dict[str, Any]], compared: bool) -> list[str]:
     """The cells after the title."""
-    others = [figure.aim, figure.peer]
+    scale = "; ".join(filter(None, [figure.aim and f"aim {figure.aim}", figure.peer]))
     if not found:
         missing = f"not measured; about {figure.minutes:g} minutes a seed"
-        return [missing, "", "", *([""] * 2 * compared), *others, "", ""]
+        return [missing, "", "", *([""] * 2 * compared), scale, "", ""]
     digits = 3 if figure.score == "loss" else 1
     ours = f"**{_mean(found, 'score', digits)}**"
     if all("interval" in record for record in found):
@@ -97,7 +97,7 @@ def _cells(figure: Figure, found: Sequence[dict[str, Any]], compared: bool) -> l
     sizes = " and ".join(f"{size:.1f}" for size in found[0]["megabytes"] if size)
     spent = [one["processor_minutes"] for one in found if one["processor_minutes"] is not None]
     minutes = f"{statistics.mean(spent):.0f}" if spent else ""
-    return [*cells, *others, sizes, minutes]
+    return [*cells, scale, sizes, minutes]
 
 
 def _mean(found: Sequence[dict[str, Any]], name: str, digits: int) -> str:

@@ -104,7 +104,7 @@ def fake(monkeypatch, tmp_path):
     """A `benchmarks quality` that trains nothing: the flags of each training, and its runner."""
     trained = []
 
-    def train(settings, recipe, name, *flags):
+    def train(settings, recipe, name, *flags, shown):
         trained.append([recipe, name, *flags])
         if name == "drawn-2":
             raise RuntimeError("no room")
@@ -147,9 +147,9 @@ def test_a_failed_training_is_named_and_the_others_go_on(fake, tmp_path, capsys)
     assert [one[1] for one in trained] == ["drawn-2", "drawn-1"]
     assert "drawn, seed 2: failed: no room" in capsys.readouterr().err
     assert run("--only", "trec") == 1
-    assert "skipped: give the folder of the data" in capsys.readouterr().out
+    assert "trec, seed 3: failed: give the folder of the data" in capsys.readouterr().err
     assert run("--only", "trec", "--data", str(tmp_path)) == 1
-    assert "skipped: there is not a file" in capsys.readouterr().out
+    assert "failed: there is not a file" in capsys.readouterr().err
     assert run("--list") == 0 and "kept: seeds 1" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         run("--only", "trek")
