@@ -26,6 +26,7 @@ TABLES = (
     "encoder",
     "train_gpt",
     "train_seq2seq",
+    "drafting",
     "packing",
     "tokenize",
     "read_table",

@@ -18,7 +18,7 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.export import convert_litert, saved_model_file
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
-from tfx_transformer.export.signatures import TEXTS
+from tfx_transformer.export.signatures import DRAFTED, TEXTS
 from tfx_transformer.export.to_litert import _check_operations, operation_names
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
@@ -183,6 +183,7 @@ def test_signatures(trained, file):
         "prefill",
         "decode",
         "decode_beams",
+        f"verify_{DRAFTED}",
         f"prefill_{TEXTS}x{MAX_LENGTH}",
         f"decode_{TEXTS}",
         f"decode_{TEXTS}x{BEAMS}",
@@ -190,6 +191,7 @@ def test_signatures(trained, file):
     assert table["encode_16"] == {"inputs": ["encoder_token_ids"], "outputs": ["memory"]}
     assert table["prefill"] == {"inputs": ["memory"], "outputs": memory}
     assert set(table["decode"]["inputs"]) == step
+    assert set(table[f"verify_{DRAFTED}"]["inputs"]) == step
     assert set(table["decode_beams"]["inputs"]) == step | {"rows"}
     assert set(table[f"decode_{TEXTS}"]["inputs"]) == step | {"slot", "visible"}
     assert set(table[f"prefill_{TEXTS}x{MAX_LENGTH}"]["inputs"]) == {"memory", "row", *memory}

@@ -49,8 +49,9 @@ def expected_logits(by_keras, ids):
 def test_what_the_file_has(engines):
     steps = {"decode", f"decode_{ROWS}"}
     first = {f"first_{slots}_{name}" for slots in (7, 11) for name in steps}
-    whole = {"prefill_1", "prefill_3", "prefill_8", *steps}
-    assert {*engines[1].model.signatures} == whole | first | {"first_7_prefill_3"}
+    whole = {"prefill_1", "prefill_3", "prefill_8", "verify_5", *steps}
+    first |= {"first_7_prefill_3", "first_7_verify_5"}
+    assert {*engines[1].model.signatures} == whole | first
 
 
 def test_each_token_is_read_by_the_nearest_step(engines, invoked):
@@ -95,6 +96,34 @@ def test_many_texts_at_a_time(engines):
     np.testing.assert_array_equal(found, by_keras.generate_ids(prompts, options))
 
 
+@pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "seed": 2}])
+def test_drafted_texts_are_those_of_single_steps(engines, invoked, options):
+    by_keras, engine = engines
+    options, hits, found = GenerationOptions(**options), engine.hits, {}
+    random = np.random.default_rng(3)
+    prompts = [random.integers(3, 5, n).tolist() for n in (1, 12, 3, 17, 7)]
+    for name, used in {"drafted": hits, "single": None}.items():
+        engine.hits = used
+        found[name] = [engine.generate_ids([ids], options)[0].tolist() for ids in prompts]
+        verified = {one for one in invoked if "verify" in one}
+        assert verified == ({"first_7_verify_5", "verify_5"} if used else set())
+        invoked.clear()
+    engine.hits = hits
+    assert found["drafted"] == found["single"]
+
+
+def test_several_tokens_are_read_as_one_by_one(engines):
+    by_keras, engine = engines
+    ids = np.random.default_rng(5).integers(3, 23, CONTEXT)
+    expected, session = expected_logits(by_keras, ids), engine.session()
+    session.extend(ids[:9].tolist(), 0)
+    for position in (9, 1, 2, 13):
+        found = session.verify(ids[position : position + 5].tolist(), position)
+        np.testing.assert_allclose(found, expected[position : position + 5], **CLOSE)
+    with pytest.raises(ValueError, match="position 15"):
+        session.verify([3], 15)
+
+
 def test_rows_begin_and_end_at_any_time(engines, invoked):
     """As a server runs them: some rows alone, many together, in caches that they share."""
     by_keras, engine = engines
@@ -121,6 +150,7 @@ def test_rows_begin_and_end_at_any_time(engines, invoked):
 
 def test_verification_steps_with_every_reach(engines, invoked):
     by_keras, engine = engines
+    hits = engine.hits
     # The last text leaves the first reach after two steps, while others go on.
     written = [([5, 3, 9], [4, 7]), ([8], [6] * 12), ([3] * 18, [2]), ([7, 4, 6, 8, 5, 3], [9] * 9)]
     expected, places = CAUSAL.expected(by_keras.model, written), []
@@ -128,5 +158,8 @@ def test_verification_steps_with_every_reach(engines, invoked):
         places.append(place)
         for ours, theirs in zip(expected[place], logits, strict=False):
             np.testing.assert_allclose(ours, theirs, **CLOSE)
-    assert sorted(places) == sorted([0, 1, 3] * 2 * 3 + [2] * 2), "each reach, alone and together"
-    assert {name for name in engine.model.signatures if "decode" in name} <= {*invoked}
+    engine.hits = hits
+    alone, together, verified = [0, 1, 3] * 3 + [2], [0, 1, 3] * 3 + [2], [0, 1, 3] * 2 + [2]
+    assert sorted(places) == sorted(alone + together + verified)
+    steps = {name for name in engine.model.signatures if "prefill" not in name}
+    assert steps <= {*invoked}

@@ -39,6 +39,10 @@ TOGETHER_SLOTS = 256
 # Lengths of the sources whose memory is projected into such caches; shorter ones are padded.
 TOGETHER_LENGTHS = (64,)
 
+# Tokens that `verify_<length>` reads at once: the next one and drafted ones. XNNPACK multiplies 5
+# (int8) or 7 (float32) rows with a matrix in little more time than 1.
+DRAFTED = 5
+
 
 def encoder_lengths(longest: int) -> list[int]:
     """Return the lengths of an encoder that reads at most `longest` tokens, in order."""
@@ -91,7 +95,9 @@ def causal_signatures(
         float32 (1, 1, vocabulary_size). `decode_<rows>`, which LiteRT-LM does not know: tokens
         int32 (rows, 1), input_pos int32 (rows,), and a cache for each row as for one text,
         kv_cache_k_<i>_<row> and kv_cache_v_<i>_<row> -> the new caches and logits float32
-        (rows, 1, vocabulary_size). `first_<slots>_<name>`: the same function, which reads only the
+        (rows, 1, vocabulary_size). `verify_<length>`, unless rows is 1: as `decode`, with tokens
+        int32 (1, length), input_pos int32 (length,) and the logits after each of them, float32 (1,
+        length, vocabulary_size). `first_<slots>_<name>`: the same function, which reads only the
         first slots of the same cache; for texts that fit into them.
     """
     context, rows = context or model.config.max_sequence_length, rows or ROWS
@@ -126,6 +132,12 @@ def _causal_signatures(model, context: int, slots: int, rows: int) -> dict[str, 
         logits, cache = model.step(inputs["tokens"][:, 0], 0, position, cache, read)
         return {"logits": logits[:, None], **_by_name("kv_cache", cache)}
 
+    def verify(inputs):
+        cache, position = _pairs("kv_cache", inputs), inputs["input_pos"][0]
+        places = {"cache": cache, "position": position, "cache_slots": read}
+        logits, cache = model.decode(inputs["tokens"], **places, training=False)
+        return {"logits": tf.cast(logits, tf.float32), **_by_name("kv_cache", cache)}
+
     def decode_rows(inputs):
         apart = [[inputs[f"{name}_{row}"] for row in range(rows)] for name in names]
         cache = list(zip(apart[::2], apart[1::2], strict=True))
@@ -138,6 +150,8 @@ def _causal_signatures(model, context: int, slots: int, rows: int) -> dict[str, 
     lengths = [n for n in PREFILL_LENGTHS if n <= slots]
     table = {f"prefill_{length}": (prefill, inputs(length)) for length in lengths}
     table["decode"] = (decode, inputs(1))
+    if rows > 1 and slots >= DRAFTED:
+        table[f"verify_{DRAFTED}"] = (verify, inputs(DRAFTED))
     if rows > 1:
         shape = (1, config.num_key_value_heads, context, config.head_dim)
         apart = [f"{name}_{row}" for name in names for row in range(rows)]
@@ -162,7 +176,9 @@ def seq2seq_signatures(
         memory_k_<i>, memory_v_<i> of every block. `decode`: tokens int32 (1, 1), input_pos int32
         (1,), source_length int32 (1,), both caches -> logits float32 (1, 1, vocabulary_size) and
         the new kv_cache_k_<i>, kv_cache_v_<i>. `decode_beams`: the same for `beams` rows, with
-        rows int32 (beams,), the row of the step before that each row continues.
+        rows int32 (beams,), the row of the step before that each row continues. `verify_<length>`,
+        unless rows is 1: as `decode`, with tokens int32 (1, length) and the logits after each of
+        them, float32 (1, length, vocabulary_size).
 
     For several texts at a time, with slots for `TOGETHER_SLOTS` tokens of source and answer each,
     unless rows is 1 or the model has a sliding window:
@@ -194,14 +210,19 @@ def seq2seq_signatures(
         cache = _pairs("kv_cache", inputs)
         if "rows" in inputs:
             cache = reorder(cache, inputs["rows"])
-        mask = tf.range(longest)[None, None, :] < inputs["source_length"]
-        context = (_pairs("memory", inputs), mask)
-        logits, cache = model.step(inputs["tokens"][:, 0], inputs["input_pos"][0], context, cache)
-        return {"logits": logits[:, None], **_by_name("kv_cache", cache)}
+        logits, cache = model.decode(
+            inputs["tokens"],
+            _pairs("memory", inputs),
+            cross_attention_mask=tf.range(longest)[None, None, :] < inputs["source_length"],
+            cache=cache,
+            position=inputs["input_pos"][0],
+            training=False,
+        )
+        return {"logits": tf.cast(logits, tf.float32), **_by_name("kv_cache", cache)}
 
-    def decode_inputs(rows: int) -> dict[str, tf.TensorSpec]:
+    def decode_inputs(rows: int, length: int = 1) -> dict[str, tf.TensorSpec]:
         return {
-            "tokens": _spec("tokens", (rows, 1), tf.int32),
+            "tokens": _spec("tokens", (rows, length), tf.int32),
             "input_pos": _spec("input_pos", (1,), tf.int32),
             "source_length": _spec("source_length", (1,), tf.int32),
             **_cache_specs("kv_cache", config, config.num_decoder_layers, rows, longest),
@@ -217,6 +238,8 @@ def seq2seq_signatures(
     }
     table["prefill"] = (prefill, {"memory": _spec("memory", (1, longest, config.hidden_dim))})
     table["decode"] = (decode, decode_inputs(1))
+    if rows != 1 and longest >= DRAFTED:
+        table[f"verify_{DRAFTED}"] = (decode, decode_inputs(1, DRAFTED))
     if beams > 1:
         inputs = decode_inputs(beams) | {"rows": _spec("rows", (beams,), tf.int32)}
         table["decode_beams"] = (decode, inputs)

@@ -22,7 +22,7 @@ from tfx_transformer.export.context import chat_context, long_signatures, short_
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litertlm_embedder import pack_embedder
 from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
-from tfx_transformer.export.signatures import ROWS
+from tfx_transformer.export.signatures import DRAFTED, ROWS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.export.to_litert import Conversion, litert
 from tfx_transformer.models.saving import load
@@ -112,9 +112,9 @@ def write_litertlm(
     """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
     file of a variant, or from a conversion of its own if the context of that file is another one.
 
-    LiteRT-LM does not use the signatures that continue several texts, or that read only the first
-    slots of the cache, so they are left out. If `context` is None and a chat will soon end, a note
-    is printed.
+    LiteRT-LM does not use the signatures that continue several texts, that read only the first
+    slots of the cache, or that verify drafts, so they are left out. If `context` is None and a chat
+    will soon end, a note is printed.
     """
     if context is None and (note := short_context_note(model.config)):
         print(note)
@@ -140,7 +140,8 @@ def _for_our_runtime(content: bytes) -> set[str]:
     """Return the names of the signatures that only `runtime.causal` uses."""
     model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
     names = (entry.signatureKey.decode() for entry in model.signatureDefs)
-    return {name for name in names if name.startswith("first_") or name == f"decode_{ROWS}"}
+    others = (f"decode_{ROWS}", f"verify_{DRAFTED}")
+    return {name for name in names if name.startswith("first_") or name in others}
 
 
 def _quantize(variant: str) -> str | None:

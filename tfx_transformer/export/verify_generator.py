@@ -171,10 +171,12 @@ def _logit_difference(
 
 def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
     """Yield the place of each answer, and its logits after the start token and after every other:
-    by the steps for one text and by those for several, with each number of beams in the file.
+    by the steps for one text and by those for several, with each number of beams in the file, and
+    by those that read several tokens of a text. From then on the engine drafts nothing.
 
     All beams hold the same text, and each continues another one.
     """
+    engine.hits = None
     for beams in engine.decoders:
         alone = Seq2SeqRows(engine, beams, fewest=2)
         groups = [(alone, place, place + 1) for place in range(len(written))]
@@ -185,6 +187,11 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, An
         for rows, start, stop in groups:
             logits = _forced_rows(rows, beams, written[start:stop])
             yield from enumerate(logits, start)
+    if engine.verifier is not None:
+        longest = engine.config.max_sequence_length
+        for place, (prompt, answer) in enumerate(written):
+            ids = [engine.config.start_id, *answer]
+            yield place, _verified(engine.start(prompt).verify, ids, 0, engine.drafted, longest)
 
 
 def _forced_rows(rows: Seq2SeqRows, beams: int, written: Sequence[Written]) -> list[Any]:
@@ -208,9 +215,11 @@ def _forced_rows(rows: Seq2SeqRows, beams: int, written: Sequence[Written]) -> l
 def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
     """Yield the place of each answer, and its logits after the last token of the prompt and after
     every token: by the steps of each reach, as far as they go, one text at a time and, if the file
-    can, several.
+    can, several, and several tokens of a text.
 
-    The last reach is the file's context, which may be shorter than the model's."""
+    The last reach is the file's context, which may be shorter than the model's. From then on the
+    engine drafts nothing."""
+    engine.hits = None
     for reach in engine.reaches:
         fitting = [place for place, (prompt, _) in enumerate(written) if len(prompt) <= reach.slots]
         for rows in {1, engine.rows}:
@@ -220,6 +229,32 @@ def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any
                 texts = [[*written[i][0], *written[i][1]][: reach.slots] for i in places]
                 begins = [len(written[i][0]) - 1 for i in places]
                 yield from zip(places, _forced(session, texts, begins), strict=True)
+        if reach.verifier is not None:
+            session = engine.session(1, reach.slots)
+            for place in fitting:
+                *before, last = written[place][0]
+                session.extend(before, 0)
+                ids, begin = [last, *written[place][1]], len(before)
+                yield place, _verified(session.verify, ids, begin, engine.drafted, reach.slots)
+
+
+def _verified(
+    read: Callable[[Sequence[int], int], np.ndarray],
+    ids: Sequence[int],
+    position: int,
+    length: int,
+    slots: int,
+) -> list[np.ndarray]:
+    """Return the logits after each token of ids, which begin at `position`, as far as all `length`
+    tokens of a step fit into the slots.
+
+    Args:
+        read: (ids, position) -> their logits, float32 (ids, vocabulary_size).
+    """
+    found: list[np.ndarray] = []
+    for start in range(0, min(len(ids), slots - length - position + 1), length):
+        found += list(read(ids[start : start + length], position + start))
+    return found
 
 
 def _forced(

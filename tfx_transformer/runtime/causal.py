@@ -13,10 +13,12 @@ from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
+from tfx_transformer.generation.drafting import Drafter, Hits
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.model_file import Interface
 from tfx_transformer.runtime.signature import Signature, compile_file
+from tfx_transformer.runtime.verifier import Verifier
 
 # A step computes all rows, used or not. It takes as long as 3 (float32) to 8 (a small int8 model)
 # steps of one row, or 4 for large models. Fewer texts than this run one after the other.
@@ -33,18 +35,20 @@ class Reach(NamedTuple):
         slots: how many they read.
         decoders: rows -> `decode` or `decode_<rows>`.
         prefills: length -> `prefill_<length>`.
+        verifier: `verify_<length>`; None if this reach has none.
     """
 
     slots: int
     decoders: dict[int, Signature]
     prefills: dict[int, Signature]
+    verifier: Signature | None = None
 
 
 class CausalEngine:
-    """Runs the signatures `prefill_<length>`, `decode` and, if the file has it, `decode_<rows>`,
-    which runs several texts together. A step takes longer the more of the cache it reads, so a text
-    that fits into the first slots is run by `first_<slots>_decode` and so on, which read only
-    these.
+    """Runs the signatures `prefill_<length>`, `decode` and, if the file has them, `decode_<rows>`,
+    which runs several texts together, and `verify_<length>`, which reads several tokens of a text
+    (see `generation.drafting`). A step takes longer the more of the cache it reads, so a text that
+    fits into the first slots is run by `first_<slots>_decode` and so on, which read only these.
 
     Args:
         file: a TFLite file that `export.litert` wrote.
@@ -54,6 +58,8 @@ class CausalEngine:
     Attributes:
         rows: how many texts run together; 1 if the file runs one at a time.
         reaches: from the fewest slots to the whole context.
+        drafted: tokens that `verify_<length>` reads; 1 if the file does not have it.
+        hits: the share of right drafts so far; None: nothing is drafted.
     """
 
     def __init__(
@@ -65,6 +71,8 @@ class CausalEngine:
         self.config = dataclasses.replace(config, max_sequence_length=context)
         heights = self.model.numbered("decode_")[:1]
         self.rows = heights[0] if heights else 1
+        self.drafted = next((n for n in self.model.numbered("verify_") if n <= context), 1)
+        self.hits: Hits | None = Hits()
         first = [n for n in self.model.numbered("first_", "_decode") if n < context]
         names = {slots: f"first_{slots}_" for slots in first} | {context: ""}
         lengths = {slots: self._lengths(slots, begin) for slots, begin in names.items()}
@@ -72,7 +80,7 @@ class CausalEngine:
         lengths[context] |= {1}
         expected = {}
         for slots, begin in names.items():
-            interfaces = self._interfaces(lengths[slots])
+            interfaces = self._interfaces(lengths[slots], begin)
             expected |= {begin + name: one for name, one in interfaces.items()}
         interface.check(file, self.model.signatures, expected)
         with flags.silence():  # the first buffer starts LiteRT's buffer environment
@@ -83,13 +91,15 @@ class CausalEngine:
         """Return the lengths of the prefills `<begin>prefill_<length>`, up to the slots."""
         return {length for length in self.model.numbered(f"{begin}prefill_") if length <= slots}
 
-    def _interfaces(self, lengths: set[int]) -> dict[str, Interface]:
+    def _interfaces(self, lengths: set[int], begin: str) -> dict[str, Interface]:
         """Return the interfaces of the signatures of a reach with prefills of these lengths, by
-        the ends of their names."""
+        the ends of their names after `begin`."""
         context = self.config.max_sequence_length
         found = interface.causal(self.config, context, lengths)
         if self.rows > 1:
             found[f"decode_{self.rows}"] = interface.causal_rows(self.config, context, self.rows)
+        if begin + (name := f"verify_{self.drafted}") in self.model.signatures:
+            found[name] = interface.verify(found["decode"], self.drafted)
         return found
 
     def _reach(self, slots: int, begin: str, lengths: set[int]) -> Reach:
@@ -97,7 +107,10 @@ class CausalEngine:
         if self.rows > 1:
             decoders[self.rows] = Signature(self.model, f"{begin}decode_{self.rows}")
         prefills = {n: Signature(self.model, f"{begin}prefill_{n}") for n in sorted(lengths)}
-        return Reach(slots, decoders, prefills)
+        verify = f"{begin}verify_{self.drafted}"
+        has_verifier = verify in self.model.signatures
+        verifier = Signature(self.model, verify) if has_verifier else None
+        return Reach(slots, decoders, prefills, verifier)
 
     def _context(self, longest: int) -> int:
         """Return the slots of the file's cache, or `longest` if it has none or a wrong number."""
@@ -147,7 +160,7 @@ class CausalEngine:
             cache: see `LiteRTSession`.
         """
         reaches = [reach for reach in self.reaches if reach.slots >= fewest_slots]
-        return LiteRTSession(reaches, rows, cache)
+        return LiteRTSession(reaches, rows, cache, self.hits)
 
 
 class CausalRows:
@@ -172,8 +185,7 @@ class CausalRows:
     def begin(self, row: int, ids: Sequence[int]) -> int:
         """See `Rows`."""
         *before, last = ids
-        if before:
-            self._single[row].extend(before, 0)
+        self._single[row].extend(before, 0)
         self._positions[row] = len(before)
         return last
 
@@ -208,16 +220,23 @@ class LiteRTSession:
     """Key/value caches in LiteRT's buffers, one for each row; see `generation.loop.Session`.
 
     Each buffer is the input and the output of a step, which writes only the slots of its tokens, so
-    nothing is copied. Only token ids and logits pass between Python and LiteRT.
+    nothing is copied. Only token ids and logits pass between Python and LiteRT. The text of a
+    single row is drafted (see `generation.drafting`): slots of drafted tokens that turn out wrong
+    are written again before anything reads them.
 
     Args:
         reaches: from the fewest slots to the whole context; all use the same cache.
         rows: 1, or the rows of `decode_<rows>`; the cache of a row is the same in both.
         cache: buffers of a row of another session, to share; None: its own.
+        hits: of the drafts; None: nothing is drafted.
     """
 
     def __init__(
-        self, reaches: Sequence[Reach], rows: int = 1, cache: dict[str, Any] | None = None
+        self,
+        reaches: Sequence[Reach],
+        rows: int = 1,
+        cache: dict[str, Any] | None = None,
+        hits: Hits | None = None,
     ) -> None:
         self._reaches, self._rows = reaches, rows
         decoder = reaches[-1].decoders[rows]
@@ -234,6 +253,11 @@ class LiteRTSession:
             names = [name.removesuffix("_0") for name in buffers if name.endswith("_0")]
             self.caches = [{n: buffers[f"{n}_{row}"] for n in names} for row in range(decoder.rows)]
         self._context = decoder.inputs[all_names[0]][1][2]
+        self._drafter: Drafter | None = None
+        verifiers = [reach.verifier for reach in reaches if reach.verifier is not None]
+        if rows == 1 and verifiers:
+            self._verifier = Verifier(verifiers[0], buffers)
+            self._drafter = None if hits is None else Drafter(hits)
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
         """Write tokens into the cache of a row, many at a time.
@@ -241,6 +265,8 @@ class LiteRTSession:
         The shortest prefill that holds them all is padded; later tokens overwrite the padding in
         the cache before anything reads it.
         """
+        if self._drafter is not None:
+            self._drafter.read(ids, position)
         left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
             fitting = [n for n in self._reaches[-1].prefills if position + n <= self._context]
@@ -268,6 +294,37 @@ class LiteRTSession:
             position: of all rows, or int (batch,). A row without room may continue while others do:
                 it writes into its last slot, and its logits must not be used.
         """
+        if self._drafter is None:
+            return self._step(ids, position)
+        place = int(np.minimum(position, self._context - 1).max())
+        verifier = self._verifier_at(place)
+
+        def run(tokens: Sequence[int]) -> np.ndarray:
+            if verifier is None or len(tokens) == 1:
+                return self._step(np.array(tokens, "int32"), place)
+            return self._verifier.run(verifier, tokens, place)
+
+        most = 1 if verifier is None else self._verifier.length
+        return self._drafter.step(int(ids[0]), place, run, most)
+
+    def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
+        """Return float32 (tokens, vocabulary_size), the logits after each of at most `drafted`
+        tokens, read at once."""
+        verifier = self._verifier_at(position)
+        if verifier is None:
+            raise ValueError(f"no signature verifies tokens at position {position}.")
+        return self._verifier.run(verifier, ids, position)
+
+    def _verifier_at(self, position: int) -> Signature | None:
+        """Return the signature that reads several tokens from a position on; None if there is none,
+        or no room for all that it writes."""
+        for reach in self._reaches:
+            if reach.verifier is not None and reach.slots >= position + self._verifier.length:
+                return reach.verifier
+        return None
+
+    def _step(self, ids: np.ndarray, position: int | np.ndarray) -> np.ndarray:
+        """Return the logits after one more token of each row, not drafted."""
         tokens, positions = np.zeros((2, self._rows), "int32")
         tokens[: len(ids)] = ids
         positions[: len(ids)] = np.minimum(position, self._context - 1)

@@ -75,6 +75,17 @@ def causal(config: TransformerConfig, context: int, lengths: Iterable[int]) -> d
     return found
 
 
+def verify(decode: Interface, length: int) -> Interface:
+    """Return the interface of `verify_<length>`, which reads so many tokens where `decode` reads
+    one."""
+    _, (_, _, vocabulary_size) = decode.outputs["logits"]
+    inputs: Tensors = {"tokens": ("int32", (1, length))}
+    if "source_length" not in decode.inputs:
+        inputs["input_pos"] = ("int32", (length,))
+    logits: Tensors = {"logits": ("float32", (1, length, vocabulary_size))}
+    return Interface(decode.inputs | inputs, decode.outputs | logits)
+
+
 def causal_rows(config: TransformerConfig, context: int, rows: int) -> Interface:
     """Return the interface of `decode_<rows>`."""
     one = _cache("kv_cache", config, config.num_layers, 1, context)

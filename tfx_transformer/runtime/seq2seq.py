@@ -12,10 +12,12 @@ from tfx_transformer import flags
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
 from tfx_transformer.generation import loop
+from tfx_transformer.generation.drafting import Drafter, Hits
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.runtime import interface
 from tfx_transformer.runtime.signature import Signature, compile_file
 from tfx_transformer.runtime.together import Together
+from tfx_transformer.runtime.verifier import Verifier
 
 # Fewer texts than this run one after the other, each by steps of its own.
 FEWEST_TOGETHER = 3
@@ -40,7 +42,8 @@ class Several(NamedTuple):
 class Seq2SeqEngine:
     """Runs the signatures `encode_<length>`, `prefill`, `decode` and `decode_beams` of a TFLite
     file and, if the file has them, `prefill_<texts>x<length>`, `decode_<texts>` and
-    `decode_<texts>x<beams>`, which answer several texts at a time.
+    `decode_<texts>x<beams>`, which answer several texts at a time, and `verify_<length>`, which
+    reads several tokens of a text (see `generation.drafting`).
 
     The caches stay in LiteRT's buffers; only token ids and logits pass between Python and LiteRT.
     Without beams each buffer is the input and the output of a step, so nothing is copied; the beams
@@ -53,6 +56,9 @@ class Seq2SeqEngine:
 
     Attributes:
         several: number of beams -> the signatures for several texts.
+        verifier: `verify_<length>`; None if the file does not have it.
+        drafted: tokens that it reads; 1 without it.
+        hits: the share of right drafts so far; None: nothing is drafted.
     """
 
     def __init__(
@@ -70,6 +76,10 @@ class Seq2SeqEngine:
                 texts = found.texts
                 expected |= interface.together(config, texts, width, found.slots, found.lengths)
                 self.several[width] = found
+        self.drafted = next((n for n in self.model.numbered("verify_") if n <= longest), 1)
+        name = f"verify_{self.drafted}"
+        if name in self.model.signatures:
+            expected[name] = interface.verify(expected["decode"], self.drafted)
         interface.check(file, self.model.signatures, expected)
         self.encoders = {length: Signature(self.model, f"encode_{length}") for length in lengths}
         self.prefill = Signature(self.model, "prefill")
@@ -78,6 +88,8 @@ class Seq2SeqEngine:
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}
+        self.verifier = Signature(self.model, name) if name in expected else None
+        self.hits: Hits | None = Hits()
         self._kept: dict[int, Together] = {}
 
     def _beams(self) -> int | None:
@@ -164,7 +176,8 @@ class Seq2SeqEngine:
                 f"not with {rows}.\n  Export again with --beams {rows}."
             )
         memory = self.prefill.run(self.encode(source_ids))
-        return Steps(self.decoders[rows], memory, len(source_ids))
+        verifier = self.verifier if rows == 1 else None
+        return Steps(self.decoders[rows], memory, source_ids, verifier, self.hits)
 
 
 class Steps:
@@ -173,13 +186,23 @@ class Steps:
     Args:
         signature: `decode` or `decode_beams`.
         memory: buffers of the cross-attention cache.
-        source_length: number of source tokens.
+        source_ids: the source.
+        verifier: `verify_<length>`; None if the file does not have it, and for `decode_beams`.
+        hits: of the drafts; None: nothing is drafted.
     """
 
-    def __init__(self, signature: Signature, memory: dict[str, Any], source_length: int) -> None:
+    def __init__(
+        self,
+        signature: Signature,
+        memory: dict[str, Any],
+        source_ids: Sequence[int],
+        verifier: Signature | None,
+        hits: Hits | None,
+    ) -> None:
         self.signature = signature
         self.rows = np.arange(signature.rows, dtype="int32")
-        length = signature.input_buffer("source_length", np.array([source_length], "int32"))
+        self._source_length, self._drafter = len(source_ids), None
+        length = signature.input_buffer("source_length", np.array([len(source_ids)], "int32"))
         self.constant = {**memory, "source_length": length}
         self.inputs = {
             name: signature.input_buffer(name)
@@ -189,8 +212,16 @@ class Steps:
         self.outputs = {name: signature.output_buffer(name) for name in signature.outputs}
         self.caches = self.outputs.keys() & self.inputs.keys()
         if signature.rows == 1:  # written in place; beams read rows that other beams write
-            self.outputs |= {name: self.inputs[name] for name in self.caches}
+            caches = {name: self.inputs[name] for name in self.caches}
+            self.outputs |= caches
             self.caches = frozenset()
+            self._most = self.signature.inputs["kv_cache_k_0"][1][2]
+            if verifier is not None:
+                self._verify, self._verifier = verifier, Verifier(verifier, caches | self.constant)
+            if verifier is not None and hits is not None:
+                # Source and text are one sequence, in which the tokens of names are looked up.
+                self._drafter = Drafter(hits)
+                self._drafter.read(source_ids, 0)
 
     def reorder(self, cache: None, rows: np.ndarray) -> None:
         """Let row i of the next step continue rows[i] of the last one."""
@@ -198,6 +229,26 @@ class Steps:
 
     def step(self, ids: np.ndarray, position: int, cache: None) -> tuple[np.ndarray, None]:
         """Return float32 (rows, vocabulary_size), logits after ids int32 (rows,), and None."""
+        if self._drafter is None:
+            return self._step(ids, position), None
+        most = self._verifier.length
+        if position + most > self._most:
+            most = 1
+
+        def run(tokens: Sequence[int]) -> np.ndarray:
+            if len(tokens) == 1:
+                return self._step(np.array(tokens, "int32"), position)
+            return self.verify(tokens, position)
+
+        return self._drafter.step(int(ids[0]), self._source_length + position, run, most), None
+
+    def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
+        """Return float32 (tokens, vocabulary_size), the logits after each of a few tokens, read at
+        once."""
+        return self._verifier.run(self._verify, ids, position)
+
+    def _step(self, ids: np.ndarray, position: int) -> np.ndarray:
+        """Return the logits after one more token of each row, not drafted."""
         self.inputs["tokens"].write(ids.astype("int32")[:, None])
         self.inputs["input_pos"].write(np.array([position], "int32"))
         if "rows" in self.inputs:
@@ -206,7 +257,7 @@ class Steps:
         for name in self.caches:  # the next step reads what this one wrote
             self.inputs[name], self.outputs[name] = self.outputs[name], self.inputs[name]
         self.rows = np.arange(len(ids), dtype="int32")
-        return self.signature.read("logits", self.outputs["logits"])[:, 0], None
+        return self.signature.read("logits", self.outputs["logits"])[:, 0]
 
     def load(self, caches: dict[str, np.ndarray]) -> None:
         """Continue a text whose first keys and values are given, float32 (rows, heads, position,
