@@ -17,7 +17,8 @@ class Figure:
         recipe: recipe that trains.
         train: its flags but for the seed and the name; "DATA/..." is a path below `--data`.
         test: file of the test rows.
-        score: "accuracy", "BLEU" or "loss".
+        score: "accuracy"; "BLEU"; "exact", the share of answers equal to the reference; "loss"; or
+            "Spearman", the correlation of cosines with people's scores, times 100.
         seeds: seeds whose mean the figure is.
         minutes: about how long training and exports take for a seed, on 2 quiet cores.
         rows_per_class: training rows of each class to draw; 0: all.
@@ -55,8 +56,10 @@ SECTIONS = {
     "base": "Classifiers of texts, `--base minilm`, by default",
     "few": "Classifiers of texts from few rows, `--base minilm`, by default",
     "images": "Classifiers of images",
-    "translation": "Translators",
-    "language": "Language models",
+    "embedding": "Embedders: Spearman's correlation of cosines with people's scores, times 100",
+    "demo": "Translators by default: % of sentences translated exactly",
+    "translation": "Translators by a preset: BLEU",
+    "language": "Language models by a preset: loss",
 }
 
 _CASANUEVA = "BERT 93.7 (Casanueva et al. 2020)"
@@ -118,6 +121,26 @@ def _with_base(name: str, rows: int = 0, aim: str = "", peer: str = "") -> Figur
     )
 
 
+def _pairs(name: str, title: str, folder: str, base: str = "", aim: str = "", peer: str = ""):
+    columns = ("--first", "sentence1", "--second", "sentence2", "--score", "score")
+    tables = ("--csv", f"DATA/vectors/{folder}/train.csv")
+    checks = ("--validation", f"DATA/vectors/{folder}/dev.csv")
+    return Figure(
+        name,
+        "embedding",
+        title,
+        "embedding",
+        (*tables, *checks, *columns, *(("--base", base) if base else ())),
+        f"DATA/vectors/{folder}/test.csv",
+        "Spearman",
+        minutes=30 if base else 15,
+        evaluate=columns,
+        aim=aim,
+        peer=peer,
+    )
+
+
+_SBERT = "SBERT base 84.7 (Reimers & Gurevych 2019)"
 _SETFIT = "SetFit 85.3 with 25 rows"
 _CIFAR = "images/cifar10_dcb_small"
 _MULTI30K = "DATA/translation/multi30k_ende"
@@ -169,6 +192,20 @@ FIGURES = (
         archive="images/cifar10_dog_cat_bird.zip",
         aim="86",
         note="82.5 with these settings on 27 November 2026; nothing else was tried.",
+    ),
+    _pairs("stsb", "STS-B", "stsb_en", aim="75"),
+    _pairs("stsb-ja", "STS-B, Japanese", "stsb_ja", aim="67.7"),
+    _pairs("stsb-minilm", "STS-B, `--base minilm`", "stsb_en", "minilm", "85", _SBERT),
+    Figure(
+        "en_ja",
+        "demo",
+        "datasets/en_ja.csv, English to Japanese",
+        "translation",
+        (),
+        "datasets/en_ja_heldout.csv",
+        "exact",
+        minutes=4,
+        aim="90",
     ),
     Figure(
         "tatoeba-en-ja",

@@ -23,7 +23,13 @@ def scores(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, A
         classifiers also macro_f1, baseline, baseline_f1, and difference, that of the scores in
         points with its paired interval; minutes of training, megabytes of both files, parameters.
     """
-    measure = {"accuracy": _right, "BLEU": _bleu, "loss": _loss}[figure.score]
+    measure = {
+        "accuracy": _right,
+        "BLEU": _bleu,
+        "exact": _exact,
+        "loss": _loss,
+        "Spearman": _spearman,
+    }[figure.score]
     sizes = [
         commands.megabytes(bundle, "litert", variant).get("file, MB", 0.0) for variant in VARIANTS
     ]
@@ -79,9 +85,8 @@ def _examples(figure: Figure, settings: dict[str, Any]) -> tuple[Any, Any]:
     if is_image:
         flag, read, default = "--images", data.read_labelled_images, "datasets/images/train"
     given = dict(zip(figure.train[::2], figure.train[1::2], strict=True))
-    named = commands.data(settings, [given.get(flag, default), figure.test])
-    train, test = (read(str(commands.ROOT / name)) for name in named)
-    return train, test
+    [named] = commands.data(settings, [given.get(flag, default)])
+    return read(str(commands.ROOT / named)), read(file_of_test(figure, settings))
 
 
 def _inputs(rows: Any) -> list[str]:
@@ -104,7 +109,7 @@ def _bleu(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, An
     from tfx_transformer.evaluation.intervals import bleu_interval
 
     tokenize = figure.evaluate[figure.evaluate.index("--tokenize") + 1]
-    [test] = commands.data(settings, [figure.test])
+    test = file_of_test(figure, settings)
     found, answers = {}, Path(f"{bundle}-answers.csv")
     for variant in VARIANTS:
         flags = [*commands.engine_flags("litert", variant), *figure.evaluate]
@@ -118,12 +123,45 @@ def _bleu(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, An
     return {"score": found["float32"], "interval": [low, high], "int8": found["int8"]}
 
 
+def _exact(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    from tfx_transformer.evaluation.intervals import proportion_interval
+
+    found = {}
+    for variant in VARIANTS:
+        flags = [*commands.engine_flags("litert", variant), *figure.evaluate]
+        test = file_of_test(figure, settings)
+        found[variant] = commands.tool(settings, "evaluate", bundle, test, *flags)
+    share, count = found["float32"]["exact_match"], found["float32"]["count"]
+    return {
+        "score": _percent(share),
+        "interval": [_percent(end) for end in proportion_interval(round(share * count), count)],
+        "int8": _percent(found["int8"]["exact_match"]),
+    }
+
+
+def _spearman(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """The correlation, and that of TF-IDF weighted on the texts of the test file."""
+    rows = ["--csv", file_of_test(figure, settings), *figure.evaluate]
+    found = [
+        commands.tool(settings, "similar", bundle, *rows, *commands.engine_flags("litert", variant))
+        for variant in VARIANTS
+    ]
+    ours, int8 = (_percent(one["spearman"][Path(bundle).name]) for one in found)
+    return {"score": ours, "int8": int8, "baseline": _percent(found[0]["spearman"]["TF-IDF"])}
+
+
 def _loss(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
-    [test] = commands.data(settings, [figure.test])
+    test = file_of_test(figure, settings)
     found = commands.tool(settings, "evaluate", bundle, test, *figure.evaluate)
     kept = {"score": round(found["loss"], 4)}
     interval = found.get("intervals", {}).get("loss")
     return kept | ({"interval": interval} if interval else {})
+
+
+def file_of_test(figure: Figure, settings: dict[str, Any]) -> str:
+    """The path of the test rows: below the folder of the data, or in the repository."""
+    [test] = commands.data(settings, [figure.test])
+    return str(commands.ROOT / test)
 
 
 def _percent(value: float) -> float:

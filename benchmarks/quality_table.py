@@ -81,6 +81,8 @@ def _cells(figure: Figure, found: Sequence[dict[str, Any]], compared: bool) -> l
     if not found:
         missing = f"not measured; about {figure.minutes:g} minutes a seed"
         return [missing, "", "", *([""] * 2 * compared), scale, "", ""]
+    if not compared and "baseline" in found[0]:
+        scale = "; ".join(filter(None, [f"TF-IDF {_mean(found, 'baseline', 1)}", scale]))
     digits = 3 if figure.score == "loss" else 1
     ours = f"**{_mean(found, 'score', digits)}**"
     if all("interval" in record for record in found):

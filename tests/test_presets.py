@@ -58,5 +58,6 @@ def test_help_and_the_page_list_every_preset(command):
         for name, preset in presets_of(recipe).items():
             assert f"{name}: {preset.purpose}" in re.sub(r"\s+", " ", shown)
             assert f"tfx-transformer run {recipe} --preset {name} " in page
+            assert f"| `{name}` | `{recipe}` |" in page
     status, shown, _ = command("run", "tagging", "--help")
     assert status == 0 and "--preset" not in shown

@@ -60,7 +60,7 @@ def test_figures_train_with_flags_of_their_recipe_and_presets_that_ship():
         assert {name[2:] for name in flags} <= parameters
         assert {*flags} <= {
             *("--csv", "--images", "--text", "--validation", "--base", "--preset"),
-            *("--source", "--target"),
+            *("--source", "--target", "--first", "--second", "--score"),
         }
         if "--preset" in flags:
             assert flags["--preset"] in presets_of(figure.recipe)
@@ -215,3 +215,48 @@ def test_an_archive_is_unpacked_once_into_the_folder_for_work(tmp_path):
     (work / "some" / "train.csv").write_text("kept", encoding="utf-8")
     assert quality._unpacked(figure, settings) == str(work)
     assert (work / "some" / "train.csv").read_text(encoding="utf-8") == "kept"
+
+
+def figure_of(score: str, *flags: str) -> Figure:
+    return Figure("x", "language", "x", "x", (), "DATA/test.csv", score, evaluate=flags)
+
+
+def test_scores_of_commands_are_taken_from_their_answers(tmp_path, monkeypatch):
+    """The commands are faked: the scores and the flags of each."""
+    asked = []
+    answers = {
+        "float32": {"bleu": 60.0, "exact_match": 0.8, "count": 10},
+        "int8": {"bleu": 59.0, "exact_match": 0.7, "count": 10},
+    }
+
+    def tool(settings, verb, bundle, *flags, **_):
+        asked.append([verb, *flags])
+        if verb == "similar":
+            ours = 0.75 if "float32" in flags else 0.74
+            return {"spearman": {"TF-IDF": 0.69, Path(bundle).name: ours}}
+        if "--engine" not in flags:
+            return {"loss": 1.5, "intervals": {"loss": [1.4, 1.6]}}
+        if "--save" in flags:
+            rows = ["source,answer,reference", "a,a b c d e,a b c d e", "b,x y z w v,x y z w q"]
+            Path(flags[flags.index("--save") + 1]).write_text("\n".join(rows), encoding="utf-8")
+        return answers[flags[flags.index("--variant") + 1]]
+
+    monkeypatch.setattr(commands, "tool", tool)
+    monkeypatch.setattr(commands, "minutes", lambda bundle: 1.5)
+    monkeypatch.setattr(commands, "megabytes", lambda *_: {})
+    settings, bundle = {"data": str(tmp_path)}, str(tmp_path / "mine")
+
+    def found(score: str, *flags: str) -> dict:
+        return quality_scores.scores(figure_of(score, *flags), settings, bundle)
+
+    exact = found("exact")
+    assert (exact["score"], exact["int8"]) == (80.0, 70.0)
+    assert exact["interval"] == [49.02, 94.33]  # Wilson (1927) for 8 of 10
+    similar = found("Spearman", "--first", "one")
+    assert (similar["score"], similar["int8"], similar["baseline"]) == (75.0, 74.0, 69.0)
+    assert asked[-1][:4] == ["similar", "--csv", str(tmp_path / "test.csv"), "--first"]
+    bleu = found("BLEU", "--beams", "5", "--tokenize", "none")
+    assert (bleu["score"], bleu["int8"]) == (60.0, 59.0)
+    assert bleu["interval"][0] < bleu["interval"][1]
+    assert found("loss")["interval"] == [1.4, 1.6]
+    assert all(one[1] == str(tmp_path / "test.csv") for one in asked if one[0] == "evaluate")
