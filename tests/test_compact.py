@@ -28,7 +28,7 @@ def as_converted(model, path, quantize, **settings):
     """The file as the converter (in this process) and the quantizer leave it."""
     script = importlib.import_module("tfx_transformer.export.to_litert")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(script, "finish", bytes)
+        patch.setattr(script, "finish", lambda content, *_: content)
         convert(model, path, quantize, **settings)
     return path
 

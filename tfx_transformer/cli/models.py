@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 # Default column of the texts to answer, and to verify exports on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
+_WITHOUT_ROWS = (
+    "Weights are rounded to int4 without knowing the texts. Answers change less with some\n"
+    "hundred rows of the training data: --calibration FILE.csv"
+)
+
 
 def generate(
     bundle: Path,
@@ -142,12 +147,14 @@ def chat(
 
 
 class Exported(NamedTuple):
-    """The bundle to export, and the flags of the formats. quantize: None for float32."""
+    """The bundle to export, and the flags of the formats. quantize: None for float32; calibration:
+    examples on which weights are rounded."""
 
     bundle: Path
     quantize: str | None
     beams: int
     context: int | None
+    calibration: Sequence[Any] = ()
 
 
 def export(
@@ -161,6 +168,7 @@ def export(
     beams: int = 4,
     context: int | None = None,
     head: Path | None = None,
+    calibration: Path | None = None,
     check: Path | None = None,
     column: str | None = None,
     reading: TableReading,
@@ -181,9 +189,12 @@ def export(
             .litertlm file at least 1024 if the positions are rotary]
         head (HEAD.json): Classifier that was taught in the bundle's page and saved there; the
             bundle with this classifier becomes a new bundle, which is then exported.
+        calibration (FILE.csv): Table of the training texts or images, with the columns of --check;
+            weights in int4 are rounded so that the answers to its first rows change least. [none:
+            only the scales of the weights are chosen]
         check (FILE.csv): Table of texts or images to verify the exports on.
-        column (NAME): Column of the texts or images in --check; several are separated by commas.
-            [as in training, else source, instruction, text or path]
+        column (NAME): Column of the texts or images in --check and --calibration; several are
+            separated by commas. [as in training, else source, instruction, text or path]
         reading: How to read the table of --check, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
@@ -198,17 +209,25 @@ def export(
             f"--head goes with the bundle in whose page it was taught; {bundle} is a checkpoint.\n"
             f"  First make a bundle of it: tfx-transformer export {bundle}"
         )
-    table = reading.given_file(check, "--check")
-    described = _description(bundle, is_source, head is not None) if table else {}
+    if calibration is not None and quantize != "int4":
+        raise InputError("--calibration is for weights in int4.\n  Pass --quantize int4 too.")
+    reading.given_file(check or calibration, "--check")
+    table, known = (file and reading.file(file) for file in (check, calibration))
+    described = _description(bundle, is_source, head is not None) if table or known else {}
     # A wrong table or column is refused before a bundle is saved.
     texts = _checked_inputs(table, column, described) if table and described else []
+    rows = _checked_inputs(known, column, described) if known and described else []
     path = _import(bundle, name, overwrite, context) if is_source else Path(bundle)
     if head is not None:
         path = _teach(path, head, name, overwrite)
     config = read_config(path)
     if table and not described:
         texts = _checked_inputs(table, column, config)
-    exported = Exported(path, None if quantize == "none" else quantize, beams, context)
+    if known and not described:
+        rows = _checked_inputs(known, column, config)
+    if quantize == "int4" and not rows:
+        print(_WITHOUT_ROWS)
+    exported = Exported(path, None if quantize == "none" else quantize, beams, context, rows)
     made = [make(exported) for format, make in FORMATS.items() if format in formats]
     if not any(made):
         return {}
@@ -273,7 +292,8 @@ def _to_saved_model(exported: Exported) -> str:
 def _to_litert(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.litert(exported.bundle, exported.quantize, exported.beams, exported.context)
+    rows = exported.calibration
+    export.litert(exported.bundle, exported.quantize, exported.beams, exported.context, rows)
     return bundle.LITERT[exported.quantize or "float32"]
 
 
@@ -281,14 +301,16 @@ def _to_litertlm(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
     variant = exported.quantize or "float32"
-    export.litertlm(exported.bundle, variant=variant, context=exported.context)
+    rows = exported.calibration
+    export.litertlm(exported.bundle, variant=variant, context=exported.context, calibration=rows)
     return bundle.LITERTLM
 
 
 def _to_mediapipe(exported: Exported) -> str:
     from tfx_transformer import bundle, export
 
-    export.mediapipe(exported.bundle, variant=exported.quantize or "float32")
+    variant = exported.quantize or "float32"
+    export.mediapipe(exported.bundle, variant=variant, calibration=exported.calibration)
     return bundle.MEDIAPIPE
 
 

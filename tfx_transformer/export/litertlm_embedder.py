@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 from litert_lm_builder.runtime.proto.embedding_metadata_pb2 import (
@@ -13,6 +15,7 @@ from litert_lm_builder.runtime.proto.embedding_metadata_pb2 import (
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.compact import without_signatures
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
@@ -25,7 +28,9 @@ from tfx_transformer.text.tokenizer import Tokenizer
 _LOOK_UP = "embedder"
 
 
-def pack_embedder(path: Path, variant: str, context: int | None) -> None:
+def pack_embedder(
+    path: Path, variant: str, context: int | None, calibration: Sequence = ()
+) -> None:
     """Add `model.litertlm` to the bundle of an embedder; see `to_litertlm.litertlm`."""
     if context is not None:
         raise InputError(
@@ -36,27 +41,38 @@ def pack_embedder(path: Path, variant: str, context: int | None) -> None:
     with Converter() as converter:
         model, tokenizer = load(path)
         with bundle.updating(path) as folder:
-            write_embedder(folder, model, tokenizer, converter, variant)
+            inputs = read_inputs(model, tokenizer, calibration)
+            write_embedder(folder, model, tokenizer, converter, variant, inputs)
 
 
 def write_embedder(
-    folder: Path, model: Embedder, tokenizer: Tokenizer, converter: Converter, variant: str
+    folder: Path,
+    model: Embedder,
+    tokenizer: Tokenizer,
+    converter: Converter,
+    variant: str,
+    inputs: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `model.litertlm` into the folder of a bundle."""
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
-        models = convert_embedder(model, converter, Path(temporary, "model.tflite"), variant)
+        file = Path(temporary, "model.tflite")
+        models = convert_embedder(model, converter, file, variant, inputs)
     pack_models(folder / bundle.LITERTLM, models, tokenizer, model.config)
     facts = {"variant": variant, "context": model.config.max_sequence_length}
     bundle.write_config(folder, bundle.read_config(folder) | {"litertlm": facts})
 
 
 def convert_embedder(
-    model: Embedder, converter: Converter, file: Path, variant: str
+    model: Embedder,
+    converter: Converter,
+    file: Path,
+    variant: str,
+    inputs: Mapping[str, Any] | None = None,
 ) -> dict[Kind, bytes]:
     """Return the two TFLite files that LiteRT-LM runs; `file` is written on the way."""
     table = embedder_signatures(model)
     quantize = None if variant == "float32" else variant
-    with Conversion(model, {quantize: file}, converter, table=table):
+    with Conversion(model, {quantize: file}, converter, table=table, inputs=inputs):
         pass
     content = file.read_bytes()
     return {

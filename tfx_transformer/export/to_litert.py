@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,16 @@ import tensorflow as tf
 
 from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
-from tfx_transformer.export import compact, gpu_graph, saved_model_file
+from tfx_transformer.export import compact, four_bit_file, gpu_graph, saved_model_file
+from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.rounding import BLOCK
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.tensorflow_process import on_tensorflow
 from tfx_transformer.generation import GenerationOptions
 from tfx_transformer.images import read_image, resize
 from tfx_transformer.models.saving import load
-
-# 4-bit weights in a row that share a scale.
-_BLOCK = 32
 
 
 @on_tensorflow
@@ -46,7 +45,9 @@ def litert(
         beams: also export beam search of this width; 1: greedy decoding and sampling only.
         context: most tokens of prompt and answer together, for a decoder-only model; None: the
             model's maximum. A cache of this size takes memory, full or not.
-        calibration: for "full_int8", some hundred image files of the training set.
+        calibration: some hundred examples like those of the training set: image files for
+            "full_int8"; texts, tuples of texts or image files for "int4", whose weights are rounded
+            so that the answers to them change least.
 
     Raises:
         InputError: the bundle is damaged, an argument has another value, or the model cannot be
@@ -56,19 +57,35 @@ def litert(
         raise InputError(
             f"quantize is {quantize!r}.\n  Expected None, 'int8', 'int4' or 'full_int8'."
         )
+    check_calibration(quantize, calibration)
     GenerationOptions(beams=beams)  # raises for an impossible width
     with Converter() as converter:
-        model, _ = load(path)
+        model, tokenizer = load(path)
         longest = model.config.max_sequence_length
         if context is not None and not (task_of(model).has_context and 2 <= context <= longest):
             raise InputError(
                 f"context is {context}.\n  Expected, of a decoder-only model, 2 to {longest:,}."
             )
         images = calibration_images(model, calibration) if quantize == "full_int8" else None
+        inputs = read_inputs(model, tokenizer, calibration) if quantize == "int4" else None
         with bundle.updating(path) as folder:
             file = folder / bundle.LITERT[quantize or "float32"]
-            with Conversion(model, {quantize: file}, converter, beams, context, images=images):
+            how = {"images": images, "inputs": inputs}
+            with Conversion(model, {quantize: file}, converter, beams, context, **how):
                 write_run_pyz(folder)
+
+
+def check_calibration(quantize: str | None, calibration: Sequence) -> None:
+    """Raise if examples are given for a number format that does not need any.
+
+    Raises:
+        InputError: they are.
+    """
+    if len(calibration) and quantize not in ("int4", "full_int8"):
+        raise InputError(
+            f"calibration is given, and the weights become {quantize or 'float32'}.\n"
+            "  Only int4 and full_int8 need examples. Quantize to int4, or drop it."
+        )
 
 
 def calibration_images(model, files: Sequence) -> np.ndarray:
@@ -121,6 +138,8 @@ class Conversion:
         table: the functions of the files, as `tasks.Task.signatures` returns them; None: those of
             the model's task.
         byte_ends: in a "full_int8" file also input and output are uint8.
+        inputs: inputs of the model by name, on which the weights of an "int4" file are rounded: see
+            `calibration.join_inputs`; None: their scales alone are chosen.
 
     Raises:
         InputError: the model cannot be quantized in this way.
@@ -139,6 +158,7 @@ class Conversion:
         images: np.ndarray | None = None,
         table: dict[str, tuple] | None = None,
         byte_ends: bool = False,
+        inputs: Mapping[str, Any] | None = None,
     ) -> None:
         if "int4" in files:
             _check_four_bits(model.config)
@@ -147,7 +167,7 @@ class Conversion:
         if images is not None and table is None:
             # The converter learns the scales of one signature only.
             self.table = {"run_1": self.table["run_1"]}
-        self.byte_ends = byte_ends
+        self.byte_ends, self.inputs = byte_ends, inputs
         # Next to the files, so that it is removed with an unfinished bundle.
         self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
@@ -166,10 +186,21 @@ class Conversion:
                 self.converter.wait()
                 for quantize, file in self.files.items():
                     _check_operations(self._converter_file(quantize))
-                    content = self._converter_file(quantize).read_bytes()
-                    files.write(file, finish(content))
+                    files.write(file, self._finished(quantize))
         finally:
             self._folder.cleanup()
+
+    def _finished(self, quantize: str | None) -> bytes:
+        """Return a converted file as it is written."""
+        content = self._converter_file(quantize).read_bytes()
+        if quantize != "int4":
+            return finish(content)
+        plain = compact.unpack(self._converter_file(None).read_bytes())
+
+        def round_weights(file: Any) -> None:
+            four_bit_file.round_weights(file, plain, self.model, self.inputs)
+
+        return finish(content, round_weights)
 
     def _trace(self) -> None:
         """Write the functions of the model as a SavedModel, for the converter."""
@@ -181,11 +212,16 @@ class Conversion:
         """Return the path of the converter's file."""
         return Path(self._folder.name, f"{quantize or 'float32'}.tflite")
 
+    def _converted(self) -> set[str | None]:
+        """Return the variants that the converter writes: with "int4" also float32, whose weights
+        are rounded."""
+        return {*self.files, *([None] if "int4" in self.files else [])}
+
     def _request(self) -> dict[str, Any]:
         request: dict[str, Any] = {
             "saved_model": self._folder.name,
             "names": list(self.table),
-            "files": {q or "float32": str(self._converter_file(q)) for q in self.files},
+            "files": {q or "float32": str(self._converter_file(q)) for q in self._converted()},
         }
         if self.images is not None:
             request["calibration"] = str(Path(self._folder.name, "calibration.npy"))
@@ -194,13 +230,19 @@ class Conversion:
         return request
 
 
-def finish(content: bytes) -> bytes:
+def finish(content: bytes, change: Callable[[Any], None] | None = None) -> bytes:
     """Return a converted file in a form that GPUs compute correctly, and in fewer bytes.
+
+    Args:
+        content: the file.
+        change: changes the unpacked file first.
 
     Raises:
         RuntimeError: a GPU would still compute something wrongly.
     """
     model = compact.unpack(content)
+    if change is not None:
+        change(model)
     gpu_graph.adapt(model)
     compact.compact(model)
     if faults := gpu_graph.problems(model):
@@ -211,10 +253,10 @@ def finish(content: bytes) -> bytes:
 def _check_four_bits(config) -> None:
     """Raise if the rows of a model's weights do not divide into blocks of 32."""
     for name in ("hidden_dim", "intermediate_dim"):
-        if (width := getattr(config, name)) % _BLOCK:
+        if (width := getattr(config, name)) % BLOCK:
             raise InputError(
                 f"{name} is {width}, which cannot be quantized to int4.\n"
-                f"  {_BLOCK} weights share a scale, so it must be a multiple of {_BLOCK}; "
+                f"  {BLOCK} weights share a scale, so it must be a multiple of {BLOCK}; "
                 "int8 takes any."
             )
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from litert_lm_builder.runtime.proto.sampler_params_pb2 import SamplerParameters
 from tfx_transformer import bundle
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.compact import without_signatures
 from tfx_transformer.export.context import chat_context, long_signatures, short_context_note
 from tfx_transformer.export.converter import Converter
@@ -24,7 +25,7 @@ from tfx_transformer.export.litertlm_embedder import pack_embedder
 from tfx_transformer.export.litertlm_packing import Kind, packed_tokenizer, write_file
 from tfx_transformer.export.signatures import DRAFTED, ROWS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
-from tfx_transformer.export.to_litert import Conversion, litert
+from tfx_transformer.export.to_litert import Conversion, check_calibration, litert
 from tfx_transformer.models.saving import load
 from tfx_transformer.runtime.litertlm import CONTROL, REPLACEMENT
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -38,7 +39,12 @@ _CONTINUATION = "{{ messages | map(attribute='content') | join%s }}"
 
 
 @on_tensorflow
-def litertlm(path: str | os.PathLike, variant: str = "int8", context: int | None = None) -> None:
+def litertlm(
+    path: str | os.PathLike,
+    variant: str = "int8",
+    context: int | None = None,
+    calibration: Sequence = (),
+) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model or of an embedder.
 
     Decoder-only: `litert-lm run` and `litert-lm serve` answer with it as the bundle does: greedily,
@@ -63,6 +69,7 @@ def litertlm(path: str | os.PathLike, variant: str = "int8", context: int | None
         variant: number format of the weights: "float32", "int8" or "int4".
         context: most tokens of a conversation with a decoder-only model; None: those of the model,
             at least 1,024 if its positions are rotary.
+        calibration: for "int4", see `litert`. A TFLite file that the bundle has is packed as it is.
 
     Raises:
         InputError: the bundle is damaged or of another task, LiteRT-LM cannot run its model, or an
@@ -72,30 +79,35 @@ def litertlm(path: str | os.PathLike, variant: str = "int8", context: int | None
         raise InputError(
             f"variant is {variant!r}.\n  Expected one of {', '.join(map(repr, bundle.LITERT))}."
         )
+    check_calibration(_quantize(variant), calibration)
     task = bundle.read_config(path).get("task", "")
     if task not in _PACKERS:
         raise InputError(
             f"{path}: LiteRT-LM runs decoder-only models and embedders; this one's task is "
             f"{task!r}.\n  Export it --to litert."
         )
-    _PACKERS[task](Path(path), variant, context)
+    _PACKERS[task](Path(path), variant, context, calibration)
 
 
-def _pack_generator(path: Path, variant: str, context: int | None) -> None:
+def _pack_generator(
+    path: Path, variant: str, context: int | None, calibration: Sequence = ()
+) -> None:
     """Add `model.litertlm` to the bundle of a decoder-only model."""
     config = TransformerConfig.from_dict(bundle.read_config(path)["architecture"])
     wanted = chat_context(config, context)
     is_own = wanted == config.max_sequence_length
     if is_own and not (path / bundle.LITERT[variant]).is_file():
-        litert(path, quantize=_quantize(variant))
+        litert(path, quantize=_quantize(variant), calibration=calibration)
+        calibration = ()
     with Converter() as converter:
         model, tokenizer = load(path)
+        inputs = read_inputs(model, tokenizer, calibration)
         with bundle.updating(path) as folder:
-            write_litertlm(folder, model, tokenizer, converter, variant, context)
+            write_litertlm(folder, model, tokenizer, converter, variant, context, inputs)
 
 
 # The maker of the file for each task.
-_PACKERS: dict[str, Callable[[Path, str, int | None], None]] = {
+_PACKERS: dict[str, Callable[[Path, str, int | None, Sequence], None]] = {
     "causal": _pack_generator,
     "embedding": pack_embedder,
 }
@@ -108,6 +120,7 @@ def write_litertlm(
     converter: Converter,
     variant: str,
     context: int | None = None,
+    inputs: Mapping[str, Any] | None = None,
 ) -> None:
     """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
     file of a variant, or from a conversion of its own if the context of that file is another one.
@@ -125,7 +138,8 @@ def write_litertlm(
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             file = Path(temporary, "model.tflite")
             table = long_signatures(model, context)
-            with Conversion(model, {_quantize(variant): file}, converter, table=table):
+            target = {_quantize(variant): file}
+            with Conversion(model, target, converter, table=table, inputs=inputs):
                 pass
             content = file.read_bytes()
     models = {Kind.PREFILL_DECODE: without_signatures(content, _for_our_runtime(content))}

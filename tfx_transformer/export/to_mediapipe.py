@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ai_edge_litert import schema_py_generated as schema
 from tfx_transformer import bundle, files
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.mediapipe_metadata import (
     add_metadata,
@@ -24,7 +25,7 @@ from tfx_transformer.export.mediapipe_metadata import (
     tensor,
 )
 from tfx_transformer.export.tensorflow_process import on_tensorflow
-from tfx_transformer.export.to_litert import Conversion, calibration_images
+from tfx_transformer.export.to_litert import Conversion, calibration_images, check_calibration
 from tfx_transformer.models.saving import load
 from tfx_transformer.text.hugging_face import vocabulary_of
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -50,7 +51,7 @@ def mediapipe(
         variant: number format of the weights: "float32", "int8" or "int4"; or "full_int8", for
             image classifiers only: all numbers are integers, those of the input and the
             probabilities too (uint8), for chips that compute with integers only.
-        calibration: for "full_int8", some hundred image files of the training set.
+        calibration: see `litert`.
 
     Raises:
         InputError: the bundle is damaged or of another task, MediaPipe has no tokenizer of this
@@ -60,6 +61,7 @@ def mediapipe(
         raise InputError(
             f"variant is {variant!r}.\n  Expected one of {', '.join(map(repr, _VARIANTS))}."
         )
+    check_calibration(variant, calibration)
     values = bundle.read_config(path)
     task = values.get("task", "")
     if task not in _OUTPUTS:
@@ -71,12 +73,14 @@ def mediapipe(
     vocabulary = "" if config.image_size else _vocabulary(Path(path), values)
     labels = _labels(values.get("labels") or [], config.num_classes)
     with Converter() as converter:
-        model, _ = load(path)
-        images = None
+        model, tokenizer = load(path)
+        how: dict[str, Any] = {}
         if variant == "full_int8":
-            images = _with_all_colours(calibration_images(model, calibration))
+            how["images"] = _with_all_colours(calibration_images(model, calibration))
+        elif variant == "int4":
+            how["inputs"] = read_inputs(model, tokenizer, calibration)
         with bundle.updating(path) as folder:
-            content = _convert(model, _OUTPUTS[task], converter, folder, variant, images)
+            content = _convert(model, _OUTPUTS[task], converter, folder, variant, how)
             attached = {_VOCABULARY: vocabulary} if vocabulary else {}
             attached |= {_LABELS: labels} if labels else {}
             made = _with_metadata(content, Path(path).name, attached)
@@ -99,9 +103,9 @@ def _convert(
     converter: Converter,
     folder: Path,
     variant: str,
-    images: np.ndarray | None,
+    how: Mapping[str, Any],
 ) -> bytes:
-    """Return the TFLite file, without metadata.
+    """Return the TFLite file, without metadata; `how`: further arguments of its `Conversion`.
 
     `run`: ids, mask and segment_ids, int32 (1, max_sequence_length), or images uint8 (1,
         image_size, image_size, 3) -> output float32 (1, width), probabilities or a vector.
@@ -119,7 +123,7 @@ def _convert(
 
     size, length = config.image_size, config.max_sequence_length
     if size:
-        dtype = tf.uint8 if images is None else tf.float32  # which the converter makes uint8
+        dtype = tf.float32 if "images" in how else tf.uint8  # which the converter makes uint8
         specs = {"images": tf.TensorSpec((1, size, size, 3), dtype, "images")}
     else:
         names = ("ids", "mask", "segment_ids")
@@ -128,9 +132,7 @@ def _convert(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         file = Path(temporary, "model.tflite")
         quantize = None if variant == "float32" else variant
-        with Conversion(
-            model, {quantize: file}, converter, images=images, table=table, byte_ends=True
-        ):
+        with Conversion(model, {quantize: file}, converter, table=table, byte_ends=True, **how):
             pass
         return file.read_bytes()
 

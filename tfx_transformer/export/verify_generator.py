@@ -15,7 +15,7 @@ from tfx_transformer.export.agreement import variant_of
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.export.verify_encoder import can_run, try_export
 from tfx_transformer.generation.text import TextGenerator
-from tfx_transformer.models.decoding import pad_source, text_generator
+from tfx_transformer.models.decoding import forced_inputs, text_generator
 from tfx_transformer.runtime import litertlm
 from tfx_transformer.runtime.seq2seq import Seq2SeqRows
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -279,25 +279,18 @@ def _forced(
 def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
     """Return the logits of every step of each answer, float32 (steps, vocabulary_size), from one
     forward pass: equal to those of cached steps but for rounding."""
-    config = model.config
-    rows = [[config.start_id, *answer][: config.max_sequence_length] for _, answer in written]
-    inputs = {
-        "encoder_token_ids": pad_source([prompt for prompt, _ in written], config.padding_id),
-        "decoder_token_ids": pad_source(rows, config.padding_id),
-    }
-    logits = np.asarray(model(inputs, training=False), "float32")
-    return [logits[i, : len(row)] for i, row in enumerate(rows)]
+    logits = np.asarray(model(forced_inputs(model, written), training=False), "float32")
+    longest = model.config.max_sequence_length
+    return [logits[i, : min(1 + len(answer), longest)] for i, (_, answer) in enumerate(written)]
 
 
 def _causal_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:
     """Return the logits of each answer as `_seq2seq_logits`, from the last prompt token on."""
-    config = model.config
-    rows = [[*prompt, *answer][: config.max_sequence_length] for prompt, answer in written]
-    inputs = {"token_ids": pad_source(rows, config.padding_id)}
-    logits = np.asarray(model(inputs, training=False), "float32")
+    logits = np.asarray(model(forced_inputs(model, written), training=False), "float32")
+    longest = model.config.max_sequence_length
     return [
-        logits[i, len(prompt) - 1 : len(row)]
-        for i, (row, (prompt, _)) in enumerate(zip(rows, written, strict=True))
+        logits[i, len(prompt) - 1 : min(len(prompt) + len(answer), longest)]
+        for i, (prompt, answer) in enumerate(written)
     ]
 
 

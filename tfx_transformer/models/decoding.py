@@ -161,6 +161,25 @@ def pad_source(source_ids: Sequence[Sequence[int]], padding_id: int, most: int =
     return np.array([[*ids, *[padding_id] * (length - len(ids))] for ids in source_ids], "int32")
 
 
+def forced_inputs(
+    model: Any, written: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> dict[str, np.ndarray]:
+    """Return the inputs with which a model scores every token of answers in one pass.
+
+    Args:
+        model: a model that writes.
+        written: the ids of each prompt and of its answer.
+    """
+    longest, padding_id = model.config.max_sequence_length, model.config.padding_id
+    if model.prompt_in_cache:
+        rows = [[*prompt, *answer][:longest] for prompt, answer in written]
+        return {"token_ids": pad_source(rows, padding_id)}
+    rows = [[model.config.start_id, *answer][:longest] for _, answer in written]
+    prompts = [prompt for prompt, _ in written]
+    texts = (pad_source(ids, padding_id) for ids in (prompts, rows))
+    return dict(zip(("encoder_token_ids", "decoder_token_ids"), texts, strict=True))
+
+
 def reorder(cache: Any, rows: Tensor) -> Any:
     """The cache with row i taken from rows[i]."""
     return [tuple(ops.take(x, rows, axis=0) for x in pair) for pair in cache]

@@ -1,0 +1,400 @@
+"""Weights in 4 bits: rounded by hand, by the quantizer, and so that outputs change least."""
+
+import functools
+
+import numpy as np
+import pytest
+from ai_edge_litert import schema_py_generated as schema
+from encoder_bundles import ids_of
+from tiny_models import PATCHES, tiny_causal, tiny_encoder, tiny_model
+
+from tfx_transformer import Classifier, Embedder, export
+from tfx_transformer.errors import InputError
+from tfx_transformer.export import calibration, four_bit_file
+from tfx_transformer.export.calibration import Target, join_inputs, read_inputs, round_layers
+from tfx_transformer.export.compact import unpack
+from tfx_transformer.export.converter import Converter
+from tfx_transformer.export.rounding import (
+    BLOCK,
+    Rounded,
+    nearest,
+    with_best_scales,
+    with_least_change,
+)
+from tfx_transformer.export.tasks import task_of
+from tfx_transformer.export.to_litert import Conversion
+from tfx_transformer.layers import Linear
+
+SIZE = {"hidden_dim": 64, "intermediate_dim": 96, "num_heads": 4, "num_layers": 1}
+WORDS = 53
+
+
+def random_weights(rows=5, inputs=96, seed=3):
+    return np.random.default_rng(seed).normal(size=(rows, inputs)).astype("float32")
+
+
+def correlated_inputs(seed=5, count=300, inputs=96):
+    mixing = np.random.default_rng(2).normal(size=(11, inputs))
+    random = np.random.default_rng(seed)
+    mixed = random.normal(size=(count, 11)) @ mixing
+    return mixed + 0.1 * random.normal(size=(count, inputs))
+
+
+def change(weights, rounded, x):
+    """Mean square of what the outputs change by."""
+    return np.mean(((weights - rounded.dequantized()) @ x.T) ** 2)
+
+
+# One matrix
+
+
+def test_nearest_by_hand():
+    weights = np.zeros((1, 2 * BLOCK), "float32")
+    weights[0, :4] = [7, -3.4, 2.6, 0.4]  # scale 1
+    weights[0, BLOCK : BLOCK + 3] = [-14, 3, 13]  # scale 2
+    rounded = nearest(weights)
+    assert rounded.scales.tolist() == [[1, 2]]
+    assert rounded.codes[0, :4].tolist() == [7, -3, 3, 0]
+    assert rounded.codes[0, BLOCK : BLOCK + 3].tolist() == [-7, 2, 6]
+    assert rounded.dequantized()[0, BLOCK : BLOCK + 3].tolist() == [-14, 4, 12]
+
+
+def test_packed_by_hand():
+    codes = np.zeros((1, BLOCK), "int8")
+    codes[0, :4] = [1, -8, 7, -1]
+    packed, scales = Rounded(codes, np.array([[0.5]], "float32")).packed()
+    assert packed[:3].tolist() == [0x81, 0xF7, 0]
+    assert scales.tolist() == [0x00, 0x38]  # 0.5 in float16
+
+
+def test_the_best_scale_of_a_negative_peak_reaches_minus_8():
+    weights = np.zeros((1, BLOCK), "float32")
+    weights[0, :5] = [-8, 7, 5, -3, 1]
+    rounded = with_best_scales(weights)
+    assert rounded.scales.tolist() == [[1]]
+    np.testing.assert_array_equal(rounded.dequantized(), weights)
+
+
+def test_an_error_is_carried_on_by_hand():
+    """x0 = x1 in every input. 0.4 + 0.4 is rounded to 0 by itself, and to 1 together."""
+    weights = np.zeros((1, BLOCK), "float32")
+    weights[0, 2:] = np.arange(30) % 16 - 8
+    weights[0, :2] = 0.4
+    hessian = 2 * np.eye(BLOCK)
+    hessian[:2, :2] = [[2, 1.999], [1.999, 2]]
+    assert nearest(weights).codes[0, :2].tolist() == [0, 0]
+    rounded = with_least_change(weights, hessian)
+    assert rounded.scales.tolist() == [[1]]
+    np.testing.assert_array_equal(rounded.codes[0, 2:], weights[0, 2:])
+    assert sorted(rounded.codes[0, :2].tolist()) == [0, 1]
+
+
+def test_outputs_change_less_on_other_inputs():
+    weights, x, other = random_weights(), correlated_inputs(), correlated_inputs(seed=7)
+    by_nearest = change(weights, nearest(weights), other)
+    by_scales = change(weights, with_best_scales(weights), other)
+    by_change = change(weights, with_least_change(weights, x.T @ x), other)
+    assert by_scales < by_nearest
+    assert by_change < 0.5 * by_nearest
+
+
+def test_rounded_weights_stay_as_they_are():
+    x = correlated_inputs()
+    weights = nearest(random_weights()).dequantized()
+    for rounded in (
+        nearest(weights),
+        with_best_scales(weights),
+        with_least_change(weights, x.T @ x),
+    ):
+        np.testing.assert_array_equal(rounded.dequantized(), weights)
+
+
+@pytest.mark.parametrize("hessian", [np.zeros((BLOCK, BLOCK)), np.full((BLOCK, BLOCK), np.nan)])
+def test_without_usable_inputs_only_scales_are_chosen(hessian):
+    weights = random_weights(inputs=BLOCK)
+    np.testing.assert_array_equal(
+        with_least_change(weights, hessian).codes, with_best_scales(weights).codes
+    )
+
+
+def test_dead_inputs_and_empty_blocks():
+    weights = random_weights()
+    weights[:, :BLOCK] = 0
+    weights[2] = 0
+    x = correlated_inputs()
+    x[:, 40:70] = 0
+    rounded = with_least_change(weights, x.T @ x)
+    assert np.isfinite(rounded.dequantized()).all()
+    assert not rounded.dequantized()[2].any()
+    assert change(weights, rounded, x) < change(weights, nearest(weights), x)
+
+
+def test_it_is_deterministic():
+    weights, x = random_weights(), correlated_inputs()
+    first, second = (with_least_change(weights, x.T @ x) for _ in range(2))
+    np.testing.assert_array_equal(first.codes, second.codes)
+
+
+# All layers of a model
+
+
+def ids(seed, *shape):
+    """Token ids in rows of several lengths; 0 is padding."""
+    random = np.random.default_rng(seed)
+    rows = random.integers(3, WORDS, shape)
+    lengths = random.integers(shape[1] // 2, shape[1] + 1, shape[0])
+    return np.where(np.arange(shape[1]) < lengths[:, None], rows, 0).astype("int32")
+
+
+def of_texts(seed):
+    return {"token_ids": ids(seed, 40, 17)}
+
+
+def of_pairs(seed):
+    return {"encoder_token_ids": ids(seed, 40, 13), "decoder_token_ids": ids(seed + 1, 40, 13)}
+
+
+def of_images(seed):
+    random = np.random.default_rng(seed)
+    return {"images": random.integers(0, 256, (40, 15, 15, 3)).astype("float32")}
+
+
+LLAMA = {
+    "position": "rotary",
+    "norm": "rms_norm",
+    "gated": True,
+    "activation": "silu",
+    "use_bias": False,
+}
+KINDS = {
+    "encoder": (functools.partial(tiny_encoder, Classifier, num_classes=3), of_texts),
+    "embedder": (functools.partial(tiny_encoder, Embedder, num_key_value_heads=2), of_texts),
+    "images": (functools.partial(tiny_encoder, Classifier, num_classes=3, **PATCHES), of_images),
+    "decoder": (functools.partial(tiny_causal, num_key_value_heads=4), of_texts),
+    "grouped": (functools.partial(tiny_causal, num_key_value_heads=2, **LLAMA), of_texts),
+    "untied": (functools.partial(tiny_causal, tie_embeddings=False, norm="rms_norm"), of_texts),
+    "post_norm": (functools.partial(tiny_causal, norm="rms_norm", norm_first=False), of_texts),
+    "encoder_decoder": (
+        functools.partial(tiny_model, num_key_value_heads=2, num_decoder_layers=1),
+        of_pairs,
+    ),
+}
+
+
+def model_of(kind):
+    make, inputs = KINDS[kind]
+    size = {} if kind == "images" else {"vocabulary_size": WORDS}
+    model = make(**SIZE, **size)
+    return model, inputs
+
+
+def matrices(model):
+    """Each matrix of a model as rows of weights, and the layer that multiplies by it."""
+    found = [(x, np.asarray(x.kernel).T) for x in model._flatten_layers() if isinstance(x, Linear)]
+    if model.scores_tokens:
+        (variable,) = model.embedding.reverse_variables
+        matrix = np.asarray(variable.value)
+        found.append((model.embedding, matrix if model.embedding.tie_weights else matrix.T))
+    return [(layer, matrix) for layer, matrix in found if matrix.shape[1] % BLOCK == 0]
+
+
+def inputs_of_layers(model, layers, inputs):
+    """What each layer multiplies by its matrix: float (rows, inputs)."""
+    seen = {}
+
+    def record(layer):
+        usual = layer.call
+
+        def call(x, **options):
+            if layer is not getattr(model, "embedding", None) or options.get("reverse"):
+                seen[layer.path] = np.asarray(x).reshape(-1, x.shape[-1])
+            return usual(x, **options)
+
+        layer.call = call
+
+    for layer in layers:
+        record(layer)
+    model(inputs, training=False)
+    for layer in layers:
+        del layer.call
+    return seen
+
+
+@pytest.mark.slow(but=["grouped", "encoder_decoder"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_outputs_of_every_layer_change_less(kind):
+    model, inputs = model_of(kind)
+    found = matrices(model)
+    before = [np.asarray(variable.value) for variable in model.variables]
+    targets = [Target(b"%d" % i, matrix) for i, (_, matrix) in enumerate(found)]
+    rounded = round_layers(model, join_inputs(model, [inputs(1)]), targets)
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(np.asarray(variable.value), value, "it stays as it was")
+    assert rounded.keys() == {target.key for target in targets}
+    seen = inputs_of_layers(model, [layer for layer, _ in found], inputs(77))
+    changes = [
+        (change(m, rounded[b"%d" % i], seen[layer.path]), change(m, nearest(m), seen[layer.path]))
+        for i, (layer, m) in enumerate(found)
+    ]
+    for layer, (ours, by_nearest) in zip(found, changes, strict=True):
+        assert ours < by_nearest, layer[0].path
+    assert sum(ours / theirs for ours, theirs in changes) < 0.8 * len(changes)
+
+
+def test_padding_does_not_count():
+    model, _ = model_of("encoder")
+    (_, matrix), *_ = matrices(model)
+    rows = of_texts(1)["token_ids"]
+    longer = np.pad(rows, [(0, 0), (0, 2)])
+    first, second = (
+        round_layers(model, {"token_ids": x}, [Target(b"", matrix)])[b""] for x in (rows, longer)
+    )
+    np.testing.assert_array_equal(first.codes, second.codes)
+
+
+def test_a_matrix_with_the_scale_of_a_norm_in_it():
+    """The converter multiplies the scales of norms into the matrix that follows."""
+    model, inputs = model_of("grouped")
+    (_, matrix), *_ = matrices(model)
+    factors = np.random.default_rng(2).uniform(0.2, 3, matrix.shape[1])
+    made = (matrix * factors).astype("float32")
+    other = random_weights(*matrix.shape)
+    targets = [Target(b"made", made), Target(b"other", other)]
+    rounded = round_layers(model, inputs(1), targets)
+    assert rounded.keys() == {b"made"}, "the other matrix belongs to no layer"
+    layer = matrices(model)[0][0]
+    x = inputs_of_layers(model, [layer], inputs(77))[layer.path] / factors
+    assert change(made, rounded[b"made"], x) < change(made, nearest(made), x)
+
+
+def test_at_most_so_many_rows_and_tokens():
+    model, _ = model_of("encoder_decoder")
+    rows = [of_pairs(seed) for seed in range(9)]
+    joined = join_inputs(model, rows)
+    assert {len(x) for x in joined.values()} == {256}
+    longer = [{name: np.pad(x, [(0, 0), (0, 243)]) for name, x in row.items()} for row in rows]
+    assert {len(x) for x in join_inputs(model, longer).values()} == {64}
+
+
+# Files
+
+
+def four_bits(numbers):
+    """A file that holds one matrix in 4 bits, and the float32 file that it was made from."""
+
+    def graph(tensors):
+        return schema.SubGraphT(tensors=tensors)
+
+    def model(tensors, *data):
+        buffers = [schema.BufferT(data=part) for part in (None, *data)]
+        return schema.ModelT(subgraphs=[graph(tensors)], buffers=buffers)
+
+    shape = np.array(numbers.shape, "int32")
+    codes, scales = nearest(numbers).packed()
+    details = schema.BlockwiseQuantizationT(scales=1, blockSize=BLOCK)
+    kind = schema.QuantizationDetails.BlockwiseQuantization
+    how = schema.QuantizationParametersT(detailsType=kind, details=details)
+    plain = schema.TensorT(shape, schema.TensorType.FLOAT32, 1, b"w")
+    tensors = [
+        schema.TensorT(shape, schema.TensorType.INT4, 1, b"w", how),
+        schema.TensorT(shape, schema.TensorType.FLOAT16, 2, b"w_scales"),
+    ]
+    return model(tensors, codes, scales), model([plain], numbers.reshape(-1).view("uint8"))
+
+
+def test_a_file_gets_what_was_rounded():
+    model, inputs = model_of("encoder")
+    layer, matrix = matrices(model)[0]
+    results = []
+    for given in (None, inputs(1)):
+        file, plain = four_bits(matrix)
+        four_bit_file.round_weights(file, plain, model, given)
+        results.append([one.data.tobytes() for one in file.buffers[1:]])
+    assert results[0] == [part.tobytes() for part in with_best_scales(matrix).packed()]
+    x = inputs_of_layers(model, [layer], inputs(1))[layer.path]
+    x = x[inputs(1)["token_ids"].reshape(-1) != 0].astype("float32")
+    rounded = with_least_change(matrix, (x.T @ x).astype("float64"))
+    assert results[1] == [part.tobytes() for part in rounded.packed()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["encoder", "grouped", "untied", "post_norm", "encoder_decoder"])
+def test_all_matrices_of_a_file_are_rounded_on_inputs(kind, tmp_path, monkeypatch):
+    """None is left to its scales alone, and what is written is what was rounded."""
+    model, inputs = model_of(kind)
+    found, targets = {}, []
+
+    def spy(*arguments):
+        targets.extend(arguments[2])
+        found.update(round_layers(*arguments))
+        return found
+
+    monkeypatch.setattr(four_bit_file, "round_layers", spy)
+    table = task_of(model).signatures(model)
+    few = {
+        name: table[name]
+        for name in ("run_1x19", "encode_19", "prefill", "decode")
+        if name in table
+    }
+    file = tmp_path / "model.tflite"
+    with (
+        Converter() as converter,
+        Conversion(model, {"int4": file}, converter, table=few, inputs=inputs(1)),
+    ):
+        pass
+    tables = 0 if model.scores_tokens and model.embedding.tie_weights else 1
+    assert len(targets) == len(found) + tables
+    assert len(found) == len(matrices(model))
+    buffers = unpack(file.read_bytes()).buffers
+    held = {np.asarray(one.data, "uint8").tobytes() for one in buffers if one.data is not None}
+    for rounded in found.values():
+        assert {part.tobytes() for part in rounded.packed()} <= held
+
+
+def test_inputs_of_texts(encoder_words, encoder_texts):
+    size = encoder_words.vocabulary_size
+    model = tiny_encoder(Classifier, vocabulary_size=size, num_classes=3)
+    found = read_inputs(model, encoder_words, encoder_texts)
+    expected = ids_of(encoder_words, encoder_texts)
+    for row, ids_of_text in zip(found["token_ids"], expected, strict=True):
+        assert row[: len(ids_of_text)].tolist() == ids_of_text
+        assert not row[len(ids_of_text) :].any()
+    assert read_inputs(model, encoder_words, []) is None
+
+
+class Writer:
+    """Answers each text with its first word."""
+
+    def __init__(self, model, tokenizer):
+        self.tokenizer = tokenizer
+
+    def encode(self, text, truncate=False):
+        return [1, *self.tokenizer.encode(text)]
+
+    def generate(self, texts, truncate=False):
+        return [text.split()[0] for text in texts]
+
+
+@pytest.mark.parametrize("make", [tiny_causal, tiny_model])
+def test_inputs_of_a_model_that_writes_are_its_own_answers(make, encoder_words, monkeypatch):
+    monkeypatch.setattr(calibration, "text_generator", Writer)
+    model = make(vocabulary_size=encoder_words.vocabulary_size, num_layers=1)
+    texts = ["dog and cat", "the dog"]
+    found = {name: x.tolist() for name, x in read_inputs(model, encoder_words, texts).items()}
+    dog, the, dog_too = ([1, *encoder_words.encode(x)] for x in (texts[0], "the", texts[1]))
+    if model.prompt_in_cache:
+        rows = [[*dog, *encoder_words.encode("dog")], [*dog_too, *the[1:]]]
+        assert [
+            row[: len(kept)] for row, kept in zip(found["token_ids"], rows, strict=True)
+        ] == rows
+        return
+    start = model.config.start_id
+    rows = [[start, *encoder_words.encode("dog")], [start, *the[1:]]]
+    for name, expected in (("encoder_token_ids", [dog, dog_too]), ("decoder_token_ids", rows)):
+        cut = [row[: len(kept)] for row, kept in zip(found[name], expected, strict=True)]
+        assert cut == expected, name
+
+
+def test_calibration_is_for_int4_only(tmp_path):
+    with pytest.raises(InputError, match="become int8"):
+        export.litert(tmp_path, "int8", calibration=["a text"])
