@@ -126,7 +126,7 @@ def main(
 
     tfx.training.set_random_seed(seed)
     model, tokenizer = tfx.training.text_base(
-        base, precision, "causal", max_length, base_dtype or None
+        base, precision, "causal", max_length, base_dtype or None, keep_tools=True
     )
     tfx.training.disable_dropout(model)
     if method != "full":

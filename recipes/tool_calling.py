@@ -144,7 +144,9 @@ def main(
     tfx.training.set_random_seed(seed)
     if base:
         frozen = None if method == "full" else base_dtype or None
-        model, tokenizer = tfx.training.text_base(base, precision, "causal", max_length, frozen)
+        model, tokenizer = tfx.training.text_base(
+            base, precision, "causal", max_length, frozen, keep_tools=True
+        )
     else:
         texts = varied.written()
         tokenizer = tfx.Tokenizer.train(texts, vocabulary_size, tfx.ROLE_TOKENS, tfx.CALL_PATTERN)
@@ -160,7 +162,7 @@ def main(
     if method != "full":
         tfx.add_adapters(model, rank, alpha, targets.split(","), method, base_dtype or None)
 
-    tokenizer.tools = declared
+    tokenizer.tools = tfx.data.mark_copied(train)
     template = tfx.ChatTemplate.of(tokenizer)
     length = min(max_length, model.config.max_sequence_length)
     run = tfx.training.ToolRun(name, settings, recipe=main)

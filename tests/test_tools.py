@@ -8,23 +8,31 @@ import re
 import shutil
 
 import jsonschema
+import keras
 import numpy as np
 import pandas
 import pytest
 
 from tfx_transformer import bundle, cli, resources
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import (
     describe_tool_calls,
+    mark_copied,
     read_tool_calls,
     read_tools,
     split_tool_calls,
     vary_tool_calls,
 )
+from tfx_transformer.data.invented import Words
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.baselines import nearest_texts
 from tfx_transformer.evaluation.calls import frequent_call, nearest_calls, score_calls
+from tfx_transformer.generation.chat import Chat
 from tfx_transformer.generation.constraint import Constraint, Vocabulary
-from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
+from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.models.tasks import CausalLM
+from tfx_transformer.text.copied import copies
+from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, CallForm, ChatTemplate
 from tfx_transformer.text.tokenizer import CALL_PATTERN, Tokenizer
 from tfx_transformer.text.tools import Call, Tools, read_call, same_call
 
@@ -243,6 +251,55 @@ def test_variants_are_valid_calls():
         assert len({one.arguments[name] for one in varied.calls if name in one.arguments}) > 5
 
 
+def test_variants_have_the_size_and_pattern_of_their_declaration():
+    tools = Tools([{"name": "book", "parameters": {"properties": {
+        "time": {"type": "string", "pattern": "^[0-2]?[0-9]:[0-5][0-9]$"},
+        "code": {"type": "string", "minLength": 3, "maxLength": 5},
+        "seats": {"type": "integer", "multipleOf": 3, "exclusiveMaximum": 90},
+        "mail": {"type": "string", "format": "email"},
+        "odd": {"type": "string", "pattern": "(?<unread"},
+    }}}])  # fmt: skip
+    rows = [
+        ("Come at 7:30 with ABC", {"time": "7:30", "code": "ABC"}),
+        ("Come at 19:05 with k9x7", {"time": "19:05", "code": "k9x7"}),
+        ("Book 33 seats for ann@example.org as x", {"seats": 33, "mail": "ann@example.org"}),
+        ("Book 6 seats as bob!, odd", {"seats": 6, "odd": "bob!"}),
+    ]
+    rows = [(text, "book", json.dumps(arguments)) for text, arguments in rows]
+    varied = vary_tool_calls(read_tool_calls(rows, tools), 60, 7)
+    schema = tools.parameters["book"]
+    del schema["properties"]["odd"]["pattern"]  # what nobody can read stays as it is
+    valid = jsonschema.Draft202012Validator(schema)
+    found = {}
+    for call in varied.calls:
+        assert valid.is_valid(call.arguments), call
+        for name, value in call.arguments.items():
+            found.setdefault(name, set()).add(value)
+    assert len(found["time"]) > 20 and len(found["code"]) > 20 and len(found["seats"]) > 10
+    assert found["mail"] == {"ann@example.org"} and found["odd"] == {"bob!"}
+
+
+def test_invented_texts_have_the_scripts_of_real_ones():
+    words = Words(["lunch with Anna", "the dentist", "田中さんと昼食", "ヨガ", "room 12", "обед"])
+    rng = np.random.default_rng(3)
+    for text, pattern in {
+        "dinner with Ben": r"[A-Za-z]+( [A-Za-z]+)*",
+        "田中さんと昼食": r"[々一-龥]*[ぁ-ん]*[々一-龥]*",
+        "ヨガ": r"[ァ-ンー]+",
+        "room 12": r"([A-Za-z]+|\d+)( [A-Za-z]+| \d+)*",
+        "обед": r"[а-я]+( [а-я]+)?",
+        "🙂 - !": "🙂 - !",
+    }.items():
+        made = [words.invent(text, rng) for _ in range(200)]
+        assert all(re.fullmatch(pattern, one) for one in made), set(made)
+        assert len(set(made)) > 60 or text == pattern
+    drawn = "".join(words.invent("昼食", rng) for _ in range(300))
+    assert len(set(drawn)) > 200, "any character of a script"
+    assert words.invent("a b", np.random.default_rng(5)) == words.invent(
+        "a b", np.random.default_rng(5)
+    )
+
+
 def _of(row):
     return row[1], json.loads(row[2])
 
@@ -265,6 +322,124 @@ def test_values_that_are_not_in_the_request_once_stay(tools):
             assert text == "wake 7 in 7 hours" and call == Call(*_of(table[1]))
 
 
+# Copied arguments
+
+
+def test_arguments_that_are_always_in_the_request_are_marked(tools):
+    names = ["Ann", "Bob Smith", "花子", "O'Neil", "Zoë", "x.y", "Kim", "Li", "al-Amin", "Ed"]
+    rows = [
+        (f"Wake {name} in {n} hours, softly", "wake", {"who": name, "hours": n, "how": "softly"})
+        for n, name in enumerate(names, start=1)
+    ]
+
+    def marks(rows, tools=tools):
+        table = [(text, name, json.dumps(arguments)) for text, name, arguments in rows]
+        return mark_copied(read_tool_calls(table, tools)).copied
+
+    assert marks(rows) == {"wake": {"who": True, "hours": True}, "stop": {}}
+    assert marks(rows[:9]) == {"wake": {}, "stop": {}}, "too few rows"
+    others = [("Wake Anne in 5 hours", {"who": "Ann", "hours": 5}), ("In five", {"who": "five"})]
+    word, number = ((text, "wake", {"hours": 5} | arguments) for text, arguments in others)
+    assert marks([*rows, word])["wake"] == {"hours": True}, "Ann is not a word of it"
+    assert marks([*rows, number])["wake"] == {"who": True}
+    declared = json.loads(tools.to_json())
+    declared[0]["function"]["parameters"]["properties"]["who"]["x-copied"] = False
+    assert marks(rows, Tools(declared))["wake"] == {"who": False, "hours": True}
+    declared[0]["function"]["parameters"]["properties"]["who"]["x-copied"] = "yes"
+    with pytest.raises(InputError, match="a wrong 'x-copied'"):
+        Tools(declared)
+
+
+def test_marks_are_written_but_no_model_sees_them(tools):
+    marked = tools.mark_copied({"wake": ["who"]})
+    assert marked.copies and not tools.copies
+    assert marked.declarations == tools.declarations and marked.parameters == tools.parameters
+    written = json.loads(marked.to_json())
+    assert written[0]["function"]["parameters"]["properties"]["who"].pop("x-copied") is True
+    assert written == tools.declarations
+    again = Tools(json.loads(marked.to_json()))
+    assert again.copied == marked.copied and again.declarations == tools.declarations
+    inner = {"name": "a", "parameters": {"properties": {"b": {"x-copied": True}}}}
+    assert Tools([inner]).parameters == {"a": {"properties": {"b": {}}}}
+    assert inner["parameters"]["properties"]["b"] == {"x-copied": True}, "what is given stays"
+
+
+@pytest.mark.parametrize(
+    ("request_", "kind", "parts"),
+    [
+        ("wake Ann, now", "string", "wake|wake Ann|wake Ann,|wake Ann, now|Ann|Ann,|Ann, now|,|"
+         ", now|now"),
+        ("犬と5匹", "string", "犬|犬と|犬と5|犬と5匹|と|と5|と5匹|5|5匹|匹"),
+        ("Zoë's", "string", "Zoë|Zoë'|Zoë's|'|'s|s"),
+        ("서울 역", "string", "서|서울|서울 역|울|울 역|역"),
+        ("at 19:05, -3 or 2.50 of ７", "integer", [19, 5, -3, 7]),
+        ("at 19:05, -3 or 2.50 of ７", "number", [19, 5, -3, 2.5, 7]),
+        ("no", "integer", []),
+        ("", "string", []),
+        ("9" * 400, "integer", []),
+        ("word " * 20_000, "string", []),
+    ],
+)  # fmt: skip
+def test_parts_of_a_request(request_, kind, parts):
+    expected = parts.split("|") if isinstance(parts, str) else parts
+    assert sorted(map(str, copies(request_, kind))) == sorted(map(str, expected))
+
+
+def test_a_copied_argument_is_a_part_of_the_request(tokenizer):
+    tools = Tools([*DECLARED, {"name": "meet", "parameters": {"properties": {
+        "time": {"type": "string", "pattern": "^[0-9]+:[0-9]+$"}, "note": {"type": "string"},
+    }}}])  # fmt: skip
+    copied = {"wake": ["hours", "who", "how"], "meet": ["time"]}
+    form = CallForm(tools.mark_copied(copied), "", "", "arguments")
+    vocabulary = Vocabulary(tokenizer, tokenizer.vocabulary_size, 2, 256)
+    text = 'In 120 hours and 7, wake "Ann" or 花子 loudly, at 7:15'
+    constraint = Constraint(form, vocabulary, text)
+
+    def holds(name, **arguments):
+        return constraint.holds([*tokenizer.encode(Call(name, arguments).to_json()), 2])
+
+    for who in ("Ann", "花子", "花", '"Ann" or 花子', text):
+        assert holds("wake", hours=7, who=who), who
+    assert holds("wake", hours=7, who="Ann", how="softly"), "one of an enum is never copied"
+    for who in ("An", "Bob", "ann", "", "Ann  or", "Ann or"):
+        assert not holds("wake", hours=7, who=who), who
+    assert holds("wake", hours=15, who="Ann") and not holds("wake", hours=8, who="Ann")
+    assert not holds("wake", hours=120, who="Ann"), "more than its maximum"
+    assert holds("meet", time="7:15") and not holds("meet", time="7:16")
+    assert not holds("meet", time="7"), "its pattern"
+    assert holds("meet", note="anything")
+    constraint = Constraint(form, vocabulary, "Wake me soon")
+    assert holds("meet", time="7:16"), "no part fits"
+    # A request of any length has a form.
+    rng = np.random.default_rng(1)
+    long = " ".join("".join(chr(rng.integers(97, 123)) for _ in range(9)) for _ in range(400))
+    for text in (long, long.replace(" ", "、"), '\\"\n\x00{}' * 50, "あ" * 5000):
+        constraint = Constraint(form, vocabulary, text)
+        assert constraint.least < 150
+
+
+def test_each_request_has_its_own_parts(tokenizer):
+    """Answers of random weights, alone, in a list, in a chat and with a text to stream."""
+    copying = Tokenizer.train([row[0] for row in ROWS], 400, ROLE_TOKENS, CALL_PATTERN)
+    copying.tools = Tools([{"name": "say", "parameters": {
+        "properties": {"text": {"type": "string", "x-copied": True}}, "required": ["text"],
+    }}])  # fmt: skip
+    copying.chat_template = CHAT_TEMPLATE
+    size = copying.vocabulary_size
+    keras.utils.set_random_seed(1)
+    config = TransformerConfig.of_size("nano", size, "llama", max_sequence_length=160)
+    generator = text_generator(CausalLM(config), copying)
+    texts = ["Wake Bob", "花子を起こして", "Stop, 7"]
+    answers = generator.generate(texts)
+    answers += [generator.generate(texts[1], stream=lambda _: None)]
+    before = [{"role": "user", "content": "Wake Ann"}, {"role": "assistant", "content": "{}"}]
+    answers += [generator.generate([*before, {"role": "user", "content": "Go"}])]
+    answers += [Chat(generator).say(texts[2])]
+    for text, answer in zip([*texts, texts[1], "Wake Ann\nGo", texts[2]], answers, strict=True):
+        call = read_call(answer)
+        assert call.name == "say" and call.arguments["text"] in copies(text, "string"), answer
+
+
 # Scores
 
 
@@ -285,6 +460,44 @@ def test_scores_by_hand(tools):
         "valid_calls": 0.5714,
         "count": 7,
     }
+
+
+WHO = '{"who": "x} [B] </tool_call><tool_call>"}'
+ANSWER = f'{{"name": "wake", "arguments": {WHO}}}'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ANSWER,
+        f" [{ANSWER}]\n",
+        f"<tool_call>\n{ANSWER}\n</tool_call>",  # Qwen, Hermes
+        f"Of course.\n<tool_call>{ANSWER}</tool_call>",
+        f"[TOOL_CALLS] [{ANSWER}]",  # Mistral
+        f"[TOOL_CALLS][{ANSWER}]</s>",
+        f"[TOOL_CALLS]wake[ARGS]{WHO}",
+        f"wake{WHO}",
+        ANSWER.replace("arguments", "parameters"),  # Llama 3
+        "<|python_tag|>" + ANSWER.replace("arguments", "parameters") + "<|eom_id|>",
+        ANSWER.replace('{"name"', '{"id": "a1b2", "type": "function", "name"'),
+        f"<function_call>{ANSWER}</function_call>",
+    ],
+)
+def test_calls_of_published_templates_are_read(text):
+    assert read_call(text) == Call("wake", json.loads(WHO))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "Good morning", "{}", "[]", "[TOOL_CALLS]", "<tool_call>", "wake{", 'wake["a"]',
+        ANSWER + ANSWER, f"[{ANSWER}, {ANSWER}]", f"I call {ANSWER}", f"<a><b>{ANSWER}",
+        f"<tool_call>{ANSWER}</tool_call><tool_call>{ANSWER}</tool_call>",
+        '{"name": "wake", "arguments": [7]}', '{"name": 7}', "<" * 99_999, "wake" * 99_999 + "{",
+    ],
+)  # fmt: skip
+def test_other_answers_are_not_calls(text):
+    assert read_call(text) is None
 
 
 def test_numbers_and_truth_values_are_compared_as_json():
@@ -524,13 +737,9 @@ def test_a_table_is_checked(command, folder, tmp_path):
 def test_litertlm_makes_tool_calls_of_the_answers(tmp_path, tools):
     """A model that knows three calls by heart, in LiteRT-LM and by LiteRT."""
     litert_lm = pytest.importorskip("litert_lm", reason="pip install litert-lm")
-    import keras
-
-    from tfx_transformer.config import TransformerConfig
     from tfx_transformer.data import instructions
     from tfx_transformer.export import litertlm
     from tfx_transformer.models.saving import save
-    from tfx_transformer.models.tasks import CausalLM
     from tfx_transformer.runtime import load
     from tfx_transformer.training import adamw
 

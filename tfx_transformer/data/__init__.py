@@ -80,7 +80,12 @@ from tfx_transformer.data.taught_text import (
     taught_texts,
 )
 from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
-from tfx_transformer.data.tool_calls import ToolCalls, read_tool_calls, split_tool_calls
+from tfx_transformer.data.tool_calls import (
+    ToolCalls,
+    mark_copied,
+    read_tool_calls,
+    split_tool_calls,
+)
 from tfx_transformer.data.tool_calls_summary import describe_tool_calls
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
 from tfx_transformer.data.varied_calls import vary_tool_calls
@@ -146,6 +151,7 @@ __all__ = [
     "read_table",
     "read_token_folder",
     "read_tagged_texts",
+    "mark_copied",
     "read_tool_calls",
     "read_tools",
     "read_unlabelled_texts",

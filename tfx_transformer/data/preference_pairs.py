@@ -9,8 +9,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from tfx_transformer.data.batches import Batches, BatchPlan, tf_dataset
-from tfx_transformer.data.conversations import Messages
+from tfx_transformer.data.batches import Batches, BatchPlan, FreshPlan, tf_dataset
+from tfx_transformer.data.conversations import Conversations, Messages
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.packing import padded_length
 from tfx_transformer.data.sources import Problem, TableData
@@ -191,6 +191,31 @@ def fitting_preferences(
     return fitting
 
 
+def rehearsal_answers(
+    conversations: Conversations, template: ChatTemplate, max_length: int
+) -> list[Answer]:
+    """Return the last answer of each conversation, with what is before it, for `preferences`; those
+    of more than `max_length` tokens are left out.
+
+    Raises:
+        InputError: none fits, or the template fails on one.
+    """
+    kept = []
+    for messages in conversations.messages:
+        last = template.examples(messages)[-1]
+        before = [part for pair in last[:-1] for ids in pair for part in ids]
+        prompt, answer = last[-1]
+        ids = [*before, *prompt, *answer]
+        if len(ids) <= max_length:
+            kept.append(Answer(ids, len(ids) - len(answer)))
+    if not kept:
+        raise InputError(
+            f"{conversations.path or 'rehearsed rows'}: no row fits into {max_length} tokens.\n"
+            "  Choose a larger max_length."
+        )
+    return kept
+
+
 def preferences(
     examples: Preferences,
     template: ChatTemplate,
@@ -200,6 +225,7 @@ def preferences(
     max_length: int = 256,
     shuffle: bool = True,
     seed: int = 0,
+    rehearsed: Sequence[Answer] | None = None,
 ) -> Batches:
     """Return a `tf.data.Dataset` of batches for `CausalLM.fit` with `DPOLoss` or `ORPOLoss`.
 
@@ -215,6 +241,8 @@ def preferences(
         batch_size: pairs in a batch.
         max_length: most tokens of a prompt with its answer; see `fitting_preferences`.
         shuffle: False keeps the order of the rows.
+        rehearsed: answers to repeat, for `RehearsedLoss`: each pair gets two more rows, drawn anew
+            in each epoch, so that a batch has 4 * pairs rows. Their reference is 0.
 
     Raises:
         InputError: a row is too long, or the template fails on one.
@@ -227,23 +255,32 @@ def preferences(
         )
     values = np.zeros((len(pairs), 2)) if reference is None else np.asarray(reference)
     lengths = np.array([[len(answer.ids) for answer in pair] for pair in pairs])
-    plan = BatchPlan(lengths.max(axis=1), batch_size, shuffle=shuffle, seed=seed)
+    kind = BatchPlan if rehearsed is None else FreshPlan
+    plan = kind(lengths.max(axis=1), batch_size, shuffle=shuffle, seed=seed)
     padding = template.tokenizer.padding_id
 
-    def batch(indices):
-        length = padded_length(lengths[indices].max() - 1, max_length)
-        token_ids = np.full((2 * len(indices), length), padding, "int32")
+    def answers(number: int) -> list[tuple[Answer, float]]:
+        """Return the rows of a pair, and the log-probability of each by the reference."""
+        index = plan.index(number)
+        rows = list(zip(pairs[index], values[index], strict=True))
+        if rehearsed is not None:
+            drawn = np.random.default_rng([seed, number]).integers(len(rehearsed), size=2)
+            rows += [(rehearsed[one], 0.0) for one in drawn]
+        return rows
+
+    def batch(numbers):
+        rows = [row for number in numbers for row in answers(int(number))]
+        length = padded_length(max(len(answer.ids) for answer, _ in rows) - 1, max_length)
+        token_ids = np.full((len(rows), length), padding, "int32")
         labels = np.full_like(token_ids, IGNORED)
-        targets = np.zeros((2 * len(indices), 2), "float32")
-        for place, index in enumerate(indices):
-            for side, (ids, begin) in enumerate(pairs[index]):
-                row = 2 * place + side
-                token_ids[row, : len(ids) - 1] = ids[:-1]
-                labels[row, begin - 1 : len(ids) - 1] = ids[begin:]
-                targets[row] = values[index, side], len(ids) - begin
+        targets = np.zeros((len(rows), 2), "float32")
+        for row, ((ids, begin), value) in enumerate(rows):
+            token_ids[row, : len(ids) - 1] = ids[:-1]
+            labels[row, begin - 1 : len(ids) - 1] = ids[begin:]
+            targets[row] = value, len(ids) - begin
         return {"token_ids": token_ids, "labels": labels}, targets
 
-    return tf_dataset(plan, batch, per_example=2)
+    return tf_dataset(plan, batch, per_example=2 if rehearsed is None else 4)
 
 
 def digest_of(pairs: Sequence[tuple[Answer, Answer]]) -> str:

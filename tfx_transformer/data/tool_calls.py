@@ -15,10 +15,13 @@ from tfx_transformer.data.splits import split_by_key
 from tfx_transformer.data.tables import BadRow, Check, read_header, read_table
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
+from tfx_transformer.text.copied import can_be_copied, is_copy
 from tfx_transformer.text.tools import Call, Tools
 
 # Column of groups, unless another one is named.
 GROUP = "wording"
+# Fewest rows that show that an argument is copied.
+_FEWEST_COPIED = 10
 # Most characters of the arguments of a call.
 _MOST_CHARACTERS = 100_000
 
@@ -158,6 +161,32 @@ def _check_call(tools: Tools, columns: dict[str, str]) -> Check:
         return Problem(columns[where], reason, remedy)
 
     return check
+
+
+def mark_copied(examples: ToolCalls) -> Tools:
+    """Return the tools, with marks for the arguments that are copied from the request.
+
+    A text or number without `enum` is copied if its value is a part of the request, from one word
+    to another, in each of ten rows or more that have it. Answers then choose among the parts of a
+    request; see `Tools.schema`. A declaration can say it itself: "x-copied": true or false.
+    """
+    counts: dict[tuple[str, str], int] = {}
+    others: set[tuple[str, str]] = set()
+    for request, call in zip(examples.utterances, examples.calls, strict=True):
+        properties = examples.tools.parameters[call.name].get("properties", {})
+        for argument, value in call.arguments.items():
+            key, schema = (call.name, argument), properties.get(argument, {})
+            if key in others:
+                continue
+            if can_be_copied(schema) and is_copy(value, request, schema["type"]):
+                counts[key] = counts.get(key, 0) + 1
+            else:
+                others.add(key)
+    found: dict[str, list[str]] = {}
+    for (name, argument), count in counts.items():
+        if count >= _FEWEST_COPIED and (name, argument) not in others:
+            found.setdefault(name, []).append(argument)
+    return examples.tools.mark_copied(found)
 
 
 def split_tool_calls(

@@ -13,21 +13,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfx_transformer.data.invented import Words
 from tfx_transformer.data.tool_calls import ToolCalls
 from tfx_transformer.errors import InputError
-from tfx_transformer.text.tools import Call
+from tfx_transformer.text.copied import can_be_copied
+from tfx_transformer.text.tools import Call, fits
 
-# Letters and digits by kind; each is replaced by one of its kind.
-_KINDS = [
-    np.arange(first, last + 1)
-    for first, last in (
-        (ord("a"), ord("z")), (ord("A"), ord("Z")), (ord("0"), ord("9")),
-        (0x3042, 0x3093), (0x30A2, 0x30F3), (0x4E00, 0x9FA5),
-        (0xAC00, 0xD7A3), (0x0430, 0x044F), (0x0410, 0x042F), (0x03B1, 0x03C9),
-    )
-]  # fmt: skip
-_KIND_OF = {code: kind for kind in _KINDS for code in kind.tolist()}
 _TRIES = 5
+# Share of the texts that get other words; the others are those of another row.
+_INVENTED = 0.8
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
 _MOST_DIGITS = 18
 _LARGEST = 10**_MOST_DIGITS - 1
@@ -43,9 +37,10 @@ class _Slot(NamedTuple):
 
 @dataclasses.dataclass
 class _Pool:
-    """The values of an argument that is varied: texts, by whether they are ASCII, and the digits of
-    the longest whole number."""
+    """The values of an argument that is varied: texts, by whether they are ASCII, the words of all
+    texts of the table's calls, and the digits of the longest whole number."""
 
+    words: Words
     texts: dict[bool, list[str]] = dataclasses.field(default_factory=dict)
     digits: int = 1
 
@@ -57,8 +52,9 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     differ in case. The variant has a new value in both places. For an `enum` it is any of its
     values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
     those of other rows; for another number, one with other digits; for a text, that of another
-    row, a mixture of two, or random letters of the same script; a `pattern` is not followed. From
-    random letters a model learns to copy texts that it has never seen. In half of the variants the
+    row, in four of five variants with other words (see `Words.invent`): from those a model learns
+    to copy texts that it has never seen. A value keeps to the `pattern` and the size that are
+    declared. In half of the variants the
     first letter changes its case, unless a value begins there. A variant is left out if its request
     exists already, or if its call is not valid.
 
@@ -153,9 +149,16 @@ def _pattern(value: str) -> str:
 def _pools(examples: ToolCalls, slots: Sequence[list[_Slot]]) -> dict[tuple[str, str], _Pool]:
     """Return the values of each argument that is varied somewhere, by tool and argument."""
     pools: dict[tuple[str, str], _Pool] = {}
+    words = Words(
+        call.arguments[slot.name]
+        for call, found in zip(examples.calls, slots, strict=True)
+        for slot in found
+        if isinstance(call.arguments[slot.name], str)
+        and "enum" not in _schema(examples, call, slot.name)
+    )
     for call, found in zip(examples.calls, slots, strict=True):
         for slot in found:
-            pool = pools.setdefault((call.name, slot.name), _Pool())
+            pool = pools.setdefault((call.name, slot.name), _Pool(words))
             value = call.arguments[slot.name]
             if isinstance(value, str):
                 pool.texts.setdefault(value.isascii(), []).append(value)
@@ -189,23 +192,32 @@ def _varied(
 
 
 def _other(value: Any, schema: Mapping[str, Any], pool: _Pool, rng: np.random.Generator) -> Any:
-    """Return another value of an argument."""
+    """Return another value of an argument that fits its schema; the same one if none is found."""
     if "enum" in schema:
         choices = _choices(schema)
         return choices[rng.integers(len(choices))]
-    if isinstance(value, int):
-        return _other_number(schema, pool.digits, rng)
-    if isinstance(value, float):
-        digits, exponent, power = repr(value).partition("e")
-        return float(_random_letters(digits, rng) + exponent + power)
+    for _ in range(_TRIES):
+        if isinstance(value, str):
+            made: Any = _other_text(value, schema, pool, rng)
+        elif isinstance(value, int):
+            made = _other_number(schema, pool.digits, rng)
+        else:
+            digits, exponent, power = repr(value).partition("e")
+            made = float(_random_digits(digits, rng) + exponent + power)
+        if fits(made, schema):
+            return made
+    return value
+
+
+def _other_text(
+    value: str, schema: Mapping[str, Any], pool: _Pool, rng: np.random.Generator
+) -> str:
+    """Return a text of another row, most often with other words."""
     alike = pool.texts[value.isascii()]
     drawn = alike[rng.integers(len(alike))]
-    draw = rng.integers(3)
-    if draw == 0:
+    if rng.random() >= _INVENTED or not can_be_copied({"type": "string"} | schema):
         return drawn
-    if draw == 1:
-        return _random_letters(drawn, rng)
-    return _mixture(drawn, alike[rng.integers(len(alike))], rng)
+    return pool.words.invent(drawn, rng)
 
 
 def _other_number(schema: Mapping[str, Any], most: int, rng: np.random.Generator) -> int:
@@ -225,17 +237,6 @@ def _other_number(schema: Mapping[str, Any], most: int, rng: np.random.Generator
     return int(rng.integers(first, last + 1))
 
 
-def _random_letters(text: str, rng: np.random.Generator) -> str:
-    """Return a text with each letter and digit replaced by another one of the same kind."""
-    return "".join(
-        chr(rng.choice(_KIND_OF[ord(one)])) if ord(one) in _KIND_OF else one for one in text
-    )
-
-
-def _mixture(one: str, other: str, rng: np.random.Generator) -> str:
-    """Return the beginning of a text and the end of another one, cut between words if there are
-    blanks."""
-    space = " " if " " in one or " " in other else ""
-    first, second = (text.split(" ") if space else list(text) for text in (one, other))
-    start = first[: rng.integers(1, len(first) + 1)]
-    return space.join([*start, *second[rng.integers(len(second)) :]])
+def _random_digits(text: str, rng: np.random.Generator) -> str:
+    """Return a number with other digits."""
+    return "".join(str(rng.integers(10)) if one.isdigit() else one for one in text)

@@ -84,7 +84,7 @@ class Chat:
                 f"  {'Shorten the message' if self.forget else 'Begin a new one'}."
             )
         draws = loop.uniforms(choices, loop.new_limit(choices, room), 1)
-        writer = generator.writer(choices, stream, form)
+        writer = generator.writer(choices, stream, generator.form_for(form, messages))
         if position < len(self._cached):  # from here on the cache is written over
             self._cached, self._pending, self._answered = self._cached[:position], [], 0
         loop.complete(self._session, ids, position, choices, config, draws, on_ids=writer)

@@ -107,6 +107,7 @@ class Constraint:
     Args:
         options: with `schema`, `regex` or `choices`, or the form of calls.
         vocabulary: vocabulary of the model.
+        request: for a call, the text that copied arguments are parts of; None: they are any texts.
 
     Attributes:
         least: tokens of a short text of this form; more than `Vocabulary.most` if it is longer.
@@ -115,17 +116,23 @@ class Constraint:
         InputError: the form cannot be read, or is too complex.
     """
 
-    def __init__(self, options: GenerationOptions | CallForm, vocabulary: Vocabulary) -> None:
+    def __init__(
+        self,
+        options: GenerationOptions | CallForm,
+        vocabulary: Vocabulary,
+        request: str | None = None,
+    ) -> None:
         library = _llguidance()
         self._vocabulary = vocabulary
-        grammar = _grammar(options, vocabulary.leading_space)
+        grammar = _grammar(options, vocabulary.leading_space, request)
         limits = library.LLParserLimits(**_LIMITS)
         self._state = library.LLMatcher(vocabulary.known, grammar, log_level=0, limits=limits)
         if self._state.is_error():
             raise _refusal(options, self._state.get_error())
         self.least = len(self._way(self._state.deep_copy(), vocabulary.most))
         # A part of a form is not longer than its description, unless that sets a length.
-        self._watched = 2 * self.least + len(grammar) // 2 + _MARGIN
+        described = len(grammar) if request is None else len(request)
+        self._watched = 2 * self.least + described // 2 + _MARGIN
 
     def begin(self) -> Constraint:
         """Return the same form for a new answer."""
@@ -263,11 +270,14 @@ def _reason(message: str) -> str:
     return (pointed or lines or ["unknown reason"])[0][:200].rstrip(".")
 
 
-def _grammar(options: GenerationOptions | CallForm, leading_space: bool) -> str:
+def _grammar(
+    options: GenerationOptions | CallForm, leading_space: bool, request: str | None = None
+) -> str:
     """Return the grammar that llguidance compiles.
 
     Args:
         leading_space: the tokenizer writes a space before a text, which is not part of it.
+        request: see `Constraint`.
 
     Raises:
         InputError: llguidance cannot read it.
@@ -275,7 +285,7 @@ def _grammar(options: GenerationOptions | CallForm, leading_space: bool) -> str:
     matcher = _llguidance().LLMatcher
     try:
         if isinstance(options, CallForm):
-            return _call_grammar(options, leading_space)
+            return _call_grammar(options, leading_space, request)
         if options.schema and not leading_space:
             return matcher.grammar_from_json_schema(options.schema, overrides=_JSON)
         if options.schema:
@@ -288,9 +298,9 @@ def _grammar(options: GenerationOptions | CallForm, leading_space: bool) -> str:
         raise _refusal(options, str(error)) from error
 
 
-def _call_grammar(form: CallForm, leading_space: bool) -> str:
+def _call_grammar(form: CallForm, leading_space: bool, request: str | None) -> str:
     """Return the grammar of a call of a tool between the texts that the template writes."""
-    schema = form.tools.schema()
+    schema = form.tools.schema(request)
     for one in schema["anyOf"]:
         properties = one["properties"]
         renamed = {form.arguments: properties["arguments"]}

@@ -27,6 +27,8 @@ Prompt = str | Sequence[Message]
 _NEVER = np.float32(-1e9)
 # Fewest tokens of a request, with those around it.
 _REQUEST = 8
+# Tokens that a call may be longer if its texts are copied from the request.
+_COPIED = 16
 # Texts of a batch.
 _BATCH = 64
 # Tokens that are tried before one that leads to the end is taken.
@@ -200,7 +202,8 @@ class TextGenerator(TablePredictor):
         form = self.form(choices)
         most = self.max_prompt_tokens
         if form is not None and truncate and self.preprocessor.answer_slots:
-            most = max(most + self.preprocessor.answer_slots - form.least, 1)
+            room = form.least + (_COPIED if self._is_narrowed(form) else 0)
+            most = max(most + self.preprocessor.answer_slots - room, 1)
         prompts = [self.encode(text, truncate, most) for text in given]
         watched = stream or choices.stop or form or choices.logprobs is not None
         batch_size = 1 if watched else self.batch_size
@@ -210,11 +213,12 @@ class TextGenerator(TablePredictor):
         results = [Answer("")] * len(given)
         places = list(range(len(given)))
         if form is not None and not stream and choices.logprobs is None and not choices.temperature:
-            results, places = self._answer_freely(prompts, choices, form)
+            results, places = self._answer_freely(given, prompts, choices, form)
         by_length = sorted(places, key=lambda i: len(prompts[i]))
         for start in range(0, len(by_length), batch_size):
             batch = by_length[start : start + batch_size]
-            writer = self.writer(choices, stream, form) if watched else None
+            one = self.form_for(form, given[batch[0]])
+            writer = self.writer(choices, stream, one) if watched else None
             rows = self.engine.generate_ids([prompts[i] for i in batch], choices, writer)
             if writer is not None:
                 writer.check_form()
@@ -225,7 +229,11 @@ class TextGenerator(TablePredictor):
         return results[0] if single else results
 
     def _answer_freely(
-        self, prompts: Sequence[Sequence[int]], options: GenerationOptions, form: Constraint
+        self,
+        given: Sequence[Prompt],
+        prompts: Sequence[Sequence[int]],
+        options: GenerationOptions,
+        form: Constraint,
     ) -> tuple[list[Answer], list[int]]:
         """Write answers in batches without the form; return them, and the indices of those that
         are not of the form. The others are as with the form, which allows each of their tokens."""
@@ -238,7 +246,7 @@ class TextGenerator(TablePredictor):
             rows = self.engine.generate_ids([prompts[i] for i in batch], free)
             for i, row in zip(batch, rows, strict=True):
                 results[i] = Answer(self.decode(row))
-                if not form.holds(row.tolist()):
+                if not self.form_for(form, given[i]).holds(row.tolist()):
                     left.append(i)
         return results, left
 
@@ -253,6 +261,16 @@ class TextGenerator(TablePredictor):
             return Constraint(options, self.vocabulary)
         is_free = options.free or options.beams > 1 or options.stop
         return None if is_free else self._calls
+
+    def form_for(self, form: Constraint | None, prompt: Prompt) -> Constraint | None:
+        """Return a form for one prompt. In that of calls, arguments that are copied from the
+        request are parts of the prompt's messages of the user; any other stays as it is."""
+        if form is None or not self._is_narrowed(form):
+            return form
+        return Constraint(self.call_form, self.vocabulary, _request(prompt))
+
+    def _is_narrowed(self, form: Constraint) -> bool:
+        return form is self._calls and self.call_form.tools.copies
 
     @functools.cached_property
     def _calls(self) -> Constraint | None:
@@ -336,6 +354,14 @@ class TextGenerator(TablePredictor):
 def is_one_prompt(texts: Prompt | Sequence[Prompt]) -> bool:
     """Return True for a text or a conversation, False for a list of those."""
     return isinstance(texts, str) or (len(texts) > 0 and isinstance(texts[0], Mapping))
+
+
+def _request(prompt: Prompt) -> str:
+    """Return the messages of the user, each in lines of its own."""
+    if isinstance(prompt, str):
+        return prompt
+    said = [message.get("content") for message in prompt if message.get("role") == "user"]
+    return "\n".join(text for text in said if isinstance(text, str))
 
 
 def before_stop(text: str, stop: Sequence[str]) -> str:

@@ -44,21 +44,38 @@ class _PreferenceLoss(keras.losses.Loss):
 class DPOLoss(_PreferenceLoss):
     """Direct preference optimization: Rafailov et al. (2023), equation 7.
 
-    loss_i = -log sigmoid(beta ((log p(c_i) - log q(c_i)) - (log p(r_i) - log q(r_i))))
+    loss_i = -log sigmoid(beta ((log p(c_i) - log q(c_i)) - (log p(r_i) - log q(r_i)))) - w m(c_i)
 
     p is the model and q the reference, the model before the training; c_i and r_i are the chosen
-    and the rejected answer to prompt i.
+    and the rejected answer to prompt i; m(c_i) is the mean log-probability of a token of c_i by p.
 
     Args:
         beta: above 0; the smaller, the further the model may move away from the reference. 0.1 in
             Rafailov et al.
+        sft_weight: w, 0 or more; above 0 the model also learns to write the chosen answers (Pang
+            et al. 2024, equation 1).
 
     Call arguments: see `data.preferences`, whose batches hold them.
     """
 
+    def __init__(
+        self, beta: float = 0.1, name: str = "loss", sft_weight: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(beta, name, **kwargs)
+        if not sft_weight >= 0:
+            raise InputError(f"sft_weight is {sft_weight}.\n  Expected 0 or more.")
+        self.sft_weight = sft_weight
+
+    def get_config(self):
+        return {**super().get_config(), "sft_weight": self.sft_weight}
+
     def call(self, y_true, y_pred):
-        gains = ops.cast(y_pred, "float32") - ops.cast(y_true, "float32")[:, 0]
-        return ops.softplus(-self.beta * (gains[0::2] - gains[1::2]))
+        scores, known = ops.cast(y_pred, "float32"), ops.cast(y_true, "float32")
+        gains = scores - known[:, 0]
+        loss = ops.softplus(-self.beta * (gains[0::2] - gains[1::2]))
+        if self.sft_weight:
+            loss -= self.sft_weight * (scores / known[:, 1])[0::2]
+        return loss
 
 
 @serializable
@@ -85,21 +102,76 @@ class ORPOLoss(_PreferenceLoss):
 
 
 @serializable
+class RehearsedLoss(keras.losses.Loss):
+    """The loss of preferences, and that of answers to repeat, so that a model does not forget them.
+
+    loss_i = loss(c_i, r_i) - weight (m(a_i) + m(b_i)) / 2
+
+    m(a) is the mean log-probability of a token of answer a. Rows 4i and 4i + 1 are the chosen and
+    the rejected answer, rows 4i + 2 and 4i + 3 the two answers to repeat.
+
+    Args:
+        loss: `DPOLoss` or `ORPOLoss`.
+        weight: weight of the answers to repeat, 0 or more.
+
+    Call arguments: see `data.preferences` with `rehearsed`, whose batches hold them.
+    """
+
+    rows_of_example = 4
+
+    def __init__(
+        self, loss: keras.losses.Loss, weight: float = 1.0, name: str = "loss", **kwargs: Any
+    ) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        if not weight >= 0:
+            raise InputError(f"the weight of rehearsed rows is {weight}.\n  Expected 0 or more.")
+        self.loss, self.weight = loss, weight
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss, "weight": self.weight}
+
+    @classmethod
+    def from_config(cls, config):
+        loss = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**{**config, "loss": loss})
+
+    def call(self, y_true, y_pred):
+        scores = ops.reshape(ops.cast(y_pred, "float32"), (-1, 4))
+        targets = ops.reshape(ops.cast(y_true, "float32"), (-1, 4, 2))
+        means = scores[:, 2:] / targets[:, 2:, 1]
+        compared = self.loss.call(
+            ops.reshape(targets[:, :2], (-1, 2)), ops.reshape(scores[:, :2], (-1,))
+        )
+        return compared - self.weight * ops.mean(means, axis=1)
+
+
+@serializable
 class PreferredShare(keras.metrics.Mean):
     """Share of the pairs whose chosen answer has the higher log-probability; arguments as for
-    `DPOLoss`, weights float (pairs,)."""
+    `DPOLoss`, weights float (pairs,).
 
-    def __init__(self, name: str = "preferred", **kwargs: Any) -> None:
+    Args:
+        rows: rows of a pair: 2, or 4 for `RehearsedLoss`.
+    """
+
+    def __init__(self, rows: int = 2, name: str = "preferred", **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
+        self.rows = rows
+
+    def get_config(self):
+        return {**super().get_config(), "rows": self.rows}
 
     def update_state(self, y_true, y_pred, sample_weight=None):
-        super().update_state(ops.cast(prefers_chosen(y_pred), "float32"), sample_weight)
+        found = ops.cast(prefers_chosen(y_pred, self.rows), "float32")
+        super().update_state(found, sample_weight)
 
 
-def prefers_chosen(scores: Tensor) -> Tensor:
+def prefers_chosen(scores: Tensor, rows: int = 2) -> Tensor:
     """Return bool (pairs,), True where the chosen answer is the likelier one.
 
     Args:
-        scores: float (2 * pairs,), log p of each answer.
+        scores: float (rows * pairs,), log p of each answer; the first two of a pair are compared.
     """
-    return scores[0::2] > scores[1::2]
+    return scores[0::rows] > scores[1::rows]

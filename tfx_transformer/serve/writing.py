@@ -243,6 +243,8 @@ async def encode(
 
     def work() -> tuple[list[list[int]], Constraint | None]:
         form = worker.generator.form(options)
+        if len(prompts) == 1:
+            form = worker.generator.form_for(form, prompts[0])
         return [worker.generator.encode(prompt) for prompt in prompts], form
 
     try:

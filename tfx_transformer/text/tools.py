@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity, short_list, short_repr
+from tfx_transformer.text.copied import COPIED, can_be_copied, copies
 
 # A bundle's file may come from anywhere; the declarations of a hundred tools stay below these.
 MAX_BYTES = 256 * 1024
@@ -25,6 +28,12 @@ _EXPECTED = (
 )
 # The tags of Qwen and Hermes around a call.
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
+# Tags before and after a call, of any template: <tool_call>, <|python_tag|>, [TOOL_CALLS]. The last
+# one may be missing from an answer.
+_TAG = r"(?:<[^\s<>{}\"]{1,40}>|\[/?[A-Z][A-Z_]{1,40}\])"
+_OPENING, _CLOSING = re.compile(rf"^{_TAG}"), re.compile(rf"{_TAG}$")
+# A name before its arguments; a template of Mistral writes [ARGS] between them.
+_NAMED = re.compile(r"([A-Za-z0-9_.-]{1,64})(?:\[ARGS\])?(\{.*)", re.DOTALL)
 
 
 class Call(NamedTuple):
@@ -54,12 +63,15 @@ class Tools:
     Args:
         declarations: a list of {"type": "function", "function": {"name", "description",
             "parameters"}}, or of the inner objects. The parameters are a JSON Schema of an object;
-            without them a tool has no arguments.
+            without them a tool has no arguments. An argument with "x-copied": true is always a part
+            of the request.
         file: the file of the declarations, for messages.
 
     Attributes:
         declarations: the list, each with its "type".
         parameters: by name, the JSON Schema of the arguments.
+        copied: by name, the arguments that say whether they are copied from the request, and what
+            they say. `declarations` and `parameters` are without that.
 
     Raises:
         InputError: they have another form, or two tools have the same name.
@@ -75,10 +87,14 @@ class Tools:
             )
         self.declarations: list[dict[str, Any]] = []
         self.parameters: dict[str, dict[str, Any]] = {}
+        self.copied: dict[str, dict[str, bool]] = {}
         for number, one in enumerate(declarations, start=1):
             name, parameters, declared = _read(one, number, file)
             if name in self.parameters:
                 raise InputError(f"two tools are named {name!r}.\n  Rename one.", file)
+            self.copied[name] = _take_marks(parameters)
+            if "parameters" in declared["function"]:
+                declared["function"]["parameters"] = parameters
             self.declarations.append(declared)
             self.parameters[name] = parameters
 
@@ -91,11 +107,55 @@ class Tools:
 
     def to_json(self) -> str:
         """Return the declarations as the text of `tools.json`."""
-        return json.dumps(self.declarations, ensure_ascii=False, indent=2) + "\n"
+        declarations = copy.deepcopy(self.declarations)
+        for one in declarations:
+            function = one["function"]
+            for argument, mark in self.copied[function["name"]].items():
+                function["parameters"]["properties"][argument][COPIED] = mark
+        return json.dumps(declarations, ensure_ascii=False, indent=2) + "\n"
 
-    def schema(self) -> dict[str, Any]:
-        """Return the JSON Schema of a call: {"name": …, "arguments": {…}}."""
-        return {"anyOf": [_call_schema(*one) for one in self.parameters.items()]}
+    def mark_copied(self, found: Mapping[str, Sequence[str]]) -> Tools:
+        """Return the tools with more arguments that are copied from the request.
+
+        Args:
+            found: by name, the arguments. Those that say already whether they are stay as they are.
+        """
+        tools = copy.copy(self)
+        tools.copied = {
+            name: dict.fromkeys(found.get(name, ()), True) | marks
+            for name, marks in self.copied.items()
+        }
+        return tools
+
+    @property
+    def copies(self) -> bool:
+        """True if an argument is copied from the request."""
+        return any(mark for marks in self.copied.values() for mark in marks.values())
+
+    def schema(self, request: str | None = None) -> dict[str, Any]:
+        """Return the JSON Schema of a call: {"name": …, "arguments": {…}}.
+
+        Args:
+            request: text of the user: an argument that is copied is a part of it, unless no part
+                fits its declaration.
+        """
+        schemas = self.parameters
+        if request is not None:
+            schemas = {name: self._narrowed(name, request) for name in schemas}
+        return {"anyOf": [_call_schema(*one) for one in schemas.items()]}
+
+    def _narrowed(self, name: str, request: str) -> dict[str, Any]:
+        """Return the schema of the arguments of a tool for a request."""
+        parameters = self.parameters[name]
+        properties = dict(parameters.get("properties", {}))
+        for argument, mark in self.copied[name].items():
+            schema = properties[argument]
+            if not mark or not can_be_copied(schema):
+                continue
+            parts = [one for one in copies(request, schema["type"]) if fits(one, schema)]
+            if parts:
+                properties[argument] = {"enum": parts}
+        return parameters | {"properties": properties} if properties else parameters
 
     def problem(self, call: Call) -> str:
         """Return the reason why a call is not valid: its tool is unknown, or the declaration does
@@ -147,13 +207,26 @@ def read_tools(given: str | os.PathLike | Sequence[Any] | Tools) -> Tools:
 
 
 def read_call(text: str) -> Call | None:
-    """Return the call that an answer makes, with or without the tags `<tool_call>`; None if it
-    makes none, or several."""
-    inside = re.findall(f"{OPEN}(.*?)(?:{CLOSE}|$)", text, re.DOTALL)
-    if len(inside) > 1:
-        return None
+    """Return the call that an answer makes; None if it makes none, or several.
+
+    A call is a JSON object with "name" and "arguments" (Llama 3: "parameters"), alone, in a list,
+    or between tags: `<tool_call>` (Qwen, Hermes; a text may be before it), `[TOOL_CALLS]`
+    (Mistral), `<|python_tag|>`, or others of this form. It may also be a name followed by the
+    object of its arguments, as newer templates of Mistral write it.
+    """
+    inside = text[text.find(OPEN) + len(OPEN) :] if OPEN in text else ""
+    inside = inside[: inside.rfind(CLOSE)] if CLOSE in inside else inside
+    untagged = _CLOSING.sub("", _OPENING.sub("", text.strip()))
+    found = (_plain_call(one.strip()) for one in (text, inside, untagged) if one)
+    return next((call for call in found if call is not None), None)
+
+
+def _plain_call(text: str) -> Call | None:
+    """Return the call in a text without tags; None if there is none."""
+    if named := _NAMED.match(text):
+        text = f'{{"name": "{named[1]}", "arguments": {named[2]}}}'
     try:
-        value = json.loads(inside[0] if inside else text)
+        value = json.loads(text)
     except (ValueError, RecursionError):
         return None
     if isinstance(value, list) and len(value) == 1:
@@ -277,6 +350,7 @@ _KEYWORDS = {
     "maximum": _TYPES["number"],
     "properties": lambda value: isinstance(value, Mapping) and all(map(_is_schema, value.values())),
     "required": _is_list_of_texts,
+    COPIED: _TYPES["boolean"],
 }
 
 
@@ -327,6 +401,45 @@ def _mismatch(value: Any, schema: Any, place: str) -> str:
     elif isinstance(value, list):
         inner = [(item, schema.get("items"), f"an item of {place}") for item in value]
     return next((reason for one in inner if (reason := _mismatch(*one))), "")
+
+
+def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Return True if a text or number has the type, size and `pattern` that a JSON Schema asks for;
+    a pattern that Python cannot read fits nothing."""
+    if _mismatch(value, schema, ""):
+        return False
+    if not isinstance(value, str):
+        return _is_between(value, schema)
+    try:
+        return (
+            schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
+            and re.search(schema.get("pattern", ""), value) is not None
+        )
+    except (re.error, TypeError, RecursionError, OverflowError):
+        return False
+
+
+def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
+    """Return True if a number is within the bounds that `_mismatch` does not read."""
+    above, below = schema.get("exclusiveMinimum"), schema.get("exclusiveMaximum")
+    step = schema.get("multipleOf")
+    return (
+        (not _TYPES["number"](above) or value > above)
+        and (not _TYPES["number"](below) or value < below)
+        and (not _TYPES["number"](step) or step <= 0 or value % step == 0)
+    )
+
+
+def _take_marks(parameters: dict[str, Any]) -> dict[str, bool]:
+    """Return what the arguments say of whether they are copied, and take it out of a schema."""
+    properties = parameters.get("properties", {})
+    marks = {name: one[COPIED] for name, one in properties.items() if COPIED in one}
+    if marks:
+        parameters["properties"] = {
+            name: {key: value for key, value in one.items() if key != COPIED}
+            for name, one in properties.items()
+        }
+    return marks
 
 
 def _shown(value: Any) -> str:

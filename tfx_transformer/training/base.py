@@ -7,6 +7,7 @@ from typing import Any
 
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.pretrained import from_pretrained
+from tfx_transformer.reprs import short_list
 from tfx_transformer.text.tokenizer import Tokenizer
 
 
@@ -16,8 +17,14 @@ def text_base(
     task: str | None = None,
     max_length: int | None = None,
     base_dtype: str | None = None,
+    *,
+    keep_tools: bool = False,
 ) -> tuple[Any, Tokenizer]:
     """Return the model and the tokenizer of a base that reads texts; see `from_pretrained`.
+
+    Args:
+        keep_tools: a base that calls tools keeps them. With them all its answers would be calls:
+            else they are left out, which is printed.
 
     Raises:
         InputError: as in `from_pretrained`; or the base reads images, or has no tokenizer.
@@ -30,4 +37,8 @@ def text_base(
             f"the base {source} has no tokenizer, so it reads no text.\n"
             "  Put the tokenizer's files next to its config.json, such as tokenizer.json."
         )
+    if tokenizer.tools is not None and not keep_tools:
+        names = short_list(list(tokenizer.tools.parameters))
+        print(f"The tools of the base are left out: answers are texts, not calls ({names}).")
+        tokenizer.tools = None
     return model, tokenizer

@@ -1,0 +1,111 @@
+"""Texts that nobody wrote: real ones with other words, from which a model learns to copy."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+import numpy as np
+
+# Letters and digits by kind: the characters of each, and those that are drawn.
+_KINDS = {
+    "digit": ("0-9", "09"),
+    "latin": ("A-Za-zÀ-ÖØ-öø-ɏ", "az"),
+    "hiragana": ("ぁ-ゖ", "あん"),
+    "katakana": ("ァ-ヺー", "アン"),
+    "han": ("々一-鿿", "一龥"),
+    "hangul": ("가-힣", "가힣"),
+    "cyrillic": ("Ѐ-ӿ", "ая"),
+    "greek": ("Ͱ-Ͽ", "αω"),
+    "arabic": ("ء-ي", "بي"),
+    "devanagari": ("ऀ-ॿ", "कह"),
+    "thai": ("ก-๎", "กฮ"),
+}
+_RUN = re.compile("|".join(f"(?P<{kind}>[{letters}]+)" for kind, (letters, _) in _KINDS.items()))
+# A run is kept, replaced by another real one, or by one of drawn letters.
+_KEPT, _REAL = 0.3, 0.55
+# A text loses a run, or gets one more, in this share of all draws.
+_SHORTER, _LONGER = 0.15, 0.15
+_LONGEST_RUN = 12
+
+
+class Words:
+    """Runs of letters of one kind, such as words, from which other texts are made.
+
+    Args:
+        texts: real texts.
+    """
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.runs: dict[str, list[str]] = defaultdict(list)
+        self.next: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        for text in sorted(set(texts)):
+            for found in _RUN.finditer(text):
+                kind, run = str(found.lastgroup), found[0]
+                self.runs[kind].append(run)
+                lower = run.lower()
+                for one, other in zip(["", *lower], lower, strict=False):
+                    self.next[kind][one].append(other)
+
+    def invent(self, text: str, rng: np.random.Generator) -> str:
+        """Return a text of the shape of another one, with other words.
+
+        Each run of letters of one script stays, is replaced by a real one of the same script, or by
+        drawn letters: half of those follow each other as in real texts, half are any of the script.
+        Digits are replaced by digits. Sometimes a run is left out, or one more is added.
+        """
+        parts = [self._part(found, rng) for found in _split(text)]
+        space = " " if " " in text or text.isascii() else ""
+        runs = [index for index, part in enumerate(parts) if _RUN.match(part)]
+        draw = rng.random()
+        if len(runs) > 1 and draw < _SHORTER:
+            first = runs[rng.integers(len(runs) - 1)]
+            del parts[first : runs[runs.index(first) + 1]]
+        elif runs and draw > 1 - _LONGER:
+            kind = _kind(parts[runs[-1]])
+            parts.insert(runs[-1] + 1, space + self._run(kind, 5, rng))
+        return "".join(parts).strip() or text
+
+    def _part(self, part: str, rng: np.random.Generator) -> str:
+        kind = _kind(part)
+        if not kind:
+            return part
+        if kind == "digit":
+            return "".join(str(rng.integers(10)) for _ in part)
+        draw = rng.random()
+        if draw < _KEPT:
+            return part
+        if draw < _REAL and self.runs[kind]:
+            return _choice(self.runs[kind], rng)
+        made = self._run(kind, len(part), rng)
+        return made.capitalize() if part[:1].isupper() else made
+
+    def _run(self, kind: str, length: int, rng: np.random.Generator) -> str:
+        """Return a run of about this many drawn letters."""
+        length = int(np.clip(length + rng.integers(-2, 3), 1, _LONGEST_RUN))
+        first, last = map(ord, _KINDS[kind][1])
+        follows, made = self.next[kind], ""
+        as_real = bool(follows) and rng.random() < 0.5
+        for _ in range(length):
+            known = follows.get(made[-1:]) if as_real else None
+            made += _choice(known, rng) if known else chr(rng.integers(first, last + 1))
+        return made
+
+
+def _split(text: str) -> list[str]:
+    """Return the runs of letters of one kind in a text, and what is between them."""
+    parts, end = [], 0
+    for found in _RUN.finditer(text):
+        parts += [text[end : found.start()], found[0]]
+        end = found.end()
+    return [part for part in [*parts, text[end:]] if part]
+
+
+def _kind(part: str) -> str:
+    found = _RUN.match(part)
+    return str(found.lastgroup) if found else ""
+
+
+def _choice(several: list[str], rng: np.random.Generator) -> str:
+    return several[rng.integers(len(several))]
