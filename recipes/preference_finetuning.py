@@ -23,6 +23,7 @@ def main(
     system: str = "",
     validation: Path | None = None,
     share: float = 0.2,
+    rehearse: Path | None = None,
     skip_bad_rows: bool = False,
     encoding: str = "",
     delimiter: str = "",
@@ -36,12 +37,14 @@ def main(
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     loss: Literal["dpo", "orpo"] = "dpo",
-    beta: float = 0.1,
-    epochs: int = 10,
+    beta: float = 0.005,
+    sft_weight: float = 0.5,
+    rehearse_weight: float = 1.0,
+    epochs: int = 16,
     batch_size: int = 8,
     accumulate: int = 1,
     remat: bool = False,
-    learning_rate: float = 5e-4,
+    learning_rate: float = 1e-3,
     warmup_steps: int = 10,
     patience: int = 5,
     minutes: float = 0.0,
@@ -65,6 +68,9 @@ def main(
         system: Instruction before every prompt.
         validation: File of held-out rows. Default: a share of the rows is held out.
         share: Share of the prompts to hold out, from 0 to 1.
+        rehearse: Table or chats, as for instruction_finetuning, whose answers the model repeats
+            beside the pairs, so that it does not forget them. Default: none, and
+            datasets/instructions.csv with the default table.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
         encoding: Encoding of a CSV table, such as cp932; empty: detected.
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
@@ -87,6 +93,8 @@ def main(
             and needs no comparison.
         beta: Strength of the preference in the loss. For dpo, a smaller one lets the model move
             further away from the base.
+        sft_weight: Weight of learning to write the chosen answers beside dpo; 0: only preferences.
+        rehearse_weight: Weight of the rehearsed rows beside the loss of the pairs.
         epochs: Passes over the data.
         batch_size: Pairs of answers in one training step.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take
@@ -113,6 +121,8 @@ def main(
     tfx.training.check_settings(settings, main)
     tfx.training.check_base_given(settings)
 
+    if csv is None and rehearse is None:
+        rehearse = tfx.resources.dataset_path("instructions.csv")
     csv = csv or tfx.resources.dataset_path("preferences.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
     csv, validation = tfx.data.table_files(csv, validation, **reading)
@@ -141,23 +151,33 @@ def main(
 
     options = {"batch_size": batch_size, "max_length": length}
     reference = run.reference(model, template, *parts, **options)
-    batches = tfx.data.preferences(parts[0], template, reference[0], **options, seed=seed)
-    checks = tfx.data.preferences(parts[1], template, reference[1], **options, shuffle=False)
+    objective = tfx.DPOLoss(beta, sft_weight=sft_weight) if loss == "dpo" else tfx.ORPOLoss(beta)
+    rehearsed, rows = (None, None), 2
+    if rehearse:
+        rehearsed, rows = tfx.data.read_rehearsed(rehearse, template, length, seed), 4
+        objective = tfx.RehearsedLoss(objective, rehearse_weight)
+    batches = tfx.data.preferences(
+        parts[0], template, reference[0], **options, seed=seed, rehearsed=rehearsed[0]
+    )
+    checks = tfx.data.preferences(
+        parts[1], template, reference[1], **options, shuffle=False, rehearsed=rehearsed[1]
+    )
 
     total_steps = epochs * len(batches)
-    run.show_cost(model, 2 * batch_size * length, total_steps)
+    run.show_cost(model, rows * batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     objective = tfx.DPOLoss(beta) if loss == "dpo" else tfx.ORPOLoss(beta)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare()])
+    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows)])
     writer = tfx.text_generator(model, tokenizer)
     limits = {"patience": patience, "minutes": minutes}
     callbacks = run.watch(writer, parts[1], reference[1], **limits)
     run.fit(model, batches, checks, epochs, callbacks)
 
     run.save(bundle, run.without_adapters(model), tokenizer)
-    result = run.report(model, writer, checks)
+    pairs = tfx.data.preferences(parts[1], template, **options, shuffle=False)
+    result = run.report(model, writer, pairs)
     tfx.update_config(bundle, **result)
     verified = tfx.export.everything(bundle, parts[1].prompts, generator=writer)
     return run.close(result | {"verified": verified})

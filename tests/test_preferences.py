@@ -13,7 +13,9 @@ from on_jax import needs_jax, run_on_jax
 from tfx_transformer import bundle, cli, resources, training
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import (
+    Conversations,
     describe_preferences,
+    encode_rehearsed,
     fitting_preferences,
     preferences,
     read_preferences,
@@ -21,7 +23,12 @@ from tfx_transformer.data import (
 )
 from tfx_transformer.data.preference_pairs import encode_preferences
 from tfx_transformer.errors import InputError
-from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
+from tfx_transformer.models.preference_losses import (
+    DPOLoss,
+    ORPOLoss,
+    PreferredShare,
+    RehearsedLoss,
+)
 from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.models.token_scores import score
@@ -103,6 +110,42 @@ def test_the_share_counts_chosen_answers_that_are_likelier():
     assert float(metric.result()) == 0.5, "an answer is not likelier than itself"
 
 
+def test_learning_to_write_the_chosen_answers_as_well(scores_of):
+    """Pang et al. (2024), equation 1: the DPO loss by TRL, and -log p of a chosen token."""
+    dpo, orpo = (BY_TRL[loss][0] for loss in (DPOLoss, ORPOLoss))
+    scores = np.asarray(scores_of(LOGITS))
+    chosen = -scores[::2] / TARGETS[::2, 1]
+    found = DPOLoss(0.3, sft_weight=0.7, reduction=None)(TARGETS, scores)
+    assert np.asarray(found) == pytest.approx(dpo + 0.7 * chosen, rel=1e-5)
+    assert (orpo > chosen).all()
+    again = DPOLoss.from_config(DPOLoss(0.3, sft_weight=0.7).get_config())
+    assert (again.beta, again.sft_weight) == (0.3, 0.7)
+    with pytest.raises(InputError, match="sft_weight is -1"):
+        DPOLoss(sft_weight=-1)
+
+
+@pytest.mark.parametrize("loss", BY_TRL)
+def test_rehearsed_answers_beside_the_pairs(scores_of, loss):
+    each = BY_TRL[loss][0]
+    scores = np.asarray(scores_of(LOGITS))
+    # Two answers of 2 and 5 tokens after each pair: -log p of a token is 1.5 and 4, 1 and 0.2.
+    more = np.array([[-3.0, -20.0], [-2.0, -1.0]])
+    counts = np.array([[0.0, 2], [0.0, 5]])
+    targets = np.concatenate([TARGETS.reshape(2, 2, 2), [counts, counts]], 1).reshape(8, 2)
+    rows = np.concatenate([scores.reshape(2, 2), more], 1).reshape(8)
+    inner = loss(0.3)
+    found = RehearsedLoss(inner, 0.6, reduction=None)(targets, rows)
+    expected = np.array(each) + 0.6 * np.array([(1.5 + 4) / 2, (1 + 0.2) / 2])
+    assert np.asarray(found) == pytest.approx(expected, rel=1e-5)
+    again = RehearsedLoss.from_config(RehearsedLoss(inner, 0.6).get_config())
+    assert float(again(targets, rows)) == pytest.approx(expected.mean(), rel=1e-5)
+    metric = PreferredShare(4)
+    metric.update_state(targets, rows)
+    assert float(metric.result()) == np.mean(scores[0::2] > scores[1::2])
+    with pytest.raises(InputError, match="weight of rehearsed rows is nan"):
+        RehearsedLoss(inner, float("nan"))
+
+
 def test_an_impossible_answer_has_a_finite_loss():
     sure = np.array([0.0, -1e4], "float32")
     for loss in (DPOLoss(), ORPOLoss()):
@@ -136,6 +179,42 @@ def test_labels_of_a_batch_are_the_answers(template):
         assert ids[: begin + 1].tolist() == template.prompt([{"role": "user", "content": prompt}])
         assert ids[begin + 1 : begin + len(counted)].tolist() == counted[:-1], "one step ahead"
         assert targets[row].tolist() == [row / 4, len(counted)]
+
+
+def test_rehearsed_answers_are_drawn_anew(template):
+    examples = read_preferences(ROWS)
+    chats = [[{"role": "user", "content": p}, {"role": "assistant", "content": c}]
+             for p, c in zip("abcdefghijk", "ABCDEFGHIJK", strict=True)]  # fmt: skip
+    chats[0] = [*chats[0], *chats[1]]
+    rehearsed = encode_rehearsed(Conversations(chats, list(range(11))), template, 64)
+    tokenizer, options = template.tokenizer, {"batch_size": 3, "max_length": 64, "seed": 5}
+    assert tokenizer.decode(rehearsed[0].ids) == "aAbB" and rehearsed[0].count == 2
+    batches = preferences(examples, template, rehearsed=rehearsed, **options)
+    seen = []
+    for _ in range(4):
+        epoch = []
+        for inputs, targets in batches.as_numpy_iterator():
+            assert inputs["token_ids"].shape == inputs["labels"].shape and len(targets) == 12
+            for row in range(12):
+                labels = inputs["labels"][row]
+                text = tokenizer.decode(labels[labels >= 0].tolist())
+                if row % 4 < 2:  # the pairs, as without rehearsal
+                    assert text in {answer for _, *answers in ROWS for answer in answers}
+                else:
+                    assert text in "ABCDEFGHIJK" and targets[row].tolist() == [0, 2]
+                    epoch.append(text)
+        seen.append("".join(sorted(epoch)))
+    assert len(set(seen)) == 4, "each epoch has others"
+    again = preferences(examples, template, rehearsed=rehearsed, **options)
+    for one, other in zip(batches.from_step(3), again.from_step(3), strict=True):
+        np.testing.assert_array_equal(one[0]["labels"], other[0]["labels"])
+        break
+    checks = preferences(examples, template, rehearsed=rehearsed, shuffle=False, **options)
+    first, second = ([x["labels"] for x, _ in checks.as_numpy_iterator()] for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(InputError, match="no row fits into 3 tokens"):
+        encode_rehearsed(Conversations(chats, list(range(11))), template, 3)
 
 
 def test_rows_that_are_too_long_are_left_out(template):

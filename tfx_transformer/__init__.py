@@ -41,6 +41,7 @@ _MODULE_OF = {
     "PreferredShare": "models.preference_losses",
     "TaughtAccuracy": "models.distillation",
     "TaughtCrossentropy": "models.distillation",
+    "RehearsedLoss": "models.preference_losses",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
@@ -131,6 +132,7 @@ if TYPE_CHECKING:
     from tfx_transformer.models.preference_losses import DPOLoss as DPOLoss
     from tfx_transformer.models.preference_losses import ORPOLoss as ORPOLoss
     from tfx_transformer.models.preference_losses import PreferredShare as PreferredShare
+    from tfx_transformer.models.preference_losses import RehearsedLoss as RehearsedLoss
     from tfx_transformer.models.pretrained import from_pretrained as from_pretrained
     from tfx_transformer.models.regressor import Regressor as Regressor
     from tfx_transformer.models.regressor import in_units as in_units

@@ -42,6 +42,7 @@ CLASSES = {
     "Perplexity": "models.losses",
     "Pooling": "layers.pooling",
     "PreferredShare": "models.preference_losses",
+    "RehearsedLoss": "models.preference_losses",
     "Regressor": "models.regressor",
     "RelativePositions": "layers.relative",
     "RotaryPositions": "layers.position",

@@ -55,6 +55,7 @@ from tfx_transformer.data.preference_pairs import (
     split_preferences,
 )
 from tfx_transformer.data.preferences_summary import describe_preferences
+from tfx_transformer.data.rehearsal import encode_rehearsed, read_rehearsed
 from tfx_transformer.data.scored_summary import describe_scored_texts
 from tfx_transformer.data.scored_text import (
     Scale,
@@ -128,6 +129,7 @@ __all__ = [
     "describe_sentence_pairs",
     "describe_tagged_texts",
     "describe_tool_calls",
+    "encode_rehearsed",
     "fitting_preferences",
     "hold_out",
     "instructions",
@@ -146,6 +148,7 @@ __all__ = [
     "read_labelled_texts",
     "read_pairs",
     "read_preferences",
+    "read_rehearsed",
     "read_scored_texts",
     "read_sentence_pairs",
     "read_table",

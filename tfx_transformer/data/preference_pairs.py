@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from tfx_transformer.data.batches import Batches, BatchPlan, FreshPlan, tf_dataset
-from tfx_transformer.data.conversations import Conversations, Messages
+from tfx_transformer.data.conversations import Messages
 from tfx_transformer.data.examples import Examples
 from tfx_transformer.data.packing import padded_length
 from tfx_transformer.data.sources import Problem, TableData
@@ -189,31 +189,6 @@ def fitting_preferences(
     fitting = examples.take(usable)
     _keep(fitting, template, [pairs[index] for index in usable])
     return fitting
-
-
-def rehearsal_answers(
-    conversations: Conversations, template: ChatTemplate, max_length: int
-) -> list[Answer]:
-    """Return the last answer of each conversation, with what is before it, for `preferences`; those
-    of more than `max_length` tokens are left out.
-
-    Raises:
-        InputError: none fits, or the template fails on one.
-    """
-    kept = []
-    for messages in conversations.messages:
-        last = template.examples(messages)[-1]
-        before = [part for pair in last[:-1] for ids in pair for part in ids]
-        prompt, answer = last[-1]
-        ids = [*before, *prompt, *answer]
-        if len(ids) <= max_length:
-            kept.append(Answer(ids, len(ids) - len(answer)))
-    if not kept:
-        raise InputError(
-            f"{conversations.path or 'rehearsed rows'}: no row fits into {max_length} tokens.\n"
-            "  Choose a larger max_length."
-        )
-    return kept
 
 
 def preferences(
