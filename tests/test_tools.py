@@ -30,11 +30,13 @@ from tfx_transformer.evaluation.calls import frequent_call, nearest_calls, score
 from tfx_transformer.generation.chat import Chat
 from tfx_transformer.generation.constraint import Constraint, Vocabulary
 from tfx_transformer.models.decoding import text_generator
+from tfx_transformer.models.saving import save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.text.copied import copies
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, CallForm, ChatTemplate
 from tfx_transformer.text.tokenizer import CALL_PATTERN, Tokenizer
 from tfx_transformer.text.tools import Call, Tools, read_call, same_call
+from tfx_transformer.training.base import text_base
 
 WAKE = {
     "name": "wake",
@@ -418,8 +420,9 @@ def test_a_copied_argument_is_a_part_of_the_request(tokenizer):
         assert constraint.least < 150
 
 
-def test_each_request_has_its_own_parts(tokenizer):
-    """Answers of random weights, alone, in a list, in a chat and with a text to stream."""
+def test_each_request_has_its_own_parts(tmp_path, capsys):
+    """Answers of random weights, in a list, streamed, after others and in a chat; and the same
+    model as a base."""
     copying = Tokenizer.train([row[0] for row in ROWS], 400, ROLE_TOKENS, CALL_PATTERN)
     copying.tools = Tools([{"name": "say", "parameters": {
         "properties": {"text": {"type": "string", "x-copied": True}}, "required": ["text"],
@@ -438,6 +441,14 @@ def test_each_request_has_its_own_parts(tokenizer):
     for text, answer in zip([*texts, texts[1], "Wake Ann\nGo", texts[2]], answers, strict=True):
         call = read_call(answer)
         assert call.name == "say" and call.arguments["text"] in copies(text, "string"), answer
+
+    save(tmp_path / "say", generator.engine.model, copying)
+    _, kept = text_base(tmp_path / "say", keep_tools=True)
+    assert kept.tools.copied == {"say": {"text": True}}
+    capsys.readouterr()
+    _, other = text_base(tmp_path / "say")
+    assert other.tools is None
+    assert "The tools of the base are left out: answers are texts" in capsys.readouterr().out
 
 
 # Scores
@@ -739,7 +750,6 @@ def test_litertlm_makes_tool_calls_of_the_answers(tmp_path, tools):
     litert_lm = pytest.importorskip("litert_lm", reason="pip install litert-lm")
     from tfx_transformer.data import instructions
     from tfx_transformer.export import litertlm
-    from tfx_transformer.models.saving import save
     from tfx_transformer.runtime import load
     from tfx_transformer.training import adamw
 
