@@ -134,6 +134,12 @@ def main(
     else:
         train, held_out = tfx.data.split_preferences(train, share, seed)
 
+    objective = tfx.DPOLoss(beta, sft_weight=sft_weight) if loss == "dpo" else tfx.ORPOLoss(beta)
+    rows = 2
+    if rehearse:
+        repeated = tfx.data.read_rehearsed(rehearse, seed)
+        objective, rows = tfx.RehearsedLoss(objective, rehearse_weight), 4
+
     tfx.training.set_random_seed(seed)
     model, tokenizer = tfx.training.text_base(
         base, precision, "causal", max_length, base_dtype or None, keep_tools=True
@@ -148,14 +154,12 @@ def main(
     summaries = tfx.data.describe_preferences(train, held_out, template, length)
     run.show_data(summaries, train, held_out)
     parts = [tfx.data.fitting_preferences(part, template, length) for part in (train, held_out)]
+    rehearsed: Any = (None, None)
+    if rehearse:
+        rehearsed = [tfx.data.encode_rehearsed(part, template, length) for part in repeated]
 
     options = {"batch_size": batch_size, "max_length": length}
     reference = run.reference(model, template, *parts, **options)
-    objective = tfx.DPOLoss(beta, sft_weight=sft_weight) if loss == "dpo" else tfx.ORPOLoss(beta)
-    rehearsed, rows = (None, None), 2
-    if rehearse:
-        rehearsed, rows = tfx.data.read_rehearsed(rehearse, template, length, seed), 4
-        objective = tfx.RehearsedLoss(objective, rehearse_weight)
     batches = tfx.data.preferences(
         parts[0], template, reference[0], **options, seed=seed, rehearsed=rehearsed[0]
     )
@@ -166,7 +170,6 @@ def main(
     total_steps = epochs * len(batches)
     run.show_cost(model, rows * batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
-    objective = tfx.DPOLoss(beta) if loss == "dpo" else tfx.ORPOLoss(beta)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
     model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows)])

@@ -10,7 +10,7 @@ import pytest
 import safetensors.numpy
 from on_jax import needs_jax, run_on_jax
 
-from tfx_transformer import bundle, cli, resources, training
+from tfx_transformer import bundle, cli, resources, runtime, training
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import (
     Conversations,
@@ -23,13 +23,14 @@ from tfx_transformer.data import (
 )
 from tfx_transformer.data.preference_pairs import encode_preferences
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.preference_losses import (
     DPOLoss,
     ORPOLoss,
     PreferredShare,
     RehearsedLoss,
 )
-from tfx_transformer.models.saving import save
+from tfx_transformer.models.saving import load, save
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.models.token_scores import score
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
@@ -380,6 +381,35 @@ def test_a_run_beside_its_base(recipe, folder, quick, capsys):
     assert (reference["part_0"] < 0).all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["dpo", "orpo"])
+def test_the_exports_of_a_run_answer_as_its_model(recipe, folder, monkeypatch, loss):
+    monkeypatch.chdir(folder)
+    rows = [(f"Say {word}.", f"{word}!") for word in ("seven", "eleven", "five", "three", "two")]
+    pandas.DataFrame(rows, columns=["instruction", "output"]).to_csv("rows.csv", index=False)
+    result = recipe(**SETTINGS, rehearse="rows.csv", loss=loss, name=f"exported_{loss}")
+    assert {"SavedModel", "TFLite float32", "TFLite int8"} <= result["verified"].keys()
+    path = folder / "saved_models" / f"exported_{loss}"
+    prompts = [prompt for prompt, _, _ in ROWS]
+    options = {"max_new_tokens": 7}
+    model, tokenizer = load(path)
+    written = text_generator(model, tokenizer).generate(prompts, **options)
+    assert runtime.load(path, "float32").generate(prompts, **options) == written
+
+
+def test_a_run_that_rehearses(recipe, folder, quick):
+    rows = [(f"Say {word}.", f"{word}!") for word in ("seven", "eleven", "five", "three", "two")]
+    pandas.DataFrame(rows, columns=["instruction", "output"]).to_csv("rows.csv", index=False)
+    settings = SETTINGS | {"epochs": 1}
+    recipe(**settings, rehearse="rows.csv", name="rehearsed")
+    recipe(**settings, name="forgetting")
+    first, second = (pandas.read_csv(f"runs/{n}/metrics.csv") for n in ("rehearsed", "forgetting"))
+    # Weights are random, so each token of the five answers has a loss of about log 290 = 5.7.
+    assert (first["val_loss"] - second["val_loss"])[0] > 3
+    one, other = (weights_of(folder, name) for name in ("rehearsed", "forgetting"))
+    assert any(not np.array_equal(one[name], other[name]) for name in one)
+
+
 def test_mistakes_are_reported(command, folder):
     run = ("run", "preference_finetuning")
     for flags, message in {
@@ -387,6 +417,9 @@ def test_mistakes_are_reported(command, folder):
         ("--base=nowhere",): "nowhere",
         (f"--base={folder / 'base'}", "--beta=0"): "beta is 0.0",
         (f"--base={folder / 'base'}", "--loss=ppo"): "invalid choice: 'ppo'",
+        (f"--base={folder / 'base'}", "--sft-weight=-1"): "sft_weight is -1.0",
+        (f"--base={folder / 'base'}", "--rehearse=none.csv"): "none.csv",
+        (f"--base={folder / 'base'}", "--rehearse-weight=-1"): "weight of rehearsed rows is -1",
         (f"--base={folder / 'base'}", f"--csv={folder / 'my.csv'}", "--chosen=b"): "'b'",
     }.items():
         status, _, errors = command(*run, *flags)

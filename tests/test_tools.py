@@ -222,6 +222,8 @@ def test_variants_have_their_values_in_the_request(rows, tools):
     again = vary_tool_calls(rows, 40, 5)
     assert again.utterances == varied.utterances and again.calls == varied.calls
     assert vary_tool_calls(rows, 40, 6).utterances != varied.utterances
+    assert len(vary_tool_calls(rows, 40, 5, most=19)) == 19
+    assert vary_tool_calls(rows, 40, 5, most=3).utterances == rows.utterances
     with pytest.raises(InputError, match="copies is -1"):
         vary_tool_calls(rows, -1)
 

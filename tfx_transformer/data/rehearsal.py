@@ -13,24 +13,17 @@ from tfx_transformer.text.prompts import ChatTemplate
 _HELD_OUT = 0.1
 
 
-def read_rehearsed(
-    path: str | os.PathLike, template: ChatTemplate, max_length: int, seed: int = 0
-) -> tuple[list[Answer], list[Answer]]:
-    """Return the answers of a file to repeat, and a tenth of them that are held out.
+def read_rehearsed(path: str | os.PathLike, seed: int = 0) -> tuple[Conversations, Conversations]:
+    """Return the rows of a file whose answers a model repeats, and a tenth of them held out.
 
     Args:
         path: a table or chats; see `read_instructions`.
-        template: the model's.
-        max_length: most tokens of an answer with what is before it; others are left out.
         seed: draws those that are held out.
 
     Raises:
-        InputError: the file cannot be read, no answer fits, or the template fails on one.
+        InputError: as in `read_instructions` and `split_conversations`.
     """
-    parts = split_conversations(read_instructions(path), _HELD_OUT, seed)
-    return encode_rehearsed(parts[0], template, max_length), encode_rehearsed(
-        parts[1], template, max_length
-    )
+    return split_conversations(read_instructions(path), _HELD_OUT, seed)
 
 
 def encode_rehearsed(

@@ -20,6 +20,8 @@ from tfx_transformer.text.copied import can_be_copied
 from tfx_transformer.text.tools import Call, fits
 
 _TRIES = 5
+# Rows and variants, unless there are more rows: some minutes of training on two cores.
+MOST_VARIED = 25_000
 # Share of the texts that get other words; the others are those of another row.
 _INVENTED = 0.8
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
@@ -45,7 +47,9 @@ class _Pool:
     digits: int = 1
 
 
-def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCalls:
+def vary_tool_calls(
+    examples: ToolCalls, copies: int, seed: int = 0, most: int = MOST_VARIED
+) -> ToolCalls:
     """Return the examples, followed by up to `copies` variants of each.
 
     An argument is varied if the request has its value exactly once; the value of an `enum` may
@@ -61,6 +65,7 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     Args:
         copies: most variants of each row; 0 adds none.
         seed: draws the values.
+        most: no more variants are added once there are this many rows and variants.
 
     Raises:
         InputError: copies is below 0.
@@ -75,7 +80,7 @@ def vary_tool_calls(examples: ToolCalls, copies: int, seed: int = 0) -> ToolCall
     known = set(utterances)
     for _ in range(copies):
         for index, found in enumerate(slots):
-            for _ in range(_TRIES):
+            for _ in range(_TRIES if len(calls) < most else 0):
                 text, call = _varied(index, examples, found, pools, rng)
                 if text not in known and not examples.tools.problem(call):
                     known.add(text)
