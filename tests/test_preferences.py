@@ -358,7 +358,7 @@ def weights_of(folder, name):
 
 
 def test_a_run_beside_its_base(recipe, folder, quick, capsys):
-    result = recipe(**SETTINGS, name="mine")
+    result = recipe(**SETTINGS, sft_weight=0.0, name="mine")
     run = folder / "runs" / "mine"
     recorded = read_json(run / "result.json")
     assert result["scores"].keys() == {"preferred"}
