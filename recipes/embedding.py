@@ -34,6 +34,9 @@ def main(
     vocabulary_size: int | None = None,
     bag_width: int | None = None,
     ngram_buckets: int = 0,
+    widths: str = "",
+    query_prompt: str | None = None,
+    document_prompt: str | None = None,
     max_length: int = 64,
     pooling: Literal[
         "", "mean", "first", "last", "max", "mean_sqrt_length", "weighted_mean", "attention"
@@ -87,6 +90,12 @@ def main(
         bag_width: Width of the sum of token vectors that a new model puts beside the vector of its
             Transformer; it begins as TF-IDF on parts of words. 0: none. Default: 256.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
+        widths: Widths, separated by commas, to which vectors may also be cut, such as 64,128: then
+            the first numbers of a vector are a shorter vector (Matryoshka). Empty: none.
+        query_prompt: Text put before each first text and, later, before what is searched for, such
+            as "query: ". Default: as the base does.
+        document_prompt: Text put before each second text and, later, before what is searched.
+            Default: as the base does.
         max_length: Longest text in tokens.
         pooling: How the vectors of a text's tokens become one. Default: as the base does, if it
             is an embedder, else mean.
@@ -155,7 +164,15 @@ def main(
     if not pooling:
         pooling = config.pooling if isinstance(base_model, tfx.Embedder) else "mean"
         settings["pooling"] = pooling
-    config = tfx.config_for_fine_tuning(config, pooling=pooling, dropout=dropout, bag_dim=bag_width)
+    prompts = tfx.training.search_prompts(config, query_prompt, document_prompt)
+    config = tfx.config_for_fine_tuning(
+        config,
+        pooling=pooling,
+        dropout=dropout,
+        bag_dim=bag_width,
+        prompts=prompts,
+        widths=tfx.training.read_widths(widths),
+    )
     model = tfx.Embedder(config, dtype=precision)
     if base_model is None:
         tfx.training.begin_bag(model, tokenizer, train, seed)
@@ -167,7 +184,7 @@ def main(
     run.show_data(summaries, train, held_out, max_length=length)
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
-    options["prompt"] = model.config.prompt()
+    options["prompt"] = tfx.training.pair_prompts(model.config)
     batches = tfx.data.sentence_pairs(train, tokenizer, **options)
     checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, shuffle=False)
 

@@ -222,6 +222,7 @@ def test_prompts_of_an_embedder(answer, command, bundles, tmp_path):
     write_csv(tmp_path / "other.csv", ["text"], [["cats " + text] for text in TEXTS])
     hand = answer("similar", plain, "the a dog", "--csv", "other.csv", "--count", 5, *keras)
     found = answer("similar", prompted, "a dog", *search, *query, *rows)
+    assert answer("similar", prompted, "a dog", *search) == found, "the default of a search"
     for mine, theirs in zip(found["results"][0]["nearest"], hand["results"][0]["nearest"],
                             strict=True):  # fmt: skip
         assert mine["row"] == theirs["row"]

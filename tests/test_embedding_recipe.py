@@ -227,6 +227,17 @@ def test_scores_of_both_files_are_on_the_scale_of_training(recipe, scored, fitte
     assert scores["validation_data"] == pytest.approx(sorted(score / 5 for score in scored))
 
 
+def test_widths_and_prompts_reach_the_model_and_its_batches(recipe, quick, fitted):
+    prompts = {"query_prompt": "search: ", "document_prompt": "text: "}
+    model, given = fitted(recipe, **ONE_EPOCH | prompts | {"widths": "32,16", "name": "cut"})
+    assert model.config.widths == (16, 32)
+    assert model.config.prompts == {"query": "search: ", "document": "text: "}
+    (inputs, _, _) = next(iter(given["x"].as_numpy_iterator()))
+    begins = [{tuple(row[:4]) for row in inputs[name]} for name in ("token_ids", "pair_token_ids")]
+    assert [len(begin) for begin in begins] == [1, 1], "each text begins with the prompt"
+    assert begins[0] != begins[1]
+
+
 # A base
 
 

@@ -157,6 +157,9 @@ class TransformerConfig:
         prompts: texts that an `Embedder` puts before what it embeds, by name, such as
             {"query": "query: "}.
         default_prompt: name of the prompt that is used if none is given; None: no prompt.
+        widths: widths to which the vectors of an `Embedder` may be cut, ascending (Kusupati et al.
+            2022); the bag of tokens is then interleaved with the encoder's vector, so that every
+            cut has some of both.
         norm_pooled: normalize the pooled vector instead of the vectors it is pooled from, in a
             pre-norm model (He et al. 2022, appendix A.1).
         initializer_range: standard deviation of embedded tokens before training. Defaults to 1
@@ -284,6 +287,7 @@ class TransformerConfig:
     linear_buckets: int = 0
     bag_dim: int = 0
     linear_longest: int = 3
+    widths: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         self._set_defaults()
@@ -320,7 +324,7 @@ class TransformerConfig:
             object.__setattr__(self, "head_dim", self.hidden_dim // self.num_heads)
         if self.rotary_dim is None:
             object.__setattr__(self, "rotary_dim", self.head_dim)
-        for name in ("global_layers", "no_position_layers", "projections"):
+        for name in ("global_layers", "no_position_layers", "projections", "widths"):
             if isinstance(getattr(self, name), list):  # of JSON
                 object.__setattr__(self, name, tuple(getattr(self, name)))
 
@@ -374,6 +378,7 @@ class TransformerConfig:
                     f"TransformerConfig: {name} is {layers!r}.\n"
                     "  Expected a list of block numbers, from 0."
                 )
+        check_widths(self.widths, self.vector_dim)
         if self.bag_dim and not self.normalize:
             raise InputError(
                 f"TransformerConfig: bag_dim is {self.bag_dim} and normalize is false.\n"
@@ -474,6 +479,13 @@ class TransformerConfig:
             f"  Prompts of this model: {', '.join(self.prompts) or 'none'}."
         )
 
+    def prompt_name(self, role: Literal["query", "document"]) -> str | None:
+        """Return the name of the prompt before a text that is searched for ("query") or searched
+        ("document", whose prompt may also be named "passage" or "corpus"); None: the default one.
+        """
+        names = ("query",) if role == "query" else ("document", "passage", "corpus")
+        return next((name for name in names if name in self.prompts), None)
+
     @property
     def image_side(self) -> int:
         """The number of vectors along a side of an image; each convolution's pooling halves it."""
@@ -524,7 +536,7 @@ class TransformerConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return every field as plain JSON values; `from_dict` reads it back."""
         values = dataclasses.asdict(self)
-        lists = ("global_layers", "no_position_layers", "projections")
+        lists = ("global_layers", "no_position_layers", "projections", "widths")
         return values | {name: list(values[name]) for name in lists}
 
     @classmethod
@@ -602,7 +614,7 @@ _FLAGS = (
 )
 _PROJECTION_ACTIVATIONS = ("linear", "tanh", "relu", "gelu", "silu", "sigmoid")
 # Bounds of an embedder, above those of any real one.
-_MOST_PROJECTIONS, _MOST_PROMPTS, _LONGEST_PROMPT = 8, 256, 10_000
+_MOST_PROJECTIONS, _MOST_PROMPTS, _LONGEST_PROMPT, _MOST_WIDTHS = 8, 256, 10_000, 64
 
 
 _ROPE_SCALING = {
@@ -687,6 +699,23 @@ def check_projections(projections: Any) -> None:
                 "width, use_bias true or false, and one of these as activation: "
                 f"{', '.join(_PROJECTION_ACTIVATIONS)}."
             )
+
+
+def check_widths(widths: Any, whole: int) -> None:
+    """Refuse widths to which vectors cannot be cut.
+
+    Args:
+        whole: the width of the vectors.
+
+    Raises:
+        InputError: the message shows the value.
+    """
+    numbers = isinstance(widths, tuple) and all(type(width) is int for width in widths)
+    if not numbers or len(widths) > _MOST_WIDTHS or [*widths] != sorted({*widths, 0, whole})[1:-1]:
+        raise InputError(
+            f"TransformerConfig: widths is {widths!r}.\n"
+            f"  Expected whole numbers from 1 to {whole - 1:,}, ascending, {_MOST_WIDTHS} at most."
+        )
 
 
 def check_prompts(prompts: Any, default: Any) -> None:

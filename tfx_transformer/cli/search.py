@@ -28,6 +28,7 @@ def index(
     show: str = "",
     append: bool = False,
     row_prompt: str | None = None,
+    width: int | None = None,
     dtype: Literal["float32", "float16", "int8"] = "float16",
     skip_bad_rows: bool = False,
     variant: Variant | None = None,
@@ -45,7 +46,9 @@ def index(
         column (NAME): Column of the texts.
         show (NAMES): Further columns to show with each row, separated by commas.
         append: Keep the rows of other tables that the index has.
-        row_prompt (NAME): Prompt of the embedder to put before each text.
+        row_prompt (NAME): Prompt of the embedder to put before each text. [document, if it has
+            that]
+        width: Numbers of each vector, of those that the embedder was trained for. [all]
         dtype: Number format of the stored vectors.
         skip_bad_rows: Skip rows that cannot be used, and list them in the folder.
         variant: TFLite file to run. [the first in the bundle]
@@ -66,6 +69,7 @@ def index(
         shown=_names(show),
         prompt=row_prompt,
         dtype=dtype,
+        width=width,
         variant=variant,
         append=append,
         skip_bad_rows=skip_bad_rows,
@@ -137,7 +141,7 @@ def search(
         folder (INDEX): Folder that the verb index has made.
         texts (TEXT): Texts to find rows for.
         count: Nearest rows to show.
-        prompt (NAME): Prompt of the embedder to put before TEXT.
+        prompt (NAME): Prompt of the embedder to put before TEXT. [query, if it has that]
         exact: Compare all rows, even if the index has a graph, which may miss one.
         bundle: Bundle of the embedder. [where it was when the index was made]
         as_text: Read TEXT as a text, even if it looks like the name of a file.

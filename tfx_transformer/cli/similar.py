@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tfx_transformer import files
 from tfx_transformer.arguments import refuse_files
@@ -18,19 +17,20 @@ from tfx_transformer.reprs import quantity
 
 SHOWN_NUMBERS = 6
 
-# (texts, optional prompt) -> vectors, float32 (texts, dimensions).
+# (texts, optional role in a search) -> vectors, float32 (texts, dimensions).
 Embed = Callable[..., Any]
 
 
 class Chosen(NamedTuple):
-    """The bundle that makes vectors, its engine and TFLite file, and the names of the prompts
-    before texts and before rows of a table."""
+    """The bundle that makes vectors, its engine and TFLite file, the names of the prompts before
+    texts and before rows of a table, and the width to which vectors are cut."""
 
     bundle: Path
     engine: Engine
     variant: Variant | None
     prompt: str | None = None
     row_prompt: str | None = None
+    width: int | None = None
 
 
 def embed(
@@ -42,6 +42,7 @@ def embed(
     as_text: bool = False,
     save: Path | None = None,
     prompt: str | None = None,
+    width: int | None = None,
     engine: Engine = "litert",
     variant: Variant | None = None,
     reading: TableReading,
@@ -56,13 +57,14 @@ def embed(
         as_text: Read TEXT as a text, even if it looks like the name of a file.
         save (FILE): File to write the vectors to: .npy or .csv.
         prompt (NAME): Prompt of the embedder to put before each text.
+        width: Numbers of each vector, of those that the embedder was trained for. [all]
         engine: Program that runs the model.
         variant: TFLite file to run. [the first in the bundle]
         reading: How to read the table of --csv, where that cannot be detected.
     """
     check_vector_file(save)
     found = read_texts(texts, csv, column, as_text, reading)
-    make, method = embedder(Chosen(bundle, engine, variant, prompt))
+    make, method = embedder(Chosen(bundle, engine, variant, prompt, width=width))
     vectors = make(found)
     print(f"vectors of {vectors.shape[1]:,} numbers: {method}")
     result = {"texts": len(found), "dimensions": vectors.shape[1], "method": method}
@@ -85,6 +87,7 @@ def similar(
     as_text: bool = False,
     prompt: str | None = None,
     row_prompt: str | None = None,
+    width: int | None = None,
     count: int = 5,
     first: str = "",
     second: str = "",
@@ -102,8 +105,11 @@ def similar(
         csv (FILE.csv): Table to search in, or to read scored pairs from.
         column (NAME): Column of the texts to search.
         as_text: Read TEXT as a text, even if it looks like the name of a file.
-        prompt (NAME): Prompt of the embedder to put before TEXT.
-        row_prompt (NAME): Prompt to put before each row that is searched.
+        prompt (NAME): Prompt of the embedder to put before TEXT. [query, in a search, if it has
+            that]
+        row_prompt (NAME): Prompt to put before each row that is searched. [document, if it has
+            that]
+        width: Numbers of each vector, of those that the embedder was trained for. [all]
         count: Nearest rows to show.
         first (COLUMN): Column of one text of each pair.
         second (COLUMN): Column of the other text.
@@ -131,13 +137,13 @@ def similar(
             )
         if prompt is not None and not bundle:
             raise InputError("--prompt needs an embedder.\n  Name its bundle, or drop the flag.")
-        chosen = Chosen(bundle, engine, variant, prompt) if bundle else None
+        chosen = Chosen(bundle, engine, variant, prompt, width=width) if bundle else None
         return _evaluate(chosen, table, {"first": first, "second": second, "score": score})
     if not bundle:
         raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
     remedy = "The rows of a table are searched with --csv FILE.csv --column COLUMN."
     refuse_files(texts, remedy, as_text)
-    chosen = Chosen(bundle, engine, variant, prompt, row_prompt)
+    chosen = Chosen(bundle, engine, variant, prompt, row_prompt, width)
     if table:
         if not texts or count < 1:
             raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
@@ -195,8 +201,8 @@ def _search(
     table = read_table(csv, {"text": column})
     texts = table.columns["text"]
     make, method = embedder(chosen)
-    queries = make(searched)
-    vectors = make(texts, prompt=chosen.row_prompt)
+    queries = make(searched, role="query")
+    vectors = make(texts, role="document")
     print(f"{quantity(len(texts), 'row')}: {method}")
     results = []
     found, cosines_found = nearest(queries, vectors, count)
@@ -267,8 +273,9 @@ def _scored_pairs(
 def embedder(chosen: Chosen) -> tuple[Embed, str]:
     """Return the function that makes vectors of texts by a bundle, and its description.
 
-    It puts the prompt of `chosen` before each text, or the one it is called with. The vector of a
-    bundle that is not an embedder is the mean of its last states, computed by Keras.
+    It puts a prompt of `chosen` before each text; without one, that of the text's role in a search,
+    "query" or "document", if the embedder has it. The vector of a bundle that is not an embedder is
+    the mean of its last states, computed by Keras.
     """
     from tfx_transformer import bundle
     from tfx_transformer.runtime.tasks import TASKS
@@ -293,11 +300,20 @@ def _trained_embedder(chosen: Chosen) -> tuple[Embed, str]:
         from tfx_transformer import runtime
 
         model = runtime.load(chosen.bundle, chosen.variant)
-    embed = functools.partial(model.embed, prompt=chosen.prompt)
+    model.check_width(chosen.width)
+
+    def embed(texts: Sequence[str], role: Literal["query", "document"] | None = None):
+        prompt = chosen.row_prompt if role == "document" else chosen.prompt
+        if prompt is None and role is not None:
+            prompt = model.config.prompt_name(role)
+        return model.embed(texts, prompt, chosen.width)
+
     return embed, "by the embedder"
 
 
 def _mean_of_states(chosen: Chosen) -> tuple[Embed, str]:
+    if chosen.width is not None:
+        raise InputError(f"{chosen.bundle} is not an embedder with widths.\n  Drop --width.")
     for flag, prompt in (("prompt", chosen.prompt), ("row-prompt", chosen.row_prompt)):
         if prompt is not None:
             raise InputError(
@@ -309,7 +325,7 @@ def _mean_of_states(chosen: Chosen) -> tuple[Embed, str]:
 
     model, tokenizer = load(chosen.bundle)
 
-    def mean_of(texts: Sequence[str], prompt: None = None):
+    def mean_of(texts: Sequence[str], role: str | None = None):
         return states.mean_states(model, [states.text_ids(model, tokenizer, t) for t in texts])
 
     part = model.first_stack.name

@@ -198,7 +198,7 @@ def sentence_pairs(
     max_length: int = 128,
     shuffle: bool = True,
     seed: int = 0,
-    prompt: str = "",
+    prompt: str | tuple[str, str] = "",
 ) -> Batches:
     """Return a `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
@@ -206,7 +206,8 @@ def sentence_pairs(
     the first texts) and (batch, length of the second texts), float32 (batch,) twice. Scores are
     those of the pairs, 1 if they have none; weights are 1. Texts of similar length are together;
     longer ones are cut to `max_length` ids, start and end included. Every iteration over the data
-    set is the next epoch. `prompt` is put before each text, see `TransformerConfig.prompt`.
+    set is the next epoch. `prompt` is put before each text, see `TransformerConfig.prompt`; of two,
+    the first is put before the first texts.
 
     No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.
@@ -217,9 +218,10 @@ def sentence_pairs(
     """
     if max_length < 3:
         raise InputError(f"max_length is {max_length}.\n  Expected 3 or more.")
+    prompts = (prompt, prompt) if isinstance(prompt, str) else prompt
     firsts, seconds = (
-        [frame(tokenizer, prompt + text, max_length) for text in texts]
-        for texts in (pairs.first, pairs.second)
+        [frame(tokenizer, start + text, max_length) for text in texts]
+        for start, texts in zip(prompts, (pairs.first, pairs.second), strict=True)
     )
     lengths = np.array([[len(b), len(a)] for a, b in zip(firsts, seconds, strict=True)])
     texts = None if pairs.scores else list(zip(pairs.first, pairs.second, strict=True))

@@ -153,7 +153,13 @@ class EncoderModel(TransformerModel):
         """
         share = ops.cast(self.share, vectors.dtype)
         parts = [ops.sqrt(share) * vectors, ops.sqrt(1 - share) * _normalize(sums)]
-        return _normalize(ops.concatenate(parts, axis=-1))
+        if not self.config.widths:
+            return _normalize(ops.concatenate(parts, axis=-1))
+        # As many groups as both parts can have: a of one, b of the other, a of one, …
+        groups = math.gcd(*(part.shape[-1] for part in parts))
+        split = [ops.reshape(part, (-1, groups, part.shape[-1] // groups)) for part in parts]
+        width = sum(part.shape[-1] for part in parts)
+        return _normalize(ops.reshape(ops.concatenate(split, axis=-1), (-1, width)))
 
     pooled = old_method("EncoderModel.pooled", "pool")
     embedded = old_method("EncoderModel.embedded", "embed_inputs")
@@ -542,7 +548,8 @@ class Embedder(EncoderModel):
 
     Returns: float (batch, width), where width is that of the last projection or hidden_dim, plus
         bag_dim; for pairs float (batch, batch), the cosine of every text (row) with every pair
-        (column).
+        (column), or with `widths` (batch, batch, widths + 1), also those of the vectors cut to each
+        width, the whole ones last.
 
     Raises:
         InputError: the model would read images.
@@ -594,7 +601,14 @@ class Embedder(EncoderModel):
         pairs = self.embed(inputs["pair_token_ids"], training=training)
         if not self.config.normalize:
             vectors, pairs = _normalize(vectors), _normalize(pairs)
-        return ops.matmul(vectors, ops.transpose(pairs))
+        cosines = ops.matmul(vectors, ops.transpose(pairs))
+        if not self.config.widths:
+            return cosines
+        cut = [self._cosines(vectors[:, :width], pairs[:, :width]) for width in self.config.widths]
+        return ops.stack([*cut, cosines], axis=-1)
+
+    def _cosines(self, vectors: Tensor, pairs: Tensor) -> Tensor:
+        return ops.matmul(_normalize(vectors), ops.transpose(_normalize(pairs)))
 
     def embed(self, token_ids: Tensor, training: bool | None = None) -> Tensor:
         """int (batch, length) -> float (batch, width), of length 1 each if the model normalizes."""
@@ -619,10 +633,12 @@ class Embedder(EncoderModel):
         self.share.assign([[share]])
 
     def compile(self, optimizer: Any = "adamw", loss: Any = None, **kwargs: Any) -> None:
-        """`keras.Model.compile`; by default with `InBatchContrast`."""
-        super().compile(
-            optimizer, loss=losses.InBatchContrast() if loss is None else loss, **kwargs
-        )
+        """`keras.Model.compile`; by default with `InBatchContrast`. With `widths` in the
+        configuration the loss is averaged over them."""
+        loss = losses.InBatchContrast() if loss is None else loss
+        if self.config.widths and not isinstance(loss, losses.Matryoshka):
+            loss = losses.Matryoshka(loss)
+        super().compile(optimizer, loss=loss, **kwargs)
 
 
 def _normalize(x):
@@ -692,8 +708,8 @@ def config_for_fine_tuning(
     config: TransformerConfig | dict[str, Any], **overrides: Any
 ) -> TransformerConfig:
     """Return the configuration of a model that copies the encoder of another; `overrides` that are
-    not None replace its values. The read-out is new, so `linear_buckets` and `bag_dim` are 0 unless
-    given."""
-    given = {"linear_buckets": 0, "bag_dim": 0}
+    not None replace its values. The read-out is new, so `linear_buckets` and `bag_dim` are 0 and
+    there are no `widths`, unless given."""
+    given = {"linear_buckets": 0, "bag_dim": 0, "widths": ()}
     given |= {name: value for name, value in overrides.items() if value is not None}
     return dataclasses.replace(config, **given)

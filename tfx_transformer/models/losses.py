@@ -281,6 +281,39 @@ class ScoredCorrelation(keras.losses.Loss):
         return ops.square(cosines - _standardize(ops.cast(y_true, "float32"))) / 2
 
 
+@serializable
+class Matryoshka(keras.losses.Loss):
+    """The mean of a loss over the widths to which vectors are cut (Kusupati et al. 2022, eq. 1).
+
+    Args:
+        loss: of cosines (batch, batch), such as `InBatchContrast`.
+
+    Call arguments:
+        y_true: as for `loss`.
+        y_pred: float (batch, batch, widths), see `Embedder`.
+    """
+
+    compares_rows = True
+
+    def __init__(self, loss: keras.losses.Loss, name: str = "loss", **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+        self.loss = loss
+
+    def call(self, y_true, y_pred):
+        count = y_pred.shape[-1]
+        return sum(self.loss.call(y_true, y_pred[:, :, i]) for i in range(count)) / count
+
+    def get_config(self):
+        loss = keras.saving.serialize_keras_object(self.loss)
+        return {**super().get_config(), "loss": loss}
+
+    @classmethod
+    def from_config(cls, config):
+        loss = keras.saving.deserialize_keras_object(config.pop("loss"))
+        return cls(loss, **config)
+
+
 def _standardize(x: Tensor) -> Tensor:
     x = x - ops.mean(x)
     return x / ops.sqrt(ops.mean(ops.square(x)) + 1e-8)

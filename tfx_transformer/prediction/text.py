@@ -146,20 +146,50 @@ class TextEmbedder(_TextReader):
         super().__init__(engine, tokenizer, config.max_sequence_length, batch_size)
         self.config = config
 
-    def embed(self, texts: str | Sequence[Text], prompt: str | None = None) -> np.ndarray:
+    def embed(
+        self, texts: str | Sequence[Text], prompt: str | None = None, width: int | None = None
+    ) -> np.ndarray:
         """Return the vector of a text, float32 (width,), or (texts, width) for a list; vectors have
         norm 1 if the model normalizes them.
 
         Args:
             prompt: name of a prompt of the model, such as "query", which is put before each text;
                 None: the model's default prompt, if it has one.
+            width: see `cut`.
 
         Raises:
-            InputError: the model has no prompt of this name.
+            InputError: the model has no prompt of this name, or was not trained for this width.
         """
+        self.check_width(width)
         rows = self.add_prompts([texts] if isinstance(texts, str) else texts, prompt)
-        vectors = self._run(rows)
+        vectors = self.cut(self._run(rows), width)
         return vectors[0] if isinstance(texts, str) else vectors
+
+    def check_width(self, width: int | None) -> None:
+        """Raise if the model was not trained for a width; see `cut`.
+
+        Raises:
+            InputError: it was not.
+        """
+        widths = (*self.config.widths, self.config.vector_dim)
+        if width is not None and width not in widths:
+            raise InputError(
+                f"the width is {width}; vectors of this model have {', '.join(map(str, widths))} "
+                "numbers.\n  Train for others: tfx-transformer run embedding --widths 64,128"
+            )
+
+    def cut(self, vectors: np.ndarray, width: int | None) -> np.ndarray:
+        """Return the first numbers of vectors, float32 (texts, width), of norm 1.
+
+        Args:
+            vectors: float32 (texts, whole width).
+            width: one of `config.widths`; None, or the whole width: the vectors as they are.
+        """
+        if width is None or width == vectors.shape[1]:
+            return vectors
+        vectors = vectors[:, :width]
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
 
     def add_prompts(self, texts: Sequence[Text], prompt: str | None = None) -> list[Text]:
         """Return each text with the prompt before it; arguments as for `embed`."""

@@ -124,14 +124,18 @@ class Index:
 
         Args:
             count: rows to find; all if the index has fewer.
-            prompt: name of the embedder's prompt to put before each question; None: its default.
+            prompt: name of the embedder's prompt to put before each question; None: "query", if it
+                has that, else its default.
             exact: compare every row, even if there is a graph.
 
         Raises:
             InputError: there is no question, `count` is below 1, or a file is damaged.
         """
         texts = [questions] if isinstance(questions, str) else list(questions)
-        found = self.nearest(self.model.embed(texts, prompt=prompt), count, exact)
+        if prompt is None:
+            prompt = self.model.config.prompt_name("query")
+        vectors = self.model.embed(texts, prompt, self.store.facts["dimensions"])
+        found = self.nearest(vectors, count, exact)
         return found[0] if isinstance(questions, str) else found
 
     def nearest(

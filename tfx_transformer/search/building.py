@@ -58,6 +58,7 @@ def make_index(
     shown: Sequence[str] = (),
     prompt: str | None = None,
     dtype: nearest.Dtype = "float16",
+    width: int | None = None,
     variant: str | None = None,
     append: bool = False,
     skip_bad_rows: bool = False,
@@ -72,8 +73,11 @@ def make_index(
         tables: files of any format (see `data.formats`).
         column: column of the texts.
         shown: further columns, which are shown with a row that is found.
-        prompt: name of the embedder's prompt to put before each text; None: its default.
+        prompt: name of the embedder's prompt to put before each text; None: "document", if it has
+            that, else its default.
         dtype: of the stored vectors: "float16" and "int8" take a half and a quarter of "float32".
+        width: numbers of each vector, one of the widths that the embedder was trained for; None:
+            all.
         variant: TFLite file to run; None: the first in the bundle.
         append: keep the rows of other tables that the index has.
         skip_bad_rows: leave out rows that cannot be used, and list them in the folder.
@@ -86,12 +90,14 @@ def make_index(
     folder, bundle_path = Path(folder), Path(bundle_path)
     _check_folder(folder, tables)
     model = open_embedder(bundle_path, variant)
+    model.check_width(width)
+    prompt = model.config.prompt_name("document") if prompt is None else prompt
     facts = {
         "bundle": relative(bundle_path, folder),
         "column": column,
         "shown": list(shown),
         "dtype": dtype,
-        "dimensions": model.config.vector_dim,
+        "dimensions": width or model.config.vector_dim,
         "model": model_facts(bundle_path, variant, model, prompt),
     }
     folder.mkdir(parents=True, exist_ok=True)
@@ -319,7 +325,8 @@ class _Building:
             texts = [facts["prompt"] + text for text in missing.values()]
             ids = self.model.rows(texts)
             self.cut += sum(len(row) >= self.model.max_length for row in ids)
-            vectors = nearest.pack(self.model.run_rows(ids), self.facts["dtype"])
+            vectors = self.model.cut(self.model.run_rows(ids), self.facts["dimensions"])
+            vectors = nearest.pack(vectors, self.facts["dtype"])
             first = len(self.unfinished)
             self.unfinished.append(vectors, list(missing))
             self.places |= {digest: ~(first + i) for i, digest in enumerate(missing)}

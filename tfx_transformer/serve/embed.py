@@ -7,6 +7,7 @@ import base64
 import numpy as np
 from starlette.responses import Response
 
+from tfx_transformer.errors import InputError
 from tfx_transformer.serve.endpoints import MODEL, Endpoint, listing
 from tfx_transformer.serve.errors import JSON, Refusal
 from tfx_transformer.serve.fields import Field
@@ -31,18 +32,14 @@ async def _embed(service: Service, call: Call) -> Response:
             "invalid_value",
             "input",
         )
-    prompt = call.body.get("prompt_name")
+    prompt, width = call.body.get("prompt_name"), call.body.get("dimensions")
+    try:
+        model.check_width(width)
+    except InputError as error:
+        raise Refusal(400, str(error), "invalid_value", "dimensions") from error
     rows, outputs = await read_inputs(
         service, call, inputs, lambda texts: model.rows(model.add_prompts(texts, prompt))
     )
-    width = len(outputs[0])
-    if call.body.get("dimensions", width) != width:
-        raise Refusal(
-            400,
-            f"The vectors have {width} dimensions. Leave 'dimensions' out.",
-            "invalid_value",
-            "dimensions",
-        )
     as_text = call.body.get("encoding_format") == "base64"
     data = [
         {
@@ -50,7 +47,7 @@ async def _embed(service: Service, call: Call) -> Response:
             "index": index,
             "embedding": _base64(vector) if as_text else vector.tolist(),
         }
-        for index, vector in enumerate(outputs)
+        for index, vector in enumerate(model.cut(np.array(outputs), width))
     ]
     tokens = sum(map(len, rows))
     counted = {"prompt_tokens": tokens, "total_tokens": tokens}
@@ -76,7 +73,8 @@ EMBEDDINGS = Endpoint(
             {"type": "string", "enum": ["float", "base64"]}, "Format of vectors. Default: float."
         ),
         "dimensions": Field(
-            {"type": "integer", "minimum": 1}, "Only the number of dimensions of the model."
+            {"type": "integer", "minimum": 1},
+            "Numbers of each vector: all, or one of the widths that the model was trained for.",
         ),
         "prompt_name": Field(
             {"type": "string", "maxLength": 200},

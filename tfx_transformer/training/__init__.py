@@ -41,6 +41,9 @@ _MODULE_OF = {
     "fine_tuning_defaults": "defaults",
     "is_few": "defaults",
     "new_bundle_path": "folder",
+    "pair_prompts": "embedding",
+    "read_widths": "embedding",
+    "search_prompts": "embedding",
     "objective": "objectives",
     "pieces_pattern": "defaults",
     "rounds": "limits",
@@ -69,6 +72,9 @@ if TYPE_CHECKING:
     from tfx_transformer.training.defaults import is_few as is_few
     from tfx_transformer.training.defaults import pieces_pattern as pieces_pattern
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
+    from tfx_transformer.training.embedding import pair_prompts as pair_prompts
+    from tfx_transformer.training.embedding import read_widths as read_widths
+    from tfx_transformer.training.embedding import search_prompts as search_prompts
     from tfx_transformer.training.folder import new_bundle_path as new_bundle_path
     from tfx_transformer.training.heads import config_for_contrast as config_for_contrast
     from tfx_transformer.training.limits import rounds as rounds

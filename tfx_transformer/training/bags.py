@@ -14,9 +14,12 @@ from tfx_transformer.models.encoders import Embedder
 from tfx_transformer.text.scripts import UNSPACED
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Lengths of the parts of a token, in characters: with spaces between words, and without.
-_SPACED = (2, 4)
-_UNSPACED = (1, 2)
+# Shortest and longest part of a token, in characters, and how often the whole token counts as a
+# part: with spaces between words, and without.
+_SPACED = (2, 3, 2)
+_UNSPACED = (1, 2, 1)
+# Before the part that is a whole token.
+_WHOLE = "\0"
 _WITHOUT_SPACES = re.compile(f"[{UNSPACED}]")
 # Most characters of a token that are read; parts whose vectors are drawn at once, and texts whose
 # parts are counted at once.
@@ -31,10 +34,11 @@ def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed:
 
     B_t = c sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
 
-    The parts of a token are its runs of 2 to 4 letters, in lower case and with a space at each end
-    of the word; in scripts without spaces, its runs of 1 or 2 characters. n is the number of texts,
-    n_p of those with the part. The R_p are normal noise: a random projection keeps cosines up to
-    about width^-0.5 (Johnson and Lindenstrauss 1984). c makes the mean length of a vector 1.
+    The parts of a token are its runs of 2 or 3 letters, in lower case and with a space at each end
+    of the word, and twice the whole token; in scripts without spaces, its runs of 1 or 2 characters
+    and the whole token. n is the number of texts, n_p of those with the part. The R_p are normal
+    noise: a random projection keeps cosines up to about width^-0.5 (Johnson and Lindenstrauss
+    1984). c makes the mean length of a vector 1.
 
     Args:
         model: a new model, before its training.
@@ -88,19 +92,22 @@ def token_parts(token: str) -> list[str]:
 
     Args:
         token: its text; a space at its beginning says that a word begins there.
+
+    Returns: runs of characters, and the token in lower case behind a NUL.
     """
     text = unicodedata.normalize("NFKC", token).lower()[:_LONGEST]
     word = text.strip()
     if not word:
         return []
-    least, most = _UNSPACED
+    whole = _WHOLE + word
+    least, most, times = _UNSPACED
     if not _WITHOUT_SPACES.search(word):
-        least, most = _SPACED
+        least, most, times = _SPACED
         begins = text[0] == " "
         word = " " * begins + word + " " * (begins or not word[0].isalpha())
     sizes = range(least, most + 1)
     found = [word[i : i + size] for size in sizes for i in range(len(word) - size + 1)]
-    return [part for part in found if not part.isspace()]
+    return [part for part in found if not part.isspace()] + [whole] * times
 
 
 def _texts_of(tokenizer: Tokenizer) -> list[str]:

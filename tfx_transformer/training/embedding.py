@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
@@ -101,7 +102,9 @@ class EmbedderRun(Run):
         return self._result(training, scores)
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        first, second = map(self.embedder.embed, (self.held_out.first, self.held_out.second))
+        texts = {"query": self.held_out.first, "document": self.held_out.second}
+        name = self.embedder.config.prompt_name
+        first, second = (self.embedder.embed(texts[role], name(role)) for role in texts)
         return first, second
 
     def _conclude(
@@ -146,6 +149,45 @@ class EmbedderRun(Run):
         read = (self.held_out.first, self.held_out.second, self.held_out.scores)
         self._report.vectors(self.embedder, *read, scores, _scores, each, baselines)
         self._report.write()
+
+
+def search_prompts(
+    config: TransformerConfig, query: str | None, document: str | None
+) -> dict[str, str]:
+    """Return the prompts of an embedder by name.
+
+    Args:
+        config: of its base, whose prompts stay.
+        query, document: texts of the prompts with these names; None: as in the base, and if the
+            other is given, an empty text.
+    """
+    if query is None and document is None:
+        return config.prompts
+    before = {
+        "query": config.prompt(config.prompt_name("query")),
+        "document": config.prompt(config.prompt_name("document")),
+    }
+    given = {"query": query, "document": document}
+    return config.prompts | {n: before[n] if text is None else text for n, text in given.items()}
+
+
+def pair_prompts(config: TransformerConfig) -> tuple[str, str]:
+    """Return the texts that an embedder puts before the first and before the second texts of
+    pairs."""
+    query, document = config.prompt_name("query"), config.prompt_name("document")
+    return config.prompt(query), config.prompt(document)
+
+
+def read_widths(text: str) -> tuple[int, ...]:
+    """Return widths from a text such as "64,128", ascending.
+
+    Raises:
+        InputError: a part is not a whole number.
+    """
+    parts = [part.strip() for part in text.split(",")] if text.strip() else []
+    if not all(part.isdecimal() and len(part) < 7 for part in parts):
+        raise InputError(f"widths is {text!r}.\n  Expected whole numbers, such as 64,128.")
+    return tuple(sorted({int(part) for part in parts}))
 
 
 def _scores(first: np.ndarray, second: np.ndarray, ratings: Any) -> dict[str, float]:
