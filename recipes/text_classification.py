@@ -144,7 +144,8 @@ def main(
         class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
-            Default: 0; 4 with a pre-trained base and at most 10,000 rows.
+            Default: 0; 4 with a pre-trained base and at most 10,000 rows. If it is above 0, fewer
+            than 20 rows a class are trained by their labels too, not by contrast.
         temperature: Divisor of the logits before the teacher's probabilities are learned: the
             higher, the more the unlikely labels count.
         teacher_share: Share of the teacher in the loss, from 0 to 1; the labels have the rest.
@@ -197,9 +198,9 @@ def main(
     tfx.training.set_random_seed(seed)
     texts = train.flat_texts() + (others.flat_texts() if others else [])
     defaults = tfx.training.classifier_defaults(len(train), train.flat_texts(), train, settings)
-    settings = tfx.training.fill_in(settings, defaults)
+    settings = tfx.training.fill_in(settings, {**defaults, "consistency": None})
     # A run that an earlier version began has no `pieces`, and goes on without contrast.
-    by_contrast = by_contrast and bool(settings["pieces"])
+    by_contrast = by_contrast and bool(settings["pieces"]) and not settings["consistency"]
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=settings["max_length"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import keras
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from recipe_steps import first_losses, write_tables
 from tiny_models import tiny_causal
 
 from tfx_transformer import Classifier, InputError, TransformerConfig, training
+from tfx_transformer.models import losses
 from tfx_transformer.models.losses import LabelContrast
 from tfx_transformer.models.preference_losses import DPOLoss, ORPOLoss, PreferredShare
 from tfx_transformer.training import accumulation
@@ -27,13 +30,24 @@ IMAGES = (
 )
 
 
-def classifier() -> Classifier:
+def classifier(**options) -> Classifier:
     """A classifier of images, whose loss is the mean over all rows."""
     config = TransformerConfig.of_size(
         "nano", 0, num_layers=1, hidden_dim=8, num_heads=2, image_size=8, conv_layers=1,
-        num_classes=3, dropout=0.0, pooling="attention",
+        num_classes=3, dropout=0.0, pooling="attention", **options,
     )  # fmt: skip
     return Classifier(config)
+
+
+def check_consistency(model, *counts, **options):
+    """`check_parts` of two readings that differ, though nothing is dropped: dropout would drop
+    other activations in parts."""
+
+    def apart(logits, other, multi_label):
+        return keras.ops.mean(keras.ops.square(logits - 2 * other), axis=-1)
+
+    with mock.patch.object(losses, "disagreement", apart):
+        check_parts(model, IMAGES, *counts, consistency=0.7, **options)
 
 
 def after_two_steps(model, accumulate, batch, optimizer=None, **options):
@@ -65,8 +79,7 @@ def check_parts(model, batch, *counts, **options):
 def check_all():
     """The checks on any backend: 7 rows in 3 parts, and in 2."""
     check_parts(tiny_causal(0.3, seed=8, num_layers=1), LANGUAGE, 3)
-    model = classifier()
-    check_parts(model, IMAGES, 2, consistency=0.7)
+    check_consistency(classifier(), 2)
     wrong = (*LANGUAGE[:2], LANGUAGE[2].copy())
     wrong[2][5, 0] = np.nan
     model = tiny_causal(0.3, seed=8, num_layers=1)
@@ -90,6 +103,28 @@ def test_steps_in_parts_are_those_of_the_whole_batch_on_jax():
 def test_the_loss_may_be_a_sum():
     loss = keras.losses.CategoricalCrossentropy(True, reduction="sum")
     check_parts(classifier(), IMAGES, 2, loss=loss, jit_compile=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("reduction", ["sum", "mean_with_sample_weight", "several labels"])
+def test_two_readings_are_compared_by_the_reduction_of_the_loss(reduction):
+    if reduction == "several labels":
+        check_consistency(classifier(multi_label=True), 3, jit_compile=False)
+        return
+    loss = keras.losses.CategoricalCrossentropy(True, reduction=reduction)
+    check_consistency(classifier(), 3, loss=loss, jit_compile=False)
+
+
+@pytest.mark.parametrize(
+    ("reduction", "expected"),
+    [("sum", 8.5), ("mean_with_sample_weight", 8.5 / 1.5), ("sum_over_batch_size", 8.5 / 3)],
+)
+def test_a_reduction_by_hand(reduction, expected):
+    values, weights = np.array([3.0, 7.0, 5.0], "float32"), np.array([0.5, 1.0, 0.0])
+    assert float(losses.reduced(values, weights, reduction)) == pytest.approx(expected)
+    loss = keras.losses.MeanAbsoluteError(reduction)
+    found = loss(values[:, None], np.zeros((3, 1), "float32"), weights)
+    assert float(found) == pytest.approx(expected)
 
 
 @pytest.mark.slow(but=["dpo"])

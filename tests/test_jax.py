@@ -12,11 +12,12 @@ from on_jax import needs_jax, run_on_jax
 from recipe_steps import CASES, first_losses, write_tables
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
+from tfx_transformer import InputError
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.generation.options import GenerationOptions
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.training.checkpoints import Checkpoints
-from tfx_transformer.training.fit import fit
+from tfx_transformer.training.fit import check_backend, fit
 from tfx_transformer.training.optimizers import adamw
 
 pytestmark = needs_jax
@@ -209,6 +210,67 @@ def test_losses_are_those_of_tensorflow(tmp_path, wrong):
         """,
         str(tmp_path),
         *map(str, wrong),
+    )
+
+
+def check_mixed_bfloat16():
+    """Assert that mixed_bfloat16 computes in 2 bytes, and changes weights by less than 2 bytes can
+    hold: next to 1, bfloat16 has numbers that are 2^-8 apart."""
+    model = tiny_causal(0.0, num_layers=1, dtype="mixed_bfloat16", **VARIANTS["llama"])
+    model.compile(adamw(1e-4, average=0.9))
+    norms = [v for v in model.trainable_weights if (np.asarray(v.value) == 1).all()]
+    inputs, labels = {"token_ids": SOURCE[:, :-1]}, SOURCE[:, 1:]
+    assert keras.backend.standardize_dtype(model(inputs).dtype) == "bfloat16"
+    for _ in range(3):
+        model.train_on_batch(inputs, labels, sample_weight=np.ones_like(labels, "float32"))
+    floats = [v for v in [*model.weights, *model.optimizer.variables] if "int" not in v.dtype]
+    assert {v.dtype for v in floats} == {"float32"}
+    assert len(norms) == 3
+    for norm in norms:
+        change = np.abs(np.asarray(norm.value) - 1)
+        assert change.max() < 2**-9 and np.median(change) > 1e-4
+
+
+def test_mixed_bfloat16_trains_weights_of_4_bytes():
+    check_mixed_bfloat16()
+
+
+@pytest.mark.slow
+def test_mixed_bfloat16_trains_weights_of_4_bytes_on_jax():
+    run_on_jax("from test_jax import check_mixed_bfloat16\ncheck_mixed_bfloat16()")
+
+
+def test_pytorch_is_refused(monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "torch")
+    with pytest.raises(InputError, match=r"Keras is on torch.*\n  Set KERAS_BACKEND=tensorflow or"):
+        check_backend()
+
+
+@pytest.mark.slow
+def test_a_step_holds_the_gradient_once():
+    """XLA updates weights and moments in their places, and holds the gradient besides."""
+    run_on_jax(
+        """
+        import jax
+        import numpy as np
+        from tiny_models import tiny_causal
+        from tfx_transformer.training.optimizers import adamw
+
+        model = tiny_causal(num_layers=1, vocabulary_size=3_000, hidden_dim=96)
+        model.compile(adamw(1e-3), weighted_metrics=[])
+        model.optimizer.build(model.trainable_variables)
+        state = tuple([variable.value for variable in variables] for variables in (
+            model.trainable_variables,
+            model.non_trainable_variables,
+            model.optimizer.variables,
+            model.metrics_variables,
+        ))
+        batch = {"token_ids": np.ones((1, 2), "int32")}, np.ones((1, 2), "int32"), None
+        step = jax.jit(lambda state, batch: model.train_step(state, batch), donate_argnums=0)
+        plan = step.lower(state, batch).compile().memory_analysis()
+        new = plan.output_size_in_bytes - plan.alias_size_in_bytes
+        assert plan.temp_size_in_bytes + new < 1.1 * 4 * model.count_params()
+        """
     )
 
 

@@ -358,7 +358,9 @@ def test_all_lookups_of_a_row_are_clipped_as_one():
     np.testing.assert_allclose(moment, [[0.0], [0.1]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"global_clipnorm": 3.0}, {"amsgrad": True}, {"gradient_accumulation_steps": 2}]
+)
 def test_steps_are_those_of_keras(settings):
     """Keras gets the sum of all lookups of a row; the kernel decays, the bias does not."""
     random = np.random.default_rng(4)
@@ -381,4 +383,4 @@ def test_steps_are_those_of_keras(settings):
         weights.append(variables)
         states.append(optimizer.variables)
     for ours, theirs in [*zip(*weights, strict=True), *zip(*states, strict=False)]:
-        np.testing.assert_allclose(ours, theirs, rtol=1e-6, err_msg=theirs.path)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-7, err_msg=theirs.path)

@@ -64,10 +64,10 @@ def tiny_model(scale: float = 0.2, seed: int = 0, **settings: Any) -> Seq2SeqLM:
     return perturbed(Seq2SeqLM(tiny_config(**settings)), scale, seed)
 
 
-def tiny_causal(scale: float = 0.2, seed: int = 0, **settings: Any) -> CausalLM:
+def tiny_causal(scale: float = 0.2, seed: int = 0, dtype: Any = None, **settings: Any) -> CausalLM:
     """As `tiny_model`, decoder-only."""
     keras.utils.set_random_seed(seed)
-    return perturbed(CausalLM(tiny_config(**settings)), scale, seed)
+    return perturbed(CausalLM(tiny_config(**settings), dtype=dtype), scale, seed)
 
 
 def with_linear(model: Any, seed: int = 0) -> Any:

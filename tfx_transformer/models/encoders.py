@@ -520,10 +520,9 @@ class Classifier(PooledModel):
             return loss
         half = ops.shape(y_pred)[0] // 2
         apart = losses.disagreement(y_pred[:half], y_pred[half:], self.config.multi_label)
-        weights = ops.ones_like(apart) if sample_weight is None else sample_weight[:half]
-        weights = ops.cast(weights, apart.dtype)
-        mean = ops.divide_no_nan(ops.sum(weights * apart), ops.sum(weights))
-        return loss + self.consistency * mean
+        weights = None if sample_weight is None else sample_weight[:half]
+        reduction = getattr(self.loss, "reduction", "")
+        return loss + self.consistency * losses.reduced(apart, weights, reduction)
 
 
 @serializable

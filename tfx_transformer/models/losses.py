@@ -57,6 +57,23 @@ def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Te
     return total((probabilities(z) - probabilities(other)) * (z - other), axis=-1) / 2
 
 
+def reduced(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
+    """Return one number from those of the examples, as Keras's losses of this reduction do.
+
+    Args:
+        values: float (batch,).
+        weights: sample weights, float (batch,); None: 1 each.
+        reduction: "mean_with_sample_weight", the sum divided by that of the weights; "sum"; or
+            another one, the sum divided by the number of examples.
+    """
+    weights = ops.ones_like(values) if weights is None else ops.cast(weights, values.dtype)
+    total = ops.sum(weights * values)
+    if reduction == "sum":
+        return total
+    count = ops.sum(weights) if reduction == "mean_with_sample_weight" else ops.size(values)
+    return ops.divide_no_nan(total, ops.cast(count, values.dtype))
+
+
 @serializable
 class TokenCrossentropy(keras.losses.Loss):
     """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.

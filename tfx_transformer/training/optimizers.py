@@ -86,13 +86,14 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
             trainable_variables = list(trainable_variables)
             self.build(trainable_variables)
         grads = [_dense(gradient) for gradient in grads]
-        finite = _finite(grads)
+        squares = _sum_of_squares(grads)
+        finite = ops.isfinite(squares)
         # `update_step` and the averages leave their variables unchanged in a bad step.
         guarded = {id(v) for group in self._guarded() for v in group}
         states = [v for v in self.variables if id(v) not in guarded]
         states += [v for v in self._trainable_variables if v.constraint is not None]
         before = [ops.copy(ops.convert_to_tensor(state)) for state in states]
-        self._of_step = _OfStep(finite)
+        self._of_step = _OfStep(finite, ops.sqrt(squares))
         super().apply(grads, trainable_variables)
         # A bad update is undone afterwards: a branch around it could not assign on JAX, and the
         # replicas of a TensorFlow strategy could not skip it.
@@ -112,6 +113,14 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         if self.use_ema:
             yield self._model_variables_moving_average
 
+    def _clip_gradients(self, grads):
+        """Clip as Keras does; the norm of all gradients is not computed a second time."""
+        is_other = self.clipnorm or not self.global_clipnorm or self.gradient_accumulation_steps
+        if is_other or _strategy() is not None:  # Keras clips by the norm on a replica
+            return super()._clip_gradients(grads)
+        scale = self.global_clipnorm / ops.maximum(self._of_step.norm, self.global_clipnorm)
+        return [None if one is None else one * ops.cast(scale, one.dtype) for one in grads]
+
     def _apply_weight_decay(self, variables):
         """Do nothing: `update_step` applies the decay."""
 
@@ -127,12 +136,13 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         old_v = _value(self._velocities[index])
         m = old_m + ops.subtract(gradient, old_m) * (1 - self.beta_1)
         v = old_v + ops.subtract(ops.square(gradient), old_v) * (1 - self.beta_2)
-        self._put(self._momentums[index], m, old_m)
-        self._put(self._velocities[index], v, old_v)
+        # The weight follows from the moments as they are kept: otherwise XLA would hold those of a
+        # good step too.
+        m = self._put(self._momentums[index], m, old_m)
+        v = self._put(self._velocities[index], v, old_v)
         if self.amsgrad:
             old_hat = _value(self._velocity_hats[index])
-            v = ops.maximum(old_hat, v)
-            self._put(self._velocity_hats[index], v, old_hat)
+            v = self._put(self._velocity_hats[index], ops.maximum(old_hat, v), old_hat)
         alpha, decay = self._scalars(self._rates[index], dtype, learning_rate)
         old = new = _value(variable)
         if self.weight_decay and self._use_weight_decay(variable):
@@ -140,8 +150,10 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         self._put(variable, new - m * alpha / (ops.sqrt(v) + self.epsilon), old)
 
     def _put(self, variable, new, old):
-        """Assign the new value, or the old one in a bad step."""
-        self.assign(variable, ops.where(self._of_step.finite, new, old))
+        """Assign the new value, or the old one in a bad step; return it."""
+        value = ops.where(self._of_step.finite, new, old)
+        self.assign(variable, value)
+        return value
 
     def _scalars(self, rate, dtype, learning_rate):
         """Return (step size with Adam's correction, rate of the decay), scalars of a type, for the
@@ -178,11 +190,13 @@ class _OfStep:
 
     Attributes:
         finite: bool (), True if the step is applied.
+        norm: float32 (), the norm of all gradients.
         alphas: see `AdamW._scalars`.
     """
 
-    def __init__(self, finite: Tensor) -> None:
+    def __init__(self, finite: Tensor, norm: Tensor) -> None:
         self.finite = finite
+        self.norm = norm
         self.alphas: dict[tuple[float, Any], tuple[Tensor, Tensor]] = {}
 
 
@@ -196,17 +210,16 @@ def _dense(gradient):
     return tf.convert_to_tensor(gradient)
 
 
-def _finite(gradients):
-    """Return bool (): True if the norm of all gradients, on all replicas, is a finite number."""
-    found = [gradient for gradient in gradients if gradient is not None]
-    norms: list[Any] = [ops.sum(ops.square(ops.cast(one, "float32"))) for one in found]
-    squares = sum(norms)
-    if _strategy() is not None:
-        import tensorflow as tf
+def _sum_of_squares(gradients):
+    """Return float32 (), the sum of the squares of all gradients, on all replicas."""
+    found = [ops.cast(gradient, "float32") for gradient in gradients if gradient is not None]
+    squares = ops.sum(ops.stack([ops.sum(ops.square(gradient)) for gradient in found or [0.0]]))
+    if _strategy() is None:
+        return squares
+    import tensorflow as tf
 
-        replica = tf.distribute.get_replica_context()
-        squares = replica.all_reduce(tf.distribute.ReduceOp.SUM, squares)
-    return ops.isfinite(squares)
+    replica: Any = tf.distribute.get_replica_context()
+    return replica.all_reduce(tf.distribute.ReduceOp.SUM, squares)
 
 
 def _value(variable: Any) -> Tensor:
