@@ -1,13 +1,12 @@
-"""XLA's plan of the memory of a training step, on JAX: nothing is run, and no weights are made."""
+"""XLA's plan of the memory of a training step, on JAX: nothing is run."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-# XLA schedules for little memory, as on a GPU: on a CPU it begins work as early as it can, and holds
-# more. Machine code, which is not run, is not optimized: that changes nothing of the plan.
+# XLA schedules for little memory, as on a GPU: on a CPU it begins work as early as it can, and
+# holds more. Machine code, which is not run, is not optimized: that changes nothing of the plan.
 ENVIRONMENT = {
     "KERAS_BACKEND": "jax",
     "XLA_FLAGS": "--xla_cpu_enable_concurrency_optimized_scheduler=false "
@@ -29,6 +28,7 @@ def held_by_step(
     length: int,
     accumulate: int = 1,
     remat: bool = False,
+    base_dtype: str = "",
 ) -> Held:
     """Return XLA's plan of the step that `fit` makes with AdamW, without metrics.
 
@@ -38,6 +38,8 @@ def held_by_step(
         length: tokens of a text.
         accumulate: parts in which the step computes the batch.
         remat: the inside of blocks is computed again.
+        base_dtype: format of a frozen base with adapters of rank 8, whose weights are made; "": all
+            weights are trained, and none are made.
     """
     import jax
 
@@ -45,8 +47,12 @@ def held_by_step(
     from tfx_transformer.models import scopes
 
     ids = jax.ShapeDtypeStruct((rows, length), "int32")
-    with scopes.without_memory():
+    if base_dtype:
         model = new_model()
+        tfx.add_adapters(model, rank=8, base_dtype=base_dtype)
+    else:
+        with scopes.without_memory():
+            model = new_model()
     inputs = {"token_ids": ids}
     if model.task == "masked":
         inputs["masked_positions"] = ids
@@ -70,11 +76,5 @@ def held_by_step(
         return model.train_step(state, batch)
 
     plan = jax.jit(step, donate_argnums=0).lower(tuple(state), batch).compile().memory_analysis()
-    print(plan)
     new = plan.output_size_in_bytes - plan.alias_size_in_bytes
     return Held(plan.argument_size_in_bytes, plan.temp_size_in_bytes + new)
-
-
-def bytes_of(arrays: Any) -> int:
-    """Return the bytes of arrays of float32."""
-    return sum(4 * math.prod(array.shape) for array in arrays)

@@ -1,14 +1,15 @@
 """The memory of a step: what `tfx-transformer plan` computes, and what is measured.
 
-XLA: its plan of a compiled step, besides weights and moments, on JAX for a CPU; nothing is run.
-TensorFlow: how far the memory of a process rises in three steps of training, compiled by XLA,
-beyond weights and moments. The formula was not fitted to these shapes and lengths, but to those of
-tests/test_plan.py. "planned" is gradients and activations.
+XLA: its plan of the step that `fit` makes, besides weights and moments, on JAX, where XLA schedules
+for little memory, as on a GPU; nothing is run (`compiled_step`). TensorFlow: how far the memory of
+a process rises in three steps of training, compiled by XLA, beyond weights and moments. The formula
+was not fitted to these shapes and lengths, but to those of tests/test_plan.py. "planned" is
+gradients and activations.
 
     python -m benchmarks planning
 
-It takes about 8 minutes on 2 cores. Expect errors of up to a quarter by XLA. Those by TensorFlow
-are larger, since a process also holds the memory of the compiler.
+It takes about 8 minutes on 2 cores. Expect errors of up to a third by XLA. Those by TensorFlow are
+larger, since a process also holds the memory of the compiler.
 """
 
 from __future__ import annotations
@@ -16,12 +17,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from benchmarks import real_size
+from benchmarks import compiled_step, real_size
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = None
-JAX = {"KERAS_BACKEND": "jax"}
-
 # Title, style, sizes, vocabulary, rows, length, precision, base dtype.
 SHAPES: dict[str, tuple[str, str, dict[str, Any], int, int, int, str, str]] = {
     "gpt2": ("GPT-2, 6 layers of 384", "gpt2", {"num_layers": 6, "num_heads": 6,
@@ -38,6 +37,15 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any], int, int, int, str, str]] = {
     "nf4": ("Llama, 4 layers of 512, LoRA on nf4", "llama", {"num_layers": 4, "num_heads": 8,
             "hidden_dim": 512, "intermediate_dim": 1_376}, 4_000, 4, 256, "float32", "nf4"),
 }  # fmt: skip
+# As "grouped", but what is computed in chunks, in parts or again; rows, length, vocabulary, parts.
+LONG: dict[str, tuple[str, int, int, int, str, bool, int]] = {
+    "chunks": ("vocabulary of 50,000", 4, 512, 50_000, "float32", False, 1),
+    "blocks": ("blocks of attention", 2, 2_048, 4_000, "float32", False, 1),
+    "mixed-blocks": ("blocks of attention", 2, 2_048, 4_000, "mixed_bfloat16", False, 1),
+    "remat": ("--remat", 2, 2_048, 4_000, "float32", True, 1),
+    "all": ("vocabulary of 50,000, --remat", 4, 2_048, 50_000, "float32", True, 1),
+    "parts": ("--accumulate 4", 8, 1_024, 4_000, "float32", False, 4),
+}
 CASES = (Case("step", "a training step", {}),)
 
 
@@ -47,22 +55,38 @@ def measured(settings: Settings, shape: str, by: str) -> dict[str, Any]:
     from tfx_transformer.models.saving import TASKS
     from tfx_transformer.models.work import sizes
 
-    _, style, dimensions, vocabulary, rows, length, precision, base_dtype = SHAPES[shape]
+    style, dimensions, vocabulary, rows, length, precision, base_dtype, remat, parts = step(shape)
     cls = TASKS["masked" if style == "bert" else "causal"]
     options = {**dimensions, "dropout": 0.0, "max_sequence_length": length}
     config = TransformerConfig.of_size("nano", vocabulary, style, **options)
-    training = planning.Training(precision, base_dtype)
+    backend = "jax" if by == "xla" else "tensorflow"
+    training = planning.Training(precision, base_dtype, remat=remat, backend=backend)
     counts = sizes(cls, config, training)
-    plan = planning.memory(config, counts, rows, length, training)
+    plan = planning.memory(config, counts, rows // parts, length, training, parts)
     planned = plan.gradients + plan.activations
-    model = new_model(cls, config, precision, base_dtype)
-    found = by_xla(model, rows, length) if by == "xla" else by_tensorflow(model, rows, length)
+    if by == "xla":
+        found = compiled_step.held_by_step(
+            lambda: cls(config, dtype=precision), rows, length, parts, remat, base_dtype
+        ).besides
+    else:
+        model = new_model(cls, config, precision, base_dtype)
+        found = by_tensorflow(model, rows, length)
     return {
         "planned, MB": round(planned / 1e6, 1),
         "measured, MB": round(found / 1e6, 1),
         "error": f"{planned / found - 1:+.0%}",
         "error of all memory": f"{plan.all / (plan.weights + plan.optimizer + found) - 1:+.0%}",
     }
+
+
+def step(shape: str) -> tuple[Any, ...]:
+    """The settings of a shape: style, sizes, vocabulary, rows, length, precision, base dtype,
+    rematerialisation and parts."""
+    if shape in SHAPES:
+        return (*SHAPES[shape][1:], False, 1)
+    _, rows, length, vocabulary, precision, remat, parts = LONG[shape]
+    _, style, dimensions, *_ = SHAPES["grouped"]
+    return style, dimensions, vocabulary, rows, length, precision, "", remat, parts
 
 
 def new_model(cls, config, precision: str, base_dtype: str):
@@ -87,33 +111,6 @@ def batch_of(model, rows: int, length: int):
     return {"token_ids": ids[:, :-1], "masked_positions": places}, ids[:, 1:]
 
 
-def by_xla(model, rows: int, length: int) -> float:
-    """The bytes of temporary arrays in XLA's plan of a step with AdamW's moments."""
-    import jax
-    import jax.numpy as jnp
-    import keras
-
-    inputs, labels = batch_of(model, rows, length)
-    trained = [variable.value for variable in model.trainable_variables]
-    others = [variable.value for variable in model.non_trainable_variables]
-
-    def loss_of(trained, others, inputs, labels):
-        logits, _ = model.stateless_call(trained, others, inputs, training=True)
-        losses = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
-        return jnp.mean(losses)
-
-    def step(trained, first, second, others, inputs, labels):
-        loss, slopes = jax.value_and_grad(loss_of)(trained, others, inputs, labels)
-        first = [0.9 * m + 0.1 * g for m, g in zip(first, slopes, strict=True)]
-        second = [0.999 * v + 0.001 * g * g for v, g in zip(second, slopes, strict=True)]
-        change = [m / (jnp.sqrt(v) + 1e-8) for m, v in zip(first, second, strict=True)]
-        return [w - 1e-3 * c for w, c in zip(trained, change, strict=True)], first, second, loss
-
-    step = jax.jit(step, donate_argnums=(0, 1, 2))
-    compiled = step.lower(trained, trained, trained, others, inputs, labels).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
-
-
 def by_tensorflow(model, rows: int, length: int) -> float:
     """Return the rise of this process's peak memory in three steps, in bytes. The optimizer's
     moments are there before."""
@@ -129,14 +126,25 @@ def by_tensorflow(model, rows: int, length: int) -> float:
     return real_size.peak_bytes() - before
 
 
+TITLES = {
+    **{
+        name: f"{shape[0]}, {shape[4]} texts of {shape[5]:,}, {shape[6]}"
+        for name, shape in SHAPES.items()
+    },
+    **{
+        name: f"Llama, 8 layers of 256, {rows} texts of {length:,}, {precision}, {title}"
+        for name, (title, rows, length, _, precision, *_) in LONG.items()
+    },
+}
 SYSTEMS = tuple(
     System(
         f"tfx-{by}-{name}",
-        f"{shape[0]}, {shape[4]} texts of {shape[5]:,}, {shape[6]}, by {title}",
+        f"{TITLES[name]}, by {title}",
         functools.partial(measured, shape=name, by=by),
         ("jax", "keras") if by == "xla" else OURS,
-        JAX if by == "xla" else KERAS,
+        compiled_step.ENVIRONMENT if by == "xla" else KERAS,
     )
     for by, title in (("xla", "XLA"), ("tensorflow", "TensorFlow"))
-    for name, shape in SHAPES.items()
+    for name in TITLES
+    if by == "xla" or name in SHAPES
 )

@@ -40,6 +40,7 @@ TABLES = (
     "real_size",
     "four_bit",
     "four_bit_memory",
+    "backends",
     "planning",
     "step_memory",
 )

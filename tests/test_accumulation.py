@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
-from recipe_steps import first_losses, write_tables
 from tiny_models import tiny_causal
 
+from benchmarks.recipe_steps import first_losses, write_tables
 from tfx_transformer import Classifier, InputError, TransformerConfig, training
 from tfx_transformer.models import losses
 from tfx_transformer.models.losses import LabelContrast

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import pytest
 from on_jax import needs_jax, run_on_jax
-from recipe_steps import CASES, first_losses, write_tables
 from tiny_models import VARIANTS, tiny_causal, tiny_model
 
+from benchmarks.recipe_steps import CASES, first_losses, write_tables
 from tfx_transformer import InputError
 from tfx_transformer.data.batches import BatchPlan, tf_dataset
 from tfx_transformer.generation.options import GenerationOptions
@@ -320,7 +320,7 @@ def test_recipes_have_the_losses_of_tensorflow(tmp_path, monkeypatch, case):
         import json, os, sys
         from pathlib import Path
         import numpy as np
-        from recipe_steps import first_losses
+        from benchmarks.recipe_steps import first_losses
 
         os.chdir(sys.argv[2])
         losses = first_losses(sys.argv[1], Path("weights.npz").absolute(), name="again")

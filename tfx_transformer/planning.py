@@ -11,6 +11,16 @@ from typing import Any, Literal, NamedTuple
 
 from tfx_transformer.config import TransformerConfig
 
+# The most logits that a device has at once in a step, 128 MiB in float32; those of one token may be
+# more.
+CHUNK = 2**25
+# Vocabularies of this size and larger are scored in chunks where TensorFlow traces a step without
+# the number of tokens.
+LARGE_VOCABULARY = 2**14
+# The most scores that attention in blocks has at once, 16 MiB in float32; those of one query may be
+# more.
+BLOCK = 2**22
+
 Precision = Literal["float32", "bfloat16", "mixed_bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 
@@ -64,12 +74,17 @@ class Training:
         base_dtype: format of a frozen base with adapters; "": all weights are trained.
         rank: rank of the adapters of all kernels.
         remat: rematerialisation: the backward pass computes the inside of a block again.
+        backend: Keras's backend. TensorFlow holds all scores of attention, and PyTorch all logits
+            too.
+        gpu: the device is a GPU with a fused operation for attention.
     """
 
     precision: Precision = "float32"
     base_dtype: BaseDtype | Literal[""] = ""
     rank: int = 8
     remat: bool = False
+    backend: str = "tensorflow"
+    gpu: bool = False
 
     @property
     def number(self) -> int:
@@ -91,7 +106,12 @@ class Memory(NamedTuple):
 
 
 def memory(
-    config: TransformerConfig, sizes: Sizes, rows: int, length: int, training: Training
+    config: TransformerConfig,
+    sizes: Sizes,
+    rows: int,
+    length: int,
+    training: Training,
+    accumulate: int = 1,
 ) -> Memory:
     """Return the memory of a training step on one device.
 
@@ -101,33 +121,89 @@ def memory(
         rows: texts that the device reads at once.
         length: tokens of a text.
         training: how it is trained.
+        accumulate: parts of the step, of so many rows each.
     """
     # Adapters are float32 whatever the precision.
     stored = 2 if training.precision == "bfloat16" and not training.base_dtype else 4
-    kept = rows * length * kept_numbers(config, length, training) * training.number
+    kept = kept_numbers(config, rows * length, length, training) * training.number
     if sizes.read_out:
         # Logits, their softmax and their gradient, in float32.
-        kept += 3 * 4 * rows * length * config.vocabulary_size
+        kept += 3 * 4 * logits_at_once(config.vocabulary_size, rows * length, training.backend)
     trained = stored * sizes.trained
-    return Memory(sizes.weights, trained, 2 * trained, kept)
+    gradients = trained if accumulate == 1 else 2 * trained  # that of a part, and the sum
+    return Memory(sizes.weights, gradients, 2 * trained, kept)
 
 
-def kept_numbers(config: TransformerConfig, length: int, training: Training) -> float:
-    """Return how many numbers of each token are kept for the backward pass, without the logits.
+def kept_numbers(
+    config: TransformerConfig,
+    tokens: float,
+    length: int,
+    training: Training,
+    layers: int | None = None,
+) -> float:
+    """Return how many numbers are kept for the backward pass, without the logits.
 
-    Of a block: inputs of norms and projections, queries, keys, values, what attention mixes, the
-    inside of the feed-forward layer, what dropout changes, and each head's scores. With `remat`:
+    Of a token in a block: inputs of norms and projections, queries, keys, values, what attention
+    mixes, the inside of the feed-forward layer, what dropout changes; and each head's scores. Where
+    attention is computed in blocks of queries, one block of scores is held in all. With `remat`:
     the input of every block, and the inside of one. The counts were fitted to XLA's analysis of the
     compiled steps in `tests/test_plan.py`, on a CPU.
+
+    Args:
+        config: the architecture of the model.
+        tokens: tokens that the device reads at once.
+        length: tokens of a text.
+        training: how it is trained.
+        layers: number of blocks; None: as the configuration says.
     """
+    layers = config.num_layers if layers is None else layers
     inside = 12 * config.hidden_dim + (4 if config.gated else 3) * config.intermediate_dim
     inside += 8 * config.hidden_dim * (config.dropout > 0)
     # Scores, their softmax, and its gradient; in 2 bytes a float32 copy, which counts as two.
     copies = (3 if training.number == 4 else 4) + (config.dropout > 0)
-    inside += copies * config.num_heads * length
+    compared = tokens * config.num_heads * length
+    block = scores_at_once(config, compared, length, training)
+    scores = copies * (compared if block is None else block)
     if training.remat:
-        return config.num_layers * config.hidden_dim + inside
-    return config.num_layers * inside
+        return tokens * (layers * config.hidden_dim + inside) + scores
+    return layers * tokens * inside + (layers * scores if block is None else scores)
+
+
+def logits_at_once(vocabulary_size: int, tokens: float, backend: str) -> float:
+    """Return how many logits a step of `fit` holds at once: see `models.token_scores`.
+
+    Args:
+        vocabulary_size: logits of a token.
+        tokens: tokens that the device reads at once.
+        backend: Keras's backend.
+    """
+    whole = tokens * vocabulary_size
+    small = backend == "tensorflow" and vocabulary_size < LARGE_VOCABULARY
+    if small or backend not in ("tensorflow", "jax"):
+        return whole
+    return min(whole, max(CHUNK, vocabulary_size))
+
+
+def scores_at_once(
+    config: TransformerConfig, scores: float, length: int, training: Training
+) -> float | None:
+    """Return how many of the scores of a layer are held at once, where a layer does not keep them
+    for the backward pass; None: each layer keeps all. See `layers.attention`.
+
+    Args:
+        config: the architecture of the model.
+        scores: scores of a layer.
+        length: tokens of a text.
+        training: how it is trained.
+    """
+    relative = config.position == "relative" or config.relative_scores
+    if training.backend != "jax" or config.dropout or relative or config.attention_softcap:
+        return None
+    head = config.head_dim or config.hidden_dim // config.num_heads
+    even = length % 2 == 0 and head % 8 == 0 and head <= 128
+    if training.gpu and training.number == 2 and even:
+        return 0.0
+    return BLOCK if scores > BLOCK else None
 
 
 def operations(config: TransformerConfig, sizes: Sizes, length: int, training: Training) -> float:
@@ -181,11 +257,11 @@ def best_step(
             if rows % accumulate:
                 continue
             part = rows // accumulate
-            needed = memory(config, sizes, part, length, tried)
+            needed = memory(config, sizes, part, length, tried, accumulate)
             if needed.all <= available:
                 return Step(part, accumulate, tried, needed)
     last = tries[-1]
-    return Step(1, rows, last, memory(config, sizes, 1, length, last))
+    return Step(1, rows, last, memory(config, sizes, 1, length, last, rows))
 
 
 class Scale(NamedTuple):

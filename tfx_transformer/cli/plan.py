@@ -117,6 +117,9 @@ def plan(
 ) -> dict[str, Any]:
     """Say if a training fits into memory, with which settings, and its time and cost.
 
+    The memory is that of Keras on TensorFlow; with KERAS_BACKEND=jax, that on JAX, where attention
+    need not hold all its scores.
+
     Args:
         base (FOLDER): Bundle, or checkpoint: a folder, an address, a name of tfx-transformer bases,
             or hf://owner/name. Its config.json is enough.
@@ -130,6 +133,8 @@ def plan(
         rank: Rank of the adapters.
         machine: Devices that train.
     """
+    import keras  # not for --help
+
     machine.check()
     for name, value in (("batch-size", batch_size), ("rank", rank), ("tokens", tokens)):
         if not 1 <= value < float("inf"):
@@ -156,7 +161,8 @@ def plan(
     if precision == "bfloat16" and base_dtype == "float32":
         base_dtype = "bfloat16"  # as the precision
     adapters = base_dtype if method == "lora" else ""
-    training = planning.Training(precision, adapters, rank)
+    on = {"backend": keras.backend.backend(), "gpu": not machine.device.startswith("tpu")}
+    training = planning.Training(precision, adapters, rank, **on)
     sizes = _sizes(task, config, training)
     rows = batch_size // machine.devices
     step = planning.best_step(config, sizes, rows, length, training, _USABLE * machine.bytes)
@@ -182,6 +188,7 @@ def plan(
         "rows_at_once": step.rows,
         "accumulate": step.accumulate,
         "remat": step.training.remat,
+        "backend": step.training.backend,
         "hours": hours,
         "device_hours": hours * machine.devices,
         "computing": whole.share,
@@ -262,7 +269,8 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
         f"{result['parameters']:,} parameters{frozen}",
         *align([[name, f"{memory[name] / 1e9:,.2f} GB"] for name in names], words=1),
     ]
-    have = f"{_USABLE:.0%} of {result['device_memory'] / 1e9:,.0f} GB"
+    keras_on = {"tensorflow": "TensorFlow", "jax": "JAX"}.get(result["backend"], result["backend"])
+    have = f"{_USABLE:.0%} of {result['device_memory'] / 1e9:,.0f} GB with Keras on {keras_on}"
     rows = quantity(result["rows_at_once"], "text")
     parts = quantity(result["accumulate"], "part")
     each = "" if machine.devices == 1 else " on each device"

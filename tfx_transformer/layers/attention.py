@@ -18,13 +18,11 @@ from tfx_transformer.layers.masks import both, padding_mask
 from tfx_transformer.layers.norm import NORMS
 from tfx_transformer.layers.position import RotaryPositions, token_positions
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.planning import BLOCK
 
 # Added to scores of masked keys. exp(-1e4) is 0 in every float type, float16 can hold -1e4, and a
 # moderate value keeps quantized graphs accurate where -1e9 would stretch their range.
 MASKED = -1e4
-# The most scores that attention in blocks has at once, 16 MiB in float32; those of one query may be
-# more.
-BLOCK = 2**22
 
 
 @serializable

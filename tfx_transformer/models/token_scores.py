@@ -11,13 +11,7 @@ from keras import ops
 
 from tfx_transformer import devices
 from tfx_transformer.annotations import Tensor
-
-# The most logits that a device has at once in a step, 128 MiB in float32; those of one token may be
-# more.
-CHUNK = 2**25
-# Vocabularies of this size and larger are scored in chunks where TensorFlow traces a step without
-# the number of tokens.
-LARGE_VOCABULARY = 2**14
+from tfx_transformer.planning import CHUNK, LARGE_VOCABULARY
 
 
 class TokenScores(NamedTuple):

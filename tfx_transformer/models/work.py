@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import keras
 
@@ -12,7 +13,7 @@ from tfx_transformer.layers import Linear
 from tfx_transformer.models.lora import TARGETS, base_bytes, trainable_summary
 from tfx_transformer.models.scopes import without_memory
 from tfx_transformer.models.transformer import TransformerStack
-from tfx_transformer.planning import Sizes, Training, kept_numbers
+from tfx_transformer.planning import Sizes, Training, kept_numbers, logits_at_once
 
 # Beginnings of the paths of tables that only encoder-only models have.
 _TABLES = ("ngrams/", "segments/", "bag/")
@@ -28,7 +29,7 @@ class Work:
         multiplied: trained parameters that a token is multiplied with. Tables that are only looked
             up do not count; a convolution counts once for every pixel of its input, divided by the
             tokens of the image.
-        kept: numbers of a token that the backward pass needs.
+        kept: tokens that are read at once -> numbers that the backward pass needs.
         readings: how often a step reads its batch.
     """
 
@@ -36,7 +37,7 @@ class Work:
     frozen: int
     parameter_bytes: int
     multiplied: float
-    kept: float
+    kept: Callable[[float], float]
     readings: int
 
 
@@ -52,14 +53,22 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
     counts = trainable_summary(model)
     stacks = [layer for layer in model.layers if isinstance(layer, TransformerStack)]
     layers = sum(len(stack.blocks) for stack in stacks)
-    each = kept_numbers(config, length, Training(remat=remat)) / config.num_layers
+    training = Training(remat=remat, backend=keras.backend.backend())
     kernels, maps = _convolutions(model)
+
+    def kept(tokens: float) -> float:
+        logits = 0.0
+        if model.scores_tokens:
+            logits = logits_at_once(config.vocabulary_size, tokens, training.backend)
+        inside = kept_numbers(config, tokens, length, training, layers)
+        return inside + 3 * (logits + maps * tokens)
+
     return Work(
         trained=counts["trained"],
         frozen=counts["frozen"],
         parameter_bytes=counts["trained_bytes"] + counts["frozen_bytes"],
         multiplied=counts["trained"] - _table_parameters(model) + kernels,
-        kept=layers * each + 3 * (config.vocabulary_size + maps),
+        kept=kept,
         readings=model.readings,
     )
 

@@ -56,8 +56,9 @@ def estimate(
 ) -> Cost:
     """Return the cost of training a model.
 
-    Memory: the weights; a gradient and AdamW's two moments for each trained weight; and the
-    activations of one batch, or one part of it, that the backward pass needs. Time: 6 operations
+    Memory: the weights; a gradient and AdamW's two moments for each trained weight, and the sum of
+    the gradients of several parts; and the activations of one batch, or one part of it, that the
+    backward pass needs, where logits and attention may be computed in chunks. Time: 6 operations
     per parameter and token (Kaplan et al. 2020, section 2.1), 4 if the parameter is frozen, at a
     share of the speed of matrix products on this machine; an encoder's embedding tables are not
     multiplied, convolutions are multiplied at every pixel. Each step then updates all trained
@@ -79,11 +80,12 @@ def estimate(
     operations = ((6 + again) * work.multiplied + (4 + again) * work.frozen) * tokens
     multiplying = operations / (_EFFICIENCY * _operations_per_second())
     updating = steps * work.trained * _PASSES / _sums_per_second()
-    activations = math.ceil(4 * batch_tokens / parts * work.kept)
+    activations = math.ceil(4 * work.kept(batch_tokens / parts))
+    arrays = 3 if parts == 1 else 4
     return Cost(
         trained=work.trained,
         frozen=work.frozen,
-        memory=work.parameter_bytes + 3 * 4 * work.trained + activations,
+        memory=work.parameter_bytes + arrays * 4 * work.trained + activations,
         seconds=multiplying + updating,
     )
 
