@@ -3,12 +3,12 @@
     python -m benchmarks list              the tables, their cases and systems
     python -m benchmarks generate          one table; several names are possible
     python -m benchmarks all --data DATA   every table
-    python -m benchmarks all --quick       one short round: shows that everything runs
+    python -m benchmarks all --quick       the tables of speed in two short rounds: about an hour
     python -m benchmarks quality --list    the figures of docs/quality.md; see quality --help
 
 Every timing is kept in the file of results, and a row that is finished is not measured again:
 an interrupted command goes on where it was. A system whose package is not installed is a row that
-says so.
+says so. Quick runs have a file for each commit, and say what moved since the results that are kept.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks import harness, quality, report, tables
+from benchmarks import harness, machine, quality, report, tables
+
+KEPT = Path("runs/benchmarks/results.jsonl")
+# A quick run: rounds, and the shortest time of a timing in seconds.
+QUICK = (2, 0.3)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,18 +34,24 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("names", nargs="+", metavar="NAME", help="a table, all, or list: print what there is")
-    add("--quick", action="store_true", help="one short round; not a measurement")
-    add("--rounds", type=positive(int), default=5, help="timings of each system [5]")
-    add("--seconds", type=positive(float), default=1.0, help="shortest time of a timing [1]")
+    add("--quick", action="store_true", help="short rounds; of all tables those of speed only")
+    add("--rounds", type=positive(int), help="timings of each system [5; quick: 2]")
+    add("--seconds", type=positive(float), help="shortest time of a timing [1; quick: 0.3]")
     add("--only", type=parts, default=[], metavar="PART,...", help="systems with this in the name")
     add("--cases", type=parts, default=[], metavar="PART,...", help="cases with this in the name")
     add("--data", type=folder, metavar="FOLDER", help="data that the repository does not hold")
     add(
         "--results",
         type=Path,
-        default=Path("runs/benchmarks/results.jsonl"),
         metavar="FILE.jsonl",
-        help="what was measured, which is added to [runs/benchmarks/results.jsonl]",
+        help=f"what was measured, which is added to [{KEPT}; quick: quick-COMMIT.jsonl beside it]",
+    )
+    add(
+        "--against",
+        type=Path,
+        default=KEPT,
+        metavar="FILE.jsonl",
+        help=f"results that quick ones are compared with, if the file is there [{KEPT}]",
     )
     add(
         "--python",
@@ -127,9 +137,14 @@ def chosen_tables(reader: argparse.ArgumentParser, names: list[str]) -> list[tab
     return [tables.load(f"benchmarks.{name}") for name in dict.fromkeys(names)]
 
 
-def run(found: list[tables.Table], options: harness.Options) -> int:
-    """Measure and print the tables; the exit status: 1 if a system failed, 2 for a bad file."""
+def run(found: list[tables.Table], options: harness.Options, against: Path | None = None) -> int:
+    """Measure and print the tables; the exit status: 1 if a system failed, 2 for a bad file.
+
+    Args:
+        against: file of an earlier measurement to compare with; it need not be there.
+    """
     try:
+        kept = harness.Results(against) if against is not None and against.exists() else None
         results = harness.Results(options.results)
         results.begin()
     except ValueError as error:
@@ -137,9 +152,7 @@ def run(found: list[tables.Table], options: harness.Options) -> int:
         return 2
     for table in found:
         harness.measure(table, options, results, lambda line: print(line, file=sys.stderr))
-        print(report.render(table, options, results) + "\n", flush=True)
-    if options.quick:
-        print("One short round each: it shows that everything runs, and is not a measurement.\n")
+        print(report.render(table, options, results, kept) + "\n", flush=True)
     print(report.machines(results))
     failed = report.failures(results)
     for line in failed:
@@ -160,10 +173,12 @@ def main(arguments: list[str] | None = None) -> int:
         else:
             show(found)
         return 0
+    rounds, seconds = QUICK if given.quick else (5, 1.0)
+    usual = KEPT.with_name(f"quick-{machine.commit()}.jsonl") if given.quick else KEPT
     options = harness.Options(
-        results=given.results,
-        rounds=1 if given.quick else given.rounds,
-        seconds=0.1 if given.quick else given.seconds,
+        results=given.results or usual,
+        rounds=given.rounds or rounds,
+        seconds=given.seconds or seconds,
         quick=given.quick,
         data=given.data,
         only=given.only,
@@ -171,10 +186,12 @@ def main(arguments: list[str] | None = None) -> int:
         python=dict(given.python),
         threads=given.threads,
     )
+    if given.quick and "all" in given.names:
+        found = [table for table in found if table.unit]
     found = [table for table in found if any(map(options.wants_case, table.cases))]
     if not any(options.wants(system) for table in found for system in table.systems):
         reader.error("no case and system has such names; see python -m benchmarks list")
-    return run(found, options)
+    return run(found, options, given.against if given.quick else None)
 
 
 if __name__ == "__main__":

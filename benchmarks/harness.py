@@ -45,7 +45,7 @@ class Options:
         results: the file of results; folders for work and logs are made beside it.
         rounds: timings of each system in a case.
         seconds: shortest time of a timing.
-        quick: one short round that only shows that everything runs; kept apart from others.
+        quick: short rounds; kept apart from others.
         data: folder with data that are not part of this repository, or None.
         only: parts of the names of systems to measure; empty: all.
         cases: parts of the names of cases to measure; empty: all.

@@ -6,15 +6,14 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks import limits
+from benchmarks import leads, limits
 from benchmarks.harness import Options, Results, why_skipped
+from benchmarks.leads import Timings
 from benchmarks.tables import Case, Table
 
-Timings = dict[tuple[int, int], float]  # by run and round
 
-
-def render(table: Table, options: Options, results: Results) -> str:
-    """A heading and a table for each case."""
+def render(table: Table, options: Options, results: Results, kept: Results | None = None) -> str:
+    """A heading and a table for each case; `kept`: an earlier measurement to compare with."""
     parts = [f"## {table.title}"]
     for case in filter(options.wants_case, table.cases):
         why = why_skipped(case, options)
@@ -24,6 +23,11 @@ def render(table: Table, options: Options, results: Results) -> str:
             title = f"{case.title}, {table.unit}" if table.unit else case.title
             body = _timed if table.unit else _scored
             parts.append("\n".join([f"{title}:", "", *body(table, case, options, results)]))
+            if table.unit:
+                said = [*leads.lead(table, case, options.quick, results)]
+                if kept is not None:
+                    said += leads.moved(table, case, options.quick, results, kept)
+                parts += ["\n".join(said)] * bool(said)
     return "\n\n".join(parts)
 
 
@@ -86,15 +90,13 @@ def _share(table: Table, case: Case, system: str, value: float, limited: dict[st
 
 
 def _timings(table: Table, case: Case, system: str, options: Options, results: Results) -> Timings:
-    lines = results.of(table.name, case.name, system, options.quick)
-    return {(line["run"], line["round"]): line["value"] for line in lines if "value" in line}
+    return leads.timings(table, case, system, options.quick, results)
 
 
 def ratio(values: Timings, fastest: Timings) -> str:
     """The median of the ratios within rounds; "~": of the medians, since no round is shared."""
-    shared = values.keys() & fastest.keys()
-    if shared:
-        return f"{statistics.median(values[key] / fastest[key] for key in shared):.2f}"
+    if shared := leads.ratios(values, fastest):
+        return f"{statistics.median(shared):.2f}"
     of_medians = statistics.median(values.values()) / statistics.median(fastest.values())
     return f"~{of_medians:.2f}"
 

@@ -4,6 +4,7 @@ Two benchmarks of fake systems are written into a folder; nothing here looks at 
 """
 
 import ast
+import dataclasses
 import importlib.util
 import json
 import os
@@ -21,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import harness, machine, quality, report, stages, tables  # noqa: E402
+from benchmarks import harness, leads, machine, quality, report, stages, tables  # noqa: E402
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
 TIMED = '''"""Two fakes.
@@ -222,6 +223,84 @@ def test_the_machine_of_a_run_without_measurements_is_not_shown(tmp_path):
         if commit != "second":
             results.add(table="a", case="b", system="c", quick=False, round=0, value=1.5)
     assert re.findall(r"commit (\w+)", report.machines(results)) == ["first", "third"]
+
+
+def written(path: Path, quick: bool, **values: list[float]) -> harness.Results:
+    """Results of the table `fake_timed`, case "one": the timings of each system, one a round."""
+    results = harness.Results(path)
+    results.begin()
+    for system, timings in values.items():
+        for turn, value in enumerate(timings):
+            row = {"table": "fake_timed", "case": "one", "system": system.replace("_", "-")}
+            results.add(**row, quick=quick, round=turn, value=value)
+    return results
+
+
+@pytest.fixture
+def peers(fakes):
+    """The fake table with two systems of ours."""
+    table = tables.load("fake_timed")
+    names = {"slow": "tfx-a", "fast": "peer", "absent": "tfx-b", "breaks": "other"}
+    systems = [dataclasses.replace(s, name=names[s.name], packages=()) for s in table.systems]
+    return dataclasses.replace(table, systems=systems), table.cases[0]
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        # Ratios within rounds, though the machine became slower: 1.5, 2 and 1.25.
+        ([6, 4, 2.5], "Lead, Slow beside Fast: 1.50 (1.25 to 2.00)."),
+        ([6, 4, 2], "No lead, Slow beside Fast: 1.50 (1.00 to 2.00)."),
+        ([2, 1, 1], "No lead, Slow beside Fast: 0.50 (0.50 to 0.50)."),
+        ([9], "No lead is known, Slow beside Fast: it needs two rounds of both."),
+    ],
+)
+def test_a_lead_is_the_spread_of_ratios(peers, tmp_path, ours, expected):
+    table, case = peers
+    results = written(tmp_path / "a.jsonl", True, tfx_a=ours, peer=[4, 2, 2], other=[1, 1, 1])
+    assert list(leads.lead(table, case, True, results)) == [expected]
+    text = report.render(table, options(tmp_path, cases=["one"], quick=True), results)
+    assert text.endswith("\n\n" + expected)
+    alone = written(tmp_path / "b.jsonl", True, tfx_a=ours)
+    assert not list(leads.lead(table, case, True, alone)), "nothing to compare with"
+
+
+def test_what_moved_is_named(peers, tmp_path):
+    table, case = peers
+    new = written(tmp_path / "new.jsonl", True, tfx_a=[3, 3.1], tfx_b=[2, 2.2], peer=[2, 2])
+    for ours, expected in (
+        ([6, 6.4, 6.2], ["Moved, Slow beside Fast: 3.10 before, 1.52 now."]),
+        ([2.2, 2.4, 2.3], ["Moved, Slow beside Fast: 1.15 before, 1.52 now."]),
+        ([3.12, 3.14, 3.12], []),  # apart, but near
+        ([2.5, 6, 4], []),  # the spreads touch
+        ([], []),
+    ):
+        path = tmp_path / f"old{len(list(tmp_path.iterdir()))}.jsonl"
+        old = written(path, False, tfx_a=ours, peer=[2, 2, 2])
+        assert list(leads.moved(table, case, True, new, old)) == expected
+        chosen = options(tmp_path, cases=["one"], quick=True)
+        assert all(line in report.render(table, chosen, new, old) for line in expected)
+
+
+def test_a_quick_run_of_all_is_of_speed_and_goes_on(fakes, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tables, "TABLES", ("fake_timed", "fake_scored"))
+    load = tables.load
+    monkeypatch.setattr(tables, "load", lambda name: load(name.removeprefix("benchmarks.")))
+    journal_of = {name: fakes / f"{name}.txt" for name in tables.TABLES}
+    for file in journal_of.values():
+        file.unlink(missing_ok=True)
+    arguments = ["all", "--quick", "--only", "slow,fast,absent", "--seconds", "1e-6"]
+    for _ in range(2):
+        assert command.main(arguments) == 0
+        text = capsys.readouterr().out
+        assert "## Two fakes" in text and "not installed: `pip install no-such-package`" in text
+        assert "No lead" not in text, "none of them is ours"
+        steps = [step[0] for step in journal(journal_of["fake_timed"])]
+        assert steps == ["slow", "fast"] * 3, "once untimed, then two rounds, and never again"
+    assert not journal_of["fake_scored"].exists()
+    (file,) = (tmp_path / "runs" / "benchmarks").glob("*.jsonl")
+    assert file.name == f"quick-{machine.commit()}.jsonl"
 
 
 def test_a_ratio_is_of_the_same_round():
