@@ -12,6 +12,7 @@ from tfx_transformer.export.to_litert import convert
 from tfx_transformer.export.verify_generator import SEQ2SEQ
 from tfx_transformer.generation import GenerationOptions, loop
 from tfx_transformer.models.decoding import KerasEngine
+from tfx_transformer.runtime import seq2seq
 from tfx_transformer.runtime.seq2seq import Seq2SeqEngine, Seq2SeqRows
 from tfx_transformer.runtime.signature import Signature
 
@@ -108,6 +109,28 @@ def test_a_text_that_ends_makes_room(engine, invoked):
     assert "decode" not in invoked
 
 
+@pytest.mark.parametrize("is_large", [False, True])
+def test_large_caches_are_freed_when_all_texts_have_ended(engine, monkeypatch, is_large):
+    monkeypatch.setattr(seq2seq, "MOST_KEPT", 1 if is_large else 10**6)
+    made, make = [], Signature.input_buffer
+    monkeypatch.setattr(
+        Signature,
+        "input_buffer",
+        lambda self, *given: (made.append(given[0]), make(self, *given))[1],
+    )
+    options = GenerationOptions(max_new_tokens=2)
+    first = engine.generate_ids(SOURCES[:5], options)
+    rows = Seq2SeqRows(engine)
+    for _ in range(2):
+        for row in range(4):
+            rows.begin(row, SOURCES[row])
+        rows.step([0, 1, 2, 3], np.array([2, 2, 2, 2]))
+        for row in range(4):
+            rows.end(row)
+    np.testing.assert_array_equal(engine.generate_ids(SOURCES[:5], options), first)
+    assert made.count("visible") == (4 if is_large else 1), "once for each use"
+
+
 def expected_logits(by_keras, source, ids):
     inputs = {"encoder_token_ids": np.array([source]), "decoder_token_ids": np.array([ids])}
     return np.asarray(by_keras.model(inputs, training=False))[0]
@@ -166,13 +189,15 @@ def test_verification_steps_with_every_signature(engine, by_keras, invoked):
         ([6], [9] * 8),
     ]
     expected, places = SEQ2SEQ.expected(by_keras.model, written), []
-    for place, logits in SEQ2SEQ.steps(engine, written):
-        places.append(place)
-        # Drafts are verified where a step of five tokens fits.
-        assert len(logits) in (len(expected[place]), LONGEST // 5 * 5)
-        for ours, theirs in zip(expected[place], logits, strict=False):
-            np.testing.assert_allclose(np.broadcast_to(ours, theirs.shape), theirs, atol=3e-4)
-    assert sorted(places) == sorted([*range(5)] * 5)
+    for place, step, theirs in SEQ2SEQ.steps(engine, written):
+        places.append((place, step))
+        assert len(places) > 1 or invoked.count("decode") == 1, "logits are not gathered"
+        ours = np.broadcast_to(expected[place][step], theirs.shape)
+        np.testing.assert_allclose(ours, theirs, atol=3e-4)
+    single = [(place, step) for place, steps in enumerate(expected) for step in range(len(steps))]
+    # Drafts are verified where a step of five tokens fits.
+    verified = [(place, step) for place, step in single if step < LONGEST // 5 * 5]
+    assert sorted(places) == sorted(single * 4 + verified)
     assert {name for name in engine.model.signatures if "encode" not in name} - {*invoked} == set()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,13 +37,14 @@ class Stepping(NamedTuple):
         expected: (model, ids of prompts and of answers) -> Keras's logits of each answer, float32
             (steps, vocabulary_size).
         steps: (engine of a TFLite file, prompts with answers) -> for each way of the file to step
-            through an answer: the answer's place, and its logits after each step, float32
-            (vocabulary_size,), or (beams, vocabulary_size).
+            through an answer, and for each of its steps: the answer's place, the number of the
+            step, and the logits after it, float32 (vocabulary_size,), or (beams, vocabulary_size).
+            They are compared as they come: all logits of many beams would take gigabytes.
         shares_context: True if prompt and answer share a cache, which may be shorter in an export.
     """
 
     expected: Callable[[keras.Model, Sequence[Written]], list[np.ndarray]]
-    steps: Callable[[Any, Sequence[Written]], Iterator[tuple[int, Iterable[np.ndarray]]]]
+    steps: Callable[[Any, Sequence[Written]], Iterator[tuple[int, int, np.ndarray]]]
     shares_context: bool
 
 
@@ -160,19 +161,20 @@ def _logit_difference(
     if not expected:
         return {}
     largest = 0.0
-    for place, logits in stepping.steps(generator.engine, written):
-        for ours, theirs in zip(expected[place], logits, strict=False):
-            largest = max(largest, float(np.abs(ours - theirs).max()))
+    for place, step, logits in stepping.steps(generator.engine, written):
+        if step < len(expected[place]):
+            largest = max(largest, float(np.abs(expected[place][step] - logits).max()))
     return {
         "largest_logit_difference": float(f"{largest:.2g}"),
         "logit_deviation": float(f"{np.std(np.concatenate(expected)):.3g}"),
     }
 
 
-def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
-    """Yield the place of each answer, and its logits after the start token and after every other:
-    by the steps for one text and by those for several, with each number of beams in the file, and
-    by those that read several tokens of a text. From then on the engine drafts nothing.
+def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield the place of each answer, the number of a step and its logits, after the start token
+    and after every other: by the steps for one text and by those for several, with each number of
+    beams in the file, and by those that read several tokens of a text. From then on the engine
+    drafts nothing.
 
     All beams hold the same text, and each continues another one.
     """
@@ -185,37 +187,39 @@ def _seq2seq_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, An
             starts = range(0, len(written), several.count)
             groups += [(several, start, start + several.count) for start in starts]
         for rows, start, stop in groups:
-            logits = _forced_rows(rows, beams, written[start:stop])
-            yield from enumerate(logits, start)
+            for row, step, logits in _forced_rows(rows, beams, written[start:stop]):
+                yield start + row, step, logits
     if engine.verifier is not None:
         longest = engine.config.max_sequence_length
         for place, (prompt, answer) in enumerate(written):
             ids = [engine.config.start_id, *answer]
-            yield place, _verified(engine.start(prompt).verify, ids, 0, engine.drafted, longest)
+            found = _verified(engine.start(prompt).verify, ids, 0, engine.drafted, longest)
+            yield from ((place, step, logits) for step, logits in enumerate(found))
 
 
-def _forced_rows(rows: Seq2SeqRows, beams: int, written: Sequence[Written]) -> list[Any]:
-    """Return the logits of each answer, which has a row, after the start token and every other."""
+def _forced_rows(
+    rows: Seq2SeqRows, beams: int, written: Sequence[Written]
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield the row of each answer, the number of a step and its logits, after the start token and
+    every other."""
     answers = []
     for row, (prompt, answer) in enumerate(written):
         answers.append([rows.begin(row, prompt), *answer][: rows.room(prompt)])
-    found: list[list[np.ndarray]] = [[] for _ in written]
     for step in range(max(map(len, answers))):
         places = [row for row, tokens in enumerate(answers) if step < len(tokens)]
         tokens = np.repeat(np.array([answers[row][step] for row in places], "int32"), beams)
         origins = np.tile(np.roll(np.arange(beams), 1), (len(places), 1))
         logits = rows.step(places, tokens, origins if step and beams > 1 else None)
         for row, several in zip(places, np.split(logits, len(places)), strict=True):
-            found[row].append(several)
+            yield row, step, several
             if step + 1 == len(answers[row]):
                 rows.end(row)
-    return found
 
 
-def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any]]:
-    """Yield the place of each answer, and its logits after the last token of the prompt and after
-    every token: by the steps of each reach, as far as they go, one text at a time and, if the file
-    can, several, and several tokens of a text.
+def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield the place of each answer, the number of a step and its logits, after the last token of
+    the prompt and after every token: by the steps of each reach, as far as they go, one text at a
+    time and, if the file can, several, and several tokens of a text.
 
     The last reach is the file's context, which may be shorter than the model's. From then on the
     engine drafts nothing."""
@@ -228,14 +232,16 @@ def _causal_steps(engine, written: Sequence[Written]) -> Iterator[tuple[int, Any
                 places = fitting[start : start + rows]
                 texts = [[*written[i][0], *written[i][1]][: reach.slots] for i in places]
                 begins = [len(written[i][0]) - 1 for i in places]
-                yield from zip(places, _forced(session, texts, begins), strict=True)
+                for row, step, logits in _forced(session, texts, begins):
+                    yield places[row], step, logits
         if reach.verifier is not None:
             session = engine.session(1, reach.slots)
             for place in fitting:
                 *before, last = written[place][0]
                 session.extend(before, 0)
                 ids, begin = [last, *written[place][1]], len(before)
-                yield place, _verified(session.verify, ids, begin, engine.drafted, reach.slots)
+                found = _verified(session.verify, ids, begin, engine.drafted, reach.slots)
+                yield from ((place, step, logits) for step, logits in enumerate(found))
 
 
 def _verified(
@@ -244,36 +250,32 @@ def _verified(
     position: int,
     length: int,
     slots: int,
-) -> list[np.ndarray]:
-    """Return the logits after each token of ids, which begin at `position`, as far as all `length`
+) -> Iterator[np.ndarray]:
+    """Yield the logits after each token of ids, which begin at `position`, as far as all `length`
     tokens of a step fit into the slots.
 
     Args:
         read: (ids, position) -> their logits, float32 (ids, vocabulary_size).
     """
-    found: list[np.ndarray] = []
     for start in range(0, min(len(ids), slots - length - position + 1), length):
-        found += list(read(ids[start : start + length], position + start))
-    return found
+        yield from read(ids[start : start + length], position + start)
 
 
 def _forced(
     session, texts: Sequence[Sequence[int]], begins: Sequence[int]
-) -> list[list[np.ndarray]]:
-    """Return the logits after each token of texts, one in each row, from the token at `begins`
-    on."""
+) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Yield the row of each text, the number of a step and the logits after its token, from the
+    token at `begins` on."""
     for row, (ids, begin) in enumerate(zip(texts, begins, strict=True)):
         if begin:
             session.extend(ids[:begin], 0, row)
-    found: list[list[np.ndarray]] = [[] for _ in texts]
     most = max(len(ids) - begin for ids, begin in zip(texts, begins, strict=True))
     for step in range(most):
         places = [min(b + step, len(ids) - 1) for ids, b in zip(texts, begins, strict=True)]
         tokens = np.array([ids[p] for ids, p in zip(texts, places, strict=True)], "int32")
         for row, logits in enumerate(session.step(tokens, np.array(places, "int32"))):
             if begins[row] + step < len(texts[row]):  # else it repeats its last step
-                found[row].append(logits)
-    return found
+                yield row, step, logits
 
 
 def _seq2seq_logits(model: keras.Model, written: Sequence[Written]) -> list[np.ndarray]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ class Together:
     Attributes:
         count: number of texts.
         slots: most tokens of a source, and of an answer.
+        bytes: size of the caches.
     """
 
     def __init__(self, decoder: Signature, prefills: dict[int, Signature]) -> None:
@@ -37,6 +39,7 @@ class Together:
         caches = {name: self._inputs[name] for name in decoder.outputs if name in self._inputs}
         self._outputs = {"logits": decoder.output_buffer("logits"), **caches}
         self._caches = list(caches)
+        self.bytes = 4 * sum(math.prod(shape) for _, shape in decoder.inputs.values())
         self._memory = {n: b for n, b in self._inputs.items() if n.startswith("memory_")}
         self.clear()
 
