@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import resource
+import os
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -182,8 +182,8 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
 
 def _processor_seconds() -> float:
     """The processor time of all commands that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 def _training(figure: Figure, seed: int, settings: dict[str, Any]) -> list[str]:
