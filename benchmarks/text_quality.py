@@ -131,6 +131,11 @@ def scores(settings: Settings, variant: str) -> dict[str, float]:
     if "reader" in settings:
         base = commands.bundle(settings, "pretraining", f"{name}-reader", *settings["reader"])
         train += ["--base", base]
+    if "teacher" in settings:
+        teacher = commands.bundle(
+            settings, "text_classification", f"{name}-teacher", *settings["teacher"]
+        )
+        train += ["--teacher", teacher]
     bundle = commands.bundle(settings, "text_classification", name, *train)
     flags = commands.engine_flags("litert", variant)
     found = commands.tool(settings, "evaluate", bundle, str(files(settings)[1]), *flags)

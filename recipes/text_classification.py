@@ -22,6 +22,7 @@ NEW = {
     "layer_decay": 1.0,
     "consistency": 0.0,
     "patience": 6,
+    "linear_buckets": 262_144,
 }
 
 
@@ -48,7 +49,7 @@ def main(
     pieces: Literal["", "words", "characters"] = "",
     max_length: int | None = None,
     ngram_buckets: int = 5000,
-    linear_buckets: int = 262_144,
+    linear_buckets: int | None = None,
     pooling: Literal["mean", "first", "last", "attention"] = "mean",
     dropout: float | None = None,
     method: Literal["full", "lora", "dora"] = "full",
@@ -118,7 +119,8 @@ def main(
         max_length: Longest text in tokens. Default: 128, or 256 with single characters.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
         linear_buckets: Most rows of the n-gram table of the linear classifier that answers together
-            with a new Transformer; 0: no linear classifier.
+            with a new Transformer; 0: no linear classifier. Default: 262144; with a teacher as many
+            as keep a model of the default size below 2 million parameters.
         pooling: How the vectors of a text's tokens become one.
         dropout: Share of activations that training drops, from 0 to 1. Default: 0.2; 0.1 with a
             pre-trained base.
@@ -207,6 +209,8 @@ def main(
         config = base_model.config
         pooling = config.pooling if past.goes_on else pooling
     defaults = dict(NEW)
+    if taught_by:
+        defaults |= tfx.training.student_defaults(len(labels))
     if past.is_pretrained:
         defaults |= tfx.training.fine_tuning_defaults(
             config.hidden_dim, len(train), len(labels), by_contrast
@@ -297,7 +301,7 @@ def main(
     run.fit(model, batches, checks, settings["epochs"], callbacks)
     classifier = run.add_head(model) if by_contrast else model
     if method == "full" and (base_model is None or base_model.config.linear_buckets):
-        classifier = run.join_linear(classifier, train, linear_buckets)
+        classifier = run.join_linear(classifier, train, settings["linear_buckets"])
     run.calibrate(classifier)
     bundle = run.compare(bundle)
 

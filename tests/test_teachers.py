@@ -26,6 +26,7 @@ from tfx_transformer.models.distillation import (
     soft_divergence,
 )
 from tfx_transformer.training.answers import AnswerFile
+from tfx_transformer.training.defaults import student_defaults
 from tfx_transformer.training.teachers import Teacher
 
 # The losses
@@ -278,6 +279,16 @@ def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classi
 
 
 # The recipe
+
+
+@pytest.mark.parametrize(("classes", "vocabulary"), [(2, 2000), (77, 1000)])
+def test_a_student_of_the_default_size_fits_a_phone(classes, vocabulary):
+    buckets = student_defaults(classes)["linear_buckets"]
+    config = tfx.TransformerConfig.of_size(
+        "tiny", vocabulary, ngram_buckets=5000, num_classes=classes, linear_buckets=buckets
+    )
+    assert 1_300_000 < tfx.Classifier(config).count_params() < 2_000_000
+
 
 SETTINGS = {
     "csv": "my.csv",

@@ -48,6 +48,7 @@ _MODULE_OF = {
     "pieces_pattern": "defaults",
     "rounds": "limits",
     "set_random_seed": "seeds",
+    "student_defaults": "defaults",
     "text_base": "base",
 }
 _OLD_NAMES = {"augmented": "augment_images"}
@@ -71,6 +72,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.defaults import fine_tuning_defaults as fine_tuning_defaults
     from tfx_transformer.training.defaults import is_few as is_few
     from tfx_transformer.training.defaults import pieces_pattern as pieces_pattern
+    from tfx_transformer.training.defaults import student_defaults as student_defaults
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
     from tfx_transformer.training.embedding import pair_prompts as pair_prompts
     from tfx_transformer.training.embedding import read_widths as read_widths

@@ -21,6 +21,8 @@ from tfx_transformer.training.folder import CHECKPOINTS
 _FEW = 20
 _STEPS = 40
 _MANY = 96
+# Most numbers in the linear part of a model with a teacher.
+_STUDENT = 750_000
 
 Pieces = Literal["", "words", "characters"]
 
@@ -85,6 +87,20 @@ def is_few(rows: int, classes: int) -> bool:
     """Return True if there are fewer than 20 rows for each class: a pre-trained encoder then learns
     more by contrast of the texts than from their labels."""
     return rows < _FEW * classes
+
+
+def student_defaults(classes: int) -> dict[str, Any]:
+    """Return the settings of a classifier that has a teacher and shall be small enough for a phone.
+
+    linear_buckets: the largest power of two for which the linear part has at most 750,000 numbers,
+    one for each class and the rarity. A Transformer of the default size has 1.1 million, or 1.3
+    million with tokens of one character: together they stay below 2 million parameters. Without
+    this the linear part alone may have 4 million.
+
+    Args:
+        classes: count of classes.
+    """
+    return {"linear_buckets": 1 << ((_STUDENT // (classes + 1)).bit_length() - 1)}
 
 
 def fine_tuning_defaults(
