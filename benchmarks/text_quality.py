@@ -116,6 +116,24 @@ CASES = (
     ),
 )
 
+CASES += tuple(
+    Case(
+        f"{name}-student",
+        f"{title}, student of a fine-tuned MiniLM",
+        {
+            "name": f"{name}-student",
+            "folder": f"classification_en/{name}",
+            "train": ["--csv", f"DATA/classification_en/{name}/train.csv"],
+            "teacher": [
+                *("--csv", f"DATA/classification_en/{name}/train.csv"),
+                *("--base", f"DATA/{MINILM}", "--max-length", "64"),
+            ],
+        },
+        [f"classification_en/{name}", MINILM],
+    )
+    for name, title in (("trec", "TREC, 6 classes"), ("banking77", "banking77, 77 intents"))
+)
+
 
 def files(settings: Settings) -> tuple[Path, Path]:
     """The tables of training and test."""

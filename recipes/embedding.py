@@ -2,6 +2,7 @@
 
     tfx-transformer run embedding
     tfx-transformer run embedding --csv sts.csv --score score
+    tfx-transformer run embedding --csv sts.csv --score score --teacher minilm
 
 The defaults train on the sentences of datasets/en_ja.csv and their
 translations, in 2 minutes on 2 cores. The model is in saved_models/<name>/,
@@ -26,6 +27,8 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
@@ -77,8 +80,12 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Single texts to train on too, for a teacher: a text file with a text in each
+            line, or a table with the column of the first texts.
 
     Model arguments:
+        teacher: Larger embedder whose cosines are learned instead of the scores: a bundle, or a
+            checkpoint, as for base. The new model is small enough for a phone. Default: none.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
@@ -86,7 +93,7 @@ def main(
         heads: Number of attention heads of a new model; 0: as its size says.
         width: Width of the vectors of a new model; 0: as its size says.
         vocabulary_size: Tokens in the vocabulary of a new model. Default: 8000 at most, so that
-            most words are one token.
+            most words are one token; 4000 with a teacher.
         bag_width: Width of the sum of token vectors that a new model puts beside the vector of its
             Transformer; it begins as TF-IDF on parts of words. 0: none. Default: 256.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
@@ -130,7 +137,7 @@ def main(
 
     csv = csv or tfx.resources.dataset_path("en_ja.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    csv, validation, unlabelled = tfx.data.table_files(csv, validation, unlabelled, **reading)
     columns = (first, second, score)
     train = tfx.data.read_sentence_pairs(csv, *columns, skip_bad_rows=skip_bad_rows)
     if validation:
@@ -141,7 +148,15 @@ def main(
     else:
         train, held_out = tfx.data.split_sentence_pairs(train, share, seed)
 
-    settings = tfx.training.fill_in(settings, tfx.training.embedder_defaults())
+    taught_by = tfx.training.Teacher(teacher, "embedding") if teacher else None
+    taught = train
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(unlabelled, first, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.texts(), held_out.texts())
+        taught = tfx.data.add_unlabelled_pairs(train, others, seed)
+
+    defaults = tfx.training.embedder_defaults(has_teacher=bool(taught_by))
+    settings = tfx.training.fill_in(settings, defaults)
     bag_width = settings["bag_width"] or 0
 
     tfx.training.set_random_seed(seed)
@@ -151,7 +166,7 @@ def main(
         config = base_model.config
         bag_width = config.bag_dim if isinstance(base_model, tfx.Embedder) else 0
     else:
-        tokenizer = tfx.Tokenizer.train(train.texts(), settings["vocabulary_size"])
+        tokenizer = tfx.Tokenizer.train(taught.texts(), settings["vocabulary_size"])
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,
@@ -175,7 +190,7 @@ def main(
     )
     model = tfx.Embedder(config, dtype=precision)
     if base_model is None:
-        tfx.training.begin_bag(model, tokenizer, train, seed)
+        tfx.training.begin_bag(model, tokenizer, taught, seed)
     tfx.copy_weights(model, base_model)
 
     length = config.max_sequence_length
@@ -185,8 +200,9 @@ def main(
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
     options["prompt"] = tfx.training.pair_prompts(model.config)
-    batches = tfx.data.sentence_pairs(train, tokenizer, **options)
-    checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, shuffle=False)
+    answers, apart = run.ask(taught_by, taught, held_out) if taught_by else (None, None)
+    batches = tfx.data.sentence_pairs(taught, tokenizer, **options, answers=answers)
+    checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, answers=apart, shuffle=False)
 
     total_steps = epochs * len(batches)
     run.show_cost(model, 2 * batch_size * length, total_steps, batches)
@@ -199,8 +215,9 @@ def main(
         layer_decay=layer_decay,
     )
     scored = tfx.ScoredCorrelation() if model.bag else tfx.ScoredCosine()
+    loss = scored if score else tfx.InBatchContrast(temperature)
     model.remat = remat
-    model.compile(optimizer, scored if score else tfx.InBatchContrast(temperature))
+    model.compile(optimizer, tfx.TaughtCosines() if taught_by else loss)
     callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
     run.fit(model, batches, checks, epochs, callbacks)
     run.choose_share(model)

@@ -200,6 +200,7 @@ OBJECTS = {
     "orpo": tfx.ORPOLoss(0.3),
     "preferred": tfx.PreferredShare(),
     "taught": tfx.TaughtCrossentropy(3.0, 0.7, multi_label=True),
+    "taught_cosines": tfx.TaughtCosines(),
     "taught_accuracy": tfx.TaughtAccuracy(multi_label=True),
     "tokens": tfx.TokenCrossentropy(0.2),
     "bits": tfx.BitsPerByte(4.5),

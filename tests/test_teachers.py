@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas
 import pytest
 from encoder_bundles import NAMES
 from scipy.special import expit, log_softmax, softmax
@@ -14,7 +15,9 @@ import tfx_transformer as tfx
 from tfx_transformer import cli, json_files, runtime
 from tfx_transformer.data import (
     LabelledTexts,
+    SentencePairs,
     UnlabelledTexts,
+    add_unlabelled_pairs,
     read_unlabelled_texts,
     table_files,
     taught_texts,
@@ -22,11 +25,12 @@ from tfx_transformer.data import (
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.distillation import (
     TaughtAccuracy,
+    TaughtCosines,
     TaughtCrossentropy,
     soft_divergence,
 )
 from tfx_transformer.training.answers import AnswerFile
-from tfx_transformer.training.defaults import student_defaults
+from tfx_transformer.training.defaults import embedder_defaults, student_defaults
 from tfx_transformer.training.teachers import Teacher
 
 # The losses
@@ -116,6 +120,29 @@ def test_settings_of_the_loss_out_of_range(wrong):
         TaughtCrossentropy(**wrong)
 
 
+def test_the_loss_of_cosines_by_hand():
+    # Two texts: the teacher's vectors are at right angles, or the same but for their length.
+    vectors = np.array([[[1, 0, 0], [0, 2, 0]], [[0, 3, 0], [0, 0, 1]]], "float32")
+    # Its cosines: [[0, 0], [1, 0]].
+    student = np.array([[0.5, 0.25], [0.0, -1.0]], "float32")
+    loss = TaughtCosines(reduction=None)(vectors, student)
+    others = (0.25**2 + 1) / 2
+    assert np.asarray(loss).tolist() == pytest.approx([(0.25 + others) / 2, (1 + others) / 2])
+
+
+def test_the_loss_of_cosines_by_numpy():
+    random = np.random.default_rng(3)
+    vectors, own = random.normal(size=(7, 2, 5)), random.uniform(-1, 1, (7, 7))
+    unit = vectors / np.linalg.norm(vectors, axis=2, keepdims=True)
+    apart = (own - unit[:, 0] @ unit[:, 1].T) ** 2
+    expected = []
+    for i in range(7):
+        others = [(apart[i, j] + apart[j, i]) / 2 for j in range(7) if j != i]
+        expected.append((apart[i, i] + np.mean(others)) / 2)
+    found = TaughtCosines(reduction=None)(vectors.astype("float32"), own.astype("float32"))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 # Texts without labels
 
 
@@ -168,6 +195,15 @@ def test_batches_have_labels_and_answers(encoder_words):
     assert found.dtype == np.float32 and weights.tolist() == [4, 2, 1]
     np.testing.assert_array_equal(found[:, 0], [[0, 0, 1], [1, 0, 0], [-1, -1, -1]])
     np.testing.assert_array_equal(found[:, 1], answers)
+
+
+def test_single_texts_are_pairs_with_each_other():
+    pairs = SentencePairs(["a", "b"], ["c", "d"], [0.5, 1.0], [2, 3], "my.csv")
+    others = UnlabelledTexts([(text,) for text in "efgh"], [1, 2, 3, 4], "more.txt")
+    found = add_unlabelled_pairs(pairs, others)
+    assert found.first == [*"abefgh"] and found.second[:2] == ["c", "d"]
+    assert sorted(found.second[2:]) == [*"efgh"] and found.scores is None
+    assert found.rows == [2, 3, *(f"{n} of more.txt" for n in (1, 2, 3, 4))]
 
 
 # The file of answers
@@ -278,7 +314,7 @@ def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classi
     teacher.check(known, False)
 
 
-# The recipe
+# The recipes
 
 
 @pytest.mark.parametrize(("classes", "vocabulary"), [(2, 2000), (77, 1000)])
@@ -288,6 +324,13 @@ def test_a_student_of_the_default_size_fits_a_phone(classes, vocabulary):
         "tiny", vocabulary, ngram_buckets=5000, num_classes=classes, linear_buckets=buckets
     )
     assert 1_300_000 < tfx.Classifier(config).count_params() < 2_000_000
+
+
+def test_so_does_an_embedder():
+    found = embedder_defaults(has_teacher=True)
+    size, width = found["vocabulary_size"], found["bag_width"]
+    config = tfx.TransformerConfig.of_size("tiny", size, bag_dim=width)
+    assert 1_800_000 < tfx.Embedder(config).count_params() < 2_000_000
 
 
 SETTINGS = {
@@ -348,3 +391,24 @@ def test_a_whole_run(tables, text_classifier, bare, command):
 def test_texts_without_a_teacher(tables, command):
     status, _, errors = command("run", "text_classification", "--unlabelled", "more.txt")
     assert status == 2 and "no --teacher" in errors and "keras" not in errors
+
+
+def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, bare, command):
+    with open("pairs.csv", "w", encoding="utf-8", newline="") as file:
+        rows = zip(encoder_texts[:8], encoder_texts[8:16], strict=True)
+        csv.writer(file).writerows([("source", "target"), *rows])
+    status, shown, errors = command(
+        *("run", "embedding", "--csv", "pairs.csv", "--name", "near", "--size", "nano"),
+        *("--teacher", text_embedder.path, "--unlabelled", "more.txt", "--epochs", "1"),
+        *("--share", "0.3", "--max-length", "19", "--bag-width", "0", "--batch-size", "5"),
+    )
+    assert status == 0, errors
+    result = json_files.read_object(Path("runs/near/result.json"))
+    assert "the teacher: " in shown
+    held_out = pandas.read_csv("runs/near/pairs.csv")
+    vectors = [
+        runtime.load(text_embedder.path).embed(held_out[n].tolist()) for n in ("first", "second")
+    ]
+    cosines = vectors[0] @ vectors[1].T
+    found = np.mean(cosines.argmax(axis=1) == np.arange(len(cosines)))
+    assert result["baselines"]["the teacher"]["found"] == pytest.approx(found, abs=1e-4)

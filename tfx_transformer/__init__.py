@@ -42,6 +42,7 @@ _MODULE_OF = {
     "TaughtAccuracy": "models.distillation",
     "TaughtCrossentropy": "models.distillation",
     "RehearsedLoss": "models.preference_losses",
+    "TaughtCosines": "models.distillation",
     "BitsPerByte": "models.losses",
     "InBatchContrast": "models.losses",
     "ScoredCorrelation": "models.losses",
@@ -110,6 +111,7 @@ if TYPE_CHECKING:
     from tfx_transformer.model_card import update_config as update_config
     from tfx_transformer.models.decoding import text_generator as text_generator
     from tfx_transformer.models.distillation import TaughtAccuracy as TaughtAccuracy
+    from tfx_transformer.models.distillation import TaughtCosines as TaughtCosines
     from tfx_transformer.models.distillation import TaughtCrossentropy as TaughtCrossentropy
     from tfx_transformer.models.encoders import Classifier as Classifier
     from tfx_transformer.models.encoders import Embedder as Embedder

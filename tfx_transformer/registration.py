@@ -53,6 +53,7 @@ CLASSES = {
     "SinusoidalPositions": "layers.position",
     "Tagger": "models.tagger",
     "TaughtAccuracy": "models.distillation",
+    "TaughtCosines": "models.distillation",
     "TaughtCrossentropy": "models.distillation",
     "TokenAccuracy": "models.losses",
     "TokenBag": "layers.bag",

@@ -77,6 +77,7 @@ from tfx_transformer.data.tagged_summary import describe_tagged_texts
 from tfx_transformer.data.tagged_text import TaggedTexts, split_tagged_texts, tagged_texts
 from tfx_transformer.data.taught_text import (
     UnlabelledTexts,
+    add_unlabelled_pairs,
     read_unlabelled_texts,
     taught_texts,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "Tools",
     "UnlabelledTexts",
     "add_turns",
+    "add_unlabelled_pairs",
     "sample_prefixes",
     "blocks",
     "check_documents",

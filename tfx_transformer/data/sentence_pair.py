@@ -199,6 +199,7 @@ def sentence_pairs(
     shuffle: bool = True,
     seed: int = 0,
     prompt: str | tuple[str, str] = "",
+    answers: np.ndarray | None = None,
 ) -> Batches:
     """Return a `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
@@ -208,6 +209,9 @@ def sentence_pairs(
     longer ones are cut to `max_length` ids, start and end included. Every iteration over the data
     set is the next epoch. `prompt` is put before each text, see `TransformerConfig.prompt`; of two,
     the first is put before the first texts.
+
+    `answers`, float (pairs, 2, width), are the vectors that a teacher gives to each pair. They are
+    in the place of the scores, for `TaughtCosines`.
 
     No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.
@@ -224,15 +228,17 @@ def sentence_pairs(
         for start, texts in zip(prompts, (pairs.first, pairs.second), strict=True)
     )
     lengths = np.array([[len(b), len(a)] for a, b in zip(firsts, seconds, strict=True)])
-    texts = None if pairs.scores else list(zip(pairs.first, pairs.second, strict=True))
+    compares = not pairs.scores and answers is None
+    texts = list(zip(pairs.first, pairs.second, strict=True)) if compares else None
     plan = ContrastPlan(lengths, texts, batch_size, shuffle=shuffle, seed=seed)
-    scores = np.array(pairs.scores or [1] * len(pairs), "float32")
+    scores = pairs.scores or [1] * len(pairs)
+    targets = np.asarray(scores if answers is None else answers, "float32")
 
     def batch(indices):
         inputs = {
             "token_ids": pad([firsts[i] for i in indices], tokenizer.padding_id),
             "pair_token_ids": pad([seconds[i] for i in indices], tokenizer.padding_id),
         }
-        return inputs, scores[indices], np.ones(len(indices), "float32")
+        return inputs, targets[indices], np.ones(len(indices), "float32")
 
     return tf_dataset(plan, batch)

@@ -1,4 +1,4 @@
-"""Texts with the answers of a teacher, labelled or not, to batches for a `Classifier`'s `fit`."""
+"""Texts for a teacher to answer, with labels or without, and batches of its answers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from tfx_transformer.data.labelled_text import (
     text_columns,
 )
 from tfx_transformer.data.labels import example_weights
+from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import row_key
 from tfx_transformer.data.tables import BadRow, read_table
@@ -185,4 +186,25 @@ def taught_texts(
         token_dropout=token_dropout,
         shuffle=shuffle,
         seed=seed,
+    )
+
+
+def add_unlabelled_pairs(
+    pairs: SentencePairs, others: UnlabelledTexts, seed: int = 0
+) -> SentencePairs:
+    """Return pairs, then single texts, each as a pair with another one of these, drawn at random:
+    the cosine of such a pair is known to a teacher only, so the pairs have no scores.
+
+    Args:
+        others: texts, one in each row.
+        seed: draws the second texts.
+    """
+    texts = others.flat_texts()
+    drawn = np.random.default_rng(seed).permutation(len(texts))
+    return dataclasses.replace(
+        pairs,
+        first=pairs.first + texts,
+        second=pairs.second + [texts[index] for index in drawn],
+        scores=None,
+        rows=[*pairs.rows, *(f"{row} of {others.path}" for row in others.rows)],
     )

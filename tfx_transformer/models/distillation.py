@@ -130,3 +130,35 @@ class TaughtAccuracy(keras.metrics.Mean):
 
     def get_config(self):
         return {**super().get_config(), "multi_label": self.multi_label}
+
+
+@serializable
+class TaughtCosines(keras.losses.Loss):
+    """The squared differences of the cosines of a batch from those of a teacher.
+
+    loss_i = 1/2 (c_ii - t_ii)^2 + 1/2 mean_{j != i} ((c_ij - t_ij)^2 + (c_ji - t_ji)^2) / 2
+
+    c_ij and t_ij are the cosines of text i with the pair of text j, by the student and by the
+    teacher. Student and teacher may have any widths, and the parts of the student's vectors may be
+    weighed after the training, unlike with differences of the vectors (Reimers & Gurevych 2020,
+    equation 1). Cosines are the angles of Park et al. (2019), section 3.2, at the origin.
+
+    Call arguments:
+        y_true: float (batch, 2, width), the teacher's vectors of each text and of its pair.
+        y_pred: float (batch, batch), the student's cosines of each text with each pair.
+    """
+
+    compares_rows = True
+
+    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+
+    def call(self, y_true, y_pred):
+        vectors = ops.normalize(ops.cast(y_true, "float32"), axis=-1, epsilon=1e-12)
+        taught = ops.matmul(vectors[:, 0], ops.transpose(vectors[:, 1]))
+        apart = ops.square(ops.cast(y_pred, "float32") - taught)
+        own = ops.diagonal(apart)
+        others = (ops.sum(apart, axis=0) + ops.sum(apart, axis=1)) / 2 - own
+        count = ops.cast(ops.maximum(ops.shape(apart)[0] - 1, 1), "float32")
+        return (own + others / count) / 2

@@ -13,16 +13,54 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.models.encoders import Embedder
 from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.terminal import result_lines, vector_scores_line
+from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.terminal import baseline_line, result_lines, vector_scores_line
 from tfx_transformer.vectors import DocumentVectors, spearman
 
 # Held-out pairs below which no share is chosen.
 _FEWEST_TO_CHOOSE = 30
 
+# Name in records and in the terminal of the model whose vectors were learned.
+_TEACHER = "the teacher"
+
 
 class EmbedderRun(Run):
-    """One training run of an embedder; the arguments are those of `Run`."""
+    """One training run of an embedder; the arguments are those of `Run`.
+
+    Attributes:
+        taught: the teacher's vectors of the held-out pairs, float32 (pairs, 2, width); None: no
+            teacher.
+    """
+
+    taught: np.ndarray | None = None
+
+    def ask(
+        self, teacher: Teacher, train: SentencePairs, held_out: SentencePairs
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the vectors that a teacher gives to the texts of training pairs and of held-out
+        ones, float32 (pairs, 2, width) each. `teacher.bin` in the folder keeps them for a later run
+        with the same teacher, such as an interrupted one that goes on.
+
+        The rows of the training pairs become those of the run's messages.
+        """
+        path = self._folder.file(ANSWERS)
+        taught, apart = (
+            np.stack(
+                [
+                    teacher.vectors(part.first, path, "query"),
+                    teacher.vectors(part.second, path, "document"),
+                ],
+                axis=1,
+            )
+            for part in (train, held_out)
+        )
+        before = len(self.rows or train.rows)
+        self.tokens_per_epoch = round(self.tokens_per_epoch * len(train) / before)
+        self.rows = train.rows
+        self.taught = apart
+        return taught, apart
 
     def watch(
         self, embedder, held_out: SentencePairs, patience: int = 5, minutes: float = 0
@@ -96,10 +134,19 @@ class EmbedderRun(Run):
         scores = {name: round(value, 4) for name, value in found.items()}
         self._conclude(train, *vectors)
         print("\n".join(result_lines(training, vector_scores_line(scores), self.folder)))
-        self._record_result(training | scores)
+        others = {} if self.taught is None else {_TEACHER: self._scores_of_teacher(self.taught)}
+        for name, found in others.items():
+            print(baseline_line(name, vector_scores_line(found)))
+        self._record_result(training | scores | ({"baselines": others} if others else {}))
         self.draw_self_attention(model, self.embedder.tokenizer, self.held_out.first)
         self._write_report(scores, *vectors)
         return self._result(training, scores)
+
+    def _scores_of_teacher(self, vectors: np.ndarray) -> dict[str, float]:
+        """Return the scores of the teacher's vectors, float (pairs, 2, width)."""
+        unit = vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)
+        found = _scores(unit[:, 0], unit[:, 1], self.held_out.scores)
+        return {name: round(value, 4) for name, value in found.items()}
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
         texts = {"query": self.held_out.first, "document": self.held_out.second}
@@ -107,9 +154,7 @@ class EmbedderRun(Run):
         first, second = (self.embedder.embed(texts[role], name(role)) for role in texts)
         return first, second
 
-    def _conclude(
-        self, train: SentencePairs | None, first: np.ndarray, second: np.ndarray
-    ) -> None:
+    def _conclude(self, train: SentencePairs | None, first: np.ndarray, second: np.ndarray) -> None:
         """Set the conclusion."""
         scores = self.held_out.scores
         ours = (first * second).sum(axis=1) if scores else _ranks(first @ second.T) == 1
@@ -146,6 +191,8 @@ class EmbedderRun(Run):
         if self.conclusion is not None and self.conclusion.baseline_score is not None:
             reached = {self.conclusion.measure: self.conclusion.baseline_score}
             baselines["TF-IDF cosines"] = reached
+        if self.taught is not None:
+            baselines[_TEACHER] = self._scores_of_teacher(self.taught)
         read = (self.held_out.first, self.held_out.second, self.held_out.scores)
         self._report.vectors(self.embedder, *read, scores, _scores, each, baselines)
         self._report.write()

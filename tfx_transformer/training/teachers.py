@@ -171,27 +171,38 @@ class Teacher:
 
         def ask(some: list[Sequence[str]]) -> list[bytes]:
             model = self.open()
-            return [row.astype("<f4").tobytes() for row in model.run_rows(model.rows(some))]
+            return _as_bytes(model.run_rows(model.rows(some)))
 
-        found = self._answer(texts, path, ask, 4 * len(self.labels))
-        values = np.stack([np.frombuffer(value, "<f4") for value in found])
-        return values[:, [self.labels.index(name) for name in names]].astype("float32")
+        found = self._answer(list(map(list, texts)), path, ask)
+        return found[:, [self.labels.index(name) for name in names]]
 
-    def _answer(
-        self,
-        inputs: Sequence[Any],
-        path: Path,
-        ask: Callable[[list[Any]], Sequence[bytes]],
-        size: int,
-    ) -> list[bytes]:
-        """Return the answers to inputs; those that are not known are asked for.
+    def vectors(self, texts: Sequence[str], path: Path, role: str) -> np.ndarray:
+        """Return the vector of each text, float32 (texts, width).
 
         Args:
-            size: bytes of each answer.
+            path: file of the answers that are known already; see `AnswerFile`.
+            role: "query" for first texts of pairs, "document" for second ones, for the prompt.
         """
-        known = AnswerFile(path, f"{self.key()} {size}")
+
+        def ask(some: list[Sequence[str]]) -> list[bytes]:
+            model = self.open()
+            name = model.config.prompt_name(role)
+            return _as_bytes(model.embed([text for _, text in some], name))
+
+        return self._answer([(role, text) for text in texts], path, ask)
+
+    def _answer(
+        self, inputs: Sequence[Any], path: Path, ask: Callable[[list[Any]], Sequence[bytes]]
+    ) -> np.ndarray:
+        """Return the answers to inputs, float32 (inputs, width); those that are not known are asked
+        for."""
 
         def show(done: int, total: int) -> None:
             doing(f"the teacher answers: {done:,} of {total:,} texts")
 
-        return known.answer(list(map(list, inputs)), ask, show)
+        found = AnswerFile(path, self.key()).answer(inputs, ask, show)
+        return np.stack([np.frombuffer(value, "<f4") for value in found]).astype("float32")
+
+
+def _as_bytes(rows: np.ndarray) -> list[bytes]:
+    return [row.astype("<f4").tobytes() for row in rows]
