@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -176,7 +176,9 @@ class Teacher:
         found = self._answer(list(map(list, texts)), path, ask)
         return found[:, [self.labels.index(name) for name in names]]
 
-    def vectors(self, texts: Sequence[str], path: Path, role: str) -> np.ndarray:
+    def vectors(
+        self, texts: Sequence[str], path: Path, role: Literal["query", "document"]
+    ) -> np.ndarray:
         """Return the vector of each text, float32 (texts, width).
 
         Args:
