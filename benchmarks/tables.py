@@ -42,6 +42,7 @@ TABLES = (
     "four_bit_memory",
     "backends",
     "planning",
+    "planning_time",
     "step_memory",
 )
 KERAS = {"KERAS_BACKEND": "tensorflow"}

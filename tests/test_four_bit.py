@@ -122,6 +122,14 @@ def adapted(kind="dora", **changes):
     return model, plain
 
 
+def test_a_batch_may_be_empty():
+    layer = Linear(7)
+    layer.build((None, 11))
+    layer.store_kernel("nf4")
+    assert layer(np.empty((0, 11), "float32")).shape == (0, 7)
+    assert layer(np.empty((3, 0, 11), "float32")).shape == (3, 0, 7)
+
+
 def test_only_adapters_change_and_merged_it_answers_the_same():
     model, plain = adapted()
     count = sum(weight.size for weight in plain.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -19,7 +20,11 @@ from tfx_transformer.flag_parser import add_group, group_of, make_parser, parse
 FOLDER = Path(__file__).resolve().parent.parent / "examples" / "scale"
 FILES = ("pretraining.sbatch", "pretraining.sky.yaml", "pretraining.jobset.yaml")
 # The same for several hosts.
-HOSTS = ("pretraining.hosts.sbatch", "pretraining.hosts.jobset.yaml")
+HOSTS = (
+    "pretraining.hosts.sbatch",
+    "pretraining.hosts.jobset.yaml",
+    "pretraining.hosts.sky.yaml",
+)
 
 
 def command_in(script):
@@ -57,9 +62,9 @@ def test_each_file_is_here_and_says_that_it_was_not_run():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
 def test_bash_reads_the_scripts():
-    sky = yaml.safe_load((FOLDER / FILES[1]).read_text(encoding="utf-8"))
+    skies = [yaml.safe_load((FOLDER / name).read_text("utf-8")) for name in (FILES[1], HOSTS[2])]
     files = [(FOLDER / name).read_text(encoding="utf-8") for name in (FILES[0], HOSTS[0])]
-    for script in (*files, sky["setup"], sky["run"]):
+    for script in (*files, *(sky[name] for sky in skies for name in ("setup", "run"))):
         done = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
         assert (done.returncode, done.stderr) == (0, "")
 
@@ -105,6 +110,36 @@ def test_the_files_for_hosts_run_the_same_command_on_all_of_them(monkeypatch):
     assert place == Hosts(count, 3, f"{first}:{port['containerPort']}")
     devices = container["resources"]["limits"]["nvidia.com/gpu"]
     assert settings["batch_size"] % (count * devices) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no bash")
+def test_skypilot_runs_that_command_on_each_machine_with_its_own_index(tmp_path, monkeypatch):
+    sky = yaml.safe_load((FOLDER / HOSTS[2]).read_text("utf-8"))
+    slurm = command_in((FOLDER / HOSTS[0]).read_text("utf-8"))
+    printed = tmp_path / "tfx-transformer"
+    printed.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n', "utf-8")
+    printed.chmod(0o755)
+    # As SkyPilot sets them: addresses by rank, one a line.
+    variables = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.5\n10.0.0.6\n10.0.0.11",
+        "SKYPILOT_NUM_NODES": str(sky["num_nodes"]),
+        "SKYPILOT_NODE_RANK": "2",
+    }
+    script = sky["run"].replace("cd /work\n", "")
+    done = subprocess.run(["bash", "-c", script], env=variables, text=True, capture_output=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    words = done.stdout.splitlines()
+    at = slurm.index("--hosts")
+    assert words[: at - 1] == slurm[1:at]
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    main = recipe_main(words[1])
+    parser = make_parser(main, words[1])
+    add_group(parser, Devices)
+    _, parsed = parse(main, parser, words[2:])
+    assert group_of(Devices, parsed).place == Hosts(4, 2, "10.0.0.7:8476")
+    assert sky["resources"]["accelerators"] == "H100:8" and parsed.devices == "all"
 
 
 def test_slurm_starts_one_process_on_each_node():

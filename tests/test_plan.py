@@ -273,5 +273,27 @@ def test_the_page_has_the_numbers_of_the_functions():
     for hosts, per_host in ((1, 1), (1, 8), (8, 8), (64, 8), (256, 8), (1_000, 8)):
         assert row_of_page(found, hosts, per_host) in text
     assert f"{found.parameters:,} parameters" in text
-    assert f"{planning.checkpoint_bytes(found) / 1e9:.1f} GB" in text
+    checkpoint = planning.checkpoint_bytes(found)
+    assert f"{checkpoint / 1e9:.1f} GB" in text
+    adding = planning.all_reduce_bytes(2.0 * found.trained, 512) / 50e9  # in bfloat16
+    seconds = {
+        hosts: planning.operations(LLAMA_1B, found, 2_048, Training("mixed_bfloat16"))
+        * (2_048 * 2_048 / (8 * hosts * 0.4 * 989e12))
+        for hosts in (64, 256)
+    }
+    large, tokens = 12 * 70e9, 8_000 * 2_048
+    model = planning.memory(LLAMA_7B, counts(LLAMA_7B), 1, 2_048, Training("mixed_bfloat16"))
+    for computed in (
+        f"{adding:.3f} s of adding in {2 / 3 * seconds[64]:.3f} s",
+        f"it is {adding:.3f} s in {2 / 3 * seconds[256]:.3f} s",
+        f"has {2 * 7_999:,} steps",
+        f"in {checkpoint / 2e9:.0f} seconds at 2 GB/s",
+        f"fails every {5 * 365 * 24 / 1_000:.0f} hours; a checkpoint every 5",
+        f"minutes takes {checkpoint / 2e9 / 300:.0%} of the time".replace("%", " %"),
+        f"take {large / 1e9:.0f} GB, {large / 2e9 / 60:.0f} minutes",
+        f"{large / 1_000 / 1e9:.2f} GB of 1,000",
+        f"{2 * tokens / 1e6:.0f} MB a step",
+        f"needs {(model.weights + model.gradients + model.optimizer) / 1e9:.0f} GB",
+    ):
+        assert computed in " ".join(text.split())
     assert len(re.findall(r"^\| [\d,]+ \| [\d,]+ \|", text, re.MULTILINE)) == 6

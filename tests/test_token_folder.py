@@ -12,7 +12,10 @@ from unittest import mock
 
 import fsspec
 import numpy as np
+import pandas
+import pyarrow
 import pytest
+from pyarrow import ipc
 
 from tfx_transformer.data import remote, token_encoding, token_writer
 from tfx_transformer.data.corpus import read_documents, write_tokens
@@ -62,6 +65,29 @@ def test_ids_are_those_of_write_tokens(letters, tmp_path):
     train, held = read_token_folder(tmp_path / "out", tokenizer, 0.1)
     assert train.tokens + held.tokens == expected.tokens
     assert held.tokens == round(0.1 * expected.tokens)
+
+
+def test_tables_of_other_formats_give_the_same_ids(letters, tmp_path):
+    texts = ["warm 猫", "cold\nand wet", "one"]
+    sources = [rows(tmp_path / "a.jsonl", texts), str(tmp_path / "b.parquet"), str(tmp_path / "c")]
+    pandas.DataFrame({"text": texts}).to_parquet(sources[1])
+    # As `Dataset.save_to_disk` of Hugging Face's datasets writes it.
+    folder = tmp_path / "c"
+    folder.mkdir()
+    table = pyarrow.table({"text": texts})
+    with ipc.new_stream(folder / "data-00000-of-00001.arrow", table.schema) as stream:
+        stream.write_table(table)
+    files = [{"filename": "data-00000-of-00001.arrow"}]
+    (folder / "state.json").write_text(json.dumps({"_data_files": files}), "utf-8")
+    (folder / "dataset_info.json").write_text("{}", "utf-8")
+    ids = []
+    for number, source in enumerate(sources):
+        written(tmp_path / f"out{number}", letters, (source,))
+        assert texts_of(tmp_path / f"out{number}") == texts
+        ids.append((tmp_path / f"out{number}/training.bin").read_bytes())
+    assert ids[1:] == ids[:1] * 2
+    counts = written(tmp_path / "all", letters, *((source,) for source in sources))["training"]
+    assert (counts["documents"], counts["duplicates"]) == (3, 6)
 
 
 def test_duplicates_and_validation_texts_are_left_out_and_counted(letters, tmp_path):

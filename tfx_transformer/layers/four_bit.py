@@ -115,9 +115,9 @@ def multiply(
 
     def matrix(after):
         # Compilers join equal computations and begin them early, and so would keep many float
-        # matrices. This one waits for `after`. The first number of `after` changes nothing, unless
-        # it is NaN, and then the loss is NaN with any codes.
-        broken = ops.isnan(ops.reshape(after, (-1,))[0])
+        # matrices. This one waits for `after`. The first number of `after`, if there is one,
+        # changes nothing, unless it is NaN, and then the loss is NaN with any codes.
+        broken = ops.any(ops.isnan(ops.reshape(after, (-1,))[:1]))
         waiting = ops.where(broken, ops.zeros_like(codes), codes)
         return ops.cast(dequantize(waiting, scales, ranges, shape), x.dtype)
 
