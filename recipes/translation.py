@@ -2,6 +2,7 @@
 
     tfx-transformer run translation
     tfx-transformer run translation --csv my.csv --source en --target de
+    tfx-transformer run translation --csv my.csv --teacher saved_models/large --size nano
 
 The defaults train on datasets/en_ja.csv in at most 5 minutes on 2 cores, and
 translate at least 90 % of datasets/en_ja_heldout.csv exactly. The model is in
@@ -25,6 +26,10 @@ def main(
     delimiter: str = "",
     sheet: str = "",
     table: str = "",
+    unlabelled: Path | None = None,
+    teacher: str | Path = "",
+    teacher_answers: Literal["replace", "join"] = "replace",
+    teacher_beams: int = 4,
     base: str | Path = "",
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 0,
@@ -68,8 +73,16 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
+        unlabelled: Sentences without translations that the teacher translates, to train on too: a
+            text file with one in each line, or a table with the column of the sentences.
 
     Model arguments:
+        teacher: Larger translator whose translations are learned: a bundle, or a checkpoint, as for
+            base. Default: the translations of the table alone.
+        teacher_answers: replace trains on the teacher's translations instead of those of the table;
+            join on both.
+        teacher_beams: Translations that the teacher compares for each sentence (beam search); 1:
+            none.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.
@@ -112,13 +125,19 @@ def main(
 
     csv = csv or tfx.resources.dataset_path("en_ja.csv")
     reading = {"encoding": encoding, "delimiter": delimiter, "sheet": sheet, "table": table}
-    csv, validation = tfx.data.table_files(csv, validation, **reading)
+    csv, validation, unlabelled = tfx.data.table_files(csv, validation, unlabelled, **reading)
     train = tfx.data.read_pairs(csv, source, target, skip_bad_rows=skip_bad_rows)
     held_out = None
     if validation:
         held_out = tfx.data.read_pairs(validation, source, target, skip_bad_rows=skip_bad_rows)
     past = tfx.training.Past(base)
-    train, held_out = past.divide(train, held_out, tfx.data.split_pairs, share, seed)
+    taught_by = tfx.training.Teacher(teacher, "seq2seq", "causal") if teacher else None
+    divide = taught_by.past.divide if taught_by and not past.path else past.divide
+    train, held_out = divide(train, held_out, tfx.data.split_pairs, share, seed)
+    others = None
+    if unlabelled:
+        others = tfx.data.read_unlabelled_texts(unlabelled, source, skip_bad_rows=skip_bad_rows)
+        others = others.without(train.source, held_out.source)
 
     # A decoder reads a sentence and writes its translation in the same context.
     context = 2 * max_length if decoder_only else max_length
@@ -146,6 +165,9 @@ def main(
     summaries = tfx.data.describe_pairs(train, held_out, tokenizer, max_length)
     run.show_data(summaries, train, held_out, max_length=max_length)
 
+    if taught_by:
+        joined = teacher_answers == "join"
+        train = run.learn_from(taught_by, train, others, joined=joined, beams=teacher_beams)
     options = {"batch_size": batch_size, "max_length": context, "seed": seed}
     if decoder_only:
         template = tfx.ChatTemplate.of(tokenizer)

@@ -9,17 +9,20 @@ import pandas
 import pytest
 from encoder_bundles import NAMES
 from scipy.special import expit, log_softmax, softmax
-from tiny_models import tiny_encoder
+from tiny_models import tiny_encoder, tiny_model
 
 import tfx_transformer as tfx
 from tfx_transformer import cli, json_files, runtime
 from tfx_transformer.data import (
     LabelledTexts,
+    Pairs,
     SentencePairs,
     UnlabelledTexts,
     add_unlabelled_pairs,
+    pairs,
     read_unlabelled_texts,
     table_files,
+    taught_pairs,
     taught_texts,
 )
 from tfx_transformer.errors import InputError
@@ -204,6 +207,21 @@ def test_single_texts_are_pairs_with_each_other():
     assert found.first == [*"abefgh"] and found.second[:2] == ["c", "d"]
     assert sorted(found.second[2:]) == [*"efgh"] and found.scores is None
     assert found.rows == [2, 3, *(f"{n} of more.txt" for n in (1, 2, 3, 4))]
+
+
+PAIRS = Pairs(["a", "b", "c"], ["A", "B", "C"], [2, 3, 4], "my.csv")
+
+
+def test_translations_of_a_teacher_replace_or_join_those_of_the_table():
+    others = UnlabelledTexts([("d",), ("e",)], [1, 5], "more.txt")
+    answers = ["x", "B", " ", "y", ""]
+    found = taught_pairs(PAIRS, answers, others)
+    assert (found.source, found.target) == ([*"abcd"], ["x", "B", "C", "y"])
+    assert found.rows == [2, 3, 4, "1 of more.txt"]
+    joined = taught_pairs(PAIRS, answers, others, joined=True)
+    assert (joined.source, joined.target) == ([*"abcad"], ["A", "B", "C", "x", "y"])
+    assert joined.rows == [2, 3, 4, 2, "1 of more.txt"]
+    assert taught_pairs(PAIRS, answers[:3]).target == ["x", "B", "C"]
 
 
 # The file of answers
@@ -412,3 +430,53 @@ def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, ba
     cosines = vectors[0] @ vectors[1].T
     found = np.mean(cosines.argmax(axis=1) == np.arange(len(cosines)))
     assert result["baselines"]["the teacher"]["found"] == pytest.approx(found, abs=1e-4)
+
+
+class Backwards:
+    """A translator that writes texts from the end; `asked` counts them by beams."""
+
+    def __init__(self):
+        self.asked = {}
+
+    def generate(self, texts, truncate, beams):
+        assert truncate
+        self.asked[beams] = self.asked.get(beams, 0) + len(texts)
+        return [text[::-1] for text in texts]
+
+
+@pytest.mark.parametrize("answers", ["replace", "join"])
+def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeypatch, answers):
+    tokenizer = tfx.Tokenizer.train(encoder_texts, 270)
+    tfx.save("large", tiny_model(vocabulary_size=tokenizer.vocabulary_size), tokenizer)
+    with open("pairs.csv", "w", encoding="utf-8", newline="") as file:
+        rows = [(text, text.upper()) for text in dict.fromkeys(encoder_texts[:12])]
+        csv.writer(file).writerows([("source", "target"), *rows])
+    teacher = Backwards()
+    monkeypatch.setattr(Teacher, "open", lambda self: teacher)
+    recipe = cli.recipe_main("translation")
+    settings = {"csv": "pairs.csv", "teacher": "large", "unlabelled": "more.txt", "share": 0.3}
+    settings |= {"size": "nano", "vocabulary_size": 270, "teacher_beams": 3}
+    seen = []
+
+    def record(texts, *arguments, **options):
+        seen.append(texts)
+        return pairs(texts, *arguments, **options)
+
+    monkeypatch.setattr("tfx_transformer.data.pairs", record)
+    fitted(recipe, **settings, teacher_answers=answers, name=answers)
+    train, held_out = seen
+    count = len({*encoder_texts}) - len(held_out)  # those held out are not learned
+    assert teacher.asked == {3: count}
+    assert [*held_out.target] == [text.upper() for text in held_out.source]
+    learned = dict(zip(train.source[::-1], train.target[::-1], strict=True))
+    own = len(train) - count if answers == "join" else 0
+    expected = [text.upper() for text in train.source[:own]]
+    expected += [text[::-1] for text in train.source[own:]]
+    assert train.target == expected and len(learned) == count
+    fitted(recipe, **settings, teacher_answers=answers, name=answers)
+    assert teacher.asked == {3: count}
+
+
+def test_a_translator_has_a_teacher_that_writes(tables, text_classifier, command):
+    status, _, errors = command("run", "translation", "--teacher", text_classifier.path)
+    assert status == 2 and "'classification'" in errors and "'seq2seq' or 'causal'" in errors

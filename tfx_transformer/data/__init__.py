@@ -79,6 +79,7 @@ from tfx_transformer.data.taught_text import (
     UnlabelledTexts,
     add_unlabelled_pairs,
     read_unlabelled_texts,
+    taught_pairs,
     taught_texts,
 )
 from tfx_transformer.data.token_folder import check_token_folder, read_token_folder
@@ -177,6 +178,7 @@ __all__ = [
     "table_files",
     "tag_names",
     "tagged_texts",
+    "taught_pairs",
     "taught_texts",
     "vary_tool_calls",
     "write_bad_rows",

@@ -29,6 +29,7 @@ from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import row_key
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.data.text_encoding import decoded_name, find_encoding
+from tfx_transformer.data.translation_pair import Pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
@@ -187,6 +188,38 @@ def taught_texts(
         shuffle=shuffle,
         seed=seed,
     )
+
+
+def taught_pairs(
+    pairs: Pairs,
+    answers: Sequence[str],
+    others: UnlabelledTexts | None = None,
+    joined: bool = False,
+) -> Pairs:
+    """Return pairs whose targets are the translations of a teacher (Kim & Rush 2016, section 3.2),
+    then texts without translations with those of the teacher.
+
+    An empty answer is not learned: the pair keeps its own target, and a text without a translation
+    is left out. All texts are held in memory.
+
+    Args:
+        answers: of each source, then of each of the other texts.
+        others: texts, one in each row; None: none.
+        joined: True for the pairs as they are, and all answers after them.
+    """
+    own = list(zip(pairs.source, pairs.target, pairs.rows, strict=True))
+    single = zip(others.flat_texts(), others.rows, strict=True) if others else ()
+    path = others.path if others else ""
+    asked = [*own, *((text, "", f"{row} of {path}") for text, row in single)]
+    found = [
+        (source, answer if answer.strip() else target, row)
+        for (source, target, row), answer in zip(asked, answers, strict=True)
+    ]
+    if joined:  # an answer that is the target counts once
+        known = set(own)
+        found = [*own, *(triple for triple in found if triple not in known)]
+    source, target, rows = map(list, zip(*(t for t in found if t[1]), strict=True))
+    return dataclasses.replace(pairs, source=source, target=target, rows=rows)
 
 
 def add_unlabelled_pairs(

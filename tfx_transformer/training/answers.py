@@ -124,4 +124,6 @@ def _check(digest: bytes, value: bytes) -> int:
 
 
 def _length(value: Any) -> int:
+    if isinstance(value, dict):
+        value = list(value.values())
     return len(value) if isinstance(value, str) else sum(map(_length, value))

@@ -23,6 +23,7 @@ _COUNTS = {
     "batch_size": 1,
     "epochs": 0,
     "rank": 1,
+    "teacher_beams": 1,
     "turns": 1,
     "vocabulary_size": 1,
 }

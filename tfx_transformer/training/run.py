@@ -17,6 +17,8 @@ from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.data.splits import Split
+from tfx_transformer.data.taught_text import UnlabelledTexts, taught_pairs
+from tfx_transformer.data.translation_pair import Pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.comparison import Comparison, compare_texts
 from tfx_transformer.evaluation.conclusion import Conclusion, conclude_texts
@@ -27,6 +29,7 @@ from tfx_transformer.models.row_losses import row_losses
 from tfx_transformer.models.saving import is_saved, save, update_config
 from tfx_transformer.renamed import old_method
 from tfx_transformer.report import REPORT
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training import hosts
 from tfx_transformer.training.callbacks import (
@@ -48,13 +51,20 @@ from tfx_transformer.training.facts import (
     texts_of,
 )
 from tfx_transformer.training.fit import check_backend, fit
-from tfx_transformer.training.folder import CHECKPOINTS, RunFolder, check_name, free_path
+from tfx_transformer.training.folder import (
+    ANSWERS,
+    CHECKPOINTS,
+    RunFolder,
+    check_name,
+    free_path,
+)
 from tfx_transformer.training.identity import Identity, differences, model_of, name_of
 from tfx_transformer.training.limits import check_ends
 from tfx_transformer.training.loggers import logging_to, remove_logs
 from tfx_transformer.training.past import Past, split_of
 from tfx_transformer.training.record import Record, Summary, best_epoch
 from tfx_transformer.training.reporting import RunReport
+from tfx_transformer.training.teachers import Teacher
 from tfx_transformer.training.terminal import result_lines, written_scores_line
 
 # At most so many samples are written and scored at the end; `evaluate` scores a whole test file.
@@ -205,6 +215,36 @@ class Run:
             print("\n".join(wrapped(f"  {note}", COLUMNS, "    ")))
         if self.past.corrections:
             print(f"  they are listed in {self._record.corrections(self.past.corrections)}")
+
+    def learn_from(
+        self,
+        teacher: Teacher,
+        train: Pairs,
+        others: UnlabelledTexts | None = None,
+        *,
+        joined: bool = False,
+        beams: int = 1,
+    ) -> Pairs:
+        """Return training pairs with the translations of a teacher: see `data.taught_pairs`.
+
+        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
+        interrupted one that goes on.
+
+        Args:
+            teacher: the teacher.
+            train: the training pairs.
+            others: texts without translations; None: none.
+            joined: True to keep the translations of the data too.
+            beams: hypotheses of the teacher's beam search.
+        """
+        sources = [*train.source, *(others.flat_texts() if others else [])]
+        answers = teacher.texts(sources, self._folder.file(ANSWERS), beams)
+        taught = taught_pairs(train, answers, others, joined)
+        more = f", {quantity(len(others), 'text')} without a translation" if others else ""
+        print(f"teacher     {teacher.source}: {quantity(len(answers), 'translation')}{more}")
+        self.rows = taught.rows
+        self.tokens_per_epoch = round(self.tokens_per_epoch * len(taught) / len(train))
+        return taught
 
     def compare(self, path: str | os.PathLike) -> Path:
         """Compare the trained model with its base on the same held-out examples, and return the

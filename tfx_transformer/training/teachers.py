@@ -24,7 +24,7 @@ class Teacher:
 
     Args:
         source: a bundle, or a folder, name or address of a checkpoint that has a head.
-        task: the task that it must have, such as "classification".
+        tasks: the tasks that it may have, such as "classification".
 
     Attributes:
         source: as given.
@@ -38,7 +38,7 @@ class Teacher:
         InputError: it is missing, its model has another task or no head, or reads images.
     """
 
-    def __init__(self, source: str | os.PathLike[str], task: str) -> None:
+    def __init__(self, source: str | os.PathLike[str], *tasks: str) -> None:
         from tfx_transformer.models.pretrained import check_source, is_checkpoint, local_folder
 
         self.source = str(source)
@@ -54,10 +54,10 @@ class Teacher:
         self.multi_label = False
         self.columns = 1
         found = self._read_checkpoint() if self._is_checkpoint else self._read_bundle()
-        if found != task:
+        if found not in tasks:
             raise InputError(
                 f"the teacher {source} is a model of task {found!r}.\n"
-                f"  Expected one of task {task!r}, that of the student."
+                f"  Expected one of task {' or '.join(map(repr, tasks))}, as the student is."
             )
         self.past = Past("" if self._is_checkpoint else self.folder)
         self._model: Any = None
@@ -152,10 +152,13 @@ class Teacher:
         return self._model
 
     def _load(self) -> Any:
+        from tfx_transformer.models.decoding import text_generator
         from tfx_transformer.models.predicting import predictor
         from tfx_transformer.training.base import text_base
 
         model, tokenizer = text_base(self.folder)
+        if model.writes:
+            return text_generator(model, tokenizer)
         return predictor(model, tokenizer, self.labels)
 
     def logits(
@@ -193,17 +196,34 @@ class Teacher:
 
         return self._answer([(role, text) for text in texts], path, ask)
 
+    def texts(self, prompts: Sequence[Any], path: Path, beams: int = 1) -> list[str]:
+        """Return the text that the teacher writes for each prompt.
+
+        Args:
+            prompts: texts, or conversations for a chat model; longer ones than it reads are cut.
+            path: file of the answers that are known already; see `AnswerFile`.
+            beams: hypotheses of beam search; 1: greedy.
+        """
+
+        def ask(some: list[Any]) -> list[bytes]:
+            found = self.open().generate(some, truncate=True, beams=beams)
+            return [text.encode("utf-8", "surrogatepass") for text in found]
+
+        known = AnswerFile(path, f"{self.key()} {beams} beams")
+        found = known.answer(prompts, ask, _show)
+        return [value.decode("utf-8", "surrogatepass") for value in found]
+
     def _answer(
         self, inputs: Sequence[Any], path: Path, ask: Callable[[list[Any]], Sequence[bytes]]
     ) -> np.ndarray:
         """Return the answers to inputs, float32 (inputs, width); those that are not known are asked
         for."""
-
-        def show(done: int, total: int) -> None:
-            doing(f"the teacher answers: {done:,} of {total:,} texts")
-
-        found = AnswerFile(path, self.key()).answer(inputs, ask, show)
+        found = AnswerFile(path, self.key()).answer(inputs, ask, _show)
         return np.stack([np.frombuffer(value, "<f4") for value in found]).astype("float32")
+
+
+def _show(done: int, total: int) -> None:
+    doing(f"the teacher answers: {done:,} of {total:,} texts")
 
 
 def _as_bytes(rows: np.ndarray) -> list[bytes]:
