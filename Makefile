@@ -43,7 +43,7 @@ test: $(ENVIRONMENT)
 test-all: $(ENVIRONMENT)
 	@echo "Tests that make test leaves out, by file:"
 	@$(BIN)/pytest --collect-only -qq -m slow
-	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,jax]' || echo "JAX is left out."
+	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,jax,orbax]' || echo "JAX is left out."
 	ALL_TESTS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 wheels: $(ENVIRONMENT)

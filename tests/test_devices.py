@@ -1,5 +1,6 @@
 """`--devices`: what it refuses, and trainings on several devices that are those on one."""
 
+import importlib.util
 import math
 
 import numpy as np
@@ -159,6 +160,69 @@ def test_losses_are_those_of_one_device(tmp_path, kind):
         kind,
         str(tmp_path),
         devices=8,
+    )
+
+
+@needs_jax
+@pytest.mark.skipif(importlib.util.find_spec("orbax") is None, reason="Orbax is not installed")
+@pytest.mark.slow
+def test_divided_weights_are_written_and_read_in_parts(tmp_path):
+    """A process is killed while it writes; the run goes on with the same and other parts."""
+    run_on_jax(
+        """
+        import os
+        import shutil
+        import sys
+        from pathlib import Path
+        import numpy as np
+        import safetensors.numpy
+        from divided_runs import on_hosts, train
+        from tfx_transformer.training import shards
+
+        written = shards.write
+
+        def killed(place, arrays):
+            written(place, arrays)
+            if place.parent.name.startswith(".step_8"):
+                os.kill(os.getpid(), 9)
+
+        def whole(folder, hosts=1, devices=8, parts=4):
+            def work(index):
+                return train("packed", folder)
+
+            ended = on_hosts(work, hosts, devices, parts)
+            assert [one.status for one in ended] == [0] * hosts, ended
+            return ended[0]
+
+        def interrupted(index):
+            shards.write = killed
+            train("packed", dead, save_minutes=1e-9)
+
+        straight = whole(Path(sys.argv[1], "straight")).result
+        dead = Path(sys.argv[1], "dead")
+        (ended,) = on_hosts(interrupted, 1, 8, 4)
+        assert ended.status == -9, ended
+        assert sorted(path.name for path in dead.glob("step_*")) == ["step_6", "step_7"]
+        assert (dead / "step_7/divided/manifest.ocdbt").is_file()
+        arrays = safetensors.numpy.load_file(dead / "step_7/arrays.safetensors")
+        assert "model/0" not in arrays and "metrics/0" in arrays  # the embedding is divided
+        for name, place, said in (
+            ("same", (1, 8, 4), ""),
+            ("other", (1, 8, 2), "on 8 devices, the weights in 4 parts, and is now on 8 devices"),
+            ("whole", (1, 1, 1), "8 devices, the weights in 4 parts, and is now on 1 device: each"),
+            ("on hosts", (2, 4, 2), "and is now on 8 devices of 2 hosts, the weights in 2 parts,"),
+        ):
+            again = whole(shutil.copytree(dead, Path(sys.argv[1], name)), *place)
+            assert said in again.output, again.output
+            if name == "same":
+                assert again.result["weights"] == straight["weights"]
+                assert again.result["validation"] == straight["validation"]
+            else:
+                np.testing.assert_allclose(
+                    again.result["validation"], straight["validation"], rtol=1e-5
+                )
+        """,
+        str(tmp_path),
     )
 
 

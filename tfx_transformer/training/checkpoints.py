@@ -21,17 +21,19 @@ from tfx_transformer.errors import InputError
 
 KEPT = 2
 
-_ARRAYS = "arrays.safetensors"
+_ARRAYS, _DIVIDED = "arrays.safetensors", "divided"
 _NAME = re.compile(r"step_(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint: arrays by name, and JSON values."""
+    """The content of a checkpoint: arrays by name, JSON values, and the folder of further arrays,
+    if there is one: see `shards`."""
 
     path: Path
     arrays: dict[str, np.ndarray]
     state: dict[str, Any]
+    divided: Path | None = None
 
 
 class Checkpoints:
@@ -62,8 +64,20 @@ class Checkpoints:
         """Return the folder of a step's checkpoint."""
         return self.folder / f"step_{step}"
 
-    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        state: Mapping[str, Any],
+        divided: Mapping[str, Any] | None = None,
+    ) -> None:
         """Write a checkpoint, and remove all but the last `KEPT`.
+
+        Args:
+            step: steps made.
+            arrays: arrays by name.
+            state: JSON values.
+            divided: further arrays by name, divided among devices: see `shards`.
 
         Raises:
             InputError: it cannot be written, such as on a full disk; earlier ones are kept.
@@ -75,6 +89,10 @@ class Checkpoints:
             with bundle.writing(path) as folder:
                 safetensors.numpy.save_file(dict(arrays), folder / _ARRAYS)
                 files.write(folder / bundle.CONFIG, json.dumps(state, default=float))
+                if divided:
+                    from tfx_transformer.training import shards  # not before a framework starts
+
+                    shards.write(folder / _DIVIDED, divided)
         except (OSError, safetensors.SafetensorError) as error:
             why = getattr(error, "strerror", None) or str(error)
             raise InputError(f"{path} could not be written: {why}.") from error
@@ -128,7 +146,8 @@ class Checkpoints:
             arrays = safetensors.numpy.load_file(path / _ARRAYS)
         except (OSError, ValueError, safetensors.SafetensorError) as error:
             raise InputError(f"{path} cannot be read: {error}.") from error
-        return Checkpoint(path, arrays, state)
+        divided = path / _DIVIDED
+        return Checkpoint(path, arrays, state, divided if divided.is_dir() else None)
 
     def _remove(self, step: int) -> None:
         # Half removed under its own name, it would look like a damaged checkpoint.

@@ -117,6 +117,7 @@ class Division:
     Attributes:
         count: number of devices, of all hosts together.
         parts: number of parts of a batch; with --model-parallel less than `count`.
+        weight_parts: number of parts of the weights.
 
     Raises:
         InputError: the batch size is not a multiple of `parts`.
@@ -128,6 +129,7 @@ class Division:
         self.count = own * hosts.count()
         copies = self._data.device_mesh.shape[0] if self._data is not None else 1
         self.parts = copies * hosts.count()
+        self.weight_parts = own // copies
         if batch_size % self.parts:
             more = -(-batch_size // self.parts) * self.parts
             raise InputError(

@@ -73,7 +73,12 @@ def fit(
         )
     division = Division(batches.plan.batch_size)
     _check_alike(model, kept or {}, division.count)
-    kept = {**(kept or {}), "devices": division.count, "hosts": hosts.count()}
+    kept = {
+        **(kept or {}),
+        "devices": division.count,
+        "hosts": hosts.count(),
+        "weight_parts": division.weight_parts,
+    }
     checkpoints = hosts.SharedCheckpoints(checkpoints)
     resume = Resume(checkpoints, callbacks, batches, steps, kept, save_minutes)
     if resume.begin(model):
@@ -142,8 +147,9 @@ def _check_alike(model: keras.Model, kept: Mapping[str, Any], count: int) -> Non
 
 
 def _report_devices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Print what differs if a run goes on with another number of devices or hosts."""
-    was, is_now = (_devices(kept.get("devices", 1), kept.get("hosts", 1)) for kept in (before, now))
+    """Print what differs if a run goes on with another number of devices, hosts or parts."""
+    names = ("devices", "hosts", "weight_parts")
+    was, is_now = (_devices(*(kept.get(name, 1) for name in names)) for kept in (before, now))
     if was != is_now:
         print(
             f"It was on {was} and is now on {is_now}: each batch has the same examples, but sums "
@@ -151,9 +157,11 @@ def _report_devices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
         )
 
 
-def _devices(count: int, several: int) -> str:
-    """Return a number of devices and hosts, in words."""
-    return quantity(count, "device") + (f" of {several} hosts" if several > 1 else "")
+def _devices(count: int, several: int, parts: int) -> str:
+    """Return numbers of devices and hosts, and of parts of the weights, in words."""
+    of_hosts = f" of {several} hosts" if several > 1 else ""
+    in_parts = f", the weights in {parts} parts," if parts > 1 else ""
+    return f"{quantity(count, 'device')}{of_hosts}{in_parts}"
 
 
 def _go_back(

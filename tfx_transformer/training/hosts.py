@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from tfx_transformer import devices
 from tfx_transformer.console import begin
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
+from tfx_transformer.training import shards
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 
 # Seconds until all hosts must have joined; without a sign of life, until a host counts as lost; and
@@ -240,15 +242,24 @@ class SharedCheckpoints(Checkpoints):
         super().__init__(store.folder)
         self._store = store
 
-    def save(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        arrays: Mapping[str, np.ndarray],
+        state: Mapping[str, Any],
+        divided: Mapping[str, Any] | None = None,
+    ) -> None:
         if index() == 0:
-            self._store.save(step, arrays, state)
+            self._store.save(step, arrays, state, divided)
 
     def load_newest(self) -> Checkpoint | None:
         if count() == 1:
             return self._store.load_newest()
         found = self._store.load_newest() if index() == 0 else None
         header = b""
+        if found is not None and found.divided is not None:
+            arrays = found.arrays | shards.gather(found.divided)
+            found = dataclasses.replace(found, arrays=arrays, divided=None)
         if found is not None:
             arrays = {name: [a.dtype.str, a.shape] for name, a in found.arrays.items()}
             header = json.dumps([str(found.path), found.state, arrays], default=float).encode()

@@ -16,7 +16,7 @@ import numpy as np
 
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.errors import InputError
-from tfx_transformer.training import hosts
+from tfx_transformer.training import hosts, shards
 from tfx_transformer.training.callbacks import ResumableCallback
 from tfx_transformer.training.checkpoints import Checkpoint, Checkpoints
 from tfx_transformer.training.finite import steps_between_reads
@@ -215,7 +215,8 @@ class Resume(keras.callbacks.Callback):
         self.writing = True
         try:
             sync_variables(self.model)
-            self.store.save(self.step, self._arrays(), self._state())
+            divided = self._divided()
+            self.store.save(self.step, self._arrays(divided), self._state(), divided)
             self.saved = self.step
         except InputError as error:
             if self.saved is None:  # a run that cannot be saved at all
@@ -234,8 +235,17 @@ class Resume(keras.callbacks.Callback):
         groups |= {"random": random}
         return {f"{name}/{i}": v for name, group in groups.items() for i, v in enumerate(group)}
 
-    def _arrays(self) -> dict[str, np.ndarray]:
-        arrays = {name: _as_array(v) for name, v in self._variables().items()}
+    def _divided(self) -> dict[str, Any]:
+        """Return the arrays of JAX that Orbax writes: those of which no device has the whole. With
+        several hosts, host 0 gathers them."""
+        if hosts.count() > 1 or not shards.is_installed():
+            return {}
+        values = {name: variable.value for name, variable in self._variables().items()}
+        return {name: value for name, value in values.items() if shards.is_divided(value)}
+
+    def _arrays(self, divided: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        variables = self._variables().items()
+        arrays = {name: _as_array(v) for name, v in variables if name not in divided}
         metrics = enumerate(self.model.metrics_variables)
         arrays |= {f"metrics/{i}": _as_array(v) for i, v in metrics}
         for _, callback in self._resumable():
@@ -265,13 +275,18 @@ class Resume(keras.callbacks.Callback):
             for name, array in arrays.items()
             if name.split("/")[0] in ("model", "optimizer", "random")
         }
+        held |= shards.shapes(found.divided) if found.divided else {}
         if shapes != held:
             raise InputError(
                 f"{found.path} holds the state of another model.\n"
                 "  To start over, pass --overwrite or choose another --name."
             )
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
+        rest = {name: variable for name, variable in variables.items() if name not in arrays}
+        for name in variables.keys() - rest.keys():
+            variables[name].assign(arrays[name])
+        if found.divided:
+            for variable, value in shards.read(found.divided, rest):
+                variable.assign(value)
         self.metrics, self.best = (
             [arrays[f"{group}/{i}"] for i in range(sum(n.startswith(group + "/") for n in arrays))]
             for group in ("metrics", "best")
