@@ -88,6 +88,11 @@ _BY_HAND = {
     "ag_news": f"90.4 by `--epochs 4`, {_BEFORE}.",
     "banking77": f"93.1 by `--epochs 5 --learning-rate 2e-4`, {_BEFORE}.",
 }
+_FEW = {
+    5: "a row of each class is held out, so 308 rows are trained on. Trained on all 385, a script "
+    "reached 82.1 (below).",
+    10: "85.2 by logistic regression on the vectors as loaded, all 770 rows (below).",
+}
 _MINILM_MINUTES = {"trec": 15, "sst2": 45, "ag_news": 45, "banking77": 50}
 
 
@@ -117,7 +122,7 @@ def _with_base(name: str, rows: int = 0, aim: str = "", peer: str = "") -> Figur
         rows_per_class=rows,
         aim=aim or _AIMS[name],
         peer=peer or _PEERS.get(name, ""),
-        note="" if rows else _BY_HAND[name],
+        note=_FEW.get(rows, "") if rows else _BY_HAND[name],
     )
 
 

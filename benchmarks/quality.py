@@ -154,7 +154,8 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
     """
     settings = {**settings, "data": _unpacked(figure, settings)}
     name = f"{figure.name}-{seed}"
-    flags = [*_training(figure, seed, settings), "--seed", str(seed)]
+    training = _training(figure, seed, settings)
+    flags = [*training, "--seed", str(seed)]
     if again:
         flags.append("--overwrite")
     cost = Path(settings["work"], f"{name}.cost.json")
@@ -170,7 +171,7 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
         finally:
             seconds = spent["seconds"] + _processor_seconds() - begin
             cost.write_text(json.dumps(spent | {"seconds": seconds}), "utf-8")
-    found = scores(figure, settings, str(folder))
+    found = scores(figure, settings, str(folder), training)
     spent = json.loads(cost.read_text("utf-8")) if cost.exists() else {}
     return {"figure": figure.name, "seed": seed, **found} | {
         "processor_minutes": round(spent["seconds"] / 60, 1) if spent else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,24 @@ VARIANTS = ("float32", "int8")
 _SIDE = 32  # pixels, as the recipe's own comparison
 
 
-def scores(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+def scores(
+    figure: Figure, settings: dict[str, Any], bundle: str, training: Sequence[str]
+) -> dict[str, Any]:
     """The scores of a bundle by its TFLite files, and its size.
+
+    Args:
+        figure: what was trained.
+        settings: `data`, the folder of the data, and `work`, that of the models.
+        bundle: folder of the bundle.
+        training: flags of its training with real paths: classifiers are compared with a linear
+            model on the same rows.
 
     Returns: score, interval of 95 % where there is one, int8 (the score of that file); of
         classifiers also macro_f1, baseline, baseline_f1, and difference, that of the scores in
         points with its paired interval; minutes of training, megabytes of both files, parameters.
     """
     measure = {
-        "accuracy": _right,
+        "accuracy": functools.partial(_right, training=training),
         "BLEU": _bleu,
         "exact": _exact,
         "loss": _loss,
@@ -39,13 +49,15 @@ def scores(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, A
     }
 
 
-def _right(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+def _right(
+    figure: Figure, settings: dict[str, Any], bundle: str, training: Sequence[str]
+) -> dict[str, Any]:
     """The share of labels that are right, in percent."""
     from tfx_transformer import runtime
     from tfx_transformer.evaluation.baselines import predicted_scores
     from tfx_transformer.evaluation.intervals import paired_difference, proportion_interval
 
-    train, test = _examples(figure, settings)
+    train, test = _examples(figure, settings, training)
     names = sorted({label for (label,) in (*train.labels, *test.labels)})
     ids, truth = (
         np.array([names.index(label) for (label,) in rows.labels]) for rows in (train, test)
@@ -75,7 +87,7 @@ def _right(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, A
     }
 
 
-def _examples(figure: Figure, settings: dict[str, Any]) -> tuple[Any, Any]:
+def _examples(figure: Figure, settings: dict[str, Any], training: Sequence[str]) -> tuple[Any, Any]:
     """The rows of training and of test."""
     from tfx_transformer import data
 
@@ -84,9 +96,8 @@ def _examples(figure: Figure, settings: dict[str, Any]) -> tuple[Any, Any]:
     default = "datasets/labelled_text.csv"
     if is_image:
         flag, read, default = "--images", data.read_labelled_images, "datasets/images/train"
-    given = dict(zip(figure.train[::2], figure.train[1::2], strict=True))
-    [named] = commands.data(settings, [given.get(flag, default)])
-    return read(str(commands.ROOT / named)), read(file_of_test(figure, settings))
+    given = dict(zip(training[::2], training[1::2], strict=True))
+    return read(str(commands.ROOT / given.get(flag, default))), read(file_of_test(figure, settings))
 
 
 def _inputs(rows: Any) -> list[str]:

@@ -184,12 +184,16 @@ def test_scores_are_those_of_the_answers(tmp_path, monkeypatch):
         *("x", "scratch", "x", "text_classification"),
         ("--csv", "DATA/train.csv"),
         "DATA/test.csv",
+        rows_per_class=4,
     )
-    found = quality_scores.scores(figure, {"data": str(tmp_path)}, "bundle")
+    settings = {"data": str(tmp_path), "work": str(tmp_path)}
+    training = quality._training(figure, 1, settings)
+    found = quality_scores.scores(figure, settings, "bundle", training)
     # 8 of 10 are right; F1 is 8 / 10 for cats and 8 / 10 for rain. TF-IDF has all of them right.
     assert (found["score"], found["int8"], found["macro_f1"]) == (80.0, 90.0, 80.0)
     assert (found["baseline"], found["baseline_f1"]) == (100.0, 100.0)
-    assert found["rows"] == [20, 10] and found["megabytes"] == [2.0, 2.0]
+    assert found["rows"] == [8, 10], "of the rows that were drawn"
+    assert found["megabytes"] == [2.0, 2.0]
     # Wilson (1927): (0.8 + z²/20 ± z sqrt(0.016 + z²/400)) / (1 + z²/10)
     z = 1.959964
     middle, half = 0.8 + z * z / 20, z * np.sqrt(0.016 + z * z / 400)
@@ -247,7 +251,7 @@ def test_scores_of_commands_are_taken_from_their_answers(tmp_path, monkeypatch):
     settings, bundle = {"data": str(tmp_path)}, str(tmp_path / "mine")
 
     def found(score: str, *flags: str) -> dict:
-        return quality_scores.scores(figure_of(score, *flags), settings, bundle)
+        return quality_scores.scores(figure_of(score, *flags), settings, bundle, ())
 
     exact = found("exact")
     assert (exact["score"], exact["int8"]) == (80.0, 70.0)
