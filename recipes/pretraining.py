@@ -56,6 +56,7 @@ def main(
     log: Literal["", "wandb", "mlflow"] = "",
     name: str = "stories",
     overwrite: bool = False,
+    quantize: Literal["", "int4"] = "",
     example: str = "",
 ) -> dict[str, Any]:
     """Pre-train a Transformer on unlabelled text.
@@ -109,6 +110,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        quantize: int4 also exports a TFLite file with weights in 4 bits, rounded so that answers
+            to training rows change least; empty: only float32 and int8.
         example: Text for the command in the README of the bundle. Default: a neutral one, since no
             row of the data is written there.
     """
@@ -179,7 +182,8 @@ def main(
     run.save(bundle, model, text_tokenizer)
     result = run.finish(model, writer, prompts)
     tfx.update_config(bundle, **result)
-    verified = tfx.export.everything(bundle, prompts, generator=writer)
+    rows = tfx.export.training_rows(model, batches) if quantize else None
+    verified = tfx.export.everything(bundle, prompts, generator=writer, int4=rows)
     return run.close(result | {"verified": verified})
 
 

@@ -56,6 +56,7 @@ def main(
     log: Literal["", "wandb", "mlflow"] = "",
     name: str = "en_ja",
     overwrite: bool = False,
+    quantize: Literal["", "int4"] = "",
     example: str = "",
     sentence: str = "I love cats.",
 ) -> dict[str, Any]:
@@ -115,6 +116,8 @@ def main(
     Result arguments:
         name: Name of the model's folder in saved_models/ and of the record in runs/.
         overwrite: Replace a model of that name.
+        quantize: int4 also exports a TFLite file with weights in 4 bits, rounded so that answers
+            to training rows change least; empty: only float32 and int8.
         example: Text for the command in the README of the bundle. Default: a neutral one, since no
             row of the data is written there.
         sentence: Sentence whose attention is drawn.
@@ -195,7 +198,8 @@ def main(
     if not decoder_only:
         run.draw_attention(model, translator, sentence)
     tfx.update_config(bundle, **result)
-    verified = tfx.export.everything(bundle, held_out.source, generator=translator)
+    rows = tfx.export.training_rows(model, batches) if quantize else None
+    verified = tfx.export.everything(bundle, held_out.source, generator=translator, int4=rows)
     return run.close(result | {"verified": verified})
 
 

@@ -5,10 +5,12 @@ import functools
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 from encoder_bundles import ids_of
-from tiny_models import PATCHES, tiny_causal, tiny_encoder, tiny_model
+from tiny_models import PATCHES, tiny_causal, tiny_encoder, tiny_model, with_linear
 
-from tfx_transformer import Classifier, Embedder, export
+import tfx_transformer as tfx
+from tfx_transformer import Classifier, Embedder, bundle, export
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import calibration, four_bit_file
 from tfx_transformer.export.calibration import Target, join_inputs, read_inputs, round_layers
@@ -24,6 +26,7 @@ from tfx_transformer.export.rounding import (
 from tfx_transformer.export.tasks import task_of
 from tfx_transformer.export.to_litert import Conversion
 from tfx_transformer.layers import Linear
+from tfx_transformer.models.saving import load
 
 SIZE = {"hidden_dim": 64, "intermediate_dim": 96, "num_heads": 4, "num_layers": 1}
 WORDS = 53
@@ -351,6 +354,27 @@ def test_all_matrices_of_a_file_are_rounded_on_inputs(kind, tmp_path, monkeypatc
         assert {part.tobytes() for part in rounded.packed()} <= held
 
 
+@pytest.mark.slow
+def test_tables_without_blocks_get_eight_bits(tmp_path):
+    """Those of a classifier's linear part are as wide as it has classes."""
+    model = with_linear(
+        tiny_encoder(Classifier, num_classes=3, linear_buckets=512, vocabulary_size=WORDS, **SIZE)
+    )
+    few = {"run_1x19": task_of(model).signatures(model)["run_1x19"]}
+    file = tmp_path / "model.tflite"
+    with Converter() as converter, Conversion(model, {"int4": file}, converter, table=few):
+        pass
+    graph = unpack(file.read_bytes()).subgraphs[0]
+    types = {tuple(tensor.shape): tensor.type for tensor in graph.tensors}
+    assert types[512, 3] == schema.TensorType.INT8
+    assert types[WORDS, 64] == schema.TensorType.INT4
+    interpreter = Interpreter(str(file))
+    ids_of_text = np.array([[5, 7, 11, *[0] * 16]], "int32")
+    found = interpreter.get_signature_runner("run_1x19")(token_ids=ids_of_text)["output"]
+    expected = np.asarray(model({"token_ids": ids_of_text}, training=False))
+    assert np.abs(found - expected).max() < 0.3 * expected.std()
+
+
 def test_inputs_of_texts(encoder_words, encoder_texts):
     size = encoder_words.vocabulary_size
     model = tiny_encoder(Classifier, vocabulary_size=size, num_classes=3)
@@ -398,3 +422,41 @@ def test_inputs_of_a_model_that_writes_are_its_own_answers(make, encoder_words, 
 def test_calibration_is_for_int4_only(tmp_path):
     with pytest.raises(InputError, match="become int8"):
         export.litert(tmp_path, "int8", calibration=["a text"])
+
+
+def test_training_rows_are_the_first_batches(encoder_words):
+    pairs = tfx.data.read_pairs(tfx.resources.dataset_path("en_ja.csv")).take(range(300))
+    model = tiny_model(vocabulary_size=encoder_words.vocabulary_size)
+    options = {"batch_size": 7, "max_length": 19, "seed": 1}
+    rows = export.training_rows(model, tfx.data.pairs(pairs, encoder_words, **options))
+    assert rows.keys() == set(model.reads)
+    assert {len(x) for x in rows.values()} == {256}
+    assert max(x.shape[1] for x in rows.values()) <= 20
+    batches = tfx.data.pairs(pairs, encoder_words, **options)
+    first = batches.batch(batches.examples(0))[0]["encoder_token_ids"]
+    np.testing.assert_array_equal(rows["encoder_token_ids"][:7, : first.shape[1]], first)
+
+
+@pytest.mark.slow
+def test_a_bundle_gets_an_int4_file_too(trained, tmp_path):
+    path = trained.copy(tmp_path)
+    model, tokenizer = load(path)
+    pairs = tfx.data.read_pairs(tfx.resources.dataset_path("en_ja.csv")).take(range(0, 2100, 14))
+    batches = tfx.data.pairs(pairs, tokenizer, batch_size=32, max_length=24, seed=1)
+    rows = export.training_rows(model, batches)
+    verified = export.everything(path, trained.texts, int4=rows)
+    assert verified.keys() == {"TFLite int4"} | trained.verified.keys()
+    assert (path / bundle.LITERT["int4"]).is_file()
+    assert "TFLite int4: " in (path / "README.md").read_text("utf-8")
+    bundle.verify(path)
+
+
+@pytest.mark.slow
+def test_a_width_without_blocks_leaves_the_other_files(text_classifier, tmp_path):
+    """48 is not a multiple of 32."""
+    path = text_classifier.copy(tmp_path)
+    rows = {"token_ids": np.ones((3, 5), "int32")}
+    with pytest.raises(InputError, match="hidden_dim is 48"):
+        export.everything(path, text_classifier.inputs, int4=rows, only_missing=False)
+    assert (path / bundle.LITERT["int8"]).is_file()
+    bundle.verify(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfx_transformer import bundle, files, wording
+from tfx_transformer.evaluation.comparison import Comparison
 from tfx_transformer.reprs import significant
 from tfx_transformer.wording import say
 
@@ -307,7 +308,8 @@ def _training(config: Config) -> str:
 
 
 def _files(config: Config, folder: Path | None) -> str:
-    """Return a table of the model's files: size, and milliseconds per example if measured."""
+    """Return a table of the model's files: size and, if measured, milliseconds per example and the
+    change of the score by quantization."""
     if folder is None:
         return ""
     costs = {row["file"]: row for row in config.get("costs") or []}
@@ -317,12 +319,26 @@ def _files(config: Config, folder: Path | None) -> str:
         if not place.exists():
             continue
         size = bundle.size_of(place)
-        time = costs.get(file, {}).get("milliseconds")
-        rows.append(f"| {file} | {size / 1e6:,.2f} MB | {'' if time is None else f'{time:.1f}'} |")
+        cost = costs.get(file, {})
+        time, change = cost.get("milliseconds"), cost.get("change")
+        cells = [file, f"{size / 1e6:,.2f} MB", "" if time is None else f"{time:.1f}"]
+        rows.append([*cells, _change(change)])
     if not rows:
         return ""
-    head = f"| {say('card file')} | {say('card size')} | {say('card milliseconds')} |"
-    return "\n".join([f"## {say('card files')}", "", head, "|---|---:|---:|", *rows])
+    heads = [say(f"card {name}") for name in ("file", "size", "milliseconds", "change")]
+    columns = 4 if any(row[3] for row in rows) else 3
+    lines = ["| " + " | ".join(row[:columns]) + " |" for row in (heads, *rows)]
+    rule = "|---|" + "---:|" * 2 + "---|" * (columns - 3)
+    return "\n".join([f"## {say('card files')}", "", lines[0], rule, *lines[1:]])
+
+
+def _change(figures: Any) -> str:
+    """Return the comparison of a file with the float32 file, in words; "" if there is none that can
+    be read."""
+    try:
+        return Comparison.from_dict(figures).change() if figures else ""
+    except (KeyError, TypeError, ValueError):  # another version or person wrote it
+        return ""
 
 
 def _licence(config: Config) -> str:

@@ -335,6 +335,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card file": ("file", "ファイル"),
     "card size": ("size", "サイズ"),
     "card milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
+    "card change": ("change against the float32 file", "float32のファイルとの差"),
     "card verified": ("Verified", "検証済みのエクスポート"),
     "card licences": ("Licence", "ライセンス"),
     "card licence": ("{licence}.", "{licence}"),

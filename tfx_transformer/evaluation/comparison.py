@@ -111,6 +111,17 @@ class Comparison:
             judged += wording.say(text_name, language, **names)
         return [text, judged]
 
+    def change(self, language: str | None = None) -> str:
+        """Return the difference with its interval and the name of the score, such as "accuracy
+        -0.5 points (95 %: -1.9 to +0.9)".
+
+        Args:
+            language: as for `sentences`.
+        """
+        difference = distance_text(self.measure, self.new - self.old, language, signed=True)
+        shown = self._score(difference, self.difference, language, "+")
+        return f"{wording.say(self.measure, language)} {shown}"
+
     def _score(
         self, shown: str, interval: Interval | None, language: str | None, sign: str = ""
     ) -> str:

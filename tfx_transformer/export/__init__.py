@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,17 @@ from tfx_transformer import bundle
 from tfx_transformer.console import begin, doing
 from tfx_transformer.errors import InputError
 from tfx_transformer.export import agreement
+from tfx_transformer.export.calibration import training_rows
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.standalone import write_run_pyz
 from tfx_transformer.export.tasks import TASKS
 from tfx_transformer.export.tensorflow_process import on_tensorflow
-from tfx_transformer.export.to_litert import Conversion, calibration_images, litert
+from tfx_transformer.export.to_litert import (
+    Conversion,
+    calibration_images,
+    check_four_bits,
+    litert,
+)
 from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
 from tfx_transformer.export.to_mediapipe import mediapipe
 from tfx_transformer.export.to_saved_model import saved_model, write_saved_model
@@ -37,6 +43,7 @@ __all__ = [
     "litertlm",
     "mediapipe",
     "saved_model",
+    "training_rows",
     "transformers",
     "verify",
 ]
@@ -56,6 +63,7 @@ def everything(
     calibration: Sequence = (),
     only_missing: bool | None = None,
     generator: TextGenerator | None = None,
+    int4: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Add SavedModel, TFLite float32 and int8 and `run.pyz` to a bundle, for a decoder-only model
     also `.litertlm`. Verify them on the first of the given texts or image files, remove an export
@@ -73,6 +81,8 @@ def everything(
         generator: generator of the trained model, with compiled functions. It gives the answers
             that the exports are compared with if it computes as the bundle's model does: in float32
             and without adapters. None: compile the bundle's model.
+        int4: inputs from `training_rows`: the bundle also gets a TFLite file of 4-bit weights,
+            rounded so that its answers to them change least. None: it gets none.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other
@@ -85,11 +95,13 @@ def everything(
     more = TASKS[config["task"]].also
     wanted = [bundle.SAVED_MODEL, bundle.LITERT["float32"], bundle.LITERT["int8"]]
     wanted += [*more] + [bundle.LITERT["full_int8"]] * bool(calibration)
+    wanted += [bundle.LITERT["int4"]] * (int4 is not None)
     missing = [name for name in wanted if not Path(path, name).exists()]
     if only_missing is False or (only_missing is None and not missing and "verified" in config):
         missing = wanted
     also = "".join(f", {name}" for name in more)
-    begin(f"exporting {path}/: SavedModel, TFLite float32 and int8{also}, run.pyz")
+    formats = "float32 and int8" if int4 is None else "float32, int8 and int4"
+    begin(f"exporting {path}/: SavedModel, TFLite {formats}{also}, run.pyz")
     if len(missing) < len(wanted):
         print(f"  there already: {', '.join(name for name in wanted if name not in missing)}")
     model, failed = None, {}
@@ -98,7 +110,7 @@ def everything(
             model, tokenizer = load(path)
             with bundle.updating(path) as folder:
                 exports = _Exports(folder, model, tokenizer, converter, missing)
-                exports.make(beams, calibration[:_SENTENCES])
+                exports.make(beams, calibration[:_SENTENCES], int4)
                 failed = exports.failed
     doing("comparing the exports with the model")
     known = generator if _computes_as_saved(generator) else None
@@ -141,14 +153,22 @@ class _Exports:
         self._made, self._begin = 0, time.monotonic()
         self._has_tried_saved_model = False
 
-    def make(self, beams: int, calibration: Sequence) -> None:
+    def make(
+        self, beams: int, calibration: Sequence, int4: Mapping[str, Any] | None = None
+    ) -> None:
         """Make all missing exports."""
         variants = {None: bundle.LITERT["float32"], "int8": bundle.LITERT["int8"]}
+        if int4 is not None:
+            try:
+                check_four_bits(self.model.config)
+                variants["int4"] = bundle.LITERT["int4"]
+            except InputError as error:
+                self.failed[bundle.LITERT["int4"]] = error
         targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
         if targets:
             with (
                 self._trying(*(file.name for file in targets.values())),
-                Conversion(self.model, targets, self.converter, beams),
+                Conversion(self.model, targets, self.converter, beams, inputs=int4),
             ):
                 self._save_model()
         self._save_model()

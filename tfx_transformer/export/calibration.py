@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import ops
 
-from tfx_transformer.data.batches import pad
+from tfx_transformer.data.batches import Batches, pad
 from tfx_transformer.export.rounding import Rounded, with_least_change
 from tfx_transformer.images import read_image, resize
 from tfx_transformer.layers import Linear
@@ -98,6 +98,19 @@ def join_inputs(model: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, n
     longest = max((x.shape[1] for x in joined.values() if x.ndim == 2), default=1)
     rows = max(1, min(ROWS, _TOKENS // longest))
     return {name: array[:rows] for name, array in joined.items()}
+
+
+def training_rows(model: Any, batches: Batches) -> dict[str, np.ndarray]:
+    """Return the inputs of a model in the first training batches, as `join_inputs`."""
+    found: list[Mapping[str, Any]] = []
+    rows = 0
+    for step in range(len(batches)):
+        x, *_ = batches.batch(batches.examples(step))
+        found.append({name: np.asarray(value) for name, value in model.by_name(x).items()})
+        rows += len(found[-1][model.reads[0]])
+        if rows >= ROWS:
+            break
+    return join_inputs(model, found)
 
 
 def read_inputs(

@@ -3,8 +3,10 @@
 import ctypes
 import json
 import os
+import re
 import signal
 import sys
+from typing import Any
 
 if __name__ == "__main__":
     # A conversion does not need Keras, whose import takes half of TensorFlow's start. TensorFlow
@@ -15,6 +17,9 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
+
+# 4-bit weights in a row that share a scale.
+_BLOCK = 32
 
 # Weights of more bytes are quantized to int8 within the conversion, which needs less memory, and
 # makes no float32 file, which may be at most 2 GB.
@@ -81,11 +86,37 @@ def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None
 
 def _quantize(content: bytes, bits: int) -> bytes:
     """Return a float32 TFLite file with its weight matrices in 8 bits, as LiteRT's converter
-    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers."""
+    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers. Those
+    whose rows do not divide into 32 numbers have 8 bits then too."""
     from litert_quantizer import quantizer, recipe
 
-    recipes = {8: recipe.dynamic_legacy_wi8_afp32, 4: recipe.dynamic_wi4b32_afp32}
-    return quantizer.Quantizer(content, recipes[bits]()).quantize().quantized_model
+    rules = recipe.dynamic_legacy_wi8_afp32()
+    if bits == 4:
+        (eight_bits,) = rules
+        rules = recipe.dynamic_wi4b32_afp32()
+        for operation, name in _undivided(content):
+            rules.append({**eight_bits, "regex": re.escape(name), "operation": operation})
+    return quantizer.Quantizer(content, rules).quantize().quantized_model
+
+
+def _undivided(content: bytes) -> set[tuple[str, str]]:
+    """Return the operations of a TFLite file on matrices whose rows do not divide into 32 numbers:
+    each operation's name, and that of its result."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    operators = schema.BuiltinOperator
+    names = {
+        operators.FULLY_CONNECTED: "FULLY_CONNECTED",
+        operators.EMBEDDING_LOOKUP: "EMBEDDING_LOOKUP",
+    }
+    model: Any = schema.ModelT.InitFromPackedBuf(content, 0)
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    return {
+        (names[codes[one.opcodeIndex]], graph.tensors[one.outputs[0]].name.decode())
+        for graph in model.subgraphs
+        for one in graph.operators
+        if codes[one.opcodeIndex] in names and graph.tensors[one.inputs[1]].shape[-1] % _BLOCK
+    }
 
 
 def _write(path: str, content: bytes) -> None:

@@ -161,7 +161,7 @@ class Conversion:
         inputs: Mapping[str, Any] | None = None,
     ) -> None:
         if "int4" in files:
-            _check_four_bits(model.config)
+            check_four_bits(model.config)
         self.model, self.files, self.converter, self.images = model, dict(files), converter, images
         self.table = table or task_of(model).signatures(model, beams, context, rows)
         if images is not None and table is None:
@@ -250,7 +250,7 @@ def finish(content: bytes, change: Callable[[Any], None] | None = None) -> bytes
     return compact.pack(model)
 
 
-def _check_four_bits(config) -> None:
+def check_four_bits(config) -> None:
     """Raise if the rows of a model's weights do not divide into blocks of 32."""
     for name in ("hidden_dim", "intermediate_dim"):
         if (width := getattr(config, name)) % BLOCK:

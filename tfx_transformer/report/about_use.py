@@ -100,13 +100,27 @@ def _export_row(row: dict[str, Any], measure: str | None, before: float | None, 
         is_other = score is not None and before is not None and name != "Keras"
         cells += [
             value_text(measure, score),
-            change_text(measure, score, before, say) if is_other else "–",
+            _change(row, measure, score, before, say) if is_other else "–",
         ]
     part, whole = number(row.get("identical")), number(row.get("of"))
     equal = "–"
     if part is not None and whole is not None:
         equal = say("of", part=f"{part:,.0f}", whole=f"{whole:,.0f}")
     return [*cells, equal]
+
+
+def _change(row: dict[str, Any], measure: str, score: float, before: float, say: Say) -> str | Html:
+    """Return the change of a file's score; of a quantized file with its 95 % interval, if that is
+    known for the same score."""
+    shown, found = change_text(measure, score, before, say), row.get("change")
+    ends = found.get("difference") if isinstance(found, dict) else None
+    if not isinstance(ends, list) or found.get("measure") != measure:
+        return shown
+    low, high = ([*map(number, ends), None, None])[:2]
+    if low is None or high is None:
+        return shown
+    texts = {name: change_text(measure, x, 0.0, say) for name, x in (("low", low), ("high", high))}
+    return join(shown, tag("div", say("change interval", **texts), class_="quiet"))
 
 
 def megabytes(size: float) -> str:

@@ -294,6 +294,7 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "size": ("size", "サイズ"),
     "milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
     "change": ("change", "変化"),
+    "change interval": ("95 %: {low} to {high}", "95 %信頼区間 {low}〜{high}"),
     "agreement": ("equal answers", "一致した回答"),
     "of": ("{part} of {whole}", "{whole}件中{part}件"),
     "removed": ("removed: {reason}", "削除済み：{reason}"),

@@ -86,6 +86,7 @@ class ToolRun(Run):
             right,
             scores,
             lambda found: score_calls(found, held_out.calls[: len(found)], tools),
+            lambda found: right_calls(found, held_out.calls[: len(found)]),
             baselines,
         )
         self._report.write()

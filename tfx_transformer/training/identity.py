@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 # Files that change with the content of their folder.
 _SUMMARIES = ("SHA256SUMS", "tokens.json")
-# Settings that may change when a training goes on: names, time limits, examples and logs.
-_FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example", "log"}
+# Settings that may change when a training goes on: names, time limits, examples, logs, exports.
+_FREE = {"name", "overwrite", "minutes", "save_minutes", "sentence", "example", "log", "quantize"}
 
 # The fields of `TransformerConfig` in version 0.1.
 _FIRST_FIELDS = frozenset(

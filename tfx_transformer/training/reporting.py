@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import inspect
 import os
 import platform
@@ -16,6 +17,12 @@ import keras
 import numpy as np
 
 from tfx_transformer import report, resources, wording
+from tfx_transformer.evaluation.comparison import (
+    compare_labels,
+    compare_means,
+    compare_scores,
+    compare_shares,
+)
 from tfx_transformer.evaluation.intervals import (
     Interval,
     bleu_interval,
@@ -35,6 +42,7 @@ from tfx_transformer.evaluation.numbers import (
 )
 from tfx_transformer.evaluation.occlusion import occlusion
 from tfx_transformer.evaluation.spans import (
+    Counts,
     count_spans,
     f1_interval,
     score_spans,
@@ -44,7 +52,12 @@ from tfx_transformer.evaluation.spans import (
 from tfx_transformer.evaluation.texts import token_f1
 from tfx_transformer.reprs import quantity
 from tfx_transformer.training.folder import RunFolder
-from tfx_transformer.training.trials import Trial, cost_of_files
+from tfx_transformer.training.trials import (
+    Trial,
+    compare_vectors,
+    compare_written,
+    cost_of_files,
+)
 
 # Mistakes whose words are explained.
 _EXPLAINED = 12
@@ -128,6 +141,7 @@ class RunReport:
                 list(inputs),
                 lambda model, texts: model.generate(list(texts), truncate=True),
                 score and (lambda answers: score(answers, references[: len(answers)])),
+                compare_written(scores, references),
             )
 
     def labels(
@@ -171,6 +185,9 @@ class RunReport:
             list(inputs),
             lambda model, items: model.probabilities(list(items)),
             lambda found: score(np.stack(found), truth[: len(found)], names),
+            lambda old, new: compare_labels(
+                np.stack(old), np.stack(new), truth[: len(old)], predictor.labels.multi_label
+            ),
         )
 
     def spans(
@@ -206,6 +223,13 @@ class RunReport:
             list(texts),
             lambda model, items: model.tag(list(items)),
             lambda found: score_spans(found, truth[: len(found)]),
+            lambda old, new: compare_scores(
+                "entity_f1",
+                count_spans(old, truth[: len(old)]),
+                count_spans(new, truth[: len(new)]),
+                Counts.f1,
+                len(old),
+            ),
         )
 
     def numbers(
@@ -234,6 +258,9 @@ class RunReport:
             list(inputs),
             lambda model, items: model.predict(list(items)),
             lambda found: finite_scores(score_numbers(found, truth[: len(found)])),
+            lambda old, new: compare_means(
+                "mae", *(np.abs(np.asarray(found) - truth[: len(found)]) for found in (old, new))
+            ),
         )
 
     def vectors(
@@ -277,6 +304,7 @@ class RunReport:
                 np.stack([pair[1] for pair in found]),
                 ratings and ratings[: len(found)],
             ),
+            functools.partial(compare_vectors, ratings),
         )
 
     def preferences(
@@ -312,6 +340,7 @@ class RunReport:
         right: np.ndarray,
         scores: Mapping[str, float],
         score: Callable[[Sequence[str]], Mapping[str, Any]],
+        right_of: Callable[[Sequence[str]], np.ndarray],
         baselines: Mapping[str, Mapping[str, float]],
     ) -> None:
         """Write evaluation.json of a model that calls tools.
@@ -322,6 +351,7 @@ class RunReport:
             right: bool (n,), True where the call is the expected one.
             scores: scores of the model.
             score: answers to the first requests -> scores.
+            right_of: answers to the first requests -> `right`.
             baselines: scores of the baselines by name.
         """
         count = len(right)
@@ -335,6 +365,7 @@ class RunReport:
             list(inputs),
             lambda model, texts: model.generate(list(texts), truncate=True),
             score,
+            lambda old, new: compare_shares("exact_calls", *map(right_of, (old, new))),
         )
 
     def write(self, verified: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -353,8 +384,8 @@ class RunReport:
                 self._explain = None
             if verified is not None and self._trial and self._bundle:
                 rows = cost_of_files(self._bundle, self._trial, verified)
-                names = ("file", "milliseconds")
-                self.costs = [{name: row[name] for name in names} for row in rows]
+                names = ("file", "milliseconds", "change")
+                self.costs = [{name: row[name] for name in names if name in row} for row in rows]
                 self._folder.write_json("exports.json", rows)
             self._folder.file(report.REPORT)
             report.write_report(self._folder.path, wording.language())

@@ -10,12 +10,23 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer import bundle, runtime
+from tfx_transformer.evaluation.comparison import (
+    Comparison,
+    compare_means,
+    compare_scores,
+    compare_shares,
+    compare_texts,
+)
+from tfx_transformer.evaluation.texts import token_f1
+from tfx_transformer.vectors import spearman, unit
 
 # At most so many examples are tried, and the first file tries them for so many seconds.
 _EXAMPLES = 200
 _SECONDS = 4.0
 # Examples that Keras is timed on: each new length may compile a graph.
 _KERAS_EXAMPLES = 10
+# A cosine that is larger by less is not nearer.
+_SAME = 1e-6
 # The files that `runtime` does not run, by their names in the results of `export.verify`.
 _OTHERS = {
     "SavedModel": bundle.SAVED_MODEL,
@@ -32,12 +43,14 @@ class Trial(NamedTuple):
         inputs: inputs of the examples.
         answer: (model or result of `runtime.load`, inputs) -> an answer for each input.
         score: answers to the first inputs -> scores; None if the right answers are not known.
+        compare: (old, new answers to the first inputs) -> their comparison; None: not known.
     """
 
     model: Any
     inputs: Sequence[Any]
     answer: Callable[[Any, Sequence[Any]], Sequence[Any]]
     score: Callable[[Sequence[Any]], Mapping[str, Any]] | None
+    compare: Callable[[Sequence[Any], Sequence[Any]], Comparison] | None = None
 
 
 def cost_of_files(
@@ -56,16 +69,23 @@ def cost_of_files(
     Returns: for each "name", "file", "bytes" (None if it is missing), "milliseconds" (median per
         example; None if it was not timed), "examples" (count of those tried), "scores", "summary"
         (agreement of its answers with the model's, or why it could not be run), "removed", and
-        "identical" and "of" if they are known.
+        "identical" and "of" if they are known. Of a quantized file also "change": the comparison of
+        its answers with those of the float32 file, as JSON values; see `Comparison`.
     """
     tried: list[dict[str, Any]] = []
     count = min(len(trial.inputs), _EXAMPLES)
+    before: list[Any] = []
     for variant, file in bundle.LITERT.items():
         name = f"TFLite {variant}"
         row = _row(path, name, file, verified)
         if row["bytes"] is not None and count:
-            row |= _try_file(path, variant, trial, count)
+            found, answers = _try_file(path, variant, trial, count)
+            row |= found
             count = row["examples"] or count
+            if variant == "float32":
+                before = answers
+            elif before and answers:
+                row |= _change(trial, before, answers)
         if row["bytes"] is not None or name in verified:
             tried.append(row)
     others = [_row(path, name, file, verified) for name, file in _OTHERS.items()]
@@ -92,17 +112,28 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
     }
 
 
-def _try_file(path: Path, variant: str, trial: Trial, count: int) -> dict[str, Any]:
+def _change(trial: Trial, before: list[Any], after: list[Any]) -> dict[str, Any]:
+    """Return the change of the answers to the examples that both files were tried on."""
+    count = min(len(before), len(after))
+    if trial.compare is None:
+        return {}
+    return {"change": trial.compare(before[:count], after[:count]).to_dict()}
+
+
+def _try_file(
+    path: Path, variant: str, trial: Trial, count: int
+) -> tuple[dict[str, Any], list[Any]]:
+    """Return figures of a file for its row, and its answers."""
     try:
         answers, milliseconds = _time(trial, runtime.load(path, variant), trial.inputs[:count])
     except Exception as error:  # any engine may fail in any way, and the training is done
         why = " ".join(str(error).split()) or type(error).__name__
-        return {"summary": f"could not be run: {why}"}
+        return {"summary": f"could not be run: {why}"}, []
     return {
         "milliseconds": milliseconds,
         "examples": len(answers),
         "scores": _scores(trial, answers),
-    }
+    }, answers
 
 
 def _try_model(trial: Trial, count: int) -> dict[str, Any]:
@@ -138,3 +169,44 @@ def _scores(trial: Trial, answers: Sequence[Any]) -> dict[str, float]:
         for name, value in found.items()
         if isinstance(value, (int, float)) and name != "count"
     }
+
+
+def compare_written(
+    scores: Mapping[str, Any], references: Sequence[str]
+) -> Callable[[Sequence[str], Sequence[str]], Comparison] | None:
+    """Return the comparison of texts that two models wrote: by BLEU if that is among the scores,
+    else by the mean token F1; None if no texts are expected."""
+    if not references:
+        return None
+    if "bleu" in scores:
+        tokenize = scores["bleu_tokenize"]
+        return lambda old, new: compare_texts(old, new, references[: len(old)], tokenize)
+
+    def compare(old: Sequence[str], new: Sequence[str]) -> Comparison:
+        found = ([*map(token_f1, written, references)] for written in (old, new))
+        return compare_means("token_f1", *found)
+
+    return compare
+
+
+def compare_vectors(
+    ratings: Sequence[float] | None, old: Sequence[tuple], new: Sequence[tuple]
+) -> Comparison:
+    """Return the comparison of two models by the vectors of the first and second texts of pairs: by
+    the rank correlation of cosine and rating; without ratings by the share of first texts whose own
+    second text is the nearest one."""
+    products = []
+    for pairs in (old, new):
+        first, second = (unit(np.stack([pair[side] for pair in pairs])) for side in (0, 1))
+        products.append(first @ second.T)
+    if ratings is None or not len(ratings):
+        nearest = (np.diagonal(x) + _SAME >= x.max(axis=1) for x in products)
+        return compare_shares("found", *nearest, unit="pair")
+    measured = np.asarray(ratings[: len(old)], np.float64)
+
+    def correlation(cosines: np.ndarray, rows: np.ndarray) -> float:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return float(spearman(cosines[rows], measured[rows]))
+
+    before, after = (np.diagonal(x) for x in products)
+    return compare_scores("spearman", before, after, correlation, len(old), "pair")
