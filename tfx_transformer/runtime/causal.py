@@ -256,7 +256,7 @@ class LiteRTSession:
         self._drafter: Drafter | None = None
         verifiers = [reach.verifier for reach in reaches if reach.verifier is not None]
         if rows == 1 and verifiers:
-            self._verifier = Verifier(verifiers[0], buffers)
+            self._verifier = Verifier(verifiers[0])
             self._drafter = None if hits is None else Drafter(hits)
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
@@ -302,7 +302,7 @@ class LiteRTSession:
         def run(tokens: Sequence[int]) -> np.ndarray:
             if verifier is None or len(tokens) == 1:
                 return self._step(np.array(tokens, "int32"), place)
-            return self._verifier.run(verifier, tokens, place)
+            return self._verifier.run(tokens, place, self.caches[0], verifier)
 
         most = 1 if verifier is None else self._verifier.length
         return self._drafter.step(int(ids[0]), place, run, most)
@@ -313,7 +313,7 @@ class LiteRTSession:
         verifier = self._verifier_at(position)
         if verifier is None:
             raise ValueError(f"no signature verifies tokens at position {position}.")
-        return self._verifier.run(verifier, ids, position)
+        return self._verifier.run(ids, position, self.caches[0], verifier)
 
     def _verifier_at(self, position: int) -> Signature | None:
         """Return the signature that reads several tokens from a position on; None if there is none,

@@ -60,7 +60,7 @@ class Seq2SeqEngine:
 
     Attributes:
         several: number of beams -> the signatures for several texts.
-        verifier: `verify_<length>`; None if the file does not have it.
+        verifier: of `verify_<length>`; None if the file does not have it.
         drafted: tokens that it reads; 1 without it.
         hits: the share of right drafts so far; None: nothing is drafted.
     """
@@ -92,7 +92,8 @@ class Seq2SeqEngine:
         names = ["decode"] if beams is None else ["decode", "decode_beams"]
         decoders = (Signature(self.model, name) for name in names)
         self.decoders = {signature.rows: signature for signature in decoders}
-        self.verifier = Signature(self.model, name) if name in expected else None
+        has_verifier = name in expected
+        self.verifier = Verifier(Signature(self.model, name)) if has_verifier else None
         self.hits: Hits | None = Hits()
         self._kept: dict[int, Together] = {}
 
@@ -198,7 +199,7 @@ class Steps:
         signature: `decode` or `decode_beams`.
         memory: buffers of the cross-attention cache.
         source_ids: the source.
-        verifier: `verify_<length>`; None if the file does not have it, and for `decode_beams`.
+        verifier: of the engine; None for `decode_beams`.
         hits: of the drafts; None: nothing is drafted.
     """
 
@@ -207,7 +208,7 @@ class Steps:
         signature: Signature,
         memory: dict[str, Any],
         source_ids: Sequence[int],
-        verifier: Signature | None,
+        verifier: Verifier | None,
         hits: Hits | None,
     ) -> None:
         self.signature = signature
@@ -227,8 +228,7 @@ class Steps:
             self.outputs |= caches
             self.caches = frozenset()
             self._most = self.signature.inputs["kv_cache_k_0"][1][2]
-            if verifier is not None:
-                self._verify, self._verifier = verifier, Verifier(verifier, caches | self.constant)
+            self._verifier, self._buffers = verifier, caches | self.constant
             if verifier is not None and hits is not None:
                 # Source and text are one sequence, in which the tokens of names are looked up.
                 self._drafter = Drafter(hits)
@@ -256,7 +256,7 @@ class Steps:
     def verify(self, ids: Sequence[int], position: int) -> np.ndarray:
         """Return float32 (tokens, vocabulary_size), the logits after each of a few tokens, read at
         once."""
-        return self._verifier.run(self._verify, ids, position)
+        return self._verifier.run(ids, position, self._buffers)
 
     def _step(self, ids: np.ndarray, position: int) -> np.ndarray:
         """Return the logits after one more token of each row, not drafted."""

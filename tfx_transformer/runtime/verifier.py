@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,34 +13,48 @@ from tfx_transformer.runtime.signature import Signature
 class Verifier:
     """Runs `verify_<length>` in the caches of single steps.
 
+    Its own buffers, for tokens, positions and logits, are made when the first draft is read, and
+    serve all texts of an engine.
+
     Args:
         signature: one of those that read so many tokens.
-        buffers: of the caches and of all other inputs but tokens and input_pos.
 
     Attributes:
         length: most tokens that are read at once.
     """
 
-    def __init__(self, signature: Signature, buffers: dict[str, Any]) -> None:
+    def __init__(self, signature: Signature) -> None:
+        self._signature = signature
         _, (_, self.length) = signature.inputs["tokens"]
         _, (self._positions,) = signature.inputs["input_pos"]
-        own = {name: signature.input_buffer(name) for name in ("tokens", "input_pos")}
-        self._inputs = own | buffers
-        self._logits = signature.output_buffer("logits")
-        caches = {name: buffer for name, buffer in buffers.items() if name in signature.outputs}
-        self._outputs = {"logits": self._logits} | caches
+        self._own: dict[str, Any] = {}
 
-    def run(self, signature: Signature, ids: Sequence[int], position: int) -> np.ndarray:
+    def run(
+        self,
+        ids: Sequence[int],
+        position: int,
+        buffers: Mapping[str, Any],
+        signature: Signature | None = None,
+    ) -> np.ndarray:
         """Return float32 (tokens, vocabulary_size), the logits after each of the tokens at
         position, position + 1, …
 
         Fewer than `length` tokens are padded; later ones overwrite the padding in the caches before
         anything reads it.
+
+        Args:
+            buffers: of the caches and of all other inputs but tokens and input_pos.
+            signature: another one that reads so many tokens.
         """
+        signature = signature or self._signature
+        if not self._own:
+            self._own = {name: signature.input_buffer(name) for name in ("tokens", "input_pos")}
+            self._logits = signature.output_buffer("logits")
         tokens = np.zeros((1, self.length), "int32")
         tokens[0, : len(ids)] = ids
-        self._inputs["tokens"].write(tokens)
+        self._own["tokens"].write(tokens)
         places = np.arange(position, position + self._positions, dtype="int32")
-        self._inputs["input_pos"].write(places)
-        signature.invoke(self._inputs, self._outputs)
+        self._own["input_pos"].write(places)
+        caches = {name: buffer for name, buffer in buffers.items() if name in signature.outputs}
+        signature.invoke(self._own | dict(buffers), {"logits": self._logits} | caches)
         return signature.read("logits", self._logits)[0, : len(ids)]
