@@ -53,6 +53,8 @@ def main(
     warmup_steps: int = 100,
     weight_decay: float = 0.05,
     temperature: float = 0.05,
+    hard_negatives: bool = False,
+    negative_margin: float = 0.95,
     patience: int = 5,
     minutes: float = 0.0,
     save_minutes: float = 5.0,
@@ -119,6 +121,10 @@ def main(
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         temperature: Divisor of the cosines in the contrastive loss; it is not used with scores.
+        hard_negatives: Compare each first text also with one of the second texts that are nearest
+            to it and do not belong to it, mined after each epoch; for pairs without scores.
+        negative_margin: Second texts above this share of the cosine of the own one are not taken as
+            negatives, since they may mean the same; above 0, at most 1.
         patience: Epochs without a better score after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.
@@ -204,11 +210,15 @@ def main(
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
     options["prompt"] = tfx.training.pair_prompts(model.config)
     answers, apart = run.ask(taught_by, taught, held_out) if taught_by else (None, None)
-    batches = tfx.data.sentence_pairs(taught, tokenizer, **options, answers=answers)
+    mined = (hard_negatives, negative_margin, seed)
+    negatives = tfx.training.hard_negatives(train, *mined, bool(taught_by))
+    taught_options = options | {"answers": answers, "negatives": negatives}
+    batches = tfx.data.sentence_pairs(taught, tokenizer, **taught_options)
     checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, answers=apart, shuffle=False)
 
     total_steps = epochs * len(batches)
-    run.show_cost(model, 2 * batch_size * length, total_steps, batches)
+    texts = 3 if hard_negatives else 2
+    run.show_cost(model, texts * batch_size * length, total_steps, batches)
     optimizer = tfx.training.adamw(
         learning_rate,
         warmup_steps=warmup_steps,
@@ -221,7 +231,9 @@ def main(
     loss = scored if score else tfx.InBatchContrast(temperature)
     model.remat = remat
     model.compile(optimizer, tfx.TaughtCosines() if taught_by else loss)
-    callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, patience, minutes)
+    ends = {"patience": patience, "minutes": minutes}
+    mining = {"negatives": negatives, "steps": len(batches)}
+    callbacks = run.watch(tfx.predictor(model, tokenizer), held_out, **ends, **mining)
     run.fit(model, batches, checks, epochs, callbacks)
     run.choose_share(model)
 

@@ -114,3 +114,12 @@ class ContrastPlan(BatchPlan):
                     held[batch].subtract(leaving)
                     held[batch].update(coming)
                 return
+
+
+class FreshContrastPlan(ContrastPlan):
+    """A `ContrastPlan` whose pairs have new numbers in every epoch: epoch * pairs + index."""
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """Return the numbers of the pairs in every batch of an epoch (counted from 0)."""
+        first = epoch * len(self.lengths) if self.shuffle else 0
+        return [first + indices for indices in super().order(epoch)]

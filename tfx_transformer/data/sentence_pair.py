@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from tfx_transformer.data.batches import Batches, pad, tf_dataset
-from tfx_transformer.data.contrast_plan import ContrastPlan
+from tfx_transformer.data.contrast_plan import ContrastPlan, FreshContrastPlan
 from tfx_transformer.data.examples import Examples
+from tfx_transformer.data.hard_negatives import HardNegatives
 from tfx_transformer.data.sources import Problem, TableData, as_number
 from tfx_transformer.data.splits import check_share
 from tfx_transformer.data.tables import BadRow, Check, read_table
@@ -200,6 +201,7 @@ def sentence_pairs(
     seed: int = 0,
     prompt: str | tuple[str, str] = "",
     answers: np.ndarray | None = None,
+    negatives: HardNegatives | None = None,
 ) -> Batches:
     """Return a `tf.data.Dataset` of batches for `Embedder.fit` and `evaluate`.
 
@@ -212,6 +214,9 @@ def sentence_pairs(
 
     `answers`, float (pairs, 2, width), are the vectors that a teacher gives to each pair. They are
     in the place of the scores, for `TaughtCosines`.
+
+    With `negatives` there is also `negative_token_ids`, of a text that does not belong to the first
+    text.
 
     No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.
@@ -230,15 +235,20 @@ def sentence_pairs(
     lengths = np.array([[len(b), len(a)] for a, b in zip(firsts, seconds, strict=True)])
     compares = not pairs.scores and answers is None
     texts = list(zip(pairs.first, pairs.second, strict=True)) if compares else None
-    plan = ContrastPlan(lengths, texts, batch_size, shuffle=shuffle, seed=seed)
+    kind = ContrastPlan if negatives is None else FreshContrastPlan
+    plan = kind(lengths, texts, batch_size, shuffle=shuffle, seed=seed)
     scores = pairs.scores or [1] * len(pairs)
     targets = np.asarray(scores if answers is None else answers, "float32")
 
-    def batch(indices):
+    def batch(numbers):
+        epochs, indices = np.divmod(numbers, len(pairs))
         inputs = {
             "token_ids": pad([firsts[i] for i in indices], tokenizer.padding_id),
             "pair_token_ids": pad([seconds[i] for i in indices], tokenizer.padding_id),
         }
+        if negatives is not None:
+            found = map(negatives.of, epochs.tolist(), indices.tolist())
+            inputs["negative_token_ids"] = pad([seconds[i] for i in found], tokenizer.padding_id)
         return inputs, targets[indices], np.ones(len(indices), "float32")
 
     return tf_dataset(plan, batch)

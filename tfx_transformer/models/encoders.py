@@ -543,12 +543,13 @@ class Embedder(EncoderModel):
 
     Call arguments:
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
-            also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each.
+            also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each, and
+            perhaps {"negative_token_ids": int (batch, length)}, a text that does not.
 
     Returns: float (batch, width), where width is that of the last projection or hidden_dim, plus
         bag_dim; for pairs float (batch, batch), the cosine of every text (row) with every pair
         (column), or with `widths` (batch, batch, widths + 1), also those of the vectors cut to each
-        width, the whole ones last.
+        width, the whole ones last. Negatives are further columns, behind the pairs.
 
     Raises:
         InputError: the model would read images.
@@ -558,7 +559,7 @@ class Embedder(EncoderModel):
     pools = True
     makes_vectors = True
     scores_tokens = False
-    may_read = ("pair_token_ids",)
+    may_read = ("pair_token_ids", "negative_token_ids")
 
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
@@ -598,6 +599,9 @@ class Embedder(EncoderModel):
         if "pair_token_ids" not in inputs:
             return vectors
         pairs = self.embed(inputs["pair_token_ids"], training=training)
+        if "negative_token_ids" in inputs:
+            negatives = self.embed(inputs["negative_token_ids"], training=training)
+            pairs = ops.concatenate([pairs, negatives], axis=0)
         if not self.config.normalize:
             vectors, pairs = _normalize(vectors), _normalize(pairs)
         cosines = ops.matmul(vectors, ops.transpose(pairs))

@@ -207,7 +207,8 @@ class InBatchContrast(_Contrast):
 
     Call arguments:
         y_true: not used: the right answers are the diagonal.
-        y_pred: float (batch, batch), cosines of each text with each pair.
+        y_pred: float (batch, batch), cosines of each text with each pair; further columns are those
+            of texts that belong to none.
     """
 
     def __init__(self, temperature: float = 0.05, name: str = "loss", **kwargs: Any) -> None:
@@ -215,8 +216,9 @@ class InBatchContrast(_Contrast):
 
     def call(self, y_true, y_pred):
         logits = ops.cast(y_pred, "float32") / self.temperature
-        among_pairs, among_texts = ops.logsumexp(logits, axis=1), ops.logsumexp(logits, axis=0)
-        return (among_pairs + among_texts) / 2 - ops.diagonal(logits)
+        own = logits[:, : ops.shape(logits)[0]]
+        among_pairs, among_texts = ops.logsumexp(logits, axis=1), ops.logsumexp(own, axis=0)
+        return (among_pairs + among_texts) / 2 - ops.diagonal(own)
 
 
 @serializable

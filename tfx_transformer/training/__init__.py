@@ -39,6 +39,7 @@ _MODULE_OF = {
     "disable_dropout": "preferences",
     "fill_in": "defaults",
     "fine_tuning_defaults": "defaults",
+    "hard_negatives": "embedding",
     "is_few": "defaults",
     "new_bundle_path": "folder",
     "pair_prompts": "embedding",
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     from tfx_transformer.training.defaults import pieces_pattern as pieces_pattern
     from tfx_transformer.training.defaults import student_defaults as student_defaults
     from tfx_transformer.training.embedding import EmbedderRun as EmbedderRun
+    from tfx_transformer.training.embedding import hard_negatives as hard_negatives
     from tfx_transformer.training.embedding import pair_prompts as pair_prompts
     from tfx_transformer.training.embedding import read_widths as read_widths
     from tfx_transformer.training.embedding import search_prompts as search_prompts

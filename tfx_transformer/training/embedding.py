@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tfx_transformer.config import TransformerConfig
+from tfx_transformer.console import doing
+from tfx_transformer.data.hard_negatives import HardNegatives
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.models.encoders import Embedder
-from tfx_transformer.training.callbacks import HeldOutScore, Progress
+from tfx_transformer.training import hosts
+from tfx_transformer.training.callbacks import HeldOutScore, Progress, ResumableCallback
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
 from tfx_transformer.training.teachers import Teacher
@@ -24,6 +28,45 @@ _FEWEST_TO_CHOOSE = 30
 
 # Name in records and in the terminal of the model whose vectors were learned.
 _TEACHER = "the teacher"
+
+
+class MineNegatives(ResumableCallback):
+    """Mines hard negatives after each epoch, or after as many epochs as have 16 steps.
+
+    Args:
+        embedder: predictor of the model in training.
+        negatives: of the training pairs; they go into checkpoints.
+        steps: of an epoch.
+    """
+
+    def __init__(self, embedder, negatives: HardNegatives, steps: int) -> None:
+        super().__init__()
+        self.embedder, self.negatives, self.steps = embedder, negatives, steps
+
+    def state(self) -> dict[str, Any]:
+        return self.negatives.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.negatives.restore(state)
+
+    def on_epoch_end(self, epoch, logs=None):
+        begin = self.negatives.begin_of(epoch, self.steps)
+        if begin is not None:
+            doing("mining hard negatives")
+            texts = (self.negatives.first, self.negatives.second)
+            self.negatives.mine(begin, *embed_pairs(self.embedder, *texts))
+
+
+def embed_pairs(
+    embedder, first: Sequence[str], second: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vectors of both sides of pairs, each with its prompt, float32 (pairs, width).
+
+    Args:
+        embedder: a `TextEmbedder`.
+    """
+    query, document = map(embedder.config.prompt_name, ("query", "document"))
+    return embedder.embed(first, query), embedder.embed(second, document)
 
 
 class EmbedderRun(Run):
@@ -63,7 +106,13 @@ class EmbedderRun(Run):
         return taught, apart
 
     def watch(
-        self, embedder, held_out: SentencePairs, patience: int = 5, minutes: float = 0
+        self,
+        embedder,
+        held_out: SentencePairs,
+        patience: int = 5,
+        minutes: float = 0,
+        negatives: HardNegatives | None = None,
+        steps: int = 1,
     ) -> list[keras.callbacks.Callback]:
         """Return callbacks of `fit`: progress, early stopping on held-out pairs with the best
         weights kept, a time limit if `minutes` is not 0.
@@ -76,6 +125,8 @@ class EmbedderRun(Run):
             held_out: pairs that training does not see.
             patience: training ends after this many epochs without a better score.
             minutes: limit of training and validation together.
+            negatives: of the training pairs, mined while the model trains; None: none.
+            steps: of an epoch.
 
         Raises:
             InputError: a limit is out of range, or all held-out pairs have the same score.
@@ -89,7 +140,8 @@ class EmbedderRun(Run):
             )
         self.embedder, self.held_out, self.measure = embedder, held_out, measure
         score = HeldOutScore(measure, lambda: self.scores()[measure])
-        return [score, Progress(self.tokens_per_epoch), *ends]
+        mining = [] if negatives is None else [MineNegatives(embedder, negatives, steps)]
+        return [score, Progress(self.tokens_per_epoch), *ends, *mining]
 
     def choose_share(self, model: Embedder) -> None:
         """Set the share of the encoder in the cosine, beside the bag of tokens, to the one with the
@@ -149,10 +201,7 @@ class EmbedderRun(Run):
         return {name: round(value, 4) for name, value in found.items()}
 
     def _vectors(self) -> tuple[np.ndarray, np.ndarray]:
-        texts = {"query": self.held_out.first, "document": self.held_out.second}
-        name = self.embedder.config.prompt_name
-        first, second = (self.embedder.embed(texts[role], name(role)) for role in texts)
-        return first, second
+        return embed_pairs(self.embedder, self.held_out.first, self.held_out.second)
 
     def _conclude(self, train: SentencePairs | None, first: np.ndarray, second: np.ndarray) -> None:
         """Set the conclusion."""
@@ -196,6 +245,27 @@ class EmbedderRun(Run):
         read = (self.held_out.first, self.held_out.second, self.held_out.scores)
         self._report.vectors(self.embedder, *read, scores, _scores, each, baselines)
         self._report.write()
+
+
+def hard_negatives(
+    train: SentencePairs, wanted: bool, margin: float, seed: int, is_taught: bool = False
+) -> HardNegatives | None:
+    """Return the hard negatives of training pairs; None if they are not wanted.
+
+    Raises:
+        InputError: the pairs have scores, a teacher gives their cosines, several hosts train, or the margin is out of range.
+    """
+    if not wanted:
+        return None
+    if train.scores:
+        raise InputError(
+            "pairs with scores have no negatives.\n  Drop --hard-negatives, or --score."
+        )
+    if is_taught:
+        raise InputError("a teacher gives all cosines.\n  Drop --hard-negatives, or --teacher.")
+    if hosts.count() > 1:
+        raise InputError("hard negatives are mined on one host.\n  Drop --hard-negatives.")
+    return HardNegatives(train.first, train.second, margin, seed)
 
 
 def search_prompts(
