@@ -253,7 +253,8 @@ def hard_negatives(
     """Return the hard negatives of training pairs; None if they are not wanted.
 
     Raises:
-        InputError: the pairs have scores, a teacher gives their cosines, several hosts train, or the margin is out of range.
+        InputError: the pairs have scores, a teacher gives their cosines, several hosts train, or
+            the margin is out of range.
     """
     if not wanted:
         return None
