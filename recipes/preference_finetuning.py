@@ -37,7 +37,7 @@ def main(
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
     loss: Literal["dpo", "orpo"] = "dpo",
-    beta: float = 0.005,
+    beta: float | None = None,
     sft_weight: float = 0.5,
     rehearse_weight: float = 1.0,
     epochs: int = 16,
@@ -93,7 +93,7 @@ def main(
         loss: dpo compares the model with the base; orpo also learns to write the chosen answers,
             and needs no comparison.
         beta: Strength of the preference in the loss. For dpo, a smaller one lets the model move
-            further away from the base.
+            further away from the base. Default: 0.005 for dpo, 0.1 for orpo.
         sft_weight: Weight of learning to write the chosen answers beside dpo; 0: only preferences.
         rehearse_weight: Weight of the rehearsed rows beside the loss of the pairs.
         epochs: Passes over the data.
@@ -137,7 +137,10 @@ def main(
     else:
         train, held_out = tfx.data.split_preferences(train, share, seed)
 
-    objective = tfx.DPOLoss(beta, sft_weight=sft_weight) if loss == "dpo" else tfx.ORPOLoss(beta)
+    if loss == "dpo":
+        objective = tfx.DPOLoss(0.005 if beta is None else beta, sft_weight=sft_weight)
+    else:
+        objective = tfx.ORPOLoss(0.1 if beta is None else beta)
     rows = 2
     if rehearse:
         repeated = tfx.data.read_rehearsed(rehearse, seed)

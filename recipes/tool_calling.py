@@ -26,7 +26,7 @@ def main(
     system: str = "",
     validation: Path | None = None,
     share: float = 0.15,
-    copies: int = 9,
+    copies: int = 30,
     skip_bad_rows: bool = False,
     encoding: str = "",
     delimiter: str = "",
@@ -38,14 +38,14 @@ def main(
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
     vocabulary_size: int = 800,
     max_length: int = 256,
-    dropout: float = 0.1,
+    dropout: float = 0.05,
     method: Literal["full", "lora", "dora"] = "full",
     rank: int = 8,
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
-    epochs: int = 12,
-    batch_size: int = 8,
+    epochs: int = 4,
+    batch_size: int = 4,
     accumulate: int = 1,
     remat: bool = False,
     learning_rate: float = 3e-3,
@@ -77,8 +77,8 @@ def main(
         system: Instruction before every request.
         validation: File of held-out rows. Default: a share of the rows is held out.
         share: Share of the groups or requests to hold out, from 0 to 1.
-        copies: Variants of each row with other names, texts and numbers, which teach the model to
-            copy; 0: none.
+        copies: Most variants of each row with other names, texts and numbers, which teach the model
+            to copy; 0: none. There are 25,000 rows and variants at most, or as many as rows.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
         encoding: Encoding of a CSV table, such as cp932; empty: detected.
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
