@@ -126,8 +126,9 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
     check_share(settings.get("share", 0.5))
     if "steps" in settings:
         rounds(settings["steps"], settings["validate_every"])
-    if not settings.get("beta", 1) > 0:
-        raise InputError(f"beta is {settings['beta']}.\n  Expected more than 0.")
+    beta = settings.get("beta")
+    if beta is not None and not beta > 0:
+        raise InputError(f"beta is {beta}.\n  Expected more than 0.")
     # The recipe fills in what is None, by its data.
     given = {name: value for name, value in settings.items() if value is not None}
     check_ends(given.get("patience", 1), given.get("minutes", 0))
