@@ -8,7 +8,7 @@ over 200 questions; milliseconds are the median of a question by itself, without
     python -m benchmarks search
 
 It takes about 10 minutes on 2 cores, nearly all of it for the graphs. Expect milliseconds in
-proportion to the rows where all are compared, and a recall above 98 % by the graph.
+proportion to the rows where all are compared, and a recall above 97 % by the graph.
 """
 
 from __future__ import annotations
