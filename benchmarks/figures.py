@@ -276,7 +276,7 @@ FIGURES = (
         minutes=2,
         aim="1.58 or less",
         peer="nanoGPT 1.88 (its README)",
-        note="the model takes 1.35 times the operations of nanoGPT's, since its feed-forward layers are "
+        note="1.35 times the operations of nanoGPT, since the feed-forward layers are "
         "gated. Other settings were not tried.",
     ),
 )
