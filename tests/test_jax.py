@@ -247,29 +247,28 @@ def test_pytorch_is_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_step_holds_the_gradient_once():
-    """XLA updates weights and moments in their places, and holds the gradient besides."""
+def test_a_step_holds_the_gradient_once_and_with_remat_the_inside_of_one_layer():
+    """XLA updates weights and moments in their places, and holds the gradient besides, but for the
+    activations: of 8 more layers only their inputs, (4, 512, 64) in float32, and gradients."""
     run_on_jax(
         """
-        import jax
-        import numpy as np
-        from tiny_models import tiny_causal
-        from tfx_transformer.training.optimizers import adamw
+        from benchmarks.compiled_step import held_by_step
+        from tiny_models import tiny_config
+        from tfx_transformer.models.tasks import CausalLM
 
-        model = tiny_causal(num_layers=1, vocabulary_size=3_000, hidden_dim=96)
-        model.compile(adamw(1e-3), weighted_metrics=[])
-        model.optimizer.build(model.trainable_variables)
-        state = tuple([variable.value for variable in variables] for variables in (
-            model.trainable_variables,
-            model.non_trainable_variables,
-            model.optimizer.variables,
-            model.metrics_variables,
-        ))
-        batch = {"token_ids": np.ones((1, 2), "int32")}, np.ones((1, 2), "int32"), None
-        step = jax.jit(lambda state, batch: model.train_step(state, batch), donate_argnums=0)
-        plan = step.lower(state, batch).compile().memory_analysis()
-        new = plan.output_size_in_bytes - plan.alias_size_in_bytes
-        assert plan.temp_size_in_bytes + new < 1.1 * 4 * model.count_params()
+        sizes = {"num_layers": 1, "vocabulary_size": 3_000, "hidden_dim": 96}
+        config = tiny_config(**sizes)
+        held = held_by_step(lambda: CausalLM(config), 1, 2)
+        assert held.besides < 1.1 * held.state / 3
+
+        sizes = {"num_heads": 4, "hidden_dim": 64, "max_sequence_length": 512}
+        found = []
+        for layers in (2, 10):
+            config = tiny_config(num_layers=layers, intermediate_dim=128, **sizes)
+            found.append(held_by_step(lambda: CausalLM(config), 4, 512, remat=True))
+        gradients = (found[1].state - found[0].state) / 3
+        inputs = 8 * 4 * 512 * 64 * 4
+        assert found[1].besides - found[0].besides < 4 * (gradients + inputs), found
         """
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -51,7 +51,44 @@ def recompute(
         ends[:] = states
         return (result,)
 
-    result, *states = keras.remat(compute)(*tensors)
+    again = _again_on_jax(compute, len(given)) if on_jax else keras.remat(compute)
+    result, *states = again(*tensors)
     for seed, state in zip(seeds, states if on_jax else ends, strict=True):
         seed.assign(state)
     return result
+
+
+def _again_on_jax(compute: Callable[..., Any], inputs: int) -> Callable[..., Any]:
+    """Return a function that computes the same, and once more for the gradient: layer by layer.
+
+    `jax.checkpoint` leaves the order to barriers, which XLA removes on a CPU. If all gradients are
+    needed together, for their norm, XLA then keeps what several layers compute again. So what is
+    computed again depends on the slopes of the result, and the slopes of the inputs depend on the
+    gradients of the weights: 0 times a sum is added. If that sum is not a finite number, the step
+    has no finite gradient anyway.
+
+    Args:
+        compute: tensors -> a result, and integers without gradients.
+        inputs: number of the first tensors that are inputs; the others are weights.
+    """
+    import jax  # pyright: ignore[reportMissingImports]
+
+    @jax.custom_vjp
+    def again(*tensors):
+        return compute(*tensors)
+
+    def backward(tensors, slopes):
+        late = _after(slopes[:1], tensors[:inputs])
+        tensors = jax.lax.optimization_barrier((*late, *tensors[inputs:]))
+        gradients = jax.vjp(compute, *tensors)[1](slopes)
+        of_weights = gradients[inputs:]
+        return (*_after(of_weights, gradients[:inputs]), *of_weights)
+
+    again.defvjp(lambda *tensors: (compute(*tensors), tensors), backward)
+    return again
+
+
+def _after(first: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return tensors of the same values, which can be computed after others only."""
+    nothing = 0 * sum(ops.sum(ops.cast(one, "float32")) for one in first)
+    return [tensor + ops.cast(nothing, tensor.dtype) for tensor in tensors]
