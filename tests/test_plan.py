@@ -130,30 +130,31 @@ def test_memory_is_near_what_xla_reports(fields, rows, length, precision, expect
 
 
 def test_logits_and_scores_in_chunks_by_hand():
-    """In 4 bytes three copies: of 2^25 logits, and of the scores of one block of 2^22 for all
-    layers; without them as many as there are."""
+    """One chunk of 2^25 logits, or three copies of all; three copies of the scores, in each layer
+    or of one block of 2^22, which is smaller than the chunk."""
     sizes = {"max_sequence_length": 2_048, "dropout": 0.0}
     config = TransformerConfig(20_000, 3, 4, 64, 256, **sizes, **LLAMA)
     found, tokens = counts(config), 2 * 2_048
     inside = 3 * tokens * (12 * 64 + 4 * 256)
 
-    def kept(**options):
+    def kept(config=config, **options):
         return planning.memory(config, found, 2, 2_048, Training(**options)).activations
 
     scores = 4 * tokens * 2_048
     assert kept(backend="torch") == 4 * (inside + 3 * 3 * scores) + 12 * tokens * 20_000
-    assert kept() == 4 * (inside + 3 * 3 * scores) + 12 * 2**25
-    assert kept(backend="jax", gpu=True) == 4 * (inside + 3 * 2**22) + 12 * 2**25
-    on_gpu = kept(backend="jax", gpu=True, precision="mixed_bfloat16")
-    assert on_gpu == 2 * inside + 12 * 2**25
-    remat = kept(backend="jax", remat=True)
-    assert remat == 4 * (inside / 3 + 3 * tokens * 64 + 3 * 2**22) + 12 * 2**25
-    small = dataclasses.replace(config, vocabulary_size=16_383)
-    assert planning.logits_at_once(16_383, tokens, "tensorflow") == tokens * 16_383
-    assert planning.logits_at_once(16_383, tokens, "jax") == 2**25
+    assert kept() == 4 * (inside + 3 * 3 * scores) + 4 * 2**25
+    assert kept(backend="jax", gpu=True) == 4 * inside + 4 * 2**25
+    assert kept(backend="jax", remat=True) == 4 * (inside / 3 + 3 * tokens * 64) + 4 * 2**25
+    # A small vocabulary: all logits, which are fewer than the block.
+    small = dataclasses.replace(config, vocabulary_size=900)
+    assert kept(small, backend="jax") == 4 * inside + 12 * 2**22
+    on_gpu = {"backend": "jax", "gpu": True, "precision": "mixed_bfloat16"}
+    assert kept(small, **on_gpu) == 2 * inside + 12 * tokens * 900
+    assert planning.kept_logits(16_383, tokens, "tensorflow") == 3 * tokens * 16_383
+    assert planning.kept_logits(16_383, tokens, "jax") == 2**25
     for fields in ({"dropout": 0.1}, {"attention_softcap": 3.0}, {"relative_scores": True}):
         other = dataclasses.replace(small, **fields)
-        assert planning.scores_at_once(other, scores, 2_048, Training(backend="jax")) is None
+        assert not planning.in_blocks(other, tokens, 2_048, Training(backend="jax"))
 
 
 def test_a_step_is_divided_until_it_fits():

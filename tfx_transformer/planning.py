@@ -125,10 +125,13 @@ def memory(
     """
     # Adapters are float32 whatever the precision.
     stored = 2 if training.precision == "bfloat16" and not training.base_dtype else 4
-    kept = kept_numbers(config, rows * length, length, training) * training.number
+    tokens = rows * length
+    kept = kept_numbers(config, tokens, length, training) * training.number
+    block = block_of_scores(config, tokens, length, training) * training.number
     if sizes.read_out:
-        # Logits, their softmax and their gradient, in float32.
-        kept += 3 * 4 * logits_at_once(config.vocabulary_size, rows * length, training.backend)
+        # Logits are gone when the gradient of attention begins.
+        block = max(block, 4 * kept_logits(config.vocabulary_size, tokens, training.backend))
+    kept += block
     trained = stored * sizes.trained
     gradients = trained if accumulate == 1 else 2 * trained  # that of a part, and the sum
     return Memory(sizes.weights, gradients, 2 * trained, kept)
@@ -143,67 +146,80 @@ def kept_numbers(
 ) -> float:
     """Return how many numbers are kept for the backward pass, without the logits.
 
-    Of a token in a block: inputs of norms and projections, queries, keys, values, what attention
-    mixes, the inside of the feed-forward layer, what dropout changes; and each head's scores. Where
-    attention is computed in blocks of queries, one block of scores is held in all. With `remat`:
-    the input of every block, and the inside of one. The counts were fitted to XLA's analysis of the
-    compiled steps in `tests/test_plan.py`, on a CPU.
+    Of a token in a layer: inputs of norms and projections, queries, keys, values, what attention
+    mixes, the inside of the feed-forward layer, what dropout changes; and each head's scores, where
+    attention holds them. With `remat`: the input of every layer, and the inside of one. The counts
+    were fitted to XLA's analysis of the compiled steps in `tests/test_plan.py`, on a CPU.
 
     Args:
         config: the architecture of the model.
         tokens: tokens that the device reads at once.
         length: tokens of a text.
         training: how it is trained.
-        layers: number of blocks; None: as the configuration says.
+        layers: number of layers; None: as the configuration says.
     """
     layers = config.num_layers if layers is None else layers
     inside = 12 * config.hidden_dim + (4 if config.gated else 3) * config.intermediate_dim
     inside += 8 * config.hidden_dim * (config.dropout > 0)
-    # Scores, their softmax, and its gradient; in 2 bytes a float32 copy, which counts as two.
-    copies = (3 if training.number == 4 else 4) + (config.dropout > 0)
-    compared = tokens * config.num_heads * length
-    block = scores_at_once(config, compared, length, training)
-    scores = copies * (compared if block is None else block)
+    if not in_blocks(config, tokens, length, training):
+        inside += _copies(config, training) * config.num_heads * length
     if training.remat:
-        return tokens * (layers * config.hidden_dim + inside) + scores
-    return layers * tokens * inside + (layers * scores if block is None else scores)
+        return tokens * (layers * config.hidden_dim + inside)
+    return tokens * layers * inside
 
 
-def logits_at_once(vocabulary_size: int, tokens: float, backend: str) -> float:
-    """Return how many logits a step of `fit` holds at once: see `models.token_scores`.
+def block_of_scores(
+    config: TransformerConfig, tokens: float, length: int, training: Training
+) -> float:
+    """Return how many numbers a block of attention's scores takes; 0 where attention is not
+    computed in blocks of queries, or a fused operation computes it.
+
+    Args: see `kept_numbers`.
+    """
+    if not in_blocks(config, tokens, length, training) or _fuses(config, length, training):
+        return 0.0
+    return float(_copies(config, training) * BLOCK)
+
+
+def _copies(config: TransformerConfig, training: Training) -> int:
+    """Return in how many numbers a score is held: itself, its softmax, and its gradient; in 2 bytes
+    also a float32 copy, which counts as two; and what dropout leaves."""
+    return (3 if training.number == 4 else 4) + (config.dropout > 0)
+
+
+def kept_logits(vocabulary_size: int, tokens: float, backend: str) -> float:
+    """Return how many float32 numbers a step of `fit` holds for the logits: themselves, their
+    softmax and their gradient; or one chunk of them. See `models.token_scores`.
 
     Args:
         vocabulary_size: logits of a token.
         tokens: tokens that the device reads at once.
         backend: Keras's backend.
     """
-    whole = tokens * vocabulary_size
+    whole = 3 * tokens * vocabulary_size
     small = backend == "tensorflow" and vocabulary_size < LARGE_VOCABULARY
-    if small or backend not in ("tensorflow", "jax"):
+    if small or backend not in ("tensorflow", "jax") or tokens * vocabulary_size <= CHUNK:
         return whole
-    return min(whole, max(CHUNK, vocabulary_size))
+    return max(CHUNK, vocabulary_size)
 
 
-def scores_at_once(
-    config: TransformerConfig, scores: float, length: int, training: Training
-) -> float | None:
-    """Return how many of the scores of a layer are held at once, where a layer does not keep them
-    for the backward pass; None: each layer keeps all. See `layers.attention`.
+def in_blocks(config: TransformerConfig, tokens: float, length: int, training: Training) -> bool:
+    """Return True if attention does not keep its scores for the backward pass: see
+    `layers.attention`.
 
-    Args:
-        config: the architecture of the model.
-        scores: scores of a layer.
-        length: tokens of a text.
-        training: how it is trained.
+    Args: see `kept_numbers`.
     """
     relative = config.position == "relative" or config.relative_scores
     if training.backend != "jax" or config.dropout or relative or config.attention_softcap:
-        return None
+        return False
+    many = tokens * config.num_heads * length > BLOCK
+    return many or _fuses(config, length, training)
+
+
+def _fuses(config: TransformerConfig, length: int, training: Training) -> bool:
     head = config.head_dim or config.hidden_dim // config.num_heads
     even = length % 2 == 0 and head % 8 == 0 and head <= 128
-    if training.gpu and training.number == 2 and even:
-        return 0.0
-    return BLOCK if scores > BLOCK else None
+    return training.gpu and training.number == 2 and even
 
 
 def operations(config: TransformerConfig, sizes: Sizes, length: int, training: Training) -> float:

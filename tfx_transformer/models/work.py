@@ -13,7 +13,13 @@ from tfx_transformer.layers import Linear
 from tfx_transformer.models.lora import TARGETS, base_bytes, trainable_summary
 from tfx_transformer.models.scopes import without_memory
 from tfx_transformer.models.transformer import TransformerStack
-from tfx_transformer.planning import Sizes, Training, kept_numbers, logits_at_once
+from tfx_transformer.planning import (
+    Sizes,
+    Training,
+    block_of_scores,
+    kept_logits,
+    kept_numbers,
+)
 
 # Beginnings of the paths of tables that only encoder-only models have.
 _TABLES = ("ngrams/", "segments/", "bag/")
@@ -57,11 +63,11 @@ def training_work(model: keras.Model, length: int, remat: bool = False) -> Work:
     kernels, maps = _convolutions(model)
 
     def kept(tokens: float) -> float:
-        logits = 0.0
+        block = block_of_scores(config, tokens, length, training)
         if model.scores_tokens:
-            logits = logits_at_once(config.vocabulary_size, tokens, training.backend)
+            block = max(block, kept_logits(config.vocabulary_size, tokens, training.backend))
         inside = kept_numbers(config, tokens, length, training, layers)
-        return inside + 3 * (logits + maps * tokens)
+        return inside + block + 3 * maps * tokens
 
     return Work(
         trained=counts["trained"],
