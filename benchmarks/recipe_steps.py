@@ -134,7 +134,8 @@ def _save_bases(folder: Path, texts: Sequence[str]) -> None:
         tokenizer = tfx.Tokenizer.train(texts, 290, special)
         size = tokenizer.vocabulary_size
         config = tfx.TransformerConfig.of_size("nano", size, style, max_sequence_length=80)
-        tfx.save(folder / name, cls(config), tokenizer)
+        if not (folder / name).exists():
+            tfx.save(folder / name, cls(config), tokenizer)
 
 
 def first_losses(case: str, weights: Path, name: str = "mine", **more: Any) -> list[float]:
