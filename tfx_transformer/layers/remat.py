@@ -90,5 +90,7 @@ def _again_on_jax(compute: Callable[..., Any], inputs: int) -> Callable[..., Any
 
 def _after(first: Sequence[Tensor], tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of the same values, which can be computed after others only."""
-    nothing = 0 * sum(ops.sum(ops.cast(one, "float32")) for one in first)
+    nothing: Any = 0.0
+    for one in first:
+        nothing = nothing + 0 * ops.sum(ops.cast(one, "float32"))
     return [tensor + ops.cast(nothing, tensor.dtype) for tensor in tensors]
