@@ -89,6 +89,7 @@ LIGHT = {
 }
 # The only functions outside `export` that may import a framework beside Keras, and why.
 FRAMEWORK_IN = {
+    "layers.remat": "_again_on_jax",  # the order of a gradient, which Keras has no name for
     # Batches reach Keras as a tf.data.Dataset; what is in them is made by NumPy.
     "data.batches": "tf_dataset",
     # Generation is one compiled graph on the backend that has graphs.
