@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 from encoder_bundles import NAMES
+from safetensors.numpy import load_file
 from scipy.special import expit, log_softmax, softmax
 from tiny_models import tiny_encoder, tiny_model
 
@@ -33,6 +34,7 @@ from tfx_transformer.models.distillation import (
     soft_divergence,
 )
 from tfx_transformer.training.answers import AnswerFile
+from tfx_transformer.training.callbacks import Progress
 from tfx_transformer.training.defaults import embedder_defaults, student_defaults
 from tfx_transformer.training.teachers import Teacher
 
@@ -404,6 +406,30 @@ def test_a_whole_run(tables, text_classifier, bare, command):
     result = json_files.read_object(Path("runs/small/result.json"))
     assert 0 <= result["baselines"]["the teacher"]["accuracy"] <= 1
     assert tfx.bundle.read_config("saved_models/small")["labels"] == sorted(NAMES)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on(tables, text_classifier, bare, monkeypatch, capsys):
+    recipe = cli.recipe_main("text_classification")
+    settings = SETTINGS | {"teacher": str(text_classifier.path), "consistency": 1.0}
+    recipe(**settings, name="whole")
+    begin = Progress.on_epoch_begin
+
+    def interrupt(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+        begin(self, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "on_epoch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recipe(**settings, name="parts")
+    capsys.readouterr()
+    recipe(**settings, name="parts")
+    assert "Goes on from epoch" in capsys.readouterr().out
+    weights = [load_file(f"saved_models/{name}/model.safetensors") for name in ("whole", "parts")]
+    for name, values in weights[0].items():
+        np.testing.assert_array_equal(values, weights[1][name])
 
 
 def test_texts_without_a_teacher(tables, command):
