@@ -503,12 +503,6 @@ def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeyp
     assert teacher.asked == {3: count}
 
 
-def test_recipes_without_teachers_name_those_with_them(tables, command):
-    status, _, errors = command("run", "tagging", "--teacher", "large")
-    assert status == 2 and "is a flag of embedding, text_classification, translation." in errors
-    assert "nearest" in command("run", "tagging", "--teachers", "large")[2]
-
-
 def test_a_translator_has_a_teacher_that_writes(tables, text_classifier, command):
     status, _, errors = command("run", "translation", "--teacher", text_classifier.path)
     assert status == 2 and "'classification'" in errors and "'seq2seq' or 'causal'" in errors

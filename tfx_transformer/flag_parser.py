@@ -19,7 +19,6 @@ import docstring_parser
 from docstring_parser.google import DEFAULT_SECTIONS, GoogleParser, Section, SectionType
 
 from tfx_transformer.errors import InputError
-from tfx_transformer.resources import recipes_with
 
 # Sections of a docstring that describe parameters; each is a group of `--help`.
 GROUPS = ("Data arguments", "Model arguments", "Training arguments", "Result arguments")
@@ -42,8 +41,7 @@ class Kinds(NamedTuple):
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argument parser that raises `InputError` and names the nearest flag, or the recipes that
-    have the flag.
+    """An argument parser that raises `InputError` and names the nearest flag.
 
     Attributes:
         is_verb: True if unknown arguments are refused at once, as by the parser of a whole command.
@@ -58,10 +56,7 @@ class FlagParser(argparse.ArgumentParser):
         if unknown and unknown[0].startswith("--"):
             given = unknown[0].partition("=")[0]
             known = [name for name in self._option_string_actions if name.startswith("--")]
-            others = recipes_with(given) if " run " in self.prog else []
-            if others:
-                hint = f"{given} is a flag of {', '.join(others)}. {hint}"
-            elif nearest := difflib.get_close_matches(given, known, n=1):
+            if nearest := difflib.get_close_matches(given, known, n=1):
                 hint = f"The nearest flag is {nearest[0]}. {hint}"
         raise InputError(f"{message}.\n  {hint}")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from pathlib import Path
 
 from tfx_transformer.errors import InputError
@@ -14,13 +13,6 @@ _PACKAGE = Path(__file__).resolve().parent
 def recipes() -> list[Path]:
     """Return all recipe scripts, sorted by name."""
     return sorted(_folder("recipes").glob("[!_]*.py"))
-
-
-def recipes_with(flag: str) -> list[str]:
-    """Return the names of the recipes that have a flag, such as "--teacher"."""
-    parameter = flag.removeprefix("--").replace("-", "_")
-    line = re.compile(rf"^    {re.escape(parameter)}: ", re.MULTILINE)
-    return [path.stem for path in recipes() if line.search(path.read_text(encoding="utf-8"))]
 
 
 def recipe_path(name: str) -> Path:
