@@ -198,6 +198,7 @@ OBJECTS = {
     "labels": tfx.LabelContrast(0.3),
     "dpo": tfx.DPOLoss(0.2),
     "orpo": tfx.ORPOLoss(0.3),
+    "rehearsed": tfx.RehearsedLoss(tfx.DPOLoss(0.2), 0.7),
     "preferred": tfx.PreferredShare(),
     "taught": tfx.TaughtCrossentropy(3.0, 0.7, multi_label=True),
     "taught_cosines": tfx.TaughtCosines(),
