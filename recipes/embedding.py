@@ -104,8 +104,8 @@ def main(
             the first numbers of a vector are a shorter vector (Matryoshka). Empty: none.
         query_prompt: Text put before each first text and, later, before what is searched for, such
             as "query: ". Default: as the base does.
-        document_prompt: Text put before each second text and, later, before what is searched.
-            Default: as the base does.
+        document_prompt: Text put before each second text and, later, before each row that is
+            searched. Default: as the base does.
         max_length: Longest text in tokens.
         pooling: How the vectors of a text's tokens become one. Default: as the base does, if it
             is an embedder, else mean.
@@ -121,10 +121,10 @@ def main(
         warmup_steps: Steps in which the learning rate rises to its highest value.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         temperature: Divisor of the cosines in the contrastive loss; it is not used with scores.
-        hard_negatives: Compare each first text also with one of the second texts that are nearest
-            to it and do not belong to it, mined after each epoch; for pairs without scores.
-        negative_margin: Second texts above this share of the cosine of the own one are not taken as
-            negatives, since they may mean the same; above 0, at most 1.
+        hard_negatives: Compare each first text also with one of the nearest second texts that do
+            not belong to it, mined after each epoch; for pairs without scores.
+        negative_margin: A second text is not a hard negative if its cosine is above this share of
+            that of the pair, since it may mean the same; above 0, at most 1.
         patience: Epochs without a better score after which training ends.
         minutes: Longest training time in minutes; 0: no limit.
         save_minutes: Minutes between two checkpoints within an epoch.

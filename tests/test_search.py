@@ -1,14 +1,16 @@
 """An index on disk: what it finds, how it is renewed, and how it survives interruptions."""
 
+import io
 import json
 import os
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
 
 from tfx_transformer import runtime, search
-from tfx_transformer.data.formats import writing
+from tfx_transformer.data.formats import TableFile, writing
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.search import building, nearest, store
@@ -166,8 +168,54 @@ def test_rows_of_other_tables_are_kept_by_append(bundle, tmp_path, embedded):
         (1, 2, "a dog"),
     ]
     assert search.Index(folder).search("a dog", 1)[0].table == "../a.csv"
-    with pytest.raises(InputError, match="another column"):
+    with pytest.raises(InputError, match="another --column"):
         search.make_index(folder, bundle, [second], "id", append=True)
+
+
+def test_tables_of_a_database_are_tables_of_their_own(bundle, tmp_path):
+    with sqlite3.connect(tmp_path / "my.db") as database:
+        for name, text in (("cats", "the cat"), ("dogs", "a dog")):
+            database.execute(f"create table {name} (text)")
+            database.execute(f"insert into {name} values (?)", [text])
+    database.close()
+    cats, dogs = (TableFile(tmp_path / "my.db", table=name) for name in ("cats", "dogs"))
+    folder = tmp_path / "i"
+    search.make_index(folder, bundle, [cats])
+    for table in (dogs, cats):
+        assert search.make_index(folder, bundle, [table], append=True).rows == 2
+    found = store.Store(folder)
+    assert [(one.table, one.text) for one in found.entries()] == [(0, "a dog"), (1, "the cat")]
+    assert [one["part"] for one in found.tables] == ["dogs", "cats"]
+
+
+def test_a_table_in_the_folder_of_an_index_stays(bundle, tmp_path):
+    """Its name begins with a number, as those of the files of an index do."""
+    folder = tmp_path / "i"
+    folder.mkdir()
+    table = write_rows(folder / "2026.csv", ["the cat"])
+    with pytest.raises(InputError, match=r"has other files, such as 2026\.csv"):
+        search.make_index(folder, bundle, [table])
+    table = table.rename(tmp_path / "2026.csv")
+    search.make_index(folder, bundle, [table])
+    table = table.rename(folder / "2026.csv")
+    search.make_index(folder, bundle, [table])
+    assert table.is_file() and store.numbers(folder) == {2}
+
+
+def test_an_index_behind_a_link_finds_its_bundle(bundle, tmp_path):
+    table = write_rows(tmp_path / "my.csv", ["the cat", "a dog"])
+    (tmp_path / "far" / "away").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "far" / "away")
+    search.make_index(tmp_path / "link", bundle, [table])
+    for folder in (tmp_path / "link", tmp_path / "far" / "away"):
+        index = search.Index(folder)
+        assert (index.search("a dog", 1)[0].row, index.changed_tables()) == (3, [])
+    table.write_text("text\nchanged\n")
+    for folder in (tmp_path / "link", tmp_path / "far" / "away"):
+        assert search.Index(folder).changed_tables() == [os.path.realpath(table)]
+    assert store.signature(tmp_path) is store.signature(tmp_path / "none") is None
+    (tmp_path / "far" / "a.parquet").write_bytes(b"abc")
+    assert store.signature(tmp_path / "far")[0] > 3, "the file, and those in the folder of the link"
 
 
 class Killed(BaseException):
@@ -229,6 +277,10 @@ def test_many_rows_have_a_graph(bundle, tmp_path, monkeypatch, text_embedder):
     search.make_index(folder, bundle, [write_rows(table, ["first", *texts])])
     assert [known and known[0].name for known in calls] == ["1.graph.usearch", None]
     assert search.Index(folder).search("first", 1)[0].text == "first"
+    (folder / "3.graph.usearch").write_bytes(b"damaged")
+    search.make_index(folder, bundle, [table])
+    assert calls[-1][0].name == "3.graph.usearch", "it is built anew"
+    assert search.Index(folder).search("first", 1)[0].text == "first"
     monkeypatch.setattr(nearest, "has_usearch", lambda: False)
     assert not search.Index(folder).has_graph
     assert search.Index(folder).search("first", 1)[0].text == "first"
@@ -244,6 +296,12 @@ def test_what_is_not_an_index_or_not_its_bundle_is_refused(bundle, text_classifi
         search.make_index(folder, bundle, [table], "question")
     with pytest.raises(InputError, match="has other files, such as my.csv"):
         search.make_index(tmp_path / "other", bundle, [table])
+    with pytest.raises(InputError, match="my.csv is named twice"):
+        search.make_index(folder, bundle, [table, tmp_path / "other" / ".." / "my.csv"])
+    with pytest.raises(InputError, match="none.csv"):
+        search.make_index(folder, bundle, [tmp_path / "none.csv"])
+    with pytest.raises(InputError, match="dtype is 'float64'"):
+        search.make_index(folder, bundle, [table], dtype="float64")
     copy = shutil.copytree(bundle, tmp_path / "copy")
     search.make_index(folder, copy, [table])
     with pytest.raises(InputError, match="count is 0"):
@@ -275,7 +333,11 @@ def small(bundle, tmp_path_factory):
         {"dimensions": 10**12},
         {"number": 7},
         {"tables": [{}]},
+        {"tables": [{"path": "a", "part": 1}]},
+        {"shown": [[]]},
         {"model": {}},
+        {"model": {"variant": ["float32"]}},
+        {"model": {"variant": "float32", "files": {}, "prompt": "of another model: "}},
         {"graph": None},
         "{",
     ],
@@ -303,7 +365,41 @@ def test_a_damaged_index_is_made_again_unless_it_is_newer(damage, bundle, small,
     assert search.Index(folder).search("a dog", 1)[0].text == "a dog"
 
 
-@pytest.mark.parametrize("line", ["[0, 2]", "\xff", "[1e999]", '[5, 2, "a", []]', "[0, 2, 1, []]"])
+def zipped():
+    file = io.BytesIO()
+    np.savez(file, a=np.ones(3))
+    return file.getvalue()
+
+
+def with_header(text):
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+@pytest.mark.parametrize("name", ["vectors", "hashes", "places"])
+def test_damaged_arrays_are_named(name, bundle, small, tmp_path):
+    folder = shutil.copytree(small / "i", tmp_path / "i")
+    file = folder / f"1.{name}.npy"
+    whole = file.read_bytes()
+    shape = b"{'descr': '<f2', 'fortran_order': False, 'shape': (%s,)}"
+    headers = [b"(" * 5000, b"{'a':", b"\xff\0", b"'", shape % b"-2", shape % (b"9" * 30)]
+    for content in [b"", zipped(), whole[:-1], whole[:50], *map(with_header, headers)]:
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=f"1.{name}.npy"):
+            search.Index(folder, bundle)
+
+
+@pytest.mark.parametrize("place", [-1, 10**6, 10**13, 2**63 - 1])
+def test_places_outside_of_the_rows_are_refused(place, bundle, small, tmp_path):
+    folder = shutil.copytree(small / "i", tmp_path / "i")
+    np.save(folder / "1.places.npy", np.array([0, place, 0]))
+    with pytest.raises(InputError, match="places.npy is damaged"):
+        search.Index(folder, bundle).search("a dog")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[0, 2]", "\xff", "[1e999]", '[5, 2, "a", []]', "[0, 2, 1, []]", '[0.5, 2, "a", []]'],
+)
 def test_damaged_rows_are_named(line, bundle, small, tmp_path):
     folder = shutil.copytree(small / "i", tmp_path / "i")
     file = folder / "1.rows.jsonl"

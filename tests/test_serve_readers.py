@@ -88,6 +88,9 @@ def test_vectors_are_those_of_the_model(server, text_embedder):
     assert plain["usage"]["prompt_tokens"] == 9 * found.usage.prompt_tokens > 0
     one = server.post("/v1/embeddings", input=texts[0], dimensions=expected.shape[1]).json()
     assert close(one["data"][0]["embedding"], expected[0])
+    refused = server.post("/v1/embeddings", input=texts[0], dimensions=3)
+    assert refused.status_code == 400
+    assert refused.json()["error"]["message"].startswith("the width is 3; vectors of this model")
 
 
 def test_images_come_as_base64(server, image_classifier):

@@ -97,8 +97,8 @@ def _report(out: Path, made: Made) -> None:
         print(f"  {quantity(made.bad_rows, 'bad row')} skipped: {out / 'bad_rows.csv'}")
     if made.cut:
         print(
-            f"  {quantity(made.cut, 'text')} as long as the model reads, or longer: "
-            "what comes after is not searched"
+            f"  {quantity(made.cut, 'text')} with as many tokens as the model reads, or more: "
+            "further tokens are not searched"
         )
     if made.rows > EXACT_ROWS and not made.has_graph:
         print(
@@ -150,7 +150,8 @@ def search(
 
     if not texts or count < 1:
         raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
-    refuse_files(texts, "A table is searched after: tfx-transformer index", as_text)
+    remedy = "A table needs an index first: tfx-transformer index BUNDLE TABLE --out FOLDER"
+    refuse_files(texts, remedy, as_text)
     from tfx_transformer.search import Index
 
     opened = Index(folder, bundle)

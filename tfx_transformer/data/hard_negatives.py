@@ -14,13 +14,13 @@ from tfx_transformer.errors import InputError
 _DRAWN_FROM = 5
 # Texts that are compared with all others at a time.
 _BLOCK = 512
-# Steps that batches are made ahead of the training, on the high side. Negatives count from so many
-# steps after they were mined, so that no batch depends on how far ahead it was made.
+# Most steps that batches are made ahead of the training. Negatives count from so many steps after
+# they were mined, so that no batch depends on how far ahead it was made.
 _AHEAD = 16
 
 
 class HardNegatives:
-    """The negative of each pair in each epoch: the index of another pair, whose second text it is.
+    """The hard negative of each pair in each epoch: the second text of another pair, by its index.
 
     Until the first mining counts, negatives are drawn at random. A text is not a negative if it
     belongs to the same text in any pair, or if its cosine is above `margin` times that of the pair:
@@ -71,7 +71,7 @@ class HardNegatives:
         return None if (epoch + 1) % period else epoch + 1 + period
 
     def mine(self, begin: int, first: np.ndarray, second: np.ndarray) -> None:
-        """Choose negatives that count from an epoch on; of the former ones only the last stay.
+        """Choose negatives that count from an epoch on, and keep only the last earlier table.
 
         Args:
             begin: the epoch, counted from 0.

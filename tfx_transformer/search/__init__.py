@@ -6,7 +6,6 @@ search.Index("faq_index").search("How do I return it?")
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +57,7 @@ class Index:
         model: embeds the questions.
 
     Raises:
-        InputError: the folder is not an index, or the bundle is another one than that of the index.
+        InputError: the folder is not an index, or was not made with the bundle.
     """
 
     def __init__(
@@ -73,10 +72,9 @@ class Index:
         path = Path(folder, facts["bundle"]) if bundle is None else Path(bundle)
         if bundle is None and not path.is_dir():
             raise InputError(f"{folder}: its bundle is not at {path}.\n  Name it: --bundle BUNDLE")
-        variant = facts["model"].get("variant")
+        variant = facts["model"]["variant"]
         self.model = model or open_embedder(path, variant, threads)
-        found = model_facts(path, variant, self.model, facts["model"].get("prompt") or None)
-        if found["files"] != facts["model"].get("files"):
+        if model_facts(path, variant)["files"] != facts["model"].get("files"):
             raise InputError(
                 f"{path} is not the bundle that {folder} was made with, or has changed since.\n"
                 "  Renew the index: tfx-transformer index BUNDLE TABLE --out FOLDER"
@@ -163,12 +161,12 @@ class Index:
         return Found(entry.row, round(cosine, 6), entry.text, cells, table)
 
     def changed_tables(self) -> list[str]:
-        """Return the tables that are other files now than when the index was made; one that is gone
-        is not among them."""
+        """Return the paths of the tables that have changed since the index was made, without those
+        that are gone."""
         changed = []
         for table in self.store.tables:
-            with contextlib.suppress(OSError):
-                path = self.store.folder / table["path"]
-                if store.signature(path) != table.get("signature"):
-                    changed.append(str(path))
-        return changed
+            path = self.store.folder / table["path"]
+            found = store.signature(path)
+            if found is not None and found != table.get("signature"):
+                changed.append(os.path.realpath(path))
+        return list(dict.fromkeys(changed))

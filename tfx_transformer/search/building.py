@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer import bundle, files, runtime
+from tfx_transformer.data.formats import TableFile
 from tfx_transformer.data.tables import BadRow, stream_table, write_bad_rows
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.text import TextEmbedder
@@ -19,11 +21,19 @@ from tfx_transformer.search.store import Entry, RowWriter, Store, Unfinished
 
 # Rows of an index up to which every vector is compared; beyond it a graph finds the nearest.
 EXACT_ROWS = 100_000
-# Rows that are read and embedded at a time; the work of so many is lost if the command is killed.
+# Rows that are read and embedded at a time. A killed command loses the work of one such part.
 _CHUNK = 512
 # Vectors that are copied at a time.
 _COPIED = 65_536
 _BAD_ROWS = "bad_rows.csv"
+# Facts that all rows of an index share, and their names in messages.
+_FIXED = {
+    "column": "--column",
+    "shown": "--show",
+    "dtype": "--dtype",
+    "dimensions": "--width",
+    "model": "bundle or prompt",
+}
 
 
 class Progress(NamedTuple):
@@ -38,8 +48,8 @@ class Made(NamedTuple):
     """An index that was made.
 
     rows: of the index; new: texts that were embedded for it; bad_rows: rows that were left out;
-    cut: embedded texts that fill the model, so that the end of longer ones does not count;
-    has_graph: True if a graph finds the nearest.
+    cut: embedded texts with as many tokens as the model reads, or more, whose other tokens are not
+    searched; has_graph: True if a graph finds the nearest.
     """
 
     rows: int
@@ -84,10 +94,13 @@ def make_index(
         progress: is called after each batch of rows.
 
     Raises:
-        InputError: the bundle is not an embedder, a table cannot be read, or another command writes
-            the index.
+        InputError: the bundle is not an embedder, a table cannot be read, `dtype` is another one,
+            or another command writes the index.
     """
     folder, bundle_path = Path(folder), Path(bundle_path)
+    if dtype not in nearest.DTYPES:
+        known = ", ".join(nearest.DTYPES)
+        raise InputError(f"dtype is {dtype!r}.\n  Expected one of {known}.")
     _check_folder(folder, tables)
     model = open_embedder(bundle_path, variant)
     model.check_width(width)
@@ -98,7 +111,7 @@ def make_index(
         "shown": list(shown),
         "dtype": dtype,
         "dimensions": width or model.config.vector_dim,
-        "model": model_facts(bundle_path, variant, model, prompt),
+        "model": model_facts(bundle_path, variant) | {"prompt": model.config.prompt(prompt)},
     }
     folder.mkdir(parents=True, exist_ok=True)
     try:
@@ -116,13 +129,17 @@ def make_index(
 
 
 def _check_folder(folder: Path, tables: Sequence[Any]) -> None:
-    """Raise if an index cannot be written to a folder, before anything is computed."""
+    """Raise if an index of tables cannot be written to a folder, before anything is computed."""
     if not tables:
         raise InputError("there is no table to index.\n  Name one or more.")
+    named = [_table_facts(table, folder) for table in tables]
+    for (_, first), (table, second) in itertools.combinations(zip(tables, named, strict=True), 2):
+        if _is_same(first, second):
+            raise InputError(f"{table} is named twice.\n  Name each table once.")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"--out {folder} is a file.\n  Name a folder.")
     if folder.is_dir() and not (folder / store.FACTS).is_file():
-        others = [file for file in folder.iterdir() if not _is_ours(file.name)]
+        others = [file for file in folder.iterdir() if not store.may_be_left(file.name)]
         if others:
             raise InputError(
                 f"--out {folder} is not an index, and has other files, such as {others[0].name}.\n"
@@ -130,10 +147,16 @@ def _check_folder(folder: Path, tables: Sequence[Any]) -> None:
             )
 
 
-def _is_ours(name: str) -> bool:
-    """Return True for the name of a file that an interrupted command may leave in a new folder."""
-    first, _, rest = name.partition(".")
-    return first in ("", "unfinished") or (first.isdecimal() and bool(rest))
+def _table_facts(table: str | os.PathLike[str], folder: Path) -> dict[str, Any]:
+    """Return the facts by which an index knows a table again, see `Store.tables`."""
+    part = (table.sheet or table.table) if isinstance(table, TableFile) else ""
+    return {"path": relative(Path(table), folder)} | ({"part": part} if part else {})
+
+
+def _is_same(first: dict[str, Any], second: dict[str, Any]) -> bool:
+    """Return True if two facts are of the same table. A file without a part is all its parts."""
+    parts = {facts.get("part", "") for facts in (first, second)}
+    return first["path"] == second["path"] and (len(parts) == 1 or "" in parts)
 
 
 def open_embedder(
@@ -153,28 +176,28 @@ def open_embedder(
     return model
 
 
-def model_facts(
-    path: Path, variant: str | None, model: TextEmbedder, prompt: str | None
-) -> dict[str, Any]:
-    """Return everything of a model that decides the vectors of texts: the checksums of its files,
-    and the prompt."""
+def model_facts(path: Path, variant: str | None) -> dict[str, Any]:
+    """Return the checksums of the files of a bundle that decide the vectors of texts, and the name
+    of its TFLite file.
+
+    Args:
+        variant: TFLite file; None: the first in the bundle.
+    """
     sums = bundle.listed_sums(path)
     present = {name: file for name, file in bundle.LITERT.items() if file in sums}
     variant = variant or next(iter(present))
-    read = [present[variant], *bundle.TOKENIZER_FILES]
-    return {
-        "files": {name: sums[name] for name in read if name in sums},
-        "variant": variant,
-        "prompt": model.config.prompt(prompt),
-    }
+    read = [present.get(variant, ""), *bundle.TOKENIZER_FILES]
+    return {"files": {name: sums[name] for name in read if name in sums}, "variant": variant}
 
 
 def relative(path: Path, folder: Path) -> str:
-    """Return a path from a folder; on Windows, that of another drive as it is."""
+    """Return a path relative to a folder, behind links to either; on Windows the whole path if it
+    is on another drive."""
+    path = path.parent.resolve() / path.name  # a link itself stays: it may get another target
     try:
-        return Path(os.path.relpath(path, folder)).as_posix()
+        return Path(os.path.relpath(path, folder.resolve())).as_posix()
     except ValueError:
-        return str(path.resolve())
+        return str(path)
 
 
 def _open_old(folder: Path, needed: bool) -> Store | None:
@@ -262,15 +285,15 @@ class _Building:
 
     def _batches(self, tables: Sequence[Any]) -> Iterator[list[Entry]]:
         """Yield the rows of the index, at most `_CHUNK` at a time."""
-        names = [relative(Path(table), self.folder) for table in tables]
+        given = [_table_facts(table, self.folder) for table in tables]
         if self.append:
-            yield from self._kept(names)
+            yield from self._kept(given)
         columns = {"text": self.facts["column"]}
         columns |= {f"shown {i}": name for i, name in enumerate(self.facts["shown"])}
-        for name, table in zip(names, tables, strict=True):
+        for facts, table in zip(given, tables, strict=True):
             number = len(self.facts["tables"])
-            self.facts["tables"].append({"path": name})
-            self.facts["tables"][-1]["signature"] = store.signature(Path(table))
+            signature = store.signature(Path(table))
+            self.facts["tables"].append(facts | {"signature": signature})
             read = stream_table(
                 table,
                 columns,
@@ -286,12 +309,11 @@ class _Building:
                     for row, (text, *others) in zip(part.rows, cells, strict=True)
                 ]
 
-    def _kept(self, names: Sequence[str]) -> Iterator[list[Entry]]:
-        """Yield the rows of the index whose tables are not among `names`."""
+    def _kept(self, given: Sequence[dict[str, Any]]) -> Iterator[list[Entry]]:
+        """Yield the rows of the index whose tables are not among those given."""
         if self.old is None:
             return
-        fixed = ("column", "shown", "dtype", "dimensions", "model")
-        other = [name for name in fixed if self.facts[name] != self.old.facts[name]]
+        other = [text for name, text in _FIXED.items() if self.facts[name] != self.old.facts[name]]
         if other:
             raise InputError(
                 f"{self.folder} was made with another {other[0]}, so nothing can be appended.\n"
@@ -299,7 +321,7 @@ class _Building:
             )
         numbers = {}
         for number, table in enumerate(self.old.tables):
-            if table["path"] not in names:
+            if not any(_is_same(table, one) for one in given):
                 numbers[number] = len(self.facts["tables"])
                 self.facts["tables"].append(table)
         batch: list[Entry] = []
@@ -356,7 +378,7 @@ class _Building:
 
     def _write_graph(self, hashes: list[bytes]) -> str:
         """Write the graph of many rows, if `usearch` is installed, and return its checksum; "" if
-        there is none. The graph of the index is extended if it has the first of the rows."""
+        there is none. If the old graph has the first of the rows, it is extended."""
         if len(hashes) <= EXACT_ROWS or not nearest.has_usearch():
             return ""
         known = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tfx_transformer import files
 from tfx_transformer.errors import InputError
 
 Dtype = Literal["float32", "float16", "int8"]
+DTYPES = get_args(Dtype)
 
 # Vectors that are compared at a time: with 1,000 numbers each they take 64 MB as float32.
 _BLOCK = 16_384
@@ -106,7 +108,7 @@ class Graph:
     Args:
         file: the file, written by `write_graph`.
         packed: (m, d), the vectors of the graph, from `pack`.
-        digest: that `write_graph` returned; a damaged graph would end the process.
+        digest: the SHA-256 that `write_graph` returned; `usearch` may crash on a damaged graph.
 
     Raises:
         InputError: the file is damaged, or its graph has other vectors.
@@ -117,7 +119,7 @@ class Graph:
         self._graph = _restore(file, packed, digest, view=True)
 
     def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return what `exact` does, most of the time: a near vector may be missing."""
+        """Return what `exact` returns; a near vector may be missing."""
         queries = _unit(np.asarray(queries, "float32"))
         count = min(count, len(self.packed))
         wanted = min(max(_TIMES * count, _FEWEST), len(self.packed))
@@ -142,13 +144,16 @@ def write_graph(
     Args:
         file: to write.
         packed: (m, d), from `pack`.
-        known: file and SHA-256 of a graph of the first of these vectors, which is extended; None:
-            none.
+        known: file and SHA-256 of a graph of the first of these vectors, which is extended unless
+            it is damaged; None: none.
         progress: is called with the number of vectors that the graph has.
     """
     from usearch.index import Index
 
-    graph = None if known is None else _restore(known[0], packed, known[1], view=False)
+    graph = None
+    if known is not None:
+        with contextlib.suppress(InputError):
+            graph = _restore(known[0], packed, known[1], view=False)
     if graph is None:
         graph = Index(
             ndim=packed.shape[1],
@@ -162,8 +167,8 @@ def write_graph(
         as_int8 = block if block.dtype == np.int8 else pack(block, "int8")
         graph.add(np.arange(start, start + len(block)), as_int8, threads=0)
         progress(start + len(block))
-    with files.replacing(file) as unfinished:
-        graph.save(str(unfinished))
+    graph.save(str(file))
+    files.sync(file)
     return _digest(file)
 
 

@@ -25,10 +25,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer import files, json_files
+from tfx_transformer.data.formats import is_table_folder
 from tfx_transformer.errors import InputError
+from tfx_transformer.search.nearest import DTYPES
 
 FORMAT = 1
 FACTS = "index.json"
+# Names after the number N.
+_NUMBERED = ("vectors.npy", "hashes.npy", "rows.jsonl", "places.npy", "graph.usearch")
+_UNFINISHED = ("unfinished.json", "unfinished.vectors", "unfinished.hashes")
 _HASH = 16
 _REMEDY = "Make it again: tfx-transformer index BUNDLE TABLE --out FOLDER"
 _KINDS = {
@@ -96,6 +101,7 @@ class Store:
         self.hashes = self._array("hashes", (rows, _HASH), "uint8")
         self._places = self._array("places", (rows + 1,), "int64")
         self._rows = open(self.path("rows.jsonl"), "rb")  # noqa: SIM115, open as long as the index
+        self._size = os.fstat(self._rows.fileno()).st_size
 
     def __len__(self) -> int:
         return self.facts["rows"]
@@ -107,10 +113,10 @@ class Store:
     def _array(self, name: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
         file = self.path(f"{name}.npy")
         try:
-            array = np.load(file, mmap_mode="r", allow_pickle=False)
+            array = np.lib.format.open_memmap(file, mode="r")
         except FileNotFoundError:
             raise
-        except (OSError, ValueError, EOFError) as error:
+        except Exception as error:  # a damaged header can make NumPy's parser fail in any way
             raise InputError(f"{file} cannot be read: {error}.\n  {_REMEDY}") from error
         if array.shape != shape or array.dtype != dtype:
             raise InputError(
@@ -122,11 +128,13 @@ class Store:
         """Return a row of the index; `number` counts from 0.
 
         Raises:
-            InputError: the file of the rows is damaged.
+            InputError: the files of the rows are damaged.
         """
         begin, end = map(int, self._places[number : number + 2])
-        self._rows.seek(max(begin, 0))
-        return self._parse(self._rows.read(max(end - begin, 0)))
+        if not 0 <= begin <= end <= self._size:
+            raise InputError(f"{self.path('places.npy')} is damaged.\n  {_REMEDY}")
+        self._rows.seek(begin)
+        return self._parse(self._rows.read(end - begin))
 
     def entries(self) -> Iterator[Entry]:
         """Yield all rows in order."""
@@ -138,7 +146,9 @@ class Store:
         try:
             values = Entry(*json_files.parse(line.decode("utf-8")))
             cells = values.cells
-            if not (isinstance(values.text, str) and isinstance(cells, list)):
+            if not (type(values.table) is int and isinstance(values.text, str)):
+                raise ValueError
+            if not isinstance(cells, list):
                 raise ValueError
             if len(cells) != len(self.facts["shown"]) or not 0 <= values.table < len(self.tables):
                 raise ValueError
@@ -149,7 +159,8 @@ class Store:
 
     @property
     def tables(self) -> list[dict[str, Any]]:
-        """Return the tables: "path", from the folder of the index; "signature", see `signature`."""
+        """Return the tables: "path", from the folder of the index; "part", the sheet of a workbook
+        or the table of a database, if it is given; "signature", see `signature`."""
         return self.facts["tables"]
 
     def close(self) -> None:
@@ -173,17 +184,23 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise Newer(f"{file} is of a newer version.\n  Update tfx-transformer.")
     wrong = [name for name, kind in _KINDS.items() if type(facts.get(name)) is not kind]
     wrong += [name for name in ("rows", "dimensions") if not wrong and facts[name] < 1]
-    if not wrong and facts["dtype"] not in ("float32", "float16", "int8"):
-        wrong.append("dtype")
-    if not wrong and not all(map(_is_table, facts["tables"])):
-        wrong.append("tables")
+    if not wrong:
+        right = {
+            "dtype": facts["dtype"] in DTYPES,
+            "model": isinstance(facts["model"].get("variant"), str),
+            "shown": all(isinstance(name, str) for name in facts["shown"]),
+            "tables": all(map(_is_table, facts["tables"])),
+        }
+        wrong = [name for name, is_right in right.items() if not is_right]
     if wrong:
-        raise InputError(f"{file} is damaged: {wrong[0]!r} is not right.\n  {_REMEDY}")
+        raise InputError(f"{file} is damaged: the value of {wrong[0]!r} is wrong.\n  {_REMEDY}")
     return facts
 
 
 def _is_table(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("path"), str)
+    if not (isinstance(value, dict) and isinstance(value.get("part", ""), str)):
+        return False
+    return isinstance(value.get("path"), str)
 
 
 def hash_of(text: str) -> bytes:
@@ -191,15 +208,19 @@ def hash_of(text: str) -> bytes:
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_HASH).digest()
 
 
-def signature(path: Path) -> list[int]:
-    """Return size in bytes and time in nanoseconds of a table; of a folder the sum and the newest.
-
-    Raises:
-        OSError: there is no such table.
-    """
-    found = [path] if not path.is_dir() else [p for p in path.rglob("*") if p.is_file()]
-    status = [file.stat() for file in found]
-    return [sum(s.st_size for s in status), max((s.st_mtime_ns for s in status), default=0)]
+def signature(path: Path) -> list[int] | None:
+    """Return the size in bytes and the time in nanoseconds of a table; for a folder their sum and
+    the newest; None if there is no such table."""
+    try:
+        found = [path]
+        if path.is_dir():  # an index may name any folder: others than tables can be very large
+            found = [p for p in path.rglob("*") if p.is_file()] if is_table_folder(path) else []
+        status = [file.stat() for file in found]
+    except (OSError, ValueError):  # a ValueError if the path has a NUL
+        return None
+    if not status:
+        return None
+    return [sum(s.st_size for s in status), max(s.st_mtime_ns for s in status)]
 
 
 class RowWriter:
@@ -239,13 +260,13 @@ class Unfinished:
 
     Args:
         folder: of the index.
-        identity: everything that decides the vectors, JSON values; those of another are discarded.
+        identity: everything that decides the vectors, JSON values; vectors of another identity are
+            discarded.
         dtype, width: of the vectors.
     """
 
     def __init__(self, folder: Path, identity: dict[str, Any], dtype: str, width: int) -> None:
-        self._facts = folder / "unfinished.json"
-        self._paths = [folder / "unfinished.vectors", folder / "unfinished.hashes"]
+        self._facts, *self._paths = (folder / name for name in _UNFINISHED)
         self._dtype, self._width = np.dtype(dtype), width
         self._sizes = [self._dtype.itemsize * width, _HASH]
         known = None
@@ -307,14 +328,26 @@ def write_array(file: Path, parts: Iterable[np.ndarray], shape: tuple[int, ...],
 
 
 def numbers(folder: Path) -> set[int]:
-    """Return the numbers of the files in the folder of an index."""
-    names = (file.name.partition(".") for file in folder.iterdir())
-    return {int(first) for first, _, rest in names if first.isdecimal() and rest}
+    """Return the numbers of the files in the folder of an index; a table of the user may be there
+    too, such as 2026.csv."""
+    found = (file.name.partition(".") for file in folder.iterdir() if _has_number(file.name))
+    return {int(number) for number, _, _ in found}
+
+
+def _has_number(name: str) -> bool:
+    number, _, rest = name.partition(".")
+    return number.isdecimal() and rest in _NUMBERED
+
+
+def may_be_left(name: str) -> bool:
+    """Return True for the name of a file that an interrupted command may leave in a new folder, and
+    for hidden files."""
+    return name.startswith(".") or name in _UNFINISHED or _has_number(name)
 
 
 def remove_old(folder: Path, number: int) -> None:
     """Remove the files of all numbers but one; a file that is in use on Windows stays for later."""
     for old in numbers(folder) - {number}:
-        for file in folder.glob(f"{old}.*"):
+        for name in _NUMBERED:
             with contextlib.suppress(OSError):
-                file.unlink()
+                (folder / f"{old}.{name}").unlink()
