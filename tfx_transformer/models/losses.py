@@ -207,8 +207,8 @@ class InBatchContrast(_Contrast):
 
     Call arguments:
         y_true: not used: the right answers are the diagonal.
-        y_pred: float (batch, batch), cosines of each text with each pair; further columns are those
-            of texts that belong to none.
+        y_pred: float (batch, batch), cosines of each text with each pair; further columns are the
+            cosines with hard negatives.
     """
 
     def __init__(self, temperature: float = 0.05, name: str = "loss", **kwargs: Any) -> None:
