@@ -1,4 +1,4 @@
-"""The figures of quality: on which data, by which settings, next to which figure of others."""
+"""The figures of docs/quality.md: their data, their settings, and what others reached."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Figure:
         rows_per_class: training rows of each class to draw; 0: all.
         evaluate: flags of `evaluate`.
         archive: ZIP archive with the data, unpacked first.
-        aim: what it should reach.
+        aim: score to reach.
         peer: figure of others, with its source.
         note: what limits it, and what was tried.
     """

@@ -1,8 +1,8 @@
 """Leads over other systems, and what moved since an earlier measurement.
 
 A lead is the ratio of our fastest system to the fastest other one. Ratios are taken within rounds,
-so that a change of the machine's speed meets both; the spread is their smallest and largest value.
-A lead whose spread reaches 1 is not one.
+so that a change of the machine's speed affects both; the spread is their smallest and largest
+value. If the spread reaches 1, there is not a lead.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from benchmarks.tables import Case, System, Table
 
 Timings = dict[tuple[int, int], float]  # by run and round
 
-OURS = "tfx-"
+OURS = "tfx"
 # Spreads of two rounds are narrow: a ratio that differs by less than this has not moved.
 _MOVED = 0.05
 
@@ -32,7 +32,7 @@ def ratios(values: Timings, others: Timings) -> list[float]:
 
 
 def lead(table: Table, case: Case, quick: bool, results: Results) -> Iterator[str]:
-    """A line about our fastest system beside the fastest other one; none without both."""
+    """A line about our fastest system and the fastest other one; none without both."""
     rows = {one.name: timings(table, case, one.name, quick, results) for one in table.systems}
     ours = _fastest(table, rows, are_ours=True)
     other = _fastest(table, rows, are_ours=False)
@@ -48,7 +48,7 @@ def lead(table: Table, case: Case, quick: bool, results: Results) -> Iterator[st
 
 
 def moved(table: Table, case: Case, quick: bool, results: Results, kept: Results) -> Iterator[str]:
-    """A line for each of our systems whose ratio to the fastest other one is not what it was.
+    """A line for each of our systems whose ratio to the fastest other one has changed.
 
     Args:
         quick: whether `results` are of quick runs.
@@ -79,7 +79,7 @@ def _fastest(table: Table, rows: dict[str, Timings], are_ours: bool) -> System |
 
 
 def _is_ours(system: System) -> bool:
-    return system.name.startswith(OURS)
+    return system.name.split("-")[0] == OURS
 
 
 def _plain(system: System) -> str:

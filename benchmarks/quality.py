@@ -1,13 +1,13 @@
-"""Rerun the figures of quality, and write the tables of docs/quality.md.
+"""Rerun the figures of docs/quality.md, and write its tables.
 
     python -m benchmarks quality --list
     python -m benchmarks quality --data DATA --only trec,sst2 --seeds 1
     python -m benchmarks quality --data DATA
 
-A figure is the score of a model that a recipe trains by its defaults, or by a preset, on official
-test rows. What is scored is kept in benchmarks/quality.json, with its commit and date, and is not
-run again without --again; an interrupted training goes on where it was. Test rows are read once for
-each frozen set of defaults: settings are chosen on validation rows.
+A figure is the score, on official test rows, of a model that a recipe trains by its defaults or by
+a preset. Scores are kept in benchmarks/quality.json with their commit and date; a figure that is
+there is not run again without --again. An interrupted training goes on where it was. Test rows are
+read once for each frozen set of defaults: settings are chosen on validation rows.
 """
 
 from __future__ import annotations
@@ -38,23 +38,31 @@ class Kept:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.records: list[dict[str, Any]] = []
-        if path.exists():
-            try:
-                self.records = json.loads(path.read_text(encoding="utf-8"))
-                [(record["figure"], record["seed"], record["score"]) for record in self.records]
-            except (ValueError, TypeError, KeyError):
-                raise ValueError(
-                    f"{path} is not a list of results.\n  Name another file with --results."
-                ) from None
+        self.records = self._read()
+
+    def _read(self) -> list[dict[str, Any]]:
+        """The records of the file; none if there is no file."""
+        if not self.path.exists():
+            return []
+        try:
+            records = json.loads(self.path.read_text(encoding="utf-8"))
+            [(record["figure"], record["seed"], record["score"]) for record in records]
+        except (ValueError, TypeError, KeyError):
+            raise ValueError(
+                f"{self.path} is not a list of results.\n  Name another file with --results."
+            ) from None
+        return records
 
     def has(self, figure: Figure, seed: int) -> bool:
         return any(_key(record) == (figure.name, seed) for record in self.records)
 
     def put(self, record: dict[str, Any]) -> None:
-        """Keep a record instead of the one of that figure and seed, in the order of `FIGURES`."""
+        """Keep a record instead of the one of that figure and seed, in the order of `FIGURES`.
+
+        The file is read again, so records that another process has kept since then stay.
+        """
         order = {figure.name: index for index, figure in enumerate(FIGURES)}
-        others = [one for one in self.records if _key(one) != _key(record)]
+        others = [one for one in self._read() if _key(one) != _key(record)]
         self.records = sorted(
             [*others, record], key=lambda one: (order.get(one["figure"], len(order)), one["seed"])
         )
@@ -79,9 +87,9 @@ def parser() -> argparse.ArgumentParser:
     add("--only", type=_names, default=[], metavar="NAME,...", help="figures of these names [all]")
     add("--seeds", type=_seeds, default=[], metavar="N,...", help="seeds [as the figure says]")
     add("--data", type=Path, metavar="FOLDER", help="data that the repository does not hold")
-    add("--again", action="store_true", help="train and score again what is kept")
+    add("--again", action="store_true", help="train and score kept figures again")
     add("--list", action="store_true", help="print the figures and what is kept")
-    add("--write", action="store_true", help="only write the tables of docs/quality.md again")
+    add("--write", action="store_true", help="only write the tables of docs/quality.md")
     add("--work", type=Path, default=Path("runs/quality"), help="folder of models [runs/quality]")
     add("--results", type=Path, default=RESULTS, help="kept results [benchmarks/quality.json]")
     return found
@@ -99,7 +107,10 @@ def _names(text: str) -> list[str]:
 
 
 def _seeds(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list such as 1,2,3") from None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -135,13 +146,13 @@ def main(arguments: Sequence[str]) -> int:
                 raise RuntimeError(missing)
             print(f"{title}: model {number} of {len(wanted)}", flush=True)
             record = measure(figure, seed, settings, given.again)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, OSError, zipfile.BadZipFile) as error:
             print(f"{title}: failed: {error}", file=sys.stderr)
             failed = 1
             continue
         kept.put(record)
         print(quality_table.line(record), flush=True)
-    if given.results == RESULTS:
+    if given.results.resolve() == RESULTS.resolve():
         quality_table.write(kept.records)
     return failed
 
@@ -151,6 +162,7 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
 
     Raises:
         RuntimeError: a command failed.
+        ValueError, OSError, zipfile.BadZipFile: a table or an archive cannot be read.
     """
     settings = {**settings, "data": _unpacked(figure, settings)}
     name = f"{figure.name}-{seed}"
@@ -222,7 +234,7 @@ def drawn_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
 
 
 def _missing(figure: Figure, settings: dict[str, Any]) -> str:
-    """Why the data of a figure cannot be read; "" if they can."""
+    """The reason why the data of a figure cannot be read; "" if they can."""
     paths = [path for path in (*figure.train, figure.test) if path.startswith("DATA/")]
     paths = [f"DATA/{figure.archive}"] if figure.archive else paths
     if paths and settings["data"] is None:
@@ -232,7 +244,7 @@ def _missing(figure: Figure, settings: dict[str, Any]) -> str:
 
 
 def _unpacked(figure: Figure, settings: dict[str, Any]) -> str | None:
-    """The folder of the data; that for work if the figure's are in an archive, unpacked there."""
+    """The folder of the data; of an archive the folder for work, into which it is unpacked."""
     if not figure.archive:
         return str(settings["data"].resolve()) if settings["data"] else None
     folder = Path(settings["work"], Path(figure.archive).stem)

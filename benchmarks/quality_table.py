@@ -36,7 +36,12 @@ def tables(records: Sequence[dict[str, Any]]) -> str:
         figures = [figure for figure in FIGURES if figure.section == section]
         parts.append("\n".join([f"### {title}", "", *_table(figures, records)]))
         notes = [
-            textwrap.fill(f"- {figure.title}: {figure.note}", 105, subsequent_indent="  ")
+            textwrap.fill(
+                f"- {figure.title}: {figure.note}",
+                105,
+                subsequent_indent="  ",
+                break_on_hyphens=False,
+            )
             for figure in figures
             if figure.note
         ]

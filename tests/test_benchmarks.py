@@ -240,7 +240,7 @@ def written(path: Path, quick: bool, **values: list[float]) -> harness.Results:
 def peers(fakes):
     """The fake table with two systems of ours."""
     table = tables.load("fake_timed")
-    names = {"slow": "tfx-a", "fast": "peer", "absent": "tfx-b", "breaks": "other"}
+    names = {"slow": "tfx-a", "fast": "peer", "absent": "tfx", "breaks": "other"}
     systems = [dataclasses.replace(s, name=names[s.name], packages=()) for s in table.systems]
     return dataclasses.replace(table, systems=systems), table.cases[0]
 
@@ -263,11 +263,14 @@ def test_a_lead_is_the_spread_of_ratios(peers, tmp_path, ours, expected):
     assert text.endswith("\n\n" + expected)
     alone = written(tmp_path / "b.jsonl", True, tfx_a=ours)
     assert not list(leads.lead(table, case, True, alone)), "nothing to compare with"
+    # The system that is named "tfx" alone is ours too.
+    both = written(tmp_path / "c.jsonl", True, tfx_a=ours, tfx=[99] * 3)
+    assert not list(leads.lead(table, case, True, both)), "both are ours"
 
 
 def test_what_moved_is_named(peers, tmp_path):
     table, case = peers
-    new = written(tmp_path / "new.jsonl", True, tfx_a=[3, 3.1], tfx_b=[2, 2.2], peer=[2, 2])
+    new = written(tmp_path / "new.jsonl", True, tfx_a=[3, 3.1], tfx=[2.1, 2.2], peer=[2, 2])
     for ours, expected in (
         ([6, 6.4, 6.2], ["Moved, Slow beside Fast: 3.10 before, 1.52 now."]),
         ([2.2, 2.4, 2.3], ["Moved, Slow beside Fast: 1.15 before, 1.52 now."]),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tfx_transformer import runtime
+from tfx_transformer.errors import InputError
 from tfx_transformer.presets import presets_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,6 +91,10 @@ def test_results_are_kept_in_order_and_a_broken_file_is_refused(tmp_path):
         *(("trec", 1), ("trec", 2), ("sst2", 1))
     ]
     assert read.records[1]["score"] == 3, "the newer one"
+    read.put(RECORD | {"figure": "sms_spam"})
+    kept.put(RECORD | {"figure": "aozora"})
+    both = [record["figure"] for record in quality.Kept(path).records]
+    assert both == ["trec", "trec", "sst2", "sms_spam", "aozora"], "of two processes"
     for wrong in ("[", "[3]", '[{"figure": "trec"}]', "7"):
         path.write_text(wrong, encoding="utf-8")
         with pytest.raises(ValueError, match="is not a list of results"):
@@ -141,8 +146,12 @@ def test_what_is_kept_is_not_run_again(fake, tmp_path, capsys):
     assert "labelled_text, seed 5: 90 (baseline 88.2; +1.8, -0.5 to 4.0)" in capsys.readouterr().out
 
 
-def test_a_failed_training_is_named_and_the_others_go_on(fake, tmp_path, capsys):
+def test_a_failed_figure_is_named_and_the_others_go_on(fake, tmp_path, monkeypatch, capsys):
     trained, run = fake
+
+    def unreadable(*_):
+        raise InputError("not a label")
+
     assert run("--only", "drawn", "--seeds", "2,1") == 1
     assert [one[1] for one in trained] == ["drawn-2", "drawn-1"]
     assert "drawn, seed 2: failed: no room" in capsys.readouterr().err
@@ -151,6 +160,18 @@ def test_a_failed_training_is_named_and_the_others_go_on(fake, tmp_path, capsys)
     assert run("--only", "trec", "--data", str(tmp_path)) == 1
     assert "failed: there is not a file" in capsys.readouterr().err
     assert run("--list") == 0 and "kept: seeds 1" in capsys.readouterr().out
+    table = tmp_path / "classification_en" / "trec"
+    table.mkdir(parents=True)
+    for name in ("train.csv", "test.csv"):
+        (table / name).write_text("text,label\nHow far?,number\n", encoding="utf-8")
+    monkeypatch.setattr(quality, "scores", unreadable)
+    assert run("--only", "trec,drawn", "--data", str(tmp_path), "--seeds", "1", "--again") == 1
+    failed = capsys.readouterr().err
+    assert "trec, seed 1: failed: not a label" in failed
+    assert "drawn, seed 1: failed: not a label" in failed
+    with pytest.raises(SystemExit):
+        run("--seeds", "1,b")
+    assert "--seeds: '1,b' is not a list such as 1,2,3" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         run("--only", "trek")
     assert "there is not a figure 'trek'; choose from" in capsys.readouterr().err
