@@ -7,8 +7,8 @@
     python -m benchmarks quality --list    the figures of docs/quality.md; see quality --help
 
 Every timing is kept in the file of results, and a row that is finished is not measured again:
-an interrupted command goes on where it was. A system whose package is not installed is a row that
-says so. Quick runs have a file for each commit, and say what moved since the results that are kept.
+an interrupted command goes on where it was. If the package of a system is not installed, its row
+says so. Quick runs have a file for each commit, and name what moved since the kept results.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--results",
         type=Path,
         metavar="FILE.jsonl",
-        help=f"what was measured, which is added to [{KEPT}; quick: quick-COMMIT.jsonl beside it]",
+        help=f"file that timings are added to [{KEPT}; quick: quick-COMMIT.jsonl beside it]",
     )
     add(
         "--against",

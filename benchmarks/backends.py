@@ -1,15 +1,15 @@
 """The losses of recipes on Keras's backends.
 
 Each recipe makes 20 steps on small tables of the repository, on TensorFlow and on JAX, from the
-same weights. Without dropout and augmentation: the largest relative difference of the mean loss
-after 1 to 20 steps. With them, as each recipe has them by default: the mean loss of 20 steps, of
-five seeds that have batches and random numbers of their own; and the mean difference with a 95 %
-interval by Student's t, of pairs with the same batches.
+same weights. "difference" is without dropout and augmentation: the largest relative difference of
+the mean loss after 1 to 20 steps. "with" has them as the recipe does by default: the mean loss of
+20 steps, over five seeds that have batches and random numbers of their own. "mean difference" pairs
+runs with the same batches, and has a 95 % interval by Student's t.
 
     python -m benchmarks backends
 
-It takes about 15 minutes on 2 cores. Expect differences below 1e-4 without, and intervals that
-contain 0 with them.
+It takes about 15 minutes on 2 cores. Expect differences below 1e-4 without dropout, and intervals
+that contain 0 with it, but for about one in twenty.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ JAX = {
 
 
 def losses(settings: Settings, backend: str) -> dict[str, Any]:
-    """The losses of a recipe; on JAX also the differences from TensorFlow's, which are measured
-    before."""
+    """The losses of a recipe; on JAX also the differences from those of TensorFlow, which must be
+    measured first."""
     from benchmarks import recipe_steps
 
     folder = Path(settings["work"], "backends", settings["case"])
@@ -69,7 +69,7 @@ def losses(settings: Settings, backend: str) -> dict[str, Any]:
         recipe_steps.write_tables(folder)
         weights.unlink(missing_ok=True)
     elif not kept.exists():
-        raise FileNotFoundError("measure tfx-tensorflow before")
+        raise FileNotFoundError("measure tfx-tensorflow first")
     seeds = range(2 if settings["quick"] else SEEDS)
     without = recipe_steps.first_losses(settings["case"], weights, f"{backend}-still")
     several = recipe_steps.losses_of_steps(settings["case"], weights, seeds, backend)

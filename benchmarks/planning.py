@@ -8,7 +8,7 @@ gradients and activations.
 
     python -m benchmarks planning
 
-It takes about 8 minutes on 2 cores. Expect errors of up to a third by XLA. Those by TensorFlow are
+It takes about 8 minutes on 2 cores. Expect errors of up to a half by XLA. Those by TensorFlow are
 larger, since a process also holds the memory of the compiler.
 """
 
@@ -37,7 +37,8 @@ SHAPES: dict[str, tuple[str, str, dict[str, Any], int, int, int, str, str]] = {
     "nf4": ("Llama, 4 layers of 512, LoRA on nf4", "llama", {"num_layers": 4, "num_heads": 8,
             "hidden_dim": 512, "intermediate_dim": 1_376}, 4_000, 4, 256, "float32", "nf4"),
 }  # fmt: skip
-# As "grouped", but what is computed in chunks, in parts or again; rows, length, vocabulary, parts.
+# The sizes of "grouped", in steps that compute in chunks, in parts or again.
+# Title, rows, length, vocabulary, precision, rematerialisation, parts.
 LONG: dict[str, tuple[str, int, int, int, str, bool, int]] = {
     "chunks": ("vocabulary of 50,000", 4, 512, 50_000, "float32", False, 1),
     "blocks": ("blocks of attention", 2, 2_048, 4_000, "float32", False, 1),

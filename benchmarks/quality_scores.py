@@ -26,12 +26,12 @@ def scores(
         figure: what was trained.
         settings: `data`, the folder of the data, and `work`, that of the models.
         bundle: folder of the bundle.
-        training: flags of its training with real paths: classifiers are compared with a linear
-            model on the same rows.
+        training: flags of its training with real paths. A linear model is trained on the same
+            rows to compare a classifier with.
 
-    Returns: score, interval of 95 % where there is one, int8 (the score of that file); of
-        classifiers also macro_f1, baseline, baseline_f1, and difference, that of the scores in
-        points with its paired interval; minutes of training, megabytes of both files, parameters.
+    Returns: score; its interval of 95 % if there is one; int8, the score of that file; minutes of
+        training; megabytes of both files. Of classifiers also macro_f1, baseline, baseline_f1,
+        rows, and difference: that of the scores in points, with its paired interval.
     """
     measure = {
         "accuracy": functools.partial(_right, training=training),
@@ -151,7 +151,7 @@ def _exact(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, A
 
 
 def _spearman(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
-    """The correlation, and that of TF-IDF weighted on the texts of the test file."""
+    """The correlation, and that of TF-IDF with the frequencies of the test texts."""
     rows = ["--csv", file_of_test(figure, settings), *figure.evaluate]
     found = [
         commands.tool(settings, "similar", bundle, *rows, *commands.engine_flags("litert", variant))

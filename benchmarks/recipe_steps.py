@@ -1,4 +1,4 @@
-"""The first steps of recipes, from given weights: what Keras's backends are compared by."""
+"""The first steps of recipes, from given weights, to compare Keras's backends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {**SMALL, "images": str(resources.dataset_path("images/train")), "image_size": 16},
     ),
 }  # fmt: skip
-# Settings of all that is drawn at random in a step.
+# Settings that draw nothing at random in a step.
 STILL = {
     "dropout": 0.0,
     "token_dropout": 0.0,

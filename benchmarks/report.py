@@ -13,7 +13,11 @@ from benchmarks.tables import Case, Table
 
 
 def render(table: Table, options: Options, results: Results, kept: Results | None = None) -> str:
-    """A heading and a table for each case; `kept`: an earlier measurement to compare with."""
+    """A heading and a table for each case.
+
+    Args:
+        kept: an earlier measurement to compare with, or None.
+    """
     parts = [f"## {table.title}"]
     for case in filter(options.wants_case, table.cases):
         why = why_skipped(case, options)

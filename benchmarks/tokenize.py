@@ -5,8 +5,8 @@ time, as data sets and servers do; the others also take all texts at once, with 
 
     python -m benchmarks tokenize --data DATA --rounds 3
 
-It takes about 2 minutes on 2 cores. Expect ours to be near tiktoken, which it calls, and several
-times as fast as tokenizers.
+It takes about 2 minutes on 2 cores. Expect ours to reach three quarters of the speed of tiktoken,
+which it calls, or more, and to be at least three times as fast as tokenizers.
 """
 
 from __future__ import annotations

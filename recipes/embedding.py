@@ -83,7 +83,7 @@ def main(
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
         sheet: Sheet of an Excel workbook; empty: the only one.
         table: Table of a SQLite database; empty: the only one.
-        unlabelled: Single texts to train on too, for a teacher: a text file with a text in each
+        unlabelled: Single texts to train on too, with a teacher: a text file with a text in each
             line, or a table with the column of the first texts.
 
     Model arguments:

@@ -94,8 +94,9 @@ def main(
             and needs no comparison.
         beta: Strength of the preference in the loss. For dpo, a smaller one lets the model move
             further away from the base. Default: 0.005 for dpo, 0.1 for orpo.
-        sft_weight: Weight of learning to write the chosen answers beside dpo; 0: only preferences.
-        rehearse_weight: Weight of the rehearsed rows beside the loss of the pairs.
+        sft_weight: Weight of -log p of the chosen answers, added to the loss of dpo; 0: only
+            preferences.
+        rehearse_weight: Weight of the loss of the rehearsed rows, added to that of the pairs.
         epochs: Passes over the data.
         batch_size: Pairs of answers in one training step.
         accumulate: Parts in which a step computes its batch, one after the other: more parts take

@@ -147,8 +147,8 @@ def main(
         class_weights: balanced gives all classes the same weight in the loss; empty: all examples.
         token_dropout: Share of tokens that training hides, from 0 to 1.
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
-            Default: 0; 4 with a pre-trained base and at most 10,000 rows. If it is above 0, fewer
-            than 20 rows a class are trained by their labels too, not by contrast.
+            Default: 0; 4 with a pre-trained base and at most 10,000 rows. Above 0, a base is
+            trained by the labels, not by contrast, with fewer than 20 rows a class too.
         temperature: Divisor of the logits before the teacher's probabilities are learned: the
             higher, the more the unlikely labels count.
         teacher_share: Share of the teacher in the loss, from 0 to 1; the labels have the rest.

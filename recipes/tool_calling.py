@@ -77,8 +77,8 @@ def main(
         system: Instruction before every request.
         validation: File of held-out rows. Default: a share of the rows is held out.
         share: Share of the groups or requests to hold out, from 0 to 1.
-        copies: Most variants of each row with other names, texts and numbers, which teach the model
-            to copy; 0: none. There are 25,000 rows and variants at most, or as many as rows.
+        copies: Variants of each row with other names, texts and numbers, which teach the model to
+            copy; 0: none. There are fewer if rows and variants would be more than 25,000.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
         encoding: Encoding of a CSV table, such as cp932; empty: detected.
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.

@@ -82,8 +82,7 @@ def main(
             base. Default: the translations of the table alone.
         teacher_answers: replace trains on the teacher's translations instead of those of the table;
             join on both.
-        teacher_beams: Translations that the teacher compares for each sentence (beam search); 1:
-            none.
+        teacher_beams: Beams of the teacher's search; 1: it takes the likeliest token at each step.
         base: Model to begin with: a bundle, a folder, a name that `tfx-transformer bases` lists, or
             hf://owner/name. Default: a new model.
         size: Size of a new model.

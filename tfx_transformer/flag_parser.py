@@ -241,13 +241,13 @@ def parse(
 ) -> tuple[dict[str, Any], argparse.Namespace]:
     """Return the keyword arguments for a function, and the parsed namespace.
 
-    The command line replaces values of the file of `--config`, these replace values of `--preset`,
-    and these replace the defaults.
+    Values of `--preset` replace the defaults, those of the file of `--config` replace both, and
+    the command line replaces all.
 
     Args:
         function, parser: as for `make_parser`.
         arguments: the command line.
-        presets: settings by the name that `--preset` gives.
+        presets: settings of each preset by its name.
 
     Raises:
         InputError: a flag is unknown, a value has the wrong type or is not one of the choices, or

@@ -130,12 +130,11 @@ def _add_preset_flag(parser: argparse.ArgumentParser, known: Mapping[str, Preset
     """Add `--preset`, if the recipe has presets."""
     if not known:
         return
-    purposes = "; ".join(f"{name}: {preset.purpose}" for name, preset in known.items())
+    purposes = " ".join(f"{name}: {preset.purpose}." for name, preset in known.items())
     parser.add_argument(
         "--preset",
         choices=known,
-        help="Settings that docs/quality.md measures; those of --config and flags replace them. "
-        f"{purposes}.",
+        help=f"Settings for one kind of data; those of --config and flags replace them. {purposes}",
     )
 
 

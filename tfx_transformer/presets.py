@@ -1,7 +1,7 @@
 """The presets by name: settings of recipes for a kind of data, such as `--preset multi30k`.
 
-A preset is what a file of `--config` is: values of a recipe's parameters. They were chosen on
-validation rows; docs/quality.md has what each reaches, and how it was chosen.
+Like a file of `--config`, a preset has values of a recipe's parameters. docs/quality.md says on
+which rows each was chosen, and what it reaches where that is measured.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ class Preset:
     """Settings of a recipe that have a name.
 
     Attributes:
-        name: its name here.
-        recipe: the recipe whose settings they are.
-        purpose: data that it is for, in a few words.
+        name: value of `--preset`.
+        recipe: name of the recipe.
+        purpose: the data that it suits, and the size of the model, in a few words.
         settings: values by the names of the recipe's parameters.
     """
 
