@@ -271,11 +271,14 @@ def test_many_rows_have_a_graph(bundle, tmp_path, monkeypatch, text_embedder):
     index = search.Index(folder)
     for question in texts[:3]:
         assert index.search(question) == index.search(question, exact=True)
+    opened = search.Index(folder)
     calls, write = [], nearest.write_graph
     monkeypatch.setattr(nearest, "write_graph", lambda *a: calls.append(a[2]) or write(*a))
     search.make_index(folder, bundle, [write_rows(table, [*texts, "a new one"])])
     search.make_index(folder, bundle, [write_rows(table, ["first", *texts])])
     assert [known and known[0].name for known in calls] == ["1.graph.usearch", None]
+    assert not opened.has_graph, "it was replaced before it was read"
+    assert opened.search(texts[1], 1)[0].text == texts[1]
     assert search.Index(folder).search("first", 1)[0].text == "first"
     (folder / "3.graph.usearch").write_bytes(b"damaged")
     search.make_index(folder, bundle, [table])

@@ -93,8 +93,11 @@ class Index:
 
     @property
     def has_graph(self) -> bool:
-        """True if a graph finds the nearest rows, and False if all rows are compared."""
-        return bool(self.store.facts["graph"]) and nearest.has_usearch()
+        """True if a graph finds the nearest rows, and False if all rows are compared. That is also
+        so if another command has renewed the index before the graph was opened."""
+        if not self.store.facts["graph"] or not nearest.has_usearch():
+            return False
+        return self._graph is not None or self.store.path("graph.usearch").is_file()
 
     @overload
     def search(
