@@ -69,9 +69,9 @@ def main(
         system: Instruction before every prompt.
         validation: File of held-out rows. Default: a share of the rows is held out.
         share: Share of the prompts to hold out, from 0 to 1.
-        rehearse: Table or chats, as for instruction_finetuning, whose answers the model repeats
-            beside the pairs, so that it does not forget them. Default: none, and
-            datasets/instructions.csv with the default table.
+        rehearse: Table or chats, as for instruction_finetuning, that the model also trains on, so
+            that it does not forget their answers. Default: none; without csv,
+            datasets/instructions.csv.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
         encoding: Encoding of a CSV table, such as cp932; empty: detected.
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
@@ -144,7 +144,7 @@ def main(
         objective = tfx.ORPOLoss(0.1 if beta is None else beta)
     rows = 2
     if rehearse:
-        repeated = tfx.data.read_rehearsed(rehearse, seed)
+        repeated = tfx.data.read_rehearsed(rehearse, seed, **options)
         objective, rows = tfx.RehearsedLoss(objective, rehearse_weight), 4
 
     tfx.training.set_random_seed(seed)
@@ -164,6 +164,7 @@ def main(
     rehearsed: Any = (None, None)
     if rehearse:
         rehearsed = [tfx.data.encode_rehearsed(part, template, length) for part in repeated]
+        run.show_rehearsed(repeated, rehearsed)
 
     options = {"batch_size": batch_size, "max_length": length}
     reference = run.reference(model, template, *parts, **options)
@@ -179,7 +180,7 @@ def main(
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows)])
+    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows=rows)])
     writer = tfx.text_generator(model, tokenizer)
     limits = {"patience": patience, "minutes": minutes}
     callbacks = run.watch(writer, parts[1], reference[1], **limits)

@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from tfx_transformer.data import (
     fitting_preferences,
     preferences,
     read_preferences,
+    read_rehearsed,
     split_preferences,
 )
 from tfx_transformer.data.preference_pairs import encode_preferences
@@ -140,7 +142,7 @@ def test_rehearsed_answers_beside_the_pairs(scores_of, loss):
     assert np.asarray(found) == pytest.approx(expected, rel=1e-5)
     again = RehearsedLoss.from_config(RehearsedLoss(inner, 0.6).get_config())
     assert float(again(targets, rows)) == pytest.approx(expected.mean(), rel=1e-5)
-    metric = PreferredShare(4)
+    metric = PreferredShare(rows=4)
     metric.update_state(targets, rows)
     assert float(metric.result()) == np.mean(scores[0::2] > scores[1::2])
     with pytest.raises(InputError, match="weight of rehearsed rows is nan"):
@@ -216,6 +218,10 @@ def test_rehearsed_answers_are_drawn_anew(template):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(InputError, match="no row fits into 3 tokens"):
         encode_rehearsed(Conversations(chats, list(range(11))), template, 3)
+    table = [("a", "A"), ("b", "B"), ("c", "")]
+    for part in read_rehearsed(table, system="Be brief.", skip_bad_rows=True):
+        ((first, *_),) = part.messages
+        assert first == {"role": "system", "content": "Be brief."} and len(part.bad_rows) == 1
 
 
 def test_rows_that_are_too_long_are_left_out(template):
@@ -397,11 +403,15 @@ def test_the_exports_of_a_run_answer_as_its_model(recipe, folder, monkeypatch, l
     assert runtime.load(path, "float32").generate(prompts, **options) == written
 
 
-def test_a_run_that_rehearses(recipe, folder, quick):
+def test_a_run_that_rehearses(recipe, folder, quick, capsys):
     rows = [(f"Say {word}.", f"{word}!") for word in ("seven", "eleven", "five", "three", "two")]
+    rows += [("Say much.", "much " * 64), ("Say nothing.", "")]
     pandas.DataFrame(rows, columns=["instruction", "output"]).to_csv("rows.csv", index=False)
     settings = SETTINGS | {"epochs": 1}
-    recipe(**settings, rehearse="rows.csv", name="rehearsed")
+    recipe(**settings, rehearse="rows.csv", skip_bad_rows=True, name="rehearsed")
+    listed = Path("runs/rehearsed/bad_rows_rehearsed.csv")
+    assert "rehearsed   rows.csv: 5 rows, 1 longer one left out" in capsys.readouterr().out
+    assert pandas.read_csv(listed)["row"].tolist() == [8]
     recipe(**settings, name="forgetting")
     first, second = (pandas.read_csv(f"runs/{n}/metrics.csv") for n in ("rehearsed", "forgetting"))
     # Weights are random, so each token of the five answers has a loss of about log 290 = 5.7.

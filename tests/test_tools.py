@@ -6,6 +6,7 @@ import json
 import random
 import re
 import shutil
+import time
 
 import jsonschema
 import keras
@@ -35,7 +36,7 @@ from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.text.copied import copies
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, CallForm, ChatTemplate
 from tfx_transformer.text.tokenizer import CALL_PATTERN, Tokenizer
-from tfx_transformer.text.tools import Call, Tools, read_call, same_call
+from tfx_transformer.text.tools import Call, Tools, fits, read_call, same_call
 from tfx_transformer.training.base import text_base
 
 WAKE = {
@@ -346,6 +347,9 @@ def test_arguments_that_are_always_in_the_request_are_marked(tools):
     word, number = ((text, "wake", {"hours": 5} | arguments) for text, arguments in others)
     assert marks([*rows, word])["wake"] == {"hours": True}, "Ann is not a word of it"
     assert marks([*rows, number])["wake"] == {"who": True}
+    longer = "Wake Ann " + "and then go on " * 20 + "in 5 hours"
+    longer = (longer, "wake", {"who": "Ann", "hours": 5})
+    assert marks([*rows, longer])["wake"] == {"who": True, "hours": True}
     declared = json.loads(tools.to_json())
     declared[0]["function"]["parameters"]["properties"]["who"]["x-copied"] = False
     assert marks(rows, Tools(declared))["wake"] == {"who": False, "hours": True}
@@ -366,6 +370,9 @@ def test_marks_are_written_but_no_model_sees_them(tools):
     inner = {"name": "a", "parameters": {"properties": {"b": {"x-copied": True}}}}
     assert Tools([inner]).parameters == {"a": {"properties": {"b": {}}}}
     assert inner["parameters"]["properties"]["b"] == {"x-copied": True}, "what is given stays"
+    for empty in ({}, None):
+        declared = {"name": "a", "parameters": empty}
+        assert Tools([declared]).declarations[0]["function"] == declared
 
 
 @pytest.mark.parametrize(
@@ -376,8 +383,11 @@ def test_marks_are_written_but_no_model_sees_them(tools):
         ("犬と5匹", "string", "犬|犬と|犬と5|犬と5匹|と|と5|と5匹|5|5匹|匹"),
         ("Zoë's", "string", "Zoë|Zoë'|Zoë's|'|'s|s"),
         ("서울 역", "string", "서|서울|서울 역|울|울 역|역"),
-        ("at 19:05, -3 or 2.50 of ７", "integer", [19, 5, -3, 7]),
-        ("at 19:05, -3 or 2.50 of ７", "number", [19, 5, -3, 2.5, 7]),
+        ("at 19:05, -3 or 2.50 of ７", "integer", [19, 5, -3, 3, 7]),
+        ("at 19:05, -3 or 2.50 of ７", "number", [19, 5, -3, 3, 2.5, 7]),
+        ("lamp-3, 5-7", "integer", [-3, 3, 5, 7]),
+        ("$1,500 or 12,345,678.25", "number", [1500, 1, 500, 12345678.25, 12, 345, 678.25]),
+        ("1,2,3 and 4,5678", "integer", [1, 2, 3, 4, 5678]),
         ("no", "integer", []),
         ("", "string", []),
         ("9" * 400, "integer", []),
@@ -420,6 +430,46 @@ def test_a_copied_argument_is_a_part_of_the_request(tokenizer):
     for text in (long, long.replace(" ", "、"), '\\"\n\x00{}' * 50, "あ" * 5000):
         constraint = Constraint(form, vocabulary, text)
         assert constraint.least < 150
+
+
+def test_a_long_value_is_begun_only_with_room_for_it(tokenizer):
+    page = "http://" + "xq/" * 100
+    tools = Tools([{"name": "open", "parameters": {"properties": {
+        "page": {"enum": ["a", page]}, "title": {"type": "string", "x-copied": True},
+    }}}])  # fmt: skip
+    vocabulary = Vocabulary(tokenizer, tokenizer.vocabulary_size, 2, 512)
+    constraint = Constraint(CallForm(tools, "", "", "arguments"), vocabulary, "Hi")
+    for index in tokenizer.encode('{"name": "open", "arguments": {"page": "'):
+        constraint.accept(index)
+    first, *rest = tokenizer.encode(page)
+    assert constraint.leaves_room(first, len(rest) + 20)
+    for left in (len(rest) - 1, len(rest) // 2):
+        assert not constraint.leaves_room(first, left)
+
+
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "(.*)*(.*)*b{3}"])
+def test_a_pattern_that_never_ends_is_given_up(pattern):
+    declared = {"type": "string", "pattern": pattern, "x-copied": True}
+    parameters = {"properties": dict.fromkeys("xyz", declared)}
+    began = time.monotonic()
+    (call,) = Tools([{"name": "say", "parameters": parameters}]).schema("a" * 5000 + "!")["anyOf"]
+    assert time.monotonic() - began < 5
+    assert call["properties"]["name"] == {"const": "say"}
+
+
+@pytest.mark.parametrize(
+    ("value", "schema", "expected"),
+    [
+        (0.3, {"multipleOf": 0.1}, True),
+        (0.35, {"multipleOf": 0.1}, False),
+        (7, {"multipleOf": 3.5}, True),
+        (5.5, {"multipleOf": 10**400}, False),
+        (10**17 + 1, {"multipleOf": 5}, False),
+        (10**17 + 5, {"multipleOf": 5}, True),
+    ],
+)
+def test_multiples(value, schema, expected):
+    assert fits(value, schema) == expected
 
 
 def test_each_request_has_its_own_parts(tmp_path, capsys):

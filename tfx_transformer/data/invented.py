@@ -1,4 +1,4 @@
-"""Texts that nobody wrote: real ones with other words, from which a model learns to copy."""
+"""Invented texts: real ones with other words, from which a model learns to copy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-# Letters and digits by kind: the characters of each, and those that are drawn.
+# Kind of letters or digits -> its characters, and the first and last one that is drawn.
 _KINDS = {
     "digit": ("0-9", "09"),
     "latin": ("A-Za-zÀ-ÖØ-öø-ɏ", "az"),
@@ -23,9 +23,10 @@ _KINDS = {
     "thai": ("ก-๎", "กฮ"),
 }
 _RUN = re.compile("|".join(f"(?P<{kind}>[{letters}]+)" for kind, (letters, _) in _KINDS.items()))
-# A run is kept, replaced by another real one, or by one of drawn letters.
+# A random number below the first keeps a run, one below the second replaces it by a real one, and
+# any other by drawn letters.
 _KEPT, _REAL = 0.3, 0.55
-# A text loses a run, or gets one more, in this share of all draws.
+# Share of the texts that lose a run, and of those that get one more.
 _SHORTER, _LONGER = 0.15, 0.15
 _LONGEST_RUN = 12
 
@@ -49,11 +50,12 @@ class Words:
                     self.next[kind][one].append(other)
 
     def invent(self, text: str, rng: np.random.Generator) -> str:
-        """Return a text of the shape of another one, with other words.
+        """Return a text of the same shape with other words.
 
-        Each run of letters of one script stays, is replaced by a real one of the same script, or by
-        drawn letters: half of those follow each other as in real texts, half are any of the script.
-        Digits are replaced by digits. Sometimes a run is left out, or one more is added.
+        Each run of letters of one script stays, or is replaced by a real one of that script or by
+        drawn letters. In half of those runs the letters follow each other as in real texts, in the
+        other half they are any of the script. Digits are replaced by digits. Sometimes a run is
+        left out, or one more is added.
         """
         parts = [self._part(found, rng) for found in _split(text)]
         space = " " if " " in text or text.isascii() else ""

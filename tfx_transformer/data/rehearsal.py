@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
-
 from tfx_transformer.data.conversations import Conversations, read_instructions, split_conversations
 from tfx_transformer.data.preference_pairs import Answer
+from tfx_transformer.data.sources import TableData
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.prompts import ChatTemplate
 
@@ -13,26 +12,30 @@ from tfx_transformer.text.prompts import ChatTemplate
 _HELD_OUT = 0.1
 
 
-def read_rehearsed(path: str | os.PathLike, seed: int = 0) -> tuple[Conversations, Conversations]:
-    """Return the rows of a file whose answers a model repeats, and a tenth of them held out.
+def read_rehearsed(
+    path: TableData, seed: int = 0, *, system: str = "", skip_bad_rows: bool = False
+) -> tuple[Conversations, Conversations]:
+    """Return conversations whose answers a model repeats: those to train on and a held-out tenth.
 
     Args:
         path: a table or chats; see `read_instructions`.
         seed: draws those that are held out.
+        system, skip_bad_rows: as for `read_instructions`.
 
     Raises:
         InputError: as in `read_instructions` and `split_conversations`.
     """
-    return split_conversations(read_instructions(path), _HELD_OUT, seed)
+    read = read_instructions(path, system=system, skip_bad_rows=skip_bad_rows)
+    return split_conversations(read, _HELD_OUT, seed)
 
 
 def encode_rehearsed(
     conversations: Conversations, template: ChatTemplate, max_length: int
 ) -> list[Answer]:
-    """Return the last answer of each conversation, with what is before it, for `preferences`.
+    """Return the last answer of each conversation with the turns before it, for `preferences`.
 
     Args:
-        max_length: most tokens; others are left out.
+        max_length: most tokens; longer conversations are left out.
 
     Raises:
         InputError: none fits, or the template fails on one.

@@ -166,9 +166,9 @@ def _check_call(tools: Tools, columns: dict[str, str]) -> Check:
 def mark_copied(examples: ToolCalls) -> Tools:
     """Return the tools, with marks for the arguments that are copied from the request.
 
-    A text or number without `enum` is copied if its value is a part of the request, from one word
-    to another, in each of ten rows or more that have it. Answers then choose among the parts of a
-    request; see `Tools.schema`. A declaration can say it itself: "x-copied": true or false.
+    A text or number without `enum` is marked if ten rows or more have it, and its value is a part
+    of the request, from one word to another, in all of them. Answers then choose among the parts of
+    a request; see `Tools.schema`. A mark in the declaration stays: "x-copied": true or false.
     """
     counts: dict[tuple[str, str], int] = {}
     others: set[tuple[str, str]] = set()

@@ -20,9 +20,9 @@ from tfx_transformer.text.copied import can_be_copied
 from tfx_transformer.text.tools import Call, fits
 
 _TRIES = 5
-# Rows and variants, unless there are more rows: some minutes of training on two cores.
+# Most rows and variants: some minutes of training on two cores.
 MOST_VARIED = 25_000
-# Share of the texts that get other words; the others are those of another row.
+# Share of the new texts that have other words; the rest are texts of other rows.
 _INVENTED = 0.8
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
 _MOST_DIGITS = 18
@@ -39,8 +39,11 @@ class _Slot(NamedTuple):
 
 @dataclasses.dataclass
 class _Pool:
-    """The values of an argument that is varied: texts, by whether they are ASCII, the words of all
-    texts of the table's calls, and the digits of the longest whole number."""
+    """The values of an argument that is varied.
+
+    words: those of all texts in the table's calls; texts: its texts, with True those that are
+    ASCII; digits: those of the longest whole number.
+    """
 
     words: Words
     texts: dict[bool, list[str]] = dataclasses.field(default_factory=dict)
@@ -57,15 +60,14 @@ def vary_tool_calls(
     values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
     those of other rows; for another number, one with other digits; for a text, that of another
     row, in four of five variants with other words (see `Words.invent`): from those a model learns
-    to copy texts that it has never seen. A value keeps to the `pattern` and the size that are
-    declared. In half of the variants the
-    first letter changes its case, unless a value begins there. A variant is left out if its request
-    exists already, or if its call is not valid.
+    to copy texts that it has never seen. A new value has the `pattern` and size of the declaration.
+    In half of the variants the first letter changes its case, unless a value begins there. A
+    variant is left out if its request exists already, or if its call is not valid.
 
     Args:
         copies: most variants of each row; 0 adds none.
         seed: draws the values.
-        most: no more variants are added once there are this many rows and variants.
+        most: rows and variants at which no more variants are added.
 
     Raises:
         InputError: copies is below 0.

@@ -107,7 +107,7 @@ class Constraint:
     Args:
         options: with `schema`, `regex` or `choices`, or the form of calls.
         vocabulary: vocabulary of the model.
-        request: for a call, the text that copied arguments are parts of; None: they are any texts.
+        request: for calls, the text whose parts copied arguments are; None: they are any texts.
 
     Attributes:
         least: tokens of a short text of this form; more than `Vocabulary.most` if it is longer.
@@ -131,7 +131,9 @@ class Constraint:
             raise _refusal(options, self._state.get_error())
         self.least = len(self._way(self._state.deep_copy(), vocabulary.most))
         # A part of a form is not longer than its description, unless that sets a length.
-        described = len(grammar) if request is None else len(request)
+        described = len(grammar)
+        if request is not None:  # not all parts of it, each of which is shorter
+            described = len(_grammar(options, vocabulary.leading_space)) + len(request)
         self._watched = 2 * self.least + described // 2 + _MARGIN
 
     def begin(self) -> Constraint:

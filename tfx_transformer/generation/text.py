@@ -27,7 +27,7 @@ Prompt = str | Sequence[Message]
 _NEVER = np.float32(-1e9)
 # Fewest tokens of a request, with those around it.
 _REQUEST = 8
-# Tokens that a call may be longer if its texts are copied from the request.
+# Tokens by which a call may be longer if its arguments are copied from the request.
 _COPIED = 16
 # Texts of a batch.
 _BATCH = 64
@@ -263,8 +263,8 @@ class TextGenerator(TablePredictor):
         return None if is_free else self._calls
 
     def form_for(self, form: Constraint | None, prompt: Prompt) -> Constraint | None:
-        """Return a form for one prompt. In that of calls, arguments that are copied from the
-        request are parts of the prompt's messages of the user; any other stays as it is."""
+        """Return a form for one prompt. In the form of calls, arguments that are copied from the
+        request are parts of the user's messages in the prompt; other forms stay as they are."""
         if form is None or not self._is_narrowed(form):
             return form
         return Constraint(self.call_form, self.vocabulary, _request(prompt))

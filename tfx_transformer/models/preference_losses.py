@@ -103,7 +103,7 @@ class ORPOLoss(_PreferenceLoss):
 
 @serializable
 class RehearsedLoss(keras.losses.Loss):
-    """The loss of preferences, and that of answers to repeat, so that a model does not forget them.
+    """A loss of preferences plus that of answers to repeat, so that a model does not forget them.
 
     loss_i = loss(c_i, r_i) - weight (m(a_i) + m(b_i)) / 2
 
@@ -156,7 +156,7 @@ class PreferredShare(keras.metrics.Mean):
         rows: rows of a pair: 2, or 4 for `RehearsedLoss`.
     """
 
-    def __init__(self, rows: int = 2, name: str = "preferred", **kwargs: Any) -> None:
+    def __init__(self, name: str = "preferred", rows: int = 2, **kwargs: Any) -> None:
         super().__init__(name=name, **kwargs)
         self.rows = rows
 

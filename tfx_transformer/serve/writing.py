@@ -242,10 +242,11 @@ async def encode(
     running = asyncio.get_running_loop()
 
     def work() -> tuple[list[list[int]], Constraint | None]:
+        ids = [worker.generator.encode(prompt) for prompt in prompts]
         form = worker.generator.form(options)
         if len(prompts) == 1:
             form = worker.generator.form_for(form, prompts[0])
-        return [worker.generator.encode(prompt) for prompt in prompts], form
+        return ids, form
 
     try:
         return await running.run_in_executor(worker.preparing, work)

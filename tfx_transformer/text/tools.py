@@ -7,9 +7,12 @@ import json
 import math
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import regex
 
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
@@ -26,6 +29,10 @@ _EXPECTED = (
     'Expected [{"type": "function", "function": {"name": "…", "description": "…",\n'
     '  "parameters": {"type": "object", "properties": {…}}}}, …].'
 )
+# Seconds in which the parts of a request are compared with the patterns of all arguments.
+_PATTERN_SECONDS = 0.5
+# Relative error of a decimal number, such as 0.1, in binary.
+_ROUNDING = 1e-9
 # The tags of Qwen and Hermes around a call.
 OPEN, CLOSE = "<tool_call>", "</tool_call>"
 # Tags before and after a call, of any template: <tool_call>, <|python_tag|>, [TOOL_CALLS]. The last
@@ -70,8 +77,8 @@ class Tools:
     Attributes:
         declarations: the list, each with its "type".
         parameters: by name, the JSON Schema of the arguments.
-        copied: by name, the arguments that say whether they are copied from the request, and what
-            they say. `declarations` and `parameters` are without that.
+        copied: by name, the marks of arguments: True if one is copied from the request, False if it
+            is not. `declarations` and `parameters` have no marks.
 
     Raises:
         InputError: they have another form, or two tools have the same name.
@@ -93,7 +100,7 @@ class Tools:
             if name in self.parameters:
                 raise InputError(f"two tools are named {name!r}.\n  Rename one.", file)
             self.copied[name] = _take_marks(parameters)
-            if "parameters" in declared["function"]:
+            if self.copied[name]:
                 declared["function"]["parameters"] = parameters
             self.declarations.append(declared)
             self.parameters[name] = parameters
@@ -115,10 +122,10 @@ class Tools:
         return json.dumps(declarations, ensure_ascii=False, indent=2) + "\n"
 
     def mark_copied(self, found: Mapping[str, Sequence[str]]) -> Tools:
-        """Return the tools with more arguments that are copied from the request.
+        """Return the tools with more marks of arguments that are copied from the request.
 
         Args:
-            found: by name, the arguments. Those that say already whether they are stay as they are.
+            found: by name, the arguments. Marks that are there already stay.
         """
         tools = copy.copy(self)
         tools.copied = {
@@ -137,22 +144,27 @@ class Tools:
 
         Args:
             request: text of the user: an argument that is copied is a part of it, unless no part
-                fits its declaration.
+                fits its declaration or the request is too long; see `copies`.
         """
         schemas = self.parameters
         if request is not None:
-            schemas = {name: self._narrowed(name, request) for name in schemas}
+            end = time.monotonic() + _PATTERN_SECONDS
+            schemas = {name: self._narrowed(name, request, end) for name in schemas}
         return {"anyOf": [_call_schema(*one) for one in schemas.items()]}
 
-    def _narrowed(self, name: str, request: str) -> dict[str, Any]:
-        """Return the schema of the arguments of a tool for a request."""
+    def _narrowed(self, name: str, request: str, end: float) -> dict[str, Any]:
+        """Return the schema of the arguments of a tool for a request.
+
+        Args:
+            end: time after which no `pattern` is matched.
+        """
         parameters = self.parameters[name]
         properties = dict(parameters.get("properties", {}))
         for argument, mark in self.copied[name].items():
             schema = properties[argument]
             if not mark or not can_be_copied(schema):
                 continue
-            parts = [one for one in copies(request, schema["type"]) if fits(one, schema)]
+            parts = _fitting(copies(request, schema["type"]), schema, end)
             if parts:
                 properties[argument] = {"enum": parts}
         return parameters | {"properties": properties} if properties else parameters
@@ -403,20 +415,40 @@ def _mismatch(value: Any, schema: Any, place: str) -> str:
     return next((reason for one in inner if (reason := _mismatch(*one))), "")
 
 
-def fits(value: Any, schema: Mapping[str, Any]) -> bool:
+def fits(value: Any, schema: Mapping[str, Any], seconds: float = _PATTERN_SECONDS) -> bool:
     """Return True if a text or number has the type, size and `pattern` that a JSON Schema asks for;
-    a pattern that Python cannot read fits nothing."""
+    a pattern that Python cannot read fits nothing.
+
+    Args:
+        seconds: time after which a text that the pattern is still compared with does not fit.
+    """
     if _mismatch(value, schema, ""):
         return False
-    if not isinstance(value, str):
-        return _is_between(value, schema)
     try:
-        return (
-            schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", math.inf)
-            and re.search(schema.get("pattern", ""), value) is not None
-        )
-    except (re.error, TypeError, RecursionError, OverflowError):
+        if not isinstance(value, str):
+            return _is_between(value, schema)
+        least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
+        if not least <= len(value) <= most:
+            return False
+        pattern = schema.get("pattern")
+        return pattern is None or regex.search(pattern, value, timeout=seconds) is not None
+    except (regex.error, TypeError, RecursionError, OverflowError, TimeoutError):
         return False
+
+
+def _fitting(values: Sequence[Any], schema: Mapping[str, Any], end: float) -> list[Any]:
+    """Return the values that fit a JSON Schema; [] if its `pattern` takes longer than until `end`.
+    That of a bundle from anywhere might never end."""
+    if "pattern" not in schema:
+        return [one for one in values if fits(one, schema)]
+    found = []
+    for one in values:
+        left = end - time.monotonic()
+        if left <= 0:
+            return []
+        if fits(one, schema, left):
+            found.append(one)
+    return found if time.monotonic() < end else []
 
 
 def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
@@ -426,12 +458,19 @@ def _is_between(value: float, schema: Mapping[str, Any]) -> bool:
     return (
         (not _TYPES["number"](above) or value > above)
         and (not _TYPES["number"](below) or value < below)
-        and (not _TYPES["number"](step) or step <= 0 or value % step == 0)
+        and (not _TYPES["number"](step) or step <= 0 or _is_multiple(value, step))
     )
 
 
+def _is_multiple(value: float, step: float) -> bool:
+    """Return True if a number is a multiple of another one, as 0.3 is of 0.1."""
+    if isinstance(value, int) and isinstance(step, int):
+        return value % step == 0
+    return abs(math.remainder(value, step)) <= _ROUNDING * step
+
+
 def _take_marks(parameters: dict[str, Any]) -> dict[str, bool]:
-    """Return what the arguments say of whether they are copied, and take it out of a schema."""
+    """Remove the marks of arguments that are copied or not from a schema, and return them."""
     properties = parameters.get("properties", {})
     marks = {name: one[COPIED] for name, one in properties.items() if COPIED in one}
     if marks:

@@ -50,6 +50,7 @@ _FIRST = frozenset(
 )
 # Files that runs write.
 _KNOWN = _FIRST | {
+    "bad_rows_rehearsed.csv",
     "bad_rows_unlabelled.csv",
     "corrections.csv",
     "evaluation.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -14,6 +15,7 @@ from keras import ops
 from tfx_transformer import files
 from tfx_transformer.console import doing
 from tfx_transformer.data.batches import Batches
+from tfx_transformer.data.conversations import Conversations
 from tfx_transformer.data.preference_pairs import (
     Preferences,
     digest_of,
@@ -23,6 +25,7 @@ from tfx_transformer.data.preference_pairs import (
 from tfx_transformer.evaluation.conclusion import conclude_preferences
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.preference_losses import prefers_chosen
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.prompts import ChatTemplate
 from tfx_transformer.training.distribution import undivided
 from tfx_transformer.training.folder import REFERENCE
@@ -35,6 +38,20 @@ _BASE = "the base"
 
 class PreferenceRun(Run):
     """One training run on preferences; the arguments are those of `Run`."""
+
+    def show_rehearsed(self, read: Sequence[Conversations], used: Sequence[Sequence[Any]]) -> None:
+        """Print how many rows are rehearsed and how many are too long, and list the bad ones.
+
+        Args:
+            read: the training and the held-out part; see `data.read_rehearsed`.
+            used: those of each that are short enough; see `data.encode_rehearsed`.
+        """
+        count = sum(map(len, used))
+        longer = sum(map(len, read)) - count
+        too_long = f", {quantity(longer, 'longer one')} left out" if longer else ""
+        print(f"rehearsed   {read[0].path}: {quantity(count, 'row')}{too_long}")
+        if bad_rows := read[0].bad_rows:
+            print(f"  bad rows are listed in {self._record.bad_rows('rehearsed', bad_rows)}")
 
     def reference(
         self,
