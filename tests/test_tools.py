@@ -447,7 +447,7 @@ def test_a_long_value_is_begun_only_with_room_for_it(tokenizer):
         assert not constraint.leaves_room(first, left)
 
 
-@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "(.*)*(.*)*b{3}"])
+@pytest.mark.parametrize("pattern", ["^(a+)+$", "^(a|aa)+$", "((a{1000}){,1000}){1000,}b"])
 def test_a_pattern_that_never_ends_is_given_up(pattern):
     declared = {"type": "string", "pattern": pattern, "x-copied": True}
     parameters = {"properties": dict.fromkeys("xyz", declared)}

@@ -31,6 +31,11 @@ _EXPECTED = (
 )
 # Seconds in which the parts of a request are compared with the patterns of all arguments.
 _PATTERN_SECONDS = 0.5
+# A repetition with its counts, which `regex` writes out; most characters of a pattern with them.
+_REPEATED = re.compile(r"\{(\d*),?(\d*)\}")
+_MOST_PATTERN = 200_000
+# Errors of keywords that have a wrong value, or take too long.
+_UNREADABLE = (TypeError, ValueError, OverflowError, RecursionError, TimeoutError)
 # Relative error of a decimal number, such as 0.1, in binary.
 _ROUNDING = 1e-9
 # The tags of Qwen and Hermes around a call.
@@ -430,10 +435,18 @@ def fits(value: Any, schema: Mapping[str, Any], seconds: float = _PATTERN_SECOND
         least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
         if not least <= len(value) <= most:
             return False
-        pattern = schema.get("pattern")
-        return pattern is None or regex.search(pattern, value, timeout=seconds) is not None
-    except (regex.error, TypeError, RecursionError, OverflowError, TimeoutError):
+        return "pattern" not in schema or _matches(schema["pattern"], value, seconds)
+    except (re.error, regex.error, *_UNREADABLE):
         return False
+
+
+def _matches(pattern: str, text: str, seconds: float) -> bool:
+    """Return True if a pattern is found in a text; False if it is too long with its repetitions."""
+    re.compile(pattern)  # what else `regex` reads is refused
+    counts = [max(1, *(int(n) for n in one if n)) for one in _REPEATED.findall(pattern)]
+    if len(pattern) * math.prod(counts) > _MOST_PATTERN:
+        return False
+    return regex.search(pattern, text, timeout=seconds) is not None
 
 
 def _fitting(values: Sequence[Any], schema: Mapping[str, Any], end: float) -> list[Any]:
