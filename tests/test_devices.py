@@ -13,6 +13,10 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.layers import attention
 from tfx_transformer.models import token_scores
 
+needs_orbax = pytest.mark.skipif(
+    importlib.util.find_spec("orbax") is None, reason="Orbax is not installed"
+)
+
 
 @pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "²", "ALL"])
 def test_only_numbers_and_all_are_devices(text):
@@ -164,7 +168,63 @@ def test_losses_are_those_of_one_device(tmp_path, kind):
 
 
 @needs_jax
-@pytest.mark.skipif(importlib.util.find_spec("orbax") is None, reason="Orbax is not installed")
+@needs_orbax
+@pytest.mark.slow
+def test_arrays_are_written_in_groups_and_read_with_any_division(tmp_path):
+    run_on_jax(
+        """
+        import contextlib
+        import io
+        import sys
+        from pathlib import Path
+        import jax
+        import keras
+        import numpy as np
+        import pytest
+        from tfx_transformer import InputError
+        from tfx_transformer.training import shards
+
+        mesh = jax.sharding.Mesh(np.array(jax.devices()).reshape(2, 4), ("batch", "model"))
+
+        def place(value, *axes):
+            spec = jax.sharding.PartitionSpec(*axes)
+            return jax.device_put(value, jax.sharding.NamedSharding(mesh, spec))
+
+        random = np.random.default_rng(7)
+        values = {
+            f"model/{i}": random.random((8 * i, 12), dtype="float32") for i in range(1, 6)
+        }
+        folder, said = Path(sys.argv[1], "divided"), io.StringIO()
+        shards._AT_ONCE = 4 * 12 * (8 + 16)  # the first two; the last two are larger
+        with contextlib.redirect_stderr(said):
+            shards.write(folder, {name: place(value, "model") for name, value in values.items()})
+        assert not said.getvalue()
+        assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2", "3"]
+        assert shards.shapes(folder) == {name: value.shape for name, value in values.items()}
+        whole = shards.gather(folder)
+        for axes in (("model",), (None, "model"), ("batch", "model"), ()):
+            variables = {name: keras.Variable(0 * value) for name, value in values.items()}
+            for name, variable in variables.items():
+                variable.assign(place(0 * values[name], *axes))
+            read = {variable.path: value for variable, value in shards.read(folder, variables)}
+            for name, variable in variables.items():
+                found = read.pop(variable.path)
+                assert found.sharding == variable.value.sharding
+                np.testing.assert_array_equal(found, values[name])
+                np.testing.assert_array_equal(whole[name], values[name])
+            assert not read
+        for manifest in (folder / "2").rglob("manifest.ocdbt"):
+            manifest.write_bytes(b"damaged")
+        with pytest.raises(InputError, match="divided cannot be read: "):
+            shards.gather(folder)
+        """,
+        str(tmp_path),
+        devices=8,
+    )
+
+
+@needs_jax
+@needs_orbax
 @pytest.mark.slow
 def test_divided_weights_are_written_and_read_in_parts(tmp_path):
     """A process is killed while it writes; the run goes on with the same and other parts."""
@@ -203,7 +263,7 @@ def test_divided_weights_are_written_and_read_in_parts(tmp_path):
         (ended,) = on_hosts(interrupted, 1, 8, 4)
         assert ended.status == -9, ended
         assert sorted(path.name for path in dead.glob("step_*")) == ["step_6", "step_7"]
-        assert (dead / "step_7/divided/manifest.ocdbt").is_file()
+        assert (dead / "step_7/divided/0/manifest.ocdbt").is_file()
         arrays = safetensors.numpy.load_file(dead / "step_7/arrays.safetensors")
         assert "model/0" not in arrays and "metrics/0" in arrays  # the embedding is divided
         for name, place, said in (

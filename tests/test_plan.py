@@ -292,7 +292,7 @@ def test_the_page_has_the_numbers_of_the_functions():
         f"fails every {5 * 365 * 24 / 1_000:.0f} hours; a checkpoint every 5",
         f"minutes takes {checkpoint / 2e9 / 300:.0%} of the time".replace("%", " %"),
         f"take {large / 1e9:.0f} GB, {large / 2e9 / 60:.0f} minutes",
-        f"{large / 1_000 / 1e9:.2f} GB of 1,000",
+        f"write its own part, {large / 1_000 / 1e9:.2f} GB.",
         f"{2 * tokens / 1e6:.0f} MB a step",
         f"needs {(model.weights + model.gradients + model.optimizer) / 1e9:.0f} GB",
     ):

@@ -121,7 +121,7 @@ def memory(
         rows: texts that the device reads at once.
         length: tokens of a text.
         training: how it is trained.
-        accumulate: parts of the step, of so many rows each.
+        accumulate: parts of the step, each of `rows` texts.
     """
     # Adapters are float32 whatever the precision.
     stored = 2 if training.precision == "bfloat16" and not training.base_dtype else 4
@@ -182,8 +182,8 @@ def block_of_scores(
 
 
 def _copies(config: TransformerConfig, training: Training) -> int:
-    """Return in how many numbers a score is held: itself, its softmax, and its gradient; in 2 bytes
-    also a float32 copy, which counts as two; and what dropout leaves."""
+    """Return how many numbers are held for each score: itself, its softmax, and its gradient; in 2
+    bytes also a float32 copy, which counts as two; and what dropout leaves."""
     return (3 if training.number == 4 else 4) + (config.dropout > 0)
 
 

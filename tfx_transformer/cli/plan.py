@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tfx_transformer import planning
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import COLUMNS, wrapped
+from tfx_transformer.devices import keras_backend
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
@@ -117,7 +118,7 @@ def plan(
 ) -> dict[str, Any]:
     """Say if a training fits into memory, with which settings, and its time and cost.
 
-    The memory is that of Keras on TensorFlow; with KERAS_BACKEND=jax, that on JAX, where attention
+    Memory is counted for Keras on TensorFlow, or with KERAS_BACKEND=jax on JAX, where attention
     need not hold all its scores.
 
     Args:
@@ -133,8 +134,6 @@ def plan(
         rank: Rank of the adapters.
         machine: Devices that train.
     """
-    import keras  # not for --help
-
     machine.check()
     for name, value in (("batch-size", batch_size), ("rank", rank), ("tokens", tokens)):
         if not 1 <= value < float("inf"):
@@ -161,7 +160,7 @@ def plan(
     if precision == "bfloat16" and base_dtype == "float32":
         base_dtype = "bfloat16"  # as the precision
     adapters = base_dtype if method == "lora" else ""
-    on = {"backend": keras.backend.backend(), "gpu": not machine.device.startswith("tpu")}
+    on = {"backend": keras_backend(), "gpu": not machine.device.startswith("tpu")}
     training = planning.Training(precision, adapters, rank, **on)
     sizes = _sizes(task, config, training)
     rows = batch_size // machine.devices

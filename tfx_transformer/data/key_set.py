@@ -69,7 +69,7 @@ class KeySet:
         except sqlite3.Error as error:
             raise InputError(
                 f"{self._path} cannot be written: {error}.\n"
-                "  Make room, or choose another folder. Then repeat the command: it goes on."
+                "  Make room and repeat the command: it goes on. Or choose another folder."
             ) from error
 
 

@@ -360,8 +360,8 @@ class MultiHeadAttention(keras.layers.Layer):
 
 
 def count_blocks(query: Tensor, key: Tensor) -> int:
-    """Return in how many blocks of queries attention is computed: on JAX, as many as keep at most
-    `BLOCK` scores in the memory of a device; else 1.
+    """Return the number of blocks of queries in which attention is computed: on JAX, as many as
+    keep at most `BLOCK` scores in the memory of a device; else 1.
 
     Args:
         query: float (batch, num_heads, length, head_dim).

@@ -58,7 +58,7 @@ def disagreement(logits: Tensor, other: Tensor, multi_label: bool = False) -> Te
 
 
 def reduced(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
-    """Return one number from those of the examples, as Keras's losses of this reduction do.
+    """Return one loss from those of the examples, reduced as in Keras's losses.
 
     Args:
         values: float (batch,).

@@ -65,7 +65,7 @@ _BASELINES = {
     "tfidf": "TF-IDF + logistic regression",
     "edges": "logistic regression on edges and colours",
 }
-# The same of the model whose answers were learned.
+# Name in records and in the terminal of the model whose answers were learned.
 _TEACHER = "the teacher"
 
 

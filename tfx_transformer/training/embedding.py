@@ -36,7 +36,7 @@ class MineNegatives(ResumableCallback):
     Args:
         embedder: predictor of the model in training.
         negatives: of the training pairs; they go into checkpoints.
-        steps: of an epoch.
+        steps: steps of an epoch.
     """
 
     def __init__(self, embedder, negatives: HardNegatives, steps: int) -> None:
@@ -126,7 +126,7 @@ class EmbedderRun(Run):
             patience: training ends after this many epochs without a better score.
             minutes: limit of training and validation together.
             negatives: of the training pairs, mined while the model trains; None: none.
-            steps: of an epoch.
+            steps: steps of an epoch.
 
         Raises:
             InputError: a limit is out of range, or all held-out pairs have the same score.
@@ -276,8 +276,8 @@ def search_prompts(
 
     Args:
         config: of its base, whose prompts stay.
-        query, document: texts of the prompts with these names; None: as in the base, and if the
-            other is given, an empty text.
+        query, document: texts of the prompts with these names; None: that of the base, or an
+            empty text if it has none.
     """
     if query is None and document is None:
         return config.prompts

@@ -19,7 +19,7 @@ CHECKPOINTS = "checkpoints"
 MANIFEST = "files.json"
 _SETTINGS = "settings.json"
 # The files that the next run of the same name may use again: see `PreferenceRun.reference` and
-# `Run.ask`.
+# `AnswerFile`.
 REFERENCE = "reference.npz"
 ANSWERS = "teacher.bin"
 _KEPT = (ANSWERS, REFERENCE)

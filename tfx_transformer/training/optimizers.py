@@ -136,8 +136,8 @@ class AdamW(SkipsBadSteps, keras.optimizers.AdamW):
         old_v = _value(self._velocities[index])
         m = old_m + ops.subtract(gradient, old_m) * (1 - self.beta_1)
         v = old_v + ops.subtract(ops.square(gradient), old_v) * (1 - self.beta_2)
-        # The weight follows from the moments as they are kept: otherwise XLA would hold those of a
-        # good step too.
+        # The weight is computed from the moments that are assigned: from the new ones, XLA would
+        # hold both.
         m = self._put(self._momentums[index], m, old_m)
         v = self._put(self._velocities[index], v, old_v)
         if self.amsgrad:

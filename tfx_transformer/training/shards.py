@@ -1,5 +1,5 @@
-"""Arrays that are divided among devices, written and read by Orbax: part by part, so that none of
-them is gathered in the memory of the host.
+"""Arrays that are divided among devices, written and read by Orbax some at once, so that the host
+never holds all of them.
 
 Keras's own callback for Orbax does not restore on JAX (keras #23251), so this calls the library.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ import numpy as np
 from tfx_transformer import installation
 from tfx_transformer.errors import InputError
 
-# Arrays that are read at once: so many of the new values are on the devices beside the old ones.
-_AT_ONCE = 16
+# Most bytes of the arrays that Orbax writes or reads at once; one array may be larger. It copies
+# them all to the host before it writes the first, and reads new values beside the old ones.
+_AT_ONCE = 2**30
 
 
 def is_installed() -> bool:
     """Return True if Orbax is installed."""
-    return importlib.util.find_spec("orbax") is not None
+    names = ("orbax", "orbax.checkpoint")  # other packages are in `orbax` too
+    return all(importlib.util.find_spec(name) is not None for name in names)
 
 
 def is_divided(value: Any) -> bool:
@@ -33,16 +36,19 @@ def is_divided(value: Any) -> bool:
 
 
 def write(folder: Path, arrays: Mapping[str, Any]) -> None:
-    """Write arrays of JAX to a new folder.
+    """Write arrays of JAX to a new folder: those that are written at once to the folders 0, 1, …
 
     Raises:
         OSError: the folder cannot be written.
     """
+    folder.mkdir()
     with _checkpointer() as checkpointer:
-        try:
-            checkpointer.save(folder.absolute(), args=_orbax().args.PyTreeSave(dict(arrays)))
-        except ValueError as error:  # tensorstore's, of the file system too
-            raise OSError(str(error)) from error
+        for number, some in enumerate(_groups(arrays)):
+            arguments = _orbax().args.PyTreeSave(some)
+            try:
+                checkpointer.save(folder.absolute() / str(number), args=arguments)
+            except ValueError as error:  # tensorstore's, of the file system too
+                raise OSError(str(error)) from error
 
 
 def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -52,8 +58,8 @@ def shapes(folder: Path) -> dict[str, tuple[int, ...]]:
         InputError: Orbax is not installed, or the folder cannot be read.
     """
     with _checkpointer() as checkpointer, _explaining(folder):
-        tree = checkpointer.metadata(folder.absolute()).item_metadata.tree
-        return {name: tuple(array.shape) for name, array in tree.items()}
+        found = [_shapes(checkpointer, group) for group in folder.absolute().iterdir()]
+    return {name: shape for group in found for name, shape in group.items()}
 
 
 def gather(folder: Path) -> dict[str, np.ndarray]:
@@ -62,11 +68,14 @@ def gather(folder: Path) -> dict[str, np.ndarray]:
     Raises:
         InputError: Orbax is not installed, or the folder cannot be read.
     """
-    names = shapes(folder)
-    how = dict.fromkeys(names, _orbax().RestoreArgs(restore_type=np.ndarray, dtype="float32"))
-    arguments = _orbax().args.PyTreeRestore(restore_args=how)
+    found: dict[str, np.ndarray] = {}
+    whole = _orbax().RestoreArgs(restore_type=np.ndarray, dtype="float32")
     with _checkpointer() as checkpointer, _explaining(folder):
-        return checkpointer.restore(folder.absolute(), args=arguments)
+        for group in folder.absolute().iterdir():
+            options = dict.fromkeys(_shapes(checkpointer, group), whole)
+            arguments = _orbax().args.PyTreeRestore(restore_args=options)
+            found |= checkpointer.restore(group, args=arguments)
+    return found
 
 
 def read(
@@ -75,28 +84,51 @@ def read(
     """Yield variables and their values in a folder, each divided as the variable is now. Backends
     other than JAX get arrays of NumPy.
 
+    Args:
+        folder: the folder.
+        variables: the variable of each array in it.
+
     Raises:
         InputError: Orbax is not installed, or the folder cannot be read.
     """
-    orbax, names = _orbax(), list(variables)
+    orbax = _orbax()
 
-    def how(variable: keras.Variable) -> Any:
+    def options(variable: keras.Variable) -> Any:
         if keras.backend.backend() != "jax":
             return orbax.RestoreArgs(restore_type=np.ndarray)
         return orbax.ArrayRestoreArgs(sharding=variable.value.sharding, dtype=variable.dtype)
 
     with _checkpointer() as checkpointer:
-        for start in range(0, len(names), _AT_ONCE):
-            some: Sequence[str] = names[start : start + _AT_ONCE]
-            arguments = orbax.args.PyTreeRestore(
-                item=dict.fromkeys(some, 0),
-                restore_args={name: how(variables[name]) for name in some},
-                partial_restore=True,
-            )
+        for group in folder.absolute().iterdir():
             with _explaining(folder):
-                found = checkpointer.restore(folder.absolute(), args=arguments)
-            for name in some:
+                names = list(_shapes(checkpointer, group))
+                arguments = orbax.args.PyTreeRestore(
+                    item=dict.fromkeys(names, 0),
+                    restore_args={name: options(variables[name]) for name in names},
+                    partial_restore=True,
+                )
+                found = checkpointer.restore(group, args=arguments)
+            for name in names:
                 yield variables[name], found[name]
+
+
+def _groups(arrays: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the arrays in groups that are written at once: see `_AT_ONCE`."""
+    group: dict[str, Any] = {}
+    size = 0
+    for name, array in arrays.items():
+        if group and size + array.nbytes > _AT_ONCE:
+            yield group
+            group, size = {}, 0
+        group[name] = array
+        size += array.nbytes
+    yield group
+
+
+def _shapes(checkpointer: Any, group: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shape of each array that Orbax wrote to a folder."""
+    tree = checkpointer.metadata(group).item_metadata.tree
+    return {name: tuple(array.shape) for name, array in tree.items()}
 
 
 @contextlib.contextmanager
@@ -109,12 +141,20 @@ def _explaining(folder: Path) -> Iterator[None]:
         raise InputError(f"{folder} cannot be read: {line}.") from error
 
 
-def _checkpointer() -> Any:
-    orbax = _orbax()
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[Any]:
+    """Yield a checkpointer of Orbax, whose warnings are not printed in the block."""
+    orbax, logger = _orbax(), logging.getLogger("absl")
     # Only this process has the arrays.
     only = orbax.options.MultiprocessingOptions(primary_host=None)
     handler = orbax.PyTreeCheckpointHandler(multiprocessing_options=only)
-    return orbax.Checkpointer(handler, multiprocessing_options=only)
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with orbax.Checkpointer(handler, multiprocessing_options=only) as checkpointer:
+            yield checkpointer
+    finally:
+        logger.setLevel(before)
 
 
 def _orbax() -> Any:
