@@ -158,7 +158,7 @@ def main(
         train, held_out = tfx.data.split_sentence_pairs(train, share, seed)
 
     taught_by = tfx.training.Teacher(teacher, "embedding") if teacher else None
-    taught = train
+    taught, others = train, None
     if unlabelled:
         others = tfx.data.read_unlabelled_texts(unlabelled, first, skip_bad_rows=skip_bad_rows)
         others = others.without(train.texts(), held_out.texts())
@@ -209,9 +209,10 @@ def main(
 
     options = {"batch_size": batch_size, "max_length": length, "seed": seed}
     options["prompt"] = tfx.training.pair_prompts(model.config)
-    answers, apart = run.ask(taught_by, taught, held_out) if taught_by else (None, None)
-    mined = (hard_negatives, negative_margin, seed)
-    negatives = tfx.training.hard_negatives(train, *mined, bool(taught_by))
+    answers, apart = None, None
+    if taught_by:
+        answers, apart = run.ask(taught_by, taught, held_out, others)
+    negatives = tfx.training.hard_negatives(train, hard_negatives, negative_margin, seed)
     taught_options = options | {"answers": answers, "negatives": negatives}
     batches = tfx.data.sentence_pairs(taught, tokenizer, **taught_options)
     checks = tfx.data.sentence_pairs(held_out, tokenizer, **options, answers=apart, shuffle=False)

@@ -149,8 +149,8 @@ def main(
         consistency: Weight of the loss between two answers under different dropout; 0: one answer.
             Default: 0; 4 with a pre-trained base and at most 10,000 rows. Above 0, a base is
             trained by the labels, not by contrast, with fewer than 20 rows a class too.
-        temperature: Divisor of the logits before the teacher's probabilities are learned: the
-            higher, the more the unlikely labels count.
+        temperature: Divisor of the logits for the teacher's share of the loss: the higher, the more
+            the unlikely labels count.
         teacher_share: Share of the teacher in the loss, from 0 to 1; the labels have the rest.
         average: Decay of the moving average of the weights; 0: no average.
         patience: Epochs without a better macro-F1 after which training ends. Default: 6; 3 with a
@@ -186,11 +186,12 @@ def main(
     taught_by = tfx.training.Teacher(teacher, "classification") if teacher else None
     known = taught_by.labels if taught_by else []
     split = tfx.data.split_labelled_texts
-    divide = taught_by.past.divide if taught_by and not past.path else past.divide
-    train, held_out = divide(train, held_out, split, share, seed, multi_label)
+    taught_past = taught_by.past if taught_by else None
+    train, held_out = past.divide(
+        train, held_out, split, share, seed, multi_label, teacher=taught_past
+    )
     others = None
     if taught_by:
-        past.notes += taught_by.past.notes
         taught_by.check(train, multi_label, past.labels)
     if unlabelled:
         others = tfx.data.read_unlabelled_texts(unlabelled, text, skip_bad_rows=skip_bad_rows)

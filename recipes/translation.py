@@ -134,8 +134,10 @@ def main(
         held_out = tfx.data.read_pairs(validation, source, target, skip_bad_rows=skip_bad_rows)
     past = tfx.training.Past(base)
     taught_by = tfx.training.Teacher(teacher, "seq2seq", "causal") if teacher else None
-    divide = taught_by.past.divide if taught_by and not past.path else past.divide
-    train, held_out = divide(train, held_out, tfx.data.split_pairs, share, seed)
+    taught_past = taught_by.past if taught_by else None
+    train, held_out = past.divide(
+        train, held_out, tfx.data.split_pairs, share, seed, teacher=taught_past
+    )
     others = None
     if unlabelled:
         others = tfx.data.read_unlabelled_texts(unlabelled, source, skip_bad_rows=skip_bad_rows)

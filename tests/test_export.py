@@ -23,6 +23,7 @@ from tfx_transformer.export.to_litert import _check_operations, operation_names
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.saving import load, save
 from tfx_transformer.text.tokenizer import Tokenizer
+from tfx_transformer.training.past import open_bundle
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,11 @@ def test_tflite_searches_and_draws_as_keras(trained, by_keras, by_litert, expect
     answers = by_litert.generate(texts, truncate=True, **options)
     assert answers == by_keras.generate(texts, truncate=True, **options)
     assert answers != expected[::2], "the options change nothing, so they prove nothing"
+
+
+@pytest.mark.parametrize(("beams", "kind"), [(BEAMS, "Seq2SeqEngine"), (3, "KerasEngine")])
+def test_the_file_is_opened_if_it_has_as_many_beams(trained, beams, kind):
+    assert type(open_bundle(trained.path, beams).engine).__name__ == kind
 
 
 def test_int8_answers_nearly_as_keras(trained, expected):

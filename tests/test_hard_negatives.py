@@ -107,8 +107,6 @@ def test_what_has_no_negatives_is_refused():
     assert hard_negatives(pairs, False, 0.9, 1) is None
     with pytest.raises(InputError, match="Drop --hard-negatives, or --score"):
         hard_negatives(pairs, True, 0.9, 1)
-    with pytest.raises(InputError, match="Drop --hard-negatives, or --teacher"):
-        hard_negatives(SentencePairs(FIRST, SECOND, None, []), True, 0.9, 1, is_taught=True)
     with pytest.raises(InputError, match="negative_margin is 1.5"):
         HardNegatives(FIRST, SECOND, 1.5)
 

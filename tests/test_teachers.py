@@ -1,4 +1,4 @@
-"""A student of a teacher: the losses by SciPy, the file of answers, and the recipe."""
+"""A student of a teacher: the losses by SciPy, the file of answers, and the recipes."""
 
 import csv
 import json
@@ -22,6 +22,7 @@ from tfx_transformer.data import (
     add_unlabelled_pairs,
     pairs,
     read_unlabelled_texts,
+    split_labelled_texts,
     table_files,
     taught_pairs,
     taught_texts,
@@ -36,6 +37,7 @@ from tfx_transformer.models.distillation import (
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.callbacks import Progress
 from tfx_transformer.training.defaults import embedder_defaults, student_defaults
+from tfx_transformer.training.past import Past
 from tfx_transformer.training.teachers import Teacher
 
 # The losses
@@ -208,6 +210,9 @@ def test_single_texts_are_pairs_with_each_other():
     found = add_unlabelled_pairs(pairs, others)
     assert found.first == [*"abefgh"] and found.second[:2] == ["c", "d"]
     assert sorted(found.second[2:]) == [*"efgh"] and found.scores is None
+    for seed in range(9):
+        found = add_unlabelled_pairs(pairs, others, seed)
+        assert all(a != b for a, b in zip(found.first[2:], found.second[2:], strict=True))
     assert found.rows == [2, 3, *(f"{n} of more.txt" for n in (1, 2, 3, 4))]
 
 
@@ -267,8 +272,7 @@ def test_a_cut_or_damaged_file_is_made_anew_from_there(tmp_path):
         assert path.read_bytes() == whole
 
 
-def test_an_interruption_keeps_what_was_answered(tmp_path, monkeypatch):
-    monkeypatch.setattr("tfx_transformer.training.answers._BLOCK", 2)
+def test_an_interruption_keeps_what_was_answered(tmp_path):
     path = tmp_path / "answers"
 
     def interrupted(values):
@@ -277,7 +281,7 @@ def test_an_interruption_keeps_what_was_answered(tmp_path, monkeypatch):
         return ask(values)
 
     with pytest.raises(KeyboardInterrupt):
-        AnswerFile(path, "key").answer(INPUTS, interrupted)
+        AnswerFile(path, "key").answer(INPUTS, interrupted, block=2)
     again = AnswerFile(path, "key")
     assert len(again) == 2 and again.answer(INPUTS, ask) == ask(INPUTS)
 
@@ -309,6 +313,17 @@ def test_a_bundle_without_a_file_answers_by_keras(encoder_words, encoder_texts, 
     teacher = Teacher(tmp_path / "large", "classification")
     after = teacher.logits(texts, tmp_path / "answers", NAMES)
     np.testing.assert_allclose(after, 2 * before, rtol=1e-4, atol=1e-5)
+    (tmp_path / "large" / tfx.bundle.SUMS).unlink()
+    teacher = Teacher(tmp_path / "large", "classification")
+    with pytest.raises(InputError, match="SHA256SUMS is missing"):
+        teacher.logits(texts, tmp_path / "answers", NAMES)
+
+
+def test_the_student_gets_the_notes_of_its_teacher(text_classifier):
+    examples = LabelledTexts([(text,) for text in "abcdef"], [("dog",), ("猫",)] * 3, [*range(6)])
+    teacher, student = Past(text_classifier.path), Past()
+    parts = student.divide(examples, None, split_labelled_texts, 0.3, 1, teacher=teacher)
+    assert sum(map(len, parts)) == 6 and "does not say which rows" in student.notes[0]
 
 
 def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classifier, tmp_path):
@@ -320,6 +335,16 @@ def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classi
         Teacher("keras://bert", "classification")
     with pytest.raises(InputError, match="nowhere"):
         Teacher(tmp_path / "nowhere", "classification")
+    for name, head, task, said in (
+        ("vit", "ViTForImageClassification", "classification", "reads images"),
+        ("m2m_100", "M2M100ForConditionalGeneration", "seq2seq", "names the language to write"),
+        ("bert", "BertModel", "embedding", "no head"),
+    ):
+        (tmp_path / name).mkdir()
+        config = {"model_type": name, "architectures": [head], "image_size": 15 * (name == "vit")}
+        (tmp_path / name / "config.json").write_text(json.dumps(config), "utf-8")
+        with pytest.raises(InputError, match=said):
+            Teacher(tmp_path / name, task)
     teacher = Teacher(text_classifier.path, "classification")
     several = LabelledTexts([("a",), ("b",)], [("cow",), ("dog", "猫")], [1, 2], "my.csv")
     with pytest.raises(InputError, match="my.csv: .* know the labels 'cow'; it knows 'bird', whi"):
@@ -329,7 +354,7 @@ def test_teachers_that_cannot_teach(text_classifier, text_embedder, image_classi
         teacher.check(known, True)
     with pytest.raises(InputError, match="know the labels 'cow'"):
         teacher.check(known, False, ["cow"])
-    with pytest.raises(InputError, match="reads 1 texts in a row, but --text names 2"):
+    with pytest.raises(InputError, match="reads 1 text in a row, but --text names 2"):
         teacher.check(LabelledTexts([("a", "b")], [("dog",)], [1]), False)
     teacher.check(known, False)
 
@@ -346,7 +371,7 @@ def test_a_student_of_the_default_size_fits_a_phone(classes, vocabulary):
     assert 1_300_000 < tfx.Classifier(config).count_params() < 2_000_000
 
 
-def test_so_does_an_embedder():
+def test_an_embedder_of_the_default_size_fits_a_phone():
     found = embedder_defaults(has_teacher=True)
     size, width = found["vocabulary_size"], found["bag_width"]
     config = tfx.TransformerConfig.of_size("tiny", size, bag_dim=width)
@@ -367,12 +392,15 @@ SETTINGS = {
 
 @pytest.fixture
 def tables(tmp_path, monkeypatch, encoder_texts):
-    """A folder with a table of two labels of three, and a file of texts, some of them known."""
+    """A folder with a table of two labels of three, and texts, some of them known, in a file of
+    lines and in a table with a bad row."""
     monkeypatch.chdir(tmp_path)
     with open("my.csv", "w", encoding="utf-8", newline="") as file:
         rows = [(text, ["dog", "猫"][n % 2]) for n, text in enumerate(encoder_texts[:16])]
         csv.writer(file).writerows([("text", "label"), *rows])
     (tmp_path / "more.txt").write_text("\n".join(encoder_texts), "utf-8")
+    with open("more.csv", "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("source", "n"), ("", 1), *((t, 2) for t in encoder_texts)])
 
 
 def test_the_recipe_trains_on_labels_and_answers(tables, text_classifier, fitted, monkeypatch):
@@ -432,9 +460,14 @@ def test_an_interrupted_run_goes_on(tables, text_classifier, bare, monkeypatch, 
         np.testing.assert_array_equal(values, weights[1][name])
 
 
-def test_texts_without_a_teacher(tables, command):
+def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     status, _, errors = command("run", "text_classification", "--unlabelled", "more.txt")
     assert status == 2 and "no --teacher" in errors and "keras" not in errors
+    teacher = ("--teacher", text_embedder.path)
+    status, _, errors = command("run", "embedding", *teacher, "--hard-negatives")
+    assert status == 2 and "--hard-negatives is of no use with --teacher" in errors
+    status, _, errors = command("run", "embedding", *teacher, "--temperature", "inf")
+    assert status == 2 and "temperature is inf" in errors
 
 
 def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, bare, command):
@@ -443,12 +476,14 @@ def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, ba
         csv.writer(file).writerows([("source", "target"), *rows])
     status, shown, errors = command(
         *("run", "embedding", "--csv", "pairs.csv", "--name", "near", "--size", "nano"),
-        *("--teacher", text_embedder.path, "--unlabelled", "more.txt", "--epochs", "1"),
-        *("--share", "0.3", "--max-length", "19", "--bag-width", "0", "--batch-size", "5"),
+        *("--teacher", text_embedder.path, "--unlabelled", "more.csv", "--epochs", "1"),
+        *("--skip-bad-rows", "--share", "0.3", "--max-length", "19", "--bag-width", "0"),
+        *("--batch-size", "5"),
     )
     assert status == 0, errors
     result = json_files.read_object(Path("runs/near/result.json"))
     assert "the teacher: " in shown
+    assert len(pandas.read_csv("runs/near/bad_rows_unlabelled.csv")) == 1
     held_out = pandas.read_csv("runs/near/pairs.csv")
     vectors = [
         runtime.load(text_embedder.path).embed(held_out[n].tolist()) for n in ("first", "second")
@@ -478,10 +513,10 @@ def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeyp
         rows = [(text, text.upper()) for text in dict.fromkeys(encoder_texts[:12])]
         csv.writer(file).writerows([("source", "target"), *rows])
     teacher = Backwards()
-    monkeypatch.setattr(Teacher, "open", lambda self: teacher)
+    monkeypatch.setattr(Teacher, "open", lambda self, beams: teacher)
     recipe = cli.recipe_main("translation")
-    settings = {"csv": "pairs.csv", "teacher": "large", "unlabelled": "more.txt", "share": 0.3}
-    settings |= {"size": "nano", "vocabulary_size": 270, "teacher_beams": 3}
+    settings = {"csv": "pairs.csv", "teacher": "large", "unlabelled": "more.csv", "share": 0.3}
+    settings |= {"skip_bad_rows": True, "size": "nano", "vocabulary_size": 270, "teacher_beams": 3}
     seen = []
 
     def record(texts, *arguments, **options):
@@ -493,6 +528,7 @@ def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeyp
     train, held_out = seen
     count = len({*encoder_texts}) - len(held_out)  # those held out are not learned
     assert teacher.asked == {3: count}
+    assert len(pandas.read_csv(f"runs/{answers}/bad_rows_unlabelled.csv")) == 1
     assert [*held_out.target] == [text.upper() for text in held_out.source]
     learned = dict(zip(train.source[::-1], train.target[::-1], strict=True))
     own = len(train) - count if answers == "join" else 0

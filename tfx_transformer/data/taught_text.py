@@ -13,7 +13,7 @@ import numpy as np
 from tfx_transformer.data.batches import Batches
 from tfx_transformer.data.corpus import TEXT_SUFFIXES
 from tfx_transformer.data.examples import Examples
-from tfx_transformer.data.formats import TableFiles
+from tfx_transformer.data.formats import TableFile, TableFiles
 from tfx_transformer.data.joined import join_examples
 from tfx_transformer.data.labelled_text import (
     LabelledTexts,
@@ -34,13 +34,13 @@ from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import short_repr
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Label of all classes of a text without a label, see `models.distillation`.
-_UNLABELLED = -1.0
+# Target of every class of a text without a label.
+UNLABELLED = -1.0
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class UnlabelledTexts(Examples):
-    """The texts of each row: one, unless more columns were asked for."""
+    """The texts of each row, one of each column, and the row in its file or table."""
 
     texts: list[tuple[str, ...]]
     rows: Sequence[Any]
@@ -58,10 +58,10 @@ class UnlabelledTexts(Examples):
         return [text for texts in self.texts for text in texts if text]
 
     def without(self, *known: Iterable[Hashable]) -> UnlabelledTexts:
-        """Return the rows that are not among known ones, each of several equal rows once.
+        """Return the rows that are not known; of equal rows only the first.
 
         Args:
-            known: keys of rows, see `Examples.keys`.
+            known: keys of the known rows, see `Examples.keys`.
         """
         seen = {row_key(key) for keys in known for key in keys}
         kept = []
@@ -87,14 +87,15 @@ def read_unlabelled_texts(
             refusing the file.
 
     Raises:
-        InputError: there are several columns, and the file is one of lines; its encoding is not
-            known, or it is empty; for others see `tables.read_table`.
+        InputError: a text file cannot be read or decoded, has no text or a NUL character, or
+            several columns are named; of a table, see `tables.read_table`.
     """
     if isinstance(path, TableFiles):
         parts = [read_unlabelled_texts(p, text, skip_bad_rows=skip_bad_rows) for p in path.paths]
         return join_examples(parts, os.fspath(path))
     if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in TEXT_SUFFIXES:
-        return _read_lines(Path(path), text, getattr(path, "encoding", ""))
+        encoding = path.encoding if isinstance(path, TableFile) else ""
+        return _read_lines(Path(path), text, encoding)
     columns = text_columns(text, header_of(path, text))
     roles = list(columns)
     table = read_table(
@@ -116,7 +117,7 @@ def read_unlabelled_texts(
 def _read_lines(path: Path, text: str, encoding: str) -> UnlabelledTexts:
     if len(text_columns(text)) > 1:
         raise InputError(
-            f"{path}: a line has one text, but the texts are {text!r}.\n"
+            f"{path}: each line is one text, but {text!r} names several columns.\n"
             "  Expected a table with these columns."
         )
     try:
@@ -158,8 +159,8 @@ def taught_texts(
     """Return a `tf.data.Dataset` of batches for `Classifier.fit` with `TaughtCrossentropy`.
 
     Each batch is ({`token_ids`: int32 (batch, length)}, targets, sample weights float32 (batch,)).
-    Targets are float32 (batch, 2, names): 1 for the labels that hold and else 0, or -1 for all
-    labels of a text without one; and the teacher's logits. All texts are held in memory.
+    Targets are float32 (batch, 2, names). First 1 for each label of the text and 0 for the others,
+    or -1 for all if it has no label; then the teacher's logits. All texts are held in memory.
 
     Args:
         answers: float (labelled + unlabelled texts, names), the teacher's logits, those of the
@@ -175,7 +176,7 @@ def taught_texts(
     weight = example_weights(None if multi_label else weights, ids, len(names))
     labels = ids if multi_label else np.eye(len(names), dtype="float32")[ids]
     others = [] if unlabelled is None else unlabelled.texts
-    none = np.full((len(others), len(names)), _UNLABELLED, "float32")
+    none = np.full((len(others), len(names)), UNLABELLED, "float32")
     targets = np.stack([np.concatenate([labels, none]), answers], axis=1).astype("float32")
     return text_batches(
         [*examples.texts, *others],
@@ -196,16 +197,16 @@ def taught_pairs(
     others: UnlabelledTexts | None = None,
     joined: bool = False,
 ) -> Pairs:
-    """Return pairs whose targets are the translations of a teacher (Kim & Rush 2016, section 3.2),
-    then texts without translations with those of the teacher.
+    """Return the pairs with the translations of a teacher as targets (Kim & Rush 2016, section
+    3.2), then pairs of the other texts and their translations.
 
-    An empty answer is not learned: the pair keeps its own target, and a text without a translation
-    is left out. All texts are held in memory.
+    An empty answer is not learned: the pair keeps its own target, and another text is left out. All
+    texts are held in memory.
 
     Args:
-        answers: of each source, then of each of the other texts.
-        others: texts, one in each row; None: none.
-        joined: True for the pairs as they are, and all answers after them.
+        answers: the teacher's translation of each source, then of each other text.
+        others: texts without translations, one in each row; None: none.
+        joined: True to return the pairs unchanged, then pairs with the answers.
     """
     own = list(zip(pairs.source, pairs.target, pairs.rows, strict=True))
     single = zip(others.flat_texts(), others.rows, strict=True) if others else ()
@@ -225,19 +226,21 @@ def taught_pairs(
 def add_unlabelled_pairs(
     pairs: SentencePairs, others: UnlabelledTexts, seed: int = 0
 ) -> SentencePairs:
-    """Return pairs, then single texts, each as a pair with another one of these, drawn at random:
-    the cosine of such a pair is known to a teacher only, so the pairs have no scores.
+    """Return the pairs, then each single text paired with another one, drawn at random. Only a
+    teacher knows the cosine of such a pair, so no pair has a score.
 
     Args:
         others: texts, one in each row.
-        seed: draws the second texts.
+        seed: seed of the random numbers.
     """
     texts = others.flat_texts()
-    drawn = np.random.default_rng(seed).permutation(len(texts))
+    # Each text gets the next one of a random circle, so none gets itself.
+    circle = np.random.default_rng(seed).permutation(len(texts))
+    second = dict(zip(circle.tolist(), np.roll(circle, -1).tolist(), strict=True))
     return dataclasses.replace(
         pairs,
         first=pairs.first + texts,
-        second=pairs.second + [texts[index] for index in drawn],
+        second=pairs.second + [texts[second[index]] for index in range(len(texts))],
         scores=None,
         rows=[*pairs.rows, *(f"{row} of {others.path}" for row in others.rows)],
     )

@@ -9,22 +9,20 @@ import keras
 from keras import ops
 
 from tfx_transformer.annotations import Tensor
+from tfx_transformer.data.taught_text import UNLABELLED
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
-
-# Label of the classes of a text without a label.
-UNLABELLED = -1.0
 
 
 def soft_divergence(
     teacher: Tensor, logits: Tensor, temperature: float = 1.0, multi_label: bool = False
 ) -> Tensor:
-    """Return T^2 KL(p || q), float32 (…,): p and q are the probabilities that belong to the logits
-    of the teacher and of the student, both divided by T.
+    """Return T^2 KL(p || q), float32 (…,): p and q are the probabilities of the teacher and of the
+    student, by their logits divided by T.
 
-    T^2 keeps the size of the gradient at every T (Hinton et al. 2015, section 2). With
-    `multi_label` each class is a choice of its own, and divergences are averaged over the classes,
-    as cross-entropies are.
+    With T^2 the size of the gradient hardly depends on T (Hinton et al. 2015, section 2). With
+    `multi_label` each class has a probability of its own, and the result is the mean of the
+    divergences of the classes.
 
     Args:
         teacher, logits: float (…, classes).
@@ -43,23 +41,22 @@ def soft_divergence(
 
 @serializable
 class TaughtCrossentropy(keras.losses.Loss):
-    """The loss of a student: the answers of its teacher, and the labels.
+    """The loss of a student: its divergence from its teacher, and its cross-entropy by the labels.
 
     loss_i = a T^2 KL(softmax(t_i / T) || softmax(z_i / T)) - (1 - a) log softmax(z_i)[y_i]
 
-    t_i and z_i are the logits of the teacher and of the student, and y_i the label. A text without
-    a label has the first term alone. Hinton et al. (2015), section 2. With `multi_label` both are
-    the means of those of each class, by sigmoids.
+    t_i and z_i are the logits of the teacher and of the student, and y_i is the label. A text
+    without a label has the first term alone. Hinton et al. (2015), section 2. With `multi_label`
+    both terms are means over the classes, each with a sigmoid of its own.
 
     Args:
-        temperature: T, above 0: the higher, the more the classes count that the teacher finds
-            unlikely.
+        temperature: T, above 0: the higher, the more the unlikely classes count.
         share: a, from 0 to 1.
-        multi_label: True if any number of classes may hold.
+        multi_label: True if a text may have any number of classes.
 
     Call arguments:
-        y_true: float (batch, 2, classes): the label of each class, 1 or 0, or -1 for all classes of
-            a text without a label; and the teacher's logits.
+        y_true: float (batch, 2, classes). First 1 for each class that the text has and 0 for the
+            others, or -1 for all if it has no label; then the teacher's logits.
         y_pred: float (batch, classes), logits.
     """
 
@@ -103,11 +100,12 @@ class TaughtCrossentropy(keras.losses.Loss):
 
 @serializable
 class TaughtAccuracy(keras.metrics.Mean):
-    """Share of the labelled texts whose label has the highest logit; with `multi_label` the share
-    of classes that are right.
+    """The share of the labelled texts whose label has the highest logit; with `multi_label` the
+    share of classes that are right.
 
     Args:
-        multi_label: True if any number of classes may hold: those with a logit above 0.
+        multi_label: True if a text may have any number of classes. Those with a logit above 0 are
+            predicted.
 
     Call arguments: as for `TaughtCrossentropy`.
     """
@@ -138,14 +136,15 @@ class TaughtCosines(keras.losses.Loss):
 
     loss_i = 1/2 (c_ii - t_ii)^2 + 1/2 mean_{j != i} ((c_ij - t_ij)^2 + (c_ji - t_ji)^2) / 2
 
-    c_ij and t_ij are the cosines of text i with the pair of text j, by the student and by the
-    teacher. Student and teacher may have any widths, and the parts of the student's vectors may be
-    weighed after the training, unlike with differences of the vectors (Reimers & Gurevych 2020,
-    equation 1). Cosines are the angles of Park et al. (2019), section 3.2, at the origin.
+    c_ij and t_ij are the cosines of first text i with second text j, by the student and by the
+    teacher. The vectors of the two may differ in width, and the student's encoder and bag of tokens
+    may get other shares after the training, which a loss on the vectors themselves (Reimers &
+    Gurevych 2020, equation 1) does not allow. Park et al. (2019), section 3.2, compare the cosines
+    of differences of vectors.
 
     Call arguments:
-        y_true: float (batch, 2, width), the teacher's vectors of each text and of its pair.
-        y_pred: float (batch, batch), the student's cosines of each text with each pair.
+        y_true: float (batch, 2, width), the teacher's vectors of the first and of the second texts.
+        y_pred: float (batch, batch), the student's cosines of each first text with each second one.
     """
 
     compares_rows = True

@@ -60,7 +60,10 @@ class CausalEngine:
         reaches: from the fewest slots to the whole context.
         drafted: tokens that `verify_<length>` reads; 1 if the file does not have it.
         hits: the share of right drafts so far; None: nothing is drafted.
+        beams: the numbers of beams that the file decodes with.
     """
+
+    beams = (1,)
 
     def __init__(
         self, file: str | os.PathLike, config: TransformerConfig, threads: int | None = None

@@ -97,6 +97,11 @@ class Seq2SeqEngine:
         self.hits: Hits | None = Hits()
         self._kept: dict[int, Together] = {}
 
+    @property
+    def beams(self) -> tuple[int, ...]:
+        """The numbers of beams that the file decodes with."""
+        return tuple(self.decoders)
+
     def _beams(self) -> int | None:
         """Return the rows of `decode_beams`; None if the file does not have it."""
         if "decode_beams" not in self.model.signatures:

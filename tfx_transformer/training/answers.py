@@ -1,4 +1,4 @@
-"""The answers of a teacher in a file, so that each text is answered once."""
+"""The file of a teacher's answers, so that each text is answered once."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from tfx_transformer.errors import InputError
 # The file begins with this and the key.
 _MAGIC = b"TFXA1\n"
 _KEY = 32
-# Before each answer: digest of its input, length, and check sum of all three.
+# Before each answer: digest of its input, its length, and the check sum of both and the answer.
 _HEAD = struct.Struct("<16sII")
-# Inputs that are answered between two writes, each of which reaches the disk.
+# Inputs that are answered before the answers are flushed to disk.
 _BLOCK = 256
 
 
 class AnswerFile:
     """Answers by their inputs, in a file that grows.
 
-    A file of another key is replaced. One that is cut or damaged is read up to there, and the rest
-    is answered anew, so an interrupted run goes on where it was.
+    A file of another key is replaced. A damaged file is cut where the damage begins, and what
+    followed is answered anew. So an interrupted run goes on after its last whole answer.
 
     Args:
         path: the file; only one process may use it.
-        key: names all that decides an answer besides its input, such as the digest of the model.
+        key: all that decides an answer besides its input, such as the digest of the model.
 
     Raises:
-        InputError: it cannot be written.
+        InputError: it cannot be read or written.
     """
 
     def __init__(self, path: Path, key: str) -> None:
@@ -54,7 +54,8 @@ class AnswerFile:
         return len(self._known)
 
     def _read(self, data: bytes) -> int:
-        """Take the answers of the file's bytes, and return the end of the last whole one."""
+        """Keep the answers in the file's bytes, and return the end of the last whole one; 0 for a
+        file of another key."""
         if not data.startswith(self._start):
             return 0
         place = len(self._start)
@@ -73,13 +74,16 @@ class AnswerFile:
         inputs: Sequence[Any],
         ask: Callable[[list[Any]], Sequence[bytes]],
         show: Callable[[int, int], None] = lambda done, total: None,
+        block: int = _BLOCK,
     ) -> list[bytes]:
-        """Return the answer to each input, and write those that are new.
+        """Return the answer to each input, and append the new answers to the file.
 
         Args:
             inputs: JSON values, such as texts.
             ask: inputs -> their answers.
-            show: is called with the number of new inputs that are answered, and their total.
+            show: called before each block with the number of new inputs that are answered, and
+                their total.
+            block: most inputs that `ask` gets at a time; their answers are then flushed to disk.
 
         Raises:
             InputError: the file cannot be written.
@@ -88,9 +92,9 @@ class AnswerFile:
         new = {d: v for d, v in zip(digests, inputs, strict=True) if d not in self._known}
         # Inputs of similar length together: less padding.
         order = sorted(new, key=lambda digest: _length(new[digest]))
-        for start in range(0, len(order), _BLOCK):
+        for start in range(0, len(order), block):
             show(start, len(order))
-            part = order[start : start + _BLOCK]
+            part = order[start : start + block]
             found = ask([new[digest] for digest in part])
             self._append(dict(zip(part, found, strict=True)))
         return [self._known[digest] for digest in digests]
@@ -108,13 +112,14 @@ class AnswerFile:
 
     def _error(self, error: OSError) -> InputError:
         return InputError(
-            f"{self.path}: the teacher's answers cannot be written: {error.strerror}.\n"
-            "  Free disk space, or allow writing there, and repeat the command: it goes on."
+            f"{self.path}: the teacher's answers cannot be kept there: {error.strerror}.\n"
+            "  Free disk space, or allow reading and writing there, and repeat the command: it "
+            "goes on."
         )
 
 
 def digest_of(value: Any) -> bytes:
-    """Return 16 bytes that are equal for equal JSON values; a tuple is a list."""
+    """Return 16 bytes that are equal for equal JSON values; a tuple counts as a list."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:16]
 

@@ -50,7 +50,7 @@ from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.heads import HeadOnVectors
 from tfx_transformer.training.linear import fit_linear, hash_ngrams, join
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.teachers import TEACHER, Teacher
 from tfx_transformer.training.terminal import baseline_line, label_scores_line, result_lines
 
 # Width and height of the images that the linear classifier sees.
@@ -65,8 +65,6 @@ _BASELINES = {
     "tfidf": "TF-IDF + logistic regression",
     "edges": "logistic regression on edges and colours",
 }
-# Name in records and in the terminal of the model whose answers were learned.
-_TEACHER = "the teacher"
 
 
 class ClassifierRun(Run):
@@ -76,7 +74,7 @@ class ClassifierRun(Run):
         calibration: the temperature, and the scores before and after it; None: not calibrated.
         bins: confidence, accuracy and count of each bin, "before" and "after".
         thresholds: see `evaluation.calibration.fit_thresholds`; None: too few examples for them.
-        taught: probabilities that the teacher gives to the held-out texts; None: no teacher.
+        taught: the teacher's probabilities of the held-out texts; None: no teacher.
         linear: the linear classifier inside the model, see `evaluation.conclusion.Linear`.
     """
 
@@ -94,11 +92,11 @@ class ClassifierRun(Run):
         held_out: LabelledTexts,
         others: UnlabelledTexts | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the logits that a teacher gives to the training texts, those without labels last,
-        and to the held-out ones, float32 (texts, classes).
+        """Return a teacher's logits of the training texts, those without labels last, and of the
+        held-out texts, float32 (texts, classes) each.
 
-        They are computed once: `teacher.bin` in the folder keeps them for a later run with the same
-        teacher, such as an interrupted one that goes on.
+        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
+        interrupted run that goes on.
 
         Args:
             teacher: the teacher.
@@ -118,10 +116,8 @@ class ClassifierRun(Run):
             f"teacher     {teacher.source}: {100 * right.mean():.1f} % of the held-out rows right"
             f"{count}"
         )
+        self._list_skipped(others)
         if others:
-            if others.bad_rows:
-                listed = self._record.bad_rows("unlabelled", others.bad_rows)
-                print(f"  bad rows of {others.path} are listed in {listed}")
             self.rows = [*train.rows, *(f"{row} of {others.path}" for row in others.rows)]
             self.tokens_per_epoch = round(self.tokens_per_epoch * len(texts) / len(train))
         return answers, apart
@@ -322,7 +318,7 @@ class ClassifierRun(Run):
         others = self._conclude(probabilities, train)
         if self.taught is not None:
             found = score(self.taught, truth, names)
-            others[_TEACHER] = {n: value for n, value in found.items() if n != "per_class"}
+            others[TEACHER] = {n: value for n, value in found.items() if n != "per_class"}
         print("\n".join(result_lines(training, label_scores_line(scores), self.folder)))
         for name, found in others.items():
             print(baseline_line(name, label_scores_line(found)))

@@ -78,8 +78,8 @@ def embedder_defaults(has_teacher: bool = False) -> dict[str, Any]:
 
     vocabulary_size: 8,000 tokens at most: most words are then one token, and its vector in the bag
     of tokens covers all parts of the word. bag_width: 256; cosines of random projections are within
-    about 1/16. docs/quality.md has the figures. A model with a teacher shall fit a phone: of 4,000
-    tokens and the default size it has 1.9 million parameters, of 8,000 tokens 3.5 million.
+    about 1/16. docs/quality.md has the figures. A model with a teacher is to fit a phone: with
+    4,000 tokens and the default size it has 1.9 million parameters, with 8,000 tokens 3.5 million.
     """
     return {"vocabulary_size": 4000 if has_teacher else 8000, "bag_width": 256}
 
@@ -91,12 +91,12 @@ def is_few(rows: int, classes: int) -> bool:
 
 
 def student_defaults(classes: int) -> dict[str, Any]:
-    """Return the settings of a classifier that has a teacher and shall be small enough for a phone.
+    """Return the settings of a classifier with a teacher, which is to be small enough for a phone.
 
-    linear_buckets: the largest power of two for which the linear part has at most 750,000 numbers,
-    one for each class and the rarity. A Transformer of the default size has 1.1 million, or 1.3
-    million with tokens of one character: together they stay below 2 million parameters. Without
-    this the linear part alone may have 4 million.
+    linear_buckets: the largest power of two for which the linear part has at most 750,000 numbers:
+    in each bucket one for each class, and the rarity. A Transformer of the default size has 1.1
+    million parameters, or 1.3 million with tokens of one character, so both have below 2 million.
+    Without this rule the linear part alone may have 4 million.
 
     Args:
         classes: count of classes.

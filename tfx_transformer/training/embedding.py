@@ -12,22 +12,21 @@ from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import doing
 from tfx_transformer.data.hard_negatives import HardNegatives
 from tfx_transformer.data.sentence_pair import SentencePairs
+from tfx_transformer.data.taught_text import UnlabelledTexts
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.conclusion import base_for, conclude_pairs
 from tfx_transformer.models.encoders import Embedder
+from tfx_transformer.reprs import quantity
 from tfx_transformer.training import hosts
 from tfx_transformer.training.callbacks import HeldOutScore, Progress, ResumableCallback
 from tfx_transformer.training.folder import ANSWERS
 from tfx_transformer.training.run import Run
-from tfx_transformer.training.teachers import Teacher
+from tfx_transformer.training.teachers import TEACHER, Teacher
 from tfx_transformer.training.terminal import baseline_line, result_lines, vector_scores_line
 from tfx_transformer.vectors import DocumentVectors, spearman
 
 # Held-out pairs below which no share is chosen.
 _FEWEST_TO_CHOOSE = 30
-
-# Name in records and in the terminal of the model whose vectors were learned.
-_TEACHER = "the teacher"
 
 
 class MineNegatives(ResumableCallback):
@@ -80,13 +79,23 @@ class EmbedderRun(Run):
     taught: np.ndarray | None = None
 
     def ask(
-        self, teacher: Teacher, train: SentencePairs, held_out: SentencePairs
+        self,
+        teacher: Teacher,
+        train: SentencePairs,
+        held_out: SentencePairs,
+        others: UnlabelledTexts | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the vectors that a teacher gives to the texts of training pairs and of held-out
-        ones, float32 (pairs, 2, width) each. `teacher.bin` in the folder keeps them for a later run
-        with the same teacher, such as an interrupted one that goes on.
+        """Return a teacher's vectors of the texts of the training pairs and of the held-out pairs,
+        float32 (pairs, 2, width) each.
 
-        The rows of the training pairs become those of the run's messages.
+        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
+        interrupted run that goes on.
+
+        Args:
+            teacher: the teacher.
+            train: the training pairs, with those of `others`; messages name their rows.
+            held_out: the held-out pairs.
+            others: single texts that were read, whose skipped rows are listed; None: none.
         """
         path = self._folder.file(ANSWERS)
         taught, apart = (
@@ -102,6 +111,10 @@ class EmbedderRun(Run):
         before = len(self.rows or train.rows)
         self.tokens_per_epoch = round(self.tokens_per_epoch * len(train) / before)
         self.rows = train.rows
+        more = f", {quantity(len(others), 'single text')} among them" if others else ""
+        count = quantity(len(train) + len(held_out), "pair")
+        print(f"teacher     {teacher.source}: vectors of {count}{more}")
+        self._list_skipped(others)
         self.taught = apart
         return taught, apart
 
@@ -186,7 +199,7 @@ class EmbedderRun(Run):
         scores = {name: round(value, 4) for name, value in found.items()}
         self._conclude(train, *vectors)
         print("\n".join(result_lines(training, vector_scores_line(scores), self.folder)))
-        others = {} if self.taught is None else {_TEACHER: self._scores_of_teacher(self.taught)}
+        others = {} if self.taught is None else {TEACHER: self._scores_of_teacher(self.taught)}
         for name, found in others.items():
             print(baseline_line(name, vector_scores_line(found)))
         self._record_result(training | scores | ({"baselines": others} if others else {}))
@@ -241,20 +254,19 @@ class EmbedderRun(Run):
             reached = {self.conclusion.measure: self.conclusion.baseline_score}
             baselines["TF-IDF cosines"] = reached
         if self.taught is not None:
-            baselines[_TEACHER] = self._scores_of_teacher(self.taught)
+            baselines[TEACHER] = self._scores_of_teacher(self.taught)
         read = (self.held_out.first, self.held_out.second, self.held_out.scores)
         self._report.vectors(self.embedder, *read, scores, _scores, each, baselines)
         self._report.write()
 
 
 def hard_negatives(
-    train: SentencePairs, wanted: bool, margin: float, seed: int, is_taught: bool = False
+    train: SentencePairs, wanted: bool, margin: float, seed: int
 ) -> HardNegatives | None:
     """Return the hard negatives of training pairs; None if they are not wanted.
 
     Raises:
-        InputError: the pairs have scores, a teacher gives their cosines, several hosts train, or
-            the margin is out of range.
+        InputError: the pairs have scores, several hosts train, or the margin is out of range.
     """
     if not wanted:
         return None
@@ -262,8 +274,6 @@ def hard_negatives(
         raise InputError(
             "pairs with scores have no negatives.\n  Drop --hard-negatives, or --score."
         )
-    if is_taught:
-        raise InputError("a teacher gives all cosines.\n  Drop --hard-negatives, or --teacher.")
     if hosts.count() > 1:
         raise InputError("hard negatives are mined on one host.\n  Drop --hard-negatives.")
     return HardNegatives(train.first, train.second, margin, seed)

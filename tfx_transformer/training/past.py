@@ -100,6 +100,7 @@ class Past:
         share: float,
         seed: int,
         multi_label: bool = False,
+        teacher: Past | None = None,
     ) -> tuple[Any, Any]:
         """Return the examples to train on and the held-out ones.
 
@@ -113,10 +114,15 @@ class Past:
             split: (examples, share, seed) -> both parts.
             share, seed: arguments of `split`.
             multi_label: True if a row may have several labels.
+            teacher: past of the teacher, whose record counts if the base is not a bundle.
 
         Raises:
             InputError: there is nothing to hold out.
         """
+        if teacher is not None and self.path is None:
+            parts = teacher.divide(train, held_out, split, share, seed, multi_label)
+            self.notes, self.corrections = teacher.notes, teacher.corrections
+            return parts
         self._has_table = held_out is not None
         self._compare_labels(train, multi_label)
         if self.split is None:
@@ -124,8 +130,8 @@ class Past:
             self._note(train)
             if self.goes_on and held_out is None:
                 self.notes.append(
-                    f"{self.path} does not say which rows it has seen, so it is not compared: "
-                    "give held-out rows of their own (--validation)"
+                    f"{self.path} does not say which rows it has seen, so a comparison would not "
+                    "be fair: give held-out rows of their own (--validation)"
                 )
             return (train, held_out) if held_out is not None else split(train, share, seed)
         both, apart = train, frozenset[int]()
@@ -232,8 +238,9 @@ class Past:
         return open_bundle(self.path)
 
 
-def open_bundle(path: Path) -> Any:
-    """Return the predictor of a bundle: its TFLite file if it has one, else its Keras model.
+def open_bundle(path: Path, beams: int = 1) -> Any:
+    """Return the predictor of a bundle: its TFLite file if there is one that can decode with so
+    many beams, else its Keras model.
 
     Raises:
         InputError: it is damaged.
@@ -241,7 +248,9 @@ def open_bundle(path: Path) -> Any:
     if any((path / name).is_file() for name in bundle.LITERT.values()):
         from tfx_transformer import runtime
 
-        return runtime.load(path)
+        found: Any = runtime.load(path)
+        if beams == 1 or beams in found.engine.beams:
+            return found
     from tfx_transformer.models.decoding import text_generator
     from tfx_transformer.models.predicting import predictor
     from tfx_transformer.models.saving import load

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,17 +147,24 @@ def _check_frozen(settings: Mapping[str, Any]) -> None:
 
 
 def _check_teacher(settings: Mapping[str, Any]) -> None:
-    """Raise if the teacher is missing, or if only a teacher could use a setting."""
+    """Raise if the teacher is missing, or if a setting contradicts it: texts without labels need a
+    teacher, hard negatives are of no use with one."""
     if teacher := settings.get("teacher"):
         from tfx_transformer.models.pretrained import check_source
 
         check_source(str(teacher))
-        if not settings.get("temperature", 1) > 0:
+        if not 0 < settings.get("temperature", 1) < math.inf:
             raise InputError(f"temperature is {settings['temperature']}.\n  Expected more than 0.")
+        if settings.get("hard_negatives"):
+            raise InputError(
+                "--hard-negatives is of no use with --teacher, which gives all cosines.\n"
+                "  Drop one of them."
+            )
     elif settings.get("unlabelled"):
         raise InputError(
             f"--unlabelled is {settings['unlabelled']}, but there is no --teacher to answer its "
-            "texts.\n  Add --teacher, such as a bundle that was made with --base, or leave it out."
+            "texts.\n  Add --teacher, such as a bundle that was made with --base, or leave out "
+            "--unlabelled."
         )
 
 

@@ -227,8 +227,8 @@ class Run:
     ) -> Pairs:
         """Return training pairs with the translations of a teacher: see `data.taught_pairs`.
 
-        `teacher.bin` in the folder keeps them for a later run with the same teacher, such as an
-        interrupted one that goes on.
+        `teacher.bin` in the folder keeps the translations for a later run with the same teacher,
+        such as an interrupted run that goes on.
 
         Args:
             teacher: the teacher.
@@ -242,9 +242,16 @@ class Run:
         taught = taught_pairs(train, answers, others, joined)
         more = f", {quantity(len(others), 'text')} without a translation" if others else ""
         print(f"teacher     {teacher.source}: {quantity(len(answers), 'translation')}{more}")
+        self._list_skipped(others)
         self.rows = taught.rows
         self.tokens_per_epoch = round(self.tokens_per_epoch * len(taught) / len(train))
         return taught
+
+    def _list_skipped(self, others: UnlabelledTexts | None) -> None:
+        """List the rows of texts without labels that were skipped."""
+        if others is not None and others.bad_rows:
+            path = self._record.bad_rows("unlabelled", others.bad_rows)
+            print(f"  bad rows of {others.path} are listed in {path}")
 
     def compare(self, path: str | os.PathLike) -> Path:
         """Compare the trained model with its base on the same held-out examples, and return the

@@ -1,8 +1,10 @@
-"""The teacher of a training: a model whose answers a smaller one, the student, learns."""
+"""The teacher of a training: a large model whose answers a small one, the student, learns."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,13 +16,19 @@ from tfx_transformer import bundle
 from tfx_transformer.console import doing
 from tfx_transformer.data.labelled_text import LabelledTexts
 from tfx_transformer.errors import InputError
-from tfx_transformer.reprs import short_list
+from tfx_transformer.reprs import quantity, short_list
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.past import Past, open_bundle
 
+# Name of the teacher in records and in the terminal.
+TEACHER = "the teacher"
+# Prompts that it is asked together: beam search holds the logits of all of them.
+_PROMPTS = 32
+
 
 class Teacher:
-    """A trained model that answers texts for a student; its weights are not read until then.
+    """A trained model that answers texts for a student. Its weights are read for the first text
+    whose answer is not known.
 
     Args:
         source: a bundle, or a folder, name or address of a checkpoint that has a head.
@@ -35,7 +43,8 @@ class Teacher:
         past: the past of its bundle.
 
     Raises:
-        InputError: it is missing, its model has another task or no head, or reads images.
+        InputError: it is missing; or its model has another task, has no head, reads images, or
+            needs a token that names the language to write.
     """
 
     def __init__(self, source: str | os.PathLike[str], *tasks: str) -> None:
@@ -44,7 +53,7 @@ class Teacher:
         self.source = str(source)
         if self.source.startswith("keras://"):
             raise InputError(
-                f"the teacher {source} has no head, so it answers nothing.\n"
+                f"the teacher {source} has no head, so it cannot answer.\n"
                 "  Expected a bundle, such as --teacher saved_models/large."
             )
         check_source(self.source)
@@ -57,39 +66,50 @@ class Teacher:
         if found not in tasks:
             raise InputError(
                 f"the teacher {source} is a model of task {found!r}.\n"
-                f"  Expected one of task {' or '.join(map(repr, tasks))}, as the student is."
+                f"  Expected a model of task {' or '.join(map(repr, tasks))}."
             )
         self.past = Past("" if self._is_checkpoint else self.folder)
         self._model: Any = None
 
     def _read_bundle(self) -> str:
-        """Read what a bundle's config.json says, and return the task."""
+        """Read the attributes from a bundle's config.json, and return its task."""
         config = bundle.read_config(self.folder)
         if config["architecture"].get("image_size"):
-            raise InputError(
-                f"the teacher {self.source} reads images, not texts.\n  Choose one that does."
-            )
-        self._config = config
+            raise self._of_images()
         self.labels = list(config.get("labels") or [])
         self.multi_label = bool(config["architecture"].get("multi_label"))
         self.columns = config.get("text_columns") or 1
         return str(config.get("task"))
 
     def _read_checkpoint(self) -> str:
-        """Read what a checkpoint's config.json says, and return the task."""
+        """Read the attributes from a checkpoint's config.json, and return its task."""
         from tfx_transformer.models.pretrained import Source, labels_of
         from tfx_transformer.models.pretrained.families import has_head
 
         source = Source.read(self.folder)
+        if source.config.get("image_size"):
+            raise self._of_images()
+        if source.config["model_type"] in source.family.only_bases:
+            raise InputError(
+                f"the teacher {self.source}: a {source.config['model_type']} needs a token that "
+                "names the language to write, which cannot be given here.\n"
+                "  Fine-tune it first (--base) on pairs of two languages, and name the bundle "
+                "that this makes."
+            )
         if source.sentence is None and not has_head(source.family, source.config):
             raise InputError(
-                f"the teacher {self.source} has no head, so it answers nothing.\n"
+                f"the teacher {self.source} has no head, so it cannot answer.\n"
                 "  Fine-tune it first (--base), and name the bundle that this makes."
             )
         self.labels = labels_of(source.config, source.folder)
         problem = source.config.get("problem_type")
         self.multi_label = len(self.labels) == 1 or problem == "multi_label_classification"
         return source.own
+
+    def _of_images(self) -> InputError:
+        return InputError(
+            f"the teacher {self.source} reads images, not texts.\n  Choose one that reads texts."
+        )
 
     def check(self, examples: LabelledTexts, multi_label: bool, more: Sequence[str] = ()) -> None:
         """Raise if the teacher cannot label the rows of the data.
@@ -100,8 +120,8 @@ class Teacher:
             more: other labels of the student.
 
         Raises:
-            InputError: it does not know a label, labels a row once where the data may have several
-                labels or the other way round, or reads another number of columns.
+            InputError: it does not know a label, it gives one label a row and the data have several
+                or the other way round, or it reads another number of columns.
         """
         labels = {label for several in examples.labels for label in several} | set(more)
         if unknown := sorted(labels - set(self.labels)):
@@ -118,21 +138,23 @@ class Teacher:
             raise InputError(
                 f"the teacher {self.source} gives {several if self.multi_label else one}, but the "
                 f"data have {several if multi_label else one}.\n"
-                "  Expected a teacher of the same kind; --separator says that a cell may have "
-                "several labels."
+                "  Expected a teacher of the same kind. With --separator a cell may have several "
+                "labels."
             )
         columns = len(examples.texts[0])
         if not self._is_checkpoint and self.columns != columns:
             raise InputError(
-                f"the teacher {self.source} reads {self.columns} texts in a row, but --text names "
-                f"{columns}.\n  Expected as many columns as the teacher was trained on."
+                f"the teacher {self.source} reads {quantity(self.columns, 'text')} in a row, but "
+                f"--text names {columns}.\n"
+                "  Expected as many columns as the teacher was trained on."
             )
 
-    def key(self) -> str:
-        """Return the digest of all that decides its answers: its files, and the one that runs."""
+    @functools.cached_property
+    def _key(self) -> str:
+        """The digest of its files."""
         total = hashlib.sha256()
-        if not self._is_checkpoint:  # opening a bundle verifies what this file says
-            total.update((self.folder / bundle.SUMS).read_bytes())
+        if not self._is_checkpoint:  # files are compared with these sums when they are opened
+            total.update(json.dumps(bundle.listed_sums(self.folder)).encode())
             return total.hexdigest()
         for file in sorted(self.folder.rglob("*")):
             if file.is_file():
@@ -141,14 +163,17 @@ class Teacher:
                     total.update(hashlib.file_digest(opened, "sha256").digest())
         return total.hexdigest()
 
-    def open(self) -> Any:
-        """Return its predictor: the TFLite file of a bundle if it has one, else its Keras model.
+    def open(self, beams: int = 1) -> Any:
+        """Return its predictor, which is loaded once: see `open_bundle`.
+
+        Args:
+            beams: hypotheses of beam search that it must be able to compare.
 
         Raises:
             InputError: it is damaged, or has no tokenizer.
         """
         if self._model is None:
-            self._model = self._load() if self._is_checkpoint else open_bundle(self.folder)
+            self._model = self._load() if self._is_checkpoint else open_bundle(self.folder, beams)
         return self._model
 
     def _load(self) -> Any:
@@ -168,7 +193,7 @@ class Teacher:
 
         Args:
             texts: the texts of each row.
-            path: file of the answers that are known already; see `AnswerFile`.
+            path: file of known answers, which new ones join; see `AnswerFile`.
             names: the classes, in the order of the columns.
         """
 
@@ -185,8 +210,8 @@ class Teacher:
         """Return the vector of each text, float32 (texts, width).
 
         Args:
-            path: file of the answers that are known already; see `AnswerFile`.
-            role: "query" for first texts of pairs, "document" for second ones, for the prompt.
+            path: file of known answers, which new ones join; see `AnswerFile`.
+            role: name of the prompt: "query" for first texts of pairs, "document" for second ones.
         """
 
         def ask(some: list[Sequence[str]]) -> list[bytes]:
@@ -201,24 +226,24 @@ class Teacher:
 
         Args:
             prompts: texts, or conversations for a chat model; longer ones than it reads are cut.
-            path: file of the answers that are known already; see `AnswerFile`.
+            path: file of known answers, which new ones join; see `AnswerFile`.
             beams: hypotheses of beam search; 1: greedy.
         """
 
         def ask(some: list[Any]) -> list[bytes]:
-            found = self.open().generate(some, truncate=True, beams=beams)
+            found = self.open(beams).generate(some, truncate=True, beams=beams)
             return [text.encode("utf-8", "surrogatepass") for text in found]
 
-        known = AnswerFile(path, f"{self.key()} {beams} beams")
-        found = known.answer(prompts, ask, _show)
+        known = AnswerFile(path, f"{self._key} {beams} beams")
+        found = known.answer(prompts, ask, _show, block=_PROMPTS)
         return [value.decode("utf-8", "surrogatepass") for value in found]
 
     def _answer(
         self, inputs: Sequence[Any], path: Path, ask: Callable[[list[Any]], Sequence[bytes]]
     ) -> np.ndarray:
-        """Return the answers to inputs, float32 (inputs, width); those that are not known are asked
-        for."""
-        found = AnswerFile(path, self.key()).answer(inputs, ask, _show)
+        """Return the answers to inputs, float32 (inputs, width). The model is asked for those that
+        are not in the file yet."""
+        found = AnswerFile(path, self._key).answer(inputs, ask, _show)
         return np.stack([np.frombuffer(value, "<f4") for value in found]).astype("float32")
 
 
