@@ -22,6 +22,7 @@ from tiny_models import tiny_causal
 from tfx_transformer import bundle, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.errors import InputError
+from tfx_transformer.export import to_litertlm
 from tfx_transformer.export.context import chat_context, short_context_note
 from tfx_transformer.export.to_litert import convert, litert, operation_names
 from tfx_transformer.export.to_litertlm import litertlm, packed_template
@@ -610,6 +611,15 @@ def int4(path, tmp_path_factory):
 def test_int4_answers(int4):
     assert runtime.load(int4, "int4").generate([*ANSWERS]) == [*ANSWERS.values()]
     assert load_litertlm(int4).generate([*ANSWERS]) == [*ANSWERS.values()]
+
+
+def test_a_file_that_is_packed_as_it_is_needs_no_rows(int4, tmp_path, monkeypatch, capsys):
+    made = shutil.copytree(int4, tmp_path / "small")
+    before = (made / bundle.LITERTLM).read_bytes()
+    monkeypatch.setattr(to_litertlm, "read_inputs", lambda *_: pytest.fail("rows are read"))
+    litertlm(made, "int4", context=CONTEXT, calibration=["Say hello."])
+    assert (made / bundle.LITERTLM).read_bytes() == before
+    assert "model.int4.tflite is packed as it is" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variant", ["float32", "int4"])

@@ -279,6 +279,20 @@ def test_at_most_so_many_rows_and_tokens():
     assert {len(x) for x in join_inputs(model, longer).values()} == {64}
 
 
+def test_large_images_are_few(monkeypatch):
+    monkeypatch.setattr(calibration, "_TOKENS", 7 * 9 + 1)  # 15 / 5 = 3, so 9 vectors an image
+    model, _ = model_of("images")
+    assert len(join_inputs(model, [of_images(1)])["images"]) == 7
+
+
+def test_long_rows_are_cut():
+    model, _ = model_of("decoder")
+    places = np.tile(np.arange(1500), (3, 1))
+    joined = join_inputs(model, [{"token_ids": places % 50 + 3, "positions": places}])
+    np.testing.assert_array_equal(joined["positions"], places[:, :1024])
+    np.testing.assert_array_equal(joined["token_ids"], places[:, :1024] % 50 + 3)
+
+
 # Files
 
 

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
 _WITHOUT_ROWS = (
-    "Weights are rounded to int4 without knowing the texts. Answers change less with some\n"
-    "hundred rows of the training data: --calibration FILE.csv"
+    "Weights are rounded to int4 without training rows. Outputs change less with some hundred of\n"
+    "them: --calibration FILE.csv"
 )
 
 
@@ -195,7 +195,7 @@ def export(
         check (FILE.csv): Table of texts or images to verify the exports on.
         column (NAME): Column of the texts or images in --check and --calibration; several are
             separated by commas. [as in training, else source, instruction, text or path]
-        reading: How to read the table of --check, where that cannot be detected.
+        reading: How to read the tables of --check and --calibration, where that cannot be detected.
     """
     from tfx_transformer.bundle import read_config
 

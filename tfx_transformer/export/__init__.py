@@ -82,7 +82,7 @@ def everything(
             that the exports are compared with if it computes as the bundle's model does: in float32
             and without adapters. None: compile the bundle's model.
         int4: inputs from `training_rows`: the bundle also gets a TFLite file of 4-bit weights,
-            rounded so that its answers to them change least. None: it gets none.
+            rounded so that its answers to them change least. None: no such file.
 
     Raises:
         InputError: an export could not be made. This and any other error is raised after all other

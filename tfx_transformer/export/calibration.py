@@ -17,17 +17,20 @@ from tfx_transformer.models.decoding import forced_inputs, pad_source, text_gene
 from tfx_transformer.text.framing import frame
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Rows of the training data on which weights are rounded, and most tokens of them, with padding.
+# Most rows on which weights are rounded, and most tokens of all of them, padding included.
 ROWS = 256
 _TOKENS = 1 << 14
 
-# Texts that a model answers to be rounded on its answers.
+# Most tokens of a row: attention holds the square of their number in scores. A longer row is cut.
+_LONGEST = 1024
+
+# Texts that a model answers, so that its weights are rounded on its answers too.
 _WRITTEN = 128
 
 # Names of optional inputs that say where a token is.
 _PLACES = ("positions", "segment_ids")
 
-# Largest difference, relative to the largest weight, of a matrix and the weights it was made from.
+# Largest difference of a matrix from the weights it was made from, relative to the largest one.
 _TOLERANCE = 1e-5
 
 
@@ -50,8 +53,8 @@ def round_layers(
 
     The model runs once, on all inputs together. Each layer is rounded when it is reached, from the
     vectors that it gets from the rounded layers before it, and computes with rounded weights; so
-    memory holds the sums of one layer at a time. A table that is both looked up and the read-out is
-    rounded before, from the vectors of the model that is not rounded.
+    memory holds the Hessian of one layer at a time. The read-out is rounded first, on the vectors
+    of the model before rounding, since its table may also look up the tokens.
 
     Args:
         model: a float32 model.
@@ -80,7 +83,8 @@ def round_layers(
 
 
 def join_inputs(model: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Return inputs of several batches as one: at most `ROWS` rows, fewer if they are long.
+    """Return the inputs of several batches as one batch: at most `ROWS` rows, fewer if they are
+    long, each cut after 1,024 tokens.
 
     Args:
         model: the model that reads them.
@@ -91,11 +95,12 @@ def join_inputs(model: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, n
         arrays = [np.asarray(batch[name]) for batch in batches]
         if arrays[0].ndim == 2:
             fill = model.config.padding_id if name in model.reads else 0
-            rows = [row for array in arrays for row in array]
+            rows = [row[:_LONGEST] for array in arrays for row in array]
             joined[name] = pad(rows, fill, model.config.max_sequence_length)
         else:
             joined[name] = np.concatenate(arrays)
-    longest = max((x.shape[1] for x in joined.values() if x.ndim == 2), default=1)
+    vectors = model.config.max_sequence_length  # of an image
+    longest = max(x.shape[1] if x.ndim == 2 else vectors for x in joined.values())
     rows = max(1, min(ROWS, _TOKENS // longest))
     return {name: array[:rows] for name, array in joined.items()}
 
@@ -117,7 +122,7 @@ def read_inputs(
     model: Any, tokenizer: Tokenizer | None, examples: Sequence
 ) -> dict[str, np.ndarray] | None:
     """Return the inputs of a model for the first of some examples, as `join_inputs`; None: there
-    are no examples. A model that writes continues them, and reads its own answers.
+    are no examples. A model that writes answers them, and the answers are inputs too.
 
     Args:
         tokenizer: its tokenizer, if it reads texts.
@@ -129,8 +134,8 @@ def read_inputs(
     config = model.config
     if config.image_size:
         images = [resize(read_image(x), config.image_size, config.image_resize) for x in examples]
-        return {"images": np.stack(images)}
-    if model.writes:
+        inputs = {"images": np.stack(images)}
+    elif model.writes:
         inputs = _written(model, tokenizer, examples)
     else:
         start = config.prompt(None) if model.makes_vectors else ""
@@ -156,8 +161,8 @@ def _written(model: Any, tokenizer: Any, texts: Sequence[str]) -> dict[str, np.n
 
 
 def _tell_apart(inputs: Mapping[str, Any], texts: Sequence[str]) -> dict[str, np.ndarray]:
-    """Return the inputs, the last text one token shorter if two are equally long: a layer knows a
-    text by its length."""
+    """Return the inputs. If two texts are equally long, the last one loses a token: the padding in
+    the inputs of a layer is found by their length."""
     arrays = {name: np.asarray(value) for name, value in inputs.items()}
     if len({arrays[name].shape[1] for name in texts}) < len(texts):
         arrays[texts[-1]] = arrays[texts[-1]][:, :-1]
@@ -275,7 +280,7 @@ def _factors(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
     """
     if numbers.shape != weights.shape:
         return None
-    few = slice(0, 8)  # tells nearly all other matrices apart
+    few = slice(0, 8)  # enough to rule out nearly all other matrices
     for part in (few, slice(None)):
         ours, theirs = weights[part].astype("float64"), numbers[part].astype("float64")
         squares = np.square(ours).sum(0)

@@ -86,8 +86,8 @@ def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None
 
 def _quantize(content: bytes, bits: int) -> bytes:
     """Return a float32 TFLite file with its weight matrices in 8 bits, as LiteRT's converter
-    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers. Those
-    whose rows do not divide into 32 numbers have 8 bits then too."""
+    quantizes them, with one scale for each row; or in 4 bits, with one scale for 32 numbers, and in
+    8 bits the matrices whose rows do not divide into blocks of 32."""
     from litert_quantizer import quantizer, recipe
 
     rules = recipe.dynamic_legacy_wi8_afp32()

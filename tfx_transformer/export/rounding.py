@@ -80,7 +80,7 @@ def with_least_change(weights: np.ndarray, hessian: np.ndarray) -> Rounded:
 
     Each scale is the one with the smallest error, weighted by the diagonal of H. Then the columns
     are rounded in order, and the error of each is carried on to those that follow: GPTQ, Frantar et
-    al. (2023), algorithm 1. At last each column is rounded again, while the others stay (Behdin et
+    al. (2023), algorithm 1. Then each column is rounded again, while the others stay (Behdin et
     al. 2023, QuantEase, algorithm 1).
 
     Args:

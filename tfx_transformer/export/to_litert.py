@@ -70,8 +70,8 @@ def litert(
         inputs = read_inputs(model, tokenizer, calibration) if quantize == "int4" else None
         with bundle.updating(path) as folder:
             file = folder / bundle.LITERT[quantize or "float32"]
-            how = {"images": images, "inputs": inputs}
-            with Conversion(model, {quantize: file}, converter, beams, context, **how):
+            examples = {"images": images, "inputs": inputs}
+            with Conversion(model, {quantize: file}, converter, beams, context, **examples):
                 write_run_pyz(folder)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,8 @@ def litertlm(
         variant: number format of the weights: "float32", "int8" or "int4".
         context: most tokens of a conversation with a decoder-only model; None: those of the model,
             at least 1,024 if its positions are rotary.
-        calibration: for "int4", see `litert`. A TFLite file that the bundle has is packed as it is.
+        calibration: for "int4", see `litert`; if the bundle has a TFLite file of this context, it
+            is packed as it is, and a note says so.
 
     Raises:
         InputError: the bundle is damaged or of another task, LiteRT-LM cannot run its model, or an
@@ -101,9 +102,8 @@ def _pack_generator(
         calibration = ()
     with Converter() as converter:
         model, tokenizer = load(path)
-        inputs = read_inputs(model, tokenizer, calibration)
         with bundle.updating(path) as folder:
-            write_litertlm(folder, model, tokenizer, converter, variant, context, inputs)
+            write_litertlm(folder, model, tokenizer, converter, variant, context, calibration)
 
 
 # The maker of the file for each task.
@@ -120,7 +120,7 @@ def write_litertlm(
     converter: Converter,
     variant: str,
     context: int | None = None,
-    inputs: Mapping[str, Any] | None = None,
+    calibration: Sequence = (),
 ) -> None:
     """Write `model.litertlm` into the folder of the bundle of a decoder-only model, from its TFLite
     file of a variant, or from a conversion of its own if the context of that file is another one.
@@ -134,7 +134,11 @@ def write_litertlm(
     context = chat_context(model.config, context)
     file = folder / bundle.LITERT[variant]
     content = file.read_bytes() if file.is_file() else b""
-    if not content or _context(content) != context:
+    if content and _context(content) == context:
+        if len(calibration):
+            print(f"  {file.name} is packed as it is; --to litert rounds it on --calibration.")
+    else:
+        inputs = read_inputs(model, tokenizer, calibration)
         with tempfile.TemporaryDirectory(dir=folder) as temporary:
             file = Path(temporary, "model.tflite")
             table = long_signatures(model, context)

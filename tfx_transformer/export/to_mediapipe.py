@@ -74,13 +74,13 @@ def mediapipe(
     labels = _labels(values.get("labels") or [], config.num_classes)
     with Converter() as converter:
         model, tokenizer = load(path)
-        how: dict[str, Any] = {}
+        examples: dict[str, Any] = {}
         if variant == "full_int8":
-            how["images"] = _with_all_colours(calibration_images(model, calibration))
+            examples["images"] = _with_all_colours(calibration_images(model, calibration))
         elif variant == "int4":
-            how["inputs"] = read_inputs(model, tokenizer, calibration)
+            examples["inputs"] = read_inputs(model, tokenizer, calibration)
         with bundle.updating(path) as folder:
-            content = _convert(model, _OUTPUTS[task], converter, folder, variant, how)
+            content = _convert(model, _OUTPUTS[task], converter, folder, variant, examples)
             attached = {_VOCABULARY: vocabulary} if vocabulary else {}
             attached |= {_LABELS: labels} if labels else {}
             made = _with_metadata(content, Path(path).name, attached)
@@ -103,9 +103,9 @@ def _convert(
     converter: Converter,
     folder: Path,
     variant: str,
-    how: Mapping[str, Any],
+    examples: Mapping[str, Any],
 ) -> bytes:
-    """Return the TFLite file, without metadata; `how`: further arguments of its `Conversion`.
+    """Return the TFLite file, without metadata. `examples`: images or inputs of its `Conversion`.
 
     `run`: ids, mask and segment_ids, int32 (1, max_sequence_length), or images uint8 (1,
         image_size, image_size, 3) -> output float32 (1, width), probabilities or a vector.
@@ -123,7 +123,7 @@ def _convert(
 
     size, length = config.image_size, config.max_sequence_length
     if size:
-        dtype = tf.float32 if "images" in how else tf.uint8  # which the converter makes uint8
+        dtype = tf.float32 if "images" in examples else tf.uint8  # which the converter makes uint8
         specs = {"images": tf.TensorSpec((1, size, size, 3), dtype, "images")}
     else:
         names = ("ids", "mask", "segment_ids")
@@ -132,7 +132,9 @@ def _convert(
     with tempfile.TemporaryDirectory(dir=folder) as temporary:
         file = Path(temporary, "model.tflite")
         quantize = None if variant == "float32" else variant
-        with Conversion(model, {quantize: file}, converter, table=table, byte_ends=True, **how):
+        with Conversion(
+            model, {quantize: file}, converter, table=table, byte_ends=True, **examples
+        ):
             pass
         return file.read_bytes()
 

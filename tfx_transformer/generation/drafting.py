@@ -18,9 +18,10 @@ import numpy as np
 _LONGEST = 3
 # The latest places of a token that are compared with the end of the text.
 _COMPARED = 8
-# The share of right predictions from which on a draft saves time. A step that reads 5 tokens takes
-# 1.0 (float32) to 1.6 (a small int8 model) times as long as one that reads 1, and with this share
-# it yields 1.4 tokens or more. Of 0.2 to 0.5 it was the best on training rows of five data sets.
+# The share of right predictions from which on a match is drafted. A step that reads 5 tokens takes
+# 1.0 to 1.8 times as long as one that reads 1, longest in small models. With this share it yields
+# 1.4 tokens, and more where right predictions follow each other. The share was chosen from 0.2 to
+# 0.5 on parts of nine sets of texts, some of them test files: see benchmarks/README.md.
 _WORTH = 0.3
 # The share before the first prediction: of 1, 2 and 3 matching tokens.
 _BEFORE = (0.1, 0.2, 0.4)
@@ -42,7 +43,7 @@ class Hits:
         self._shares[length - 1] += _WEIGHT * (is_right - self._shares[length - 1])
 
     def is_worth(self, length: int) -> bool:
-        """Return True if a draft after a match of `length` tokens saves time."""
+        """Return True if what followed a match of `length` tokens is to be drafted."""
         return self._shares[length - 1] >= _WORTH
 
 
@@ -65,8 +66,8 @@ class Drafter:
         self._ahead: list[tuple[int, np.ndarray]] = []  # drafted ids, and the logits after them
 
     def read(self, ids: Sequence[int], position: int) -> None:
-        """Take tokens of the text, which are at position, position + 1, …; later ones that were
-        taken before are forgotten."""
+        """Take the tokens of the text at position, position + 1, …; those taken before, from this
+        position on, are forgotten."""
         if position != self._first + len(self._ids):
             kept = self._ids[: max(position - self._first, 0)]
             is_gap = position > self._first + len(kept)
@@ -110,8 +111,12 @@ class Drafter:
             before.append(len(self._ids))
 
     def _longest_match(self, before: Sequence[int]) -> tuple[int, int]:
-        """Return the latest place of those after the last token before which most tokens are those
-        at the end of the text, and their number."""
+        """Return the place after the longest match of the text's end, and its length in tokens, at
+        most `_LONGEST`; of equally long matches the latest.
+
+        Args:
+            before: the places after the earlier occurrences of the last token.
+        """
         ids, end = self._ids, len(self._ids)
         best = before[-1], 0
         for place in reversed(before[-_COMPARED:]):
@@ -125,7 +130,7 @@ class Drafter:
         return best
 
     def _draft(self, most: int) -> list[int]:
-        """Return the tokens that may follow, at most so many; none if that would save no time."""
+        """Return at most so many tokens that may follow; none if the match is not worth a draft."""
         if self._predicted is None or most < 1:
             return []
         place, length = self._predicted

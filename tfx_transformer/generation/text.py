@@ -235,8 +235,8 @@ class TextGenerator(TablePredictor):
         options: GenerationOptions,
         form: Constraint,
     ) -> tuple[list[Answer], list[int]]:
-        """Write answers in batches without the form; return them, and the indices of those that
-        are not of the form. The others are as with the form, which allows each of their tokens."""
+        """Return answers written in batches without the form, and the indices of those that are not
+        of the form. The others equal those with the form, which allows all their tokens."""
         free = options.without_form()
         results, left = [Answer("")] * len(prompts), []
         by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -357,7 +357,7 @@ def is_one_prompt(texts: Prompt | Sequence[Prompt]) -> bool:
 
 
 def _request(prompt: Prompt) -> str:
-    """Return the messages of the user, each in lines of its own."""
+    """Return the messages of the user, joined by line breaks."""
     if isinstance(prompt, str):
         return prompt
     said = [message.get("content") for message in prompt if message.get("role") == "user"]

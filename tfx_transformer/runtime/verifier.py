@@ -14,10 +14,10 @@ class Verifier:
     """Runs `verify_<length>` in the caches of single steps.
 
     Its own buffers, for tokens, positions and logits, are made when the first draft is read, and
-    serve all texts of an engine.
+    serve all later ones.
 
     Args:
-        signature: one of those that read so many tokens.
+        signature: a `verify_<length>`.
 
     Attributes:
         length: most tokens that are read at once.
@@ -44,7 +44,8 @@ class Verifier:
 
         Args:
             buffers: of the caches and of all other inputs but tokens and input_pos.
-            signature: another one that reads so many tokens.
+            signature: the `verify_<length>` to run, of the same length; None: that of the
+                constructor.
         """
         signature = signature or self._signature
         if not self._own:
