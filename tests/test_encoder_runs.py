@@ -177,7 +177,9 @@ def turned(*degrees):
 def embedding(**vectors):
     """An embedder of these texts."""
     return types.SimpleNamespace(
-        embed=lambda texts: np.stack([vectors[t] for t in texts]), tokenizer="words"
+        embed=lambda texts, prompt: np.stack([vectors[t] for t in texts]),
+        tokenizer="words",
+        config=types.SimpleNamespace(prompt_name=lambda side: None),
     )
 
 

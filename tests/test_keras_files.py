@@ -37,6 +37,7 @@ import tfx_transformer as tfx
 from tfx_transformer import layers, registration
 from tfx_transformer.layers.norm import LayerNorm
 from tfx_transformer.models.lora import add_adapters
+from tfx_transformer.models.losses import Matryoshka
 from tfx_transformer.training.optimizers import AdamW, InverseSquareRoot, adamw
 
 IDS = np.random.default_rng(0).integers(3, 23, (3, 7)).astype("int32")
@@ -196,6 +197,7 @@ OBJECTS = {
     "scored": tfx.ScoredCosine(),
     "correlation": tfx.ScoredCorrelation(),
     "labels": tfx.LabelContrast(0.3),
+    "widths": Matryoshka(tfx.LabelContrast(0.3)),
     "dpo": tfx.DPOLoss(0.2),
     "orpo": tfx.ORPOLoss(0.3),
     "rehearsed": tfx.RehearsedLoss(tfx.DPOLoss(0.2), 0.7),

@@ -60,7 +60,7 @@ def without_xla(patch):
     patch.setattr(CausalLM, "compile", lambda *a, **k: original(*a, **k | {"jit_compile": False}))
 
 
-def two_exports(path, texts, generator=None):
+def two_exports(path, texts, generator=None, int4=None):
     """Export and verify two files: tests of exports have the int8 file."""
     export.saved_model(path)
     export.litert(path)

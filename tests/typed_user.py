@@ -262,11 +262,48 @@ def call(table: str) -> float:
     tokenizer = tfx.Tokenizer.train(varied.written(), 700, tfx.ROLE_TOKENS, tfx.CALL_PATTERN)
     tokenizer.tools = tools
     template = tfx.ChatTemplate.of(tokenizer)
+    print(tfx.data.mark_copied(training))
     print(tfx.data.describe_tool_calls(varied, held_out, template, 256))
     run = tfx.training.ToolRun("mine", {})
     generator = tfx.runtime.load("bundle", kind=tfx.runtime.TextGenerator)
     print(run.watch(generator, held_out), generator.generate("Stop", free=True))
     return len(varied) / len(training)
+
+
+def learn_from_a_teacher(table: str) -> float:
+    rows = tfx.data.read_labelled_texts(table)
+    others: tfx.data.UnlabelledTexts = tfx.data.read_unlabelled_texts("mails.txt")
+    teacher = tfx.training.Teacher("saved_models/large", "classification")
+    tokenizer = tfx.Tokenizer.load("tokenizer.json")
+    answers = np.zeros((len(rows) + len(others), 2), "float32")
+    batches = tfx.data.taught_texts(rows, tokenizer, teacher.labels, answers, others)
+    model, _ = tfx.load("bundle", task="classification")
+    model.compile("adamw", tfx.TaughtCrossentropy(2.0, 0.5), metrics=[tfx.TaughtAccuracy()])
+    model.fit(batches)
+    print(tfx.export.training_rows(model, batches), tfx.training.student_defaults(2))
+    pairs = tfx.data.read_pairs(table)
+    return len(tfx.data.taught_pairs(pairs, ["a"] * len(pairs))) / len(rows)
+
+
+def search(table: str) -> float:
+    pairs = tfx.data.read_sentence_pairs(table)
+    pairs = tfx.data.add_unlabelled_pairs(pairs, tfx.data.read_unlabelled_texts("mails.txt"))
+    embedder, tokenizer = tfx.load("bundle", task="embedding")
+    print(tfx.training.read_widths("64,128"), tfx.training.pair_prompts(embedder.config))
+    print(tfx.training.search_prompts(embedder.config, "query: ", None))
+    negatives = tfx.training.hard_negatives(pairs, True, 0.1, seed=1)
+    print(negatives, tokenizer, tfx.TaughtCosines())
+    made = tfx.search.make_index("faq", "bundle", ["faq.csv"], "question", shown=["answer"])
+    (found, *_) = tfx.search.Index("faq").search("How?", count=made.rows)
+    return found.cosine
+
+
+def rehearse(rows: str) -> float:
+    model, tokenizer = tfx.load("bundle", task="causal")
+    training, held_out = tfx.data.read_rehearsed(rows, seed=1)
+    again = tfx.data.encode_rehearsed(training, tfx.ChatTemplate.of(tokenizer), 64)
+    model.compile("adamw", tfx.RehearsedLoss(tfx.DPOLoss(0.1), 1.0))
+    return len(again) / len(held_out)
 
 
 def run_elsewhere() -> None:

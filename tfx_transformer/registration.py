@@ -29,6 +29,7 @@ CLASSES = {
     "Embedder": "models.encoders",
     "FeedForward": "layers.feed_forward",
     "InBatchContrast": "models.losses",
+    "Matryoshka": "models.losses",
     "InverseSquareRoot": "training.optimizers",
     "LayerNorm": "layers.norm",
     "LearnedPositions": "layers.position",

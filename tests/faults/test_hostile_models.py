@@ -138,7 +138,7 @@ def test_what_configurations_expect_is_what_is_exported():
     """Of every task, as `export.signatures` declares inputs; outputs are compared at every load."""
     from tiny_models import tiny_model
 
-    from tfx_transformer.export.signatures import TEXTS
+    from tfx_transformer.export.signatures import DRAFTED, TEXTS
     from tfx_transformer.export.tasks import task_of
 
     model = tiny_model(num_key_value_heads=2)
@@ -147,6 +147,7 @@ def test_what_configurations_expect_is_what_is_exported():
     expected = interface.seq2seq(model.config, lengths, 3)
     for beams in (1, 3):
         expected |= interface.together(model.config, TEXTS, beams, 19, [19])
+    expected[f"verify_{DRAFTED}"] = interface.verify(expected["decode"], DRAFTED)
     assert table.keys() == expected.keys()
     for name, (_, specs) in table.items():
         declared = {k: (s.dtype.name, tuple(s.shape)) for k, s in specs.items()}

@@ -329,8 +329,8 @@ class Matryoshka(keras.losses.Loss):
 
     @classmethod
     def from_config(cls, config):
-        loss = keras.saving.deserialize_keras_object(config.pop("loss"))
-        return cls(loss, **config)
+        loss = keras.saving.deserialize_keras_object(config["loss"])
+        return cls(**{**config, "loss": loss})
 
 
 def _standardize(x: Tensor) -> Tensor:
