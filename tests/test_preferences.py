@@ -403,6 +403,7 @@ def test_the_exports_of_a_run_answer_as_its_model(recipe, folder, monkeypatch, l
     assert runtime.load(path, "float32").generate(prompts, **options) == written
 
 
+@pytest.mark.slow  # the data and the loss have tests of their own
 def test_a_run_that_rehearses(recipe, folder, quick, capsys):
     rows = [(f"Say {word}.", f"{word}!") for word in ("seven", "eleven", "five", "three", "two")]
     rows += [("Say much.", "much " * 64), ("Say nothing.", "")]

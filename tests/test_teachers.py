@@ -470,6 +470,7 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     assert status == 2 and "temperature is inf" in errors
 
 
+@pytest.mark.slow
 def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, bare, command):
     with open("pairs.csv", "w", encoding="utf-8", newline="") as file:
         rows = zip(encoder_texts[:8], encoder_texts[8:16], strict=True)
@@ -505,6 +506,7 @@ class Backwards:
         return [text[::-1] for text in texts]
 
 
+@pytest.mark.slow(but=["replace"])
 @pytest.mark.parametrize("answers", ["replace", "join"])
 def test_a_translator_learns_translations(tables, encoder_texts, fitted, monkeypatch, answers):
     tokenizer = tfx.Tokenizer.train(encoder_texts, 270)

@@ -472,6 +472,7 @@ def test_multiples(value, schema, expected):
     assert fits(value, schema) == expected
 
 
+@pytest.mark.slow
 def test_each_request_has_its_own_parts(tmp_path, capsys):
     """Answers of random weights, in a list, streamed, after others and in a chat; and the same
     model as a base."""

@@ -55,6 +55,7 @@ def test_the_loss_is_the_mean_over_the_widths(model):
     assert again.loss.temperature == 0.7
 
 
+@pytest.mark.slow
 def test_training_learns_every_width(model):
     model.compile(keras.optimizers.Adam(0.01))
     assert isinstance(model.loss, Matryoshka)
