@@ -12,6 +12,7 @@ from tfx_transformer.devices import Devices
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers import attention
 from tfx_transformer.models import token_scores
+from tfx_transformer.training import fit
 
 needs_orbax = pytest.mark.skipif(
     importlib.util.find_spec("orbax") is None, reason="Orbax is not installed"
@@ -105,6 +106,23 @@ def test_chunks_and_blocks_are_counted_for_what_a_device_computes(monkeypatch):
             chunks = token_scores.count_chunks(own * 7, 11)
             assert chunks == attention.count_blocks(heads, heads) == math.ceil(own / 3)
     assert devices.own_rows(12) == 12
+
+
+def test_a_run_that_goes_on_on_other_devices_says_so(capsys):
+    divided = {"devices": 8, "hosts": 2, "weight_parts": 4}
+    for before, now, said in (
+        ({}, {"devices": 1, "hosts": 1, "weight_parts": 1}, ""),
+        (divided, divided, ""),
+        (divided, {}, "on 8 devices of 2 hosts (weights in 4 parts) and is now on 1 device: each"),
+        (
+            {"devices": 8},
+            {"devices": 8, "weight_parts": 2},
+            "now on 8 devices (weights in 2 parts):",
+        ),
+    ):
+        fit._report_devices(before, now)
+        printed = capsys.readouterr().out
+        assert said in printed and bool(said) == bool(printed)
 
 
 @needs_jax
@@ -269,9 +287,9 @@ def test_divided_weights_are_written_and_read_in_parts(tmp_path):
         assert "model/0" not in arrays and "metrics/0" in arrays  # the embedding is divided
         for name, place, said in (
             ("same", (1, 8, 4), ""),
-            ("other", (1, 8, 2), "on 8 devices, the weights in 4 parts, and is now on 8 devices"),
-            ("whole", (1, 1, 1), "8 devices, the weights in 4 parts, and is now on 1 device: each"),
-            ("on hosts", (2, 4, 2), "and is now on 8 devices of 2 hosts, the weights in 2 parts,"),
+            ("other", (1, 8, 2), "on 8 devices (weights in 4 parts) and is now on 8 devices"),
+            ("whole", (1, 1, 1), "8 devices (weights in 4 parts) and is now on 1 device: each"),
+            ("on hosts", (2, 4, 2), "and is now on 8 devices of 2 hosts (weights in 2 parts): "),
         ):
             again = whole(shutil.copytree(dead, Path(sys.argv[1], name)), *place)
             assert said in again.output, again.output

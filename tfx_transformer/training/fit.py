@@ -160,7 +160,7 @@ def _report_devices(before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
 def _devices(count: int, several: int, parts: int) -> str:
     """Return numbers of devices and hosts, and of parts of the weights, in words."""
     of_hosts = f" of {several} hosts" if several > 1 else ""
-    in_parts = f", the weights in {parts} parts," if parts > 1 else ""
+    in_parts = f" (weights in {parts} parts)" if parts > 1 else ""
     return f"{quantity(count, 'device')}{of_hosts}{in_parts}"
 
 

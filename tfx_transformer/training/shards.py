@@ -145,8 +145,8 @@ def _explaining(folder: Path) -> Iterator[None]:
 def _checkpointer() -> Iterator[Any]:
     """Yield a checkpointer of Orbax, whose warnings are not printed in the block."""
     orbax, logger = _orbax(), logging.getLogger("absl")
-    # Only this process has the arrays.
-    only = orbax.options.MultiprocessingOptions(primary_host=None)
+    # Of several hosts only host 0 reads: the others do not wait for it here.
+    only = orbax.options.MultiprocessingOptions(primary_host=0, active_processes={0})
     handler = orbax.PyTreeCheckpointHandler(multiprocessing_options=only)
     before = logger.level
     logger.setLevel(logging.ERROR)
