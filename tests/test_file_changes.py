@@ -101,5 +101,7 @@ def test_a_change_in_words():
     change = Comparison("accuracy", 0.8, 0.795, None, None, low_high, 200, "row")
     assert change.change("en") == "accuracy -0.5 points (95 %: -1.9 to +0.9)"
     assert Comparison.from_dict(change.to_dict()).change("en") == change.change("en")
+    none = Comparison("accuracy", 0.8, 0.7999, None, None, (-0.0004, 0.0), 200, "row")
+    assert none.change("en") == "accuracy +0.0 points (95 %: +0.0 to +0.0)", "not -0.0"
     alone = Comparison("mae", 12.0, 12.5, None, None, None, 5, "row")
     assert alone.change("en") == "mean absolute error +0.500"

@@ -232,9 +232,9 @@ TEXTS: dict[str, tuple[str, str]] = {
         "`tfx-transformer run text_classification --csv table.csv --base {path}`",
     ),
     "card phone": (
-        "On a phone, in a browser or on a microcontroller: `model.tflite` and `model.int8.tflite` "
-        "run in LiteRT; the tokenizer is in `tokenizer.json`.",
-        "スマートフォン、ブラウザ、マイコンでは、`model.tflite`と`model.int8.tflite`をLiteRTで"
+        "On a phone, in a browser or on a microcontroller: the `.tflite` files run in LiteRT; the "
+        "tokenizer is in `tokenizer.json`.",
+        "スマートフォン、ブラウザ、マイコンでは、拡張子が`.tflite`のファイルをLiteRTで"
         "実行します。トークナイザは`tokenizer.json`です。",
     ),
     "card litertlm": (

@@ -23,10 +23,10 @@ def number_text(measure: str, value: float, sign: str = "") -> str:
         sign: "+" shows the sign of positive values too.
     """
     if measure in _PERCENT:
-        return f"{100 * value:{sign}.1f}"
+        return f"{100 * value:{sign}z.1f}"  # z: -0.04 is 0.0, not -0.0
     if measure in ERRORS:
         return sign * (value > 0) + significant(value)
-    return f"{value:{sign}.{_DECIMALS[measure]}f}"
+    return f"{value:{sign}z.{_DECIMALS[measure]}f}"
 
 
 def value_text(measure: str, value: float) -> str:
