@@ -157,6 +157,8 @@ def test_losses_are_those_of_one_device(tmp_path, kind):
             for part in ("kernel",) + ("bias",) * (kind == "images" and name[0] != "o")
         }
         divided |= set() if kind == "images" else {"embeddings", "reverse_embeddings"}
+        if kind == "lora in 4 bits":  # whose kernels are padded to whole blocks of 64
+            divided |= {f"block_0/feed_forward/{x}/kernel" for x in ("expand", "gate", "contract")}
 
         def train_on(count, parts=1):
             devices.use(devices.Devices(str(count), parts))
