@@ -423,6 +423,7 @@ def test_the_recipe_trains_on_labels_and_answers(tables, text_classifier, fitted
     np.testing.assert_array_equal(same, found)
 
 
+@pytest.mark.slow
 def test_a_whole_run(tables, text_classifier, bare, command):
     status, shown, errors = command(
         *("run", "text_classification", "--teacher", text_classifier.path, "--name", "small"),

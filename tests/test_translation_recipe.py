@@ -50,6 +50,7 @@ def finished(recipe, tmp_path_factory):
         csv.writer(file).writerows([("english", "japanese"), *rows])
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
+        patch.setattr("tfx_transformer.export.signatures.DRAFTED", 1 << 30)  # without drafts
         return folder, recipe(**SETTINGS)
 
 
