@@ -3,7 +3,7 @@
     python -m benchmarks list              the tables, their cases and systems
     python -m benchmarks generate          one table; several names are possible
     python -m benchmarks all --data DATA   every table
-    python -m benchmarks all --quick       the tables of speed in two short rounds: about an hour
+    python -m benchmarks all --quick       the tables of speed in two short rounds
     python -m benchmarks quality --list    the figures of docs/quality.md; see quality --help
 
 Every timing is kept in the file of results, and a row that is finished is not measured again:

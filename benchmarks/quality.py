@@ -41,7 +41,7 @@ class Kept:
         self.records = self._read()
 
     def _read(self) -> list[dict[str, Any]]:
-        """The records of the file; none if there is no file."""
+        """The records of the file; an empty list if the file does not exist."""
         if not self.path.exists():
             return []
         try:

@@ -142,10 +142,9 @@ def main(
         objective = tfx.DPOLoss(0.005 if beta is None else beta, sft_weight=sft_weight)
     else:
         objective = tfx.ORPOLoss(0.1 if beta is None else beta)
-    rows = 2
     if rehearse:
         repeated = tfx.data.read_rehearsed(rehearse, seed, **options)
-        objective, rows = tfx.RehearsedLoss(objective, rehearse_weight), 4
+        objective = tfx.RehearsedLoss(objective, rehearse_weight)
 
     tfx.training.set_random_seed(seed)
     model, tokenizer = tfx.training.text_base(
@@ -176,11 +175,12 @@ def main(
     )
 
     total_steps = epochs * len(batches)
-    run.show_cost(model, rows * batch_size * length, total_steps)
+    rows_of_example = objective.rows_of_example
+    run.show_cost(model, rows_of_example * batch_size * length, total_steps)
     optimizer = tfx.training.adamw(learning_rate, warmup_steps, "cosine", total_steps)
     tfx.training.accumulate(model, accumulate)
     model.remat = remat
-    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows=rows)])
+    model.compile(optimizer, objective, weighted_metrics=[tfx.PreferredShare(rows=rows_of_example)])
     writer = tfx.text_generator(model, tokenizer)
     limits = {"patience": patience, "minutes": minutes}
     callbacks = run.watch(writer, parts[1], reference[1], **limits)

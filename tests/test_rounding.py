@@ -202,7 +202,7 @@ def matrices(model):
 
 
 def inputs_of_layers(model, layers, inputs):
-    """What each layer multiplies by its matrix: float (rows, inputs)."""
+    """The inputs of each layer, float (rows, inputs), which its matrix multiplies."""
     seen = {}
 
     def record(layer):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfx_transformer.errors import InputError
 
-# Nearest texts of which one is drawn, so that epochs differ.
+# One of this many nearest texts is drawn, so that epochs differ.
 _DRAWN_FROM = 5
 # Texts that are compared with all others at a time.
 _BLOCK = 512

@@ -133,7 +133,7 @@ def _read_lines(path: Path, text: str, encoding: str) -> UnlabelledTexts:
         ) from error
     kept = [number for number, line in enumerate(lines) if line.strip()]
     if not kept:
-        raise InputError(f"{path}: there is no text in it.\n  Expected a text in each line.")
+        raise InputError(f"{path}: it has no text.\n  Expected a text in each line.")
     for number in kept:
         if "\0" in lines[number]:
             raise InputError(f"{path}, line {number + 1}: it has a NUL character.\n  Remove it.")
