@@ -179,7 +179,7 @@ def test_columns_of_tables(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "text", "said"),
     [
-        ("a.txt", b"", "text", "no text in it"),
+        ("a.txt", b"", "text", "it has no text"),
         ("a.txt", b"one\n", "title,body", "a table with these columns"),
         ("a.txt", b"one\nt\0wo\n", "text", "line 2: it has a NUL"),
         ("a.csv", b"label\nx\n", "text", "text"),
