@@ -199,14 +199,12 @@ def main(
     labels = tfx.data.label_names(train.labels, train.path, past.labels or known)
     is_new_task = past.is_pretrained and not past.goes_on
     by_contrast = is_new_task and not multi_label and method == "full" and not taught_by
-    by_contrast = by_contrast and tfx.training.is_few(len(train), len(labels))
+    by_contrast = by_contrast and not consistency and tfx.training.is_few(len(train), len(labels))
 
     tfx.training.set_random_seed(seed)
     texts = train.flat_texts() + (others.flat_texts() if others else [])
     defaults = tfx.training.classifier_defaults(len(train), train.flat_texts(), train, settings)
-    settings = tfx.training.fill_in(settings, {**defaults, "consistency": None})
-    # A run that an earlier version began has no `pieces`, and goes on without contrast.
-    by_contrast = by_contrast and bool(settings["pieces"]) and not settings["consistency"]
+    settings = tfx.training.fill_in(settings, defaults)
     base_model = None
     if base:
         base_model, tokenizer = tfx.training.text_base(base, max_length=settings["max_length"])
@@ -220,6 +218,8 @@ def main(
             config.hidden_dim, len(train), len(labels), by_contrast
         )
     settings = tfx.training.fill_in(settings, defaults)
+    # A run that an earlier version began has no `pieces`, and goes on without contrast.
+    by_contrast = by_contrast and bool(settings["pieces"]) and not settings["consistency"]
     if not base:
         pattern = tfx.training.pieces_pattern(settings["pieces"])
         tokenizer = tfx.Tokenizer.train(texts, settings["vocabulary_size"], pattern=pattern)

@@ -123,8 +123,13 @@ def test_a_reduction_by_hand(reduction, expected):
     values, weights = np.array([3.0, 7.0, 5.0], "float32"), np.array([0.5, 1.0, 0.0])
     assert float(losses.reduced(values, weights, reduction)) == pytest.approx(expected)
     loss = keras.losses.MeanAbsoluteError(reduction)
-    found = loss(values[:, None], np.zeros((3, 1), "float32"), weights)
-    assert float(found) == pytest.approx(expected)
+    given = values[:, None], np.zeros((3, 1), "float32"), weights
+    assert float(loss(*given)) == pytest.approx(expected)
+    assert losses.reduction_of(loss) == reduction
+    if reduction == losses.reduction_of("mean_absolute_error"):
+        model = keras.Sequential([keras.layers.Identity()])
+        model.compile("sgd", "mean_absolute_error")
+        assert float(model.compute_loss(None, *given)) == pytest.approx(expected)
 
 
 @pytest.mark.slow(but=["dpo"])

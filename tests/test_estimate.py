@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import pytest
 from tiny_models import CONVOLUTIONS, tiny_causal, tiny_encoder, tiny_model
@@ -113,12 +114,14 @@ def test_what_is_frozen_costs_less(fast, base_dtype, kernel_bytes):
     ("seconds", "time"),
     [(0, "less than a minute"), (59.9, "less than a minute"), (60, "1 min"), (7_250, "121 min")],
 )
-def test_what_is_said(seconds, time):
+def test_what_is_said(monkeypatch, seconds, time):
     cost = Cost(trained=1_234_567, frozen=89, memory=1_260_400_000, seconds=seconds)
     assert cost.lines() == [
         "parameters  1,234,567 trained, 89 frozen",
-        f"estimate    {time} on this CPU; 1,260 MB plus TensorFlow's own",
+        f"estimate    {time} on this machine; 1,260 MB plus TensorFlow's own",
     ]
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert cost.lines()[1].endswith("1,260 MB plus JAX's own")
     assert json.loads(json.dumps(cost.to_dict())) == {
         "trained": 1_234_567, "frozen": 89, "memory": 1_260_400_000, "seconds": seconds,
     }  # fmt: skip

@@ -11,6 +11,8 @@ from typing import Any, Literal, NamedTuple
 
 from tfx_transformer.config import TransformerConfig
 
+# Names of Keras's backends.
+BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX", "torch": "PyTorch"}
 # The most logits that a device has at once in a step, 128 MiB in float32; those of one token may be
 # more.
 CHUNK = 2**25

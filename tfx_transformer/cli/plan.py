@@ -268,7 +268,7 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
         f"{result['parameters']:,} parameters{frozen}",
         *align([[name, f"{memory[name] / 1e9:,.2f} GB"] for name in names], words=1),
     ]
-    keras_on = {"tensorflow": "TensorFlow", "jax": "JAX"}.get(result["backend"], result["backend"])
+    keras_on = planning.BACKENDS.get(result["backend"], result["backend"])
     have = f"{_USABLE:.0%} of {result['device_memory'] / 1e9:,.0f} GB with Keras on {keras_on}"
     rows = quantity(result["rows_at_once"], "text")
     parts = quantity(result["accumulate"], "part")

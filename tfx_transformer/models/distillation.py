@@ -12,6 +12,7 @@ from tfx_transformer.annotations import Tensor
 from tfx_transformer.data.taught_text import UNLABELLED
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.models.losses import WeightedLoss
 
 
 def soft_divergence(
@@ -40,7 +41,7 @@ def soft_divergence(
 
 
 @serializable
-class TaughtCrossentropy(keras.losses.Loss):
+class TaughtCrossentropy(WeightedLoss):
     """The loss of a student: its divergence from its teacher, and its cross-entropy by the labels.
 
     loss_i = a T^2 KL(softmax(t_i / T) || softmax(z_i / T)) - (1 - a) log softmax(z_i)[y_i]
@@ -68,7 +69,6 @@ class TaughtCrossentropy(keras.losses.Loss):
         name: str = "loss",
         **kwargs: Any,
     ) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not 0 < temperature < math.inf:
             raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
@@ -131,7 +131,7 @@ class TaughtAccuracy(keras.metrics.Mean):
 
 
 @serializable
-class TaughtCosines(keras.losses.Loss):
+class TaughtCosines(WeightedLoss):
     """The squared differences of the cosines of a batch from those of a teacher.
 
     loss_i = 1/2 (c_ii - t_ii)^2 + 1/2 mean_{j != i} ((c_ij - t_ij)^2 + (c_ji - t_ji)^2) / 2
@@ -148,10 +148,6 @@ class TaughtCosines(keras.losses.Loss):
     """
 
     compares_rows = True
-
-    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, **kwargs)
 
     def call(self, y_true, y_pred):
         vectors = ops.normalize(ops.cast(y_true, "float32"), axis=-1, epsilon=1e-12)

@@ -521,8 +521,8 @@ class Classifier(PooledModel):
         half = ops.shape(y_pred)[0] // 2
         apart = losses.disagreement(y_pred[:half], y_pred[half:], self.config.multi_label)
         weights = None if sample_weight is None else sample_weight[:half]
-        reduction = getattr(self.loss, "reduction", "")
-        return loss + self.consistency * losses.reduced(apart, weights, reduction)
+        apart = losses.reduced(apart, weights, losses.reduction_of(self.loss))
+        return loss + self.consistency * apart
 
 
 @serializable

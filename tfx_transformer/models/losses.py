@@ -74,8 +74,35 @@ def reduced(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
     return ops.divide_no_nan(total, ops.cast(count, values.dtype))
 
 
+class WeightedLoss(keras.losses.Loss):
+    """The base of losses of examples, whose sum is divided by that of their weights, unless
+    `reduction` says otherwise.
+
+    Attributes:
+        compares_rows: True if the loss of an example depends on the other rows of its batch.
+        rows_of_example: rows of an example in a batch, one after the other.
+    """
+
+    compares_rows = False
+    rows_of_example = 1
+
+    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
+        kwargs.setdefault("reduction", "mean_with_sample_weight")
+        super().__init__(name=name, **kwargs)
+
+
+def reduction_of(loss: Any) -> str:
+    """Return how a loss is reduced, see `reduced`.
+
+    Args:
+        loss: what a model was compiled with: a `keras.losses.Loss`, or a name or function, whose
+            reduction is "sum_over_batch_size".
+    """
+    return loss.reduction if isinstance(loss, keras.losses.Loss) else "sum_over_batch_size"
+
+
 @serializable
-class TokenCrossentropy(keras.losses.Loss):
+class TokenCrossentropy(WeightedLoss):
     """Cross-entropy of the next token with label smoothing, averaged over the tokens that weigh.
 
     loss = (1 - e) * -log p(y) + e * mean_v(-log p(v))         Szegedy et al. (2016), section 7
@@ -94,7 +121,6 @@ class TokenCrossentropy(keras.losses.Loss):
     takes_token_scores = True
 
     def __init__(self, label_smoothing: float = 0.0, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not 0 <= label_smoothing < 1:
             raise InputError(
@@ -176,13 +202,12 @@ class TokenAccuracy(keras.metrics.Mean):
         super().update_state(*each_token(hits, sample_weight))
 
 
-class _Contrast(keras.losses.Loss):
+class _Contrast(WeightedLoss):
     """A loss over the cosines of a batch, divided by a temperature."""
 
     compares_rows = True
 
     def __init__(self, temperature: float, name: str, **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not temperature > 0:
             raise InputError(f"temperature is {temperature}.\n  Expected more than 0.")
@@ -254,7 +279,7 @@ class LabelContrast(_Contrast):
 
 
 @serializable
-class ScoredCosine(keras.losses.Loss):
+class ScoredCosine(WeightedLoss):
     """The squared difference of the cosine of a text and its pair from their score.
 
     loss_i = (c_ii - y_i)^2                    Reimers & Gurevych (2019), section 3, "regression"
@@ -266,16 +291,12 @@ class ScoredCosine(keras.losses.Loss):
 
     compares_rows = True
 
-    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, **kwargs)
-
     def call(self, y_true, y_pred):
         return ops.square(ops.cast(ops.diagonal(y_pred), "float32") - ops.cast(y_true, "float32"))
 
 
 @serializable
-class ScoredCorrelation(keras.losses.Loss):
+class ScoredCorrelation(WeightedLoss):
     """One minus the correlation of the cosines of a batch's pairs with their scores.
 
     loss_i = (z(c)_i - z(y)_i)^2 / 2,  z(x) = (x - mean(x)) / std(x);  the mean of all is 1 - r
@@ -291,17 +312,13 @@ class ScoredCorrelation(keras.losses.Loss):
 
     compares_rows = True
 
-    def __init__(self, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
-        super().__init__(name=name, **kwargs)
-
     def call(self, y_true, y_pred):
         cosines = _standardize(ops.cast(ops.diagonal(y_pred), "float32"))
         return ops.square(cosines - _standardize(ops.cast(y_true, "float32"))) / 2
 
 
 @serializable
-class Matryoshka(keras.losses.Loss):
+class Matryoshka(WeightedLoss):
     """The mean of a loss over the widths to which vectors are cut (Kusupati et al. 2022, eq. 1).
 
     Args:
@@ -315,7 +332,6 @@ class Matryoshka(keras.losses.Loss):
     compares_rows = True
 
     def __init__(self, loss: keras.losses.Loss, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         self.loss = loss
 

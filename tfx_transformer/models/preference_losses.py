@@ -14,9 +14,10 @@ from keras import ops
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
 from tfx_transformer.layers.serializable import serializable
+from tfx_transformer.models.losses import WeightedLoss
 
 
-class _PreferenceLoss(keras.losses.Loss):
+class _PreferenceLoss(WeightedLoss):
     """The base of losses of pairs with a weight beta.
 
     Call arguments:
@@ -30,7 +31,6 @@ class _PreferenceLoss(keras.losses.Loss):
     rows_of_example = 2
 
     def __init__(self, beta: float = 0.1, name: str = "loss", **kwargs: Any) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not beta > 0:
             raise InputError(f"beta is {beta}.\n  Expected more than 0.")
@@ -102,7 +102,7 @@ class ORPOLoss(_PreferenceLoss):
 
 
 @serializable
-class RehearsedLoss(keras.losses.Loss):
+class RehearsedLoss(WeightedLoss):
     """A loss of preferences plus that of answers to repeat, so that a model does not forget them.
 
     loss_i = loss(c_i, r_i) - weight (m(a_i) + m(b_i)) / 2
@@ -122,7 +122,6 @@ class RehearsedLoss(keras.losses.Loss):
     def __init__(
         self, loss: keras.losses.Loss, weight: float = 1.0, name: str = "loss", **kwargs: Any
     ) -> None:
-        kwargs.setdefault("reduction", "mean_with_sample_weight")
         super().__init__(name=name, **kwargs)
         if not weight >= 0:
             raise InputError(f"the weight of rehearsed rows is {weight}.\n  Expected 0 or more.")

@@ -10,6 +10,7 @@ from keras import ops
 
 from tfx_transformer.annotations import Tensor
 from tfx_transformer.errors import InputError
+from tfx_transformer.models.losses import WeightedLoss, reduction_of
 
 
 def accumulate(model: Any, count: int) -> None:
@@ -33,7 +34,7 @@ def check(model: Any) -> None:
         InputError: its loss compares the rows of a batch with each other; a strategy of TensorFlow
             distributes it; or the backend of Keras is neither TensorFlow nor JAX.
     """
-    if getattr(model.loss, "compares_rows", False):
+    if isinstance(model.loss, WeightedLoss) and model.loss.compares_rows:
         raise InputError(
             f"accumulate is {model.accumulate}, but {type(model.loss).__name__} compares all rows "
             "of a batch.\n  Expected 1 for this loss."
@@ -98,7 +99,7 @@ def shares(model: keras.Model, weights: Tensor, examples: Tensor) -> Tensor:
         examples: number of examples of the whole batch.
     """
     count, size = ops.shape(weights)[0], ops.shape(weights)[1]
-    reduction = getattr(model.loss, "reduction", "")
+    reduction = reduction_of(model.loss)
     if reduction == "sum":
         return ops.ones((count,))
     if reduction != "mean_with_sample_weight":
@@ -181,8 +182,8 @@ def train_on_jax(model: Any, state: Any, batch: Any) -> Any:
 
 
 def _group(model: Any) -> int:
-    """Return the rows of an example in a batch: 2 for pairs of answers."""
-    return getattr(model.loss, "rows_of_example", 1)
+    """Return the rows of an example in a batch: 2 for pairs of answers, 1 for a loss of Keras."""
+    return model.loss.rows_of_example if isinstance(model.loss, WeightedLoss) else 1
 
 
 def _updated(model, metrics, update):

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from tfx_transformer.models.work import training_work
+from tfx_transformer.planning import BACKENDS
 
 # Share of the measured speed of matrix products that a training step reaches on a CPU: measured
 # with small models on the machines of benchmarks/README.md.
@@ -35,9 +36,10 @@ class Cost:
         """Return the figures as lines for a terminal."""
         minutes = self.seconds / 60
         time = f"{minutes:.0f} min" if minutes >= 1 else "less than a minute"
+        memory = f"{self.memory / 1e6:,.0f} MB plus {BACKENDS[keras.backend.backend()]}'s own"
         return [
             f"parameters  {self.trained:,} trained, {self.frozen:,} frozen",
-            f"estimate    {time} on this CPU; {self.memory / 1e6:,.0f} MB plus TensorFlow's own",
+            f"estimate    {time} on this machine; {memory}",
         ]
 
     def to_dict(self) -> dict:
