@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+MODELS = "saved_models/"
+
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
@@ -15,15 +17,19 @@ class Figure:
         section: the table it is in, a key of `SECTIONS`.
         title: the data, as printed.
         recipe: recipe that trains.
-        train: its flags but for the seed and the name; "DATA/..." is a path below `--data`.
-        test: file of the test rows.
-        score: "accuracy"; "BLEU"; "exact", the share of answers equal to the reference; "loss"; or
-            "Spearman", the correlation of cosines with people's scores, times 100.
+        train: its flags but for the seed and the name; "DATA/..." is a path below `--data`, and
+            "saved_models/NAME" the model of the figure of that name, with the same seed.
+        test: file of the test rows; "": those that the run holds out.
+        score: "accuracy"; "BLEU"; "exact", the share of answers equal to the reference; "calls",
+            the share of exact tool calls; "preferred", the share of pairs whose chosen answer is
+            the likelier one; "loss"; or "Spearman", the correlation of cosines with people's
+            scores, times 100.
         seeds: seeds whose mean the figure is.
         minutes: about how long training and exports take for a seed, on 2 quiet cores.
         rows_per_class: training rows of each class to draw; 0: all.
         evaluate: flags of `evaluate`.
         archive: ZIP archive with the data, unpacked first.
+        model: name of the figure whose model is scored, if it is not one of its own.
         aim: score to reach.
         peer: figure of others, with its source.
         note: what limits it, and what was tried.
@@ -41,23 +47,32 @@ class Figure:
     rows_per_class: int = 0
     evaluate: Sequence[str] = ()
     archive: str = ""
+    model: str = ""
     aim: str = ""
     peer: str = ""
     note: str = ""
 
     @property
+    def parents(self) -> list[str]:
+        """The names of the figures whose models its training needs: a base or a teacher."""
+        return [flag.removeprefix(MODELS) for flag in self.train if flag.startswith(MODELS)]
+
+    @property
     def command(self) -> str:
         """The command that trains the model, as a person types it."""
-        return " ".join(["tfx-transformer run", self.recipe, *self.train])
+        named = ("--name", self.name) if self.name in PARENTS else ()
+        return " ".join(["tfx-transformer run", self.recipe, *self.train, *named])
 
 
 SECTIONS = {
     "scratch": "Classifiers of texts, from scratch, by default",
     "base": "Classifiers of texts, `--base minilm`, by default",
     "few": "Classifiers of texts from few rows, `--base minilm`, by default",
+    "students": "Students of a fine-tuned MiniLM, by default",
     "images": "Classifiers of images",
     "embedding": "Embedders: Spearman's correlation of cosines with people's scores, times 100",
     "demo": "Translators by default: % of sentences translated exactly",
+    "assistants": "Assistants by default: % of answers",
     "translation": "Translators by a preset: BLEU",
     "language": "Language models by a preset: loss",
 }
@@ -126,6 +141,20 @@ def _with_base(name: str, rows: int = 0, aim: str = "", peer: str = "") -> Figur
     )
 
 
+def _student(name: str, aim: str = "") -> Figure:
+    title, folder = _TEXTS[name]
+    return Figure(
+        f"{name}-student",
+        "students",
+        title,
+        "text_classification",
+        ("--csv", f"DATA/{folder}/train.csv", "--teacher", f"{MODELS}{name}-minilm"),
+        f"DATA/{folder}/test.csv",
+        aim=f"{aim}at most 1.5 points below the teacher",
+        peer=_PEERS[name],
+    )
+
+
 def _pairs(name: str, title: str, folder: str, base: str = "", aim: str = "", peer: str = ""):
     columns = ("--first", "sentence1", "--second", "sentence2", "--score", "score")
     tables = ("--csv", f"DATA/vectors/{folder}/train.csv")
@@ -166,6 +195,8 @@ FIGURES = (
     *map(_with_base, _AIMS),
     _with_base("banking77", 5, "78", _SETFIT),
     _with_base("banking77", 10, "85", _SETFIT),
+    _student("trec", "92; "),
+    _student("banking77"),
     Figure(
         "drawn",
         "images",
@@ -211,6 +242,49 @@ FIGURES = (
         "exact",
         minutes=4,
         aim="90",
+    ),
+    Figure(
+        "assistant",
+        "assistants",
+        "datasets/instructions.csv: exact answers to questions that are not in it",
+        "instruction_finetuning",
+        (),
+        "datasets/instructions_heldout.csv",
+        "exact",
+    ),
+    Figure(
+        "preferences",
+        "assistants",
+        "datasets/preferences.csv: held-out pairs whose chosen answer is the likelier one",
+        "preference_finetuning",
+        ("--base", f"{MODELS}assistant"),
+        "",
+        "preferred",
+        minutes=2,
+        aim="90",
+        note="the pairs that the run holds out also end its training.",
+    ),
+    Figure(
+        "preferences-others",
+        "assistants",
+        "... exact answers of the same model to the questions of the first row",
+        "preference_finetuning",
+        ("--base", f"{MODELS}assistant"),
+        "datasets/instructions_heldout.csv",
+        "exact",
+        minutes=2,
+        model="preferences",
+        aim="as the first row",
+    ),
+    Figure(
+        "tools",
+        "assistants",
+        "datasets/tools.csv: exact tool calls for requests in held-out wordings",
+        "tool_calling",
+        (),
+        "datasets/tools_heldout.csv",
+        "calls",
+        aim="95",
     ),
     Figure(
         "tatoeba-en-ja",
@@ -280,3 +354,7 @@ FIGURES = (
         "gated. Other settings were not tried.",
     ),
 )
+
+BY_NAME = {figure.name: figure for figure in FIGURES}
+# Names of the figures whose models are the base or the teacher of another one.
+PARENTS = {name for figure in FIGURES for name in figure.parents}

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import commands, machine, quality_table
-from benchmarks.figures import FIGURES, Figure
+from benchmarks.figures import BY_NAME, FIGURES, MODELS, Figure
 from benchmarks.quality_scores import scores
 
 RESULTS = Path(__file__).with_name("quality.json")
@@ -165,16 +165,36 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
         ValueError, OSError, zipfile.BadZipFile: a table or an archive cannot be read.
     """
     settings = {**settings, "data": _unpacked(figure, settings)}
+    trained = BY_NAME[figure.model] if figure.model else figure
+    training = _training(trained, seed, settings)
+    spent = _train(trained, seed, settings, training, again and not figure.model)
+    found = scores(figure, settings, _folder(trained, seed, settings), training)
+    here = machine.describe()
+    return {"figure": figure.name, "seed": seed, **found} | {
+        "processor_minutes": round(spent["seconds"] / 60, 1) if spent else None,
+        "date": here["date"],
+        "commit": spent.get("commit", here["commit"]),
+        "processor": here["processor"],
+    }
+
+
+def _train(
+    figure: Figure, seed: int, settings: dict[str, Any], training: Sequence[str], again: bool
+) -> dict[str, Any]:
+    """Train a figure's model, and first the models that it needs, unless they are there.
+
+    Returns: seconds, its processor time, and the commit of its beginning; {} if that is not known.
+    """
+    for name in figure.parents:
+        parent = BY_NAME[name]
+        _train(parent, seed, settings, _training(parent, seed, settings), False)
     name = f"{figure.name}-{seed}"
-    training = _training(figure, seed, settings)
     flags = [*training, "--seed", str(seed)]
     if again:
         flags.append("--overwrite")
     cost = Path(settings["work"], f"{name}.cost.json")
-    folder = Path(settings["work"], "saved_models", name)
-    here = machine.describe()
-    if again or not folder.exists():
-        spent = {"seconds": 0.0, "commit": here["commit"]}
+    if again or not Path(_folder(figure, seed, settings)).exists():
+        spent = {"seconds": 0.0, "commit": machine.commit()}
         if cost.exists() and not again:
             spent = json.loads(cost.read_text("utf-8"))
         begin = _processor_seconds()
@@ -183,14 +203,12 @@ def measure(figure: Figure, seed: int, settings: dict[str, Any], again: bool) ->
         finally:
             seconds = spent["seconds"] + _processor_seconds() - begin
             cost.write_text(json.dumps(spent | {"seconds": seconds}), "utf-8")
-    found = scores(figure, settings, str(folder), training)
-    spent = json.loads(cost.read_text("utf-8")) if cost.exists() else {}
-    return {"figure": figure.name, "seed": seed, **found} | {
-        "processor_minutes": round(spent["seconds"] / 60, 1) if spent else None,
-        "date": here["date"],
-        "commit": spent.get("commit", here["commit"]),
-        "processor": here["processor"],
-    }
+    return json.loads(cost.read_text("utf-8")) if cost.exists() else {}
+
+
+def _folder(figure: Figure, seed: int, settings: dict[str, Any]) -> str:
+    """The folder of a figure's own model."""
+    return str(Path(settings["work"], MODELS, f"{figure.name}-{seed}"))
 
 
 def _processor_seconds() -> float:
@@ -201,7 +219,12 @@ def _processor_seconds() -> float:
 
 def _training(figure: Figure, seed: int, settings: dict[str, Any]) -> list[str]:
     """The flags of the training; a figure of few rows gets its table in the folder for work."""
-    flags = commands.data(settings, figure.train)
+    flags = [
+        _folder(BY_NAME[flag.removeprefix(MODELS)], seed, settings)
+        if flag.startswith(MODELS)
+        else flag
+        for flag in commands.data(settings, figure.train)
+    ]
     if not figure.rows_per_class:
         return flags
     from tfx_transformer import data
@@ -235,7 +258,10 @@ def drawn_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
 
 def _missing(figure: Figure, settings: dict[str, Any]) -> str:
     """The reason why the data of a figure cannot be read; "" if they can."""
-    paths = [path for path in (*figure.train, figure.test) if path.startswith("DATA/")]
+    flags = [*figure.train, figure.test]
+    for name in figure.parents:
+        flags += BY_NAME[name].train
+    paths = [path for path in flags if path.startswith("DATA/")]
     paths = [f"DATA/{figure.archive}"] if figure.archive else paths
     if paths and settings["data"] is None:
         return "give the folder of the data with --data"

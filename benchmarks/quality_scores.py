@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,17 @@ def scores(
 
     Returns: score; its interval of 95 % if there is one; int8, the score of that file; minutes of
         training; megabytes of both files. Of classifiers also macro_f1, baseline, baseline_f1,
-        rows, and difference: that of the scores in points, with its paired interval.
+        rows, and difference: that of the scores in points, with its paired interval. Of a
+        classifier with a teacher also parameters (count), and teacher: the score of the teacher and
+        the difference to it, with its paired interval.
     """
     measure = {
         "accuracy": functools.partial(_right, training=training),
         "BLEU": _bleu,
+        "calls": functools.partial(_exact, share="exact_calls"),
         "exact": _exact,
         "loss": _loss,
+        "preferred": _preferred,
         "Spearman": _spearman,
     }[figure.score]
     sizes = [
@@ -54,8 +59,9 @@ def _right(
 ) -> dict[str, Any]:
     """The share of labels that are right, in percent."""
     from tfx_transformer import runtime
+    from tfx_transformer.bundle import read_config
     from tfx_transformer.evaluation.baselines import predicted_scores
-    from tfx_transformer.evaluation.intervals import paired_difference, proportion_interval
+    from tfx_transformer.evaluation.intervals import proportion_interval
 
     train, test = _examples(figure, settings, training)
     names = sorted({label for (label,) in (*train.labels, *test.labels)})
@@ -73,8 +79,15 @@ def _right(
     interval = proportion_interval(int(ours.sum()), len(ours))
     found = predicted_scores(predicted["float32"], truth, len(names))
     beside = predicted_scores(linear, truth, len(names))
-    low, high = paired_difference(ours, theirs)
-    difference = float(ours.mean() - theirs.mean())
+    found_with_teacher = {}
+    if "--teacher" in training:
+        teacher = training[training.index("--teacher") + 1]
+        answers = runtime.load(teacher, "float32").classify(inputs)
+        its = np.array([names.index(answer.label) for answer in answers]) == truth
+        found_with_teacher = {
+            "teacher": [_percent(float(its.mean())), *_difference(ours, its)],
+            "parameters": read_config(bundle)["parameters"],
+        }
     return {
         "score": _percent(found["accuracy"]),
         "interval": [_percent(end) for end in interval],
@@ -82,9 +95,17 @@ def _right(
         "int8": _percent(float((predicted["int8"] == truth).mean())),
         "baseline": _percent(beside["accuracy"]),
         "baseline_f1": _percent(beside["macro_f1"]),
-        "difference": [_percent(value) for value in (difference, low, high)],
+        "difference": _difference(ours, theirs),
         "rows": [len(train), len(test)],
-    }
+    } | found_with_teacher
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> list[float]:
+    """The difference of two shares of right answers in points, and the ends of its interval."""
+    from tfx_transformer.evaluation.intervals import paired_difference
+
+    difference = float(ours.mean() - theirs.mean())
+    return [_percent(value) for value in (difference, *paired_difference(ours, theirs))]
 
 
 def _examples(figure: Figure, settings: dict[str, Any], training: Sequence[str]) -> tuple[Any, Any]:
@@ -134,7 +155,10 @@ def _bleu(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, An
     return {"score": found["float32"], "interval": [low, high], "int8": found["int8"]}
 
 
-def _exact(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+def _exact(
+    figure: Figure, settings: dict[str, Any], bundle: str, share: str = "exact_match"
+) -> dict[str, Any]:
+    """The share of exact answers, in percent; `share` is its name in the JSON of `evaluate`."""
     from tfx_transformer.evaluation.intervals import proportion_interval
 
     found = {}
@@ -142,11 +166,25 @@ def _exact(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, A
         flags = [*commands.engine_flags("litert", variant), *figure.evaluate]
         test = file_of_test(figure, settings)
         found[variant] = commands.tool(settings, "evaluate", bundle, test, *flags)
-    share, count = found["float32"]["exact_match"], found["float32"]["count"]
+    exact, count = found["float32"][share], found["float32"]["count"]
     return {
-        "score": _percent(share),
-        "interval": [_percent(end) for end in proportion_interval(round(share * count), count)],
-        "int8": _percent(found["int8"]["exact_match"]),
+        "score": _percent(exact),
+        "interval": [_percent(end) for end in proportion_interval(round(exact * count), count)],
+        "int8": _percent(found["int8"][share]),
+    }
+
+
+def _preferred(figure: Figure, settings: dict[str, Any], bundle: str) -> dict[str, Any]:
+    """The share of held-out pairs whose chosen answer is the likelier one, as the run counted it:
+    only Keras gives the probability of a text."""
+    record = Path(settings["work"], "runs", Path(bundle).name, "evaluation.json")
+    found = json.loads(record.read_text(encoding="utf-8"))
+    preferred = found["scores"]["preferred"]
+    [base] = found["baselines"].values()
+    return {
+        "score": _percent(preferred["value"]),
+        "interval": [_percent(preferred[end]) for end in ("low", "high")],
+        "before": _percent(base["preferred"]),
     }
 
 

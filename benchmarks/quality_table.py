@@ -88,6 +88,10 @@ def _cells(figure: Figure, found: Sequence[dict[str, Any]], compared: bool) -> l
         return [missing, "", "", *([""] * 2 * compared), scale, "", ""]
     if not compared and "baseline" in found[0]:
         scale = "; ".join(filter(None, [f"TF-IDF {_mean(found, 'baseline', 1)}", scale]))
+    if "before" in found[0]:
+        scale = "; ".join(filter(None, [f"base {_mean(found, 'before', 1)}", scale]))
+    if "teacher" in found[0]:
+        scale = f"{_teacher(found)}; {scale}"
     digits = 3 if figure.score == "loss" else 1
     ours = f"**{_mean(found, 'score', digits)}**"
     if all("interval" in record for record in found):
@@ -105,6 +109,13 @@ def _cells(figure: Figure, found: Sequence[dict[str, Any]], compared: bool) -> l
     spent = [one["processor_minutes"] for one in found if one["processor_minutes"] is not None]
     minutes = f"{statistics.mean(spent):.0f}" if spent else ""
     return [*cells, scale, sizes, minutes]
+
+
+def _teacher(found: Sequence[dict[str, Any]]) -> str:
+    """The size of the students, the score of the teachers, and the difference to it."""
+    score, difference, low, high = _ends(found, "teacher", 1)
+    size = f"{found[0]['parameters'] / 1e6:.1f} million parameters"
+    return f"{size}; teacher {score}: {difference} ({low} to {high})"
 
 
 def _mean(found: Sequence[dict[str, Any]], name: str, digits: int) -> str:

@@ -6,8 +6,8 @@ is DATA/all-MiniLM-L6-v2; the other cases are trained from scratch. "labelled_te
 
     python -m benchmarks text_quality --data DATA
 
-A student and its teacher, a fine-tuned MiniLM, have the defaults, the teacher with 64 tokens. The
-settings of the other cases were searched by hand; `python -m benchmarks quality` has the defaults.
+The settings were searched by hand; `python -m benchmarks quality` has the defaults, and students of
+a fine-tuned MiniLM.
 
 It takes 1 to 10 minutes a case from scratch on 2 cores, and 4 to 25 fine-tuned. Expect what
 benchmarks/README.md says, within what a seed changes: some tenths of a percent, of Aozora two.
@@ -117,24 +117,6 @@ CASES = (
     ),
 )
 
-CASES += tuple(
-    Case(
-        f"{name}-student",
-        f"{title}, student of a fine-tuned MiniLM",
-        {
-            "name": f"{name}-student",
-            "folder": f"classification_en/{name}",
-            "train": ["--csv", f"DATA/classification_en/{name}/train.csv"],
-            "teacher": [
-                *("--csv", f"DATA/classification_en/{name}/train.csv"),
-                *("--base", f"DATA/{MINILM}", "--max-length", "64"),
-            ],
-        },
-        [f"classification_en/{name}", MINILM],
-    )
-    for name, title in (("trec", "TREC, 6 classes"), ("banking77", "banking77, 77 intents"))
-)
-
 
 def files(settings: Settings) -> tuple[Path, Path]:
     """The tables of training and test."""
@@ -150,11 +132,6 @@ def scores(settings: Settings, variant: str) -> dict[str, float]:
     if "reader" in settings:
         base = commands.bundle(settings, "pretraining", f"{name}-reader", *settings["reader"])
         train += ["--base", base]
-    if "teacher" in settings:
-        teacher = commands.bundle(
-            settings, "text_classification", f"{name}-teacher", *settings["teacher"]
-        )
-        train += ["--teacher", teacher]
     bundle = commands.bundle(settings, "text_classification", name, *train)
     flags = commands.engine_flags("litert", variant)
     found = commands.tool(settings, "evaluate", bundle, str(files(settings)[1]), *flags)

@@ -389,7 +389,6 @@ def test_what_the_benchmarks_import_from_the_package_is_there():
         ("translation_quality", "train", "translation"),
         ("text_quality", "train", "text_classification"),
         ("text_quality", "reader", "pretraining"),
-        ("text_quality", "teacher", "text_classification"),
         ("image_quality", "train", "image_classification"),
         ("finetuning", "before", "pretraining"),
         ("finetuning", "after", "instruction_finetuning"),

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tfx_transformer import runtime
+from tfx_transformer import bundle, runtime
 from tfx_transformer.errors import InputError
 from tfx_transformer.presets import presets_of
 
@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import commands, quality, quality_scores, quality_table  # noqa: E402
-from benchmarks.figures import FIGURES, SECTIONS, Figure  # noqa: E402
+from benchmarks.figures import BY_NAME, FIGURES, SECTIONS, Figure  # noqa: E402
 
 RECORD = {
     "figure": "trec",
@@ -60,12 +60,18 @@ def test_figures_train_with_flags_of_their_recipe_and_presets_that_ship():
         # Data, a base and a preset: the rest is the default.
         assert {name[2:] for name in flags} <= parameters
         assert {*flags} <= {
-            *("--csv", "--images", "--text", "--validation", "--base", "--preset"),
+            *("--csv", "--images", "--text", "--validation", "--base", "--teacher", "--preset"),
             *("--source", "--target", "--first", "--second", "--score"),
         }
         if "--preset" in flags:
             assert flags["--preset"] in presets_of(figure.recipe)
         assert "test" not in " ".join(figure.train), "no training sees test rows"
+        # A model of another figure is that of the same data, or of the base of the recipe.
+        for name in (*figure.parents, *filter(None, [figure.model])):
+            other = BY_NAME[name]
+            assert not other.model and set(other.seeds) >= set(figure.seeds)
+        if figure.model:
+            assert figure.train == BY_NAME[figure.model].train
 
 
 def test_a_table_has_means_over_the_seeds():
@@ -78,7 +84,23 @@ def test_a_table_has_means_over_the_seeds():
     ]
     assert cells[-2:] == ["4.0 and 1.2", "4"]
     assert "| SST-2 | not measured; about" in written
+    assert "classification_en/trec/train.csv --base minilm \\\n    --name trec-minilm" in written
+    assert "--teacher saved_models/trec-minilm" in written
     assert max(len(line) for line in written.splitlines() if not line.startswith("|")) <= 120
+
+
+def test_the_row_of_a_student_has_its_size_and_its_teacher():
+    student = RECORD | {"figure": "trec-student", "parameters": 1_849_000}
+    both = [
+        student | {"seed": seed, "teacher": [96.0 + seed, -6.0, -8.0 - seed, -4.0]}
+        for seed in (1, 2)
+    ]
+    written = quality_table.tables(both)
+    assert "| 1.8 million parameters; teacher 97.5: -6.0 (-9.5 to -4.0); aim 92; " in written
+    preferred = {"figure": "preferences", "seed": 1, "score": 90.0, "interval": [77.0, 96.0]}
+    cost = {"megabytes": [1.0, 0.0], "processor_minutes": None, "before": 32.5}
+    written = quality_table.tables([preferred | cost])
+    assert "| **90.0** (77.0 to 96.0) | 1 |  | base 32.5; aim 90 | 1.0 |  |" in written
 
 
 def test_results_are_kept_in_order_and_a_broken_file_is_refused(tmp_path):
@@ -146,6 +168,33 @@ def test_what_is_kept_is_not_run_again(fake, tmp_path, capsys):
     assert "labelled_text, seed 5: 90 (baseline 88.2; +1.8, -0.5 to 4.0)" in capsys.readouterr().out
 
 
+def test_a_base_and_a_teacher_are_trained_first(fake, tmp_path):
+    trained, run = fake
+    assert run("--only", "preferences,preferences-others", "--seeds", "2") == 0
+    base = str(tmp_path / "work" / "saved_models" / "assistant-2")
+    assert trained == [
+        ["instruction_finetuning", "assistant-2", "--seed", "2"],
+        ["preference_finetuning", "preferences-2", "--base", base, "--seed", "2"],
+    ]
+    kept = json.loads((tmp_path / "kept.json").read_text(encoding="utf-8"))
+    assert [one["figure"] for one in kept] == ["preferences", "preferences-others"]
+    table = tmp_path / "classification_en" / "trec"
+    table.mkdir(parents=True)
+    (table / "test.csv").write_text("text,label\nHow far?,number\n", encoding="utf-8")
+    data = ("--only", "trec-student", "--seeds", "1", "--data", str(tmp_path))
+    assert run(*data) == 1 and len(trained) == 2, "the rows of the teacher are missing"
+    (table / "train.csv").write_text("text,label\nHow far?,number\n", encoding="utf-8")
+    assert run(*data) == run(*data, "--again") == 0
+    rows = ["--csv", str(table / "train.csv")]
+    teacher = str(tmp_path / "work" / "saved_models" / "trec-minilm-1")
+    student = [*rows, "--teacher", teacher, "--seed", "1"]
+    assert trained[2:] == [
+        ["text_classification", "trec-minilm-1", *rows, "--base", "minilm", "--seed", "1"],
+        ["text_classification", "trec-student-1", *student],
+        ["text_classification", "trec-student-1", *student, "--overwrite"],
+    ]
+
+
 def test_a_failed_figure_is_named_and_the_others_go_on(fake, tmp_path, monkeypatch, capsys):
     trained, run = fake
 
@@ -193,9 +242,11 @@ def test_scores_are_those_of_the_answers(tmp_path, monkeypatch):
     test = [f"the cat {count},cat" for count in range(4)] + [f"rain {i},rain" for i in range(6)]
     (tmp_path / "test.csv").write_text("\n".join(["text,label", *test]), encoding="utf-8")
     answers = {"float32": ["cat"] * 6 + ["rain"] * 4, "int8": ["cat"] * 5 + ["rain"] * 5}
+    answers["teacher"] = ["cat"] * 4 + ["rain"] * 5 + ["cat"]
 
     def load(bundle, variant):
-        found = [SimpleNamespace(label=label) for label in answers[variant]]
+        written = answers["teacher" if bundle == "large" else variant]
+        found = [SimpleNamespace(label=label) for label in written]
         return SimpleNamespace(classify=lambda inputs: found)
 
     monkeypatch.setattr(runtime, "load", load)
@@ -225,6 +276,13 @@ def test_scores_are_those_of_the_answers(tmp_path, monkeypatch):
     )
     difference, low, high = found["difference"]
     assert difference == -20.0 and -51 < low < -20 < high < 15
+    assert "teacher" not in found
+    monkeypatch.setattr(bundle, "read_config", lambda folder: {"parameters": 1_900_000})
+    taught = [*training, "--teacher", "large"]
+    found = quality_scores.scores(figure, settings, "bundle", taught)
+    # The teacher has 9 of 10 right, and errs elsewhere.
+    assert found["teacher"][:2] == [90.0, -10.0] and found["parameters"] == 1_900_000
+    assert found["teacher"][2] < -10 < found["teacher"][3]
 
 
 def test_an_archive_is_unpacked_once_into_the_folder_for_work(tmp_path):
@@ -269,10 +327,11 @@ def test_scores_of_commands_are_taken_from_their_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(commands, "tool", tool)
     monkeypatch.setattr(commands, "minutes", lambda bundle: 1.5)
     monkeypatch.setattr(commands, "megabytes", lambda *_: {})
-    settings, bundle = {"data": str(tmp_path)}, str(tmp_path / "mine")
+    settings = {"data": str(tmp_path), "work": str(tmp_path)}
+    folder = str(tmp_path / "mine")
 
     def found(score: str, *flags: str) -> dict:
-        return quality_scores.scores(figure_of(score, *flags), settings, bundle, ())
+        return quality_scores.scores(figure_of(score, *flags), settings, folder, ())
 
     exact = found("exact")
     assert (exact["score"], exact["int8"]) == (80.0, 70.0)
@@ -285,3 +344,15 @@ def test_scores_of_commands_are_taken_from_their_answers(tmp_path, monkeypatch):
     assert bleu["interval"][0] < bleu["interval"][1]
     assert found("loss")["interval"] == [1.4, 1.6]
     assert all(one[1] == str(tmp_path / "test.csv") for one in asked if one[0] == "evaluate")
+    answers["float32"] = {"exact_calls": 0.8, "count": 10}
+    answers["int8"] = {"exact_calls": 0.6, "count": 10}
+    calls = found("calls")
+    assert (calls["score"], calls["int8"], calls["interval"]) == (80.0, 60.0, exact["interval"])
+    record = tmp_path / "runs" / "mine" / "evaluation.json"
+    record.parent.mkdir(parents=True)
+    share = {"preferred": {"value": 0.9, "low": 0.7695, "high": 0.9604}}
+    written = {"examples": 40, "scores": share, "baselines": {"the base": {"preferred": 0.325}}}
+    record.write_text(json.dumps(written), encoding="utf-8")
+    preferred = found("preferred")
+    assert (preferred["score"], preferred["before"]) == (90.0, 32.5)
+    assert preferred["interval"] == [76.95, 96.04]
