@@ -30,6 +30,7 @@ TABLES = (
     "packing",
     "tokenize",
     "read_table",
+    "read_tokens",
     "translation_quality",
     "text_quality",
     "image_quality",

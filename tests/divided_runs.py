@@ -1,5 +1,5 @@
-"""A training of a second that is divided among devices and hosts: 4 epochs of 67 packed texts, or
-of 67 images."""
+"""A training of a second that is divided among devices and hosts: 4 epochs of 67 packed texts, of
+texts with labels, or of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tiny_models import CONVOLUTIONS, VARIANTS, tiny_causal, tiny_encoder
 
 import tfx_transformer as tfx
 from tfx_transformer import devices
-from tfx_transformer.data.batches import BatchPlan, tf_dataset
+from tfx_transformer.data.batches import BatchPlan, pad, tf_dataset
 from tfx_transformer.layers import attention
 from tfx_transformer.models import token_scores
 from tfx_transformer.models.encoders import Classifier
@@ -35,6 +35,8 @@ from tfx_transformer.training.fit import fit
 from tfx_transformer.training.optimizers import adamw
 
 EXAMPLES, EPOCHS, STEPS = 67, 4, 5  # batches of 16, and one of 3
+# Tokens of each labelled text; other examples have 7.
+LENGTHS = 7 - np.arange(EXAMPLES) % 5
 # Logits and scores that a device computes at once: of two texts.
 CHUNK, BLOCK = 2 * 7 * 24, 2 * 6 * 7 * 7
 
@@ -59,8 +61,9 @@ def train(
     """
     tfx.training.set_random_seed(3)
     model, batch, labels = KINDS[kind]()
-    batches = tf_dataset(BatchPlan(np.full(EXAMPLES, 7), 16, seed=1), batch)
-    checks = tf_dataset(BatchPlan(np.full(EXAMPLES, 7), 16, shuffle=False), batch)
+    lengths = LENGTHS if kind == "texts" else np.full(EXAMPLES, 7)
+    batches = tf_dataset(BatchPlan(lengths, 16, seed=1), batch)
+    checks = tf_dataset(BatchPlan(lengths, 16, shuffle=False), batch)
     tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
     if kind == "in chunks":
         model.remat, token_scores.CHUNK, attention.BLOCK = True, CHUNK, BLOCK
@@ -123,6 +126,24 @@ def texts(kind: str) -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
     return model, batch, ids[:, 1:]
 
 
+def labelled() -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
+    """Return a classifier of texts of 3 to 7 tokens, with dropout and a class for each text, a
+    function from rows to a batch, and the labels of all."""
+    model = tiny_encoder(Classifier, 0.3, seed=8, num_layers=1, dropout=0.1, num_classes=EXAMPLES)
+    random = np.random.default_rng(5)
+    rows_of_ids = [random.integers(3, 23, length).tolist() for length in LENGTHS]
+    labels, weights = np.eye(EXAMPLES, dtype="float32"), np.ones(EXAMPLES, "float32")
+
+    def batch(rows):
+        return (
+            {"token_ids": pad([rows_of_ids[row] for row in rows], 0)},
+            labels[rows],
+            weights[rows],
+        )
+
+    return model, batch, labels
+
+
 def images() -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
     """Return a classifier of images, with dropout and a class for each image, a function from rows
     to a batch, and the labels of all."""
@@ -134,7 +155,10 @@ def images() -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
     return model, lambda rows: ({"images": pixels[rows]}, labels[rows], weights[rows]), labels
 
 
-KINDS: dict[str, Callable[[], Any]] = {"images": images} | {
+KINDS: dict[str, Callable[[], Any]] = {
+    "images": images,
+    "texts": labelled,
+} | {
     kind: functools.partial(texts, kind)
     for kind in (
         "packed",

@@ -22,7 +22,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import harness, leads, machine, quality, report, stages, tables  # noqa: E402
+from benchmarks import harness, leads, machine, quality, read_tokens, report, stages, tables  # noqa: E402
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
 TIMED = '''"""Two fakes.
@@ -366,6 +366,17 @@ def test_readme_commands_parse(tmp_path):
         assert set(given.names) <= {*tables.TABLES, "all", "list"}, line
         named |= set(given.names)
     assert named >= set(tables.TABLES), "every table has its command"
+
+
+def test_readers_of_tokens_read_a_file_that_is_made_once(tmp_path):
+    settings = {"tokens": 100 * 35 * 1_024, "quick": True, "work": str(tmp_path)}
+    file = read_tokens.token_file(settings)
+    assert file.stat().st_size == 2 * 35 * 1_024
+    assert read_tokens.token_file(settings) == file and len(list(tmp_path.iterdir())) == 1
+    # Of 35 blocks 34 are read, from any offset, in two batches of 32 rows; the last is filled up.
+    for read in (read_tokens.arrays, read_tokens.batches):
+        assert list(read(file, 1)) == [32 * 1_024] * 2
+        assert read_tokens.epoch(read, file, 2)["tokens"] == 2 * 32 * 1_024
 
 
 def test_what_the_benchmarks_import_from_the_package_is_there():

@@ -29,7 +29,7 @@ ACTIVATIONS = 4 * (2 * REMEMBERED + 3 * VOCABULARY)
 def fast(monkeypatch):
     """A machine that multiplies matrices at 1000 operations a second, and trains at 350; it adds
     4800 numbers a second, and updates 200."""
-    monkeypatch.setattr(estimate, "_operations_per_second", lambda: 1000.0)
+    monkeypatch.setattr(estimate, "operations_per_second", lambda: 1000.0)
     monkeypatch.setattr(estimate, "_sums_per_second", lambda: 4800.0)
 
 
@@ -130,18 +130,18 @@ def test_what_is_said(monkeypatch, seconds, time):
 def test_this_machines_speed_is_that_of_its_best_trial(monkeypatch):
     clock = iter(np.cumsum([100, 3, 9, 0.5, 9, 2, 9, 4]))
     monkeypatch.setattr(estimate.time, "perf_counter", lambda: next(clock))
-    assert estimate._operations_per_second() == 2 * 768**3 / 0.5
+    assert estimate.operations_per_second() == 2 * 768**3 / 0.5
 
 
 def test_a_run_that_needs_more_memory_than_there_is_is_warned_of(monkeypatch):
-    monkeypatch.setattr(estimate, "_machine_memory", lambda: 8e9)
+    monkeypatch.setattr(estimate, "machine_memory", lambda: 8e9)
     assert estimate.warn_of_memory(8e9) == []
     first, second = estimate.warn_of_memory(12.34e9)
     assert first.endswith("12.3 GB are needed, and this machine has 8.0 GB")
     assert "--batch-size" in second and "--accumulate" not in second
     _, in_parts = estimate.warn_of_memory(12.34e9, in_parts=True)
     assert "--accumulate" in in_parts and max(map(len, (first, second, in_parts))) <= 88
-    monkeypatch.setattr(estimate, "_machine_memory", lambda: None)
+    monkeypatch.setattr(estimate, "machine_memory", lambda: None)
     assert estimate.warn_of_memory(1e18) == []
 
 
@@ -155,7 +155,7 @@ def test_a_run_says_before_it_starts_that_it_does_not_fit(
     # Four rows of 19 tokens; of a step in parts, one.
     needed = 16 * CAUSAL + 4 * 19 * ACTIVATIONS
     have = needed - 1 if name == "wide" else needed
-    monkeypatch.setattr(estimate, "_machine_memory", lambda: have)
+    monkeypatch.setattr(estimate, "machine_memory", lambda: have)
     run.show_cost(model, 4 * 19, steps=3)
     output = capsys.readouterr().out
     assert ("warning" in output) == (name == "wide")

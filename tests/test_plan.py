@@ -21,6 +21,7 @@ from tfx_transformer.models.lora import add_adapters, trainable_summary
 from tfx_transformer.models.tasks import CausalLM
 from tfx_transformer.models.work import sizes
 from tfx_transformer.planning import Training
+from tfx_transformer.training import estimate
 
 LLAMA = {
     "position": "rotary",
@@ -241,6 +242,29 @@ def test_the_verb(command, tmp_path):
     ):
         status, _, errors = command("plan", *flags)
         assert status == 2 and message in errors
+
+
+def test_this_machine_is_measured(command, monkeypatch):
+    """At the measured speed in the format of the arithmetic, unless flags say otherwise."""
+    speeds = {"float32": 2.5e11, "bfloat16": 1e11}
+    monkeypatch.setattr(estimate, "operations_per_second", speeds.__getitem__)
+    monkeypatch.setattr(estimate, "machine_memory", lambda: 16e9)
+    line = "plan --size nano --device cpu --precision"
+
+    def planned(*flags):
+        return json.loads(command(*line.split(), *flags, "--json")[1])
+
+    found, halved = planned("float32"), planned("float32", "--utilisation", "0.3")
+    assert (found["tflops"], found["utilisation"]) == (0.25, planning.CPU_UTILISATION)
+    assert found["device_memory"] == 16e9
+    assert halved["hours"] == pytest.approx(2 * found["hours"])
+    assert planned("mixed_bfloat16")["tflops"] == 0.1
+    assert planned("float32", "--tflops", "3", "--memory", "5")["device_memory"] == 5e9
+    _, output, _ = command(*line.split(), "float32")
+    assert "at 60% of 0.25 TFLOP/s, as measured now." in " ".join(output.split())
+    monkeypatch.setattr(estimate, "machine_memory", lambda: None)
+    status, _, errors = command(*line.split(), "float32")
+    assert status == 2 and "Add --memory" in errors
 
 
 # TinyLlama's shape.

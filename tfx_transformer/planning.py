@@ -27,12 +27,19 @@ Precision = Literal["float32", "bfloat16", "mixed_bfloat16"]
 BaseDtype = Literal["float32", "bfloat16", "int8", "nf4"]
 
 
+# Share of the speed of its matrix products that a training reaches. On a CPU: chosen from measured
+# steps of three models, see docs/scale.md. On accelerators, where nothing was measured: large
+# trainings report 21 to 46 % (Chowdhery et al. 2022, table 3).
+CPU_UTILISATION, UTILISATION = 0.6, 0.4
+
+
 class Device(NamedTuple):
-    """A device: its memory in bytes, and its operations per second in dense matrix products of
-    bfloat16."""
+    """A device: its memory in bytes, its operations per second in dense matrix products of
+    bfloat16, and the share of this speed that a training reaches."""
 
     memory: float
     speed: float
+    utilisation: float = UTILISATION
 
 
 # From the vendors' data sheets. Speeds are without sparsity.

@@ -57,23 +57,24 @@ class Machine:
     """The devices that train.
 
     Attributes:
-        device: Device to train on, with the memory and speed of its data sheet.
+        device: Device to train on, with the memory and speed of its data sheet; cpu: this machine,
+            whose speed is measured.
         devices: Number of devices; each holds the whole model.
         memory (GB): Memory of a device. [as the device has]
         tflops (NUMBER): Speed of a device, in trillions of operations a second. [as the device has]
-        utilisation: Share of this speed that the training reaches, from 0 to 1.
+        utilisation: Share of this speed that the training reaches, from 0 to 1. [0.4; on cpu 0.6]
         bandwidth (GB): Gigabytes a second that a device sends to the next one. 50 is a network of
             400 Gbit/s for each device.
         price (NUMBER): Price of one device for one hour. [none]
     """
 
     device: Literal[
-        "h200", "h100", "a100-80", "a100-40", "l4", "rtx4090", "t4", "tpu-v5e", "tpu-v5p"
+        "h200", "h100", "a100-80", "a100-40", "l4", "rtx4090", "t4", "tpu-v5e", "tpu-v5p", "cpu"
     ] = "h100"
     devices: int = 1
     memory: float | None = None
     tflops: float | None = None
-    utilisation: float = 0.4
+    utilisation: float | None = None
     bandwidth: float = 50.0
     price: float | None = None
 
@@ -81,7 +82,7 @@ class Machine:
         """Raise if a number is out of range."""
         if self.devices < 1:
             raise InputError(f"--devices is {self.devices}.\n  Expected 1 or more.")
-        if not 0 < self.utilisation <= 1:
+        if self.utilisation is not None and not 0 < self.utilisation <= 1:
             raise InputError(
                 f"--utilisation is {self.utilisation:g}.\n  Expected more than 0, at most 1."
             )
@@ -90,17 +91,34 @@ class Machine:
             if value is not None and not 0 < value < float("inf"):
                 raise InputError(f"--{name} is {value:g}.\n  Expected more than 0.")
 
-    @property
-    def bytes(self) -> float:
-        """The memory of a device."""
-        known = planning.DEVICES[self.device].memory
-        return known if self.memory is None else self.memory * 1e9
+    def known(self, precision: planning.Precision) -> planning.Device:
+        """Return the device with what the flags say. Only cpu computes something: its speed.
 
-    @property
-    def speed(self) -> float:
-        """Operations per second that a device reaches."""
-        known = planning.DEVICES[self.device].speed
-        return (known if self.tflops is None else self.tflops * 1e12) * self.utilisation
+        Args:
+            precision: format of the arithmetic that is measured.
+
+        Raises:
+            InputError: the memory of this machine is not known.
+        """
+        found = _this_machine(self, precision) if self.device == "cpu" else None
+        found = found or planning.DEVICES[self.device]
+        return planning.Device(
+            found.memory if self.memory is None else self.memory * 1e9,
+            found.speed if self.tflops is None else self.tflops * 1e12,
+            found.utilisation if self.utilisation is None else self.utilisation,
+        )
+
+
+def _this_machine(machine: Machine, precision: planning.Precision) -> planning.Device:
+    """Return this machine; what the flags say is not measured."""
+    from tfx_transformer.training import estimate
+
+    memory = machine.memory or estimate.machine_memory()
+    if memory is None:
+        raise InputError("the memory of this machine is not known.\n  Add --memory GB.")
+    number = "float32" if precision == "float32" else "bfloat16"
+    speed = machine.tflops or estimate.operations_per_second(number)
+    return planning.Device(memory, speed, planning.CPU_UTILISATION)
 
 
 def plan(
@@ -160,11 +178,13 @@ def plan(
     if precision == "bfloat16" and base_dtype == "float32":
         base_dtype = "bfloat16"  # as the precision
     adapters = base_dtype if method == "lora" else ""
-    on = {"backend": keras_backend(), "gpu": not machine.device.startswith("tpu")}
+    on = {"backend": keras_backend(), "gpu": not machine.device.startswith(("tpu", "cpu"))}
     training = planning.Training(precision, adapters, rank, **on)
     sizes = _sizes(task, config, training)
     rows = batch_size // machine.devices
-    step = planning.best_step(config, sizes, rows, length, training, _USABLE * machine.bytes)
+    device = machine.known(precision)
+    available = _USABLE * device.memory
+    step = planning.best_step(config, sizes, rows, length, training, available)
     whole = planning.scale(
         config,
         sizes,
@@ -172,7 +192,7 @@ def plan(
         length,
         step.training,
         machine.devices,
-        machine.speed,
+        device.speed * device.utilisation,
         machine.bandwidth * 1e9,
     )
     seconds = (whole.computing + whole.communicating) * tokens / (batch_size * length)
@@ -181,13 +201,15 @@ def plan(
         "parameters": sizes.parameters,
         "trained": sizes.trained,
         "length": length,
-        "fits": step.memory.all <= _USABLE * machine.bytes,
+        "fits": step.memory.all <= available,
         "memory": planning.to_dict(step.memory),
-        "device_memory": round(machine.bytes),
+        "device_memory": round(device.memory),
         "rows_at_once": step.rows,
         "accumulate": step.accumulate,
         "remat": step.training.remat,
         "backend": step.training.backend,
+        "tflops": device.speed / 1e12,
+        "utilisation": device.utilisation,
         "hours": hours,
         "device_hours": hours * machine.devices,
         "computing": whole.share,
@@ -196,6 +218,11 @@ def plan(
     }
     print("\n".join(_lines(result, machine, tokens, adapters)))
     return result
+
+
+def _tflops(speed: float) -> str:
+    """Return trillions of operations a second, such as 989 or 0.21."""
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
 
 
 def read_architecture(base: str) -> tuple[str, TransformerConfig]:
@@ -289,9 +316,11 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
     time = (
         f"Time: {f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:,.1f} minutes'} for "
         f"{tokens:,.0f} tokens on "
-        f"{quantity(machine.devices, 'device')}, at {machine.utilisation:.0%} of "
-        f"{machine.speed / machine.utilisation / 1e12:,.0f} TFLOP/s"
+        f"{quantity(machine.devices, 'device')}, at {result['utilisation']:.0%} of "
+        f"{_tflops(result['tflops'])} TFLOP/s"
     )
+    if machine.device == "cpu" and machine.tflops is None:
+        time += ", as measured now"
     if machine.devices > 1:
         time += f"; {1 - result['computing']:.0%} of it adds gradients over the devices"
     lines.append(f"{time}.")

@@ -80,7 +80,7 @@ def estimate(
     batch_tokens, tokens = work.readings * batch_tokens, work.readings * tokens
     again = 2 if remat else 0
     operations = ((6 + again) * work.multiplied + (4 + again) * work.frozen) * tokens
-    multiplying = operations / (_EFFICIENCY * _operations_per_second())
+    multiplying = operations / (_EFFICIENCY * operations_per_second())
     updating = steps * work.trained * _PASSES / _sums_per_second()
     activations = math.ceil(4 * work.kept(batch_tokens / parts))
     arrays = 3 if parts == 1 else 4
@@ -101,7 +101,7 @@ def warn_of_memory(needed: float, in_parts: bool = False) -> list[str]:
         needed: bytes.
         in_parts: the recipe can compute a step in parts.
     """
-    have = _machine_memory()
+    have = machine_memory()
     if have is None or needed <= have:
         return []
     accumulate = "a larger --accumulate, " if in_parts else ""
@@ -111,7 +111,7 @@ def warn_of_memory(needed: float, in_parts: bool = False) -> list[str]:
     ]
 
 
-def _machine_memory() -> float | None:
+def machine_memory() -> float | None:
     """Return the bytes of memory of this machine; None if the system does not say (Windows)."""
     try:
         return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
@@ -119,10 +119,14 @@ def _machine_memory() -> float | None:
         return None
 
 
-def _operations_per_second() -> float:
-    """Return the operations per second of float32 matrix products on this machine."""
+def operations_per_second(dtype: str = "float32") -> float:
+    """Return the operations per second of matrix products on this machine.
+
+    Args:
+        dtype: format of their numbers.
+    """
     size = 768
-    matrix = keras.ops.ones((size, size), "float32")
+    matrix = keras.ops.ones((size, size), dtype)
     return 2 * size**3 / _seconds(keras.ops.matmul, matrix)
 
 
