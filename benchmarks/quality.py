@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import commands, machine, quality_table
-from benchmarks.figures import BY_NAME, FIGURES, MODELS, Figure
-from benchmarks.quality_scores import scores
+from benchmarks.figures import BY_NAME, FIGURES, LINES, MODELS, Figure
+from benchmarks.quality_scores import file_of_test, scores
 
 RESULTS = Path(__file__).with_name("quality.json")
 
@@ -218,13 +218,22 @@ def _processor_seconds() -> float:
 
 
 def _training(figure: Figure, seed: int, settings: dict[str, Any]) -> list[str]:
-    """The flags of the training; a figure of few rows gets its table in the folder for work."""
+    """The flags of the training; the table of a figure of few rows, and the file of its texts
+    without labels, are written into the folder for work."""
     flags = [
         _folder(BY_NAME[flag.removeprefix(MODELS)], seed, settings)
         if flag.startswith(MODELS)
         else flag
         for flag in commands.data(settings, figure.train)
     ]
+    if figure.lines:
+        lines = Path(settings["work"], f"{figure.name}-{LINES}")
+        table, column = commands.data(settings, figure.lines)
+        seen = {_letters(text) for text in _column(file_of_test(figure, settings), "text")}
+        texts = [" ".join(text.split()) for text in _column(table, column)]
+        kept = [text for text in texts if text and _letters(text) not in seen]
+        lines.write_text("".join(f"{text}\n" for text in kept), encoding="utf-8")
+        flags[flags.index(LINES)] = str(lines)
     if not figure.rows_per_class:
         return flags
     from tfx_transformer import data
@@ -240,6 +249,17 @@ def _training(figure: Figure, seed: int, settings: dict[str, Any]) -> list[str]:
             writer.writerow([*rows.texts[index], labels[index]])
     flags[place] = str(table)
     return flags
+
+
+def _column(table: str, name: str) -> list[str]:
+    """The cells of a column of a CSV table."""
+    with open(table, encoding="utf-8", newline="") as file:
+        return [row[name] for row in csv.DictReader(file)]
+
+
+def _letters(text: str) -> str:
+    """The letters and digits of a text, in lower case."""
+    return "".join(filter(str.isalnum, text.lower()))
 
 
 def drawn_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
@@ -258,7 +278,7 @@ def drawn_rows(labels: Sequence[str], count: int, seed: int) -> list[int]:
 
 def _missing(figure: Figure, settings: dict[str, Any]) -> str:
     """The reason why the data of a figure cannot be read; "" if they can."""
-    flags = [*figure.train, figure.test]
+    flags = [*figure.train, *figure.lines, figure.test]
     for name in figure.parents:
         flags += BY_NAME[name].train
     paths = [path for path in flags if path.startswith("DATA/")]

@@ -21,7 +21,7 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import __main__ as command  # noqa: E402
 from benchmarks import commands, quality, quality_scores, quality_table  # noqa: E402
-from benchmarks.figures import BY_NAME, FIGURES, SECTIONS, Figure  # noqa: E402
+from benchmarks.figures import BY_NAME, FIGURES, LINES, SECTIONS, Figure  # noqa: E402
 
 RECORD = {
     "figure": "trec",
@@ -60,7 +60,8 @@ def test_figures_train_with_flags_of_their_recipe_and_presets_that_ship():
         # Data, a base and a preset: the rest is the default.
         assert {name[2:] for name in flags} <= parameters
         assert {*flags} <= {
-            *("--csv", "--images", "--text", "--validation", "--base", "--teacher", "--preset"),
+            *("--csv", "--images", "--text", "--validation", "--base", "--teacher", "--unlabelled"),
+            "--preset",
             *("--source", "--target", "--first", "--second", "--score"),
         }
         if "--preset" in flags:
@@ -233,6 +234,21 @@ def test_few_rows_are_drawn_from_each_class():
         assert Counter(labels[row] for row in rows) == {"a": 3, "b": 3, "c": 3, "d": 1}
         assert rows == sorted(rows)
     assert drawn[1] != drawn[2] and drawn[1] == quality.drawn_rows(labels, 3, 1)
+
+
+def test_texts_without_labels_are_lines_of_a_file(tmp_path):
+    rows = 'question,answer\n"Who  was\nshe?",Ada\n  ,none\nWho is it?,no one\nひと？,木\n'
+    (tmp_path / "other.csv").write_text(rows, encoding="utf-8")
+    train = ("--unlabelled", LINES)
+    (tmp_path / "test.csv").write_text("text,label\nwho is  it ?,person\n", encoding="utf-8")
+    texts = ("DATA/other.csv", "question")
+    figure = Figure("x", "students", "x", "x", train, "DATA/test.csv", lines=texts)
+    settings = {"data": str(tmp_path), "work": str(tmp_path)}
+    flag, path = quality._training(figure, 1, settings)
+    assert flag == "--unlabelled"
+    assert Path(path).read_text(encoding="utf-8") == "Who was she?\nひと？\n"
+    (tmp_path / "other.csv").unlink()
+    assert quality._missing(figure, {**settings, "data": tmp_path}).endswith("other.csv")
 
 
 def test_scores_are_those_of_the_answers(tmp_path, monkeypatch):
