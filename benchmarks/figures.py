@@ -226,8 +226,11 @@ FIGURES = (
         "image_classification",
         ("--images", f"DATA/{_CIFAR}/train.csv"),
         f"DATA/{_CIFAR}/test.csv",
-        minutes=3,
+        minutes=8,
         aim="65",
+        note="worse than the linear model, and the aim is not reached. On its 135 held-out images the "
+        "run had 68.1 and 62.2, and advised to take the linear model. The best of 60 epochs was chosen "
+        "on these few images. Nothing else was tried.",
     ),
     Figure(
         "cifar-15000",
