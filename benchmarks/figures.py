@@ -229,8 +229,8 @@ FIGURES = (
         minutes=8,
         aim="65",
         note="worse than the linear model, and the aim is not reached. On its 135 held-out images, "
-        "which chose the best of 60 epochs, the run had 68.1 and 62.2, and advised to take the linear "
-        "model. Nothing else was tried.",
+        "which chose the best of 60 epochs, the run had 68.1 and 62.2, and advised the linear model. "
+        "Nothing else was tried.",
     ),
     Figure(
         "cifar-15000",
