@@ -1,5 +1,6 @@
 """Preferences: losses compared with TRL's, batches with numbers by hand, and the recipe."""
 
+import inspect
 import json
 import os
 from pathlib import Path
@@ -24,6 +25,7 @@ from tfx_transformer.data import (
     split_preferences,
 )
 from tfx_transformer.data.preference_pairs import encode_preferences
+from tfx_transformer.data.tables import BadRow
 from tfx_transformer.errors import InputError
 from tfx_transformer.models.decoding import text_generator
 from tfx_transformer.models.preference_losses import (
@@ -38,6 +40,7 @@ from tfx_transformer.models.token_scores import score
 from tfx_transformer.text.prompts import CHAT_TEMPLATE, ROLE_TOKENS, ChatTemplate
 from tfx_transformer.text.tokenizer import Tokenizer
 from tfx_transformer.training.finite import Places, cause
+from tfx_transformer.training.identity import Identity
 
 # Two pairs of answers, 7 ids; computed by the functions `get_batch_logps`, `dpo_loss` and
 # `odds_ratio_loss` of TRL 0.21 in PyTorch, with beta 0.3. For ORPO the mean -log p of each chosen
@@ -272,6 +275,43 @@ def test_messages_of_a_run_name_the_rows_that_fit(template, tmp_path, monkeypatc
     assert list(run.rows) == [row for i, row in enumerate(examples.rows) if i != 3]
 
 
+def test_the_rehearsed_file_is_in_the_record(template, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = training.PreferenceRun("mine", {"name": "mine"})
+    examples = read_preferences(ROWS)
+    summaries = describe_preferences(examples, None, template, 64)
+    monkeypatch.setattr(run._pictures, "lengths", lambda *arguments: None)
+    run.show_data(summaries, examples)
+    bad_rows = [BadRow(9, "output", "it is empty", ("x", ""))]
+    read = [Conversations([[]] * n, range(n), "more/rows.csv", bad_rows=bad_rows) for n in (7, 3)]
+    run.show_rehearsed(read, [[None] * 6, [None] * 3])
+    said = capsys.readouterr().out
+    assert "rehearsed   more/rows.csv: 9 rows, 1 longer one left out\n" in said
+    training_rows, rehearsed = read_json(tmp_path / "runs" / "mine" / "data.json")
+    assert (training_rows["name"], training_rows["rows"]) == ("training", 6)
+    assert rehearsed == {
+        "name": "rehearsed", "path": "more/rows.csv", "bad_rows": 1, "rows": 10, "truncated": 1
+    }  # fmt: skip
+    assert len(pandas.read_csv("runs/mine/bad_rows_rehearsed.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    "old, changed",
+    [
+        ({"loss": "dpo", "csv": "a.csv"}, ["--sft-weight was 0.0 and is 0.5"]),
+        ({"loss": "orpo", "csv": "a.csv"}, []),
+        ({"loss": "orpo", "csv": ""}, ["--rehearse was 'no rows' and is None"]),
+        ({"loss": "dpo", "csv": None, "sft_weight": 0.5, "rehearse": None}, []),
+    ],
+)
+def test_an_interrupted_run_keeps_its_loss(recipe, old, changed):
+    """Earlier versions had neither --sft-weight nor rehearsed rows."""
+    now = {name: p.default for name, p in inspect.signature(recipe).parameters.items()}
+    old = {"beta": 0.1} | old
+    now |= {"beta": 0.1, "loss": old["loss"], "csv": old["csv"]}
+    assert Identity(now, recipe).changes({"settings": old}) == changed
+
+
 def test_a_reference_that_is_not_finite_is_named_by_its_row(template):
     examples = read_preferences(ROWS)
     model = CausalLM(TransformerConfig.of_size("nano", 290, max_sequence_length=64))
@@ -411,6 +451,8 @@ def test_a_run_that_rehearses(recipe, folder, quick, capsys):
     settings = SETTINGS | {"epochs": 1}
     recipe(**settings, rehearse="rows.csv", skip_bad_rows=True, name="rehearsed")
     listed = Path("runs/rehearsed/bad_rows_rehearsed.csv")
+    card = (folder / "saved_models" / "rehearsed" / "README.md").read_text("utf-8")
+    assert "rehearsed: rows.csv, 5 rows" in card
     assert "rehearsed   rows.csv: 5 rows, 1 longer one left out" in capsys.readouterr().out
     assert pandas.read_csv(listed)["row"].tolist() == [8]
     recipe(**settings, name="forgetting")
@@ -432,6 +474,13 @@ def test_mistakes_are_reported(command, folder):
         (f"--base={folder / 'base'}", "--rehearse=none.csv"): "none.csv",
         (f"--base={folder / 'base'}", "--rehearse-weight=-1"): "weight of rehearsed rows is -1",
         (f"--base={folder / 'base'}", f"--csv={folder / 'my.csv'}", "--chosen=b"): "'b'",
+        (f"--base={folder / 'base'}", "--loss=orpo", "--sft-weight=0.7"): (
+            "--sft-weight is 0.7, but --loss orpo learns to write the chosen answers without it.\n"
+            "  Choose --loss dpo, or leave out --sft-weight."
+        ),
+        (f"--base={folder / 'base'}", f"--csv={folder / 'my.csv'}", "--rehearse-weight=2"): (
+            "--rehearse-weight is 2.0, but no rows are rehearsed.\n  Add --rehearse FILE"
+        ),
     }.items():
         status, _, errors = command(*run, *flags)
         assert status == 2 and message in errors, (flags, errors)

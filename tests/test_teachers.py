@@ -471,6 +471,23 @@ def test_settings_that_contradict_the_teacher(tables, text_embedder, command):
     assert status == 2 and "temperature is inf" in errors
 
 
+@pytest.mark.parametrize(
+    "recipe, setting",
+    [
+        ("text_classification", "--teacher-share=0.3"),
+        ("text_classification", "--temperature=3"),
+        ("translation", "--teacher-beams=2"),
+        ("translation", "--teacher-answers=join"),
+    ],
+)
+def test_settings_of_a_missing_teacher(tables, command, recipe, setting):
+    flag, _, value = setting.partition("=")
+    status, _, errors = command("run", recipe, setting)
+    expected = f"{flag} is {value}"
+    assert status == 2 and expected in errors and "there is no --teacher" in errors, errors
+    assert f"Add --teacher, or leave out {flag}." in errors
+
+
 @pytest.mark.slow
 def test_an_embedder_learns_the_cosines(tables, text_embedder, encoder_texts, bare, command):
     with open("pairs.csv", "w", encoding="utf-8", newline="") as file:

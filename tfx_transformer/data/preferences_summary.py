@@ -8,7 +8,8 @@ import functools
 from typing import ClassVar
 
 from tfx_transformer.data.preference_pairs import Preferences, encode_preferences, usable_pairs
-from tfx_transformer.data.summary import Line, TwoTextsSummary, describe_sets
+from tfx_transformer.data.summary import Line, Summary, TwoTextsSummary, describe_sets
+from tfx_transformer.reprs import quantity
 from tfx_transformer.text.prompts import ChatTemplate
 
 
@@ -41,6 +42,25 @@ class PreferencesSummary(TwoTextsSummary):
             self.repeated_line(),
             *self.overlap_lines(),
         ]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class RehearsedSummary(Summary):
+    """Figures of the rows that are rehearsed beside preferences.
+
+    truncated: rows left out because they are too long.
+    """
+
+    rows: int
+    truncated: int
+
+    def head(self) -> str:
+        """See `Summary.head`."""
+        longer = f", {quantity(self.truncated, 'longer one')} left out" if self.truncated else ""
+        return f"{self.path}: {quantity(self.rows - self.truncated, 'row')}{longer}"
+
+    def entries(self) -> list[Line]:
+        return []
 
 
 def describe_preferences(

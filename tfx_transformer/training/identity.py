@@ -90,7 +90,8 @@ class Identity:
         old = before["settings"]
         found = []
         for name in sorted(old.keys() | self.settings.keys()):
-            was, now = old.get(name, self._defaults.get(name)), self.settings.get(name)
+            was = old[name] if name in old else self._formerly(name, old)
+            now = self.settings.get(name)
             if self._comparable(name, was) != self._comparable(name, now):
                 found.append(f"--{name.replace('_', '-')} was {was!r} and is {now!r}")
         if files:
@@ -101,6 +102,15 @@ class Identity:
         if not found and model and not _is_same(before["model"], model):
             found.append("the recipe makes another model or trains it in another way")
         return found
+
+    def _formerly(self, name: str, old: Mapping[str, Any]) -> Any:
+        """Return the value of a setting that an earlier version did not have: its default, or what
+        that version did instead."""
+        if name == "sft_weight" and old.get("loss") == "dpo":
+            return 0.0
+        if name == "rehearse" and not old.get("csv"):  # now those of the default table
+            return "no rows"
+        return self._defaults.get(name)
 
     def _comparable(self, name: str, value: Any) -> Any:
         """Return a value in the form to compare: "" is None, and the path "./a" is "a"."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -22,6 +24,7 @@ from tfx_transformer.data.preference_pairs import (
     encode_preferences,
     preferences,
 )
+from tfx_transformer.data.preferences_summary import RehearsedSummary
 from tfx_transformer.evaluation.conclusion import conclude_preferences
 from tfx_transformer.generation.text import TextGenerator
 from tfx_transformer.models.preference_losses import prefers_chosen
@@ -39,19 +42,26 @@ _BASE = "the base"
 class PreferenceRun(Run):
     """One training run on preferences; the arguments are those of `Run`."""
 
+    # The file of the rehearsed rows and their number, if there are any, for the card.
+    _rehearsed: Mapping[str, str] = MappingProxyType({})
+
     def show_rehearsed(self, read: Sequence[Conversations], used: Sequence[Sequence[Any]]) -> None:
-        """Print how many rows are rehearsed and how many are too long, and list the bad ones.
+        """Print how many rows are rehearsed and how many are too long, list the bad ones, and add
+        the file to those of the data.
 
         Args:
             read: the training and the held-out part; see `data.read_rehearsed`.
             used: those of each that are short enough; see `data.encode_rehearsed`.
         """
-        count = sum(map(len, used))
-        longer = sum(map(len, read)) - count
-        too_long = f", {quantity(longer, 'longer one')} left out" if longer else ""
-        print(f"rehearsed   {read[0].path}: {quantity(count, 'row')}{too_long}")
-        if bad_rows := read[0].bad_rows:
+        path, bad_rows = read[0].path, read[0].bad_rows
+        rows = sum(map(len, read))
+        truncated = rows - sum(map(len, used))
+        summary = RehearsedSummary("rehearsed", path, len(bad_rows), rows, truncated)
+        print("\n".join(summary.lines()))
+        if bad_rows:
             print(f"  bad rows are listed in {self._record.bad_rows('rehearsed', bad_rows)}")
+        self.add_data(summary)
+        self._rehearsed = {"rehearsed": f"{Path(path).name}, {quantity(rows - truncated, 'row')}"}
 
     def reference(
         self,
@@ -145,7 +155,8 @@ class PreferenceRun(Run):
         self._record_result(training | scores | {"baselines": baselines})
         self._report.preferences(generator, prompts, found, scores, baselines)
         self._report.write()
-        return self._result(training, scores)
+        result = self._result(training, scores)
+        return result | {"data": result["data"] | self._rehearsed}
 
 
 def disable_dropout(model: keras.Model) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -67,13 +68,14 @@ def check_settings(settings: Mapping[str, Any], recipe: Callable[..., Any] | Non
 
     Raises:
         InputError: a number is out of range; the frozen weights have a format, but none are frozen;
-            the base or the tokenizer is missing; the architecture is impossible; a package is not
-            installed; the folder of the run has an interrupted run with other settings; or not all
-            hosts come.
+            a setting does nothing without another one; the base or the tokenizer is missing; the
+            architecture is impossible; a package is not installed; the folder of the run has an
+            interrupted run with other settings; or not all hosts come.
     """
     _check_numbers(settings)
     _check_frozen(settings)
     _check_teacher(settings)
+    _check_unused(settings, recipe)
     _check_interrupted(settings, recipe)
     check_logger(settings.get("log", ""))
     if settings.get("base"):
@@ -166,6 +168,34 @@ def _check_teacher(settings: Mapping[str, Any]) -> None:
             "texts.\n  Add --teacher, such as a bundle that was made with --base, or leave out "
             "--unlabelled."
         )
+
+
+def _check_unused(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:
+    """Raise if a setting has another value than its default, but does nothing without others."""
+    parameters = {} if recipe is None else inspect.signature(recipe).parameters
+    for name, (reason, remedy) in _unused(settings).items():
+        if name in parameters and settings[name] != parameters[name].default:
+            flag = f"--{name.replace('_', '-')}"
+            raise InputError(
+                f"{flag} is {settings[name]}, but {reason}.\n  {remedy}, or leave out {flag}."
+            )
+
+
+def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
+    """Return the settings that do nothing: name -> the reason, and what would give them a use."""
+    found = {}
+    if not settings.get("teacher"):
+        names = {"teacher_share", "teacher_answers", "teacher_beams"} & settings.keys()
+        if "teacher_share" in names:  # elsewhere it is the temperature of another loss
+            names.add("temperature")
+        found |= dict.fromkeys(names, ("there is no --teacher", "Add --teacher"))
+    if settings.get("loss") == "orpo":
+        reason = "--loss orpo learns to write the chosen answers without it"
+        found["sft_weight"] = (reason, "Choose --loss dpo")
+    if settings.get("csv") and not settings.get("rehearse"):
+        reason = "no rows are rehearsed"
+        found["rehearse_weight"] = (reason, "Add --rehearse FILE, rows of the base's training")
+    return found
 
 
 def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:

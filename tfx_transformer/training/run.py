@@ -162,6 +162,7 @@ class Run:
         self._task = ""
         self._written_for: tuple[TextGenerator, list[Prompt], list[str]] | None = None
         self._bytes_per_token: float | None = None
+        self._summaries: list[Summary] = []
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -206,8 +207,14 @@ class Run:
         self._bytes_per_token = getattr(read[-1], "bytes_per_token", None) if read else None
         self.split = split_of(read, self.past)
         self.facts = facts_of_data(summaries, texts_of(read[0]) if read else ())
-        self._record.data(summaries)
+        self._summaries = []
+        self.add_data(*summaries)
         self._pictures.lengths(summaries[0], max_length)
+
+    def add_data(self, *summaries: Summary) -> None:
+        """Add summaries of data to `data.json`."""
+        self._summaries += summaries
+        self._record.data(self._summaries)
 
     def _show_past(self) -> None:
         """Print the findings about the rows of several tables, and list the corrected ones."""
