@@ -320,6 +320,15 @@ def test_export_without_texts_says_that_nothing_was_verified(command, trained, m
     assert "not verified" in output
 
 
+def test_the_note_on_int4_without_rows_is_for_files_in_int4(command, trained, monkeypatch):
+    monkeypatch.setattr("tfx_transformer.export.saved_model", lambda path: None)
+    monkeypatch.setattr("tfx_transformer.export.litert", lambda *_: None)
+    for formats, is_told in (("saved_model", False), ("saved_model,litert", True)):
+        flags = ("--to", formats, "--quantize", "int4")
+        status, output, _ = command("export", trained.path, *flags)
+        assert (status, "--calibration FILE.csv" in output) == (0, is_told)
+
+
 # Bad input
 
 

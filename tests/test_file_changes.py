@@ -5,6 +5,7 @@ import pytest
 
 from tfx_transformer import bundle, model_card, runtime
 from tfx_transformer.evaluation.comparison import Comparison, compare_labels
+from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.training import trials
 from tfx_transformer.training.trials import Trial, compare_vectors, compare_written, cost_of_files
 
@@ -67,6 +68,10 @@ def test_the_card_shows_them(files, tmp_path):
     assert "accuracy +14.3 points (95 %: " in lines["model.int8.tflite"]
     assert lines["model.tflite"].endswith("|  |")
     assert len({line.count("|") for line in lines.values()}) == 1
+    assert "4-bit weights" not in card
+    choice = Choice("scales", {"nearest": 0.3, "scales": 0.2}, 12, 4)
+    card = model_card._files({"costs": costs, "int4": choice.to_dict()}, tmp_path)
+    assert card.endswith(f"|\n\n{choice.sentence()}")
     for row in costs:
         row["change"] = {"measure": ["another version"], "difference": "wrote it"}
     assert "change" not in model_card._files({"costs": costs}, tmp_path)

@@ -106,6 +106,7 @@ _DETAILS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "settings": (_is_object, "an object"),
     "litertlm": (_is_object, "an object"),
     "mediapipe": (_is_object, "an object"),
+    "int4": (_is_object, "an object"),
     "verified": (
         lambda value: _is_object(value) and all(map(_is_object, (value or {}).values())),
         "an object of objects",

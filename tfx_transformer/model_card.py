@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tfx_transformer import bundle, files, wording
 from tfx_transformer.evaluation.comparison import Comparison
+from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.reprs import significant
 from tfx_transformer.wording import say
 
@@ -309,7 +310,7 @@ def _training(config: Config) -> str:
 
 def _files(config: Config, folder: Path | None) -> str:
     """Return a table of the model's files: size and, if measured, milliseconds per example and the
-    change of the score by quantization."""
+    change of the score by quantization; and the way in which 4-bit weights were rounded."""
     if folder is None:
         return ""
     costs = {row["file"]: row for row in config.get("costs") or []}
@@ -329,7 +330,11 @@ def _files(config: Config, folder: Path | None) -> str:
     columns = 4 if any(row[3] for row in rows) else 3
     lines = ["| " + " | ".join(row[:columns]) + " |" for row in (heads, *rows)]
     rule = "|---|" + "---:|" * 2 + "---|" * (columns - 3)
-    return "\n".join([f"## {say('card files')}", "", lines[0], rule, *lines[1:]])
+    table = "\n".join([f"## {say('card files')}", "", lines[0], rule, *lines[1:]])
+    rounded = Choice.from_dict(config.get("int4"))
+    if rounded is None or not (folder / bundle.LITERT["int4"]).exists():
+        return table
+    return f"{table}\n\n{rounded.sentence()}"
 
 
 def _change(figures: Any) -> str:

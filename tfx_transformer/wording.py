@@ -336,6 +336,24 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card size": ("size", "サイズ"),
     "card milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
     "card change": ("change against the float32 file", "float32のファイルとの差"),
+    "rounded": (
+        "4-bit weights are {way}. Mean change of the answers to {compared:,} other training rows: "
+        "{changes}.",
+        "4ビットの重みは{way}。丸めに使っていない学習データ{compared:,}件での回答の平均変化: "
+        "{changes}",
+    ),
+    "rounded nearest": ("rounded to nearest", "最近接丸めです"),
+    "rounded scales": (
+        "rounded to nearest, with the best scale for each 32 weights",
+        "最近接丸めで、重み32個ごとに最良のスケールを選んでいます",
+    ),
+    "rounded rows": (
+        "rounded so that the outputs of layers change least on {rows:,} training rows",
+        "学習データ{rows:,}件で各層の出力の変化が最小になるように丸めています",
+    ),
+    "rounded by nearest": ("to nearest", "最近接"),
+    "rounded by scales": ("best scales", "最良のスケール"),
+    "rounded by rows": ("on rows", "学習データ"),
     "card verified": ("Verified", "検証済みのエクスポート"),
     "card licences": ("Licence", "ライセンス"),
     "card licence": ("{licence}.", "{licence}"),

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 # Default column of the texts to answer, and to verify exports on.
 CHECKED = {"seq2seq": "source", "causal": "instruction"}
 
+# Formats whose files may hold weights in int4.
+_ROUNDED = {"litert", "litertlm", "mediapipe"}
+
 _WITHOUT_ROWS = (
     "Weights are rounded to int4 without training rows. Outputs change less with some hundred of\n"
     "them: --calibration FILE.csv"
@@ -225,7 +228,7 @@ def export(
         texts = _checked_inputs(table, column, config)
     if known and not described:
         rows = _checked_inputs(known, column, config)
-    if quantize == "int4" and not rows:
+    if quantize == "int4" and not rows and not _ROUNDED.isdisjoint(formats):
         print(_WITHOUT_ROWS)
     exported = Exported(path, None if quantize == "none" else quantize, beams, context, rows)
     made = [make(exported) for format, make in FORMATS.items() if format in formats]

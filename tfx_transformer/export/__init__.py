@@ -24,6 +24,7 @@ from tfx_transformer.export.to_litert import (
     calibration_images,
     check_four_bits,
     litert,
+    note_choice,
 )
 from tfx_transformer.export.to_litertlm import litertlm, write_litertlm
 from tfx_transformer.export.to_mediapipe import mediapipe
@@ -115,6 +116,8 @@ def everything(
     doing("comparing the exports with the model")
     known = generator if _computes_as_saved(generator) else None
     results = verify(path, list(inputs)[:_SENTENCES], model, generator=known)
+    if "TFLite int4" in results and (rounded := bundle.read_config(path).get("int4")):
+        results["TFLite int4"]["rounded"] = rounded
     for error in failed.values():
         if not isinstance(error, InputError):
             raise error
@@ -166,11 +169,12 @@ class _Exports:
                 self.failed[bundle.LITERT["int4"]] = error
         targets = {q: self.folder / name for q, name in variants.items() if name in self.missing}
         if targets:
-            with (
-                self._trying(*(file.name for file in targets.values())),
-                Conversion(self.model, targets, self.converter, beams, inputs=int4),
-            ):
-                self._save_model()
+            with self._trying(*(file.name for file in targets.values())):
+                conversion = Conversion(self.model, targets, self.converter, beams, inputs=int4)
+                with conversion:
+                    self._save_model()
+                if "int4" in targets:
+                    note_choice(self.folder, conversion.choice)
         self._save_model()
         with self._trying(_RUN):
             write_run_pyz(self.folder)

@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from tfx_transformer.export.calibration import Target, round_layers
-from tfx_transformer.export.rounding import BLOCK, Rounded, with_best_scales
+from tfx_transformer.evaluation.rounding import Choice
+from tfx_transformer.export.choosing import choose
+from tfx_transformer.export.round_layers import Target
+from tfx_transformer.export.rounding import BLOCK, with_best_scales
 
 
 class _Matrix(NamedTuple):
@@ -26,12 +28,11 @@ class _Matrix(NamedTuple):
         return hashlib.sha256(self.numbers).digest() + str(self.numbers.shape).encode()
 
 
-def round_weights(file: Any, plain: Any, model: Any, inputs: Mapping[str, Any] | None) -> None:
-    """Round the 4-bit matrices of an unpacked TFLite file again, in place.
-
-    A matrix of a linear layer or of a read-out is rounded on the inputs: see
-    `calibration.round_layers`. The others, and all without inputs, get the scales with the smallest
-    error.
+def round_weights(
+    file: Any, plain: Any, model: Any, inputs: Mapping[str, Any] | None
+) -> Choice | None:
+    """Round the 4-bit matrices of an unpacked TFLite file again, in place, and return the way: see
+    `choosing.choose`; None without inputs, for then each gets the scales with the smallest error.
 
     Args:
         file: the quantized file: see `compact.unpack`.
@@ -41,17 +42,17 @@ def round_weights(file: Any, plain: Any, model: Any, inputs: Mapping[str, Any] |
     """
     matrices = list(_matrices(file, plain))
     different = {matrix.key: matrix.numbers for matrix in matrices}
-    rounded: dict[bytes, Rounded] = {}
-    if inputs is not None:
+    choice = None
+    if inputs is None:
+        rounded = {key: with_best_scales(numbers) for key, numbers in different.items()}
+    else:
         targets = [Target(key, numbers) for key, numbers in different.items()]
-        rounded = round_layers(model, inputs, targets)
-    for key, numbers in different.items():
-        if key not in rounded:
-            rounded[key] = with_best_scales(numbers)
+        rounded, choice = choose(model, inputs, targets)
     for matrix in matrices:
         codes, scales = rounded[matrix.key].packed()
         file.buffers[matrix.tensor.buffer].data = codes
         matrix.scales.data = scales
+    return choice
 
 
 def _matrices(file: Any, plain: Any) -> Iterator[_Matrix]:

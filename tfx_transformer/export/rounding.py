@@ -24,14 +24,17 @@ _FACTORS = np.append(np.linspace(0.7, 1.05, 15), 1).astype("float32")
 # 0.1, 0.3 and 1, the logits of three trained models differed least with 0.1 and 0.3.
 _DAMPING = 0.1
 
+# The penalty d of `corrected`, as a share of the mean of the diagonal of H.
+_PENALTY = 0.03
+
 # Passes over the columns that round each again, while the others stay.
 _PASSES = 2
 
 # Columns that are rounded before the later ones are corrected.
-_COLUMNS = 128
+_COLUMNS = 32
 
-# Rows that are rounded at once, and numbers whose scales are searched at once.
-_ROWS = 4096
+# Rows that are rounded at once, and numbers that are rounded or whose scales are searched at once.
+_ROWS = 2048
 _NUMBERS = 1 << 16
 
 
@@ -48,7 +51,8 @@ class Rounded(NamedTuple):
 
     def dequantized(self) -> np.ndarray:
         """Return the matrix, float32 (rows, inputs)."""
-        return self.codes * np.repeat(self.scales, BLOCK, axis=1)
+        blocks = self.codes.reshape(*self.scales.shape, BLOCK)
+        return (blocks * self.scales[..., None]).reshape(self.codes.shape)
 
     def packed(self) -> tuple[np.ndarray, np.ndarray]:
         """Return codes and scales as a TFLite file holds them, uint8: two codes a byte, the first
@@ -64,15 +68,13 @@ def nearest(weights: np.ndarray) -> Rounded:
     Args:
         weights: float32 (rows, inputs).
     """
-    scales = _largest_scales(weights)
-    return Rounded(_codes(weights, np.repeat(scales, BLOCK, axis=1)), scales)
+    return _to_nearest(weights, _largest_scales(weights))
 
 
 def with_best_scales(weights: np.ndarray) -> Rounded:
     """Return weights rounded to nearest, with the scale of each block that makes the smallest
     error; arguments as in `nearest`."""
-    scales = _best_scales(weights, np.ones(weights.shape[1]))
-    return Rounded(_codes(weights, np.repeat(scales, BLOCK, axis=1)), scales)
+    return _to_nearest(weights, _best_scales(weights, np.ones(weights.shape[1])))
 
 
 def with_least_change(weights: np.ndarray, hessian: np.ndarray) -> Rounded:
@@ -91,54 +93,99 @@ def with_least_change(weights: np.ndarray, hessian: np.ndarray) -> Rounded:
     mean = np.trace(hessian) / inputs
     if not (np.isfinite(mean) and mean > 0):
         return with_best_scales(weights)
-    damped = hessian / mean + _DAMPING * np.eye(inputs)
-    inverse = np.linalg.cholesky(np.linalg.inv(damped)).T
+    damped = hessian / mean
+    damped[np.diag_indices(inputs)] += _DAMPING
+    inverse = np.linalg.cholesky(np.linalg.inv(damped)).T.astype("float32")
+    damped = damped.astype("float32")
     scales = _best_scales(weights, np.diag(damped))
     codes = np.empty(weights.shape, "int8")
     for start in range(0, len(weights), _ROWS):
         part = slice(start, start + _ROWS)
-        factors = np.repeat(scales[part], BLOCK, axis=1).astype("float64")
-        codes[part] = _in_order(weights[part], factors, inverse)
+        # Transposed, so that a column of the matrix is a row in memory.
+        columns = np.ascontiguousarray(weights[part].T, "float32")
+        factors = np.repeat(scales[part].T, BLOCK, axis=0)
+        found = _in_order(columns, factors, inverse)
         for _ in range(_PASSES):
-            _again(weights[part], factors, damped, codes[part])
+            _again(columns, factors, damped, found)
+        codes[part] = found.T
     return Rounded(codes, scales)
 
 
-def _in_order(weights: np.ndarray, factors: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """Return the codes of weights, columns rounded in order.
+def corrected(weights: np.ndarray, hessian: np.ndarray, mixed: np.ndarray) -> np.ndarray:
+    """Return weights V, float32 (rows, inputs), with which V y is near W x: inputs y instead of x.
+
+    V = W (C + d I) (H + d I)^-1 makes the sum of |W x - V y|^2 + d |W - V|^2 smallest. It corrects
+    what the layers before have changed, the aim of GPTAQ too (Li et al. 2025).
 
     Args:
-        weights: float (rows, inputs).
-        factors: float64 (rows, inputs), the scale of each weight.
-        inverse: float64 (inputs, inputs), upper triangular U with U^T U = H^-1.
+        weights: float32 (rows, inputs), W.
+        hessian: float64 (inputs, inputs), H, the sum of y y^T over the inputs.
+        mixed: float64 (inputs, inputs), C, the sum of x y^T.
     """
-    left = weights.astype("float64")
-    inputs = left.shape[1]
+    mean = np.trace(hessian) / len(hessian)
+    if not (np.isfinite(mean) and mean > 0):
+        return weights
+    damped = hessian.copy()
+    damped[np.diag_indices(len(damped))] += _PENALTY * mean
+    change = np.linalg.solve(damped, (mixed - hessian).T).T.astype("float32")
+    return weights + weights @ change
+
+
+def _in_order(columns: np.ndarray, factors: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """Return the codes of weights, int8 (inputs, rows), columns rounded in order.
+
+    Args:
+        columns: float32 (inputs, rows), the weights.
+        factors: float32 (inputs, rows), the scale of each weight.
+        inverse: float32 (inputs, inputs), upper triangular U with U^T U = H^-1.
+    """
+    left = columns.copy()
     codes = np.empty(left.shape, "int8")
-    for start in range(0, inputs, _COLUMNS):
-        stop = min(start + _COLUMNS, inputs)
-        errors = np.empty((len(left), stop - start))
+    for start in range(0, len(left), _COLUMNS):
+        stop = min(start + _COLUMNS, len(left))
+        errors = np.empty((stop - start, left.shape[1]), "float32")
         for column in range(start, stop):
-            factor = factors[:, column]
-            codes[:, column] = _codes(left[:, column], factor)
-            error = (left[:, column] - codes[:, column] * factor) / inverse[column, column]
-            left[:, column:stop] -= error[:, None] * inverse[column, column:stop]
-            errors[:, column - start] = error
-        left[:, stop:] -= errors @ inverse[start:stop, stop:]
+            codes[column] = _codes(left[column], factors[column])
+            error = left[column] - codes[column] * factors[column]
+            error /= inverse[column, column]
+            left[column:stop] -= inverse[column, column:stop, None] * error
+            errors[column - start] = error
+        left[stop:] -= inverse[start:stop, stop:].T @ errors
     return codes
 
 
 def _again(
-    weights: np.ndarray, factors: np.ndarray, hessian: np.ndarray, codes: np.ndarray
+    columns: np.ndarray, factors: np.ndarray, hessian: np.ndarray, codes: np.ndarray
 ) -> None:
-    """Round each column again, in place, to the best codes for the other columns as they are."""
-    errors = weights - codes * factors
-    for column in range(weights.shape[1]):
-        factor = factors[:, column]
-        slope = errors @ hessian[:, column] / hessian[column, column]
-        new = _codes(codes[:, column] * factor + slope, factor)
-        errors[:, column] += (codes[:, column] - new) * factor
-        codes[:, column] = new
+    """Round each column again, in place, to the best codes for the other columns as they are.
+
+    Args:
+        columns, factors: see `_in_order`.
+        hessian: float32 (inputs, inputs).
+        codes: int8 (inputs, rows).
+    """
+    errors = columns - codes * factors
+    for start in range(0, len(columns), _COLUMNS):
+        stop = min(start + _COLUMNS, len(columns))
+        slopes = hessian[start:stop] @ errors
+        for column in range(start, stop):
+            factor = factors[column]
+            slope = slopes[column - start] / hessian[column, column]
+            new = _codes(codes[column] * factor + slope, factor)
+            moved = (codes[column] - new) * factor
+            errors[column] += moved
+            slopes[column - start + 1 :] += hessian[column + 1 : stop, column, None] * moved
+            codes[column] = new
+
+
+def _to_nearest(weights: np.ndarray, scales: np.ndarray) -> Rounded:
+    """Return weights rounded to nearest with given scales, float32 (rows, inputs / 32)."""
+    codes = np.empty(weights.shape, "int8")
+    step = max(1, _NUMBERS // weights.shape[1])
+    for start in range(0, len(weights), step):
+        part = slice(start, start + step)
+        codes[part] = _codes(weights[part], np.repeat(scales[part], BLOCK, axis=1))
+    return Rounded(codes, scales)
 
 
 def _codes(weights: np.ndarray, scales: np.ndarray) -> np.ndarray:

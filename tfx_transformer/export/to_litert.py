@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfx_transformer import bundle, files
 from tfx_transformer.errors import InputError
+from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.export import compact, four_bit_file, gpu_graph, saved_model_file
 from tfx_transformer.export.calibration import read_inputs
 from tfx_transformer.export.converter import Converter
@@ -71,8 +72,18 @@ def litert(
         with bundle.updating(path) as folder:
             file = folder / bundle.LITERT[quantize or "float32"]
             examples = {"images": images, "inputs": inputs}
-            with Conversion(model, {quantize: file}, converter, beams, context, **examples):
+            conversion = Conversion(model, {quantize: file}, converter, beams, context, **examples)
+            with conversion:
                 write_run_pyz(folder)
+            if quantize == "int4":
+                note_choice(folder, conversion.choice)
+
+
+def note_choice(folder: Path, choice: Choice | None) -> None:
+    """Write into the config.json of a bundle how the weights of its int4 file were rounded; None:
+    without rows."""
+    facts = choice.to_dict() if choice else None
+    bundle.write_config(folder, bundle.read_config(folder) | {"int4": facts})
 
 
 def check_calibration(quantize: str | None, calibration: Sequence) -> None:
@@ -141,6 +152,10 @@ class Conversion:
         inputs: inputs of the model by name, on which the weights of an "int4" file are rounded: see
             `calibration.join_inputs`; None: their scales alone are chosen.
 
+    Attributes:
+        choice: the way in which the weights of an "int4" file were rounded on the inputs; None:
+            there is none.
+
     Raises:
         InputError: the model cannot be quantized in this way.
         RuntimeError: a file would need operations that LiteRT does not have, or would read
@@ -168,6 +183,7 @@ class Conversion:
             # The converter learns the scales of one signature only.
             self.table = {"run_1": self.table["run_1"]}
         self.byte_ends, self.inputs = byte_ends, inputs
+        self.choice: Choice | None = None
         # Next to the files, so that it is removed with an unfinished bundle.
         self._folder = tempfile.TemporaryDirectory(dir=next(iter(self.files.values())).parent)
 
@@ -198,9 +214,12 @@ class Conversion:
         plain = compact.unpack(self._converter_file(None).read_bytes())
 
         def round_weights(file: Any) -> None:
-            four_bit_file.round_weights(file, plain, self.model, self.inputs)
+            self.choice = four_bit_file.round_weights(file, plain, self.model, self.inputs)
 
-        return finish(content, round_weights)
+        finished = finish(content, round_weights)
+        if self.choice is not None:
+            print(f"  {self.choice.sentence()}")
+        return finished
 
     def _trace(self) -> None:
         """Write the functions of the model as a SavedModel, for the converter."""

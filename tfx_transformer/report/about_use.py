@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, NamedTuple
 
+from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.report.html import Html, join, picture, table, tag, user_text
 from tfx_transformer.report.measures import change_text, first_measure, value_text
 from tfx_transformer.report.records import Records, number
@@ -49,8 +50,9 @@ def attention_figure(records: Records, say: Say) -> Html | None:
     return join(tag("div", figure, class_="figures"), note)
 
 
-def exports_section(records: Records, say: Say) -> Html | None:
-    """Return the bytes, milliseconds and score of each file; None if nothing was exported."""
+def exports_section(records: Records, say: Say, language: str) -> Html | None:
+    """Return the bytes, milliseconds and score of each file, and how 4-bit weights were rounded;
+    None if nothing was exported."""
     rows = records.rows("exports.json")
     if not rows:
         return None
@@ -71,9 +73,11 @@ def exports_section(records: Records, say: Say) -> Html | None:
         for row in rows
         if row.get("removed")
     ]
+    rounded = [found for row in rows if (found := Choice.from_dict(row.get("rounded")))]
     processor = records.run.get("processor")
     return join(
         table(caption, header, lines),
+        *(tag("p", found.sentence(language)) for found in rounded),
         *(tag("p", reason, class_="bad") for reason in removed),
         tag("p", say("processor", processor=processor), class_="quiet") if processor else None,
     )

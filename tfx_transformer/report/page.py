@@ -79,7 +79,7 @@ def report_page(records: Records, language: str) -> str:
         "samples": samples_section(records, say),
         "data": data_section(records, say),
         "training": _training(records, say),
-        "exports": exports_section(records, say),
+        "exports": exports_section(records, say, language),
         "settings": settings_section(records, say),
         "use": use_section(records, say),
     }

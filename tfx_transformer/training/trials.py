@@ -70,7 +70,8 @@ def cost_of_files(
         example; None if it was not timed), "examples" (count of those tried), "scores", "summary"
         (agreement of its answers with the model's, or why it could not be run), "removed", and
         "identical" and "of" if they are known. Of a quantized file also "change": the comparison of
-        its answers with those of the float32 file, as JSON values; see `Comparison`.
+        its answers with those of the float32 file, as JSON values; see `Comparison`. Of an int4
+        file also "rounded": the values of a `rounding.Choice`.
     """
     tried: list[dict[str, Any]] = []
     count = min(len(trial.inputs), _EXAMPLES)
@@ -108,7 +109,7 @@ def _row(path: Path, name: str, file: str, verified: Mapping[str, Any]) -> dict[
         "scores": {},
         "summary": result.get("summary", ""),
         "removed": bool(result.get("removed")),
-        **{name: result[name] for name in ("identical", "of") if name in result},
+        **{name: result[name] for name in ("identical", "of", "rounded") if name in result},
     }
 
 

@@ -1,0 +1,126 @@
+"""The best of several ways to round the weights of a model, by its answers to other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tfx_transformer.evaluation.rounding import Choice
+from tfx_transformer.export.calibration import COUNTED, without_mask
+from tfx_transformer.export.round_layers import (
+    Place,
+    Target,
+    find_places,
+    round_layers,
+    rounded_weights,
+)
+from tfx_transformer.export.rounding import Rounded, nearest, with_best_scales
+from tfx_transformer.models.distillation import soft_divergence
+
+# One row in so many is kept to compare the ways.
+_SHARE = 4
+
+# Most numbers that the model answers at once, and in all, while ways are compared.
+_AT_ONCE = 1 << 24
+_IN_ALL = 1 << 26
+
+
+def choose(
+    model: Any, inputs: Mapping[str, Any], targets: Sequence[Target]
+) -> tuple[dict[bytes, Rounded], Choice]:
+    """Return the matrices of a model, rounded in the way that changes its answers least, and the
+    choice.
+
+    Every fourth row is kept apart: weights are rounded on the others, and the ways are compared on
+    these. So the chosen way is at least as good there as rounding to nearest. Fewer than four rows
+    only choose between "nearest" and "scales".
+
+    Args:
+        model: a float32 model.
+        inputs: its inputs by name; see `calibration.join_inputs`.
+        targets: matrices of a file of the model.
+
+    Returns: the results by the targets' keys, those that belong to no layer with their best scales;
+        and the choice.
+    """
+    places = find_places(model, targets)
+    rows = np.arange(len(inputs[model.reads[0]]))
+    kept = rows[_SHARE - 1 :: _SHARE]
+    used = np.setdiff1d(rows, kept) if len(kept) else kept
+    kept = (kept if len(kept) else rows)[: _most_rows(model, inputs)]
+    scaled = {target.key: with_best_scales(target.numbers) for target in targets}
+    ways = {
+        "nearest": scaled | {one.target.key: nearest(one.target.numbers) for one in places},
+        "scales": scaled,
+    }
+    if len(used):
+        ways["rows"] = scaled | round_layers(model, _take(inputs, used), places)
+    changes = _compare(model, _take(inputs, kept), places, ways)
+    way = min(changes, key=lambda name: changes[name])
+    return ways[way], Choice(way, changes, len(used), len(kept))
+
+
+def changes_of(model: Any, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Return the change of each answer of a model, float (answers,).
+
+    Of logits KL(p || q), p by the logits before and q by those after, in nats; of a vector 1 minus
+    the cosine; of a number the square of its change.
+
+    Args:
+        before, after: float (answers, width), from `answers_of`.
+    """
+    if model.makes_vectors:
+        lengths = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+        return 1 - (before * after).sum(1) / np.maximum(lengths, np.finfo("float32").tiny)
+    if model.gives_number:
+        return np.square(before - after).reshape(len(before), -1).mean(1)
+    return np.asarray(soft_divergence(before, after, multi_label=model.config.multi_label))
+
+
+def answers_of(model: Any, inputs: Mapping[str, Any]) -> Iterator[np.ndarray]:
+    """Yield the answers of a model to some rows at a time, float (answers, width): the output for a
+    row, or for each token that counts: by `calibration.COUNTED`, else each that is not padding."""
+    count = len(inputs[model.reads[0]])
+    step = max(1, _AT_ONCE // _numbers(model, inputs))
+    for start in range(0, count, step):
+        part = _take(inputs, slice(start, start + step))
+        outputs = np.asarray(model(without_mask(part), training=False))
+        if outputs.ndim == 3:
+            padding = part[model.reads[-1]] == model.config.padding_id
+            outputs = outputs[part.get(COUNTED, True) & ~padding]
+        yield outputs
+
+
+def _compare(
+    model: Any,
+    inputs: Mapping[str, Any],
+    places: Sequence[Place],
+    ways: Mapping[str, Mapping[bytes, Rounded]],
+) -> dict[str, float]:
+    """Return the mean change of the answers by each way; 0 if there are no answers."""
+    before = list(answers_of(model, inputs))
+    found = {}
+    for way, rounded in ways.items():
+        with rounded_weights(places, rounded):
+            pairs = zip(before, answers_of(model, inputs), strict=True)
+            changes = [changes_of(model, *pair) for pair in pairs if len(pair[0])]
+        found[way] = float(np.concatenate(changes).mean()) if changes else 0.0
+    return found
+
+
+def _take(inputs: Mapping[str, Any], rows: Any) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value)[rows] for name, value in inputs.items()}
+
+
+def _numbers(model: Any, inputs: Mapping[str, Any]) -> int:
+    """Return the most numbers that a model answers to a row."""
+    if not model.scores_tokens:
+        return model.config.hidden_dim * model.config.max_sequence_length
+    return inputs[model.reads[-1]].shape[1] * model.config.vocabulary_size
+
+
+def _most_rows(model: Any, inputs: Mapping[str, Any]) -> int:
+    """Return the most rows on which ways are compared."""
+    return max(1, _IN_ALL // _numbers(model, inputs))
