@@ -15,7 +15,7 @@ from trained import BEAMS, MAX_LENGTH
 
 from tfx_transformer import bundle, export, runtime
 from tfx_transformer.errors import InputError
-from tfx_transformer.export import convert_litert, saved_model_file
+from tfx_transformer.export import compact, convert_litert, saved_model_file
 from tfx_transformer.export.converter import Converter
 from tfx_transformer.export.saved_model_generator import SavedModelGenerator
 from tfx_transformer.export.signatures import DRAFTED, TEXTS
@@ -246,6 +246,38 @@ def test_a_failing_converter_says_why(tmp_path):
         converter.submit(request)
         converter.wait()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("int8", [False, True])
+def test_files_are_those_of_the_public_converter(tmp_path, int8):
+    """`tf.lite.TFLiteConverter` adds metadata, and stores equal data once as `compact` does."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    weights = np.random.default_rng(0).normal(size=(40, 32)).astype("float32")
+    model = keras.Sequential([keras.Input((40,)), keras.layers.Dense(32)])
+    model.set_weights([weights, np.arange(32, dtype="float32")])
+    specs = {f"run_{rows}": {"x": tf.TensorSpec((rows, 40), name="x")} for rows in (1, 3)}
+
+    def run(inputs):
+        return {"y": tf.tanh(model(inputs["x"]) @ tf.transpose(weights)) + 7.0}
+
+    table = {name: (run, one) for name, one in specs.items()}
+    saved_model_file.write_functions(model, table, tmp_path / "saved_model")
+    request = {"saved_model": str(tmp_path / "saved_model"), "names": list(specs)}
+    public = tf.lite.TFLiteConverter.from_saved_model(
+        request["saved_model"], signature_keys=request["names"]
+    )
+    public.optimizations = [tf.lite.Optimize.DEFAULT] if int8 else []
+    expected = compact.unpack(public.convert())
+    (added,) = (one for one in expected.metadata if one.name == b"CONVERSION_METADATA")
+    expected.metadata.remove(added)
+    expected.buffers[added.buffer].data = None
+    found = compact.unpack(convert_litert._convert(request, int8))
+    compact.compact(expected)
+    compact.compact(found)
+    assert compact.pack(found) == compact.pack(expected)
+    types = {tensor.type for graph in found.subgraphs for tensor in graph.tensors}
+    assert (schema.TensorType.INT8 in types) is int8
 
 
 @pytest.mark.parametrize("most", [6, 7])

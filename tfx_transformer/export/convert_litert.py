@@ -15,6 +15,8 @@ if __name__ == "__main__":
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+from tensorflow.lite.python.convert import convert_saved_model  # noqa: E402
+from tensorflow.lite.python.lite import TFLiteConverterBaseV2  # noqa: E402
 
 _PR_SET_PDEATHSIG = 1
 
@@ -45,8 +47,7 @@ def write_files(request: dict) -> None:
     """
     paths = dict(request["files"])
     if "full_int8" in paths:
-        images = np.load(request["calibration"])
-        _write(paths.pop("full_int8"), _convert(request, images=images))
+        _write(paths.pop("full_int8"), _convert_to_integers(request))
     if "int8" in paths and _weight_bytes(request["saved_model"]) > _MOST_IN_MEMORY:
         _write(paths.pop("int8"), _convert(request, int8=True))
     if not paths:
@@ -65,22 +66,40 @@ def _weight_bytes(saved_model: str) -> int:
     return sum(entry.stat().st_size for entry in os.scandir(os.path.join(saved_model, "variables")))
 
 
-def _convert(request: dict, int8: bool = False, images: np.ndarray | None = None) -> bytes:
-    """Return a TFLite file: float32, with `int8` weights, or of integers only, whose scales are
-    learnt from `images`; with "byte_ends" its input and output are uint8 too."""
+def _convert(request: dict, int8: bool = False) -> bytes:
+    """Return a TFLite file: float32, or with `int8` weights.
+
+    This is the step of `tf.lite.TFLiteConverter` that converts, with its settings. The others take
+    as long again: they load the SavedModel three times, for checks and messages, and unpack the
+    file three times in Python, to add metadata that nothing reads and to store equal data once,
+    which `compact` does.
+    """
+    converter = TFLiteConverterBaseV2()
+    settings = converter._get_base_converter_args() | {
+        "enable_tflite_resource_variables": converter.experimental_enable_resource_variables,
+        "saved_model_dir": request["saved_model"],
+        "saved_model_version": 1,
+        "saved_model_tags": {tf.saved_model.SERVING},
+        "saved_model_exported_names": request["names"],
+    }
+    if int8:
+        settings |= {"post_training_quantize": True, "enable_mlir_dynamic_range_quantizer": True}
+    return convert_saved_model(**settings)
+
+
+def _convert_to_integers(request: dict) -> bytes:
+    """Return a TFLite file of integers only, whose scales are learnt from the images in the file
+    "calibration"; with "byte_ends" its input and output are uint8 too."""
+    images = np.load(request["calibration"])
     converter = tf.lite.TFLiteConverter.from_saved_model(
         request["saved_model"], signature_keys=request["names"]
     )
-    if int8 or images is not None:
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if images is not None:
-        (name,) = request["names"]
-        converter.representative_dataset = lambda: (
-            (name, {"images": image[None]}) for image in images
-        )
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        if request.get("byte_ends"):
-            converter.inference_input_type = converter.inference_output_type = tf.uint8
+    (name,) = request["names"]
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ((name, {"images": image[None]}) for image in images)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    if request.get("byte_ends"):
+        converter.inference_input_type = converter.inference_output_type = tf.uint8
     return converter.convert()
 
 
