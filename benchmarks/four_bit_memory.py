@@ -2,13 +2,15 @@
 
 Reading: how far the memory of a process rises while it reads a checkpoint of random bfloat16
 weights (layers of 896, 8,000 tokens), beyond the weights that it holds at the end. A step: XLA's
-plan, besides weights, adapters and moments, of rank-8 LoRA with AdamW, for one row of 128 tokens in
-the shape of Llama 2 7B, narrower and with fewer layers; nothing is run. A step "dequantized once"
-keeps each float kernel for the backward pass.
+plan of the step that `fit` makes with rank-8 LoRA, besides weights, adapters and moments
+(`compiled_step`); nothing is run. It is for one row of 128 tokens in the shape of Llama 2 7B,
+narrower and with fewer layers; and for one row of 512 in that shape itself, with rematerialisation.
+A step "dequantized once" keeps each float kernel for the backward pass.
 
     python -m benchmarks four_bit_memory
 
-It takes about 5 minutes on 2 cores. Expect a step in 4 bits to need hardly more with more layers.
+It takes about 6 minutes on 2 cores. Expect a step in 4 bits to need hardly more with more layers,
+and less than 8 GB for all that a step of the 7 B shape holds.
 """
 
 from __future__ import annotations
@@ -21,13 +23,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import real_size
+from benchmarks import compiled_step, real_size
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = None
-CASES = tuple(
-    Case(f"{layers}-layers", f"{layers} layers", {"layers": layers, "width": 512, "length": 128})
-    for layers in (4, 10)
+CASES = (
+    *(
+        Case(
+            f"{layers}-layers",
+            f"{layers} layers",
+            {"layers": layers, "width": 512, "length": 128, "remat": False},
+        )
+        for layers in (4, 10)
+    ),
+    Case("7b", "Llama 2 7B", {"layers": 32, "width": 4096, "length": 512, "remat": True}),
 )
 # The checkpoint; with 10 layers it has 156 million parameters, 313 MB.
 SHAPE = {"vocab_size": 8_000, "bos_token_id": 1, "eos_token_id": 2}
@@ -38,6 +47,8 @@ def read(form: str, settings: Settings) -> dict[str, Any]:
     import tfx_transformer as tfx
 
     layers = settings["layers"]
+    if settings["width"] > 1000:
+        return {"weights, MB": ""}  # only its step is planned
     folder = Path(settings["work"], f"four_bit_memory_{layers}")
     if not (folder / "model.safetensors").exists():
         real_size.write(folder, real_size.CONFIG | SHAPE | {"num_hidden_layers": layers})
@@ -57,27 +68,25 @@ def step(form: str, settings: Settings) -> dict[str, Any]:
     """XLA's plan of a step; "nf4-once": the gradient does not dequantize again."""
     from tfx_transformer.layers import four_bit
 
-    four_bit.quantize = _nothing
+    if settings["width"] > 1000 and form != "nf4":
+        return {"weights, MB": ""}
     if form == "nf4-once":
         four_bit.multiply = _multiply_once
     begin = time.monotonic()
-    base_dtype = None if form == "float32" else "nf4"
-    plan = _plan(settings["layers"], settings["width"], settings["length"], base_dtype)
-    found = _megabytes(plan.argument_size_in_bytes, plan.temp_size_in_bytes)
+    layers, width, length = (settings[name] for name in ("layers", "width", "length"))
+    held = compiled_step.held_by_step(
+        functools.partial(_new_model, layers, width, length),
+        1,
+        length,
+        remat=settings["remat"],
+        base_dtype="float32" if form == "float32" else "nf4",
+    )
+    found = _megabytes(held.state, held.besides)
     return {**found, "seconds": round(time.monotonic() - begin, 1)}
 
 
 def _megabytes(weights: float, besides: float) -> dict[str, float]:
     return {"weights, MB": round(weights / 1e6, 1), "besides, MB": round(besides / 1e6, 1)}
-
-
-def _nothing(kernel, levels=None):
-    """Return zeros of the shapes that `four_bit.quantize` returns."""
-    from tfx_transformer.layers import four_bit
-
-    blocks = -(-kernel.size // four_bit.BLOCK)
-    ranges = np.zeros((-(-blocks // four_bit.GROUP), 2), "float32")
-    return np.zeros(blocks * four_bit.BLOCK // 2, "uint8"), np.zeros(blocks, "uint8"), ranges
 
 
 def _multiply_once(x, codes, scales, ranges, shape):
@@ -89,12 +98,8 @@ def _multiply_once(x, codes, scales, ranges, shape):
     return ops.matmul(x, ops.cast(four_bit.dequantize(codes, scales, ranges, shape), x.dtype))
 
 
-def _plan(layers: int, width: int, length: int, base_dtype: str | None):
-    """Return XLA's analysis of the memory of a step, for one row of a batch."""
-    import jax
-    import jax.numpy as jnp
-    import keras
-
+def _new_model(layers: int, width: int, length: int) -> Any:
+    """A model in the shape of Llama 2 7B, which has 32 layers of width 4096."""
     import tfx_transformer as tfx
 
     sizes = {
@@ -106,40 +111,14 @@ def _plan(layers: int, width: int, length: int, base_dtype: str | None):
         "tie_embeddings": False,
         "dropout": 0.0,
     }
-    config = tfx.TransformerConfig.of_size("base", 32_000 * width // 4096, "llama", **sizes)
-    with keras.StatelessScope(initialize_variables=False):
-        model = tfx.CausalLM(config)
-        for weight in model.weights:
-            if "seed_generator" not in weight.path:
-                weight._initializer = lambda shape, dtype=None: np.zeros(shape, dtype)
-        tfx.add_adapters(model, rank=8, base_dtype=base_dtype)
-
-    def loss_of(trained, frozen, ids):
-        logits, _ = model.stateless_call(trained, frozen, {"token_ids": ids}, training=True)
-        likely = jax.nn.log_softmax(logits[:, :-1].astype("float32"))
-        return -jnp.mean(jnp.take_along_axis(likely, ids[:, 1:, None], -1))
-
-    def train(trained, first, second, frozen, ids):
-        slopes = jax.grad(loss_of)(trained, frozen, ids)
-        first = [0.9 * m + 0.1 * g for m, g in zip(first, slopes, strict=True)]
-        second = [0.999 * v + 0.001 * g * g for v, g in zip(second, slopes, strict=True)]
-        change = [m / (jnp.sqrt(v) + 1e-8) for m, v in zip(first, second, strict=True)]
-        trained = [w - 1e-3 * c for w, c in zip(trained, change, strict=True)]
-        return trained, first, second
-
-    trained, frozen = (
-        [jax.ShapeDtypeStruct(w.shape, w.dtype) for w in weights]
-        for weights in (model.trainable_variables, model.non_trainable_variables)
-    )
-    ids = jax.ShapeDtypeStruct((1, length), "int32")
-    compiled = jax.jit(train, donate_argnums=(0, 1, 2)).lower(*[trained] * 3, frozen, ids).compile()
-    return compiled.memory_analysis()
+    vocabulary = 32_000 * width // 4096
+    return tfx.CausalLM(tfx.TransformerConfig.of_size("base", vocabulary, "llama", **sizes))
 
 
 def _system(name: str, title: str, measure: Callable, form: str, on_jax: bool) -> System:
     build = functools.partial(measure, form)
     packages = ("jax", "keras") if on_jax else OURS
-    return System(name, title, build, packages, {"KERAS_BACKEND": "jax"} if on_jax else KERAS)
+    return System(name, title, build, packages, compiled_step.ENVIRONMENT if on_jax else KERAS)
 
 
 SYSTEMS = (

@@ -307,7 +307,7 @@ def test_no_more_than_one_float_kernel_is_kept():
         """
         from benchmarks.four_bit_memory import step
 
-        settings = {"width": 512, "length": 8}
+        settings = {"width": 512, "length": 8, "remat": False}
         two, four = (step("nf4", settings | {"layers": n})["besides, MB"] for n in (2, 4))
         assert four < 1.2 * two, (two, four)
         assert step("nf4-once", settings | {"layers": 4})["besides, MB"] > 3 * four

@@ -85,7 +85,8 @@ def answers(bundle: Path) -> np.ndarray:
 def run_and_answer() -> None:
     """The program on JAX: the case is the first argument."""
     result = run_twice(sys.argv[1])
-    assert result["verified"], "TensorFlow compared the exported files with the model"
+    exported = sys.argv[1] != "masked"  # a base is fine-tuned before it is exported
+    assert bool(result["verified"]) == exported, "TensorFlow compares the files with the model"
     np.save("answers.npy", answers(Path("saved_models/mine")))
     Path("verified.json").write_text(json.dumps(result["verified"], default=str), "utf-8")
 
