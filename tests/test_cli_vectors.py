@@ -297,7 +297,7 @@ def test_similar_refuses(command, bundles, tmp_path):
     errors = refused(command, "similar", "--csv", "my.csv", "--first", "a")
     assert "scored pairs are read from a file" in errors
     errors = refused(command, "similar", bundles / "writer", "--csv", "my.csv")
-    assert "a search needs a text" in errors
+    assert "there is no text to search for" in errors
     two = ("similar", bundles / "writer", "a", "b")
     assert "cannot be written" in refused(command, *two, "--picture", "no/map.png")
     scored = ("--csv", "my.csv", "--first", "a", "--second", "b", "--score", "c")

@@ -171,6 +171,24 @@ def test_a_base_that_says_nothing_of_its_rows_is_not_compared(own):
     assert past.is_comparable and past.notes == []
 
 
+def test_the_rows_of_a_teacher_count_beside_those_of_the_base(own):
+    large = shutil.copytree(own, own.parent / "large")
+    # It was trained on the first row that the base holds out, and holds out one that is new.
+    record = Split.of([HELD_OUT[0], "new 0"], ["new 1", HELD_OUT[1], TRAINED_ON[0]])
+    (large / "split.json").write_text(record.to_json())
+    table = write(own.parent / "t.csv", [*OLD, *((f"new {i}", "ab"[i % 2]) for i in range(2))])
+    examples = read_labelled_texts(table)
+    base, teacher = Past(own), Past(large)
+    parts = base.divide(examples, None, split_labelled_texts, 0.25, 1, teacher=teacher)
+    assert set(pairs(parts[1])) == {*HELD_OUT[1:], "new 1"}
+    assert set(pairs(parts[0])) == {*TRAINED_ON, HELD_OUT[0], "new 0"}
+    own.joinpath("split.json").unlink()
+    base = Past(own)
+    _, found = base.divide(examples, None, split_labelled_texts, 0.0, 1, teacher=teacher)
+    assert {"new 1", HELD_OUT[1], TRAINED_ON[0]} <= set(pairs(found))
+    assert not base.is_comparable and "own does not say which rows" in base.notes[0]
+
+
 def test_other_labels_are_another_task(own):
     rows = [(f"text {n}", "xyzab"[n % 5]) for n in range(20)]
     write("other.csv", rows)

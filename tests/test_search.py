@@ -435,7 +435,7 @@ def test_the_verbs(command, bundle, tmp_path):
         ("index", bundle, "--out", "x"): "there is no table to index",
         ("index", bundle, "faq.csv", "--column", "question", "--out", "faq.csv"): "is a file",
         ("index", bundle, "faq.csv", *flags, "--show", "a,,b"): "--show a,,b",
-        ("search", "faq"): "needs a text",
+        ("search", "faq"): "there is no text to search for",
         ("search", "nowhere", "a"): "is not an index",
     }
     for arguments, message in refusals.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from tfx_transformer.errors import InputError
 
@@ -37,6 +37,24 @@ def looks_like_file(text: str) -> bool:
 def is_image_name(text: str) -> bool:
     """Return True if a name has the ending of an image file."""
     return text.lower().endswith(IMAGES)
+
+
+def check_search(texts: Sequence[str], count: int, command: str) -> None:
+    """Raise if a search has no text, an empty one, or no row to find.
+
+    Args:
+        texts: to find rows for.
+        count: rows to find.
+        command: an example for the message.
+
+    Raises:
+        InputError: it has.
+    """
+    if not texts or not all(map(str.strip, texts)):
+        what = "a text to search for is empty" if texts else "there is no text to search for"
+        raise InputError(f"{what}.\n  Give a text: {command}")
+    if count < 1:
+        raise InputError(f"--count is {count}.\n  Expected 1 or more.")
 
 
 def refuse_files(texts: Iterable[str], remedy: str, as_text: bool = False) -> None:

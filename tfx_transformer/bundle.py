@@ -525,9 +525,12 @@ def listed_sums(path: Path) -> dict[str, str]:
     return expected
 
 
+_EXPECTED = "\n  Expected the folder of a bundle, such as saved_models/topics."
+
+
 def _no_bundle(path: Path) -> str:
     beside = sorted(p.parent.name for p in path.parent.glob(f"*/{CONFIG}"))
-    there = f"\n  Bundles in {path.parent}: {', '.join(beside)}." if beside else ""
+    there = f"\n  Bundles in {path.parent}: {', '.join(beside)}." if beside else _EXPECTED
     return f"{path} is not a bundle: it has no {CONFIG}.{there}"
 
 

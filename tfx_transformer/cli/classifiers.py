@@ -80,10 +80,10 @@ def _rows(csv: str | os.PathLike[str], column: str | None, config: dict[str, Any
     from tfx_transformer.data.tables import read_table
 
     if config["architecture"].get("image_size"):
-        names = read_table(csv, {"path": column or "path"}).columns["path"]
+        names = read_table(csv, {"column": column or "path"}).columns["column"]
         return [str(Path(csv).parent / name) for name in names]
     count = config.get("text_columns", 1)
-    columns = text_columns(column or config.get("columns") or "text")
+    columns = text_columns(column or config.get("columns") or "text", role="column")
     if len(columns) != count:
         raise InputError(
             f"--column names {len(columns)} columns; the classifier reads {count} texts of each "

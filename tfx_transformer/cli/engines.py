@@ -34,7 +34,7 @@ def read_texts(
     if bool(texts) == bool(csv):
         raise InputError("there are no texts, or two kinds.\n  Give texts, or --csv FILE.csv.")
     if table := reading.given_file(csv):
-        return list(read_table(table, {"text": column or "text"}).columns["text"])
+        return list(read_table(table, {"column": column or "text"}).columns["column"])
     remedy = "The texts in a table are read with --csv FILE.csv --column COLUMN."
     refuse_files(texts, remedy, as_text)
     return list(texts)

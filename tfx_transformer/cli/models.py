@@ -278,7 +278,7 @@ def _checked_inputs(
     from tfx_transformer.data.tables import read_table
 
     column = column or config.get("columns") or CHECKED.get(config["task"], "text")
-    columns = text_columns(column)
+    columns = text_columns(column, role="column")
     several = len(columns) > 1
     table = read_table(file, columns, allow_empty=columns if several else ())
     rows = list(zip(*table.columns.values(), strict=True))

@@ -146,10 +146,9 @@ def search(
         bundle: Bundle of the embedder. [where it was when the index was made]
         as_text: Read TEXT as a text, even if it looks like the name of a file.
     """
-    from tfx_transformer.arguments import refuse_files
+    from tfx_transformer.arguments import check_search, refuse_files
 
-    if not texts or count < 1:
-        raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
+    check_search(texts, count, 'tfx-transformer search INDEX "TEXT"')
     remedy = "A table needs an index first: tfx-transformer index BUNDLE TABLE --out FOLDER"
     refuse_files(texts, remedy, as_text)
     from tfx_transformer.search import Index

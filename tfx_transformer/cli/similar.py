@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from tfx_transformer import files
-from tfx_transformer.arguments import refuse_files
+from tfx_transformer.arguments import check_search, refuse_files
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Engine, Variant, check_writable, read_texts
 from tfx_transformer.errors import InputError
@@ -145,8 +145,8 @@ def similar(
     refuse_files(texts, remedy, as_text)
     chosen = Chosen(bundle, engine, variant, prompt, row_prompt, width)
     if table:
-        if not texts or count < 1:
-            raise InputError("a search needs a text and a --count of 1 or more.\n  Give both.")
+        command = 'tfx-transformer similar BUNDLE "TEXT" --csv FILE.csv --column COLUMN'
+        check_search(texts, count, command)
         return _search(chosen, texts, table, column, count, picture)
     if len(texts) < 2:
         raise InputError(
@@ -198,8 +198,8 @@ def _search(
     from tfx_transformer.data.tables import read_table
     from tfx_transformer.vectors import nearest
 
-    table = read_table(csv, {"text": column})
-    texts = table.columns["text"]
+    table = read_table(csv, {"column": column})
+    texts = table.columns["column"]
     make, method = embedder(chosen)
     queries = make(searched, role="query")
     vectors = make(texts, role="document")
@@ -336,7 +336,7 @@ def read_column(file: str | os.PathLike[str], column: str) -> list[str]:
     """Return the cells of one column of a table."""
     from tfx_transformer.data.tables import read_table
 
-    return read_table(file, {"text": column}).columns["text"]
+    return read_table(file, {"column": column}).columns["column"]
 
 
 def check_vector_file(save: Path | None) -> None:

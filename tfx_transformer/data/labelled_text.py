@@ -278,17 +278,21 @@ def header_of(path: TableData, text: str) -> list[str]:
     return read_header(path)
 
 
-def text_columns(text: str | Sequence[str], header: Collection[str] = ()) -> dict[str, str]:
+def text_columns(
+    text: str | Sequence[str], header: Collection[str] = (), role: str = "text"
+) -> dict[str, str]:
     """Return role -> name of each column of texts.
 
     Args:
         text: one name, several separated by commas, or a JSON list of names.
         header: of the file; a name that is in it is one column, whatever characters it has.
+        role: of one column, which is the parameter that names it; several are numbered, such as
+            "text 1".
     """
     names = [text] if text in header else _split_names(text)
     if len(names) == 1:
-        return {"text": names[0]}
-    return {f"text {number}": name for number, name in enumerate(names, start=1)}
+        return {role: names[0]}
+    return {f"{role} {number}": name for number, name in enumerate(names, start=1)}
 
 
 def joined_columns(names: Sequence[str]) -> str:

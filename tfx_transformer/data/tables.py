@@ -38,6 +38,9 @@ from tfx_transformer.data.sources import (
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
+# Roles of columns whose flag has another name.
+_FLAGS = {"image": "path", "shown": "show"}
+
 
 @dataclasses.dataclass(frozen=True)
 class BadRow:
@@ -348,10 +351,12 @@ def _find_column(
         remedy += f"Did you mean {plain[nearest[0]]!r}? "
     elif source.path is not None and not set(header) & set(columns.values()):
         remedy += f"If this row is data already, put a header above it. {_expected(columns)}\n"
-    remedy += (
-        f"Rename the column{' in the file' * (source.path is not None)}, or name the one to read "
-    )
-    remedy += f"({role}=...)."
+    parameter = role.split(" ")[0]  # the roles of several columns are numbered
+    in_file, flag = "", ""
+    if source.path is not None:
+        flag = _FLAGS.get(parameter, parameter)
+        in_file, flag = " in the file", f" --{flag.replace('_', '-')} NAME"
+    remedy += f"Rename the column{in_file}, or name the one to read:{flag} ({parameter}=...)."
     raise row_error(source.name, f"there is no column {name!r}.", remedy, row=row)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from tfx_transformer import bundle, files, runtime
 from tfx_transformer.data.formats import TableFile
-from tfx_transformer.data.tables import BadRow, stream_table, write_bad_rows
+from tfx_transformer.data.tables import BadRow, find_columns, stream_table, write_bad_rows
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.text import TextEmbedder
 from tfx_transformer.search import nearest, store
@@ -102,6 +103,8 @@ def make_index(
         known = ", ".join(nearest.DTYPES)
         raise InputError(f"dtype is {dtype!r}.\n  Expected one of {known}.")
     _check_folder(folder, tables)
+    for table in tables:
+        find_columns(table, _roles(column, shown))
     model = open_embedder(bundle_path, variant)
     model.check_width(width)
     prompt = model.config.prompt_name("document") if prompt is None else prompt
@@ -113,6 +116,7 @@ def make_index(
         "dimensions": width or model.config.vector_dim,
         "model": model_facts(bundle_path, variant) | {"prompt": model.config.prompt(prompt)},
     }
+    is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
         lock = files.Lock(folder / ".lock").hold()
@@ -126,6 +130,14 @@ def make_index(
         return building.run(tables)
     finally:
         lock.release()
+        if is_new:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if nothing is in it
+
+
+def _roles(column: str, shown: Sequence[str]) -> dict[str, str]:
+    """Return role -> name of each column that an index reads."""
+    return {"column": column} | {f"shown {i}": name for i, name in enumerate(shown, start=1)}
 
 
 def _check_folder(folder: Path, tables: Sequence[Any]) -> None:
@@ -262,11 +274,17 @@ class _Building:
             for batch in self._batches(tables):
                 where += self._embed(batch, rows)
                 self.progress(Progress(len(where), self.new))
-        finally:
+            if not where:
+                raise InputError("the tables have no row.\n  Add rows.")
+        except BaseException:
             rows.close()
+            self._path("rows.jsonl").unlink()
             self.unfinished.close()
-        if not where:
-            raise InputError("the tables have no row.\n  Add rows.")
+            if not len(self.unfinished):
+                self.unfinished.remove()
+            raise
+        rows.close()
+        self.unfinished.close()
         self._write_arrays(rows, np.array(where, "int64"))
         graph = self._write_graph(rows.hashes)
         facts = self.facts | {"rows": len(where), "graph": graph}
@@ -288,8 +306,7 @@ class _Building:
         given = [_table_facts(table, self.folder) for table in tables]
         if self.append:
             yield from self._kept(given)
-        columns = {"text": self.facts["column"]}
-        columns |= {f"shown {i}": name for i, name in enumerate(self.facts["shown"])}
+        columns = _roles(self.facts["column"], self.facts["shown"])
         for facts, table in zip(given, tables, strict=True):
             number = len(self.facts["tables"])
             signature = store.signature(Path(table))
@@ -298,7 +315,7 @@ class _Building:
                 table,
                 columns,
                 skip_bad_rows=self.skip_bad_rows,
-                allow_empty=[role for role in columns if role != "text"],
+                allow_empty=[role for role in columns if role != "column"],
                 chunk_rows=_CHUNK,
             )
             for part in read:

@@ -35,7 +35,8 @@ FACTS = "index.json"
 _NUMBERED = ("vectors.npy", "hashes.npy", "rows.jsonl", "places.npy", "graph.usearch")
 _UNFINISHED = ("unfinished.json", "unfinished.vectors", "unfinished.hashes")
 _HASH = 16
-_REMEDY = "Make it again: tfx-transformer index BUNDLE TABLE --out FOLDER"
+_COMMAND = "tfx-transformer index BUNDLE TABLE --out FOLDER"
+_REMEDY = f"Make it again: {_COMMAND}"
 _KINDS = {
     "format": int,
     "number": int,
@@ -178,7 +179,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     """
     file = folder / FACTS
     if not file.is_file():
-        raise InputError(f"{folder} is not an index: it has no {FACTS}.\n  {_REMEDY}")
+        raise InputError(f"{folder} is not an index: it has no {FACTS}.\n  Make one: {_COMMAND}")
     facts = json_files.read_object(file)
     if isinstance(facts.get("format"), int) and facts["format"] > FORMAT:
         raise Newer(f"{file} is of a newer version.\n  Update tfx-transformer.")

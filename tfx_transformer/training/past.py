@@ -54,6 +54,8 @@ class Past:
         self._config: dict[str, Any] = {}
         self._has_table = False
         self._has_base = bool(base)
+        self._seen: Split | None = None
+        self._seers = ""
         if base and "://" not in str(base) and _is_bundle(Path(base)):
             self.path = Path(base)
             self._config = bundle.read_config(self.path)
@@ -114,7 +116,8 @@ class Past:
             split: (examples, share, seed) -> both parts.
             share, seed: arguments of `split`.
             multi_label: True if a row may have several labels.
-            teacher: past of the teacher, whose record counts if the base is not a bundle.
+            teacher: past of the teacher, whose record counts too: a row that either was trained on
+                is not held out.
 
         Raises:
             InputError: there is nothing to hold out.
@@ -125,14 +128,15 @@ class Past:
             return parts
         self._has_table = held_out is not None
         self._compare_labels(train, multi_label)
-        if self.split is None:
+        self._join_teacher(teacher)
+        if self.split is None and self.goes_on and held_out is None:
+            self.notes.append(
+                f"{self.path} does not say which rows it has seen, so a comparison would not be "
+                "fair: give held-out rows of their own (--validation)"
+            )
+        if self._seen is None:
             train, self.corrections = settle(train, self._answers)
             self._note(train)
-            if self.goes_on and held_out is None:
-                self.notes.append(
-                    f"{self.path} does not say which rows it has seen, so a comparison would not "
-                    "be fair: give held-out rows of their own (--validation)"
-                )
             return (train, held_out) if held_out is not None else split(train, share, seed)
         both, apart = train, frozenset[int]()
         if held_out is not None:
@@ -141,7 +145,7 @@ class Past:
             both = _with_first(held_out, train)
         both, self.corrections = settle(both, self._answers)
         self._note(train)
-        sides = self._sides(both, self.split.held_out | apart)
+        sides = self._sides(both, self._seen.held_out | apart)
         inside = [i for i, side in enumerate(sides) if side == "training"]
         outside = [i for i, side in enumerate(sides) if side == "held out"]
         new = [i for i, side in enumerate(sides) if side == "new"]
@@ -152,7 +156,7 @@ class Past:
             inside = sorted(inside + new)
         if not outside or not inside:
             raise InputError(
-                f"{train.path}: it has none of the rows that {self.path} "
+                f"{train.path}: it has none of the rows that {self._seers} "
                 f"{'holds out' if not outside else 'may be trained on'}.\n"
                 f"  Name the table of {self.path} first, so that it forgets nothing:\n"
                 f"  first.csv,{os.path.basename(str(train.path))}; or give held-out rows of "
@@ -163,17 +167,26 @@ class Past:
             found = dataclasses.replace(found, path=held_out.path)
         return both.take(inside), found
 
+    def _join_teacher(self, teacher: Past | None) -> None:
+        """Let the record of a teacher count beside that of the base."""
+        self._seen, self._seers = self.split, str(self.path)
+        if teacher is None or teacher.split is None:
+            return
+        self._seen, self._seers = teacher.split, str(teacher.path)
+        if self.split is not None:
+            self._seen, self._seers = self.split | teacher.split, f"{self.path} or {teacher.path}"
+
     def _without_training(self, held_out: Any) -> Any:
-        """Return the held-out examples that the base was not trained on."""
-        assert self.split is not None
+        """Return the held-out examples that neither the base nor the teacher was trained on."""
+        assert self._seen is not None
         kept = [
             index
             for index, key in enumerate(held_out.keys())
-            if row_sum(key) not in self.split.training
+            if row_sum(key) not in self._seen.training
         ]
         if left_out := len(held_out) - len(kept):
             count = quantity(left_out, "held-out row")
-            self.notes.append(f"{count} left out: {self.path} was trained on them")
+            self.notes.append(f"{count} left out: {self._seers} was trained on them")
         return held_out.take(kept)
 
     def _sides(self, both: Any, apart: frozenset[int]) -> list[str]:
@@ -182,11 +195,11 @@ class Past:
         Args:
             apart: rows that are held out, unless the base was trained on them.
         """
-        assert self.split is not None
+        assert self._seen is not None
         sides = []
         predicted = both.predicted or [False] * len(both)
         for index, number in enumerate(map(row_sum, both.keys())):
-            if number in self.split.training:
+            if number in self._seen.training:
                 sides.append("training")
             elif number in apart:
                 sides.append("held out")
@@ -195,7 +208,7 @@ class Past:
                 sides.append("training" if own else "new")
         if self.goes_on and "held out" not in sides:
             self.notes.append(
-                f"the data have none of the rows that {self.path} holds out: name its table too"
+                f"the data have none of the rows that {self._seers} holds out: name its table too"
             )
         return sides
 
