@@ -138,12 +138,13 @@ def main(
     else:
         train, held_out = tfx.data.split_preferences(train, share, seed)
 
+    if rehearse:
+        repeated = tfx.data.read_rehearsed(rehearse, seed, **options)
     if loss == "dpo":
         objective = tfx.DPOLoss(0.005 if beta is None else beta, sft_weight=sft_weight)
     else:
         objective = tfx.ORPOLoss(0.1 if beta is None else beta)
     if rehearse:
-        repeated = tfx.data.read_rehearsed(rehearse, seed, **options)
         objective = tfx.RehearsedLoss(objective, rehearse_weight)
 
     tfx.training.set_random_seed(seed)

@@ -40,6 +40,13 @@ RECIPES = {
         "text",
     ),
     "pretraining": ("text", "text\nsome words\nmore words\n", "column"),
+    "text_regression": ("csv", "text,target\na,1\nb,2\nc,3\nd,4\n", "target"),
+    "tool_calling": (
+        "csv",
+        "utterance,tool,arguments\n" + "".join(f'{a},stop,"{{}}"\n' for a in "abcd"),
+        "utterance",
+    ),
+    "preference_finetuning": ("csv", "prompt,chosen,rejected\na,b,c\nd,e,f\ng,h,i\n", "chosen"),
 }
 # Flags that every recipe refuses, and what it says.
 REFUSED = {
@@ -63,26 +70,63 @@ REFUSED = {
     "language": (["--language=fr"], "fr"),
     "nothing frozen": (["--base-dtype=nf4"], "base-dtype"),
 }
+# Flags of some recipes.
+MORE = {
+    "text_classification": [
+        (["--teacher=nowhere"], "nowhere is not a bundle"),
+        (["--teacher=writer"], "of task 'causal'.\n  Expected a model of task 'classification'"),
+        (["--unlabelled=good.csv"], "there is no --teacher to answer its texts"),
+        (["--base=pictures"], "pictures reads images, not texts"),
+    ],
+    "image_classification": [(["--base=writer"], "writer reads texts, not images")],
+    "instruction_finetuning": [(["--base=labeller"], "task is 'classification'.\n  Expected a")],
+    "preference_finetuning": [
+        (["--base="], "--base is empty"),
+        (["--base=labeller"], "Expected a bundle of task 'causal'"),
+        (["--base=writer", "--rehearse=good.csv"], "there is no column 'instruction'"),
+    ],
+    "tool_calling": [
+        (["--base=labeller"], "Expected a bundle of task 'causal'"),
+        (["--tools=good.csv"], "good.csv: it is not JSON"),
+    ],
+    "translation": [
+        (["--base=writer"], "Expected a bundle of task 'seq2seq'"),
+        (["--base=labeller", "--decoder-only"], "Expected a bundle of task 'causal'"),
+    ],
+}
+BUNDLES = {
+    "writer": {"task": "causal", "architecture": {}},
+    "labeller": {"task": "classification", "architecture": {}},
+    "pictures": {"task": "classification", "architecture": {"image_size": 32}},
+}
+# Of a recipe that trains a model further.
+NO_NEW_MODEL = ("size", "nothing dropped")
+TOOLS = [{"type": "function", "function": {"name": "stop", "parameters": {"type": "object"}}}]
 
 
 def cases_of(recipe):
     data, _, column = RECIPES[recipe]
     run = ["run", recipe]
     good = f"--{data}={recipe}.csv"
-    yield ["missing file", *run, f"--{data}=missing.csv"], "missing.csv"
+    yield ["missing file", *run, f"--{data}=missing.csv", *_columns(recipe)], "missing.csv"
     yield ["empty file", *run, f"--{data}=empty.csv", *_columns(recipe)], "empty.csv"
     yield ["only a header", *run, f"--{data}=header.csv", *_columns(recipe)], "header.csv"
-    yield ["wrong column", *run, good, f"--{column}=nme"], "nme"
+    yield ["wrong column", *run, good, *_columns(recipe), f"--{column}=nme"], "nme"
     if recipe == "pretraining":  # every row is read, not only the first ones
         late = [*run, "--text=late.csv", "--column=text"]
         yield ["late bad row", *late], "late.csv, row 2002"
         yield ["late bad row of held-out texts", *run, good, "--column=text",
                "--validation=late.csv"], "late.csv, row 2002"  # fmt: skip
     for name, (flags, said) in REFUSED.items():
-        yield [name, *run, good, *flags], said
+        if recipe != "preference_finetuning" or name not in NO_NEW_MODEL:
+            yield [name, *run, good, *_columns(recipe), *flags], said
+    for flags, said in MORE.get(recipe, ()):
+        yield [" ".join(flags), *run, good, *flags], said
 
 
 def _columns(recipe):
+    if recipe == "preference_finetuning":
+        return ["--base=writer"]
     return ["--column=text"] if recipe == "pretraining" else []
 
 
@@ -98,8 +142,13 @@ def ended(tmp_path_factory):
     late = "text,note\n" + "some words,x\n" * 2000 + ",x\nmore words,x\n"
     (folder / "late.csv").write_text(late, "utf-8")
     (folder / "empty.csv").write_text("", "utf-8")
-    header = "text,label,source,target,instruction,output,path\n"
+    header = "text,label,source,target,instruction,output,path,utterance,tool,arguments"
+    header += ",prompt,chosen,rejected\n"
     (folder / "header.csv").write_text(header, "utf-8")
+    (folder / "tools.json").write_text(json.dumps(TOOLS), "utf-8")
+    for name, values in BUNDLES.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(values | {"format": 1}), "utf-8")
     (folder / "saved_models" / "there").mkdir(parents=True)
     step = folder / "runs" / "halted" / "checkpoints" / "step_7"
     step.mkdir(parents=True)

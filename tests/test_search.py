@@ -256,6 +256,7 @@ def test_a_failure_leaves_the_old_index(bundle, tmp_path):
     with pytest.raises(InputError, match="row 3: column 'text' is empty"):
         search.make_index(folder, bundle, [table])
     assert search.Index(folder).search("a dog") == before
+    assert store.numbers(folder) == {1} and not [*folder.glob("unfinished*")]
     made = search.make_index(folder, bundle, [table], skip_bad_rows=True)
     assert (made.rows, made.bad_rows) == (1, 1)
     assert (folder / "bad_rows.csv").read_text().count("\n") == 2
@@ -295,8 +296,14 @@ def test_what_is_not_an_index_or_not_its_bundle_is_refused(bundle, text_classifi
     (tmp_path / "other" / "my.csv").touch()
     with pytest.raises(InputError, match="not an embedder"):
         search.make_index(folder, text_classifier.path, [table])
-    with pytest.raises(InputError, match="there is no column 'question'"):
+    with pytest.raises(InputError, match=r"no column 'question'.*\n.*\n.* --column NAME"):
         search.make_index(folder, bundle, [table], "question")
+    with pytest.raises(InputError, match=r"no column 'answer'.*\n.*\n.* --show NAME"):
+        search.make_index(folder, bundle, [table], shown=["id", "answer"])
+    (tmp_path / "bad.csv").write_text('id,text\n1,the sees\n2,""\n')
+    with pytest.raises(InputError, match="row 3"):
+        search.make_index(folder, bundle, [tmp_path / "bad.csv"])
+    assert not folder.exists(), "nothing is left of it"
     with pytest.raises(InputError, match="has other files, such as my.csv"):
         search.make_index(tmp_path / "other", bundle, [table])
     with pytest.raises(InputError, match="my.csv is named twice"):
@@ -436,6 +443,8 @@ def test_the_verbs(command, bundle, tmp_path):
         ("index", bundle, "faq.csv", "--column", "question", "--out", "faq.csv"): "is a file",
         ("index", bundle, "faq.csv", *flags, "--show", "a,,b"): "--show a,,b",
         ("search", "faq"): "there is no text to search for",
+        ("search", "faq", " "): "a text to search for is empty",
+        ("search", "faq", "a", "--count", "0"): "--count is 0",
         ("search", "nowhere", "a"): "is not an index",
     }
     for arguments, message in refusals.items():

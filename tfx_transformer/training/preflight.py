@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tfx_transformer import bases, devices
+from tfx_transformer import bases, bundle, devices
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.console import begin
 from tfx_transformer.data.splits import check_share
@@ -54,6 +54,25 @@ _FIELDS = {
     "conv_layers": "conv_layers",
     "patch_size": "patch_size",
     "pooling": "pooling",
+}
+# Recipe -> task of the bundles that it can begin with; "": several.
+_TASKS = {
+    "embedding": "",
+    "image_classification": "classification",
+    "instruction_finetuning": "causal",
+    "preference_finetuning": "causal",
+    "pretraining": "",
+    "tagging": "",
+    "text_classification": "",
+    "text_regression": "",
+    "tool_calling": "causal",
+    "translation": "seq2seq",
+}
+# Task -> recipe that makes a bundle of it.
+_MAKERS = {
+    "causal": "instruction_finetuning",
+    "classification": "image_classification",
+    "seq2seq": "translation",
 }
 # Vocabulary size of a new model as long as it is not known.
 _SOME_TOKENS = 1000
@@ -212,12 +231,33 @@ def _check_interrupted(settings: Mapping[str, Any], recipe: Callable[..., Any] |
 
 
 def _check_base(source: str, recipe: str, decoder_only: bool) -> None:
-    """Raise if the base is missing, of an unknown family, or a named one for other recipes."""
-    from tfx_transformer.models.pretrained import check_source
+    """Raise if the base is missing, of an unknown family, or for other recipes."""
+    from tfx_transformer.models.pretrained import check_source, is_checkpoint
 
     if not Path(source).exists():
         bases.check_recipe(source, recipe, decoder_only)
     check_source(source)
+    if Path(source).is_dir() and not is_checkpoint(Path(source)):
+        _check_bundle(source, recipe, decoder_only)
+
+
+def _check_bundle(source: str, recipe: str, decoder_only: bool) -> None:
+    """Raise if the recipe cannot begin with a bundle, by its config.json."""
+    if recipe not in _TASKS:
+        return
+    config = bundle.read_config(Path(source))
+    for_images = recipe == "image_classification"
+    if bool(config["architecture"].get("image_size")) != for_images:
+        there, wanted = ("texts", "images") if for_images else ("images", "texts")
+        raise InputError(
+            f"the base {source} reads {there}, not {wanted}.\n  Choose a base that reads {wanted}."
+        )
+    task = "causal" if decoder_only else _TASKS[recipe]
+    if task and config.get("task") != task:
+        raise InputError(
+            f"{source}: its task is {config.get('task')!r}.\n"
+            f"  Expected a bundle of task {task!r}: `tfx-transformer run {_MAKERS[task]}` makes one."
+        )
 
 
 def _check_architecture(settings: Mapping[str, Any]) -> None:
