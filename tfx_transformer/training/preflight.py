@@ -256,7 +256,7 @@ def _check_bundle(source: str, recipe: str, decoder_only: bool) -> None:
     if task and config.get("task") != task:
         raise InputError(
             f"{source}: its task is {config.get('task')!r}.\n"
-            f"  Expected a bundle of task {task!r}: `tfx-transformer run {_MAKERS[task]}` makes one."
+            f"  Expected a bundle of task {task!r}: tfx-transformer run {_MAKERS[task]} makes one."
         )
 
 
