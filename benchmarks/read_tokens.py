@@ -2,11 +2,11 @@
 
 A file of random ids, as `tfx-transformer tokenize` writes it, in batches of 32 texts of 1,024
 tokens from all places of it: a batch is a function of the file, the seed and the step. "arrays" is
-the work of numpy alone; "batches" is what `fit` iterates, with the thread of tf.data. Each process
-reads all blocks of the file, with a seed of its own, and all begin when the last one is ready.
+the work of numpy alone; "batches" is what `fit` iterates, with the thread of tf.data. Processes are
+hosts of one training: each reads its rows of every batch, and all begin when the last one is ready.
 "tokens/s" is of all together, so it needs a quiet machine; "of a processor" is tokens in a second
 of the processor, which other programs change less. Grain reads such blocks by
-`MapDataset.shuffle.batch`.
+`MapDataset.shuffle.batch`, a slice of them in each process.
 
     python -m benchmarks read_tokens
 
@@ -32,6 +32,8 @@ from benchmarks import shapes
 from benchmarks.tables import KERAS, Case, Settings, System
 
 UNIT = None
+# A file, the index of a host and the number of hosts -> tokens of its rows, batch by batch.
+Reader = Callable[[Path, int, int], Iterator[int]]
 LENGTH, ROWS, VOCABULARY = 1_024, 32, 8_000
 CASES = (Case("100-million", "a file of 100 million tokens", {"tokens": 100_000_000}),)
 
@@ -51,33 +53,33 @@ def token_file(settings: Settings) -> Path:
     return file
 
 
-def our_batches(file: Path, seed: int) -> Any:
+def our_batches(file: Path) -> Any:
     """Our batches of the whole file, and what a run makes them of."""
     from tfx_transformer.data import corpus
 
     tokens = file.stat().st_size // 2
     read = corpus.TokenFile(file, "uint16", tokens, tokens, 1, (str(file),))
-    return corpus.blocks(read, length=LENGTH, batch_size=ROWS, seed=seed)
+    return corpus.blocks(read, length=LENGTH, batch_size=ROWS, seed=1)
 
 
-def arrays(file: Path, seed: int) -> Iterator[int]:
-    """Make all batches of an epoch by numpy; yields the tokens of each, with
-    the rows that fill up the last one."""
-    made = our_batches(file, seed)
+def arrays(file: Path, host: int, hosts: int) -> Iterator[int]:
+    """Make the batches of an epoch by numpy; yields the tokens of each, with those that fill up the
+    last one."""
+    made = our_batches(file)
     for starts in made.plan.order(0):
-        _, labels, _ = made.batch(starts)
+        _, labels, _ = made.batch(starts, host, hosts)
         yield labels.size
 
 
-def batches(file: Path, seed: int) -> Iterator[int]:
-    """Iterate all batches of an epoch as `fit` does."""
-    made = our_batches(file, seed)
-    for _, _, weights in itertools.islice(made.from_step(0), len(made)):
+def batches(file: Path, host: int, hosts: int) -> Iterator[int]:
+    """Iterate the batches of an epoch as `fit` does."""
+    made = our_batches(file)
+    for _, _, weights in itertools.islice(made.from_step(0, host, hosts), len(made)):
         yield weights.shape[0] * weights.shape[1]
 
 
-def grain_batches(file: Path, seed: int) -> Iterator[int]:
-    """Iterate all batches of an epoch of Grain."""
+def grain_batches(file: Path, host: int, hosts: int) -> Iterator[int]:
+    """Iterate the batches of an epoch of Grain."""
     import grain  # pyright: ignore[reportMissingImports]
 
     ids = np.memmap(file, "uint16", "r")
@@ -89,15 +91,16 @@ def grain_batches(file: Path, seed: int) -> Iterator[int]:
         def __getitem__(self, index: int) -> np.ndarray:
             return ids[index * LENGTH : index * LENGTH + LENGTH + 1].astype("int32")
 
-    for batch in grain.MapDataset.source(Blocks()).shuffle(seed=seed).batch(ROWS):
+    shuffled = grain.MapDataset.source(Blocks()).shuffle(seed=1)
+    for batch in shuffled[host::hosts].batch(ROWS // hosts):
         yield len(batch) * LENGTH
 
 
-def epoch(read: Callable[[Path, int], Iterator[int]], file: Path, seed: int) -> dict[str, Any]:
+def epoch(read: Reader, file: Path, host: int, hosts: int) -> dict[str, Any]:
     """Read an epoch, and return its tokens, when it began and ended, and the seconds of the
     processor."""
     began, used = time.time(), time.process_time()
-    tokens = sum(read(file, seed))
+    tokens = sum(read(file, host, hosts))
     used = time.process_time() - used
     return {"tokens": tokens, "began": began, "ended": time.time(), "used": used}
 
@@ -111,26 +114,22 @@ def _start(ready: Any) -> None:
     _ready = ready
 
 
-def _epoch(read: Callable[[Path, int], Iterator[int]], file: Path, seed: int) -> dict[str, Any]:
-    next(read(file, seed))  # imports, and reads the first blocks
+def _epoch(read: Reader, file: Path, hosts: int, host: int) -> dict[str, Any]:
+    next(read(file, host, hosts))  # imports, and reads the first blocks
     _ready.wait(300)
-    return epoch(read, file, seed)
+    return epoch(read, file, host, hosts)
 
 
-def together(
-    read: Callable[[Path, int], Iterator[int]], file: Path, processes: int
-) -> list[dict[str, Any]]:
+def together(read: Reader, file: Path, processes: int) -> list[dict[str, Any]]:
     """The epochs of processes that begin at the same time."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(processes)
     pool = concurrent.futures.ProcessPoolExecutor(processes, context, _start, (ready,))
     with pool:
-        return list(pool.map(functools.partial(_epoch, read, file), range(processes)))
+        return list(pool.map(functools.partial(_epoch, read, file, processes), range(processes)))
 
 
-def scores(
-    read: Callable[[Path, int], Iterator[int]], processes: int, settings: Settings
-) -> dict[str, Any]:
+def scores(read: Reader, processes: int, settings: Settings) -> dict[str, Any]:
     epochs = together(read, token_file(settings), processes)
     tokens = sum(one["tokens"] for one in epochs)
     took = max(one["ended"] for one in epochs) - min(one["began"] for one in epochs)

@@ -62,21 +62,22 @@ def train(
     tfx.training.set_random_seed(3)
     model, batch, labels = KINDS[kind]()
     lengths = LENGTHS if kind == "texts" else np.full(EXAMPLES, 7)
-    batches = tf_dataset(BatchPlan(lengths, 16, seed=1), batch)
-    checks = tf_dataset(BatchPlan(lengths, 16, shuffle=False), batch)
+    rows = 16 if kind == "own rows" else None
+    batches = tf_dataset(BatchPlan(lengths, 16, seed=1), batch, rows=rows)
+    checks = tf_dataset(BatchPlan(lengths, 16, shuffle=False), batch, rows=rows)
     tfx.training.accumulate(model, 2 if kind == "in parts" else 1)
     if kind == "in chunks":
         model.remat, token_scores.CHUNK, attention.BLOCK = True, CHUNK, BLOCK
     model.compile(adamw(3e-4, 3, average=0.9))
     losses, read, given = [], [], []
-    whole, own = Division.training, SharedDevices.own_rows
+    whole, give = Division.training, SharedDevices._give
 
-    def recorded(shared, array):
-        given.append(own(shared, array))
-        return given[-1]
+    def recorded(shared, own, length):
+        given.append(own)
+        return give(shared, own, length)
 
-    def counted(division, batches):
-        for divided in whole(division, batches):
+    def counted(division, batches, step):
+        for divided in whole(division, batches, step):
             # Of several hosts each has given its rows of all arrays, labels and weights last.
             read.append(np.asarray(given[-2] if given else divided[1]).tolist())
             yield divided
@@ -84,12 +85,12 @@ def train(
     each = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda index, logs: losses.append(float(logs["loss"]))
     )
-    Division.training, SharedDevices.own_rows = counted, recorded
+    Division.training, SharedDevices._give = counted, recorded
     try:
         options = {"steps": STEPS, "checkpoints": Checkpoints(folder)}
         fit(model, batches, checks, EPOCHS, [each, *extra], **options, save_minutes=save_minutes)
     finally:
-        Division.training, SharedDevices.own_rows = whole, own
+        Division.training, SharedDevices._give = whole, give
     hosts.leave()
     return {
         "losses": losses,
@@ -123,16 +124,25 @@ def texts(kind: str) -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
         }
         return inputs, ids[rows, 1:], weights[rows]
 
-    return model, batch, ids[:, 1:]
+    def own_rows(rows, host=0, hosts=1):
+        # Whole batches have 16 rows: the last ones weigh nothing.
+        filled = keras.tree.map_structure(
+            lambda array: np.pad(array, [(0, 16 - len(rows))] + [(0, 0)] * (array.ndim - 1)),
+            batch(rows),
+        )
+        return keras.tree.map_structure(lambda array: array[host::hosts], filled)
+
+    return model, own_rows if kind == "own rows" else batch, ids[:, 1:]
 
 
 def labelled() -> tuple[Any, Callable[[Sequence[int]], Any], np.ndarray]:
     """Return a classifier of texts of 3 to 7 tokens, with dropout and a class for each text, a
     function from rows to a batch, and the labels of all."""
-    model = tiny_encoder(Classifier, 0.3, seed=8, num_layers=1, dropout=0.1, num_classes=EXAMPLES)
+    sizes = {"num_layers": 1, "num_classes": EXAMPLES + 1}
+    model = tiny_encoder(Classifier, 0.3, seed=8, dropout=0.1, **sizes)
     random = np.random.default_rng(5)
     rows_of_ids = [random.integers(3, 23, length).tolist() for length in LENGTHS]
-    labels, weights = np.eye(EXAMPLES, dtype="float32"), np.ones(EXAMPLES, "float32")
+    labels, weights = np.arange(1, EXAMPLES + 1), np.ones(EXAMPLES, "float32")
 
     def batch(rows):
         return (
@@ -164,6 +174,7 @@ KINDS: dict[str, Callable[[], Any]] = {
         "packed",
         "lora",
         "lora in 4 bits",
+        "own rows",  # each host makes its rows only
         "in parts",
         "in chunks",  # and with rematerialisation
         "a batch without a finite gradient",

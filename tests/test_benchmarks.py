@@ -375,8 +375,9 @@ def test_readers_of_tokens_read_a_file_that_is_made_once(tmp_path):
     assert read_tokens.token_file(settings) == file and len(list(tmp_path.iterdir())) == 1
     # Of 35 blocks 34 are read, from any offset, in two batches of 32 rows; the last is filled up.
     for read in (read_tokens.arrays, read_tokens.batches):
-        assert list(read(file, 1)) == [32 * 1_024] * 2
-        assert read_tokens.epoch(read, file, 2)["tokens"] == 2 * 32 * 1_024
+        assert list(read(file, 0, 1)) == [32 * 1_024] * 2
+        for host, rows in enumerate((11, 11, 10)):
+            assert read_tokens.epoch(read, file, host, 3)["tokens"] == 2 * rows * 1_024
 
 
 def test_what_the_benchmarks_import_from_the_package_is_there():

@@ -518,6 +518,19 @@ def test_a_batch_reads_only_its_windows(tmp_path):
     assert peak < 4_000_000
 
 
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_hosts_read_their_rows_of_each_batch(tmp_path, shuffle):
+    tokens = counting(tmp_path / "ids", 7 * 35 + 3)
+    dataset = blocks(tokens, length=7, batch_size=5, shuffle=shuffle, seed=4)
+    whole = list(dataset.from_step(0).take(len(dataset)))
+    for host in range(3):
+        parts = iter(dataset.from_step(0, host, 3))
+        for (inputs, *others), (own_inputs, *own_others) in zip(whole, parts, strict=False):
+            arrays = [inputs["token_ids"], *others]
+            for array, own in zip(arrays, [own_inputs["token_ids"], *own_others], strict=True):
+                np.testing.assert_array_equal(own, array[host::3])
+
+
 def test_a_text_shorter_than_a_block(tmp_path):
     tokens = counting(tmp_path / "ids", 7)
     with pytest.raises(InputError, match="has 7 tokens: too few for blocks of length 7.\n.* 8 are"):

@@ -1,4 +1,4 @@
-"""The memory, time and cost of a training, by arithmetic alone: nothing is measured.
+"""The memory, time and cost of a training, by arithmetic alone: nothing is measured here.
 
 Operations follow Kaplan et al. (2020), section 2.1. `tests/test_plan.py` compares parameters and
 operations with published models, and memory with the compiled steps that it was fitted to.

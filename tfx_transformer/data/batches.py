@@ -142,23 +142,28 @@ class Batches:
     Attributes:
         plan: order of the examples.
         batch: makes the arrays of one batch from the indices of its examples.
-        start: (plan, n) -> an endless `tf.data.Dataset` of the batches n, n + 1, … of a plan.
+        start: (plan, n) -> an endless `tf.data.Dataset` of the batches n, n + 1, … of a plan; a
+            third argument makes their arrays in place of `batch`.
         members: (index of an example) -> indices of the rows that it is made of.
         errors: the errors of batches that could not be made.
         per_example: number of rows in the arrays of a batch that an example makes.
         ready: when the next batches were made, by `time.monotonic`; the oldest may be missing.
+        rows: number of rows of all arrays of every batch, if a part of a batch can be made alone:
+            `batch(indices, host, hosts)` makes the rows host, host + hosts, …; else None.
     """
 
     def __init__(
         self,
         plan: BatchPlan,
-        batch: Callable[[np.ndarray], Any],
-        start: Callable[[BatchPlan, int], Any],
+        batch: Callable[..., Any],
+        start: Callable[..., Any],
         members: Callable[[int], Sequence[int]],
         errors: list[InputError],
         per_example: int = 1,
         ready: collections.deque[float] | None = None,
+        rows: int | None = None,
     ) -> None:
+        self.rows = rows
         self.ready = collections.deque() if ready is None else ready
         self.plan = plan
         self.batch = batch
@@ -173,9 +178,12 @@ class Batches:
         def __iter__(self) -> Iterator[Any]: ...
         def __len__(self) -> int: ...
 
-    def from_step(self, step: int) -> Any:
-        """Return an endless `tf.data.Dataset` of the batches from a step on."""
-        return self.start(self.plan, step)
+    def from_step(self, step: int, host: int = 0, hosts: int = 1) -> Any:
+        """Return an endless `tf.data.Dataset` of the batches from a step on; of several hosts, only
+        the rows host, host + hosts, … of each, which needs `rows`."""
+        if hosts == 1:
+            return self.start(self.plan, step)
+        return self.start(self.plan, step, functools.partial(self.batch, host=host, hosts=hosts))
 
     def tokens(self) -> int:
         """Return the number of tokens in an epoch, without padding; an estimate if the plan has
@@ -227,15 +235,16 @@ def own_errors(*datasets: Batches) -> Iterator[None]:
 
 def tf_dataset(
     plan: BatchPlan,
-    batch: Callable[[np.ndarray], Any],
+    batch: Callable[..., Any],
     first_epoch: int = 0,
     members: Callable[[int], Sequence[int]] = lambda index: [index],
     per_example: int = 1,
+    rows: int | None = None,
 ) -> Batches:
     """Return the batches of a plan, a `tf.data.Dataset` of known length.
 
     Args:
-        plan, batch, members, per_example: see `Batches`.
+        plan, batch, members, per_example, rows: see `Batches`.
         first_epoch: epoch of the first iteration.
     """
     import tensorflow as tf
@@ -269,19 +278,20 @@ def tf_dataset(
         for indices in plan.order(next(epochs)):
             yield batch(indices)
 
-    def start(plan, step):
+    def start(plan, step, made=batch):
         def generate():
             epoch, skipped = divmod(step, len(plan))
             for later in itertools.count(epoch):
                 for indices in plan.order(later)[skipped if later == epoch else 0 :]:
-                    yield batch(indices)
+                    yield made(indices)
 
         return data_set(generate, tf.data.INFINITE_CARDINALITY)
 
     made = data_set(next_epoch, len(plan))
     # The base class of all data sets, from which the public `tf.data.Dataset` may derive.
     base = next(c for c in tf.data.Dataset.__mro__ if c.__name__ == "DatasetV2")
-    return _batches_of(base)(made, plan, batch, start, members, errors, per_example, ready)
+    parts = (plan, batch, start, members, errors, per_example, ready, rows)
+    return _batches_of(base)(made, *parts)
 
 
 @functools.cache
@@ -304,7 +314,7 @@ def _batches_of(base: Any) -> type:
         def replace(self, dataset, plan=None, start=None):
             """Return batches that another data set yields, with the parts of these."""
             parts = (plan or self.plan, self.batch, start or self.start, self.members, self.errors)
-            return BatchDataset(dataset, *parts, self.per_example, self.ready)
+            return BatchDataset(dataset, *parts, self.per_example, self.ready, self.rows)
 
         def take(self, count, name=None):
             plan = self.plan if count < 0 else FirstBatches(self.plan, count)

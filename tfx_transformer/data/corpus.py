@@ -298,17 +298,18 @@ def blocks(
 
     rows = min(batch_size, len(plan.lengths))
 
-    def batch(starts):
+    def batch(starts, host=0, hosts=1):
         # Always the same number of rows, so that a step is compiled for one shape.
-        windows = np.zeros((rows, length + 1), "int32")
-        weights = np.zeros((rows, length), "float32")
-        for row, start in enumerate(starts):
+        own = len(range(host, rows, hosts))
+        windows = np.zeros((own, length + 1), "int32")
+        weights = np.zeros((own, length), "float32")
+        for row, start in enumerate(starts[host::hosts]):
             window = ids[start : start + length + 1]
             windows[row, : len(window)] = window
             weights[row, : len(window) - 1] = 1
         return {"token_ids": windows[:, :-1]}, windows[:, 1:], weights
 
-    return tf_dataset(plan, batch)
+    return tf_dataset(plan, batch, rows=rows)
 
 
 def read_corpus(

@@ -107,7 +107,8 @@ class Division:
     computed whole by each device. So every batch has the loss, the gradient and the metrics that it
     has on one device, and no example is padding.
 
-    With H hosts, host h gives the rows h, h + H, … of every batch.
+    With H hosts, host h gives the rows h, h + H, … of every batch, and makes only these where
+    `Batches.rows` is known.
 
     Keras's own distribution, which would refuse such a batch, ends when this is made.
 
@@ -142,17 +143,27 @@ class Division:
             self._hosts = SharedDevices(mesh)
         keras.distribution.set_distribution(None)
 
-    def training(self, batches: Iterable[Any]) -> Any:
-        """Return training batches, each divided."""
-        return batches if self.count == 1 else self._divided(batches)
+    def training(self, batches: Batches, step: int) -> Any:
+        """Return the training batches from a step on, each divided."""
+        return batches.from_step(step) if self.count == 1 else self._divided(batches, step)
 
     def validation(self, batches: Batches) -> Any:
         """Return validation batches, each divided."""
         return batches if self.count == 1 else _Checks(batches, self)
 
-    def _divided(self, batches: Iterable[Any]) -> Iterator[Any]:
-        for batch in batches:
-            yield self.divide(batch)
+    def _divided(self, batches: Batches, step: int) -> Iterator[Any]:
+        if self._hosts is None or batches.rows is None:
+            yield from map(self.divide, batches.from_step(step))
+            return
+        for own in batches.from_step(step, hosts.index(), hosts.count()):
+            yield self._hosts.join(own, batches.rows)
+
+    def batch(self, batches: Batches, examples: np.ndarray) -> Any:
+        """Return a batch of these examples, divided."""
+        if self._hosts is None or batches.rows is None:
+            return self.divide(batches.batch(examples))
+        own = batches.batch(examples, hosts.index(), hosts.count())
+        return self._hosts.join(own, batches.rows)
 
     def divide(self, batch: Any) -> Any:
         """Return a batch whose arrays are on the devices."""
@@ -262,19 +273,34 @@ class SharedDevices:
         them in the order of the batch."""
         arrays, structure = self._jax.tree.flatten(batch)
         lengths = tuple(len(array) for array in arrays)  # a pair of texts may have one weight
+        own = [np.asarray(array)[hosts.index() :: hosts.count()] for array in arrays]
+        return self._jax.tree.unflatten(structure, self._join(own, lengths))
+
+    def join(self, batch: Any, rows: int) -> Any:
+        """Return a batch as `divide` does.
+
+        Args:
+            batch: the rows of its arrays that this host gives.
+            rows: number of rows of each of its arrays.
+        """
+        arrays, structure = self._jax.tree.flatten(batch)
+        own = [np.asarray(array) for array in arrays]
+        return self._jax.tree.unflatten(structure, self._join(own, (rows,) * len(own)))
+
+    def _join(self, own: Sequence[np.ndarray], lengths: tuple[int, ...]) -> list[Any]:
         if lengths not in self._orders:
             self._orders[lengths] = self._order(lengths)
-        divided = self._orders[lengths]([self._give(array) for array in arrays])
-        return self._jax.tree.unflatten(structure, divided)
+        given = [self._give(*both) for both in zip(own, lengths, strict=True)]
+        return self._orders[lengths](given)
 
-    def own_rows(self, array: Any) -> np.ndarray:
-        """Return the rows of a batch's array that this host gives."""
-        return np.asarray(array)[hosts.index() :: hosts.count()]
+    def _give(self, own: np.ndarray, length: int) -> Any:
+        """Return the rows that all hosts give, those of host 0 first; zeros fill up the last.
 
-    def _give(self, array: Any) -> Any:
-        """Return the rows that all hosts give, those of host 0 first; zeros fill up the last."""
-        part = -(-len(array) // hosts.count())
-        own = self.own_rows(array)
+        Args:
+            own: the rows that this host gives.
+            length: number of rows of all hosts.
+        """
+        part = -(-length // hosts.count())
         own = np.concatenate([own, np.zeros((part - len(own), *own.shape[1:]), own.dtype)])
         shape = (part * hosts.count(), *own.shape[1:])
         return self._jax.make_array_from_process_local_data(self._given, own, shape)
@@ -354,4 +380,4 @@ class _Checks(keras.utils.PyDataset):
         return len(self._order)
 
     def __getitem__(self, index: int) -> Any:
-        return self._division.divide(self._batches.batch(self._order[index]))
+        return self._division.batch(self._batches, self._order[index])

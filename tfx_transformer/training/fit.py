@@ -90,7 +90,7 @@ def fit(
         try:
             with hosts.not_alone(), division.joined(model), resume.fitting():
                 model.fit(
-                    division.training(batches.from_step(resume.first)),
+                    division.training(batches, resume.first),
                     validation_data=division.validation(checks),
                     shuffle=False,  # batches come in their own order
                     initial_epoch=resume.epoch,
