@@ -90,12 +90,14 @@ def _word(holds: bool) -> str:
 
 
 def main(kinds: list[str]) -> None:
+    import jax  # pyright: ignore[reportMissingImports]
+
     print("| training | layout | difference of losses | read once | killed and repeated |")
     print("|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         # What one process has compiled, the others read.
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(folder, "compiled"))
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        jax.config.update("jax_compilation_cache_dir", str(Path(folder, "compiled")))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         for kind in kinds:
             (alone,) = results(run(kind, Path(folder, kind), (1, 1, 1)))
             for number, title in enumerate(LAYOUTS):
