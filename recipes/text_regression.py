@@ -118,9 +118,9 @@ def main(
         remat: Keep only the input of each layer in memory, and compute it again for the gradient:
             less memory, a third more computing, and the same result.
         learning_rate: Highest learning rate. Default: 0.002; 0.00015 or less with a pre-trained
-            base, by its width.
+            base, by its width, and ten times as much for adapters.
         layer_decay: Factor on the learning rate from each layer to the one below it. Default: 1;
-            0.9 with a pre-trained base.
+            0.9 with a pre-trained base whose own weights are trained.
         weight_decay: Decay of the weights, decoupled from the gradient (AdamW).
         loss: squared error, or absolute error, which counts rare extreme numbers less.
         token_dropout: Share of tokens that training hides, from 0 to 1.
@@ -175,7 +175,7 @@ def main(
         )
     defaults = NEW
     if past.is_pretrained:
-        defaults = tfx.training.fine_tuning_defaults(config.hidden_dim, len(train))
+        defaults = tfx.training.fine_tuning_defaults(config.hidden_dim, len(train), method=method)
     settings = tfx.training.fill_in(settings, defaults)
     config = tfx.config_for_fine_tuning(
         config,

@@ -43,6 +43,10 @@ def test_the_rule_of_fine_tuning_by_hand():
     assert few["epochs"] == few["patience"] == 10  # 4 steps each
     epochs = [fine_tuning_defaults(384, rows, 77, True)["epochs"] for rows in (90, 769, 1500)]
     assert epochs == [20, 5, 3]  # 1, 9 and 16 steps each
+    for method in ("lora", "dora"):
+        adapters = fine_tuning_defaults(384, 4907, 6, method=method)
+        assert adapters == trec | {"learning_rate": 1.5e-3, "layer_decay": 1.0}
+    assert fine_tuning_defaults(768, 900, method="lora")["learning_rate"] == 5.3e-4
 
 
 def test_the_contrast_of_labels_by_hand():

@@ -105,7 +105,11 @@ def student_defaults(classes: int) -> dict[str, Any]:
 
 
 def fine_tuning_defaults(
-    width: int, rows: int, classes: int = 0, by_contrast: bool = False
+    width: int,
+    rows: int,
+    classes: int = 0,
+    by_contrast: bool = False,
+    method: Literal["full", "lora", "dora"] = "full",
 ) -> dict[str, Any]:
     """Return the settings to fine-tune a pre-trained encoder.
 
@@ -113,17 +117,20 @@ def fine_tuning_defaults(
     5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. As many passes are made
     as see 24,000 rows, from 5 to 20, or 3 over more than 20,000 rows. With classes and up to 10,000
     rows, two answers to each text are compared (R-Drop). A training by contrast has large batches,
-    about 40 steps and no early stopping, since few held-out rows decide nothing. docs/quality.md
-    has the figures.
+    about 40 steps and no early stopping, since few held-out rows decide nothing. Adapters have ten
+    times the rate, the same in all layers: they begin without an effect, and the weights below them
+    are frozen (Schulman et al. 2025, "LoRA Without Regret"). docs/quality.md has the figures.
 
     Args:
         width: of the encoder's vectors.
         rows: count of training rows, without the held-out ones.
         classes: count of classes; 0: the rows have no classes.
         by_contrast: True for a training of vectors by contrast, see `is_few`.
+        method: "full", or the kind of the adapters that are trained.
     """
-    rate = 1.5e-4 * min(1.0, (384 / width) ** 1.5)
-    settings: dict[str, Any] = {"layer_decay": 0.9, "dropout": 0.1, "patience": 3}
+    rate = 1.5e-4 * min(1.0, (384 / width) ** 1.5) * (1 if method == "full" else 10)
+    decay = 0.9 if method == "full" else 1.0
+    settings: dict[str, Any] = {"layer_decay": decay, "dropout": 0.1, "patience": 3}
     if by_contrast:
         epochs = min(max(-(-_STEPS // -(-rows // _MANY)), 3), 20)
         return settings | {
