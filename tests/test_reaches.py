@@ -14,6 +14,7 @@ from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime.causal import CausalEngine
 from tfx_transformer.runtime.rows import CausalRows
 from tfx_transformer.runtime.signature import Signature
+from tfx_transformer.runtime.verifier import Verifier
 
 CONTEXT, ROWS = 19, 5
 CLOSE = {"atol": 5e-5, "rtol": 1e-5}
@@ -112,6 +113,23 @@ def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, 
         invoked.clear()
     engine.hits = hits
     assert found["drafted"] == found["single"]
+
+
+def test_texts_that_ran_together_are_drafted(engines, monkeypatch):
+    """One of five texts goes on alone: it is drafted from what was written in common steps."""
+    monkeypatch.setattr(Hits, "is_worth", lambda hits, length: True)
+    drafted, run = [], Verifier.run
+    monkeypatch.setattr(
+        Verifier, "run", lambda self, ids, *rest: (drafted.append([*ids]), run(self, ids, *rest))[1]
+    )
+    rows, written = CausalRows(engines[1]), [3, 4, 5, 6, 7, 3, 4]
+    for row in range(ROWS):
+        rows.begin(row, [3])
+    for token in written[:-1]:
+        rows.step(range(ROWS), np.full(ROWS, token))
+    assert not drafted
+    rows.step([2], np.array(written[-1:]))
+    assert drafted == [[4, 5, 6, 7, 3]]
 
 
 def test_several_tokens_are_read_as_one_by_one(engines):

@@ -19,24 +19,31 @@ _LONGEST = 3
 # The latest places of a token that are compared with the end of the text.
 _COMPARED = 8
 # The share of right predictions from which on a match is drafted. A step that reads 5 tokens takes
-# 1.0 to 1.8 times as long as one that reads 1, longest in small models. With this share it yields
-# 1.4 tokens, and more where right predictions follow each other. The share was chosen from 0.2 to
-# 0.5 on parts of nine sets of texts, some of them test files: see benchmarks/README.md.
-_WORTH = 0.3
-# The share before the first prediction: of 1, 2 and 3 matching tokens.
-_BEFORE = (0.1, 0.2, 0.4)
+# 1.0 to 1.2 times as long as one that reads 1 in models of this width or wider, up to 1.8 times in
+# smaller ones. With a share of 0.3 it yields 1.4 tokens if right predictions follow each other as
+# often, with 0.5 it yields 1.9: so it pays. Chosen, with the two numbers below, on training and
+# validation rows of eight sets of texts: see benchmarks/README.md.
+_WIDE = 384
+_WORTH, _WORTH_IF_NARROW = 0.3, 0.5
+# The share before the first prediction, of 1, 2 and 3 matching tokens. Where it is less, nothing is
+# drafted before some predictions were right, which are judged without a step.
+_BEFORE = (0.0, 0.2, 0.4)
 # The weight of the latest prediction in a share.
-_WEIGHT = 0.1
+_WEIGHT = 0.07
 
 
 class Hits:
     """The share of right predictions, by the number of tokens that matched: a moving average.
 
     An engine has one for all texts, since texts of a model are alike.
+
+    Args:
+        width: the model's `hidden_dim`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         self._shares = list(_BEFORE)
+        self._worth = _WORTH if width >= _WIDE else _WORTH_IF_NARROW
 
     def note(self, length: int, is_right: bool) -> None:
         """Note a prediction by a match of `length` tokens."""
@@ -44,7 +51,7 @@ class Hits:
 
     def is_worth(self, length: int) -> bool:
         """Return True if what followed a match of `length` tokens is to be drafted."""
-        return self._shares[length - 1] >= _WORTH
+        return self._shares[length - 1] >= self._worth
 
 
 class Drafter:
@@ -74,7 +81,7 @@ class Drafter:
             first = position if is_gap or not kept else self._first
             self._clear(first)
             if not is_gap:
-                self._add(kept)
+                self._add(kept, is_new=False)
         self._ahead = []
         self._add(ids)
 
@@ -99,10 +106,10 @@ class Drafter:
         self._ahead = [(i, logits[n : n + 1]) for n, i in enumerate(draft, 1)]
         return logits[:1]
 
-    def _add(self, ids: Sequence[int]) -> None:
-        """Take tokens; judge the predictions of them, and predict the next one."""
+    def _add(self, ids: Sequence[int], is_new: bool = True) -> None:
+        """Take tokens; judge the predictions of them if they are new, and predict the next one."""
         for index in ids:
-            if self._predicted is not None:
+            if is_new and self._predicted is not None:
                 place, length = self._predicted
                 self._hits.note(length, self._ids[place] == index)
             self._ids.append(index)

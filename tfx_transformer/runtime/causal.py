@@ -75,7 +75,7 @@ class CausalEngine:
         heights = self.model.numbered("decode_")[:1]
         self.rows = heights[0] if heights else 1
         self.drafted = next((n for n in self.model.numbered("verify_") if n <= context), 1)
-        self.hits: Hits | None = Hits()
+        self.hits: Hits | None = Hits(config.hidden_dim)
         first = [n for n in self.model.numbered("first_", "_decode") if n < context]
         names = {slots: f"first_{slots}_" for slots in first} | {context: ""}
         lengths = {slots: self._lengths(slots, begin) for slots, begin in names.items()}
@@ -211,6 +211,8 @@ class CausalRows:
             # Rows without a text write into slot 0, which the next prompt overwrites.
             places = np.zeros(self.count, "int32")
             places[list(rows)] = positions
+            for row, index, position in zip(rows, ids, positions, strict=True):
+                self._single[row].note([int(index)], int(position))
             return self._together.step(tokens, places)[list(rows)]
         logits = [
             self._single[row].step(np.array([index], "int32"), position)
@@ -262,14 +264,18 @@ class LiteRTSession:
             self._verifier = Verifier(verifiers[0])
             self._drafter = None if hits is None else Drafter(hits)
 
+    def note(self, ids: Sequence[int], position: int) -> None:
+        """Look tokens up for drafts that another session has written into the same cache."""
+        if self._drafter is not None:
+            self._drafter.read(ids, position)
+
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
         """Write tokens into the cache of a row, many at a time.
 
         The shortest prefill that holds them all is padded; later tokens overwrite the padding in
         the cache before anything reads it.
         """
-        if self._drafter is not None:
-            self._drafter.read(ids, position)
+        self.note(ids, position)
         left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
             fitting = [n for n in self._reaches[-1].prefills if position + n <= self._context]

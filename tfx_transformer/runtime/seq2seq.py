@@ -94,7 +94,7 @@ class Seq2SeqEngine:
         self.decoders = {signature.rows: signature for signature in decoders}
         has_verifier = name in expected
         self.verifier = Verifier(Signature(self.model, name)) if has_verifier else None
-        self.hits: Hits | None = Hits()
+        self.hits: Hits | None = Hits(config.hidden_dim)
         self._kept: dict[int, Together] = {}
 
     @property
