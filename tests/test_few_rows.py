@@ -1,5 +1,6 @@
 """Fine-tuning a pre-trained encoder: its default settings, and the training by contrast."""
 
+import ast
 import csv
 import json
 import math
@@ -24,6 +25,8 @@ from tfx_transformer.training import fine_tuning_defaults, is_few
 from tfx_transformer.training.heads import HeadOnVectors, config_for_contrast
 from tfx_transformer.training.past import Past
 
+RECIPES = Path(__file__).resolve().parent.parent / "recipes"
+
 
 def test_the_rule_of_fine_tuning_by_hand():
     assert [is_few(rows, 7) for rows in (139, 140)] == [True, False]
@@ -47,6 +50,17 @@ def test_the_rule_of_fine_tuning_by_hand():
         adapters = fine_tuning_defaults(384, 4907, 6, method=method)
         assert adapters == trec | {"learning_rate": 1.5e-3, "layer_decay": 1.0}
     assert fine_tuning_defaults(768, 900, method="lora")["learning_rate"] == 5.3e-4
+
+
+def test_every_recipe_that_trains_adapters_tells_the_rule():
+    calls = []
+    for path in sorted(RECIPES.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if getattr(getattr(node, "func", None), "attr", "") == "fine_tuning_defaults":
+                given = [*node.args, *(keyword.value for keyword in node.keywords)]
+                calls.append((path.stem, [getattr(one, "id", "") for one in given]))
+    assert [name for name, _ in calls] == ["tagging", "text_classification", "text_regression"]
+    assert all("method" in names for _, names in calls)
 
 
 def test_the_contrast_of_labels_by_hand():
