@@ -52,7 +52,7 @@ def test_the_rule_of_fine_tuning_by_hand():
     assert fine_tuning_defaults(768, 900, method="lora")["learning_rate"] == 5.3e-4
 
 
-def test_every_recipe_that_trains_adapters_tells_the_rule():
+def test_every_recipe_that_trains_adapters_passes_its_method():
     calls = []
     for path in sorted(RECIPES.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
