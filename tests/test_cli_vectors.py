@@ -236,6 +236,12 @@ def test_prompts_of_an_embedder(answer, command, bundles, tmp_path):
     hand = answer("similar", plain, "--csv", "the.csv", *columns)["spearman"]["embedder"]
     scored = answer("similar", prompted, "--csv", "pairs.csv", *columns, *query)
     assert scored["spearman"]["prompted"] == pytest.approx(hand)
+    both = [("the " + a, "cats " + b, score) for a, b, score in PAIRS]
+    write_csv(tmp_path / "both.csv", ["a", "b", "how"], both)
+    by_training = answer("similar", plain, "--csv", "both.csv", *columns)["spearman"]["embedder"]
+    assert by_training != pytest.approx(hand)
+    by_default = answer("similar", prompted, "--csv", "pairs.csv", *columns)
+    assert by_default["spearman"]["prompted"] == pytest.approx(by_training)
 
     errors = refused(command, "similar", prompted, "a", "b", "--prompt", "quer", *keras)
     assert "there is no prompt 'quer'.\n  Prompts of this model: query, document" in errors

@@ -86,6 +86,14 @@ def test_batches_and_loss():
         indices = [batches.plan.index(number) for number in batches.examples(step)]
         decoded = [tokenizer.decode(r) for r in inputs["negative_token_ids"].tolist()]
         assert decoded == [SECOND[negatives.of(epoch, i)] for i in indices]
+        belongs = [
+            [
+                text == FIRST[i] or (FIRST[i], text) in zip(FIRST, SECOND, strict=True)
+                for text in decoded
+            ]
+            for i in indices
+        ]
+        np.testing.assert_array_equal(inputs["excluded_negatives"], belongs)
     cosines = np.random.default_rng(2).uniform(-1, 1, (3, 6)).astype("float32")
     z = cosines / 0.1
     own = np.diagonal(z)
@@ -100,6 +108,38 @@ def test_negatives_are_further_columns():
     vectors = np.asarray(model(ids))
     expected = vectors @ np.concatenate([vectors[::-1], vectors]).T
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
+
+
+def test_the_text_of_another_row_is_not_its_negative():
+    """Pairs 3 and 7 have the same first text, so the second text of one belongs to the other; the
+    second text of pair 13 is the first text of pair 20."""
+    negatives = HardNegatives(FIRST, SECOND)
+    excluded = negatives.excluded([3, 7, 20, 1], [7, 20, 13, 2])
+    assert excluded.tolist() == [
+        [True, False, False, False],
+        [True, False, False, False],
+        [False, True, True, False],
+        [False, False, False, False],
+    ]
+
+
+@pytest.mark.parametrize("widths", [(), (5,)])
+def test_an_excluded_negative_does_not_count(widths):
+    model = perturbed(tiny_encoder(Embedder, widths=widths))
+    ids = np.array([[1, 5, 9, 2], [1, 7, 2, 0], [1, 8, 2, 0]], "int32")
+    inputs = {"token_ids": ids, "pair_token_ids": ids[::-1], "negative_token_ids": ids}
+    left_out = np.eye(3, dtype=bool)[:, ::-1]
+    found = np.asarray(model(inputs | {"excluded_negatives": left_out}))
+    cosines = np.asarray(model(inputs))
+    counted = np.concatenate([np.ones((3, 3), bool), ~left_out], axis=1)
+    np.testing.assert_array_equal(found[counted], cosines[counted])
+    losses = []
+    for width in range(len(widths) + 1):
+        z = cosines.reshape(3, 6, -1)[..., width] / 0.05
+        among = [logsumexp(z[i, counted[i]]) for i in range(3)]
+        losses.append((among + logsumexp(z[:, :3], axis=0)) / 2 - np.diagonal(z))
+    model.compile("sgd")
+    assert float(model.loss(np.ones(3), found)) == pytest.approx(np.mean(losses), 1e-5)
 
 
 def test_what_has_no_negatives_is_refused():

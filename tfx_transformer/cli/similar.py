@@ -105,8 +105,9 @@ def similar(
         csv (FILE.csv): Table to search in, or to read scored pairs from.
         column (NAME): Column of the texts to search.
         as_text: Read TEXT as a text, even if it looks like the name of a file.
-        prompt (NAME): Prompt of the embedder to put before TEXT. [query, in a search, if it has
-            that]
+        prompt (NAME): Prompt of the embedder to put before TEXT, or before both texts of scored
+            pairs. [in a search and before first texts: query, before second texts: document, if it
+            has them]
         row_prompt (NAME): Prompt to put before each row that is searched. [document, if it has
             that]
         width: Numbers of each vector, of those that the embedder was trained for. [all]
@@ -137,7 +138,7 @@ def similar(
             )
         if prompt is not None and not bundle:
             raise InputError("--prompt needs an embedder.\n  Name its bundle, or drop the flag.")
-        chosen = Chosen(bundle, engine, variant, prompt, width=width) if bundle else None
+        chosen = Chosen(bundle, engine, variant, prompt, prompt, width) if bundle else None
         return _evaluate(chosen, table, {"first": first, "second": second, "score": score})
     if not bundle:
         raise InputError("name a bundle.\n  See: tfx-transformer similar --help")
@@ -237,8 +238,9 @@ def _evaluate(
     method = None
     if chosen:
         make, method = embedder(chosen)
-        vectors = unit(make([*first, *second]))
-        cosines = np.sum(vectors[: len(first)] * vectors[len(first) :], axis=1)
+        # As in training: the first texts are searched for, and the second ones are searched.
+        vectors = unit(make(first, role="query")), unit(make(second, role="document"))
+        cosines = np.sum(vectors[0] * vectors[1], axis=1)
         results[chosen.bundle.name] = spearman(cosines, scores)
     pairs = quantity(len(scores), "pair")
     print(f"{pairs} of {csv}; Spearman's correlation with {columns['score']!r}:")

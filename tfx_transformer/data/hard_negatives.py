@@ -60,6 +60,23 @@ class HardNegatives:
         random = np.random.default_rng([self.seed, epoch, index, 2])
         return (index + 1 + int(random.integers(len(self.first) - 1))) % len(self.first)
 
+    def excluded(self, indices: Sequence[int], negatives: Sequence[int]) -> np.ndarray:
+        """Return True where a negative of a batch belongs to a text of the batch: it is that text,
+        or its second text in any pair. Bool (pairs, negatives).
+
+        Args:
+            indices: of the pairs of the batch.
+            negatives: indices of the pairs whose second texts are the negatives.
+        """
+        texts = [self.second[index] for index in negatives]
+        own = [self._own(index) for index in indices]
+        return np.array([[text in some for text in texts] for some in own])
+
+    def _own(self, index: int) -> set[str]:
+        """Return the first text of a pair, and all second texts that belong to it."""
+        text = self.first[index]
+        return {text, *(self.second[other] for other in self._alike["first"][text])}
+
     def begin_of(self, epoch: int, steps: int) -> int | None:
         """Return the epoch from which a mining after an epoch counts; None: mine in a later epoch.
 

@@ -215,8 +215,9 @@ def sentence_pairs(
     `answers`, float (pairs, 2, width), are the vectors that a teacher gives to each pair. They are
     in the place of the scores, for `TaughtCosines`.
 
-    With `negatives` there is also `negative_token_ids`, of a text that does not belong to the first
-    text.
+    With `negatives` there are also `negative_token_ids`, of a text that does not belong to the
+    first text, and `excluded_negatives`, bool (batch, batch), True where the negative of another
+    row does.
 
     No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.
@@ -247,8 +248,9 @@ def sentence_pairs(
             "pair_token_ids": pad([seconds[i] for i in indices], tokenizer.padding_id),
         }
         if negatives is not None:
-            found = map(negatives.of, epochs.tolist(), indices.tolist())
+            found = list(map(negatives.of, epochs.tolist(), indices.tolist()))
             inputs["negative_token_ids"] = pad([seconds[i] for i in found], tokenizer.padding_id)
+            inputs["excluded_negatives"] = negatives.excluded(indices.tolist(), found)
         return inputs, targets[indices], np.ones(len(indices), "float32")
 
     return tf_dataset(plan, batch)

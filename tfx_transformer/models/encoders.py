@@ -525,6 +525,10 @@ class Classifier(PooledModel):
         return loss + self.consistency * apart
 
 
+# In place of the cosine with a negative that does not count; float16 holds it too.
+_EXCLUDED = -1e4
+
+
 @serializable
 class Embedder(EncoderModel):
     """One vector for each text: vectors of texts of similar meaning have similar directions.
@@ -544,12 +548,15 @@ class Embedder(EncoderModel):
     Call arguments:
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
             also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each, and
-            perhaps {"negative_token_ids": int (batch, length)}, a text that does not.
+            perhaps {"negative_token_ids": int (batch, length)}, a text that does not, and
+            {"excluded_negatives": bool (batch, batch)}, True where negative j belongs to text i
+            all the same.
 
     Returns: float (batch, width), where width is that of the last projection or hidden_dim, plus
         bag_dim; for pairs float (batch, batch), the cosine of every text (row) with every pair
         (column), or with `widths` (batch, batch, widths + 1), also those of the vectors cut to each
-        width, the whole ones last. Negatives are further columns, behind the pairs.
+        width, the whole ones last. Negatives are further columns, behind the pairs; an excluded one
+        has a cosine of -10,000, so that it does not count in a contrastive loss.
 
     Raises:
         InputError: the model would read images.
@@ -559,7 +566,7 @@ class Embedder(EncoderModel):
     pools = True
     makes_vectors = True
     scores_tokens = False
-    may_read = ("pair_token_ids", "negative_token_ids")
+    may_read = ("pair_token_ids", "negative_token_ids", "excluded_negatives")
 
     @classmethod
     def fewest_parameters(cls, config: TransformerConfig) -> int:
@@ -605,10 +612,15 @@ class Embedder(EncoderModel):
         if not self.config.normalize:
             vectors, pairs = _normalize(vectors), _normalize(pairs)
         cosines = ops.matmul(vectors, ops.transpose(pairs))
-        if not self.config.widths:
+        if self.config.widths:
+            cut = [self._cosines(vectors[:, :n], pairs[:, :n]) for n in self.config.widths]
+            cosines = ops.stack([*cut, cosines], axis=-1)
+        if "excluded_negatives" not in inputs:
             return cosines
-        cut = [self._cosines(vectors[:, :width], pairs[:, :width]) for width in self.config.widths]
-        return ops.stack([*cut, cosines], axis=-1)
+        left_out = ops.cast(inputs["excluded_negatives"], "bool")
+        left_out = ops.concatenate([ops.zeros_like(left_out), left_out], axis=1)
+        left_out = ops.expand_dims(left_out, -1) if self.config.widths else left_out
+        return ops.where(left_out, ops.cast(_EXCLUDED, cosines.dtype), cosines)
 
     def _cosines(self, vectors: Tensor, pairs: Tensor) -> Tensor:
         return ops.matmul(_normalize(vectors), ops.transpose(_normalize(pairs)))
