@@ -14,10 +14,11 @@ from tfx_transformer.models.encoders import Embedder
 from tfx_transformer.text.scripts import UNSPACED
 from tfx_transformer.text.tokenizer import Tokenizer
 
-# Shortest and longest part of a token, in characters, and how often the whole token counts as a
-# part: with spaces between words, and without.
-_SPACED = (2, 3, 2)
-_UNSPACED = (1, 2, 1)
+# Shortest and longest part of a token, in characters: with spaces between words, and without.
+_SPACED = (2, 3)
+_UNSPACED = (1, 2)
+# Weight of a token without a letter or digit.
+_SIGNS = 0.3
 # Before the part that is a whole token.
 _WHOLE = "\0"
 _WITHOUT_SPACES = re.compile(f"[{UNSPACED}]")
@@ -32,13 +33,14 @@ def begin_bag(model: Embedder, tokenizer: Tokenizer, train: SentencePairs, seed:
     """Set the vectors of a model's bag of tokens, so that the cosine of two texts is, nearly, that
     of TF-IDF on parts of words; do nothing for a model without a bag.
 
-    B_t = c sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
+    B_t = c w_t sum_p ln((1 + n) / (1/2 + n_p)) R_p,  p the parts of token t
 
     The parts of a token are its runs of 2 or 3 letters, in lower case and with a space at each end
-    of the word, and twice the whole token; in scripts without spaces, its runs of 1 or 2 characters
-    and the whole token. n is the number of texts, n_p of those with the part. The R_p are normal
+    of the word, and the whole token; in scripts without spaces, its runs of 1 or 2 characters and
+    the whole token. n is the number of texts, n_p of those with the part. The R_p are normal
     noise: a random projection keeps cosines up to about width^-0.5 (Johnson and Lindenstrauss
-    1984). c makes the mean length of a vector 1.
+    1984). w is 0.3 for tokens without a letter or digit, and 1 for all others. c makes the mean
+    length of a vector 1.
 
     Args:
         model: a new model, before its training.
@@ -76,8 +78,9 @@ def token_vectors(
         some = [sorted(set(row)) for row in rows[start : start + _TEXTS]]
         inside: Any = _sparse(some, len(tokens)) @ counts
         found += np.bincount(inside.indices, minlength=len(found))
-    rarity = np.log((1 + len(rows)) / (0.5 + found)).astype("float32")
-    weighted = csr_matrix(counts.multiply(rarity))
+    rarity = np.log((1 + len(rows)) / (0.5 + found))
+    of_tokens = np.where([any(map(str.isalnum, token)) for token in tokens], 1, _SIGNS)
+    weighted = csr_matrix(counts.multiply(rarity).multiply(of_tokens[:, None]), dtype="float32")
     random = np.random.default_rng(seed)
     vectors = np.zeros((len(tokens), width), "float32")
     for start in range(0, counts.shape[1], _PARTS):
@@ -100,14 +103,14 @@ def token_parts(token: str) -> list[str]:
     if not word:
         return []
     whole = _WHOLE + word
-    least, most, times = _UNSPACED
+    least, most = _UNSPACED
     if not _WITHOUT_SPACES.search(word):
-        least, most, times = _SPACED
+        least, most = _SPACED
         begins = text[0] == " "
         word = " " * begins + word + " " * (begins or not word[0].isalpha())
     sizes = range(least, most + 1)
     found = [word[i : i + size] for size in sizes for i in range(len(word) - size + 1)]
-    return [part for part in found if not part.isspace()] + [whole] * times
+    return [part for part in found if not part.isspace()] + [whole]
 
 
 def _texts_of(tokenizer: Tokenizer) -> list[str]:
