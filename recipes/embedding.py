@@ -35,6 +35,7 @@ def main(
     heads: int = 0,
     width: int = 0,
     vocabulary_size: int | None = None,
+    case: Literal["", "lower", "kept"] = "",
     bag_width: int | None = None,
     ngram_buckets: int = 0,
     widths: str = "",
@@ -97,6 +98,8 @@ def main(
         width: Width of the vectors of a new model; 0: as its size says.
         vocabulary_size: Tokens in the vocabulary of a new model. Default: 8000 at most, so that
             most words are one token; 4000 with a teacher.
+        case: Letters that a new model reads: all in lower case, so that "Dog" and "dog" are one
+            word, or kept as they are. Default: lower.
         bag_width: Width of the sum of token vectors that a new model puts beside the vector of its
             Transformer; it begins as TF-IDF on parts of words. 0: none. Default: 256.
         ngram_buckets: Rows of the table of token pairs of a new model; 0: no table.
@@ -175,7 +178,9 @@ def main(
         config = base_model.config
         bag_width = config.bag_dim if isinstance(base_model, tfx.Embedder) else 0
     else:
-        tokenizer = tfx.Tokenizer.train(taught.texts(), settings["vocabulary_size"])
+        tokenizer = tfx.Tokenizer.train(
+            taught.texts(), settings["vocabulary_size"], lowercase=settings["case"] == "lower"
+        )
         config = tfx.TransformerConfig.of_size(
             size,
             tokenizer.vocabulary_size,

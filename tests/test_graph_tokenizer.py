@@ -50,6 +50,16 @@ def test_pieces_of_one_character():
     assert encoded(GraphTokenizer(tokenizer), texts) == expected(tokenizer, texts)
 
 
+def test_texts_in_lower_case():
+    tokenizer = Tokenizer.train(CORPUS, 400, lowercase=True)
+    draw = random.Random(9)
+    capitals = ["Ü", "İ", "Σ", "ΑΣ", "ΣΑ", "Я", "K", "Ⱥ", "Ⅷ", "ＡB", "ǅ", "ẞ"]
+    texts = ["".join(draw.choices(FRAGMENTS + capitals * 2, k=20)) for _ in range(50)]
+    ids = [tokenizer.encode(text) for text in texts]
+    assert ids == expected(tokenizer, ["".join(map(str.lower, text)) for text in texts])
+    assert encoded(GraphTokenizer(tokenizer), texts) == ids
+
+
 @pytest.fixture(scope="module")
 def graph(tokenizer):
     return GraphTokenizer(tokenizer)

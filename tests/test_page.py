@@ -52,10 +52,18 @@ def litert(tmp_path):
     return folder
 
 
-@pytest.mark.slow(but=["own", "qwen", "bert", "xlm_roberta", "llama2"])
-@pytest.mark.parametrize("name", ["own", *FAMILIES, *PIECES])
+def tokenizer_of(name, encoder_words):
+    """Our own tokenizer, the same in lower case, or that of a family."""
+    if name == "lower":
+        ours = encoder_words
+        return Tokenizer(ours.ranks, ours.special_tokens, ours.pattern, lowercase=True)
+    return encoder_words if name == "own" else Tokenizer.from_pretrained(CONFORMANCE / name)
+
+
+@pytest.mark.slow(but=["own", "lower", "qwen", "bert", "xlm_roberta", "llama2"])
+@pytest.mark.parametrize("name", ["own", "lower", *FAMILIES, *PIECES])
 def test_ids_are_those_of_python(name, encoder_words):
-    tokenizer = encoder_words if name == "own" else Tokenizer.from_pretrained(CONFORMANCE / name)
+    tokenizer = tokenizer_of(name, encoder_words)
     expected = [tokenizer.encode(text) for text in TEXTS]
     ids, texts = javascript.run(
         """((t) => [data.texts.map((x) => t.encode(x)), data.ids.map((x) => t.decode?.(x))])(
@@ -67,11 +75,11 @@ def test_ids_are_those_of_python(name, encoder_words):
         assert texts == [tokenizer.decode(ids) for ids in expected]
 
 
-@pytest.mark.slow(but=["own", "bert"])
-@pytest.mark.parametrize("name", ["own", "gpt2", "roberta", "smollm", "bert", "bert_cased"])
+@pytest.mark.slow(but=["own", "lower", "bert"])
+@pytest.mark.parametrize("name", ["own", "lower", *FAMILIES[:2], "smollm", "bert", "bert_cased"])
 def test_offsets_are_those_of_python(name, encoder_words):
-    tokenizer = encoder_words if name == "own" else Tokenizer.from_pretrained(CONFORMANCE / name)
-    texts = [text for text in TEXTS if len(text) < 5000]
+    tokenizer = tokenizer_of(name, encoder_words)
+    texts = [text for text in TEXTS if len(text) < 5000] + ["İ K.", "ΑΣ ⱯȺ"]
     found = javascript.run(
         "((t) => data.texts.map((x) => t.encodeWithOffsets(x)))(newTokenizer(data.spec))",
         {"spec": tokenizer_spec(tokenizer), "texts": texts},

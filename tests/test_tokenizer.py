@@ -122,6 +122,33 @@ def test_training_is_hugging_faces(tokenizer):
     assert ours["model"]["merges"] == theirs["model"]["merges"]
 
 
+def test_lower_case_is_hugging_faces(tmp_path):
+    """Characters whose lower case only one of Python and `tokenizers` knows are left out."""
+    trained = Tokenizer.train(CORPUS, 500, lowercase=True)
+    path = tmp_path / "tokenizer.json"
+    oracle = hugging_face(trained, path)
+    learner = tokenizers.Tokenizer.from_str(Tokenizer.train([], 260).to_json())
+    lower = learner.normalizer = tokenizers.normalizers.Lowercase()
+    texts = random_texts(500) + ["DON'T Count", "İ ΑΣ ΣΑ K Ⱥ ẞ ǅ"]
+    texts = [t for t in texts if "".join(map(str.lower, t)) == lower.normalize_str(t)]
+    assert len(texts) > 400
+    expected = [encoding.ids for encoding in oracle.encode_batch(texts, add_special_tokens=False)]
+    loaded = Tokenizer.load(path)
+    assert loaded.lowercase and loaded.is_plain
+    for tokenizer in (trained, loaded):
+        assert [tokenizer.encode(text) for text in texts] == expected
+    assert trained.encode("The Count") == trained.encode("the count")
+    assert trained.decode(trained.encode("The Count")) == "the count"
+
+
+def test_offsets_in_lower_case_are_of_the_text():
+    """İ becomes two characters of 1 and 2 bytes, Ⱥ one of 3 instead of 2, the sign of kelvin k."""
+    bytes_only = Tokenizer.train([], 259, lowercase=True)
+    ids, offsets = bytes_only.encode_with_offsets("İȺK")
+    assert bytes_only.decode(ids) == "i̇ⱥk"
+    assert offsets == [(0, 1)] * 3 + [(1, 2)] * 3 + [(2, 3)]
+
+
 # What the ids promise
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +15,8 @@ from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 # Follows every piece. UTF-8 does not have this byte, so splitting at it cuts nothing else.
 _SEPARATOR = b"\xff"
+# The only character whose lower case is two characters.
+_DOTTED = "İ"
 
 
 class GraphTokenizer(tf.Module):
@@ -41,6 +44,8 @@ class GraphTokenizer(tf.Module):
         ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
         self._size = size  # as an id: no token
         self._pattern = _re2_pattern(tokenizer.pattern)
+        # `tf.strings.lower` ends a text at a NUL, and has another sigma at the end of a word.
+        self._lower = _table(_lower_codes(), tf.int64, default=-1) if tokenizer.lowercase else None
         self._merged = _table(_pair_ids(tokenizer), tf.int64, default=size)
         self._whole = _table(ranks, tf.string, default=size)
         self._byte_ids = tf.constant([ranks[bytes([byte])] for byte in range(256)], tf.int64)
@@ -66,6 +71,8 @@ class GraphTokenizer(tf.Module):
             tf.fill(tf.shape(starts.flat_values), SLICE),
             unit="UTF8_CHAR",
         )
+        if self._lower is not None:
+            slices = self._to_lower(slices)
         marked = tf.strings.regex_replace(slices, self._pattern, rb"\0" + _SEPARATOR)
         pieces = tf.strings.split(marked, _SEPARATOR)
 
@@ -88,6 +95,15 @@ class GraphTokenizer(tf.Module):
         """
         texts = tf.strings.reduce_join(tf.gather(self._tokens, token_ids), axis=-1)
         return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+
+    def _to_lower(self, texts: tf.Tensor) -> tf.Tensor:
+        """Return texts with each character in lower case by itself: `to_lower` of each."""
+        texts = tf.strings.regex_replace(texts, _DOTTED, _DOTTED.lower())
+        codes = tf.strings.unicode_decode(texts, "UTF-8")
+        flat = codes.flat_values
+        found = tf.cast(self._lower.lookup(tf.cast(flat, tf.int64)), tf.int32)
+        lower = codes.with_values(tf.where(found < 0, flat, found))
+        return tf.strings.unicode_encode(lower, "UTF-8")
 
     def _encode_pieces(self, pieces: tf.Tensor) -> tf.RaggedTensor:
         """string (pieces,) -> int64 (pieces, None)."""
@@ -164,6 +180,12 @@ def _pair_ids(tokenizer: Tokenizer) -> dict[int, int]:
         raise InputError(f"Tokenizer: {error}.\n  Its ids must follow its merges.") from error
     pairs = {ranks[left] * size + ranks[right]: ranks[left + right] for left, right in merges}
     return pairs or {-1: size}  # a table of 256 bytes and no merge may not be empty
+
+
+def _lower_codes() -> dict[int, int]:
+    """Return the code of each character that has a lower case of one character, and that of it."""
+    characters = map(chr, range(sys.maxunicode + 1))
+    return {ord(c): ord(c.lower()) for c in characters if c.lower() != c and c != _DOTTED}
 
 
 def _table(entries: dict, key_dtype: tf.DType, default: int) -> tf.lookup.StaticHashTable:

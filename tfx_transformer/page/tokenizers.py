@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,7 +28,8 @@ def tokenizer_spec(tokenizer: Tokenizer) -> Spec:
     """
     tree = json.loads(tokenizer.to_json())
     if type(tokenizer) is Tokenizer:
-        return _bytes(tokenizer.ranks, tokenizer.pattern, tokenizer.special_tokens)
+        spec = _bytes(tokenizer.ranks, tokenizer.pattern, tokenizer.special_tokens)
+        return spec | {"lower": _capitals() if tokenizer.lowercase else ""}
     bpe = byte_level(tree)
     if bpe is not None and bpe.pattern == tokenizer.pattern:
         reached = bpe.ids
@@ -59,7 +61,14 @@ def _bytes(ids: Mapping[bytes, int], pattern: str, special: Mapping[str, int]) -
         "cut": "",
         "compose": "",
         "prefix": False,
+        "lower": "",
     }
+
+
+@functools.cache
+def _capitals() -> str:
+    """Return the characters that have a lower case in Python; a browser may know newer ones."""
+    return "".join(c for c in map(chr, range(sys.maxunicode + 1)) if c.lower() != c)
 
 
 def _words(tree: Mapping[str, Any], tokenizer: Tokenizer) -> Spec | None:

@@ -21,12 +21,13 @@ def without_halves(text: str) -> str:
     return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
 
 
-def of_bytes(text: str, sizes: Sequence[int], first: int = 0) -> Offsets:
+def of_bytes(text: Sequence[str], sizes: Sequence[int], first: int = 0) -> Offsets:
     """Return the offsets of tokens that follow each other without a gap in the UTF-8 of a text.
 
     A token that holds a part of a character begins and ends with that character.
 
     Args:
+        text: the text, or for each of its characters what the tokens spell.
         sizes: number of bytes of each token, all above 0.
         first: number of characters before the text.
     """

@@ -120,7 +120,7 @@ def tokenizer_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
     Raises:
         InputError: it cannot say which bytes its tokens stand for (Marian).
     """
-    if tokenizer.is_plain:
+    if tokenizer.is_plain and not tokenizer.lowercase:
         return tiktoken_splitter(name, tokenizer.tiktoken)
     return _hugging_face_splitter(name, tokenizer.to_json(), name)
 

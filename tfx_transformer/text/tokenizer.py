@@ -78,7 +78,7 @@ MAX_ENTRIES = 1 << 20
 
 
 class Tokenizer:
-    """Texts to token ids and back, without loss for any valid text.
+    """Texts to token ids and back, without loss for any valid text, unless it lowers their case.
 
     Special tokens have the first ids (`<pad>` 0, `<s>` 1, `</s>` 2), then the 256 bytes, then the
     merges in the order they were learned (Sennrich et al. 2016; on bytes: Radford et al. 2019).
@@ -89,6 +89,7 @@ class Tokenizer:
         ranks: bytes of each token to its id; the ids ascend in merge order.
         special_tokens: name of each special token to its id.
         pattern: regular expression that splits a text into pieces.
+        lowercase: True if texts are read in lower case, see `to_lower`.
 
     Attributes:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
@@ -110,14 +111,20 @@ class Tokenizer:
     prefix: tuple[int, ...] = ()
     leading_space = False
     settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
-    is_plain = True  # if texts become ids by nothing but `pattern` and merges in order of ids
+    # True if texts become ids by nothing but `lowercase`, `pattern` and merges in order of ids.
+    is_plain = True
+    lowercase = False
 
     def __init__(
-        self, ranks: dict[bytes, int], special_tokens: dict[str, int], pattern: str = PATTERN
+        self,
+        ranks: dict[bytes, int],
+        special_tokens: dict[str, int],
+        pattern: str = PATTERN,
+        lowercase: bool = False,
     ) -> None:
         self.ranks = ranks
         self.special_tokens = special_tokens
-        self.pattern = pattern
+        self.pattern, self.lowercase = pattern, lowercase
         self.padding_id, self.start_id, self.end_id = (special_tokens[t] for t in SPECIAL_TOKENS)
         self.vocabulary_size = 1 + max(max(ranks.values()), max(special_tokens.values()))
         self.tiktoken = tiktoken.Encoding(
@@ -158,13 +165,15 @@ class Tokenizer:
         vocabulary_size: int,
         extra_special_tokens: Sequence[str] = (),
         pattern: str = PATTERN,
+        lowercase: bool = False,
     ) -> Tokenizer:
         """Return a tokenizer of at most `vocabulary_size` tokens learned from texts; fewer if the
         texts hold no more.
 
         It is deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get
         the ids after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`,
-        `CALL_PATTERN` for a model that calls tools.
+        `CALL_PATTERN` for a model that calls tools. With `lowercase` texts are read in lower case,
+        here and later, so that "Dog" and "dog" are one word.
 
         Raises:
             InputError: the vocabulary cannot hold the 256 bytes and the special tokens.
@@ -186,6 +195,8 @@ class Tokenizer:
         )
         learner = tokenizers.Tokenizer(tokenizers.models.BPE())
         learner.pre_tokenizer = _pre_tokenizer(pattern)
+        if lowercase:
+            learner.normalizer = tokenizers.normalizers.Lowercase()
         learner.train_from_iterator(texts, trainer)
         return cls.from_json(learner.to_str())
 
@@ -244,7 +255,7 @@ class Tokenizer:
             _check_ids(ranks, special_tokens)
             _check_merges(tree["model"]["merges"], vocabulary, ranks)
             ranks = dict(sorted(ranks.items(), key=lambda item: item[1]))
-            return cls(ranks, special_tokens, pattern)
+            return cls(ranks, special_tokens, pattern, tree.get("normalizer") is not None)
         except InputError:
             raise
         except (LookupError, TypeError, AttributeError, ValueError, RecursionError) as error:
@@ -273,7 +284,7 @@ class Tokenizer:
                 }
                 for token, index in self.special_tokens.items()
             ],
-            "normalizer": None,
+            "normalizer": _LOWERCASE if self.lowercase else None,
             "pre_tokenizer": json.loads(_PRE_TOKENIZER % json.dumps(self.pattern)),
             "post_processor": None,
             "decoder": {
@@ -367,6 +378,7 @@ class Tokenizer:
             yield self._encode_slice(text[start : start + SLICE])
 
     def _encode_slice(self, text: str) -> list[int]:
+        text = to_lower(text) if self.lowercase else text
         return split_patterns.encode(self.tiktoken, text, known=self.pattern in _OWN_PATTERNS)
 
     def encode_after(self, text: str) -> list[int]:
@@ -384,7 +396,8 @@ class Tokenizer:
         text = offsets.without_halves(text)
         ids = self.encode(text)
         sizes = [len(self.decode_bytes([index])) for index in ids]
-        return ids, offsets.trimmed(text, offsets.of_bytes(text, sizes))
+        spelled = [to_lower(character) for character in text] if self.lowercase else text
+        return ids, offsets.trimmed(text, offsets.of_bytes(spelled, sizes))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ids, without special ids; bytes that are not UTF-8 become U+FFFD."""
@@ -412,6 +425,12 @@ class Tokenizer:
             names.get(int(i)) or self.decode_bytes([i]).decode("utf-8", errors="backslashreplace")
             for i in ids
         ]
+
+
+def to_lower(text: str) -> str:
+    """Return a text with each character in lower case by itself, as `tokenizers` does: unlike in
+    `str.lower`, a Greek sigma does not depend on its place."""
+    return text.lower() if text.isascii() else "".join(map(str.lower, text))
 
 
 def read_text(path: Path) -> str:
@@ -460,6 +479,7 @@ _BYTE_TO_CHARACTER = _byte_alphabet()
 _TO_BYTES = dict.fromkeys(range(256), 0xFFFD)
 _TO_BYTES |= {ord(character): byte for byte, character in _BYTE_TO_CHARACTER.items()}
 
+_LOWERCASE = {"type": "Lowercase"}
 _PRE_TOKENIZER = """{"type": "Sequence", "pretokenizers": [
     {"type": "Split", "pattern": {"Regex": %s}, "behavior": "Isolated", "invert": false},
     {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}]}"""
@@ -504,7 +524,7 @@ def _check_plain(tree: Mapping[str, Any]) -> None:
     """Refuse steps that change texts or tokens in a way that is not supported here."""
     model = tree["model"]
     strange = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "byte_fallback")
-    found = ["normalizer"] if tree.get("normalizer") is not None else []
+    found = ["normalizer"] if tree.get("normalizer") not in (None, _LOWERCASE) else []
     found += [name for name in strange if model.get(name)]
     if found:
         raise ValueError(f"it has a {found[0]}, which is not supported")

@@ -24,7 +24,7 @@ function* slices(text) {
  * first, then in the order of their merges; ids of these; others, [id, token] of those that no text
  * becomes; added, {text: id} of those that are cut out before all else, and cut, a pattern of these
  * and the special ones; compose, a pattern of what is brought to NFC; prefix: whether a text gets a
- * space before it.
+ * space before it; lower, the characters that are read in lower case.
  */
 export class BytePairs {
   constructor(spec) {
@@ -33,6 +33,7 @@ export class BytePairs {
     this.bytes = new Map(spec.tokens.map((token, rank) => [spec.ids[rank], token]));
     for (const [id, token] of spec.others) this.bytes.set(id, token);
     this.pattern = new RegExp(spec.pattern, 'gu');
+    this.lower = new Map(Array.from(spec.lower, (one) => [one, one.toLowerCase()]));
     this.known = new Map(); // ids of pieces that were seen before
   }
 
@@ -64,7 +65,8 @@ export class BytePairs {
     const characters = Array.from(text);
     const places = []; // of each byte, the character that it is of
     for (const [place, one] of characters.entries()) {
-      for (let count = bytesOf(one).length; count > 0; count--) places.push(place);
+      const spelled = this.lower.get(one) ?? one;
+      for (let count = bytesOf(spelled).length; count > 0; count--) places.push(place);
     }
     const added = this.spec.prefix && text && !text.startsWith(' ') ? 1 : 0;
     let byte = -added;
@@ -81,7 +83,9 @@ export class BytePairs {
     if (compose) text = text.replace(new RegExp(compose, 'gu'), (run) => run.normalize('NFC'));
     if (prefix && text && !text.startsWith(' ')) text = ` ${text}`;
     for (const slice of slices(text)) {
-      for (const [piece] of slice.matchAll(this.pattern)) {
+      const lowered = (one) => this.lower.get(one) ?? one;
+      const read = this.lower.size ? Array.from(slice, lowered).join('') : slice;
+      for (const [piece] of read.matchAll(this.pattern)) {
         let found = this.known.get(piece);
         if (!found) {
           found = this.#merge(bytesOf(piece)).map((token) => this.spec.ids[this.ranks.get(token)]);
