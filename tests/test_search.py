@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfx_transformer import runtime, search
+from tfx_transformer.cli.search import found_lines
 from tfx_transformer.data.formats import TableFile, writing
 from tfx_transformer.errors import InputError
 from tfx_transformer.prediction.text import TextEmbedder
@@ -419,6 +420,14 @@ def test_damaged_rows_are_named(line, bundle, small, tmp_path):
 
 
 # The verbs
+
+
+def test_a_row_that_is_found_fits_the_terminal():
+    text = "When the parcel has been opened already, may I\nstill send it back to the shop?"
+    assert found_lines(0.64661, "row     12", text).splitlines() == [
+        "   0.6466  row     12  When the parcel has been opened already, may I still",
+        "           send it back to the shop?",
+    ]
 
 
 def test_the_verbs(command, bundle, tmp_path):

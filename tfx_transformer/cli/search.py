@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tfx_transformer.cli.data import TableReading
 from tfx_transformer.cli.engines import Variant
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
 if TYPE_CHECKING:
     from tfx_transformer.search import Found, Made, Progress
 
+# Before the lines of a row that is found, except the first.
+_INDENT = " " * 11
 # Seconds between two lines of progress.
 _PAUSE = 2.0
 
@@ -163,9 +166,9 @@ def search(
     for text, rows in zip(texts, found, strict=True):
         print(text)
         for row in rows:
-            print(f"  {row.cosine:>7.4f}  {_place(row, several)}  {row.text}")
+            print(found_lines(row.cosine, _place(row, several), row.text))
             for name, cell in row.cells.items():
-                print(f"{'':11}{name}: {cell}")
+                print(_lines(f"{_INDENT}{name}: ", cell))
     return {"method": method, "results": [_as_json(*one) for one in zip(texts, found, strict=True)]}
 
 
@@ -173,6 +176,16 @@ def _place(row: Found, several: bool) -> str:
     """Return the place of a row, such as "row     12"."""
     number = f"{row.row:>6,}" if isinstance(row.row, int) else str(row.row)
     return f"{Path(row.table).name} row {number}" if several else f"row {number}"
+
+
+def found_lines(cosine: float, place: str, text: str) -> str:
+    """Return the lines of a row that is found, for a terminal of 80 columns."""
+    return _lines(f"  {cosine:>7.4f}  {place}  ", text)
+
+
+def _lines(start: str, text: str) -> str:
+    """Return a text behind its start, in lines; line ends in it become blanks."""
+    return "\n".join(wrapped(start + " ".join(text.splitlines()), COLUMNS, _INDENT))
 
 
 def _as_json(text: str, rows: list[Found]) -> dict[str, Any]:

@@ -196,6 +196,7 @@ def _search(
 ) -> dict[str, Any]:
     import numpy as np
 
+    from tfx_transformer.cli.search import found_lines
     from tfx_transformer.data.tables import read_table
     from tfx_transformer.vectors import nearest
 
@@ -214,7 +215,7 @@ def _search(
             for index, cosine in zip(indices, cosines, strict=True)
         ]
         for near in neighbours:
-            print(f"  {near['cosine']:>7.4f}  row {near['row']:>6,}  {near['text']}")
+            print(found_lines(near["cosine"], f"row {near['row']:>6,}", near["text"]))
         results.append({"query": query, "nearest": neighbours})
     rows = list(dict.fromkeys(found.ravel().tolist()))
     shown = np.concatenate([queries, vectors[rows]])
