@@ -180,7 +180,7 @@ def test_other_hosts_report_errors(monkeypatch, capsys):
     [
         (SystemExit(143), 143, ""),
         (SystemExit(), 0, ""),
-        (SystemExit("no"), 1, ""),
+        (SystemExit("no"), 1, "no"),
         (KeyboardInterrupt(), 130, "KeyboardInterrupt"),
         (ValueError("a fault"), 1, "ValueError: a fault"),
     ],

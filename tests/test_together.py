@@ -9,7 +9,7 @@ from tiny_models import VARIANTS, tiny_config, tiny_model
 
 from tfx_transformer.export import compact, signatures
 from tfx_transformer.export.to_litert import convert
-from tfx_transformer.export.verify_generator import SEQ2SEQ
+from tfx_transformer.export.verify_generator import SEQ2SEQ, _deviation
 from tfx_transformer.generation import GenerationOptions, loop
 from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.models.decoding import KerasEngine
@@ -102,6 +102,11 @@ def test_several_tokens_are_read_as_one_by_one(engine, by_keras):
     for position in (0, 5, 3, 8, 13, 14):
         found = steps.verify(ids[position : position + 5].tolist(), position)
         np.testing.assert_allclose(found, expected[position : position + 5], atol=3e-4)
+
+
+def test_logits_are_not_copied_for_their_deviation():
+    logits = [np.random.default_rng(n).normal(3, 2, (n, 11)).astype("float32") for n in (1, 5, 3)]
+    assert _deviation(logits) == pytest.approx(np.std(np.concatenate(logits)), rel=1e-5)
 
 
 def test_a_text_that_ends_makes_room(engine, invoked):

@@ -163,6 +163,8 @@ def _leave_early(ended: BaseException) -> None:
     if not isinstance(ended, SystemExit):
         sys.excepthook(type(ended), ended, ended.__traceback__)
         status = 130 if isinstance(ended, KeyboardInterrupt) else 1
+    elif status is not None and not isinstance(status, int):
+        print(status, file=sys.stderr)  # as Python does at an ordinary exit
     if _private is not None:
         _private.cleanup()
     sys.stdout.flush()
