@@ -37,6 +37,7 @@ from tfx_transformer.models.distillation import (
 from tfx_transformer.training.answers import AnswerFile
 from tfx_transformer.training.callbacks import Progress
 from tfx_transformer.training.defaults import embedder_defaults, student_defaults
+from tfx_transformer.training.facts import name_of_source
 from tfx_transformer.training.past import Past
 from tfx_transformer.training.teachers import Teacher
 
@@ -378,6 +379,18 @@ def test_an_embedder_of_the_default_size_fits_a_phone():
     assert 1_800_000 < tfx.Embedder(config).count_params() < 2_000_000
 
 
+@pytest.mark.parametrize(
+    "source, name",
+    [
+        ("/home/me/saved_models/large/", "large"),
+        ("hf://owner/name@main", "owner/name"),
+        ("minilm", "sentence-transformers/all-MiniLM-L6-v2"),
+    ],
+)
+def test_a_card_names_the_teacher_but_no_path(source, name):
+    assert name_of_source(source) == name
+
+
 SETTINGS = {
     "csv": "my.csv",
     "unlabelled": "more.txt",
@@ -415,7 +428,10 @@ def test_the_recipe_trains_on_labels_and_answers(tables, text_classifier, fitted
     answers = plain.run_rows(plain.rows(texts))[:, [NAMES.index(name) for name in sorted(NAMES)]]
     for row in rows[:, 1]:
         assert np.abs(answers - row).max(axis=1).min() < 1e-5
-    assert (rows[:, 0, 0] == -1).sum() == len({*texts} - {*texts[:16]})
+    *_, others = json.loads(Path("runs/topics/data.json").read_text("utf-8"))
+    count = len({*texts} - {*texts[:16]})
+    assert others == {"name": "unlabelled", "path": "more.txt", "bad_rows": 0, "rows": count}
+    assert (rows[:, 0, 0] == -1).sum() == count
     # A repeated run asks nobody.
     monkeypatch.setattr(Teacher, "open", None)
     again = fitted(recipe, **settings)[1]
@@ -434,7 +450,10 @@ def test_a_whole_run(tables, text_classifier, bare, command):
     assert "the teacher:" in shown
     result = json_files.read_object(Path("runs/small/result.json"))
     assert 0 <= result["baselines"]["the teacher"]["accuracy"] <= 1
-    assert tfx.bundle.read_config("saved_models/small")["labels"] == sorted(NAMES)
+    config = tfx.bundle.read_config("saved_models/small")
+    assert config["labels"] == sorted(NAMES)
+    assert config["data"]["teacher"] == Path(text_classifier.path).name
+    assert "\n- without labels: more.txt, " in Path("saved_models/small/README.md").read_text("utf-8")
 
 
 @pytest.mark.slow

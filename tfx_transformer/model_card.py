@@ -77,6 +77,8 @@ _METRICS = {
     "mae": "mae",
     "r2": "r_squared",
 }
+# Entries of the section on the data that have a name in `wording.TEXTS`.
+_DATA = ("file", "teacher", "unlabelled", "rehearsed")
 _FORMATS = (
     bundle.WEIGHTS,
     *bundle.LITERT.values(),
@@ -254,7 +256,8 @@ def _target(config: Config) -> str:
 
 def _data(config: Config) -> str:
     """Return the section on the training data: file, rows and columns, but no content."""
-    facts: dict[str, Any] = dict(config.get("data") or {})
+    data = config.get("data") or {}
+    facts = {say(f"card {n}") if n in _DATA else n: value for n, value in data.items()}
     training_data = config.get("training_data", {})
     names = ("rows", "held_out_rows", "tokens", "columns")
     for name in names:

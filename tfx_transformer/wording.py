@@ -251,6 +251,9 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card rows": ("rows", "行数"),
     "card held_out_rows": ("held-out rows", "検証用の行数"),
     "card tokens": ("tokens", "トークン数"),
+    "card teacher": ("teacher", "教師モデル"),
+    "card unlabelled": ("without labels", "ラベルなしのデータ"),
+    "card rehearsed": ("rehearsed", "復習用のデータ"),
     "card columns": ("columns", "列"),
     "card scores": ("Scores", "評価"),
     "card calibration": (

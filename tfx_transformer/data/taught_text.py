@@ -27,6 +27,7 @@ from tfx_transformer.data.labels import example_weights
 from tfx_transformer.data.sentence_pair import SentencePairs
 from tfx_transformer.data.sources import TableData
 from tfx_transformer.data.splits import row_key
+from tfx_transformer.data.summary import Line, Summary
 from tfx_transformer.data.tables import BadRow, read_table
 from tfx_transformer.data.text_encoding import decoded_name, find_encoding
 from tfx_transformer.data.translation_pair import Pairs
@@ -71,6 +72,17 @@ class UnlabelledTexts(Examples):
                 seen.add(key)
                 kept.append(index)
         return self.take(kept)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class UnlabelledSummary(Summary):
+    """Figures of the texts without labels that a teacher answers."""
+
+    rows: int
+
+    def entries(self) -> list[Line]:
+        """See `Summary.entries`."""
+        return []
 
 
 def read_unlabelled_texts(

@@ -15,6 +15,8 @@ from tfx_transformer.reprs import significant
 
 _LABELS_SHOWN = 40
 _EPOCHS_SHOWN = 100
+# Parts of the data that have a name in the texts of a report.
+_PARTS = ("training", "validation", "unlabelled", "rehearsed")
 # Columns of the table of the data, if a summary has them.
 _COUNTS = ("documents", "bytes", "tokens", "spans", "unmarked", "inexact", "windowed", "truncated",
            "duplicates", "contradictions", "known", "overlap")  # fmt: skip
@@ -59,7 +61,7 @@ def _parts_table(parts: list[dict[str, Any]], say: Say) -> Html:
     rows = []
     for part in parts:
         name = str(part.get("name", ""))
-        title = say(f"{name} part") if name in ("training", "validation") else name
+        title = say(f"{name} part") if name in _PARTS else name
         file = tag("div", user_text(PurePath(str(part.get("path", ""))).name), class_="quiet")
         cells = [_count(part.get(kind)) for kind in (whole, *kinds)]
         for kind in {"overlap", "known"} & set(kinds) if name == "training" else ():

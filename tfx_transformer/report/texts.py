@@ -71,6 +71,8 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "part": ("part", "区分"),
     "training part": ("training", "学習"),
     "validation part": ("held out", "検証"),
+    "unlabelled part": ("without labels", "ラベルなし"),
+    "rehearsed part": ("rehearsed", "復習"),
     "rows": ("rows", "行数"),
     "images": ("images", "画像数"),
     "blocks": ("blocks", "ブロック数"),

@@ -116,7 +116,7 @@ class ClassifierRun(Run):
             f"teacher     {teacher.source}: {100 * right.mean():.1f} % of the held-out rows right"
             f"{count}"
         )
-        self._list_skipped(others)
+        self._record_teacher(teacher, others)
         if others:
             self.rows = [*train.rows, *(f"{row} of {others.path}" for row in others.rows)]
             self.tokens_per_epoch = round(self.tokens_per_epoch * len(texts) / len(train))

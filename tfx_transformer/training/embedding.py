@@ -114,7 +114,7 @@ class EmbedderRun(Run):
         more = f", {quantity(len(others), 'single text')} among them" if others else ""
         count = quantity(len(train) + len(held_out), "pair")
         print(f"teacher     {teacher.source}: vectors of {count}{more}")
-        self._list_skipped(others)
+        self._record_teacher(teacher, others)
         self.taught = apart
         return taught, apart
 

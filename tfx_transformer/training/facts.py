@@ -62,6 +62,16 @@ def facts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def name_of_source(source: str) -> str:
+    """Return the name of a model for the card: that of its folder, or its address, but no path of
+    this machine."""
+    named = None if Path(source).exists() else bases.find(source)
+    source = source if named is None else named.source
+    if source.startswith("hf://"):
+        return source.removeprefix("hf://").partition("@")[0]
+    return Path(source.rstrip("/")).name
+
+
 def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return "base", the model on the hub that a run started from; {} if it used none."""
     source = str(settings.get("base") or "")

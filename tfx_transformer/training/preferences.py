@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -42,9 +41,6 @@ _BASE = "the base"
 class PreferenceRun(Run):
     """One training run on preferences; the arguments are those of `Run`."""
 
-    # The file of the rehearsed rows and their number, if there are any, for the card.
-    _rehearsed: Mapping[str, str] = MappingProxyType({})
-
     def show_rehearsed(self, read: Sequence[Conversations], used: Sequence[Sequence[Any]]) -> None:
         """Print how many rows are rehearsed and how many are too long, list the bad ones, and add
         the file to those of the data.
@@ -61,7 +57,8 @@ class PreferenceRun(Run):
         if bad_rows:
             print(f"  bad rows are listed in {self._record.bad_rows('rehearsed', bad_rows)}")
         self.add_data(summary)
-        self._rehearsed = {"rehearsed": f"{Path(path).name}, {quantity(rows - truncated, 'row')}"}
+        count = quantity(rows - truncated, "row")
+        self._card_data["rehearsed"] = f"{Path(path).name}, {count}"
 
     def reference(
         self,
@@ -155,8 +152,7 @@ class PreferenceRun(Run):
         self._record_result(training | scores | {"baselines": baselines})
         self._report.preferences(generator, prompts, found, scores, baselines)
         self._report.write()
-        result = self._result(training, scores)
-        return result | {"data": result["data"] | self._rehearsed}
+        return self._result(training, scores)
 
 
 def disable_dropout(model: keras.Model) -> None:

@@ -17,7 +17,7 @@ from tfx_transformer.console import COLUMNS, doing, wrapped
 from tfx_transformer.data.batches import Batches, own_errors
 from tfx_transformer.data.contents import content_of
 from tfx_transformer.data.splits import Split
-from tfx_transformer.data.taught_text import UnlabelledTexts, taught_pairs
+from tfx_transformer.data.taught_text import UnlabelledSummary, UnlabelledTexts, taught_pairs
 from tfx_transformer.data.translation_pair import Pairs
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.comparison import Comparison, compare_texts
@@ -48,6 +48,7 @@ from tfx_transformer.training.facts import (
     base_of,
     facts_of_data,
     facts_of_settings,
+    name_of_source,
     texts_of,
 )
 from tfx_transformer.training.fit import check_backend, fit
@@ -163,6 +164,8 @@ class Run:
         self._written_for: tuple[TextGenerator, list[Prompt], list[str]] | None = None
         self._bytes_per_token: float | None = None
         self._summaries: list[Summary] = []
+        # Further entries of the card's section on the data.
+        self._card_data: dict[str, str] = {}
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -249,14 +252,22 @@ class Run:
         taught = taught_pairs(train, answers, others, joined)
         more = f", {quantity(len(others), 'text')} without a translation" if others else ""
         print(f"teacher     {teacher.source}: {quantity(len(answers), 'translation')}{more}")
-        self._list_skipped(others)
+        self._record_teacher(teacher, others)
         self.rows = taught.rows
         self.tokens_per_epoch = round(self.tokens_per_epoch * len(taught) / len(train))
         return taught
 
-    def _list_skipped(self, others: UnlabelledTexts | None) -> None:
-        """List the rows of texts without labels that were skipped."""
-        if others is not None and others.bad_rows:
+    def _record_teacher(self, teacher: Teacher, others: UnlabelledTexts | None) -> None:
+        """Add a teacher and its texts without labels to the record and the card, and list the rows
+        that were skipped."""
+        self._card_data["teacher"] = name_of_source(teacher.source)
+        if others is None:
+            return
+        file = Path(others.path).name
+        self._card_data["unlabelled"] = f"{file}, {quantity(len(others), 'row')}"
+        summary = UnlabelledSummary("unlabelled", others.path, len(others.bad_rows), len(others))
+        self.add_data(summary)
+        if others.bad_rows:
             path = self._record.bad_rows("unlabelled", others.bad_rows)
             print(f"  bad rows of {others.path} are listed in {path}")
 
@@ -577,7 +588,8 @@ class Run:
         """Return what the bundle keeps of the run: training, settings, scores, conclusion, the name
         of the data file and its counts, and the user's example; no path of this machine and no row
         of the data."""
-        result = {"training": training, "scores": scores, "data": {"file": Path(self.file).name}}
+        data = {"file": Path(self.file).name} | self._card_data
+        result = {"training": training, "scores": scores, "data": data}
         result |= {"training_data": self.facts, "settings": facts_of_settings(self.settings)}
         result |= self._conclusion_entry() | base_of(self.settings)
         example = self.settings.get("example")
