@@ -453,7 +453,9 @@ def test_a_whole_run(tables, text_classifier, bare, command):
     config = tfx.bundle.read_config("saved_models/small")
     assert config["labels"] == sorted(NAMES)
     assert config["data"]["teacher"] == Path(text_classifier.path).name
-    assert "\n- without labels: more.txt, " in Path("saved_models/small/README.md").read_text("utf-8")
+    assert "\n- without labels: more.txt, " in Path("saved_models/small/README.md").read_text(
+        "utf-8"
+    )
 
 
 @pytest.mark.slow
