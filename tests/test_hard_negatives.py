@@ -133,6 +133,8 @@ def test_an_excluded_negative_does_not_count(widths):
     cosines = np.asarray(model(inputs))
     counted = np.concatenate([np.ones((3, 3), bool), ~left_out], axis=1)
     np.testing.assert_array_equal(found[counted], cosines[counted])
+    first = {name: rows[:2] for name, rows in (inputs | {"excluded_negatives": left_out}).items()}
+    np.testing.assert_allclose(model(first), found[:2][:, [0, 1, 3, 4]], atol=1e-6)
     losses = []
     for width in range(len(widths) + 1):
         z = cosines.reshape(3, 6, -1)[..., width] / 0.05

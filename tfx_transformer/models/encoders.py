@@ -617,7 +617,8 @@ class Embedder(EncoderModel):
             cosines = ops.stack([*cut, cosines], axis=-1)
         if "excluded_negatives" not in inputs:
             return cosines
-        left_out = ops.cast(inputs["excluded_negatives"], "bool")
+        # A batch may be the first rows of a larger one, with as many negatives.
+        left_out = ops.cast(inputs["excluded_negatives"], "bool")[:, : ops.shape(vectors)[0]]
         left_out = ops.concatenate([ops.zeros_like(left_out), left_out], axis=1)
         left_out = ops.expand_dims(left_out, -1) if self.config.widths else left_out
         return ops.where(left_out, ops.cast(_EXCLUDED, cosines.dtype), cosines)
