@@ -4,13 +4,14 @@ Reading: how far the memory of a process rises while it reads a checkpoint of ra
 weights (layers of 896, 8,000 tokens), beyond the weights that it holds at the end. A step: XLA's
 plan of the step that `fit` makes with rank-8 LoRA, besides weights, adapters and moments
 (`compiled_step`); nothing is run. It is for one row of 128 tokens in the shape of Llama 2 7B,
-narrower and with fewer layers; and for one row of 512 in that shape itself, with rematerialisation.
+narrower and with fewer layers; and for one row of 512 in that shape with 1 and 3 of its 32 layers,
+with rematerialisation: the layers are alike, so what two more add tells what all 32 hold.
 A step "dequantized once" keeps each float kernel for the backward pass.
 
     python -m benchmarks four_bit_memory
 
 It takes about 6 minutes on 2 cores. Expect a step in 4 bits to need hardly more with more layers,
-and less than 8 GB for all that a step of the 7 B shape holds.
+and less than 8 GB for all that a step of the whole shape holds.
 """
 
 from __future__ import annotations
@@ -36,7 +37,14 @@ CASES = (
         )
         for layers in (4, 10)
     ),
-    Case("7b", "Llama 2 7B", {"layers": 32, "width": 4096, "length": 512, "remat": True}),
+    *(
+        Case(
+            f"7b-{layers}",
+            f"{layers} of the 32 layers of Llama 2 7B",
+            {"layers": layers, "width": 4096, "length": 512, "remat": True},
+        )
+        for layers in (1, 3)
+    ),
 )
 # The checkpoint; with 10 layers it has 156 million parameters, 313 MB.
 SHAPE = {"vocab_size": 8_000, "bos_token_id": 1, "eos_token_id": 2}

@@ -36,6 +36,8 @@ GPT = {"position": "learned", "activation": "gelu_tanh", "scale_embedding": Fals
 LLAMA_7B = TransformerConfig(
     32_000, 32, 32, 4_096, 11_008, max_sequence_length=4_096, tie_embeddings=False, **LLAMA
 )
+# `python -m benchmarks four_bit_memory`: weights, adapters and moments; and what a step holds besides.
+XLA_7B = ((636.3, 860.2), (742.1, 758.9))
 
 
 def counts(config, training=None, cls=CausalLM):
@@ -74,7 +76,16 @@ def test_llama_7b_in_4_bits_by_hand():
     memory = planning.memory(LLAMA_7B, found, 1, 512, training)
     assert memory.optimizer == 8 * adapters
     assert memory.weights + memory.optimizer < 8e9
+    # XLA's plan of a step in float32: of 1 and of 3 layers, in MB; so of 32.
+    state, besides = (one + 31 * (three - one) / 2 for one, three in XLA_7B)
+    training = Training("float32", "nf4", remat=True, backend="jax")
+    whole = planning.memory(LLAMA_7B, found, 1, 512, training)
+    assert whole.weights + whole.optimizer == pytest.approx(1e6 * state, rel=1e-3)
+    assert whole.gradients + whole.activations == pytest.approx(1e6 * besides, rel=0.07)
+    assert whole.all < 8e9
     text = PAGE.read_text(encoding="utf-8")
+    assert f"{(memory.weights + memory.optimizer) / 1e9:.2f} GB in all" in text
+    assert f"hold {state / 1e3:.2f} GB and {besides / 1e3:.2f} GB besides" in text
     assert f"takes {base / 1e9:.2f} GB" in text
     assert f"adapters of all linear layers {4 * adapters / 1e9:.2f} GB" in text
     int8 = counts(LLAMA_7B, Training("mixed_bfloat16", "int8"))
