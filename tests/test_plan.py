@@ -36,7 +36,7 @@ GPT = {"position": "learned", "activation": "gelu_tanh", "scale_embedding": Fals
 LLAMA_7B = TransformerConfig(
     32_000, 32, 32, 4_096, 11_008, max_sequence_length=4_096, tie_embeddings=False, **LLAMA
 )
-# `python -m benchmarks four_bit_memory`: weights, adapters and moments; and what a step holds besides.
+# `python -m benchmarks four_bit_memory`: weights, adapters and moments; what a step holds besides.
 XLA_7B = ((636.3, 860.2), (742.1, 758.9))
 
 
