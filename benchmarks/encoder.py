@@ -8,7 +8,7 @@ others begin with ids and end with the last hidden states.
 
 It takes about 10 minutes on 2 cores. Expect LiteRT int8 to lead by several times.
 
-Left out: ONNX Runtime and LiteRT files of keras-hub's model, which need conversions of their own.
+Left out: LiteRT files of keras-hub's model.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import random
 
-from benchmarks import shapes
+from benchmarks import engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "texts/s"
@@ -143,9 +143,8 @@ def keras_hub_model(settings: Settings, jit_compile: bool):
     return step
 
 
-def transformers_model(settings: Settings):
-    """Hugging Face's `BertModel`."""
-    torch = shapes.torch_with(settings["threads"])
+def new_bert(attention: str = "sdpa"):
+    """Hugging Face's BERT with random weights."""
     import transformers
 
     shape = transformers.BertConfig(
@@ -156,7 +155,14 @@ def transformers_model(settings: Settings):
         intermediate_size=4 * WIDTH,
         max_position_embeddings=LONGEST,
     )
-    model = transformers.BertModel(shape, add_pooling_layer=False).eval()
+    shape._attn_implementation = attention
+    return transformers.BertModel(shape, add_pooling_layer=False).eval()
+
+
+def transformers_model(settings: Settings):
+    """Hugging Face's `BertModel`."""
+    torch = shapes.torch_with(settings["threads"])
+    model = new_bert()
     ids = torch.from_numpy(
         shapes.random_ids(settings["rows"], settings["length"], VOCABULARY)
     ).long()
@@ -167,6 +173,13 @@ def transformers_model(settings: Settings):
         return len(ids)
 
     return step
+
+
+def onnx_model(settings: Settings, kind: str):
+    """ONNX Runtime on Hugging Face's model."""
+    ids = shapes.random_ids(settings["rows"], settings["length"], VOCABULARY)
+    eager = functools.partial(new_bert, "eager")  # whose operations the optimizer can fuse
+    return engines.onnx_encoder(settings, eager, "encoder-pretrained", ids, kind)
 
 
 SYSTEMS = (
@@ -200,5 +213,14 @@ SYSTEMS = (
         "Hugging Face, PyTorch",
         transformers_model,
         ("torch", "transformers"),
+    ),
+    *(
+        System(
+            f"onnxruntime-{kind}",
+            f"ONNX Runtime {kind}, fused",
+            functools.partial(onnx_model, kind=kind),
+            engines.ONNX_RUNTIME,
+        )
+        for kind in ("int8", "float32")
     ),
 )

@@ -9,7 +9,8 @@ case says so.
 It takes about 25 minutes on 2 cores, most of them to export GPT-2 small. Expect int4 and int8 by
 LiteRT several times faster than float32 by anything: a step reads all weights once.
 
-Left out: ONNX Runtime, CTranslate2 and llama.cpp, each of which needs a conversion of its own.
+llama.cpp is a package that compiles itself for this processor, for about 25 minutes; `--python
+llama=/path/to/python` takes it from another environment, and so for the others.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import functools
 
 import numpy as np
 
-from benchmarks import shapes
+from benchmarks import engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "new tokens/s"
 PROMPT, NEW, CONTEXT = 64, 128, 256
-BYTES_PER_WEIGHT = {"float32": 4, "int8": 1, "int4": 0.5625}
+BYTES_PER_WEIGHT = {"float32": 4, "int8": 1, "int4": 0.5625, "q8_0": 1.0625, "q4_0": 0.5625}
 
 CASES = tuple(
     Case(f"{name}-b{rows}", f"{title}, batch {rows}", {"gpt": name, "rows": rows})
@@ -125,6 +126,14 @@ def transformers_model(settings: Settings):
     return step
 
 
+def other_engine(settings: Settings, build, kind: str):
+    """One of `engines` on Hugging Face's model of the same shape."""
+    name = f"generate-{settings['gpt']}-pretrained"
+    new_model = shapes.GPTS[settings["gpt"]].transformers_model
+    folder = engines.pretrained_folder(settings, name, new_model)
+    return build(settings, folder, prompts(settings), NEW, kind)
+
+
 def share(settings: Settings, system: str) -> tuple[str, float]:
     """A step reads all weights and writes a token of each text."""
     variant = system.rpartition("-")[2]
@@ -183,5 +192,32 @@ SYSTEMS = (
         "Hugging Face, PyTorch",
         transformers_model,
         ("torch", "transformers"),
+    ),
+    *(
+        System(
+            f"llama-{kind}",
+            f"llama.cpp {kind}",
+            functools.partial(other_engine, build=engines.llama_generator, kind=kind),
+            engines.LLAMA,
+        )
+        for kind in ("q4_0", "q8_0", "f32")
+    ),
+    *(
+        System(
+            f"onnxruntime-{kind}",
+            f"ONNX Runtime {kind}",
+            functools.partial(other_engine, build=engines.onnx_generator, kind=kind),
+            engines.ONNX_RUNTIME,
+        )
+        for kind in ("int8", "float32")
+    ),
+    *(
+        System(
+            f"ctranslate2-{kind}",
+            f"CTranslate2 {kind}",
+            functools.partial(other_engine, build=engines.ctranslate2_generator, kind=kind),
+            engines.CTRANSLATE2,
+        )
+        for kind in ("int8", "float32")
     ),
 )

@@ -8,8 +8,6 @@ with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike
 
 It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead, but for beams of
 many texts at once.
-
-Left out: CTranslate2, which needs a conversion of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +16,13 @@ import functools
 
 import numpy as np
 
-from benchmarks import shapes
+from benchmarks import engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "target tokens/s"
 LAYERS, HEADS, WIDTH, INNER, VOCABULARY = 6, 8, 512, 2048, 32_000
 SOURCE = TARGET = 32
+END = 1  # of Marian's ids; its last one is padding
 
 CASES = tuple(
     Case(
@@ -135,9 +134,8 @@ def keras_hub_model(settings: Settings, jit_compile: bool):
     return step
 
 
-def transformers_model(settings: Settings):
-    """Hugging Face's `MarianMTModel.generate`."""
-    torch = shapes.torch_with(settings["threads"])
+def new_marian():
+    """Hugging Face's Marian with random weights."""
     import transformers
 
     sizes = {}
@@ -151,13 +149,19 @@ def transformers_model(settings: Settings):
         vocab_size=VOCABULARY,
         d_model=WIDTH,
         max_position_embeddings=128,
-        pad_token_id=0,
-        eos_token_id=1,
-        decoder_start_token_id=0,
+        pad_token_id=VOCABULARY - 1,
+        eos_token_id=END,
+        decoder_start_token_id=VOCABULARY - 1,
         forced_eos_token_id=None,
         **sizes,
     )
-    model = transformers.MarianMTModel(shape).eval()
+    return transformers.MarianMTModel(shape).eval()
+
+
+def transformers_model(settings: Settings):
+    """Hugging Face's `MarianMTModel.generate`."""
+    torch = shapes.torch_with(settings["threads"])
+    model = new_marian()
     ids = torch.from_numpy(sources(settings)).long()
     length = {"max_new_tokens": TARGET, "min_new_tokens": TARGET, "do_sample": False}
 
@@ -170,6 +174,14 @@ def transformers_model(settings: Settings):
         return len(ids) * TARGET
 
     return step
+
+
+def ctranslate2_model(settings: Settings, kind: str):
+    """CTranslate2's translator on Hugging Face's model."""
+    folder = engines.pretrained_folder(settings, "translate-pretrained", new_marian)
+    return engines.ctranslate2_translator(
+        settings, folder, sources(settings), TARGET, VOCABULARY, kind
+    )
 
 
 def share(settings: Settings, system: str) -> tuple[str, float]:
@@ -223,5 +235,14 @@ SYSTEMS = (
         "Hugging Face Marian, PyTorch",
         transformers_model,
         ("torch", "transformers"),
+    ),
+    *(
+        System(
+            f"ctranslate2-{kind}",
+            f"CTranslate2 {kind}",
+            functools.partial(ctranslate2_model, kind=kind),
+            engines.CTRANSLATE2,
+        )
+        for kind in ("int8", "float32")
     ),
 )
