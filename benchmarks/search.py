@@ -1,14 +1,14 @@
 """Search in an index on disk.
 
 The index compares a question with every stored vector, or finds the nearest by a graph of
-`usearch`, whose 64 candidates are compared exactly. The vectors are drawn: 256 numbers along 32
+`usearch`, whose 256 candidates are compared exactly. The vectors are drawn: 256 numbers along 32
 directions, with noise. Recall is the share of the 10 nearest (float32, all compared) that is found,
 over 200 questions; milliseconds are the median of a question by itself, without its embedding.
 
     python -m benchmarks search
 
-It takes about 10 minutes on 2 cores, nearly all of it for the graphs. Expect a recall above 97 % by
-the graph with 10,000 rows; larger indexes are not measured yet.
+It takes about 10 minutes on 2 cores, nearly all of it for the graphs. Expect a recall above 99 % by
+the graph with 50,000 rows.
 """
 
 from __future__ import annotations

@@ -167,3 +167,11 @@ def test_what_a_bag_cannot_be():
         tiny_config(bag_dim=-1)
     with pytest.raises(ValueError, match="the share is"):
         tiny_encoder(Embedder).set_share(0.5)
+
+
+def test_tf_idf_finds_no_text_without_a_common_word(tmp_path):
+    """All cosines of the first pair are 0, so its own second text is not nearer than another."""
+    pairs = SentencePairs(["a cat", "a dog"], ["猫", "dog a"], None, [0, 1])
+    run = EmbedderRun("r", {}, root=tmp_path)
+    run.held_out = pairs
+    assert run._tfidf(pairs).tolist() == [False, True]

@@ -27,7 +27,7 @@ _DECIMALS = 6
 # The graph of Malkov and Yashunin (2016): neighbours of a vector, and candidates while building.
 _NEIGHBOURS, _CANDIDATES = 16, 128
 # Candidates of a search, which are then compared exactly: times `count`, and the fewest.
-_TIMES, _FEWEST = 4, 64
+_TIMES, _FEWEST = 4, 256
 
 
 def pack(vectors: np.ndarray, dtype: Dtype) -> np.ndarray:

@@ -225,7 +225,8 @@ class EmbedderRun(Run):
 
     def _tfidf(self, train: SentencePairs | None) -> np.ndarray | None:
         """Return the TF-IDF baseline of the held-out pairs, (n,): cosines of pairs with scores,
-        else True where the own second text is the nearest; None if no training text has a word."""
+        else True where the own second text is the nearest, and has a word of the first one; None
+        if no training text has a word."""
         try:
             vectors = None if train is None else DocumentVectors.fit(train.texts(), "tf_idf")
         except InputError:
@@ -234,7 +235,8 @@ class EmbedderRun(Run):
             return None
         if self.held_out.scores:
             return vectors.cosines(self.held_out.first, self.held_out.second)
-        return _ranks(vectors.all_cosines(self.held_out.first, self.held_out.second)) == 1
+        cosines = vectors.all_cosines(self.held_out.first, self.held_out.second)
+        return (_ranks(cosines) == 1) & (np.diagonal(cosines) > 0)
 
     def _write_report(
         self, scores: dict[str, float], first: np.ndarray, second: np.ndarray
