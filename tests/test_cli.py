@@ -87,7 +87,9 @@ def test_recipes_are_listed_with_their_purpose(command):
     status, output, _ = command("recipes")
     names = sorted(path.stem for path in (ROOT / "recipes").glob("*.py"))
     assert status == 0
-    assert [line.split()[0] for line in output.splitlines()] == names
+    lines = output.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == names
+    assert max(map(len, lines)) <= 80
     assert "Train a translator on a table of sentence pairs." in output
 
 

@@ -228,7 +228,7 @@ def test_the_verb(command, tmp_path):
     assert json.loads(output) == result
     line = "plan --base q --method lora --base-dtype nf4 --device rtx4090 --length 512 --tokens 1e7"
     status, output, _ = command(*line.split(), "--price", "0.5", "--batch-size", "4")
-    assert status == 0 and "Fits into 90% of 24 GB with" in output and "Cost: " in output
+    assert status == 0 and "Fits into 90 % of 24 GB with" in output and "Cost: " in output
     assert max(map(len, output.splitlines())) <= 80
     flags = ["--method", "lora", "--precision", "bfloat16"]
     _, output, _ = command("plan", "--size", "nano", *flags)
@@ -272,7 +272,7 @@ def test_this_machine_is_measured(command, monkeypatch):
     assert planned("mixed_bfloat16")["tflops"] == 0.1
     assert planned("float32", "--tflops", "3", "--memory", "5")["device_memory"] == 5e9
     _, output, _ = command(*line.split(), "float32")
-    assert "at 60% of 0.25 TFLOP/s, as measured now." in " ".join(output.split())
+    assert "at 60 % of 0.25 TFLOP/s, as measured now." in " ".join(output.split())
     monkeypatch.setattr(estimate, "machine_memory", lambda: None)
     status, _, errors = command(*line.split(), "float32")
     assert status == 2 and "Add --memory" in errors

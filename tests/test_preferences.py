@@ -412,7 +412,7 @@ def test_a_run_beside_its_base(recipe, folder, quick, capsys):
     assert recorded["conclusion"]["baseline"] == "base"
     assert {"low", "high"} <= read_json(run / "evaluation.json")["scores"]["preferred"].keys()
     said = capsys.readouterr().out
-    assert "the base on 2 held-out pairs: share of chosen answers preferred" in said
+    assert "the base on 2 held-out pairs: chosen answers preferred" in said
     assert "元のモデル" in recorded["conclusion"]["sentences"]["ja"][0]
     before = safetensors.numpy.load_file(folder / "base" / bundle.WEIGHTS)
     after = weights_of(folder, "mine")

@@ -24,6 +24,8 @@ from tfx_transformer.errors import InputError
 GROUPS = ("Data arguments", "Model arguments", "Training arguments", "Result arguments")
 
 # The placeholders of values in `--help`.
+# Defaults from here on are shown with an exponent, such as 1e+09.
+_LARGE = 1e6
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 # A parameter in a docstring, and the placeholder of its value: `csv (FILE.csv)`.
@@ -423,7 +425,8 @@ def _add_flag(group: Any, name: str, kind: Any, default: Any, described: _Descri
     if default in (inspect.Parameter.empty, dataclasses.MISSING):
         options = {"required": True}
     elif default not in (None, "", ()):
-        text = f"{text} [{default}]"
+        is_large = isinstance(default, float) and default >= _LARGE
+        text = f"{text} [{default:g}]" if is_large else f"{text} [{default}]"
     kind, optional = _without_none(kind)
     if _is_sequence(kind):
         kind, optional = typing.get_args(kind)[0], False

@@ -29,8 +29,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     "exact_match": ("exact match of all labels", "全ラベルの完全一致率"),
     "entity_f1": ("entity F1", "固有表現のF1"),
     "found": ("retrieval accuracy", "検索の正解率"),
-    "exact_calls": ("share of exact tool calls", "ツール呼び出しの完全一致率"),
-    "preferred": ("share of chosen answers preferred", "選ばれた回答のほうを好む割合"),
+    "exact_calls": ("exact tool calls", "ツール呼び出しの完全一致率"),
+    "preferred": ("chosen answers preferred", "選ばれた回答のほうを好む割合"),
     "spearman": ("Spearman correlation", "スピアマンの順位相関係数"),
     "mae": ("mean absolute error", "平均絶対誤差"),
     "bleu": ("BLEU", "BLEU"),
@@ -344,6 +344,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "{changes}.",
         "4ビットの重みは{way}。丸めに使っていない学習データ{compared:,}件での回答の平均変化: "
         "{changes}",
+    ),
+    "rounded without change": (
+        "4-bit weights are {way}. No way changes the answers to {compared:,} other training rows.",
+        "4ビットの重みは{way}。丸めに使っていない学習データ{compared:,}件の回答は、"
+        "どの丸め方でも変わりません。",
     ),
     "rounded nearest": ("rounded to nearest", "最近接丸めです"),
     "rounded scales": (

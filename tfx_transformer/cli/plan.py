@@ -144,7 +144,7 @@ def plan(
             or hf://owner/name. Its config.json is enough.
         model: Architecture of a new model.
         tokens (NUMBER): Tokens of the whole training, such as 1e9.
-        length: Tokens of a text. [the context, at most 1,024]
+        length: Tokens of a text; 0: the context, at most 1,024.
         batch_size: Texts in one training step, on all devices together.
         precision: Number format of the arithmetic.
         method: full trains all weights; lora trains adapters of a frozen base.
@@ -296,7 +296,8 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
         *align([[name, f"{memory[name] / 1e9:,.2f} GB"] for name in names], words=1),
     ]
     keras_on = planning.BACKENDS.get(result["backend"], result["backend"])
-    have = f"{_USABLE:.0%} of {result['device_memory'] / 1e9:,.0f} GB with Keras on {keras_on}"
+    usable = f"{100 * _USABLE:.0f} % of {result['device_memory'] / 1e9:,.0f} GB"
+    have = f"{usable} with Keras on {keras_on}"
     rows = quantity(result["rows_at_once"], "text")
     parts = quantity(result["accumulate"], "part")
     each = "" if machine.devices == 1 else " on each device"
@@ -316,13 +317,13 @@ def _lines(result: dict[str, Any], machine: Machine, tokens: float, base_dtype: 
     time = (
         f"Time: {f'{hours:,.1f} hours' if hours >= 1 else f'{60 * hours:,.1f} minutes'} for "
         f"{tokens:,.0f} tokens on "
-        f"{quantity(machine.devices, 'device')}, at {result['utilisation']:.0%} of "
+        f"{quantity(machine.devices, 'device')}, at {100 * result['utilisation']:.0f} % of "
         f"{_tflops(result['tflops'])} TFLOP/s"
     )
     if machine.device == "cpu" and machine.tflops is None:
         time += ", as measured now"
     if machine.devices > 1:
-        time += f"; {1 - result['computing']:.0%} of it adds gradients over the devices"
+        time += f"; {100 - 100 * result['computing']:.0f} % of it adds gradients over the devices"
     lines.append(f"{time}.")
     if machine.price is not None:
         lines.append(f"Cost: {result['cost']:,.2f}, at {machine.price:,.2f} for a device's hour.")

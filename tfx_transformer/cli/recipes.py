@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tfx_transformer import resources
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
 
 
@@ -40,7 +41,7 @@ def list_recipes() -> dict[str, Any]:
     for path in resources.recipes():
         purpose = path.read_text(encoding="utf-8").split('"""')[1].splitlines()[0]
         rows.append({"recipe": path.stem, "purpose": purpose})
-        print(f"{path.stem:<24} {purpose}")
+        print("\n".join(wrapped(f"{path.stem:<24} {purpose}", COLUMNS, " " * 25)))
     return {"recipes": rows}
 
 

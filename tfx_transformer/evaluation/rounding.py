@@ -31,11 +31,13 @@ class Choice:
         Args:
             language: "en" or "ja"; None: see `wording`.
         """
+        way = wording.say(f"rounded {self.way}", language, rows=self.rows)
+        if not any(self.changes.values()):
+            return wording.say("rounded without change", language, way=way, compared=self.compared)
         changes = ", ".join(
             f"{wording.say(f'rounded by {way}', language)} {change:.3g}"
             for way, change in self.changes.items()
         )
-        way = wording.say(f"rounded {self.way}", language, rows=self.rows)
         return wording.say("rounded", language, way=way, compared=self.compared, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:

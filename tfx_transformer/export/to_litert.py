@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfx_transformer import bundle, files
+from tfx_transformer.console import COLUMNS, wrapped
 from tfx_transformer.errors import InputError
 from tfx_transformer.evaluation.rounding import Choice
 from tfx_transformer.export import compact, four_bit_file, gpu_graph, saved_model_file
@@ -218,7 +219,7 @@ class Conversion:
 
         finished = finish(content, round_weights)
         if self.choice is not None:
-            print(f"  {self.choice.sentence()}")
+            print("\n".join(wrapped(f"  {self.choice.sentence()}", COLUMNS, "    ")))
         return finished
 
     def _trace(self) -> None:

@@ -84,7 +84,7 @@ def _text_card(row: dict[str, Any], say: Say) -> Html:
     ]
     words = None
     if named:
-        listed = [join(", " if i else "", name) for i, name in enumerate(named)]
+        listed = [join(say("comma") if i else "", name) for i, name in enumerate(named)]
         words = tag("p", f"{say('mattered')}: ", *listed, class_="quiet")
     return tag("li", _verdict(row, say), *texts, words)
 

@@ -139,3 +139,13 @@ def best_baseline(records: Records, measure: str) -> tuple[str, float] | None:
     choose = min if lower_is_better(measure) else max
     name = choose(found, key=lambda name: found[name])
     return name, found[name]
+
+
+def duration_text(seconds: float, say: Say) -> str:
+    """Return a time such as "45 s", "3 min 20 s" or "1 h 05 min" in the language of the report."""
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return say("time hours", hours=minutes // 60, minutes=f"{minutes % 60:02d}")
+    if minutes:
+        return say("time minutes", minutes=minutes, seconds=f"{seconds:02d}")
+    return say("time seconds", seconds=seconds)

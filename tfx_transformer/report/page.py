@@ -23,6 +23,7 @@ from tfx_transformer.report.about_use import (
 from tfx_transformer.report.html import GENERATOR, Html, join, page, tag
 from tfx_transformer.report.measures import (
     best_baseline,
+    duration_text,
     first_measure,
     interval_text,
     scores_of,
@@ -30,7 +31,6 @@ from tfx_transformer.report.measures import (
 )
 from tfx_transformer.report.records import Records, number
 from tfx_transformer.report.texts import LANGUAGES, Say, speaker
-from tfx_transformer.reprs import duration
 
 REPORT = "report.html"
 _MARK = f'name="generator" content="{GENERATOR}"'
@@ -165,7 +165,7 @@ def _facts(records: Records, say: Say) -> Html:
         "held out": lambda: (number(records.evaluation.get("examples")), _whole),
         "parameters": lambda: (number(records.run.get("parameters")), _whole),
         "smallest": lambda: (smallest_file(records), megabytes),
-        "time": lambda: (seconds_of(records), duration),
+        "time": lambda: (seconds_of(records), lambda seconds: duration_text(seconds, say)),
     }
     for name, find in counts.items():
         value, form = find()

@@ -22,6 +22,10 @@ _TEXTS: dict[str, tuple[str, str]] = {
     # Facts.
     "parameters": ("parameters", "パラメータ数"),
     "time": ("time", "所要時間"),
+    "time hours": ("{hours} h {minutes} min", "{hours}時間{minutes}分"),
+    "time minutes": ("{minutes} min {seconds} s", "{minutes}分{seconds}秒"),
+    "time seconds": ("{seconds} s", "{seconds}秒"),
+    "comma": (", ", "、"),
     "smallest": ("smallest file", "最小のファイル"),
     "held out": ("held-out examples", "検証用データ"),
     "baseline": ("best baseline", "最良のベースライン"),
