@@ -41,6 +41,7 @@ TABLES = (
     "real_size",
     "four_bit",
     "four_bit_memory",
+    "four_bit_files",
     "backends",
     "planning",
     "planning_time",

@@ -464,7 +464,7 @@ def test_a_file_gets_what_was_rounded():
     for given in (None, inputs(1)):
         file, plain = four_bits(matrix)
         choice = four_bit_file.round_weights(file, plain, model, given)
-        results.append([one.data.tobytes() for one in file.buffers[1:]])
+        results.append([np.asarray(one.data, "uint8").tobytes() for one in file.buffers[1:]])
     assert results[0] == [part.tobytes() for part in with_best_scales(matrix).packed()]
     assert choice is not None
     assert (choice.way, choice.rows, choice.compared) == ("rows", 30, 10)

@@ -57,7 +57,7 @@ def join_inputs(model: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, n
 def training_rows(model: Any, batches: Batches) -> dict[str, np.ndarray]:
     """Return the inputs of a model in the first training batches, as `join_inputs`; of a model that
     writes also the mask `COUNTED`, True where the loss counts the next token."""
-    found: list[Mapping[str, Any]] = []
+    found: list[dict[str, Any]] = []
     rows = 0
     for step in range(len(batches)):
         x, _, *weights = batches.batch(batches.examples(step))
