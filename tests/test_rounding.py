@@ -148,7 +148,7 @@ def test_columns_in_groups_give_what_one_after_the_other_gives(rows, inputs):
     hessian = x.T @ x
     rounded = with_least_change(weights, hessian)
     factors = np.repeat(rounded.scales, BLOCK, axis=1).astype("float64")
-    hessian = hessian / (np.trace(hessian) / inputs) + 0.1 * np.eye(inputs)
+    hessian = hessian / (np.trace(hessian) / inputs) + 0.3 * np.eye(inputs)
     inverse = np.linalg.inv(hessian)
     left, codes = weights.astype("float64"), np.zeros(weights.shape)
     for column in range(inputs):

@@ -20,11 +20,13 @@ _SMALLEST = 1e-9
 # 7. With 7/8 it becomes -8, if it is negative.
 _FACTORS = np.append(np.linspace(0.7, 1.05, 15), 1).astype("float32")
 
-# Added to the diagonal of H, as a share of its mean. Of 0.01 (Frantar et al. 2023, section 3.3),
-# 0.1, 0.3 and 1, the logits of three trained models differed least with 0.1 and 0.3.
-_DAMPING = 0.1
+# Added to the diagonal of H, as a share of its mean (Frantar et al. 2023, section 3.3: 0.01). Of
+# 0.03, 0.1 and 0.3, the next tokens of three trained models changed least with 0.3 (KL on
+# validation rows).
+_DAMPING = 0.3
 
-# The penalty d of `corrected`, as a share of the mean of the diagonal of H.
+# The penalty d of `corrected`, as a share of the mean of the diagonal of H. On the same rows 0.003
+# to 0.1 hardly differed.
 _PENALTY = 0.03
 
 # Passes over the columns that round each again, while the others stay.
