@@ -8,8 +8,8 @@ training rows, before a test row is read.
 
     python -m benchmarks four_bit_files
 
-It takes about 25 minutes on 2 cores, most of it for five trainings; a bundle that is there,
-runs/benchmarks/work/saved_models/int4-CASE, is not trained again. Expect less than a point by int8.
+It takes about 25 minutes on 2 cores, most of it for five trainings; a bundle that is in the folder
+for work as saved_models/int4-RECIPE is not trained again. Expect less than a point by int8.
 """
 
 from __future__ import annotations
