@@ -10,8 +10,8 @@ of the processor, which other programs change less. Grain reads such blocks by
 
     python -m benchmarks read_tokens
 
-It takes about 2 minutes on 2 cores. Expect "tokens/s" to grow with the processes up to the number
-of cores, and more than 100 million tokens of a processor.
+It takes about 3 minutes on 2 cores. Expect "tokens/s" to grow with the processes up to the number
+of cores, and 20 million tokens of a processor for batches, ten times as many for arrays.
 """
 
 from __future__ import annotations
