@@ -8,9 +8,8 @@ them; "steps" is the share of steps that are left.
 
     python -m benchmarks drafting --data DATA
 
-It takes about 10 minutes, by an estimate: only translations in int8 were timed yet. Expect, on a
-busy machine, those with names to copy to be written 1.11 to 1.25 times as fast, those without names
-0.91 to 1.04 times.
+It takes about 20 minutes, by an estimate: only translations in int8 were timed yet. Expect, on a
+busy machine, those with names to copy to be written 1.1 to 1.2 times as fast.
 """
 
 from __future__ import annotations

@@ -18,8 +18,9 @@ NARROW = 128  # of a model whose steps of several tokens take longest
 class Always(Hits):
     """Drafts after every match."""
 
-    def is_worth(self, length):
-        return True
+    def __init__(self, width):
+        super().__init__(width)
+        self._worth, self.any_is_worth = 0, True
 
 
 class Model:
@@ -119,8 +120,8 @@ def steps_of(hits, texts, length=5):
 def test_a_copy_takes_a_fifth_of_the_steps():
     text = list(range(100, 160))
     # After 1 and 2 matching tokens nothing is drafted yet. After 3 the share is 0.4, and more than
-    # 0.5 when three of them were right, at the sixth token: 5 steps, then 55 tokens, 5 at a time.
-    assert steps_of(hits := Hits(NARROW), [(text, text)]) == 5 + 11
+    # 0.5 when three of them were right. 8 tokens are looked up together; then 52, 5 at a time.
+    assert steps_of(hits := Hits(NARROW), [(text, text)]) == 8 + 11
     steps_of(hits, [(text, text)] * 11)  # 0.93 ** 10 < 0.5 < 0.93 ** 9: now one is enough
     assert steps_of(hits, [(text, text)]) == 12
 
@@ -136,6 +137,18 @@ def test_a_text_without_repetition_is_not_drafted():
     for place, index in enumerate(np.random.default_rng(0).permutation(500).tolist()):
         drafter.step(index, place, run, 5)
     assert steps == [1] * 500
+
+
+def test_tokens_are_looked_up_late():
+    """While nothing is drafted: eight at a time, the last ones when another text begins."""
+    hits, judged = Hits(NARROW), []
+    hits.note = lambda length, is_right: judged.append(is_right)
+    drafter = Drafter(hits)
+    for place in range(13):
+        drafter.step(5, place, lambda tokens: np.zeros((len(tokens), 1)), 5)
+        assert judged == [True] * (0 if place < 7 else 6)  # not the first two
+    Drafter(hits)
+    assert judged == [True] * 11
 
 
 def test_drafts_that_are_wrong_end():

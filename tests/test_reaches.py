@@ -8,7 +8,7 @@ from tiny_models import VARIANTS, tiny_causal
 from tfx_transformer.export import signatures
 from tfx_transformer.export.to_litert import convert
 from tfx_transformer.export.verify_generator import CAUSAL
-from tfx_transformer.generation import GenerationOptions
+from tfx_transformer.generation import GenerationOptions, drafting
 from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime.causal import CausalEngine
@@ -100,12 +100,12 @@ def test_many_texts_at_a_time(engines):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "seed": 2}])
 def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, options):
-    monkeypatch.setattr(Hits, "is_worth", lambda hits, length: True)
+    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
     by_keras, engine = engines
     options, hits, found = GenerationOptions(**options), engine.hits, {}
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 5, n).tolist() for n in (1, 12, 3, 17, 7)]
-    for name, used in {"drafted": hits, "single": None}.items():
+    for name, used in {"drafted": Hits(128), "single": None}.items():
         engine.hits = used
         found[name] = [engine.generate_ids([ids], options)[0].tolist() for ids in prompts]
         verified = {one for one in invoked if "verify" in one}
@@ -117,7 +117,8 @@ def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, 
 
 def test_texts_that_ran_together_are_drafted(engines, monkeypatch):
     """One of five texts goes on alone: it is drafted from what was written in common steps."""
-    monkeypatch.setattr(Hits, "is_worth", lambda hits, length: True)
+    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
+    monkeypatch.setattr(engines[1], "hits", Hits(128))
     drafted, run = [], Verifier.run
     monkeypatch.setattr(
         Verifier, "run", lambda self, ids, *rest: (drafted.append([*ids]), run(self, ids, *rest))[1]

@@ -10,7 +10,7 @@ from tiny_models import VARIANTS, tiny_config, tiny_model
 from tfx_transformer.export import compact, signatures
 from tfx_transformer.export.to_litert import convert
 from tfx_transformer.export.verify_generator import SEQ2SEQ, _deviation
-from tfx_transformer.generation import GenerationOptions, loop
+from tfx_transformer.generation import GenerationOptions, drafting, loop
 from tfx_transformer.generation.drafting import Hits
 from tfx_transformer.models.decoding import KerasEngine
 from tfx_transformer.runtime import seq2seq
@@ -85,10 +85,10 @@ def test_texts_are_answered_as_by_keras(engine, by_keras, invoked, options):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "seed": 2}])
 def test_drafted_texts_are_those_of_single_steps(engine, invoked, monkeypatch, options):
-    monkeypatch.setattr(Hits, "is_worth", lambda hits, length: True)
+    monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
     options, found = GenerationOptions(**options), {}
     sources = [[4, 9, 4, 9, 4], [7] * 15, [5, 11, 3, 5, 11, 20, 5, 11], [6]]
-    for name, hits in {"drafted": engine.hits, "single": None}.items():
+    for name, hits in {"drafted": Hits(128), "single": None}.items():
         engine.hits = hits
         found[name] = [engine.generate_ids([ids] * 2, options).tolist() for ids in sources]
         assert ("verify_5" in invoked) == (hits is not None)

@@ -30,6 +30,9 @@ _WORTH, _WORTH_IF_NARROW = 0.3, 0.5
 _BEFORE = (0.0, 0.2, 0.4)
 # The weight of the latest prediction in a share.
 _WEIGHT = 0.07
+# Tokens that are looked up at a time while nothing would be drafted. One at a time, between steps
+# that empty the processor's caches, each takes several times as long.
+_LATE = 8
 
 
 class Hits:
@@ -39,15 +42,22 @@ class Hits:
 
     Args:
         width: the model's `hidden_dim`.
+
+    Attributes:
+        any_is_worth: True if there is a length of matches that is to be drafted.
+        latest: the drafter of the latest text, which may have tokens to look up yet.
     """
 
     def __init__(self, width: int) -> None:
         self._shares = list(_BEFORE)
         self._worth = _WORTH if width >= _WIDE else _WORTH_IF_NARROW
+        self.any_is_worth = max(self._shares) >= self._worth
+        self.latest: Drafter | None = None
 
     def note(self, length: int, is_right: bool) -> None:
         """Note a prediction by a match of `length` tokens."""
         self._shares[length - 1] += _WEIGHT * (is_right - self._shares[length - 1])
+        self.any_is_worth = max(self._shares) >= self._worth
 
     def is_worth(self, length: int) -> bool:
         """Return True if what followed a match of `length` tokens is to be drafted."""
@@ -62,7 +72,10 @@ class Drafter:
     """
 
     def __init__(self, hits: Hits) -> None:
-        self._hits = hits
+        if hits.latest is not None:
+            hits.latest._catch_up()
+        self._hits, hits.latest = hits, self
+        self._late: list[int] = []  # tokens after `_ids` that are not looked up yet
         self._clear(0)
 
     def _clear(self, position: int) -> None:
@@ -75,6 +88,7 @@ class Drafter:
     def read(self, ids: Sequence[int], position: int) -> None:
         """Take the tokens of the text at position, position + 1, …; those taken before, from this
         position on, are forgotten."""
+        self._catch_up()
         if position != self._first + len(self._ids):
             kept = self._ids[: max(position - self._first, 0)]
             is_gap = position > self._first + len(kept)
@@ -84,6 +98,17 @@ class Drafter:
                 self._add(kept, is_new=False)
         self._ahead = []
         self._add(ids)
+
+    def note(self, index: int, position: int) -> None:
+        """Take the token at a position, to which `step` has not led; it is looked up later."""
+        if self._is_next(position):
+            self._late.append(index)
+            self._ahead = []
+        else:
+            self.read([index], position)
+
+    def _is_next(self, position: int) -> bool:
+        return position == self._first + len(self._ids) + len(self._late)
 
     def step(
         self, index: int, position: int, run: Callable[[Sequence[int]], np.ndarray], most: int
@@ -95,6 +120,12 @@ class Drafter:
                 (tokens, vocabulary_size).
             most: most tokens that `run` takes.
         """
+        if not self._hits.any_is_worth and not self._ahead and self._is_next(position):
+            self._late.append(index)
+            if len(self._late) >= _LATE:
+                self._catch_up()
+            return run([index])
+        self._catch_up()
         follows = position == self._first + len(self._ids)
         ahead = self._ahead if follows else []
         self.read([index], position)
@@ -105,6 +136,12 @@ class Drafter:
         logits = run([index, *draft])
         self._ahead = [(i, logits[n : n + 1]) for n, i in enumerate(draft, 1)]
         return logits[:1]
+
+    def _catch_up(self) -> None:
+        """Look up the tokens that are late."""
+        if self._late:
+            self._add(self._late)
+            self._late = []
 
     def _add(self, ids: Sequence[int], is_new: bool = True) -> None:
         """Take tokens; judge the predictions of them if they are new, and predict the next one."""

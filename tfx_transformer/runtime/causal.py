@@ -212,7 +212,7 @@ class CausalRows:
             places = np.zeros(self.count, "int32")
             places[list(rows)] = positions
             for row, index, position in zip(rows, ids, positions, strict=True):
-                self._single[row].note([int(index)], int(position))
+                self._single[row].note(int(index), int(position))
             return self._together.step(tokens, places)[list(rows)]
         logits = [
             self._single[row].step(np.array([index], "int32"), position)
@@ -264,10 +264,10 @@ class LiteRTSession:
             self._verifier = Verifier(verifiers[0])
             self._drafter = None if hits is None else Drafter(hits)
 
-    def note(self, ids: Sequence[int], position: int) -> None:
-        """Look tokens up for drafts that another session has written into the same cache."""
+    def note(self, index: int, position: int) -> None:
+        """Take a token that another session writes into the same cache, for later drafts."""
         if self._drafter is not None:
-            self._drafter.read(ids, position)
+            self._drafter.note(index, position)
 
     def extend(self, ids: Sequence[int], position: int, row: int = 0) -> None:
         """Write tokens into the cache of a row, many at a time.
@@ -275,7 +275,8 @@ class LiteRTSession:
         The shortest prefill that holds them all is padded; later tokens overwrite the padding in
         the cache before anything reads it.
         """
-        self.note(ids, position)
+        if self._drafter is not None:
+            self._drafter.read(ids, position)
         left, cache = np.asarray(ids, "int32"), self.caches[row]
         while len(left):
             fitting = [n for n in self._reaches[-1].prefills if position + n <= self._context]
