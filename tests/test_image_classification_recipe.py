@@ -310,7 +310,7 @@ def texts(tmp_path_factory):
         (["--stochastic-depth=1"], "stochastic_depth is 1.0"),
         (["--patience=0"], "patience is 0 and minutes is 0.0."),
         (["--share=-1"], "the share to hold out is -1.0."),
-        (["--base={}"], "image_size is 0"),
+        (["--base={}"], "reads texts, not images"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
