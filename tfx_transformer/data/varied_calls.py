@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer.data.invented import Words
+from tfx_transformer.data.named_values import find_names
 from tfx_transformer.data.tool_calls import ToolCalls
+from tfx_transformer.data.wordings import Piece, cut
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.copied import can_be_copied
 from tfx_transformer.text.tools import Call, fits
@@ -56,11 +58,13 @@ def vary_tool_calls(
     """Return the examples, followed by up to `copies` variants of each.
 
     An argument is varied if the request has its value exactly once; the value of an `enum` may
-    differ in case. The variant has a new value in both places. For an `enum` it is any of its
+    differ in case, or be named by other words, which are found in pairs of requests (see
+    `find_names`). The variant has a new value in both places. For an `enum` it is any of its
     values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
     those of other rows; for another number, one with other digits; for a text, that of another
     row, in four of five variants with other words (see `Words.invent`): from those a model learns
     to copy texts that it has never seen. A new value has the `pattern` and size of the declaration.
+
     In half of the variants the first letter changes its case, unless a value begins there. A
     variant is left out if its request exists already, or if its call is not valid.
 
@@ -76,14 +80,14 @@ def vary_tool_calls(
         raise InputError(f"copies is {copies}.\n  Expected 0 or more.")
     rng = np.random.default_rng(seed)
     slots = [_slots(*pair, examples) for pair in _pairs(examples)]
-    pools = _pools(examples, slots)
+    maker = _Maker(examples, slots)
     utterances, calls = list(examples.utterances), list(examples.calls)
     indices = list(range(len(calls)))
     known = set(utterances)
     for _ in range(copies):
-        for index, found in enumerate(slots):
+        for index in range(len(slots)):
             for _ in range(_TRIES if len(calls) < most else 0):
-                text, call = _varied(index, examples, found, pools, rng)
+                text, call = maker.varied(index, rng)
                 if text not in known and not examples.tools.problem(call):
                     known.add(text)
                     utterances.append(text)
@@ -174,28 +178,52 @@ def _pools(examples: ToolCalls, slots: Sequence[list[_Slot]]) -> dict[tuple[str,
     return pools
 
 
-def _varied(
-    index: int,
-    examples: ToolCalls,
-    slots: list[_Slot],
-    pools: Mapping[tuple[str, str], _Pool],
-    rng: np.random.Generator,
-) -> tuple[str, Call]:
-    """Return a request and its call with other values."""
-    utterance, call = examples.utterances[index], examples.calls[index]
-    arguments = dict(call.arguments)
-    for slot in reversed(slots):
-        schema = _schema(examples, call, slot.name)
-        pool = pools[call.name, slot.name]
-        value = arguments[slot.name] = _other(arguments[slot.name], schema, pool, rng)
-        old = utterance[slot.start : slot.end]
-        shown = str(value)
-        if "enum" in schema and old[:1].isupper():
+class _Maker:
+    """Makes variants of examples.
+
+    Args:
+        slots: the arguments that each request shows.
+    """
+
+    def __init__(self, examples: ToolCalls, slots: Sequence[list[_Slot]]) -> None:
+        self._examples = examples
+        self._pools = _pools(examples, slots)
+        requests = [
+            cut(text, [(*slot, call.arguments[slot.name]) for slot in found])
+            for (text, call), found in zip(_pairs(examples), slots, strict=True)
+        ]
+        parameters = examples.tools.parameters.items()
+        schemas = {name: one.get("properties", {}) for name, one in parameters}
+        self._named, self._names = find_names(requests, examples.calls, schemas)
+
+    def varied(self, index: int, rng: np.random.Generator) -> tuple[str, Call]:
+        """Return a request and its call with other values."""
+        call, pieces = self._examples.calls[index], self._named[index].pieces
+        arguments = dict(call.arguments)
+        made = []
+        for piece in pieces:
+            if piece.name:
+                piece = self._other(piece, call, rng)
+                arguments[piece.name] = piece.value
+            made.append(piece.text)
+        text = "".join(made)
+        if rng.integers(2) and not (pieces and pieces[0].name):
+            text = text[:1].swapcase() + text[1:]
+        return text, Call(call.name, arguments)
+
+    def _other(self, piece: Piece, call: Call, rng: np.random.Generator) -> Piece:
+        """Return a piece that shows another value of its argument."""
+        schema = _schema(self._examples, call, piece.name)
+        names = self._names.get((call.name, piece.name))
+        if names is not None and piece.text.lower() in names.others:
+            shown, value = names.draw(piece.text.lower(), rng)
+        else:
+            pool = self._pools[call.name, piece.name]
+            value = _other(piece.value, schema, pool, rng)
+            shown = str(value)
+        if "enum" in schema and piece.text[:1].isupper():
             shown = shown[:1].upper() + shown[1:]
-        utterance = utterance[: slot.start] + shown + utterance[slot.end :]
-    if rng.integers(2) and not (slots and slots[0].start == 0):
-        utterance = utterance[:1].swapcase() + utterance[1:]
-    return utterance, Call(call.name, arguments)
+        return Piece(shown, piece.name, value)
 
 
 def _other(value: Any, schema: Mapping[str, Any], pool: _Pool, rng: np.random.Generator) -> Any:
