@@ -81,8 +81,8 @@ def held_by_step(
 
 
 def _add_adapters(model: Any, base_dtype: str) -> None:
-    """Add adapters of rank 8 to a model without memory, whose weights are zeros where they are
-    read to be stored in another format."""
+    """Add adapters of rank 8 to a model without memory. Weights that are read, to be stored in
+    another format, are zeros."""
     import tfx_transformer as tfx
     from tfx_transformer.layers import four_bit
 

@@ -8,7 +8,7 @@ others begin with ids and end with the last hidden states.
 
 It takes about 10 minutes on 2 cores. Expect LiteRT int8 to lead by several times.
 
-Left out: LiteRT files of keras-hub's model.
+Left out: LiteRT files of keras-hub's model, and CTranslate2.
 """
 
 from __future__ import annotations

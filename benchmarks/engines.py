@@ -2,6 +2,9 @@
 
 Each is Hugging Face's model of the same shape with random weights, converted once; the files are
 kept in the folder `work` of the settings. A step writes as many tokens as those of our engines.
+
+Not measured: ONNX Runtime with a cache that its operations extend in place (onnxruntime-genai).
+Here each step copies the cache twice, which costs more the more texts run together.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import shapes
-from benchmarks.tables import Settings
+from benchmarks.tables import Settings, System
 
 Step = Callable[[], int]
 CTRANSLATE2 = ("ctranslate2", "torch", "transformers")
@@ -25,14 +28,14 @@ ONNX_RUNTIME = ("onnxruntime", "onnx", "onnxscript", "torch", "transformers")
 def pretrained_folder(settings: Settings, name: str, new_model: Callable[[], Any]) -> Path:
     """The folder of a model of Hugging Face, written once."""
     folder = shapes.work_file(settings, name)
-    if not (folder / "config.json").exists():
+    if not (folder / "model.safetensors").exists():  # which is written last
         shapes.torch_with(settings["threads"])
         new_model().save_pretrained(folder)
     return folder
 
 
 def word(number: int) -> str:
-    """The name of an id: CTranslate2 and llama.cpp want names."""
+    """The name of an id: CTranslate2 reads names."""
     return f"w{number}"
 
 
@@ -70,13 +73,31 @@ def ctranslate2_folder(folder: Path, vocabulary: int, kind: str, padded: bool = 
 
     converted = folder.with_name(f"{folder.name}-ctranslate2-{kind}")
     if not converted.exists():
-        Converter(str(folder)).convert(str(converted), quantization=kind)
+        unfinished = converted.with_suffix(".part")
+        Converter(str(folder)).convert(str(unfinished), quantization=kind, force=True)
+        unfinished.rename(converted)
     return str(converted)
 
 
-def ctranslate2_threads(kind: str, threads: int) -> int:
-    """One for int8: on small models two are up to ten times slower, since they sleep."""
-    return 1 if kind == "int8" else threads
+def ctranslate2_systems(build: Callable[..., Step]) -> tuple[System, ...]:
+    """The rows of CTranslate2; in int8 also with one thread, which may be faster on small models.
+
+    Args:
+        build: makes a step of the settings and `kind`, "float32" or "int8".
+    """
+    rows = (
+        ("int8", "int8, 1 thread", functools.partial(_with_one_thread, build, "int8")),
+        ("all-int8", "int8", functools.partial(build, kind="int8")),
+        ("float32", "float32", functools.partial(build, kind="float32")),
+    )
+    return tuple(
+        System(f"ctranslate2-{name}", f"CTranslate2 {title}", row, CTRANSLATE2)
+        for name, title, row in rows
+    )
+
+
+def _with_one_thread(build: Callable[..., Step], kind: str, settings: Settings) -> Step:
+    return build({**settings, "threads": 1}, kind=kind)
 
 
 def ctranslate2_generator(
@@ -89,7 +110,7 @@ def ctranslate2_generator(
     generator = ctranslate2.Generator(
         ctranslate2_folder(folder, vocabulary, kind),
         compute_type=kind,
-        intra_threads=ctranslate2_threads(kind, settings["threads"]),
+        intra_threads=settings["threads"],
     )
     given = [[word(number) for number in row] for row in prompts]
 
@@ -112,7 +133,7 @@ def ctranslate2_translator(
     translator = ctranslate2.Translator(
         ctranslate2_folder(folder, vocabulary, kind, padded=True),
         compute_type=kind,
-        intra_threads=ctranslate2_threads(kind, settings["threads"]),
+        intra_threads=settings["threads"],
     )
     given = [[word(number) for number in row] for row in sources]
     length = {"max_decoding_length": new, "min_decoding_length": new}
@@ -278,33 +299,37 @@ def onnx_file(folder: Path, shape: shapes.GPT, kind: str) -> Path:
     if not file.exists():
         rows, count, past = (torch.export.Dim(name) for name in ("rows", "count", "past"))
         cache = torch.zeros(shape.layers, 2, shape.heads, 5, shape.width // shape.heads)
+        unfinished = file.with_suffix(".part")
         torch.onnx.export(
             _onnx_step(folder, shape),
             (torch.zeros(2, 3, dtype=torch.long), cache, cache.clone()),
-            file,
+            unfinished,
             dynamo=True,
             external_data=False,
             input_names=["ids", "keys", "values"],
             output_names=["next", "all_keys", "all_values"],
             dynamic_shapes=({0: rows, 1: count}, {1: rows, 3: past}, {1: rows, 3: past}),
         )
+        unfinished.rename(file)
     return file if kind == "float32" else _in_int8(file)
 
 
 def _in_int8(file: Path) -> Path:
-    """The file with matrices in int8; outputs of fused operations are floats."""
+    """The file with matrices in int8; fused operations return floats."""
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     smaller = file.with_name(f"{file.stem}-int8.onnx")
     if not smaller.exists():
+        unfinished = smaller.with_suffix(".part")
         quantize_dynamic(
             file,
-            smaller,
+            unfinished,
             weight_type=QuantType.QInt8,
             per_channel=True,
             extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
+        unfinished.rename(smaller)
     return smaller
 
 
@@ -319,7 +344,7 @@ def onnx_session(settings: Settings, file: Path):
 def onnx_generator(
     settings: Settings, folder: Path, prompts: np.ndarray, new: int, kind: str
 ) -> Step:
-    """ONNX Runtime, greedy; a step's outputs are the next step's inputs, without a copy."""
+    """ONNX Runtime, greedy; the outputs of a step are the inputs of the next one as they are."""
     import onnxruntime
 
     shape = shapes.GPTS[settings["gpt"]]
@@ -377,7 +402,8 @@ def onnx_encoder(
         heads, width = model.config.num_attention_heads, model.config.hidden_size
         optimizer.optimize_model(
             str(plain), model_type="bert", num_heads=heads, hidden_size=width, opt_level=1
-        ).save_model_to_file(str(file))
+        ).save_model_to_file(str(file.with_suffix(".part")))
+        file.with_suffix(".part").rename(file)
     session = onnx_session(settings, file if kind == "float32" else _in_int8(file))
     inputs = {"ids": ids.astype(np.int64), "mask": np.ones(ids.shape, np.int64)}
 
@@ -389,9 +415,8 @@ def onnx_encoder(
 
 
 def _counted(write: Callable[[], np.ndarray], shape: tuple[int, int]) -> Step:
-    """`write` as a step; its attribute `write` gives the ids."""
+    """The step that writes ids of this shape."""
 
-    @functools.wraps(write)
     def step() -> int:
         assert write().shape == shape
         return shape[0] * shape[1]

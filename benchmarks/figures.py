@@ -295,7 +295,7 @@ FIGURES = (
         "preferred",
         minutes=2,
         aim="90",
-        note="the pairs that the run holds out also end its training.",
+        note="the pairs that the run holds out also decide when it stops.",
     ),
     Figure(
         "preferences-others",

@@ -77,7 +77,7 @@ def scores(settings: Settings, way: str) -> dict[str, Any]:
 
 
 def _copies(trained: Path, recipe: str) -> dict[str, Path]:
-    """Copies of a bundle with its TFLite files, by the way in which those in int4 are rounded. They
+    """Copies of a bundle with its TFLite files, by the way in which the int4 file is rounded. They
     are made in one conversion, unless they are there."""
     from tfx_transformer import bundle, files
     from tfx_transformer.export.calibration import read_inputs
@@ -113,7 +113,10 @@ def _copies(trained: Path, recipe: str) -> dict[str, Path]:
                 file = nearest if (way, quantize) == ("nearest", "int4") else made[quantize]
                 files.write(folder / bundle.LITERT[name], file.read_bytes())
             note_choice(folder, both.choice if way == "rounded" else None)
-        shutil.copytree(trained, copy)
+        unfinished = copy.with_name(f"{copy.name}.part")
+        for old in (unfinished, copy):
+            shutil.rmtree(old, ignore_errors=True)
+        shutil.copytree(trained, unfinished).rename(copy)
     for file in (nearest, *made.values()):
         file.unlink()
     return copies

@@ -9,8 +9,9 @@ case says so.
 It takes about 25 minutes on 2 cores, most of them to export GPT-2 small. Expect int4 and int8 by
 LiteRT several times faster than float32 by anything: a step reads all weights once.
 
-llama.cpp is a package that compiles itself for this processor, for about 25 minutes; `--python
-llama=/path/to/python` takes it from another environment, and so for the others.
+`pip install llama-cpp-python` compiles llama.cpp for this processor, in about 25 minutes. `--python
+llama=/path/to/python` takes it from another environment; `onnxruntime=` and `ctranslate2=` do so
+for the others.
 """
 
 from __future__ import annotations
@@ -211,13 +212,7 @@ SYSTEMS = (
         )
         for kind in ("int8", "float32")
     ),
-    *(
-        System(
-            f"ctranslate2-{kind}",
-            f"CTranslate2 {kind}",
-            functools.partial(other_engine, build=engines.ctranslate2_generator, kind=kind),
-            engines.CTRANSLATE2,
-        )
-        for kind in ("int8", "float32")
+    *engines.ctranslate2_systems(
+        functools.partial(other_engine, build=engines.ctranslate2_generator)
     ),
 )

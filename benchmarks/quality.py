@@ -183,7 +183,7 @@ def _train(
 ) -> dict[str, Any]:
     """Train a figure's model, and first the models that it needs, unless they are there.
 
-    Returns: seconds, its processor time, and the commit of its beginning; {} if that is not known.
+    Returns: "seconds" of the processor, and the "commit" at which it began; {} if not known.
     """
     for name in figure.parents:
         parent = BY_NAME[name]

@@ -28,7 +28,7 @@ COUNT, QUESTIONS = 10, 200
 
 CASES = tuple(
     Case(f"{rows // 1000}k", f"{rows:,} rows", {"rows": rows})
-    for rows in (10_000, 100_000, 300_000)
+    for rows in (10_000, 50_000, 100_000, 300_000)
 )
 
 

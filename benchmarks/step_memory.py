@@ -3,7 +3,7 @@
 XLA's plan of the step that `fit` makes in float32, besides weights and both moments of AdamW, on
 JAX; nothing is run, and no weights are made (`compiled_step`). The gradient is in all figures. Of
 the 24 layers most plans have 4 and 8, since the layers are alike: what four more layers add tells
-what all 24 hold. A plan of all 24 checks that.
+what all 24 hold. One case plans all 24, to check that; it was not finished yet.
 
     python -m benchmarks step_memory
 

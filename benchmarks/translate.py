@@ -8,6 +8,8 @@ with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike
 
 It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead, but for beams of
 many texts at once.
+
+Left out: ONNX Runtime, whose encoder and decoder need conversions of their own.
 """
 
 from __future__ import annotations
@@ -236,13 +238,5 @@ SYSTEMS = (
         transformers_model,
         ("torch", "transformers"),
     ),
-    *(
-        System(
-            f"ctranslate2-{kind}",
-            f"CTranslate2 {kind}",
-            functools.partial(ctranslate2_model, kind=kind),
-            engines.CTRANSLATE2,
-        )
-        for kind in ("int8", "float32")
-    ),
+    *engines.ctranslate2_systems(ctranslate2_model),
 )

@@ -1,12 +1,12 @@
 """Trainings that are divided among devices and hosts, beside those on one device: a table.
 
     python tests/layouts.py                  # all kinds of trainings
-    python tests/layouts.py packed texts     # some
+    python tests/layouts.py packed texts     # those of two kinds
 
 For each kind and layout: the largest difference of a loss from that on one device (20 steps, and
-the validation of 4 epochs); if each example was read once in every epoch; and if a run one of whose
-processes was killed (SIGKILL) after step 7, and that was repeated, ended with the same weights and
-losses as one that was not, to the bit. Hosts are processes of this machine. It needs JAX.
+the validation of 4 epochs); if each example was read once in every epoch; and if a run ended with
+the same weights and losses, to the bit, after one of its processes had been killed (SIGKILL) at
+step 7 and the run had been repeated. Hosts are processes of this machine. It needs JAX.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def main(kinds: list[str]) -> None:
     print("| training | layout | difference of losses | read once | killed and repeated |")
     print("|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as folder:
-        # What one process has compiled, the others read.
+        # Processes read what others have compiled.
         jax.config.update("jax_compilation_cache_dir", str(Path(folder, "compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         for kind in kinds:
