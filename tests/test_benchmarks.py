@@ -22,7 +22,17 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import __main__ as command  # noqa: E402
-from benchmarks import harness, leads, machine, quality, read_tokens, report, stages, tables  # noqa: E402
+from benchmarks import (  # noqa: E402
+    engines,
+    harness,
+    leads,
+    machine,
+    quality,
+    read_tokens,
+    report,
+    stages,
+    tables,
+)
 
 # Each step is a line of the case's journal; "breaks" fails in its second step, its first timing.
 TIMED = '''"""Two fakes.
@@ -378,6 +388,16 @@ def test_readers_of_tokens_read_a_file_that_is_made_once(tmp_path):
         assert list(read(file, 0, 1)) == [32 * 1_024] * 2
         for host, rows in enumerate((11, 11, 10)):
             assert read_tokens.epoch(read, file, host, 3)["tokens"] == 2 * rows * 1_024
+
+
+def test_ctranslate2_in_int8_has_a_row_with_one_thread_and_one_with_all():
+    systems = engines.ctranslate2_systems(lambda settings, kind: (settings["threads"], kind))
+    found = {system.title: system.build({"threads": 2}) for system in systems}
+    assert found == {
+        "CTranslate2 int8, 1 thread": (1, "int8"),
+        "CTranslate2 int8": (2, "int8"),
+        "CTranslate2 float32": (2, "float32"),
+    }
 
 
 def test_what_the_benchmarks_import_from_the_package_is_there():
