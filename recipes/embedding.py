@@ -163,7 +163,9 @@ def main(
     taught_by = tfx.training.Teacher(teacher, "embedding") if teacher else None
     taught, others = train, None
     if unlabelled:
-        others = tfx.data.read_unlabelled_texts(unlabelled, first, skip_bad_rows=skip_bad_rows)
+        others = tfx.data.read_unlabelled_texts(
+            unlabelled, first, skip_bad_rows=skip_bad_rows, role="first"
+        )
         others = others.without(train.texts(), held_out.texts())
         taught = tfx.data.add_unlabelled_pairs(train, others, seed)
 

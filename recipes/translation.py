@@ -140,7 +140,9 @@ def main(
     )
     others = None
     if unlabelled:
-        others = tfx.data.read_unlabelled_texts(unlabelled, source, skip_bad_rows=skip_bad_rows)
+        others = tfx.data.read_unlabelled_texts(
+            unlabelled, source, skip_bad_rows=skip_bad_rows, role="source"
+        )
         others = others.without(train.source, held_out.source)
 
     # A decoder reads a sentence and writes its translation in the same context.

@@ -187,6 +187,9 @@ def test_the_rows_of_a_teacher_count_beside_those_of_the_base(own):
     _, found = base.divide(examples, None, split_labelled_texts, 0.0, 1, teacher=teacher)
     assert {"new 1", HELD_OUT[1], TRAINED_ON[0]} <= set(pairs(found))
     assert not base.is_comparable and "own does not say which rows" in base.notes[0]
+    seen = read_labelled_texts(write(own.parent / "seen.csv", [(HELD_OUT[0], "a")]))
+    with pytest.raises(InputError, match="large holds out.\n  Name the table of .*large first"):
+        Past(own).divide(seen, None, split_labelled_texts, 0.0, 1, teacher=teacher)
 
 
 def test_other_labels_are_another_task(own):

@@ -175,6 +175,8 @@ def test_columns_of_tables(tmp_path):
     assert found.rows[3] == f"3 of {tmp_path / 'two.csv'}"
     # Equal rows once; neither those that are known, also with other blanks.
     assert found.without([("a  ", "b")]).texts == [("", "d")]
+    with pytest.raises(InputError, match=r"no column 'x'(.|\n)* --source NAME \(source=...\)"):
+        read_unlabelled_texts(files, "x", role="source")
 
 
 @pytest.mark.parametrize(
@@ -183,7 +185,7 @@ def test_columns_of_tables(tmp_path):
         ("a.txt", b"", "text", "it has no text"),
         ("a.txt", b"one\n", "title,body", "a table with these columns"),
         ("a.txt", b"one\nt\0wo\n", "text", "line 2: it has a NUL"),
-        ("a.csv", b"label\nx\n", "text", "text"),
+        ("a.csv", b"label\nx\n", "text", r"no column 'text'(.|\n)* --text NAME \(text=...\)"),
     ],
 )
 def test_files_without_texts(tmp_path, name, content, text, said):

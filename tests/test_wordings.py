@@ -1,6 +1,7 @@
 """Pieces of requests, and the words by which they name values, with results by hand."""
 
 import json
+import time
 
 import numpy as np
 
@@ -90,6 +91,40 @@ def test_words_that_other_values_have_too_are_no_names():
     assert shown(found[5].pieces) == {"unit": "minute"}
 
 
+def test_a_shorter_name_takes_the_place_of_one_that_was_found_before():
+    """The rooms are known after the first round; only then the last two rows differ in a word."""
+    room, loud = {"enum": ["hall", "bath"]}, {"type": "boolean"}
+    tools = Tools([{"name": "bell", "parameters": {"properties": {"room": room, "loud": loud}}}])
+    rows = [
+        ("hall lamp", "bell", '{"room": "hall"}'),
+        ("bath lamp", "bell", '{"room": "bath"}'),
+        ("Make the big noise now", "bell", '{"room": "hall", "loud": true}'),
+        ("Make some calm now", "bell", '{"room": "hall", "loud": false}'),
+        ("Noise, hall", "bell", '{"room": "hall", "loud": true}'),
+        ("Calm, bath", "bell", '{"room": "bath", "loud": false}'),
+    ]
+    examples = read_tool_calls(rows, tools)
+    schemas = {"bell": {"room": room, "loud": loud}}
+    found, names = find_names([cut(text) for text, _, _ in rows], examples.calls, schemas)
+    assert names["bell", "loud"].values == {"noise": True, "calm": False}
+    said = [shown(one.pieces).get("loud") for one in found[2:]]
+    assert said == ["noise", "calm", "Noise", "Calm"]
+    varied = vary_tool_calls(examples, 20, 1)
+    pairs = zip(varied.utterances, (call.arguments for call in varied.calls), strict=True)
+    said = {(text[0].lower() + text[1:], arguments.get("loud")) for text, arguments in pairs}
+    assert ("make the big calm now", False) in said and ("make some noise now", True) in said
+    assert "Noise, bath" in varied.utterances
+
+
+def test_names_among_many_short_requests_are_found_soon():
+    """Every two of these requests differ in less than a name may have."""
+    rows = [lamp(f"w{n} x{7 * n}", "hall", "on" if n % 2 else "off") for n in range(700)]
+    begin = time.monotonic()
+    found, names = named(rows)
+    assert time.monotonic() - begin < 30  # minutes, if each name is compared with all others
+    assert len(names["lamp", "state"].values) == 700 and found[7].hidden == {"room": "hall"}
+
+
 def test_variants_name_other_values_by_their_words():
     rows = [
         ("電気をつけて", "lamp", '{"state": "on"}'),
@@ -104,3 +139,5 @@ def test_variants_name_other_values_by_their_words():
     assert pairs == {(text, json.loads(state)["state"]) for text, _, state in rows} | {
         ("明かりを消して", "off")
     }
+    none = vary_tool_calls(read_tool_calls(rows, TOOLS), 0)
+    assert (none.utterances, none.varied) == ([text for text, _, _ in rows], 0)

@@ -40,15 +40,15 @@ def is_image_name(text: str) -> bool:
 
 
 def check_search(texts: Sequence[str], count: int, command: str) -> None:
-    """Raise if a search has no text, an empty one, or no row to find.
+    """Check the arguments of a search.
 
     Args:
-        texts: to find rows for.
-        count: rows to find.
+        texts: the texts to search for.
+        count: number of rows to find.
         command: an example for the message.
 
     Raises:
-        InputError: it has.
+        InputError: there is no text, a text is empty, or the count is below 1.
     """
     if not texts or not all(map(str.strip, texts)):
         what = "a text to search for is empty" if texts else "there is no text to search for"

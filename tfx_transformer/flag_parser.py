@@ -23,9 +23,9 @@ from tfx_transformer.errors import InputError
 # Sections of a docstring that describe parameters; each is a group of `--help`.
 GROUPS = ("Data arguments", "Model arguments", "Training arguments", "Result arguments")
 
-# The placeholders of values in `--help`.
-# Defaults from here on are shown with an exponent, such as 1e+09.
+# Smallest default that `--help` shows with an exponent, such as 1e+09.
 _LARGE = 1e6
+# The placeholders of values in `--help`.
 _METAVARS = {int: "N", float: "X", str: "TEXT", Path: "PATH"}
 
 # A parameter in a docstring, and the placeholder of its value: `csv (FILE.csv)`.

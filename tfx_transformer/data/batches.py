@@ -148,8 +148,9 @@ class Batches:
         errors: the errors of batches that could not be made.
         per_example: number of rows in the arrays of a batch that an example makes.
         ready: when the next batches were made, by `time.monotonic`; the oldest may be missing.
-        rows: number of rows of all arrays of every batch, if a part of a batch can be made alone:
-            `batch(indices, host, hosts)` makes the rows host, host + hosts, …; else None.
+        rows: number of rows in each array of a batch, the same for all batches. Then
+            `batch(indices, host, hosts)` makes only the rows host, host + hosts, … of a batch.
+            None: batches are only made whole.
     """
 
     def __init__(
@@ -179,8 +180,11 @@ class Batches:
         def __len__(self) -> int: ...
 
     def from_step(self, step: int, host: int = 0, hosts: int = 1) -> Any:
-        """Return an endless `tf.data.Dataset` of the batches from a step on; of several hosts, only
-        the rows host, host + hosts, … of each, which needs `rows`."""
+        """Return an endless `tf.data.Dataset` of the batches from a step on.
+
+        With several hosts, it has only the rows host, host + hosts, … of each batch, which needs
+        `rows`.
+        """
         if hosts == 1:
             return self.start(self.plan, step)
         return self.start(self.plan, step, functools.partial(self.batch, host=host, hosts=hosts))

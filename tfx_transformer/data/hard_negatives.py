@@ -61,12 +61,14 @@ class HardNegatives:
         return (index + 1 + int(random.integers(len(self.first) - 1))) % len(self.first)
 
     def excluded(self, indices: Sequence[int], negatives: Sequence[int]) -> np.ndarray:
-        """Return True where a negative of a batch belongs to a text of the batch: it is that text,
-        or its second text in any pair. Bool (pairs, negatives).
+        """Return the negatives that do not count for the first text of a pair: they are that text,
+        or belong to it in any pair.
 
         Args:
-            indices: of the pairs of the batch.
+            indices: indices of the pairs of a batch.
             negatives: indices of the pairs whose second texts are the negatives.
+
+        Returns: bool (pairs, negatives), True if the negative does not count.
         """
         texts = [self.second[index] for index in negatives]
         own = [self._own(index) for index in indices]

@@ -286,8 +286,8 @@ def text_columns(
     Args:
         text: one name, several separated by commas, or a JSON list of names.
         header: of the file; a name that is in it is one column, whatever characters it has.
-        role: of one column, which is the parameter that names it; several are numbered, such as
-            "text 1".
+        role: the role of a single column: the parameter that names it. The roles of several
+            columns are numbered, such as "text 1".
     """
     names = [text] if text in header else _split_names(text)
     if len(names) == 1:

@@ -1,4 +1,4 @@
-"""The words by which requests name values of an `enum`, such as 消して for "off".
+"""The words by which requests name booleans and values of an `enum`, such as 消して for "off".
 
 They are found in pairs of requests that differ in one value and in one place.
 """
@@ -24,7 +24,10 @@ _ROUNDS = 3
 
 
 class Named(NamedTuple):
-    """A request with its names of values: pieces; and the arguments that no piece shows."""
+    """A request, and which values of its call it shows.
+
+    pieces: of the request; hidden: the arguments that no piece shows, with their values.
+    """
 
     pieces: list[Piece]
     hidden: dict[str, Any]
@@ -43,34 +46,37 @@ class Names:
         self.values: dict[str, Any] = {}
         self.others: dict[str, dict[str, Counter[str]]] = {}
 
-    def add(self, name: str, value: Any, other: str, value_of_other: Any) -> None:
-        """Add two names that have been in the same place."""
+    def add(self, name: str, value: Any, other: str, value_of_other: Any, count: int = 1) -> None:
+        """Add a name, and another one that has been in its place `count` times."""
         self.values[name] = value
         by_value = self.others.setdefault(name, {})
-        by_value.setdefault(json.dumps(value_of_other), Counter())[other] += 1
+        by_value.setdefault(json.dumps(value_of_other), Counter())[other] += count
 
     def keep_shortest(self) -> None:
-        """Remove pairs of names that hold other names of the same values, such as those of whole
-        phrases."""
-        values = dict(self.values)
+        """Remove names that hold another name of the same value, such as whole phrases."""
+        long = {name for names in self._by_value().values() for name in _that_hold_another(names)}
+        if not long:
+            return
         kept = Names()
         for name, by_value in self.others.items():
             for counts in by_value.values():
                 for other, count in counts.items():
-                    pair = (name, values[name]), (other, values[other])
-                    if not any(_holds_shorter(*one, values) for one in pair):
-                        for _ in range(count):
-                            kept.add(*pair[0], *pair[1])
+                    if name not in long and other not in long:
+                        kept.add(name, self.values[name], other, self.values[other], count)
         self.values, self.others = kept.values, kept.others
 
-    def of(self, value: Any) -> list[str]:
-        """Return the names of a value, those with most pairs first."""
-        found = [name for name, one in self.values.items() if _same(one, value)]
-        return sorted(found, key=lambda name: (-self._pairs(name), -len(name), name))
+    def ranks(self) -> dict[str, dict[str, int]]:
+        """Return the rank of each name of a value, from 0 for the one with most pairs; by the value
+        as JSON."""
+        ranks = {}
+        for value, names in self._by_value().items():
+            ordered = sorted(names, key=lambda name: (-self._pairs(name), -len(name), name))
+            ranks[value] = {name: rank for rank, name in enumerate(ordered)}
+        return ranks
 
     def draw(self, name: str, rng: np.random.Generator) -> tuple[str, Any]:
-        """Return another name with its value, or the same one: each value that has been in the
-        place of this name is as likely, and its names by how often they have been there."""
+        """Return another name with its value, or the same one. Each value that has been in the
+        place of this name is equally likely, and its names by how often they have been there."""
         by_value = list(self.others[name].values())
         index = int(rng.integers(len(by_value) + 1))
         if index == len(by_value):
@@ -79,6 +85,12 @@ class Names:
         shares = np.array(list(counts.values())) / counts.total()
         drawn = list(counts)[rng.choice(len(shares), p=shares)]
         return drawn, self.values[drawn]
+
+    def _by_value(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for name, value in self.values.items():
+            found[json.dumps(value)].append(name)
+        return found
 
     def _pairs(self, name: str) -> int:
         return sum(counts.total() for counts in self.others[name].values())
@@ -90,17 +102,18 @@ def find_names(
     """Return each request with pieces for the values that it names by other words, and the names of
     each argument, by tool and argument.
 
-    Two requests of one tool that have the same words but for one place, and the same arguments but
-    for one value of an `enum`, name that value there. A name is kept if no request with another
-    value has it.
+    If two requests of one tool have the same words but for one place, and the same arguments but
+    for one boolean or value of an `enum`, they name that value there. A name is kept if it is in no
+    request that hides another value of the argument.
 
     Args:
         requests: the pieces of each request, which show some of its values.
-        calls: its call.
+        calls: the call of each request.
         schemas: by tool, the JSON Schema of each argument.
     """
     found: dict[tuple[str, str], Names] = {}
-    named = [Named(*pair) for pair in zip(requests, map(_hidden, requests, calls), strict=True)]
+    given = [Named(*pair) for pair in zip(requests, map(_hidden, requests, calls), strict=True)]
+    named = given
     for _ in range(_ROUNDS):
         places: dict[tuple[str, str], list[int]] = defaultdict(list)
         for index, (call, one) in enumerate(zip(calls, named, strict=True)):
@@ -108,9 +121,11 @@ def find_names(
                 if _is_choice(schemas[call.name].get(argument, {})):
                     places[call.name, argument].append(index)
         for key, indices in places.items():
-            _learn(key, indices, calls, named, found.setdefault(key, Names()))
+            _learn(key[1], indices, named, found.setdefault(key, Names()))
         before = sum(len(one.hidden) for one in named)
-        named = [_show(call.name, one, found) for call, one in zip(calls, named, strict=True)]
+        ranks = {key: names.ranks() for key, names in found.items()}
+        # From the beginning: a shorter name may be in the place of an earlier one.
+        named = [_show(call.name, one, ranks) for call, one in zip(calls, given, strict=True)]
         if sum(len(one.hidden) for one in named) == before:
             break
     return named, found
@@ -125,49 +140,73 @@ def _is_choice(schema: Mapping[str, Any]) -> bool:
     return "enum" in schema or schema.get("type") == "boolean"
 
 
-def _learn(
-    key: tuple[str, str],
-    indices: Sequence[int],
-    calls: Sequence[Call],
-    named: Sequence[Named],
-    names: Names,
-) -> None:
-    """Add the names of one argument that pairs of requests show."""
-    argument = key[1]
-    groups: dict[Any, list[int]] = defaultdict(list)
+def _learn(argument: str, indices: Sequence[int], named: Sequence[Named], names: Names) -> None:
+    """Add the names of one argument that pairs of requests show.
+
+    Args:
+        argument: its name.
+        indices: of the requests that hide its value.
+        named: all requests.
+        names: the names that are known, to which others are added.
+    """
+    values = {index: json.dumps(named[index].hidden[argument]) for index in indices}
+    pairs = Counter(_named_by_pairs(argument, indices, named, values))
+    candidates = {name for pair in pairs for name, _ in pair}
+    having: dict[str, set[str]] = defaultdict(set)
+    for name, value in names.values.items():
+        having[name].add(json.dumps(value))
+    for index in indices:
+        for name in candidates.intersection(text for text, _, _ in _runs(named[index].pieces)):
+            having[name].add(values[index])
+    for (one, other), count in pairs.items():
+        if all(having[name] == {value} for name, value in (one, other)):
+            both = (one[0], json.loads(one[1])), (other[0], json.loads(other[1]))
+            names.add(*both[0], *both[1], count)
+            names.add(*both[1], *both[0], count)
+    names.keep_shortest()
+
+
+def _named_by_pairs(
+    argument: str, indices: Sequence[int], named: Sequence[Named], values: Mapping[int, str]
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """Yield, for each pair of requests that differ in one place, both words there in lower case,
+    each with the value of its request.
+
+    Args:
+        argument, indices, named: see `_learn`.
+        values: the value of each request, as JSON.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
     for index in indices:
         pieces, hidden = named[index]
         rest = {name: value for name, value in hidden.items() if name != argument}
         shown = sorted(piece.name for piece in pieces if piece.name)
         groups[json.dumps([rest, shown], sort_keys=True)].append(index)
-    texts = {index: [piece.key or " " for piece in named[index].pieces] for index in indices}
+    keys = {index: [piece.key or " " for piece in named[index].pieces] for index in indices}
     pairs = (pair for group in groups.values() for pair in itertools.combinations(group, 2))
-    values = {index: calls[index].arguments[argument] for index in indices}
-    precise: dict[tuple[str, str], bool] = {}
     for one, other in itertools.islice(pairs, _MOST_PAIRS):
-        if _same(values[one], values[other]):
-            continue
-        spans = _difference(texts[one], texts[other])
-        if spans is None:
-            continue
-        sides = [
-            (_text(named[index].pieces, *span).lower(), values[index])
-            for index, span in zip((one, other), spans, strict=True)
-        ]
-        for name, value in sides:
-            if (name, json.dumps(value)) not in precise:
-                precise[name, json.dumps(value)] = not any(
-                    _count(named[i].pieces, name) and not _same(values[i], value) for i in indices
-                )
-        if all(precise[name, json.dumps(value)] for name, value in sides):
-            names.add(*sides[0], *sides[1])
-            names.add(*sides[1], *sides[0])
-    names.keep_shortest()
+        spans = None if values[one] == values[other] else _difference(keys[one], keys[other])
+        if spans is not None:
+            first, second = (
+                _text(named[index].pieces, *span).lower()
+                for index, span in zip((one, other), spans, strict=True)
+            )
+            yield (first, values[one]), (second, values[other])
 
 
-def _holds_shorter(name: str, value: Any, values: Mapping[str, Any]) -> bool:
-    """Return True if a part of a name is a name of the same value."""
-    return any(one != name and one in name and _same(values[one], value) for one in values)
+def _that_hold_another(names: Sequence[str]) -> list[str]:
+    """Return the names of which a part is another one of them."""
+    known, lengths = set(names), {len(name) for name in names}
+    return [
+        name
+        for name in names
+        if any(
+            name[start : start + length] in known
+            for length in lengths
+            if length < len(name)
+            for start in range(len(name) - length + 1)
+        )
+    ]
 
 
 def _difference(
@@ -192,39 +231,42 @@ def _difference(
     return None
 
 
-def _show(tool: str, named: Named, found: Mapping[tuple[str, str], Names]) -> Named:
-    """Return a request with pieces for the hidden values whose names are in it exactly once."""
+def _show(
+    tool: str, named: Named, ranks: Mapping[tuple[str, str], Mapping[str, Mapping[str, int]]]
+) -> Named:
+    """Return a request with pieces for the hidden values whose names are in it exactly once.
+
+    Args:
+        tool: its tool.
+        named: the request.
+        ranks: by tool and argument, what `Names.ranks` returns.
+    """
     pieces, hidden = named.pieces, dict(named.hidden)
     for argument, value in named.hidden.items():
-        names = found.get((tool, argument))
-        for name in names.of(value) if names is not None else ():
-            if _count(pieces, name) == 1:
-                start, end = next(_places(pieces, name))
-                shown = Piece(_text(pieces, start, end), argument, value)
-                pieces = [*pieces[:start], shown, *pieces[end:]]
-                del hidden[argument]
-                break
+        ranked = ranks.get((tool, argument), {}).get(json.dumps(value), {})
+        places: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for text, start, end in _runs(pieces) if ranked else ():
+            if text in ranked:
+                places[text].append((start, end))
+        if once := [name for name, found in places.items() if len(found) == 1]:
+            ((start, end),) = places[min(once, key=ranked.__getitem__)]
+            shown = Piece(_text(pieces, start, end), argument, value)
+            pieces = [*pieces[:start], shown, *pieces[end:]]
+            del hidden[argument]
     return Named(pieces, hidden)
 
 
-def _places(pieces: Sequence[Piece], name: str) -> Iterator[tuple[int, int]]:
-    """Yield the start and end of each place where pieces are a name; upper case does not matter."""
+def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[str, int, int]]:
+    """Yield the text in lower case, the start and the end of each run of pieces that may be a name:
+    up to `_LONGEST`, none of which shows an argument."""
     for start in range(len(pieces)):
         text = ""
         for end in range(start, min(start + _LONGEST, len(pieces))):
-            if pieces[end].name or not name.startswith(text := text + pieces[end].text.lower()):
+            if pieces[end].name:
                 break
-            if text == name:
-                yield start, end + 1
-
-
-def _count(pieces: Sequence[Piece], name: str) -> int:
-    return sum(1 for _ in _places(pieces, name))
+            text += pieces[end].text.lower()
+            yield text, start, end + 1
 
 
 def _text(pieces: Sequence[Piece], start: int, end: int) -> str:
     return "".join(piece.text for piece in pieces[start:end])
-
-
-def _same(one: Any, other: Any) -> bool:
-    return json.dumps(one) == json.dumps(other)

@@ -217,7 +217,7 @@ def sentence_pairs(
 
     With `negatives` there are also `negative_token_ids`, of a text that does not belong to the
     first text, and `excluded_negatives`, bool (batch, batch), True where the negative of another
-    row does.
+    row belongs to it.
 
     No batch has fewer than 2 pairs. In batches of pairs without scores no text is twice if that can
     be avoided: see `ContrastPlan`.

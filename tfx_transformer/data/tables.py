@@ -38,7 +38,7 @@ from tfx_transformer.data.sources import (
 from tfx_transformer.errors import InputError
 from tfx_transformer.reprs import quantity
 
-# Roles of columns whose flag has another name.
+# Role of a column -> its flag, if the flag has another name.
 _FLAGS = {"image": "path", "shown": "show"}
 
 

@@ -86,7 +86,7 @@ class UnlabelledSummary(Summary):
 
 
 def read_unlabelled_texts(
-    path: TableData, text: str = "text", *, skip_bad_rows: bool = False
+    path: TableData, text: str = "text", *, skip_bad_rows: bool = False, role: str = "text"
 ) -> UnlabelledTexts:
     """Read texts without labels, for a teacher to answer.
 
@@ -97,18 +97,20 @@ def read_unlabelled_texts(
         text: column of the texts of a table, or several, see `read_labelled_texts`.
         skip_bad_rows: leave out rows that cannot be used and list them in `bad_rows`, instead of
             refusing the file.
+        role: setting of a recipe that names the column, for messages.
 
     Raises:
         InputError: a text file cannot be read or decoded, has no text or a NUL character, or
             several columns are named; of a table, see `tables.read_table`.
     """
     if isinstance(path, TableFiles):
-        parts = [read_unlabelled_texts(p, text, skip_bad_rows=skip_bad_rows) for p in path.paths]
+        options: dict[str, Any] = {"skip_bad_rows": skip_bad_rows, "role": role}
+        parts = [read_unlabelled_texts(part, text, **options) for part in path.paths]
         return join_examples(parts, os.fspath(path))
     if isinstance(path, str | os.PathLike) and Path(path).suffix.lower() in TEXT_SUFFIXES:
         encoding = path.encoding if isinstance(path, TableFile) else ""
         return _read_lines(Path(path), text, encoding)
-    columns = text_columns(text, header_of(path, text))
+    columns = text_columns(text, header_of(path, text), role)
     roles = list(columns)
     table = read_table(
         path,

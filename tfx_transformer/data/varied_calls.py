@@ -57,11 +57,11 @@ def vary_tool_calls(
 ) -> ToolCalls:
     """Return the examples, followed by up to `copies` variants of each.
 
-    An argument is varied if the request has its value exactly once; the value of an `enum` may
-    differ in case, or be named by other words, which are found in pairs of requests (see
-    `find_names`). The variant has a new value in both places. For an `enum` it is any of its
-    values; for a whole number, one from `minimum` to `maximum`, with at most as many digits as
-    those of other rows; for another number, one with other digits; for a text, that of another
+    An argument is varied if the request has its value exactly once. The value of an `enum` may
+    differ in case. It, or a boolean, may also be named by other words, which are found in pairs of
+    requests (see `find_names`). The variant has a new value in both places. For an `enum` it is any
+    of its values; for a whole number, one from `minimum` to `maximum`, with at most as many digits
+    as those of other rows; for another number, one with other digits; for a text, that of another
     row, in four of five variants with other words (see `Words.invent`): from those a model learns
     to copy texts that it has never seen. A new value has the `pattern` and size of the declaration.
 
@@ -78,6 +78,8 @@ def vary_tool_calls(
     """
     if copies < 0:
         raise InputError(f"copies is {copies}.\n  Expected 0 or more.")
+    if not copies or len(examples.calls) >= most:
+        return examples
     rng = np.random.default_rng(seed)
     slots = [_slots(*pair, examples) for pair in _pairs(examples)]
     maker = _Maker(examples, slots)
@@ -221,7 +223,7 @@ class _Maker:
             pool = self._pools[call.name, piece.name]
             value = _other(piece.value, schema, pool, rng)
             shown = str(value)
-        if "enum" in schema and piece.text[:1].isupper():
+        if piece.text[:1].isupper() and ("enum" in schema or isinstance(value, bool)):
             shown = shown[:1].upper() + shown[1:]
         return Piece(shown, piece.name, value)
 

@@ -116,12 +116,13 @@ def fine_tuning_defaults(
     """Return the settings to fine-tune a pre-trained encoder.
 
     The learning rate is 1.5e-4 up to a width of 384, and falls with the width to the power of 1.5:
-    5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. As many passes are made
-    as see 24,000 rows, from 5 to 20, or 3 over more than 20,000 rows. With classes and up to 10,000
-    rows, two answers to each text are compared (R-Drop). A training by contrast has large batches,
-    about 40 steps and no early stopping, since few held-out rows decide nothing. Adapters have ten
-    times the rate, the same in all layers: they begin without an effect, and the weights below them
-    are frozen (Schulman et al. 2025, "LoRA Without Regret"). docs/quality.md has the figures.
+    5.3e-5 for 768. Each layer learns at 0.9 of the rate of the one above. The passes read about
+    24,000 rows in all; there are from 5 to 20 of them, or 3 over more than 20,000 rows. With
+    classes and up to 10,000 rows, two answers to each text are compared (R-Drop). A training by
+    contrast has large batches, about 40 steps and no early stopping, since few held-out rows decide
+    nothing. Adapters have ten times the rate, the same in all layers: they begin without an effect,
+    and the weights below them are frozen (Schulman et al. 2025, "LoRA Without Regret").
+    docs/quality.md has the figures.
 
     Args:
         width: of the encoder's vectors.

@@ -277,11 +277,11 @@ class SharedDevices:
         return self._jax.tree.unflatten(structure, self._join(own, lengths))
 
     def join(self, batch: Any, rows: int) -> Any:
-        """Return a batch as `divide` does.
+        """Return a batch as `divide` does, from the rows of this host alone.
 
         Args:
-            batch: the rows of its arrays that this host gives.
-            rows: number of rows of each of its arrays.
+            batch: the arrays of these rows.
+            rows: number of rows in each array of the whole batch.
         """
         arrays, structure = self._jax.tree.flatten(batch)
         own = [np.asarray(array) for array in arrays]

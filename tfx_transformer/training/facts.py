@@ -63,23 +63,22 @@ def facts_of_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def name_of_source(source: str) -> str:
-    """Return the name of a model for the card: that of its folder, or its address, but no path of
-    this machine."""
-    named = None if Path(source).exists() else bases.find(source)
-    source = source if named is None else named.source
-    if source.startswith("hf://"):
-        return source.removeprefix("hf://").partition("@")[0]
-    return Path(source.rstrip("/")).name
+    """Return the name of a model for the card: its name on the hub, or that of its folder, without
+    the path on this machine."""
+    return _name_on_hub(source) or Path(source.rstrip("/")).name
 
 
 def base_of(settings: Mapping[str, Any]) -> dict[str, str]:
     """Return "base", the model on the hub that a run started from; {} if it used none."""
-    source = str(settings.get("base") or "")
+    name = _name_on_hub(str(settings.get("base") or ""))
+    return {"base": name} if name else {}
+
+
+def _name_on_hub(source: str) -> str:
+    """Return "owner/name" of a model on the hub; "" for another one."""
     named = None if Path(source).exists() else bases.find(source)
     source = source if named is None else named.source
-    if not source.startswith("hf://"):
-        return {}
-    return {"base": source.removeprefix("hf://").partition("@")[0]}
+    return source.removeprefix("hf://").partition("@")[0] if source.startswith("hf://") else ""
 
 
 def advise_base(

@@ -158,7 +158,7 @@ class Past:
             raise InputError(
                 f"{train.path}: it has none of the rows that {self._seers} "
                 f"{'holds out' if not outside else 'may be trained on'}.\n"
-                f"  Name the table of {self.path} first, so that it forgets nothing:\n"
+                f"  Name the table of {self._seers} first, so that nothing is forgotten:\n"
                 f"  first.csv,{os.path.basename(str(train.path))}; or give held-out rows of "
                 "their own (--validation)."
             )

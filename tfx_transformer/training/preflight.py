@@ -190,7 +190,7 @@ def _check_teacher(settings: Mapping[str, Any]) -> None:
 
 
 def _check_unused(settings: Mapping[str, Any], recipe: Callable[..., Any] | None) -> None:
-    """Raise if a setting has another value than its default, but does nothing without others."""
+    """Raise if a setting that does nothing has another value than its default."""
     parameters = {} if recipe is None else inspect.signature(recipe).parameters
     for name, (reason, remedy) in _unused(settings).items():
         if name in parameters and settings[name] != parameters[name].default:
@@ -201,7 +201,7 @@ def _check_unused(settings: Mapping[str, Any], recipe: Callable[..., Any] | None
 
 
 def _unused(settings: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return the settings that do nothing: name -> the reason, and what would give them a use."""
+    """Return the settings that do nothing beside the others: name -> the reason and a remedy."""
     found = {}
     if not settings.get("teacher"):
         names = {"teacher_share", "teacher_answers", "teacher_beams"} & settings.keys()

@@ -69,9 +69,9 @@ def cost_of_files(
     Returns: for each "name", "file", "bytes" (None if it is missing), "milliseconds" (median per
         example; None if it was not timed), "examples" (count of those tried), "scores", "summary"
         (agreement of its answers with the model's, or why it could not be run), "removed", and
-        "identical" and "of" if they are known. Of a quantized file also "change": the comparison of
-        its answers with those of the float32 file, as JSON values; see `Comparison`. Of an int4
-        file also "rounded": the values of a `rounding.Choice`.
+        "identical" and "of" if they are known. A quantized file also has "change", the comparison
+        of its answers with those of the float32 file, as JSON values; see `Comparison`. An int4
+        file also has "rounded", the values of a `rounding.Choice`.
     """
     tried: list[dict[str, Any]] = []
     count = min(len(trial.inputs), _EXAMPLES)
