@@ -1,8 +1,7 @@
 """Generation speed of a decoder-only model.
 
 GPT-2's architecture with random weights; prompts of 64 ids, 128 new ones, greedy. A timing is a
-whole call, the prompt included. Our exports have a context of 256 tokens, or of 1,024 where the
-case says so.
+whole call, the prompt included. Our exports have the model's context: 256 tokens, or 1,024.
 
     python -m benchmarks generate --rounds 3
 
@@ -24,7 +23,7 @@ from benchmarks import engines, shapes
 from benchmarks.tables import KERAS, OURS, Case, Settings, System
 
 UNIT = "new tokens/s"
-PROMPT, NEW, CONTEXT = 64, 128, 256
+PROMPT, NEW = 64, 128
 BYTES_PER_WEIGHT = {"float32": 4, "int8": 1, "int4": 0.5625, "q8_0": 1.0625, "q4_0": 0.5625}
 
 CASES = tuple(
@@ -84,8 +83,7 @@ def litert_engine(settings: Settings, variant: str):
     file = shapes.work_file(settings, f"generate-{settings['gpt']}-{variant}.tflite")
     if not file.exists():
         quantize = None if variant == "float32" else variant
-        context = None if settings["gpt"] == "small-long" else CONTEXT
-        convert(new_model(settings), file, quantize, context=context)
+        convert(new_model(settings), file, quantize)
     config = shapes.GPTS[settings["gpt"]].config()
     return timed(settings, CausalEngine(file, config, threads=settings["threads"]))
 

@@ -283,7 +283,8 @@ def check_four_bits(config) -> None:
 
 @contextlib.contextmanager
 def _shared_embedding_table(model):
-    """Make look-up and read-out share one table in the file, and quantize the tables of n-grams.
+    """Make look-up and read-out share one table in the file, and quantize the tables of n-grams and
+    of a bag of tokens.
 
     Tokens are looked up by an operation that becomes EMBEDDING_LOOKUP: a table that GATHER reads
     would stay float32 when the file is quantized. The input of the read-out passes an operation
@@ -309,6 +310,8 @@ def _shared_embedding_table(model):
     tables = [embedding]
     if (ngrams := getattr(model, "ngrams", None)) is not None:
         tables.append(ngrams)
+    if (bag := getattr(model, "bag", None)) is not None:
+        tables.append(bag.table)
     if (linear := getattr(model, "linear", None)) is not None:
         tables += [linear.rarity, linear.kernel]
     for layer in tables:
