@@ -388,6 +388,16 @@ def test_the_way_with_the_least_change_is_chosen(monkeypatch):
         np.testing.assert_array_equal(rounded[target.key].codes, expected.codes)
 
 
+def test_a_matrix_of_zeros_belongs_to_no_layer_with_other_weights():
+    model, _ = model_of("decoder")
+    (layer, matrix), *_ = matrices(model)
+    zeros = Target(b"zeros", np.zeros_like(matrix))
+    assert find_places(model, [zeros]) == []
+    layer.set_weights([0 * weights for weights in layer.get_weights()])
+    (place,) = find_places(model, [zeros])
+    assert place.variable is layer.kernel
+
+
 def test_few_rows_choose_a_scale_only():
     model, inputs = model_of("encoder")
     _, matrix = matrices(model)[0]
@@ -426,6 +436,8 @@ def test_a_choice_in_words():
         "0.005."
     )
     assert "192件" in choice.sentence("ja")
+    one = Choice("scales", {"nearest": 0.5, "scales": 0.25}, 3, 1)
+    assert "to 1 other training row: " in one.sentence("en") and "1件" in one.sentence("ja")
     assert Choice.from_dict(choice.to_dict()) == choice
     for damaged in (None, [], {"way": "rows"}, choice.to_dict() | {"way": "other"}):
         assert Choice.from_dict(damaged) is None

@@ -340,15 +340,20 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card milliseconds": ("milliseconds per example", "1件あたりのミリ秒"),
     "card change": ("change against the float32 file", "float32のファイルとの差"),
     "rounded": (
-        "4-bit weights are {way}. Mean change of the answers to {compared:,} other training rows: "
-        "{changes}.",
-        "4ビットの重みは{way}。丸めに使っていない学習データ{compared:,}件での回答の平均変化: "
-        "{changes}",
+        "4-bit weights are {way}. Mean change of the answers to {others}: {changes}.",
+        "4ビットの重みは{way}。{others}での回答の平均変化: {changes}",
     ),
     "rounded without change": (
-        "4-bit weights are {way}. No way changes the answers to {compared:,} other training rows.",
-        "4ビットの重みは{way}。丸めに使っていない学習データ{compared:,}件の回答は、"
-        "どの丸め方でも変わりません。",
+        "4-bit weights are {way}. No way changes the answers to {others}.",
+        "4ビットの重みは{way}。{others}の回答は、どの丸め方でも変わりません。",
+    ),
+    "rounded others": (
+        "{compared:,} other training rows",
+        "丸めに使っていない学習データ{compared:,}件",
+    ),
+    "rounded other": (
+        "{compared:,} other training row",
+        "丸めに使っていない学習データ{compared:,}件",
     ),
     "rounded nearest": ("rounded to nearest", "最近接丸めです"),
     "rounded scales": (

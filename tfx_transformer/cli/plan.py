@@ -92,10 +92,11 @@ class Machine:
                 raise InputError(f"--{name} is {value:g}.\n  Expected more than 0.")
 
     def known(self, precision: planning.Precision) -> planning.Device:
-        """Return the device with what the flags say. Only cpu computes something: its speed.
+        """Return the device, with the numbers of the flags where they are given. Of cpu the speed
+        is measured.
 
         Args:
-            precision: format of the arithmetic that is measured.
+            precision: format of the arithmetic in which it is measured.
 
         Raises:
             InputError: the memory of this machine is not known.
@@ -110,7 +111,7 @@ class Machine:
 
 
 def _this_machine(machine: Machine, precision: planning.Precision) -> planning.Device:
-    """Return this machine; what the flags say is not measured."""
+    """Return this machine as a device. Numbers that flags give are not measured."""
     from tfx_transformer.training import estimate
 
     memory = machine.memory or estimate.machine_memory()

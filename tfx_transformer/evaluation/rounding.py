@@ -32,13 +32,15 @@ class Choice:
             language: "en" or "ja"; None: see `wording`.
         """
         way = wording.say(f"rounded {self.way}", language, rows=self.rows)
+        name = "rounded other" if self.compared == 1 else "rounded others"
+        others = wording.say(name, language, compared=self.compared)
         if not any(self.changes.values()):
-            return wording.say("rounded without change", language, way=way, compared=self.compared)
+            return wording.say("rounded without change", language, way=way, others=others)
         changes = ", ".join(
             f"{wording.say(f'rounded by {way}', language)} {change:.3g}"
             for way, change in self.changes.items()
         )
-        return wording.say("rounded", language, way=way, compared=self.compared, changes=changes)
+        return wording.say("rounded", language, way=way, others=others, changes=changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values."""

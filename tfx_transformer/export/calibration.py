@@ -55,8 +55,8 @@ def join_inputs(model: Any, batches: Sequence[Mapping[str, Any]]) -> dict[str, n
 
 
 def training_rows(model: Any, batches: Batches) -> dict[str, np.ndarray]:
-    """Return the inputs of a model in the first training batches, as `join_inputs`; of a model that
-    writes also the mask `COUNTED`, True where the loss counts the next token."""
+    """Return the inputs of a model in the first training batches, as `join_inputs`; for a model
+    that writes also the mask `COUNTED`, True where the loss counts the next token."""
     found: list[dict[str, Any]] = []
     rows = 0
     for step in range(len(batches)):
@@ -116,5 +116,5 @@ def _written(model: Any, tokenizer: Any, texts: Sequence[str]) -> dict[str, np.n
 
 
 def without_mask(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a model reads of inputs with `COUNTED`."""
+    """Return inputs as a model reads them, without `COUNTED`."""
     return {name: value for name, value in inputs.items() if name != COUNTED}

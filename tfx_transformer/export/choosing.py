@@ -33,17 +33,17 @@ def choose(
     """Return the matrices of a model, rounded in the way that changes its answers least, and the
     choice.
 
-    Every fourth row is kept apart: weights are rounded on the others, and the ways are compared on
-    these. So the chosen way is at least as good there as rounding to nearest. Fewer than four rows
-    only choose between "nearest" and "scales".
+    Every fourth row is held out: weights are rounded on the other rows, and the ways are compared
+    on the held-out rows, where the chosen way is at least as good as rounding to nearest. With
+    fewer than four rows only "nearest" and "scales" are compared, on all of them.
 
     Args:
         model: a float32 model.
         inputs: its inputs by name; see `calibration.join_inputs`.
         targets: matrices of a file of the model.
 
-    Returns: the results by the targets' keys, those that belong to no layer with their best scales;
-        and the choice.
+    Returns: the rounded matrices by the targets' keys, and the choice. Matrices that belong to no
+        layer have their best scales.
     """
     places = find_places(model, targets)
     rows = np.arange(len(inputs[model.reads[0]]))
@@ -65,8 +65,8 @@ def choose(
 def changes_of(model: Any, before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Return the change of each answer of a model, float (answers,).
 
-    Of logits KL(p || q), p by the logits before and q by those after, in nats; of a vector 1 minus
-    the cosine; of a number the square of its change.
+    The change of logits is KL(p || q) in nats, with the probabilities p before and q after; that of
+    a vector is 1 minus the cosine; that of a number is the square of its difference.
 
     Args:
         before, after: float (answers, width), from `answers_of`.
@@ -80,8 +80,9 @@ def changes_of(model: Any, before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def answers_of(model: Any, inputs: Mapping[str, Any]) -> Iterator[np.ndarray]:
-    """Yield the answers of a model to some rows at a time, float (answers, width): the output for a
-    row, or for each token that counts: by `calibration.COUNTED`, else each that is not padding."""
+    """Yield the answers of a model, float (answers, width), some rows at a time: the output for
+    each row, or for each token that is not padding and that `calibration.COUNTED` does not leave
+    out."""
     count = len(inputs[model.reads[0]])
     step = max(1, _AT_ONCE // _numbers(model, inputs))
     for start in range(0, count, step):
@@ -115,7 +116,7 @@ def _take(inputs: Mapping[str, Any], rows: Any) -> dict[str, np.ndarray]:
 
 
 def _numbers(model: Any, inputs: Mapping[str, Any]) -> int:
-    """Return the most numbers that a model answers to a row."""
+    """Return how many numbers the outputs of a model for one row have at most."""
     if not model.scores_tokens:
         return model.config.hidden_dim * model.config.max_sequence_length
     return inputs[model.reads[-1]].shape[1] * model.config.vocabulary_size

@@ -67,12 +67,12 @@ def _weight_bytes(saved_model: str) -> int:
 
 
 def _convert(request: dict, int8: bool = False) -> bytes:
-    """Return a TFLite file: float32, or with `int8` weights.
+    """Return a TFLite file in float32, or with weights in 8 bits if `int8`.
 
-    This is the step of `tf.lite.TFLiteConverter` that converts, with its settings. The others take
-    as long again: they load the SavedModel three times, for checks and messages, and unpack the
-    file three times in Python, to add metadata that nothing reads and to store equal data once,
-    which `compact` does.
+    Only the step of `tf.lite.TFLiteConverter` that converts is run, with its settings. The other
+    steps take as long again: they load the SavedModel three times, for checks and messages, and
+    unpack the file three times in Python, to add metadata that nothing reads and to store equal
+    data once, which `compact` does.
     """
     converter = TFLiteConverterBaseV2()
     settings = converter._get_base_converter_args() | {

@@ -44,7 +44,7 @@ class GraphTokenizer(tf.Module):
         ranks, size = tokenizer.ranks, tokenizer.vocabulary_size
         self._size = size  # as an id: no token
         self._pattern = _re2_pattern(tokenizer.pattern)
-        # `tf.strings.lower` ends a text at a NUL, and has another sigma at the end of a word.
+        # `tf.strings.lower` ends a text at a NUL, and writes another sigma at the end of a word.
         self._lower = _table(_lower_codes(), tf.int64, default=-1) if tokenizer.lowercase else None
         self._merged = _table(_pair_ids(tokenizer), tf.int64, default=size)
         self._whole = _table(ranks, tf.string, default=size)
@@ -97,7 +97,7 @@ class GraphTokenizer(tf.Module):
         return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
     def _to_lower(self, texts: tf.Tensor) -> tf.Tensor:
-        """Return texts with each character in lower case by itself: `to_lower` of each."""
+        """Return texts in lower case, each character by itself: `tokenizer.to_lower` of each."""
         texts = tf.strings.regex_replace(texts, _DOTTED, _DOTTED.lower())
         codes = tf.strings.unicode_decode(texts, "UTF-8")
         flat = codes.flat_values
@@ -183,7 +183,7 @@ def _pair_ids(tokenizer: Tokenizer) -> dict[int, int]:
 
 
 def _lower_codes() -> dict[int, int]:
-    """Return the code of each character that has a lower case of one character, and that of it."""
+    """Return character code -> that of its lower case, where this is one other character."""
     characters = map(chr, range(sys.maxunicode + 1))
     return {ord(c): ord(c.lower()) for c in characters if c.lower() != c and c != _DOTTED}
 

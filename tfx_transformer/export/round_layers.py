@@ -21,7 +21,6 @@ from tfx_transformer.layers import Linear, TokenEmbedding
 # Largest difference of a matrix from the weights it was made from, relative to the largest one.
 _TOLERANCE = 1e-5
 
-
 # Rows of a matrix that are compared with the weights of a layer at once.
 _COMPARED = 1024
 
@@ -87,7 +86,7 @@ def _variables(model: Any) -> Iterator[tuple[Any, bool]]:
     if model.scores_tokens and not embedding.tie_weights:
         yield embedding.reverse_embeddings, True
     if isinstance(embedding, TokenEmbedding):
-        yield embedding._embeddings, False
+        yield embedding.embeddings, False
     for layer in model._flatten_layers():
         if isinstance(layer, Linear):
             yield layer.kernel, True
@@ -112,15 +111,16 @@ def round_layers(
     """Return the matrices of a model's linear layers and of its read-out, rounded so that their
     outputs change least.
 
-    The model runs once, on all inputs twice: with the weights as they are and, beside it, with
-    rounded weights. Each layer is rounded when it is reached, so that its outputs from the vectors
-    after rounded layers are near those that it had. So memory holds the sums of one layer at a
-    time. A read-out whose table also looks up the tokens is rounded first, on the vectors of the
-    model before rounding; a table that only looks them up gets its best scales.
+    The model runs once, on all inputs twice: with the weights as they are, and with rounded
+    weights. Each layer is rounded when the run reaches it: its inputs come from rounded layers, and
+    its outputs shall be near those of the model before rounding. So memory holds the sums of one
+    layer at a time (see `rounding.corrected`). A read-out whose table also looks up the tokens is
+    rounded first, on the vectors of the model before rounding; a table that only looks them up gets
+    its best scales.
 
     Args:
         model: a float32 model.
-        inputs: its inputs by name; see `join_inputs`.
+        inputs: its inputs by name; see `calibration.join_inputs`.
         places: matrices of a file of the model; see `find_places`.
 
     Returns: the results by the targets' keys.
@@ -199,7 +199,7 @@ class _Rounding:
             if not reverse:
                 return usual(inputs)
             vectors = np.asarray(inputs)
-            self._round(self._of(embedding._embeddings), vectors, vectors)
+            self._round(self._of(embedding.embeddings), vectors, vectors)
             raise _Done
 
         return call
@@ -207,7 +207,7 @@ class _Rounding:
     def table(self, embedding: Any) -> Callable:
         """Return the call of an embedding that looks up rounded vectors, and stops after the
         read-out."""
-        usual, places = embedding.call, self._of(embedding._embeddings)
+        usual, places = embedding.call, self._of(embedding.embeddings)
         for place in places:
             if place.target.key not in self.found:
                 self.found[place.target.key] = with_best_scales(place.target.numbers)
@@ -225,7 +225,8 @@ class _Rounding:
     def _both(
         self, usual: Callable, before: np.ndarray, after: np.ndarray, places: Sequence[Place]
     ) -> Any:
-        """Return what a layer computes with its weights and, below it, with rounded ones."""
+        """Return the outputs of a layer: from `before` with its weights, followed by those from
+        `after` with rounded weights."""
         plain = usual(before)
         with rounded_weights(places, self.found):
             return ops.concatenate([plain, usual(after)])
@@ -260,12 +261,13 @@ class _Rounding:
 
 def _factors(numbers: np.ndarray, weights: np.ndarray) -> np.ndarray | None:
     """Return the factor on each column, float64 (inputs,), that makes a matrix of the weights of a
-    layer; None: it was not made of them. A column of zeros has the factor 1.
+    layer; None: it was not made of them. A column of zeros has the factor 1. A matrix of zeros was
+    made only of zeros: else it would belong to any layer of its shape.
 
     Args:
         numbers, weights: float32 (units, inputs).
     """
-    if numbers.shape != weights.shape:
+    if numbers.shape != weights.shape or (weights.any() and not numbers.any()):
         return None
     if _fitted(numbers[:8], weights[:8]) is None:  # enough to rule out nearly all other matrices
         return None

@@ -35,7 +35,8 @@ _PASSES = 2
 # Columns that are rounded before the later ones are corrected.
 _COLUMNS = 32
 
-# Rows that are rounded at once, and numbers that are rounded or whose scales are searched at once.
+# Rows whose columns are rounded in order at once; and numbers that are rounded to nearest, or whose
+# scales are searched, at once.
 _ROWS = 2048
 _NUMBERS = 1 << 16
 
@@ -114,10 +115,11 @@ def with_least_change(weights: np.ndarray, hessian: np.ndarray) -> Rounded:
 
 
 def corrected(weights: np.ndarray, hessian: np.ndarray, mixed: np.ndarray) -> np.ndarray:
-    """Return weights V, float32 (rows, inputs), with which V y is near W x: inputs y instead of x.
+    """Return weights V, float32 (rows, inputs), such that V y is near W x: a layer gets the inputs
+    y instead of x.
 
     V = W (C + d I) (H + d I)^-1 makes the sum of |W x - V y|^2 + d |W - V|^2 smallest. It corrects
-    what the layers before have changed, the aim of GPTAQ too (Li et al. 2025).
+    what earlier layers changed, which is also the aim of GPTAQ (Li et al. 2025).
 
     Args:
         weights: float32 (rows, inputs), W.
@@ -159,7 +161,7 @@ def _in_order(columns: np.ndarray, factors: np.ndarray, inverse: np.ndarray) -> 
 def _again(
     columns: np.ndarray, factors: np.ndarray, hessian: np.ndarray, codes: np.ndarray
 ) -> None:
-    """Round each column again, in place, to the best codes for the other columns as they are.
+    """Round each column again, in place, to the codes that are best while the others stay.
 
     Args:
         columns, factors: see `_in_order`.

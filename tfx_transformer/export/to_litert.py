@@ -81,8 +81,12 @@ def litert(
 
 
 def note_choice(folder: Path, choice: Choice | None) -> None:
-    """Write into the config.json of a bundle how the weights of its int4 file were rounded; None:
-    without rows."""
+    """Write into the config.json of a bundle how the weights of its int4 file were rounded.
+
+    Args:
+        folder: the bundle's folder.
+        choice: the way; None: no rows were given.
+    """
     facts = choice.to_dict() if choice else None
     bundle.write_config(folder, bundle.read_config(folder) | {"int4": facts})
 
@@ -154,8 +158,8 @@ class Conversion:
             `calibration.join_inputs`; None: their scales alone are chosen.
 
     Attributes:
-        choice: the way in which the weights of an "int4" file were rounded on the inputs; None:
-            there is none.
+        choice: the way in which the weights of an "int4" file were rounded on the inputs; None: no
+            such file, or no inputs.
 
     Raises:
         InputError: the model cannot be quantized in this way.

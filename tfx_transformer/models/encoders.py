@@ -525,7 +525,7 @@ class Classifier(PooledModel):
         return loss + self.consistency * apart
 
 
-# In place of the cosine with a negative that does not count; float16 holds it too.
+# The cosine with an excluded negative. float16 can hold it.
 _EXCLUDED = -1e4
 
 
@@ -549,8 +549,8 @@ class Embedder(EncoderModel):
         inputs: int (batch, length), token ids, or {"token_ids": int (batch, length)}; in training
             also {"pair_token_ids": int (batch, pair_length)}, the text that belongs to each, and
             perhaps {"negative_token_ids": int (batch, length)}, a text that does not, and
-            {"excluded_negatives": bool (batch, batch)}, True where negative j belongs to text i
-            all the same.
+            {"excluded_negatives": bool (batch, batch)}, True at (i, j) if the negative of text j
+            belongs to text i.
 
     Returns: float (batch, width), where width is that of the last projection or hidden_dim, plus
         bag_dim; for pairs float (batch, batch), the cosine of every text (row) with every pair

@@ -75,8 +75,8 @@ def reduced(values: Tensor, weights: Tensor | None, reduction: str) -> Tensor:
 
 
 class WeightedLoss(keras.losses.Loss):
-    """The base of losses of examples, whose sum is divided by that of their weights, unless
-    `reduction` says otherwise.
+    """The base of losses with one value per example. Their weighted sum is divided by the sum of
+    the weights, unless `reduction` says otherwise.
 
     Attributes:
         compares_rows: True if the loss of an example depends on the other rows of its batch.
@@ -92,7 +92,7 @@ class WeightedLoss(keras.losses.Loss):
 
 
 def reduction_of(loss: Any) -> str:
-    """Return how a loss is reduced, see `reduced`.
+    """Return the reduction of a loss: see `reduced`.
 
     Args:
         loss: what a model was compiled with: a `keras.losses.Loss`, or a name or function, whose
