@@ -147,8 +147,24 @@ def test_ids_are_those_of_tiktoken_and_of_tokenizers(
 
 
 def test_special_tokens_in_a_text_are_text(tokenizer):
-    splitter = splitters.tiktoken_splitter("ours", tokenizer.tiktoken)
-    assert not {0, 1, 2} & set(splitter.split("<s>a</s><pad>").ids)
+    lower = Tokenizer.train(TEXTS, 290, lowercase=True)
+    for splitter in (
+        splitters.tiktoken_splitter("ours", tokenizer.tiktoken),
+        splitters.tokenizer_splitter("lower", lower),
+    ):
+        assert not {0, 1, 2} & set(splitter.split("<s>a</s><pad>").ids)
+
+
+def test_tokens_in_lower_case_join_to_the_text():
+    """İ has 2 bytes, and 3 in lower case; Ⱥ 2 and 3; the sign of kelvin 3 and 1."""
+    lower = Tokenizer.train([], 259, lowercase=True)
+    splitter = splitters.tokenizer_splitter("lower", lower)
+    text = "AİȺ\N{KELVIN SIGN}é"
+    split = splitter.split(text)
+    assert split.ids == lower.encode(text)
+    assert split.ends == [1, 1, 2, 3, 3, 4, 5, 8, 9, 10]
+    assert b"".join(token.data for token in tokens_of(text, split)) == text.encode()
+    assert splitter.vocabulary_size == lower.vocabulary_size
 
 
 def test_a_long_run_of_one_character_does_not_crash_tiktoken(tokenizer):

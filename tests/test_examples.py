@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfx_transformer import images, page, runtime
+from tfx_transformer import bundle, files, images, page, runtime
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 TEXTS = [
@@ -22,16 +22,17 @@ TEXTS = [
     "Ünïcödé, カタカナー and 한국어 \N{GRINNING FACE}",
     "",
     "the dog " * 40,  # is cut
+    "THE CAT sees a Dog, İ Ⱥ ΑΣ",
 ]
 
 
-def check_answers(command, bundle, **options):
+def check_answers(command, folder, **options):
     """Compare the JSON lines that a program prints with the answers of the runtime."""
-    command = [*map(str, command), str(bundle), *TEXTS]
+    command = [*map(str, command), str(folder), *TEXTS]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
     assert done.returncode == 0, done.stderr
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    expected = runtime.load(bundle).classify(TEXTS)
+    expected = runtime.load(folder).classify(TEXTS)
     assert [answer["text"] for answer in answers] == TEXTS
     for answer, one in zip(answers, expected, strict=True):
         assert answer["probabilities"].keys() == one.probabilities.keys()
@@ -41,11 +42,24 @@ def check_answers(command, bundle, **options):
     assert len(different) > 3, "the answers differ"
 
 
-@pytest.fixture(params=["softmax", "sigmoid"])
-def classifier(request):
-    """The path of a bundle with one label for each text, or with several."""
-    name = {"softmax": "text_classifier", "sigmoid": "topic_classifier"}[request.param]
-    return lambda: request.getfixturevalue(name).path
+@pytest.fixture(params=["softmax", "sigmoid", "lower case"])
+def classifier(request, tmp_path):
+    """The path of a bundle with one label for each text, with several, or that reads texts in lower
+    case."""
+    name = "topic_classifier" if request.param == "sigmoid" else "text_classifier"
+
+    def path():
+        folder = request.getfixturevalue(name).path
+        if request.param != "lower case":
+            return folder
+        changed = shutil.copytree(folder, tmp_path / "lower")
+        with bundle.updating(changed) as unfinished:
+            file = unfinished / bundle.TOKENIZER
+            tree = json.loads(file.read_text("utf-8")) | {"normalizer": {"type": "Lowercase"}}
+            files.write(file, json.dumps(tree))
+        return changed
+
+    return path
 
 
 # Marks, which skip before any bundle is made.

@@ -1,6 +1,7 @@
 """GraphTokenizer against tiktoken, string by string, and in a process with TensorFlow alone."""
 
 import csv
+import itertools
 import json
 import random
 import textwrap
@@ -57,7 +58,11 @@ def test_texts_in_lower_case():
     texts = ["".join(draw.choices(FRAGMENTS + capitals * 2, k=20)) for _ in range(50)]
     ids = [tokenizer.encode(text) for text in texts]
     assert ids == expected(tokenizer, ["".join(map(str.lower, text)) for text in texts])
-    assert encoded(GraphTokenizer(tokenizer), texts) == ids
+    graph = GraphTokenizer(tokenizer)
+    assert encoded(graph, texts) == ids
+    sizes = [[len(character.lower().encode()) for character in text] for text in texts]
+    begins = [[0, *itertools.accumulate(row[:-1])] for row in sizes]
+    assert graph.begins(tf.constant([text.encode() for text in texts])).to_list() == begins
 
 
 @pytest.fixture(scope="module")

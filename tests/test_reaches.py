@@ -102,16 +102,15 @@ def test_many_texts_at_a_time(engines):
 def test_drafted_texts_are_those_of_single_steps(engines, invoked, monkeypatch, options):
     monkeypatch.setattr(drafting, "_WORTH_IF_NARROW", 0)
     by_keras, engine = engines
-    options, hits, found = GenerationOptions(**options), engine.hits, {}
+    options, found = GenerationOptions(**options), {}
     random = np.random.default_rng(3)
     prompts = [random.integers(3, 5, n).tolist() for n in (1, 12, 3, 17, 7)]
     for name, used in {"drafted": Hits(128), "single": None}.items():
-        engine.hits = used
+        monkeypatch.setattr(engine, "hits", used)
         found[name] = [engine.generate_ids([ids], options)[0].tolist() for ids in prompts]
         verified = {one for one in invoked if "verify" in one}
         assert verified == ({"first_7_verify_5", "verify_5"} if used else set())
         invoked.clear()
-    engine.hits = hits
     assert found["drafted"] == found["single"]
 
 

@@ -408,11 +408,22 @@ def test_places_outside_of_the_rows_are_refused(place, bundle, small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line",
-    ["[0, 2]", "\xff", "[1e999]", '[5, 2, "a", []]', "[0, 2, 1, []]", '[0.5, 2, "a", []]'],
+    ("line", "shown"),
+    [
+        ("[0, 2]", []),
+        ("\xff", []),
+        ("[1e999]", []),
+        ('[5, 2, "a", []]', []),
+        ("[0, 2, 1, []]", []),
+        ('[0.5, 2, "a", []]', []),
+        ('[0, 2, "a", [1]]', ["note"]),
+    ],
 )
-def test_damaged_rows_are_named(line, bundle, small, tmp_path):
+def test_damaged_rows_are_named(line, shown, bundle, small, tmp_path):
     folder = shutil.copytree(small / "i", tmp_path / "i")
+    if shown:
+        facts = json.loads((folder / store.FACTS).read_text())
+        (folder / store.FACTS).write_text(json.dumps(facts | {"shown": shown}))
     file = folder / "1.rows.jsonl"
     file.write_bytes(line.encode("latin-1").ljust(file.stat().st_size // 2, b" ") * 2)
     with pytest.raises(InputError, match="rows.jsonl is damaged"):

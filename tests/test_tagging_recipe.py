@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pandas
 import pytest
+import tensorflow as tf
 from pages import report_of
 from processes import RUN_PYZ, TRAINING, python
 
 from tfx_transformer import cli, export, runtime
 from tfx_transformer.config import TransformerConfig
 from tfx_transformer.data import read_tagged_texts, tag_names
+from tfx_transformer.export.serving import tagger_serving
 from tfx_transformer.export.verify_encoder import _run_saved_tagger
 from tfx_transformer.models.encoders import config_for_fine_tuning, copy_weights
 from tfx_transformer.models.predicting import predictor
@@ -188,6 +190,20 @@ def test_a_bundle_is_a_base(made, monkeypatch):
         learning_rate=1e-3, average=0.0, new_names=0.0,
     )  # fmt: skip
     assert result["scores"]["count"] > 0
+
+
+def test_the_graph_names_the_places_of_tokens_in_lower_case():
+    """İ has 2 bytes, and 3 in lower case; Ⱥ 2 and 3; the sign of kelvin 3 and 1. All tokens are
+    bytes."""
+    tokenizer = Tokenizer.train([], 259, lowercase=True)
+    sizes = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2, "max_sequence_length": 11}
+    config = TransformerConfig.of_size("nano", tokenizer.vocabulary_size, "bert", **sizes)
+    model = Tagger(config_for_fine_tuning(config, num_classes=3))
+    _, serve, _ = tagger_serving(model, tokenizer, {"labels": tag_names(["PERSON"])})
+    found = serve(tf.constant(["İA\N{KELVIN SIGN}é", "Ⱥ"]))
+    starts, ends = [0, 0, 0, 1, 2, 3, 3], [1, 1, 1, 2, 3, 4, 4]
+    assert found["starts"].numpy().tolist() == [starts, [0] * 7]
+    assert found["ends"].numpy().tolist() == [ends, [1, 1, 1, 0, 0, 0, 0]]
 
 
 def test_a_style_of_bert_becomes_a_folder_for_transformers(tmp_path):

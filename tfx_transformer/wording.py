@@ -344,7 +344,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "4ビットの重みは{way}。{others}での回答の平均変化: {changes}",
     ),
     "rounded without change": (
-        "4-bit weights are {way}. No way changes the answers to {others}.",
+        "4-bit weights are {way}. None of the ways changes the answers to {others}.",
         "4ビットの重みは{way}。{others}の回答は、どの丸め方でも変わりません。",
     ),
     "rounded others": (

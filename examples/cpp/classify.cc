@@ -3,6 +3,7 @@
 //
 //     ./classify ../../saved_models/topics "It rained all night."
 
+#include <unicode/locid.h>
 #include <unicode/regex.h>
 #include <unicode/unistr.h>
 
@@ -40,7 +41,8 @@ void Check(LiteRtStatus status, const char* what) {
 // Byte-level BPE as in tokenizer.json of a bundle that was trained here.
 class Tokenizer {
  public:
-  explicit Tokenizer(const nlohmann::json& file) : ids_(file["model"]["vocab"]) {
+  explicit Tokenizer(const nlohmann::json& file)
+      : ids_(file["model"]["vocab"]), lowers_(!file["normalizer"].is_null()) {
     const std::string regex = file["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"];
     UErrorCode status = U_ZERO_ERROR;
     pattern_.reset(icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(regex), 0, status));
@@ -54,7 +56,8 @@ class Tokenizer {
   }
 
   std::vector<int> Encode(const std::string& text) const {
-    const icu::UnicodeString whole = icu::UnicodeString::fromUTF8(text);
+    const icu::UnicodeString given = icu::UnicodeString::fromUTF8(text);
+    const icu::UnicodeString whole = lowers_ ? Lower(given) : given;
     UErrorCode status = U_ZERO_ERROR;
     std::unique_ptr<icu::RegexMatcher> found(pattern_->matcher(whole, status));
     std::vector<int> ids;
@@ -67,6 +70,15 @@ class Tokenizer {
   }
 
  private:
+  // Each character in lower case by itself, so that a Greek sigma does not depend on its place.
+  static icu::UnicodeString Lower(const icu::UnicodeString& text) {
+    icu::UnicodeString lower;
+    for (int32_t place = 0; place < text.length(); place = text.moveIndex32(place, 1)) {
+      lower += icu::UnicodeString(text.char32At(place)).toLower(icu::Locale::getRoot());
+    }
+    return lower;
+  }
+
   // Merges the two neighbours whose token has the lowest id, until no two make a token.
   void Merge(const std::string& piece, std::vector<int>& ids) const {
     std::vector<std::string> parts;
@@ -86,6 +98,7 @@ class Tokenizer {
   }
 
   std::map<std::string, int> ids_;
+  bool lowers_;  // reads texts in lower case
   std::unique_ptr<icu::RegexPattern> pattern_;
   std::string shown_[256];
 };

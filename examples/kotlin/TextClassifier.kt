@@ -57,6 +57,7 @@ class TextClassifier(folder: File) : AutoCloseable {
 class Tokenizer(file: JSONObject) {
   private val vocabulary = file.getJSONObject("model").getJSONObject("vocab")
   private val ids = vocabulary.keys().asSequence().associateWith { vocabulary.getInt(it) }
+  private val lowers = !file.isNull("normalizer") // reads texts in lower case
   private val pieces: Regex
 
   /** The printable character by which the vocabulary shows each byte, as GPT-2's does. */
@@ -73,7 +74,12 @@ class Tokenizer(file: JSONObject) {
     }
   }
 
-  fun encode(text: String): List<Int> = pieces.findAll(text).flatMap { merge(it.value) }.toList()
+  fun encode(text: String): List<Int> =
+    pieces.findAll(if (lowers) lower(text) else text).flatMap { merge(it.value) }.toList()
+
+  /** Each character in lower case by itself, so that a Greek sigma does not depend on its place. */
+  private fun lower(text: String) =
+    text.codePoints().toArray().joinToString("") { String(Character.toChars(it)).lowercase() }
 
   /** The ids of a piece: the two neighbours whose token has the lowest id are merged first. */
   private fun merge(piece: String): List<Int> {

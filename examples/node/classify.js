@@ -10,8 +10,9 @@ import {loadAndCompile, loadLiteRt, Tensor} from '@litertjs/core';
 
 /** Byte-level BPE as in tokenizer.json of a bundle that was trained here. */
 class Tokenizer {
-  constructor({model, pre_tokenizer: {pretokenizers: [{pattern}]}}) {
+  constructor({model, normalizer, pre_tokenizer: {pretokenizers: [{pattern}]}}) {
     this.ids = new Map(Object.entries(model.vocab));
+    this.lowers = normalizer?.type === 'Lowercase';
     const source = pattern.Regex.replace(/\\p\{(Han|Hiragana|Katakana)\}/g, '\\p{Script=$1}');
     this.pieces = new RegExp(source, 'gu');
     // The vocabulary shows each byte as a character that can be printed, as GPT-2's does.
@@ -23,6 +24,8 @@ class Tokenizer {
   }
 
   encode(text) {
+    // Each character by itself, so that a Greek sigma does not depend on its place.
+    if (this.lowers) text = Array.from(text, (one) => one.toLowerCase()).join('');
     return Array.from(text.matchAll(this.pieces)).flatMap(([piece]) => this.#merge(piece));
   }
 

@@ -66,11 +66,14 @@ final class Tokenizer {
       let pattern: Pattern?
     }
     struct Pre: Decodable { let pretokenizers: [Split] }
+    struct Normalizer: Decodable {}
     let model: Model
+    let normalizer: Normalizer?
     let pre_tokenizer: Pre
   }
 
   private let ids: [String: Int]
+  private let lowers: Bool  // reads texts in lower case
   private let pieces: NSRegularExpression
   /// The printable character by which the vocabulary shows each byte, as GPT-2's does.
   private let shown: [String]
@@ -78,6 +81,7 @@ final class Tokenizer {
   init(file: Data) throws {
     let read = try JSONDecoder().decode(File.self, from: file)
     ids = read.model.vocab
+    lowers = read.normalizer != nil
     pieces = try NSRegularExpression(pattern: read.pre_tokenizer.pretokenizers[0].pattern!.Regex)
     var next: UInt32 = 255
     shown = (0...255).map { (byte: UInt32) in
@@ -87,7 +91,9 @@ final class Tokenizer {
     }
   }
 
-  func encode(_ text: String) -> [Int] {
+  func encode(_ given: String) -> [Int] {
+    // Each character by itself, so that a Greek sigma does not depend on its place.
+    let text = lowers ? given.unicodeScalars.map(\.properties.lowercaseMapping).joined() : given
     let whole = NSRange(text.startIndex..., in: text)
     return pieces.matches(in: text, range: whole).flatMap {
       merge(String(text[Range($0.range, in: text)!]))

@@ -16,7 +16,7 @@ from tfx_transformer.reprs import quantity
 if TYPE_CHECKING:
     from tfx_transformer.search import Found, Made, Progress
 
-# Before the lines of a row that is found, except the first.
+# Indentation of the lines of a found row, except the first.
 _INDENT = " " * 11
 # Seconds between two lines of progress.
 _PAUSE = 2.0
@@ -179,12 +179,12 @@ def _place(row: Found, several: bool) -> str:
 
 
 def found_lines(cosine: float, place: str, text: str) -> str:
-    """Return the lines of a row that is found, for a terminal of 80 columns."""
+    """Return a found row as lines for a terminal of 80 columns."""
     return _lines(f"  {cosine:>7.4f}  {place}  ", text)
 
 
 def _lines(start: str, text: str) -> str:
-    """Return a text behind its start, in lines; line ends in it become blanks."""
+    """Return `start` and a text as lines for a terminal; line ends in the text become blanks."""
     return "\n".join(wrapped(start + " ".join(text.splitlines()), COLUMNS, _INDENT))
 
 

@@ -106,8 +106,8 @@ def similar(
         column (NAME): Column of the texts to search.
         as_text: Read TEXT as a text, even if it looks like the name of a file.
         prompt (NAME): Prompt of the embedder to put before TEXT, or before both texts of scored
-            pairs. [in a search and before first texts: query, before second texts: document, if it
-            has them]
+            pairs. [query before TEXT of a search and before first texts, document before second
+            texts, if it has them]
         row_prompt (NAME): Prompt to put before each row that is searched. [document, if it has
             that]
         width: Numbers of each vector, of those that the embedder was trained for. [all]

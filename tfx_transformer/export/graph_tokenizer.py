@@ -15,8 +15,8 @@ from tfx_transformer.text.tokenizer import SLICE, Tokenizer
 
 # Follows every piece. UTF-8 does not have this byte, so splitting at it cuts nothing else.
 _SEPARATOR = b"\xff"
-# The only character whose lower case is two characters.
-_DOTTED = "İ"
+# The only character whose lower case is two characters; one that has as many bytes as these two.
+_DOTTED, _THREE_BYTES = "İ", "\ufffd"
 
 
 class GraphTokenizer(tf.Module):
@@ -96,9 +96,22 @@ class GraphTokenizer(tf.Module):
         texts = tf.strings.reduce_join(tf.gather(self._tokens, token_ids), axis=-1)
         return tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
 
-    def _to_lower(self, texts: tf.Tensor) -> tf.Tensor:
-        """Return texts in lower case, each character by itself: `tokenizer.to_lower` of each."""
-        texts = tf.strings.regex_replace(texts, _DOTTED, _DOTTED.lower())
+    def begins(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """Return the place of the first byte of each character in what the tokens of a text spell.
+
+        Args:
+            texts: see `encode`.
+
+        Returns: int64 (batch, None).
+        """
+        texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
+        if self._lower is not None:
+            texts = self._to_lower(texts, dotted=_THREE_BYTES)
+        return tf.strings.unicode_decode_with_offsets(texts, "UTF-8")[1]
+
+    def _to_lower(self, texts: tf.Tensor, dotted: str = _DOTTED.lower()) -> tf.Tensor:
+        """Return `to_lower` of each text, with `dotted` for each İ."""
+        texts = tf.strings.regex_replace(texts, _DOTTED, dotted)
         codes = tf.strings.unicode_decode(texts, "UTF-8")
         flat = codes.flat_values
         found = tf.cast(self._lower.lookup(tf.cast(flat, tf.int64)), tf.int32)

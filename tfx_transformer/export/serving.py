@@ -105,7 +105,8 @@ def tagger_serving(model, tokenizer, config: dict):
         found = read_windows(ids, answer, tokenizer, model.config.max_sequence_length)
         dense = ids.to_tensor(tokenizer.padding_id)
         inside = tf.sequence_mask(ids.row_lengths(), tf.shape(dense)[1])
-        starts, ends = characters_of(texts, tf.gather(tf.constant(sizes), dense))
+        begins = graph_tokenizer.begins(texts)
+        starts, ends = characters_of(begins, tf.gather(tf.constant(sizes), dense))
         return {
             "probabilities": tf.where(inside[:, :, None], found, 0.0),
             "tags": tags_of(found, inside),
@@ -152,17 +153,15 @@ def read_windows(ids: tf.RaggedTensor, answer, tokenizer, max_length: int) -> tf
     return tf.gather_nd(output, tf.stack([window, inner], axis=2))
 
 
-def characters_of(texts: tf.Tensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def characters_of(begins: tf.RaggedTensor, sizes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the characters at which tokens begin and end: `text.offsets.of_bytes` of each text.
 
     Args:
-        texts: string (batch,). Invalid UTF-8 is read as in `GraphTokenizer.encode`.
+        begins: int64 (batch, characters), see `GraphTokenizer.begins`.
         sizes: int32 (batch, tokens), bytes of each token; 0 after the last.
 
     Returns: int32 (batch, tokens) twice.
     """
-    texts = tf.strings.unicode_transcode(texts, "UTF-8", "UTF-8", errors="replace")
-    _, begins = tf.strings.unicode_decode_with_offsets(texts, "UTF-8")
     begins = tf.cast(begins.to_tensor(tf.int64.max), tf.int64)
     ends = tf.cumsum(tf.cast(sizes, tf.int64), axis=1)
     starts = ends - tf.cast(sizes, tf.int64)

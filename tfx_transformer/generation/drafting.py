@@ -20,18 +20,18 @@ _LONGEST = 3
 _COMPARED = 8
 # The share of right predictions from which on a match is drafted. A step that reads 5 tokens takes
 # 1.0 to 1.2 times as long as one that reads 1 in models of this width or wider, up to 1.8 times in
-# smaller ones. With a share of 0.3 it yields 1.4 tokens if right predictions follow each other as
-# often, with 0.5 it yields 1.9: so it pays. Chosen, with the two numbers below, on training and
+# smaller ones. If each drafted token is right with probability 0.3, the step yields 1.4 tokens;
+# with 0.5 it yields 1.9. These shares, and the two numbers below, were chosen on training and
 # validation rows of eight sets of texts: see benchmarks/README.md.
 _WIDE = 384
 _WORTH, _WORTH_IF_NARROW = 0.3, 0.5
-# The share before the first prediction, of 1, 2 and 3 matching tokens. Where it is less, nothing is
-# drafted before some predictions were right, which are judged without a step.
+# The shares of 1, 2 and 3 matching tokens before the first prediction. Below the share that pays,
+# nothing is drafted until enough predictions were right; judging a prediction takes no step.
 _BEFORE = (0.0, 0.2, 0.4)
 # The weight of the latest prediction in a share.
 _WEIGHT = 0.07
-# Tokens that are looked up at a time while nothing would be drafted. One at a time, between steps
-# that empty the processor's caches, each takes several times as long.
+# Tokens that are looked up together while nothing would be drafted. A token by itself takes several
+# times as long, since each step of the model empties the processor's caches.
 _LATE = 8
 
 
@@ -44,8 +44,8 @@ class Hits:
         width: the model's `hidden_dim`.
 
     Attributes:
-        any_is_worth: True if there is a length of matches that is to be drafted.
-        latest: the drafter of the latest text, which may have tokens to look up yet.
+        any_is_worth: True if `is_worth` is True for a length.
+        latest: the drafter of the latest text; some of its tokens may not be looked up yet.
     """
 
     def __init__(self, width: int) -> None:
@@ -100,7 +100,7 @@ class Drafter:
         self._add(ids)
 
     def note(self, index: int, position: int) -> None:
-        """Take the token at a position, to which `step` has not led; it is looked up later."""
+        """Take the token at a position that was read without `step`; it is looked up later."""
         if self._is_next(position):
             self._late.append(index)
             self._ahead = []
@@ -138,13 +138,13 @@ class Drafter:
         return logits[:1]
 
     def _catch_up(self) -> None:
-        """Look up the tokens that are late."""
+        """Look up the tokens that `step` and `note` have put off."""
         if self._late:
             self._add(self._late)
             self._late = []
 
     def _add(self, ids: Sequence[int], is_new: bool = True) -> None:
-        """Take tokens; judge the predictions of them if they are new, and predict the next one."""
+        """Take tokens, and predict the next one; judge the predictions of new tokens."""
         for index in ids:
             if is_new and self._predicted is not None:
                 place, length = self._predicted

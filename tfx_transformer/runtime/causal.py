@@ -265,7 +265,7 @@ class LiteRTSession:
             self._drafter = None if hits is None else Drafter(hits)
 
     def note(self, index: int, position: int) -> None:
-        """Take a token that another session writes into the same cache, for later drafts."""
+        """Take a token that another session writes into the same cache: later drafts use it."""
         if self._drafter is not None:
             self._drafter.note(index, position)
 

@@ -149,7 +149,7 @@ class Store:
             cells = values.cells
             if not (type(values.table) is int and isinstance(values.text, str)):
                 raise ValueError
-            if not isinstance(cells, list):
+            if not (isinstance(cells, list) and all(isinstance(cell, str) for cell in cells)):
                 raise ValueError
             if len(cells) != len(self.facts["shown"]) or not 0 <= values.table < len(self.tables):
                 raise ValueError

@@ -21,7 +21,7 @@ import tiktoken
 from tfx_transformer import json_files
 from tfx_transformer.errors import InputError
 from tfx_transformer.text import split_patterns
-from tfx_transformer.text.tokenizer import SLICE, Tokenizer, read_text
+from tfx_transformer.text.tokenizer import SLICE, Tokenizer, read_text, to_lower
 
 BYTES = "bytes"
 
@@ -120,9 +120,32 @@ def tokenizer_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
     Raises:
         InputError: it cannot say which bytes its tokens stand for (Marian).
     """
-    if tokenizer.is_plain and not tokenizer.lowercase:
-        return tiktoken_splitter(name, tokenizer.tiktoken)
-    return _hugging_face_splitter(name, tokenizer.to_json(), name)
+    if not tokenizer.is_plain:
+        return _hugging_face_splitter(name, tokenizer.to_json(), name)
+    if tokenizer.lowercase:
+        return _lower_case_splitter(name, tokenizer)
+    return tiktoken_splitter(name, tokenizer.tiktoken)
+
+
+def _lower_case_splitter(name: str, tokenizer: Tokenizer) -> Splitter:
+    """Return the splitter of a tokenizer that reads texts in lower case.
+
+    A character may have more or fewer bytes in lower case. Its bytes in the text are divided evenly
+    among them.
+    """
+    lengths = tokenizer.byte_lengths()
+
+    def split(text: str) -> Split:
+        ids = tokenizer.encode(text)
+        places = [0]  # in the text, of each byte in lower case and of the end
+        for character in text:
+            start, size = places[-1], len(character.encode())
+            lower = len(to_lower(character).encode())
+            places += [start + size * n // lower for n in range(1, lower + 1)]
+        ends = itertools.accumulate(lengths[index] for index in ids)
+        return Split(ids, [places[end] for end in ends])
+
+    return Splitter(name, tokenizer.vocabulary_size, split)
 
 
 def offline_encoding(name: str) -> tiktoken.Encoding:

@@ -78,7 +78,8 @@ MAX_ENTRIES = 1 << 20
 
 
 class Tokenizer:
-    """Texts to token ids and back, without loss for any valid text, unless it lowers their case.
+    """Texts to token ids and back, without loss for any valid text, except for capital letters with
+    `lowercase`.
 
     Special tokens have the first ids (`<pad>` 0, `<s>` 1, `</s>` 2), then the 256 bytes, then the
     merges in the order they were learned (Sennrich et al. 2016; on bytes: Radford et al. 2019).
@@ -89,7 +90,7 @@ class Tokenizer:
         ranks: bytes of each token to its id; the ids ascend in merge order.
         special_tokens: name of each special token to its id.
         pattern: regular expression that splits a text into pieces.
-        lowercase: True if texts are read in lower case, see `to_lower`.
+        lowercase: True to read texts in lower case, see `to_lower`.
 
     Attributes:
         chat_template: Jinja text of a chat model's prompts (see `text.prompts`), or None; a bundle
@@ -111,7 +112,7 @@ class Tokenizer:
     prefix: tuple[int, ...] = ()
     leading_space = False
     settings: dict[str, Any] | None = None  # of tokenizer_config.json, which only checkpoints have
-    # True if texts become ids by nothing but `lowercase`, `pattern` and merges in order of ids.
+    # True if only `lowercase`, `pattern` and merges in the order of ids turn texts into ids.
     is_plain = True
     lowercase = False
 
@@ -172,8 +173,8 @@ class Tokenizer:
 
         It is deterministic, and takes seconds for some ten megabytes. `extra_special_tokens` get
         the ids after `</s>`. `pattern` splits texts: `PATTERN`, or `FINE_PATTERN` for a `Tagger`,
-        `CALL_PATTERN` for a model that calls tools. With `lowercase` texts are read in lower case,
-        here and later, so that "Dog" and "dog" are one word.
+        `CALL_PATTERN` for a model that calls tools. With `lowercase` it reads all texts in lower
+        case, so that "Dog" and "dog" are one word.
 
         Raises:
             InputError: the vocabulary cannot hold the 256 bytes and the special tokens.
@@ -428,9 +429,9 @@ class Tokenizer:
 
 
 def to_lower(text: str) -> str:
-    """Return a text with each character in lower case by itself, as `tokenizers` does: unlike in
-    `str.lower`, a Greek sigma does not depend on its place."""
-    return text.lower() if text.isascii() else "".join(map(str.lower, text))
+    """Return a text with each character in lower case by itself, as `tokenizers` does. In
+    `str.lower` the form of a Greek sigma depends on its place."""
+    return "".join(map(str.lower, text)) if "Σ" in text else text.lower()
 
 
 def read_text(path: Path) -> str:
