@@ -199,8 +199,8 @@ def test_the_graph_names_the_places_of_tokens_in_lower_case():
     sizes = {"num_layers": 1, "hidden_dim": 16, "num_heads": 2, "max_sequence_length": 11}
     config = TransformerConfig.of_size("nano", tokenizer.vocabulary_size, "bert", **sizes)
     model = Tagger(config_for_fine_tuning(config, num_classes=3))
-    _, serve, _ = tagger_serving(model, tokenizer, {"labels": tag_names(["PERSON"])})
-    found = serve(tf.constant(["İA\N{KELVIN SIGN}é", "Ⱥ"]))
+    _, serve, inputs = tagger_serving(model, tokenizer, {"labels": tag_names(["PERSON"])})
+    found = tf.function(serve, input_signature=inputs)(tf.constant(["İA\N{KELVIN SIGN}é", "Ⱥ"]))
     starts, ends = [0, 0, 0, 1, 2, 3, 3], [1, 1, 1, 2, 3, 4, 4]
     assert found["starts"].numpy().tolist() == [starts, [0] * 7]
     assert found["ends"].numpy().tolist() == [ends, [1, 1, 1, 0, 0, 0, 0]]
