@@ -162,11 +162,11 @@ def characters_of(begins: tf.RaggedTensor, sizes: tf.Tensor) -> tuple[tf.Tensor,
 
     Returns: int32 (batch, tokens) twice.
     """
-    begins = tf.cast(begins.to_tensor(tf.int64.max), tf.int64)
+    places = tf.cast(begins.to_tensor(tf.int64.max), tf.int64)
     ends = tf.cumsum(tf.cast(sizes, tf.int64), axis=1)
     starts = ends - tf.cast(sizes, tf.int64)
-    first = tf.searchsorted(begins, starts, side="right") - 1
-    return first, tf.searchsorted(begins, ends - 1, side="right")
+    first = tf.searchsorted(places, starts, side="right") - 1
+    return first, tf.searchsorted(places, ends - 1, side="right")
 
 
 def _serving(model, tokenizer, config: dict, answer, start: str = ""):
