@@ -26,7 +26,7 @@ def main(
     system: str = "",
     validation: Path | None = None,
     share: float = 0.15,
-    copies: int = 30,
+    copies: int = 40,
     skip_bad_rows: bool = False,
     encoding: str = "",
     delimiter: str = "",
@@ -36,7 +36,7 @@ def main(
     size: Literal["nano", "tiny", "small", "base"] = "tiny",
     layers: int = 3,
     style: Literal["", "gpt2", "llama", "bert", "classifier"] = "llama",
-    vocabulary_size: int = 800,
+    vocabulary_size: int = 1500,
     max_length: int = 256,
     dropout: float = 0.05,
     method: Literal["full", "lora", "dora"] = "full",
@@ -44,7 +44,7 @@ def main(
     alpha: float = 16.0,
     targets: str = "query,key,value,output_projection,expand,gate,contract",
     base_dtype: Literal["", "bfloat16", "int8", "nf4"] = "",
-    epochs: int = 4,
+    epochs: int = 3,
     batch_size: int = 4,
     accumulate: int = 1,
     remat: bool = False,
@@ -77,8 +77,9 @@ def main(
         system: Instruction before every request.
         validation: File of held-out rows. Default: a share of the rows is held out.
         share: Share of the groups or requests to hold out, from 0 to 1.
-        copies: Variants of each row with other names, texts and numbers, which teach the model to
-            copy; 0: none. There are fewer if rows and variants would be more than 25,000.
+        copies: Variants of each row with other names, texts and numbers, often in other words,
+            which teach the model to copy; 0: none. There are fewer if rows and variants would be
+            more than 25,000.
         skip_bad_rows: Skip rows that cannot be used, and list them in the run's folder.
         encoding: Encoding of a CSV table, such as cp932; empty: detected.
         delimiter: Separator of its cells, such as ";" or tab; empty: detected.
@@ -151,7 +152,7 @@ def main(
             base, precision, "causal", max_length, frozen, keep_tools=True
         )
     else:
-        texts = varied.written()
+        texts = tfx.data.texts_without_values(train)
         tokenizer = tfx.Tokenizer.train(texts, vocabulary_size, tfx.ROLE_TOKENS, tfx.CALL_PATTERN)
         config = tfx.TransformerConfig.of_size(
             size,

@@ -205,7 +205,8 @@ def test_variants_have_their_values_in_the_request(rows, tools):
     assert varied.utterances[:5] == rows.utterances and varied.varied == len(varied) - 5
     assert varied.varied >= 100
     others = [text for text in varied.utterances[5:] if "top" in text]
-    assert sorted(others) == ["please stop", "stop"], "without values only the first letter"
+    assert {"please stop", "stop"} <= set(others), "without values the first letter"
+    assert {word.lower() for text in others for word in text.split()} == {"please", "stop"}
     assert len(set(varied.utterances)) == len(varied)
     hours, names = set(), set()
     for text, call in zip(varied.utterances[5:], varied.calls[5:], strict=True):
@@ -251,7 +252,8 @@ def test_variants_are_valid_calls():
     assert " cool" in texts and "None" not in texts and "True" not in texts
     for text, call in zip(varied.utterances, varied.calls, strict=True):
         assert schema.is_valid(call.arguments), call
-        assert all(str(value) in text for value in call.arguments.values()), (text, call)
+        shown = [str(value) for name, value in call.arguments.items() if name != "place"]
+        assert all(value in text for value in shown), (text, call)
     for name in ("celsius", "share", "item"):
         assert len({one.arguments[name] for one in varied.calls if name in one.arguments}) > 5
 

@@ -4,10 +4,14 @@ import json
 import time
 
 import numpy as np
+import pytest
 
-from tfx_transformer.data import read_tool_calls, vary_tool_calls
+from tfx_transformer.data import read_tool_calls, texts_without_values, vary_tool_calls
+from tfx_transformer.data.invented import Words
 from tfx_transformer.data.named_values import find_names
-from tfx_transformer.data.wordings import cut
+from tfx_transformer.data.wordings import Wordings, cut, wording
+from tfx_transformer.text.prompts import ROLE_TOKENS
+from tfx_transformer.text.tokenizer import CALL_PATTERN, Tokenizer
 from tfx_transformer.text.tools import Call, Tools
 
 LAMP = {"properties": {"room": {"enum": ["hall", "bath"]}, "state": {"enum": ["on", "off"]}}}
@@ -141,3 +145,106 @@ def test_variants_name_other_values_by_their_words():
     }
     none = vary_tool_calls(read_tool_calls(rows, TOOLS), 0)
     assert (none.utterances, none.varied) == ([text for text, _, _ in rows], 0)
+
+
+def test_wordings_are_put_together_at_a_word_or_value():
+    texts = ["find X on the net", "please look for X", "say X", "X on"]
+    requests = [cut(text, [("q", text.index("X"), text.index("X") + 1, n)])
+                for n, text in enumerate(texts)]  # fmt: skip
+    other = Wordings(requests, ["a", "a", None, "b"])
+    rng = np.random.default_rng(3)
+    made = {"".join(p.text for p in other.spliced(i, rng)) for i in (0, 1) for _ in range(60)}
+    assert made == {"find X", "please look for X on the net", *texts[:2]}
+    values = {p.value for _ in range(60) for p in other.spliced(0, rng) if p.name}
+    assert values == {0}, "a value stays with its name"
+    for index in (2, 3):
+        assert other.spliced(index, rng) is requests[index]
+
+
+def test_some_words_are_left_out():
+    texts = ["Please put X on my calendar, now", "日曜にXをカレンダーに書いて", "put X on it"]
+    slots = [[("q", text.index("X"), text.index("X") + 1, "X")] for text in texts]
+    requests = [cut(*one) for one in zip(texts, slots, strict=True)]
+    other = Wordings(requests, ["en", "ja", "short"])
+    rng = np.random.default_rng(5)
+    found = [{"".join(p.text for p in other.shortened(i, pieces, rng)) for _ in range(300)}
+             for i, pieces in enumerate(requests)]  # fmt: skip
+    english, japanese, short = found
+    assert {"put X on my calendar, now", "X on my calendar, now", "Please put X, now"} <= english
+    assert "Please X on my calendar, now" in english
+    assert all("X" in one and one == one.strip() and "  " not in one for one in english)
+    assert all(len(one.split()) >= 4 for one in english)
+    assert "Xを書いて" not in japanese and "日曜にXを書いて" not in japanese, "six characters"
+    assert all("Xを" in one and ("カレンダー" in one or "カ" not in one) for one in japanese)
+    assert all(("日曜" in one) == ("日" in one) for one in japanese)
+    assert short == {"put X on it"}
+
+
+@pytest.mark.parametrize("negated", ["do not wake me, please", "never wake me up, please"])
+def test_variants_have_no_words_of_another_tool(negated):
+    tools = Tools([{"name": "wake"}, {"name": "sleep"}])
+    rows = [("Wake me please", "wake", ""), (negated, "sleep", ""), ("Wake me", "wake", "")]
+    varied = vary_tool_calls(read_tool_calls(rows, tools), 60, 1)
+    tool_of = {}
+    for text, call in zip(varied.utterances, varied.calls, strict=True):
+        tool_of.setdefault(wording(cut(text)), set()).add(call.name)
+    assert tool_of["wake", "me"] == tool_of["wake", "me", "please"] == {"wake"}
+    assert all(len(names) == 1 for names in tool_of.values()) and len(tool_of) > 5
+
+
+def test_words_of_other_requests_are_added():
+    texts = [
+        "find X on the net",
+        "please look for X",
+        "Xのことを検索して",
+        "ネットでXを探して",
+        "say X",
+    ]
+    slots = [[("q", text.index("X"), text.index("X") + 1, "X")] for text in texts]
+    requests = [cut(*one) for one in zip(texts, slots, strict=True)]
+    other = Wordings(requests, ["en", "en", "ja", "ja", None])
+    rng = np.random.default_rng(7)
+    found = [{"".join(p.text for p in other.lengthened(i, pieces, rng)) for _ in range(400)}
+             for i, pieces in enumerate(requests)]  # fmt: skip
+    english, japanese = found[1], found[2]
+    assert {"please look for X on the net", "please net look for X"} <= english
+    assert all("X" in one and one == one.strip() and "  " not in one for one in english)
+    assert {"ネットでXのことを検索して", "Xのことを探して検索して"} <= japanese
+    assert not any("探X" in one or "Xネ" in one or "検ネ" in one for one in japanese)
+    assert found[4] == {"say X"}, "its wording stays"
+
+
+def test_words_that_join_others_stay():
+    words = Words(["tea with Ann", "yoga with Bob", "lunch with Tom", "the dentist", "a walk"])
+    rng = np.random.default_rng(5)
+    made = [words.invent("tea with Ann", rng) for _ in range(300)]
+    parts = [one.split() for one in made]
+    assert words.joining == {"with"} and len(set(made)) > 100
+    assert all(one[-1] != "with" for one in parts)
+    assert sum(one[1:2] == ["with"] for one in parts) > 200
+    assert sum("with" not in one for one in parts) > 10, "it goes with the word before it"
+
+
+def test_values_are_no_words_of_the_tokenizer():
+    rows = [
+        ("Remember yoga class", "note", {"text": "yoga class"}),
+        ("タイマーを15分", "note", {"minutes": 15}),
+        ("Lights off, yoga", "note", {"state": "off", "text": "walk"}),
+    ]
+    texts, number = {"type": "string"}, {"type": "integer"}
+    state = {"type": "string", "enum": ["on", "off"]}
+    properties = {"text": texts, "minutes": number, "state": state}
+    tools = Tools([{"name": "note", "parameters": {"properties": properties}}])
+    read = read_tool_calls([(*row[:2], json.dumps(row[2])) for row in rows], tools)
+    found = texts_without_values(read)
+    assert found[:3] == ["Remember ", "remember ", "Remember "] and found[4] == "タイマーを分"
+    assert found[8] == "Lights off, yoga", "only values in both places"
+    called = [text.split("\n")[1] for text in found[3::4]]
+    assert called == [
+        '{"name": "note", "arguments": {"text": ""}}',
+        '{"name": "note", "arguments": {"minutes": 0}}',
+        '{"name": "note", "arguments": {"text": "walk", "state": "off"}}',
+    ]
+    tokenizer = Tokenizer.train(found, 420, ROLE_TOKENS, CALL_PATTERN)
+    for word, count in {"Remember": 1, "remember": 1, "Off": 1, "を": 1, "class": 3}.items():
+        assert (len(tokenizer.encode(word)) == 1) == (count == 1), word

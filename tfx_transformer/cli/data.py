@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -232,7 +233,12 @@ def _check_instructions(checked: _Checked):
 
 def _check_calls(checked: _Checked):
     from tfx_transformer.bundle import TOOLS
-    from tfx_transformer.data import describe_tool_calls, read_tool_calls, read_tools
+    from tfx_transformer.data import (
+        describe_tool_calls,
+        read_tool_calls,
+        read_tools,
+        texts_without_values,
+    )
     from tfx_transformer.text.prompts import ROLE_TOKENS, ChatTemplate
     from tfx_transformer.text.tokenizer import CALL_PATTERN
 
@@ -242,7 +248,8 @@ def _check_calls(checked: _Checked):
     tools = read_tools(checked.tools or file)
     columns = checked.columns.values()
     read = read_tool_calls(checked.file, tools, *columns, skip_bad_rows=checked.skip_bad_rows)
-    tokenizer = checked.tokenizer(read.written, ROLE_TOKENS, pattern=CALL_PATTERN)
+    texts = functools.partial(texts_without_values, read)
+    tokenizer = checked.tokenizer(texts, ROLE_TOKENS, pattern=CALL_PATTERN)
     tokenizer.tools = tools
     template = ChatTemplate.of(tokenizer)
     return describe_tool_calls(read, None, template, checked.max_length)[0], read.bad_rows

@@ -91,7 +91,7 @@ from tfx_transformer.data.tool_calls import (
 )
 from tfx_transformer.data.tool_calls_summary import describe_tool_calls
 from tfx_transformer.data.translation_pair import Pairs, pairs, read_pairs, split_pairs
-from tfx_transformer.data.varied_calls import vary_tool_calls
+from tfx_transformer.data.varied_calls import texts_without_values, vary_tool_calls
 from tfx_transformer.renamed import old_names
 from tfx_transformer.text.spans import Span, tag_names
 from tfx_transformer.text.tools import Tools, read_tools
@@ -180,6 +180,7 @@ __all__ = [
     "tagged_texts",
     "taught_pairs",
     "taught_texts",
+    "texts_without_values",
     "vary_tool_calls",
     "write_bad_rows",
     "write_tokens",

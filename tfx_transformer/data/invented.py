@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 import numpy as np
@@ -25,10 +25,12 @@ _KINDS = {
 _RUN = re.compile("|".join(f"(?P<{kind}>[{letters}]+)" for kind, (letters, _) in _KINDS.items()))
 # A random number below the first keeps a run, one below the second replaces it by a real one, and
 # any other by drawn letters.
-_KEPT, _REAL = 0.3, 0.55
+_KEPT, _REAL = 0.2, 0.4
 # Share of the texts that lose a run, and of those that get one more.
 _SHORTER, _LONGER = 0.15, 0.15
 _LONGEST_RUN = 12
+# A run in so many texts or more joins words, such as "with" and の: it stays where it is.
+_JOINS = 3
 
 
 class Words:
@@ -41,10 +43,14 @@ class Words:
     def __init__(self, texts: Iterable[str]) -> None:
         self.runs: dict[str, list[str]] = defaultdict(list)
         self.next: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        for text in sorted(set(texts)):
+        several = sorted(set(texts))
+        counts = Counter(run for text in several for run in {m[0] for m in _RUN.finditer(text)})
+        self.joining = {run for run, count in counts.items() if count >= _JOINS}
+        for text in several:
             for found in _RUN.finditer(text):
                 kind, run = str(found.lastgroup), found[0]
-                self.runs[kind].append(run)
+                if run not in self.joining:
+                    self.runs[kind].append(run)
                 lower = run.lower()
                 for one, other in zip(["", *lower], lower, strict=False):
                     self.next[kind][one].append(other)
@@ -55,7 +61,7 @@ class Words:
         Each run of letters of one script stays, or is replaced by a real one of that script or by
         drawn letters. In half of those runs the letters follow each other as in real texts, in the
         other half they are any of the script. Digits are replaced by digits. Sometimes a run is
-        left out, or one more is added.
+        left out, or one more is added. Runs of many texts, such as "with", stay.
         """
         parts = [self._part(found, rng) for found in _split(text)]
         space = " " if " " in text or text.isascii() else ""
@@ -63,7 +69,8 @@ class Words:
         draw = rng.random()
         if len(runs) > 1 and draw < _SHORTER:
             first = runs[rng.integers(len(runs) - 1)]
-            del parts[first : runs[runs.index(first) + 1]]
+            ends = [place for place in runs if place > first and parts[place] not in self.joining]
+            del parts[first : (ends or runs)[0 if ends else -1]]
         elif runs and draw > 1 - _LONGER:
             kind = _kind(parts[runs[-1]])
             parts.insert(runs[-1] + 1, space + self._run(kind, 5, rng))
@@ -71,7 +78,7 @@ class Words:
 
     def _part(self, part: str, rng: np.random.Generator) -> str:
         kind = _kind(part)
-        if not kind:
+        if not kind or part in self.joining:
             return part
         if kind == "digit":
             return "".join(str(rng.integers(10)) for _ in part)

@@ -1,6 +1,7 @@
-"""More rows of tool calls: the same requests with other names, texts and numbers.
+"""More rows of tool calls: the same requests with other values, and in other words.
 
-A model learns to copy values from requests into calls only if it sees many of them.
+A model learns to copy values from requests into calls only if it sees many of them, and where a
+value ends only if many words follow it.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfx_transformer.data.invented import Words
-from tfx_transformer.data.named_values import find_names
+from tfx_transformer.data.named_values import Named, find_names
 from tfx_transformer.data.tool_calls import ToolCalls
-from tfx_transformer.data.wordings import Piece, cut
+from tfx_transformer.data.wordings import Piece, Wordings, cut, is_unspaced, wording
 from tfx_transformer.errors import InputError
 from tfx_transformer.text.copied import can_be_copied
 from tfx_transformer.text.tools import Call, fits
@@ -26,6 +27,9 @@ _TRIES = 5
 MOST_VARIED = 25_000
 # Share of the new texts that have other words; the rest are texts of other rows.
 _INVENTED = 0.8
+# Shares of the variants that are put together from two wordings, of those with fewer words, and of
+# those with more.
+_SPLICED, _SHORTENED, _LENGTHENED = 0.5, 0.25, 0.4
 # The largest whole number that is drawn, and its digits: NumPy draws 64 bits.
 _MOST_DIGITS = 18
 _LARGEST = 10**_MOST_DIGITS - 1
@@ -65,8 +69,11 @@ def vary_tool_calls(
     row, in four of five variants with other words (see `Words.invent`): from those a model learns
     to copy texts that it has never seen. A new value has the `pattern` and size of the declaration.
 
-    In half of the variants the first letter changes its case, unless a value begins there. A
-    variant is left out if its request exists already, or if its call is not valid.
+    If the request shows all its arguments, half of the variants have the end of another request for
+    the same tool, a quarter have fewer words, and four of ten have more (see `Wordings`). In half
+    of the variants the first letter changes its case, unless a value begins there. A variant is
+    left out if its request exists already, if a request for another tool has its words, or if its
+    call is not valid.
 
     Args:
         copies: most variants of each row; 0 adds none.
@@ -90,7 +97,7 @@ def vary_tool_calls(
         for index in range(len(slots)):
             for _ in range(_TRIES if len(calls) < most else 0):
                 text, call = maker.varied(index, rng)
-                if text not in known and not examples.tools.problem(call):
+                if text and text not in known and not examples.tools.problem(call):
                     known.add(text)
                     utterances.append(text)
                     calls.append(call)
@@ -106,6 +113,25 @@ def vary_tool_calls(
         rows=rows,
         varied=len(calls) - len(slots),
     )
+
+
+def texts_without_values(examples: ToolCalls) -> list[str]:
+    """Return the requests and calls without the texts and numbers that are in both, to train a
+    tokenizer on.
+
+    So the words of requests become whole tokens, with and without a capital, and the words of
+    values are put together from pieces, as those of values that were never seen. A model then knows
+    them apart.
+    """
+    texts = []
+    for text, call in _pairs(examples):
+        slots = [(*slot, None) for slot in _slots(text, call, examples)
+                 if "enum" not in _schema(examples, call, slot.name)]  # fmt: skip
+        words = "".join("" if piece.name else piece.text for piece in cut(text, slots))
+        empty = {name: type(call.arguments[name])() for name, *_ in slots}
+        texts += [words, words.lower(), words.title()]
+        texts.append(Call(call.name, call.arguments | empty).tagged())
+    return texts
 
 
 def _pairs(examples: ToolCalls):
@@ -197,10 +223,35 @@ class _Maker:
         parameters = examples.tools.parameters.items()
         schemas = {name: one.get("properties", {}) for name, one in parameters}
         self._named, self._names = find_names(requests, examples.calls, schemas)
+        kinds = [self._kind(*pair) for pair in zip(examples.calls, self._named, strict=True)]
+        pieces = [one.pieces for one in self._named]
+        self._wordings = Wordings(pieces, kinds)
+        self._tools: dict[tuple[str, ...], set[str]] = {}
+        for one, call in zip(pieces, examples.calls, strict=True):
+            self._tools.setdefault(wording(one), set()).add(call.name)
+
+    def _kind(self, call: Call, named: Named) -> tuple | None:
+        """Return what requests have in common whose wordings may be put together."""
+        declared = self._examples.tools.parameters[call.name].get("properties", {})
+        if any("const" not in declared.get(name, {}) for name in named.hidden):
+            return None
+        shown = sorted(piece.name for piece in named.pieces if piece.name)
+        plain = "".join(piece.text for piece in named.pieces if not piece.name)
+        return call.name, *shown, is_unspaced(plain)
 
     def varied(self, index: int, rng: np.random.Generator) -> tuple[str, Call]:
-        """Return a request and its call with other values."""
+        """Return a request and its call with other values, often in other words; "" for the request
+        if its words are those of another tool."""
         call, pieces = self._examples.calls[index], self._named[index].pieces
+        if rng.random() < _SPLICED:
+            pieces = self._wordings.spliced(index, rng)
+        if rng.random() < _SHORTENED:
+            pieces = self._wordings.shortened(index, pieces, rng)
+        if rng.random() < _LENGTHENED:
+            pieces = self._wordings.lengthened(index, pieces, rng)
+        tools = self._tools.get(wording(pieces))
+        if tools is not None and call.name not in tools:
+            return "", call
         arguments = dict(call.arguments)
         made = []
         for piece in pieces:
