@@ -164,7 +164,8 @@ def _student(name: str, aim: str = "", questions: bool = False) -> Figure:
         aim=f"{aim}at most 1.5 points below the teacher",
         peer=_PEERS[name],
         note=f"{LINES} has the column `instruction` of {_DOLLY}/train.csv, a question a line, "
-        "but not those of the test rows."
+        "but not those of the test rows. 92 is within the interval; 1.5 points below the teacher "
+        "are not reached."
         if questions
         else _STUDENTS.get(name, ""),
     )
