@@ -6,7 +6,8 @@ others begin with ids and end with the last hidden states.
 
     python -m benchmarks encoder --rounds 3
 
-It takes about 10 minutes on 2 cores. Expect LiteRT int8 to lead by several times.
+It takes about 10 minutes on 2 cores. Expect LiteRT int8 to lead, ONNX Runtime
+int8 to be near with many tokens, and float32 to take twice as long or more.
 
 Left out: LiteRT files of keras-hub's model, and CTranslate2.
 """

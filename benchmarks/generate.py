@@ -6,7 +6,8 @@ whole call, the prompt included. Our exports have the model's context: 256 token
     python -m benchmarks generate --rounds 3
 
 It takes about 25 minutes on 2 cores, most of them to export GPT-2 small. Expect int4 and int8 by
-LiteRT several times faster than float32 by anything: a step reads all weights once.
+LiteRT to be twice as fast as its float32 for one text, since a step reads all weights once; and
+llama.cpp to lead in 4 bits.
 
 `pip install llama-cpp-python` compiles llama.cpp for this processor, in about 25 minutes. `--python
 llama=/path/to/python` takes it from another environment; `onnxruntime=` and `ctranslate2=` do so

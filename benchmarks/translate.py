@@ -6,8 +6,8 @@ with GELU, BART and Marian are post-norm: the shapes, and so the work, are alike
 
     python -m benchmarks translate --rounds 3
 
-It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead, but for beams of
-many texts at once.
+It takes about 20 minutes on 2 cores. Expect LiteRT int8 to lead, least
+with beams of many texts at once.
 
 Left out: ONNX Runtime, whose encoder and decoder need conversions of their own.
 """

@@ -195,7 +195,7 @@ def _named_by_pairs(
 
 
 def _that_hold_another(names: Sequence[str]) -> list[str]:
-    """Return the names of which a part is another one of them."""
+    """Return the names that contain another name of the list."""
     known, lengths = set(names), {len(name) for name in names}
     return [
         name
@@ -258,7 +258,7 @@ def _show(
 
 def _runs(pieces: Sequence[Piece]) -> Iterator[tuple[str, int, int]]:
     """Yield the text in lower case, the start and the end of each run of pieces that may be a name:
-    up to `_LONGEST`, none of which shows an argument."""
+    at most `_LONGEST` pieces, without the value of an argument."""
     for start in range(len(pieces)):
         text = ""
         for end in range(start, min(start + _LONGEST, len(pieces))):

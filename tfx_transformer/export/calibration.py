@@ -75,7 +75,7 @@ def read_inputs(
     model: Any, tokenizer: Tokenizer | None, examples: Sequence
 ) -> dict[str, np.ndarray] | None:
     """Return the inputs of a model for the first of some examples, as `join_inputs`; None: there
-    are no examples. A model that writes answers them, and the answers are inputs too.
+    are no examples. A generator answers the examples, and its answers are inputs too.
 
     Args:
         tokenizer: its tokenizer, if it reads texts.
