@@ -300,3 +300,21 @@ def test_every_task_has_a_card(task, monkeypatch):
         monkeypatch.setenv("TFX_LANGUAGE", language)
         card = model_card("m", config)
         assert "\n\n\n" not in card and "{" not in card.partition("\n# m\n")[2]
+
+
+def test_the_card_says_which_functions_a_model_calls(monkeypatch):
+    config = {
+        "task": "causal",
+        "parameters": 5,
+        "architecture": ARCHITECTURE,
+        "tools": ["wake", "stop"],
+    }
+    for language, says in {
+        "en": ("A Transformer that calls functions,", "wake, stop. `tools.json` declares them."),
+        "ja": ("関数を呼び出すTransformerモデル", "wake, stop（`tools.json`で宣言されています）"),
+    }.items():
+        monkeypatch.setenv("TFX_LANGUAGE", language)
+        card = model_card("m", config)
+        assert all(text in card for text in says), card
+        assert "pipeline_tag: text-generation" in card
+        assert "{" not in card.partition("\n# m\n")[2]

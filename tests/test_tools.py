@@ -746,6 +746,7 @@ def test_a_run_whose_answers_are_calls(folder, bare, monkeypatch, command, capsy
     assert read_tools(kept / bundle.TOOLS).declarations == declared.declarations
     config = bundle.read_config(kept)
     assert config["tools"] == list(declared.parameters) and config["columns"] == ["utterance"]
+    assert "A Transformer that calls functions" in (kept / "README.md").read_text("utf-8")
 
     # The bundle is scored; --free lets it write any text, and one step teaches no calls.
     few = [",".join(["utterance", "tool", "arguments"]), "Stop,cancel_timer,", "End,cancel_timer,"]

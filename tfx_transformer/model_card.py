@@ -58,7 +58,8 @@ _TASKS = {
         length="card limits windows",
     ),
 }
-# The row of any other task.
+# The row of a generator that calls functions, and that of any other task.
+_CALLS = _Task("tools", "text-generation", limits=("card limits calls",))
 _OTHER = _Task("other", call="")
 _TAGS = ["transformer", "keras", "tensorflow", "litert", "tflite"]
 # Score -> the name of the metric on the hub.
@@ -101,6 +102,7 @@ def model_card(name: str, config: Config, folder: Path | None = None) -> str:
         f"# {name}\n\n{_summary(config)}",
         _usage(config, name, folder),
         _labels(config),
+        _tools(config),
         _target(config),
         _data(config),
         _scores(config),
@@ -130,7 +132,7 @@ def body(card: str) -> str:
 
 
 def _row(config: Config) -> _Task:
-    return _TASKS.get(config["task"], _OTHER)
+    return _CALLS if config.get("tools") else _TASKS.get(config["task"], _OTHER)
 
 
 def _front_matter(name: str, config: Config) -> str:
@@ -243,6 +245,14 @@ def _labels(config: Config) -> str:
     if not config.get("labels"):
         return ""
     return f"## {say('card labels')}\n\n{', '.join(config['labels'])}"
+
+
+def _tools(config: Config) -> str:
+    """Return the section on the functions that a model calls, or ""."""
+    if not config.get("tools"):
+        return ""
+    names = ", ".join(config["tools"])
+    return f"## {say('card tools')}\n\n{say('card declared', names=names, file=bundle.TOOLS)}"
 
 
 def _target(config: Config) -> str:

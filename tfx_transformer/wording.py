@@ -203,6 +203,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card task regression": ("predicts a number for a text", "テキストから数値を予測する"),
     "card task seq2seq": ("turns a text into another, such as a translation", "翻訳などを行う"),
     "card task tagging": ("marks spans of a text", "文中のスパン（固有表現など）を抽出する"),
+    "card task tools": ("calls functions", "関数を呼び出す"),
     "card layer": ("{layers} layer", "{layers}層"),
     "card layers": ("{layers} layers", "{layers}層"),
     "card head": ("{heads} head", "ヘッド数{heads}"),
@@ -240,6 +241,11 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card litertlm": (
         "`model.litertlm` has the model and its tokenizer for LiteRT-LM.",
         "`model.litertlm`はモデルとトークナイザをまとめたLiteRT-LM用のファイルです。",
+    ),
+    "card tools": ("Functions", "関数"),
+    "card declared": (
+        "{names}. `{file}` declares them.",
+        "{names}（`{file}`で宣言されています）",
     ),
     "card labels": ("Labels", "ラベル"),
     "card target": (
@@ -295,6 +301,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Meant to mark names and the like in texts like those of its training.",
         "学習データに近い文章から、名前などの語句を抽出する用途を想定しています。",
     ),
+    "card use tools": (
+        "Meant to call its functions for requests like those of its training.",
+        "学習データに近い依頼に応じた関数の呼び出しを想定しています。",
+    ),
     "card limits data": (
         "On inputs unlike the training data in language, topic or style, it makes more errors than "
         "the scores say.",
@@ -327,6 +337,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "card limits facts": (
         "Its texts may be wrong, however fluent they are.",
         "流暢な文章でも、内容が正しいとは限りません。",
+    ),
+    "card limits calls": (
+        "Its calls may be wrong: confirm those that cannot be undone.",
+        "呼び出しが正しいとは限りません。元に戻せない操作は、実行前に確認してください。",
     ),
     "card limits people": (
         "Not for decisions about people, unless a person checks each of them.",
