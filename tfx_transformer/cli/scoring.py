@@ -186,9 +186,7 @@ def _score_calls(scored: Scored) -> dict[str, Any]:
     generator: Any = open_generator(scored.bundle, scored.engine, scored.variant)
     tools = generator.tokenizer.tools
     if tools is None:
-        raise InputError(
-            f"{scored.bundle}: tools.json is missing.\n  Copy the whole folder again."
-        )
+        raise InputError(f"{scored.bundle}: tools.json is missing.\n  Copy the whole folder again.")
     columns = scored.columns.values()
     read = data.read_tool_calls(scored.file, tools, *columns, skip_bad_rows=scored.skip_bad_rows)
     answers = generator.generate(read.prompts(), truncate=True, **vars(scored.generation))

@@ -141,9 +141,7 @@ def read_documents(
                 yield from _cut(io.StringIO(cell, newline=""), str(table.path))
 
 
-def check_documents(
-    paths: Paths | None, column: str = "", *, skip_bad_rows: bool = False
-) -> None:
+def check_documents(paths: Paths | None, column: str = "", *, skip_bad_rows: bool = False) -> None:
     """Read a whole corpus and raise the first error; arguments and errors as for `read_documents`.
     None, or an empty path: there is nothing to check."""
     if paths is None or (isinstance(paths, str | os.PathLike) and not os.fspath(paths)):

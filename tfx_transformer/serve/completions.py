@@ -213,7 +213,7 @@ def _calling(call: Call) -> bool:
             raise Refusal(400, text, "invalid_value", "tools")
     choice = body.get("tool_choice", "auto")
     if choice not in ("auto", "required", "none"):
-        text = "The model chooses the tool itself. Expected \"auto\", \"required\" or \"none\"."
+        text = 'The model chooses the tool itself. Expected "auto", "required" or "none".'
         raise Refusal(400, text, "invalid_value", "tool_choice")
     is_text = body.get("response_format", {"type": "text"}).get("type") == "text"
     has_form = not is_text or any(body.get(name) for name in ("regex", "choices", "stop"))
