@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import itertools
 import json
+import pickle
+import pickletools
 import tempfile
 import zipfile
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import ClassVar
 from unittest import mock
 
 import fsspec
@@ -18,7 +22,7 @@ import pytest
 from pyarrow import ipc
 
 from tfx_transformer.data import remote, token_encoding, token_writer
-from tfx_transformer.data.corpus import read_documents, write_tokens
+from tfx_transformer.data.corpus import Piece, read_documents, write_tokens
 from tfx_transformer.data.near_duplicates import band_keys, signature
 from tfx_transformer.data.token_folder import read_token_folder
 from tfx_transformer.data.token_writer import Source, TokenWriter
@@ -244,6 +248,47 @@ def test_two_processes_write_the_same_bytes(letters, tmp_path):
         written(tmp_path / str(number), letters, source, processes=number)
     first, second = ((tmp_path / n / "training.bin").read_bytes() for n in ("1", "2"))
     assert first == second
+
+
+class _Pool:
+    """A pool of processes that is this process; `sent` is what it would exchange with them."""
+
+    sent: ClassVar[list[bytes]] = []
+
+    def __init__(self, *arguments):
+        pass
+
+    def submit(self, function, task):
+        there = pickle.dumps(task)
+        back = pickle.dumps(function(pickle.loads(there)))
+        self.sent.extend([there, back])
+        future = concurrent.futures.Future()
+        future.set_result(pickle.loads(back))
+        return future
+
+    def shutdown(self, **options):
+        pass
+
+
+def test_what_processes_exchange_is_one_large_value(letters, monkeypatch):
+    """Hundreds of values at once leave gaps in the memory of the process that reads."""
+    pieces = [Piece("half a character \ud83d", True, ""), Piece("", True, "")]
+    pieces += [Piece(f"{n} {'warm 猫' * 90}", n % 3 > 0, "") for n in range(42)]
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", _Pool)
+    monkeypatch.setattr(token_encoding, "_TASK_CHARACTERS", 7_000)
+    coder = token_encoding._Coder(str(letters), "uint16", False)
+    monkeypatch.setattr(token_encoding, "_coder", coder)
+    encoded = []
+    for processes in (1, 2):
+        with token_encoding.encoder(letters, "uint16", False, processes) as encode:
+            parts = token_encoding.encode_pieces(iter(pieces), encode)
+            encoded.append([(part.ids.tolist(), *part[1:]) for part in parts])
+    assert encoded[0] == encoded[1]
+    assert len(_Pool.sent) == 2 * 4
+    for content in _Pool.sent:
+        values = (value for _, value, _ in pickletools.genops(content))
+        large = [v for v in values if isinstance(v, str | bytes) and len(v) > 512]
+        assert len(large) == 1  # CPython keeps smaller ones in pools
 
 
 def test_minhash_estimates_the_jaccard_similarity():

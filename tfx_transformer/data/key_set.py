@@ -10,7 +10,7 @@ from pathlib import Path
 from tfx_transformer.errors import InputError
 
 # Memory for parts of the file, in KiB.
-_CACHE = 16_384
+_CACHE = 4_096
 # SQLite's integers are signed.
 _HALF, _WHOLE = 1 << 63, 1 << 64
 

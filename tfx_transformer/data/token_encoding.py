@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import itertools
 import multiprocessing
 import os
 import signal
@@ -57,6 +58,23 @@ class Encoded(NamedTuple):
     last: bool
 
 
+class Packed(NamedTuple):
+    """Parts as they are sent to a process: a few large values.
+
+    If a process sends hundreds of texts at once, its memory grows with the number of times, since
+    the gaps between what it has allocated are not used again.
+
+    Attributes:
+        content: the UTF-8 of all their texts, one after the other.
+        sizes: bytes of each text.
+        parts: of each part the number of its texts, `first` and `last`.
+    """
+
+    content: bytes
+    sizes: list[int]
+    parts: list[tuple[int, bool, bool]]
+
+
 # Begins to encode parts, and returns a function that waits for them.
 Encoder = Callable[[list[Part]], Callable[[], list[Encoded]]]
 
@@ -89,7 +107,7 @@ def encoder(
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(processes, context, _start, arguments)
     try:
-        yield lambda task: pool.submit(_encode, task).result
+        yield lambda task: _waiting(pool.submit(_encode, pack(task)))
     except BrokenProcessPool as error:
         raise InputError(
             "a process that encodes was killed, perhaps for lack of memory.\n"
@@ -194,6 +212,40 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _encode(task: list[Part]) -> list[Encoded]:
+def _encode(task: Packed) -> tuple[np.ndarray, list[tuple[Any, ...]]]:
+    """Return the ids of all parts as one array, and of each part their number and the rest."""
     assert _coder is not None
-    return _coder.encode(task)
+    encoded = _coder.encode(unpack(task))
+    ids = np.concatenate([part.ids for part in encoded])
+    return ids, [(len(part.ids), *part[1:]) for part in encoded]
+
+
+def _waiting(
+    future: concurrent.futures.Future[tuple[np.ndarray, list[tuple[Any, ...]]]],
+) -> Callable[[], list[Encoded]]:
+    """Return a function that waits for what `_encode` returns, and makes `Encoded` of it."""
+
+    def wait() -> list[Encoded]:
+        ids, others = future.result()
+        ends = itertools.accumulate(size for size, *_ in others)
+        parts = zip(ends, others, strict=True)
+        return [Encoded(ids[end - n : end], *rest) for end, (n, *rest) in parts]
+
+    return wait
+
+
+def pack(task: list[Part]) -> Packed:
+    """Return parts as they are sent. Half characters, which JSON may have, stay what they are."""
+    texts = [text.encode("utf-8", "surrogatepass") for part in task for text in part.texts]
+    parts = [(len(part.texts), part.first, part.last) for part in task]
+    return Packed(b"".join(texts), list(map(len, texts)), parts)
+
+
+def unpack(task: Packed) -> list[Part]:
+    """Return the parts of which `pack` made a task."""
+    ends = itertools.accumulate(task.sizes)
+    texts = (
+        task.content[end - size : end].decode("utf-8", "surrogatepass")
+        for size, end in zip(task.sizes, ends, strict=True)
+    )
+    return [Part(list(itertools.islice(texts, n)), *place) for n, *place in task.parts]
